@@ -1,0 +1,72 @@
+"""Everything preflight can refuse with, and the one shape in which it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one place: what, where, what to do."""
+
+    message: str
+    """Lower case, no final full stop, the user's own spelling of the key."""
+    where: str = ""
+    """`configs/fsdp2.yaml:6`, a flag, an environment variable."""
+    fix: str = ""
+    id: str = ""
+    """A finding's stable id (`PF101`) where the problem is one that `preflight explain` knows."""
+    severity: str = "error"
+    """`error`, `warning` or `info`; anything but an error lets the launch be read further."""
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.where:
+            lines.append(f"  at   {self.where}")
+        if self.fix:
+            lines.append(f"  fix  {self.fix}")
+        return "\n".join(lines)
+
+
+class PreflightError(Exception):
+    """The base of everything preflight raises on purpose."""
+
+
+class BadInput(PreflightError):
+    """Something a user can fix: flags, a file, a model that cannot be read. Exit code 2."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems: tuple[Problem, ...] = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+    @classmethod
+    def one(cls, message: str, where: str = "", fix: str = "", id: str = "") -> BadInput:
+        """Build the error for a single problem."""
+        return cls(Problem(message, where, fix, id))
+
+
+class HookFailed(PreflightError):
+    """A plugin raised, or returned what its hook does not allow. Exit code 3."""
+
+    def __init__(self, plugin: str, hook: str, reason: str) -> None:
+        self.plugin = plugin
+        self.hook = hook
+        self.reason = reason
+        super().__init__(f"plugin {plugin} failed in {hook}: {reason}")
+
+
+class LaunchRefused(PreflightError):
+    """The launch was not started; `report` says why. Exit code 78."""
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        self.report = report
+        super().__init__(message)
+
+
+def raise_if_any(problems: Iterable[Problem]) -> None:
+    """Raise one BadInput with every problem of severity error, in the order given; do nothing if there is none."""
+    errors = tuple(problem for problem in problems if problem.severity == "error")
+    if errors:
+        raise BadInput(*errors)

@@ -1,0 +1,418 @@
+"""A launch as it was typed (LaunchCommand) and as it was understood (LaunchPlan)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from preflight.errors import BadInput, Problem
+
+
+@dataclass(frozen=True)
+class LaunchCommand:
+    """What would be started: argv, environment and folder, exactly as given."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "."
+    overlay: Mapping[str, str] = field(default_factory=dict)
+    """Absolute path -> text that stands in for the file: a rewrite is read again before it is written."""
+
+    def resolve(self, path: str) -> str:
+        """Return `path` as an absolute path, the way the launcher in `cwd` would find it."""
+        return os.path.normpath(os.path.join(os.path.abspath(self.cwd), os.path.expanduser(path)))
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a file is there, in the overlay or on disk."""
+        absolute = self.resolve(path)
+        return absolute in self.overlay or os.path.isfile(absolute)
+
+    def read_text(self, path: str) -> str:
+        """Return a file's text with its line ends unchanged.
+
+        Raises OSError where the file cannot be read, UnicodeDecodeError where it is not UTF-8.
+        """
+        absolute = self.resolve(path)
+        if absolute in self.overlay:
+            return self.overlay[absolute]
+        with open(absolute, encoding="utf-8", newline="") as file:
+            return file.read()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value of the plan comes from."""
+
+    where: str
+    """`configs/fsdp2.yaml:6`, `--max_length`, `default of transformers 5.24.0`, `$ACCELERATE_MIXED_PRECISION`."""
+    assumed: bool = False
+    """True for a value that nobody gave: shown in every report."""
+    reason: str = ""
+    """Why this value was assumed."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT adapter on a frozen base."""
+
+    kind: str = "lora"
+    """lora, dora, ..."""
+    rank: int = 8
+    alpha: int | None = None
+    dropout: float = 0.0
+    targets: tuple[str, ...] | str | None = None
+    """Module name endings, `all-linear`, or None for PEFT's own default of the architecture."""
+    dtype: str | None = None
+    """None = PEFT's rule: fp32 for a bf16 or fp16 base (autocast_adapter_dtype)."""
+    modules_to_save: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class BaseQuantization:
+    """How the frozen base is stored (bitsandbytes)."""
+
+    scheme: str = "nf4"
+    """nf4, fp4 or int8."""
+    double_quant: bool = False
+    compute_dtype: str | None = None
+    storage_dtype: str | None = None
+    """The dtype that the packed bits pretend to be; FSDP can shard floating ones only. None = uint8."""
+    upcast_unquantized_to_fp32: str | None = None
+    """none, norms or all (prepare_model_for_kbit_training); None = the trainer's rule."""
+
+
+@dataclass(frozen=True)
+class DeepSpeedSettings:
+    """ZeRO's bucket sizes and stage-3 limits, in elements, after `auto` was resolved.
+
+    Defaults are DeepSpeed's own (deepspeed/runtime/zero/config.py, 0.19.8).
+    """
+
+    reduce_bucket_size: int = 500_000_000
+    allgather_bucket_size: int = 500_000_000
+    overlap_comm: bool | None = None
+    """None = DeepSpeed's rule: true for stage 3 only."""
+    contiguous_gradients: bool = True
+    stage3_prefetch_bucket_size: int = 50_000_000
+    stage3_param_persistence_threshold: int = 100_000
+    stage3_max_live_parameters: int = 1_000_000_000
+    stage3_max_reuse_distance: int = 1_000_000_000
+    sub_group_size: int = 1_000_000_000
+    stage3_gather_16bit_weights_on_model_save: bool = False
+    zero_hpz_partition_size: int = 1
+    grad_accum_dtype: str | None = None
+    offload_pin_memory: bool = True
+
+
+ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3")
+
+CHOICES: dict[str, tuple[object, ...]] = {
+    "engine": ENGINES,
+    "reshard_after_forward": (True, False, "default"),
+    "offload_params": ("none", "cpu", "nvme"),
+    "offload_optimizer": ("none", "cpu", "nvme"),
+    "offload_activations": ("none", "cpu"),
+    "load_dtype": ("fp32", "bf16", "fp16"),
+    "mixed_precision": ("no", "bf16", "fp16", "fp8"),
+    "master_dtype": ("fp32", "bf16", "fp16"),
+    "reduce_dtype": ("fp32", "bf16", "fp16"),
+    "optimizer_state_dtype": ("fp32", "bf16", "fp16", "int8"),
+    "logits_dtype": ("fp32", "bf16", "fp16"),
+    "activation_checkpointing": ("none", "full", "selective_op", "selective_every_2"),
+    "attention": ("eager", "sdpa", "flash_attention_2", "flash_attention_3"),
+    "loss": ("full_logits", "chunked_ce", "fused_ce", "chunked_linear", "fused_linear"),
+    "state_dict_type": ("full", "sharded"),
+    "sequence_kind": ("padded", "packed", "fixed"),
+    "wrap_policy": ("transformer", "size", "none"),
+}
+"""Plan field -> the values it may have (None, for not given, beside them)."""
+
+POSITIVE_FIELDS = (
+    "world_size",
+    "num_nodes",
+    "shard_degree",
+    "replicate_degree",
+    "tensor_parallel_degree",
+    "context_parallel_degree",
+    "sequence_parallel_degree",
+    "expert_parallel_degree",
+    "micro_batch_size",
+    "seq_len",
+    "gradient_accumulation_steps",
+    "eval_micro_batch_size",
+)
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Everything about a launch that memory depends on, in the field's words. None = unknown.
+
+    Frozen: a remedy's plan is `plan.with_edits({...})`, so the plan before and the plan after both exist.
+    """
+
+    model: str | None = None
+    """HF id or path, as the user spelled it."""
+    model_config: Mapping[str, Any] | None = None
+    """An inline config.json; beats `model`."""
+
+    engine: str = "single"
+    world_size: int = 1
+    num_nodes: int = 1
+    shard_degree: int = 1
+    """Ranks that share one copy of the model states."""
+    replicate_degree: int = 1
+    """HSDP copies."""
+    tensor_parallel_degree: int = 1
+    context_parallel_degree: int = 1
+    sequence_parallel_degree: int = 1
+    expert_parallel_degree: int = 1
+
+    reshard_after_forward: bool | str | None = None
+    """FSDP only. True frees a unit's parameters after its forward; `default` = torchtitan's rule."""
+    wrap_policy: str | None = None
+    """FSDP only: transformer (a unit per decoder layer), size, none (one unit)."""
+    wrap_classes: tuple[str, ...] | None = None
+    """FSDP only: layer classes named by the user; None = the model's own `_no_split_modules`."""
+    wrap_min_num_params: int | None = None
+    backward_prefetch: str | None = None
+    """FSDP1 only: backward_pre, backward_post, none."""
+    sync_each_batch: bool = False
+    """FSDP: reduce gradients at every micro step instead of keeping them unsharded (accelerate's no_sync)."""
+    cpu_ram_efficient_loading: bool | None = None
+    state_dict_type: str | None = None
+
+    offload_params: str = "none"
+    offload_optimizer: str = "none"
+    offload_activations: str = "none"
+
+    load_dtype: str | None = None
+    mixed_precision: str = "no"
+    master_dtype: str | None = None
+    reduce_dtype: str | None = None
+    optimizer_state_dtype: str | None = None
+    logits_dtype: str | None = None
+    """None = the rule of engine, optimizer and library version, in all four."""
+
+    optimizer: str = "adamw_torch_fused"
+    max_grad_norm: float | None = None
+    micro_batch_size: int | None = None
+    """Per rank, per micro step."""
+    seq_len: int | None = None
+    """Tokens of the longest sequence that can reach the model."""
+    sequence_kind: str | None = None
+    """padded (a mask reaches attention), packed (no padding), fixed (all the same length)."""
+    gradient_accumulation_steps: int = 1
+    eval_micro_batch_size: int | None = None
+
+    activation_checkpointing: str = "none"
+    attention: str | None = None
+    loss: str | None = None
+    torch_compile: bool = False
+
+    adapter: Adapter | None = None
+    base_quantization: BaseQuantization | None = None
+    deepspeed: DeepSpeedSettings | None = None
+
+    expandable_segments: bool = False
+    """PYTORCH_ALLOC_CONF=expandable_segments:True."""
+
+    trainer: str | None = None
+    """transformers, trl, torchtitan, torchtune, litgpt, plain_loop."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Library versions that decide defaults, by import name."""
+
+    device: str | None = None
+    """A GPU table key, a driver's device name, NAME:GIB, or auto; how preflight was asked, not part of the launch."""
+    launcher: str | None = None
+    cwd: str = "."
+    """The folder that relative paths of the launch start from."""
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
+    notices: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
+    """What the reader saw that is not fatal: ignored keys, look-alikes."""
+    source: Any = field(default=None, compare=False, repr=False)
+    """What the reader needs to write the launch back; opaque to everybody else."""
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks on the fullest node."""
+        return -(-self.world_size // self.num_nodes)
+
+    @property
+    def data_parallel_degree(self) -> int:
+        """Ranks that see different samples."""
+        shared = (
+            self.tensor_parallel_degree
+            * self.context_parallel_degree
+            * self.sequence_parallel_degree
+        )
+        return max(1, self.world_size // shared)
+
+    @property
+    def global_batch_size(self) -> int | None:
+        """Sequences per optimizer step over all ranks; None where the micro batch is unknown."""
+        if self.micro_batch_size is None:
+            return None
+        return self.micro_batch_size * self.gradient_accumulation_steps * self.data_parallel_degree
+
+    @property
+    def is_fsdp(self) -> bool:
+        return self.engine in ("fsdp1", "fsdp2")
+
+    @property
+    def zero_stage(self) -> int | None:
+        """0 to 3 under DeepSpeed, else None."""
+        return int(self.engine[4]) if self.engine.startswith("zero") else None
+
+    def with_edits(self, edits: Mapping[str, Any]) -> LaunchPlan:
+        """Return the plan with fields changed; `deepspeed.sub_group_size` reaches into a nested value.
+
+        Raises BadInput for a field that does not exist or a value it cannot have.
+        """
+        plan = self
+        for name, value in edits.items():
+            outer, _, inner = name.partition(".")
+            if outer not in PLAN_FIELDS:
+                raise BadInput.one(f"there is no plan field {name!r}", fix=nearest_fix(outer))
+            if inner:
+                nested = getattr(plan, outer)
+                if nested is None:
+                    nested = _NESTED[outer]()
+                names = {f.name for f in fields(nested)}
+                if inner not in names:
+                    raise BadInput.one(f"there is no plan field {name!r}")
+                value = replace(nested, **{inner: value})
+            plan = replace(plan, **{outer: value})
+        problems = plan.problems()
+        if problems:
+            raise BadInput(*problems)
+        return plan
+
+    def with_origin(self, name: str, origin: Origin) -> LaunchPlan:
+        """Return the plan with one origin recorded."""
+        return replace(self, origins={**self.origins, name: origin})
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return what cannot be true of any launch: values outside their choices, degrees that do not multiply."""
+        found: list[Problem] = []
+
+        def at(name: str) -> str:
+            origin = self.origins.get(name)
+            return origin.where if origin else ""
+
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                wanted = ", ".join(str(choice) for choice in choices)
+                found.append(
+                    Problem(f"{name} must be one of {wanted}, not {value!r}", at(name))
+                )
+        for name in POSITIVE_FIELDS:
+            value = getattr(self, name)
+            if value is not None and (
+                not isinstance(value, int) or isinstance(value, bool) or value < 1
+            ):
+                found.append(Problem(f"{name} must be a whole number from 1, not {value!r}", at(name)))
+        if not found and self.num_nodes > self.world_size:
+            found.append(
+                Problem(
+                    f"{self.num_nodes} nodes but only {self.world_size} ranks",
+                    at("world_size"),
+                    "the number of processes is the total over all nodes",
+                )
+            )
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as the `plan:` of a measured run: plain values, contract names only."""
+        return {
+            name: plain(getattr(self, name)) for name in PLAN_FIELDS if name not in _NOT_ON_DISK
+        }
+
+
+_NOT_ON_DISK = ("origins", "notices", "source", "cwd", "device", "launcher")
+PLAN_FIELDS = tuple(f.name for f in fields(LaunchPlan))
+_NESTED: dict[str, type[Any]] = {
+    "adapter": Adapter,
+    "base_quantization": BaseQuantization,
+    "deepspeed": DeepSpeedSettings,
+}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: dataclasses as dicts, tuples as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value
+
+
+def nearest_fix(name: str, known: tuple[str, ...] = PLAN_FIELDS) -> str:
+    """Return `did you mean X`, or an empty string where nothing is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}" if near else ""
+
+
+def plan_from_dict(values: Mapping[str, Any], where: str = "") -> LaunchPlan:
+    """Build a plan from the `plan:` mapping of a plan or measured-run file.
+
+    Raises BadInput naming every unknown field and impossible value at once.
+    """
+    problems: list[Problem] = []
+    known: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in PLAN_FIELDS or name in ("origins", "notices", "source"):
+            problems.append(
+                Problem(f"there is no plan field {name!r}", where, nearest_fix(str(name)))
+            )
+        elif name in _NESTED:
+            nested, complaints = _nested_from_dict(name, value, where)
+            problems.extend(complaints)
+            known[name] = nested
+        elif isinstance(value, list):
+            known[name] = tuple(value)
+        elif value is None and _default(name) is not None:
+            continue  # null = not stated: the field's own default
+        else:
+            known[name] = value
+    if problems:
+        raise BadInput(*problems)
+    origins = {name: Origin(where or "the plan file") for name in known}
+    plan = LaunchPlan(**known, origins=origins)
+    if plan.problems():
+        raise BadInput(*plan.problems())
+    return plan
+
+
+def _default(name: str) -> Any:
+    return next((f.default for f in fields(LaunchPlan) if f.name == name), None)
+
+
+_INFORMATIVE_KEYS = {"adapter": ("num_trainable_params",)}
+"""Keys that published run files carry beside ours; read by nobody."""
+
+
+def _nested_from_dict(name: str, value: Any, where: str) -> tuple[Any, list[Problem]]:
+    if value is None:
+        return None, []
+    if not isinstance(value, Mapping):
+        return None, [Problem(f"{name} must be a mapping or null, not {value!r}", where)]
+    cls = _NESTED[name]
+    names = tuple(f.name for f in fields(cls))
+    problems = [
+        Problem(f"there is no plan field {name}.{key}", where, nearest_fix(str(key), names))
+        for key in value
+        if key not in names and key not in _INFORMATIVE_KEYS.get(name, ())
+    ]
+    kept = {
+        key: tuple(item) if isinstance(item, list) else item
+        for key, item in value.items()
+        if key in names
+    }
+    return cls(**kept), problems

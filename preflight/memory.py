@@ -1,0 +1,230 @@
+"""Memory terms, the phases they are alive in, and the peak over phases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from preflight.errors import BadInput
+
+
+class Phase(Enum):
+    """The parts of a run in which a rank can die, in order."""
+
+    LOAD = "load"
+    FORWARD = "forward"
+    TURN = "turn"
+    BACKWARD = "backward"
+    OPTIMIZER_STEP = "optimizer_step"
+    SECOND_STEP = "second_step"
+    EVALUATION = "evaluation"
+    SAVE = "save"
+
+
+class Moment(Enum):
+    """A point of a phase at which bytes can peak: what is alive together is added, moments are compared.
+
+    The backward pass has three, because saved activations shrink while gradients grow: with plain
+    layers the sum is linear in between, so its largest value is at one of the ends.
+    """
+
+    LOAD = "load"
+    PREPARE = "prepare"
+    """Sharding, casting and moving a loaded model; part of the load phase."""
+    FORWARD = "forward"
+    """In the last layer: all saved activations and this layer's transients."""
+    LOSS_FORWARD = "loss_forward"
+    LOSS_BACKWARD = "loss_backward"
+    LAST_LAYER_BACKWARD = "last_layer_backward"
+    """The first layer to run backward: all saved activations, no layer's gradients yet."""
+    FIRST_LAYER_BACKWARD = "first_layer_backward"
+    """The last layer to run backward: all gradients but the embedding's, one layer's activations."""
+    EMBEDDING_BACKWARD = "embedding_backward"
+    OPTIMIZER_STEP = "optimizer_step"
+    EVALUATION = "evaluation"
+    SAVE = "save"
+
+
+PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
+    Phase.LOAD: (Moment.LOAD, Moment.PREPARE),
+    Phase.FORWARD: (Moment.FORWARD,),
+    Phase.TURN: (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD),
+    Phase.BACKWARD: (
+        Moment.LAST_LAYER_BACKWARD,
+        Moment.FIRST_LAYER_BACKWARD,
+        Moment.EMBEDDING_BACKWARD,
+    ),
+    Phase.OPTIMIZER_STEP: (Moment.OPTIMIZER_STEP,),
+    Phase.EVALUATION: (Moment.EVALUATION,),
+    Phase.SAVE: (Moment.SAVE,),
+}
+"""The second step has no moments of its own: it is forward, turn or backward with what the first step left."""
+
+STEP_MOMENTS = (
+    PHASE_MOMENTS[Phase.FORWARD] + PHASE_MOMENTS[Phase.TURN] + PHASE_MOMENTS[Phase.BACKWARD]
+)
+
+
+def during(*phases: Phase) -> frozenset[Moment]:
+    """Return the moments of some phases."""
+    return frozenset(moment for phase in phases for moment in PHASE_MOMENTS.get(phase, ()))
+
+
+ALWAYS = frozenset(Moment) - {Moment.LOAD, Moment.PREPARE}
+"""From the prepared model to the last save."""
+
+TRAINING = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP))
+
+
+class Level(Enum):
+    """Which counter a term belongs to. Each level contains the one before it."""
+
+    ALLOCATED = "allocated"
+    """Live tensors: `torch.cuda.max_memory_allocated`."""
+    RESERVED = "reserved"
+    """What the caching allocator holds beyond them: `max_memory_reserved`."""
+    DEVICE = "device"
+    """Context, NCCL, workspaces outside torch: what the driver reports."""
+    HOST = "host"
+    """Host memory of one node (all its ranks together)."""
+
+
+@dataclass(frozen=True)
+class MemoryTerm:
+    """Some bytes with a name, on one rank (on one node for Level.HOST), and when they are alive."""
+
+    name: str
+    num_bytes: int
+    moments: frozenset[Moment]
+    formula: str = ""
+    """The arithmetic with its numbers, checkable by hand: `8,030,261,248 / 8 * 4`."""
+    source: str = ""
+    """A file and line, a paper's section, or the measurement the constant was fitted from."""
+    level: Level = Level.ALLOCATED
+    from_second_step: bool = False
+    """True for what the first optimizer step creates: absent from the first forward and backward."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.num_bytes, int) or self.num_bytes < 0:
+            raise BadInput.one(f"memory term {self.name!r} has num_bytes {self.num_bytes!r}")
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases the term is alive in, in order."""
+        found = [
+            phase
+            for phase, moments in PHASE_MOMENTS.items()
+            if any(moment in self.moments for moment in moments)
+        ]
+        in_step = any(moment in self.moments for moment in STEP_MOMENTS)
+        if self.from_second_step:
+            found = [p for p in found if p not in (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)]
+        if in_step:
+            found.append(Phase.SECOND_STEP)
+        order = list(Phase)
+        return tuple(sorted(found, key=order.index))
+
+
+@dataclass(frozen=True)
+class PhasePeak:
+    """The largest sum of one phase, and the moment it is reached."""
+
+    phase: Phase
+    moment: Moment
+    allocated_bytes: int
+    reserved_bytes: int
+    device_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The terms of one rank and the peaks they make."""
+
+    terms: tuple[MemoryTerm, ...]
+    peaks: tuple[PhasePeak, ...]
+    """One per phase, in order; phases without terms are left out."""
+    host_peak_bytes_per_node: int
+    host_peak_phase: Phase | None
+    unknown: tuple[str, ...] = ()
+    """Plan fields that terms needed and nobody gave; the sums above are then a lower bound."""
+
+    @property
+    def peak(self) -> PhasePeak:
+        """The phase with the largest allocated sum (the first of equals)."""
+        return max(self.peaks, key=lambda peak: peak.allocated_bytes)
+
+    @property
+    def allocated_peak_bytes(self) -> int:
+        return self.peak.allocated_bytes
+
+    @property
+    def reserved_peak_bytes(self) -> int:
+        return max(peak.reserved_bytes for peak in self.peaks)
+
+    @property
+    def device_peak_bytes(self) -> int:
+        return max(peak.device_bytes for peak in self.peaks)
+
+    @property
+    def runtime_bytes(self) -> int:
+        """What the driver, NCCL and libraries take outside torch at the peak."""
+        return sum(t.num_bytes for t in self.terms if t.level is Level.DEVICE)
+
+    def terms_at(self, moment: Moment, second_step: bool = True) -> tuple[MemoryTerm, ...]:
+        """Return the terms alive at a moment, largest first."""
+        alive = [
+            t
+            for t in self.terms
+            if moment in t.moments and (second_step or not t.from_second_step or moment not in STEP_MOMENTS)
+        ]
+        return tuple(sorted(alive, key=lambda t: -t.num_bytes))
+
+
+def estimate_peaks(
+    terms: Iterable[MemoryTerm], unknown: Iterable[str] = (), is_cuda: bool = True
+) -> MemoryEstimate:
+    """Add what is alive together and keep the largest sum of every phase.
+
+    `is_cuda` False leaves out what only a CUDA allocator and context take.
+    Raises BadInput for two terms with one name (a plugin counted something twice).
+    """
+    kept = tuple(
+        t for t in terms if is_cuda or t.level not in (Level.RESERVED, Level.DEVICE)
+    )
+    seen: set[str] = set()
+    for term in kept:
+        if term.name in seen:
+            raise BadInput.one(f"two memory terms are named {term.name!r}")
+        seen.add(term.name)
+    device_terms = tuple(t for t in kept if t.level is not Level.HOST)
+    host_terms = tuple(t for t in kept if t.level is Level.HOST)
+    peaks = []
+    for phase in Phase:
+        moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
+        first_step = phase in (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
+        best: PhasePeak | None = None
+        for moment in moments:
+            alive = [
+                t
+                for t in device_terms
+                if moment in t.moments and not (first_step and t.from_second_step)
+            ]
+            if not any(t.level is Level.ALLOCATED for t in alive):
+                continue
+            allocated = sum(t.num_bytes for t in alive if t.level is Level.ALLOCATED)
+            reserved = allocated + sum(t.num_bytes for t in alive if t.level is Level.RESERVED)
+            device = reserved + sum(t.num_bytes for t in alive if t.level is Level.DEVICE)
+            candidate = PhasePeak(phase, moment, allocated, reserved, device)
+            if best is None or candidate.allocated_bytes > best.allocated_bytes:
+                best = candidate
+        if best is not None:
+            peaks.append(best)
+    host_peak, host_phase = 0, None
+    for phase in Phase:
+        moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
+        for moment in moments:
+            total = sum(t.num_bytes for t in host_terms if moment in t.moments)
+            if total > host_peak:
+                host_peak, host_phase = total, phase
+    return MemoryEstimate(kept, tuple(peaks), host_peak, host_phase, tuple(unknown))

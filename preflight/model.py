@@ -1,0 +1,151 @@
+"""What a model is made of, as far as memory can tell: parameter tensors by unit, and the shapes of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any
+
+LINEAR = "linear"
+EMBEDDING = "embedding"
+NORM = "norm"
+BIAS = "bias"
+EXPERTS = "experts"
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class ParameterTensor:
+    """One parameter: its name inside its unit, shape and kind."""
+
+    name: str
+    """`self_attn.q_proj.weight`, as `named_parameters()` gives it below the unit."""
+    shape: tuple[int, ...]
+    """Linear weights are (out_features, in_features), as torch stores them."""
+    kind: str = LINEAR
+    """linear, embedding, norm, bias, experts (fused 3-D stack), other (convolutions, gates, ...)."""
+
+    @property
+    def num_params(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def module(self) -> str:
+        """The last part of the module's name: `q_proj` of `self_attn.q_proj.weight`."""
+        parts = self.name.split(".")
+        return parts[-2] if len(parts) > 1 else parts[0]
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The sizes that decide what one decoder layer saves for its backward."""
+
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    """Of queries and keys."""
+    intermediate_size: int
+    """Dense MLP width; 0 in a layer that has only experts."""
+    v_head_dim: int | None = None
+    """Where values are narrower than keys (MLA); None = head_dim."""
+    num_experts: int = 0
+    experts_per_token: int = 0
+    moe_intermediate_size: int = 0
+    shared_expert_intermediate_size: int = 0
+    attention_kind: str = "full"
+    """full, sliding, linear, or none."""
+    sliding_window: int | None = None
+
+    @property
+    def query_size(self) -> int:
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        return self.num_kv_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class ModelUnit:
+    """A module that repeats `count` times with the same tensors: a decoder layer kind, the embedding, the tail."""
+
+    name: str
+    """`model.layers.*`, `model.embed_tokens`, `model.norm`, `lm_head`."""
+    role: str
+    """embedding, layer, final_norm, lm_head, other."""
+    tensors: tuple[ParameterTensor, ...]
+    count: int = 1
+    layer: LayerShape | None = None
+    """Set where role is layer."""
+
+    @cached_property
+    def num_params(self) -> int:
+        """Parameters of one instance."""
+        return sum(tensor.num_params for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model's parameters and shapes, from its config alone."""
+
+    name: str
+    config: Mapping[str, Any]
+    model_type: str
+    """The decoder's own model_type: that of `text_config` for a vision-language model."""
+    hidden_size: int
+    vocab_size: int
+    num_layers: int
+    units: tuple[ModelUnit, ...]
+    """Every parameter once; a tied lm_head appears in no unit."""
+    tied: bool = False
+    layer_classes: tuple[str, ...] = ()
+    """The classes transformers lists in `_no_split_modules`: what FSDP wraps."""
+    config_dtype: str | None = None
+    """`dtype` / `torch_dtype` of the config: what transformers 5 loads by default."""
+    dropouts: Mapping[str, float] = field(default_factory=dict)
+    """Dropout probabilities in the config that are not zero."""
+    is_decoder_lm: bool = True
+    """False where no activation formula applies (encoders, vision or speech models)."""
+    source: str = ""
+    """Where the config was read: a path, the registry, the hub cache."""
+    num_params_override: int | None = None
+    """An exact published total, where the units do not list every tensor."""
+
+    @cached_property
+    def num_params(self) -> int:
+        """Unique parameters, tied ones once."""
+        if self.num_params_override is not None:
+            return self.num_params_override
+        return sum(unit.num_params * unit.count for unit in self.units)
+
+    @property
+    def embedding_params(self) -> int:
+        return sum(u.num_params * u.count for u in self.units if u.role == "embedding")
+
+    @property
+    def head_params(self) -> int:
+        """Parameters of an untied lm_head; 0 when tied."""
+        return sum(u.num_params * u.count for u in self.units if u.role == "lm_head")
+
+    @property
+    def layers(self) -> tuple[ModelUnit, ...]:
+        """The decoder layer kinds."""
+        return tuple(unit for unit in self.units if unit.role == "layer")
+
+    @property
+    def largest_layer(self) -> ModelUnit | None:
+        return max(self.layers, key=lambda unit: unit.num_params, default=None)
+
+    @cached_property
+    def largest_tensor_params(self) -> int:
+        """Elements of the largest single parameter."""
+        return max((t.num_params for u in self.units for t in u.tensors), default=0)
+
+    def tensors(self) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
+        """Yield every tensor kind with the unit that repeats it `count` times."""
+        for unit in self.units:
+            for tensor in unit.tensors:
+                yield unit, tensor

@@ -1,0 +1,191 @@
+"""The whole flow, from a typed command to a report: read this first.
+
+argv -> LaunchCommand -> LaunchPlan -> ModelSpec + DeviceSpec -> Findings -> MemoryEstimate
+     -> Verdict -> Remedies -> Rewrite
+
+Every stage takes values and returns a value; hooks do the knowing, this file does the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from preflight.allocator import reserved_terms
+from preflight.device import DeviceSpec
+from preflight.errors import BadInput, HookFailed, Problem
+from preflight.finding import Finding
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
+from preflight.model import ModelSpec
+from preflight.plugins import PluginManager
+from preflight.policy import Policy
+from preflight.precision import missing_inputs, num_trainable_params
+from preflight.report import Report
+from preflight.rewrite import Rewrite
+from preflight.search import suggest, treat
+from preflight.verdict import Answer, Verdict, judge
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller asked beside the command: device, overrides, policy."""
+
+    device: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`--set FIELD=VALUE`, parsed: values that the files do not say."""
+    policy: Policy = field(default_factory=Policy)
+
+
+def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
+    """Read, price and judge a launch, and look for remedies where it does not fit. Starts and writes nothing."""
+    plan = plugins.first("preflight_read_launch", command=command)
+    if plan is None:
+        raise BadInput.one(
+            f"no reader knows this launcher: {' '.join(command.argv[:3])}",
+            fix="`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes a plan",
+        )
+    return check_plan(plan, plugins, request, command)
+
+
+def check_plan(
+    plan: LaunchPlan,
+    plugins: PluginManager,
+    request: Request,
+    command: LaunchCommand | None = None,
+) -> Report:
+    """Price and judge a plan that was already read."""
+    plan = with_request(plan, request)
+    judged = judge_plan(plan, plugins, request.policy)
+    model, device = judged.model, judged.device
+    findings = [Finding.from_problem(problem) for problem in plan.notices]
+    for owner, item in plugins.collect(
+        "preflight_findings", plan=plan, model=model, device=device
+    ):
+        findings.append(_checked(item, Finding, owner, "preflight_findings"))
+    report = Report(
+        plan=plan,
+        verdict=judged.verdict,
+        command=command,
+        model=model,
+        device=device,
+        estimate=judged.estimate,
+        num_trainable_params=None if model is None else num_trainable_params(plan, model),
+        findings=tuple(findings),
+        may_launch=judged.verdict.answer is not Answer.DOES_NOT_FIT,
+    )
+    if model is not None and request.policy.wants_remedy(judged.verdict.answer):
+        report = treat(report, plugins, request.policy, judge_plan, write_checked)
+        report = suggest(report, plugins, request.policy, judge_plan)
+    plugins.first("preflight_reported", report=report)
+    return report
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A plan with everything that was worked out about it."""
+
+    plan: LaunchPlan
+    model: ModelSpec | None
+    device: DeviceSpec | None
+    estimate: MemoryEstimate | None
+    verdict: Verdict
+
+
+def judge_plan(
+    plan: LaunchPlan,
+    plugins: PluginManager,
+    policy: Policy,
+    model: ModelSpec | None = None,
+    device: DeviceSpec | None = None,
+) -> Judged:
+    """Describe model and device unless given, add up the memory terms, and judge."""
+    model = model or plugins.first("preflight_describe_model", plan=plan)
+    device = device or plugins.first("preflight_describe_device", plan=plan)
+    missing = missing_inputs(plan, model)
+    estimate = None
+    if model is not None:
+        estimate = estimate_memory(plan, model, device, plugins, missing)
+    return Judged(
+        plan, model, device, estimate, judge(estimate, device, missing, policy.margin_share)
+    )
+
+
+def estimate_memory(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    device: DeviceSpec | None,
+    plugins: PluginManager,
+    missing: tuple[str, ...] = (),
+) -> MemoryEstimate:
+    """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
+    terms: dict[str, MemoryTerm] = {}
+    owners: dict[str, str] = {}
+    for owner, item in plugins.collect("preflight_memory_terms", plan=plan, model=model):
+        term = _checked(item, MemoryTerm, owner, "preflight_memory_terms")
+        if term.name in terms:
+            raise HookFailed(
+                owner,
+                "preflight_memory_terms",
+                f"yields a second term named {term.name!r}; the first is from {owners[term.name]}",
+            )
+        terms[term.name], owners[term.name] = term, owner
+    every = (*terms.values(), *reserved_terms(tuple(terms.values()), plan, model))
+    return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
+
+
+def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
+    """Write the launch back, read the result again, and return it only if it gives the edited plan."""
+    rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
+    if rewrite is None or before.source is None:
+        return rewrite
+    command = rewritten_command(before.source.command, rewrite)
+    again = plugins.first("preflight_read_launch", command=command)
+    if again is None or differing_fields(again, after, before):
+        return None
+    return rewrite
+
+
+def rewritten_command(command: LaunchCommand, rewrite: Rewrite) -> LaunchCommand:
+    """Return the command that a rewrite starts, with its files in the overlay."""
+    overlay = {**command.overlay, **{file.new_path: file.after for file in rewrite.files}}
+    return replace(
+        command, argv=rewrite.argv, env={**command.env, **rewrite.env}, overlay=overlay
+    )
+
+
+def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -> tuple[str, ...]:
+    """Return the fields of a re-read rewrite that are not as edited.
+
+    A field that `--set` overrode is not in the launch, so it is compared only where a remedy edited it.
+    """
+    overridden = {name for name, origin in before.origins.items() if origin.where == SET_ORIGIN}
+    left, right, old = again.to_dict(), after.to_dict(), before.to_dict()
+    return tuple(
+        name
+        for name in right
+        if left[name] != right[name] and not (name in overridden and old[name] == right[name])
+    )
+
+
+SET_ORIGIN = "--set"
+
+
+def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
+    """Return the plan with the caller's overrides, each with its origin."""
+    plan = plan.with_edits(request.settings)
+    for name in request.settings:
+        plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
+    if request.device is not None:
+        plan = replace(plan, device=request.device).with_origin("device", Origin("--device"))
+    return plan
+
+
+def _checked(item: Any, wanted: type[Any], owner: str, hook: str) -> Any:
+    if not isinstance(item, wanted):
+        raise HookFailed(owner, hook, f"yielded {item!r}, which is not a {wanted.__name__}")
+    return item
+
+
+__all__ = ["Judged", "Problem", "Request", "check_launch", "check_plan", "judge_plan"]

@@ -1,0 +1,76 @@
+"""What a person, repository or site lets preflight do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.remedy import Remedy
+from preflight.verdict import MARGIN_SHARE, Answer
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which verdicts refuse, which remedies may be applied, how much room must be left."""
+
+    allow: frozenset[str] = field(default_factory=frozenset)
+    """Remedies that change training and may be applied all the same."""
+    forbid: frozenset[str] = field(default_factory=frozenset)
+    """Remedies that are neither applied nor suggested."""
+    refuse: frozenset[str] = frozenset({"does_not_fit"})
+    """Verdicts that refuse a launch; `tight` may be added."""
+    margin_share: float = MARGIN_SHARE
+    rewrite: bool = True
+    """False = never rewrite: check and refuse only."""
+
+    def may_apply(self, remedy: Remedy) -> bool:
+        """Tell whether a remedy may be applied without asking."""
+        if remedy.id in self.forbid:
+            return False
+        return remedy.is_safe or remedy.id in self.allow
+
+    def wants_remedy(self, answer: Answer) -> bool:
+        """Tell whether a verdict is worth looking for remedies."""
+        return answer in (Answer.DOES_NOT_FIT, Answer.TIGHT)
+
+    def refuses(self, answer: Answer) -> bool:
+        return answer.value in self.refuse
+
+
+_KEYS = ("allow", "forbid", "refuse", "margin_share", "rewrite")
+
+
+def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:
+    """Build a policy from the mapping of a policy file; raise BadInput naming every wrong key at once."""
+    problems = [
+        Problem(f"there is no policy key {key!r}", where, f"known keys: {', '.join(_KEYS)}")
+        for key in values
+        if key not in _KEYS
+    ]
+    arguments: dict[str, Any] = {}
+    for key in ("allow", "forbid", "refuse"):
+        if key in values:
+            if isinstance(values[key], list) and all(isinstance(v, str) for v in values[key]):
+                arguments[key] = frozenset(values[key])
+            else:
+                problems.append(Problem(f"{key} must be a list of names", where))
+    for name in arguments.get("refuse", ()):
+        if name not in [answer.value for answer in Answer]:
+            problems.append(Problem(f"refuse: there is no verdict {name!r}", where))
+        elif name in ("unknown", "fits"):
+            problems.append(Problem(f"refuse: {name} never refuses", where))
+    if "margin_share" in values:
+        share = values["margin_share"]
+        if isinstance(share, (int, float)) and not isinstance(share, bool) and 0 <= share < 1:
+            arguments["margin_share"] = float(share)
+        else:
+            problems.append(Problem(f"margin_share must be from 0 to 1, not {share!r}", where))
+    if "rewrite" in values:
+        if isinstance(values["rewrite"], bool):
+            arguments["rewrite"] = values["rewrite"]
+        else:
+            problems.append(Problem("rewrite must be true or false", where))
+    raise_if_any(problems)
+    return Policy(**arguments)

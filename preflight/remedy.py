@@ -1,0 +1,34 @@
+"""A change to a plan that may make it fit, in plan fields only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SAFETIES = ("same", "equivalent", "changes_training")
+"""`same`: bit-identical maths. `equivalent`: same semantics, other rounding or order. Applied unasked: these two."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One lever. It claims no saving: the edited plan is estimated again."""
+
+    id: str
+    """The name that `--allow`, `--forbid` and `preflight explain` take: `activation_checkpointing`."""
+    title: str
+    """What it does, as an imperative: `turn activation checkpointing on`."""
+    edits: Mapping[str, Any]
+    safety: str
+    step_time_factor: float = 1.0
+    """Estimated step time over that of the plan without this remedy; its source is in the manual page."""
+    notes: tuple[str, ...] = ()
+    """What the user must also do or know, where an edit alone is not enough."""
+    how: str = ""
+    """For suggestions: the flags to add, in the user's dialect where known."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_safe(self) -> bool:
+        """True where it may be applied without being asked for."""
+        return self.safety in ("same", "equivalent")

@@ -1,0 +1,164 @@
+"""Everything that one check found out, as one value: what is rendered, returned and raised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight.device import DeviceSpec
+from preflight.finding import Finding
+from preflight.launch import LaunchCommand, LaunchPlan, plain
+from preflight.memory import Level, MemoryEstimate
+from preflight.model import ModelSpec
+from preflight.remedy import Remedy
+from preflight.rewrite import Rewrite
+from preflight.verdict import Answer, Verdict
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TriedRemedy:
+    """A remedy, and what the plan is estimated at with it (and every one before it)."""
+
+    remedy: Remedy
+    plan: LaunchPlan
+    estimate: MemoryEstimate
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of the pipeline for one launch."""
+
+    plan: LaunchPlan
+    verdict: Verdict
+    command: LaunchCommand | None = None
+    model: ModelSpec | None = None
+    device: DeviceSpec | None = None
+    estimate: MemoryEstimate | None = None
+    num_trainable_params: int | None = None
+    findings: tuple[Finding, ...] = ()
+    applied: tuple[TriedRemedy, ...] = ()
+    """In order; the last one's plan is what the rewrite launches."""
+    suggested: tuple[TriedRemedy, ...] = ()
+    rewrite: Rewrite | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences for the reader: what could not be written, what was not looked at."""
+    may_launch: bool = False
+    """True where `run` would start something: as written, or as rewritten."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def final_verdict(self) -> Verdict:
+        """The verdict of what would be started."""
+        return self.applied[-1].verdict if self.applied and self.rewrite else self.verdict
+
+    @property
+    def assumed(self) -> dict[str, str]:
+        """Plan field -> why it has the value it has, for every value that nobody gave."""
+        return {
+            name: origin.reason or origin.where
+            for name, origin in sorted(self.plan.origins.items())
+            if origin.assumed
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as the JSON of DESIGN (schema_version 1)."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "verdict": self.verdict.answer.value,
+            "reason": self.verdict.reason,
+            "failing_phase": self.verdict.failing_phase.value if self.verdict.failing_phase else None,
+            "missing": list(self.verdict.missing),
+            "may_launch": self.may_launch,
+            "plan": self.plan.to_dict(),
+            "origins": {
+                name: {"where": origin.where, "assumed": origin.assumed}
+                for name, origin in sorted(self.plan.origins.items())
+            },
+            "assumed": self.assumed,
+            "model": None
+            if self.model is None
+            else {
+                "name": self.model.name,
+                "num_params": self.model.num_params,
+                "num_trainable_params": self.num_trainable_params,
+                "source": self.model.source,
+            },
+            "device": None
+            if self.device is None
+            else {
+                "name": self.device.name,
+                "key": self.device.key,
+                "capacity_bytes": self.device.capacity_bytes,
+                "count": self.device.count,
+                "source": self.device.source,
+            },
+            "estimate": None if self.estimate is None else estimate_to_dict(self.estimate),
+            "findings": [
+                {
+                    "id": f.id,
+                    "name": f.name,
+                    "severity": f.severity,
+                    "where": f.where,
+                    "message": f.message,
+                    "fix": f.fix,
+                }
+                for f in self.findings
+            ],
+            "applied": [_tried_to_dict(tried) for tried in self.applied],
+            "suggested": [_tried_to_dict(tried) for tried in self.suggested],
+            "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+def estimate_to_dict(estimate: MemoryEstimate) -> dict[str, Any]:
+    """Return an estimate as the `estimate` of the JSON contract."""
+    if not estimate.peaks:
+        return {"peak_phase": None, "phases": {}, "terms": [], "unknown": list(estimate.unknown)}
+    return {
+        "peak_phase": estimate.peak.phase.value,
+        "allocated_peak_bytes": estimate.allocated_peak_bytes,
+        "reserved_peak_bytes": estimate.reserved_peak_bytes,
+        "device_peak_bytes": estimate.device_peak_bytes,
+        "host_peak_bytes_per_node": estimate.host_peak_bytes_per_node,
+        "phases": {peak.phase.value: peak.allocated_bytes for peak in estimate.peaks},
+        "terms": [
+            {
+                "name": term.name,
+                "num_bytes": term.num_bytes,
+                "phases": [phase.value for phase in term.phases],
+                "level": term.level.value,
+                "formula": term.formula,
+                "source": term.source,
+            }
+            for term in estimate.terms
+        ],
+        "unknown": list(estimate.unknown),
+    }
+
+
+def _tried_to_dict(tried: TriedRemedy) -> dict[str, Any]:
+    return {
+        "id": tried.remedy.id,
+        "title": tried.remedy.title,
+        "safety": tried.remedy.safety,
+        "edits": plain(tried.remedy.edits),
+        "allocated_peak_bytes": tried.estimate.allocated_peak_bytes if tried.estimate.peaks else None,
+        "device_peak_bytes": tried.estimate.device_peak_bytes if tried.estimate.peaks else None,
+        "verdict": tried.verdict.answer.value,
+        "step_time_factor": tried.remedy.step_time_factor,
+        "how": tried.remedy.how,
+        "notes": list(tried.remedy.notes),
+    }
+
+
+def is_refused(report: Report) -> bool:
+    """Tell whether the launch as written is refused."""
+    return report.verdict.answer is Answer.DOES_NOT_FIT
+
+
+__all__ = ["Level", "Report", "TriedRemedy", "estimate_to_dict", "is_refused"]

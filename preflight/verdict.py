@@ -1,0 +1,81 @@
+"""Does it fit: four answers, and the two comparisons that decide between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from preflight.device import DeviceSpec
+from preflight.memory import MemoryEstimate, Phase
+from preflight.units import format_gib
+
+MARGIN_SHARE = 0.02
+"""Share of the capacity kept free before a launch counts as fitting.
+
+Allocator rounding and library workspaces that no term names; a policy may set another share.
+"""
+
+
+class Answer(Enum):
+    FITS = "fits"
+    TIGHT = "tight"
+    DOES_NOT_FIT = "does_not_fit"
+    UNKNOWN = "unknown"
+
+    @property
+    def words(self) -> str:
+        """The answer as a report says it."""
+        return self.value.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer, and in one clause why."""
+
+    answer: Answer
+    reason: str
+    failing_phase: Phase | None = None
+    """The first phase, in the order of a run, that the device cannot hold."""
+    missing: tuple[str, ...] = ()
+    """Inputs without which there is no answer."""
+
+
+def judge(
+    estimate: MemoryEstimate | None,
+    device: DeviceSpec | None,
+    missing: tuple[str, ...] = (),
+    margin_share: float = MARGIN_SHARE,
+) -> Verdict:
+    """Return the verdict of an estimate on a device.
+
+    Inputs may be missing: what is known is then a lower bound, which can refuse but never says fits.
+    """
+    if device is None:
+        return Verdict(Answer.UNKNOWN, "no device is known", missing=(*missing, "device"))
+    if estimate is None or not estimate.peaks:
+        return Verdict(Answer.UNKNOWN, "there is nothing to add up", missing=missing)
+    missing = tuple(dict.fromkeys((*missing, *estimate.unknown)))
+    capacity = device.capacity_bytes
+    for peak in estimate.peaks:
+        runtime = peak.device_bytes - peak.reserved_bytes
+        if peak.allocated_bytes + runtime > capacity:
+            return Verdict(
+                Answer.DOES_NOT_FIT,
+                f"{format_gib(peak.allocated_bytes)} of tensors"
+                + (f" and {format_gib(runtime)} outside torch" if runtime else "")
+                + f" do not fit {format_gib(capacity)}",
+                peak.phase,
+                missing,
+            )
+    if missing:
+        return Verdict(Answer.UNKNOWN, f"{', '.join(missing)} not known", missing=missing)
+    margin = int(capacity * margin_share)
+    for peak in estimate.peaks:
+        if peak.device_bytes > capacity - margin:
+            return Verdict(
+                Answer.TIGHT,
+                f"{format_gib(peak.device_bytes)} with fragmentation leave less than"
+                f" {format_gib(margin)} of {format_gib(capacity)}",
+                peak.phase,
+            )
+    return Verdict(Answer.FITS, "the worst phase leaves room")

@@ -1,0 +1,1 @@
+"""Files to copy out: launch configs that fit, Slurm guards, plugin skeletons."""
