@@ -42,10 +42,11 @@ def read_yaml(text: str, path: str, duplicates: str) -> Document:
         raise BadInput.one(f"{path} is nested too deeply", path) from error
     except (ValueError, TypeError, OverflowError) as error:
         # A plain scalar that looks like a date, a time or a number and is none: 2026-13-45, 0x_.
-        bad = _bad_scalar(loader, node)
+        # The constructor was inside this node when it failed.
+        bad = next(reversed(loader.recursive_objects), node).start_mark
         raise BadInput.one(
             f"a value that YAML reads as a date or a number and that is none: {error}",
-            path if bad is None else at(path, bad.line + 1, bad.column + 1),
+            at(path, bad.line + 1, bad.column + 1),
             "put quotes around the value",
         ) from error
     finally:
@@ -171,18 +172,6 @@ class _Marker:
         for old in [path for path in self.marks if path[:depth] == key_path]:
             del self.marks[old]
         self.seen = {i: path for i, path in self.seen.items() if path[:depth] != key_path}
-
-
-def _bad_scalar(loader: Any, node: Any) -> Any:
-    """Return the mark of the first scalar that cannot be constructed."""
-    if node.id == "scalar":
-        try:
-            loader.construct_object(node)
-        except (ValueError, TypeError, OverflowError):
-            return node.start_mark
-        return None
-    children = [n for item in node.value for n in (item if isinstance(item, tuple) else (item,))]
-    return next((bad for child in children if (bad := _bad_scalar(loader, child))), None)
 
 
 def _kind(node: Any) -> str:
