@@ -25,7 +25,7 @@ from preflight.precision import missing_inputs, num_trainable_params
 from preflight.report import Report
 from preflight.rewrite import Rewrite
 from preflight.search import suggest, treat
-from preflight.verdict import Answer, Verdict, judge
+from preflight.verdict import Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ def check_plan(
         estimate=judged.estimate,
         num_trainable_params=None if model is None else num_trainable_params(plan, model),
         findings=tuple(findings),
-        may_launch=judged.verdict.answer is not Answer.DOES_NOT_FIT,
+        may_launch=not request.policy.refuses(judged.verdict.answer),
     )
     if model is not None and request.policy.wants_remedy(judged.verdict.answer):
         report = treat(report, plugins, request.policy, judge_plan, write_checked)
         report = suggest(report, plugins, request.policy, judge_plan)
-    plugins.first("preflight_reported", report=report)
+    plugins.tell("preflight_reported", report=report)
     return report
 
 

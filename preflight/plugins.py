@@ -1,17 +1,16 @@
 """The plugin manager: what is registered, in which order, and who is to blame when something breaks.
 
-Built-ins register first, then entry points of the group `preflight`, then a project's
-`preflight_hooks.py`; pluggy asks the last registered first, so a project beats an installed
-plugin, which beats a built-in.
+Built-ins come first, then entry points of the group `preflight`, then a project's
+`preflight_hooks.py`; the last is asked first, so a project beats an installed plugin, which beats
+a built-in. Every plugin is called on its own, so that each answer has a name beside it.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pluggy
@@ -23,7 +22,7 @@ ENTRY_POINT_GROUP = "preflight"
 PROJECT_FILE = "preflight_hooks.py"
 
 BUILTIN_HOOKS: tuple[str, ...] = (
-    # A hook module is imported when its first hook is called for; asked in reverse order.
+    # A module is imported when a hook of its first word is called; asked in reverse order.
     "read_accelerate",
     "model_registry",
     "model_hub_cache",
@@ -54,77 +53,142 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "remedy_qlora",
 )
 
+FIRST_WORDS: dict[str, tuple[str, ...]] = {
+    "read": ("preflight_read_launch", "preflight_write_launch"),
+    "model": ("preflight_describe_model",),
+    "device": ("preflight_describe_device",),
+    "check": ("preflight_findings",),
+    "memory": ("preflight_memory_terms",),
+    "remedy": ("preflight_remedies",),
+}
+"""First word of a built-in's file name -> the hooks it may implement; a test holds every file to it."""
+
 
 class PluginManager:
-    """pluggy's manager, with results that know which plugin they came from."""
+    """pluggy's manager, asked one plugin at a time."""
 
     def __init__(self) -> None:
         self.pluggy = pluggy.PluginManager("preflight")
         self.pluggy.add_hookspecs(hookspecs)
+        self.is_traced = os.environ.get("PREFLIGHT_TRACE") == "1"
+        self._order: dict[str, int] = {}
+        self._waiting: list[str] = []
+        self._callers: dict[str, list[tuple[str, Callable[..., Any]]]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all plugins, built-ins not imported yet among them, first registered first."""
+        return sorted(self._order, key=self._order.__getitem__)
+
+    def add_builtin(self, name: str) -> None:
+        """Take a module of `preflight.hooks` in this place of the order; import it when it is needed."""
+        self._order[name] = len(self._order)
+        self._waiting.append(name)
 
     def register(self, plugin: object, name: str) -> None:
         """Register a plugin; raise HookFailed where a hook of its own is misspelt or takes unknown arguments."""
+        self._callers.clear()
+        self._order.setdefault(name, len(self._order))
         try:
             self.pluggy.register(plugin, name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise HookFailed(name, "registration", str(error)) from error
+            raise HookFailed(name, "registration", _reason(error)) from error
+        unmarked = _unmarked_hooks(plugin)
+        if unmarked:
+            raise HookFailed(name, "registration", f"{unmarked[0]} is not marked with @hookimpl")
+
+    def check(self) -> None:
+        """Raise HookFailed, with the nearest name, for an implementation of a hook that does not exist."""
+        try:
+            self.pluggy.check_pending()
+        except pluggy.PluginValidationError as error:
+            name = self.pluggy.get_name(error.plugin) or "unknown"
+            raise HookFailed(name, "registration", _reason(error)) from error
+
+    def plugins_of(self, hook: str) -> list[str]:
+        """Return the names of the plugins that implement a hook, in the order in which they are asked."""
+        return [name for name, _ in self._asked(hook)]
 
     def first(self, hook: str, **arguments: Any) -> Any:
         """Call a first-result hook; return the first answer that is not None."""
-        return self._call(hook, arguments)
+        for name, caller in self._asked(hook):
+            answer = self._ask(hook, name, caller, arguments)
+            if answer is not None:
+                return answer
+        return None
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Call a hook whose answers nobody reads."""
+        for name, caller in self._asked(hook):
+            self._ask(hook, name, caller, arguments)
 
     def collect(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
         """Call a hook of iterables; return every item with the name of the plugin that yielded it."""
         items: list[tuple[str, Any]] = []
-        # pluggy answers last registered first; a report reads better in the order of registration.
-        for result in reversed(self._call(hook, arguments)):
-            owner = self._owner(hook, result)
-            if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
-                raise HookFailed(owner, hook, f"returned {result!r}, which is not a list of values")
-            try:
-                items.extend((owner, item) for item in result)
-            except PreflightError:
-                raise
-            except Exception as error:
-                raise HookFailed(self._blamed(hook, error) or owner, hook, _told(error)) from error
+        # A report reads better in the order of registration.
+        for name, caller in reversed(self._asked(hook)):
+            for result in self._ask(hook, name, caller, arguments):
+                if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
+                    raise HookFailed(
+                        name, hook, f"returned {result!r}, which is not a list of values"
+                    )
+                try:
+                    found = list(result)
+                except PreflightError:
+                    raise
+                except Exception as error:
+                    raise HookFailed(name, hook, _told(error)) from error
+                if self.is_traced:
+                    _trace(f"{hook} {name} yielded {len(found)}")
+                items.extend((name, item) for item in found)
         return items
 
-    def _call(self, hook: str, arguments: dict[str, Any]) -> Any:
+    def _ask(
+        self, hook: str, name: str, caller: Callable[..., Any], arguments: dict[str, Any]
+    ) -> Any:
         try:
-            return getattr(self.pluggy.hook, hook)(**arguments)
-        except PreflightError:
+            answer = caller(**arguments)
+        except PreflightError as error:
+            if self.is_traced:
+                _trace(f"{hook} {name} refused: {_shortened(error)}")
             raise
         except Exception as error:
-            raise HookFailed(self._blamed(hook, error) or "unknown", hook, _told(error)) from error
+            raise HookFailed(name, hook, _told(error)) from error
+        if self.is_traced:
+            _trace(f"{hook} {name} -> {_shortened(answer)}")
+        return answer
 
-    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
-        return list(getattr(self.pluggy.hook, hook).get_hookimpls())
+    def _asked(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """Return every plugin that implements a hook with a caller of it alone, last registered first."""
+        self._import_waiting(hook)
+        if hook not in self._callers:
+            implementations = [
+                implementation
+                for implementation in getattr(self.pluggy.hook, hook).get_hookimpls()
+                if not (implementation.hookwrapper or implementation.wrapper)
+            ]
+            implementations.sort(
+                key=lambda i: (i.tryfirst, not i.trylast, self._order[i.plugin_name]), reverse=True
+            )
+            plugins = [implementation.plugin for implementation in implementations]
+            self._callers[hook] = [
+                (
+                    implementation.plugin_name,
+                    self.pluggy.subset_hook_caller(
+                        hook, [plugin for plugin in plugins if plugin is not implementation.plugin]
+                    ),
+                )
+                for implementation in implementations
+            ]
+        return self._callers[hook]
 
-    def _owner(self, hook: str, result: object) -> str:
-        """Return the plugin whose generator this is; a list says nothing of its maker."""
-        code = getattr(result, "gi_code", None)
-        for implementation in self._implementations(hook):
-            if code is not None and getattr(implementation.function, "__code__", None) is code:
-                return implementation.plugin_name
-        return "unknown"
-
-    def _blamed(self, hook: str, error: BaseException) -> str | None:
-        """Return the plugin whose function stands in the traceback."""
-        codes = {
-            getattr(i.function, "__code__", None): i.plugin_name
-            for i in self._implementations(hook)
-        }
-        traceback = error.__traceback__
-        while traceback is not None:
-            name = codes.get(traceback.tb_frame.f_code)
-            if name is not None:
-                return name
-            traceback = traceback.tb_next
-        return None
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    def _import_waiting(self, hook: str) -> None:
+        wanted = [n for n in self._waiting if hook in FIRST_WORDS.get(n.partition("_")[0], ())]
+        for name in wanted:
+            self._waiting.remove(name)
+            self.register(importlib.import_module(f"preflight.hooks.{name}"), name)
+        if wanted:
+            self.check()
 
 
 def load_plugins(
@@ -132,35 +196,18 @@ def load_plugins(
 ) -> PluginManager:
     """Return a manager with built-ins, installed entry points and the project's own hooks, checked."""
     manager = PluginManager()
-    if os.environ.get("PREFLIGHT_TRACE") == "1":
-        manager.pluggy.trace.root.setwriter(lambda message: sys.stderr.write(message))
-        manager.pluggy.enable_tracing()
     for name in builtins:
-        manager.register(importlib.import_module(f"preflight.hooks.{name}"), name)
+        manager.add_builtin(name)
     _load_entry_points(manager)
     if project_dir is not None:
         _load_project_file(manager, os.path.join(project_dir, PROJECT_FILE))
-    try:
-        manager.pluggy.check_pending()
-    except pluggy.PluginValidationError as error:
-        name = manager.pluggy.get_name(error.plugin) or "unknown"
-        raise HookFailed(name, "registration", _pending_reason(str(error))) from error
+    manager.check()
     return manager
 
 
-def _pending_reason(text: str) -> str:
-    """Add the nearest hook name to pluggy's `unknown hook` message."""
-    import difflib
-
-    words = [word.strip("'\"") for word in text.split() if "preflight_" in word]
-    for word in words:
-        near = difflib.get_close_matches(word, hookspecs.declared_hook_names(), n=1)
-        if near:
-            return f"{text}; did you mean {near[0]}?"
-    return text
-
-
 def _load_entry_points(manager: PluginManager) -> None:
+    if not _may_have_entry_points():
+        return
     from importlib.metadata import entry_points
 
     for point in entry_points(group=ENTRY_POINT_GROUP):
@@ -171,15 +218,85 @@ def _load_entry_points(manager: PluginManager) -> None:
         manager.register(plugin, point.name)
 
 
+def _may_have_entry_points() -> bool:
+    """Tell whether any installed distribution names our group, without importlib.metadata.
+
+    Its import alone takes longer than the rest of a check; this reads the same small files.
+    """
+    header = f"[{ENTRY_POINT_GROUP}]".encode()
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = os.listdir(folder or ".")
+        except NotADirectoryError:
+            return True  # a zip file on the path: let importlib.metadata look into it
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                try:
+                    with open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
+                        if header in file.read():
+                            return True
+                except OSError:
+                    continue
+    return False
+
+
 def _load_project_file(manager: PluginManager, path: str) -> None:
     if not os.path.isfile(path):
         return
+    import importlib.util
+
     spec = importlib.util.spec_from_file_location("preflight_project_hooks", path)
     if spec is None or spec.loader is None:
         raise BadInput.one("cannot be imported as a Python module", path)
     module = importlib.util.module_from_spec(spec)
+    # A check writes nothing, not even a bytecode folder beside the user's file.
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise HookFailed(path, "import", _told(error)) from error
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
     manager.register(module, path)
+
+
+def _unmarked_hooks(plugin: object) -> list[str]:
+    """Return functions of a plugin that are named like a hook and are none: pluggy passes over them."""
+    module = getattr(plugin, "__name__", None)
+    return [
+        name
+        for name, value in getattr(plugin, "__dict__", {}).items()
+        if name.startswith("preflight_")
+        and callable(value)
+        and getattr(value, "__module__", None) == module
+        and not hasattr(value, "preflight_impl")
+    ]
+
+
+def _reason(error: BaseException) -> str:
+    """Return pluggy's complaint in one line, with the nearest hook name where a name is unknown."""
+    import difflib
+
+    known = hookspecs.declared_hook_names()
+    text = " ".join(str(error).split())
+    if text.startswith("unknown hook"):
+        name = text.split("'")[1]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        return f"there is no hook {name}; {hint}"
+    return text
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _shortened(value: object, limit: int = 100) -> str:
+    text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _trace(text: str) -> None:
+    sys.stderr.write(f"preflight: trace: {text}\n")

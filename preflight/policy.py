@@ -26,8 +26,8 @@ class Policy:
     """False = never rewrite: check and refuse only."""
 
     def may_apply(self, remedy: Remedy) -> bool:
-        """Tell whether a remedy may be applied without asking."""
-        if remedy.id in self.forbid:
+        """Tell whether a remedy may be written into the launch; without rewriting, all are suggestions."""
+        if not self.rewrite or remedy.id in self.forbid:
             return False
         return remedy.is_safe or remedy.id in self.allow
 

@@ -167,7 +167,7 @@ def _with_safe_help(
 ) -> TriedRemedy:
     """Return the suggestion together with the fewest safe remedies that make it fit; alone where none does."""
     best = alone
-    for step in visit(judged, plugins, policy, judge, lambda r: r.is_safe and policy.may_apply(r)):
+    for step in visit(judged, plugins, policy, judge, lambda r: r.is_safe and r.id not in policy.forbid):
         answer = step.judged.verdict.answer
         if answer is Answer.FITS or (
             answer is Answer.TIGHT and best.verdict.answer is Answer.DOES_NOT_FIT
