@@ -88,15 +88,17 @@ class DeepSpeedSettings:
     """ZeRO's bucket sizes and stage-3 limits, in elements, after `auto` was resolved.
 
     Defaults are DeepSpeed's own (deepspeed/runtime/zero/config.py, 0.19.8).
+    None in the three sizes that transformers derives from the model: `auto` with the model's hidden
+    size h, which a reader does not know (reduce h*h, prefetch int(0.9*h*h), persistence 10*h).
     """
 
-    reduce_bucket_size: int = 500_000_000
+    reduce_bucket_size: int | None = 500_000_000
     allgather_bucket_size: int = 500_000_000
     overlap_comm: bool | None = None
     """None = DeepSpeed's rule: true for stage 3 only."""
     contiguous_gradients: bool = True
-    stage3_prefetch_bucket_size: int = 50_000_000
-    stage3_param_persistence_threshold: int = 100_000
+    stage3_prefetch_bucket_size: int | None = 50_000_000
+    stage3_param_persistence_threshold: int | None = 100_000
     stage3_max_live_parameters: int = 1_000_000_000
     stage3_max_reuse_distance: int = 1_000_000_000
     sub_group_size: int = 1_000_000_000
