@@ -2,8 +2,125 @@
 
 from __future__ import annotations
 
-from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from preflight.launch import Adapter, LaunchPlan
+from preflight.model import EMBEDDING, LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.units import dtype_bytes
+
+TRANSFORMERS_AUTO_DTYPE_SINCE = (5, 0)
+"""`from_pretrained` loads the checkpoint's dtype since transformers 5.0 (modeling_utils.py, 5.24.0:4184); fp32 before."""
+
+PEFT_DEFAULT_TARGETS = {
+    "llama": ("q_proj", "v_proj"),
+    "mistral": ("q_proj", "v_proj"),
+    "qwen2": ("q_proj", "v_proj"),
+    "qwen3": ("q_proj", "v_proj"),
+    "gemma": ("q_proj", "v_proj"),
+    "gemma2": ("q_proj", "v_proj"),
+    "gemma3_text": ("q_proj", "v_proj"),
+    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
+    "gpt2": ("c_attn",),
+    "gpt_bigcode": ("c_attn",),
+    "gpt_neox": ("query_key_value",),
+    "gptj": ("q_proj", "v_proj"),
+    "falcon": ("query_key_value",),
+    "opt": ("q_proj", "v_proj"),
+    "bloom": ("query_key_value",),
+    "stablelm": ("q_proj", "v_proj"),
+    "starcoder2": ("q_proj", "v_proj"),
+    "cohere": ("q_proj", "v_proj"),
+    "olmo": ("q_proj", "v_proj"),
+}
+"""peft/utils/constants.py TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING (0.21.2); a test compares."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Short dtype names of every model state of one plan."""
+
+    frozen: str
+    """Weights that do not train (and are not quantized)."""
+    trainable: str
+    """Weights that train, as they are stored between steps."""
+    compute: str
+    """The dtype matrix products run in, and of saved activations."""
+    gradient: str
+    optimizer_state: str
+    master: str | None
+    """A separate master copy of the trainable weights (ZeRO); None where `trainable` is the only copy."""
+    autocast: bool
+    """fp32 weights cast on the fly inside torch.autocast."""
+    logits: str
+
+    def bytes_of(self, name: str) -> int:
+        """Return the bytes per element of one of the fields above."""
+        return dtype_bytes(getattr(self, name))
+
+
+def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
+    """Return the dtypes of a plan (semantics of accelerate 1.15, DeepSpeed 0.19, PEFT 0.21).
+
+    single, ddp: weights stay as loaded, AdamW's states have the weights' dtype, no master copy
+    (accelerate/accelerator.py:1824). FSDP with mixed precision: trainable shards are fp32
+    (accelerate/utils/fsdp_utils.py:815, accelerator.py:1919). ZeRO: everything in the compute dtype
+    and an fp32 master (deepspeed/runtime/engine.py:2080).
+    """
+    loaded = load_dtype(plan, model)
+    mixed = plan.mixed_precision if plan.mixed_precision in ("bf16", "fp16") else None
+    if plan.mixed_precision == "fp8":
+        mixed = "bf16"
+    trainable = _adapter_dtype(plan, loaded) if plan.adapter else loaded
+    frozen, master = loaded, None
+    if plan.zero_stage is not None:
+        compute = mixed or "fp32"
+        frozen = trainable = gradient = compute
+        master = plan.master_dtype or "fp32"
+        state = plan.optimizer_state_dtype or master
+        if plan.deepspeed is not None and plan.deepspeed.grad_accum_dtype:
+            gradient = plan.deepspeed.grad_accum_dtype
+        autocast = False
+    else:
+        compute = mixed or loaded
+        if plan.is_fsdp and mixed:
+            trainable = plan.master_dtype or "fp32"
+        elif plan.master_dtype and not plan.adapter:
+            trainable = plan.master_dtype
+        gradient = trainable
+        state = plan.optimizer_state_dtype or trainable
+        autocast = not plan.is_fsdp and mixed is not None and "fp32" in (loaded, trainable)
+    logits = plan.logits_dtype or compute
+    return Precision(frozen, trainable, compute, gradient, state, master, autocast, logits)
+
+
+def load_dtype(plan: LaunchPlan, model: ModelSpec) -> str:
+    """Return the dtype that the weights are loaded in."""
+    if plan.load_dtype:
+        return plan.load_dtype
+    if version_of(plan, "transformers") >= TRANSFORMERS_AUTO_DTYPE_SINCE:
+        return model.config_dtype or "fp32"
+    return "fp32"
+
+
+def _adapter_dtype(plan: LaunchPlan, loaded: str) -> str:
+    """fp32 for a 16-bit base unless asked otherwise (peft autocast_adapter_dtype, tuners_utils.py:2705)."""
+    assert plan.adapter is not None
+    return plan.adapter.dtype or "fp32"
+
+
+def version_of(plan: LaunchPlan, package: str) -> tuple[int, ...]:
+    """Return a library's version as numbers; a very new one where nobody said."""
+    text = plan.versions.get(package)
+    if not text:
+        return (999,)
+    numbers = []
+    for part in text.split(".")[:3]:
+        digits = "".join(ch for ch in part if ch.isdigit())
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers) or (999,)
 
 
 def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]:
@@ -11,6 +128,8 @@ def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]
     names = []
     if model is None:
         names.append("model")
+    elif not model.is_decoder_lm:
+        names.append(f"an activation formula for {model.model_type}")
     for name in ("micro_batch_size", "seq_len"):
         if getattr(plan, name) is None:
             names.append(name)
@@ -19,4 +138,65 @@ def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]
 
 def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return the parameters that get gradients, over the whole model."""
-    return model.num_params
+    if plan.adapter is None:
+        return model.num_params
+    return sum(t.num_params * unit.count for unit, t in adapter_tensors(plan.adapter, model))
+
+
+def adapter_targets(adapter: Adapter, model: ModelSpec) -> tuple[str, ...] | str:
+    """Return the module endings an adapter is put on, PEFT's default where none is named."""
+    if adapter.targets is None:
+        return PEFT_DEFAULT_TARGETS.get(model.model_type, "all-linear")
+    if isinstance(adapter.targets, tuple) and adapter.targets == ("all-linear",):
+        return "all-linear"
+    return adapter.targets
+
+
+def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
+    """Tell whether an adapter sits on a tensor's module."""
+    if tensor.kind != LINEAR or len(tensor.shape) != 2:
+        return False
+    if targets == "all-linear":
+        return True
+    names = (targets,) if isinstance(targets, str) else targets
+    return any(tensor.module == name or tensor.name.endswith(f"{name}.weight") for name in names)
+
+
+def adapter_tensors(
+    adapter: Adapter, model: ModelSpec
+) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
+    """Yield the trainable tensors of an adapter with the unit that repeats them.
+
+    LoRA puts r * (in + out) on every target (PEFT, Hu et al. 2021, section 4.1); DoRA adds a
+    magnitude of `out`; modules_to_save adds a trainable copy of the whole module.
+    """
+    targets = adapter_targets(adapter, model)
+    rank = adapter.rank
+    saved = adapter.modules_to_save or ()
+    for unit, tensor in model.tensors():
+        if tensor.module in saved or unit.name.rsplit(".", 1)[-1] in saved:
+            yield unit, tensor
+            continue
+        if unit.role == "lm_head" and targets == "all-linear":
+            continue  # PEFT leaves the output embedding out (tuners_utils.py:2430)
+        if unit.role not in ("layer", "lm_head") or not is_target(tensor, targets):
+            continue
+        out_features, in_features = tensor.shape
+        yield unit, ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features))
+        yield unit, ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
+        if adapter.kind == "dora":
+            yield unit, ParameterTensor(f"{tensor.name}.magnitude", (out_features,))
+
+
+def is_quantized(unit: ModelUnit, tensor: ParameterTensor) -> bool:
+    """Tell whether bitsandbytes packs a tensor: linear weights of the layers (transformers/quantizers/base.py:39)."""
+    return (
+        unit.role == "layer"
+        and tensor.kind == LINEAR
+        and len(tensor.shape) == 2
+        and tensor.name.endswith("weight")
+    )
+
+
+def is_embedding(tensor: ParameterTensor) -> bool:
+    return tensor.kind == EMBEDDING

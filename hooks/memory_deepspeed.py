@@ -1,0 +1,231 @@
+"""Model states, buckets and gathered parameters of one rank under DeepSpeed ZeRO.
+
+P parameters, W ranks of the shard group, b reduce_bucket_size. The states are measured on 2 and 4
+real processes by tests/memory/test_deepspeed_states.py (DeepSpeed 0.19):
+
+    ZeRO-0   2P + 12P, fp32 gradients at the step
+    ZeRO-1   2P + 12P/W, gradients whole between micro steps
+    ZeRO-2   2P + 12P/W, gradients 2P/W
+    ZeRO-3   (2P + 2P + 12P)/W and what is gathered
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.deepspeed_rules import bucket_elements, live_parameters, overlaps, sub_group
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
+from preflight.model import ModelSpec
+from preflight.optimizers import state_bytes, step_bytes_per_element
+from preflight.precision import precision_of
+from preflight.sharding import held_tensors, local_elements, quantized_bytes
+from preflight.units import ceil_div, dtype_bytes
+
+STEP = frozenset({Moment.OPTIMIZER_STEP})
+BACKWARD = frozenset(
+    {Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD}
+)
+GROWN = frozenset(
+    {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}
+)
+STAGE_1_2 = "deepspeed/runtime/zero/stage_1_and_2.py (0.19.8)"
+STAGE_3 = "deepspeed/runtime/zero/stage3.py, partition_parameters.py (0.19.8)"
+
+
+@hookimpl
+def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    """Price what ZeRO keeps, and what it needs in passing."""
+    stage = plan.zero_stage
+    if stage is None:
+        return
+    precision = precision_of(plan, model)
+    size = precision.bytes_of("compute")
+    frozen = trainable = whole_trainable = packed = local_states = 0
+    for held in held_tensors(plan, model):
+        elements = local_elements(plan, held)
+        if held.quantized:
+            packed += held.count * quantized_bytes(plan, held.tensor.num_params)
+            continue
+        if held.trains:
+            trainable += held.count * elements
+            whole_trainable += held.count * held.tensor.num_params
+            share = plan.shard_degree if stage in (1, 2, 3) else 1
+            local_states += held.count * ceil_div(
+                state_bytes(plan, precision, held.tensor, held.tensor.num_params), share
+            )
+        else:
+            frozen += held.count * elements
+    source = STAGE_3 if stage == 3 else STAGE_1_2
+    share = plan.shard_degree if stage else 1
+    partition = ceil_div(whole_trainable, share)
+    params_on_gpu = plan.offload_params == "none" or stage < 3
+    if params_on_gpu:
+        held_text = f" in 1/{plan.shard_degree} shards" if stage == 3 else ""
+        yield MemoryTerm(
+            "parameters",
+            size * (frozen + trainable),
+            ALWAYS,
+            f"{frozen + trainable:,} x {size} ({precision.compute}){held_text}",
+            source,
+        )
+    if packed:
+        share_packed = plan.shard_degree if stage == 3 else 1
+        yield MemoryTerm(
+            "parameters, quantized",
+            ceil_div(packed, share_packed),
+            ALWAYS,
+            f"{packed:,} bytes packed" + (f" / {share_packed}" if share_packed > 1 else ", a full copy per rank"),
+            "bitsandbytes/functional.py, 0.50.2",
+        )
+    if not whole_trainable:
+        return
+    on_gpu = plan.offload_optimizer == "none"
+    if on_gpu:
+        master = dtype_bytes(precision.master or "fp32")
+        yield MemoryTerm(
+            "master parameters",
+            master * partition,
+            ALWAYS,
+            f"{whole_trainable:,} / {share} x {master} ({precision.master})",
+            source,
+        )
+        yield MemoryTerm(
+            "optimizer states",
+            local_states,
+            ALWAYS,
+            f"{plan.optimizer}: {local_states / max(1, partition):.4g} bytes x {partition:,}",
+            source,
+            from_second_step=True,
+        )
+    yield from _gradients(plan, precision.bytes_of("gradient"), stage, whole_trainable, partition)
+    yield from _buckets(plan, model, size, stage, whole_trainable)
+    if stage == 3:
+        yield from _gathered(plan, model, size)
+    yield from _step(plan, size, stage, partition, on_gpu)
+
+
+def _gradients(
+    plan: LaunchPlan, size: int, stage: int, whole: int, partition: int
+) -> Iterable[MemoryTerm]:
+    source = STAGE_3 if stage == 3 else STAGE_1_2
+    several = plan.gradient_accumulation_steps > 1
+    if plan.offload_optimizer != "none" and stage >= 2:
+        return  # gradients go to pinned host buffers as they are reduced
+    if stage <= 1:
+        moments = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) if several else GROWN
+        if stage == 1 and not several:
+            # without accumulation the averaged partition is what stays (stage_1_and_2.py:1400)
+            yield MemoryTerm("gradients", size * partition, GROWN, f"{partition:,} x {size}", source)
+        else:
+            yield MemoryTerm(
+                "gradients", size * whole, moments, f"{whole:,} x {size}, whole on every rank", source
+            )
+        return
+    moments = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP))
+    if stage == 3:
+        # the partition's gradient buffer is allocated once, at init
+        yield MemoryTerm(
+            "gradients", size * partition, ALWAYS, f"{whole:,} / {plan.shard_degree} x {size}", source
+        )
+        return
+    yield MemoryTerm(
+        "gradients",
+        size * partition,
+        moments if several else GROWN,
+        f"{whole:,} / {plan.shard_degree} x {size}",
+        source,
+    )
+
+
+def _buckets(
+    plan: LaunchPlan, model: ModelSpec, size: int, stage: int, whole: int
+) -> Iterable[MemoryTerm]:
+    bucket = bucket_elements(plan, model)
+    if stage == 0:
+        return
+    if stage == 3:
+        yield MemoryTerm(
+            "reduce bucket", size * bucket, ALWAYS, f"{bucket:,} x {size}, allocated at init", STAGE_3
+        )
+        yield MemoryTerm(
+            "reduce-scatter input",
+            size * min(bucket, whole),
+            BACKWARD,
+            f"{min(bucket, whole):,} x {size}",
+            STAGE_3,
+        )
+        return
+    buffers = 2 if overlaps(plan) else 1
+    moments = BACKWARD
+    if stage == 1 and plan.gradient_accumulation_steps > 1:
+        moments = frozenset(STEP_MOMENTS)
+    yield MemoryTerm(
+        "gradient buckets (ipg)",
+        size * bucket * buffers,
+        moments,
+        f"{bucket:,} x {size} x {buffers}" + (" (overlap_comm)" if buffers == 2 else ""),
+        STAGE_1_2 + ":3256",
+    )
+    yield MemoryTerm(
+        "flattened bucket under reduction",
+        size * min(bucket, whole),
+        BACKWARD,
+        f"{min(bucket, whole):,} x {size}",
+        STAGE_1_2 + ":2359",
+    )
+
+
+def _gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
+    live = live_parameters(plan, model)
+    layer = model.largest_layer.num_params if model.largest_layer else 0
+    yield MemoryTerm(
+        "gathered parameters",
+        size * live,
+        frozenset(STEP_MOMENTS) - {Moment.EMBEDDING_BACKWARD},
+        f"{live:,} x {size}: kept for reuse, current layer, prefetch",
+        STAGE_3 + ", partitioned_param_coordinator.py",
+    )
+    if plan.adapter is None:
+        yield MemoryTerm(
+            "unsharded gradients of a layer",
+            size * layer,
+            frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+            f"{layer:,} x {size}",
+            STAGE_3,
+        )
+        embedding = model.embedding_params
+        if embedding:
+            yield MemoryTerm(
+                "embedding gathered and its dense gradient",
+                2 * size * embedding,
+                frozenset({Moment.EMBEDDING_BACKWARD}),
+                f"2 x {embedding:,} x {size}",
+                STAGE_3,
+            )
+
+
+def _step(
+    plan: LaunchPlan, size: int, stage: int, partition: int, on_gpu: bool
+) -> Iterable[MemoryTerm]:
+    if not on_gpu:
+        return
+    if stage == 3:
+        group = min(partition, sub_group(plan))
+        yield MemoryTerm(
+            "optimizer step of a sub group",
+            (4 + size) * group,
+            STEP,
+            f"({4} + {size}) x {group:,}",
+            STAGE_3 + ":2683",
+        )
+        return
+    foreach = 4 * step_bytes_per_element(plan)
+    yield MemoryTerm(
+        "fp32 gradients for the step",
+        (4 + foreach) * partition,
+        STEP,
+        f"(4 + {foreach}) x {partition:,}",
+        STAGE_1_2 + ":3101",
+    )

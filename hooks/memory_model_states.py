@@ -1,0 +1,143 @@
+"""Model states of one rank without DeepSpeed: parameters, gradients, optimizer states, DDP's buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
+from preflight.model import ModelSpec
+from preflight.optimizers import state_bytes
+from preflight.precision import precision_of
+from preflight.sharding import (
+    held_tensors,
+    local_elements,
+    quantized_bytes,
+    shards_quantized_base,
+)
+from preflight.units import ceil_div
+
+GRADIENTS_DONE = frozenset(
+    {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}
+)
+HEAD_GRADIENT = frozenset({Moment.LAST_LAYER_BACKWARD})
+
+
+@hookimpl
+def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    """Price parameters, gradients and optimizer states of single, DDP and FSDP ranks."""
+    if plan.zero_stage is not None:
+        return
+    precision = precision_of(plan, model)
+    frozen = trainable = packed = packed_elements = states = 0
+    head = embedding = 0
+    for held in held_tensors(plan, model):
+        elements = local_elements(plan, held)
+        if held.quantized:
+            share = plan.shard_degree if shards_quantized_base(plan) else 1
+            packed += held.count * ceil_div(quantized_bytes(plan, held.tensor.num_params), share)
+            packed_elements += held.count * held.tensor.num_params
+        elif held.trains:
+            trainable += held.count * elements
+            states += held.count * state_bytes(plan, precision, held.tensor, elements)
+            if held.unit.role in ("lm_head", "final_norm") or (
+                model.tied and held.unit.role == "embedding"
+            ):
+                head += held.count * elements
+            if held.unit.role == "embedding" and not model.tied:
+                embedding += held.count * elements
+        else:
+            frozen += held.count * elements
+    on_gpu = plan.offload_params == "none"
+    shards = f" in 1/{plan.shard_degree} shards" if plan.shard_degree > 1 and plan.is_fsdp else ""
+    if frozen and on_gpu:
+        size = precision.bytes_of("frozen")
+        yield MemoryTerm(
+            "parameters, frozen",
+            size * frozen,
+            ALWAYS,
+            f"{frozen:,} x {size} ({precision.frozen}){shards}",
+            "torch.nn.Parameter storage",
+        )
+    if packed and on_gpu:
+        scheme = plan.base_quantization.scheme if plan.base_quantization else ""
+        yield MemoryTerm(
+            "parameters, quantized",
+            packed,
+            ALWAYS,
+            f"{packed_elements:,} elements as {scheme} with scales"
+            + (shards if shards_quantized_base(plan) else ", a full copy per rank"),
+            "bitsandbytes/functional.py, 0.50.2",
+        )
+    if not trainable:
+        return
+    size = precision.bytes_of("trainable")
+    if on_gpu:
+        yield MemoryTerm(
+            "parameters, trainable",
+            size * trainable,
+            ALWAYS,
+            f"{trainable:,} x {size} ({precision.trainable}){shards}",
+            "torch.nn.Parameter storage; accelerate/utils/fsdp_utils.py:815 (1.15.0)"
+            if plan.is_fsdp
+            else "torch.nn.Parameter storage",
+        )
+    grad = precision.bytes_of("gradient")
+    if on_gpu:
+        yield from _gradients(plan, grad, trainable, head, embedding, precision.gradient, shards)
+    if plan.offload_optimizer == "none" and on_gpu:
+        yield MemoryTerm(
+            "optimizer states",
+            states,
+            ALWAYS,
+            f"{plan.optimizer}: {states / trainable:.4g} bytes x {trainable:,}{shards}",
+            "torch/optim; bitsandbytes/optim/optimizer.py (8-bit)",
+            from_second_step=True,
+        )
+    if plan.engine == "ddp":
+        yield MemoryTerm(
+            "gradient buckets (DDP)",
+            grad * trainable,
+            ALWAYS,
+            f"{trainable:,} x {grad}: a second copy, gradient_as_bucket_view is off in Trainer",
+            "transformers/trainer.py:744 (5.24.0); torch/csrc/distributed/c10d/reducer.cpp",
+        )
+
+
+def _gradients(
+    plan: LaunchPlan, size: int, trainable: int, head: int, embedding: int, dtype: str, shards: str
+) -> Iterable[MemoryTerm]:
+    source = "torch autograd: .grad has the parameter's dtype and shard"
+    if plan.gradient_accumulation_steps > 1 and not (plan.is_fsdp and not plan.sync_each_batch):
+        yield MemoryTerm(
+            "gradients",
+            size * trainable,
+            frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)),
+            f"{trainable:,} x {size} ({dtype}){shards}, kept between micro steps",
+            source,
+        )
+        return
+    yield MemoryTerm(
+        "gradients",
+        size * (trainable - embedding),
+        frozenset({Moment.FIRST_LAYER_BACKWARD}) | GRADIENTS_DONE,
+        f"{trainable - embedding:,} x {size} ({dtype}){shards}, embedding apart",
+        source,
+    )
+    if embedding:
+        yield MemoryTerm(
+            "gradient of the embedding",
+            size * embedding,
+            frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}),
+            f"{embedding:,} x {size} ({dtype}){shards}",
+            source,
+        )
+    if head:
+        yield MemoryTerm(
+            "gradient of the head",
+            size * head,
+            HEAD_GRADIENT,
+            f"{head:,} x {size} ({dtype}){shards}",
+            source,
+        )

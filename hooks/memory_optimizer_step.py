@@ -1,0 +1,47 @@
+"""What the optimizer needs in passing while it steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.memory import MemoryTerm, Moment
+from preflight.model import ModelSpec
+from preflight.optimizers import step_bytes_per_element
+from preflight.precision import precision_of
+from preflight.sharding import held_tensors, local_elements
+
+STEP = frozenset({Moment.OPTIMIZER_STEP})
+
+
+@hookimpl
+def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    """Price the temporaries of the optimizer step outside DeepSpeed."""
+    if plan.zero_stage is not None or plan.offload_params != "none":
+        return
+    precision = precision_of(plan, model)
+    trainable = sum(
+        held.count * local_elements(plan, held)
+        for held in held_tensors(plan, model)
+        if held.trains
+    )
+    size = precision.bytes_of("optimizer_state")
+    copies = step_bytes_per_element(plan)
+    if copies and trainable:
+        yield MemoryTerm(
+            "optimizer step, foreach temporaries",
+            copies * size * trainable,
+            STEP,
+            f"{trainable:,} x {size}: one exp_avg_sq-sized list",
+            "torch/optim/adam.py _multi_tensor_adam (2.13)",
+        )
+    if plan.optimizer == "adafactor":
+        largest = model.largest_tensor_params
+        yield MemoryTerm(
+            "optimizer step, fp32 update",
+            3 * 4 * largest,
+            STEP,
+            f"3 x 4 x {largest:,} (largest tensor)",
+            "transformers/optimization.py Adafactor.step",
+        )

@@ -1,0 +1,51 @@
+"""ZeRO's sizes in elements after `auto`, and what of the parameters stage 3 keeps gathered."""
+
+from __future__ import annotations
+
+from preflight.launch import DeepSpeedSettings, LaunchPlan
+from preflight.model import ModelSpec
+
+
+def settings_of(plan: LaunchPlan) -> DeepSpeedSettings:
+    """Return the plan's DeepSpeed settings, DeepSpeed's own defaults where it has none."""
+    return plan.deepspeed or DeepSpeedSettings()
+
+
+def bucket_elements(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return reduce_bucket_size; `auto` is hidden_size squared (transformers/integrations/deepspeed.py:136-263, 5.24.0)."""
+    size = settings_of(plan).reduce_bucket_size
+    return model.hidden_size**2 if size is None else size
+
+
+def prefetch_elements(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return stage3_prefetch_bucket_size; `auto` is 0.9 times hidden_size squared."""
+    size = settings_of(plan).stage3_prefetch_bucket_size
+    return int(0.9 * model.hidden_size**2) if size is None else size
+
+
+def overlaps(plan: LaunchPlan) -> bool:
+    """Tell whether communication overlaps: DeepSpeed's default is true for stage 3 only (runtime/zero/config.py)."""
+    value = settings_of(plan).overlap_comm
+    return plan.zero_stage == 3 if value is None else value
+
+
+def sub_group(plan: LaunchPlan) -> int:
+    return settings_of(plan).sub_group_size
+
+
+def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the elements of stage 3's gathered parameters around the turn.
+
+    Parameters used again within stage3_max_reuse_distance are not released; around the turn that is
+    the last half of the distance (used once forward, once backward). The current layer and the
+    prefetch come on top, all of it bounded by the model and by stage3_max_live_parameters.
+    """
+    settings = settings_of(plan)
+    layer = model.largest_layer.num_params if model.largest_layer else 0
+    tail = model.head_params or (model.embedding_params if model.tied else 0)
+    kept = settings.stage3_max_reuse_distance // 2
+    prefetch = prefetch_elements(plan, model)
+    wanted = max(kept, tail) + layer + prefetch
+    # one module may exceed the limit: it must be whole to be used
+    limit = max(settings.stage3_max_live_parameters, layer, tail)
+    return min(wanted, limit, model.num_params)

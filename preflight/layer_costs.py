@@ -1,0 +1,197 @@
+"""What one decoder layer keeps for its backward and needs in passing, in bytes per token.
+
+Pieces, with h hidden, q = heads x head_dim, kv = kv_heads x head_dim, I intermediate, c bytes of the
+compute dtype, read from transformers 5.24 modelling code and checked against saved-tensor hooks on a
+real CPU run (tests/memory/test_layer_costs.py):
+
+    RMSNorm (Llama)   4n fp32 copy + 4 rstd, and c*n normalised where its weight trains
+    LayerNorm (torch) c*n input + 8 mean and rstd
+    Gemma RMSNorm     4n fp32 copy + 4 rstd, and 4n fp32 normalised where its weight trains
+    Linear            c*in, once for layers that share their input, where its weight trains
+    attention, flash  c*(q + 2kv) + c*q output + 4 per head (log-sum-exp)
+    gated MLP         3cI (gate, act(gate), up) + cI product where down_proj trains
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from preflight.launch import LaunchPlan
+from preflight.model import LayerShape, ModelSpec, ModelUnit
+from preflight.precision import Precision, adapter_targets, is_target
+
+
+@dataclass(frozen=True)
+class LayerCosts:
+    """Bytes per token of one layer (a sequence's own squares are in `per_token` too, times its length)."""
+
+    saved: int
+    """Kept from the layer's forward to its backward when it is not checkpointed."""
+    residual: int
+    """Kept instead when it is: the layer's input."""
+    forward_transient: int
+    backward_transient: int
+    """Alive beside `saved` at the worst moment of the layer's backward."""
+    selective: int
+    """Kept under torchtitan's selective_op checkpointing."""
+    attention_backward: int
+    """`saved` less what the MLP's backward has already freed, for the later half of the layer's backward."""
+
+
+def layer_costs(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> LayerCosts:
+    """Return the costs of one decoder layer under a plan."""
+    shape = unit.layer
+    assert shape is not None
+    facts = model.facts
+    c = precision.bytes_of("compute")
+    residual_bytes = 4 if precision.autocast and precision.frozen == "fp32" else c
+    trains = plan.adapter is None
+    h, q, kv = shape.hidden_size, shape.query_size, shape.kv_size
+    v = shape.num_kv_heads * (shape.v_head_dim or shape.head_dim)
+    out = shape.num_heads * (shape.v_head_dim or shape.head_dim)
+    gated = facts.get("mlp", "gated") == "gated"
+
+    num_norms = 2 * (2 if facts.get("post_norms") else 1)
+    if facts.get("parallel_block") and not facts.get("two_norms"):
+        num_norms = 1
+    saved = num_norms * _norm(facts.get("norm", "rms"), h, 1, c, residual_bytes, trains)
+    if facts.get("qk_norm"):
+        saved += _norm(facts.get("norm", "rms"), q, shape.num_heads, c, c, trains)
+        saved += _norm(facts.get("norm", "rms"), kv, shape.num_kv_heads, c, c, trains)
+
+    if shape.attention_kind != "none":
+        saved += c * (q + kv + v + out) + 4 * shape.num_heads
+        saved += _attention_extra(plan, shape, c)
+    if trains:
+        copies_in, copies_mlp = (
+            (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)
+        )
+        # autocast casts the fp32 input once for every linear that reads it
+        saved += c * h * copies_in
+        if not (facts.get("parallel_block") and not facts.get("two_norms")):
+            saved += c * h * copies_mlp
+    else:
+        saved += _adapter_inputs(plan, model, unit, precision)
+
+    width = shape.intermediate_size
+    if shape.num_experts:
+        saved += _experts(shape, c, trains)
+        width = shape.experts_per_token * shape.moe_intermediate_size
+        width += shape.shared_expert_intermediate_size
+        saved += _dense_mlp(shape.shared_expert_intermediate_size, c, True, trains)
+    else:
+        saved += _dense_mlp(shape.intermediate_size, c, gated, trains)
+        if facts.get("activation") == "gelu_new":
+            saved += 3 * c * shape.intermediate_size  # python-level tanh approximation
+    dropout = sum(
+        p > 0 for name, p in model.dropouts.items() if "resid" in name or "hidden" in name
+    )
+    saved += dropout * 2 * h  # a bool mask for each of the two residual branches
+
+    backward = 2 * c * width + 2 * c * h
+    if shape.num_experts:
+        backward += c * shape.experts_per_token * h
+    selective = residual_bytes * h + c * (q + kv + width + h) + c * out + 4 * shape.num_heads
+    mlp_part = (4 if gated else 2) * c * width
+    return LayerCosts(
+        saved=saved,
+        residual=residual_bytes * h,
+        forward_transient=c * (width + h),
+        backward_transient=backward,
+        selective=selective,
+        attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
+    )
+
+
+def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool) -> int:
+    if kind == "layernorm":
+        return input_bytes * n + 8 * heads
+    normalised = n * (4 if kind == "gemma_rms" else input_bytes) if trains else 0
+    return 4 * n + 4 * heads + normalised
+
+
+def _attention_extra(plan: LaunchPlan, shape: LayerShape, c: int) -> int:
+    """Scores for eager; a float mask and repeated keys and values for sdpa when padding brings a mask."""
+    length = plan.seq_len or 0
+    repeated = 0
+    if 1 < shape.num_kv_heads < shape.num_heads:
+        repeated = 2 * c * (shape.query_size - shape.kv_size)
+    if plan.attention == "eager":
+        scores = (4 + c) if c == 2 else 4
+        return scores * shape.num_heads * length + repeated
+    if plan.attention == "sdpa" and has_padding_mask(plan):
+        return repeated + c * length
+    return 0
+
+
+def has_padding_mask(plan: LaunchPlan) -> bool:
+    """Tell whether an attention mask reaches the kernel: a padded batch of more than one sequence.
+
+    transformers drops the mask when no position is masked (masking_utils.py, 5.24.0:252-302), so a
+    single sequence is its own longest.
+    """
+    return plan.sequence_kind == "padded" and (plan.micro_batch_size or 1) > 1
+
+
+def _dense_mlp(width: int, c: int, gated: bool, trains: bool) -> int:
+    kept = 3 if gated else 1
+    return (kept + (1 if trains else 0)) * c * width
+
+
+def _experts(shape: LayerShape, c: int, trains: bool) -> int:
+    """Router and grouped_mm experts: rows are tokens times experts per token.
+
+    Router softmax fp32 over E, top-k sort and permutation indices (38 bytes a row), gathered
+    input and un-combined output of h, 4 widths of the expert MLP (transformers/integrations/moe.py, 5.24.0).
+    """
+    k, width = shape.experts_per_token, shape.moe_intermediate_size
+    per_row = 2 * c * shape.hidden_size + (4 if trains else 3) * c * width
+    return 4 * shape.num_experts + 4 + 38 * k + k * per_row
+
+
+def _adapter_inputs(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> int:
+    """What LoRA's A and B keep of their inputs, per token.
+
+    bf16 adapters share one input among q, k, v and among gate, up; fp32 adapters cast their own
+    (peft/tuners/lora/layer.py, 0.21.2); dropout keeps a dropped copy and a bool mask per target.
+    """
+    adapter = plan.adapter
+    assert adapter is not None
+    shape = unit.layer
+    assert shape is not None
+    targets = adapter_targets(adapter, model)
+    c = precision.bytes_of("compute")
+    wide = precision.trainable == "fp32" and c == 2 and not plan.is_fsdp
+    total, shared = 0, set()
+    for tensor in unit.tensors:
+        if not is_target(tensor, targets):
+            continue
+        _, in_features = tensor.shape
+        own = 4 if wide and not precision.autocast else c
+        if adapter.dropout > 0:
+            total += own * in_features + in_features  # dropped copy and its bool mask
+            if wide:
+                total += own * in_features if precision.autocast else 0
+        elif wide:
+            total += own * in_features
+        else:
+            group = _input_group(tensor.module)
+            if group not in shared:
+                shared.add(group)
+                total += 0 if group == "attention_output" else c * in_features
+        total += (4 if wide and not precision.autocast else c) * adapter.rank
+    return total
+
+
+def _input_group(module: str) -> str:
+    if module in ("q_proj", "k_proj", "v_proj"):
+        return "attention_input"
+    if module in ("gate_proj", "up_proj"):
+        return "mlp_input"
+    if module == "o_proj":
+        return "attention_output"
+    return module

@@ -1,0 +1,111 @@
+"""Bytes that each optimizer keeps per parameter, and needs in passing during its step."""
+
+from __future__ import annotations
+
+from preflight.launch import LaunchPlan
+from preflight.model import ParameterTensor
+from preflight.precision import Precision
+from preflight.units import ceil_div
+
+EIGHT_BIT_BLOCK = 256
+SMALLEST_8BIT_TENSOR = 4096
+"""bitsandbytes keeps states of smaller tensors in fp32 (bitsandbytes/optim/optimizer.py, min_8bit_size, 0.50.2)."""
+
+EIGHT_BIT = frozenset(
+    {
+        "adamw_bnb_8bit",
+        "adamw_8bit",
+        "paged_adamw_8bit",
+        "ademamix_8bit",
+        "paged_ademamix_8bit",
+        "lion_8bit",
+        "paged_lion_8bit",
+        "adagrad_8bit",
+        "rmsprop_bnb_8bit",
+    }
+)
+PAGED = frozenset(
+    {
+        "paged_adamw_8bit",
+        "paged_adamw_32bit",
+        "paged_adamw",
+        "paged_ademamix_32bit",
+        "paged_ademamix_8bit",
+        "paged_lion_8bit",
+        "paged_lion_32bit",
+    }
+)
+NUM_STATES = {
+    "sgd": 0,
+    "adamw_torch": 2,
+    "adamw_torch_fused": 2,
+    "adamw_hf": 2,
+    "adamw_apex_fused": 2,
+    "adamw_anyprecision": 2,
+    "deepspeed_fused_adam": 2,
+    "deepspeed_cpu_adam": 2,
+    "adamw_bnb_8bit": 2,
+    "adamw_8bit": 2,
+    "paged_adamw_8bit": 2,
+    "paged_adamw_32bit": 2,
+    "paged_adamw": 2,
+    "ademamix": 3,
+    "ademamix_8bit": 3,
+    "paged_ademamix_32bit": 3,
+    "paged_ademamix_8bit": 3,
+    "lion_32bit": 1,
+    "lion_8bit": 1,
+    "paged_lion_32bit": 1,
+    "paged_lion_8bit": 1,
+    "rmsprop": 1,
+    "rmsprop_bnb": 1,
+    "rmsprop_bnb_8bit": 1,
+    "adagrad": 1,
+    "adagrad_8bit": 1,
+    "stable_adamw": 2,
+    "schedule_free_adamw": 2,
+    "schedule_free_sgd": 1,
+    "grokadamw": 3,
+    "lomo": 0,
+    "adalomo": 0,
+}
+"""State tensors per parameter, by Trainer's names (transformers/trainer_optimizer.py, 5.24.0)."""
+
+
+def state_bytes(
+    plan: LaunchPlan, precision: Precision, tensor: ParameterTensor, elements: int
+) -> int:
+    """Return the optimizer-state bytes of one tensor's local elements."""
+    name = plan.optimizer
+    if name == "adafactor":
+        return _adafactor_bytes(tensor, elements)
+    count = NUM_STATES.get(name, 2)
+    if name in EIGHT_BIT:
+        # Trainer registers nn.Embedding for 32-bit states (transformers/trainer.py:1328, 5.24.0).
+        if elements < SMALLEST_8BIT_TENSOR or tensor.kind == "embedding":
+            return 4 * count * elements
+        return count * (elements + 4 * ceil_div(elements, EIGHT_BIT_BLOCK))
+    if name in PAGED or name.startswith(("lion_32", "ademamix")):
+        return 4 * count * elements  # bitsandbytes 32-bit states are fp32
+    return precision.bytes_of("optimizer_state") * count * elements
+
+
+def _adafactor_bytes(tensor: ParameterTensor, elements: int) -> int:
+    """Rows and columns in fp32 for matrices, everything for vectors (transformers/optimization.py Adafactor)."""
+    if len(tensor.shape) < 2:
+        return 4 * elements
+    *outer, rows, columns = tensor.shape
+    stacks = 1
+    for size in outer:
+        stacks *= size
+    whole = tensor.num_params or 1
+    return ceil_div(4 * stacks * (rows + columns) * elements, whole)
+
+
+def step_bytes_per_element(plan: LaunchPlan) -> int:
+    """Return how many extra copies of a parameter-dtype tensor the step makes over all parameters.
+
+    torch.optim's foreach AdamW materialises one exp_avg_sq-sized list (torch/optim/adam.py,
+    _multi_tensor_adam: `exp_avg_sq_sqrt`); fused kernels and bitsandbytes make none.
+    """
+    return 1 if plan.optimizer in ("adamw_torch", "rmsprop", "adagrad", "sgd") else 0
