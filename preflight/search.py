@@ -145,10 +145,13 @@ def suggest(report: Report, plugins: PluginManager, policy: Policy, judge: Judge
     if report.verdict.answer is Answer.TIGHT:
         return report
     start = judge(report.plan, plugins, policy, report.model, report.device)
-    suggested = []
+    mildest: dict[str, TriedRemedy] = {}
     for remedy in offered(report.plan, start, plugins):
         if policy.may_apply(remedy) or remedy.id in policy.forbid:
             continue
+        settled = mildest.get(remedy.id)
+        if settled is not None and settled.verdict.answer is Answer.FITS:
+            continue  # a harsher dose of what fits already
         plan = report.plan.with_edits(remedy.edits)
         judged = judge(plan, plugins, policy, report.model, report.device)
         if judged.estimate is None:
@@ -156,7 +159,8 @@ def suggest(report: Report, plugins: PluginManager, policy: Policy, judge: Judge
         best = TriedRemedy(remedy, plan, judged.estimate, judged.verdict)
         if judged.verdict.answer is not Answer.FITS:
             best = _with_safe_help(best, judged, plugins, policy, judge)
-        suggested.append(best)
+        mildest[remedy.id] = best
+    suggested = list(mildest.values())
     order = [Answer.FITS, Answer.TIGHT, Answer.UNKNOWN, Answer.DOES_NOT_FIT]
     suggested.sort(key=lambda tried: order.index(tried.verdict.answer))
     return replace(report, suggested=tuple(suggested))

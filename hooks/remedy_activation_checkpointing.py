@@ -1,0 +1,36 @@
+"""activation_checkpointing: keep each layer's input only, and compute the rest again in backward.
+
+Saves      the activations inside every decoder layer but one
+Costs      one more forward: a third of the step's FLOPs (Chen et al. 2016, section 4.1)
+Safety     same: the recomputed values are the ones that were dropped, random state included
+Written as the trainer's own switch (`--activation_checkpointing`, `--gradient_checkpointing` before
+           transformers 5.24), because it restores the random state; `fsdp_activation_checkpointing`
+           only for scripts without a trainer, and never under FSDP2 with any dropout, where the
+           recomputed masks would differ (accelerate/utils/fsdp_utils.py:720). One switch, not two:
+           Trainer refuses both (transformers/trainer.py:878)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.remedy import Remedy
+
+STEP_TIME_FACTOR = 4 / 3
+"""Forward is a third of forward plus backward, and is done twice; compute-bound steps come close to it."""
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
+    """Turn activation checkpointing on where it is off or partial."""
+    if plan.activation_checkpointing == "full":
+        return
+    yield Remedy(
+        "activation_checkpointing",
+        "turn activation checkpointing on",
+        {"activation_checkpointing": "full"},
+        "same",
+        STEP_TIME_FACTOR,
+    )

@@ -1,0 +1,28 @@
+"""expandable_segments: let the CUDA caching allocator grow its segments instead of keeping unfit ones.
+
+Saves      most of what is reserved beyond live tensors; nothing of the tensors themselves
+Costs      nothing measurable in a step
+Safety     same: no value changes
+Written as PYTORCH_ALLOC_CONF=expandable_segments:True (PYTORCH_CUDA_ALLOC_CONF before torch 2.9) in
+           the launcher's environment, beside what is already set there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.remedy import Remedy
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
+    """Turn expandable segments on where they are off."""
+    if not plan.expandable_segments:
+        yield Remedy(
+            "expandable_segments",
+            "let the allocator expand its segments",
+            {"expandable_segments": True},
+            "same",
+        )

@@ -1,0 +1,47 @@
+"""lora: train low-rank adapters on every linear layer and leave the base frozen (Hu et al. 2021).
+
+Saves      gradients and optimizer states of the base; its weights stay, in 16 bits
+Costs      a few percent of a step
+Safety     changes_training: another method. Dettmers et al. 2023 (QLoRA, section 4) find adapters on
+           all linear layers needed to match full fine-tuning on instruction data; on larger data sets
+           full fine-tuning can stay ahead (Biderman et al. 2024, "LoRA learns less and forgets less")
+Written as --use_peft --lora_r 16 --lora_alpha 32 --lora_target_modules all-linear --dtype bfloat16 (TRL);
+           elsewhere `peft.get_peft_model(model, LoraConfig(r=16, lora_alpha=32,
+           target_modules="all-linear"))` in the script
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import Adapter, LaunchPlan
+from preflight.model import ModelSpec
+from preflight.remedy import Remedy
+
+ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
+TRL_FLAGS = (
+    "--use_peft --lora_r 16 --lora_alpha 32 --lora_dropout 0.0"
+    " --lora_target_modules all-linear --dtype bfloat16"
+)
+SCRIPT = "in the script: peft.get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules='all-linear'))"
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
+    """Offer LoRA for a full fine-tuning of a decoder."""
+    if plan.adapter is not None or not model.layers:
+        return
+    is_trl = plan.trainer == "trl"
+    yield Remedy(
+        "lora",
+        "LoRA, rank 16 on all linear layers",
+        {"adapter": ADAPTER, "load_dtype": "bf16"},
+        "changes_training",
+        how=TRL_FLAGS if is_trl else SCRIPT,
+        notes=() if not _has_fused_experts(model) else ("fused experts stay without adapters",),
+    )
+
+
+def _has_fused_experts(model: ModelSpec) -> bool:
+    return any(tensor.kind == "experts" for _, tensor in model.tensors())

@@ -1,0 +1,52 @@
+"""micro_batch: fewer sequences at a time, more accumulation steps, the same global batch exactly.
+
+Saves      activations and logits in proportion; under FSDP accumulation keeps unsharded gradients
+           instead, which the estimate counts
+Costs      smaller matrix products and, under FSDP or ZeRO-3, one more round of gathering per step
+Safety     equivalent with Trainer and TRL from transformers 4.46 on: the loss is divided by the
+           tokens of the whole batch (num_items_in_batch), only the order of the sum changes.
+           Elsewhere accumulation averages averages, so the change is only suggested
+Written as per_device_train_batch_size and gradient_accumulation_steps, and every copy of them in a
+           DeepSpeed config
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log2
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.precision import version_of
+from preflight.remedy import Remedy
+
+TOKEN_WEIGHTED_SINCE = (4, 46)
+FACTOR_PER_HALVING = 1.05
+FACTOR_PER_HALVING_GATHERED = 1.1
+"""Ranks plans only: no measurement stands behind them yet, and a gathered engine repeats its communication."""
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
+    """Divide the micro batch by each of its divisors and multiply the accumulation."""
+    micro = plan.micro_batch_size
+    if micro is None or micro == 1:
+        return
+    weighted = plan.trainer in ("transformers", "trl") and (
+        version_of(plan, "transformers") >= TOKEN_WEIGHTED_SINCE
+    )
+    gathered = plan.is_fsdp or plan.engine == "zero3"
+    for smaller in range(micro - 1, 0, -1):
+        if micro % smaller:
+            continue
+        times = micro // smaller
+        accumulation = plan.gradient_accumulation_steps * times
+        factor = FACTOR_PER_HALVING_GATHERED if gathered else FACTOR_PER_HALVING
+        yield Remedy(
+            "micro_batch",
+            f"micro batch {micro} -> {smaller}, accumulation"
+            f" {plan.gradient_accumulation_steps} -> {accumulation}",
+            {"micro_batch_size": smaller, "gradient_accumulation_steps": accumulation},
+            "equivalent" if weighted else "changes_training",
+            factor ** log2(times),
+        )

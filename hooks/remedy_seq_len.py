@@ -1,0 +1,38 @@
+"""seq_len: cut sequences shorter.
+
+Saves      activations and logits in proportion, attention scores in square where they are kept
+Costs      the text behind the cut
+Safety     changes_training: other data
+Written as --max_length (TRL) or the script's own flag
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.remedy import Remedy
+
+SHORTEST = 256
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
+    """Halve the sequence length, again and again, down to 256 tokens."""
+    length = plan.seq_len
+    if length is None:
+        return
+    origin = plan.origins.get("seq_len")
+    flag = origin.where if origin and origin.where.startswith("--") else "--max_length"
+    shorter = length // 2
+    while shorter >= SHORTEST:
+        yield Remedy(
+            "seq_len",
+            f"sequences of at most {shorter} tokens",
+            {"seq_len": shorter},
+            "changes_training",
+            shorter / length,
+            how=f"{flag} {shorter}",
+        )
+        shorter //= 2
