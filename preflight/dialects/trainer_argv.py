@@ -1,0 +1,186 @@
+"""A training script's command line, split into settings as HfArgumentParser (argparse) splits it, with places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight.dialects.settings import Place, Setting
+from preflight.dialects.trainer_tables import Argument, ArgumentTable
+from preflight.dialects.trainer_values import NotConverted, Written, from_text
+from preflight.errors import Problem
+from preflight.launch import nearest_fix
+
+_NEGATIVE_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
+
+
+@dataclass(frozen=True)
+class ParserRules:
+    """How sure we are that the script's parser is the one of the table."""
+
+    is_complete: bool = False
+    """True for TRL's own scripts: a flag that the table does not have is an error."""
+    is_exact: bool = True
+    """The installed libraries are the versions of the table: what their argparse refuses is an error."""
+    abbreviates: bool = True
+    """False for a script of its own: a prefix there is not one of our arguments."""
+
+
+@dataclass
+class ParsedArgv:
+    """What the words behind the script say; filled while parsing, read by nobody before the end."""
+
+    known: dict[str, Setting] = field(default_factory=dict)
+    unknown: dict[str, Setting] = field(default_factory=dict)
+    """The script's own flags, underscore spelling; a flag without a value is True."""
+    earlier: dict[str, list[Place]] = field(default_factory=dict)
+    """Places of the same argument that a later one overrides."""
+    positionals: list[tuple[int, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def parse_argv(
+    argv: Sequence[str], first_index: int, table: ArgumentTable, rules: ParserRules
+) -> ParsedArgv:
+    """Return the settings of a command line. Problems are collected, never raised."""
+    parsed = ParsedArgv()
+    options = table.options
+    words = list(argv)
+    ends_at = words.index("--") if "--" in words else len(words)
+
+    def is_option(word: str) -> bool:
+        if not word.startswith("-") or len(word) == 1:
+            return False
+        if word in options or word.partition("=")[0] in options:
+            return True
+        return not _NEGATIVE_NUMBER.match(word) and " " not in word
+
+    position = 0
+    while position < len(words):
+        word = words[position]
+        index = first_index + position
+        position += 1
+        if position > ends_at or not is_option(word):
+            if position - 1 != ends_at:
+                parsed.positionals.append((index, word))
+            continue
+        flag, has_value, explicit = word.partition("=")
+        values: list[str] = []
+        end = position
+        while end < ends_at and not is_option(words[end]):
+            values.append(words[end])
+            end += 1
+        match = options.get(flag) or _abbreviated(flag, table, rules, parsed)
+        if match is None:
+            taken = _take_unknown(flag, explicit if has_value else None, values, index, parsed)
+            position += taken
+            continue
+        argument, is_negated = match
+        place = Place("argv", "", flag, index=index)
+        if is_negated:
+            if has_value:
+                parsed.problems.append(Problem(f"{flag} takes no value, not {explicit!r}", flag))
+            _store(parsed, argument, Setting(False, place))
+        elif has_value:
+            _convert(parsed, argument, [explicit], place, rules)
+        else:
+            wanted = values if argument.is_list else values[:1]
+            position += len(wanted)
+            _convert(parsed, argument, wanted, place, rules)
+    return parsed
+
+
+def _convert(
+    parsed: ParsedArgv, argument: Argument, texts: list[str], place: Place, rules: ParserRules
+) -> None:
+    flag = place.key
+    if not texts:
+        if argument.kind in ("flag", "optional_str"):
+            _store(parsed, argument, Setting(True, place))
+        elif argument.kind == "bool" and not rules.is_exact:
+            # Older versions declare some of these as plain switches.
+            _store(parsed, argument, Setting(True, place))
+        else:
+            fix = (
+                f"write {flag} true: this library version has no default for it, so argparse wants a value"
+                if argument.kind == "bool"
+                else ""
+            )
+            parsed.problems.append(Problem(f"{flag} needs a value", flag, fix))
+        return
+    written = Written(flag, flag, "error" if rules.is_exact else "warning")
+    values: list[Any] = []
+    for text in texts:
+        try:
+            value, notes = from_text(argument, text, written)
+        except NotConverted as error:
+            parsed.problems.append(error.problem)
+            return
+        values.append(value)
+        parsed.problems.extend(notes)
+    _store(parsed, argument, Setting(values if argument.is_list else values[0], place))
+
+
+def _store(parsed: ParsedArgv, argument: Argument, setting: Setting) -> None:
+    before = parsed.known.get(argument.name)
+    if before is not None:
+        parsed.earlier.setdefault(argument.name, []).append(before.place)
+    parsed.known[argument.name] = setting
+
+
+def _take_unknown(
+    flag: str, explicit: str | None, values: list[str], index: int, parsed: ParsedArgv
+) -> int:
+    """Keep a flag of the script's own as text; return how many words behind it belong to it."""
+    name = flag.lstrip("-").replace("-", "_")
+    value: Any = True
+    taken = 0
+    if explicit is not None:
+        value = explicit
+    elif values:
+        # The script's parser is not known: one word is a value, more are a list.
+        value = values[0] if len(values) == 1 else list(values)
+        taken = len(values)
+    before = parsed.unknown.get(name)
+    if before is not None:
+        parsed.earlier.setdefault(name, []).append(before.place)
+    parsed.unknown[name] = Setting(value, Place("argv", "", flag, index=index))
+    return taken
+
+
+def _abbreviated(
+    flag: str, table: ArgumentTable, rules: ParserRules, parsed: ParsedArgv
+) -> tuple[Argument, bool] | None:
+    """Return the argument that a prefix stands for, as argparse's allow_abbrev finds it."""
+    if not rules.abbreviates or not flag.startswith("--") or len(flag) < 4:
+        return None
+    matches = {
+        (match[0].name, match[1]): match
+        for option, match in table.options.items()
+        if option.startswith(flag)
+    }
+    if len(matches) != 1:
+        if rules.is_complete:
+            parsed.problems.append(_unknown_flag(flag, table, sorted(name for name, _ in matches)))
+        return None
+    match = next(iter(matches.values()))
+    parsed.problems.append(
+        Problem(
+            f"{flag} is read as --{match[0].name}: argparse takes an unambiguous prefix",
+            flag,
+            "write the whole flag: a new version may add another one with this prefix",
+            severity="info",
+        )
+    )
+    return match
+
+
+def _unknown_flag(flag: str, table: ArgumentTable, candidates: list[str]) -> Problem:
+    if candidates:
+        shown = ", ".join(f"--{name}" for name in candidates)
+        return Problem(f"{flag} could be several flags", flag, f"write one of {shown}")
+    near = nearest_fix(flag.lstrip("-").replace("-", "_"), tuple(table.arguments))
+    fix = near.replace("did you mean ", "did you mean --")
+    return Problem(f"the script does not know {flag}", flag, fix)

@@ -1,0 +1,138 @@
+"""Which trainer a script uses: told by the module's name, the script's text, or its flags. Nothing is executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from preflight.launch import LaunchCommand
+
+MAX_SCRIPT_CHARACTERS = 1_000_000
+
+TRL_METHODS = {
+    "SFTTrainer": "sft",
+    "DPOTrainer": "dpo",
+    "GRPOTrainer": "grpo",
+    "KTOTrainer": "kto",
+    "RewardTrainer": "reward",
+    "RLOOTrainer": "rloo",
+}
+
+TRL_FLAGS = frozenset(
+    {
+        "activation_offloading",
+        "assistant_only_loss",
+        "bnb_4bit_quant_storage",
+        "completion_only_loss",
+        "dataset_test_split",
+        "dataset_train_split",
+        "lora_task_type",
+        "packing",
+        "packing_strategy",
+        "padding_free",
+        "use_bnb_nested_quant",
+    }
+)
+"""Names that TRL gave and that a script of somebody's own is unlikely to have."""
+
+TRANSFORMERS_FLAGS = frozenset(
+    {
+        "activation_checkpointing",
+        "adam_beta1",
+        "auto_find_batch_size",
+        "bf16",
+        "dataloader_num_workers",
+        "ddp_find_unused_parameters",
+        "deepspeed",
+        "eval_strategy",
+        "fp16",
+        "fsdp",
+        "fsdp_config",
+        "gradient_checkpointing_kwargs",
+        "logging_steps",
+        "lr_scheduler_kwargs",
+        "optim",
+        "report_to",
+        "save_strategy",
+        "save_total_limit",
+        "torch_compile_backend",
+        "use_liger_kernel",
+        "warmup_ratio",
+    }
+)
+"""Names of TrainingArguments that a plain training loop seldom has."""
+
+
+@dataclass(frozen=True)
+class TrainerKind:
+    """Which trainer, and how we know."""
+
+    trainer: str | None
+    """trl, transformers, plain_loop, or None where nothing tells."""
+    because: str
+    trl_script: str | None = None
+    """sft, dpo, grpo, ... under TRL."""
+    is_own_script: bool = False
+    """True for TRL's own script: its arguments are exactly those of the table."""
+    uses_trl_parser: bool = False
+    """The script reads `--config FILE` as TrlParser does."""
+    text: str = ""
+    """The script, where it could be read."""
+
+
+def trainer_kind(
+    script: str | None, flags: Iterable[str], command: LaunchCommand
+) -> TrainerKind:
+    """Return the trainer of a script (a path, or a module name after -m) from its name, text and flags."""
+    own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
+    if own:
+        return TrainerKind(
+            "trl", f"{script} is TRL's own script", own[1], is_own_script=True, uses_trl_parser=True
+        )
+    text = _script_text(script, command)
+    if text:
+        found = _from_text(script or "", text)
+        if found is not None:
+            return found
+    names = set(flags)
+    told = sorted(names & TRL_FLAGS)
+    if told:
+        return TrainerKind("trl", f"--{told[0]} is a flag of TRL", "sft", uses_trl_parser=True, text=text)
+    told = sorted(names & TRANSFORMERS_FLAGS)
+    if told:
+        return TrainerKind("transformers", f"--{told[0]} is a flag of TrainingArguments", text=text)
+    return TrainerKind(None, "neither the script's text nor its flags name a trainer", text=text)
+
+
+def _from_text(script: str, text: str) -> TrainerKind | None:
+    uses_parser = "TrlParser" in text
+    if re.search(r"^\s*(?:from|import) trl\b|\bSFTTrainer\b", text, re.MULTILINE):
+        methods = [method for name, method in TRL_METHODS.items() if name in text]
+        method = methods[0] if methods else "sft"
+        return TrainerKind(
+            "trl", f"{script} imports trl", method, uses_trl_parser=uses_parser, text=text
+        )
+    word = re.search(r"\b(?:Seq2Seq)?TrainingArguments\b|\b(?:Seq2Seq)?Trainer\(", text)
+    if word:
+        return TrainerKind(
+            "transformers", f"{script} uses {word[0].rstrip('(')}", uses_trl_parser=uses_parser, text=text
+        )
+    if re.search(r"\bAccelerator\b", text):
+        return TrainerKind("plain_loop", f"{script} uses Accelerator without a Trainer", text=text)
+    return None
+
+
+def _script_text(script: str | None, command: LaunchCommand) -> str:
+    if script is None:
+        return ""
+    path = script
+    if not command.exists(path) and not path.endswith(".py"):
+        path = script.replace(".", "/") + ".py"  # a module in the launch's folder
+    if not command.exists(path):
+        return ""
+    try:
+        return command.read_text(path)[:MAX_SCRIPT_CHARACTERS]
+    except (OSError, UnicodeDecodeError):
+        # Not readable as text here: its flags still say something.
+        return ""

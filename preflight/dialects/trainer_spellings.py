@@ -1,0 +1,140 @@
+"""Flags that training scripts of people's own commonly have, and the trainer argument that each stands for.
+
+Reading one of these is an inference from its name alone, and is marked as one wherever it is used.
+"""
+
+from __future__ import annotations
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    # The first spelling that is given wins.
+    "model_name_or_path": (
+        "model_name_or_path",
+        "model_id",
+        "model_path",
+        "base_model",
+        "pretrained_model_name_or_path",
+        "model_name",
+        "model",
+    ),
+    "seq_len": (
+        "max_length",
+        "max_seq_length",
+        "max_seq_len",
+        "seq_len",
+        "seq_length",
+        "sequence_length",
+        "model_max_length",
+        "block_size",
+        "cutoff_len",
+    ),
+    "per_device_train_batch_size": (
+        "per_device_train_batch_size",
+        "per_gpu_train_batch_size",
+        "micro_batch_size",
+        "train_batch_size",
+        "batch_size",
+    ),
+    "per_device_eval_batch_size": ("per_device_eval_batch_size", "eval_batch_size"),
+    "gradient_accumulation_steps": (
+        "gradient_accumulation_steps",
+        "grad_accum_steps",
+        "gradient_accumulation",
+        "accumulation_steps",
+    ),
+    "max_grad_norm": ("max_grad_norm", "gradient_clipping", "grad_clip"),
+    "optim": ("optim", "optimizer"),
+    "mixed_precision": ("mixed_precision",),
+    "bf16": ("bf16",),
+    "fp16": ("fp16",),
+    "dtype": ("dtype", "torch_dtype"),
+    "attn_implementation": ("attn_implementation", "attention_implementation"),
+    "use_flash_attn": (
+        "use_flash_attn",
+        "use_flash_attention",
+        "use_flash_attention_2",
+        "use_flash_attn_2",
+        "flash_attn",
+        "flash_attention",
+    ),
+    "gradient_checkpointing": (
+        "gradient_checkpointing",
+        "activation_checkpointing",
+        "use_gradient_checkpointing",
+    ),
+    "packing": ("packing",),
+    "use_peft": ("use_peft", "use_lora", "lora"),
+    "lora_r": ("lora_r", "lora_rank"),
+    "lora_alpha": ("lora_alpha",),
+    "lora_dropout": ("lora_dropout",),
+    "lora_target_modules": ("lora_target_modules", "lora_target", "target_modules"),
+    "lora_modules_to_save": ("lora_modules_to_save", "modules_to_save"),
+    "use_dora": ("use_dora",),
+    "load_in_4bit": ("load_in_4bit", "use_4bit", "qlora", "use_qlora", "use_4bit_quantization"),
+    "load_in_8bit": ("load_in_8bit", "use_8bit", "use_8bit_quantization"),
+    "bnb_4bit_quant_type": ("bnb_4bit_quant_type", "quant_type"),
+    "use_bnb_nested_quant": (
+        "use_bnb_nested_quant",
+        "use_nested_quant",
+        "double_quant",
+        "use_double_quant",
+        "bnb_4bit_use_double_quant",
+    ),
+    "bnb_4bit_compute_dtype": ("bnb_4bit_compute_dtype",),
+    "bnb_4bit_quant_storage": (
+        "bnb_4bit_quant_storage",
+        "bnb_4bit_quant_storage_dtype",
+    ),
+    "torch_compile": ("torch_compile", "compile"),
+    "use_liger_kernel": ("use_liger_kernel", "use_liger"),
+}
+"""Trainer argument (or seq_len) -> spellings of it, the surest first."""
+
+KINDS: dict[str, str] = {
+    "seq_len": "int",
+    "per_device_train_batch_size": "int",
+    "per_device_eval_batch_size": "int",
+    "gradient_accumulation_steps": "int",
+    "lora_r": "int",
+    "lora_alpha": "int",
+    "max_grad_norm": "float",
+    "lora_dropout": "float",
+    "bf16": "flag",
+    "fp16": "flag",
+    "use_flash_attn": "flag",
+    "gradient_checkpointing": "flag",
+    "packing": "flag",
+    "use_peft": "flag",
+    "use_dora": "flag",
+    "load_in_4bit": "flag",
+    "load_in_8bit": "flag",
+    "use_bnb_nested_quant": "flag",
+    "torch_compile": "flag",
+    "use_liger_kernel": "flag",
+    "lora_target_modules": "list",
+    "lora_modules_to_save": "list",
+}
+"""What the text of such a flag is converted to; text where a name is missing."""
+
+DTYPES: dict[str, str] = {
+    "float32": "fp32",
+    "fp32": "fp32",
+    "float": "fp32",
+    "bfloat16": "bf16",
+    "bf16": "bf16",
+    "float16": "fp16",
+    "fp16": "fp16",
+    "half": "fp16",
+}
+"""Spelling of a dtype -> the plan's word for it; `torch.` in front is dropped before the look-up."""
+
+ATTENTIONS: dict[str, str] = {
+    "eager": "eager",
+    "sdpa": "sdpa",
+    "flash_attention_2": "flash_attention_2",
+    "flash_attention_3": "flash_attention_3",
+    "kernels-community/flash-attn": "flash_attention_2",
+    "kernels-community/flash-attn2": "flash_attention_2",
+    "kernels-community/flash-attn3": "flash_attention_3",
+    "kernels-community/vllm-flash-attn3": "flash_attention_3",
+}
+"""Value of attn_implementation -> the plan's word for it."""

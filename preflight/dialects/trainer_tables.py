@@ -1,0 +1,86 @@
+"""The arguments that transformers' and TRL's parsers know, with type, default and choices, from the shipped table."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+
+def tables_path() -> str:
+    """Return where the table lies: package data beside the hooks."""
+    folder = importlib.import_module("preflight.hooks").__path__[0]
+    return os.path.join(folder, "data", "trainer_arguments.json")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a trainer's parser."""
+
+    name: str
+    """Underscore spelling."""
+    kind: str
+    """flag (value optional), bool (value needed), int, float, str, optional_str, list, list_int, list_float,
+    dict (JSON text or a path), file_only (argparse cannot set it)."""
+    default: Any
+    choices: tuple[Any, ...] | None = None
+
+    @property
+    def is_list(self) -> bool:
+        return self.kind.startswith("list")
+
+
+@dataclass(frozen=True)
+class ArgumentTable:
+    """Every argument one script's parser takes."""
+
+    arguments: Mapping[str, Argument]
+    versions: Mapping[str, str]
+    """Library versions the table was derived from."""
+
+    @cached_property
+    def options(self) -> Mapping[str, tuple[Argument, bool]]:
+        """Return option string -> (argument, True where it is the `--no_` form), as HfArgumentParser adds them."""
+        options: dict[str, tuple[Argument, bool]] = {}
+        for name, argument in self.arguments.items():
+            options[f"--{name}"] = (argument, False)
+            options[f"--{name.replace('_', '-')}"] = (argument, False)
+            if argument.kind == "flag" and argument.default is True:
+                options[f"--no_{name}"] = (argument, True)
+                options[f"--no-{name.replace('_', '-')}"] = (argument, True)
+        return options
+
+
+@lru_cache(maxsize=1)
+def _tables() -> dict[str, Any]:
+    import json
+
+    with open(tables_path(), encoding="utf-8") as file:
+        tables: dict[str, Any] = json.load(file)
+    return tables
+
+
+def table_versions() -> Mapping[str, str]:
+    """Return the library versions that the shipped table was derived from."""
+    versions: Mapping[str, str] = _tables()["versions"]
+    return versions
+
+
+@lru_cache(maxsize=8)
+def argument_table(trl_script: str | None) -> ArgumentTable:
+    """Return the arguments of TrainingArguments alone (None), or of a TRL script: sft, dpo, grpo, kto, reward, rloo.
+
+    A TRL script that has no table of its own is read with SFT's.
+    """
+    tables = _tables()
+    entries = dict(tables["TrainingArguments"])
+    if trl_script is not None:
+        entries.update(tables["scripts"].get(trl_script, tables["scripts"]["sft"]))
+    arguments = {
+        name: Argument(name, entry[0], entry[1], tuple(entry[2]) if len(entry) > 2 else None)
+        for name, entry in entries.items()
+    }
+    return ArgumentTable(arguments, tables["versions"])
