@@ -8,7 +8,21 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-WORDS = "the a small cat dog sat ran jumped on under mat log big red blue moon".split()
+WORDS = (
+    "the",
+    "a",
+    "small",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "jumped",
+    "on",
+    "under",
+    "mat",
+    "log",
+    "moon",
+)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -10,6 +10,24 @@ import json
 import os
 from typing import Any
 
+from probe_wrappers import (
+    count,
+    degrees,
+    dtype_name,
+    dtypes_of,
+    engine_of,
+    find_wrapper,
+    fsdp_units,
+    local_numel,
+    mixed_precision,
+    one_or_all,
+    optimizer_offload,
+    param_offload,
+    reshards,
+    whole_numel,
+    wrap_policy,
+)
+
 
 class Watched:
     """Counts what one model does: hooks on its embedding, its MLPs and its head."""
@@ -23,7 +41,7 @@ class Watched:
         self.seq_lens: set[int] = set()
         self.losses: list[float] = []
         self.model = model
-        self.load_dtypes = _dtypes(model)
+        self.load_dtypes = dtypes_of(model)
         base = getattr(model, "get_base_model", lambda: model)()
         self.num_layers = base.config.num_hidden_layers
         base.get_input_embeddings().register_forward_pre_hook(self._embed)
@@ -134,21 +152,21 @@ def plan_fields(accelerator: Any) -> dict[str, Any]:
 
     assert watched is not None
     model = prepared["model"]
-    engine = _engine(model)
-    deepspeed = _find(model, "DeepSpeedEngine")
-    units = _fsdp_units(model, engine)
+    engine = engine_of(model)
+    deepspeed = find_wrapper(model, "DeepSpeedEngine")
+    units = fsdp_units(model, engine)
     steps = _num_optimizer_steps(deepspeed)
     config = watched.model.config
     return {
         "engine": engine,
         "world_size": dist.get_world_size() if dist.is_initialized() else 1,
-        **_degrees(model, engine, units),
-        "reshard_after_forward": _reshards(units, engine),
-        "wrap_policy": _wrap_policy(units, engine),
-        "offload_params": _param_offload(units, deepspeed),
-        "offload_optimizer": _optimizer_offload(units, deepspeed),
-        "load_dtype": _short(watched.load_dtypes),
-        "mixed_precision": _mixed_precision(accelerator, deepspeed),
+        **degrees(model, engine, units),
+        "reshard_after_forward": reshards(units, engine),
+        "wrap_policy": wrap_policy(units, watched.num_layers),
+        "offload_params": param_offload(units, deepspeed),
+        "offload_optimizer": optimizer_offload(units, deepspeed),
+        "load_dtype": one_or_all(watched.load_dtypes),
+        "mixed_precision": mixed_precision(accelerator, deepspeed),
         "micro_batch_size": max(watched.micro_batch_sizes),
         "seq_len": max(watched.seq_lens),
         "gradient_accumulation_steps": watched.num_micro_steps // steps,
@@ -164,17 +182,17 @@ def raw_facts(accelerator: Any) -> dict[str, Any]:
 
     assert watched is not None
     model = prepared["model"]
-    engine = _engine(model)
-    deepspeed = _find(model, "DeepSpeedEngine")
+    engine = engine_of(model)
+    deepspeed = find_wrapper(model, "DeepSpeedEngine")
     parameters = list(model.parameters())
     return {
         "backend": dist.get_backend() if dist.is_initialized() else None,
         "distributed_type": accelerator.distributed_type.value,
-        "wrapped_units": _count(unit for unit, _ in _fsdp_units(model, engine)),
-        "param_dtypes": sorted({_name(p.dtype) for p in parameters}),
-        "num_params": sum(_whole_numel(p) for p in parameters),
-        "num_params_here": sum(_local_numel(p) for p in parameters),
-        "num_trainable_params": sum(_whole_numel(p) for p in parameters if p.requires_grad),
+        "wrapped_units": count(unit for unit, _ in fsdp_units(model, engine)),
+        "param_dtypes": sorted({dtype_name(p.dtype) for p in parameters}),
+        "num_params": sum(whole_numel(p) for p in parameters),
+        "num_params_here": sum(local_numel(p) for p in parameters),
+        "num_trainable_params": sum(whole_numel(p) for p in parameters if p.requires_grad),
         "optimizer": _optimizer_names(),
         "num_optimizer_states_here": _num_optimizer_states(),
         "has_full_logits": watched.num_head_calls > 0,
@@ -185,134 +203,6 @@ def raw_facts(accelerator: Any) -> dict[str, Any]:
         "global_batch_size": deepspeed.train_batch_size() if deepspeed is not None else None,
         "losses": watched.losses,
     }
-
-
-def _find(model: Any, class_name: str) -> Any:
-    """Return the wrapper of this class around the model, or None."""
-    while model is not None:
-        if type(model).__name__ == class_name:
-            return model
-        model = getattr(model, "module", None)
-    return None
-
-
-def _engine(model: Any) -> str:
-    deepspeed = _find(model, "DeepSpeedEngine")
-    if deepspeed is not None:
-        return f"zero{deepspeed.zero_optimization_stage()}"
-    if _find(model, "FullyShardedDataParallel") is not None:
-        return "fsdp1"
-    if _find(model, "DistributedDataParallel") is not None:
-        return "ddp"
-    from torch.distributed.fsdp import FSDPModule
-
-    return "fsdp2" if isinstance(model, FSDPModule) else "single"
-
-
-def _fsdp_units(model: Any, engine: str) -> list[tuple[str, Any]]:
-    """Return (class of the wrapped module, FSDP's own object) for every unit, the root first."""
-    units = []
-    for module in model.modules():
-        if engine == "fsdp1" and type(module).__name__ == "FullyShardedDataParallel":
-            inner = module._fsdp_wrapped_module
-            inner = getattr(inner, "_checkpoint_wrapped_module", inner)
-            units.append((type(inner).__name__, module))
-        elif engine == "fsdp2" and hasattr(module, "_get_fsdp_state"):
-            inner = getattr(module, "_checkpoint_wrapped_module", module)
-            name = type(inner).__name__.removeprefix("FSDP")
-            units.append((name, module._get_fsdp_state()._fsdp_param_group))
-    return units
-
-
-def _degrees(model: Any, engine: str, units: list[tuple[str, Any]]) -> dict[str, int]:
-    """Return the shard and replicate degrees from the meshes and groups in use."""
-    import torch.distributed as dist
-
-    if engine == "fsdp2":
-        from torch.distributed.tensor import DTensor
-
-        sharded = next(p for p in model.parameters() if isinstance(p, DTensor))
-        shard = replicate = 1
-        for dimension, placement in enumerate(sharded.placements):
-            size = sharded.device_mesh.size(dimension)
-            if placement.is_shard():
-                shard *= size
-            else:
-                replicate *= size
-        return {"shard_degree": shard, "replicate_degree": replicate}
-    if engine == "fsdp1":
-        root = units[0][1]
-        if root.sharding_strategy.name == "NO_SHARD":
-            return {"shard_degree": 1, "replicate_degree": dist.get_world_size()}
-        shard = root.process_group.size()
-        return {"shard_degree": shard, "replicate_degree": dist.get_world_size() // shard}
-    if engine in ("zero1", "zero2", "zero3"):
-        return {"shard_degree": _find(model, "DeepSpeedEngine").dp_world_size}
-    return {"shard_degree": 1}
-
-
-def _layer_unit(units: list[tuple[str, Any]]) -> Any:
-    """Return the unit of a decoder layer, or the root where it is the only one."""
-    layers = [unit for name, unit in units if name.endswith("DecoderLayer")]
-    return layers[0] if layers else units[0][1]
-
-
-def _reshards(units: list[tuple[str, Any]], engine: str) -> bool | None:
-    """Tell whether a layer frees its parameters after forward; accelerate keeps the head's for backward."""
-    if not units:
-        return None
-    unit = _layer_unit(units)
-    if engine == "fsdp1":
-        return unit.sharding_strategy.name in ("FULL_SHARD", "HYBRID_SHARD")
-    return unit.post_forward_mesh_info is not None
-
-
-def _wrap_policy(units: list[tuple[str, Any]], engine: str) -> str | None:
-    if not units:
-        return None
-    assert watched is not None
-    names = [name for name, _ in units]
-    if len(names) == 1:
-        return "none"
-    num_layers = sum(name.endswith("DecoderLayer") for name in names)
-    return "transformer" if num_layers == watched.num_layers else "size"
-
-
-def _param_offload(units: list[tuple[str, Any]], deepspeed: Any) -> str:
-    if deepspeed is not None:
-        return _offload_device(deepspeed.zero_offload_param())
-    return _fsdp_offload(units)
-
-
-def _optimizer_offload(units: list[tuple[str, Any]], deepspeed: Any) -> str:
-    if deepspeed is not None:
-        return _offload_device(deepspeed.zero_offload_optimizer())
-    return _fsdp_offload(units)
-
-
-def _offload_device(config: Any) -> str:
-    device = None if config is None else config.device
-    return "none" if device is None else getattr(device, "value", str(device))
-
-
-def _fsdp_offload(units: list[tuple[str, Any]]) -> str:
-    """FSDP offloads parameters, gradients and the optimizer together."""
-    if not units:
-        return "none"
-    unit = _layer_unit(units)
-    policy = getattr(unit, "offload_policy", None)
-    if policy is not None:
-        return "cpu" if type(policy).__name__ == "CPUOffloadPolicy" else "none"
-    return "cpu" if unit.cpu_offload.offload_params else "none"
-
-
-def _mixed_precision(accelerator: Any, deepspeed: Any) -> str:
-    if deepspeed is None:
-        return str(accelerator.mixed_precision)
-    config = deepspeed._config
-    if config.bfloat16_config.enabled:
-        return "bf16"
-    return "fp16" if config.float16_config.enabled else "no"
 
 
 def _checkpointing() -> str:
@@ -363,37 +253,4 @@ def _num_optimizer_states() -> int:
     """Return the elements of Adam's first moments on this rank."""
     innermost = _optimizers()[-1]
     moments = [s["exp_avg"] for s in innermost.state.values() if "exp_avg" in s]
-    return sum(_local_numel(moment) for moment in moments)
-
-
-def _local_numel(tensor: Any) -> int:
-    if hasattr(tensor, "to_local"):
-        return int(tensor.to_local().numel())
-    if hasattr(tensor, "ds_tensor"):
-        return int(tensor.ds_tensor.numel())
-    return int(tensor.numel())
-
-
-def _whole_numel(tensor: Any) -> int:
-    """Return the elements over all ranks; FSDP1's flat parameters know their own shard only."""
-    return int(getattr(tensor, "ds_numel", None) or tensor.numel())
-
-
-def _dtypes(model: Any) -> list[str]:
-    return sorted({_name(p.dtype) for p in model.parameters()})
-
-
-def _name(dtype: Any) -> str:
-    names = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-    return names.get(str(dtype).removeprefix("torch."), str(dtype))
-
-
-def _short(dtypes: list[str]) -> str:
-    return dtypes[0] if len(dtypes) == 1 else ",".join(dtypes)
-
-
-def _count(names: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+    return sum(local_numel(moment) for moment in moments)
