@@ -308,7 +308,13 @@ class LaunchPlan:
             if value is not None and value not in choices:
                 wanted = ", ".join(str(choice) for choice in choices)
                 found.append(
-                    Problem(f"{name} must be one of {wanted}, not {value!r}", at(name))
+                    Problem(
+                        f"{name} must be one of {wanted}, not {value!r}",
+                        at(name),
+                        "put quotes around 'no': YAML reads it as false"
+                        if value is False and "no" in choices
+                        else "",
+                    )
                 )
         for name in POSITIVE_FIELDS:
             value = getattr(self, name)
@@ -361,20 +367,25 @@ def nearest_fix(name: str, known: tuple[str, ...] = PLAN_FIELDS) -> str:
     return f"did you mean {near[0]}" if near else ""
 
 
-def plan_from_dict(values: Mapping[str, Any], where: str = "") -> LaunchPlan:
+def plan_from_dict(
+    values: Mapping[str, Any], where: str = "", places: Mapping[str, str] | None = None
+) -> LaunchPlan:
     """Build a plan from the `plan:` mapping of a plan or measured-run file.
 
+    `places` says of a field where it is written, where that is known better than `where`.
     Raises BadInput naming every unknown field and impossible value at once.
     """
+    places = places or {}
     problems: list[Problem] = []
     known: dict[str, Any] = {}
     for name, value in values.items():
+        place = places.get(name, where)
         if name not in PLAN_FIELDS or name in ("origins", "notices", "source"):
             problems.append(
-                Problem(f"there is no plan field {name!r}", where, nearest_fix(str(name)))
+                Problem(f"there is no plan field {name!r}", place, nearest_fix(str(name)))
             )
         elif name in _NESTED:
-            nested, complaints = _nested_from_dict(name, value, where)
+            nested, complaints = _nested_from_dict(name, value, place)
             problems.extend(complaints)
             known[name] = nested
         elif isinstance(value, list):
@@ -383,12 +394,11 @@ def plan_from_dict(values: Mapping[str, Any], where: str = "") -> LaunchPlan:
             continue  # null = not stated: the field's own default
         else:
             known[name] = value
+    origins = {name: Origin(places.get(name, where) or "the plan file") for name in known}
+    plan = LaunchPlan(**known, origins=origins)
+    problems.extend(plan.problems())
     if problems:
         raise BadInput(*problems)
-    origins = {name: Origin(where or "the plan file") for name in known}
-    plan = LaunchPlan(**known, origins=origins)
-    if plan.problems():
-        raise BadInput(*plan.problems())
     return plan
 
 

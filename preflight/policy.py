@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.errors import Problem, raise_if_any
 from preflight.remedy import Remedy
 from preflight.verdict import MARGIN_SHARE, Answer
 

@@ -1,0 +1,191 @@
+"""The command line: which command, who catches what, and which exit code says so."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import IO, Any
+
+from preflight import __version__
+from preflight.commands.options import (
+    BAD_INPUT,
+    BROKEN_PIPE,
+    FAILED,
+    INTERRUPTED,
+    NOT_STARTED,
+    Parser,
+    add_output_options,
+    first_positional,
+)
+from preflight.errors import BadInput, HookFailed, PreflightError
+from preflight.launch import nearest_fix
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("launch", "estimate and judge a launch; start and write nothing"),
+    "run": ("launch", "check, rewrite if allowed, then start"),
+    "fix": ("launch", "write the rewritten files and print the command; start nothing"),
+    "estimate": ("estimate", "the same estimate for a plan file"),
+    "validate": ("validate", "compare predictions with measured runs"),
+    "explain": ("explain", "what a remedy, a finding or a verdict means"),
+    "hooks": ("hooks", "the hooks, and the plugins that answer them"),
+}
+"""Command -> its module in `preflight.commands`, and one line about it."""
+
+EXAMPLES = """\
+examples:
+  preflight check -- accelerate launch --config_file fsdp.yaml train.py --max_length 4096
+  preflight run --device h100-sxm-80 -- accelerate launch train.py ...
+  preflight fix --allow qlora -- accelerate launch train.py ...
+  preflight estimate plan.yaml --format json
+
+exit codes:
+  0   check: fits or tight; unknown too, with a warning
+  1   check, fix, estimate: does not fit
+  2   bad input: flags, a file, a model that cannot be read
+  3   preflight or a plugin failed
+  78  run: nothing was started, whatever the reason
+  In `run`, any other code is the launcher's own.
+
+PREFLIGHT=off makes `run` start the command unchecked; PREFLIGHT_TRACE=1 prints every
+hook call; NO_COLOR turns color off.
+`preflight COMMAND --help` says more about one command.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code. In `run`, a launch that starts never returns."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A path may hold what the terminal's encoding cannot say: show it escaped, never fail on it.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    name, rest = "", args
+    try:
+        name, rest = _command_of(args)
+        if not name:
+            return _top_level(rest)
+        return _run_command(name, rest)
+    except (PreflightError, Exception) as error:
+        if isinstance(error, BrokenPipeError):
+            return _broken_pipe(name)
+        return _failed(error, name, rest)
+    except KeyboardInterrupt:
+        return NOT_STARTED if name == "run" else INTERRUPTED
+
+
+def _run_command(name: str, args: list[str]) -> int:
+    module = importlib.import_module(f"preflight.commands.{COMMANDS[name][0]}")
+    run: Callable[[str, list[str]], int] = module.run
+    code = run(name, args)
+    sys.stdout.flush()
+    return code
+
+
+def _command_of(args: list[str]) -> tuple[str, list[str]]:
+    """Return the command's name and its arguments; output options may stand before the name."""
+    at = first_positional(_top_level_parser(), args) if args else 0
+    if at >= len(args):
+        return "", args
+    name = args[at]
+    if name in COMMANDS:
+        return name, [*args[:at], *args[at + 1 :]]
+    known = tuple(COMMANDS)
+    if name == "--" or os.path.basename(name) in ("accelerate", "accelerate-launch", "torchrun"):
+        import shlex
+
+        launch = shlex.join(args[at + 1 :] if name == "--" else args[at:])
+        raise BadInput.one(
+            "no command of preflight's own is given", fix=f"preflight run -- {launch}"
+        )
+    raise BadInput.one(
+        f"there is no command {name!r}",
+        fix=nearest_fix(name, known) or f"one of {', '.join(known)}",
+    )
+
+
+def _top_level_parser() -> Parser:
+    listed = "\n".join(f"  {name:9} {about}" for name, (_, about) in COMMANDS.items())
+    parser = Parser(
+        "",
+        "Check a training launch before anything is spawned: does every rank fit after\n"
+        f"sharding, and if not, what would.\n\ncommands:\n{listed}",
+        "preflight COMMAND [options] [-- accelerate launch ...]",
+        EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"preflight {__version__}")
+    add_output_options(parser)
+    return parser
+
+
+def _top_level(args: list[str]) -> int:
+    parser = _top_level_parser()
+    if not args:
+        parser.print_help()
+        return 0
+    try:
+        parser.parse_args(args)
+    except SystemExit as done:  # --help, --version
+        sys.stdout.flush()
+        return int(done.code or 0)
+    raise BadInput.one("no command is given", fix=f"one of {', '.join(COMMANDS)}")
+
+
+def _failed(error: Exception, name: str, args: list[str]) -> int:
+    """Say what went wrong and return the exit code for it."""
+    if os.environ.get("PREFLIGHT_TRACE") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    own = args[: args.index("--")] if "--" in args else args
+    wants_json = (
+        "--format=json" in own or "json" in own[own.index("--format") + 1 :][:1]
+        if ("--format" in own)
+        else "--format=json" in own
+    )
+    from preflight.render import problems
+
+    if isinstance(error, BadInput):
+        code, lines = BAD_INPUT, problems.problem_lines(error.problems)
+        value: Any = problems.bad_input_to_dict(error)
+    elif isinstance(error, HookFailed):
+        code, lines = FAILED, [f"preflight: {error}"]
+        lines.append("  fix  PREFLIGHT_TRACE=1 prints every hook call, and the traceback")
+        value = problems.hook_failed_to_dict(error)
+    else:
+        code = FAILED
+        lines = [f"preflight: {type(error).__name__}: {error}; this is a bug in preflight"]
+        lines.append("  fix  PREFLIGHT_TRACE=1 prints the traceback to report it with")
+        value = problems.bug_to_dict(error)
+    if name == "run":
+        code = NOT_STARTED
+        lines.append("next: nothing was started")
+    if wants_json:
+        import json
+
+        # In run, stdout belongs to the training script.
+        _print([json.dumps(value, indent=2)], sys.stderr if name == "run" else sys.stdout)
+    else:
+        _print(lines, sys.stderr)
+    return code
+
+
+def _print(lines: list[str], stream: IO[str]) -> None:
+    try:
+        stream.write("\n".join(lines) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        _broken_pipe("")
+
+
+def _broken_pipe(name: str) -> int:
+    """Say nothing to a reader who left; return what a shell expects of that."""
+    # Python flushes stdout once more at exit: give it a place to go.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    return NOT_STARTED if name == "run" else BROKEN_PIPE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""`explain`: the manual page of a remedy, a finding or a verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from preflight.commands.options import FITS, Parser, add_output_options
+from preflight.commands.output import print_json, print_lines
+from preflight.errors import BadInput
+from preflight.launch import nearest_fix
+from preflight.render.page import page_for
+from preflight.report import SCHEMA_VERSION
+
+EPILOG = """\
+examples:
+  preflight explain                            list everything there is a page for
+  preflight explain activation_checkpointing   a remedy
+  preflight explain PF101                      a finding
+  preflight explain tight                      a verdict
+"""
+
+VERDICTS = {
+    "fits": "The worst phase of the fullest rank leaves at least the margin (2 % of the device,\n"
+    "unless a policy says otherwise) at the device level: tensors, allocator, context, NCCL.",
+    "tight": "The live tensors and what lies outside torch fit, but with the caching allocator's\n"
+    "rounding and fragmentation the margin is gone. It may run and it may die of\n"
+    "fragmentation. `run` starts it unless the policy's `refuse` has `tight`.",
+    "does_not_fit": "Live tensors and what lies outside torch are more than the device has: no\n"
+    "allocator setting can help. `run` starts nothing, or a rewritten launch that fits.",
+    "unknown": "Something that decides the answer is not known (the report names it): say it with\n"
+    "--set or --device. `run` starts the launch and says so; unknown never means fits.",
+}
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print one page, or the list of pages."""
+    parser = Parser(
+        name, "Explain a remedy, a finding or a verdict.", "preflight explain [ID]", EPILOG
+    )
+    parser.add_argument("id", nargs="?", metavar="ID")
+    add_output_options(parser)
+    try:
+        options = parser.parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    pages = all_pages()
+    if options.id is None:
+        return _list(pages, options.format, options.color)
+    wanted = _spelled(options.id, pages)
+    text = pages[wanted]
+    if options.format == "json":
+        print_json({"schema_version": SCHEMA_VERSION, "id": wanted, "text": text}, sys.stdout)
+        return FITS
+    page = page_for(sys.stdout, options.color)
+    lines = [page.paint(wanted, "bold")]
+    for line in text.splitlines():
+        # A manual page's own line breaks stay, where they are not too long for the terminal.
+        lines += (
+            page.wrap(line, "  ", "  ") if len(line) + 2 > page.width else [f"  {line}".rstrip()]
+        )
+    print_lines(lines, sys.stdout)
+    return FITS
+
+
+def all_pages() -> dict[str, str]:
+    """Return id -> manual page of every remedy, finding and verdict."""
+    return {**VERDICTS, **_remedy_pages(), **_finding_pages()}
+
+
+def _remedy_pages() -> dict[str, str]:
+    import importlib
+
+    from preflight.plugins import BUILTIN_HOOKS
+
+    pages = {}
+    for name in BUILTIN_HOOKS:
+        word, _, remedy = name.partition("_")
+        if word == "remedy":
+            module = importlib.import_module(f"preflight.hooks.{name}")
+            pages[remedy] = (module.__doc__ or "").strip()
+    return pages
+
+
+def _finding_pages() -> Mapping[str, str]:
+    from preflight.dialects.notices import NOTICE_IDS
+
+    return NOTICE_IDS
+
+
+def _spelled(wanted: str, pages: Mapping[str, str]) -> str:
+    for candidate in (wanted, wanted.upper(), wanted.lower().replace("-", "_").replace(" ", "_")):
+        if candidate in pages:
+            return candidate
+    raise BadInput.one(
+        f"there is no page for {wanted!r}",
+        fix=nearest_fix(wanted, tuple(pages)) or "`preflight explain` lists all",
+    )
+
+
+def _list(pages: Mapping[str, str], output_format: str, color: str) -> int:
+    firsts = {name: text.splitlines()[0] if text else "" for name, text in pages.items()}
+    if output_format == "json":
+        print_json({"schema_version": SCHEMA_VERSION, "pages": firsts}, sys.stdout)
+        return FITS
+    page = page_for(sys.stdout, color)
+    lines = [f"preflight: {len(pages)} pages"]
+    lines += page.table([[name, first] for name, first in firsts.items()])
+    lines.append("next: `preflight explain ID` prints one")
+    print_lines(lines, sys.stdout)
+    return FITS

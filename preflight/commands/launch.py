@@ -1,0 +1,172 @@
+"""`check`, `run` and `fix`: one launch through the pipeline, and what is done about it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from preflight.commands.options import (
+    DOES_NOT_FIT,
+    FITS,
+    NOT_STARTED,
+    Parser,
+    add_launch_options,
+    add_output_options,
+    policy_from,
+    settings_from,
+    split_command,
+    unknown_remedies,
+)
+from preflight.commands.output import print_report
+from preflight.errors import BadInput, raise_if_any
+from preflight.launch import LaunchCommand
+from preflight.pipeline import Request, check_launch
+from preflight.plugins import PluginManager, load_plugins
+from preflight.report import Report
+from preflight.verdict import Answer
+
+ABOUT = {
+    "check": "Estimate and judge a launch. Starts and writes nothing.",
+    "run": "Check a launch, rewrite it where safe changes make it fit, then become the launcher:\n"
+    "no extra process; signals and exit code are the launcher's. The report goes to stderr.",
+    "fix": "Write the rewritten files to .preflight/ and print the command that uses them.\n"
+    "Starts nothing. The command goes to stdout, the report to stderr.",
+}
+
+EPILOG = {
+    "check": """\
+examples:
+  preflight check -- accelerate launch --config_file fsdp.yaml train.py --max_length 4096
+  preflight check --device t4-16 -- accelerate launch train.py
+  preflight check --set seq_len=8192 --set model_config=config.json -- accelerate launch train.py
+  preflight check -v --format json -- accelerate launch train.py
+
+exit: 0 fits, tight or unknown; 1 does not fit as written; 2 bad input; 3 preflight failed
+""",
+    "run": """\
+examples:
+  preflight run -- accelerate launch --config_file fsdp.yaml train.py --max_length 4096
+  preflight run --no-rewrite -- accelerate launch train.py
+  preflight run --allow optimizer_8bit -- accelerate launch train.py
+
+exit: 78 when nothing was started, else the launcher's own
+PREFLIGHT=off starts the command unchecked.
+""",
+    "fix": """\
+examples:
+  preflight fix -- accelerate launch --config_file fsdp.yaml train.py --max_length 4096
+  preflight fix --allow qlora -- accelerate launch train.py > start.sh
+
+exit: 0 fits, as written or as rewritten; 1 nothing safe fits; 2 bad input; 3 preflight failed
+""",
+}
+
+
+def run(name: str, args: list[str]) -> int:
+    """Run one of the three commands; return its exit code."""
+    if name == "run" and os.environ.get("PREFLIGHT", "").lower() == "off":
+        return _start_unchecked(args)
+    parser = Parser(name, ABOUT[name], f"preflight {name} [options] -- COMMAND", EPILOG[name])
+    add_launch_options(parser)
+    add_output_options(parser)
+    own, argv = split_command(name, parser, args)
+    try:
+        options = parser.parse_args(own)
+    except SystemExit:  # --help
+        return 0
+    command = LaunchCommand(argv, dict(os.environ), os.getcwd())
+    request = Request(options.device, settings_from(options.set), policy_from(options))
+    plugins = load_plugins(command.cwd)
+    raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
+    report = check_launch(command, plugins, request)
+    return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
+
+
+def known_remedies(plugins: PluginManager) -> list[str]:
+    """Return the ids of all built-in remedies; nothing where a plugin may have others."""
+    from preflight.plugins import BUILTIN_HOOKS
+
+    if any(name not in BUILTIN_HOOKS for name in plugins.plugins_of("preflight_remedies")):
+        return []
+    return [n.removeprefix("remedy_") for n in BUILTIN_HOOKS if n.startswith("remedy_")]
+
+
+def _check(report: Report, options: argparse.Namespace) -> int:
+    print_report(report, "check", options, sys.stdout)
+    return DOES_NOT_FIT if report.verdict.answer is Answer.DOES_NOT_FIT else FITS
+
+
+def _run(report: Report, options: argparse.Namespace) -> int:
+    """Print the report, then replace this process by the launcher; return only where nothing starts."""
+    if not report.may_launch:
+        print_report(report, "run", options, sys.stderr)
+        return NOT_STARTED
+    assert report.command is not None
+    argv, env = report.command.argv, dict(report.command.env)
+    rewrite = report.rewrite if report.applied else None
+    if rewrite is not None:
+        argv, env = rewrite.argv, {**env, **rewrite.env}
+    program = find_program(argv[0], env)
+    if rewrite is not None:
+        from preflight.rewrite import save_rewrite
+
+        save_rewrite(rewrite)
+    print_report(report, "run", options, sys.stderr)
+    return _become(program, argv, env)
+
+
+def _fix(report: Report, options: argparse.Namespace) -> int:
+    from preflight.render.words import shell_command
+
+    rewrite = report.rewrite if report.applied else None
+    answer = report.final_verdict.answer if rewrite else report.verdict.answer
+    if rewrite is not None:
+        from preflight.rewrite import save_rewrite
+
+        save_rewrite(rewrite)
+    if options.format == "json":
+        print_report(report, "fix", options, sys.stdout)
+    else:
+        print_report(report, "fix", options, sys.stderr)
+        if answer is not Answer.DOES_NOT_FIT and report.command is not None:
+            argv = rewrite.argv if rewrite else report.command.argv
+            print(shell_command(argv, rewrite.env if rewrite else {}))
+    return DOES_NOT_FIT if answer is Answer.DOES_NOT_FIT else FITS
+
+
+def find_program(name: str, env: dict[str, str]) -> str:
+    """Return the path of a program, as exec would find it; raise BadInput where there is none."""
+    candidates = [name]
+    if os.path.dirname(name) == "":
+        candidates = [os.path.join(folder, name) for folder in os.get_exec_path(env)]
+    for candidate in candidates:
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise BadInput.one(
+        f"{name!r} is not on PATH, or cannot be executed",
+        "the command after --",
+        "activate the environment that the launcher is installed in",
+    )
+
+
+def _start_unchecked(args: list[str]) -> int:
+    parser = Parser("run", "", "")
+    add_launch_options(parser)
+    add_output_options(parser)
+    _, argv = split_command("run", parser, args)
+    program = find_program(argv[0], dict(os.environ)) if argv else ""
+    sys.stderr.write("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
+    return _become(program, argv, dict(os.environ))
+
+
+def _become(program: str, argv: tuple[str, ...], env: dict[str, str]) -> int:
+    """Replace this process: its signals and exit code are the launcher's from here on."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(program, list(argv), env)
+    except OSError as error:
+        raise BadInput.one(
+            f"{program} cannot be executed: {error.strerror}", "the command after --"
+        ) from error

@@ -1,0 +1,234 @@
+"""What every command takes: the options, the command after `--`, and the request they make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, NoReturn
+
+from preflight.datafile import parse_json, read_data_file, read_text_file
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.launch import (
+    CHOICES,
+    PLAN_FIELDS,
+    Adapter,
+    BaseQuantization,
+    DeepSpeedSettings,
+    LaunchPlan,
+    nearest_fix,
+    plan_from_dict,
+)
+from preflight.policy import Policy, policy_from_dict
+
+FITS = 0
+DOES_NOT_FIT = 1
+BAD_INPUT = 2
+FAILED = 3
+NOT_STARTED = 78
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+NESTED_FIELDS = {
+    "adapter": Adapter,
+    "base_quantization": BaseQuantization,
+    "deepspeed": DeepSpeedSettings,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its complaints in the shape of every other one."""
+
+    def __init__(self, name: str, about: str, usage: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=f"preflight {name}".strip(),
+            usage=usage,
+            description=about,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput.one(message, fix=f"`{self.prog} --help` shows the options")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a report looks."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--format", choices=("text", "json"), default="text")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="every term and plan value with its source"
+    )
+    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+
+
+def add_launch_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is checked, and what may be changed."""
+    group = parser.add_argument_group("what to check against")
+    group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="a key of the GPU table (h100-sxm-80, t4-16), a device name, NAME:GIB, or auto",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a plan value that the files do not say: seq_len=4096, model_config=FILE, adapter.rank=16",
+    )
+    group = parser.add_argument_group("what may be changed")
+    group.add_argument("--policy", metavar="FILE", help="a YAML file: allow, forbid, refuse, ...")
+    group.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="apply this remedy too, although it changes training",
+    )
+    group.add_argument(
+        "--forbid",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="never apply or suggest this one",
+    )
+    group.add_argument("--no-rewrite", action="store_true", help="change nothing; check and refuse")
+
+
+def split_command(name: str, parser: Parser, args: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return preflight's own arguments and the launch command after the first `--`."""
+    if "--" in args:
+        at = args.index("--")
+        if at + 1 == len(args):
+            raise BadInput.one(
+                "no command after `--`", fix=f"preflight {name} -- accelerate launch ..."
+            )
+        return args[:at], tuple(args[at + 1 :])
+    at = first_positional(parser, args)
+    if "-h" in args[:at] or "--help" in args[:at]:
+        return args[:at], ()
+    if at == len(args):
+        raise BadInput.one(
+            "no command to check", fix=f"preflight {name} -- accelerate launch train.py ..."
+        )
+    import shlex
+
+    corrected = ["preflight", name, *args[:at], "--", *args[at:]]
+    raise BadInput.one("the command must come after `--`", fix=shlex.join(corrected))
+
+
+def first_positional(parser: argparse.ArgumentParser, args: list[str]) -> int:
+    """Return the index of the first argument that is neither an option of ours nor its value."""
+    takes_value = {
+        spelling
+        for action in parser._actions
+        if action.nargs is None
+        for spelling in action.option_strings
+    }
+    at = 0
+    while at < len(args) and args[at].startswith("-"):
+        at += 2 if args[at] in takes_value else 1
+    return min(at, len(args))
+
+
+def settings_from(pairs: list[str]) -> dict[str, Any]:
+    """Return the values of `--set FIELD=VALUE`, parsed; raise BadInput naming every wrong one."""
+    problems: list[Problem] = []
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        where = f"--set {pair}"
+        name, equals, text = pair.partition("=")
+        if not equals:
+            problems.append(Problem("--set takes FIELD=VALUE", where))
+            continue
+        outer, _, inner = name.partition(".")
+        if outer not in PLAN_FIELDS or outer in ("origins", "notices", "source"):
+            problems.append(Problem(f"there is no plan field {name!r}", where, nearest_fix(outer)))
+            continue
+        try:
+            value = _setting(name, text, where)
+            if inner:
+                problems.extend(_nested_problems(outer, inner, value, where))
+            settings[name] = value
+        except BadInput as error:
+            problems.extend(error.problems)
+    raise_if_any(problems)
+    return settings
+
+
+def _setting(name: str, text: str, where: str) -> Any:
+    import yaml
+
+    if name == "model_config" and not text.lstrip().startswith("{"):
+        return _model_config(text)
+    if text in CHOICES.get(name, ()):  # `no` and `none` are words here, not YAML
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadInput.one("the value is not readable as YAML", where) from error
+    if isinstance(value, (dict, list)):
+        # A mapping or a list becomes what the plan holds, with the checks of a plan file.
+        return getattr(plan_from_dict({name: value}, where), name)
+    known = {f.name: f for f in fields(LaunchPlan)}
+    if value is None and name in known:
+        return known[name].default
+    return value
+
+
+def _model_config(path: str) -> Mapping[str, Any]:
+    path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        path = os.path.join(path, "config.json")
+    value = parse_json(read_text_file(path), path)
+    if not isinstance(value, dict):
+        raise BadInput.one("a model config must be a JSON object", path)
+    return value
+
+
+def _nested_problems(outer: str, inner: str, value: Any, where: str) -> list[Problem]:
+    cls = NESTED_FIELDS.get(outer)
+    known = {} if cls is None else {f.name: f.default for f in fields(cls)}
+    if inner not in known:
+        return [
+            Problem(
+                f"there is no plan field {outer}.{inner}", where, nearest_fix(inner, tuple(known))
+            )
+        ]
+    default = known[inner]
+    if default is not None and type(value) is not type(default):
+        kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        if isinstance(default, float) and type(value) is int:
+            return []
+        wanted = kind.get(type(default).__name__, "text")
+        return [Problem(f"{outer}.{inner} must be {wanted}, not {value!r}", where)]
+    return []
+
+
+def policy_from(options: argparse.Namespace) -> Policy:
+    """Return the policy of `--policy`, with what `--allow`, `--forbid` and `--no-rewrite` add."""
+    policy = Policy()
+    if options.policy is not None:
+        policy = policy_from_dict(read_data_file(options.policy).mapping(), options.policy)
+    return replace(
+        policy,
+        allow=policy.allow | set(options.allow),
+        forbid=policy.forbid | set(options.forbid),
+        rewrite=policy.rewrite and not options.no_rewrite,
+    )
+
+
+def unknown_remedies(policy: Policy, known: list[str]) -> list[Problem]:
+    """Return a problem for every remedy that a policy names and nobody has."""
+    return [
+        Problem(
+            f"there is no remedy {name!r}",
+            "--allow, --forbid or the policy file",
+            nearest_fix(name, tuple(known)) or f"known: {', '.join(known)}",
+        )
+        for name in sorted(policy.allow | policy.forbid)
+        if name not in known
+    ]

@@ -1,0 +1,85 @@
+"""A page of plain text: width, wrapping, and color where words already say it."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+DEFAULT_WIDTH = 80
+SMALLEST_WIDTH = 40
+
+_COLORS = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """How wide lines may be, and whether they may have color."""
+
+    width: int = DEFAULT_WIDTH
+    has_color: bool = False
+
+    def paint(self, text: str, color: str) -> str:
+        """Return the text in a color, where there is any."""
+        return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if self.has_color else text
+
+    def wrap(self, text: str, first: str = "", rest: str = "  ") -> list[str]:
+        """Break a paragraph into lines; a word that is too long keeps a line of its own."""
+        return textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=first,
+            subsequent_indent=rest,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [first.rstrip()]
+
+    def table(
+        self, rows: Sequence[Sequence[str]], right: Iterable[int] = (), indent: str = "  "
+    ) -> list[str]:
+        """Align cells in columns, those of `right` to the right; what follows too long a line goes below it."""
+        rights = set(right)
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+        lines = []
+        for row in rows:
+            cells = [
+                cell.rjust(width) if i in rights else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            line = (indent + "  ".join(cells)).rstrip()
+            if len(line) <= self.width or not row[-1]:
+                lines.append(line)
+                continue
+            head = (indent + "  ".join(cells[:-1])).rstrip()
+            if len(head) > self.width:
+                lines.extend(self.wrap(" ".join(head.split()), indent, indent * 2))
+            else:
+                lines.append(head)
+            lines.extend(self.wrap(row[-1], indent * 3, indent * 3))
+        return lines
+
+
+def page_for(stream: IO[str], color: str = "auto") -> Page:
+    """Return the page of a stream: a terminal's width, or 80; color as `--color` and NO_COLOR say."""
+    is_terminal = stream.isatty()
+    if color == "auto":
+        has_color = (
+            is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        )
+    else:
+        has_color = color == "always"
+    return Page(_width(stream, is_terminal), has_color)
+
+
+def _width(stream: IO[str], is_terminal: bool) -> int:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return max(SMALLEST_WIDTH, int(columns))
+    if is_terminal:
+        try:
+            return max(SMALLEST_WIDTH, os.get_terminal_size(stream.fileno()).columns)
+        except OSError:
+            return DEFAULT_WIDTH
+    return DEFAULT_WIDTH

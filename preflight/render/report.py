@@ -1,0 +1,290 @@
+"""A report as text: the verdict first, what happens next last, and between them only what is needed."""
+
+from __future__ import annotations
+
+from preflight.finding import Finding
+from preflight.launch import PLAN_FIELDS
+from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.render.page import Page
+from preflight.render.words import (
+    PHASE_WORDS,
+    devices,
+    of_capacity,
+    phase_name,
+    plan_value,
+    shell_command,
+)
+from preflight.report import Report, TriedRemedy
+from preflight.units import format_count, format_gib
+from preflight.verdict import Answer
+
+NUM_TERMS_SHOWN = 6
+ANSWER_COLORS = {
+    Answer.FITS: "green",
+    Answer.TIGHT: "yellow",
+    Answer.UNKNOWN: "yellow",
+    Answer.DOES_NOT_FIT: "red",
+}
+
+
+def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False) -> list[str]:
+    """Return the report for a door (check, run, fix, estimate), one string per line."""
+    answer = report.verdict.answer
+    lines = head_lines(report, page)
+    lines += assumed_lines(report, page)
+    if answer is not Answer.FITS or is_verbose:
+        lines += estimate_lines(report, page, is_verbose)
+    for finding in report.findings:
+        if finding.severity != "info" or is_verbose:
+            lines += finding_lines(finding, page)
+    if is_verbose:
+        lines += plan_lines(report, page)
+    lines += applied_lines(report, page)
+    lines += change_lines(report, page)
+    lines += suggested_lines(report, page)
+    for note in report.notes:
+        lines += page.wrap(f"note: {note}")
+    return lines + next_lines(report, door, page)
+
+
+def head_lines(report: Report, page: Page) -> list[str]:
+    """Return the verdict, the peak that decides it and the device, and where a run would die."""
+    verdict = report.verdict
+    words = verdict.answer.words
+    is_rewritten = bool(report.applied and report.rewrite)
+    text = f"preflight: {words}"
+    if is_rewritten:
+        text += f" as written, {report.final_verdict.answer.words} rewritten"
+    text += "."
+    device, estimate = report.device, report.estimate
+    if verdict.answer is Answer.UNKNOWN:
+        text += f" {verdict.reason[:1].upper()}{verdict.reason[1:]}."
+    if device is not None and estimate is not None and estimate.peaks:
+        of = of_capacity(estimate.device_peak_bytes, device.capacity_bytes)
+        bound = "At least" if verdict.answer is Answer.UNKNOWN or estimate.unknown else "Peak"
+        text += f" {bound} {of} per rank ({devices(report.plan, device)})"
+        if is_rewritten:
+            after = report.applied[-1].estimate.device_peak_bytes
+            text += f", {format_gib(after)} rewritten"
+    elif estimate is not None and estimate.peaks:
+        text += f" Peak {format_gib(estimate.device_peak_bytes)} per rank"
+    if verdict.failing_phase is not None:
+        does = "dies" if verdict.answer is Answer.DOES_NOT_FIT else "may die of fragmentation"
+        subject = "as written it " if is_rewritten else ""
+        text += f": {subject}{does} {PHASE_WORDS[verdict.failing_phase]}"
+    lines = page.wrap(text)
+    lines[0] = lines[0].replace(words, page.paint(words, ANSWER_COLORS[verdict.answer]), 1)
+    return lines
+
+
+def assumed_lines(report: Report, page: Page) -> list[str]:
+    """Return every value that nobody gave, with the reason it has."""
+    parts = [
+        f"{name} {plan_value(report.plan, name)} ({reason})"
+        for name, reason in report.assumed.items()
+    ]
+    if report.device is not None and report.device.is_assumed:
+        parts.append(f"device {report.device.name} ({report.device.source})")
+    return page.wrap(f"assumed: {'; '.join(parts)}") if parts else []
+
+
+def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
+    """Return the model, the phases against the capacity, and the terms of the phase that decides."""
+    estimate, model = report.estimate, report.model
+    lines = []
+    if model is not None:
+        counts = f"{format_count(model.num_params)} parameters"
+        if report.num_trainable_params not in (None, model.num_params):
+            counts += f", {format_count(report.num_trainable_params or 0)} of them trained"
+        source = f" (from {model.source})" if is_verbose and model.source else ""
+        lines += page.wrap(f"model: {model.name}, {counts}{source}")
+    if report.device is not None and is_verbose:
+        lines += page.wrap(f"device: {report.device.name} (from {report.device.source})")
+    if estimate is None or not estimate.peaks:
+        return lines
+    lines += phase_lines(report, estimate, page)
+    phase = report.verdict.failing_phase or estimate.peak.phase
+    lines += term_lines(estimate, phase, page, is_verbose)
+    if estimate.host_peak_bytes_per_node:
+        lines.append(f"host: {format_gib(estimate.host_peak_bytes_per_node)} per node")
+    return lines
+
+
+def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[str]:
+    """Return a line per phase: live tensors, and what the driver would show."""
+    capacity = report.device.capacity_bytes if report.device else None
+    of = f"device (of {format_gib(capacity)})" if capacity else "device"
+    rows = [["phase", "tensors", of, ""]]
+    for peak in estimate.peaks:
+        mark = ""
+        if capacity is not None:
+            runtime = peak.device_bytes - peak.reserved_bytes
+            if peak.allocated_bytes + runtime > capacity:
+                mark = "does not fit"
+            elif peak.device_bytes > capacity:
+                mark = "tight"
+        if peak.phase is report.verdict.failing_phase:
+            mark = (mark or "tight") + ", the first to fail"
+        rows.append(
+            [
+                phase_name(peak.phase),
+                format_gib(peak.allocated_bytes),
+                format_gib(peak.device_bytes),
+                mark,
+            ]
+        )
+    return page.table(rows, right=(1, 2))
+
+
+def term_lines(estimate: MemoryEstimate, phase: Phase, page: Page, is_verbose: bool) -> list[str]:
+    """Return the largest terms of a phase with their formulas; all terms of the estimate when verbose."""
+    peak = next((p for p in estimate.peaks if p.phase is phase), estimate.peak)
+    in_first_step = phase is not Phase.SECOND_STEP and peak.moment in STEP_MOMENTS
+    alive = [
+        term
+        for term in estimate.terms_at(peak.moment, second_step=not in_first_step)
+        if term.level is not Level.HOST and term.num_bytes
+    ]
+    lines = page.wrap(f"largest terms {PHASE_WORDS[phase]}:")
+    shown, rest = alive[:NUM_TERMS_SHOWN], alive[NUM_TERMS_SHOWN:]
+    lines += page.table([[format_gib(t.num_bytes), t.name, t.formula] for t in shown], right=(0,))
+    if rest:
+        total = format_gib(sum(term.num_bytes for term in rest))
+        lines.append(f"  and {len(rest)} smaller, together {total}")
+    if is_verbose:
+        lines.append("all terms:")
+        for term in estimate.terms:
+            lines += _term_in_full(term, page)
+    return lines
+
+
+def _term_in_full(term: MemoryTerm, page: Page) -> list[str]:
+    alive = ", ".join(phase_name(phase) for phase in term.phases)
+    lines = page.wrap(
+        f"{format_gib(term.num_bytes)}  {term.name}  [{term.level.value}; {alive}]", "  ", "    "
+    )
+    for text in (f"= {term.formula}" if term.formula else "", term.source):
+        if text:
+            lines += page.wrap(text, "    ", "    ")
+    return lines
+
+
+def finding_lines(finding: Finding, page: Page) -> list[str]:
+    """Return what a check found, with its place and its fix."""
+    known_as = " ".join(part for part in (finding.id, finding.name) if part)
+    lines = page.wrap(f"{finding.severity}: {finding.message} ({known_as})")
+    if finding.where:
+        lines.append(f"  at   {finding.where}")
+    if finding.fix:
+        lines += page.wrap(finding.fix, "  fix  ", "       ")
+    return lines
+
+
+def plan_lines(report: Report, page: Page) -> list[str]:
+    """Return every plan value with its origin."""
+    rows = []
+    for name in (n for n in PLAN_FIELDS if n not in ("origins", "notices", "source", "cwd")):
+        origin = report.plan.origins.get(name)
+        where = origin.where if origin else ""
+        if origin and origin.assumed:
+            where += " (assumed)"
+        value = plan_value(report.plan, name)
+        if name == "model_config" and report.plan.model_config is not None:
+            value = f"{len(report.plan.model_config)} keys"
+        rows.append([name, value, where])
+    return ["plan:", *page.table(rows)]
+
+
+def applied_lines(report: Report, page: Page) -> list[str]:
+    """Return what was changed, and the peak after each change."""
+    if not report.applied:
+        return []
+    lines = ["applied:"]
+    for tried in report.applied:
+        lines += page.wrap(f"{tried.remedy.id}: {tried.remedy.title}", "  ", "    ")
+        lines += page.wrap(_measured(tried, report), "    ", "    ")
+        for note in tried.remedy.notes:
+            lines += page.wrap(note, "    ", "    ")
+    return lines
+
+
+def change_lines(report: Report, page: Page) -> list[str]:
+    """Return the diff of files, flags and environment."""
+    rewrite = report.rewrite
+    if rewrite is None:
+        return []
+    lines = []
+    for file in rewrite.files:
+        for line in file.diff.splitlines():
+            lines.append(_painted_diff(line, page))
+    pairs = [("flags", list(rewrite.argv_diff))]
+    pairs.append(("environment", [("", f"{name}={value}") for name, value in rewrite.env.items()]))
+    for title, changes in pairs:
+        if changes:
+            lines.append(f"{title}:")
+        for removed, added in changes:
+            lines += [_painted_diff(f"- {removed}", page)] if removed else []
+            lines += [_painted_diff(f"+ {added}", page)] if added else []
+    return lines
+
+
+def _painted_diff(line: str, page: Page) -> str:
+    color = {"+": "green", "-": "red"}.get(line[:1])
+    return page.paint(line, color) if color else line
+
+
+def suggested_lines(report: Report, page: Page) -> list[str]:
+    """Return what would help and was not asked for, each estimated."""
+    if not report.suggested:
+        return []
+    title = "suggested, not applied (each estimated on this launch):"
+    lines = page.wrap(title)
+    for tried in report.suggested:
+        remedy = tried.remedy
+        changes = "" if remedy.is_safe else " (changes training)"
+        lines += page.wrap(f"{remedy.id}: {remedy.title}{changes}", "  ", "    ")
+        lines += page.wrap(_measured(tried, report), "    ", "    ")
+        if remedy.how:
+            lines += page.wrap(f"add  {remedy.how}", "    ", "         ")
+        for note in remedy.notes:
+            lines += page.wrap(note, "    ", "    ")
+    return lines
+
+
+def _measured(tried: TriedRemedy, report: Report) -> str:
+    peak = tried.estimate.device_peak_bytes if tried.estimate.peaks else 0
+    capacity = report.device.capacity_bytes if report.device else None
+    of = of_capacity(peak, capacity) if capacity else format_gib(peak)
+    factor = tried.remedy.step_time_factor
+    time = "" if factor == 1.0 else f", step time about x{factor:.2f}"
+    return f"peak {of}: {tried.verdict.answer.words}{time}"
+
+
+def next_lines(report: Report, door: str, page: Page) -> list[str]:
+    """Return the last line: what happens now."""
+    text = _next(report, door)
+    # A command is one line, however long: it is there to be copied.
+    return [f"next: {text}"] if report.rewrite else page.wrap(f"next: {text}")
+
+
+def _next(report: Report, door: str) -> str:
+    rewrite = report.rewrite if report.applied else None
+    command = shell_command(rewrite.argv, rewrite.env) if rewrite else ""
+    if door == "estimate":
+        return "nothing; a plan file is estimated, not started"
+    if not report.may_launch:
+        options = "take a suggestion above, or give it more or larger devices"
+        if not report.suggested:
+            options = "give it more or larger devices, or a smaller job"
+        if door == "check":
+            return f"`preflight run` would start nothing; {options}"
+        return f"nothing was {'written' if door == 'fix' else 'started'}; {options}"
+    unsure = ""
+    if report.verdict.answer is Answer.UNKNOWN:
+        unsure = f", unchecked: say {', '.join(report.verdict.missing)} to know"
+    if door == "fix":
+        return f"start it with: {command}" if rewrite else f"nothing needs to be written{unsure}"
+    verb = "starts" if door == "run" else "`preflight run` would start"
+    if rewrite:
+        return f"{verb} the rewritten launch: {command}"
+    return f"{verb} the launch as written{unsure}"

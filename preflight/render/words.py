@@ -1,0 +1,68 @@
+"""Values in the words of a report: bytes against a capacity, phases, plan values, commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preflight.device import DeviceSpec
+from preflight.launch import LaunchPlan, plain
+from preflight.memory import Phase
+from preflight.units import GIB, format_gib
+
+PHASE_WORDS = {
+    Phase.LOAD: "while the model loads",
+    Phase.FORWARD: "in the first forward pass",
+    Phase.TURN: "at the loss of the first step, between forward and backward",
+    Phase.BACKWARD: "in the first backward pass",
+    Phase.OPTIMIZER_STEP: "in the first optimizer step",
+    Phase.SECOND_STEP: "in the second step, once optimizer states exist",
+    Phase.EVALUATION: "in evaluation",
+    Phase.SAVE: "while a checkpoint is saved",
+}
+
+
+def of_capacity(num_bytes: int, capacity_bytes: int) -> str:
+    """Write bytes against a capacity in one unit: `24.4 of 79.1 GiB`."""
+    if capacity_bytes >= 0.1 * GIB:
+        return f"{num_bytes / GIB:.1f} of {capacity_bytes / GIB:.1f} GiB"
+    return f"{format_gib(num_bytes)} of {format_gib(capacity_bytes)}"
+
+
+def devices(plan: LaunchPlan, device: DeviceSpec) -> str:
+    """Write on what a launch runs: `8 x H100 80GB`, `16 x H100 80GB on 2 nodes`."""
+    nodes = f" on {plan.num_nodes} nodes" if plan.num_nodes > 1 else ""
+    return f"{plan.world_size} x {device.name}{nodes}"
+
+
+def phase_name(phase: Phase) -> str:
+    return phase.value.replace("_", " ")
+
+
+def plan_value(plan: LaunchPlan, name: str) -> str:
+    """Write a plan value, dotted names reaching into nested ones, as YAML would in one line."""
+    value: Any = plan
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return _written(plain(value))
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "not stated"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(_written(item) for item in value)}]"
+    if isinstance(value, dict):
+        stated = [f"{key}: {_written(item)}" for key, item in value.items() if item is not None]
+        return "{" + ", ".join(stated) + "}"
+    return str(value)
+
+
+def shell_command(argv: tuple[str, ...], env: Mapping[str, str]) -> str:
+    """Write a command so that a shell runs it, variables first."""
+    import shlex
+
+    variables = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
+    return " ".join([*variables, shlex.join(argv)])
