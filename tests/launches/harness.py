@@ -158,13 +158,13 @@ def launch(
         stdout,
         stderr,
         seconds,
-        _read_all(probe_dir, "rank-*.json", "rank"),
-        _read_all(probe_dir, "process-*.json", "time"),
+        _read_all(probe_dir, "rank-*.json"),
+        _read_all(probe_dir, "process-*.json"),
         tuple(left),
     )
 
 
-def _read_all(folder: Path, pattern: str, order: str) -> tuple[dict[str, Any], ...]:
+def _read_all(folder: Path, pattern: str) -> tuple[dict[str, Any], ...]:
     """Read JSON files in the order of the number that ends their names."""
     files = sorted(folder.glob(pattern), key=lambda file: int(file.stem.rsplit("-", 1)[1]))
     return tuple(json.loads(file.read_text()) for file in files)

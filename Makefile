@@ -1,0 +1,46 @@
+# make demo   a check, a diff and a really started rewritten launch, on the CPU
+# make test   style, types and every test, with what they need installed
+# make clean  forget the virtual environment and caches
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: demo test lint types pytest system clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+demo: $(VENV)/.installed-demo
+	PATH="$(abspath $(BIN)):$$PATH" examples/tiny-llama/demo.sh
+
+test: lint types pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+pytest: $(VENV)/.installed-test | lint types
+	$(BIN)/python -m pytest
+
+system:
+	.ci/system_packages $(PYTHON)
+
+# A stamp older than pyproject.toml means that what is installed may not be what it asks for.
+$(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
+	$(PIP) -e ".[trace]" "accelerate>=1.10"
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(PIP) -e ".[test]"
+	touch $@ $(VENV)/.installed-demo
+
+$(BIN)/python: | system
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,22 @@
+"""Options and fixtures that several test folders share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from core_install import install_core
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-expected",
+        action="store_true",
+        help="rewrite every examples/*/expected.txt with what its command prints now",
+    )
+
+
+@pytest.fixture(scope="session")
+def core_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment with our wheel and its core dependencies only."""
+    return install_core(tmp_path_factory.mktemp("core"))
