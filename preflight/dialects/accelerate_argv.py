@@ -1,0 +1,180 @@
+"""The command line of `accelerate launch`: recognise it, and split it into launcher options and the script's part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight.dialects.accelerate_options import Option, options_by_flag
+from preflight.dialects.settings import Place, Setting
+from preflight.errors import Problem
+from preflight.launch import nearest_fix
+
+LAUNCH_MODULE = "accelerate.commands.launch"
+CLI_MODULES = ("accelerate.commands.accelerate_cli", "accelerate")
+TRUE_WORDS = ("y", "yes", "t", "true", "on", "1")
+FALSE_WORDS = ("n", "no", "f", "false", "off", "0")
+
+
+@dataclass(frozen=True)
+class LauncherArguments:
+    """What stood between the launcher's name and the end of the command."""
+
+    given: Mapping[str, Setting] = field(default_factory=dict)
+    """Option key -> the value that the launcher's parser keeps."""
+    first_index: int = 0
+    """argv index of the first launcher option."""
+    script_index: int = 0
+    """argv index of the training script, or of the module after -m; len(argv) where there is none."""
+    problems: tuple[Problem, ...] = ()
+
+
+def first_option_index(argv: Sequence[str]) -> int | None:
+    """Return the argv index behind `accelerate launch`, or None where this is another command."""
+    if not argv:
+        return None
+    name = _program(argv[0])
+    if name == "accelerate-launch":
+        return 1
+    if name == "accelerate":
+        return 2 if list(argv[1:2]) == ["launch"] else None
+    if not name.startswith("python"):
+        return None
+    return _behind_interpreter(argv)
+
+
+def _program(path: str) -> str:
+    name = path.replace("\\", "/").rsplit("/", 1)[-1]
+    return name[:-4] if name.endswith(".exe") else name
+
+
+def _behind_interpreter(argv: Sequence[str]) -> int | None:
+    index = 1
+    while index < len(argv):
+        word = argv[index]
+        if word in ("-W", "-X", "--check-hash-based-pycs"):
+            index += 2
+        elif word.startswith("-m") or (word[:1] == "-" and word[1:2] != "-" and word[-1:] == "m"):
+            attached = word[2:] if word.startswith("-m") else ""
+            module = attached or (argv[index + 1] if index + 1 < len(argv) else "")
+            after = index + (1 if attached else 2)
+            if module == LAUNCH_MODULE:
+                return after
+            is_launch = module in CLI_MODULES and list(argv[after : after + 1]) == ["launch"]
+            return after + 1 if is_launch else None
+        elif word.startswith("-"):
+            index += 1
+        else:
+            # `python /opt/venv/bin/accelerate launch ...`
+            behind = first_option_index([word, *argv[index + 1 :]]) if index else None
+            is_script = not _program(word).startswith("python")
+            return None if behind is None or not is_script else index + behind
+    return None
+
+
+def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherArguments:
+    """Split the command as the launcher's own parser does; wrong values come back as problems."""
+    flags = options_by_flag()
+    given: dict[str, Setting] = {}
+    problems: list[Problem] = []
+    index = first_index
+    while index < len(argv):
+        word = argv[index]
+        if word == "--":
+            index += 1
+            break
+        if not word.startswith("-") or word == "-" or " " in word or _is_negative_number(word):
+            break
+        name, equals, attached = word.partition("=")
+        option = flags.get(name)
+        if option is None and not word.startswith("--") and len(word) > 2 and word[:2] in flags:
+            option, equals, attached, name = flags[word[:2]], "=", word[2:], word[:2]
+        if option is None:
+            problems.append(_unknown(name, flags))
+            index += 1
+            continue
+        place = Place("argv", "", name, index=index)
+        if option.kind in ("flag", "unset"):
+            if equals:
+                problems.append(
+                    Problem(
+                        f"{name} takes no value, but got {attached!r}",
+                        name,
+                        "drop the value",
+                        "PF111",
+                    )
+                )
+            given[option.key] = Setting(option.kind == "flag", place)
+            index += 1
+            continue
+        index += 1
+        if not equals:
+            if index >= len(argv) or _looks_like_option(argv[index]):
+                problems.append(Problem(f"{name} needs a value", name, _wanted(option), "PF111"))
+                continue
+            attached = argv[index]
+            index += 1
+        value, problem = convert(option, attached, name)
+        if problem is not None:
+            problems.append(problem)
+            continue
+        if option.kind == "append":
+            value = [*(given[option.key].value if option.key in given else []), value]
+        given[option.key] = Setting(value, place)
+    if index >= len(argv):
+        problems.append(
+            Problem(
+                "the command names no training script",
+                fix="accelerate launch [options] train.py [arguments of train.py]",
+                id="PF111",
+            )
+        )
+    return LauncherArguments(given, first_index, min(index, len(argv)), tuple(problems))
+
+
+def _looks_like_option(word: str) -> bool:
+    return word[:1] == "-" and len(word) > 1 and " " not in word and not _is_negative_number(word)
+
+
+def _is_negative_number(word: str) -> bool:
+    return word[:1] == "-" and word[1:].replace(".", "", 1).isdigit()
+
+
+def _unknown(name: str, flags: Mapping[str, Option]) -> Problem:
+    shown = nearest_fix(name, tuple(flags))
+    fix = shown or "flags of the training script go behind the script's name"
+    return Problem(f"accelerate launch has no option {name}", name, fix, "PF111")
+
+
+def _wanted(option: Option) -> str:
+    if option.choices:
+        return f"one of {', '.join(option.choices)}"
+    return {"int": "a whole number", "float": "a number"}.get(option.type, "")
+
+
+def convert(option: Option, text: str, where: str) -> tuple[Any, Problem | None]:
+    """Return the text as the launcher's parser keeps it, or the problem it would stop with."""
+
+    def wrong(what: str) -> tuple[None, Problem]:
+        return None, Problem(f"{where} must be {what}, not {text!r}", where, id="PF111")
+
+    value: Any = text
+    try:
+        if option.type == "int":
+            value = int(text)
+        elif option.type == "float":
+            value = float(text)
+    except ValueError:
+        return wrong(_wanted(option))
+    if option.type == "truthy":
+        value = bool(text)
+    elif option.type in ("bool", "bools"):
+        words = text.split(",") if option.type == "bools" else [text]
+        if any(word.lower() not in TRUE_WORDS + FALSE_WORDS for word in words):
+            return wrong("true or false")
+        flags = tuple(word.lower() in TRUE_WORDS for word in words)
+        value = flags if option.type == "bools" else flags[0]
+    if option.choices and value not in option.choices:
+        return wrong(f"one of {', '.join(option.choices)}")
+    return value, None

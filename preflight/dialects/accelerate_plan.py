@@ -1,0 +1,205 @@
+"""An `accelerate launch` command as a LaunchPlan: launcher, config file, environment and trainer put together.
+
+Order of reading: argv -> launcher options -> config file -> the workers' environment -> the trainer's
+flags -> engine -> FSDP or DeepSpeed. Problems are collected all the way and raised once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preflight.dialects.accelerate_argv import first_option_index, parse_launcher_arguments
+from preflight.dialects.accelerate_launcher import (
+    LauncherSettings,
+    num_visible_devices,
+    read_launcher_settings,
+)
+from preflight.dialects.accelerate_notes import launch_notes
+from preflight.dialects.engine_settings import EngineSettings, read_engine
+from preflight.dialects.library_versions import installed_versions, versions_used
+from preflight.dialects.parallelism import count_ranks
+from preflight.dialects.settings import LaunchSource, Place, Setting
+from preflight.dialects.trainer_arguments import TrainerArguments, read_trainer_arguments
+from preflight.dialects.worker_environment import worker_environment
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+
+
+def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of an `accelerate launch` command; None where it is another command.
+
+    Raises BadInput with everything that accelerate, the trainer or a worker would refuse.
+    """
+    first = first_option_index(command.argv)
+    if first is None:
+        return None
+    problems: list[Problem] = []
+    arguments = parse_launcher_arguments(command.argv, first)
+    problems.extend(arguments.problems)
+    installed = installed_versions()
+    settings = read_launcher_settings(arguments, command, problems)
+    _check_mode(settings, problems)
+    ranks = count_ranks(settings, problems)
+    trainer = _trainer(command, arguments.script_index, installed, problems)
+    env = worker_environment(settings, command.env)
+    engine = read_engine(settings, env, trainer, ranks, command, versions_used(installed), problems)
+    problems.extend(launch_notes(settings, env, engine, trainer))
+    problems = in_file_order(problems)
+    raise_if_any(problems)
+    return _plan(command, arguments.script_index, settings, trainer, engine, installed, problems)
+
+
+def in_file_order(problems: list[Problem]) -> list[Problem]:
+    """Return the problems of one file by line, files and flags in the order in which they first came up."""
+    order: dict[str, int] = {}
+
+    def key(problem: Problem) -> tuple[int, int]:
+        path, _, line = problem.where.partition(":")
+        rank = order.setdefault(path, len(order))
+        number = line.partition(":")[0]
+        return rank, int(number) if number.isdigit() else 0
+
+    return sorted(dict.fromkeys(problems), key=key)
+
+
+def _trainer(
+    command: LaunchCommand, script_index: int, installed: Mapping[str, str], problems: list[Problem]
+) -> TrainerArguments | None:
+    if script_index >= len(command.argv):
+        return None
+    try:
+        trainer = read_trainer_arguments(command.argv, script_index, command, installed)
+    except BadInput as error:
+        problems.extend(error.problems)
+        return None
+    problems.extend(trainer.notices)
+    return trainer
+
+
+def _check_mode(settings: LauncherSettings, problems: list[Problem]) -> None:
+    if settings.mode in ("megatron", "tpu"):
+        name = {"megatron": "Megatron-LM", "tpu": "TPU"}[settings.mode]
+        problems.append(
+            Problem(
+                f"preflight does not read {name} launches",
+                settings.mode_place.where,
+                "FSDP, DeepSpeed, multi-GPU and single-GPU launches are read",
+                "PF111",
+            )
+        )
+
+
+def _plan(
+    command: LaunchCommand,
+    script_index: int,
+    settings: LauncherSettings,
+    trainer: TrainerArguments | None,
+    engine: EngineSettings,
+    installed: Mapping[str, str],
+    problems: list[Problem],
+) -> LaunchPlan:
+    versions = versions_used(installed)
+    fields: dict[str, Setting] = {**(trainer.settings if trainer else {}), **engine.fields}
+    origins = dict(trainer.origins) if trainer else {}
+    origins.update(
+        {name: origin_of(setting.place, versions) for name, setting in engine.fields.items()}
+    )
+    origins.update(_assumed_ranks(settings, command))
+    values: dict[str, Any] = {
+        name: setting.value for name, setting in fields.items() if "." not in name
+    }
+    if engine.deepspeed is not None:
+        values["deepspeed"] = engine.deepspeed
+        origins["deepspeed"] = origin_of(engine.deepspeed_place, versions)
+    expandable = _expandable_segments(command.env)
+    values["expandable_segments"] = expandable.value
+    origins["expandable_segments"] = origin_of(expandable.place, versions)
+    fields["expandable_segments"] = expandable
+    for name in engine.library_names:
+        if name not in installed:
+            reason = f"{name} is not installed here; defaults are those of {versions[name]}"
+            origins[f"versions.{name}"] = Origin(f"{name} {versions[name]}", True, reason)
+    documents = dict(trainer.documents) if trainer else {}
+    documents.update(engine.documents)
+    if settings.config is not None:
+        documents["accelerate"] = settings.config.path
+    plan = LaunchPlan(
+        **values,
+        trainer=trainer.trainer if trainer else None,
+        versions={name: versions[name] for name in engine.library_names},
+        launcher="accelerate",
+        cwd=command.cwd,
+        origins=origins,
+        notices=tuple(problem for problem in problems if problem.severity != "error"),
+        source=LaunchSource(
+            command=command,
+            launcher="accelerate",
+            script_index=script_index,
+            places=_places(fields, engine, trainer),
+            documents=documents,
+            facts={
+                **(trainer.facts if trainer else {}),
+                **engine.facts,
+                "is_default_config": settings.config is not None and settings.config.is_default,
+                "mode": settings.mode,
+            },
+        ),
+    )
+    raise_if_any(plan.problems())
+    return plan
+
+
+def _places(
+    fields: Mapping[str, Setting], engine: EngineSettings, trainer: TrainerArguments | None
+) -> dict[str, tuple[Place, ...]]:
+    """Return every place that states a field, the deciding one first; places without a home are left out."""
+    places: dict[str, tuple[Place, ...]] = {}
+    more: list[Mapping[str, tuple[Place, ...]]] = [engine.more_places]
+    if trainer is not None:
+        more.append(trainer.places)
+    for name, setting in fields.items():
+        candidates = [setting.place]
+        for mapping in more:
+            candidates.extend(mapping.get(name, ()))
+        kept = tuple(dict.fromkeys(place for place in candidates if place.kind != "default"))
+        if kept:
+            places[name] = kept
+    return places
+
+
+def origin_of(place: Place, versions: Mapping[str, str]) -> Origin:
+    """Return a place as an Origin; a default names the library and version that it belongs to."""
+    if place.kind != "default":
+        return Origin(place.where)
+    library, _, rest = place.key.partition(":")
+    label = f"{library} {versions[library]}" if library in versions else library
+    return Origin(f"default of {label}{':' + rest if rest else ''}")
+
+
+def _assumed_ranks(settings: LauncherSettings, command: LaunchCommand) -> dict[str, Origin]:
+    """Return the origins of ranks that nobody gave: accelerate counts the GPUs of the machine that it starts on."""
+    if settings.config is not None or settings.place("num_processes").kind != "default":
+        return {}
+    count = settings.num_visible_devices
+    if count is None:
+        count = num_visible_devices(command.env)
+    if "CUDA_VISIBLE_DEVICES" in command.env:
+        return {"world_size": Origin("$CUDA_VISIBLE_DEVICES")}
+    shown = f"{count} GPU" + ("" if count == 1 else "s")
+    reason = (
+        f"no --num_processes: accelerate starts one process per GPU, and this machine shows {shown}"
+    )
+    return {"world_size": Origin("default of accelerate", True, reason)}
+
+
+def _expandable_segments(env: Mapping[str, str]) -> Setting:
+    """Read the allocator's variable; PyTorch takes the new name first."""
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        if name in env:
+            options = dict(
+                part.partition(":")[::2] for part in env[name].replace(" ", "").split(",") if part
+            )
+            on = options.get("expandable_segments", "").lower() == "true"
+            return Setting(on, Place("env", "", name))
+    return Setting(False, Place("default", "", "torch"))
