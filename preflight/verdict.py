@@ -52,7 +52,10 @@ def judge(
     """
     if device is None:
         return Verdict(Answer.UNKNOWN, "no device is known", missing=(*missing, "device"))
-    if estimate is None or not estimate.peaks:
+    if estimate is None:
+        missing = tuple(dict.fromkeys(("model", *missing)))
+        return Verdict(Answer.UNKNOWN, f"{', '.join(missing)} not known", missing=missing)
+    if not estimate.peaks:
         return Verdict(Answer.UNKNOWN, "there is nothing to add up", missing=missing)
     missing = tuple(dict.fromkeys((*missing, *estimate.unknown)))
     capacity = device.capacity_bytes

@@ -1,0 +1,95 @@
+"""`validate`: predictions beside measured runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from preflight.commands.options import FITS, Parser, add_output_options
+from preflight.commands.output import print_json, print_lines
+from preflight.datafile import read_data_file
+from preflight.measured import read_runs
+from preflight.plugins import load_plugins
+from preflight.validate import validate_runs
+
+EPILOG = """\
+RUNS.yaml is {schema: 1, models: {NAME: config}, runs: [{id, group, plan, device, measured}]};
+`measured` has outcome (value, fits, oom), and for a value counter and peak_bytes.
+Each counter (allocated, reserved, device) is compared only with the level of its name.
+
+examples:
+  preflight validate tests/measured/runs-dev.yaml
+  preflight validate runs.yaml --format json
+
+exit: 0 whatever the errors are; 2 bad input; 3 preflight failed
+"""
+
+SECONDS_BEFORE_PROGRESS = 2.0
+
+
+def run(name: str, args: list[str]) -> int:
+    """Validate one file of runs; return the exit code."""
+    parser = Parser(
+        name,
+        "Estimate every measured run of a file, and show how far off the estimates are.",
+        "preflight validate RUNS.yaml [options]",
+        EPILOG,
+    )
+    parser.add_argument("runs", metavar="RUNS.yaml")
+    add_output_options(parser)
+    try:
+        options = parser.parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    runs = read_runs(read_data_file(options.runs))
+    plugins = load_plugins(os.getcwd())
+    with progress(len(runs)) as done:
+        validation = validate_runs(runs, plugins, done)
+    if options.format == "json":
+        print_json(validation.to_dict(), sys.stdout)
+        return FITS
+    from preflight.render.page import page_for
+    from preflight.render.validation import validation_lines
+
+    page = page_for(sys.stdout, options.color)
+    print_lines(validation_lines(validation, page, options.verbose), sys.stdout)
+    return FITS
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that is told how far the work is: a bar on a terminal, plain lines in a log.
+
+    Nothing is shown in the first two seconds.
+    """
+    import time
+
+    started = shown = time.monotonic()
+    bar = None
+    task = None
+
+    def done(count: int) -> None:
+        nonlocal bar, task, shown
+        now = time.monotonic()
+        if now - started < SECONDS_BEFORE_PROGRESS:
+            return
+        if sys.stderr.isatty():
+            if bar is None:
+                from rich.progress import Progress
+
+                bar = Progress(transient=True)
+                bar.start()
+                task = bar.add_task("runs", total=total)
+            assert task is not None
+            bar.update(task, completed=count)
+        elif now - shown >= 5:
+            shown = now
+            sys.stderr.write(f"preflight: {count} of {total} runs\n")
+
+    try:
+        yield done
+    finally:
+        if bar is not None:
+            bar.stop()

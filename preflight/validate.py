@@ -1,0 +1,229 @@
+"""Predicted against measured: every run of a file estimated, its error, and the wrong verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from preflight.device import DeviceSpec
+from preflight.errors import BadInput
+from preflight.measured import COUNTERS, MeasuredRun
+from preflight.memory import MemoryEstimate
+from preflight.pipeline import judge_plan
+from preflight.plugins import PluginManager
+from preflight.policy import Policy
+from preflight.report import SCHEMA_VERSION
+from preflight.units import GIB
+from preflight.verdict import Answer
+
+SMALLEST_GROUP = 4
+"""Runs a group needs for a median of its own; smaller groups are pooled into one."""
+
+
+@dataclass(frozen=True)
+class ValidatedRun:
+    """A run beside its prediction."""
+
+    run: MeasuredRun
+    answer: Answer
+    predicted: Mapping[str, int]
+    """Counter -> the peak of the level of its name; empty where there is no estimate."""
+    reason: str = ""
+    """Why there is no estimate."""
+
+    @property
+    def predicted_bytes(self) -> int | None:
+        return self.predicted.get(self.run.counter or "")
+
+    @property
+    def error(self) -> float | None:
+        """(predicted - measured) / measured; None where the two are not the same counter."""
+        return _error(self.predicted_bytes, self.run.measured_bytes)
+
+    @property
+    def is_false_fit(self) -> bool:
+        """It died, and fits was predicted. Tight is not false: it says so."""
+        return self.run.outcome == "oom" and self.answer is Answer.FITS
+
+    @property
+    def is_false_block(self) -> bool:
+        """It ran, and would have been refused."""
+        return self.run.outcome != "oom" and self.answer is Answer.DOES_NOT_FIT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as `runs` of the JSON contract lists it."""
+        run = self.run
+        return {
+            "id": run.id,
+            "group": run.group,
+            "engine": run.plan.engine,
+            "counter": run.counter,
+            "measured_bytes": run.measured_bytes,
+            "predicted_bytes": self.predicted_bytes,
+            "error": self.error,
+            "outcome": run.outcome,
+            "verdict": self.answer.value,
+            "scored": run.is_scored,
+            "not_scored_because": run.not_scored_because,
+            "reason": self.reason,
+            "other_counters": {
+                counter: {
+                    "measured_bytes": measured,
+                    "predicted_bytes": self.predicted.get(counter),
+                    "error": _error(self.predicted.get(counter), measured),
+                }
+                for counter, measured in (run.other_counters or {}).items()
+            },
+        }
+
+
+def _error(predicted: int | None, measured: int | None) -> float | None:
+    if predicted is None or not measured:
+        return None
+    return (predicted - measured) / measured
+
+
+@dataclass(frozen=True)
+class ErrorSummary:
+    """How far predictions of one counter are off."""
+
+    num_runs: int
+    median_abs_error: float | None
+    p90_abs_error: float | None
+    macro_median_abs_error: float | None
+    """Mean over groups of the group's median."""
+    median_error: float | None
+    """Signed: above zero, predictions are too large."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "num_runs": self.num_runs,
+            "median_abs_error": self.median_abs_error,
+            "p90_abs_error": self.p90_abs_error,
+            "macro_median_abs_error": self.macro_median_abs_error,
+            "median_error": self.median_error,
+        }
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All runs of a file beside their predictions."""
+
+    runs: tuple[ValidatedRun, ...]
+
+    @property
+    def scored(self) -> tuple[ValidatedRun, ...]:
+        return tuple(validated for validated in self.runs if validated.run.is_scored)
+
+    def summary_of(self, counter: str) -> ErrorSummary:
+        """Summarize the scored runs of one counter."""
+        return summarize([v for v in self.scored if v.run.counter == counter])
+
+    @property
+    def false_fits(self) -> tuple[ValidatedRun, ...]:
+        return tuple(validated for validated in self.scored if validated.is_false_fit)
+
+    @property
+    def false_blocks(self) -> tuple[ValidatedRun, ...]:
+        return tuple(validated for validated in self.scored if validated.is_false_block)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the validation as the JSON of the contract (schema_version 1)."""
+        counters = [c for c in COUNTERS if any(v.run.counter == c for v in self.scored)]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "runs": [validated.to_dict() for validated in self.runs],
+            "summary": {
+                **{counter: self.summary_of(counter).to_dict() for counter in counters},
+                "false_fits": len(self.false_fits),
+                "false_blocks": len(self.false_blocks),
+            },
+        }
+
+
+def validate_runs(
+    runs: Sequence[MeasuredRun],
+    plugins: PluginManager,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Validation:
+    """Estimate every run; `progress` is told how many are done."""
+    validated = []
+    for index, run in enumerate(runs):
+        validated.append(validate_run(run, plugins))
+        progress(index + 1)
+    return Validation(tuple(validated))
+
+
+def validate_run(run: MeasuredRun, plugins: PluginManager) -> ValidatedRun:
+    """Estimate one run on its device. A run whose model or plan cannot be read is kept, with the reason."""
+    try:
+        device = device_of(run, plugins)
+        judged = judge_plan(run.plan, plugins, Policy(), device=device)
+    except BadInput as error:
+        return ValidatedRun(run, Answer.UNKNOWN, {}, error.problems[0].message)
+    if judged.estimate is None or not judged.estimate.peaks:
+        return ValidatedRun(run, judged.verdict.answer, {}, judged.verdict.reason)
+    reason = judged.verdict.reason if judged.verdict.answer is Answer.UNKNOWN else ""
+    # A lower bound is no prediction.
+    known = {} if judged.estimate.unknown else levels_of(judged.estimate)
+    return ValidatedRun(run, judged.verdict.answer, known, reason)
+
+
+def levels_of(estimate: MemoryEstimate) -> dict[str, int]:
+    """Return counter -> the peak that is compared with it."""
+    return {
+        "allocated": estimate.allocated_peak_bytes,
+        "reserved": estimate.reserved_peak_bytes,
+        "device": estimate.device_peak_bytes,
+    }
+
+
+def device_of(run: MeasuredRun, plugins: PluginManager) -> DeviceSpec | None:
+    """Return a run's device: its stated bytes, else the GPU table's entry, else its nominal GiB."""
+    name = str(run.device.get("name") or run.device.get("key") or "device")
+    capacity = run.device.get("capacity_bytes")
+    key = run.device.get("key")
+    if capacity is None and key is not None:
+        try:
+            found = plugins.first(
+                "preflight_describe_device", plan=replace(run.plan, device=str(key))
+            )
+        except BadInput:
+            found = None
+        if isinstance(found, DeviceSpec):
+            return found
+    if capacity is None and run.device.get("memory_gb") is not None:
+        capacity = int(run.device["memory_gb"] * GIB)
+    if capacity is None:
+        return None
+    return DeviceSpec(name, int(capacity), key=None if key is None else str(key), source="the run")
+
+
+def summarize(runs: Sequence[ValidatedRun]) -> ErrorSummary:
+    """Return the errors of runs that have one, each once and by group."""
+    errors = [v.error for v in runs if v.error is not None]
+    groups: dict[str, list[float]] = {}
+    for v in runs:
+        if v.error is not None:
+            groups.setdefault(v.run.group, []).append(abs(v.error))
+    large = [group for group in groups.values() if len(group) >= SMALLEST_GROUP]
+    pooled = [e for group in groups.values() if len(group) < SMALLEST_GROUP for e in group]
+    medians = [quantile(group, 0.5) for group in (*large, pooled) if group]
+    sizes = [abs(error) for error in errors]
+    return ErrorSummary(
+        len(errors),
+        quantile(sizes, 0.5) if sizes else None,
+        quantile(sizes, 0.9) if sizes else None,
+        sum(medians) / len(medians) if medians else None,
+        quantile(errors, 0.5) if errors else None,
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile, linear between neighbours."""
+    ordered = sorted(values)
+    position = share * (len(ordered) - 1)
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
