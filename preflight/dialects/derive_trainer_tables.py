@@ -21,9 +21,10 @@ def derive() -> dict[str, Any]:
     import transformers
     import trl
 
+    training_arguments: Any = transformers.TrainingArguments
     arguments = _arguments(
-        transformers.HfArgumentParser(transformers.TrainingArguments),
-        transformers.TrainingArguments._VALID_DICT_FIELDS,
+        transformers.HfArgumentParser(training_arguments),
+        training_arguments._VALID_DICT_FIELDS,
     )
     scripts = {}
     for name in SCRIPTS:

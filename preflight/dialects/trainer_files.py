@@ -88,9 +88,7 @@ def _read_environment(file: ArgumentFile, document: Document, value: Any, place:
         file.environment[str(name)] = Setting(str(item), Place(document.kind, file.path, key, line))
 
 
-def _unknown_key(
-    name: str, place: Place, table: ArgumentTable, is_complete: bool
-) -> list[Problem]:
+def _unknown_key(name: str, place: Place, table: ArgumentTable, is_complete: bool) -> list[Problem]:
     near = nearest_fix(name.replace("-", "_"), tuple(table.arguments))
     if is_complete:
         # TRL's own scripts pass fail_with_unknown_args=False: the key is dropped without a word.

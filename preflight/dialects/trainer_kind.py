@@ -81,9 +81,7 @@ class TrainerKind:
     """The script, where it could be read."""
 
 
-def trainer_kind(
-    script: str | None, flags: Iterable[str], command: LaunchCommand
-) -> TrainerKind:
+def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchCommand) -> TrainerKind:
     """Return the trainer of a script (a path, or a module name after -m) from its name, text and flags."""
     own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
     if own:
@@ -98,7 +96,9 @@ def trainer_kind(
     names = set(flags)
     told = sorted(names & TRL_FLAGS)
     if told:
-        return TrainerKind("trl", f"--{told[0]} is a flag of TRL", "sft", uses_trl_parser=True, text=text)
+        return TrainerKind(
+            "trl", f"--{told[0]} is a flag of TRL", "sft", uses_trl_parser=True, text=text
+        )
     told = sorted(names & TRANSFORMERS_FLAGS)
     if told:
         return TrainerKind("transformers", f"--{told[0]} is a flag of TrainingArguments", text=text)
@@ -116,7 +116,10 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
     word = re.search(r"\b(?:Seq2Seq)?TrainingArguments\b|\b(?:Seq2Seq)?Trainer\(", text)
     if word:
         return TrainerKind(
-            "transformers", f"{script} uses {word[0].rstrip('(')}", uses_trl_parser=uses_parser, text=text
+            "transformers",
+            f"{script} uses {word[0].rstrip('(')}",
+            uses_trl_parser=uses_parser,
+            text=text,
         )
     if re.search(r"\bAccelerator\b", text):
         return TrainerKind("plain_loop", f"{script} uses Accelerator without a Trainer", text=text)

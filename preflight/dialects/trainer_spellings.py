@@ -41,6 +41,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "gradient_accumulation",
         "accumulation_steps",
     ),
+    "eval_strategy": ("eval_strategy", "evaluation_strategy"),
     "max_grad_norm": ("max_grad_norm", "gradient_clipping", "grad_clip"),
     "optim": ("optim", "optimizer"),
     "mixed_precision": ("mixed_precision",),

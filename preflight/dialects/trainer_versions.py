@@ -29,7 +29,9 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
     DefaultChange("transformers", "load_dtype", (5,), "auto", "modeling_utils.py: None means auto"),
     # The default with torch 2.8 or newer; adamw_torch with an older torch.
     DefaultChange("transformers", "optim", (0,), "adamw_torch", "training_args.py, 4.53.3"),
-    DefaultChange("transformers", "optim", (4, 54), "adamw_torch_fused", "training_args.py, 4.54.1"),
+    DefaultChange(
+        "transformers", "optim", (4, 54), "adamw_torch_fused", "training_args.py, 4.54.1"
+    ),
     # TRL's model loading (ModelConfig, and a model given to a trainer by name)
     DefaultChange("trl", "load_dtype", (0,), None, "model_config.py: transformers' own default"),
     DefaultChange("trl", "load_dtype", (0, 27), "float32", "model_config.py, 0.27.2"),
@@ -39,7 +41,9 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
     DefaultChange("trl", "gradient_checkpointing", (0, 22), True, "sft_config.py, 0.22.2"),
     DefaultChange("trl", "loss", (0,), "model", "sft_trainer.py: the model's own loss"),
     DefaultChange("trl", "loss", (1, 7), "chunked_unless_liger", "sft_config.py, 1.7.1"),
-    DefaultChange("trl", "loss", (1, 15), "fused_head", "sft_trainer.py, 1.15.0: add_fused_lm_head"),
+    DefaultChange(
+        "trl", "loss", (1, 15), "fused_head", "sft_trainer.py, 1.15.0: add_fused_lm_head"
+    ),
     # bnb_4bit_quant_storage: not set, then the model dtype, then an argument of its own
     DefaultChange("trl", "quant_storage", (0,), "uint8", "trainer/utils.py, 0.9.6"),
     DefaultChange("trl", "quant_storage", (0, 12), "model_dtype", "trainer/utils.py, 0.12.2"),

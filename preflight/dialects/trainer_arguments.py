@@ -1,0 +1,303 @@
+"""Reads the arguments of a training script (transformers' Trainer, TRL, a loop of somebody's own) without running it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight.dialects.settings import Place, Setting
+from preflight.dialects.trainer_argv import ParsedArgv, ParserRules, parse_argv
+from preflight.dialects.trainer_files import ArgumentFile, read_argument_file
+from preflight.dialects.trainer_kind import TrainerKind, trainer_kind
+from preflight.dialects.trainer_lookup import Given, PlanFields
+from preflight.dialects.trainer_plan import read_plan_fields
+from preflight.dialects.trainer_tables import ArgumentTable, argument_table
+from preflight.dialects.trainer_versions import LibraryVersions
+from preflight.dialects.trl_plan import read_model_fields
+from preflight.errors import Problem, raise_if_any
+from preflight.launch import LaunchCommand, Origin
+
+PLAN_FLAGS = {
+    "model": "model_name_or_path",
+    "micro_batch_size": "per_device_train_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "eval_micro_batch_size": "per_device_eval_batch_size",
+    "activation_checkpointing": "gradient_checkpointing",
+    "optimizer": "optim",
+    "max_grad_norm": "max_grad_norm",
+}
+"""Plan field -> the argument that a Trainer of any version takes for it."""
+
+TRL_PLAN_FLAGS = {
+    "seq_len": "max_length",
+    "load_dtype": "dtype",
+    "attention": "attn_implementation",
+    "offload_activations": "activation_offloading",
+}
+
+
+@dataclass(frozen=True)
+class TrainerArguments:
+    """What the training script was told, in its own words and in the plan's."""
+
+    trainer: str | None
+    """trl, transformers, plain_loop, or None where neither the script nor its flags tell."""
+    raw: Mapping[str, Setting] = field(default_factory=dict)
+    """What was given: argument in underscore spelling -> value in its type; the script's own flags as text."""
+    arguments: Mapping[str, Setting] = field(default_factory=dict)
+    """The Trainer's arguments with the library's defaults (place kind `default`); only what was given where the
+    script makes its arguments object itself, and nothing without a Trainer."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Plan field -> value, given or (place kind `default`) by default. A load_dtype of None is the checkpoint's own."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Plan field -> where its value comes from, for every field of `settings`."""
+    defaults: Mapping[str, tuple[Any, Origin]] = field(default_factory=dict)
+    """The part of `settings` that nobody gave."""
+    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    """Plan field -> every place that says it, the deciding one first."""
+    environment: Mapping[str, Setting] = field(default_factory=dict)
+    """Variables that TrlParser exports inside every worker."""
+    notices: tuple[Problem, ...] = ()
+    documents: Mapping[str, str] = field(default_factory=dict)
+    """`trainer` -> the argument file's path."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """trainer_because, trl_script, is_own_script, inferred (plan field -> how), plan_flags (plan field -> flag to
+    add it with), unknown (names the trainer does not have), evaluates, use_reentrant, save_strategy, ..."""
+
+
+def read_trainer_arguments(
+    argv: Sequence[str],
+    first_index: int,
+    command: LaunchCommand,
+    versions: Mapping[str, str],
+    script: str | None = None,
+) -> TrainerArguments:
+    """Return what the words behind the training script say.
+
+    `first_index` is where they start in the whole argv; `versions` are the installed libraries by
+    import name. Raises BadInput with every problem of the flags and the argument file at once.
+    """
+    words = list(argv)
+    kind = trainer_kind(script, _flag_names(words), command)
+    installed = LibraryVersions(versions)
+    table = argument_table(kind.trl_script if kind.trainer == "trl" else None)
+    if not kind.trainer or kind.trainer == "plain_loop":
+        table = ArgumentTable({}, table.versions)  # nothing is known of its parser
+    is_exact = installed.is_tabled("transformers") and (
+        kind.trainer != "trl" or installed.is_tabled("trl")
+    )
+    rules = ParserRules(
+        is_complete=kind.is_own_script and is_exact,
+        is_exact=is_exact,
+        abbreviates=kind.trainer in ("trl", "transformers"),
+    )
+    file, rest = _argument_file(words, first_index, command, table, kind, rules)
+    parsed = parse_argv([word for _, word in rest], first_index, table, rules)
+    parsed = _with_true_indices(parsed, [index for index, _ in rest], first_index)
+    fields = PlanFields(problems=[*(file.problems if file else ()), *parsed.problems])
+    given = _given(kind, table, installed, file, parsed, fields)
+    read_plan_fields(given)
+    read_model_fields(given)
+    _look_into_script(given, script)
+    raise_if_any(fields.problems)
+    return _result(given, file)
+
+
+def _flag_names(words: list[str]) -> list[str]:
+    return [
+        word.lstrip("-").partition("=")[0].replace("-", "_")
+        for word in words
+        if word.startswith("--") and len(word) > 2
+    ]
+
+
+def _argument_file(
+    words: list[str],
+    first_index: int,
+    command: LaunchCommand,
+    table: ArgumentTable,
+    kind: TrainerKind,
+    rules: ParserRules,
+) -> tuple[ArgumentFile | None, list[tuple[int, str]]]:
+    """Return the argument file, and the words that are left with their index in the whole argv."""
+    rest = [(first_index + position, word) for position, word in enumerate(words)]
+
+    def read(path: str, stated_at: str, is_trl: bool) -> ArgumentFile:
+        return read_argument_file(
+            path,
+            stated_at,
+            command,
+            table,
+            is_trl=is_trl,
+            is_complete=rules.is_complete,
+            is_exact=rules.is_exact,
+        )
+
+    if kind.uses_trl_parser and "--config" in words[:-1]:
+        position = words.index("--config")
+        return read(words[position + 1], "--config", True), rest[:position] + rest[position + 2 :]
+    if words and re.search(r"\.(json|ya?ml)$", words[0]) and command.exists(words[0]):
+        return read(words[0], words[0], False), rest[1:]
+    return None, rest
+
+
+def _with_true_indices(parsed: ParsedArgv, indices: list[int], first_index: int) -> ParsedArgv:
+    """Return the settings with the index that their flag has in the whole argv, the file's words included."""
+
+    def moved(place: Place) -> Place:
+        index = None if place.index is None else indices[place.index - first_index]
+        return Place(place.kind, place.document, place.key, place.line, index)
+
+    for settings in (parsed.known, parsed.unknown):
+        for name, setting in settings.items():
+            settings[name] = Setting(setting.value, moved(setting.place))
+    for places in parsed.earlier.values():
+        places[:] = [moved(place) for place in places]
+    return parsed
+
+
+def _given(
+    kind: TrainerKind,
+    table: ArgumentTable,
+    versions: LibraryVersions,
+    file: ArgumentFile | None,
+    parsed: ParsedArgv,
+    fields: PlanFields,
+) -> Given:
+    """Join file and command line: a flag beats the file."""
+    known, others = dict(parsed.known), dict(parsed.unknown)
+    earlier = {name: tuple(reversed(places)) for name, places in parsed.earlier.items()}
+    for own, of_file in (
+        (known, file.known if file else {}),
+        (others, file.unknown if file else {}),
+    ):
+        for name, setting in of_file.items():
+            if name in own:
+                earlier[name] = (*earlier.get(name, ()), setting.place)
+            else:
+                own[name] = setting
+    return Given(kind, table, versions, known, others, earlier, fields)
+
+
+def _look_into_script(given: Given, script: str | None) -> None:
+    """Say where the script decides for itself what we would otherwise take from defaults."""
+    text, fields = given.kind.text, given.fields
+    if not text or script is None:
+        return
+    built = re.search(
+        r"\b(?:Seq2Seq)?TrainingArguments\(|\b(?:SFT|DPO|GRPO|KTO|Reward|RLOO)Config\(", text
+    )
+    fields.facts["builds_arguments"] = built is not None
+    if built is not None:
+        dropped = [
+            name for name in ("micro_batch_size", "seq_len") if fields.defaults.pop(name, None)
+        ]
+        if dropped:
+            fields.problems.append(
+                _script_decides(
+                    text, script, built.start(), f"sets its {built[0]}...) itself", dropped
+                )
+            )
+    for pattern, plan_field, says in (
+        (r"\bLoraConfig\(|\bget_peft_model\(", "adapter", "makes its own PEFT adapter"),
+        (r"\bBitsAndBytesConfig\(", "base_quantization", "quantizes its model itself"),
+    ):
+        found = re.search(pattern, text)
+        if found is not None and plan_field not in fields.settings:
+            fields.problems.append(_script_decides(text, script, found.start(), says, [plan_field]))
+
+
+def _script_decides(
+    text: str, script: str, position: int, says: str, plan_fields: list[str]
+) -> Problem:
+    line = text.count("\n", 0, position) + 1
+    names = " and ".join(plan_fields)
+    return Problem(
+        f"{script} {says}, and scripts are not read for values: {names} is not known from it",
+        f"{script}:{line}",
+        f"say it with --set {plan_fields[0]}=VALUE",
+        severity="warning",
+    )
+
+
+def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
+    kind, fields = given.kind, given.fields
+    flags: dict[str, str] = {}
+    if given.has_trainer:
+        flags = dict(PLAN_FLAGS)
+    if kind.trainer == "trl":
+        flags.update(TRL_PLAN_FLAGS)
+    inferred = {name: how for name, how in fields.inferred.items() if name in fields.settings}
+    settings = {
+        name: Setting(value, _default_place(given, name))
+        for name, (value, _) in fields.defaults.items()
+    }
+    settings.update(fields.settings)
+    origins = {name: origin for name, (_, origin) in fields.defaults.items()}
+    for name, setting in fields.settings.items():
+        origins[name] = Origin(setting.place.where, reason=inferred.get(name, ""))
+    return TrainerArguments(
+        trainer=kind.trainer,
+        raw={**given.others, **given.known},
+        arguments=_arguments(given),
+        settings=settings,
+        origins=origins,
+        defaults=fields.defaults,
+        places=fields.places,
+        environment=file.environment if file else {},
+        notices=tuple(fields.problems),
+        documents={"trainer": file.path} if file else {},
+        facts={
+            **fields.facts,
+            "trainer": kind.trainer,
+            "trainer_because": kind.because,
+            "trl_script": kind.trl_script,
+            "is_own_script": kind.is_own_script,
+            "inferred": inferred,
+            "plan_flags": flags,
+            "unknown": tuple(given.others),
+        },
+    )
+
+
+def _default_place(given: Given, plan_field: str) -> Place:
+    """Return the place of a default; its key is the library's name."""
+    where = given.fields.defaults[plan_field][1].where
+    return Place("default", "", where.removeprefix("default of ").partition(" ")[0])
+
+
+def _arguments(given: Given) -> dict[str, Setting]:
+    """Return the Trainer's arguments with defaults, resolved as TrainingArguments.__post_init__ resolves them."""
+    if not given.has_trainer:
+        return {}
+    arguments: dict[str, Setting] = {}
+    if not given.fields.facts.get("builds_arguments"):
+        place = Place("default", "", given.library)
+        for name, argument in given.table.arguments.items():
+            arguments[name] = Setting(argument.default, place)
+        for name, plan_field, value in (
+            ("bf16", "mixed_precision", "bf16"),
+            ("fp16", "mixed_precision", "fp16"),
+        ):
+            default, _ = given.fields.defaults.get(plan_field, (None, None))
+            arguments[name] = Setting(default == value, place)
+        arguments["optim"] = Setting(given.versions.default_optimizer(), place)
+    arguments.update(
+        (name, setting)
+        for name, setting in given.known.items()
+        if setting.value is not None or name not in arguments
+    )
+    checkpointing = given.fields.settings.get("activation_checkpointing")
+    if checkpointing is not None or "activation_checkpointing" in arguments:
+        default, _ = given.fields.defaults.get("activation_checkpointing", ("none", None))
+        value = checkpointing.value if checkpointing is not None else default
+        place = (
+            checkpointing.place
+            if checkpointing is not None
+            else arguments["activation_checkpointing"].place
+        )
+        for name in ("activation_checkpointing", "gradient_checkpointing"):
+            arguments[name] = Setting(value != "none", place)
+    return arguments
