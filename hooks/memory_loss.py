@@ -6,7 +6,8 @@ Bytes per token and vocabulary entry, c the bytes of the logits, on top of all s
                           backward 4 + 4 + 4  log-probabilities, gradient of nll, gradient of log_softmax
     4.45 to 4.48          forward c + 4 + 4 + 4   the shifted logits were copied too
     before 4.45           forward 4 + 4 + 4       the model itself upcast its logits
-    logits_dtype bf16     forward c + c + c, backward c + c + c   no upcast (gpt_bigcode's own loss)
+    logits_dtype bf16     4c                  the model's own loss, shifted and not upcast (gpt_bigcode);
+                          2c + 4 + 4 + 4      under autocast, which runs cross entropy in fp32
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm, Moment
+from preflight.layer_costs import uses_autocast
+from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of, version_of
 from preflight.sharding import num_tokens
@@ -26,6 +28,10 @@ BACKWARD = frozenset({Moment.LOSS_BACKWARD})
 TRL_TILE = (4096, 32768)
 """Tokens and vocabulary entries of one tile of TRL's chunked head (trl/kernels/chunked_logprob.py:31, 1.16.0)."""
 TRL_TILE_BYTES = 256 * 1024**2
+SPLIT_SEGMENTS_BYTES = 7
+"""Reserved per token and vocabulary entry beyond the tensors, where 16-bit logits and fp32 copies share segments:
+a free fp32 block is split for 16-bit logits, and the next fp32 copy needs a new segment. Fitted 2026-11:
+median over the six single-GPU LoRA runs of fms_a100 that publish both counters (5.7 to 11.6)."""
 SHIFTED_COPY_UNTIL = (4, 49)
 UPCAST_IN_MODEL_UNTIL = (4, 45)
 
@@ -66,12 +72,18 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
 def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
     size = precision_of(plan, model).bytes_of("logits")
     version = version_of(plan, "transformers")
-    if plan.trainer in ("torchtitan", "torchtune", "litgpt"):
+    if plan.trainer == "torchtitan":
+        forward, backward = size + 4 + 4, 4 + 4 + 4 + 4
+        source = "torchtitan: the model upcasts its output (2024-05), and the loop keeps it across backward"
+    elif plan.trainer in ("torchtune", "litgpt"):
         forward, backward = size + 4 + 4, size + 4 + 4 + 4
-        source = "pred.float() and cross_entropy; the loop keeps pred to the end of backward"
+        source = "float() in the loss; the loop keeps the logits across backward"
     elif plan.logits_dtype in ("bf16", "fp16"):
-        forward, backward = 3 * size, 3 * size
-        source = "cross entropy in the logits' own dtype"
+        forward = backward = 4 * size
+        source = "cross entropy in the logits' own dtype, shifted copy included"
+        if uses_autocast(plan):
+            forward, backward = 2 * size + 8, 2 * size + 12
+            source = "cross_entropy is on autocast's fp32 list (aten/src/ATen/autocast_mode.h)"
     else:
         forward, backward = size + 4 + 4, 12
         source = "transformers/loss/loss_utils.py ForCausalLMLoss (5.24.0)"
@@ -92,6 +104,15 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {model.vocab_size:,} x {forward}",
         source,
     )
+    if size == 2 and backward >= 12 and not plan.logits_dtype and not plan.expandable_segments:
+        yield MemoryTerm(
+            "segments split by logits of two sizes",
+            SPLIT_SEGMENTS_BYTES * entries,
+            frozenset(STEP_MOMENTS),
+            f"{tokens:,} x {model.vocab_size:,} x {SPLIT_SEGMENTS_BYTES}",
+            "SPLIT_SEGMENTS_BYTES, fitted",
+            Level.RESERVED,
+        )
     yield MemoryTerm(
         "logits and loss, backward",
         backward * entries,

@@ -28,6 +28,7 @@ from preflight.sharding import WrapUnits, wrap_units
 from preflight.units import dtype_bytes
 
 BACKWARD_LAYERS = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})
+GATHER = "all_gather"
 FSDP2_SOURCE = "torch/distributed/fsdp/_fully_shard/_fsdp_param_group.py (2.13)"
 FSDP1_SOURCE = "torch/distributed/fsdp/_runtime_utils.py, _flat_param.py (2.13)"
 
@@ -104,29 +105,25 @@ def _fsdp2(
         )
     if units.root:
         yield _term("gathered root unit", size * units.root, STEP_MOMENTS, FSDP2_SOURCE, f"{units.root:,} x {size}")
-    in_flight = 3 if not kept else 2
-    yield _term(
-        "gathered layers and their buffers, forward",
-        in_flight * size * layer,
-        (Moment.FORWARD,),
-        FSDP2_SOURCE,
-        f"{in_flight} x {layer:,} x {size}",
-    )
+    if not kept:
+        yield _term("gathered layer, forward", size * layer, (Moment.FORWARD,), FSDP2_SOURCE, f"{layer:,} x {size}")
+    yield _term("gather buffers of two layers, forward", 2 * size * layer, (Moment.FORWARD,), FSDP2_SOURCE, f"2 x {layer:,} x {size}", GATHER)
     if tail:
         yield _term("gathered tail (norm, head)", size * tail, (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD), FSDP2_SOURCE, f"{tail:,} x {size}")
-        yield _term("gather buffer of the tail", size * tail, (Moment.LOSS_FORWARD,), FSDP2_SOURCE, f"{tail:,} x {size}")
+        yield _term("gather buffer of the tail", size * tail, (Moment.LOSS_FORWARD,), FSDP2_SOURCE, f"{tail:,} x {size}", GATHER)
     if head_tied:
         yield _term("gathered tail (norm, head), other moments", size * tail, (Moment.FORWARD, *BACKWARD_LAYERS, Moment.EMBEDDING_BACKWARD), FSDP2_SOURCE, f"{tail:,} x {size}: tied to the embedding")
     if trains.tail and not head_tied:
         yield _term("reduce-scatter input of the tail", reduce * trains.tail, (Moment.LAST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{trains.tail:,} x {reduce}")
-    gathered = 2 if not kept else 1
-    yield _term("gathered layers, backward", gathered * size * layer, (Moment.LAST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{gathered} x {layer:,} x {size}")
+    yield _term("gathered layer, last layer's backward", size * layer, (Moment.LAST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{layer:,} x {size}")
+    if not kept:
+        yield _term("gather buffer of the next layer, backward", size * layer, (Moment.LAST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{layer:,} x {size}", GATHER)
     yield _term("gathered layer, first layer's backward", size * layer, (Moment.FIRST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{layer:,} x {size}")
     if trains.layer:
         yield _term("unsharded gradients of a layer", size * trains.layer, BACKWARD_LAYERS, FSDP2_SOURCE, f"{trains.layer:,} x {size}")
         yield _term("reduce-scatter input of a layer", reduce * trains.layer, (Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD), FSDP2_SOURCE, f"{trains.layer:,} x {reduce}")
     if embedding:
-        yield _term("gather buffer of the embedding", size * embedding, (Moment.FIRST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{embedding:,} x {size}")
+        yield _term("gather buffer of the embedding", size * embedding, (Moment.FIRST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{embedding:,} x {size}", GATHER)
         yield _term("gathered embedding, backward", size * embedding, (Moment.EMBEDDING_BACKWARD,), FSDP2_SOURCE, f"{embedding:,} x {size}")
     dense = trains.embedding or (trains.tail if head_tied else 0)
     if dense:
@@ -146,10 +143,10 @@ def _fsdp1(
         return
     kept = _stays_gathered(plan, units)
     if root:
-        yield _term("gathered root unit (embedding, norm, head)", size * root, STEP_MOMENTS, FSDP1_SOURCE, f"{root:,} x {size}")
+        yield _term("gathered root unit (embedding, norm, head)", size * root, STEP_MOMENTS, FSDP1_SOURCE, f"{root:,} x {size}", GATHER)
     if kept:
         yield _term("gathered parameters kept from forward to backward", size * kept, (Moment.FORWARD, Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.LAST_LAYER_BACKWARD), "reshard_after_forward is off", f"{kept:,} x {size}")
-    yield _term("gathered layers in flight", 2 * size * layer, (Moment.FORWARD, *BACKWARD_LAYERS), FSDP1_SOURCE, f"2 x {layer:,} x {size} (limit_all_gathers)")
+    yield _term("gathered layers in flight", 2 * size * layer, (Moment.FORWARD, *BACKWARD_LAYERS), FSDP1_SOURCE, f"2 x {layer:,} x {size} (limit_all_gathers)", GATHER)
     if trains.layer:
         yield _term("unsharded gradients of a layer", size * trains.layer, BACKWARD_LAYERS, FSDP1_SOURCE, f"{trains.layer:,} x {size}")
     if trains.root:
@@ -157,6 +154,11 @@ def _fsdp1(
 
 
 def _term(
-    name: str, num_bytes: int, moments: Iterable[Moment], source: str, formula: str
+    name: str,
+    num_bytes: int,
+    moments: Iterable[Moment],
+    source: str,
+    formula: str,
+    stream: str = "default",
 ) -> MemoryTerm:
-    return MemoryTerm(name, num_bytes, frozenset(moments), formula, source)
+    return MemoryTerm(name, num_bytes, frozenset(moments), formula, source, stream=stream)

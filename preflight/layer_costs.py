@@ -46,7 +46,7 @@ def layer_costs(
     assert shape is not None
     facts = model.facts
     c = precision.bytes_of("compute")
-    residual_bytes = 4 if precision.autocast and precision.frozen == "fp32" else c
+    residual_bytes = 4 if has_fp32_residual(plan, model, precision) else c
     trains = plan.adapter is None
     h, q, kv = shape.hidden_size, shape.query_size, shape.kv_size
     v = shape.num_kv_heads * (shape.v_head_dim or shape.head_dim)
@@ -103,6 +103,29 @@ def layer_costs(
         selective=selective,
         attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
     )
+
+
+def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether the stream between layers is fp32.
+
+    Embeddings in fp32 make it so under autocast. Norms in fp32 (prepare_model_for_kbit_training,
+    peft/utils/other.py:158) do, because RMSNorm multiplies by its weight last. And a 4-bit linear
+    returns its input's dtype (bitsandbytes/nn/modules.py Linear4bit.forward), which after autocast's
+    LayerNorm is fp32.
+    """
+    quantization = plan.base_quantization
+    if quantization is not None:
+        if quantization.upcast_unquantized_to_fp32 in ("norms", "all"):
+            return True
+        if model.facts.get("norm") == "layernorm" and uses_autocast(plan):
+            return True
+    return precision.autocast and precision.frozen == "fp32"
+
+
+def uses_autocast(plan: LaunchPlan) -> bool:
+    """Tell whether the forward runs inside torch.autocast: mixed precision anywhere but FSDP2 and DeepSpeed
+    (accelerate/accelerator.py:1672-1758, 1.15.0)."""
+    return plan.mixed_precision != "no" and plan.engine in ("single", "ddp", "fsdp1")
 
 
 def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool) -> int:

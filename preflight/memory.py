@@ -104,6 +104,8 @@ class MemoryTerm:
     level: Level = Level.ALLOCATED
     from_second_step: bool = False
     """True for what the first optimizer step creates: absent from the first forward and backward."""
+    stream: str = "default"
+    """The CUDA stream whose pool holds it; the caching allocator never lends blocks between streams."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_bytes, int) or self.num_bytes < 0:

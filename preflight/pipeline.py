@@ -131,7 +131,7 @@ def estimate_memory(
                 f"yields a second term named {term.name!r}; the first is from {owners[term.name]}",
             )
         terms[term.name], owners[term.name] = term, owner
-    every = (*terms.values(), *reserved_terms(tuple(terms.values()), plan, model))
+    every = (*terms.values(), *reserved_terms(tuple(terms.values()), plan))
     return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
 
 

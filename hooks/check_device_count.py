@@ -1,0 +1,30 @@
+"""PF119: more ranks on a node than it has devices.
+
+The extra workers die with "CUDA error: invalid device ordinal" after all others have loaded the
+model. Only known where a driver was asked, so only on the machine that launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.device import DeviceSpec
+from preflight.finding import Finding
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+
+
+@hookimpl
+def preflight_findings(plan: LaunchPlan, device: DeviceSpec | None) -> Iterable[Finding]:
+    """Compare the ranks of a node with the devices the driver reports."""
+    if device is None or device.count is None or plan.ranks_per_node <= device.count:
+        return
+    origin = plan.origins.get("world_size")
+    yield Finding(
+        "PF119",
+        "more-ranks-than-devices",
+        "error",
+        f"{plan.ranks_per_node} ranks on a node with {device.count} visible devices",
+        origin.where if origin else "",
+        f"--num_processes {device.count * plan.num_nodes}, and more gradient accumulation to keep the global batch",
+    )
