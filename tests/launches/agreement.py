@@ -45,6 +45,9 @@ def differences(plan: Mapping[str, Any], launched: Launched) -> list[str]:
     has_full_logits = launched.ranks[0]["has_full_logits"]
     if (plan["loss"] == "full_logits") != has_full_logits:
         found.append(f"loss: plan says {plan['loss']!r}, full logits: {has_full_logits}")
+    group_sizes = {rank["group_size"] for rank in launched.ranks}
+    if group_sizes != {plan["world_size"]}:
+        found.append(f"process groups of {group_sizes}, not {plan['world_size']}")
     if len(launched.ranks) != plan["world_size"]:
         found.append(f"{len(launched.ranks)} ranks trained, not {plan['world_size']}")
     return found

@@ -94,7 +94,9 @@ def _runs_training(argv: list[str]) -> bool:
     return bool(programs) and os.path.basename(programs[0]).startswith("train_")
 
 
-def environment(probe_dir: Path, run_id: str, cpu_ranks: bool = True) -> dict[str, str]:
+def environment(
+    probe_dir: Path, run_id: str, cpu_ranks: bool = True, is_probed: bool = True
+) -> dict[str, str]:
     """Return the environment of a launch on the CPU, with the probe in every Python process."""
     # Nothing that this process was launched with may reach the ranks.
     kept = {
@@ -109,7 +111,7 @@ def environment(probe_dir: Path, run_id: str, cpu_ranks: bool = True) -> dict[st
         "PATH": os.pathsep.join([str(BIN), kept.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(paths),
         "PREFLIGHT_TEST_CPU_RANKS": "1" if cpu_ranks else "0",
-        "PREFLIGHT_TEST_PROBE": str(probe_dir),
+        "PREFLIGHT_TEST_PROBE": str(probe_dir) if is_probed else "",
         "PREFLIGHT_TEST_RUN": run_id,
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",

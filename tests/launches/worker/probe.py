@@ -129,9 +129,7 @@ def patch_trainer(module: Any) -> None:
 
 def write(accelerator: Any) -> None:
     """Write `rank-PID-N.json`, once; with the pid, because ranks that never met are all rank 0."""
-    import torch.distributed as dist
-
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank = accelerator.process_index
     folder = os.environ["PREFLIGHT_TEST_PROBE"]
     path = os.path.join(folder, f"rank-{os.getpid()}-{rank}.json")
     if os.path.exists(path):
@@ -143,8 +141,6 @@ def write(accelerator: Any) -> None:
 
 def plan_fields(accelerator: Any) -> dict[str, Any]:
     """Return what this rank got, under the names of LaunchPlan."""
-    import torch.distributed as dist
-
     assert watched is not None
     model = prepared["model"]
     engine = engine_of(model)
@@ -154,7 +150,8 @@ def plan_fields(accelerator: Any) -> dict[str, Any]:
     config = watched.model.config
     return {
         "engine": engine,
-        "world_size": dist.get_world_size() if dist.is_initialized() else 1,
+        # Not the group's size: without the patch there is a group that nobody uses.
+        "world_size": accelerator.num_processes,
         **degrees(model, engine, units),
         "reshard_after_forward": reshards(units, engine),
         "wrap_policy": wrap_policy(units, watched.num_layers),
@@ -181,6 +178,7 @@ def raw_facts(accelerator: Any) -> dict[str, Any]:
     deepspeed = find_wrapper(model, "DeepSpeedEngine")
     parameters = list(model.parameters())
     return {
+        "group_size": dist.get_world_size() if dist.is_initialized() else 1,
         "backend": dist.get_backend() if dist.is_initialized() else None,
         "distributed_type": accelerator.distributed_type.value,
         "wrapped_units": count(unit for unit, _ in fsdp_units(model, engine)),

@@ -1,0 +1,43 @@
+"""A launch that fits is started as it was typed, and its ranks get what the plan says."""
+
+from __future__ import annotations
+
+import pytest
+from agreement import differences, sharding_differences
+from cases import Case
+from checked_launch import ROOMY_DEVICE
+
+FITTING = [
+    Case("single.yaml", "train_trainer.py", "--gradient_accumulation_steps 2"),
+    Case("ddp.yaml", "train_loop.py", "--gradient_accumulation_steps 2"),
+    Case("fsdp1.yaml", "train_sft.py", "--use_peft --lora_r 8 --lora_target_modules q_proj k_proj"),
+    Case("fsdp2.yaml", "train_trainer.py", "--bf16 True", "--num_processes 4"),
+    Case("zero1.yaml", "train_trainer.py", "--gradient_checkpointing"),
+    Case("zero2.yaml", "train_sft.py", "--gradient-checkpointing=False"),
+    Case("zero3.yaml", "train_sft.py", "--use_peft --gradient_accumulation_steps 2"),
+]
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("case", FITTING, ids=lambda case: case.id)
+def test_a_launch_that_fits_runs_as_typed_and_as_planned(case, preflight, workplace):
+    command = case.command(workplace)
+    report = preflight.check(command, settings=case.settings)
+    options = [f"--set={name}={value}" for name, value in case.settings.items()]
+    launched = preflight.run(command, ROOMY_DEVICE, *options)
+
+    assert report["verdict"] == "fits"
+    assert launched.exit_code == 0, launched.stderr[-4000:]
+    assert differences(report["plan"], launched) == []
+    assert sharding_differences(report, launched) == []
+    assert all(rank["losses"][-1] < rank["losses"][0] for rank in launched.ranks)
+    assert launched.left_pids == ()
+
+    # The launcher is the process that preflight was, with the command as typed; stdout is its own.
+    preflights_own, launcher = launched.processes[:2]
+    assert preflights_own["pid"] == launcher["pid"]
+    assert launcher["argv"][1:] == command
+    assert launched.stderr.startswith("preflight: fits")
+    assert "preflight" not in launched.stdout
+    assert "trained: loss" in launched.stdout
+    assert not (workplace.path / ".preflight").exists()

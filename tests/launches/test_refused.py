@@ -1,0 +1,50 @@
+"""A launch that nothing safe makes fit is not started: no worker, no process group, no port."""
+
+from __future__ import annotations
+
+import pytest
+from cases import Case
+from checked_launch import GIB
+from harness import free_port, is_listening
+
+REFUSED = [
+    Case("single.yaml", "train_trainer.py"),
+    Case("ddp.yaml", "train_loop.py"),
+    Case("fsdp1.yaml", "train_sft.py"),
+    Case("fsdp2.yaml", "train_sft.py", "--use_peft"),
+    Case("zero3.yaml", "train_trainer.py"),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+def test_a_refused_launch_leaves_nothing_behind(case, preflight, workplace):
+    """Every Python process writes that it started, whatever becomes of it: there is preflight's only."""
+    port = free_port()
+    listening = Case(
+        case.config, case.script, case.arguments, f"--main_process_port {port}", case.settings
+    )
+    command = listening.command(workplace)
+    smallest = preflight.check(
+        command,
+        settings={
+            **case.settings,
+            "micro_batch_size": 1,
+            "activation_checkpointing": "full",
+        },
+    )
+    device = f"tiny:{smallest['estimate']['allocated_peak_bytes'] / 2 / GIB:.6f}"
+    options = [f"--set={name}={value}" for name, value in case.settings.items()]
+    launched = preflight.run(command, device, *options)
+
+    assert launched.exit_code == 78, launched.stderr
+    assert launched.stdout == ""
+    assert launched.stderr.startswith("preflight: does not fit")
+    (only,) = launched.processes
+    assert only["argv"][1].endswith("preflight")
+    assert only["torch_imported"] is False
+    assert launched.workers == ()
+    assert launched.ranks == ()
+    assert launched.left_pids == ()
+    assert not is_listening(port)
+    assert not (workplace.path / ".preflight").exists()
+    assert not (workplace.path / "out").exists()
