@@ -9,7 +9,6 @@ from preflight.dialects.accelerate_keys import with_prefix
 from preflight.dialects.accelerate_launcher import LauncherSettings
 from preflight.dialects.engine_settings import EngineSettings
 from preflight.dialects.settings import Setting
-from preflight.dialects.trainer_arguments import TrainerArguments
 from preflight.errors import Problem
 
 _ONLY_V1 = {
@@ -33,7 +32,6 @@ def launch_notes(
     settings: LauncherSettings,
     env: Mapping[str, Setting],
     engine: EngineSettings,
-    trainer: TrainerArguments | None,
 ) -> list[Problem]:
     """Return the notices about a launch that was read."""
     found = list(_environment(env, settings))

@@ -42,9 +42,10 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
     _check_mode(settings, problems)
     ranks = count_ranks(settings, problems)
     trainer = _trainer(command, arguments.script_index, installed, problems)
-    env = worker_environment(settings, command.env)
+    # TrlParser's variables are exported inside the script, over what the launcher wrote.
+    env = {**worker_environment(settings, command.env), **trainer.environment}
     engine = read_engine(settings, env, trainer, ranks, command, versions_used(installed), problems)
-    problems.extend(launch_notes(settings, env, engine, trainer))
+    problems.extend(launch_notes(settings, env, engine))
     problems = in_file_order(problems)
     raise_if_any(problems)
     return _plan(command, arguments.script_index, settings, trainer, engine, installed, problems)
@@ -65,14 +66,16 @@ def in_file_order(problems: list[Problem]) -> list[Problem]:
 
 def _trainer(
     command: LaunchCommand, script_index: int, installed: Mapping[str, str], problems: list[Problem]
-) -> TrainerArguments | None:
+) -> TrainerArguments:
     if script_index >= len(command.argv):
-        return None
+        return TrainerArguments(None)
+    first = script_index + 1
+    script = command.argv[script_index]
     try:
-        trainer = read_trainer_arguments(command.argv, script_index, command, installed)
+        trainer = read_trainer_arguments(command.argv[first:], first, command, installed, script)
     except BadInput as error:
         problems.extend(error.problems)
-        return None
+        return TrainerArguments(None)
     problems.extend(trainer.notices)
     return trainer
 
@@ -94,17 +97,17 @@ def _plan(
     command: LaunchCommand,
     script_index: int,
     settings: LauncherSettings,
-    trainer: TrainerArguments | None,
+    trainer: TrainerArguments,
     engine: EngineSettings,
     installed: Mapping[str, str],
     problems: list[Problem],
 ) -> LaunchPlan:
     versions = versions_used(installed)
-    fields: dict[str, Setting] = {**(trainer.settings if trainer else {}), **engine.fields}
-    origins = dict(trainer.origins) if trainer else {}
-    origins.update(
-        {name: origin_of(setting.place, versions) for name, setting in engine.fields.items()}
-    )
+    fields, origins = dict(trainer.settings), dict(trainer.origins)
+    for name, setting in engine.fields.items():
+        fields[name] = setting
+        if origins.get(name) is None or setting.place.kind != "default":
+            origins[name] = origin_of(setting.place, versions)
     origins.update(_assumed_ranks(settings, command))
     values: dict[str, Any] = {
         name: setting.value for name, setting in fields.items() if "." not in name
@@ -120,13 +123,12 @@ def _plan(
         if name not in installed:
             reason = f"{name} is not installed here; defaults are those of {versions[name]}"
             origins[f"versions.{name}"] = Origin(f"{name} {versions[name]}", True, reason)
-    documents = dict(trainer.documents) if trainer else {}
-    documents.update(engine.documents)
+    documents = {**trainer.documents, **engine.documents}
     if settings.config is not None:
         documents["accelerate"] = settings.config.path
     plan = LaunchPlan(
         **values,
-        trainer=trainer.trainer if trainer else None,
+        trainer=trainer.trainer,
         versions={name: versions[name] for name in engine.library_names},
         launcher="accelerate",
         cwd=command.cwd,
@@ -139,7 +141,7 @@ def _plan(
             places=_places(fields, engine, trainer),
             documents=documents,
             facts={
-                **(trainer.facts if trainer else {}),
+                **trainer.facts,
                 **engine.facts,
                 "is_default_config": settings.config is not None and settings.config.is_default,
                 "mode": settings.mode,
@@ -151,17 +153,13 @@ def _plan(
 
 
 def _places(
-    fields: Mapping[str, Setting], engine: EngineSettings, trainer: TrainerArguments | None
+    fields: Mapping[str, Setting], engine: EngineSettings, trainer: TrainerArguments
 ) -> dict[str, tuple[Place, ...]]:
     """Return every place that states a field, the deciding one first; places without a home are left out."""
     places: dict[str, tuple[Place, ...]] = {}
-    more: list[Mapping[str, tuple[Place, ...]]] = [engine.more_places]
-    if trainer is not None:
-        more.append(trainer.places)
     for name, setting in fields.items():
-        candidates = [setting.place]
-        for mapping in more:
-            candidates.extend(mapping.get(name, ()))
+        more = engine.more_places.get(name, ())
+        candidates = [setting.place, *more, *trainer.places.get(name, ())]
         kept = tuple(dict.fromkeys(place for place in candidates if place.kind != "default"))
         if kept:
             places[name] = kept

@@ -39,7 +39,7 @@ def fill_and_match(
         place = config.place(key)
         problems.append(
             Problem(
-                f"{_shown(key, place)} is {_json(value)}, but {names} is {_json(wanted.value)} ({wanted.place.where})",
+                _message(key, names, value, wanted, place),
                 place.where,
                 _fix(key, names, value, place),
                 "PF303",
@@ -84,13 +84,16 @@ def _either(flag: Setting, full_eval: Setting | None) -> Setting:
     return Setting(bool(flag.value), flag.place)
 
 
-def _shown(key: str, place: Place) -> str:
-    """Return the user's own spelling: the accelerate config has other names than the DeepSpeed file."""
+def _message(key: str, names: str, value: object, wanted: Setting, place: Place) -> str:
+    """Say who says what, in the user's own spelling: the accelerate config has other names than the DeepSpeed file."""
+    trainer = f"the trainer's {names} is {_json(wanted.value)} ({wanted.place.where})"
     if place.kind == "json":
-        return f"{key} of the DeepSpeed config"
+        return f"{key} is {_json(value)} in the DeepSpeed config, but {trainer}"
     if key.endswith(".enabled"):
-        return f"mixed precision {key.partition('.')[0]} of the launcher"
-    return place.key.rpartition(".")[2] if place.kind in ("yaml", "argv", "env") else key
+        kind, switch = key.partition(".")[0], "on" if value else "off"
+        return f"the launcher's mixed_precision turns DeepSpeed's {kind} {switch}, but {trainer}"
+    shown = place.key.rpartition(".")[2] if place.kind in ("yaml", "argv", "env") else key
+    return f"{shown} is {_json(value)} for DeepSpeed, but {trainer}"
 
 
 def _json(value: object) -> str:

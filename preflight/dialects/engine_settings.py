@@ -27,8 +27,9 @@ from preflight.dialects.worker_environment import is_on
 from preflight.errors import Problem
 from preflight.launch import DeepSpeedSettings, LaunchCommand
 
-DISTRIBUTED_MODES = ("fsdp", "deepspeed", "multi_gpu")
 HF_TRAINERS = ("transformers", "trl")
+"""Trainers that read TrainingArguments and hold them against DeepSpeed's config."""
+DISTRIBUTED_MODES = ("fsdp", "deepspeed", "multi_gpu")
 
 
 @dataclass
@@ -50,7 +51,7 @@ class EngineSettings:
 def read_engine(
     settings: LauncherSettings,
     env: Mapping[str, Setting],
-    trainer: TrainerArguments | None,
+    trainer: TrainerArguments,
     ranks: Mapping[str, Setting],
     command: LaunchCommand,
     versions: Mapping[str, str],
@@ -58,13 +59,12 @@ def read_engine(
 ) -> EngineSettings:
     """Return engine, degrees, precision, sharding and offload of the launch."""
     engine = EngineSettings(fields=dict(ranks))
-    arguments = trainer.arguments if trainer is not None else {}
-    is_hf = trainer is not None and trainer.trainer in HF_TRAINERS
+    arguments = trainer.arguments
     distributed = settings.mode in DISTRIBUTED_MODES
-    given = arguments.get("deepspeed") if is_hf else None
+    given = arguments.get("deepspeed")
     trainer_file = given if given is not None and given.value else None
-    explicit = plugin_arguments(arguments, command, problems) if is_hf else {}
-    precision = _precision(env, arguments if is_hf else {})
+    explicit = plugin_arguments(arguments, command, problems)
+    precision = _precision(env, trainer)
     strategy = "FULL_SHARD"
     if trainer_file is not None or is_on(env, "ACCELERATE_USE_DEEPSPEED"):
         if explicit:
@@ -80,8 +80,7 @@ def read_engine(
             engine,
             settings,
             env,
-            arguments,
-            is_hf,
+            trainer,
             trainer_file,
             precision,
             command,
@@ -117,42 +116,57 @@ def read_engine(
         place = engine.fields["reshard_after_forward"].place
     engine.fields.update(shard_fields(kind, strategy, ranks, place))
     engine.fields.update(read_parallelism(env, kind, ranks["world_size"], problems))
-    _compile(engine, env, arguments if is_hf else {})
-    names = {
-        "trl": ("transformers", "trl"),
-        "transformers": ("transformers",),
-        None: ("transformers",),
-    }.get(trainer.trainer if trainer else None, ("transformers",))
-    engine.library_names = ("accelerate", "torch", *names)
-    if kind.startswith("zero"):
-        engine.library_names += ("deepspeed",)
-    if trainer is not None and "adapter" in trainer.settings and trainer.settings["adapter"].value:
-        engine.library_names += ("peft",)
+    _compile(engine, env, arguments)
+    _add_launcher_precision(engine, settings)
+    engine.library_names = _libraries(trainer, kind)
     return engine
 
 
-def _precision(env: Mapping[str, Setting], arguments: Mapping[str, Setting]) -> Setting:
+def _libraries(trainer: TrainerArguments, kind: str) -> tuple[str, ...]:
+    """Return the libraries whose versions decide a default of this launch."""
+    names = ["accelerate", "torch", "transformers"]
+    if trainer.trainer == "trl":
+        names.append("trl")
+    if kind.startswith("zero"):
+        names.append("deepspeed")
+    adapter = trainer.settings.get("adapter")
+    if adapter is not None and adapter.value is not None:
+        names.append("peft")
+    return tuple(names)
+
+
+def _add_launcher_precision(engine: EngineSettings, settings: LauncherSettings) -> None:
+    """Record the launcher's precision as a second place where the trainer's flag says the same."""
+    decided = engine.fields["mixed_precision"]
+    place = settings.place("mixed_precision")
+    same = str(settings.value("mixed_precision")).lower() == decided.value
+    if same and place.kind != "default" and place != decided.place:
+        more = engine.more_places.get("mixed_precision", ())
+        engine.more_places["mixed_precision"] = (*more, place)
+
+
+def _precision(env: Mapping[str, Setting], trainer: TrainerArguments) -> Setting:
     """Return the trainer's fp16 or bf16 flag, else the launcher's mixed precision (TrainingArguments.__post_init__)."""
     for kind in ("fp16", "bf16"):
-        if kind in arguments and arguments[kind].value:
-            return Setting(kind, arguments[kind].place)
+        if kind in trainer.arguments and trainer.arguments[kind].value:
+            return Setting(kind, trainer.arguments[kind].place)
+    if trainer.trainer not in HF_TRAINERS and "mixed_precision" in trainer.settings:
+        return trainer.settings["mixed_precision"]  # a script's own flag, for its Accelerator
     return env["ACCELERATE_MIXED_PRECISION"]
 
 
 def _checkpointing(
     engine: EngineSettings,
-    trainer: TrainerArguments | None,
+    trainer: TrainerArguments,
     own: bool,
     place: Place,
     problems: list[Problem],
 ) -> None:
     """Settle who recomputes: FSDP's own switch or the trainer's; transformers refuses both."""
-    of_trainer = trainer.settings.get("activation_checkpointing") if trainer is not None else None
+    of_trainer = trainer.settings.get("activation_checkpointing")
     trainer_on = of_trainer is not None and of_trainer.value not in (None, "none")
     if own and trainer_on and of_trainer is not None:
-        where = of_trainer.place.where
-        if of_trainer.place.kind == "default" and trainer is not None:
-            where = trainer.origins["activation_checkpointing"].where
+        where = trainer.origins["activation_checkpointing"].where
         fix = "fsdp_activation_checkpointing: false"
         problems.append(
             Problem(
@@ -170,15 +184,14 @@ def _read_deepspeed(
     engine: EngineSettings,
     settings: LauncherSettings,
     env: Mapping[str, Setting],
-    arguments: Mapping[str, Setting],
-    is_hf: bool,
+    trainer: TrainerArguments,
     trainer_file: Setting | None,
     precision: Setting,
     command: LaunchCommand,
     versions: Mapping[str, str],
     problems: list[Problem],
 ) -> None:
-    stated = trainer_file
+    stated, arguments, is_hf = trainer_file, trainer.arguments, trainer.trainer in HF_TRAINERS
     if stated is None and env.get("ACCELERATE_DEEPSPEED_CONFIG_FILE") is not None:
         file = env["ACCELERATE_DEEPSPEED_CONFIG_FILE"]
         stated = file if file.value not in ("", "none") else None
@@ -238,6 +251,7 @@ def _read_deepspeed(
     engine.facts["deepspeed_optimizer"] = (
         (config.get("optimizer.type") or "") if config.has("optimizer") else ""
     )
+    _optimizer(engine, config, trainer)
     for key, name in _LINKED.items():
         place = stages_places[key]
         if (
@@ -246,6 +260,28 @@ def _read_deepspeed(
         ):
             engine.more_places[name] = (place,)
 
+
+def _optimizer(engine: EngineSettings, config: DeepSpeedConfig, trainer: TrainerArguments) -> None:
+    """Record DeepSpeed's own optimizer: a block in the file beats `--optim`, and offload replaces AdamW.
+
+    Source: map_pytorch_optim_to_deepspeed of accelerate 1.15.0 (accelerate/utils/deepspeed.py) and
+    deepspeed_optim_sched of transformers 5.24.0.
+    """
+    offloads = engine.fields.get("offload_optimizer", _NONE).value not in (None, "none")
+    forced = config.get("zero_force_ds_cpu_optimizer") is not False
+    kind = config.get("optimizer.type")
+    if kind is not None:
+        if str(kind).lower() in ("adam", "adamw"):
+            name = "deepspeed_cpu_adam" if offloads and forced else "deepspeed_fused_adam"
+            engine.fields["optimizer"] = Setting(name, config.place("optimizer.type"))
+        return
+    chosen = trainer.settings.get("optimizer")
+    if offloads and forced and (chosen is None or "adamw" in str(chosen.value)):
+        place = engine.fields["offload_optimizer"].place
+        engine.fields["optimizer"] = Setting("deepspeed_cpu_adam", place)
+
+
+_NONE = Setting(None, Place("default", "", "deepspeed"))
 
 _LINKED = {
     # DeepSpeed key -> plan field that it repeats
