@@ -49,7 +49,7 @@ class Page:
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             line = (indent + "  ".join(cells)).rstrip()
-            if len(line) <= self.width or not row[-1]:
+            if len(line) <= self.width:
                 lines.append(line)
                 continue
             head = (indent + "  ".join(cells[:-1])).rstrip()
@@ -57,7 +57,8 @@ class Page:
                 lines.extend(self.wrap(" ".join(head.split()), indent, indent * 2))
             else:
                 lines.append(head)
-            lines.extend(self.wrap(row[-1], indent * 3, indent * 3))
+            if row[-1]:
+                lines.extend(self.wrap(row[-1], indent * 3, indent * 3))
         return lines
 
 

@@ -44,7 +44,7 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     lines += suggested_lines(report, page)
     for note in report.notes:
         lines += page.wrap(f"note: {note}")
-    return lines + next_lines(report, door, page)
+    return lines + next_lines(report, door)
 
 
 def head_lines(report: Report, page: Page) -> list[str]:
@@ -55,26 +55,24 @@ def head_lines(report: Report, page: Page) -> list[str]:
     text = f"preflight: {words}"
     if is_rewritten:
         text += f" as written, {report.final_verdict.answer.words} rewritten"
-    text += "."
+    text += f": {verdict.reason}." if verdict.answer is Answer.UNKNOWN else "."
     device, estimate = report.device, report.estimate
-    if verdict.answer is Answer.UNKNOWN:
-        text += f" {verdict.reason[:1].upper()}{verdict.reason[1:]}."
-    if device is not None and estimate is not None and estimate.peaks:
-        of = of_capacity(estimate.device_peak_bytes, device.capacity_bytes)
-        bound = "At least" if verdict.answer is Answer.UNKNOWN or estimate.unknown else "Peak"
-        text += f" {bound} {of} per rank ({devices(report.plan, device)})"
-        if is_rewritten:
-            after = report.applied[-1].estimate.device_peak_bytes
-            text += f", {format_gib(after)} rewritten"
-    elif estimate is not None and estimate.peaks:
-        text += f" Peak {format_gib(estimate.device_peak_bytes)} per rank"
+    if estimate is not None and estimate.peaks:
+        peak = estimate.device_peak_bytes
+        bound = "At least" if estimate.unknown else "Peak"
+        if device is None:
+            text += f" {bound} {format_gib(peak)} per rank"
+        else:
+            text += f" {bound} {of_capacity(peak, device.capacity_bytes)} per rank"
+            if is_rewritten:
+                text += f", {format_gib(report.applied[-1].estimate.device_peak_bytes)} rewritten"
+            text += f" ({devices(report.plan, device)})"
     if verdict.failing_phase is not None:
         does = "dies" if verdict.answer is Answer.DOES_NOT_FIT else "may die of fragmentation"
         subject = "as written it " if is_rewritten else ""
-        text += f": {subject}{does} {PHASE_WORDS[verdict.failing_phase]}"
-    lines = page.wrap(text)
-    lines[0] = lines[0].replace(words, page.paint(words, ANSWER_COLORS[verdict.answer]), 1)
-    return lines
+        text += f", {subject}{does} {PHASE_WORDS[verdict.failing_phase]}"
+    # The first line is enough on its own, so it is not broken.
+    return [text.replace(words, page.paint(words, ANSWER_COLORS[verdict.answer]), 1)]
 
 
 def assumed_lines(report: Report, page: Page) -> list[str]:
@@ -113,8 +111,8 @@ def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
 def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[str]:
     """Return a line per phase: live tensors, and what the driver would show."""
     capacity = report.device.capacity_bytes if report.device else None
-    of = f"device (of {format_gib(capacity)})" if capacity else "device"
-    rows = [["phase", "tensors", of, ""]]
+    of = f"capacity {format_gib(capacity)}" if capacity else ""
+    rows = [["phase", "tensors", "device", of]]
     for peak in estimate.peaks:
         mark = ""
         if capacity is not None:
@@ -260,11 +258,10 @@ def _measured(tried: TriedRemedy, report: Report) -> str:
     return f"peak {of}: {tried.verdict.answer.words}{time}"
 
 
-def next_lines(report: Report, door: str, page: Page) -> list[str]:
+def next_lines(report: Report, door: str) -> list[str]:
     """Return the last line: what happens now."""
-    text = _next(report, door)
-    # A command is one line, however long: it is there to be copied.
-    return [f"next: {text}"] if report.rewrite else page.wrap(f"next: {text}")
+    # The last line is enough on its own, and a command is there to be copied: it is not broken.
+    return [f"next: {_next(report, door)}"]
 
 
 def _next(report: Report, door: str) -> str:

@@ -13,10 +13,10 @@ from preflight.units import GIB, format_gib
 PHASE_WORDS = {
     Phase.LOAD: "while the model loads",
     Phase.FORWARD: "in the first forward pass",
-    Phase.TURN: "at the loss of the first step, between forward and backward",
+    Phase.TURN: "at the loss of the first step",
     Phase.BACKWARD: "in the first backward pass",
     Phase.OPTIMIZER_STEP: "in the first optimizer step",
-    Phase.SECOND_STEP: "in the second step, once optimizer states exist",
+    Phase.SECOND_STEP: "in the second step",
     Phase.EVALUATION: "in evaluation",
     Phase.SAVE: "while a checkpoint is saved",
 }
