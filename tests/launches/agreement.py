@@ -29,10 +29,11 @@ TOLD_BY_PROBE = (
 def differences(plan: Mapping[str, Any], launched: Launched) -> list[str]:
     """Return `field: plan says X, ranks got Y` for every field in which they differ."""
     seen = launched.plan_seen
+    plan = {**plan, "load_dtype": built_dtype(plan)}
     found = [
         f"{name}: plan says {plan[name]!r}, ranks got {seen[name]!r}"
         for name in TOLD_BY_PROBE
-        if name in seen and plan[name] != seen[name]
+        if name in seen and plan[name] != seen[name] and not is_unclaimed(name, plan[name])
     ]
     if (plan["adapter"] is None) != (seen["adapter"] is None):
         found.append(f"adapter: plan says {plan['adapter']!r}, ranks got {seen['adapter']!r}")
@@ -40,10 +41,10 @@ def differences(plan: Mapping[str, Any], launched: Launched) -> list[str]:
         found.extend(
             f"adapter.{name}: plan says {plan['adapter'][name]!r}, ranks got {value!r}"
             for name, value in seen["adapter"].items()
-            if plan["adapter"][name] is not None and plan["adapter"][name] != value
+            if plan["adapter"][name] is not None and unordered(plan["adapter"][name]) != value
         )
     has_full_logits = launched.ranks[0]["has_full_logits"]
-    if (plan["loss"] == "full_logits") != has_full_logits:
+    if plan["loss"] is not None and (plan["loss"] == "full_logits") != has_full_logits:
         found.append(f"loss: plan says {plan['loss']!r}, full logits: {has_full_logits}")
     group_sizes = {rank["group_size"] for rank in launched.ranks}
     if group_sizes != {plan["world_size"]}:
@@ -51,6 +52,23 @@ def differences(plan: Mapping[str, Any], launched: Launched) -> list[str]:
     if len(launched.ranks) != plan["world_size"]:
         found.append(f"{len(launched.ranks)} ranks trained, not {plan['world_size']}")
     return found
+
+
+def built_dtype(plan: Mapping[str, Any]) -> str | None:
+    """Return the dtype of a model that was just built: under ZeRO-3, zero.Init makes it the engine's."""
+    if plan["engine"] == "zero3" and plan["mixed_precision"] in ("bf16", "fp16"):
+        return str(plan["mixed_precision"])
+    return None if plan["load_dtype"] is None else str(plan["load_dtype"])
+
+
+def is_unclaimed(name: str, value: object) -> bool:
+    """Tell whether a plan leaves a field open: a script's own code decides it."""
+    return value is None and name in ("load_dtype", "attention")
+
+
+def unordered(value: Any) -> Any:
+    """Return a list of names sorted, as the probe gives it; anything else unchanged."""
+    return sorted(value) if isinstance(value, (list, tuple)) else value
 
 
 def sharding_differences(report: Mapping[str, Any], launched: Launched) -> list[str]:

@@ -1,0 +1,6 @@
+# Full fine-tuning of Llama 3.1 8B on long sequences, without checkpointing.
+preflight fix --device h100-sxm-80 -- \
+    accelerate launch --config_file fsdp2.yaml train.py \
+    --model_name_or_path meta-llama/Llama-3.1-8B \
+    --max_length 8192 --per_device_train_batch_size 2 --gradient_accumulation_steps 2 \
+    --bf16 True --output_dir out
