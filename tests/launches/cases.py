@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
-from harness import Workplace
+from harness import LAUNCH, Workplace
 
 _BY_SCRIPT = {
     "train_trainer.py": "--output_dir out --report_to none --save_strategy no --learning_rate 3e-3",
@@ -22,6 +22,7 @@ class Case:
     script: str
     arguments: str = ""
     launcher_arguments: str = ""
+    launcher: tuple[str, ...] = LAUNCH
     settings: dict[str, object] = field(default_factory=dict)
     """`--set` of what a script says in code only, so that no reader can see it."""
 
@@ -31,7 +32,7 @@ class Case:
         if "--per_device_train_batch_size" not in self.arguments:
             common += " --per_device_train_batch_size 4"
         script = shlex.split(f"{common} {_BY_SCRIPT[self.script]} {self.arguments}")
-        argv = workplace.command(self.config, self.script, script)
+        argv = workplace.command(self.config, self.script, script, self.launcher)
         at = argv.index(self.script)
         return [*argv[:at], *shlex.split(self.launcher_arguments), *argv[at:]]
 

@@ -24,6 +24,11 @@ REPOSITORY = HERE.parent.parent
 TINY_LLAMA = REPOSITORY / "examples" / "tiny-llama"
 BIN = Path(sys.executable).parent
 
+LAUNCH = (str(BIN / "accelerate"), "launch")
+ACCELERATE_LAUNCH = (str(BIN / "accelerate-launch"),)
+MODULE_LAUNCH = (sys.executable, "-m", "accelerate.commands.launch")
+"""Three spellings of one launcher."""
+
 TIME_LIMIT_S = 300
 """A cold DeepSpeed compiles one C++ operator first, half a minute on two cores."""
 
@@ -34,10 +39,11 @@ class Workplace:
 
     path: Path
 
-    def command(self, config: str, script: str, arguments: Iterable[str]) -> list[str]:
-        """Return an `accelerate launch` argv with relative paths."""
-        launcher = [str(BIN / "accelerate"), "launch", "--config_file", config]
-        return [*launcher, script, *arguments]
+    def command(
+        self, config: str, script: str, arguments: Iterable[str], launcher: Iterable[str] = LAUNCH
+    ) -> list[str]:
+        """Return the argv of a launch, with relative paths."""
+        return [*launcher, "--config_file", config, script, *arguments]
 
     def contents(self) -> dict[str, bytes]:
         """Return the user's files: everything but what a run makes."""

@@ -6,11 +6,17 @@ import pytest
 from agreement import differences, sharding_differences
 from cases import Case
 from checked_launch import ROOMY_DEVICE
+from harness import ACCELERATE_LAUNCH, MODULE_LAUNCH
 
 FITTING = [
     Case("single.yaml", "train_trainer.py", "--gradient_accumulation_steps 2"),
-    Case("ddp.yaml", "train_loop.py", "--gradient_accumulation_steps 2"),
-    Case("fsdp1.yaml", "train_sft.py", "--use_peft --lora_r 8 --lora_target_modules q_proj k_proj"),
+    Case("ddp.yaml", "train_loop.py", "--gradient_accumulation_steps 2", launcher=MODULE_LAUNCH),
+    Case(
+        "fsdp1.yaml",
+        "train_sft.py",
+        "--use_peft --lora_r 8 --lora_target_modules q_proj k_proj",
+        launcher=ACCELERATE_LAUNCH,
+    ),
     Case("fsdp2.yaml", "train_trainer.py", "--bf16 True", "--num_processes 4"),
     Case("zero1.yaml", "train_trainer.py", "--gradient_checkpointing"),
     Case("zero2.yaml", "train_sft.py", "--gradient-checkpointing=False"),
@@ -36,7 +42,7 @@ def test_a_launch_that_fits_runs_as_typed_and_as_planned(case, preflight, workpl
     # The launcher is the process that preflight was, with the command as typed; stdout is its own.
     preflights_own, launcher = launched.processes[:2]
     assert preflights_own["pid"] == launcher["pid"]
-    assert launcher["argv"][1:] == command
+    assert launcher["argv"][-len(command) :] == command
     assert launched.stderr.startswith("preflight: fits")
     assert "preflight" not in launched.stdout
     assert "trained: loss" in launched.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cases import Case
 from checked_launch import GIB
@@ -20,10 +22,7 @@ REFUSED = [
 def test_a_refused_launch_leaves_nothing_behind(case, preflight, workplace):
     """Every Python process writes that it started, whatever becomes of it: there is preflight's only."""
     port = free_port()
-    listening = Case(
-        case.config, case.script, case.arguments, f"--main_process_port {port}", case.settings
-    )
-    command = listening.command(workplace)
+    command = replace(case, launcher_arguments=f"--main_process_port {port}").command(workplace)
     smallest = preflight.check(
         command,
         settings={
