@@ -7,9 +7,15 @@ The text-level editors (YAML at marks, JSON at marks, argv) are in `preflight.di
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from preflight.errors import BadInput
+
+FOLDER = ".preflight"
+"""Where copies go, below the folder of the launch."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class RewrittenFile:
     @property
     def new_path_shown(self) -> str:
         """The copy's path from `.preflight/` on."""
-        head, mark, tail = self.new_path.rpartition(".preflight/")
+        _, mark, tail = self.new_path.rpartition(".preflight/")
         return mark + tail if mark else self.new_path
 
 
@@ -60,7 +66,67 @@ class Rewrite:
         return {
             "argv": list(self.argv),
             "env": dict(self.env),
-            "files": [
-                {"path": f.path, "new_path": f.new_path, "diff": f.diff} for f in self.files
-            ],
+            "files": [{"path": f.path, "new_path": f.new_path, "diff": f.diff} for f in self.files],
         }
+
+
+def save_rewrite(rewrite: Rewrite) -> None:
+    """Write every copy, whole or not at all; raise BadInput where one cannot be written.
+
+    A copy appears under its name only when it is complete, and nothing is started after a BadInput.
+    """
+    for file in rewrite.files:
+        folder = os.path.dirname(file.new_path)
+        _make_folder(folder)
+        _write_whole(file.new_path, file.after)
+        ignore = os.path.join(folder, ".gitignore")
+        if os.path.basename(folder) == FOLDER and not os.path.lexists(ignore):
+            _write_whole(ignore, "*\n")
+
+
+def _make_folder(folder: str) -> None:
+    if os.path.islink(folder):
+        # A link could lead anywhere: a shared folder, the user's own configs.
+        raise BadInput.one(
+            f"{folder} is a symbolic link; preflight writes copies into a folder of its own only",
+            folder,
+            "remove the link",
+        )
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _write_whole(path: str, text: str) -> None:
+    import tempfile
+
+    folder, name = os.path.split(path)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            # The launcher may read the copy on another node, over a network file system.
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise _unwritable(path, error) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unwritable(path: str, error: OSError) -> BadInput:
+    return BadInput.one(
+        f"cannot write {path}: {error.strerror}",
+        path,
+        "make the folder of the launch writable, or start it from one that is",
+    )

@@ -1,0 +1,70 @@
+"""Writing an `accelerate launch` back with other values: every changed plan field, in every place that states it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+from preflight.dialects import write_engine, write_trainer
+from preflight.dialects.accelerate_argv import first_option_index
+from preflight.dialects.edits import CannotEdit
+from preflight.dialects.launch_draft import LaunchDraft
+from preflight.dialects.settings import LaunchSource
+from preflight.errors import BadInput
+from preflight.launch import LaunchPlan
+from preflight.rewrite import Rewrite
+
+Writer = Callable[[LaunchDraft, LaunchPlan, LaunchPlan], None]
+
+WRITERS: tuple[tuple[tuple[str, ...], Writer], ...] = (
+    (("activation_checkpointing",), write_trainer.write_checkpointing),
+    (("micro_batch_size", "gradient_accumulation_steps"), write_trainer.write_batch),
+    (("seq_len",), write_trainer.write_seq_len),
+    (("optimizer",), write_trainer.write_optimizer),
+    (("sync_each_batch",), write_trainer.write_sync_each_batch),
+    (("adapter", "base_quantization", "load_dtype"), write_trainer.write_model_arguments),
+    (("reshard_after_forward",), write_engine.write_reshard),
+    (("deepspeed",), write_engine.write_deepspeed_sizes),
+    (("expandable_segments",), write_engine.write_expandable_segments),
+)
+"""Plan fields -> what writes them together."""
+
+NOT_OF_THE_LAUNCH = ("device", "cwd", "launcher", "versions")
+"""Fields that say how preflight was asked or what is installed."""
+
+
+def write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
+    """Return the launch that gives the plan `after`; None unless every changed field can be written.
+
+    Nothing is written to disk: the rewrite holds the copies.
+    """
+    source = before.source
+    if not isinstance(source, LaunchSource):
+        return None
+    first_option = first_option_index(source.command.argv)
+    if first_option is None:
+        return None
+    changed = changed_fields(before, after)
+    known = {name for names, _ in WRITERS for name in names}
+    if not changed <= known:
+        return None
+    draft = LaunchDraft(source, first_option)
+    try:
+        for names, write in WRITERS:
+            if changed & set(names):
+                write(draft, before, after)
+        return draft.finish()
+    except (CannotEdit, BadInput):
+        # Bad input cannot come from the launch itself, which was read: an edit did not hold.
+        return None
+
+
+def changed_fields(before: LaunchPlan, after: LaunchPlan) -> set[str]:
+    """Return the names of the plan fields that differ."""
+    return {
+        field.name
+        for field in fields(LaunchPlan)
+        if field.compare
+        and field.name not in NOT_OF_THE_LAUNCH
+        and getattr(before, field.name) != getattr(after, field.name)
+    }
