@@ -165,7 +165,9 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
     return tuple(
         name
         for name in right
-        if left[name] != right[name] and not (name in overridden and old[name] == right[name])
+        if left[name] != right[name]
+        and name != "versions"  # An adapter brings peft: what is installed is not what is asked for.
+        and not (name in overridden and old[name] == right[name])
     )
 
 
