@@ -10,13 +10,14 @@ from preflight.layer_costs import LayerCosts, layer_costs
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.precision import Precision, precision_of
-from preflight.sharding import held_tensors, num_tokens, quantized_bytes
+from preflight.sharding import held_tensors, num_tokens
 
 ALL_SAVED = frozenset(
     {
         Moment.FORWARD,
         Moment.LOSS_FORWARD,
         Moment.LOSS_BACKWARD,
+        Moment.HEAD_BACKWARD,
         Moment.LAST_LAYER_BACKWARD,
     }
 )
@@ -34,11 +35,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     costs = [(unit, layer_costs(plan, model, unit, precision)) for unit in layers]
     yield from _saved(plan, model, costs, tokens)
     worst = max((cost for _, cost in costs), key=lambda cost: cost.saved + cost.backward_transient)
+    passing = worst.forward_checkpointed
+    if plan.activation_checkpointing in ("none", "selective_every_2"):
+        passing = worst.forward_transient
     yield MemoryTerm(
         "activations, passing through a layer",
-        tokens * worst.forward_transient,
+        tokens * passing,
         frozenset({Moment.FORWARD}),
-        f"{tokens:,} tokens x {worst.forward_transient:,}",
+        f"{tokens:,} tokens x {passing:,}",
         LAYER_SOURCE,
     )
     yield MemoryTerm(
@@ -123,7 +127,7 @@ def _autocast_cache(
         return
     moments = {Moment.FORWARD, Moment.LOSS_FORWARD}
     if plan.activation_checkpointing == "none":
-        moments |= {Moment.LOSS_BACKWARD, Moment.LAST_LAYER_BACKWARD}
+        moments |= {Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD}
     yield MemoryTerm(
         "autocast copies of weights",
         2 * cast,
@@ -155,5 +159,3 @@ def _dequantized(
         "bitsandbytes/autograd/_functions.py MatMul4Bit (0.50.2)",
     )
 
-
-__all__ = ["preflight_memory_terms", "quantized_bytes"]

@@ -49,7 +49,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     yield MemoryTerm(
         "final norm",
         tokens * hidden,
-        FORWARD | BACKWARD,
+        FORWARD | BACKWARD | {Moment.HEAD_BACKWARD},
         f"{tokens:,} tokens x {hidden:,}",
         "transformers modelling code: fp32 copy, normalised, output",
     )
@@ -112,6 +112,14 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
             f"{tokens:,} x {model.vocab_size:,} x {SPLIT_SEGMENTS_BYTES}",
             "SPLIT_SEGMENTS_BYTES, fitted",
             Level.RESERVED,
+        )
+    if model.vocab_size and not plan.logits_dtype:
+        yield MemoryTerm(
+            "gradient of the logits",
+            size * entries,
+            frozenset({Moment.HEAD_BACKWARD}),
+            f"{tokens:,} x {model.vocab_size:,} x {size}",
+            "torch autograd: cast back to the head's dtype",
         )
     yield MemoryTerm(
         "logits and loss, backward",

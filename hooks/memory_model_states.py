@@ -21,7 +21,7 @@ from preflight.units import ceil_div
 GRADIENTS_DONE = frozenset(
     {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}
 )
-HEAD_GRADIENT = frozenset({Moment.LAST_LAYER_BACKWARD})
+HEAD_GRADIENT = frozenset({Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD})
 
 
 @hookimpl
@@ -109,7 +109,18 @@ def _gradients(
     plan: LaunchPlan, size: int, trainable: int, head: int, embedding: int, dtype: str, shards: str
 ) -> Iterable[MemoryTerm]:
     source = "torch autograd: .grad has the parameter's dtype and shard"
-    if plan.gradient_accumulation_steps > 1 and not (plan.is_fsdp and not plan.sync_each_batch):
+    no_sync = plan.is_fsdp and not plan.sync_each_batch and plan.gradient_accumulation_steps > 1
+    if no_sync:
+        # unsharded until the last micro step (memory_sharding); shards replace them unit by unit
+        yield MemoryTerm(
+            "gradients",
+            size * trainable,
+            frozenset({Moment.OPTIMIZER_STEP}),
+            f"{trainable:,} x {size} ({dtype}){shards}",
+            source,
+        )
+        return
+    if plan.gradient_accumulation_steps > 1:
         yield MemoryTerm(
             "gradients",
             size * trainable,
@@ -121,15 +132,19 @@ def _gradients(
     yield MemoryTerm(
         "gradients",
         size * (trainable - embedding),
-        frozenset({Moment.FIRST_LAYER_BACKWARD}) | GRADIENTS_DONE,
+        GRADIENTS_DONE,
         f"{trainable - embedding:,} x {size} ({dtype}){shards}, embedding apart",
         source,
     )
     if embedding:
+        # under FSDP the shard is made after the dense gradient that memory_sharding counts
+        moments = {Moment.OPTIMIZER_STEP}
+        if not plan.is_fsdp:
+            moments.add(Moment.EMBEDDING_BACKWARD)
         yield MemoryTerm(
             "gradient of the embedding",
             size * embedding,
-            frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}),
+            frozenset(moments),
             f"{embedding:,} x {size} ({dtype}){shards}",
             source,
         )

@@ -4,15 +4,19 @@ Read from torch/distributed/fsdp (2.13) and from the allocations of `fully_shard
 tensors; tests/memory/test_sharding_transients.py traces it again. G is a decoder layer, H the tail
 (final norm and head), E the embedding, c the bytes of the gathered dtype:
 
-    FSDP2  forward           2cG + cG     gathered layer, its buffer kept to the next copy-out, the prefetched one
-           loss forward      2cH          the tail stays gathered, its buffer until the next gather
+    FSDP2  forward           cG + 2cG     gathered layer; its buffer kept to the next copy-out, the prefetched one
+           loss forward      cH + cH      the tail stays gathered; its buffer until the next gather
            loss backward     cH
-           last layer        cH + 2cG     reduce-scatter input of the tail, gathered layer, prefetched one
-           first layer       cE + 2cG     prefetched embedding, gathered layer, reduce-scatter input
+           head backward     2cH + cG     weight gradient, reduce-scatter input; prefetched layer
+           last layer        cH + 2cG     reduce-scatter input of the tail, gathered layer; prefetched one
+           first layer       2cG + cE     gathered layer, reduce-scatter input; prefetched embedding
            embedding         2cE + cG     gathered embedding, its dense gradient, reduce-scatter input
-           and cG of unsharded gradients in every layer's backward
     FSDP1  two layers in flight, and the root unit (embedding, norm, head) gathered from the
            start of forward to the end of backward
+
+In a layer's backward the gradients of its matrices appear while its activations go: what is counted
+on top of all its activations is the larger of the last matrix's gradient and of what all gradients
+exceed the freed activations by.
 """
 
 from __future__ import annotations
@@ -21,13 +25,22 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.layer_costs import layer_costs
 from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of
-from preflight.sharding import WrapUnits, wrap_units
+from preflight.sharding import WrapUnits, num_tokens, wrap_units
 from preflight.units import dtype_bytes
 
-BACKWARD_LAYERS = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})
+LAYERS = (Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD)
+BEFORE_LAYERS = (
+    Moment.FORWARD,
+    Moment.LOSS_FORWARD,
+    Moment.LOSS_BACKWARD,
+    Moment.HEAD_BACKWARD,
+    Moment.LAST_LAYER_BACKWARD,
+)
+END = (Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD)
 GATHER = "all_gather"
 FSDP2_SOURCE = "torch/distributed/fsdp/_fully_shard/_fsdp_param_group.py (2.13)"
 FSDP1_SOURCE = "torch/distributed/fsdp/_runtime_utils.py, _flat_param.py (2.13)"
@@ -40,125 +53,196 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         return
     precision = precision_of(plan, model)
     mixed = plan.mixed_precision != "no"
+    if plan.shard_degree == 1 and not mixed:
+        return
     size = precision.bytes_of("compute") if mixed else precision.bytes_of("frozen")
-    gathers = plan.shard_degree > 1 or mixed
     units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
     reduce = dtype_bytes(plan.reduce_dtype) if plan.reduce_dtype else size
-    if not gathers:
-        return
-    if plan.engine == "fsdp2":
-        yield from _fsdp2(plan, units, trains, size, reduce)
+    accumulates = plan.gradient_accumulation_steps > 1 and not plan.sync_each_batch
+    if units.whole:
+        yield from _one_unit(size, reduce, units, trains)
+    elif plan.engine == "fsdp2":
+        gradients = _layer_gradients(plan, model, size * trains.layer)
+        yield from _fsdp2(plan, model, units, trains, size, reduce, gradients, accumulates)
     else:
-        yield from _fsdp1(plan, units, trains, size)
-    total = _total(trains)
-    if plan.gradient_accumulation_steps > 1 and not plan.sync_each_batch and total:
-        yield MemoryTerm(
+        gradients = _layer_gradients(plan, model, size * trains.layer)
+        yield from _fsdp1(plan, units, trains, size, gradients)
+    total = trains.layer * trains.num_layers + trains.embedding + trains.tail + trains.root
+    if accumulates and total:
+        yield _term(
             "gradients, unsharded between micro steps",
-            size * total,
-            frozenset(STEP_MOMENTS),
-            f"{total:,} x {size}: no_sync until the last micro step",
-            "transformers/trainer.py:1904, accelerate/accelerator.py:1166 (5.24.0, 1.15.0)",
+            size,
+            total,
+            STEP_MOMENTS,
+            "transformers/trainer.py:1904 (5.24.0), accelerate/accelerator.py:1166 (1.15.0): no_sync",
         )
 
 
-def _total(units: WrapUnits) -> int:
-    return units.layer * units.num_layers + units.embedding + units.tail + units.root
+def _term(
+    name: str,
+    size: int,
+    elements: int,
+    moments: Iterable[Moment],
+    source: str,
+    stream: str = "default",
+) -> MemoryTerm:
+    return MemoryTerm(
+        name, size * elements, frozenset(moments), f"{elements:,} x {size}", source, stream=stream
+    )
+
+
+def _layer_gradients(plan: LaunchPlan, model: ModelSpec, all_gradients: int) -> int:
+    """Return the bytes of gradients that count on top of all activations of the layer in backward."""
+    layer = model.largest_layer
+    if layer is None or layer.layer is None or not all_gradients:
+        return all_gradients
+    precision = precision_of(plan, model)
+    costs = layer_costs(plan, model, layer, precision)
+    freed = num_tokens(plan) * (costs.saved + costs.backward_transient - costs.attention_backward)
+    matrices = [t.num_params for t in layer.tensors if len(t.shape) >= 2]
+    last = precision.bytes_of("compute") * max(matrices, default=0) if plan.adapter is None else 0
+    return max(min(last, all_gradients), all_gradients - max(0, freed))
+
+
+def _passing_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the bytes that pass through a checkpointed layer's forward."""
+    layer = model.largest_layer
+    if layer is None or layer.layer is None or plan.activation_checkpointing == "none":
+        return 0
+    costs = layer_costs(plan, model, layer, precision_of(plan, model))
+    return num_tokens(plan) * costs.forward_checkpointed
 
 
 def _stays_gathered(plan: LaunchPlan, units: WrapUnits) -> int:
-    """Elements of layers that stay gathered from forward to backward."""
+    """Return the elements that stay gathered from forward to backward."""
     if plan.reshard_after_forward is False:
-        return units.layer * units.num_layers
+        return units.layer * units.num_layers + units.embedding
     if plan.reshard_after_forward == "default":
         return units.layer  # torchtitan reshards every block but the last
     return 0
 
 
+def _one_unit(
+    size: int, reduce: int, units: WrapUnits, trains: WrapUnits
+) -> Iterable[MemoryTerm]:
+    """Nothing is wrapped: every parameter is gathered for the whole step."""
+    source = f"{FSDP2_SOURCE}; {FSDP1_SOURCE}"
+    yield _term("gathered parameters (one unit)", size, units.layer, STEP_MOMENTS, source)
+    if trains.layer:
+        yield _term("unsharded gradients (one unit)", size, trains.layer, END, source)
+        yield _term(
+            "reduce-scatter input (one unit)",
+            reduce,
+            trains.layer,
+            (Moment.EMBEDDING_BACKWARD,),
+            source,
+        )
+
+
 def _fsdp2(
-    plan: LaunchPlan, units: WrapUnits, trains: WrapUnits, size: int, reduce: int
+    plan: LaunchPlan,
+    model: ModelSpec,
+    units: WrapUnits,
+    trains: WrapUnits,
+    size: int,
+    reduce: int,
+    gradients: int,
+    accumulates: bool,
 ) -> Iterable[MemoryTerm]:
     layer, tail, embedding = units.layer, units.tail, units.embedding
-    head_tied = embedding == 0 and tail > 0 and not units.root
-    if units.whole:
-        yield _term("gathered parameters (one unit)", size * layer, STEP_MOMENTS, FSDP2_SOURCE, f"{layer:,} x {size}")
-        yield _term(
-            "unsharded gradients (one unit)",
-            (size + reduce) * trains.layer,
-            (Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD),
-            FSDP2_SOURCE,
-            f"{trains.layer:,} x ({size} + {reduce})",
-        )
-        return
+    tied = model.tied and tail > 0
     kept = _stays_gathered(plan, units)
+    source = FSDP2_SOURCE
     if kept:
-        yield _term(
-            "gathered parameters kept from forward to backward",
-            size * kept,
-            (
-                Moment.FORWARD,
-                Moment.LOSS_FORWARD,
-                Moment.LOSS_BACKWARD,
-                Moment.LAST_LAYER_BACKWARD,
-            ),
-            "reshard_after_forward is off",
-            f"{kept:,} x {size}",
-        )
+        yield _term("gathered parameters kept to backward", size, kept, BEFORE_LAYERS, source)
+        moments = (Moment.FIRST_LAYER_BACKWARD,)
+        yield _term("gathered first layer, still kept", size, layer, moments, source)
+        name = "gathered embedding, still kept"
+        yield _term(name, size, embedding, END, source)
     if units.root:
-        yield _term("gathered root unit", size * units.root, STEP_MOMENTS, FSDP2_SOURCE, f"{units.root:,} x {size}")
+        yield _term("gathered root unit", size, units.root, STEP_MOMENTS, source)
     if not kept:
-        yield _term("gathered layer, forward", size * layer, (Moment.FORWARD,), FSDP2_SOURCE, f"{layer:,} x {size}")
-    yield _term("gather buffers of two layers, forward", 2 * size * layer, (Moment.FORWARD,), FSDP2_SOURCE, f"2 x {layer:,} x {size}", GATHER)
+        moments = (Moment.FORWARD, *LAYERS)
+        yield _term("gathered layer", size, layer, moments, source)
+        moments = (Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD)
+        yield _term("gather buffer of the next layer", size, layer, moments, source, GATHER)
+    # two buffers at the copy-out, before the layer computes; one while its activations peak
+    second = max(0, size * layer - _passing_bytes(plan, model))
+    yield MemoryTerm(
+        "gather buffers, forward",
+        size * layer + second,
+        frozenset({Moment.FORWARD}),
+        f"{layer:,} x {size} + {second:,}: a second one before the layer computes",
+        source,
+        stream=GATHER,
+    )
     if tail:
-        yield _term("gathered tail (norm, head)", size * tail, (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD), FSDP2_SOURCE, f"{tail:,} x {size}")
-        yield _term("gather buffer of the tail", size * tail, (Moment.LOSS_FORWARD,), FSDP2_SOURCE, f"{tail:,} x {size}", GATHER)
-    if head_tied:
-        yield _term("gathered tail (norm, head), other moments", size * tail, (Moment.FORWARD, *BACKWARD_LAYERS, Moment.EMBEDDING_BACKWARD), FSDP2_SOURCE, f"{tail:,} x {size}: tied to the embedding")
-    if trains.tail and not head_tied:
-        yield _term("reduce-scatter input of the tail", reduce * trains.tail, (Moment.LAST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{trains.tail:,} x {reduce}")
-    yield _term("gathered layer, last layer's backward", size * layer, (Moment.LAST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{layer:,} x {size}")
-    if not kept:
-        yield _term("gather buffer of the next layer, backward", size * layer, (Moment.LAST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{layer:,} x {size}", GATHER)
-    yield _term("gathered layer, first layer's backward", size * layer, (Moment.FIRST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{layer:,} x {size}")
-    if trains.layer:
-        yield _term("unsharded gradients of a layer", size * trains.layer, BACKWARD_LAYERS, FSDP2_SOURCE, f"{trains.layer:,} x {size}")
-        yield _term("reduce-scatter input of a layer", reduce * trains.layer, (Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD), FSDP2_SOURCE, f"{trains.layer:,} x {reduce}")
-    if embedding:
-        yield _term("gather buffer of the embedding", size * embedding, (Moment.FIRST_LAYER_BACKWARD,), FSDP2_SOURCE, f"{embedding:,} x {size}", GATHER)
-        yield _term("gathered embedding, backward", size * embedding, (Moment.EMBEDDING_BACKWARD,), FSDP2_SOURCE, f"{embedding:,} x {size}")
-    dense = trains.embedding or (trains.tail if head_tied else 0)
+        moments = (Moment.LOSS_FORWARD,)
+        yield _term("gather buffer of the tail", size, tail, moments, source, GATHER)
+        turn = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
+        if tied:
+            turn = STEP_MOMENTS
+        yield _term("gathered tail (norm, head)", size, tail, turn, source)
+    if embedding and not kept:
+        moments = (Moment.FIRST_LAYER_BACKWARD,)
+        yield _term("gather buffer of the embedding", size, embedding, moments, source, GATHER)
+        moments = (Moment.EMBEDDING_BACKWARD,)
+        yield _term("gathered embedding, backward", size, embedding, moments, source)
+    if trains.tail and tied and not accumulates:
+        yield _term(
+            "unsharded gradient of the tied head",
+            size,
+            trains.tail,
+            (Moment.HEAD_BACKWARD, *LAYERS, Moment.EMBEDDING_BACKWARD),
+            source,
+        )
+    elif trains.tail and not tied:
+        moments = (Moment.HEAD_BACKWARD,)
+        yield _term("unsharded gradient of the tail", size, trains.tail, moments, source)
+        if not accumulates:
+            moments = (Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD)
+            yield _term("reduce-scatter input of the tail", reduce, trains.tail, moments, source)
+    if gradients:
+        yield MemoryTerm(
+            "unsharded gradients of a layer",
+            gradients,
+            frozenset(LAYERS),
+            f"beyond the layer's activations; all of them: {trains.layer:,} x {size}",
+            source,
+        )
+        if not accumulates:
+            yield _term("reduce-scatter input of a layer", reduce, trains.layer, END, source)
+    dense = trains.embedding or (trains.tail if tied else 0)
     if dense:
-        yield _term("dense gradient of the embedding", size * dense, (Moment.EMBEDDING_BACKWARD,), FSDP2_SOURCE, f"{dense:,} x {size}")
+        moments = (Moment.EMBEDDING_BACKWARD,)
+        yield _term("dense gradient of the embedding", size, dense, moments, source)
     if trains.root:
-        yield _term("unsharded gradients of the root unit", (size + reduce) * trains.root, (Moment.EMBEDDING_BACKWARD,), FSDP2_SOURCE, f"{trains.root:,} x ({size} + {reduce})")
+        moments = (*LAYERS, Moment.EMBEDDING_BACKWARD)
+        yield _term("unsharded gradients of the root unit", size, trains.root, moments, source)
+        moments = (Moment.EMBEDDING_BACKWARD,)
+        yield _term("reduce-scatter input of the root unit", reduce, trains.root, moments, source)
 
 
 def _fsdp1(
-    plan: LaunchPlan, units: WrapUnits, trains: WrapUnits, size: int
+    plan: LaunchPlan, units: WrapUnits, trains: WrapUnits, size: int, gradients: int
 ) -> Iterable[MemoryTerm]:
-    layer, root = units.layer, units.root
-    if units.whole:
-        yield _term("gathered parameters (one unit)", size * layer, STEP_MOMENTS, FSDP1_SOURCE, f"{layer:,} x {size}")
-        if trains.layer:
-            yield _term("unsharded gradients (one unit)", 2 * size * trains.layer, (Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD), FSDP1_SOURCE, f"2 x {trains.layer:,} x {size}")
-        return
+    layer, root, source = units.layer, units.root, FSDP1_SOURCE
     kept = _stays_gathered(plan, units)
     if root:
-        yield _term("gathered root unit (embedding, norm, head)", size * root, STEP_MOMENTS, FSDP1_SOURCE, f"{root:,} x {size}", GATHER)
+        name = "gathered root unit (embedding, norm, head)"
+        yield _term(name, size, root, STEP_MOMENTS, source, GATHER)
     if kept:
-        yield _term("gathered parameters kept from forward to backward", size * kept, (Moment.FORWARD, Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.LAST_LAYER_BACKWARD), "reshard_after_forward is off", f"{kept:,} x {size}")
-    yield _term("gathered layers in flight", 2 * size * layer, (Moment.FORWARD, *BACKWARD_LAYERS), FSDP1_SOURCE, f"2 x {layer:,} x {size} (limit_all_gathers)", GATHER)
-    if trains.layer:
-        yield _term("unsharded gradients of a layer", size * trains.layer, BACKWARD_LAYERS, FSDP1_SOURCE, f"{trains.layer:,} x {size}")
+        yield _term("gathered parameters kept to backward", size, kept, BEFORE_LAYERS, source)
+    moments = (Moment.FORWARD, *LAYERS)
+    yield _term("gathered layers in flight", size, 2 * layer, moments, source, GATHER)
+    if gradients:
+        yield MemoryTerm(
+            "unsharded gradients of a layer",
+            gradients,
+            frozenset(LAYERS),
+            f"beyond the layer's activations; all of them: {trains.layer:,} x {size}",
+            source,
+        )
     if trains.root:
-        yield _term("unsharded gradients of the root unit", size * trains.root, (*BACKWARD_LAYERS, Moment.EMBEDDING_BACKWARD), FSDP1_SOURCE, f"{trains.root:,} x {size}")
-
-
-def _term(
-    name: str,
-    num_bytes: int,
-    moments: Iterable[Moment],
-    source: str,
-    formula: str,
-    stream: str = "default",
-) -> MemoryTerm:
-    return MemoryTerm(name, num_bytes, frozenset(moments), formula, source, stream=stream)
+        moments = (*LAYERS, Moment.EMBEDDING_BACKWARD)
+        yield _term("unsharded gradients of the root unit", size, trains.root, moments, source)

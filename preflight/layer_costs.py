@@ -30,6 +30,9 @@ class LayerCosts:
     residual: int
     """Kept instead when it is: the layer's input."""
     forward_transient: int
+    """Alive beside `saved` at the end of a layer's forward that keeps everything."""
+    forward_checkpointed: int
+    """Alive at the worst moment of a checkpointed layer's forward, which keeps nothing."""
     backward_transient: int
     """Alive beside `saved` at the worst moment of the layer's backward."""
     selective: int
@@ -53,13 +56,15 @@ def layer_costs(
     out = shape.num_heads * (shape.v_head_dim or shape.head_dim)
     gated = facts.get("mlp", "gated") == "gated"
 
-    num_norms = 2 * (2 if facts.get("post_norms") else 1)
-    if facts.get("parallel_block") and not facts.get("two_norms"):
-        num_norms = 1
-    saved = num_norms * _norm(facts.get("norm", "rms"), h, 1, c, residual_bytes, trains)
+    norm = facts.get("norm", "rms")
+    if model.model_type in WEIGHT_APPLIED_IN_FP32:
+        norm = "gemma_rms"
+    one_norm = bool(facts.get("parallel_block")) and not facts.get("two_norms")
+    num_norms = 1 if one_norm else 4 if facts.get("post_norms") else 2
+    saved = num_norms * _norm(norm, h, 1, c, residual_bytes, trains)
     if facts.get("qk_norm"):
-        saved += _norm(facts.get("norm", "rms"), q, shape.num_heads, c, c, trains)
-        saved += _norm(facts.get("norm", "rms"), kv, shape.num_kv_heads, c, c, trains)
+        saved += _norm(norm, q, shape.num_heads, c, c, trains)
+        saved += _norm(norm, kv, shape.num_kv_heads, c, c, trains)
 
     if shape.attention_kind != "none":
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
@@ -70,7 +75,7 @@ def layer_costs(
         )
         # autocast casts the fp32 input once for every linear that reads it
         saved += c * h * copies_in
-        if not (facts.get("parallel_block") and not facts.get("two_norms")):
+        if not one_norm:
             saved += c * h * copies_mlp
     else:
         saved += _adapter_inputs(plan, model, unit, precision)
@@ -98,7 +103,8 @@ def layer_costs(
     return LayerCosts(
         saved=saved,
         residual=residual_bytes * h,
-        forward_transient=c * (width + h),
+        forward_transient=c * h,
+        forward_checkpointed=c * (3 * width + 3 * h),
         backward_transient=backward,
         selective=selective,
         attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
@@ -128,9 +134,18 @@ def uses_autocast(plan: LaunchPlan) -> bool:
     return plan.mixed_precision != "no" and plan.engine in ("single", "ddp", "fsdp1")
 
 
+WEIGHT_APPLIED_IN_FP32 = frozenset({"olmo2", "olmo3"})
+"""RMSNorm classes that multiply by the weight before casting back (modeling_olmo2.py, 5.24.0)."""
+
+
 def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool) -> int:
+    """Return what one norm over `n` features keeps per token; `heads` norms share the features."""
     if kind == "layernorm":
         return input_bytes * n + 8 * heads
+    if kind == "layernorm_plain":
+        return 4 * n + 8 * heads  # computed in fp32 without a weight (modeling_olmo.py)
+    if kind == "cohere_layernorm":
+        return 4 * n + 8 * heads + (4 * n if trains else 0)  # x - mean and the normalised, in fp32
     normalised = n * (4 if kind == "gemma_rms" else input_bytes) if trains else 0
     return 4 * n + 4 * heads + normalised
 

@@ -36,6 +36,8 @@ class Moment(Enum):
     """In the last layer: all saved activations and this layer's transients."""
     LOSS_FORWARD = "loss_forward"
     LOSS_BACKWARD = "loss_backward"
+    HEAD_BACKWARD = "head_backward"
+    """The head's weight gradient, after the loss and before any layer."""
     LAST_LAYER_BACKWARD = "last_layer_backward"
     """The first layer to run backward: all saved activations, no layer's gradients yet."""
     FIRST_LAYER_BACKWARD = "first_layer_backward"
@@ -49,7 +51,7 @@ class Moment(Enum):
 PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
     Phase.LOAD: (Moment.LOAD, Moment.PREPARE),
     Phase.FORWARD: (Moment.FORWARD,),
-    Phase.TURN: (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD),
+    Phase.TURN: (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD),
     Phase.BACKWARD: (
         Moment.LAST_LAYER_BACKWARD,
         Moment.FIRST_LAYER_BACKWARD,
