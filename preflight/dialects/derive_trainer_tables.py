@@ -46,10 +46,13 @@ def derive() -> dict[str, Any]:
 
 def _arguments(parser: Any, dict_fields: Any) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
+    # A default that is text is converted by the parser like a given value.
+    defaults = vars(parser.parse_known_args([])[0])
     for action in parser._actions:
         if action.dest == "help" or action.nargs == 0:
             continue  # `--no_NAME` follows from a flag whose default is true
-        default = getattr(action.default, "value", action.default)
+        default = defaults[action.dest]
+        default = getattr(default, "value", default)
         entry: list[Any] = [_kind(action, action.dest in dict_fields), _plain(default)]
         if action.choices is not None:
             entry.append(list(action.choices))

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from preflight.dialects.documents import read_document
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_argv import ParsedArgv, ParserRules, parse_argv
 from preflight.dialects.trainer_files import ArgumentFile, read_argument_file
+from preflight.dialects.trainer_hints import note_near_misses, note_what_script_decides
 from preflight.dialects.trainer_kind import TrainerKind, trainer_kind
 from preflight.dialects.trainer_lookup import Given, PlanFields
 from preflight.dialects.trainer_plan import read_plan_fields
 from preflight.dialects.trainer_tables import ArgumentTable, argument_table
 from preflight.dialects.trainer_versions import LibraryVersions
 from preflight.dialects.trl_plan import read_model_fields
-from preflight.errors import Problem, raise_if_any
+from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchCommand, Origin
 
 PLAN_FLAGS = {
@@ -80,7 +82,7 @@ def read_trainer_arguments(
     import name. Raises BadInput with every problem of the flags and the argument file at once.
     """
     words = list(argv)
-    kind = trainer_kind(script, _flag_names(words), command)
+    kind = trainer_kind(script, (*_flag_names(words), *_config_keys(words, command)), command)
     installed = LibraryVersions(versions)
     table = argument_table(kind.trl_script if kind.trainer == "trl" else None)
     if not kind.trainer or kind.trainer == "plain_loop":
@@ -100,7 +102,8 @@ def read_trainer_arguments(
     given = _given(kind, table, installed, file, parsed, fields)
     read_plan_fields(given)
     read_model_fields(given)
-    _look_into_script(given, script)
+    note_near_misses(given)
+    note_what_script_decides(given, script)
     raise_if_any(fields.problems)
     return _result(given, file)
 
@@ -111,6 +114,17 @@ def _flag_names(words: list[str]) -> list[str]:
         for word in words
         if word.startswith("--") and len(word) > 2
     ]
+
+
+def _config_keys(words: list[str], command: LaunchCommand) -> list[str]:
+    """Return the keys of the file behind --config: they tell the trainer as flags do."""
+    path = words[words.index("--config") + 1] if "--config" in words[:-1] else ""
+    if not re.search(r"\.ya?ml$", path) or not command.exists(path):
+        return []
+    try:
+        return [str(key) for key in read_document(command, path).value]
+    except BadInput:
+        return []  # said with its line when the file is read as an argument file
 
 
 def _argument_file(
@@ -135,7 +149,9 @@ def _argument_file(
             is_exact=rules.is_exact,
         )
 
-    if kind.uses_trl_parser and "--config" in words[:-1]:
+    # A script that cannot be read here may well use TrlParser, which is where --config comes from.
+    reads_config = kind.uses_trl_parser or (not kind.text and kind.trainer is not None)
+    if reads_config and "--config" in words[:-1]:
         position = words.index("--config")
         return read(words[position + 1], "--config", True), rest[:position] + rest[position + 2 :]
     if words and re.search(r"\.(json|ya?ml)$", words[0]) and command.exists(words[0]):
@@ -179,47 +195,6 @@ def _given(
             else:
                 own[name] = setting
     return Given(kind, table, versions, known, others, earlier, fields)
-
-
-def _look_into_script(given: Given, script: str | None) -> None:
-    """Say where the script decides for itself what we would otherwise take from defaults."""
-    text, fields = given.kind.text, given.fields
-    if not text or script is None:
-        return
-    built = re.search(
-        r"\b(?:Seq2Seq)?TrainingArguments\(|\b(?:SFT|DPO|GRPO|KTO|Reward|RLOO)Config\(", text
-    )
-    fields.facts["builds_arguments"] = built is not None
-    if built is not None:
-        dropped = [
-            name for name in ("micro_batch_size", "seq_len") if fields.defaults.pop(name, None)
-        ]
-        if dropped:
-            fields.problems.append(
-                _script_decides(
-                    text, script, built.start(), f"sets its {built[0]}...) itself", dropped
-                )
-            )
-    for pattern, plan_field, says in (
-        (r"\bLoraConfig\(|\bget_peft_model\(", "adapter", "makes its own PEFT adapter"),
-        (r"\bBitsAndBytesConfig\(", "base_quantization", "quantizes its model itself"),
-    ):
-        found = re.search(pattern, text)
-        if found is not None and plan_field not in fields.settings:
-            fields.problems.append(_script_decides(text, script, found.start(), says, [plan_field]))
-
-
-def _script_decides(
-    text: str, script: str, position: int, says: str, plan_fields: list[str]
-) -> Problem:
-    line = text.count("\n", 0, position) + 1
-    names = " and ".join(plan_fields)
-    return Problem(
-        f"{script} {says}, and scripts are not read for values: {names} is not known from it",
-        f"{script}:{line}",
-        f"say it with --set {plan_fields[0]}=VALUE",
-        severity="warning",
-    )
 
 
 def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_tables import Argument, ArgumentTable
@@ -16,8 +16,7 @@ from preflight.launch import nearest_fix
 _NEGATIVE_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
 
 
-@dataclass(frozen=True)
-class ParserRules:
+class ParserRules(NamedTuple):
     """How sure we are that the script's parser is the one of the table."""
 
     is_complete: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from preflight.launch import LaunchCommand
 
@@ -64,8 +64,7 @@ TRANSFORMERS_FLAGS = frozenset(
 """Names of TrainingArguments that a plain training loop seldom has."""
 
 
-@dataclass(frozen=True)
-class TrainerKind:
+class TrainerKind(NamedTuple):
     """Which trainer, and how we know."""
 
     trainer: str | None

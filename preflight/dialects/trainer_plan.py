@@ -95,7 +95,7 @@ def _sequence(given: Given) -> None:
         counted = positive(given, "seq_len", "seq_len")
         if counted is not None:
             given.put("seq_len", counted.value, counted)
-    elif given.kind.trainer == "trl":
+    elif given.kind.trainer == "trl" and "max_length" in given.table.arguments:
         given.assume("seq_len", MAX_LENGTH_DEFAULT, "no --max_length")
     if given.kind.trainer != "trl":
         packing = given.get("packing", "sequence_kind")

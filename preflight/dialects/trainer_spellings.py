@@ -90,6 +90,20 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 }
 """Trainer argument (or seq_len) -> spellings of it, the surest first."""
 
+OLD_NAMES = (
+    "evaluation_strategy",
+    "group_by_length",
+    "include_inputs_for_metrics",
+    "logging_dir",
+    "no_cuda",
+    "overwrite_output_dir",
+    "push_to_hub_model_id",
+    "tpu_num_cores",
+    "use_ipex",
+    "warmup_ratio",
+)
+"""Arguments that TrainingArguments had in transformers 4: no slip of the pen."""
+
 KINDS: dict[str, str] = {
     "seq_len": "int",
     "per_device_train_batch_size": "int",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def tables_path() -> str:
@@ -16,8 +16,7 @@ def tables_path() -> str:
     return os.path.join(folder, "data", "trainer_arguments.json")
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument of a trainer's parser."""
 
     name: str

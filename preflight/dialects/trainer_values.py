@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.dialects.documents import load_json
 from preflight.dialects.trainer_tables import Argument
@@ -15,8 +14,7 @@ FALSE_WORDS = ("no", "false", "f", "n", "0")
 """transformers/hf_argparser.py, string_to_bool."""
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """How a value is named in what we say about it."""
 
     spelling: str

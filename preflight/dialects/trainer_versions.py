@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.dialects.trainer_tables import table_versions
 
 
-@dataclass(frozen=True)
-class DefaultChange:
+class DefaultChange(NamedTuple):
     """From this version on, a name stands for this default."""
 
     library: str

@@ -21,10 +21,22 @@ _CONTAINERS = ("model", "layers", "self_attn", "mlp", "language_model")
 
 def read_model_fields(given: Given) -> None:
     """Fill in load dtype, loss, adapter and base quantization."""
+    _method(given)
     load_dtype = _load_dtype(given)
     _loss(given)
     quantization = _quantization(given, load_dtype)
     _adapter(given, quantization)
+
+
+def _method(given: Given) -> None:
+    method = given.kind.trl_script
+    if given.kind.trainer == "trl" and method != "sft":
+        given.fields.problems.append(
+            Problem(
+                f"TRL's {method} trainer is estimated as SFT: its reference model, generation and reward are not counted",
+                severity="warning",
+            )
+        )
 
 
 def _load_dtype(given: Given) -> str | None:

@@ -1,0 +1,72 @@
+"""The shipped tables against the installed libraries."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from preflight.dialects.derive_trainer_tables import derive
+from preflight.dialects.trainer_tables import argument_table, tables_path
+from preflight.dialects.trainer_versions import DEFAULT_CHANGES, LibraryVersions, default_of, parse
+
+
+def test_the_shipped_table_is_that_of_the_installed_libraries():
+    with open(tables_path(), encoding="utf-8") as file:
+        shipped = json.load(file)
+    derived = json.loads(json.dumps(derive()))
+    # Patch releases may differ where the arguments do not.
+    for tables in (shipped, derived):
+        tables["versions"] = {
+            name: version.rpartition(".")[0] for name, version in tables["versions"].items()
+        }
+
+    assert shipped == derived
+
+
+def test_the_newest_rules_agree_with_the_table():
+    sft, base = argument_table("sft"), argument_table(None)
+    versions = LibraryVersions({})
+
+    assert versions.default("trl", "load_dtype") == sft.arguments["dtype"].default
+    assert versions.default("trl", "bf16") == sft.arguments["bf16"].default
+    assert (
+        versions.default("trl", "gradient_checkpointing")
+        == sft.arguments["gradient_checkpointing"].default
+    )
+    assert versions.default_optimizer() == base.arguments["optim"].default
+
+
+def test_rules_are_in_version_order():
+    for library, name in {(change.library, change.name) for change in DEFAULT_CHANGES}:
+        since = [c.since for c in DEFAULT_CHANGES if (c.library, c.name) == (library, name)]
+
+        assert since == sorted(set(since))
+        assert since[0] == (0,)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "version", "value"),
+    [
+        ("trl", "gradient_checkpointing", "0.21.0", False),
+        ("trl", "gradient_checkpointing", "0.22.2", True),
+        ("trl", "load_dtype", "0.26.2", None),
+        ("trl", "load_dtype", "0.29.0", "float32"),
+        ("trl", "loss", "1.6.0", "model"),
+        ("trl", "loss", "1.9.0", "chunked_unless_liger"),
+        ("trl", "loss", "1.15.0", "fused_head"),
+        ("transformers", "optim", "4.53.3", "adamw_torch"),
+        ("transformers", "load_dtype", "4.57.6", "float32"),
+        ("transformers", "load_dtype", "5.0.0", "auto"),
+    ],
+)
+def test_a_default_is_that_of_its_version(library, name, version, value):
+    assert default_of(library, name, version) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("5.24.0", (5, 24, 0)), ("2.13.0+cpu", (2, 13, 0)), ("1.0.0rc1", (1, 0, 0)), ("", ())],
+)
+def test_a_version_is_its_leading_numbers(text, numbers):
+    assert parse(text) == numbers
