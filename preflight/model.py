@@ -113,6 +113,8 @@ class ModelSpec:
     """Where the config was read: a path, the registry, the hub cache."""
     num_params_override: int | None = None
     """An exact published total, where the units do not list every tensor."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else activations depend on; the keys are listed in preflight/families/layout.py."""
 
     @cached_property
     def num_params(self) -> int:
