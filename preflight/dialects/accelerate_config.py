@@ -95,7 +95,11 @@ def load_config(
         text = command.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput.one(f"cannot be read: {error}", path, id="PF111") from error
-    document = load_json(text, path) if path.endswith(".json") else load_yaml(text, path)
+    try:
+        is_json = path.endswith(".json")
+        document = load_json(text, path, "warning") if is_json else load_yaml(text, path)
+    except BadInput as error:
+        raise with_id(error, "PF111") from error
     problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
     if not isinstance(document.value, Mapping):
         problems.append(
@@ -105,6 +109,11 @@ def load_config(
     config = AccelerateConfig(path, is_default, document, {}, frozenset(map(str, document.value)))
     values = _converted(dict(document.value), config, problems)
     return AccelerateConfig(path, is_default, document, values, config.stated)
+
+
+def with_id(error: BadInput, id: str) -> BadInput:
+    """Return the error with an id on every problem that has none."""
+    return BadInput(*(replace(problem, id=problem.id or id) for problem in error.problems))
 
 
 def _converted(

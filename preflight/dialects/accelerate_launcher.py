@@ -106,7 +106,10 @@ def read_launcher_settings(
         num_devices,
     )
     _check_precision(settings, problems)
-    _check_dynamo(settings, problems)
+    if mode != "deepspeed":  # the DeepSpeed launcher never looks at it
+        _check_dynamo(settings, problems)
+    if mode == "fsdp":
+        _check_fsdp_loading(settings, problems)
     return settings
 
 
@@ -261,6 +264,20 @@ def _check_dynamo(settings: LauncherSettings, problems: list[Problem]) -> None:
         raw = settings.config.document.raw(place.key) if settings.config else None
         fix, id = f"dynamo_backend: '{raw or 'no'}'", "PF110"
     problems.append(Problem(f"dynamo_backend must be a word, not {value!r}", place.where, fix, id))
+
+
+def _check_fsdp_loading(settings: LauncherSettings, problems: list[Problem]) -> None:
+    """Refuse what the launcher refuses: the text `false` of a flag is true to it, a YAML false is not."""
+    syncs = settings.values["fsdp_sync_module_states"]
+    if settings.value("fsdp_cpu_ram_efficient_loading") and not syncs.value:
+        problems.append(
+            Problem(
+                "fsdp_sync_module_states must be true where fsdp_cpu_ram_efficient_loading is",
+                syncs.place.where,
+                "fsdp_sync_module_states: true",
+                "PF111",
+            )
+        )
 
 
 def _raw(settings: LauncherSettings, key: str) -> str | None:

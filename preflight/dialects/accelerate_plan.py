@@ -10,11 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.dialects.accelerate_argv import first_option_index, parse_launcher_arguments
-from preflight.dialects.accelerate_launcher import (
-    LauncherSettings,
-    num_visible_devices,
-    read_launcher_settings,
-)
+from preflight.dialects.accelerate_launcher import LauncherSettings, read_launcher_settings
 from preflight.dialects.accelerate_notes import launch_notes
 from preflight.dialects.engine_settings import EngineSettings, read_engine
 from preflight.dialects.library_versions import installed_versions, versions_used
@@ -36,7 +32,8 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
         return None
     problems: list[Problem] = []
     arguments = parse_launcher_arguments(command.argv, first)
-    problems.extend(arguments.problems)
+    # The launcher stops here, and without these options the rest would only repeat it.
+    raise_if_any(arguments.problems)
     installed = installed_versions()
     settings = read_launcher_settings(arguments, command, problems)
     _check_mode(settings, problems)
@@ -176,19 +173,22 @@ def origin_of(place: Place, versions: Mapping[str, str]) -> Origin:
 
 
 def _assumed_ranks(settings: LauncherSettings, command: LaunchCommand) -> dict[str, Origin]:
-    """Return the origins of ranks that nobody gave: accelerate counts the GPUs of the machine that it starts on."""
-    if settings.config is not None or settings.place("num_processes").kind != "default":
+    """Return the origins of what accelerate takes from the GPUs of the machine that it starts on."""
+    if settings.config is not None:
         return {}
+    origins: dict[str, Origin] = {}
     count = settings.num_visible_devices
-    if count is None:
-        count = num_visible_devices(command.env)
-    if "CUDA_VISIBLE_DEVICES" in command.env:
-        return {"world_size": Origin("$CUDA_VISIBLE_DEVICES")}
     shown = f"{count} GPU" + ("" if count == 1 else "s")
-    reason = (
-        f"no --num_processes: accelerate starts one process per GPU, and this machine shows {shown}"
-    )
-    return {"world_size": Origin("default of accelerate", True, reason)}
+    if settings.mode == "multi_gpu" and settings.mode_place.kind == "default" and count == 0:
+        reason = "several processes and no mode: with more than one GPU accelerate trains with DDP"
+        origins["engine"] = Origin("default of accelerate", True, reason)
+    if settings.place("num_processes").kind == "default":
+        if "CUDA_VISIBLE_DEVICES" in command.env:
+            origins["world_size"] = Origin("$CUDA_VISIBLE_DEVICES")
+        else:
+            reason = f"no --num_processes: accelerate starts one process per GPU, and this machine shows {shown}"
+            origins["world_size"] = Origin("default of accelerate", True, reason)
+    return origins
 
 
 def _expandable_segments(env: Mapping[str, str]) -> Setting:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from preflight.dialects.accelerate_config import with_id
 from preflight.dialects.documents import Document, load_json
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.worker_environment import text
@@ -96,7 +97,10 @@ def load_deepspeed_file(
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput.one(f"cannot be read: {error}", path, id="PF112") from error
         # transformers and accelerate load the file with json.load: the last of two equal keys counts.
-        document = load_json(content, shown, duplicates="warning")
+        try:
+            document = load_json(content, shown, duplicates="warning")
+        except BadInput as error:
+            raise with_id(error, "PF112") from error
         problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
         config = DeepSpeedConfig(_copied(document.value), shown, document)
     if not isinstance(config.values.get("zero_optimization"), Mapping):

@@ -204,7 +204,9 @@ def _read_deepspeed(
         _check_beside_file(settings, stated, problems)
         config = load_deepspeed_file(stated, command, problems)
         if config is None:
+            # Refused already; the rest of the launch is still read for what else is wrong.
             engine.fields["engine"] = Setting("zero0", stated.place)
+            engine.fields["mixed_precision"] = precision
             return
         problems.extend(check_keys(config, _numbers(versions["deepspeed"])))
         if config.path and not config.path.startswith("-"):
@@ -324,7 +326,9 @@ def _compile(
     engine: EngineSettings, env: Mapping[str, Setting], arguments: Mapping[str, Setting]
 ) -> None:
     """Record the launcher's dynamo backend; the trainer's own torch_compile flag is in its settings."""
-    backend = env["ACCELERATE_DYNAMO_BACKEND"]
+    backend = env.get(
+        "ACCELERATE_DYNAMO_BACKEND", Setting("NO", Place("default", "", "accelerate"))
+    )
     flag = arguments.get("torch_compile")
     if str(backend.value).upper() != "NO" and not (flag is not None and flag.value):
         engine.fields["torch_compile"] = Setting(True, backend.place)

@@ -84,6 +84,16 @@ def _whole(
         return 1
     if number == -1:
         return None  # said already
+    if number == 0 and setting.place.kind == "default":
+        problems.append(
+            Problem(
+                "the number of ranks is not known: no --num_processes, and this machine shows no GPU to count",
+                settings.mode_place.where,
+                "--num_processes N",
+                "PF115",
+            )
+        )
+        return None
     if number is None or number < 1:
         fix = ""
         if isinstance(value, str) and value.strip().isdigit():
@@ -235,9 +245,9 @@ def read_parallelism(
         )
     elif engine == "fsdp2" and shard.value == 1 and cp.value == 1:
         refuse(
-            "FSDP has nothing to shard over: dp_shard_size and cp_size are both 1",
+            "dp_shard_size and cp_size are both 1, so FSDP has nothing to shard over",
             _first_above_one(sizes),
-            f"parallelism_config_dp_shard_size: {world_size.value // (replicate.value * tp.value)}",
+            f"parallelism_config_dp_shard_size: {world_size.value // tp.value}, without dp_replicate_size",
         )
     if len(problems) > before:
         return {}

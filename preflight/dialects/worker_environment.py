@@ -70,8 +70,9 @@ def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) ->
         env[name] = Setting(text.lower() if lower else text, settings.place(option))
 
     write("ACCELERATE_MIXED_PRECISION", "mixed_precision", lower=True)
-    backend = str(settings.value("dynamo_backend")).upper()
-    env["ACCELERATE_DYNAMO_BACKEND"] = Setting(backend, settings.place("dynamo_backend"))
+    if settings.mode != "deepspeed":  # that launcher leaves torch.compile out
+        backend = str(settings.value("dynamo_backend")).upper()
+        env["ACCELERATE_DYNAMO_BACKEND"] = Setting(backend, settings.place("dynamo_backend"))
     if settings.mode == "fsdp":
         env["ACCELERATE_USE_FSDP"] = Setting("true", settings.mode_place)
         for name, (option, lower) in _FSDP_ALWAYS.items():
