@@ -19,7 +19,7 @@ from preflight.commands.options import (
     add_output_options,
     first_positional,
 )
-from preflight.errors import BadInput, HookFailed, PreflightError
+from preflight.errors import BadInput, HookFailed
 from preflight.launch import nearest_fix
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         if not name:
             return _top_level(rest)
         return _run_command(name, rest)
-    except (PreflightError, Exception) as error:
+    except Exception as error:
         if isinstance(error, BrokenPipeError):
             return _broken_pipe(name)
         return _failed(error, name, rest)
@@ -138,12 +138,6 @@ def _failed(error: Exception, name: str, args: list[str]) -> int:
         import traceback
 
         traceback.print_exception(error)
-    own = args[: args.index("--")] if "--" in args else args
-    wants_json = (
-        "--format=json" in own or "json" in own[own.index("--format") + 1 :][:1]
-        if ("--format" in own)
-        else "--format=json" in own
-    )
     from preflight.render import problems
 
     if isinstance(error, BadInput):
@@ -161,7 +155,7 @@ def _failed(error: Exception, name: str, args: list[str]) -> int:
     if name == "run":
         code = NOT_STARTED
         lines.append("next: nothing was started")
-    if wants_json:
+    if _wants_json(args):
         import json
 
         # In run, stdout belongs to the training script.
@@ -169,6 +163,12 @@ def _failed(error: Exception, name: str, args: list[str]) -> int:
     else:
         _print(lines, sys.stderr)
     return code
+
+
+def _wants_json(args: list[str]) -> bool:
+    """Tell whether `--format json` was asked for, where the arguments may be the very problem."""
+    own = " ".join(args[: args.index("--")] if "--" in args else args)
+    return "--format json" in own or "--format=json" in own
 
 
 def _print(lines: list[str], stream: IO[str]) -> None:

@@ -27,26 +27,25 @@ def validation_lines(validation: Validation, page: Page, is_verbose: bool = Fals
         lines += _runs(compared if is_verbose else compared[:NUM_WORST], page)
     lines += _outcomes(validation, page)
     lines += _without(validation, page, is_verbose)
-    return lines + page.wrap(
-        "next: nothing; -v lists every run, --format json has the bytes of each"
-    )
+    return [*lines, "next: nothing; -v lists every run, --format json has the bytes of each"]
 
 
 def _head(validation: Validation, page: Page) -> list[str]:
-    parts = []
+    """Return the answer in one line, and a line per counter with how it is spread."""
+    medians, lines = [], []
     for counter in COUNTERS:
         summary = validation.summary_of(counter)
         if summary.num_runs:
-            parts.append(
-                f"{counter} off by {_percent(summary.median_abs_error)} (median of"
-                f" {summary.num_runs}, p90 {_percent(summary.p90_abs_error)}, median over groups"
-                f" {_percent(summary.macro_median_abs_error)}, signed"
-                f" {_signed(summary.median_error)})"
+            medians.append(f"{counter} off by {_percent(summary.median_abs_error)}")
+            lines += page.wrap(
+                f"{counter}: {summary.num_runs} runs, median error"
+                f" {_percent(summary.median_abs_error)}, p90 {_percent(summary.p90_abs_error)},"
+                f" mean of group medians {_percent(summary.macro_median_abs_error)},"
+                f" signed median {_signed(summary.median_error)}"
             )
-    parts.append(
-        f"{len(validation.false_fits)} false fits, {len(validation.false_blocks)} false blocks"
-    )
-    return page.wrap(f"preflight: {len(validation.scored)} scored runs. {'; '.join(parts)}")
+    wrong = f"{len(validation.false_fits)} false fits, {len(validation.false_blocks)} false blocks"
+    found = ", ".join([*medians, wrong])
+    return [f"preflight: {len(validation.scored)} scored runs: {found}", *lines]
 
 
 def _groups(runs: list[ValidatedRun], page: Page) -> list[str]:
