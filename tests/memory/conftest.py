@@ -1,0 +1,18 @@
+"""Paths and plans that the memory tests share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from preflight.plugins import BUILTIN_HOOKS, PluginManager, load_plugins  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def plugins() -> PluginManager:
+    """Every built-in memory hook."""
+    return load_plugins(builtins=[name for name in BUILTIN_HOOKS if name.startswith("memory_")])
