@@ -117,8 +117,10 @@ def _convert(
         except NotConverted as error:
             parsed.problems.append(error.problem)
             return
-        values.append(value)
         parsed.problems.extend(notes)
+        if any(note.severity == "error" for note in notes):
+            return
+        values.append(value)
     _store(parsed, argument, Setting(values if argument.is_list else values[0], place))
 
 

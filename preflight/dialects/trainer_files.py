@@ -68,6 +68,8 @@ def read_argument_file(
             file.problems.append(error.problem)
             continue
         file.problems.extend(notes)
+        if any(note.severity == "error" for note in notes):
+            continue
         file.known[name] = Setting(converted, place)
     return file
 

@@ -1,0 +1,147 @@
+"""Argument files of training scripts, against TrlParser and HfArgumentParser on the same file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import pytest
+
+from preflight.dialects.trainer_arguments import read_trainer_arguments
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand
+
+VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
+SFT = "trl/scripts/sft.py"
+HF = "from transformers import HfArgumentParser, TrainingArguments\n"
+
+CONFIG = """\
+# a run
+env:
+  PYTORCH_CUDA_ALLOC_CONF: expandable_segments:True
+model_name_or_path: Qwen/Qwen2-0.5B
+per_device_train_batch_size: "4"
+learning_rate: 2e-5
+bf16: "false"
+fp16: true
+gradient_checkpointing: no
+gradient_checkpointing_kwargs: {use_reentrant: false}
+max_length: null
+lora_target_modules: [q_proj, v_proj]
+"""
+
+
+def read(argv, tmp_path, script=SFT, **files):
+    for name, text in files.items():
+        (tmp_path / name.replace("_", ".")).write_text(text)
+    command = LaunchCommand(tuple(argv), cwd=str(tmp_path))
+    return read_trainer_arguments(argv, 0, command, VERSIONS, script)
+
+
+def test_a_trl_config_file_means_what_trl_parser_makes_of_it(tmp_path, monkeypatch):
+    arguments = read(["--config", "c.yaml"], tmp_path, c_yaml=CONFIG)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.chdir(tmp_path)
+    make_parser = importlib.import_module("trl.scripts.sft").make_parser
+    _, config, model, _ = make_parser().parse_args_and_config(["--config", "c.yaml", "--use_cpu"])
+    exported = os.environ["PYTORCH_CUDA_ALLOC_CONF"]
+
+    for name, setting in arguments.raw.items():
+        theirs = getattr(config, name) if hasattr(config, name) else getattr(model, name)
+        assert setting.value == theirs, name
+    assert arguments.environment["PYTORCH_CUDA_ALLOC_CONF"].value == exported
+    assert arguments.documents == {"trainer": "c.yaml"}
+
+
+def test_every_value_of_a_file_has_its_line(tmp_path):
+    arguments = read(["--config", "c.yaml"], tmp_path, c_yaml=CONFIG)
+
+    for name, setting in arguments.raw.items():
+        assert CONFIG.splitlines()[setting.place.line - 1].startswith(f"{name}:")
+    assert arguments.environment["PYTORCH_CUDA_ALLOC_CONF"].place.where == "c.yaml:3"
+
+
+def test_a_flag_beats_the_file_and_both_places_are_kept(tmp_path):
+    argv = ["--config", "c.yaml", "--per_device_train_batch_size", "2"]
+    arguments = read(argv, tmp_path, c_yaml=CONFIG)
+
+    assert arguments.settings["micro_batch_size"].value == 2
+    flag, line = arguments.places["micro_batch_size"]
+    assert (flag.kind, flag.index) == ("argv", 2)
+    assert (line.kind, line.where) == ("yaml", "c.yaml:5")
+
+
+def test_an_unlimited_length_is_unknown_and_said(tmp_path):
+    arguments = read(["--config", "c.yaml"], tmp_path, c_yaml=CONFIG)
+
+    assert "seq_len" not in arguments.settings
+    assert any("sequences are not cut" in problem.message for problem in arguments.notices)
+
+
+def test_trls_own_script_drops_an_unknown_key_and_we_say_so(tmp_path, monkeypatch):
+    text = "max_lenght: 99\n"
+    arguments = read(["--config", "c.yaml"], tmp_path, c_yaml=text)
+    monkeypatch.chdir(tmp_path)
+    make_parser = importlib.import_module("trl.scripts.sft").make_parser
+    _, config, _, _ = make_parser().parse_args_and_config(
+        ["--config", "c.yaml", "--use_cpu"], fail_with_unknown_args=False
+    )
+
+    assert config.max_length == arguments.settings["seq_len"].value == 1024
+    problem = arguments.notices[0]
+    assert (problem.where, problem.fix) == ("c.yaml:1", "did you mean max_length")
+
+
+def test_every_problem_of_a_file_is_reported_at_once(tmp_path):
+    text = "per_device_train_batch_size: 4.5\nsave_strategy: no\noptim: adamw8bit\nenv: 3\nbf16: maybe\n"
+    with pytest.raises(BadInput) as error:
+        read(["--config", "c.yaml"], tmp_path, c_yaml=text)
+
+    assert [problem.where for problem in error.value.problems] == [
+        "c.yaml:1",
+        "c.yaml:2",
+        "c.yaml:3",
+        "c.yaml:4",
+        "c.yaml:5",
+    ]
+
+
+def test_a_missing_config_file_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"there is no file gone\.yaml"):
+        read(["--config", "gone.yaml"], tmp_path)
+
+
+def test_a_json_file_instead_of_flags_is_read_as_parse_json_file_does(tmp_path):
+    from transformers import HfArgumentParser, TrainingArguments
+
+    text = '{\n "output_dir": "out",\n "per_device_train_batch_size": 2,\n "use_cpu": true,\n "optim": "adafactor"\n}\n'
+    arguments = read(["a.json"], tmp_path, "train.py", a_json=text, train_py=HF)
+    (theirs,) = HfArgumentParser([TrainingArguments]).parse_json_file(tmp_path / "a.json")
+
+    for name, setting in arguments.raw.items():
+        assert setting.value == getattr(theirs, name)
+    assert arguments.settings["micro_batch_size"].place.where == "a.json:3"
+    assert arguments.settings["optimizer"].value == theirs.optim == "adafactor"
+
+
+def test_a_number_in_quotes_is_refused_where_the_parser_does_not_convert(tmp_path):
+    text = 'per_device_train_batch_size: "4"\nlearning_rate: 2e-5\n'
+    with pytest.raises(BadInput) as error:
+        read(["a.yaml"], tmp_path, "train.py", a_yaml=text, train_py=HF)
+
+    assert [problem.where for problem in error.value.problems] == ["a.yaml:1", "a.yaml:2"]
+
+
+def test_a_script_that_cannot_be_read_is_told_by_its_config_file(tmp_path):
+    text = "packing: true\nmax_length: 4096\ndataset_name: x\n"
+    arguments = read(["--config", "c.yaml"], tmp_path, "gone.py", c_yaml=text)
+
+    assert arguments.trainer == "trl"
+    assert arguments.settings["seq_len"].value == 4096
+
+
+def test_a_config_flag_of_another_kind_is_left_alone(tmp_path):
+    arguments = read(["--config", "c.ini"], tmp_path, "train.py", train_py=HF, c_ini="[a]\n")
+
+    assert arguments.documents == {}
+    assert arguments.raw["config"].value == "c.ini"
