@@ -137,9 +137,7 @@ def _autocast_cache(
     )
 
 
-def _dequantized(
-    plan: LaunchPlan, model: ModelSpec, precision: Precision
-) -> Iterable[MemoryTerm]:
+def _dequantized(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable[MemoryTerm]:
     """bitsandbytes unpacks one weight at a time, forward and backward."""
     packed = [held.tensor.num_params for held in held_tensors(plan, model) if held.quantized]
     if not packed:
@@ -152,10 +150,7 @@ def _dequantized(
     yield MemoryTerm(
         "one weight unpacked",
         size * max(packed) + scales,
-        frozenset(
-            {Moment.FORWARD, Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}
-        ),
+        frozenset({Moment.FORWARD, Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
         f"{max(packed):,} x {size} + scales {scales:,}",
         "bitsandbytes/autograd/_functions.py MatMul4Bit (0.50.2)",
     )
-

@@ -27,9 +27,7 @@ STEP = frozenset({Moment.OPTIMIZER_STEP})
 BACKWARD = frozenset(
     {Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD}
 )
-GROWN = frozenset(
-    {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}
-)
+GROWN = frozenset({Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
 STAGE_1_2 = "deepspeed/runtime/zero/stage_1_and_2.py (0.19.8)"
 STAGE_3 = "deepspeed/runtime/zero/stage3.py, partition_parameters.py (0.19.8)"
 
@@ -76,7 +74,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "parameters, quantized",
             ceil_div(packed, share_packed),
             ALWAYS,
-            f"{packed:,} bytes packed" + (f" / {share_packed}" if share_packed > 1 else ", a full copy per rank"),
+            f"{packed:,} bytes packed"
+            + (f" / {share_packed}" if share_packed > 1 else ", a full copy per rank"),
             "bitsandbytes/functional.py, 0.50.2",
         )
     if not whole_trainable:
@@ -117,17 +116,27 @@ def _gradients(
         moments = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) if several else GROWN
         if stage == 1 and not several:
             # without accumulation the averaged partition is what stays (stage_1_and_2.py:1400)
-            yield MemoryTerm("gradients", size * partition, GROWN, f"{partition:,} x {size}", source)
+            yield MemoryTerm(
+                "gradients", size * partition, GROWN, f"{partition:,} x {size}", source
+            )
         else:
             yield MemoryTerm(
-                "gradients", size * whole, moments, f"{whole:,} x {size}, whole on every rank", source
+                "gradients",
+                size * whole,
+                moments,
+                f"{whole:,} x {size}, whole on every rank",
+                source,
             )
         return
     moments = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP))
     if stage == 3:
         # the partition's gradient buffer is allocated once, at init
         yield MemoryTerm(
-            "gradients", size * partition, ALWAYS, f"{whole:,} / {plan.shard_degree} x {size}", source
+            "gradients",
+            size * partition,
+            ALWAYS,
+            f"{whole:,} / {plan.shard_degree} x {size}",
+            source,
         )
         return
     yield MemoryTerm(
@@ -147,7 +156,11 @@ def _buckets(
         return
     if stage == 3:
         yield MemoryTerm(
-            "reduce bucket", size * bucket, ALWAYS, f"{bucket:,} x {size}, allocated at init", STAGE_3
+            "reduce bucket",
+            size * bucket,
+            ALWAYS,
+            f"{bucket:,} x {size}, allocated at init",
+            STAGE_3,
         )
         yield MemoryTerm(
             "reduce-scatter input",

@@ -27,16 +27,30 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     """Price the host memory of the fullest node."""
     ranks = plan.ranks_per_node
 
-    def term(name: str, num_bytes: int, moments: frozenset[Moment], formula: str, source: str) -> MemoryTerm:
+    def term(
+        name: str, num_bytes: int, moments: frozenset[Moment], formula: str, source: str
+    ) -> MemoryTerm:
         return MemoryTerm(f"host: {name}", num_bytes, moments, formula, source, Level.HOST)
 
-    yield term("processes", ranks * PROCESS_BYTES, ALWAYS | PREPARE, f"{ranks} ranks x {PROCESS_BYTES:,}", "PROCESS_BYTES")
+    yield term(
+        "processes",
+        ranks * PROCESS_BYTES,
+        ALWAYS | PREPARE,
+        f"{ranks} ranks x {PROCESS_BYTES:,}",
+        "PROCESS_BYTES",
+    )
     yield from _loading(plan, model, ranks, term)
     yield from _offload(plan, model, ranks, term)
     if plan.offload_activations == "cpu" and num_tokens(plan):
         size = precision_of(plan, model).bytes_of("compute")
         each = size * model.hidden_size * model.num_layers * num_tokens(plan)
-        yield term("offloaded activations", 2 * each * ranks, ALWAYS, f"{ranks} ranks x 2 x {each:,} (pinned, rounded up to powers of two)", "ATen/core/CachingHostAllocator.h:300")
+        yield term(
+            "offloaded activations",
+            2 * each * ranks,
+            ALWAYS,
+            f"{ranks} ranks x 2 x {each:,} (pinned, rounded up to powers of two)",
+            "ATen/core/CachingHostAllocator.h:300",
+        )
     gathers_whole = (plan.is_fsdp and plan.state_dict_type != "sharded") or (
         plan.engine == "zero3"
         and plan.deepspeed is not None
@@ -44,7 +58,13 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     )
     if gathers_whole:
         size = precision_of(plan, model).bytes_of("trainable")
-        yield term("full checkpoint on rank 0", size * model.num_params, SAVE, f"{model.num_params:,} x {size}", "torch/distributed/checkpoint/state_dict.py (full_state_dict, cpu_offload)")
+        yield term(
+            "full checkpoint on rank 0",
+            size * model.num_params,
+            SAVE,
+            f"{model.num_params:,} x {size}",
+            "torch/distributed/checkpoint/state_dict.py (full_state_dict, cpu_offload)",
+        )
 
 
 def _loading(plan: LaunchPlan, model: ModelSpec, ranks: int, term: object) -> Iterable[MemoryTerm]:
@@ -61,7 +81,13 @@ def _loading(plan: LaunchPlan, model: ModelSpec, ranks: int, term: object) -> It
             "accelerate/utils/fsdp_utils.py:815 (1.15.0)",
         )
     elif plan.engine == "zero3" and plan.trainer != "plain_loop":
-        yield term("checkpoint on rank 0", loaded * model.num_params, PREPARE, f"{model.num_params:,} x {loaded}", "transformers/modeling_utils.py:4530 (5.24.0)")
+        yield term(
+            "checkpoint on rank 0",
+            loaded * model.num_params,
+            PREPARE,
+            f"{model.num_params:,} x {loaded}",
+            "transformers/modeling_utils.py:4530 (5.24.0)",
+        )
     elif loaded != stored and plan.base_quantization is None:
         yield term(
             "weights cast while loading",
@@ -79,16 +105,36 @@ def _offload(plan: LaunchPlan, model: ModelSpec, ranks: int, term: object) -> It
     if plan.is_fsdp and plan.offload_params == "cpu":
         precision = precision_of(plan, model)
         local = sum(h.count * local_elements(plan, h) for h in held if h.trains)
-        frozen = sum(h.count * local_elements(plan, h) for h in held if not h.trains and not h.quantized)
+        frozen = sum(
+            h.count * local_elements(plan, h) for h in held if not h.trains and not h.quantized
+        )
         size = precision.bytes_of("trainable")
         each = 4 * size * local + precision.bytes_of("frozen") * frozen
-        yield term("offloaded parameters, gradients, states", ranks * each, ALWAYS, f"{ranks} ranks x {each:,}", "torch CPUOffloadPolicy, optimizer on the CPU")
+        yield term(
+            "offloaded parameters, gradients, states",
+            ranks * each,
+            ALWAYS,
+            f"{ranks} ranks x {each:,}",
+            "torch CPUOffloadPolicy, optimizer on the CPU",
+        )
     if plan.zero_stage is not None and plan.offload_optimizer == "cpu":
         trains = num_trainable_params(plan, model)
         share = ceil_div(trains, plan.shard_degree if plan.zero_stage else 1)
         each = 18 * share
-        yield term("offloaded optimizer", ranks * each, ALWAYS, f"{ranks} ranks x 18 x {share:,}", "deepspeed/runtime/zero/stage3.py, stage_1_and_2.py (0.19.8)")
+        yield term(
+            "offloaded optimizer",
+            ranks * each,
+            ALWAYS,
+            f"{ranks} ranks x 18 x {share:,}",
+            "deepspeed/runtime/zero/stage3.py, stage_1_and_2.py (0.19.8)",
+        )
     if plan.zero_stage == 3 and plan.offload_params == "cpu":
         size = precision_of(plan, model).bytes_of("compute")
         share = ceil_div(model.num_params, plan.shard_degree)
-        yield term("offloaded parameters", ranks * size * share, ALWAYS, f"{ranks} ranks x {share:,} x {size}", "deepspeed/runtime/zero/partition_parameters.py (0.19.8)")
+        yield term(
+            "offloaded parameters",
+            ranks * size * share,
+            ALWAYS,
+            f"{ranks} ranks x {share:,} x {size}",
+            "deepspeed/runtime/zero/partition_parameters.py (0.19.8)",
+        )

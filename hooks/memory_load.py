@@ -23,15 +23,13 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     held = list(held_tensors(plan, model))
 
     def whole(wanted: bool) -> int:
-        return sum(h.count * h.tensor.num_params for h in held if h.trains is wanted and not h.quantized)
+        return sum(
+            h.count * h.tensor.num_params for h in held if h.trains is wanted and not h.quantized
+        )
 
-    packed = sum(
-        h.count * quantized_bytes(plan, h.tensor.num_params) for h in held if h.quantized
-    )
+    packed = sum(h.count * quantized_bytes(plan, h.tensor.num_params) for h in held if h.quantized)
     frozen, trainable = whole(False), whole(True)
-    weights = (
-        precision.bytes_of("frozen") * frozen + precision.bytes_of("trainable") * trainable
-    )
+    weights = precision.bytes_of("frozen") * frozen + precision.bytes_of("trainable") * trainable
     if packed:
         # bitsandbytes models are on the device in full before anything shards them
         # (transformers/quantizers, device_map forced to the current device); one tensor at a time.
@@ -47,7 +45,11 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         return
     if plan.engine in ("single", "ddp"):
         yield MemoryTerm(
-            "loading the model", weights, LOAD, f"{frozen + trainable:,} parameters", "model.to(device)"
+            "loading the model",
+            weights,
+            LOAD,
+            f"{frozen + trainable:,} parameters",
+            "model.to(device)",
         )
     elif plan.engine == "fsdp2":
         yield from _fsdp2(plan, model, held)
@@ -102,16 +104,22 @@ def _deepspeed(
         if plan.trainer == "plain_loop":
             # no zero.Init: the whole model moves to every rank before it is partitioned (engine.py:2077)
             yield MemoryTerm(
-                "whole model before partitioning", size * total + sharded, PREPARE,
-                f"{total:,} x {size} + {sharded:,}", source,
+                "whole model before partitioning",
+                size * total + sharded,
+                PREPARE,
+                f"{total:,} x {size} + {sharded:,}",
+                source,
             )
             return
         largest = model.largest_layer.num_params if model.largest_layer else total
         on_gpu = plan.offload_optimizer == "none"
         states = 2 * 4 * share if on_gpu else 0
         yield MemoryTerm(
-            "partitioning", sharded + size * largest + states, PREPARE,
-            f"{sharded:,} + one module {largest:,} x {size} + {states:,} being made", source,
+            "partitioning",
+            sharded + size * largest + states,
+            PREPARE,
+            f"{sharded:,} + one module {largest:,} x {size} + {states:,} being made",
+            source,
         )
         return
     on_gpu = plan.offload_optimizer == "none"

@@ -21,7 +21,7 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of, version_of
 from preflight.sharding import num_tokens
-from preflight.units import ceil_div, dtype_bytes
+from preflight.units import ceil_div
 
 FORWARD = frozenset({Moment.LOSS_FORWARD})
 BACKWARD = frozenset({Moment.LOSS_BACKWARD})

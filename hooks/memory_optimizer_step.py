@@ -22,9 +22,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         return
     precision = precision_of(plan, model)
     trainable = sum(
-        held.count * local_elements(plan, held)
-        for held in held_tensors(plan, model)
-        if held.trains
+        held.count * local_elements(plan, held) for held in held_tensors(plan, model) if held.trains
     )
     size = precision.bytes_of("optimizer_state")
     copies = step_bytes_per_element(plan)

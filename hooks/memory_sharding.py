@@ -122,9 +122,7 @@ def _stays_gathered(plan: LaunchPlan, units: WrapUnits) -> int:
     return 0
 
 
-def _one_unit(
-    size: int, reduce: int, units: WrapUnits, trains: WrapUnits
-) -> Iterable[MemoryTerm]:
+def _one_unit(size: int, reduce: int, units: WrapUnits, trains: WrapUnits) -> Iterable[MemoryTerm]:
     """Nothing is wrapped: every parameter is gathered for the whole step."""
     source = f"{FSDP2_SOURCE}; {FSDP1_SOURCE}"
     yield _term("gathered parameters (one unit)", size, units.layer, STEP_MOMENTS, source)

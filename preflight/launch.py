@@ -321,7 +321,9 @@ class LaunchPlan:
             if value is not None and (
                 not isinstance(value, int) or isinstance(value, bool) or value < 1
             ):
-                found.append(Problem(f"{name} must be a whole number from 1, not {value!r}", at(name)))
+                found.append(
+                    Problem(f"{name} must be a whole number from 1, not {value!r}", at(name))
+                )
         if not found and self.num_nodes > self.world_size:
             found.append(
                 Problem(

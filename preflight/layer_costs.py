@@ -70,9 +70,7 @@ def layer_costs(
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
         saved += _attention_extra(plan, shape, c)
     if trains:
-        copies_in, copies_mlp = (
-            (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)
-        )
+        copies_in, copies_mlp = (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)
         # autocast casts the fp32 input once for every linear that reads it
         saved += c * h * copies_in
         if not one_norm:

@@ -180,7 +180,8 @@ class MemoryEstimate:
         alive = [
             t
             for t in self.terms
-            if moment in t.moments and (second_step or not t.from_second_step or moment not in STEP_MOMENTS)
+            if moment in t.moments
+            and (second_step or not t.from_second_step or moment not in STEP_MOMENTS)
         ]
         return tuple(sorted(alive, key=lambda t: -t.num_bytes))
 
@@ -193,9 +194,7 @@ def estimate_peaks(
     `is_cuda` False leaves out what only a CUDA allocator and context take.
     Raises BadInput for two terms with one name (a plugin counted something twice).
     """
-    kept = tuple(
-        t for t in terms if is_cuda or t.level not in (Level.RESERVED, Level.DEVICE)
-    )
+    kept = tuple(t for t in terms if is_cuda or t.level not in (Level.RESERVED, Level.DEVICE))
     seen: set[str] = set()
     for term in kept:
         if term.name in seen:

@@ -60,9 +60,7 @@ def check_plan(
     judged = judge_plan(plan, plugins, request.policy)
     model, device = judged.model, judged.device
     findings = [Finding.from_problem(problem) for problem in plan.notices]
-    for owner, item in plugins.collect(
-        "preflight_findings", plan=plan, model=model, device=device
-    ):
+    for owner, item in plugins.collect("preflight_findings", plan=plan, model=model, device=device):
         findings.append(_checked(item, Finding, owner, "preflight_findings"))
     report = Report(
         plan=plan,
@@ -150,9 +148,7 @@ def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager)
 def rewritten_command(command: LaunchCommand, rewrite: Rewrite) -> LaunchCommand:
     """Return the command that a rewrite starts, with its files in the overlay."""
     overlay = {**command.overlay, **{file.new_path: file.after for file in rewrite.files}}
-    return replace(
-        command, argv=rewrite.argv, env={**command.env, **rewrite.env}, overlay=overlay
-    )
+    return replace(command, argv=rewrite.argv, env={**command.env, **rewrite.env}, overlay=overlay)
 
 
 def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -> tuple[str, ...]:
@@ -166,7 +162,8 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
         name
         for name in right
         if left[name] != right[name]
-        and name != "versions"  # An adapter brings peft: what is installed is not what is asked for.
+        and name
+        != "versions"  # An adapter brings peft: what is installed is not what is asked for.
         and not (name in overridden and old[name] == right[name])
     )
 

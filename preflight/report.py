@@ -70,7 +70,9 @@ class Report:
             "schema_version": SCHEMA_VERSION,
             "verdict": self.verdict.answer.value,
             "reason": self.verdict.reason,
-            "failing_phase": self.verdict.failing_phase.value if self.verdict.failing_phase else None,
+            "failing_phase": self.verdict.failing_phase.value
+            if self.verdict.failing_phase
+            else None,
             "missing": list(self.verdict.missing),
             "may_launch": self.may_launch,
             "plan": self.plan.to_dict(),
@@ -147,7 +149,9 @@ def _tried_to_dict(tried: TriedRemedy) -> dict[str, Any]:
         "title": tried.remedy.title,
         "safety": tried.remedy.safety,
         "edits": plain(tried.remedy.edits),
-        "allocated_peak_bytes": tried.estimate.allocated_peak_bytes if tried.estimate.peaks else None,
+        "allocated_peak_bytes": tried.estimate.allocated_peak_bytes
+        if tried.estimate.peaks
+        else None,
         "device_peak_bytes": tried.estimate.device_peak_bytes if tried.estimate.peaks else None,
         "verdict": tried.verdict.answer.value,
         "step_time_factor": tried.remedy.step_time_factor,

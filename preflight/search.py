@@ -91,7 +91,9 @@ def offered(plan: LaunchPlan, start: Judged, plugins: PluginManager) -> list[Rem
     remedies = []
     for owner, item in plugins.collect("preflight_remedies", plan=plan, model=start.model):
         if not isinstance(item, Remedy):
-            raise HookFailed(owner, "preflight_remedies", f"yielded {item!r}, which is not a Remedy")
+            raise HookFailed(
+                owner, "preflight_remedies", f"yielded {item!r}, which is not a Remedy"
+            )
         remedies.append(item)
     return remedies
 
@@ -171,7 +173,9 @@ def _with_safe_help(
 ) -> TriedRemedy:
     """Return the suggestion together with the fewest safe remedies that make it fit; alone where none does."""
     best = alone
-    for step in visit(judged, plugins, policy, judge, lambda r: r.is_safe and r.id not in policy.forbid):
+    for step in visit(
+        judged, plugins, policy, judge, lambda r: r.is_safe and r.id not in policy.forbid
+    ):
         answer = step.judged.verdict.answer
         if answer is Answer.FITS or (
             answer is Answer.TIGHT and best.verdict.answer is Answer.DOES_NOT_FIT

@@ -142,9 +142,7 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
         return total
 
     layer = max((size(unit) for unit in model.layers), default=0)
-    others = {
-        unit.role: size(unit) * unit.count for unit in model.units if unit.role != "layer"
-    }
+    others = {unit.role: size(unit) * unit.count for unit in model.units if unit.role != "layer"}
     embedding, head = others.get("embedding", 0), others.get("lm_head", 0)
     norm, other = others.get("final_norm", 0), others.get("other", 0)
     unwrapped = plan.wrap_policy == "none" or (

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from preflight.plugins import BUILTIN_HOOKS, PluginManager, load_plugins  # noqa: E402
+from preflight.plugins import BUILTIN_HOOKS, PluginManager, load_plugins
 
 
 @pytest.fixture(scope="session")

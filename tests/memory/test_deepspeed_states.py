@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from preflight.families import describe
 from preflight.launch import DeepSpeedSettings, LaunchPlan
 from preflight.memory import Level, Moment

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from preflight.device import DeviceSpec
 from preflight.families import describe
 from preflight.launch import Adapter, LaunchPlan

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from saved_tensors import decoder_layers, saved_bytes_of_layer
+
 from preflight.families import describe
 from preflight.launch import Adapter, LaunchPlan
 from preflight.layer_costs import layer_costs
 from preflight.precision import precision_of
-from saved_tensors import decoder_layers, saved_bytes_of_layer
 
 BATCH, LENGTH = 2, 64
 SHAPE = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ParameterTensor
 from preflight.optimizers import state_bytes

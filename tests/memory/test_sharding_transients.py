@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from preflight.families import describe
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
