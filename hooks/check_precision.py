@@ -34,14 +34,14 @@ def preflight_findings(
             where,
             "fp16 with weights loaded in float32, or a device of compute capability 8.0 or newer",
         )
-    if plan.mixed_precision == "fp16" and model is not None and plan.zero_stage is None:
-        if precision_of(plan, model).trainable == "fp16":
-            yield Finding(
-                "PF402",
-                "fp16-weights-under-fp16",
-                "error",
-                "the trainable weights are fp16 and so is mixed precision:"
-                " the gradient scaler refuses fp16 gradients at the first step",
-                where,
-                "load the weights in float32 (dtype=torch.float32)",
-            )
+    scaled = plan.mixed_precision == "fp16" and plan.zero_stage is None
+    if scaled and model is not None and precision_of(plan, model).trainable == "fp16":
+        yield Finding(
+            "PF402",
+            "fp16-weights-under-fp16",
+            "error",
+            "the trainable weights are fp16 and so is mixed precision:"
+            " the gradient scaler refuses fp16 gradients at the first step",
+            where,
+            "load the weights in float32 (dtype=torch.float32)",
+        )
