@@ -8,16 +8,15 @@ from typing import Any
 
 from preflight.dialects import accelerate_keys as keys
 from preflight.dialects.accelerate_argv import LauncherArguments
+from preflight.dialects.accelerate_checks import check_config_values, check_flags, check_settings
 from preflight.dialects.accelerate_config import AccelerateConfig, fill_from_config, find_config
-from preflight.dialects.accelerate_options import BY_KEY, DYNAMO_BACKENDS
+from preflight.dialects.accelerate_options import BY_KEY
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 
 MODE_FLAGS = ("multi_gpu", "tpu", "tpu_use_cluster", "use_deepspeed", "use_fsdp", "use_megatron_lm")
 """Any of these on the command line keeps the config file's distributed_type from being applied."""
-EXCLUSIVE_FLAGS = ("multi_gpu", "cpu", "tpu", "use_deepspeed", "use_fsdp")
-PRECISIONS = ("no", "fp8", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def read_launcher_settings(
     default = Place("default", "", "accelerate")
     values = {key: Setting(option.default, default) for key, option in BY_KEY.items()}
     values.update(given)
-    _check_flags(given, problems)
+    check_flags(given, problems)
     config = find_config(given, command, problems)
     modes = {flag: bool(values[flag].value) for flag in (*MODE_FLAGS, "cpu")}
     mode_places = {flag: values[flag].place for flag in modes}
@@ -77,7 +76,7 @@ def read_launcher_settings(
         precision_from_config = _fill_precision(values, config)
         if values["gpu_ids"].value is None:
             values["gpu_ids"] = Setting("all", default)
-        _check_config_values(values, modes, config, problems)
+        check_config_values(values, modes, config, problems)
     else:
         if values["num_processes"].value is None:
             num_devices = num_visible_devices(command.env)
@@ -105,42 +104,8 @@ def read_launcher_settings(
         uses_parallelism,
         num_devices,
     )
-    _check_precision(settings, problems)
-    if mode != "deepspeed":  # the DeepSpeed launcher never looks at it
-        _check_dynamo(settings, problems)
-    if mode == "fsdp":
-        _check_fsdp_loading(settings, problems)
+    check_settings(settings, problems)
     return settings
-
-
-def _check_flags(given: Mapping[str, Setting], problems: list[Problem]) -> None:
-    both = [flag for flag in EXCLUSIVE_FLAGS if flag in given]
-    if len(both) > 1:
-        shown = " and ".join(given[flag].place.where for flag in both)
-        problems.append(Problem(f"{shown} cannot be combined", shown, "keep one of them", "PF111"))
-    ranks = given.get("num_processes")
-    if "multi_gpu" in given and ranks is not None and ranks.value < 2:
-        problems.append(
-            Problem(
-                "--multi_gpu needs at least 2 processes",
-                ranks.place.where,
-                "drop --multi_gpu",
-                "PF111",
-            )
-        )
-    if "use_parallelism_config" in given and "use_fsdp" not in given:
-        problems.append(
-            Problem(
-                "--use_parallelism_config works only with --use_fsdp",
-                "--use_parallelism_config",
-                "add --use_fsdp --fsdp_version 2, or use a parallelism_config section in the config file",
-                "PF111",
-            )
-        )
-    if "module" in given and "no_python" in given:
-        problems.append(
-            Problem("--module and --no_python cannot be combined", "--module", id="PF111")
-        )
 
 
 def _note_dropped_mode(
@@ -184,104 +149,6 @@ def _fill_precision(values: dict[str, Setting], config: AccelerateConfig) -> boo
     key = "mixed_precision" if "mixed_precision" in config.stated else "fp16"
     values["mixed_precision"] = Setting(precision, config.place(key))
     return True
-
-
-def _check_config_values(
-    values: dict[str, Setting],
-    modes: Mapping[str, bool],
-    config: AccelerateConfig,
-    problems: list[Problem],
-) -> None:
-    gpu_ids = values["gpu_ids"]
-    num_machines = values["num_machines"].value
-    if not isinstance(gpu_ids.value, str):
-        shown = (
-            ",".join(map(str, gpu_ids.value)) if isinstance(gpu_ids.value, list) else gpu_ids.value
-        )
-        problems.append(
-            Problem(
-                f"gpu_ids must be text, not {gpu_ids.value!r}",
-                gpu_ids.place.where,
-                f"gpu_ids: '{shown}'",
-                "PF111",
-            )
-        )
-    elif (
-        gpu_ids.value != "all"
-        and "," not in gpu_ids.value
-        and modes["multi_gpu"]
-        and num_machines in (0, 1)
-    ):
-        problems.append(
-            Problem(
-                f"gpu_ids names one GPU ({gpu_ids.value}), but the launch is a multi-GPU one",
-                gpu_ids.place.where,
-                "gpu_ids: all",
-                "PF111",
-            )
-        )
-    if values["num_processes"].value == -1:
-        stated = "num_processes" in config.stated
-        problems.append(
-            Problem(
-                "num_processes is -1" if stated else "num_processes is missing",
-                config.where("num_processes"),
-                "num_processes: the number of ranks on all nodes together, or --num_processes",
-                "PF111",
-            )
-        )
-
-
-def _check_precision(settings: LauncherSettings, problems: list[Problem]) -> None:
-    value = settings.value("mixed_precision")
-    where = settings.where("mixed_precision")
-    if isinstance(value, str) and value.lower() in PRECISIONS:
-        return
-    if isinstance(value, bool):
-        raw = _raw(settings, "mixed_precision") or str(value).lower()
-        problems.append(
-            Problem(
-                f"mixed_precision: {raw} without quotes is the YAML value {str(value).lower()}, and accelerate stops on it",
-                where,
-                f"mixed_precision: '{raw}'",
-                "PF110",
-            )
-        )
-        return
-    choices = ", ".join(PRECISIONS)
-    problems.append(
-        Problem(f"mixed_precision must be one of {choices}, not {value!r}", where, id="PF111")
-    )
-
-
-def _check_dynamo(settings: LauncherSettings, problems: list[Problem]) -> None:
-    value = settings.value("dynamo_backend")
-    place = settings.place("dynamo_backend")
-    if isinstance(value, str) and value.upper() in ("NO", *DYNAMO_BACKENDS):
-        return
-    fix, id = "one of no, inductor, eager, aot_eager, cudagraphs", "PF111"
-    if isinstance(value, bool):
-        raw = settings.config.document.raw(place.key) if settings.config else None
-        fix, id = f"dynamo_backend: '{raw or 'no'}'", "PF110"
-    problems.append(Problem(f"dynamo_backend must be a word, not {value!r}", place.where, fix, id))
-
-
-def _check_fsdp_loading(settings: LauncherSettings, problems: list[Problem]) -> None:
-    """Refuse what the launcher refuses: the text `false` of a flag is true to it, a YAML false is not."""
-    syncs = settings.values["fsdp_sync_module_states"]
-    if settings.value("fsdp_cpu_ram_efficient_loading") and not syncs.value:
-        problems.append(
-            Problem(
-                "fsdp_sync_module_states must be true where fsdp_cpu_ram_efficient_loading is",
-                syncs.place.where,
-                "fsdp_sync_module_states: true",
-                "PF111",
-            )
-        )
-
-
-def _raw(settings: LauncherSettings, key: str) -> str | None:
-    return settings.config.document.raw(key) if settings.config is not None else None
 
 
 def _mode(modes: Mapping[str, bool]) -> tuple[str, str]:
