@@ -95,15 +95,15 @@ def test_a_forbidden_remedy_is_neither_applied_nor_suggested(folder):
     assert "micro_batch:" not in done.stderr
 
 
-def test_a_policy_file_may_refuse_what_is_tight(folder):
-    tight = ("--device", "tiny:0.1")
-    as_is = preflight(folder, "run", *tight, "--", *launch(1))
-    (folder / "policy.yaml").write_text("refuse: [does_not_fit, tight]\nmargin_share: 0.2\n")
-    strict = preflight(
-        folder, "run", "--device", "tiny:0.12", "--policy", "policy.yaml", "--", *launch(1)
-    )
+def test_what_is_tight_is_started_unless_a_policy_refuses_it(folder):
+    (folder / "wide.yaml").write_text("margin_share: 0.2\n")
+    (folder / "strict.yaml").write_text("margin_share: 0.2\nrefuse: [does_not_fit, tight]\n")
+    options = ("run", "--device", "tiny:0.12", "--policy")
+    wide = preflight(folder, *options, "wide.yaml", "--", *launch(1))
+    strict = preflight(folder, *options, "strict.yaml", "--", *launch(1))
 
-    assert as_is.returncode in (7, 78)
+    assert wide.stderr.startswith("preflight: tight. ")
+    assert wide.returncode == 7
     assert strict.stderr.startswith("preflight: tight. ")
     assert strict.returncode == 78
     assert strict.stdout == ""

@@ -279,4 +279,4 @@ def test_a_tiny_device_is_written_in_mib():
     priced = estimate_peaks([MemoryTerm("x", 10 * 2**20, ALWAYS)], is_cuda=False)
     lines = text(report(device=tiny, estimate=priced, verdict=judge(priced, tiny)))
 
-    assert lines[0] == "preflight: fits. Peak 10.0 MiB of 51.2 MiB per rank (8 x tiny)"
+    assert lines[0] == "preflight: fits. Peak 10.0 of 51.2 MiB per rank (8 x tiny)"

@@ -55,7 +55,8 @@ def preflight_read_launch(command):
         load_dtype="fp32",
         attention="sdpa",
         loss="full_logits",
-        trainer="toy",
+        trainer="transformers",
+        versions={"transformers": "5.24.0"},
         activation_checkpointing="full",
         origins={
             "micro_batch_size": Origin("--micro"),

@@ -8,6 +8,7 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Ph
 from preflight.render.page import Page
 from preflight.render.words import (
     PHASE_WORDS,
+    amount,
     devices,
     of_capacity,
     phase_name,
@@ -65,7 +66,7 @@ def head_lines(report: Report, page: Page) -> list[str]:
         else:
             text += f" {bound} {of_capacity(peak, device.capacity_bytes)} per rank"
             if is_rewritten:
-                text += f", {format_gib(report.applied[-1].estimate.device_peak_bytes)} rewritten"
+                text += f", {amount(report.applied[-1].estimate.device_peak_bytes, device.capacity_bytes)} rewritten"
             text += f" ({devices(report.plan, device)})"
     if verdict.failing_phase is not None:
         does = "dies" if verdict.answer is Answer.DOES_NOT_FIT else "may die of fragmentation"
@@ -102,7 +103,12 @@ def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
         return lines
     lines += phase_lines(report, estimate, page)
     phase = report.verdict.failing_phase or estimate.peak.phase
-    lines += term_lines(estimate, phase, page, is_verbose)
+    capacity = report.device.capacity_bytes if report.device else None
+    lines += term_lines(estimate, phase, page, capacity)
+    if is_verbose:
+        lines.append("all terms:")
+        for term in estimate.terms:
+            lines += _term_in_full(term, page)
     if estimate.host_peak_bytes_per_node:
         lines.append(f"host: {format_gib(estimate.host_peak_bytes_per_node)} per node")
     return lines
@@ -111,7 +117,7 @@ def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
 def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[str]:
     """Return a line per phase: live tensors, and what the driver would show."""
     capacity = report.device.capacity_bytes if report.device else None
-    of = f"capacity {format_gib(capacity)}" if capacity else ""
+    of = f"capacity {amount(capacity, capacity)}" if capacity else ""
     rows = [["phase", "tensors", "device", of]]
     for peak in estimate.peaks:
         mark = ""
@@ -126,16 +132,18 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
         rows.append(
             [
                 phase_name(peak.phase),
-                format_gib(peak.allocated_bytes),
-                format_gib(peak.device_bytes),
+                amount(peak.allocated_bytes, capacity),
+                amount(peak.device_bytes, capacity),
                 mark,
             ]
         )
     return page.table(rows, right=(1, 2))
 
 
-def term_lines(estimate: MemoryEstimate, phase: Phase, page: Page, is_verbose: bool) -> list[str]:
-    """Return the largest terms of a phase with their formulas; all terms of the estimate when verbose."""
+def term_lines(
+    estimate: MemoryEstimate, phase: Phase, page: Page, capacity: int | None
+) -> list[str]:
+    """Return the largest terms of a phase with their formulas."""
     peak = next((p for p in estimate.peaks if p.phase is phase), estimate.peak)
     in_first_step = phase is not Phase.SECOND_STEP and peak.moment in STEP_MOMENTS
     alive = [
@@ -145,14 +153,12 @@ def term_lines(estimate: MemoryEstimate, phase: Phase, page: Page, is_verbose: b
     ]
     lines = page.wrap(f"largest terms {PHASE_WORDS[phase]}:")
     shown, rest = alive[:NUM_TERMS_SHOWN], alive[NUM_TERMS_SHOWN:]
-    lines += page.table([[format_gib(t.num_bytes), t.name, t.formula] for t in shown], right=(0,))
+    lines += page.table(
+        [[amount(t.num_bytes, capacity), t.name, t.formula] for t in shown], right=(0,)
+    )
     if rest:
-        total = format_gib(sum(term.num_bytes for term in rest))
+        total = amount(sum(term.num_bytes for term in rest), capacity)
         lines.append(f"  and {len(rest)} smaller, together {total}")
-    if is_verbose:
-        lines.append("all terms:")
-        for term in estimate.terms:
-            lines += _term_in_full(term, page)
     return lines
 
 

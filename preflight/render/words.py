@@ -8,7 +8,7 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.launch import LaunchPlan, plain
 from preflight.memory import Phase
-from preflight.units import GIB, format_gib
+from preflight.units import GIB, MIB, format_gib
 
 PHASE_WORDS = {
     Phase.LOAD: "while the model loads",
@@ -24,9 +24,15 @@ PHASE_WORDS = {
 
 def of_capacity(num_bytes: int, capacity_bytes: int) -> str:
     """Write bytes against a capacity in one unit: `24.4 of 79.1 GiB`."""
-    if capacity_bytes >= 0.1 * GIB:
-        return f"{num_bytes / GIB:.1f} of {capacity_bytes / GIB:.1f} GiB"
-    return f"{format_gib(num_bytes)} of {format_gib(capacity_bytes)}"
+    unit, name = (GIB, "GiB") if capacity_bytes >= GIB else (MIB, "MiB")
+    return f"{num_bytes / unit:.1f} of {capacity_bytes / unit:.1f} {name}"
+
+
+def amount(num_bytes: int, capacity_bytes: int | None) -> str:
+    """Write bytes in the unit of the device they stand beside, so that a column has one unit."""
+    if capacity_bytes is not None and capacity_bytes < GIB:
+        return f"{num_bytes / MIB:.1f} MiB"
+    return format_gib(num_bytes)
 
 
 def devices(plan: LaunchPlan, device: DeviceSpec) -> str:
