@@ -54,7 +54,7 @@ class TrainerArguments:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Plan field -> value, given or (place kind `default`) by default. A load_dtype of None is the checkpoint's own."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    """Plan field -> where its value comes from, for every field of `settings`."""
+    """Plan field -> where its value comes from, for every field of `settings` and for `trainer`."""
     defaults: Mapping[str, tuple[Any, Origin]] = field(default_factory=dict)
     """The part of `settings` that nobody gave."""
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
@@ -213,6 +213,10 @@ def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
     origins = {name: origin for name, (_, origin) in fields.defaults.items()}
     for name, setting in fields.settings.items():
         origins[name] = Origin(setting.place.where, reason=inferred.get(name, ""))
+    if kind.trainer is not None:
+        where = "a guess from its flags" if kind.is_guess else kind.because
+        reason = f"the script could not tell: {kind.because}" if kind.is_guess else ""
+        origins["trainer"] = Origin(where, assumed=kind.is_guess, reason=reason)
     return TrainerArguments(
         trainer=kind.trainer,
         raw={**given.others, **given.known},

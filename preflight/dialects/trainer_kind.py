@@ -32,6 +32,7 @@ TRL_FLAGS = frozenset(
         "packing_strategy",
         "padding_free",
         "use_bnb_nested_quant",
+        "use_peft",
     }
 )
 """Names that TRL gave and that a script of somebody's own is unlikely to have."""
@@ -53,6 +54,8 @@ TRANSFORMERS_FLAGS = frozenset(
         "logging_steps",
         "lr_scheduler_kwargs",
         "optim",
+        "per_device_eval_batch_size",
+        "per_device_train_batch_size",
         "report_to",
         "save_strategy",
         "save_total_limit",
@@ -78,30 +81,56 @@ class TrainerKind(NamedTuple):
     """The script reads `--config FILE` as TrlParser does."""
     text: str = ""
     """The script, where it could be read."""
+    is_guess: bool = False
+    """True where only flags or the script's file name speak for this trainer."""
 
 
 def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchCommand) -> TrainerKind:
     """Return the trainer of a script (a path, or a module name after -m) from its name, text and flags."""
     own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
+    text = _script_text(script, command)
     if own:
         return TrainerKind(
-            "trl", f"{script} is TRL's own script", own[1], is_own_script=True, uses_trl_parser=True
+            "trl",
+            f"{script} is TRL's own script",
+            own[1],
+            is_own_script=not text or _is_unchanged(own[1], text),
+            uses_trl_parser=True,
         )
-    text = _script_text(script, command)
-    if text:
-        found = _from_text(script or "", text)
-        if found is not None:
-            return found
+    found = _from_text(script or "", text)
+    if found is not None:
+        return found
     names = set(flags)
     told = sorted(names & TRL_FLAGS)
     if told:
         return TrainerKind(
-            "trl", f"--{told[0]} is a flag of TRL", "sft", uses_trl_parser=True, text=text
+            "trl",
+            f"--{told[0]} is a flag of TRL",
+            "sft",
+            uses_trl_parser=True,
+            text=text,
+            is_guess=True,
         )
     told = sorted(names & TRANSFORMERS_FLAGS)
+    named = re.search(r"(?:^|[\\/._-])(sft|dpo|grpo|kto|rloo)(?:[._-]|$)", script or "")
+    if told and named and not text:
+        return TrainerKind(
+            "trl",
+            f"{script} is named after TRL's trainer, and --{told[0]} is a flag of TrainingArguments",
+            named[1],
+            uses_trl_parser=True,
+            is_guess=True,
+        )
     if told:
-        return TrainerKind("transformers", f"--{told[0]} is a flag of TrainingArguments", text=text)
+        because = f"--{told[0]} is a flag of TrainingArguments"
+        return TrainerKind("transformers", because, text=text, is_guess=True)
     return TrainerKind(None, "neither the script's text nor its flags name a trainer", text=text)
+
+
+def _is_unchanged(trl_script: str, text: str) -> bool:
+    """Tell whether a file at TRL's own path has no arguments added: TRL's GRPO and RLOO scripts have one dataclass."""
+    added = text.count("@dataclass") - (1 if trl_script in ("grpo", "rloo") else 0)
+    return added <= 0 and "make_parser" in text
 
 
 def _from_text(script: str, text: str) -> TrainerKind | None:

@@ -82,7 +82,7 @@ def test_trls_defaults_are_assumed_and_named(tmp_path):
         "load_dtype": "fp32",
         "loss": "chunked_linear",
     }
-    assert all(origin.assumed for origin in arguments.origins.values())
+    assert all(arguments.origins[name].assumed for name in arguments.settings)
     assert arguments.origins["seq_len"].where == "default of trl 1.16.0"
     assert arguments.origins["micro_batch_size"].where == "default of transformers 5.24.0"
 
@@ -330,6 +330,9 @@ def test_what_the_script_sets_itself_is_not_assumed(tmp_path):
         ("train.py", LOOP, "--per_device_train_batch_size 4", "plain_loop"),
         ("gone.py", "", "--packing", "trl"),
         ("gone.py", "", "--optim sgd", "transformers"),
+        ("gone.py", "", "--per_device_train_batch_size 1", "transformers"),
+        ("sft.py", "", "--per_device_train_batch_size 1", "trl"),
+        ("run_sft.py", HF, "--per_device_train_batch_size 1", "transformers"),
         ("gone.py", "", "--lr 1", None),
     ],
 )
@@ -338,6 +341,22 @@ def test_the_trainer_is_told_by_name_text_or_flags(script, text, line, trainer, 
 
     assert arguments.trainer == trainer
     assert arguments.facts["trainer_because"]
+    if trainer is not None:
+        assert arguments.origins["trainer"].assumed is not bool(text or script.startswith("trl"))
+
+
+def test_a_changed_copy_of_trls_script_may_have_flags_of_its_own(tmp_path):
+    script = importlib.import_module("trl.scripts.sft").__file__
+    with open(script, encoding="utf-8") as file:
+        text = file.read()
+    (tmp_path / "trl" / "scripts").mkdir(parents=True)
+
+    with pytest.raises(BadInput, match="does not know --mine"):
+        read("--mine 1", tmp_path, "trl/scripts/sft.py", text)
+    changed = read(
+        "--mine 1", tmp_path, "trl/scripts/sft.py", text + "@dataclass\nclass Mine: ...\n"
+    )
+    assert changed.raw["mine"].value == "1"
 
 
 def test_other_trl_trainers_are_said_to_be_estimated_as_sft(tmp_path):
