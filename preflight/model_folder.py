@@ -92,7 +92,9 @@ def _count_of_header(path: str) -> int | None:
         except ValueError as error:
             raise BadInput.one("is no safetensors file: its header is not JSON", path) from error
     shapes = [
-        entry["shape"] for key, entry in header.items() if key != "__metadata__" and "shape" in entry
+        entry["shape"]
+        for key, entry in header.items()
+        if key != "__metadata__" and "shape" in entry
     ]
     return sum(prod(shape) for shape in shapes) or None
 

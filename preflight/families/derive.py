@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any
 
+from preflight.families.vision_towers import COUNTERS
+
 TARGET = os.path.join(os.path.dirname(__file__), "library_defaults.py")
 
 DECODERS = (
@@ -35,7 +37,16 @@ COMPOSITES = {
 
 NOT_DECODERS = "bert modernbert roberta t5 vit whisper".split()
 
-LEFT_OUT = ("token_id", "initializer", "eps", "rope", "id2label", "label2id", "summary_", "token_index")
+LEFT_OUT = (
+    "token_id",
+    "initializer",
+    "eps",
+    "rope",
+    "id2label",
+    "label2id",
+    "summary_",
+    "token_index",
+)
 """Parts of config keys that no layout reads."""
 
 
@@ -51,6 +62,9 @@ def derive() -> dict[str, Any]:
     for name in sorted(set(names)):
         config_class = CONFIG_MAPPING[name]
         defaults[name] = _config_defaults(config_class)
+        if name in COUNTERS:
+            vision_class = type(config_class().vision_config)
+            defaults[f"{name}.vision"] = _config_defaults(vision_class)
         both = _both_ways(config_class.attribute_map)
         if both:
             spellings[name] = both
@@ -77,10 +91,10 @@ def _config_defaults(config_class: Any) -> dict[str, Any]:
         plain = isinstance(value, (bool, int, float, str))
         if plain and field.name not in inherited and not any(p in field.name for p in LEFT_OUT):
             found[field.name] = value
-    for name in ("qk_rope_head_dim", "rope_scaling"):
-        value = getattr(config_class, name, None)
-        if isinstance(value, int):
-            found[name] = value
+    # Left out above by its "rope", and a size all the same.
+    rope_size = getattr(config_class, "qk_rope_head_dim", None)
+    if isinstance(rope_size, int):
+        found["qk_rope_head_dim"] = rope_size
     return dict(sorted(found.items()))
 
 
@@ -110,7 +124,9 @@ def _layer_classes(config_class: Any, name: str) -> tuple[str, ...]:
         return ()
     import transformers
 
-    model_class = getattr(transformers, class_name if isinstance(class_name, str) else class_name[0])
+    model_class = getattr(
+        transformers, class_name if isinstance(class_name, str) else class_name[0]
+    )
     # What the default config of a family cannot be built with (transformers 5.24).
     unset: dict[str, dict[str, Any]] = {
         "gemma4": {"audio_config": None},

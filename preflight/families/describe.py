@@ -61,18 +61,6 @@ BODIES = {"llama4": ("language_model.model", "language_model.lm_head")}
 SAME_AS = {"kimi_k2": "deepseek_v3"}
 """Hub model types whose code is another family's under a new name."""
 
-COUNTED_TOWERS = (
-    "gemma3",
-    "llama4",
-    "llava",
-    "mistral3",
-    "mllama",
-    "qwen2_5_vl",
-    "qwen3_vl",
-    "qwen3_vl_moe",
-)
-"""Vision-language families whose tower vision_towers.py counts."""
-
 NOT_DROPOUT = ("classifier_dropout", "layerdrop")
 
 
@@ -89,7 +77,12 @@ def is_laid_out(config: Mapping[str, Any]) -> bool:
     section = config.get("text_config")
     given = section.get("model_type") if isinstance(section, Mapping) else None
     text_type = TEXT_TYPES[top_type] if given in (None, top_type) else str(given)
-    return group_of(text_type) is not None and top_type in COUNTED_TOWERS
+    if group_of(text_type) is None:
+        return False
+    from preflight.families.vision_towers import count_tower
+
+    counted, _ = count_tower(ConfigView(config, top_type), text_hidden=1)
+    return counted is not None
 
 
 def describe_config(
@@ -115,10 +108,9 @@ def describe_config(
     _raise_problems(text, top)
     units = layout.units
     tower: tuple[ModelUnit, ...] = ()
-    override = None
     if is_composite:
         text_params = sum(unit.num_params * unit.count for unit in units)
-        tower = _tower(config, top_type, name, source, num_params, text_params)
+        tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
     facts = {**layout.facts, "top_model_type": top_type}
     if text.assumed:
         facts["library_defaults"] = tuple(dict.fromkeys(text.assumed))
@@ -135,14 +127,11 @@ def describe_config(
         config_dtype=_dtype(config, text),
         dropouts=_dropouts(text),
         source=source,
-        num_params_override=override,
         facts=facts,
     )
 
 
-def _decoder_section(
-    config: Mapping[str, Any], name: str, source: str
-) -> tuple[str, ConfigView]:
+def _decoder_section(config: Mapping[str, Any], name: str, source: str) -> tuple[str, ConfigView]:
     """Return the whole config's model_type and a view of the section that describes its decoder."""
     top_type = config.get("model_type")
     if not isinstance(top_type, str) or not top_type:
@@ -192,23 +181,19 @@ def _raise_problems(*views: ConfigView) -> None:
 
 
 def _tower(
-    config: Mapping[str, Any],
-    top_type: str,
-    name: str,
-    source: str,
-    num_params: int | None,
-    text_params: int,
+    top: ConfigView, name: str, num_params: int | None, text_hidden: int, text_params: int
 ) -> tuple[ModelUnit, ...]:
-    """Return the vision tower and projector as one block: their sizes are counted, not laid out."""
+    """Return the vision tower and projector as one block: their parameters are counted, not laid out."""
     from preflight.families.vision_towers import count_tower
 
-    counted = count_tower(config, top_type, source)
+    counted, vision = count_tower(top, text_hidden)
+    _raise_problems(vision, top)
     if counted is None:
         if num_params is None:
             raise BadInput.one(
                 f"the vision tower of {name} cannot be counted from its config",
-                source,
-                "give the model by its hub name if it is in the registry (`preflight size --list`)",
+                place_of_key(top.where, "vision_config"),
+                "give a folder that holds its weights (model.safetensors or its index)",
             )
         counted = num_params - text_params
     if counted <= 0:

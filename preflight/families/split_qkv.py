@@ -123,7 +123,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "olmo": Family(_BIAS, _BIAS, norm="layernorm_plain", norms=()),
     "olmo2": Family(_BIAS, _BIAS, norms=AFTER_BOTH, qk_norm="whole"),
-    "olmo3": Family(_BIAS, _BIAS, norms=AFTER_BOTH, qk_norm="whole", sliding=lambda v: full_every(4)),
+    "olmo3": Family(
+        _BIAS, _BIAS, norms=AFTER_BOTH, qk_norm="whole", sliding=lambda v: full_every(4)
+    ),
     "cohere": Family(
         _BIAS,
         _BIAS,
@@ -188,7 +190,11 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         )
 
     kinds = attention_kinds(view, family.sliding(view))
-    final = () if family.norm == "layernorm_plain" else (norm_unit(f"{paths.body}.norm", hidden, with_bias),)
+    final = (
+        ()
+        if family.norm == "layernorm_plain"
+        else (norm_unit(f"{paths.body}.norm", hidden, with_bias),)
+    )
     units = (
         embedding_unit(f"{paths.body}.embed_tokens", vocab, hidden),
         *layer_units(f"{paths.body}.layers", kinds, build),
@@ -223,7 +229,11 @@ def _qk_norms(kind: str, num_heads: int, num_kv_heads: int, head_dim: int) -> Te
         )
     if kind == "list":
         return (
-            *(t for i in range(num_heads) for t in norm(f"self_attn.q_layernorm.norms.{i}", head_dim)),
+            *(
+                t
+                for i in range(num_heads)
+                for t in norm(f"self_attn.q_layernorm.norms.{i}", head_dim)
+            ),
             *(
                 t
                 for i in range(num_kv_heads)
