@@ -188,6 +188,13 @@ def test_a_suggestion_says_what_it_changes_what_it_measures_and_how():
     )
 
 
+def test_a_suggestion_that_would_not_help_is_one_line_at_the_end_of_them():
+    lines = text(report(90, suggested=(tried(QLORA, 3), tried(CHECKPOINTING, 80))), "run")
+
+    assert "does not fit either: activation_checkpointing (peak 92.5 of 79.1 GiB)" in lines
+    assert not any("turn activation checkpointing on" in line for line in lines)
+
+
 def test_tight_says_that_it_may_die_and_still_starts():
     lines = text(report(65.5), "run")
 

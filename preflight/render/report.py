@@ -5,6 +5,7 @@ from __future__ import annotations
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS
 from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.render.changes import applied_lines, change_lines, suggested_lines
 from preflight.render.page import Page
 from preflight.render.words import (
     PHASE_WORDS,
@@ -15,7 +16,7 @@ from preflight.render.words import (
     plan_value,
     shell_command,
 )
-from preflight.report import Report, TriedRemedy
+from preflight.report import Report
 from preflight.units import format_count, format_gib
 from preflight.verdict import Answer
 
@@ -199,71 +200,6 @@ def plan_lines(report: Report, page: Page) -> list[str]:
     return ["plan:", *page.table(rows)]
 
 
-def applied_lines(report: Report, page: Page) -> list[str]:
-    """Return what was changed, and the peak after each change."""
-    if not report.applied:
-        return []
-    lines = ["applied:"]
-    for tried in report.applied:
-        lines += page.wrap(f"{tried.remedy.id}: {tried.remedy.title}", "  ", "    ")
-        lines += page.wrap(_measured(tried, report), "    ", "    ")
-        for note in tried.remedy.notes:
-            lines += page.wrap(note, "    ", "    ")
-    return lines
-
-
-def change_lines(report: Report, page: Page) -> list[str]:
-    """Return the diff of files, flags and environment."""
-    rewrite = report.rewrite
-    if rewrite is None:
-        return []
-    lines = []
-    for file in rewrite.files:
-        for line in file.diff.splitlines():
-            lines.append(_painted_diff(line, page))
-    pairs = [("flags", list(rewrite.argv_diff))]
-    pairs.append(("environment", [("", f"{name}={value}") for name, value in rewrite.env.items()]))
-    for title, changes in pairs:
-        if changes:
-            lines.append(f"{title}:")
-        for removed, added in changes:
-            lines += [_painted_diff(f"- {removed}", page)] if removed else []
-            lines += [_painted_diff(f"+ {added}", page)] if added else []
-    return lines
-
-
-def _painted_diff(line: str, page: Page) -> str:
-    color = {"+": "green", "-": "red"}.get(line[:1])
-    return page.paint(line, color) if color else line
-
-
-def suggested_lines(report: Report, page: Page) -> list[str]:
-    """Return what would help and was not asked for, each estimated."""
-    if not report.suggested:
-        return []
-    title = "suggested, not applied (each estimated on this launch):"
-    lines = page.wrap(title)
-    for tried in report.suggested:
-        remedy = tried.remedy
-        changes = "" if remedy.is_safe else " (changes training)"
-        lines += page.wrap(f"{remedy.id}: {remedy.title}{changes}", "  ", "    ")
-        lines += page.wrap(_measured(tried, report), "    ", "    ")
-        if remedy.how:
-            lines += page.wrap(f"add  {remedy.how}", "    ", "         ")
-        for note in remedy.notes:
-            lines += page.wrap(note, "    ", "    ")
-    return lines
-
-
-def _measured(tried: TriedRemedy, report: Report) -> str:
-    peak = tried.estimate.device_peak_bytes if tried.estimate.peaks else 0
-    capacity = report.device.capacity_bytes if report.device else None
-    of = of_capacity(peak, capacity) if capacity else format_gib(peak)
-    factor = tried.remedy.step_time_factor
-    time = "" if factor == 1.0 else f", step time about x{factor:.2f}"
-    return f"peak {of}: {tried.verdict.answer.words}{time}"
-
-
 def next_lines(report: Report, door: str) -> list[str]:
     """Return the last line: what happens now."""
     # The last line is enough on its own, and a command is there to be copied: it is not broken.
@@ -277,7 +213,7 @@ def _next(report: Report, door: str) -> str:
         return "nothing; a plan file is estimated, not started"
     if not report.may_launch:
         options = "take a suggestion above, or give it more or larger devices"
-        if not report.suggested:
+        if all(t.verdict.answer is Answer.DOES_NOT_FIT for t in report.suggested):
             options = "give it more or larger devices, or a smaller job"
         if door == "check":
             return f"`preflight run` would start nothing; {options}"

@@ -1,0 +1,82 @@
+"""What was changed and what could be: remedies with their measured effect, and the diff."""
+
+from __future__ import annotations
+
+from preflight.render.page import Page
+from preflight.render.words import of_capacity
+from preflight.report import Report, TriedRemedy
+from preflight.units import format_gib
+from preflight.verdict import Answer
+
+
+def applied_lines(report: Report, page: Page) -> list[str]:
+    """Return what was changed, and the peak after each change."""
+    if not report.applied:
+        return []
+    lines = ["applied:"]
+    for tried in report.applied:
+        lines += page.wrap(f"{tried.remedy.id}: {tried.remedy.title}", "  ", "    ")
+        lines += page.wrap(_measured(tried, report), "    ", "    ")
+        for note in tried.remedy.notes:
+            lines += page.wrap(note, "    ", "    ")
+    return lines
+
+
+def change_lines(report: Report, page: Page) -> list[str]:
+    """Return the diff of files, flags and environment."""
+    rewrite = report.rewrite
+    if rewrite is None:
+        return []
+    lines = []
+    for file in rewrite.files:
+        for line in file.diff.splitlines():
+            lines.append(_painted_diff(line, page))
+    pairs = [("flags", list(rewrite.argv_diff))]
+    pairs.append(("environment", [("", f"{name}={value}") for name, value in rewrite.env.items()]))
+    for title, changes in pairs:
+        if changes:
+            lines.append(f"{title}:")
+        for removed, added in changes:
+            lines += [_painted_diff(f"- {removed}", page)] if removed else []
+            lines += [_painted_diff(f"+ {added}", page)] if added else []
+    return lines
+
+
+def _painted_diff(line: str, page: Page) -> str:
+    color = {"+": "green", "-": "red"}.get(line[:1])
+    return page.paint(line, color) if color else line
+
+
+def suggested_lines(report: Report, page: Page) -> list[str]:
+    """Return what would help and was not asked for, each estimated; what would not help in one line."""
+    helps = [t for t in report.suggested if t.verdict.answer is not Answer.DOES_NOT_FIT]
+    lines = ["suggested, not applied (each estimated on this launch):"] if helps else []
+    for tried in helps:
+        remedy = tried.remedy
+        changes = "" if remedy.is_safe else " (changes training)"
+        lines += page.wrap(f"{remedy.id}: {remedy.title}{changes}", "  ", "    ")
+        lines += page.wrap(_measured(tried, report), "    ", "    ")
+        if remedy.how:
+            lines += page.wrap(f"add  {remedy.how}", "    ", "         ")
+        for note in remedy.notes:
+            lines += page.wrap(note, "    ", "    ")
+    if any(not tried.remedy.is_safe for tried in helps) and report.command is not None:
+        lines += page.wrap("--allow ID applies one where it can be written into the launch", "  ")
+    useless = [
+        f"{t.remedy.id} (peak {_peak(t, report)})" for t in report.suggested if t not in helps
+    ]
+    if useless:
+        lines += page.wrap(f"does not fit either: {', '.join(useless)}")
+    return lines
+
+
+def _peak(tried: TriedRemedy, report: Report) -> str:
+    peak = tried.estimate.device_peak_bytes if tried.estimate.peaks else 0
+    capacity = report.device.capacity_bytes if report.device else None
+    return of_capacity(peak, capacity) if capacity else format_gib(peak)
+
+
+def _measured(tried: TriedRemedy, report: Report) -> str:
+    factor = tried.remedy.step_time_factor
+    time = "" if factor == 1.0 else f", step time about x{factor:.2f}"
+    return f"peak {_peak(tried, report)}: {tried.verdict.answer.words}{time}"
