@@ -6,7 +6,6 @@ The text-level editors (YAML at marks, JSON at marks, argv) are in `preflight.di
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +31,8 @@ class RewrittenFile:
     @property
     def diff(self) -> str:
         """Unified diff between the user's file and the copy."""
+        import difflib
+
         return "".join(
             line if line.endswith("\n") else line + "\n"
             for line in difflib.unified_diff(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -127,4 +126,6 @@ def merged_list_setting(text: str, key: str, value: str) -> str:
 
 def shown(words: Iterable[str]) -> str:
     """Return words as a shell takes them."""
+    import shlex
+
     return " ".join(shlex.quote(word) for word in words)
