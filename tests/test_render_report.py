@@ -158,7 +158,7 @@ def test_a_rewrite_shows_each_change_its_effect_and_the_command_in_one_line():
     lines = text(rewritten(), "run")
 
     assert lines[0].startswith(
-        "preflight: does not fit as written, fits rewritten. Peak 102.5 of 79.1"
+        "preflight: does not fit as written, fits rewritten. Peak 102.5 -> 21.5 of"
     )
     assert "  activation_checkpointing: turn activation checkpointing on" in lines
     assert "    peak 21.5 of 79.1 GiB: fits, step time about x1.30" in lines

@@ -8,6 +8,7 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Ph
 from preflight.render.changes import applied_lines, change_lines, suggested_lines
 from preflight.render.page import Page
 from preflight.render.words import (
+    NOT_STATED,
     PHASE_WORDS,
     amount,
     devices,
@@ -65,9 +66,13 @@ def head_lines(report: Report, page: Page) -> list[str]:
         if device is None:
             text += f" {bound} {format_gib(peak)} per rank"
         else:
-            text += f" {bound} {of_capacity(peak, device.capacity_bytes)} per rank"
+            of = of_capacity(peak, device.capacity_bytes)
             if is_rewritten:
-                text += f", {amount(report.applied[-1].estimate.device_peak_bytes, device.capacity_bytes)} rewritten"
+                after = report.applied[-1].estimate.device_peak_bytes
+                of = f"{amount(peak, device.capacity_bytes).split()[0]} -> " + of_capacity(
+                    after, device.capacity_bytes
+                )
+            text += f" {bound} {of} per rank"
             text += f" ({devices(report.plan, device)})"
     if verdict.failing_phase is not None:
         does = "dies" if verdict.answer is Answer.DOES_NOT_FIT else "may die of fragmentation"
@@ -79,10 +84,10 @@ def head_lines(report: Report, page: Page) -> list[str]:
 
 def assumed_lines(report: Report, page: Page) -> list[str]:
     """Return every value that nobody gave, with the reason it has."""
-    parts = [
-        f"{name} {plan_value(report.plan, name)} ({reason})"
-        for name, reason in report.assumed.items()
-    ]
+    parts = []
+    for name, reason in report.assumed.items():
+        value = plan_value(report.plan, name)
+        parts.append(f"{name} ({reason})" if value == NOT_STATED else f"{name} {value} ({reason})")
     if report.device is not None and report.device.is_assumed:
         parts.append(f"device {report.device.name} ({report.device.source})")
     return page.wrap(f"assumed: {'; '.join(parts)}") if parts else []

@@ -132,8 +132,8 @@ def _without(validation: Validation, page: Page, is_verbose: bool) -> list[str]:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else f"{100 * share:.1f}%"
 
 
 def _signed(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:+.1f} %"
+    return "-" if share is None else f"{100 * share:+.1f}%"

@@ -10,6 +10,8 @@ from preflight.launch import LaunchPlan, plain
 from preflight.memory import Phase
 from preflight.units import GIB, MIB, format_gib
 
+NOT_STATED = "not stated"
+
 PHASE_WORDS = {
     Phase.LOAD: "while the model loads",
     Phase.FORWARD: "in the first forward pass",
@@ -55,7 +57,7 @@ def plan_value(plan: LaunchPlan, name: str) -> str:
 
 def _written(value: Any) -> str:
     if value is None:
-        return "not stated"
+        return NOT_STATED
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
