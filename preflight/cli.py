@@ -134,7 +134,7 @@ def _top_level(args: list[str]) -> int:
 
 def _failed(error: Exception, name: str, args: list[str]) -> int:
     """Say what went wrong and return the exit code for it."""
-    if os.environ.get("PREFLIGHT_TRACE") == "1":
+    if os.environ.get("PREFLIGHT_TRACE") == "1" and not isinstance(error, BadInput):
         import traceback
 
         traceback.print_exception(error)

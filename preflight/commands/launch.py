@@ -65,7 +65,8 @@ exit: 0 fits, as written or as rewritten; 1 nothing safe fits; 2 bad input; 3 pr
 
 def run(name: str, args: list[str]) -> int:
     """Run one of the three commands; return its exit code."""
-    if name == "run" and os.environ.get("PREFLIGHT", "").lower() == "off":
+    is_off = os.environ.get("PREFLIGHT", "").lower() == "off"
+    if name == "run" and is_off and not {"-h", "--help"} & set(args[:1]):
         return _start_unchecked(args)
     parser = Parser(name, ABOUT[name], f"preflight {name} [options] -- COMMAND", EPILOG[name])
     add_launch_options(parser)
@@ -155,7 +156,7 @@ def _start_unchecked(args: list[str]) -> int:
     add_launch_options(parser)
     add_output_options(parser)
     _, argv = split_command("run", parser, args)
-    program = find_program(argv[0], dict(os.environ)) if argv else ""
+    program = find_program(argv[0], dict(os.environ))
     sys.stderr.write("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
     return _become(program, argv, dict(os.environ))
 
