@@ -151,7 +151,10 @@ def _fsdp(ranks: tuple[int, int], explicit: dict[str, Any]) -> dict[str, Any]:
     if found["wrap_policy"] == "transformer" and plugin.transformer_cls_names_to_wrap:
         found["wrap_classes"] = tuple(plugin.transformer_cls_names_to_wrap)
     found["cpu_ram_efficient_loading"] = loads
-    found["state_dict_type"] = plugin.state_dict_type.name.partition("_")[0].lower()
+    # A local state dict gathers nothing, like a sharded one; the plan has no third word.
+    found["state_dict_type"] = (
+        "full" if plugin.state_dict_type.name.startswith("FULL") else "sharded"
+    )
     found["activation_checkpointing"] = "full" if plugin.activation_checkpointing else "none"
     found["offload_activations"] = "cpu" if plugin.activation_checkpointing_offload else "none"
     offload = plugin.cpu_offload
