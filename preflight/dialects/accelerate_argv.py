@@ -84,7 +84,7 @@ def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherA
         if word == "--":
             index += 1
             break
-        if not word.startswith("-") or word == "-" or " " in word or _is_negative_number(word):
+        if not _is_option(word, flags):
             break
         name, equals, attached = word.partition("=")
         option = flags.get(name)
@@ -110,7 +110,7 @@ def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherA
             continue
         index += 1
         if not equals:
-            if index >= len(argv) or _looks_like_option(argv[index]):
+            if index >= len(argv) or _is_option(argv[index], flags):
                 problems.append(Problem(f"{name} needs a value", name, _wanted(option), "PF111"))
                 continue
             attached = argv[index]
@@ -133,8 +133,13 @@ def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherA
     return LauncherArguments(given, first_index, min(index, len(argv)), tuple(problems))
 
 
-def _looks_like_option(word: str) -> bool:
-    return word[:1] == "-" and len(word) > 1 and " " not in word and not _is_negative_number(word)
+def _is_option(word: str, flags: Mapping[str, Option]) -> bool:
+    """Tell what argparse takes for an option: a known one first, then anything with a dash that is no number or text."""
+    if word[:1] != "-" or len(word) == 1:
+        return False
+    if word.partition("=")[0] in flags:
+        return True
+    return " " not in word and not _is_negative_number(word)
 
 
 def _is_negative_number(word: str) -> bool:

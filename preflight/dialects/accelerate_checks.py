@@ -102,6 +102,15 @@ def check_settings(settings: LauncherSettings, problems: list[Problem]) -> None:
         _check_dynamo(settings, problems)
     if settings.mode == "fsdp":
         _check_fsdp_loading(settings, problems)
+    if settings.mode != "single" and settings.uses_parallelism_config:
+        for key in ("parallelism_config_cp_size", "parallelism_config_sp_size"):
+            size = settings.values[key]
+            if not isinstance(size.value, (int, float)):  # the launcher compares these two itself
+                problems.append(
+                    Problem(
+                        f"{key} must be a number, not {size.value!r}", size.place.where, id="PF111"
+                    )
+                )
 
 
 def _check_precision(settings: LauncherSettings, problems: list[Problem]) -> None:

@@ -29,6 +29,25 @@ DYNAMO_BACKENDS = (
     "HPU_BACKEND",
     "NEURON",
 )
+"""What a config file may say, beside NO."""
+
+_DYNAMO_FLAG_VALUES = (
+    "no",
+    "eager",
+    "aot_eager",
+    "inductor",
+    "aot_ts_nvfuser",
+    "nvprims_nvfuser",
+    "cudagraphs",
+    "ofi",
+    "fx2trt",
+    "onnxrt",
+    "tensorrt",
+    "aot_torchxla_trace_once",
+    "torhchxla_trace_once",
+    "tvm",
+)
+"""What the flag may say: another list, with accelerate's own misspelling."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("num_machines", type="int"),
     Option("num_cpu_threads_per_process", type="int"),
     Option("enable_cpu_affinity", kind="flag", default=False),
-    Option("dynamo_backend", choices=("no", *(name.lower() for name in DYNAMO_BACKENDS))),
+    Option("dynamo_backend", choices=_DYNAMO_FLAG_VALUES),
     Option(
         "dynamo_mode", default="default", choices=("default", "reduce-overhead", "max-autotune")
     ),

@@ -7,6 +7,7 @@ flags -> engine -> FSDP or DeepSpeed. Problems are collected all the way and rai
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from preflight.dialects.accelerate_argv import first_option_index, parse_launcher_arguments
@@ -145,7 +146,7 @@ def _plan(
             },
         ),
     )
-    raise_if_any(plan.problems())
+    raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
     return plan
 
 

@@ -140,7 +140,7 @@ def read_fsdp(
     fields["offload_params"] = Setting("cpu" if offload.value else "none", offload.place)
     fields.update(_wrapping(plugin))
     prefetch = plugin.get("backward_prefetch", None)
-    if str(prefetch.value).upper() not in ("NONE", "NO_PREFETCH") or prefetch.value == "None":
+    if prefetch.value is not None and str(prefetch.value).upper() != "NO_PREFETCH":
         prefetch = plugin.choice("backward_prefetch", None, BACKWARD_PREFETCHES)
         if not is_v2 and prefetch.value is not None:
             fields["backward_prefetch"] = Setting(prefetch.value.lower(), prefetch.place)

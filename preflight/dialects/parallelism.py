@@ -220,7 +220,7 @@ def read_parallelism(
             replicate,
             "parallelism_config_dp_replicate_size: 1",
         )
-    elif cp.value > 1 and engine != "fsdp2":
+    elif cp.value > 1 and engine != "fsdp2" and not engine.startswith("zero"):
         refuse("cp_size above 1 needs FSDP with fsdp_version: 2", cp, "fsdp_version: 2")
     elif engine in ("fsdp1", "single"):
         needs = (
