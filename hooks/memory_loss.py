@@ -89,7 +89,8 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         source = "transformers/loss/loss_utils.py ForCausalLMLoss (5.24.0)"
         if version < UPCAST_IN_MODEL_UNTIL:
             forward, source = 12, "transformers/models/llama/modeling_llama.py:1209 (4.44)"
-        elif version < SHIFTED_COPY_UNTIL:
+        elif version < SHIFTED_COPY_UNTIL and (plan.micro_batch_size or 1) > 1:
+            # contiguous() copies the shifted logits of several sequences; those of one are contiguous
             forward, source = size + 12, "transformers/loss/loss_utils.py (4.48)"
         if size == 4 and version >= SHIFTED_COPY_UNTIL:
             forward = 8  # float() of fp32 logits is no copy

@@ -69,6 +69,10 @@ def layer_costs(
     if shape.attention_kind != "none":
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
         saved += _attention_extra(plan, shape, c)
+        if model.model_type in CONCATENATES_ROTARY:
+            saved += c * out
+        if model.model_type in VALUES_IN_FUSED_QKV:
+            saved += c * (q + kv)
     if trains:
         copies_in, copies_mlp = (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)
         # autocast casts the fp32 input once for every linear that reads it
@@ -85,7 +89,10 @@ def layer_costs(
         width += shape.shared_expert_intermediate_size
         saved += _dense_mlp(shape.shared_expert_intermediate_size, c, True, trains)
     else:
-        saved += _dense_mlp(shape.intermediate_size, c, gated, trains)
+        rectified = facts.get("activation") == "relu" and not gated
+        saved += _dense_mlp(shape.intermediate_size, c, gated, trains or rectified)
+        if rectified:
+            saved -= c * shape.intermediate_size  # relu keeps its output, which is the next input
         if facts.get("activation") == "gelu_new":
             saved += 3 * c * shape.intermediate_size  # python-level tanh approximation
     dropout = sum(
@@ -107,6 +114,13 @@ def layer_costs(
         selective=selective,
         attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
     )
+
+
+CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4"})
+"""Queries are a new contiguous tensor after partial rotary embedding, so attention's output is not in token
+order, and the output projection reads a copy of it (measured: test_layer_costs.py)."""
+VALUES_IN_FUSED_QKV = frozenset({"gpt_neox", "phi3"})
+"""Values are a view of the fused projection's output, which stays whole."""
 
 
 def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
@@ -143,7 +157,8 @@ def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool)
     if kind == "layernorm_plain":
         return 4 * n + 8 * heads  # computed in fp32 without a weight (modeling_olmo.py)
     if kind == "cohere_layernorm":
-        return 4 * n + 8 * heads + (4 * n if trains else 0)  # x - mean and the normalised, in fp32
+        # x - mean twice (once squared, once scaled) and the normalised, in fp32
+        return 8 * n + 12 * heads + (4 * n if trains else 0)
     normalised = n * (4 if kind == "gemma_rms" else input_bytes) if trains else 0
     return 4 * n + 4 * heads + normalised
 
