@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from toy import launch, make, preflight
 
 from preflight import __version__
 from preflight.cli import COMMANDS, main
+from preflight.commands.explain import all_pages
 from preflight.commands.options import settings_from
 from preflight.errors import BadInput
 from preflight.launch import Adapter
@@ -241,6 +244,15 @@ def test_explain_prints_a_page_for_every_id(capsys):
     for name in pages:
         code, out, _ = told(capsys, "explain", name)
         assert code == 0 and len(out.splitlines()) > 1, name
+
+
+def test_every_finding_that_the_code_can_report_has_a_page():
+    root = Path(__file__).parent.parent
+    code = [*(root / "preflight").rglob("*.py"), *(root / "hooks").glob("*.py")]
+    ids = {found for path in code for found in re.findall(r'"(PF\d{3})"', path.read_text())}
+
+    assert len(ids) > 20
+    assert sorted(ids - set(all_pages()) - {"PF100"}) == []  # PF100: a notice without an id
 
 
 def test_explain_of_an_unknown_id_gives_the_nearest(capsys):

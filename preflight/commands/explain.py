@@ -9,6 +9,7 @@ from preflight.commands.options import FITS, Parser, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.errors import BadInput
 from preflight.launch import nearest_fix
+from preflight.render.manual import index_lines, manual_lines, summary_of
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
 
@@ -53,13 +54,7 @@ def run(name: str, args: list[str]) -> int:
         print_json({"schema_version": SCHEMA_VERSION, "id": wanted, "text": text}, sys.stdout)
         return FITS
     page = page_for(sys.stdout, options.color)
-    lines = [page.paint(wanted, "bold")]
-    for line in text.splitlines():
-        # A manual page's own line breaks stay, where they are not too long for the terminal.
-        lines += (
-            page.wrap(line, "  ", "  ") if len(line) + 2 > page.width else [f"  {line}".rstrip()]
-        )
-    print_lines(lines, sys.stdout)
+    print_lines([page.paint(wanted, "bold"), *manual_lines(text, page)], sys.stdout)
     return FITS
 
 
@@ -69,23 +64,34 @@ def all_pages() -> dict[str, str]:
 
 
 def _remedy_pages() -> dict[str, str]:
+    return {name.removeprefix("remedy_"): manual for name, manual in _manuals("remedy") if manual}
+
+
+def _finding_pages() -> dict[str, str]:
+    """Return the pages of what readers notice, and of what checks find: the first line names the ids."""
+    import re
+
+    from preflight.dialects.notices import NOTICE_IDS
+
+    pages = dict(NOTICE_IDS)
+    for _, manual in _manuals("check"):
+        for finding in re.findall(r"PF\d{3}", manual.partition("\n")[0]):
+            noticed = pages.get(finding)
+            pages[finding] = manual if noticed is None else f"{noticed}\n\n{manual}"
+    return dict(sorted(pages.items()))
+
+
+def _manuals(word: str) -> list[tuple[str, str]]:
+    """Return the module docstring of every built-in of a first word: its manual page."""
     import importlib
 
     from preflight.plugins import BUILTIN_HOOKS
 
-    pages = {}
-    for name in BUILTIN_HOOKS:
-        word, _, remedy = name.partition("_")
-        if word == "remedy":
-            module = importlib.import_module(f"preflight.hooks.{name}")
-            pages[remedy] = (module.__doc__ or "").strip()
-    return pages
-
-
-def _finding_pages() -> Mapping[str, str]:
-    from preflight.dialects.notices import NOTICE_IDS
-
-    return NOTICE_IDS
+    names = [name for name in BUILTIN_HOOKS if name.partition("_")[0] == word]
+    return [
+        (name, (importlib.import_module(f"preflight.hooks.{name}").__doc__ or "").strip())
+        for name in names
+    ]
 
 
 def _spelled(wanted: str, pages: Mapping[str, str]) -> str:
@@ -99,13 +105,13 @@ def _spelled(wanted: str, pages: Mapping[str, str]) -> str:
 
 
 def _list(pages: Mapping[str, str], output_format: str, color: str) -> int:
-    firsts = {name: text.splitlines()[0] if text else "" for name, text in pages.items()}
+    firsts = {name: summary_of(name, text) for name, text in pages.items()}
     if output_format == "json":
         print_json({"schema_version": SCHEMA_VERSION, "pages": firsts}, sys.stdout)
         return FITS
     page = page_for(sys.stdout, color)
     lines = [f"preflight: {len(pages)} pages"]
-    lines += page.table([[name, first] for name, first in firsts.items()])
+    lines += index_lines(firsts, page)
     lines.append("next: `preflight explain ID` prints one")
     print_lines(lines, sys.stdout)
     return FITS

@@ -37,6 +37,13 @@ NESTED_FIELDS = {
 }
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help of one width: asking for the terminal's would import shutil in every command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=90)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with its complaints in the shape of every other one."""
 
@@ -46,7 +53,7 @@ class Parser(argparse.ArgumentParser):
             usage=usage,
             description=about,
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
 

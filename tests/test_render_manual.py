@@ -1,0 +1,55 @@
+"""Manual pages keep their shape at any width."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.commands.explain import all_pages
+from preflight.render.manual import index_lines, manual_lines, summary_of
+from preflight.render.page import Page
+
+TEXT = """\
+micro_batch: fewer sequences at a time, the same
+global batch.
+
+Saves      activations in proportion; under FSDP the
+           gradients are kept
+Costs      smaller products
+Written as two flags, and every copy
+           of them
+"""
+
+
+def test_labels_keep_their_column_and_paragraphs_are_joined():
+    assert manual_lines(TEXT, Page(120)) == [
+        "  micro_batch: fewer sequences at a time, the same global batch.",
+        "",
+        "  Saves      activations in proportion; under FSDP the gradients are kept",
+        "  Costs      smaller products",
+        "  Written as two flags, and every copy of them",
+    ]
+    assert manual_lines(TEXT, Page(40))[3:5] == [
+        "  Saves      activations in proportion;",
+        "             under FSDP the gradients",
+    ]
+
+
+def test_a_summary_is_the_first_sentence_without_the_name():
+    assert summary_of("micro_batch", TEXT) == ("fewer sequences at a time, the same global batch")
+    assert (
+        summary_of("lora", "lora: adapters (Hu et al. 2021). More.") == "adapters (Hu et al. 2021)"
+    )
+    assert summary_of("PF402", "PF401, PF402: a precision that fails. More.") == (
+        "a precision that fails"
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_every_page_keeps_its_words_and_to_the_width(width):
+    for name, text in all_pages().items():
+        lines = manual_lines(text, Page(width))
+
+        assert " ".join(lines).split() == text.split(), name
+        # A path or a formula that is longer than the line stays whole.
+        assert all(len(line) <= width or len(line.split()) == 1 for line in lines), name
+    assert index_lines({"a": "b"}, Page(width)) == ["  a  b"]
