@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-
-import preflight.hooks
-
-REGISTRY_PATH = os.path.join(os.path.dirname(preflight.hooks.__file__), "data", "models.tsv")
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,8 @@ def all_models() -> Iterator[RegistryEntry]:
 
 @lru_cache(maxsize=1)
 def _lines() -> tuple[str, ...]:
-    with open(REGISTRY_PATH, encoding="utf-8") as file:
+    folder = importlib.import_module("preflight.hooks").__path__[0]
+    with open(os.path.join(folder, "data", "models.tsv"), encoding="utf-8") as file:
         return tuple(line for line in file.read().splitlines() if not line.startswith("#"))
 
 

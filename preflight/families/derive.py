@@ -11,12 +11,53 @@ from preflight.families.vision_towers import COUNTERS
 
 TARGET = os.path.join(os.path.dirname(__file__), "library_defaults.py")
 
-DECODERS = (
-    "bloom cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 falcon gemma gemma2 gemma3_text "
-    "gemma3n_text gemma4_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gpt_neox gpt_oss gptj "
-    "granite granitemoe llama llama4_text ministral ministral3 mistral mixtral olmo olmo2 olmo3 olmoe "
-    "opt phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next smollm3 stablelm starcoder2"
-).split()
+DECODERS = [
+    "bloom",
+    "cohere",
+    "cohere2",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "gemma3n_text",
+    "gemma4_text",
+    "glm",
+    "glm4",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neox",
+    "gpt_oss",
+    "gptj",
+    "granite",
+    "granitemoe",
+    "llama",
+    "llama4_text",
+    "ministral",
+    "ministral3",
+    "mistral",
+    "mixtral",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "opt",
+    "phi",
+    "phi3",
+    "phimoe",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+]
 """Families with a causal language model class of their own."""
 
 COMPOSITES = {
@@ -35,7 +76,7 @@ COMPOSITES = {
 }
 """Vision-language families and the model_type of their text_config when it names none."""
 
-NOT_DECODERS = "bert modernbert roberta t5 vit whisper".split()
+NOT_DECODERS = ["bert", "modernbert", "roberta", "t5", "vit", "whisper"]
 
 LEFT_OUT = (
     "token_id",
