@@ -143,7 +143,12 @@ def _add_launcher_precision(engine: EngineSettings, settings: LauncherSettings) 
     decided = engine.fields["mixed_precision"]
     place = settings.place("mixed_precision")
     same = str(settings.value("mixed_precision")).lower() == decided.value
-    if same and place.kind != "default" and place != decided.place:
+    if not same or place.kind == "default":
+        return
+    if decided.place.kind == "default":
+        # The trainer's default decides, but the user said the same in the launcher's file.
+        engine.fields["mixed_precision"] = Setting(decided.value, place)
+    elif place != decided.place:
         more = engine.more_places.get("mixed_precision", ())
         engine.more_places["mixed_precision"] = (*more, place)
 

@@ -396,3 +396,22 @@ def test_a_deepspeed_file_gives_a_plan_or_a_refusal_and_never_a_traceback(
         read(words, files)
     except BadInput as refused:
         assert refused.problems
+
+
+def test_a_precision_that_the_file_states_is_not_called_assumed() -> None:
+    """TRL would train in bf16 anyway: that the file says so too is what the user wants to read."""
+    plan = read("--config_file c.yaml -m trl.scripts.sft --max_length 128", {"c.yaml": FSDP2})
+
+    assert plan.mixed_precision == "bf16"
+    assert plan.origins["mixed_precision"].where == "c.yaml:3"
+
+
+def test_every_notice_of_the_table_is_one_that_the_reader_gives() -> None:
+    import pathlib
+
+    import preflight.dialects
+
+    folder = pathlib.Path(preflight.dialects.__path__[0])
+    code = "".join(p.read_text() for p in folder.glob("*.py") if p.name != "notices.py")
+
+    assert [id for id in NOTICE_IDS if f'"{id}"' not in code] == []
