@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import textwrap
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 DEFAULT_WIDTH = 80
 SMALLEST_WIDTH = 40
+
+_WORDS = re.compile(r"\S+\s*")
 
 _COLORS = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
 
@@ -26,15 +28,20 @@ class Page:
         return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if self.has_color else text
 
     def wrap(self, text: str, first: str = "", rest: str = "  ") -> list[str]:
-        """Break a paragraph into lines; a word that is too long keeps a line of its own."""
-        return textwrap.wrap(
-            text,
-            self.width,
-            initial_indent=first,
-            subsequent_indent=rest,
-            break_long_words=False,
-            break_on_hyphens=False,
-        ) or [first.rstrip()]
+        """Break a paragraph into lines; a word that is too long keeps a line of its own.
+
+        Runs of spaces inside a line stay. Written out, because importing textwrap costs more.
+        """
+        lines: list[str] = []
+        line, is_empty = first, True
+        for part in _WORDS.findall(text):
+            if not is_empty and len(line) + len(part.rstrip()) > self.width:
+                lines.append(line.rstrip())
+                line, is_empty = rest, True
+            line += part
+            is_empty = False
+        lines.append(line.rstrip())
+        return lines
 
     def table(
         self, rows: Sequence[Sequence[str]], right: Iterable[int] = (), indent: str = "  "
