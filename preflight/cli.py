@@ -57,6 +57,11 @@ hook call; NO_COLOR turns color off.
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code. In `run`, a launch that starts never returns."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        # A process of a tenth of a second: collecting garbage in it is a twentieth of that.
+        import gc
+
+        gc.disable()
     for stream in (sys.stdout, sys.stderr):
         # A path may hold what the terminal's encoding cannot say: show it escaped, never fail on it.
         if hasattr(stream, "reconfigure"):
