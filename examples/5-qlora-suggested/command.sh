@@ -1,5 +1,6 @@
-# Full fine-tuning of Llama 3.1 8B on one RTX 4090: only another way to train fits.
-preflight check --device rtx4090-24 -- \
-    accelerate launch --config_file single.yaml sft.py \
-    --model_name_or_path meta-llama/Llama-3.1-8B --dtype bfloat16 \
-    --max_length 2048 --per_device_train_batch_size 1 --gradient_accumulation_steps 16
+# LoRA on Llama 3.1 70B on two L40S: the base fits only if it is quantized.
+preflight check --device l40s-48 -- \
+    accelerate launch --config_file fsdp2.yaml sft.py \
+    --model_name_or_path meta-llama/Llama-3.1-70B --dtype bfloat16 \
+    --use_peft --lora_r 16 --lora_target_modules q_proj v_proj \
+    --max_length 1024 --per_device_train_batch_size 1 --gradient_accumulation_steps 16

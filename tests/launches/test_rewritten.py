@@ -9,8 +9,10 @@ from agreement import differences, sharding_differences
 from cases import Case
 from checked_launch import device_between
 
-LONG = "--max_length 256 --per_device_train_batch_size 8"
-"""Enough tokens that activations, not model states, decide."""
+ONE = "--max_length 512 --per_device_train_batch_size 1"
+TWO = "--max_length 512 --per_device_train_batch_size 2"
+EIGHT = "--max_length 256 --per_device_train_batch_size 8"
+"""Enough tokens that activations decide, not model states; a micro batch of one cannot get smaller."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,14 @@ MICRO_BATCH = ("micro_batch",)
 BOTH = CHECKPOINTING + MICRO_BATCH
 
 REWRITINGS = [
-    Rewriting(Case("fsdp2.yaml", "train_trainer.py", LONG), CHECKPOINTING),
-    Rewriting(Case("fsdp2.yaml", "train_sft.py", LONG), MICRO_BATCH),
-    Rewriting(Case("fsdp1.yaml", "train_trainer.py", LONG), BOTH),
+    Rewriting(Case("fsdp2.yaml", "train_trainer.py", ONE), CHECKPOINTING),
+    Rewriting(Case("fsdp2.yaml", "train_sft.py", EIGHT), MICRO_BATCH),
+    Rewriting(Case("fsdp1.yaml", "train_trainer.py", TWO), CHECKPOINTING),
     Rewriting(
-        Case("ddp.yaml", "train_sft.py", f"{LONG} --use_peft --gradient_checkpointing False"), BOTH
+        Case("ddp.yaml", "train_sft.py", f"{TWO} --use_peft --gradient_checkpointing False"), BOTH
     ),
-    Rewriting(Case("zero2.yaml", "train_trainer.py", LONG), CHECKPOINTING),
-    Rewriting(Case("zero3.yaml", "train_trainer.py", LONG), BOTH),
+    Rewriting(Case("zero2.yaml", "train_trainer.py", ONE), CHECKPOINTING),
+    Rewriting(Case("zero3.yaml", "train_trainer.py", TWO), BOTH),
 ]
 
 
