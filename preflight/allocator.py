@@ -30,7 +30,7 @@ def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[
     states = sum(t.num_bytes for t in live if t.from_second_step)
     passing = max(
         (
-            sum(t.num_bytes for t in live if moment in t.moments and not ALWAYS <= t.moments)
+            sum(t.num_bytes for t in live if moment in t.moments and not t.moments >= ALWAYS)
             for moment in STEP_MOMENTS
         ),
         default=0,
