@@ -16,14 +16,14 @@ def describe(
     `num_params` is an exact published count, needed where the family has no layout.
     Raises BadInput for a family nobody described here and for values that no model can have.
     """
-    from preflight.families.describe import describe_config
+    from preflight.families.description import describe_config
 
     return describe_config(config, name, source, num_params)
 
 
 def lays_out(config: Mapping[str, Any]) -> bool:
     """Tell whether a config alone gives every parameter; if not, `describe` needs a count beside it."""
-    from preflight.families.describe import is_laid_out
+    from preflight.families.description import is_laid_out
 
     return is_laid_out(config)
 

@@ -32,7 +32,7 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         shape = _shape(view, kind)
         return (
             *_attention(view, shape),
-            *(_experts(shape) if kind == "experts" else _dense(view, shape)),
+            *(_experts(view, shape) if kind == "experts" else _dense(view, shape)),
             *norm("input_layernorm", hidden),
             *norm("post_attention_layernorm", hidden),
         ), shape
@@ -126,17 +126,21 @@ def _attention(view: ConfigView, shape: LayerShape) -> Tensors:
     return tensors
 
 
+def _mlp_bias(view: ConfigView) -> bool:
+    """Tell whether MLPs have biases: only DeepSeek V2 reads the key."""
+    return view.model_type == "deepseek_v2" and view.flag("mlp_bias")
+
+
 def _dense(view: ConfigView, shape: LayerShape) -> Tensors:
-    bias = view.model_type == "deepseek_v2" and view.flag("mlp_bias")
-    return gated_mlp("mlp", shape.intermediate_size, shape.hidden_size, bias)
+    return gated_mlp("mlp", shape.intermediate_size, shape.hidden_size, _mlp_bias(view))
 
 
-def _experts(shape: LayerShape) -> Tensors:
+def _experts(view: ConfigView, shape: LayerShape) -> Tensors:
     num, hidden, width = shape.num_experts, shape.hidden_size, shape.moe_intermediate_size
     shared = shape.shared_expert_intermediate_size
     return (
         *other("mlp.gate.weight", num, hidden),
         *experts("mlp.experts.gate_up_proj", num, 2 * width, hidden),
         *experts("mlp.experts.down_proj", num, hidden, width),
-        *(gated_mlp("mlp.shared_experts", shared, hidden) if shared else ()),
+        *(gated_mlp("mlp.shared_experts", shared, hidden, _mlp_bias(view)) if shared else ()),
     )

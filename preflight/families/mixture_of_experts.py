@@ -258,9 +258,9 @@ def _expert_tensors(model_type: str, family: Family, shape: LayerShape) -> Tenso
     num, hidden, width = shape.num_experts, shape.hidden_size, shape.moe_intermediate_size
     shared = shape.shared_expert_intermediate_size
     name = family.mlp
-    # Llama 4's router is a subclass of Linear; everywhere else it is a bare parameter.
+    # The routers of Llama 4 and Phi-MoE are subclasses of Linear; the others are bare parameters.
     router = f"{name}.{family.router}"
-    if model_type == "llama4_text":
+    if model_type in ("llama4_text", "phimoe"):
         gate: Tensors = linear(router, num, hidden)
     else:
         gate = other(f"{router}.weight", num, hidden)

@@ -58,6 +58,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 BODIES = {"llama4": ("language_model.model", "language_model.lm_head")}
 """Where a vision-language model keeps its decoder, when not `model.language_model` and `lm_head`."""
 
+TIED_BY_EITHER = ("llava", "qwen2_vl", "qwen2_5_vl")
+"""Configs that take over a true `tie_word_embeddings` of their text_config (their configuration_*.py)."""
+
 SAME_AS = {"kimi_k2": "deepseek_v3"}
 """Hub model types whose code is another family's under a new name."""
 
@@ -99,6 +102,8 @@ def describe_config(
     text.model_type = text_type
     # A vision-language model ties by its own switch; only Llama 4 wraps a whole causal model.
     tied = (text if top_type == "llama4" else top).flag("tie_word_embeddings")
+    if top_type in TIED_BY_EITHER:
+        tied = tied or text.flag("tie_word_embeddings")
     body, head = "model", "lm_head"
     if is_composite:
         body, head = BODIES.get(top_type, ("model.language_model", "lm_head"))
