@@ -91,10 +91,12 @@ def _count_of_header(path: str) -> int | None:
             header = json.loads(file.read(length))
         except ValueError as error:
             raise BadInput.one("is no safetensors file: its header is not JSON", path) from error
+    if not isinstance(header, dict):
+        raise BadInput.one("is no safetensors file: its header lists no tensors", path)
     shapes = [
         entry["shape"]
         for key, entry in header.items()
-        if key != "__metadata__" and "shape" in entry
+        if key != "__metadata__" and isinstance(entry, dict) and "shape" in entry
     ]
     return sum(prod(shape) for shape in shapes) or None
 
