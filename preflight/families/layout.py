@@ -216,3 +216,15 @@ def split_attention(
         *linear(f"{name}.v_proj", num_kv_heads * head_dim, hidden, qkv_bias),
         *linear(f"{name}.{out_name}", hidden, num_heads * head_dim, out_bias),
     )
+
+
+def qk_norms(kind: str, num_heads: int, num_kv_heads: int, head_dim: int) -> Tensors:
+    """Return norms of queries and keys: one weight for every head (`head`), or over all of them (`whole`)."""
+    if kind == "head":
+        return (*norm("self_attn.q_norm", head_dim), *norm("self_attn.k_norm", head_dim))
+    if kind == "whole":
+        return (
+            *norm("self_attn.q_norm", num_heads * head_dim),
+            *norm("self_attn.k_norm", num_kv_heads * head_dim),
+        )
+    return ()

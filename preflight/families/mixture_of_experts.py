@@ -24,6 +24,7 @@ from preflight.families.layout import (
     norm,
     norm_unit,
     other,
+    qk_norms,
     split_attention,
 )
 from preflight.model import BIAS, LayerShape, ParameterTensor
@@ -200,7 +201,7 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
                 family.qkv_bias(view),
                 family.out_bias(view),
             ),
-            *_qk_norms(qk_norm, shape),
+            *qk_norms(qk_norm, num_heads, num_kv_heads, head_dim),
             *(
                 gated_mlp(family.mlp, shape.intermediate_size, hidden)
                 if mlp == "dense"
@@ -287,17 +288,3 @@ def _expert_tensors(model_type: str, family: Family, shape: LayerShape) -> Tenso
         *(gated_mlp(f"{name}.{family.shared}", shared, hidden) if shared else ()),
         *(linear(f"{name}.{family.shared}_gate", 1, hidden) if family.shared_gate else ()),
     )
-
-
-def _qk_norms(kind: str, shape: LayerShape) -> Tensors:
-    if kind == "head":
-        return (
-            *norm("self_attn.q_norm", shape.head_dim),
-            *norm("self_attn.k_norm", shape.head_dim),
-        )
-    if kind == "whole":
-        return (
-            *norm("self_attn.q_norm", shape.query_size),
-            *norm("self_attn.k_norm", shape.kv_size),
-        )
-    return ()

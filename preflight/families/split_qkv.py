@@ -21,6 +21,7 @@ from preflight.families.layout import (
     layer_units,
     norm,
     norm_unit,
+    qk_norms,
     split_attention,
 )
 from preflight.model import LayerShape
@@ -215,13 +216,6 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
 
 
 def _qk_norms(kind: str, num_heads: int, num_kv_heads: int, head_dim: int) -> Tensors:
-    if kind == "head":
-        return (*norm("self_attn.q_norm", head_dim), *norm("self_attn.k_norm", head_dim))
-    if kind == "whole":
-        return (
-            *norm("self_attn.q_norm", num_heads * head_dim),
-            *norm("self_attn.k_norm", num_kv_heads * head_dim),
-        )
     if kind == "per_head":
         return (
             *norm("self_attn.q_norm", num_heads, head_dim),
@@ -240,4 +234,4 @@ def _qk_norms(kind: str, num_heads: int, num_kv_heads: int, head_dim: int) -> Te
                 for t in norm(f"self_attn.k_layernorm.norms.{i}", head_dim)
             ),
         )
-    return ()
+    return qk_norms(kind, num_heads, num_kv_heads, head_dim)
