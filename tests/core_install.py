@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
+PIP = (sys.executable, "-m", "pip")
 
 
 def install_core(folder: Path) -> Path:
@@ -30,8 +31,7 @@ def install_core(folder: Path) -> Path:
         text=True,
     ).stdout.strip()
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
-        + ["--no-index", "--no-deps", str(wheel)],
+        [*PIP, "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel],
         check=True,
     )
     for name in closure("launch-preflight"):
@@ -50,8 +50,7 @@ def build_wheel(folder: Path) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        + ["--wheel-dir", str(folder), str(source)],
+        [*PIP, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
         check=True,
     )
     (wheel,) = folder.glob("*.whl")

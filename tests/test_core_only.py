@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-TRAIN = (
+TRAIN = shlex.split(
     "accelerate launch --config_file fsdp2.yaml train_trainer.py --model_name_or_path ."
     " --max_length 128 --per_device_train_batch_size 8 --output_dir out"
-).split()
+)
 CHECK = ["check", "--device", "h100-sxm-80", "--format", "json", "--", *TRAIN]
 FIX = ["fix", "--device", "h100-sxm-80", "--format", "json", "--", *TRAIN]
 ESTIMATE = ["estimate", "--device", "h100-sxm-80", "--format", "json", "plan.yaml"]

@@ -4,10 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-device=tiny:0.14 # GiB per rank: more than the model states, less than they and the activations
+device=tiny:0.12 # GiB per rank: more than the model states, less than they and the activations
 launch=(
     accelerate launch --config_file fsdp2.yaml train_trainer.py
-    --model_name_or_path . --max_length 256 --per_device_train_batch_size 8
+    --model_name_or_path . --max_length 512 --per_device_train_batch_size 2
     --max_steps 3 --learning_rate 3e-3 --output_dir out --report_to none --save_strategy no
 )
 
@@ -16,10 +16,13 @@ quote() { printf '%q ' "$@"; }
 
 rm -rf .preflight out probe
 say "\$ preflight check --device $device -- $(quote "${launch[@]}")"
-preflight check --device "$device" -- "${launch[@]}" || true
+preflight check --device "$device" -- "${launch[@]}" || [ $? -eq 1 ] # does not fit as written
 
-say "\$ preflight fix --device $device -- ..."
-preflight fix --device "$device" -- "${launch[@]}"
+say "\$ preflight fix --device $device -- ... 2>/dev/null"
+preflight fix --device "$device" -- "${launch[@]}" 2>/dev/null
+
+say "\$ diff -u fsdp2.yaml .preflight/fsdp2.yaml"
+diff -u fsdp2.yaml .preflight/fsdp2.yaml || [ $? -eq 1 ]
 
 say "\$ preflight run --device $device -- ..."
 mkdir probe

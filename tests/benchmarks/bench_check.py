@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -20,11 +21,11 @@ from typing import Any
 
 HERE = Path(__file__).parent
 
-COMMAND = (
+COMMAND = shlex.split(
     "accelerate launch --config_file zero3.yaml train.py"
     " --model_name_or_path meta-llama/Llama-3.1-70B --per_device_train_batch_size 1"
     " --gradient_accumulation_steps 4 --gradient_checkpointing True --max_length 4096 --bf16 True"
-).split()
+)
 CHECK = ["check", "--device", "h100-sxm-80", "--", *COMMAND]
 
 WATCHED = """
