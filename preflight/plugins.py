@@ -35,6 +35,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "check_precision",
     "check_device_count",
     "check_replicated_base",
+    "check_adapter_targets",
     "memory_model_states",
     "memory_sharding",
     "memory_deepspeed",

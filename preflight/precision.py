@@ -12,28 +12,18 @@ from preflight.units import dtype_bytes
 TRANSFORMERS_AUTO_DTYPE_SINCE = (5, 0)
 """`from_pretrained` loads the checkpoint's dtype since transformers 5.0 (modeling_utils.py, 5.24.0:4184); fp32 before."""
 
+_QV = ("q_proj", "v_proj")
 PEFT_DEFAULT_TARGETS = {
-    "llama": ("q_proj", "v_proj"),
-    "mistral": ("q_proj", "v_proj"),
-    "qwen2": ("q_proj", "v_proj"),
-    "qwen3": ("q_proj", "v_proj"),
-    "gemma": ("q_proj", "v_proj"),
-    "gemma2": ("q_proj", "v_proj"),
-    "gemma3_text": ("q_proj", "v_proj"),
+    **dict.fromkeys(
+        ("llama", "llama4", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2"), _QV
+    ),
+    **dict.fromkeys(("gemma3_text", "gptj", "opt", "stablelm"), _QV),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
+    **dict.fromkeys(("gpt_neox", "falcon", "bloom"), ("query_key_value",)),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
-    "gpt2": ("c_attn",),
-    "gpt_bigcode": ("c_attn",),
-    "gpt_neox": ("query_key_value",),
-    "gptj": ("q_proj", "v_proj"),
-    "falcon": ("query_key_value",),
-    "opt": ("q_proj", "v_proj"),
-    "bloom": ("query_key_value",),
-    "stablelm": ("q_proj", "v_proj"),
-    "starcoder2": ("q_proj", "v_proj"),
-    "cohere": ("q_proj", "v_proj"),
-    "olmo": ("q_proj", "v_proj"),
 }
-"""peft/utils/constants.py TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING (0.21.2); a test compares."""
+"""TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING by the config's own model_type (peft/utils/constants.py,
+0.21.2), as far as decoders go; a test compares. PEFT refuses any other type without targets."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +136,15 @@ def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:
 def adapter_targets(adapter: Adapter, model: ModelSpec) -> tuple[str, ...] | str:
     """Return the module endings an adapter is put on, PEFT's default where none is named."""
     if adapter.targets is None:
-        return PEFT_DEFAULT_TARGETS.get(model.model_type, "all-linear")
+        return PEFT_DEFAULT_TARGETS.get(peft_model_type(model), "all-linear")
     if isinstance(adapter.targets, tuple) and adapter.targets == ("all-linear",):
         return "all-linear"
     return adapter.targets
+
+
+def peft_model_type(model: ModelSpec) -> str:
+    """Return the type PEFT looks its defaults up by: the outer config's, not the text decoder's."""
+    return str(model.facts.get("top_model_type", model.model_type))
 
 
 def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:

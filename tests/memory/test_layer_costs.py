@@ -67,7 +67,12 @@ def plan_of(**more) -> LaunchPlan:
         ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
         (
             "qwen3_moe",
-            {"moe_intermediate_size": 96, "num_experts": 8, "num_experts_per_tok": 2, "head_dim": 32},
+            {
+                "moe_intermediate_size": 96,
+                "num_experts": 8,
+                "num_experts_per_tok": 2,
+                "head_dim": 32,
+            },
         ),
     ],
 )

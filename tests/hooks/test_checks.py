@@ -1,0 +1,109 @@
+"""Checks fire on what they name, and only on that."""
+
+from __future__ import annotations
+
+import pytest
+from preflight.device import DeviceSpec
+from preflight.families import describe
+from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.units import GIB
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 256,
+}
+H100 = DeviceSpec("H100", 79 * GIB, count=8, supports_bf16=True)
+T4 = DeviceSpec("T4", 14 * GIB, count=1, supports_bf16=False)
+
+
+@pytest.fixture(scope="module")
+def plugins():
+    names = [n for n in BUILTIN_HOOKS if n.startswith(("check_", "read_"))]
+    return load_plugins(builtins=names)
+
+
+def ids(plugins, plan, device=H100, **config):
+    model = describe({**CONFIG, **config}, "tiny", "test")
+    found = plugins.collect("preflight_findings", plan=plan, model=model, device=device)
+    return sorted(finding.id for _, finding in found)
+
+
+def read(plugins, tmp_path, yaml: str, *arguments: str) -> LaunchPlan:
+    (tmp_path / "launch.yaml").write_text(yaml)
+    argv = ("accelerate", "launch", "--config_file", "launch.yaml", "train.py", *arguments)
+    return plugins.first("preflight_read_launch", command=LaunchCommand(argv, {}, str(tmp_path)))
+
+
+FSDP2 = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+mixed_precision: bf16
+num_machines: 1
+num_processes: 8
+fsdp_config:
+  fsdp_version: {version}
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_activation_checkpointing: true
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "dropout", "expected"),
+    [(2, 0.1, ["PF204"]), (2, 0.0, []), (1, 0.1, [])],
+)
+def test_dropout_under_fsdp2_checkpointing_is_an_error(
+    plugins, tmp_path, version, dropout, expected
+):
+    """FSDP1 keeps the random state, and without dropout there is none to keep."""
+    plan = read(plugins, tmp_path, FSDP2.format(version=version))
+
+    assert ids(plugins, plan, attention_dropout=dropout) == expected
+
+
+def test_bf16_needs_a_device_that_has_it(plugins):
+    """A T4 trains in fp16."""
+    plan = LaunchPlan(mixed_precision="bf16", load_dtype="fp32")
+
+    assert ids(plugins, plan, T4) == ["PF401"]
+    assert ids(plugins, plan, H100) == []
+
+
+def test_fp16_weights_do_not_train_under_fp16(plugins):
+    """The gradient scaler wants fp32 gradients."""
+    assert ids(plugins, LaunchPlan(mixed_precision="fp16", load_dtype="fp16")) == ["PF402"]
+    assert ids(plugins, LaunchPlan(mixed_precision="fp16", load_dtype="fp32")) == []
+
+
+def test_ranks_of_a_node_need_a_device_each(plugins):
+    """Only where a driver said how many there are."""
+    plan = LaunchPlan(engine="ddp", world_size=16, num_nodes=1, load_dtype="fp32")
+
+    assert ids(plugins, plan) == ["PF119"]
+    assert ids(plugins, plan, DeviceSpec("H100", 79 * GIB)) == []
+    assert ids(plugins, LaunchPlan(engine="ddp", world_size=16, num_nodes=2)) == []
+
+
+def test_a_base_that_sharding_does_not_reach_is_named(plugins):
+    """uint8 storage under FSDP2, any frozen base under ZeRO-1 and ZeRO-2."""
+    adapter = Adapter(targets="all-linear")
+    packed = BaseQuantization("nf4", storage_dtype=None)
+    shared = {"world_size": 8, "shard_degree": 8, "adapter": adapter}
+
+    assert ids(plugins, LaunchPlan(engine="fsdp2", base_quantization=packed, **shared)) == ["PF403"]
+    floating = BaseQuantization("nf4", storage_dtype="bf16")
+    assert ids(plugins, LaunchPlan(engine="fsdp2", base_quantization=floating, **shared)) == []
+    assert ids(plugins, LaunchPlan(engine="zero2", **shared)) == ["PF404"]
+
+
+def test_peft_wants_targets_where_it_has_no_default(plugins):
+    """Llama has defaults; Phi-3 has none."""
+    adapter = Adapter(targets=None)
+
+    assert ids(plugins, LaunchPlan(adapter=adapter)) == []
+    phi3 = {"model_type": "phi3", "num_key_value_heads": 4}
+    assert ids(plugins, LaunchPlan(adapter=adapter), **phi3) == ["PF405"]

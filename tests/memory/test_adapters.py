@@ -1,0 +1,56 @@
+"""LoRA's trainable parameters and default targets, against PEFT itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from preflight.families import describe
+from preflight.launch import Adapter, LaunchPlan
+from preflight.precision import PEFT_DEFAULT_TARGETS, num_trainable_params
+
+SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 256,
+}
+
+
+def test_default_targets_are_pefts():
+    """Every entry of our table is PEFT's own."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as theirs
+
+    assert {name: tuple(theirs[name]) for name in PEFT_DEFAULT_TARGETS} == PEFT_DEFAULT_TARGETS
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3", "gemma3_text", "phi3", "opt"])
+@pytest.mark.parametrize("targets", [None, "all-linear", ("q_proj", "k_proj", "v_proj", "o_proj")])
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_trainable_parameters_are_exact(model_type, targets, kind):
+    """Rank times (in + out) on every target, and DoRA's magnitudes, as PEFT makes them."""
+    import peft
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if targets is None and model_type not in PEFT_DEFAULT_TARGETS:
+        targets = "all-linear"
+    if isinstance(targets, tuple) and model_type in ("phi3", "opt"):
+        targets = "all-linear"
+    more = {"ffn_dim": 128, "word_embed_proj_dim": 64} if model_type == "opt" else {}
+    config = AutoConfig.for_model(model_type, **SHAPE, pad_token_id=0, **more)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    lora = peft.LoraConfig(
+        r=4,
+        use_dora=kind == "dora",
+        target_modules=list(targets) if isinstance(targets, tuple) else targets,
+        task_type="CAUSAL_LM",
+    )
+    with torch.device("meta"):
+        wrapped = peft.get_peft_model(model, lora, low_cpu_mem_usage=True)
+    theirs = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    spec = describe({**config.to_dict(), "model_type": model_type}, model_type, "test")
+    plan = LaunchPlan(adapter=Adapter(kind, 4, targets=targets))
+
+    assert num_trainable_params(plan, spec) == theirs
