@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from preflight.device import DeviceSpec
 from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan

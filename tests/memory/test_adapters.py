@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from preflight.families import describe
 from preflight.launch import Adapter, LaunchPlan
 from preflight.precision import PEFT_DEFAULT_TARGETS, num_trainable_params
