@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
+from preflight.frozen import dataclass
 from preflight.gpu_table import GpuEntry, device_of, find_gpus
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from preflight.frozen import dataclass
 from preflight.units import GIB
 
 SMALLEST_CUDA_DEVICE_BYTES = 2 * GIB

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 
 from preflight.device import DeviceSpec
+from preflight.frozen import dataclass
 from preflight.units import GIB
 
 SAME_CAPACITY_SHARE = 0.02

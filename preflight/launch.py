@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
+from preflight.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ real CPU run (tests/memory/test_layer_costs.py):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.precision import Precision, adapter_targets, is_target

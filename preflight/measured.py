@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from preflight.datafile import DataFile
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan, plan_from_dict
 
 COUNTERS = ("allocated", "reserved", "device")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from preflight.errors import BadInput
+from preflight.frozen import dataclass
 
 
 class Phase(Enum):

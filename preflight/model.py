@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from math import prod
 from typing import Any
+
+from preflight.frozen import dataclass
 
 LINEAR = "linear"
 EMBEDDING = "embedding"

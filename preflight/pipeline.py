@@ -9,13 +9,14 @@ Every stage takes values and returns a value; hooks do the knowing, this file do
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from preflight.allocator import reserved_terms
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed, Problem
 from preflight.finding import Finding
+from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem, raise_if_any
+from preflight.frozen import dataclass
 from preflight.remedy import Remedy
 from preflight.verdict import MARGIN_SHARE, Answer
 

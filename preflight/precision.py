@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from preflight.frozen import dataclass
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EMBEDDING, LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.units import dtype_bytes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from preflight.frozen import dataclass
 
 SAFETIES = ("same", "equivalent", "changes_training")
 """`same`: bit-identical maths. `equivalent`: same semantics, other rounding or order. Applied unasked: these two."""

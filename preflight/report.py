@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
+from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, LaunchPlan, plain
 from preflight.memory import Level, MemoryEstimate
 from preflight.model import ModelSpec

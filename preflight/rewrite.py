@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.frozen import dataclass
 
 FOLDER = ".preflight"
 """Where copies go, below the folder of the launch."""

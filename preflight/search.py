@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.errors import HookFailed
+from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy

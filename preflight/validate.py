@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
+from preflight.frozen import dataclass
 from preflight.measured import COUNTERS, MeasuredRun
 from preflight.memory import MemoryEstimate
 from preflight.pipeline import judge_plan

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from preflight.device import DeviceSpec
+from preflight.frozen import dataclass
 from preflight.memory import MemoryEstimate, Phase
 from preflight.units import format_gib
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.dialects.accelerate_options import Option, options_by_flag
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
+from preflight.frozen import dataclass
 from preflight.launch import nearest_fix
 
 LAUNCH_MODULE = "accelerate.commands.launch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from preflight.dialects import accelerate_keys as keys
@@ -12,6 +12,7 @@ from preflight.dialects.accelerate_options import BY_KEY
 from preflight.dialects.documents import Document, load_json, load_yaml
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import BadInput, Problem
+from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, nearest_fix
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from preflight.dialects import accelerate_keys as keys
@@ -13,6 +12,7 @@ from preflight.dialects.accelerate_config import AccelerateConfig, fill_from_con
 from preflight.dialects.accelerate_options import BY_KEY
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
+from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand
 
 MODE_FLAGS = ("multi_gpu", "tpu", "tpu_use_cluster", "use_deepspeed", "use_fsdp", "use_megatron_lm")

@@ -7,8 +7,9 @@ is not that option, and it takes `--num-processes` for every `--num_processes`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from preflight.frozen import dataclass
 
 SOURCE_VERSION = "1.15.0"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from preflight.frozen import dataclass
 
 _NEGATIVE_NUMBER = re.compile(r"-(\d+|\d*\.\d+)$")
 TRUE_WORDS = ("yes", "true", "t", "y", "1", "on")

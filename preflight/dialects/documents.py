@@ -7,10 +7,11 @@ and a dot inside a key is written `\\.`: `fsdp_config.fsdp_version`, `a\\.b.c`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preflight.errors import BadInput, Problem
+from preflight.frozen import dataclass
 
 if TYPE_CHECKING:
     from preflight.launch import LaunchCommand

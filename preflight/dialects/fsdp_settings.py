@@ -8,12 +8,12 @@ trainer) beats the environment (by the launcher); what neither says is the plugi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from preflight.dialects.accelerate_argv import FALSE_WORDS, TRUE_WORDS
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
+from preflight.frozen import dataclass
 from preflight.launch import nearest_fix
 
 SHARDING_STRATEGIES = (

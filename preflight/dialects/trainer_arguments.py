@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.dialects.documents import read_document
@@ -19,6 +19,7 @@ from preflight.dialects.trainer_tables import ArgumentTable, argument_table
 from preflight.dialects.trainer_versions import LibraryVersions
 from preflight.dialects.trl_plan import read_model_fields
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, Origin
 
 PLAN_FLAGS = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from preflight.dialects.argv_edits import Occurrence
 from preflight.dialects.edits import CannotEdit
 from preflight.dialects.launch_draft import LaunchDraft
 from preflight.dialects.settings import Place
+from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan
 
 HF_TRAINERS = ("transformers", "trl")

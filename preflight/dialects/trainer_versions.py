@@ -6,10 +6,10 @@ Each row was read in the released package of the version named in it and of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from preflight.dialects.trainer_tables import table_versions
+from preflight.frozen import dataclass
 
 
 class DefaultChange(NamedTuple):

@@ -24,10 +24,11 @@ Keys of `ModelSpec.facts`, where they hold:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 from preflight.families.config_view import ConfigView
+from preflight.frozen import dataclass
 from preflight.model import (
     BIAS,
     EMBEDDING,

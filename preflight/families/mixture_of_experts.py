@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.families.config_view import ConfigView
@@ -27,6 +27,7 @@ from preflight.families.layout import (
     qk_norms,
     split_attention,
 )
+from preflight.frozen import dataclass
 from preflight.model import BIAS, LayerShape, ParameterTensor
 
 Flag = Callable[[ConfigView], bool]

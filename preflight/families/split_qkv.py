@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from preflight.families.config_view import ConfigView
@@ -24,6 +23,7 @@ from preflight.families.layout import (
     qk_norms,
     split_attention,
 )
+from preflight.frozen import dataclass
 from preflight.model import LayerShape
 
 Flag = Callable[[ConfigView], bool]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from preflight import hookspecs
+from preflight.frozen import dataclass
 from preflight.plugins import BUILTIN_HOOKS, FIRST_WORDS
 
 HEAD = """\

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import IO
+
+from preflight.frozen import dataclass
 
 DEFAULT_WIDTH = 80
 SMALLEST_WIDTH = 40

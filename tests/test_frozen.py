@@ -1,0 +1,136 @@
+"""Our frozen dataclasses behave as those of the standard library do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+from collections.abc import Mapping
+
+import pytest
+
+from preflight.frozen import dataclass
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Has every kind of field that the repository uses."""
+
+    name: str
+    size: int = 3
+    facts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    note: str = dataclasses.field(default="", compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Theirs:
+    """The same, made by the standard library."""
+
+    name: str
+    size: int = 3
+    facts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    note: str = dataclasses.field(default="", compare=False, repr=False)
+
+
+@pytest.fixture(params=[Ours, Theirs], ids=["ours", "theirs"])
+def kind(request):
+    return request.param
+
+
+def test_values_come_from_arguments_defaults_and_factories(kind):
+    first, second = kind("a", facts={"x": 1}), kind("a")
+
+    assert (first.name, first.size, first.facts, first.note) == ("a", 3, {"x": 1}, "")
+    assert second.facts == {} and second.facts is not kind("a").facts
+
+
+def test_equality_leaves_out_fields_that_do_not_compare(kind):
+    assert kind("a", note="x") == kind("a", note="y")
+    assert kind("a") != kind("b")
+    assert kind("a") != "a"
+
+
+def test_a_value_of_another_class_is_never_equal():
+    assert Ours("a") != Theirs("a")
+
+
+def test_equal_values_hash_alike(kind):
+    assert hash(kind("a", facts=(), note="x")) == hash(kind("a", facts=(), note="y"))
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(kind("a", facts={}))
+
+
+def test_nothing_can_be_set_or_deleted(kind):
+    value = kind("a")
+    for change in (
+        lambda: setattr(value, "name", "b"),
+        lambda: setattr(value, "other", 1),
+        lambda: delattr(value, "name"),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            change()
+
+    assert value.name == "a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [((), {}), (("a", 1, {}, "", 5), {}), (("a",), {"other": 1}), (("a",), {"name": "b"})],
+)
+def test_wrong_arguments_are_told_in_the_usual_words(arguments, keywords):
+    said = []
+    for kind in (Theirs, Ours):
+        with pytest.raises(TypeError) as error:
+            kind(*arguments, **keywords)
+        said.append(str(error.value).replace(kind.__name__, "Class"))
+
+    assert said[0] == said[1]
+
+
+def test_the_text_of_a_value_is_the_usual_one():
+    assert repr(Ours("a", facts={"x": 1})) == repr(Theirs("a", facts={"x": 1})).replace(
+        "Theirs", "Ours"
+    )
+
+
+def test_the_tools_for_dataclasses_take_it(kind):
+    value = kind("a", 5)
+
+    assert dataclasses.is_dataclass(value)
+    assert [f.name for f in dataclasses.fields(kind)] == ["name", "size", "facts", "note"]
+    assert dataclasses.replace(value, name="b") == kind("b", 5)
+    assert dataclasses.asdict(value) == {"name": "a", "size": 5, "facts": {}, "note": ""}
+    assert copy.copy(value) == value
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert list(inspect.signature(kind).parameters) == ["name", "size", "facts", "note"]
+    match value:
+        case Ours(name, size) | Theirs(name, size):
+            assert (name, size) == ("a", 5)
+
+
+def test_a_frozen_dataclass_of_the_standard_library_can_extend_it():
+    @dataclasses.dataclass(frozen=True)
+    class Longer(Ours):
+        """One field more."""
+
+        more: int = 0
+
+    assert Longer("a", more=1).more == 1
+    assert Longer("a") != Longer("a", more=1)
+
+
+def test_checks_after_init_run():
+    @dataclass(frozen=True)
+    class Positive:
+        """A number that must not be negative."""
+
+        number: int
+
+        def __post_init__(self) -> None:
+            if self.number < 0:
+                raise ValueError("negative")
+
+    with pytest.raises(ValueError, match="negative"):
+        Positive(-1)
+    assert Positive(1).number == 1
