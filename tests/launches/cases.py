@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness import LAUNCH, Workplace
 
@@ -23,8 +23,6 @@ class Case:
     arguments: str = ""
     launcher_arguments: str = ""
     launcher: tuple[str, ...] = LAUNCH
-    settings: dict[str, object] = field(default_factory=dict)
-    """`--set` of what a script says in code only, so that no reader can see it."""
 
     def command(self, workplace: Workplace) -> list[str]:
         """Return the argv as a user types it."""

@@ -44,11 +44,9 @@ class Preflight:
         report: dict[str, Any] = json.loads(done.stdout)
         return report
 
-    def run(self, command: list[str], device: str, *options: str) -> Launched:
+    def run(self, command: list[str], device: str) -> Launched:
         """Start a launch through `preflight run`."""
-        return self.start(
-            [str(BIN / "preflight"), "run", "--device", device, *options, "--", *command]
-        )
+        return self.start([str(BIN / "preflight"), "run", "--device", device, "--", *command])
 
     def start(self, argv: list[str], cpu_ranks: bool = True) -> Launched:
         """Start any command with the probe in it."""

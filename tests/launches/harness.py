@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,6 @@ def launch(
     workplace: Workplace,
     probe_dir: Path,
     cpu_ranks: bool = True,
-    env: Mapping[str, str] | None = None,
 ) -> Launched:
     """Run a command in the workplace to its end and read the probes."""
     probe_dir.mkdir(parents=True)
@@ -143,7 +142,7 @@ def launch(
     process = subprocess.Popen(
         argv,
         cwd=workplace.path,
-        env={**environment(probe_dir, run_id, cpu_ranks), **(env or {})},
+        env=environment(probe_dir, run_id, cpu_ranks),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -30,9 +30,8 @@ FITTING = [
 @pytest.mark.parametrize("case", FITTING, ids=lambda case: case.id)
 def test_a_launch_that_fits_runs_as_typed_and_as_planned(case, preflight, workplace):
     command = case.command(workplace)
-    report = preflight.check(command, settings=case.settings)
-    options = [f"--set={name}={value}" for name, value in case.settings.items()]
-    launched = preflight.run(command, ROOMY_DEVICE, *options)
+    report = preflight.check(command)
+    launched = preflight.run(command, ROOMY_DEVICE)
 
     assert report["verdict"] == "fits"
     assert launched.exit_code == 0, launched.stderr[-4000:]

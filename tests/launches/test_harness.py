@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from cases import Case
+
+pytestmark = pytest.mark.launch
 
 
 def test_without_the_patch_a_sharded_launch_is_two_trainings_and_exits_0(preflight, workplace):

@@ -24,16 +24,10 @@ def test_a_refused_launch_leaves_nothing_behind(case, preflight, workplace):
     port = free_port()
     command = replace(case, launcher_arguments=f"--main_process_port {port}").command(workplace)
     smallest = preflight.check(
-        command,
-        settings={
-            **case.settings,
-            "micro_batch_size": 1,
-            "activation_checkpointing": "full",
-        },
+        command, settings={"micro_batch_size": 1, "activation_checkpointing": "full"}
     )
     device = f"tiny:{smallest['estimate']['allocated_peak_bytes'] / 2 / GIB:.6f}"
-    options = [f"--set={name}={value}" for name, value in case.settings.items()]
-    launched = preflight.run(command, device, *options)
+    launched = preflight.run(command, device)
 
     assert launched.exit_code == 78, launched.stderr
     assert launched.stdout == ""
