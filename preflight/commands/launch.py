@@ -79,7 +79,8 @@ def run(name: str, args: list[str]) -> int:
     command = LaunchCommand(argv, dict(os.environ), os.getcwd())
     request = Request(options.device, settings_from(options.set), policy_from(options))
     plugins = load_plugins(command.cwd)
-    raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
+    if request.policy.allow or request.policy.forbid:
+        raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     report = check_launch(command, plugins, request)
     return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
 
