@@ -28,12 +28,10 @@ def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[
     """Yield the terms of level reserved that live tensors of one rank cause."""
     live = [term for term in terms if term.level is Level.ALLOCATED]
     states = sum(t.num_bytes for t in live if t.from_second_step)
+    coming_and_going = [t for t in live if not t.moments >= ALWAYS]
     passing = max(
-        (
-            sum(t.num_bytes for t in live if moment in t.moments and not t.moments >= ALWAYS)
-            for moment in STEP_MOMENTS
-        ),
-        default=0,
+        sum([t.num_bytes for t in coming_and_going if moment in t.moments])
+        for moment in STEP_MOMENTS
     )
     if states and passing and not plan.expandable_segments:
         yield MemoryTerm(

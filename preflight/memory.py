@@ -47,6 +47,9 @@ class Moment(Enum):
     EVALUATION = "evaluation"
     SAVE = "save"
 
+    # Members are equal by identity; Enum's own hash is a Python call for every look-up.
+    __hash__ = object.__hash__
+
 
 PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
     Phase.LOAD: (Moment.LOAD, Moment.PREPARE),
@@ -90,6 +93,8 @@ class Level(Enum):
     """Context, NCCL, workspaces outside torch: what the driver reports."""
     HOST = "host"
     """Host memory of one node (all its ranks together)."""
+
+    __hash__ = object.__hash__  # as above
 
 
 @dataclass(frozen=True)
@@ -200,34 +205,35 @@ def estimate_peaks(
         if term.name in seen:
             raise BadInput.one(f"two memory terms are named {term.name!r}")
         seen.add(term.name)
-    device_terms = tuple(t for t in kept if t.level is not Level.HOST)
-    host_terms = tuple(t for t in kept if t.level is Level.HOST)
+    first_sums = _sums_at(t for t in kept if not t.from_second_step)
+    sums = _sums_at(kept)
     peaks = []
+    host_peak, host_phase = 0, None
     for phase in Phase:
         moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
         first_step = phase in (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
         best: PhasePeak | None = None
         for moment in moments:
-            alive = [
-                t
-                for t in device_terms
-                if moment in t.moments and not (first_step and t.from_second_step)
-            ]
-            if not any(t.level is Level.ALLOCATED for t in alive):
-                continue
-            allocated = sum(t.num_bytes for t in alive if t.level is Level.ALLOCATED)
-            reserved = allocated + sum(t.num_bytes for t in alive if t.level is Level.RESERVED)
-            device = reserved + sum(t.num_bytes for t in alive if t.level is Level.DEVICE)
-            candidate = PhasePeak(phase, moment, allocated, reserved, device)
-            if best is None or candidate.allocated_bytes > best.allocated_bytes:
-                best = candidate
+            by_level = (first_sums if first_step else sums)[moment]
+            if Level.ALLOCATED in by_level:
+                allocated = by_level[Level.ALLOCATED]
+                reserved = allocated + by_level.get(Level.RESERVED, 0)
+                device = reserved + by_level.get(Level.DEVICE, 0)
+                if best is None or allocated > best.allocated_bytes:
+                    best = PhasePeak(phase, moment, allocated, reserved, device)
+            host = sums[moment].get(Level.HOST, 0)
+            if host > host_peak:
+                host_peak, host_phase = host, phase
         if best is not None:
             peaks.append(best)
-    host_peak, host_phase = 0, None
-    for phase in Phase:
-        moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
-        for moment in moments:
-            total = sum(t.num_bytes for t in host_terms if moment in t.moments)
-            if total > host_peak:
-                host_peak, host_phase = total, phase
     return MemoryEstimate(kept, tuple(peaks), host_peak, host_phase, tuple(unknown))
+
+
+def _sums_at(terms: Iterable[MemoryTerm]) -> dict[Moment, dict[Level, int]]:
+    """Return the bytes of every moment by level; a level without terms is left out."""
+    sums: dict[Moment, dict[Level, int]] = {moment: {} for moment in Moment}
+    for term in terms:
+        for moment in term.moments:
+            by_level = sums[moment]
+            by_level[term.level] = by_level.get(term.level, 0) + term.num_bytes
+    return sums

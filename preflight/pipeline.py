@@ -75,8 +75,8 @@ def check_plan(
         may_launch=not request.policy.refuses(judged.verdict.answer),
     )
     if model is not None and request.policy.wants_remedy(judged.verdict.answer):
-        report = treat(report, plugins, request.policy, judge_plan, write_checked)
-        report = suggest(report, plugins, request.policy, judge_plan)
+        report = treat(report, judged, plugins, request.policy, judge_plan, write_checked)
+        report = suggest(report, judged, plugins, request.policy, judge_plan, write_checked)
     plugins.tell("preflight_reported", report=report)
     return report
 

@@ -100,21 +100,25 @@ def offered(plan: LaunchPlan, start: Judged, plugins: PluginManager) -> list[Rem
 
 
 def treat(
-    report: Report, plugins: PluginManager, policy: Policy, judge: Judge, write: Write
+    report: Report,
+    start: Judged,
+    plugins: PluginManager,
+    policy: Policy,
+    judge: Judge,
+    write: Write,
 ) -> Report:
     """Return the report with the cheapest safe remedies that make the launch fit, and its rewrite.
 
-    A launch that is tight as written is changed only at no cost in step time.
+    A launch that is tight as written is changed only at no cost in step time, and only for a lower peak.
     """
-    start = judge(report.plan, plugins, policy, report.model, report.device)
     was_tight = report.verdict.answer is Answer.TIGHT
     fallback: tuple[Step, Rewrite] | None = None
     unwritable: list[str] = []
-    for step in visit(start, plugins, policy, judge, policy.may_apply):
+    for step in candidates(start, plugins, policy, judge, may_change_training=not was_tight):
         answer = step.judged.verdict.answer
         if answer not in (Answer.FITS, Answer.TIGHT):
             continue
-        if was_tight and (answer is Answer.TIGHT or step.cost > 1.0):
+        if was_tight and (step.cost > 1.0 or not _is_lower(step, start)):
             continue
         if answer is Answer.TIGHT and fallback is not None:
             continue
@@ -133,12 +137,55 @@ def treat(
     return report
 
 
+def candidates(
+    start: Judged, plugins: PluginManager, policy: Policy, judge: Judge, may_change_training: bool
+) -> Iterator[Step]:
+    """Yield plans in the order of preference: safe remedies, then an allowed one with safe help, then any mix.
+
+    A cut sequence is a faster step too, so step time alone would choose the harshest cut.
+    """
+
+    def is_safe(remedy: Remedy) -> bool:
+        return remedy.is_safe and policy.may_apply(remedy)
+
+    yield from visit(start, plugins, policy, judge, is_safe)
+    if not may_change_training:
+        return
+    for remedy in offered(start.plan, start, plugins):
+        if remedy.is_safe or not policy.may_apply(remedy):
+            continue
+        plan = start.plan.with_edits(remedy.edits)
+        judged = judge(plan, plugins, policy, start.model, start.device)
+        if judged.estimate is None:
+            continue
+        tried = TriedRemedy(remedy, plan, judged.estimate, judged.verdict)
+        yield Step(remedy.step_time_factor, (remedy,), (tried,), judged)
+        for step in visit(judged, plugins, policy, judge, is_safe):
+            cost = remedy.step_time_factor * step.cost
+            yield Step(cost, (remedy, *step.path), (tried, *step.tried), step.judged)
+    if policy.allow:
+        yield from visit(start, plugins, policy, judge, policy.may_apply)
+
+
+def _is_lower(step: Step, start: Judged) -> bool:
+    before, after = start.estimate, step.judged.estimate
+    assert before is not None and after is not None
+    return after.device_peak_bytes < before.device_peak_bytes
+
+
 def _treated(report: Report, step: Step, rewrite: Rewrite, policy: Policy) -> Report:
     may_launch = not policy.refuses(step.judged.verdict.answer)
     return replace(report, applied=step.tried, rewrite=rewrite, may_launch=may_launch)
 
 
-def suggest(report: Report, plugins: PluginManager, policy: Policy, judge: Judge) -> Report:
+def suggest(
+    report: Report,
+    start: Judged,
+    plugins: PluginManager,
+    policy: Policy,
+    judge: Judge,
+    write: Write,
+) -> Report:
     """Return the report with remedies that change training, each with the safe ones it needs beside it.
 
     Nothing is suggested for a launch that fits, as written or as rewritten.
@@ -147,7 +194,6 @@ def suggest(report: Report, plugins: PluginManager, policy: Policy, judge: Judge
         return report
     if report.verdict.answer is Answer.TIGHT:
         return report
-    start = judge(report.plan, plugins, policy, report.model, report.device)
     mildest: dict[str, TriedRemedy] = {}
     for remedy in offered(report.plan, start, plugins):
         if policy.may_apply(remedy) or remedy.id in policy.forbid:
@@ -166,7 +212,19 @@ def suggest(report: Report, plugins: PluginManager, policy: Policy, judge: Judge
     suggested = list(mildest.values())
     order = [Answer.FITS, Answer.TIGHT, Answer.UNKNOWN, Answer.DOES_NOT_FIT]
     suggested.sort(key=lambda tried: order.index(tried.verdict.answer))
+    suggested = [_told_if_writable(report.plan, tried, plugins, write) for tried in suggested]
     return replace(report, suggested=tuple(suggested))
+
+
+def _told_if_writable(
+    before: LaunchPlan, tried: TriedRemedy, plugins: PluginManager, write: Write
+) -> TriedRemedy:
+    """Return a suggestion that says in `extra` whether `--allow` could write it into the launch."""
+    if tried.verdict.answer is Answer.DOES_NOT_FIT or before.source is None:
+        return tried
+    can_write = write(before, tried.plan, plugins) is not None
+    remedy = replace(tried.remedy, extra={**tried.remedy.extra, "can_write": can_write})
+    return replace(tried, remedy=remedy)
 
 
 def _with_safe_help(
@@ -191,13 +249,11 @@ def _combined(alone: TriedRemedy, step: Step) -> TriedRemedy:
     edits: dict[str, Any] = dict(alone.remedy.edits)
     for remedy in step.path:
         edits.update(remedy.edits)
-    helpers = tuple(remedy.id for remedy in step.path)
     combined = replace(
         alone.remedy,
         edits=edits,
-        title=f"{alone.remedy.title}, with {', '.join(helpers)}",
         step_time_factor=alone.remedy.step_time_factor * step.cost,
-        extra={**alone.remedy.extra, "with": list(helpers)},
+        extra={**alone.remedy.extra, "with": {remedy.id: remedy.title for remedy in step.path}},
     )
     judged = step.judged
     assert judged.estimate is not None
