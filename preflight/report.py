@@ -157,6 +157,7 @@ def _tried_to_dict(tried: TriedRemedy) -> dict[str, Any]:
         "verdict": tried.verdict.answer.value,
         "step_time_factor": tried.remedy.step_time_factor,
         "how": tried.remedy.how,
+        "with": list(tried.remedy.extra.get("with", ())),
         "notes": list(tried.remedy.notes),
     }
 

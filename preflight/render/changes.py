@@ -58,15 +58,30 @@ def suggested_lines(report: Report, page: Page) -> list[str]:
         lines += page.wrap(_measured(tried, report), "    ", "    ")
         if remedy.how:
             lines += page.wrap(f"add  {remedy.how}", "    ", "         ")
+        helpers = "; ".join(remedy.extra.get("with", {}).values())
+        if helpers:
+            lines += page.wrap(f"and  {helpers}", "    ", "         ")
         for note in remedy.notes:
             lines += page.wrap(note, "    ", "    ")
-    if any(not tried.remedy.is_safe for tried in helps) and report.command is not None:
-        lines += page.wrap("--allow ID applies one where it can be written into the launch", "  ")
+    lines += allow_lines(helps, page)
     useless = [
         f"{t.remedy.id} (peak {_peak(t, report)})" for t in report.suggested if t not in helps
     ]
     if useless:
         lines += page.wrap(f"does not fit either: {', '.join(useless)}")
+    return lines
+
+
+def allow_lines(helps: list[TriedRemedy], page: Page) -> list[str]:
+    """Return which suggestions `--allow` would write into the launch."""
+    unsafe = [tried.remedy for tried in helps if not tried.remedy.is_safe]
+    can = [f"--allow {remedy.id}" for remedy in unsafe if remedy.extra.get("can_write") is True]
+    cannot = [remedy.id for remedy in unsafe if remedy.extra.get("can_write") is False]
+    lines = []
+    if can:
+        lines += page.wrap(f"preflight writes it into the launch with {' or '.join(can)}", "  ")
+    if cannot:
+        lines += page.wrap(f"by hand, not written by preflight: {', '.join(cannot)}", "  ")
     return lines
 
 
