@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
-from preflight.frozen import dataclass
 from preflight.gpu_table import GpuEntry, device_of, find_gpus
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.units import GIB, MIB
+from preflight.values import dataclass
 
 DRIVER_TIMEOUT_S = 5.0
 

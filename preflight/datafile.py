@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from preflight.frozen import dataclass
 from preflight.units import GIB
+from preflight.values import dataclass
 
 SMALLEST_CUDA_DEVICE_BYTES = 2 * GIB
 """No GPU that torch 2.9 supports has less: below it a device is a budget for a CPU test, and has no CUDA context."""

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)

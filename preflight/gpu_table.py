@@ -7,8 +7,8 @@ import os
 from functools import lru_cache
 
 from preflight.device import DeviceSpec
-from preflight.frozen import dataclass
 from preflight.units import GIB
+from preflight.values import dataclass
 
 SAME_CAPACITY_SHARE = 0.02
 """Cards that share an alias and differ by less are one answer: the smaller capacity."""

@@ -8,7 +8,7 @@ from dataclasses import field, fields, is_dataclass, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class LaunchCommand:
             return self.overlay[absolute]
         with open(absolute, encoding="utf-8", newline="") as file:
             return file.read()
+
+
+SCRIPT_DECIDES = "not said by a known flag, and the script may say otherwise"
+"""Origin of a value of a script that no trainer's table describes."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ real CPU run (tests/memory/test_layer_costs.py):
 
 from __future__ import annotations
 
-from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.precision import Precision, adapter_targets, is_target
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from preflight.datafile import DataFile
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan, plan_from_dict
+from preflight.values import dataclass
 
 COUNTERS = ("allocated", "reserved", "device")
 """The counters that a level of ours is compared with; `unknown` is listed and not compared."""

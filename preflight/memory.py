@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from preflight.errors import BadInput
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 class Phase(Enum):

@@ -8,7 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 LINEAR = "linear"
 EMBEDDING = "embedding"

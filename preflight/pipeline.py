@@ -16,7 +16,6 @@ from preflight.allocator import reserved_terms
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed, Problem
 from preflight.finding import Finding
-from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
@@ -26,6 +25,7 @@ from preflight.precision import missing_inputs, num_trainable_params
 from preflight.report import Report
 from preflight.rewrite import Rewrite
 from preflight.search import suggest, treat
+from preflight.values import dataclass
 from preflight.verdict import Verdict, judge
 
 

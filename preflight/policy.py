@@ -7,8 +7,8 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem, raise_if_any
-from preflight.frozen import dataclass
 from preflight.remedy import Remedy
+from preflight.values import dataclass
 from preflight.verdict import MARGIN_SHARE, Answer
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from preflight.frozen import dataclass
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EMBEDDING, LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.units import dtype_bytes
+from preflight.values import dataclass
 
 TRANSFORMERS_AUTO_DTYPE_SINCE = (5, 0)
 """`from_pretrained` loads the checkpoint's dtype since transformers 5.0 (modeling_utils.py, 5.24.0:4184); fp32 before."""

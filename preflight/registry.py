@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 SAFETIES = ("same", "equivalent", "changes_training")
 """`same`: bit-identical maths. `equivalent`: same semantics, other rounding or order. Applied unasked: these two."""

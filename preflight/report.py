@@ -8,12 +8,12 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
-from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, LaunchPlan, plain
 from preflight.memory import Level, MemoryEstimate
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 from preflight.rewrite import Rewrite
+from preflight.values import dataclass
 from preflight.verdict import Answer, Verdict
 
 SCHEMA_VERSION = 1

@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 FOLDER = ".preflight"
 """Where copies go, below the folder of the launch."""

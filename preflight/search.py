@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.errors import HookFailed
-from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
+from preflight.values import dataclass
 from preflight.verdict import Answer
 
 if TYPE_CHECKING:

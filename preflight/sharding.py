@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.precision import adapter_tensors, is_quantized
 from preflight.units import ceil_div
+from preflight.values import dataclass
 
 NF4_BLOCK = 64
 NF4_ABSMAX_BLOCK = 256

@@ -8,7 +8,6 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
-from preflight.frozen import dataclass
 from preflight.measured import COUNTERS, MeasuredRun
 from preflight.memory import MemoryEstimate
 from preflight.pipeline import judge_plan
@@ -16,6 +15,7 @@ from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.report import SCHEMA_VERSION
 from preflight.units import GIB
+from preflight.values import dataclass
 from preflight.verdict import Answer
 
 SMALLEST_GROUP = 4

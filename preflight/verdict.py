@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 
 from preflight.device import DeviceSpec
-from preflight.frozen import dataclass
 from preflight.memory import MemoryEstimate, Phase
 from preflight.units import format_gib
+from preflight.values import dataclass
 
 MARGIN_SHARE = 0.02
 """Share of the capacity kept free before a launch counts as fitting.

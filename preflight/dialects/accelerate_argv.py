@@ -9,8 +9,8 @@ from typing import Any
 from preflight.dialects.accelerate_options import Option, options_by_flag
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
-from preflight.frozen import dataclass
 from preflight.launch import nearest_fix
+from preflight.values import dataclass
 
 LAUNCH_MODULE = "accelerate.commands.launch"
 CLI_MODULES = ("accelerate.commands.accelerate_cli", "accelerate")

@@ -12,8 +12,8 @@ from preflight.dialects.accelerate_options import BY_KEY
 from preflight.dialects.documents import Document, load_json, load_yaml
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import BadInput, Problem
-from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, nearest_fix
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)

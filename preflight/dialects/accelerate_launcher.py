@@ -12,8 +12,8 @@ from preflight.dialects.accelerate_config import AccelerateConfig, fill_from_con
 from preflight.dialects.accelerate_options import BY_KEY
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
-from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand
+from preflight.values import dataclass
 
 MODE_FLAGS = ("multi_gpu", "tpu", "tpu_use_cluster", "use_deepspeed", "use_fsdp", "use_megatron_lm")
 """Any of these on the command line keeps the config file's distributed_type from being applied."""

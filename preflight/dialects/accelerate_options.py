@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 SOURCE_VERSION = "1.15.0"
 

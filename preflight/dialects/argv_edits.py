@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 _NEGATIVE_NUMBER = re.compile(r"-(\d+|\d*\.\d+)$")
 TRUE_WORDS = ("yes", "true", "t", "y", "1", "on")

@@ -7,7 +7,7 @@ transformers 5.24.0 (transformers/integrations/deepspeed.py), DeepSpeed 0.19.8.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from preflight.dialects.accelerate_config import with_id
@@ -16,6 +16,7 @@ from preflight.dialects.settings import Place, Setting
 from preflight.dialects.worker_environment import text
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand
+from preflight.values import dataclass
 
 
 @dataclass

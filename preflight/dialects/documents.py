@@ -11,7 +11,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preflight.errors import BadInput, Problem
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 if TYPE_CHECKING:
     from preflight.launch import LaunchCommand

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.dialects.accelerate_launcher import LauncherSettings
@@ -13,6 +13,7 @@ from preflight.dialects.trainer_arguments import TrainerArguments
 from preflight.dialects.worker_environment import is_on
 from preflight.errors import Problem
 from preflight.launch import DeepSpeedSettings, LaunchCommand
+from preflight.values import dataclass
 
 HF_TRAINERS = ("transformers", "trl")
 """Trainers that read TrainingArguments and hold them against DeepSpeed's config."""

@@ -13,8 +13,8 @@ from typing import Any
 from preflight.dialects.accelerate_argv import FALSE_WORDS, TRUE_WORDS
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
-from preflight.frozen import dataclass
 from preflight.launch import nearest_fix
+from preflight.values import dataclass
 
 SHARDING_STRATEGIES = (
     "FULL_SHARD",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)

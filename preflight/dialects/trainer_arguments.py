@@ -19,8 +19,8 @@ from preflight.dialects.trainer_tables import ArgumentTable, argument_table
 from preflight.dialects.trainer_versions import LibraryVersions
 from preflight.dialects.trl_plan import read_model_fields
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.frozen import dataclass
 from preflight.launch import LaunchCommand, Origin
+from preflight.values import dataclass
 
 PLAN_FLAGS = {
     "model": "model_name_or_path",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from preflight.dialects.settings import Place, Setting
@@ -12,6 +12,7 @@ from preflight.dialects.trainer_tables import Argument, ArgumentTable
 from preflight.dialects.trainer_values import NotConverted, Written, from_text
 from preflight.errors import Problem
 from preflight.launch import nearest_fix
+from preflight.values import dataclass
 
 _NEGATIVE_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
 

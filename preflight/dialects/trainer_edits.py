@@ -10,8 +10,8 @@ from preflight.dialects.argv_edits import Occurrence
 from preflight.dialects.edits import CannotEdit
 from preflight.dialects.launch_draft import LaunchDraft
 from preflight.dialects.settings import Place
-from preflight.frozen import dataclass
 from preflight.launch import LaunchPlan
+from preflight.values import dataclass
 
 HF_TRAINERS = ("transformers", "trl")
 _PARSERS = re.compile(r"\b(?:HfArgumentParser|TrlParser)\b")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.dialects.documents import Document, read_document
@@ -11,6 +11,7 @@ from preflight.dialects.trainer_tables import ArgumentTable
 from preflight.dialects.trainer_values import NotConverted, Written, from_file
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, nearest_fix
+from preflight.values import dataclass
 
 
 @dataclass

@@ -13,12 +13,12 @@ def note_near_misses(given: Given) -> None:
     """Say which of the script's own names are one slip away from a trainer argument: the default is used then."""
     if not given.has_trainer or given.kind.is_own_script or not given.others:
         return
-    import difflib
-
     read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
     for name, setting in given.others.items():
         if name in read or name in OLD_NAMES:
             continue
+        import difflib
+
         near = difflib.get_close_matches(name, given.table.arguments, n=1, cutoff=0.85)
         if near:
             given.fields.problems.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from preflight.dialects.settings import Place, Setting
@@ -14,6 +14,7 @@ from preflight.dialects.trainer_values import NotConverted, Written, from_file, 
 from preflight.dialects.trainer_versions import LibraryVersions
 from preflight.errors import Problem
 from preflight.launch import Origin
+from preflight.values import dataclass
 
 
 @dataclass

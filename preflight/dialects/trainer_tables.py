@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 def tables_path() -> str:

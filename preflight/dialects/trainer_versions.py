@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from preflight.dialects.trainer_tables import table_versions
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 class DefaultChange(NamedTuple):

@@ -28,7 +28,6 @@ from dataclasses import field
 from typing import Any, TypeVar
 
 from preflight.families.config_view import ConfigView
-from preflight.frozen import dataclass
 from preflight.model import (
     BIAS,
     EMBEDDING,
@@ -40,6 +39,7 @@ from preflight.model import (
     ModelUnit,
     ParameterTensor,
 )
+from preflight.values import dataclass
 
 Tensors = tuple[ParameterTensor, ...]
 

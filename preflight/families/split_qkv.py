@@ -23,8 +23,8 @@ from preflight.families.layout import (
     qk_norms,
     split_attention,
 )
-from preflight.frozen import dataclass
 from preflight.model import LayerShape
+from preflight.values import dataclass
 
 Flag = Callable[[ConfigView], bool]
 

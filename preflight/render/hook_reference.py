@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from preflight import hookspecs
-from preflight.frozen import dataclass
 from preflight.plugins import BUILTIN_HOOKS, FIRST_WORDS
+from preflight.values import dataclass
 
 HEAD = """\
 # Hooks

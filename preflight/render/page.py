@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import IO
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 DEFAULT_WIDTH = 80
 SMALLEST_WIDTH = 40

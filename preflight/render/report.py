@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.finding import Finding
-from preflight.launch import PLAN_FIELDS
+from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
 from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.render.changes import applied_lines, change_lines, suggested_lines
 from preflight.render.page import Page
@@ -37,6 +37,8 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     lines += assumed_lines(report, page)
     if answer is not Answer.FITS or is_verbose:
         lines += estimate_lines(report, page, is_verbose)
+    elif report.estimate is not None and is_host_remarkable(report):
+        lines += host_lines(report.estimate, page)
     for finding in report.findings:
         if finding.severity != "info" or is_verbose:
             lines += finding_lines(finding, page)
@@ -83,14 +85,34 @@ def head_lines(report: Report, page: Page) -> list[str]:
 
 
 def assumed_lines(report: Report, page: Page) -> list[str]:
-    """Return every value that nobody gave, with the reason it has."""
-    parts = []
-    for name, reason in report.assumed.items():
-        value = plan_value(report.plan, name)
-        parts.append(f"{name} ({reason})" if value == NOT_STATED else f"{name} {value} ({reason})")
+    """Return every value that nobody gave: guesses with their reason, then each library's defaults together."""
+    guesses, unseen = [], []
+    defaults: dict[str, list[str]] = {}
+    for name, origin in sorted(report.plan.origins.items()):
+        if not origin.assumed:
+            continue
+        written = plan_value(report.plan, name)
+        reason = (origin.reason or origin.where).partition("; ")[0]
+        shown = f"{name} {written}" if written != NOT_STATED else f"{name} ({reason})"
+        library = origin.where.removeprefix("default of ")
+        if name.startswith("versions."):
+            unseen.append(origin.where)
+        elif origin.where.startswith("default of ") and " " in library:
+            defaults.setdefault(f"defaults of {library}", []).append(shown)
+        elif origin.where == SCRIPT_DECIDES:
+            defaults.setdefault(origin.where, []).append(shown)
+        else:
+            guesses.append(shown if written == NOT_STATED else f"{shown} ({origin.reason})")
     if report.device is not None and report.device.is_assumed:
-        parts.append(f"device {report.device.name} ({report.device.source})")
-    return page.wrap(f"assumed: {'; '.join(parts)}") if parts else []
+        guesses.append(f"device {report.device.name} ({report.device.source})")
+    parts = ["; ".join(guesses)] if guesses else []
+    parts += [f"{whose}: {', '.join(names)}" for whose, names in defaults.items()]
+    if unseen:
+        parts.append(f"not installed here, those on the nodes decide: {', '.join(unseen)}")
+    lines: list[str] = []
+    for part in parts:
+        lines += page.wrap(part, "  ", "    ") if lines else page.wrap(f"assumed: {part}")
+    return lines
 
 
 def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
@@ -115,9 +137,27 @@ def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
         lines.append("all terms:")
         for term in estimate.terms:
             lines += _term_in_full(term, page)
-    if estimate.host_peak_bytes_per_node:
-        lines.append(f"host: {format_gib(estimate.host_peak_bytes_per_node)} per node")
-    return lines
+    return lines + host_lines(estimate, page)
+
+
+def host_lines(estimate: MemoryEstimate, page: Page) -> list[str]:
+    """Return what the fullest node needs of its own memory, when, and what most of that is."""
+    phase, peak = estimate.host_peak_phase, estimate.host_peak_bytes_per_node
+    if phase is None or not peak:
+        return []
+    alive = [t for t in estimate.terms if t.level is Level.HOST and phase in t.phases]
+    most = max(alive, key=lambda term: term.num_bytes)
+    name = most.name.removeprefix("host: ")
+    words = f"host: {format_gib(peak)} per node {PHASE_WORDS[phase]}, most of it {name}"
+    return page.wrap(f"{words} ({most.formula})" if most.formula else words)
+
+
+def is_host_remarkable(report: Report) -> bool:
+    """Tell whether a node needs more host memory than its devices have: few nodes are built that way."""
+    if report.estimate is None or report.device is None:
+        return False
+    on_devices = report.device.capacity_bytes * report.plan.ranks_per_node
+    return report.device.has_runtime and report.estimate.host_peak_bytes_per_node > on_devices
 
 
 def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[str]:
@@ -125,7 +165,10 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
     capacity = report.device.capacity_bytes if report.device else None
     of = f"capacity {amount(capacity, capacity)}" if capacity else ""
     rows = [["phase", "tensors", "device", of]]
+    evaluates = report.plan.eval_micro_batch_size is not None
     for peak in estimate.peaks:
+        if peak.phase is Phase.EVALUATION and not evaluates:
+            continue
         mark = ""
         if capacity is not None:
             runtime = peak.device_bytes - peak.reserved_bytes

@@ -1,4 +1,4 @@
-"""Our frozen dataclasses behave as those of the standard library do."""
+"""Our dataclasses behave as those of the standard library do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from preflight.frozen import dataclass
+from preflight.values import dataclass
 
 
 @dataclass(frozen=True)
@@ -134,3 +134,20 @@ def test_checks_after_init_run():
     with pytest.raises(ValueError, match="negative"):
         Positive(-1)
     assert Positive(1).number == 1
+
+
+def test_without_frozen_values_can_be_set_and_are_not_hashable():
+    @dataclass
+    class Open:
+        """A value that is filled step by step."""
+
+        name: str
+        found: list[int] = dataclasses.field(default_factory=list)
+
+    value = Open("a")
+    value.name = "b"
+
+    assert value == Open("b")
+    assert value.found is not Open("b").found
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(value)
