@@ -9,7 +9,7 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.measured import COUNTERS, MeasuredRun
-from preflight.memory import MemoryEstimate
+from preflight.memory import MemoryEstimate, PhasePeak
 from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -32,10 +32,35 @@ class ValidatedRun:
     """Counter -> the peak of the level of its name; empty where there is no estimate."""
     reason: str = ""
     """Why there is no estimate."""
+    estimate: MemoryEstimate | None = None
+    """Where the prediction comes from; a lower bound where `predicted` is empty."""
+    device: DeviceSpec | None = None
 
     @property
     def predicted_bytes(self) -> int | None:
         return self.predicted.get(self.run.counter or "")
+
+    @property
+    def peak(self) -> PhasePeak | None:
+        """The phase that makes the prediction of the run's counter (of allocated where it has none)."""
+        if not self.predicted or self.estimate is None:
+            return None
+        level = self.run.counter if self.run.counter in COUNTERS else "allocated"
+        return max(self.estimate.peaks, key=lambda peak: getattr(peak, f"{level}_bytes"))
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether the prediction ends at the capacity of the device."""
+        if self.estimate is None or self.predicted_bytes is None:
+            return False
+        return self.predicted_bytes < levels_of(self.estimate)[self.run.counter or ""]
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """What the verdict holds against the capacity: live tensors and what lies outside torch."""
+        if not self.predicted or self.estimate is None:
+            return None
+        return needed_bytes(self.estimate)
 
     @property
     def error(self) -> float | None:
@@ -68,6 +93,8 @@ class ValidatedRun:
             "scored": run.is_scored,
             "not_scored_because": run.not_scored_because,
             "reason": self.reason,
+            "peak_phase": self.peak.phase.value if self.peak else None,
+            "is_capped": self.is_capped,
             "other_counters": {
                 counter: {
                     "measured_bytes": measured,
@@ -121,6 +148,10 @@ class Validation:
         """Summarize the scored runs of one counter."""
         return summarize([v for v in self.scored if v.run.counter == counter])
 
+    def worst_first(self, runs: Sequence[ValidatedRun]) -> list[ValidatedRun]:
+        """Return the runs that have an error, the largest one first."""
+        return sorted((v for v in runs if v.error is not None), key=lambda v: -abs(v.error or 0))
+
     @property
     def false_fits(self) -> tuple[ValidatedRun, ...]:
         return tuple(validated for validated in self.scored if validated.is_false_fit)
@@ -164,20 +195,41 @@ def validate_run(run: MeasuredRun, plugins: PluginManager) -> ValidatedRun:
     except BadInput as error:
         return ValidatedRun(run, Answer.UNKNOWN, {}, error.problems[0].message)
     if judged.estimate is None or not judged.estimate.peaks:
-        return ValidatedRun(run, judged.verdict.answer, {}, judged.verdict.reason)
+        return ValidatedRun(run, judged.verdict.answer, {}, judged.verdict.reason, device=device)
     reason = judged.verdict.reason if judged.verdict.answer is Answer.UNKNOWN else ""
     # A lower bound is no prediction.
-    known = {} if judged.estimate.unknown else levels_of(judged.estimate)
-    return ValidatedRun(run, judged.verdict.answer, known, reason)
+    known = {} if judged.estimate.unknown else levels_of(judged.estimate, judged.device)
+    return ValidatedRun(
+        run, judged.verdict.answer, known, reason, judged.estimate, judged.device or device
+    )
 
 
-def levels_of(estimate: MemoryEstimate) -> dict[str, int]:
-    """Return counter -> the peak that is compared with it."""
-    return {
+def levels_of(estimate: MemoryEstimate, device: DeviceSpec | None = None) -> dict[str, int]:
+    """Return counter -> the peak that is compared with it.
+
+    Where live tensors fit a device, it bounds what is reserved: the caching allocator gives its
+    free segments back and asks again before it fails (c10/cuda/CUDACachingAllocator.cpp, malloc:
+    release_cached_blocks), so a run never holds more than there is.
+    """
+    levels = {
         "allocated": estimate.allocated_peak_bytes,
         "reserved": estimate.reserved_peak_bytes,
         "device": estimate.device_peak_bytes,
     }
+    if device is None or needed_bytes(estimate) > device.capacity_bytes:
+        return levels
+    outside = max(peak.device_bytes - peak.reserved_bytes for peak in estimate.peaks)
+    most = max(levels["allocated"], device.capacity_bytes - outside)
+    levels["reserved"] = min(levels["reserved"], most)
+    levels["device"] = min(levels["device"], device.capacity_bytes)
+    return levels
+
+
+def needed_bytes(estimate: MemoryEstimate) -> int:
+    """Return the largest sum of live tensors and what lies outside torch, over phases."""
+    return max(
+        peak.allocated_bytes + peak.device_bytes - peak.reserved_bytes for peak in estimate.peaks
+    )
 
 
 def device_of(run: MeasuredRun, plugins: PluginManager) -> DeviceSpec | None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from preflight.commands.options import FITS, Parser, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.datafile import read_data_file
+from preflight.errors import BadInput
 from preflight.measured import read_runs
 from preflight.plugins import load_plugins
 from preflight.validate import validate_runs
@@ -21,6 +22,7 @@ Each counter (allocated, reserved, device) is compared only with the level of it
 
 examples:
   preflight validate tests/measured/runs-dev.yaml
+  preflight validate runs.yaml --plot runs.svg --worst 3
   preflight validate runs.yaml --format json
 
 exit: 0 whatever the errors are; 2 bad input; 3 preflight failed
@@ -38,15 +40,31 @@ def run(name: str, args: list[str]) -> int:
         EPILOG,
     )
     parser.add_argument("runs", metavar="RUNS.yaml")
+    parser.add_argument(
+        "--plot", metavar="FILE.svg", help="draw predicted against measured, every run a mark"
+    )
+    parser.add_argument(
+        "--worst",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="the N worst scored runs, and all wrong verdicts, with the terms that make them",
+    )
     add_output_options(parser)
     try:
         options = parser.parse_args(args)
     except SystemExit:  # --help
         return 0
+    if options.plot is not None:
+        refuse_other_than_svg(options.plot)
     runs = read_runs(read_data_file(options.runs))
     plugins = load_plugins(os.getcwd())
     with progress(len(runs)) as done:
         validation = validate_runs(runs, plugins, done)
+    if options.plot is not None:
+        from preflight.render.scatter import scatter_svg
+
+        write_text_file(options.plot, scatter_svg(validation))
     if options.format == "json":
         print_json(validation.to_dict(), sys.stdout)
         return FITS
@@ -54,8 +72,39 @@ def run(name: str, args: list[str]) -> int:
     from preflight.render.validation import validation_lines
 
     page = page_for(sys.stdout, options.color)
-    print_lines(validation_lines(validation, page, options.verbose), sys.stdout)
+    print_lines(validation_lines(validation, page, options.verbose, options.worst), sys.stdout)
     return FITS
+
+
+def whole_number(text: str) -> int:
+    """Return the number of an option's text."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise BadInput.one(f"must be a whole number, not {text!r}", "--worst")
+    return number
+
+
+def refuse_other_than_svg(path: str) -> None:
+    """Raise BadInput for a picture that we cannot write."""
+    if path.endswith(".svg"):
+        return
+    raise BadInput.one(
+        f"--plot writes SVG, and {path} does not end in .svg",
+        "--plot",
+        "write FILE.svg; for a PNG, convert it: rsvg-convert FILE.svg -o FILE.png",
+    )
+
+
+def write_text_file(path: str, text: str) -> None:
+    """Write a file; raise BadInput where that cannot be done."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
 
 
 @contextmanager

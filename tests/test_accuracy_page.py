@@ -1,0 +1,51 @@
+"""docs/accuracy.md and its picture are what the command says today."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from preflight.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "accuracy.md"
+PICTURE = ROOT / "docs" / "validate.svg"
+COMMAND = ("validate", "tests/measured/runs-dev.yaml", "--plot")
+UPDATE = "pytest tests/test_accuracy_page.py --update-expected"
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch, capsys) -> tuple[str, str]:
+    """The text and the picture that the command makes now."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    code = main([*COMMAND, str(tmp_path / "validate.svg")])
+
+    assert code == 0
+    return capsys.readouterr().out, (tmp_path / "validate.svg").read_text()
+
+
+def test_the_page_shows_what_the_command_prints_today(told, request):
+    text, picture = told
+    page = PAGE.read_text()
+    block = re.search(r"```text\n(.*?)```\n", page, re.S)
+    assert block is not None
+    if request.config.getoption("--update-expected"):
+        PAGE.write_text(page[: block.start(1)] + text + page[block.end(1) :])
+        PICTURE.write_text(picture)
+        return
+
+    assert block[1] == text, UPDATE
+    assert PICTURE.read_text() == picture, UPDATE
+    assert " ".join(COMMAND) in page
+
+
+def test_every_group_of_the_runs_is_explained_on_the_page(told):
+    groups = set(re.findall(r"^  (\w+) +(?:single|ddp|fsdp\d|zero\d) ", told[0], re.M))
+    explained = PAGE.read_text().partition("## The groups")[2]
+
+    assert len(groups) >= 10
+    assert not [group for group in groups if group not in explained]
