@@ -67,7 +67,7 @@ class LaunchRefused(PreflightError):
 
 
 def raise_if_any(problems: Iterable[Problem]) -> None:
-    """Raise one BadInput with every problem of severity error, in the order given; do nothing if there is none."""
-    errors = tuple(problem for problem in problems if problem.severity == "error")
-    if errors:
-        raise BadInput(*errors)
+    """Raise one BadInput with every problem, warnings among them, if any is an error; else do nothing."""
+    found = tuple(problems)
+    if any(problem.severity == "error" for problem in found):
+        raise BadInput(*found)

@@ -20,7 +20,7 @@ from preflight.dialects.settings import LaunchSource, Place, Setting
 from preflight.dialects.trainer_arguments import TrainerArguments, read_trainer_arguments
 from preflight.dialects.worker_environment import worker_environment
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin
 
 
 def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
@@ -43,7 +43,9 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
     # TrlParser's variables are exported inside the script, over what the launcher wrote.
     env = {**worker_environment(settings, command.env), **trainer.environment}
     engine = read_engine(settings, env, trainer, ranks, command, versions_used(installed), problems)
-    problems.extend(launch_notes(settings, env, engine))
+    # A note on a value that was refused would only explain what refusing it left behind.
+    refused = {problem.where for problem in problems if problem.severity == "error"}
+    problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
     problems = in_file_order(problems)
     raise_if_any(problems)
     return _plan(command, arguments.script_index, settings, trainer, engine, installed, problems)
@@ -107,6 +109,7 @@ def _plan(
         if origins.get(name) is None or setting.place.kind != "default":
             origins[name] = origin_of(setting.place, versions)
     origins.update(_assumed_ranks(settings, command))
+    origins.update(_undecided(trainer, fields))
     values: dict[str, Any] = {
         name: setting.value for name, setting in fields.items() if "." not in name
     }
@@ -171,6 +174,40 @@ def origin_of(place: Place, versions: Mapping[str, str]) -> Origin:
     library, _, rest = place.key.partition(":")
     label = f"{library} {versions[library]}" if library in versions else library
     return Origin(f"default of {label}{':' + rest if rest else ''}")
+
+
+SCRIPT_FIELDS = (
+    "activation_checkpointing",
+    "adapter",
+    "attention",
+    "base_quantization",
+    "gradient_accumulation_steps",
+    "load_dtype",
+    "loss",
+    "optimizer",
+)
+"""What a training script decides, and memory depends on."""
+
+
+def _undecided(trainer: TrainerArguments, fields: Mapping[str, Setting]) -> dict[str, Origin]:
+    """Return the origins of what a script of somebody's own decides and no flag of it says."""
+    if trainer.trainer not in (None, "plain_loop"):
+        return {}
+    return {
+        name: Origin(SCRIPT_DECIDES, True, _TAKEN_AS.get(name, ""))
+        for name in SCRIPT_FIELDS
+        if name not in fields
+    }
+
+
+_TAKEN_AS = {
+    "adapter": "none, full fine-tuning",
+    "attention": "sdpa",
+    "base_quantization": "none",
+    "load_dtype": "the checkpoint's own",
+    "loss": "full_logits",
+}
+"""What the estimate takes where the plan has no value."""
 
 
 def _assumed_ranks(settings: LauncherSettings, command: LaunchCommand) -> dict[str, Origin]:

@@ -15,7 +15,8 @@ def problem_lines(problems: Iterable[Problem], label: str = "preflight") -> list
     for problem in problems:
         mark = f" ({problem.id})" if problem.id else ""
         message = problem.message.splitlines() or [""]
-        lines.append(f"{label}: {message[0]}{mark if len(message) == 1 else ''}")
+        kind = "" if problem.severity == "error" else f" {problem.severity}:"
+        lines.append(f"{label}:{kind} {message[0]}{mark if len(message) == 1 else ''}")
         lines.extend(f"  {line}" for line in message[1:])
         if problem.where:
             lines.append(f"  at   {problem.where}")
@@ -29,7 +30,13 @@ def bad_input_to_dict(error: BadInput) -> dict[str, Any]:
     return _error(
         "bad_input",
         problems=[
-            {"message": p.message, "where": p.where, "fix": p.fix, "id": p.id}
+            {
+                "message": p.message,
+                "where": p.where,
+                "fix": p.fix,
+                "id": p.id,
+                "severity": p.severity,
+            }
             for p in error.problems
         ],
     )
