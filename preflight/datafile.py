@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.values import dataclass
 
@@ -45,6 +43,8 @@ def read_data_file(path: str) -> DataFile:
     text = read_text_file(path)
     if path.endswith(".json"):
         return DataFile(path, parse_json(text, path))
+    import yaml
+
     # Typed as Any: the C loader exists only where libyaml does, and is ten times as fast.
     loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -90,10 +90,10 @@ def parse_json(text: str, path: str) -> Any:
 
 def _children(node: Any) -> Iterator[tuple[str | int, int, Any]]:
     """Yield key (or index), line and node of what a YAML node holds."""
-    if isinstance(node, yaml.MappingNode):
+    if node.id == "mapping":
         for key, value in node.value:
             yield key.value, key.start_mark.line, value
-    elif isinstance(node, yaml.SequenceNode):
+    elif node.id == "sequence":
         for index, item in enumerate(node.value):
             yield index, item.start_mark.line, item
 
@@ -102,7 +102,7 @@ def _duplicates(node: Any, path: str) -> Iterator[Problem]:
     """Yield a problem for every key that stands twice in one mapping: YAML would keep the last."""
     seen: dict[object, int] = {}
     for key, line, value in _children(node):
-        if isinstance(node, yaml.MappingNode) and key in seen:
+        if node.id == "mapping" and key in seen:
             yield Problem(
                 f"{key} is given twice, first in line {seen[key] + 1}", f"{path}:{line + 1}"
             )

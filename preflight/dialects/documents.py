@@ -118,6 +118,11 @@ def load_yaml(text: str, path: str, duplicates: str = "warning") -> Document:
 
     Raises BadInput for a syntax error, an empty file and a top level that is not a mapping.
     """
+    from preflight.dialects.yaml_plain import read_plain_yaml
+
+    document = read_plain_yaml(text, path)
+    if document is not None:
+        return document
     from preflight.dialects.yaml_marks import read_yaml
 
     return read_yaml(text, path, duplicates)
