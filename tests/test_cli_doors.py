@@ -127,7 +127,7 @@ def test_check_of_something_unknown_says_so_and_does_not_fail(folder):
 
     assert done.returncode == 0
     assert done.stdout.startswith("preflight: unknown: seq_len not known.")
-    assert done.stdout.splitlines()[-1].endswith("say seq_len to know")
+    assert done.stdout.splitlines()[-1].endswith("to know, add --set seq_len=N before the `--`")
 
 
 def test_set_says_what_the_files_do_not(folder):

@@ -122,7 +122,7 @@ def text(of: Report, door: str = "check", width: int = 80, is_verbose: bool = Fa
 def test_a_launch_that_fits_is_three_lines():
     assert text(report()) == [
         "preflight: fits. Peak 24.4 of 79.1 GiB per rank (8 x H100 80GB)",
-        "assumed: seq_len 1024 (default of trl 1.16.0)",
+        "assumed: defaults of trl 1.16.0: seq_len 1024",
         "next: `preflight run` would start the launch as written",
     ]
 
@@ -139,7 +139,7 @@ def test_a_launch_that_does_not_fit_says_when_it_dies_and_of_what():
     assert "  forward         74.0 GiB  74.5 GiB" in lines
     assert "  70.0 GiB  activations          tokens * bytes" in lines
     assert "   4.0 GiB  parameters, sharded  8,030,261,248 / 8 * 4" in lines
-    assert "host: 12.0 GiB per node" in lines
+    assert "host: 12.0 GiB per node in the first forward pass, most of it pinned buffers" in lines
     assert lines[-1] == (
         "next: `preflight run` would start nothing; give it more or larger devices, or a smaller job"
     )
@@ -208,7 +208,8 @@ def test_unknown_names_what_to_say_and_gives_a_lower_bound():
 
     assert lines[0].startswith("preflight: unknown: seq_len not known. At least 13.5 of 79.1 GiB")
     assert lines[-1] == (
-        "next: `preflight run` would start the launch as written, unchecked: say seq_len to know"
+        "next: `preflight run` would start the launch as written, unchecked;"
+        " to know, add --set seq_len=N before the `--`"
     )
 
 

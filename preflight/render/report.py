@@ -59,7 +59,8 @@ def head_lines(report: Report, page: Page) -> list[str]:
     is_rewritten = bool(report.applied and report.rewrite)
     text = f"preflight: {words}"
     if is_rewritten:
-        text += f" as written, {report.final_verdict.answer.words} rewritten"
+        after_words = report.final_verdict.answer.words
+        text += f" as written, {'still ' if after_words == words else ''}{after_words} rewritten"
     text += f": {verdict.reason}." if verdict.answer is Answer.UNKNOWN else "."
     device, estimate = report.device, report.estimate
     if estimate is not None and estimate.peaks:
@@ -74,7 +75,7 @@ def head_lines(report: Report, page: Page) -> list[str]:
                 of = f"{amount(peak, device.capacity_bytes).split()[0]} -> " + of_capacity(
                     after, device.capacity_bytes
                 )
-            text += f" {bound} {of} per rank"
+            text += f" {bound} {of} per rank{_unfragmented(report)}"
             text += f" ({devices(report.plan, device)})"
     if verdict.failing_phase is not None:
         does = "dies" if verdict.answer is Answer.DOES_NOT_FIT else "may die of fragmentation"
@@ -82,6 +83,18 @@ def head_lines(report: Report, page: Page) -> list[str]:
         text += f", {subject}{does} {PHASE_WORDS[verdict.failing_phase]}"
     # The first line is enough on its own, so it is not broken.
     return [text.replace(words, page.paint(words, ANSWER_COLORS[verdict.answer]), 1)]
+
+
+def _unfragmented(report: Report) -> str:
+    """Return what a tight launch holds if the allocator loses nothing: the peak itself may be above the capacity."""
+    last = report.applied[-1] if report.applied and report.rewrite else None
+    estimate = report.estimate if last is None else last.estimate
+    if report.final_verdict.answer is not Answer.TIGHT or estimate is None:
+        return ""
+    least = max(p.allocated_bytes + p.device_bytes - p.reserved_bytes for p in estimate.peaks)
+    return (
+        f", {amount(least, report.device.capacity_bytes if report.device else None)} unfragmented"
+    )
 
 
 def assumed_lines(report: Report, page: Page) -> list[str]:
@@ -108,7 +121,9 @@ def assumed_lines(report: Report, page: Page) -> list[str]:
     parts = ["; ".join(guesses)] if guesses else []
     parts += [f"{whose}: {', '.join(names)}" for whose, names in defaults.items()]
     if unseen:
-        parts.append(f"not installed here, those on the nodes decide: {', '.join(unseen)}")
+        parts.append(
+            f"versions (not installed here; those on the nodes decide): {', '.join(unseen)}"
+        )
     lines: list[str] = []
     for part in parts:
         lines += page.wrap(part, "  ", "    ") if lines else page.wrap(f"assumed: {part}")
@@ -148,8 +163,10 @@ def host_lines(estimate: MemoryEstimate, page: Page) -> list[str]:
     alive = [t for t in estimate.terms if t.level is Level.HOST and phase in t.phases]
     most = max(alive, key=lambda term: term.num_bytes)
     name = most.name.removeprefix("host: ")
-    words = f"host: {format_gib(peak)} per node {PHASE_WORDS[phase]}, most of it {name}"
-    return page.wrap(f"{words} ({most.formula})" if most.formula else words)
+    words = f"host: {format_gib(peak)} per node {PHASE_WORDS[phase]}"
+    if most.num_bytes * 2 > peak and name != "processes":
+        words += f", most of it {name}" + (f" ({most.formula})" if most.formula else "")
+    return page.wrap(words)
 
 
 def is_host_remarkable(report: Report) -> bool:
@@ -259,6 +276,7 @@ def _next(report: Report, door: str) -> str:
     command = shell_command(rewrite.argv, rewrite.env) if rewrite else ""
     if door == "estimate":
         return "nothing; a plan file is estimated, not started"
+    errors = sum(finding.severity == "error" for finding in report.findings)
     if not report.may_launch:
         options = "take a suggestion above, or give it more or larger devices"
         if all(t.verdict.answer is Answer.DOES_NOT_FIT for t in report.suggested):
@@ -268,10 +286,27 @@ def _next(report: Report, door: str) -> str:
         return f"nothing was {'written' if door == 'fix' else 'started'}; {options}"
     unsure = ""
     if report.verdict.answer is Answer.UNKNOWN:
-        unsure = f", unchecked: say {', '.join(report.verdict.missing)} to know"
+        unsure = f", unchecked; {_what_to_say(report)}"
     if door == "fix":
         return f"start it with: {command}" if rewrite else f"nothing needs to be written{unsure}"
     verb = "starts" if door == "run" else "`preflight run` would start"
+    doubt = ", in spite of the error above" if errors else ""
     if rewrite:
-        return f"{verb} the rewritten launch: {command}"
-    return f"{verb} the launch as written{unsure}"
+        return f"{verb} the rewritten launch{doubt}: {command}"
+    return f"{verb} the launch as written{doubt}{unsure}"
+
+
+def _what_to_say(report: Report) -> str:
+    """Return the options that would turn `unknown` into an answer."""
+    options = {
+        "model": "--set model=NAME"
+        if report.plan.model is None
+        else "--set model_config=CONFIG.json",
+        "device": "--device NAME",
+        "seq_len": "--set seq_len=N",
+        "micro_batch_size": "--set micro_batch_size=N",
+    }
+    known = [options[name] for name in report.verdict.missing if name in options]
+    if not known:
+        return f"{', '.join(report.verdict.missing)} is missing"
+    return f"to know, add {' '.join(known)} before the `--`"

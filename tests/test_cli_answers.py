@@ -1,0 +1,193 @@
+"""Real launch commands as a stranger types them: what the answer says of values nobody gave, and what to do next."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from toy import preflight
+
+FSDP2 = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_reshard_after_forward: true
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_state_dict_type: SHARDED_STATE_DICT
+mixed_precision: bf16
+num_machines: 1
+num_processes: 8
+same_network: true
+"""
+LLAMA = ["--model_name_or_path", "meta-llama/Llama-3.1-8B"]
+TRAINER = ["--bf16", "true", "--per_device_train_batch_size", "2", "--output_dir", "out"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "fsdp2.yaml").write_text(FSDP2)
+    return tmp_path
+
+
+def launch(*words: str) -> list[str]:
+    return ["--", "accelerate", "launch", "--config_file", "fsdp2.yaml", "train.py", *words]
+
+
+def check(folder, device: str, options: list[str], *words: str) -> dict:
+    done = preflight(
+        folder, "check", "--device", device, "--format", "json", *options, *launch(*words)
+    )
+
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_loop_without_a_known_flag_is_told_what_to_give_and_then_gets_an_answer(folder):
+    """Every option on the last line is one that works."""
+    done = preflight(folder, "check", *launch("--model", "meta-llama/Llama-3.1-8B"))
+    told = done.stdout.splitlines()[-1]
+    given = ["--set", "micro_batch_size=1", "--set", "seq_len=2048"]
+    report = check(folder, "h100-sxm-80", given, "--model", "meta-llama/Llama-3.1-8B")
+
+    assert told.endswith(
+        "add --set micro_batch_size=N --set seq_len=N --device NAME before the `--`"
+    )
+    assert report["verdict"] == "fits"
+
+
+def test_what_an_unknown_script_decides_is_named_as_assumed(folder):
+    words = ["--model", "meta-llama/Llama-3.1-8B", "--batch_size", "1", "--max_length", "2048"]
+    assumed = check(folder, "h100-sxm-80", [], *words)["assumed"]
+
+    assert {"optimizer", "activation_checkpointing", "adapter", "load_dtype"} <= assumed.keys()
+    assert "micro_batch_size" not in assumed
+
+
+def test_an_argument_file_without_a_flag_tells_the_trainer_too(folder):
+    (folder / "sft.yaml").write_text(
+        "model_name_or_path: meta-llama/Llama-3.1-8B\ncutoff_len: 2048\n"
+        "per_device_train_batch_size: 1\nlora_rank: 8\nlora_target: all\nbf16: true\n"
+    )
+    report = check(folder, "h100-sxm-80", [], "sft.yaml")
+
+    assert report["plan"]["trainer"] == "transformers"
+    assert report["plan"]["adapter"]["rank"] == 8
+    assert "optimizer" in report["assumed"]
+
+
+def test_library_defaults_stand_together_and_apart_from_guesses(folder):
+    done = preflight(
+        folder, "check", "--device", "h100", *launch(*LLAMA, *TRAINER, "--max_length", "512")
+    )
+    start = done.stdout.index("assumed:")
+    text = " ".join(done.stdout[start:].split())
+
+    assert text.startswith("assumed: trainer transformers (the script could not tell")
+    assert text.count("defaults of transformers") == 1
+
+
+def test_what_accelerate_config_writes_is_not_warned_about(folder):
+    report = check(folder, "h100-sxm-80", [], *LLAMA, *TRAINER, "--max_length", "512")
+
+    assert [f["severity"] for f in report["findings"] if f["id"] == "PF102"] == ["info"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("adapter=lora", "adapter must be a mapping of kind, rank"),
+        ("base_quantization.scheme=nf5", "base_quantization.scheme must be one of nf4, fp4, int8"),
+        ("seq_len=4k", "seq_len must be a whole number from 1, not '4k'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_where_it_was_given(folder, setting, said):
+    done = preflight(folder, "check", "--set", setting, *launch(*LLAMA, *TRAINER))
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "  at   --set" in done.stderr
+
+
+def test_an_optimizer_that_is_not_known_is_named(folder):
+    words = [*LLAMA, *TRAINER, "--max_length", "512"]
+    findings = check(folder, "h100", ["--set", "optimizer=adamw_torch_fuse"], *words)["findings"]
+    unknown = next(f for f in findings if f["id"] == "PF406")
+
+    assert unknown["fix"] == "did you mean adamw_torch_fused"
+
+
+def test_variables_before_the_launcher_are_moved_before_preflight(folder):
+    for words in (["A=1", "accelerate", "launch"], ["env", "A=1", "accelerate", "launch"]):
+        done = preflight(folder, "check", "--", *words, "train.py")
+
+        assert done.returncode == 2
+        assert "put the variables first: A=1 preflight ... -- accelerate ..." in done.stderr
+
+
+def test_a_folder_is_not_called_a_missing_file(folder):
+    (folder / "configs").mkdir()
+    done = preflight(
+        folder, "check", "--", "accelerate", "launch", "--config_file", "configs", "train.py"
+    )
+
+    assert done.returncode == 2
+    assert "the config file 'configs' is a folder" in done.stderr
+    assert "did you mean" not in done.stderr
+
+
+def test_an_allowed_change_to_training_is_not_made_where_a_safe_one_is_enough(folder):
+    words = [*LLAMA, *TRAINER, "--max_length", "16384"]
+    safe = check(folder, "h100-sxm-80", [], *words)
+    allowed = check(folder, "h100-sxm-80", ["--allow", "seq_len"], *words)
+
+    assert safe["applied"]
+    assert [tried["id"] for tried in allowed["applied"]] == [
+        tried["id"] for tried in safe["applied"]
+    ]
+
+
+def test_an_allowed_cut_is_the_mildest_that_fits_with_safe_help(folder):
+    """The suggestion and what `--allow` does with it are one plan."""
+    words = [*LLAMA, *TRAINER, "--max_length", "65536"]
+    suggested = check(folder, "h100-sxm-80", [], *words)["suggested"]
+    promised = next(tried for tried in suggested if tried["id"] == "seq_len")
+    applied = check(folder, "h100-sxm-80", ["--allow", "seq_len"], *words)["applied"]
+
+    assert promised["verdict"] == "fits"
+    assert applied[0]["edits"]["seq_len"] == promised["edits"]["seq_len"]
+    assert [tried["id"] for tried in applied[1:]] == promised["with"]
+    assert applied[-1]["allocated_peak_bytes"] == promised["allocated_peak_bytes"]
+
+
+def test_a_suggestion_says_what_must_stand_beside_it(folder):
+    words = [*LLAMA, *TRAINER, "--max_length", "65536"]
+    done = preflight(folder, "check", "--device", "h100-sxm-80", *launch(*words))
+
+    assert "    add  --max_length " in done.stdout
+    assert "    and  " in done.stdout
+    assert "preflight writes it into the launch with --allow seq_len" in done.stdout
+
+
+def test_a_launch_that_stays_tight_is_still_given_what_costs_nothing(folder):
+    """405 B on 128 ranks: expandable segments bring the peak down, and the margin is still gone."""
+    nodes = ["--num_machines", "16", "--num_processes", "128", "--main_process_ip", "10.0.0.1"]
+    command = [*launch()[:5], *nodes, "sft.py", "--model_name_or_path", "meta-llama/Llama-3.1-405B"]
+    trl = ["--dtype", "bfloat16", "--max_length", "4096", "--per_device_train_batch_size", "1"]
+    done = preflight(folder, "check", "--device", "h100-sxm-80", *command, *trl, "--bf16", "true")
+    first = done.stdout.splitlines()[0]
+
+    assert first.startswith("preflight: tight as written, still tight rewritten. Peak ")
+    assert "GiB unfragmented (128 x H100 SXM5 80GB on 16 nodes)" in first
+    assert "PYTORCH_ALLOC_CONF=expandable_segments:True" in done.stdout.splitlines()[-1]
+    assert "fp32 copies before" in done.stdout, "the host memory of such a load is no detail"
+
+
+def test_no_row_is_shown_for_an_evaluation_that_never_runs(folder):
+    words = [*LLAMA, *TRAINER, "--max_length", "65536"]
+    without = preflight(folder, "check", "--device", "h100", *launch(*words)).stdout
+    evaluates = launch(*words, "--eval_strategy", "epoch")
+    with_it = preflight(folder, "check", "--device", "h100", *evaluates).stdout
+
+    assert "\n  evaluation " not in without
+    assert "\n  evaluation " in with_it
