@@ -1,7 +1,8 @@
 """PF401, PF402: a precision that the device or the optimizer cannot train in.
 
-PF401  bf16 on a device without it (compute capability below 8.0): transformers refuses with "Your
-       setup doesn't support bf16/gpu" (training_args.py:1779, 5.24.0), in every worker, after spawn
+PF401  bf16 on a device without it (compute capability below 8.0): torch emulates it, many times
+       slower, and counts it as supported (torch/cuda/__init__.py:191, 2.13); before torch did so,
+       transformers refused with "Your setup doesn't support bf16/gpu" in every worker
 PF402  fp16 mixed precision on trainable weights that are fp16 themselves: the first clip or step
        stops with "Attempting to unscale FP16 gradients" (torch/amp/grad_scaler.py:275, 2.13)
 """
@@ -29,8 +30,8 @@ def preflight_findings(
         yield Finding(
             "PF401",
             "bf16-unsupported",
-            "error",
-            f"{device.name} has no bf16",
+            "warning",
+            f"{device.name} has no bf16: torch emulates it slowly, and older versions refuse it",
             where,
             "fp16 with weights loaded in float32, or a device of compute capability 8.0 or newer",
         )

@@ -39,6 +39,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "check_device_count",
     "check_replicated_base",
     "check_adapter_targets",
+    "check_optimizer",
     "memory_model_states",
     "memory_sharding",
     "memory_deepspeed",
