@@ -113,6 +113,8 @@ class DeepSpeedSettings:
     offload_pin_memory: bool = True
 
 
+SCHEMES = ("nf4", "fp4", "int8")
+
 ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3")
 
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -321,6 +323,20 @@ class LaunchPlan:
                         else "",
                     )
                 )
+        for name, nested in _NESTED.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, nested):
+                inner = ", ".join(f.name for f in fields(nested))
+                found.append(Problem(f"{name} must be a mapping of {inner}", at(name)))
+        quantization = self.base_quantization
+        if isinstance(quantization, BaseQuantization) and quantization.scheme not in SCHEMES:
+            found.append(
+                Problem(
+                    f"base_quantization.scheme must be one of {', '.join(SCHEMES)},"
+                    f" not {quantization.scheme!r}",
+                    at("base_quantization"),
+                )
+            )
         for name in POSITIVE_FIELDS:
             value = getattr(self, name)
             if value is not None and (

@@ -8,6 +8,7 @@ Every stage takes values and returns a value; hooks do the knowing, this file do
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Any
@@ -45,7 +46,8 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
     if plan is None:
         raise BadInput.one(
             f"no reader knows this launcher: {' '.join(command.argv[:3])}",
-            fix="`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes a plan",
+            fix=_without_variables(command.argv)
+            or "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes a plan",
         )
     return check_plan(plan, plugins, request, command)
 
@@ -174,12 +176,22 @@ SET_ORIGIN = "--set"
 
 def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
     """Return the plan with the caller's overrides, each with its origin."""
-    plan = plan.with_edits(request.settings)
     for name in request.settings:
+        # Before the edit: a value that cannot be is reported where it was given.
         plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
+    plan = plan.with_edits(request.settings)
     if request.device is not None:
         plan = replace(plan, device=request.device).with_origin("device", Origin("--device"))
     return plan
+
+
+def _without_variables(argv: tuple[str, ...]) -> str:
+    """Return where to put variables that stand before the launcher; nothing where none do."""
+    words = list(argv[1:] if argv and os.path.basename(argv[0]) == "env" else argv)
+    first = next((i for i, word in enumerate(words) if "=" not in word or word[:1] == "-"), 0)
+    if not first:
+        return ""
+    return f"put the variables first: {' '.join(words[:first])} preflight ... -- {words[first]} ..."
 
 
 def _checked(item: Any, wanted: type[Any], owner: str, hook: str) -> Any:
