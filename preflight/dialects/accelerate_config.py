@@ -53,7 +53,9 @@ def find_config(
         if not command.exists(path):
             problems.append(
                 Problem(
-                    f"the config file {path!r} does not exist",
+                    f"the config file {path!r} is a folder"
+                    if os.path.isdir(command.resolve(path))
+                    else f"the config file {path!r} does not exist",
                     "--config_file",
                     _near_file(path, command),
                     "PF111",
@@ -81,6 +83,8 @@ def default_config_path(command: LaunchCommand) -> str:
 
 def _near_file(path: str, command: LaunchCommand) -> str:
     folder = os.path.dirname(command.resolve(path))
+    if os.path.isdir(command.resolve(path)):
+        return "name one of the files in it"
     try:
         names = tuple(sorted(os.listdir(folder)))
     except OSError:
@@ -230,7 +234,8 @@ def fill_from_config(
                     config.where(key),
                     f"give --{key} on the command line",
                     "PF102",
-                    "warning",
+                    # `accelerate config` itself writes these keys, and what they ask for is seldom missed.
+                    "info" if key == "same_network" else "warning",
                 )
             )
 

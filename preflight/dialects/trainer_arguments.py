@@ -118,9 +118,9 @@ def _flag_names(words: list[str]) -> list[str]:
 
 
 def _config_keys(words: list[str], command: LaunchCommand) -> list[str]:
-    """Return the keys of the file behind --config: they tell the trainer as flags do."""
-    path = words[words.index("--config") + 1] if "--config" in words[:-1] else ""
-    if not re.search(r"\.ya?ml$", path) or not command.exists(path):
+    """Return the keys of the argument file: they tell the trainer as flags do."""
+    path = words[words.index("--config") + 1] if "--config" in words[:-1] else "".join(words[:1])
+    if not re.search(r"\.(json|ya?ml)$", path) or not command.exists(path):
         return []
     try:
         return [str(key) for key in read_document(command, path).value]

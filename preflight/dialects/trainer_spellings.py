@@ -63,7 +63,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "use_gradient_checkpointing",
     ),
     "packing": ("packing",),
-    "use_peft": ("use_peft", "use_lora", "lora"),
+    "use_peft": ("use_peft", "use_peft_lora", "use_lora", "lora"),
     "lora_r": ("lora_r", "lora_rank"),
     "lora_alpha": ("lora_alpha",),
     "lora_dropout": ("lora_dropout",),
