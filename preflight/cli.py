@@ -15,10 +15,10 @@ from preflight.commands.options import (
     FAILED,
     INTERRUPTED,
     NOT_STARTED,
-    Parser,
     add_output_options,
     first_positional,
 )
+from preflight.commands.parser import Parser
 from preflight.errors import BadInput, HookFailed
 from preflight.launch import nearest_fix
 
@@ -93,7 +93,9 @@ def _run_command(name: str, args: list[str]) -> int:
 
 def _command_of(args: list[str]) -> tuple[str, list[str]]:
     """Return the command's name and its arguments; output options may stand before the name."""
-    at = first_positional(_top_level_parser(), args) if args else 0
+    at = 0
+    if args and args[0] not in COMMANDS:
+        at = first_positional(_top_level_parser(), args)
     if at >= len(args):
         return "", args
     name = args[at]

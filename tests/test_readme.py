@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from preflight.cli import COMMANDS, EXAMPLES
-from preflight.commands.options import Parser, add_launch_options, add_output_options
+from preflight.commands.options import add_launch_options, add_output_options
+from preflight.commands.parser import Parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,7 +25,7 @@ def test_every_option_is_in_the_reference():
     parser = Parser("check", "", "")
     add_launch_options(parser)
     add_output_options(parser)
-    options = {o for a in parser._actions for o in a.option_strings if o.startswith("--")}
+    options = {o for d in parser.declared for o in d.names if o.startswith("--")}
 
     assert not [o for o in options - {"--help"} if f"`{o}" not in REFERENCE]
 

@@ -12,7 +12,6 @@ from preflight.commands.launch import known_remedies
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
-    Parser,
     add_launch_options,
     add_output_options,
     policy_from,
@@ -20,6 +19,7 @@ from preflight.commands.options import (
     unknown_remedies,
 )
 from preflight.commands.output import print_report
+from preflight.commands.parser import Parser
 from preflight.datafile import DataFile, read_data_file
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchPlan, Origin, plan_from_dict

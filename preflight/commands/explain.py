@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from preflight.commands.options import FITS, Parser, add_output_options
+from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
 from preflight.errors import BadInput
 from preflight.launch import nearest_fix
 from preflight.render.manual import index_lines, manual_lines, summary_of

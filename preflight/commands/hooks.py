@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from preflight.commands.options import FITS, Parser, add_output_options
+from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 from preflight.render.hook_reference import hooks_in_order
 from preflight.render.page import page_for

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from typing import Any
 
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
     NOT_STARTED,
-    Parser,
     add_launch_options,
     add_output_options,
     policy_from,
@@ -19,6 +18,7 @@ from preflight.commands.options import (
     unknown_remedies,
 )
 from preflight.commands.output import print_report
+from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
 from preflight.launch import LaunchCommand
 from preflight.pipeline import Request, check_launch
@@ -94,12 +94,12 @@ def known_remedies(plugins: PluginManager) -> list[str]:
     return [n.removeprefix("remedy_") for n in BUILTIN_HOOKS if n.startswith("remedy_")]
 
 
-def _check(report: Report, options: argparse.Namespace) -> int:
+def _check(report: Report, options: Any) -> int:
     print_report(report, "check", options, sys.stdout)
     return DOES_NOT_FIT if report.verdict.answer is Answer.DOES_NOT_FIT else FITS
 
 
-def _run(report: Report, options: argparse.Namespace) -> int:
+def _run(report: Report, options: Any) -> int:
     """Print the report, then replace this process by the launcher; return only where nothing starts."""
     if not report.may_launch:
         print_report(report, "run", options, sys.stderr)
@@ -118,7 +118,7 @@ def _run(report: Report, options: argparse.Namespace) -> int:
     return _become(program, argv, env)
 
 
-def _fix(report: Report, options: argparse.Namespace) -> int:
+def _fix(report: Report, options: Any) -> int:
     from preflight.render.words import shell_command
 
     rewrite = report.rewrite if report.applied else None

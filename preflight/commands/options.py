@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, NoReturn
+from typing import Any
 
+from preflight.commands.parser import Parser
 from preflight.datafile import parse_json, read_data_file, read_text_file
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import (
@@ -37,31 +37,7 @@ NESTED_FIELDS = {
 }
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help of one width: asking for the terminal's would import shutil in every command."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=90)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with its complaints in the shape of every other one."""
-
-    def __init__(self, name: str, about: str, usage: str, epilog: str = "") -> None:
-        super().__init__(
-            prog=f"preflight {name}".strip(),
-            usage=usage,
-            description=about,
-            epilog=epilog,
-            formatter_class=HelpFormatter,
-            allow_abbrev=False,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput.one(message, fix=f"`{self.prog} --help` shows the options")
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
+def add_output_options(parser: Parser) -> None:
     """Add the options that say how a report looks."""
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=("text", "json"), default="text")
@@ -71,7 +47,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
 
 
-def add_launch_options(parser: argparse.ArgumentParser) -> None:
+def add_launch_options(parser: Parser) -> None:
     """Add the options that say what is checked, and what may be changed."""
     group = parser.add_argument_group("what to check against")
     group.add_argument(
@@ -127,14 +103,9 @@ def split_command(name: str, parser: Parser, args: list[str]) -> tuple[list[str]
     raise BadInput.one("the command must come after `--`", fix=shlex.join(corrected))
 
 
-def first_positional(parser: argparse.ArgumentParser, args: list[str]) -> int:
+def first_positional(parser: Parser, args: list[str]) -> int:
     """Return the index of the first argument that is neither an option of ours nor its value."""
-    takes_value = {
-        spelling
-        for action in parser._actions
-        if action.nargs is None
-        for spelling in action.option_strings
-    }
+    takes_value = set(parser.options_with_value())
     at = 0
     while at < len(args) and args[at].startswith("-"):
         at += 2 if args[at] in takes_value else 1
@@ -215,7 +186,7 @@ def _nested_problems(outer: str, inner: str, value: Any, where: str) -> list[Pro
     return []
 
 
-def policy_from(options: argparse.Namespace) -> Policy:
+def policy_from(options: Any) -> Policy:
     """Return the policy of `--policy`, with what `--allow`, `--forbid` and `--no-rewrite` add."""
     policy = Policy()
     if options.policy is not None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import IO, Any
 
 from preflight.report import Report
 
 
-def print_report(report: Report, door: str, options: argparse.Namespace, stream: IO[str]) -> None:
+def print_report(report: Report, door: str, options: Any, stream: IO[str]) -> None:
     """Print the report of a door and flush it."""
     if options.format == "json":
         print_json(report.to_dict(), stream)

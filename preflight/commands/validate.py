@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from preflight.commands.options import FITS, Parser, add_output_options
+from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
 from preflight.datafile import read_data_file
 from preflight.errors import BadInput
 from preflight.measured import read_runs
