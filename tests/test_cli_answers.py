@@ -191,3 +191,56 @@ def test_no_row_is_shown_for_an_evaluation_that_never_runs(folder):
 
     assert "\n  evaluation " not in without
     assert "\n  evaluation " in with_it
+
+
+def test_llama_factorys_bits_are_read_as_a_quantized_base(folder):
+    (folder / "sft.yaml").write_text(
+        "model_name_or_path: meta-llama/Llama-3.1-8B\ncutoff_len: 2048\nquantization_bit: 4\n"
+        "per_device_train_batch_size: 1\nlora_rank: 8\nlora_target: all\nbf16: true\n"
+    )
+    plan = check(folder, "h100-sxm-80", [], "sft.yaml")["plan"]
+
+    assert plan["base_quantization"]["scheme"] == "nf4"
+    assert plan["base_quantization"]["storage_dtype"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("flag", "taken"), [("--use_my_lora", "adapter"), ("--set_4bit", "base_quantization")]
+)
+def test_a_flag_that_sounds_like_less_memory_and_is_not_read_is_named(folder, flag, taken):
+    words = [*LLAMA, *TRAINER, "--max_length", "512", flag, "true"]
+    findings = check(folder, "h100-sxm-80", [], *words)["findings"]
+
+    assert [f["where"] for f in findings if f"{taken} is taken as none" in f["message"]] == [flag]
+
+
+def test_a_flag_that_turns_such_a_thing_off_is_not(folder):
+    words = [*LLAMA, *TRAINER, "--max_length", "512", "--adapter_path", "none"]
+    findings = check(folder, "h100-sxm-80", [], *words)["findings"]
+
+    assert not any("is taken as none" in f["message"] for f in findings)
+
+
+@pytest.mark.parametrize("config", ["fsdp2", "zero3"])
+def test_the_terms_of_a_phase_add_up_to_it(folder, config):
+    """What docs/reference-cli.md says of `phases` and `peak_moments`."""
+    (folder / "zero3.yaml").write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nmixed_precision: bf16\n"
+        "deepspeed_config:\n  zero_stage: 3\nnum_machines: 1\nnum_processes: 8\n"
+    )
+    command = launch(*LLAMA, *TRAINER, "--max_length", "512")
+    command[4] = f"{config}.yaml"
+    done = preflight(folder, "check", "--device", "h100", "--format", "json", *command)
+    estimate = json.loads(done.stdout)["estimate"]
+    sums = {
+        phase: sum(
+            term["num_bytes"]
+            for term in estimate["terms"]
+            if term["level"] == "allocated"
+            and phase in term["phases"]
+            and moment in term["moments"]
+        )
+        for phase, moment in estimate["peak_moments"].items()
+    }
+
+    assert sums == estimate["phases"]

@@ -6,6 +6,7 @@ PF1xx is the launch, PF2xx FSDP, PF3xx DeepSpeed. `preflight explain ID` prints 
 from __future__ import annotations
 
 NOTICE_IDS: dict[str, str] = {
+    "PF100": "Something the reader saw in the trainer's arguments; the message says all there is to it.",
     "PF101": "A key inside a section of the accelerate config that accelerate does not know: it is ignored without a word, and the default is used.",
     "PF102": "A top-level key of the accelerate config that is read and then never applied; only its command line flag works.",
     "PF103": "A key that is written twice in one file: YAML and JSON keep the last one without a word.",

@@ -11,7 +11,11 @@ from preflight.dialects.documents import read_document
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_argv import ParsedArgv, ParserRules, parse_argv
 from preflight.dialects.trainer_files import ArgumentFile, read_argument_file
-from preflight.dialects.trainer_hints import note_near_misses, note_what_script_decides
+from preflight.dialects.trainer_hints import (
+    note_near_misses,
+    note_unread_switches,
+    note_what_script_decides,
+)
 from preflight.dialects.trainer_kind import TrainerKind, trainer_kind
 from preflight.dialects.trainer_lookup import Given, PlanFields
 from preflight.dialects.trainer_plan import read_plan_fields
@@ -104,6 +108,7 @@ def read_trainer_arguments(
     read_plan_fields(given)
     read_model_fields(given)
     note_near_misses(given)
+    note_unread_switches(given)
     note_what_script_decides(given, script)
     raise_if_any(fields.problems)
     return _result(given, file)

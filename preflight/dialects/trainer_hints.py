@@ -31,6 +31,36 @@ def note_near_misses(given: Given) -> None:
             )
 
 
+_SHRINKS = re.compile(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adapter\w*)(?:_|$)")
+_OFF = ("", "0", "no", "none", "null", "false")
+
+
+def note_unread_switches(given: Given) -> None:
+    """Say which of the script's own names sound like quantization or an adapter and were not read as such."""
+    read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
+    settings = given.fields.settings
+    if given.kind.is_own_script or {"adapter", "base_quantization"} <= settings.keys():
+        return
+    for name, setting in given.others.items():
+        found = _SHRINKS.search(name)
+        if found is None or name in read or str(setting.value).lower() in _OFF:
+            continue
+        is_adapter = any(word in found[0] for word in ("lora", "peft", "adapter"))
+        plan_field = "adapter" if is_adapter else "base_quantization"
+        if plan_field in settings:
+            continue
+        example = "adapter.rank=16" if is_adapter else "base_quantization.scheme=nf4"
+        given.fields.problems.append(
+            Problem(
+                f"{setting.place.key} is the script's own and is not read: {plan_field} is taken as none",
+                setting.place.where,
+                f"if it turns one on, say so with --set {example}",
+                severity="warning",
+            )
+        )
+        return
+
+
 def note_what_script_decides(given: Given, script: str | None) -> None:
     """Say where the script decides for itself what we would otherwise take from defaults."""
     text, fields = given.kind.text, given.fields

@@ -119,6 +119,9 @@ def _quantization(given: Given, load_dtype: str | None) -> BaseQuantization | No
         return None
     is_trl = given.kind.trainer == "trl"
     preparation = given.versions.default("trl", "kbit_preparation") if is_trl else None
+    bits = given.others.get("quantization_bit")
+    if bits is not None and str(bits.value) == "4" and not is_four:
+        return _llama_factory_bits(given, bits, load_dtype)
     if is_eight and eight is not None:
         given.get("load_in_8bit", "base_quantization")
         quantization = BaseQuantization("int8", upcast_unquantized_to_fp32=preparation)
@@ -143,6 +146,24 @@ def _quantization(given: Given, load_dtype: str | None) -> BaseQuantization | No
         if (setting := given.get(name)) is not None
     ]
     given.put("base_quantization", quantization, four, *details)
+    return quantization
+
+
+def _llama_factory_bits(given: Given, bits: Setting, load_dtype: str | None) -> BaseQuantization:
+    """Read LLaMA-Factory's `quantization_bit: 4` (llamafactory/model/model_utils/quantization.py).
+
+    Packed bits pretend to be the compute dtype, and double quantization is on unless turned off.
+    """
+    compute = load_dtype or ("fp16" if given.value("fp16") is True else "bf16")
+    double = given.others.get("double_quantization")
+    quantization = BaseQuantization(
+        scheme="nf4",
+        double_quant=double is None or str(double.value).lower() != "false",
+        compute_dtype=compute,
+        storage_dtype=compute,
+    )
+    given.fields.inferred["base_quantization"] = f"read as base_quantization from {bits.place.key}"
+    given.put("base_quantization", quantization, bits)
     return quantization
 
 
