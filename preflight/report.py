@@ -9,7 +9,7 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, plain
-from preflight.memory import Level, MemoryEstimate
+from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 from preflight.rewrite import Rewrite
@@ -115,6 +115,7 @@ class Report:
             "suggested": [_tried_to_dict(tried) for tried in self.suggested],
             "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
             "notes": list(self.notes),
+            **({"dataset": self.extra["dataset"]} if "dataset" in self.extra else {}),
         }
 
 
@@ -129,11 +130,13 @@ def estimate_to_dict(estimate: MemoryEstimate) -> dict[str, Any]:
         "device_peak_bytes": estimate.device_peak_bytes,
         "host_peak_bytes_per_node": estimate.host_peak_bytes_per_node,
         "phases": {peak.phase.value: peak.allocated_bytes for peak in estimate.peaks},
+        "peak_moments": {peak.phase.value: peak.moment.value for peak in estimate.peaks},
         "terms": [
             {
                 "name": term.name,
                 "num_bytes": term.num_bytes,
                 "phases": [phase.value for phase in term.phases],
+                "moments": [moment.value for moment in Moment if moment in term.moments],
                 "level": term.level.value,
                 "formula": term.formula,
                 "source": term.source,
