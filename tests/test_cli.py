@@ -167,6 +167,7 @@ def test_bad_input_as_json_is_an_object_with_every_problem(capsys):
                     "where": "--set seqlen=5",
                     "fix": "did you mean seq_len",
                     "id": "",
+                    "severity": "error",
                 }
             ],
         },
