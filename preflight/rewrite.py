@@ -113,11 +113,31 @@ def _write_whole(path: str, text: str) -> None:
             # The launcher may read the copy on another node, over a network file system.
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        _name(temporary, path, text)
     except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
         if temporary is not None and os.path.lexists(temporary):
             os.unlink(temporary)
-        raise _unwritable(path, error) from error
+
+
+def _name(temporary: str, path: str, text: str) -> None:
+    """Give a complete copy its name, unless another launch took that name for another text meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        if os.path.isfile(path) and not _holds(path, text):
+            raise BadInput.one(
+                f"{path} was written by another launch just now", path, "run the same command again"
+            ) from None
+        os.replace(temporary, path)
+    except OSError:  # A file system without links.
+        os.replace(temporary, path)
+
+
+def _holds(path: str, text: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read() == text.encode()
 
 
 def _umask() -> int:
@@ -127,8 +147,7 @@ def _umask() -> int:
 
 
 def _unwritable(path: str, error: OSError) -> BadInput:
-    return BadInput.one(
-        f"cannot write {path}: {error.strerror}",
-        path,
-        "make the folder of the launch writable, or start it from one that is",
-    )
+    fix = "make the folder of the launch writable, or start it from one that is"
+    if isinstance(error, (FileExistsError, IsADirectoryError)):
+        fix = "move it away: preflight keeps its copies there"
+    return BadInput.one(f"cannot write {path}: {error.strerror}", path, fix)

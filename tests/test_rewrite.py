@@ -43,14 +43,22 @@ def test_a_rewrite_without_files_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_copy_is_replaced_and_not_written_into(tmp_path):
+def test_a_copy_that_is_there_already_is_put_in_place_again(tmp_path):
     save_rewrite(rewrite_of(tmp_path, f="a: 2\n"))
-    reader = (tmp_path / ".preflight/f.yaml").open()
-    save_rewrite(rewrite_of(tmp_path, f="a: 3\n"))
+    save_rewrite(rewrite_of(tmp_path, f="a: 2\n"))
 
-    with reader:
-        assert reader.read() == "a: 2\n"
-    assert (tmp_path / ".preflight/f.yaml").read_text() == "a: 3\n"
+    assert (tmp_path / ".preflight/f.yaml").read_text() == "a: 2\n"
+    assert sorted(os.listdir(tmp_path / ".preflight")) == [".gitignore", "f.yaml"]
+
+
+def test_a_copy_of_another_launch_is_not_taken_from_under_it(tmp_path):
+    """The writer picks a free name; only a launch written at the same moment can be in the way."""
+    save_rewrite(rewrite_of(tmp_path, f="a: 2\n"))
+
+    with pytest.raises(BadInput, match="another launch just now"):
+        save_rewrite(rewrite_of(tmp_path, f="a: 3\n"))
+    assert (tmp_path / ".preflight/f.yaml").read_text() == "a: 2\n"
+    assert sorted(os.listdir(tmp_path / ".preflight")) == [".gitignore", "f.yaml"]
 
 
 def test_a_linked_folder_is_refused(tmp_path):
@@ -65,7 +73,7 @@ def test_a_linked_folder_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / ".preflight").write_text("a file in the way")
 
-    with pytest.raises(BadInput, match="cannot write"):
+    with pytest.raises(BadInput, match="cannot write(?s:.)*move it away"):
         save_rewrite(rewrite_of(tmp_path, f="a: 2\n"))
 
 
