@@ -1,9 +1,10 @@
-"""`dataclass` as the standard library makes it, and faster to make: only `__init__` is compiled.
+"""`dataclass` as the standard library makes it, without compiling anything.
 
 The standard decorator compiles up to six methods from text for every class, 0.4 ms each time; with
-the sixty classes of a check that took longer than everything else a check does. These are
-dataclasses all the same: fields, replace, match, equality, hash and complaints are the usual ones.
-Not for `kw_only` fields, `InitVar`, or a class with its own equality: nothing here needs them.
+the sixty classes of a check that took longer than everything else a check does. Here the methods
+are closures. These are dataclasses all the same: fields, replace, match, equality, hash, signature
+and refusals are the usual ones. Not for `kw_only` fields, `InitVar`, or a class with its own
+equality: nothing here needs them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError
+from inspect import Parameter, Signature
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -44,35 +46,60 @@ def _made(cls: type, is_frozen: bool) -> type:
         return hash(key(self))
 
     made.__init__, made.__repr__, made.__eq__ = _init(made, fields), __repr__, __eq__
+    made.__signature__ = _SignatureOfFields()
     made.__hash__ = __hash__ if is_frozen else None
     if is_frozen:
         made.__setattr__, made.__delattr__ = _refuse_to_set, _refuse_to_delete
     return cls
 
 
-def _init(cls: type, fields: tuple[Field[Any], ...]) -> Callable[..., None]:
-    """Return `__init__`, compiled so that its signature and its complaints are the usual ones."""
-    parameters, body = ["self"], []
-    names: dict[str, Any] = {"set_": object.__setattr__, "MISSING": MISSING}
-    for field in fields:
-        name = field.name
-        value = name
-        if field.default is not MISSING:
-            names[f"default_{name}"] = field.default
-            parameters.append(f"{name}=default_{name}")
-        elif field.default_factory is not MISSING:
-            names[f"make_{name}"] = field.default_factory
-            parameters.append(f"{name}=MISSING")
-            value = f"make_{name}() if {name} is MISSING else {name}"
-        else:
-            parameters.append(name)
-        body.append(f" set_(self, {name!r}, {value})\n")
-    if hasattr(cls, "__post_init__"):
-        body.append(" self.__post_init__()\n")
-    exec(f"def __init__({', '.join(parameters)}):\n{''.join(body)}", names)
-    init: Callable[..., None] = names["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    return init
+def _init(cls: Any, fields: tuple[Field[Any], ...]) -> Callable[..., None]:
+    names = tuple(field.name for field in fields)
+    num_fields = len(names)
+    nameable = [frozenset(names[num_args:]) for num_args in range(num_fields + 1)]
+    defaults = {f.name: f.default for f in fields if f.default is not MISSING}
+    makers = {f.name: f.default_factory for f in fields if f.default_factory is not MISSING}
+    is_checked = hasattr(cls, "__post_init__")
+
+    def __init__(self: Any, *args: Any, **given: Any) -> None:
+        values = self.__dict__
+        if defaults:
+            values.update(defaults)
+        if args:
+            values.update(zip(names, args))  # noqa: B905
+        if given:
+            values.update(given)
+        for name in makers:
+            if name not in values:
+                values[name] = makers[name]()
+        if (
+            len(values) != num_fields
+            or len(args) > num_fields
+            or (given and not given.keys() <= nameable[len(args)])
+        ):
+            try:
+                type(self).__signature__.bind(*args, **given)
+            except TypeError as error:
+                raise TypeError(f"{cls.__qualname__}: {error}") from None
+        if is_checked:
+            self.__post_init__()
+
+    return __init__
+
+
+class _SignatureOfFields:
+    """What `inspect.signature` shows, and what arguments that do not fit are held to."""
+
+    def __get__(self, instance: object, cls: type) -> Signature:
+        parameters = []
+        for field in dataclasses.fields(cls):
+            has_default = field.default is not MISSING
+            default = field.default if has_default else field.default_factory
+            if default is MISSING:
+                default = Parameter.empty
+            kind = Parameter.POSITIONAL_OR_KEYWORD
+            parameters.append(Parameter(field.name, kind, default=default, annotation=field.type))
+        return Signature(parameters, return_annotation=None)
 
 
 def _refuse_to_set(self: object, name: str, value: object) -> None:
