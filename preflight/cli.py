@@ -57,14 +57,6 @@ hook call; NO_COLOR turns color off.
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code. In `run`, a launch that starts never returns."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if argv is None:
-        # A process of a tenth of a second ends before garbage matters; collecting it, at the end
-        # once more, would take a tenth of that.
-        import atexit
-        import gc
-
-        gc.disable()
-        atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         # A path may hold what the terminal's encoding cannot say: show it escaped, never fail on it.
         if hasattr(stream, "reconfigure"):

@@ -24,7 +24,7 @@ FLOW = [
     ("validate",),
     ("render",),
     ("commands",),
-    ("cli",),
+    ("cli", "__main__"),
 ]
 """Layer by layer; a module imports its own layer and the ones before it."""
 
