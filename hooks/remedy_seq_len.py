@@ -24,7 +24,9 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     if length is None:
         return
     origin = plan.origins.get("seq_len")
-    flag = origin.where if origin and origin.where.startswith("--") else "--max_length"
+    is_flag = origin is not None and origin.where.startswith("--") and origin.where != "--set"
+    # Where a dataset said it, the origin is `--dataset FILE: row 17 is the longest, ...`.
+    flag = origin.where if origin and is_flag and " " not in origin.where else "--max_length"
     shorter = length // 2
     while shorter >= SHORTEST:
         yield Remedy(

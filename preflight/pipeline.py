@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.allocator import reserved_terms
 from preflight.device import DeviceSpec
@@ -29,15 +29,20 @@ from preflight.search import suggest, treat
 from preflight.values import dataclass
 from preflight.verdict import Verdict, judge
 
+if TYPE_CHECKING:
+    from preflight.dataset import RowLengths
+
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asked beside the command: device, overrides, policy."""
+    """What the caller asked beside the command: device, overrides, policy, dataset."""
 
     device: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`--set FIELD=VALUE`, parsed: values that the files do not say."""
     policy: Policy = field(default_factory=Policy)
+    lengths: RowLengths | None = None
+    """How long the rows of `--dataset` are."""
 
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -60,6 +65,10 @@ def check_plan(
 ) -> Report:
     """Price and judge a plan that was already read."""
     plan = with_request(plan, request)
+    notes: tuple[str, ...] = ()
+    extra: dict[str, Any] = {}
+    if request.lengths is not None:
+        plan, notes, extra["dataset"] = request.lengths.applied_to(plan)
     judged = judge_plan(plan, plugins, request.policy)
     model, device = judged.model, judged.device
     findings = [Finding.from_problem(problem) for problem in plan.notices]
@@ -75,6 +84,8 @@ def check_plan(
         num_trainable_params=None if model is None else num_trainable_params(plan, model),
         findings=tuple(findings),
         may_launch=not request.policy.refuses(judged.verdict.answer),
+        notes=notes,
+        extra=extra,
     )
     if model is not None and request.policy.wants_remedy(judged.verdict.answer):
         report = treat(report, judged, plugins, request.policy, judge_plan, write_checked)
@@ -157,9 +168,10 @@ def rewritten_command(command: LaunchCommand, rewrite: Rewrite) -> LaunchCommand
 def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -> tuple[str, ...]:
     """Return the fields of a re-read rewrite that are not as edited.
 
-    A field that `--set` overrode is not in the launch, so it is compared only where a remedy edited it.
+    A field that `--set` or `--dataset` overrode is not in the launch, so it is compared only where
+    a remedy edited it.
     """
-    overridden = {name for name, origin in before.origins.items() if origin.where == SET_ORIGIN}
+    overridden = {name for name, origin in before.origins.items() if is_override(origin)}
     left, right, old = again.to_dict(), after.to_dict(), before.to_dict()
     return tuple(
         name
@@ -172,6 +184,12 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
 
 
 SET_ORIGIN = "--set"
+DATASET_ORIGIN = "--dataset "
+
+
+def is_override(origin: Origin) -> bool:
+    """Tell whether a value comes from preflight's own options, not from the launch."""
+    return origin.where == SET_ORIGIN or origin.where.startswith(DATASET_ORIGIN)
 
 
 def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:

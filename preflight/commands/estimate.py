@@ -14,6 +14,7 @@ from preflight.commands.options import (
     FITS,
     add_launch_options,
     add_output_options,
+    lengths_from,
     policy_from,
     settings_from,
     unknown_remedies,
@@ -37,6 +38,8 @@ examples:
 exit: 0 fits, tight or unknown; 1 does not fit; 2 bad input; 3 preflight failed
 """
 
+NOT_IN_FILE = "default of plan files"
+SHARDED_ENGINES = ("fsdp1", "fsdp2", "zero1", "zero2", "zero3")
 FILE_KEYS = ("plan", "device", "models")
 
 
@@ -55,7 +58,9 @@ def run(name: str, args: list[str]) -> int:
         options = parser.parse_args(args)
     except SystemExit:  # --help
         return 0
-    request = Request(options.device, settings_from(options.set), policy_from(options))
+    request = Request(
+        options.device, settings_from(options.set), policy_from(options), lengths_from(options)
+    )
     plan = read_plan(read_data_file(options.plan))
     plugins = load_plugins(os.getcwd())
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
@@ -88,10 +93,23 @@ def read_plan(file: DataFile) -> LaunchPlan:
     places = {str(key): file.place(*above, str(key)) for key in values}
     plan = plan_from_dict(values, file.path, places)
     plan = with_config_of(plan, whole.get("models") if above else None)
+    plan = _with_defaults(plan, values)
     if device is not None:
         plan = replace(plan, device=_device_name(device, file)).with_origin(
             "device", Origin(file.place("device"))
         )
+    return plan
+
+
+def _with_defaults(plan: LaunchPlan, given: Mapping[str, Any]) -> LaunchPlan:
+    """Return the plan with what its file leaves open marked as assumed; a sharded engine shards over all ranks."""
+    if "shard_degree" not in given and plan.engine in SHARDED_ENGINES:
+        degree = max(1, plan.world_size // (plan.replicate_degree * plan.tensor_parallel_degree))
+        plan = replace(plan, shard_degree=degree)
+        plan = plan.with_origin("shard_degree", Origin(NOT_IN_FILE, True))
+    for name in ("activation_checkpointing", "gradient_accumulation_steps", "optimizer"):
+        if name not in given:
+            plan = plan.with_origin(name, Origin(NOT_IN_FILE, True))
     return plan
 
 

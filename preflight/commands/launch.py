@@ -12,6 +12,7 @@ from preflight.commands.options import (
     NOT_STARTED,
     add_launch_options,
     add_output_options,
+    lengths_from,
     policy_from,
     settings_from,
     split_command,
@@ -77,7 +78,9 @@ def run(name: str, args: list[str]) -> int:
     except SystemExit:  # --help
         return 0
     command = LaunchCommand(argv, dict(os.environ), os.getcwd())
-    request = Request(options.device, settings_from(options.set), policy_from(options))
+    request = Request(
+        options.device, settings_from(options.set), policy_from(options), lengths_from(options)
+    )
     plugins = load_plugins(command.cwd)
     if request.policy.allow or request.policy.forbid:
         raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))

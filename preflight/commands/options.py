@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.commands.parser import Parser
 from preflight.datafile import parse_json, read_data_file, read_text_file
@@ -21,6 +21,9 @@ from preflight.launch import (
     plan_from_dict,
 )
 from preflight.policy import Policy, policy_from_dict
+
+if TYPE_CHECKING:
+    from preflight.dataset import RowLengths
 
 FITS = 0
 DOES_NOT_FIT = 1
@@ -61,6 +64,19 @@ def add_launch_options(parser: Parser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         help="a plan value that the files do not say: seq_len=4096, model_config=FILE, adapter.rank=16",
+    )
+    group.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the longest batch of this .jsonl, .parquet or .arrow file; may be repeated",
+    )
+    group.add_argument(
+        "--tokenizer", metavar="FOLDER", help="count the dataset's text with this tokenizer"
+    )
+    group.add_argument(
+        "--column", metavar="NAME", help="the dataset's column of lengths, token ids or text"
     )
     group = parser.add_argument_group("what may be changed")
     group.add_argument("--policy", metavar="FILE", help="a YAML file: allow, forbid, refuse, ...")
@@ -184,6 +200,20 @@ def _nested_problems(outer: str, inner: str, value: Any, where: str) -> list[Pro
         wanted = kind.get(type(default).__name__, "text")
         return [Problem(f"{outer}.{inner} must be {wanted}, not {value!r}", where)]
     return []
+
+
+def lengths_from(options: Any) -> RowLengths | None:
+    """Return how long the rows of `--dataset` are; None where it was not given."""
+    if options.dataset:
+        from preflight.commands.dataset import lengths_of
+
+        return lengths_of(tuple(options.dataset), options.tokenizer, options.column)
+    alone = [name for name in ("tokenizer", "column") if getattr(options, name) is not None]
+    raise_if_any(
+        Problem(f"--{name} says how a dataset is read, and none is given", fix="--dataset FILE")
+        for name in alone
+    )
+    return None
 
 
 def policy_from(options: Any) -> Policy:

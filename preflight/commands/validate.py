@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
+from preflight.commands.progress import progress
 from preflight.datafile import read_data_file
 from preflight.errors import BadInput
 from preflight.measured import read_runs
@@ -28,8 +27,6 @@ examples:
 
 exit: 0 whatever the errors are; 2 bad input; 3 preflight failed
 """
-
-SECONDS_BEFORE_PROGRESS = 2.0
 
 
 def run(name: str, args: list[str]) -> int:
@@ -60,7 +57,7 @@ def run(name: str, args: list[str]) -> int:
         refuse_other_than_svg(options.plot)
     runs = read_runs(read_data_file(options.runs))
     plugins = load_plugins(os.getcwd())
-    with progress(len(runs)) as done:
+    with progress(len(runs), "runs") as done:
         validation = validate_runs(runs, plugins, done)
     if options.plot is not None:
         from preflight.render.scatter import scatter_svg
@@ -106,40 +103,3 @@ def write_text_file(path: str, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that is told how far the work is: a bar on a terminal, plain lines in a log.
-
-    Nothing is shown in the first two seconds.
-    """
-    import time
-
-    started = shown = time.monotonic()
-    bar = None
-    task = None
-
-    def done(count: int) -> None:
-        nonlocal bar, task, shown
-        now = time.monotonic()
-        if now - started < SECONDS_BEFORE_PROGRESS:
-            return
-        if sys.stderr.isatty():
-            if bar is None:
-                from rich.progress import Progress
-
-                bar = Progress(transient=True)
-                bar.start()
-                task = bar.add_task("runs", total=total)
-            assert task is not None
-            bar.update(task, completed=count)
-        elif now - shown >= 5:
-            shown = now
-            sys.stderr.write(f"preflight: {count} of {total} runs\n")
-
-    try:
-        yield done
-    finally:
-        if bar is not None:
-            bar.stop()
