@@ -345,6 +345,14 @@ class LaunchPlan:
                 found.append(
                     Problem(f"{name} must be a whole number from 1, not {value!r}", at(name))
                 )
+        if not found and self.world_size % self.shard_degree:
+            found.append(
+                Problem(
+                    f"{self.world_size} ranks cannot be cut into groups of {self.shard_degree}",
+                    at("shard_degree") or at("world_size"),
+                    "shard_degree must divide world_size",
+                )
+            )
         if not found and self.num_nodes > self.world_size:
             found.append(
                 Problem(
