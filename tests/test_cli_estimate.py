@@ -6,6 +6,7 @@ import json
 
 import pytest
 from test_cli import TINY_LLAMA
+from toy import preflight
 
 from preflight.cli import main
 
@@ -102,3 +103,23 @@ def test_a_malformed_plan_file_is_bad_input(files, capsys, text, message):
     assert code == 2
     assert message in err
     assert "plan.yaml" in err
+
+
+def test_a_sharded_engine_without_a_degree_shards_over_all_ranks_and_says_so(tmp_path):
+    """An engine that shares nothing is not what its name says."""
+    (tmp_path / "plan.yaml").write_text(
+        "model: meta-llama/Llama-3.1-8B\nengine: fsdp2\nworld_size: 8\nmixed_precision: bf16\n"
+        "micro_batch_size: 1\nseq_len: 512\n"
+    )
+    done = preflight(tmp_path, "estimate", "plan.yaml", "--device", "h100-sxm-80")
+
+    assert "defaults of plan files: activation_checkpointing none, " in done.stdout
+    assert "shard_degree 8" in done.stdout
+
+
+def test_a_shard_degree_that_does_not_divide_the_ranks_is_refused(tmp_path):
+    (tmp_path / "plan.yaml").write_text("engine: fsdp2\nworld_size: 8\nshard_degree: 3\n")
+    done = preflight(tmp_path, "estimate", "plan.yaml")
+
+    assert done.returncode == 2
+    assert "8 ranks cannot be cut into groups of 3" in done.stderr
