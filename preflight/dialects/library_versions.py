@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 
 KNOWN_VERSIONS = {
     "accelerate": "1.15.0",
@@ -21,10 +22,16 @@ def installed_versions(names: tuple[str, ...] = tuple(KNOWN_VERSIONS)) -> dict[s
     """Return import name -> version for the libraries that this Python has.
 
     Reads the names of `*.dist-info` folders on sys.path: importlib.metadata opens every folder's
-    files, which costs more than the rest of a check.
+    files, which costs more than the rest of a check. A rewrite is read again: the folders are
+    listed once.
     """
+    return dict(_installed(tuple(sys.path), names))
+
+
+@lru_cache(maxsize=4)
+def _installed(folders: tuple[str, ...], names: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for folder in sys.path:
+    for folder in folders:
         try:
             entries = os.listdir(folder or ".")
         except OSError:

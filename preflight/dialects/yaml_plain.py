@@ -17,11 +17,6 @@ _LINE = re.compile(
     r"(?: +#.*| *)",
     re.ASCII,
 )
-_NOTHING = re.compile(r" *(?:#.*)?")
-_INT = re.compile(r"0|[1-9][0-9]{0,17}")
-_FLOAT = re.compile(r"(?:0|[1-9][0-9]*)\.[0-9]+")
-_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
-_NOT_PRINTABLE_ASCII = re.compile(r"[^\n -~]")
 
 _WORDS = {
     spelling: value
@@ -34,13 +29,14 @@ _WORDS = {
 }
 """The plain words that are no text (YAML 1.1, as PyYAML's resolver has them)."""
 
+LONGEST_NUMBER = 18
 LONGEST_KEY = 128
-"""A key this long is read by PyYAML, which has a limit."""
+"""What is longer is read by PyYAML, which has limits."""
 
 
 def read_plain_yaml(text: str, path: str) -> Document | None:
     """Return what yaml_marks.read_yaml returns, or None for a text that is not plain enough."""
-    if _NOT_PRINTABLE_ASCII.search(text):
+    if not text.isascii() or not text.replace("\n", "").isprintable():
         return None
     values: dict[str, Any] = {}
     marks: dict[KeyPath, Mark] = {}
@@ -49,7 +45,7 @@ def read_plain_yaml(text: str, path: str) -> Document | None:
     width = begin = 0
     for number, line in enumerate(text.split("\n"), 1):
         offset, begin = begin, begin + len(line) + 1
-        if _NOTHING.fullmatch(line):
+        if line.lstrip(" ")[:1] in ("", "#"):
             continue
         match = _LINE.fullmatch(line)
         if match is None:
@@ -103,8 +99,11 @@ def _value(written: str) -> Any:
         return _WORDS[written]
     if written[0].isalpha() or written[0] in "_/":
         return written
-    if _INT.fullmatch(written):
-        return int(written)
-    if _FLOAT.fullmatch(written):
-        return float(written)
-    return written if _ADDRESS.fullmatch(written) else _UNSURE
+    parts = written.split(".")
+    if not all(part.isdigit() for part in parts):
+        return _UNSURE
+    if len(parts) == 4:
+        return written  # an address
+    if (written[0] == "0" and parts[0] != "0") or len(parts) > 2 or len(written) > LONGEST_NUMBER:
+        return _UNSURE  # 007 is octal
+    return float(written) if len(parts) == 2 else int(written)
