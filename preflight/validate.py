@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from preflight.accuracy import ErrorSummary, summarize_errors
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.measured import COUNTERS, MeasuredRun
-from preflight.memory import MemoryEstimate, PhasePeak
+from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase, PhasePeak
 from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -18,8 +19,15 @@ from preflight.units import GIB
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
-SMALLEST_GROUP = 4
-"""Runs a group needs for a median of its own; smaller groups are pooled into one."""
+FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
+"""Phases before the first optimizer step: what it creates is not alive in them."""
+
+LEVELS_OF = {
+    "allocated": (Level.ALLOCATED,),
+    "reserved": (Level.ALLOCATED, Level.RESERVED),
+    "device": (Level.ALLOCATED, Level.RESERVED, Level.DEVICE),
+}
+"""Counter -> the levels whose terms it counts."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,16 @@ class ValidatedRun:
             return None
         level = self.run.counter if self.run.counter in COUNTERS else "allocated"
         return max(self.estimate.peaks, key=lambda peak: getattr(peak, f"{level}_bytes"))
+
+    @property
+    def terms(self) -> tuple[MemoryTerm, ...]:
+        """The terms that make the prediction, largest first."""
+        peak = self.peak
+        if peak is None or self.estimate is None:
+            return ()
+        levels = LEVELS_OF.get(self.run.counter or "", LEVELS_OF["allocated"])
+        alive = self.estimate.terms_at(peak.moment, peak.phase not in FIRST_STEP)
+        return tuple(term for term in alive if term.level in levels and term.num_bytes)
 
     @property
     def is_capped(self) -> bool:
@@ -113,28 +131,6 @@ def _error(predicted: int | None, measured: int | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class ErrorSummary:
-    """How far predictions of one counter are off."""
-
-    num_runs: int
-    median_abs_error: float | None
-    p90_abs_error: float | None
-    macro_median_abs_error: float | None
-    """Mean over groups of the group's median."""
-    median_error: float | None
-    """Signed: above zero, predictions are too large."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "num_runs": self.num_runs,
-            "median_abs_error": self.median_abs_error,
-            "p90_abs_error": self.p90_abs_error,
-            "macro_median_abs_error": self.macro_median_abs_error,
-            "median_error": self.median_error,
-        }
-
-
-@dataclass(frozen=True)
 class Validation:
     """All runs of a file beside their predictions."""
 
@@ -160,8 +156,16 @@ class Validation:
     def false_blocks(self) -> tuple[ValidatedRun, ...]:
         return tuple(validated for validated in self.scored if validated.is_false_block)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the validation as the JSON of the contract (schema_version 1)."""
+    def explained(self, num_worst: int) -> list[ValidatedRun]:
+        """Return the wrong verdicts and the worst scored runs."""
+        worst = self.worst_first(self.scored)[:num_worst]
+        return [*self.false_fits, *self.false_blocks, *worst]
+
+    def to_dict(self, num_worst: int = 0) -> dict[str, Any]:
+        """Return the validation as the JSON of the contract (schema_version 1).
+
+        With `num_worst`, the runs that are explained have their terms beside it, as in the text.
+        """
         counters = [c for c in COUNTERS if any(v.run.counter == c for v in self.scored)]
         return {
             "schema_version": SCHEMA_VERSION,
@@ -171,7 +175,20 @@ class Validation:
                 "false_fits": len(self.false_fits),
                 "false_blocks": len(self.false_blocks),
             },
+            **({"worst": self._worst_to_list(num_worst)} if num_worst else {}),
         }
+
+    def _worst_to_list(self, num_worst: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": v.run.id,
+                "terms": [
+                    {"name": term.name, "num_bytes": term.num_bytes, "formula": term.formula}
+                    for term in v.terms
+                ],
+            }
+            for v in self.explained(num_worst)
+        ]
 
 
 def validate_runs(
@@ -255,28 +272,4 @@ def device_of(run: MeasuredRun, plugins: PluginManager) -> DeviceSpec | None:
 
 def summarize(runs: Sequence[ValidatedRun]) -> ErrorSummary:
     """Return the errors of runs that have one, each once and by group."""
-    errors = [v.error for v in runs if v.error is not None]
-    groups: dict[str, list[float]] = {}
-    for v in runs:
-        if v.error is not None:
-            groups.setdefault(v.run.group, []).append(abs(v.error))
-    large = [group for group in groups.values() if len(group) >= SMALLEST_GROUP]
-    pooled = [e for group in groups.values() if len(group) < SMALLEST_GROUP for e in group]
-    medians = [quantile(group, 0.5) for group in (*large, pooled) if group]
-    sizes = [abs(error) for error in errors]
-    return ErrorSummary(
-        len(errors),
-        quantile(sizes, 0.5) if sizes else None,
-        quantile(sizes, 0.9) if sizes else None,
-        sum(medians) / len(medians) if medians else None,
-        quantile(errors, 0.5) if errors else None,
-    )
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile, linear between neighbours."""
-    ordered = sorted(values)
-    position = share * (len(ordered) - 1)
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+    return summarize_errors([(v.run.group, v.error) for v in runs if v.error is not None])

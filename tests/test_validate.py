@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight.accuracy import quantile
 from preflight.cli import main
 from preflight.datafile import read_data_file
 from preflight.errors import BadInput
@@ -15,7 +16,7 @@ from preflight.measured import MeasuredRun, read_runs
 from preflight.plugins import load_plugins
 from preflight.render.page import Page
 from preflight.render.validation import validation_lines
-from preflight.validate import ValidatedRun, Validation, device_of, quantile, summarize
+from preflight.validate import ValidatedRun, Validation, device_of, summarize
 from preflight.verdict import Answer
 
 MEASURED = Path(__file__).parent / "measured" / "runs-dev.yaml"

@@ -121,11 +121,18 @@ def test_the_worst_runs_are_explained_by_their_launch_and_terms(real_runs):
 
 def test_terms_that_are_shown_make_up_the_prediction(real_runs):
     """Shown terms and the rest, together, are the predicted bytes wherever nothing was capped."""
-    from preflight.render.validation import terms_behind
-
     for v in real_runs.runs:
         if v.predicted_bytes is not None and not v.is_capped:
-            assert sum(term.num_bytes for term in terms_behind(v)) == v.predicted_bytes, v.run.id
+            assert sum(term.num_bytes for term in v.terms) == v.predicted_bytes, v.run.id
+
+
+def test_the_json_explains_the_same_runs_as_the_text(real_runs):
+    assert "worst" not in real_runs.to_dict()
+    explained = real_runs.to_dict(2)["worst"]
+    worst = [v.run.id for v in real_runs.worst_first(real_runs.scored)[:2]]
+
+    assert [run["id"] for run in explained][-2:] == worst
+    assert all(run["terms"][0]["num_bytes"] > 0 for run in explained)
 
 
 def test_runs_that_do_not_score_stand_in_the_table_with_their_reason(real_runs):

@@ -64,7 +64,7 @@ def run(name: str, args: list[str]) -> int:
 
         write_text_file(options.plot, scatter_svg(validation))
     if options.format == "json":
-        print_json(validation.to_dict(), sys.stdout)
+        print_json(validation.to_dict(options.worst), sys.stdout)
         return FITS
     from preflight.render.page import page_for
     from preflight.render.validation import validation_lines

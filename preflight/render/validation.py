@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from preflight.measured import COUNTERS
-from preflight.memory import Level, MemoryTerm, Phase
+from preflight.memory import Phase
 from preflight.render.page import Page
 from preflight.render.words import PHASE_WORDS
 from preflight.units import format_gib
@@ -15,15 +15,6 @@ from preflight.verdict import Answer
 
 NUM_WORST = 8
 NUM_TERMS = 6
-FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
-"""Phases before the first optimizer step: what it creates is not alive in them."""
-
-LEVELS_OF = {
-    "allocated": (Level.ALLOCATED,),
-    "reserved": (Level.ALLOCATED, Level.RESERVED),
-    "device": (Level.ALLOCATED, Level.RESERVED, Level.DEVICE),
-}
-"""Counter -> the levels whose terms it counts."""
 
 
 def validation_lines(
@@ -180,7 +171,7 @@ def _why(v: ValidatedRun, page: Page) -> list[str]:
     if peak is None:
         return lines
     lines += page.wrap(f"largest terms {PHASE_WORDS[peak.phase]}:", "    ", "    ")
-    alive = terms_behind(v)
+    alive = v.terms
     shown, rest = alive[:NUM_TERMS], alive[NUM_TERMS:]
     lines += page.table(
         [[format_gib(t.num_bytes), t.name, t.formula] for t in shown], right=(0,), indent="    "
@@ -190,16 +181,6 @@ def _why(v: ValidatedRun, page: Page) -> list[str]:
             f"    and {len(rest)} smaller, together {format_gib(sum(t.num_bytes for t in rest))}"
         )
     return lines
-
-
-def terms_behind(v: ValidatedRun) -> list[MemoryTerm]:
-    """Return the terms that make a run's prediction, largest first."""
-    peak = v.peak
-    if peak is None or v.estimate is None:
-        return []
-    levels = LEVELS_OF.get(v.run.counter or "", LEVELS_OF["allocated"])
-    alive = v.estimate.terms_at(peak.moment, peak.phase not in FIRST_STEP)
-    return [term for term in alive if term.level in levels and term.num_bytes]
 
 
 def _outcomes(validation: Validation, page: Page) -> list[str]:
