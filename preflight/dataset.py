@@ -167,15 +167,16 @@ def with_longest_batch(
 def _rows_sentence(lengths: RowLengths, limit: int | None) -> str:
     paths = ", ".join(lengths.paths)
     text = (
-        f"{OPTION} {paths}: {lengths.num_rows:,} rows, longest {lengths.longest_tokens:,} tokens"
+        f"{OPTION} {paths}: {lengths.num_rows:,} row{'s' if lengths.num_rows > 1 else ''}, longest {lengths.longest_tokens:,} tokens"
         f" (row {lengths.longest_row:,}"
         + (f" of {lengths.longest_path})" if len(lengths.paths) > 1 else ")")
         + f", p99 {lengths.quantile_tokens(0.99):,}, from {lengths.counted}"
     )
     if limit is not None:
         longer = lengths.num_longer_than(limit)
-        share = f"{longer:,} rows ({100 * longer / lengths.num_rows:.1f}%) are"
-        text += f"; {share if longer else 'none is'} over {limit:,}"
+        are = "row is" if longer == 1 else "rows are"
+        share = f" ({100 * longer / lengths.num_rows:.1f}%)" if longer else ""
+        text += f"; {f'{longer:,} {are}' if longer else 'none is'} over {limit:,}{share}"
     return text
 
 

@@ -58,7 +58,8 @@ class JsonLines:
             raise BadInput.one("is not UTF-8 text", where) from error
         except json.JSONDecodeError as error:
             at = f"{error.msg}, column {error.colno}"
-            raise BadInput.one(f"not readable as JSON: {at}", where) from error
+            fix = "" if number > 1 else "each line must be an object of its own"
+            raise BadInput.one(f"not readable as JSON: {at}", where, fix) from error
         if not isinstance(row, dict):
             raise BadInput.one(f"must hold an object per line, not {type(row).__name__}", where)
         return row

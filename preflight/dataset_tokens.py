@@ -69,15 +69,18 @@ class Tokenizer:
         end = tokenizer.eos_token or ""
         ended = [text if text.endswith(end) else text + end for text in texts]
         # verbose=False: no warning that a text is longer than the model; that is what we look for.
-        return [len(ids) for ids in tokenizer(ended, verbose=False)["input_ids"]]
+        coded = tokenizer(
+            ended, verbose=False, return_attention_mask=False, return_token_type_ids=False
+        )
+        return [len(ids) for ids in coded["input_ids"]]
 
     def _chat(self, messages: list[Any], tools: Any, where: str) -> int:
         tokenizer = self._tokenizer()
-        if isinstance(tools, str):
-            import json
-
-            tools = json.loads(tools)
         try:
+            if isinstance(tools, str):
+                import json
+
+                tools = json.loads(tools)
             said = [self._message(message) for message in messages]
             ids = tokenizer.apply_chat_template(
                 said, tools=tools or None, tokenize=True, return_dict=False, verbose=False

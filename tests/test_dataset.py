@@ -257,7 +257,7 @@ def test_rows_over_the_limit_are_cut_and_counted():
     after, notes, value = with_longest_batch(before, lengths_of(5, 900, 700, 7))
 
     assert after.seq_len == 512 and after.origins == before.origins
-    assert "2 rows (50.0%) are over 512" in notes[0]
+    assert "2 rows are over 512 (50.0%)" in notes[0]
     assert (value["num_truncated"], value["max_length"], value["num_rows"]) == (2, 512, 4)
 
 
