@@ -20,7 +20,8 @@ def preflight_describe_device(plan: LaunchPlan) -> DeviceSpec | None:
     candidates = find_gpus(name)
     if not candidates:
         near = similar_gpus(name)
-        meant = f"did you mean {' or '.join(near)}? otherwise " if near else ""
+        known = "a key such as h100-sxm-80, a100-sxm-80 or rtx4090-24, or "
+        meant = f"did you mean {' or '.join(near)}? otherwise " if near else known
         raise BadInput.one(
             f"no device is called {name!r}", where, f"{meant}give its size: `{_short(name)}:GIB`"
         )
