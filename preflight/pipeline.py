@@ -8,7 +8,6 @@ Every stage takes values and returns a value; hooks do the knowing, this file do
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,7 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
     if plan is None:
         raise BadInput.one(
             f"no reader knows this launcher: {' '.join(command.argv[:3])}",
-            fix=_without_variables(command.argv)
+            fix=_launcher_behind(command, plugins)
             or "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes a plan",
         )
     return check_plan(plan, plugins, request, command)
@@ -203,13 +202,17 @@ def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
     return plan
 
 
-def _without_variables(argv: tuple[str, ...]) -> str:
-    """Return where to put variables that stand before the launcher; nothing where none do."""
-    words = list(argv[1:] if argv and os.path.basename(argv[0]) == "env" else argv)
-    first = next((i for i, word in enumerate(words) if "=" not in word or word[:1] == "-"), 0)
-    if not first:
-        return ""
-    return f"put the variables first: {' '.join(words[:first])} preflight ... -- {words[first]} ..."
+def _launcher_behind(command: LaunchCommand, plugins: PluginManager) -> str:
+    """Return where preflight belongs if a launcher stands behind variables or a wrapper such as srun."""
+    for index in range(1, len(command.argv)):
+        words, launcher = command.argv[:index], replace(command, argv=command.argv[index:])
+        try:
+            is_known = plugins.first("preflight_read_launch", command=launcher) is not None
+        except BadInput:
+            is_known = True
+        if is_known:
+            return f"put preflight in front of the launcher: {' '.join(words)} preflight ... -- {launcher.argv[0]} ..."
+    return ""
 
 
 def _checked(item: Any, wanted: type[Any], owner: str, hook: str) -> Any:

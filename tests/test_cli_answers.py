@@ -117,12 +117,12 @@ def test_an_optimizer_that_is_not_known_is_named(folder):
     assert unknown["fix"] == "did you mean adamw_torch_fused"
 
 
-def test_variables_before_the_launcher_are_moved_before_preflight(folder):
-    for words in (["A=1", "accelerate", "launch"], ["env", "A=1", "accelerate", "launch"]):
-        done = preflight(folder, "check", "--", *words, "train.py")
+def test_what_stands_before_the_launcher_is_moved_before_preflight(folder):
+    for before in (["A=1"], ["env", "A=1"], ["srun", "--ntasks", "1"]):
+        done = preflight(folder, "check", "--", *before, "accelerate", "launch", "train.py")
 
         assert done.returncode == 2
-        assert "put the variables first: A=1 preflight ... -- accelerate ..." in done.stderr
+        assert f"{' '.join(before)} preflight ... -- accelerate ..." in done.stderr
 
 
 def test_a_folder_is_not_called_a_missing_file(folder):

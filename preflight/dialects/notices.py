@@ -6,7 +6,6 @@ PF1xx is the launch, PF2xx FSDP, PF3xx DeepSpeed. `preflight explain ID` prints 
 from __future__ import annotations
 
 NOTICE_IDS: dict[str, str] = {
-    "PF100": "Something the reader saw in the trainer's arguments; the message says all there is to it.",
     "PF101": "A key inside a section of the accelerate config that accelerate does not know: it is ignored without a word, and the default is used.",
     "PF102": "A top-level key of the accelerate config that is read and then never applied; only its command line flag works.",
     "PF103": "A key that is written twice in one file: YAML and JSON keep the last one without a word.",
@@ -24,6 +23,7 @@ NOTICE_IDS: dict[str, str] = {
     "PF115": "The launcher takes the number of processes from the GPUs of the machine it runs on.",
     "PF116": "The environment of this shell decides something that the files do not say.",
     "PF117": "The parallelism sizes do not multiply to the number of ranks, or cannot be combined.",
+    "PF120": "An argument of the script's own that sounds like quantization or an adapter and is not read as one; the estimate takes none.",
     "PF201": "A setting of the other FSDP version: it is read and has no effect.",
     "PF202": "No wrap policy: the whole model is one FSDP unit and is gathered at once.",
     "PF203": "Both FSDP's own activation checkpointing and the trainer's are on; transformers refuses to start.",

@@ -55,7 +55,8 @@ def note_unread_switches(given: Given) -> None:
                 f"{setting.place.key} is the script's own and is not read: {plan_field} is taken as none",
                 setting.place.where,
                 f"if it turns one on, say so with --set {example}",
-                severity="warning",
+                "PF120",
+                "warning",
             )
         )
         return

@@ -241,8 +241,10 @@ def _term_in_full(term: MemoryTerm, page: Page) -> list[str]:
 
 def finding_lines(finding: Finding, page: Page) -> list[str]:
     """Return what a check found, with its place and its fix."""
-    known_as = " ".join(part for part in (finding.id, finding.name) if part)
-    lines = page.wrap(f"{finding.severity}: {finding.message} ({known_as})")
+    # PF100 stands for what has no page of its own.
+    known_as = " ".join(part for part in (finding.id, finding.name) if part not in ("", "PF100"))
+    known_as = f" ({known_as})" if known_as else ""
+    lines = page.wrap(f"{finding.severity}: {finding.message}{known_as}")
     if finding.where:
         lines.append(f"  at   {finding.where}")
     if finding.fix:
