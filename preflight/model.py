@@ -29,7 +29,7 @@ class ParameterTensor:
     kind: str = LINEAR
     """linear, embedding, norm, bias, experts (fused 3-D stack), other (convolutions, gates, ...)."""
 
-    @property
+    @cached_property
     def num_params(self) -> int:
         return prod(self.shape)
 
@@ -125,21 +125,21 @@ class ModelSpec:
             return self.num_params_override
         return sum(unit.num_params * unit.count for unit in self.units)
 
-    @property
+    @cached_property
     def embedding_params(self) -> int:
         return sum(u.num_params * u.count for u in self.units if u.role == "embedding")
 
-    @property
+    @cached_property
     def head_params(self) -> int:
         """Parameters of an untied lm_head; 0 when tied."""
         return sum(u.num_params * u.count for u in self.units if u.role == "lm_head")
 
-    @property
+    @cached_property
     def layers(self) -> tuple[ModelUnit, ...]:
         """The decoder layer kinds."""
         return tuple(unit for unit in self.units if unit.role == "layer")
 
-    @property
+    @cached_property
     def largest_layer(self) -> ModelUnit | None:
         return max(self.layers, key=lambda unit: unit.num_params, default=None)
 

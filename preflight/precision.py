@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EMBEDDING, LINEAR, ModelSpec, ModelUnit, ParameterTensor
@@ -101,9 +102,11 @@ def _adapter_dtype(plan: LaunchPlan, loaded: str) -> str:
 
 def version_of(plan: LaunchPlan, package: str) -> tuple[int, ...]:
     """Return a library's version as numbers; a very new one where nobody said."""
-    text = plan.versions.get(package)
-    if not text:
-        return (999,)
+    return _numbers(plan.versions.get(package) or "")
+
+
+@lru_cache(maxsize=32)
+def _numbers(text: str) -> tuple[int, ...]:
     numbers = []
     for part in text.split(".")[:3]:
         digits = "".join(ch for ch in part if ch.isdigit())

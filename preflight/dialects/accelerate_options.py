@@ -7,6 +7,8 @@ is not that option, and it takes `--num-processes` for every `--num_processes`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from preflight.values import dataclass
@@ -203,7 +205,8 @@ OPTIONS: tuple[Option, ...] = (
 BY_KEY: dict[str, Option] = {option.key: option for option in OPTIONS if option.kind != "unset"}
 
 
-def options_by_flag() -> dict[str, Option]:
+@lru_cache(maxsize=1)
+def options_by_flag() -> Mapping[str, Option]:
     """Return every spelling on the command line -> its option."""
     flags: dict[str, Option] = {}
     for option in OPTIONS:
