@@ -73,7 +73,7 @@ def test_a_linked_folder_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / ".preflight").write_text("a file in the way")
 
-    with pytest.raises(BadInput, match="cannot write(?s:.)*move it away"):
+    with pytest.raises(BadInput, match=r"cannot write(?s:.)*move it away"):
         save_rewrite(rewrite_of(tmp_path, f="a: 2\n"))
 
 
