@@ -313,3 +313,14 @@ mixed_precision: bf16
 num_machines: 1
 num_processes: 2
 """
+
+
+def test_a_remedy_of_a_plugin_may_be_named(tmp_path):
+    """Where a plugin brings remedies, any name may be one of them."""
+    hooks = make(tmp_path) / "preflight_hooks.py"
+    hooks.write_text(
+        hooks.read_text() + "\n\n@hookimpl\ndef preflight_remedies(plan):\n    return []\n"
+    )
+    command = ("check", "--device", "tiny:0.25", "--forbid", "ours", "--", *launch(1))
+
+    assert preflight(tmp_path, *command).returncode == 0

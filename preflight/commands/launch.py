@@ -88,12 +88,12 @@ def run(name: str, args: list[str]) -> int:
     return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
 
 
-def known_remedies(plugins: PluginManager) -> list[str]:
-    """Return the ids of all built-in remedies; nothing where a plugin may have others."""
+def known_remedies(plugins: PluginManager) -> list[str] | None:
+    """Return the ids of all built-in remedies; None where a plugin may have others."""
     from preflight.plugins import BUILTIN_HOOKS
 
     if any(name not in BUILTIN_HOOKS for name in plugins.plugins_of("preflight_remedies")):
-        return []
+        return None
     return [n.removeprefix("remedy_") for n in BUILTIN_HOOKS if n.startswith("remedy_")]
 
 

@@ -229,8 +229,10 @@ def policy_from(options: Any) -> Policy:
     )
 
 
-def unknown_remedies(policy: Policy, known: list[str]) -> list[Problem]:
-    """Return a problem for every remedy that a policy names and nobody has."""
+def unknown_remedies(policy: Policy, known: list[str] | None) -> list[Problem]:
+    """Return a problem for every remedy that a policy names and nobody has; none where any may exist."""
+    if known is None:
+        return []
     return [
         Problem(
             f"there is no remedy {name!r}",
