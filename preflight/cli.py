@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("launch", "check, rewrite if allowed, then start"),
     "fix": ("launch", "write the rewritten files and print the command; start nothing"),
     "estimate": ("estimate", "the same estimate for a plan file"),
+    "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
     "validate": ("validate", "compare predictions with measured runs"),
     "explain": ("explain", "what a remedy, a finding or a verdict means"),
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),

@@ -1,0 +1,215 @@
+"""`trace`: the exact allocations of a launch's model, beside the formulas."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from preflight.commands.estimate import read_plan
+from preflight.commands.options import (
+    FITS,
+    add_output_options,
+    settings_from,
+    split_command,
+)
+from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
+from preflight.datafile import read_data_file
+from preflight.errors import BadInput
+from preflight.families import lays_out
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.memory import MemoryEstimate
+from preflight.model import ModelSpec
+from preflight.model_folder import read_config
+from preflight.pipeline import Request, estimate_memory, with_request
+from preflight.plugins import PluginManager, load_plugins
+from preflight.precision import missing_inputs
+from preflight.trace.client import run_trace
+from preflight.trace.job import job_of
+from preflight.trace.result import TraceResult
+from preflight.units import canonical_dtype
+
+ABOUT = """\
+Run two training steps of the real model by PyTorch on tensors without data, and show what
+every phase allocates beside what the formulas say. Needs no GPU, no weights and no memory
+of the model's size. A few layers of each kind are run; the rest is added up, exactly."""
+
+EPILOG = """\
+examples:
+  preflight trace -- accelerate launch --config_file fsdp2.yaml train.py --max_length 4096
+  preflight trace --plan plan.yaml --format json
+  preflight trace --set loss=full_logits -- accelerate launch sft.py
+
+exit: 0 traced; 2 bad input, or nothing that can be traced; 3 preflight failed
+"""
+
+SECONDS_BEFORE_PROGRESS = 2.0
+
+
+def run(name: str, args: list[str]) -> int:
+    """Trace one launch or plan; return the exit code."""
+    parser = Parser(name, ABOUT, f"preflight {name} [options] -- COMMAND", EPILOG)
+    _add_options(parser)
+    add_output_options(parser)
+    has_plan = any(arg == "--plan" or arg.startswith("--plan=") for arg in args)
+    own: list[str] = args
+    argv: tuple[str, ...] = ()
+    if not has_plan or "--" in args:
+        own, argv = split_command(name, parser, args)
+    try:
+        options = parser.parse_args(own)
+    except SystemExit:  # --help
+        return 0
+    if options.plan is not None and argv:
+        raise BadInput.one("--plan and a command are two launches", fix="give one of them")
+    plugins = load_plugins(os.getcwd())
+    plan = with_request(
+        _read(options.plan, argv, plugins), Request(settings=settings_from(options.set))
+    )
+    unknown = _unknown_to_formulas(plan)
+    model = unknown or plugins.first("preflight_describe_model", plan=plan)
+    if model is None:
+        raise BadInput.one("the launch names no model", fix="--set model_config=FILE")
+    folder = _own_folder(plan) if options.trust_remote_code else None
+    job = job_of(plan, model, folder, options.full_depth)
+    with _progress() as progress:
+        result = run_trace(job, not options.no_cache, progress)
+    estimate = None
+    if unknown is None and model.is_decoder_lm:
+        estimate = estimate_memory(plan, model, None, plugins, missing_inputs(plan, model))
+    if options.format == "json":
+        print_json(as_dict(plan, model, result, estimate), sys.stdout)
+        return FITS
+    from preflight.render.page import page_for
+    from preflight.render.trace import trace_lines
+
+    page = page_for(sys.stdout, options.color)
+    print_lines(trace_lines(model, result, estimate, page, options.verbose), sys.stdout)
+    return FITS
+
+
+def _add_options(parser: Parser) -> None:
+    group = parser.add_argument_group("what is traced")
+    group.add_argument("--plan", metavar="PLAN.yaml", help="a plan file in place of a command")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a plan value that the files do not say, or another one to try",
+    )
+    group.add_argument(
+        "--full-depth", action="store_true", help="run every layer instead of adding them up"
+    )
+    group.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python code in the model's folder, as the training script would",
+    )
+    group.add_argument("--no-cache", action="store_true", help="neither read nor keep a result")
+
+
+def _read(path: str | None, argv: tuple[str, ...], plugins: PluginManager) -> LaunchPlan:
+    if path is not None:
+        return read_plan(read_data_file(path))
+    command = LaunchCommand(argv, dict(os.environ), os.getcwd())
+    plan: LaunchPlan | None = plugins.first("preflight_read_launch", command=command)
+    if plan is None:
+        raise BadInput.one(
+            f"no reader knows this launcher: {' '.join(argv[:3])}",
+            fix="`preflight trace --plan PLAN.yaml` takes a plan",
+        )
+    return plan
+
+
+def _unknown_to_formulas(plan: LaunchPlan) -> ModelSpec | None:
+    """Return a model that no formula knows, from its config alone; None for every other."""
+    config = plan.model_config
+    path = os.path.join(_folder(plan), "config.json")
+    if config is None and plan.model and os.path.isfile(path):
+        config = read_config(path)
+    if config is None or lays_out(config):
+        return None
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return ModelSpec(
+        name=plan.model or str(config.get("model_type")),
+        config=config,
+        model_type=str(config.get("model_type")),
+        hidden_size=0,
+        vocab_size=0,
+        num_layers=0,
+        units=(),
+        config_dtype=canonical_dtype(dtype) if isinstance(dtype, str) else None,
+        is_decoder_lm=False,
+    )
+
+
+def _folder(plan: LaunchPlan) -> str:
+    return os.path.abspath(os.path.join(plan.cwd, os.path.expanduser(plan.model or "")))
+
+
+def _own_folder(plan: LaunchPlan) -> str:
+    folder = _folder(plan)
+    if not plan.model or not os.path.isfile(os.path.join(folder, "config.json")):
+        raise BadInput.one(
+            "--trust-remote-code needs a model folder: nothing is downloaded",
+            fix="give the model as a path with its config.json and code",
+        )
+    return folder
+
+
+def as_dict(
+    plan: LaunchPlan, model: ModelSpec, result: TraceResult, estimate: MemoryEstimate | None
+) -> dict[str, Any]:
+    """Return the trace and the formulas as JSON shows them."""
+    peaks = () if estimate is None else estimate.peaks
+    formula = {peak.phase: peak.allocated_bytes for peak in peaks}
+    values = result.to_dict()
+    for entry, traced in zip(values["phases"], result.phases, strict=True):
+        entry["formula_bytes"] = formula.get(traced.phase)
+    return {
+        "schema_version": 1,
+        "plan": plan.to_dict(),
+        "model": {"name": model.name, "num_params": model.num_params},
+        "trace": {
+            **values,
+            "is_cached": result.is_cached,
+            "peak_phase": result.peak.phase.value,
+            "peak_bytes": result.peak.num_bytes,
+        },
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Give a function that is told what is being done: one changing line on a terminal, plain lines in a log.
+
+    Nothing is shown in the first two seconds.
+    """
+    import time
+
+    started = time.monotonic()
+    is_terminal = sys.stderr.isatty()
+    width = 0
+
+    def say(text: str) -> None:
+        nonlocal width
+        if time.monotonic() - started < SECONDS_BEFORE_PROGRESS:
+            return
+        line = f"preflight: tracing, {text}"
+        if is_terminal:
+            sys.stderr.write("\r" + line.ljust(width))
+            width = len(line)
+        else:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    try:
+        yield say
+    finally:
+        if width:
+            sys.stderr.write("\r" + " " * width + "\r")
+            sys.stderr.flush()

@@ -1,0 +1,210 @@
+"""The real model of a config, without data: transformers' classes, PEFT's adapters, and which layers to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+from preflight.errors import BadInput
+from preflight.trace.compose import Depth, full_depth, shallow_depth
+from preflight.trace.job import TraceJob
+from preflight.values import dataclass
+
+INDEX_NAMES = frozenset({"layer_idx", "layer_id", "layer_index", "layer_number", "idx"})
+"""What modules call their own position, which is not a difference between layers."""
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model ready to be traced, shallow or deep."""
+
+    model: Any
+    layers: Any
+    """The ModuleList of decoder layers that are left."""
+    prefix: str
+    """The name of `layers` in the model's parameter names."""
+    depth: Depth
+
+
+def torch_dtype(name: str) -> Any:
+    """Return torch's dtype of a short name."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def build(job: TraceJob, device: str = "meta") -> BuiltModel:
+    """Build the model with the layers that show every kind, its adapters, dtypes and checkpointing."""
+    trains_all = job.adapter is None
+    model = _from_config(
+        job, torch_dtype(job.trainable_dtype if trains_all else job.loaded_dtype), device
+    )
+    text = model.config.get_text_config()
+    if job.attention.startswith("flash"):
+        from preflight.trace.patches import register_flash_attention
+
+        text._attn_implementation = register_flash_attention()
+    text.use_cache = model.config.use_cache = False
+    parent, name = layers_of(model)
+    layers = getattr(parent, name)
+    depth = _depth(job, text, layers)
+    if not depth.is_full:
+        _keep(text, parent, name, depth.kept)
+    if job.adapter is not None:
+        model = _with_adapter(model, job, device)
+    model.train()
+    layers = getattr(parent, name)
+    prefix = next(path for path, module in model.named_modules() if module is layers)
+    return BuiltModel(model, layers, prefix, depth)
+
+
+def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
+    import torch
+    from transformers import AutoConfig
+
+    implementation = "sdpa" if job.attention.startswith("flash") else job.attention
+    if job.folder is not None:
+        config = AutoConfig.from_pretrained(job.folder, trust_remote_code=True)
+    else:
+        values = {
+            k: v for k, v in job.config.items() if k not in ("auto_map", "quantization_config")
+        }
+        model_type = values.pop("model_type", None)
+        try:
+            config = AutoConfig.for_model(model_type, **values)
+        except ValueError as error:
+            raise BadInput.one(
+                f"transformers does not know model_type {model_type!r}",
+                fix="`--trust-remote-code` runs the code in the model's own folder",
+            ) from error
+    arguments = {"dtype": dtype, "trust_remote_code": job.folder is not None}
+    with torch.device(device):
+        try:
+            return _class_of(config).from_config(
+                config, attn_implementation=implementation, **arguments
+            )
+        except ValueError as error:
+            if "does not support an attention implementation" not in str(error):
+                raise
+            # A class without SDPA runs eagerly unless it is told otherwise; so does the training script.
+            return _class_of(config).from_config(config, attn_implementation="eager", **arguments)
+
+
+def _class_of(config: Any) -> Any:
+    """Return transformers' causal language model of a config; the multimodal one where that is all there is."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    is_causal = type(config) in AutoModelForCausalLM._model_mapping or hasattr(config, "auto_map")
+    return AutoModelForCausalLM if is_causal else AutoModelForImageTextToText
+
+
+def layers_of(model: Any) -> tuple[Any, str]:
+    """Return the module that owns the decoder layers and the name it has for them.
+
+    The decoder's is the list of layers with the most parameters among the classes that transformers
+    says not to split.
+    """
+    import torch
+
+    classes = set(getattr(model, "_no_split_modules", None) or ())
+    best: tuple[bool, int, Any, str] | None = None
+    for owner in model.modules():
+        for name, child in owner.named_children():
+            if not isinstance(child, torch.nn.ModuleList) or not len(child):
+                continue
+            named = type(child[0]).__name__ in classes
+            size = sum(p.numel() for p in child.parameters())
+            if best is None or (named, size) > best[:2]:
+                best = (named, size, owner, name)
+    if best is None:
+        raise BadInput.one(f"{type(model).__name__} has no list of layers to trace")
+    return best[2], best[3]
+
+
+def layers_in(model: Any) -> Any:
+    """Return the ModuleList of decoder layers."""
+    owner, name = layers_of(model)
+    return getattr(owner, name)
+
+
+def _depth(job: TraceJob, config: Any, layers: Any) -> Depth:
+    adds_up_layers = getattr(config, "output_router_logits", False)
+    if job.full_depth or adds_up_layers or len(layers) != config.num_hidden_layers:
+        return full_depth(len(layers))
+    return shallow_depth([_kind(layer, i, config) for i, layer in enumerate(layers)])
+
+
+def _kind(layer: Any, index: int, config: Any) -> Hashable:
+    """Return what makes two layers allocate alike: class, per-layer settings, shapes."""
+    settings = tuple(values[index] for _, values in _per_layer(config, config.num_hidden_layers))
+    tensors = tuple(
+        (name, tuple(tensor.shape), str(tensor.dtype))
+        for tensors in (layer.named_parameters(), layer.named_buffers())
+        for name, tensor in tensors
+    )
+    switches = tuple(
+        (path, name, _switch(value))
+        for path, module in layer.named_modules()
+        for name, value in sorted(vars(module).items())
+        if name not in INDEX_NAMES
+        and not name.startswith("_")
+        and (value is None or isinstance(value, (bool, int, float, str)))
+    )
+    return type(layer).__name__, repr(settings), tensors, switches
+
+
+def _switch(value: Any) -> Any:
+    """Return a setting as far as memory depends on it: a scale of any size is a scale."""
+    return bool(value) if isinstance(value, float) else value
+
+
+def _per_layer(config: Any, num_layers: int) -> Iterator[tuple[str, list[Any]]]:
+    for name, value in vars(config).items():
+        if isinstance(value, (list, tuple)) and len(value) == num_layers and num_layers > 1:
+            yield name, list(value)
+
+
+def _keep(config: Any, owner: Any, name: str, kept: tuple[int, ...]) -> None:
+    """Leave only some layers in the model, and tell its config so."""
+    import torch
+
+    layers = getattr(owner, name)
+    for key, values in list(_per_layer(config, len(layers))):
+        setattr(config, key, [values[i] for i in kept])
+    config.num_hidden_layers = len(kept)
+    setattr(owner, name, torch.nn.ModuleList([layers[i] for i in kept]))
+
+
+def _with_adapter(model: Any, job: TraceJob, device: str) -> Any:
+    import peft
+    import torch
+
+    adapter = job.adapter
+    assert adapter is not None
+    config = peft.LoraConfig(
+        r=adapter["rank"],
+        lora_alpha=adapter["alpha"],
+        lora_dropout=adapter["dropout"],
+        target_modules=adapter["targets"],
+        modules_to_save=adapter["modules_to_save"],
+        use_dora=adapter["kind"] == "dora",
+        task_type="CAUSAL_LM",
+    )
+    with torch.device(device):
+        try:
+            adapted = peft.get_peft_model(model, config)
+        except ValueError as error:
+            raise BadInput.one(f"PEFT refuses the adapter: {error}") from error
+    dtype = torch_dtype(job.trainable_dtype)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
+    return adapted
+
+
+def apply_checkpointing(model: Any, context_fn: Any = None) -> None:
+    """Recompute every layer in backward, as Trainer asks for it: non-reentrant."""
+    arguments: dict[str, Any] = {"use_reentrant": False}
+    if context_fn is not None:
+        arguments["context_fn"] = context_fn
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)

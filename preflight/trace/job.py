@@ -1,0 +1,180 @@
+"""What one trace needs to know: the part of a plan that decides which tensors PyTorch makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from preflight.errors import Problem, raise_if_any
+from preflight.launch import LaunchPlan
+from preflight.layer_costs import has_padding_mask, uses_autocast
+from preflight.model import ModelSpec
+from preflight.precision import adapter_targets, precision_of
+from preflight.values import dataclass
+
+ENGINES = ("single", "ddp", "fsdp2")
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
+ADAPTERS = ("lora", "dora")
+TRAINERS_WITH_GROUPS = ("transformers", "trl")
+"""Trainer puts biases and norms into a group without weight decay; an optimizer steps group by group."""
+TRAINERS_THAT_CLIP = ("transformers", "trl")
+"""`max_grad_norm` is 1.0 there unless it is set (transformers/training_args.py, 5.24.0)."""
+
+
+@dataclass(frozen=True)
+class TraceJob:
+    """One trace, in plain values: it travels to another process as JSON and names its result in the cache."""
+
+    config: Mapping[str, Any]
+    folder: str | None = None
+    """A model folder whose own code is run (`trust_remote_code`); None = transformers' classes."""
+    engine: str = "single"
+    shard_degree: int = 1
+    replicate_degree: int = 1
+    reshard_after_forward: bool = True
+    wrap_classes: tuple[str, ...] | None = None
+    micro_batch_size: int = 1
+    seq_len: int = 1
+    micro_steps: int = 1
+    """2 for any accumulation: the second micro step finds gradients, as all later ones do."""
+    sync_each_batch: bool = False
+    has_padding: bool = False
+    checkpointing: bool = False
+    attention: str = "sdpa"
+    loaded_dtype: str = "bf16"
+    """Of weights that do not train."""
+    trainable_dtype: str = "bf16"
+    compute_dtype: str = "bf16"
+    reduce_dtype: str = "bf16"
+    autocast: bool = False
+    mixed: bool = False
+    """Whether accelerate prepares the model for mixed precision."""
+    keeps_outputs: bool = False
+    """A loop that holds `outputs` across backward keeps the logits."""
+    adapter: Mapping[str, Any] | None = None
+    optimizer: str = "adamw_torch_fused"
+    has_groups: bool = False
+    clips: bool = False
+    has_buckets: bool = False
+    """DDP's copy of all gradients, which is added: its reducer does not run on tensors without data."""
+    full_depth: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def job_from_dict(values: Mapping[str, Any]) -> TraceJob:
+    """Build a job from `to_dict()` after JSON."""
+    known = {f.name for f in fields(TraceJob)}
+    kept = {name: values[name] for name in values if name in known}
+    if kept.get("wrap_classes") is not None:
+        kept["wrap_classes"] = tuple(kept["wrap_classes"])
+    return TraceJob(**kept)
+
+
+def job_of(
+    plan: LaunchPlan, model: ModelSpec, folder: str | None = None, full_depth: bool = False
+) -> TraceJob:
+    """Return the trace of a plan; raise BadInput naming everything in it that is not traced."""
+    raise_if_any(not_traced(plan))
+    assert plan.micro_batch_size is not None
+    assert plan.seq_len is not None
+    precision = precision_of(plan, model)
+    adapter = None
+    if plan.adapter is not None:
+        # None: PEFT knows the targets of the architecture, or refuses, as it will in training.
+        targets = None if plan.adapter.targets is None else adapter_targets(plan.adapter, model)
+        adapter = {
+            "kind": plan.adapter.kind,
+            "rank": plan.adapter.rank,
+            "alpha": plan.adapter.alpha or plan.adapter.rank,
+            "dropout": plan.adapter.dropout,
+            "targets": list(targets) if isinstance(targets, tuple) else targets,
+            "modules_to_save": list(plan.adapter.modules_to_save or ()) or None,
+        }
+    clips = plan.trainer in TRAINERS_THAT_CLIP
+    if plan.max_grad_norm is not None:
+        clips = plan.max_grad_norm > 0
+    is_sharded = plan.engine == "fsdp2"
+    return TraceJob(
+        config=dict(model.config),
+        folder=folder,
+        engine="fsdp2" if is_sharded else "single",
+        shard_degree=plan.shard_degree if is_sharded else 1,
+        replicate_degree=plan.replicate_degree if is_sharded else 1,
+        reshard_after_forward=plan.reshard_after_forward is not False,
+        wrap_classes=plan.wrap_classes,
+        micro_batch_size=plan.micro_batch_size,
+        seq_len=plan.seq_len,
+        micro_steps=2 if plan.gradient_accumulation_steps > 1 else 1,
+        sync_each_batch=plan.sync_each_batch,
+        has_padding=has_padding_mask(plan),
+        checkpointing=plan.activation_checkpointing == "full",
+        attention=plan.attention or "sdpa",
+        loaded_dtype=precision.frozen,
+        trainable_dtype=precision.trainable,
+        compute_dtype=precision.compute,
+        reduce_dtype=plan.reduce_dtype or precision.compute,
+        autocast=uses_autocast(plan),
+        mixed=plan.mixed_precision != "no",
+        keeps_outputs=plan.trainer == "plain_loop",
+        adapter=adapter,
+        optimizer=plan.optimizer,
+        has_groups=plan.trainer in TRAINERS_WITH_GROUPS,
+        clips=clips,
+        has_buckets=plan.engine == "ddp",
+        full_depth=full_depth,
+    )
+
+
+def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
+    """Yield a problem for everything in a plan that no trace can show yet."""
+
+    def problem(name: str, what: str, fix: str = "") -> Problem:
+        origin = plan.origins.get(name)
+        return Problem(f"{what} is not traced", origin.where if origin else "", fix)
+
+    if plan.engine not in ENGINES:
+        yield problem(
+            "engine",
+            f"engine {plan.engine}",
+            "`--set engine=single` traces what one rank computes, without the engine's buffers",
+        )
+    for name in ("tensor", "context", "sequence", "expert"):
+        if getattr(plan, f"{name}_parallel_degree") > 1:
+            yield problem(f"{name}_parallel_degree", f"{name} parallelism")
+    for name in ("params", "optimizer", "activations"):
+        if getattr(plan, f"offload_{name}") != "none":
+            yield problem(f"offload_{name}", f"offload of {name}")
+    if plan.activation_checkpointing not in ("none", "full"):
+        yield problem("activation_checkpointing", "selective checkpointing")
+    if (plan.loss or "full_logits") != "full_logits":
+        yield problem(
+            "loss", f"loss {plan.loss}", "`--set loss=full_logits` traces the model's own loss"
+        )
+    if plan.torch_compile:
+        yield problem(
+            "torch_compile", "torch.compile", "`--set torch_compile=false` traces the eager model"
+        )
+    if plan.mixed_precision == "fp8":
+        yield problem("mixed_precision", "fp8")
+    if plan.base_quantization is not None:
+        yield problem("base_quantization", "a quantized base")
+    if plan.adapter is not None and plan.adapter.kind not in ADAPTERS:
+        yield problem("adapter", f"a {plan.adapter.kind} adapter")
+    if plan.optimizer not in OPTIMIZERS:
+        yield problem(
+            "optimizer",
+            f"optimizer {plan.optimizer}",
+            "`--set optimizer=adamw_torch_fused` traces everything else",
+        )
+    for name in ("optimizer_state_dtype", "logits_dtype"):
+        if getattr(plan, name) is not None:
+            yield problem(name, name)
+    if plan.engine == "fsdp2" and plan.wrap_policy not in (None, "transformer"):
+        yield problem("wrap_policy", f"wrap policy {plan.wrap_policy}")
+    for name in ("micro_batch_size", "seq_len"):
+        if getattr(plan, name) is None:
+            yield Problem(f"{name} is unknown", "", f"--set {name}=NUMBER")

@@ -1,0 +1,192 @@
+"""One trace from job to levels: build, record forward and backward, record the optimizer, compose."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+from preflight.trace.autocast import EmulatedAutocast
+from preflight.trace.build import BuiltModel, apply_checkpointing, build, torch_dtype
+from preflight.trace.compose import Depth, Level, compose
+from preflight.trace.job import TraceJob
+from preflight.trace.log import (
+    BUCKETS,
+    BUFFERS,
+    GRADIENTS,
+    PARAMETERS,
+    START,
+    AllocationLog,
+    Bytes,
+    PartBytes,
+    add,
+)
+from preflight.trace.patches import like_cuda
+from preflight.trace.recorder import Recorder, recording
+from preflight.trace.sharded import fake_ranks, like, local_like, shard, to_fake
+from preflight.trace.step import (
+    NUM_STEPS,
+    clip,
+    deep_parameters,
+    forget_gradients,
+    optimizer_alone,
+    run_steps,
+    step_optimizer,
+)
+from preflight.values import dataclass
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was traced, and the levels of the whole model."""
+
+    levels: tuple[Level, ...]
+    depth: Depth
+    log: AllocationLog
+    """The shallow model's allocations in order; the whole model's where nothing was left out."""
+
+
+def trace(job: TraceJob, progress: Progress = lambda text: None, device: str = "meta") -> Trace:
+    """Trace one job. `device` cpu runs it for real, with data and with what the CPU itself decides."""
+    with ExitStack() as stack:
+        stack.enter_context(_without_collecting())
+        progress("building the model")
+        built = build(job, device)
+        if job.engine == "fsdp2":
+            device = "cpu"
+            _shard(built, job, stack, progress)
+        recorder = Recorder(AllocationLog(), device)
+        autocast = EmulatedAutocast(torch_dtype(job.compute_dtype), recorder)
+        if device == "meta" or job.engine == "fsdp2":
+            stack.enter_context(like_cuda(job.has_padding, autocast))
+        if job.checkpointing:
+            apply_checkpointing(built.model, autocast.for_recompute if job.autocast else None)
+        recorder.hold_model(built.model, PARAMETERS, BUFFERS)
+        region = autocast.region if job.autocast else nullcontext
+        named = list(built.model.named_parameters())
+        depth = built.depth
+        if depth.is_full:
+            stepping = step_optimizer(job, named, recorder)
+        else:
+            stepping = forget_gradients(built.model, recorder.log)
+        progress(f"{len(depth.kept)} of {depth.num_layers} layers, forward and backward")
+        with recording(recorder):
+            run_steps(job, built.model, built.layers, recorder, stepping, region, progress)
+        parts = recorder.log.parts()
+        start = parts[0].at_end
+        stepping_parts: dict[int, list[PartBytes]] = {}
+        if not depth.is_full:
+            progress("the optimizer over all layers")
+            start = add(start, _missing(built))
+            stepping_parts = _optimizer_parts(job, built, device)
+    if job.has_buckets:
+        trainable = sum(
+            p.nbytes
+            for _, _, p in deep_parameters(named, built.prefix, depth.stand_ins)
+            if p.requires_grad
+        )
+        start = add(start, {(BUCKETS, "DistributedDataParallel"): trainable})
+    return Trace(tuple(compose(start, parts[1:], depth, stepping_parts)), depth, recorder.log)
+
+
+def _shard(built: BuiltModel, job: TraceJob, stack: ExitStack, progress: Progress) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    progress(f"sharding over {job.shard_degree} ranks")
+    mesh = stack.enter_context(fake_ranks(job))
+    stack.enter_context(FakeTensorMode())
+    to_fake(built.model)
+    shard(built, job, mesh)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Keep the garbage collector from freeing at a moment that depends on everything else in the process."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _local_bytes(tensor: Any) -> int:
+    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return int(local.untyped_storage().nbytes())
+
+
+def _missing(built: BuiltModel) -> Bytes:
+    """Return the bytes of the layers that were left out: those of their stand-ins."""
+
+    def of(layer: Any) -> Bytes:
+        return {
+            (category, category): sum(_local_bytes(tensor) for tensor in tensors)
+            for category, tensors in ((PARAMETERS, layer.parameters()), (BUFFERS, layer.buffers()))
+        }
+
+    each = [of(layer) for layer in built.layers]
+    missing: Bytes = {}
+    for stand_in in built.depth.stand_ins:
+        missing = add(missing, each[stand_in])
+    for own in each:
+        missing = add(missing, {key: -num_bytes for key, num_bytes in own.items()})
+    return missing
+
+
+def _optimizer_parts(job: TraceJob, built: BuiltModel, device: str) -> dict[int, list[PartBytes]]:
+    """Trace clipping and stepping over the parameters of all layers, by step."""
+    named = list(built.model.named_parameters())
+    deep = [
+        (name, parameter)
+        for name, _, parameter in deep_parameters(named, built.prefix, built.depth.stand_ins)
+        if parameter.requires_grad
+    ]
+    if job.engine != "fsdp2":
+        copies = [(name, like(parameter)) for name, parameter in deep]
+        recorder = Recorder(AllocationLog(), device)
+        return _stepped(copies, recorder, step_optimizer(job, copies, recorder))
+    found: dict[int, list[PartBytes]] = {}
+    if job.clips:
+        # Norms are combined across ranks, which only sharded tensors do.
+        copies = [(name, like(parameter)) for name, parameter in deep]
+        recorder = Recorder(AllocationLog(), device)
+        found = _stepped(copies, recorder, partial(clip, copies, recorder))
+    # Optimizers work shard by shard, so plain shards step alike, and ten times as fast.
+    with _real_meta():
+        shards = [(name, local_like(parameter)) for name, parameter in deep]
+        recorder = Recorder(AllocationLog(), "meta")
+        stepped = _stepped(shards, recorder, optimizer_alone(job, shards, recorder))
+    return {step: [*found.get(step, ()), *parts] for step, parts in stepped.items()}
+
+
+def _real_meta() -> AbstractContextManager[Any]:
+    """Make meta tensors that are not fake ones inside the block."""
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    context: AbstractContextManager[Any] = unset_fake_temporarily()
+    return context
+
+
+def _stepped(
+    named: list[tuple[str, Any]], recorder: Recorder, stepping: Callable[[int], None]
+) -> dict[int, list[PartBytes]]:
+    """Run `stepping` in every step with new gradients; return the parts it marked, by step."""
+    for _, parameter in named:
+        recorder.hold(parameter, PARAMETERS)
+    for step in range(NUM_STEPS):
+        recorder.log.mark(START)
+        for _, parameter in named:
+            parameter.grad = like(parameter).detach()
+            recorder.hold(parameter.grad, GRADIENTS, "backward")
+        with recording(recorder):
+            stepping(step)
+    found: dict[int, list[PartBytes]] = {}
+    for entry in recorder.log.parts():
+        if entry.part != START:
+            found.setdefault(entry.part.step, []).append(entry)
+    return found

@@ -1,0 +1,236 @@
+"""Training steps with a mark at every part: forward and backward of each layer, loss, clipping, optimizer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from preflight.trace.job import TraceJob
+from preflight.trace.log import (
+    CLIP,
+    EMBEDDING_BACKWARD,
+    END,
+    GRADIENTS,
+    HOST,
+    INPUTS,
+    LAYER_BACKWARD,
+    LAYER_FORWARD,
+    LOSS,
+    LOSS_BACKWARD,
+    OPTIMIZER,
+    OPTIMIZER_STATES,
+    OUTPUTS,
+    PRELUDE,
+    REGION_END,
+    ZERO,
+    AllocationLog,
+    Part,
+)
+from preflight.trace.recorder import Recorder
+
+NUM_STEPS = 2
+"""The first creates the optimizer's states; the second runs beside them, as all later ones do."""
+
+WITHOUT_DECAY = re.compile(
+    r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE
+)
+"""Names that Trainer gives no weight decay (transformers/trainer.py get_decay_parameter_names, 5.24.0)."""
+
+Stepping = Callable[[int], None]
+
+
+class StepMarks:
+    """Hooks that mark where each layer's forward and backward begin."""
+
+    def __init__(self, log: AllocationLog, model: Any, layers: Any) -> None:
+        self.log = log
+        self.step = self.micro = 0
+        self.is_forward = False
+        """False while checkpointing runs a layer again."""
+        self._last = len(layers) - 1
+        self._handles = [
+            handle
+            for index, layer in enumerate(layers)
+            for handle in (
+                layer.register_forward_pre_hook(self._entering(index)),
+                layer.register_forward_hook(self._leaving(index)),
+            )
+        ]
+        embedding = model.get_input_embeddings()
+        self._handles.append(embedding.register_forward_hook(self._embedded))
+
+    def mark(self, name: str, layer: int = -1) -> None:
+        """Begin a part of the present micro step."""
+        self.log.mark(Part(self.step, self.micro, name, layer))
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _entering(self, index: int) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            if self.is_forward:
+                self.mark(LAYER_FORWARD, index)
+
+        return hook
+
+    def _leaving(self, index: int) -> Callable[..., None]:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            if not self.is_forward:
+                return
+            hidden = output[0] if isinstance(output, tuple) else output
+            if hidden.requires_grad:
+                hidden.register_hook(lambda _: self.mark(LAYER_BACKWARD, index))
+            if index == self._last:
+                self.mark(LOSS)
+
+        return hook
+
+    def _embedded(self, module: Any, inputs: Any, output: Any) -> None:
+        if self.is_forward and output.requires_grad:
+            output.register_hook(lambda _: self.mark(EMBEDDING_BACKWARD))
+
+
+def run_steps(
+    job: TraceJob,
+    model: Any,
+    layers: Any,
+    recorder: Recorder,
+    stepping: Stepping,
+    region: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Run two optimizer steps; `stepping` clips, steps and forgets gradients."""
+    import torch
+
+    marks = StepMarks(recorder.log, model, layers)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    shape = (job.micro_batch_size, job.seq_len)
+    for step in range(NUM_STEPS):
+        progress(f"step {step + 1} of {NUM_STEPS}")
+        marks.step = step
+        for micro in range(job.micro_steps):
+            marks.micro = micro
+            if job.engine == "fsdp2" and job.micro_steps > 1:
+                is_last = micro == job.micro_steps - 1
+                model.set_requires_gradient_sync(job.sync_each_batch or is_last)
+            marks.mark(INPUTS)
+            ids = torch.zeros(shape, dtype=torch.long, device=recorder.device)
+            mask = torch.ones(shape, dtype=torch.long, device=recorder.device)
+            labels = torch.zeros(shape, dtype=torch.long, device=recorder.device)
+            marks.mark(PRELUDE)
+            marks.is_forward = True
+            with region():
+                outputs = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False)
+                if job.autocast:
+                    marks.mark(REGION_END)
+            if job.autocast:
+                marks.mark(OUTPUTS)
+                # accelerate wraps forward so that 16-bit outputs become fp32 (accelerator.py:1791, 1.15.0).
+                outputs["logits"] = outputs.logits.float()
+            loss = outputs.loss
+            if not job.keeps_outputs:
+                del outputs  # a loop that keeps them does so until the next forward is done
+            marks.is_forward = False
+            marks.mark(LOSS_BACKWARD)
+            loss.backward()
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    recorder.hold(parameter.grad, GRADIENTS, "backward")
+            marks.mark(END)
+            del loss, ids, mask, labels
+        stepping(step)
+    marks.mark(END)
+    marks.remove()
+
+
+def forget_gradients(model: Any, log: AllocationLog) -> Stepping:
+    """Return a stepping that only drops gradients: the shallow model's, whose optimizer is traced elsewhere."""
+
+    def stepping(step: int) -> None:
+        log.mark(Part(step, 0, ZERO))
+        for parameter in model.parameters():
+            parameter.grad = None
+
+    return stepping
+
+
+def step_optimizer(job: TraceJob, named: list[tuple[str, Any]], recorder: Recorder) -> Stepping:
+    """Return a stepping that clips, runs the plan's optimizer over some parameters, and drops gradients."""
+    optimizer = optimizer_alone(job, named, recorder)
+
+    def stepping(step: int) -> None:
+        if job.clips:
+            clip(named, recorder, step)
+        optimizer(step)
+
+    return stepping
+
+
+def clip(named: list[tuple[str, Any]], recorder: Recorder, step: int) -> None:
+    """Clip gradients to a norm, as Trainer does before every step."""
+    import torch
+
+    recorder.log.mark(Part(step, 0, CLIP))
+    trainable = [p for _, p in named if p.requires_grad]
+    torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True)
+
+
+def optimizer_alone(job: TraceJob, named: list[tuple[str, Any]], recorder: Recorder) -> Stepping:
+    """Return a stepping that does not clip."""
+    import torch
+
+    optimizer = _optimizer(job, [(name, p) for name, p in named if p.requires_grad])
+    log = recorder.log
+
+    def stepping(step: int) -> None:
+        log.mark(Part(step, 0, OPTIMIZER))
+        optimizer.step()
+        for state in optimizer.state.values():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor):
+                    is_counter = name == "step" and job.optimizer != "adamw_torch_fused"
+                    recorder.hold(value, HOST if is_counter else OPTIMIZER_STATES, "optimizer")
+        log.mark(Part(step, 0, ZERO))
+        optimizer.zero_grad()
+
+    return stepping
+
+
+def _optimizer(job: TraceJob, trainable: list[tuple[str, Any]]) -> Any:
+    import torch
+
+    groups: list[dict[str, Any]] = [{"params": [p for _, p in trainable]}]
+    if job.has_groups:
+        decayed = [p for name, p in trainable if not WITHOUT_DECAY.search(name)]
+        others = [p for name, p in trainable if WITHOUT_DECAY.search(name)]
+        groups = [{"params": group} for group in (decayed, others) if group]
+    if job.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=1e-3, foreach=True)
+    if job.optimizer == "adamw_torch":
+        return torch.optim.AdamW(groups, lr=1e-3, foreach=True)
+    return torch.optim.AdamW(groups, lr=1e-3, fused=True)
+
+
+def deep_parameters(
+    named: list[tuple[str, Any]], prefix: str, stand_ins: tuple[int, ...]
+) -> Iterator[tuple[str, int | None, Any]]:
+    """Yield (name, layer, parameter of the shallow model) in the deep model's order."""
+    by_layer: dict[int, list[tuple[str, Any]]] = {}
+    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.(.*)")
+    for name, parameter in named:
+        found = pattern.fullmatch(name)
+        if found:
+            by_layer.setdefault(int(found[1]), []).append((found[2], parameter))
+    is_done = False
+    for name, parameter in named:
+        if not pattern.fullmatch(name):
+            yield name, None, parameter
+        elif not is_done:
+            is_done = True
+            for layer, stand_in in enumerate(stand_ins):
+                for rest, own in by_layer.get(stand_in, ()):
+                    yield f"{prefix}.{layer}.{rest}", layer, own

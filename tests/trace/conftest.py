@@ -1,0 +1,8 @@
+"""The folder of these tests is where their configs are imported from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,120 @@
+"""`preflight trace`: text, JSON, the cache, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tiny_models import CONFIGS
+
+from preflight.cli import main
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
+
+PLAN = {
+    "model": "tiny", "engine": "fsdp2", "world_size": 4, "shard_degree": 4, "load_dtype": "fp32",
+    "mixed_precision": "bf16", "micro_batch_size": 2, "seq_len": 256, "trainer": "transformers",
+    "activation_checkpointing": "full", "sequence_kind": "fixed", "optimizer": "adamw_torch",
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    values = {"plan": PLAN, "models": {"tiny": CONFIGS["llama"]}}
+    (tmp_path / "plan.yaml").write_text(json.dumps(values))
+    return tmp_path
+
+
+def test_phases_are_shown_beside_the_formulas_and_the_second_time_from_the_cache(folder, capsys):
+    assert main(["trace", "--plan", "plan.yaml", "--format", "json"]) == 0
+    first = json.loads(capsys.readouterr().out)["trace"]
+    assert main(["trace", "--plan", "plan.yaml"]) == 0
+    text = capsys.readouterr().out
+
+    assert [entry["phase"] for entry in first["phases"]] == [
+        "forward", "turn", "backward", "optimizer_step", "second_step",
+    ]  # fmt: skip
+    for entry in first["phases"]:
+        assert entry["num_bytes"] == sum(entry["categories"].values())
+        assert entry["formula_bytes"] == pytest.approx(entry["num_bytes"], rel=0.05)
+    assert not first["is_cached"]
+    assert "5 of 9 layers run" in text
+    assert "from the cache" in text
+    assert text.startswith("preflight: traced. Peak ")
+    assert "optimizer step" in text
+
+
+def test_a_launch_is_read_as_check_reads_it(folder, capsys):
+    for file in EXAMPLE.iterdir():
+        if file.is_file():
+            shutil.copy(file, folder)
+    command = ["accelerate", "launch", "--config_file", "fsdp2.yaml", "train_trainer.py",
+               "--model_name_or_path", ".", "--max_length", "128", "--output_dir", "out"]  # fmt: skip
+    code = main(["trace", "--format", "json", "--", *command])
+    shown = json.loads(capsys.readouterr().out)
+
+    assert code == 0
+    assert shown["plan"]["engine"] == "fsdp2"
+    assert shown["trace"]["peak_bytes"] > 0
+
+
+def test_a_model_that_no_formula_knows_is_traced(folder, capsys):
+    (folder / "config.json").write_text(json.dumps({**CONFIGS["llama"], "model_type": "arcee"}))
+    code = main(["trace", "--plan", "plan.yaml", "--set", "model_config=config.json"])
+    text = capsys.readouterr().out
+
+    assert code == 0
+    assert "none" in text
+    assert "5 of 9 layers run" in text
+
+
+def test_everything_that_is_not_traced_is_named_at_once(folder, capsys):
+    more = ["--set", "optimizer=adafactor", "--set", "offload_params=cpu", "--set", "engine=zero3"]
+    code = main(["trace", "--plan", "plan.yaml", *more])
+    errors = capsys.readouterr().err
+
+    assert code == 2
+    for words in ("engine zero3 is not traced", "offload of params", "optimizer adafactor"):
+        assert words in errors
+
+
+def test_a_model_type_that_transformers_does_not_know_is_named(folder, capsys):
+    (folder / "config.json").write_text(json.dumps({**CONFIGS["llama"], "model_type": "no_such"}))
+    code = main(["trace", "--plan", "plan.yaml", "--set", "model_config=config.json"])
+    errors = capsys.readouterr().err
+
+    assert code == 2
+    assert "'no_such'" in errors
+    assert "--trust-remote-code" in errors
+
+
+def test_a_model_that_looks_at_values_is_refused_with_the_reason(folder, capsys):
+    """Linear attention of this model asks a tensor for its items."""
+    config = {**CONFIGS["qwen3_moe"], "model_type": "qwen3_next"}
+    (folder / "config.json").write_text(json.dumps(config))
+    code = main(
+        ["trace", "--plan", "plan.yaml", "--set", "engine=single", "--set", "world_size=1",
+         "--set", "shard_degree=1", "--set", "model_config=config.json"]
+    )  # fmt: skip
+    errors = capsys.readouterr().err
+
+    assert code == 2
+    assert "qwen3_next cannot be traced" in errors
+    assert "meta" in errors
+
+
+def test_without_torch_it_says_what_to_install(core_bin, tmp_path):
+    plan = {"model": "meta-llama/Llama-3.1-8B", "micro_batch_size": 1, "seq_len": 128}
+    (tmp_path / "plan.yaml").write_text(json.dumps(plan))
+    done = subprocess.run(
+        [core_bin / "preflight", "trace", "--plan", "plan.yaml"],
+        cwd=tmp_path, env={"HOME": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert 'pip install "launch-preflight[trace]"' in done.stderr

@@ -1,0 +1,78 @@
+"""A few layers added up are the whole model to the byte, and tensors without data are the real ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny_models import LORA, job
+
+from preflight.trace.run import trace
+
+SHARDED = {"engine": "fsdp2", "shard_degree": 3, "trainable_dtype": "fp32", "mixed": True}
+AUTOCAST = {"trainable_dtype": "fp32", "autocast": True, "mixed": True}
+
+CASES = {
+    "dense": ("llama", {}),
+    "dense, checkpointed": ("llama", {"checkpointing": True}),
+    "dense, outputs kept": ("llama", {"keeps_outputs": True, "optimizer": "sgd"}),
+    "dense, flash attention": ("llama", {"attention": "flash_attention_2"}),
+    "dense, padded and accumulating under autocast": (
+        "llama",
+        {**AUTOCAST, "has_padding": True, "micro_steps": 2, "checkpointing": True},
+    ),
+    "dense, LoRA": ("llama", {"adapter": LORA, "trainable_dtype": "fp32"}),
+    "experts": ("qwen3_moe", {}),
+    "experts, checkpointed under autocast": ("qwen3_moe", {**AUTOCAST, "checkpointing": True}),
+    "sliding and full attention": ("gemma3", {}),
+    "sliding and full attention, checkpointed": ("gemma3", {"checkpointing": True}),
+    "sliding attention, experts": ("gpt_oss", {"attention": "eager"}),
+    "dense, then experts": ("deepseek_v3", {"checkpointing": True}),
+    "dropout and tied": ("gpt2", {"optimizer": "adamw_torch_fused"}),
+    "FSDP2": ("llama", SHARDED),
+    "FSDP2, checkpointed and accumulating": (
+        "llama",
+        {**SHARDED, "checkpointing": True, "micro_steps": 2},
+    ),
+    "FSDP2, kept gathered": (
+        "qwen3_moe",
+        {**SHARDED, "checkpointing": True, "reshard_after_forward": False},
+    ),
+    "FSDP2, LoRA": ("llama", {**SHARDED, "checkpointing": True, "adapter": LORA}),
+}
+
+
+def bytes_of(traced) -> list[tuple]:
+    return [
+        (level.part, level.entry_bytes, level.peak_bytes, level.exit_bytes, level.at_peak)
+        for level in traced.levels
+    ]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layers_added_up_are_the_whole_model_to_the_byte(name):
+    """Entry, peak, exit and every category of every part, both steps."""
+    model, more = CASES[name]
+    shallow = job(model, **more)
+    added_up, whole = trace(shallow), trace(replace(shallow, full_depth=True))
+
+    assert len(added_up.depth.kept) < added_up.depth.num_layers
+    assert _visible(bytes_of(added_up)) == _visible(bytes_of(whole))
+
+
+def _visible(levels: list[tuple]) -> list[tuple]:
+    """Drop what is zero bytes in a breakdown."""
+    return [
+        (*rest, {key: num_bytes for key, num_bytes in at_peak.items() if num_bytes})
+        for *rest, at_peak in levels
+    ]
+
+
+@pytest.mark.parametrize("model", ["llama", "gemma3", "qwen3_moe"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_tensors_without_data_allocate_what_real_ones_do(model, checkpointing):
+    """The same steps on this CPU with data, eager attention: nothing decided by a kernel."""
+    whole = job(model, checkpointing=checkpointing, attention="eager", full_depth=True)
+    without_data, real = trace(whole), trace(whole, device="cpu")
+
+    assert bytes_of(without_data) == bytes_of(real)
