@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from preflight.families import describe
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.pipeline import estimate_memory
+from preflight.trace.job import TraceJob
+from preflight.trace.log import LAYER_BACKWARD, LAYER_FORWARD, LOSS, LOSS_BACKWARD
+from preflight.trace.run import trace
 
 CONFIG = {
     "model_type": "llama",
@@ -25,16 +23,20 @@ CONFIG = {
     "tie_word_embeddings": False,
 }
 LAST = CONFIG["num_hidden_layers"] - 1
-SCRIPT = Path(__file__).with_name("fsdp2_trace.py")
 
 
 def traced(config, world, micro, length, checkpointing, reshard, accumulation) -> dict[str, int]:
-    arguments = [str(int(x)) for x in (world, micro, length, checkpointing, reshard, accumulation)]
-    run = subprocess.run(
-        [sys.executable, str(SCRIPT), json.dumps(config), *arguments],
-        capture_output=True, text=True, check=True, cwd=SCRIPT.parent,
+    """Return the peak of every part of the last micro step of the second step."""
+    job = TraceJob(
+        config=config, engine="fsdp2", shard_degree=world, reshard_after_forward=reshard,
+        micro_batch_size=micro, seq_len=length, micro_steps=accumulation,
+        checkpointing=checkpointing, trainable_dtype="fp32", mixed=True,
     )  # fmt: skip
-    return json.loads(run.stdout.splitlines()[-1])
+    return {
+        f"{level.part.name} {level.part.layer}": level.peak_bytes
+        for level in trace(job).levels
+        if level.part.step == 1 and level.part.micro == accumulation - 1
+    }
 
 
 CASES = {
@@ -70,14 +72,20 @@ def test_every_moment_is_within_a_few_percent_of_the_trace(name, plugins):
         )
 
     pairs = {
-        "forward": (max(parts[f"forward {i}"] for i in range(LAST + 1)), predicted(Moment.FORWARD)),
-        "loss forward": (parts["loss_forward"], predicted(Moment.LOSS_FORWARD)),
+        "forward": (
+            max(parts[f"{LAYER_FORWARD} {i}"] for i in range(LAST + 1)),
+            predicted(Moment.FORWARD),
+        ),
+        "loss forward": (parts[f"{LOSS} -1"], predicted(Moment.LOSS_FORWARD)),
         "turn": (
-            parts["loss_backward"],
+            parts[f"{LOSS_BACKWARD} -1"],
             predicted(Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD),
         ),
-        "last layer": (parts[f"backward {LAST}"], predicted(Moment.LAST_LAYER_BACKWARD)),
-        "first layer": (parts["backward 0"], predicted(Moment.FIRST_LAYER_BACKWARD)),
+        "last layer": (
+            parts[f"{LAYER_BACKWARD} {LAST}"],
+            predicted(Moment.LAST_LAYER_BACKWARD),
+        ),
+        "first layer": (parts[f"{LAYER_BACKWARD} 0"], predicted(Moment.FIRST_LAYER_BACKWARD)),
     }
     for moment, (real, ours) in pairs.items():
         assert ours == pytest.approx(real, rel=0.07), f"{moment}: traced {real:,}, formula {ours:,}"
