@@ -8,6 +8,7 @@ from typing import Any
 from preflight.errors import BadInput
 from preflight.trace.compose import Depth, full_depth, shallow_depth
 from preflight.trace.job import TraceJob
+from preflight.trace.quantized import pack_linears
 from preflight.values import dataclass
 
 INDEX_NAMES = frozenset({"layer_idx", "layer_id", "layer_index", "layer_number", "idx"})
@@ -50,8 +51,12 @@ def build(job: TraceJob, device: str = "meta") -> BuiltModel:
     depth = _depth(job, text, layers)
     if not depth.is_full:
         _keep(text, parent, name, depth.kept)
+    if job.quantization is not None:
+        pack_linears(model, job.quantization)
     if job.adapter is not None:
         model = _with_adapter(model, job, device)
+        if job.checkpointing and (job.quantization or {}).get("upcast", "none") != "none":
+            model.enable_input_require_grads()  # as prepare_model_for_kbit_training does
     model.train()
     layers = getattr(parent, name)
     prefix = next(path for path, module in model.named_modules() if module is layers)

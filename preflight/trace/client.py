@@ -48,7 +48,9 @@ def library_versions(job: TraceJob) -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found, missing = {}, []
-    for name in (*LIBRARIES, *(("peft",) if job.adapter is not None else ())):
+    adapters = ("peft",) if job.adapter is not None else ()
+    packing = ("bitsandbytes",) if job.quantization is not None else ()
+    for name in (*LIBRARIES, *adapters, *packing):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -53,6 +53,7 @@ class TraceJob:
     keeps_outputs: bool = False
     """A loop that holds `outputs` across backward keeps the logits."""
     adapter: Mapping[str, Any] | None = None
+    quantization: Mapping[str, Any] | None = None
     optimizer: str = "adamw_torch_fused"
     has_groups: bool = False
     clips: bool = False
@@ -121,12 +122,25 @@ def job_of(
         mixed=plan.mixed_precision != "no",
         keeps_outputs=plan.trainer == "plain_loop",
         adapter=adapter,
+        quantization=_quantization(plan, precision.compute),
         optimizer=plan.optimizer,
         has_groups=plan.trainer in TRAINERS_WITH_GROUPS,
         clips=clips,
         has_buckets=plan.engine == "ddp",
         full_depth=full_depth,
     )
+
+
+def _quantization(plan: LaunchPlan, compute: str) -> dict[str, Any] | None:
+    quantization = plan.base_quantization
+    if quantization is None:
+        return None
+    return {
+        "scheme": quantization.scheme,
+        "double_quant": quantization.double_quant,
+        "compute_dtype": quantization.compute_dtype or compute,
+        "upcast": quantization.upcast_unquantized_to_fp32 or "none",
+    }
 
 
 def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
@@ -161,7 +175,12 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
     if plan.mixed_precision == "fp8":
         yield problem("mixed_precision", "fp8")
     if plan.base_quantization is not None:
-        yield problem("base_quantization", "a quantized base")
+        if plan.base_quantization.scheme not in ("nf4", "fp4"):
+            yield problem("base_quantization", f"a base in {plan.base_quantization.scheme}")
+        if plan.is_fsdp:
+            yield problem("base_quantization", "a quantized base under FSDP")
+        if plan.adapter is None:
+            yield problem("base_quantization", "a quantized base without an adapter")
     if plan.adapter is not None and plan.adapter.kind not in ADAPTERS:
         yield problem("adapter", f"a {plan.adapter.kind} adapter")
     if plan.optimizer not in OPTIMIZERS:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from preflight.trace.log import GATHERED, REDUCED, AllocationLog
+from preflight.trace.log import GATHERED, REDUCED, TEMPORARIES, AllocationLog
 
 ALL_GATHER = frozenset({"_allgather_base_", "allgather_into_tensor_coalesced_"})
 REDUCE_SCATTER = frozenset({"_reduce_scatter_base_", "reduce_scatter_tensor_coalesced_"})
@@ -21,6 +21,8 @@ class Recorder:
         self.device = device
         self.alive: dict[int, tuple[int, Any]] = {}
         """Storage -> its number in the log, and the reference that notices its end."""
+        self.workspaces: dict[str, Callable[[Any, Any], list[int]]] = {}
+        """Operation -> what its GPU kernel allocates in passing, from its arguments: no tensor shows that."""
 
     def hold(self, tensor: Any, category: str = "", operation: str = "") -> None:
         """Note a tensor's storage unless it is known, and its category where it is given."""
@@ -124,7 +126,12 @@ def recording(recorder: Recorder) -> Iterator[None]:
                     recorder.hold(args[0], GATHERED)
                 elif name in REDUCE_SCATTER:
                     recorder.hold(args[1], REDUCED)
+            workspace = recorder.workspaces.get(func._schema.name.rpartition("::")[2])
+            passing = workspace(args, kwargs or {}) if workspace else []
+            numbers = [recorder.log.allocate(size, "workspace", TEMPORARIES) for size in passing]
             note(result, func)
+            for number in numbers:
+                recorder.log.free(number)
             return result
 
     def note(result: Any, func: Any) -> None:

@@ -24,7 +24,8 @@ from preflight.trace.log import (
     add,
 )
 from preflight.trace.patches import like_cuda
-from preflight.trace.recorder import Recorder, recording
+from preflight.trace.quantized import PRODUCT, product_workspace
+from preflight.trace.recorder import Recorder, quantization_tensors, recording
 from preflight.trace.sharded import fake_ranks, like, local_like, shard, to_fake
 from preflight.trace.step import (
     NUM_STEPS,
@@ -60,6 +61,7 @@ def trace(job: TraceJob, progress: Progress = lambda text: None, device: str = "
             device = "cpu"
             _shard(built, job, stack, progress)
         recorder = Recorder(AllocationLog(), device)
+        recorder.workspaces = {PRODUCT: product_workspace}
         autocast = EmulatedAutocast(torch_dtype(job.compute_dtype), recorder)
         if device == "meta" or job.engine == "fsdp2":
             stack.enter_context(like_cuda(job.has_padding, autocast))
@@ -124,9 +126,11 @@ def _missing(built: BuiltModel) -> Bytes:
     """Return the bytes of the layers that were left out: those of their stand-ins."""
 
     def of(layer: Any) -> Bytes:
+        parameters = list(layer.parameters())
+        scales = [scale for p in parameters for scale in quantization_tensors(p)]
         return {
             (category, category): sum(_local_bytes(tensor) for tensor in tensors)
-            for category, tensors in ((PARAMETERS, layer.parameters()), (BUFFERS, layer.buffers()))
+            for category, tensors in ((PARAMETERS, parameters + scales), (BUFFERS, layer.buffers()))
         }
 
     each = [of(layer) for layer in built.layers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tiny_models import LORA, job
+from tiny_models import LORA, NF4, job
 
 from preflight.trace.run import trace
 
@@ -22,6 +22,21 @@ CASES = {
         {**AUTOCAST, "has_padding": True, "micro_steps": 2, "checkpointing": True},
     ),
     "dense, LoRA": ("llama", {"adapter": LORA, "trainable_dtype": "fp32"}),
+    "dense, 4-bit": (
+        "llama",
+        {"adapter": LORA, "trainable_dtype": "bf16", "quantization": NF4, "seq_len": 1024},
+    ),
+    "dense, 4-bit, upcast and checkpointed": (
+        "llama",
+        {
+            "adapter": LORA,
+            "trainable_dtype": "fp32",
+            "autocast": True,
+            "mixed": True,
+            "checkpointing": True,
+            "quantization": {**NF4, "upcast": "all"},
+        },
+    ),
     "experts": ("qwen3_moe", {}),
     "experts, checkpointed under autocast": ("qwen3_moe", {**AUTOCAST, "checkpointing": True}),
     "sliding and full attention": ("gemma3", {}),

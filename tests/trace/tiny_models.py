@@ -42,6 +42,8 @@ LORA = {
     "modules_to_save": None,
 }  # fmt: skip
 
+NF4 = {"scheme": "nf4", "double_quant": True, "compute_dtype": "bf16", "upcast": "none"}
+
 
 def job(name: str, **more) -> TraceJob:
     """Return a small job of a model: bf16, two sequences, Trainer's loop."""

@@ -1,0 +1,102 @@
+"""A frozen base in bitsandbytes' 4-bit layers, built from its sizes: no weight is ever quantized.
+
+Packed weights, scales and code books have the shapes that quantizing would give them
+(bitsandbytes/functional.py quantize_4bit, 0.50.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preflight.units import ceil_div
+
+BLOCK = 64
+ABSMAX_BLOCK = 256
+NUM_CODES = 16
+NUM_ABSMAX_CODES = 256
+LARGEST_FUSED_TOKENS = 1536
+"""More tokens than this, and the weight is dequantized before the product (backends/cuda/ops.py:926, 0.50.2)."""
+PRODUCT = "gemm_4bit"
+
+
+def pack_linears(model: Any, quantization: Mapping[str, Any]) -> None:
+    """Replace the linear layers that transformers packs: all but the output embedding."""
+    import torch
+
+    head = model.get_output_embeddings()
+    for owner in list(model.modules()):
+        for name, module in list(owner.named_children()):
+            if type(module) is torch.nn.Linear and module is not head:
+                setattr(owner, name, _packed(module, quantization))
+    model.is_loaded_in_4bit = model.is_quantized = True
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+        upcast = quantization["upcast"]
+        is_norm = parameter.ndim == 1
+        if parameter.is_floating_point() and (upcast == "all" or (upcast == "norms" and is_norm)):
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def _packed(linear: Any, quantization: Mapping[str, Any]) -> Any:
+    from importlib import import_module
+
+    import torch
+
+    from preflight.trace.build import torch_dtype
+
+    layers, functional = import_module("bitsandbytes.nn"), import_module("bitsandbytes.functional")
+    rows, columns = linear.weight.shape
+    num_blocks = ceil_div(rows * columns, BLOCK)
+    is_double, kind = quantization["double_quant"], quantization["scheme"]
+    with torch.device("meta"):
+        packed = layers.Linear4bit(
+            columns,
+            rows,
+            bias=linear.bias is not None,
+            compute_dtype=torch_dtype(quantization["compute_dtype"]),
+            compress_statistics=is_double,
+            quant_type=kind,
+        )
+        of_scales = None
+        if is_double:
+            of_scales = functional.QuantState(
+                absmax=torch.empty(ceil_div(num_blocks, ABSMAX_BLOCK), dtype=torch.float32),
+                code=torch.empty(NUM_ABSMAX_CODES, dtype=torch.float32),
+                blocksize=ABSMAX_BLOCK,
+                dtype=torch.float32,
+            )
+        state = functional.QuantState(
+            absmax=torch.empty(num_blocks, dtype=torch.uint8 if is_double else torch.float32),
+            shape=torch.Size((rows, columns)),
+            code=torch.empty(NUM_CODES, dtype=torch.float32),
+            blocksize=BLOCK,
+            quant_type=kind,
+            dtype=linear.weight.dtype,
+            offset=torch.empty((), dtype=torch.float32) if is_double else None,
+            state2=of_scales,
+        )
+        packed.weight = layers.Params4bit(
+            torch.empty((ceil_div(rows * columns, 2), 1), dtype=torch.uint8),
+            requires_grad=False,
+            quant_state=state,
+            blocksize=BLOCK,
+            compress_statistics=is_double,
+            quant_type=kind,
+            module=packed,
+            bnb_quantized=True,
+        )
+    packed.quant_state = state
+    if linear.bias is not None:
+        packed.bias = linear.bias
+    return packed
+
+
+def product_workspace(args: Any, kwargs: Any) -> list[int]:
+    """Return the bytes that the 4-bit product allocates inside itself on a GPU: fp32 scales and the whole weight."""
+    activations, (rows, columns) = args[0], args[2]
+    if activations.numel() // columns <= LARGEST_FUSED_TOKENS:
+        return []
+    scales = 4 * ceil_div(rows * columns, BLOCK) if kwargs.get("absmax_8bit") is not None else 0
+    weight = activations.element_size() * rows * columns
+    return [size for size in (scales, weight) if size]
