@@ -134,3 +134,41 @@ def test_verdicts_are_monotone_in_capacity(plugins, plan, low, high):
     answers = [judge(estimate, DeviceSpec("d", size)).answer for size in (small, large)]
 
     assert order.index(answers[0]) <= order.index(answers[1])
+
+
+@LAW
+@given(plan=plans(), fewer=st.integers(1, 200), more=st.integers(1, 200))
+def test_more_ranks_never_raise_the_states_of_one(plugins, plan, fewer, more):
+    """Parameters, gradients and optimizer states of a rank go down, or stay, with the shard group."""
+    if plan.engine in ("single", "ddp"):
+        return
+    names = ("parameters", "optimizer states", "master parameters")
+
+    def states(degree: int) -> int:
+        sharded = replace(plan, world_size=degree, shard_degree=degree)
+        terms = estimate_memory(sharded, LLAMA, None, plugins).terms
+        return sum(t.num_bytes for t in terms if t.name.startswith(names))
+
+    low, high = sorted((fewer, more))
+
+    assert states(high) <= states(low)
+
+
+@LAW
+@given(plan=plans(), world=st.sampled_from([1, 7, 1000, 100_000]))
+def test_an_estimate_has_as_many_terms_for_any_number_of_ranks(plugins, plan, world):
+    """Nothing loops over ranks: the work of an estimate does not grow with the job."""
+    if plan.engine == "single":
+        return
+    sharded = plan.engine not in ("ddp", "single")
+    terms = [
+        estimate_memory(
+            replace(plan, world_size=ranks, shard_degree=ranks if sharded else 1, num_nodes=1),
+            LLAMA,
+            None,
+            plugins,
+        ).terms
+        for ranks in (2, max(2, world))
+    ]
+
+    assert abs(len(terms[0]) - len(terms[1])) <= 2
