@@ -287,7 +287,7 @@ class LaunchPlan:
             if inner:
                 nested = getattr(plan, outer)
                 if nested is None:
-                    nested = _NESTED[outer]()
+                    nested = NESTED[outer]()
                 names = {f.name for f in fields(nested)}
                 if inner not in names:
                     raise BadInput.one(f"there is no plan field {name!r}")
@@ -323,7 +323,7 @@ class LaunchPlan:
                         else "",
                     )
                 )
-        for name, nested in _NESTED.items():
+        for name, nested in NESTED.items():
             value = getattr(self, name)
             if value is not None and not isinstance(value, nested):
                 inner = ", ".join(f.name for f in fields(nested))
@@ -372,11 +372,12 @@ class LaunchPlan:
 
 _NOT_ON_DISK = ("origins", "notices", "source", "cwd", "device", "launcher")
 PLAN_FIELDS = tuple(f.name for f in fields(LaunchPlan))
-_NESTED: dict[str, type[Any]] = {
+NESTED: dict[str, type[Any]] = {
     "adapter": Adapter,
     "base_quantization": BaseQuantization,
     "deepspeed": DeepSpeedSettings,
 }
+"""Plan field -> the class of its value."""
 
 
 def plain(value: Any) -> Any:
@@ -396,66 +397,3 @@ def nearest_fix(name: str, known: tuple[str, ...] = PLAN_FIELDS) -> str:
 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]}" if near else ""
-
-
-def plan_from_dict(
-    values: Mapping[str, Any], where: str = "", places: Mapping[str, str] | None = None
-) -> LaunchPlan:
-    """Build a plan from the `plan:` mapping of a plan or measured-run file.
-
-    `places` says of a field where it is written, where that is known better than `where`.
-    Raises BadInput naming every unknown field and impossible value at once.
-    """
-    places = places or {}
-    problems: list[Problem] = []
-    known: dict[str, Any] = {}
-    for name, value in values.items():
-        place = places.get(name, where)
-        if name not in PLAN_FIELDS or name in ("origins", "notices", "source"):
-            problems.append(
-                Problem(f"there is no plan field {name!r}", place, nearest_fix(str(name)))
-            )
-        elif name in _NESTED:
-            nested, complaints = _nested_from_dict(name, value, place)
-            problems.extend(complaints)
-            known[name] = nested
-        elif isinstance(value, list):
-            known[name] = tuple(value)
-        elif value is None and _default(name) is not None:
-            continue  # null = not stated: the field's own default
-        else:
-            known[name] = value
-    origins = {name: Origin(places.get(name, where) or "the plan file") for name in known}
-    plan = LaunchPlan(**known, origins=origins)
-    problems.extend(plan.problems())
-    if problems:
-        raise BadInput(*problems)
-    return plan
-
-
-def _default(name: str) -> Any:
-    return next((f.default for f in fields(LaunchPlan) if f.name == name), None)
-
-
-_INFORMATIVE_KEYS = {"adapter": ("num_trainable_params",)}
-"""Keys that published run files carry beside ours; read by nobody."""
-
-
-def _nested_from_dict(name: str, value: Any, where: str) -> tuple[Any, list[Problem]]:
-    if value is None:
-        return None, []
-    if not isinstance(value, Mapping):
-        return None, [Problem(f"{name} must be a mapping or null, not {value!r}", where)]
-    cls = _NESTED[name]
-    names = tuple(f.name for f in fields(cls))
-    problems = [
-        Problem(f"there is no plan field {name}.{key}", where, nearest_fix(str(key), names))
-        for key in value
-        if key not in names and key not in _INFORMATIVE_KEYS.get(name, ())
-    ]
-    kept = {
-        key: tuple(item) if isinstance(item, list) else item
-        for key, item in value.items()
-        if key in names
-    }
-    return cls(**kept), problems

@@ -8,7 +8,8 @@ from typing import Any
 
 from preflight.datafile import DataFile
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.launch import LaunchPlan, plan_from_dict
+from preflight.launch import LaunchPlan
+from preflight.plan_dict import plan_from_dict
 from preflight.values import dataclass
 
 COUNTERS = ("allocated", "reserved", "device")

@@ -23,8 +23,9 @@ from preflight.commands.output import print_report
 from preflight.commands.parser import Parser
 from preflight.datafile import DataFile, read_data_file
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.launch import LaunchPlan, Origin, plan_from_dict
+from preflight.launch import LaunchPlan, Origin
 from preflight.pipeline import Request, check_plan
+from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.verdict import Answer
 

@@ -18,7 +18,6 @@ from preflight.launch import (
     DeepSpeedSettings,
     LaunchPlan,
     nearest_fix,
-    plan_from_dict,
 )
 from preflight.policy import Policy, policy_from_dict
 
@@ -166,6 +165,8 @@ def _setting(name: str, text: str, where: str) -> Any:
         raise BadInput.one("the value is not readable as YAML", where) from error
     if isinstance(value, (dict, list)):
         # A mapping or a list becomes what the plan holds, with the checks of a plan file.
+        from preflight.plan_dict import plan_from_dict
+
         return getattr(plan_from_dict({name: value}, where), name)
     known = {f.name: f for f in fields(LaunchPlan)}
     if value is None and name in known:

@@ -30,11 +30,11 @@ LOOP = "from accelerate import Accelerator\n"
 def command(
     words: str, files: Mapping[str, str], env: Mapping[str, str] | None = None
 ) -> LaunchCommand:
-    overlay = {f"/work/job/{name}": text for name, text in files.items()}
-    overlay = {"/work/job/train.py": LOOP, **overlay}
+    overlay = {f"/srv/job/{name}": text for name, text in files.items()}
+    overlay = {"/srv/job/train.py": LOOP, **overlay}
     environment = {"HOME": "/nonexistent", **(env or {})}
     return LaunchCommand(
-        ("accelerate", "launch", *words.split()), environment, "/work/job", overlay
+        ("accelerate", "launch", *words.split()), environment, "/srv/job", overlay
     )
 
 
@@ -110,8 +110,8 @@ def test_the_default_config_is_read_and_named() -> None:
     launch = LaunchCommand(
         ("accelerate", "launch", "train.py"),
         {"HF_HOME": "/cache/hf"},
-        "/work/job",
-        {path: FSDP2, "/work/job/train.py": LOOP},
+        "/srv/job",
+        {path: FSDP2, "/srv/job/train.py": LOOP},
     )
     plan = preflight_read_launch(command=launch)
 
