@@ -28,10 +28,11 @@ BACKWARD = frozenset({Moment.LOSS_BACKWARD})
 TRL_TILE = (4096, 32768)
 """Tokens and vocabulary entries of one tile of TRL's chunked head (trl/kernels/chunked_logprob.py:31, 1.16.0)."""
 TRL_TILE_BYTES = 256 * 1024**2
-SPLIT_SEGMENTS_BYTES = 7
-"""Reserved per token and vocabulary entry beyond the tensors, where 16-bit logits and fp32 copies share segments:
-a free fp32 block is split for 16-bit logits, and the next fp32 copy needs a new segment. Fitted 2026-11:
-median over the six single-GPU LoRA runs of fms_a100 that publish both counters (5.7 to 11.6)."""
+LOST_SEGMENTS_DIVISOR = 2
+"""Of the segments that the loss takes in forward, one half does not serve the next turn: what is smaller is
+carved out of them first, and the next logits need new ones. Fitted 2026-11: 7 of 14 bytes per token and
+vocabulary entry in the single-GPU LoRA runs of fms_a100 (5.7 to 11.6); the runs with bf16 logits, 6 of 12 and
+more, were not fitted (docs/decisions.md, 23)."""
 SHIFTED_COPY_UNTIL = (4, 49)
 UPCAST_IN_MODEL_UNTIL = (4, 45)
 
@@ -105,13 +106,13 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {model.vocab_size:,} x {forward}",
         source,
     )
-    if size == 2 and backward >= 12 and not plan.logits_dtype and not plan.expandable_segments:
+    if not plan.expandable_segments:
         yield MemoryTerm(
-            "segments split by logits of two sizes",
-            SPLIT_SEGMENTS_BYTES * entries,
+            "segments of the loss that the next turn cannot use",
+            forward * entries // LOST_SEGMENTS_DIVISOR,
             frozenset(STEP_MOMENTS),
-            f"{tokens:,} x {model.vocab_size:,} x {SPLIT_SEGMENTS_BYTES}",
-            "SPLIT_SEGMENTS_BYTES, fitted",
+            f"{tokens:,} x {model.vocab_size:,} x {forward} / {LOST_SEGMENTS_DIVISOR}",
+            "LOST_SEGMENTS_DIVISOR, fitted",
             Level.RESERVED,
         )
     if model.vocab_size and not plan.logits_dtype:

@@ -109,6 +109,9 @@ def _gradients(
     plan: LaunchPlan, size: int, trainable: int, head: int, embedding: int, dtype: str, shards: str
 ) -> Iterable[MemoryTerm]:
     source = "torch autograd: .grad has the parameter's dtype and shard"
+    # FSDP makes the shards on the stream that reduces: _fsdp_collectives.py foreach_reduce,
+    # _runtime_utils.py _post_backward_hook (torch 2.13)
+    stream = "reduce_scatter" if plan.is_fsdp else "default"
     no_sync = plan.is_fsdp and not plan.sync_each_batch and plan.gradient_accumulation_steps > 1
     if no_sync:
         # unsharded until the last micro step (memory_sharding); shards replace them unit by unit
@@ -118,6 +121,7 @@ def _gradients(
             frozenset({Moment.OPTIMIZER_STEP}),
             f"{trainable:,} x {size} ({dtype}){shards}",
             source,
+            stream=stream,
         )
         return
     if plan.gradient_accumulation_steps > 1:
@@ -127,6 +131,7 @@ def _gradients(
             frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)),
             f"{trainable:,} x {size} ({dtype}){shards}, kept between micro steps",
             source,
+            stream=stream,
         )
         return
     yield MemoryTerm(
@@ -135,6 +140,7 @@ def _gradients(
         GRADIENTS_DONE,
         f"{trainable - embedding:,} x {size} ({dtype}){shards}, embedding apart",
         source,
+        stream=stream,
     )
     if embedding:
         # under FSDP the shard is made after the dense gradient that memory_sharding counts
@@ -147,6 +153,7 @@ def _gradients(
             frozenset(moments),
             f"{embedding:,} x {size} ({dtype}){shards}",
             source,
+            stream=stream,
         )
     if head:
         yield MemoryTerm(
@@ -155,4 +162,5 @@ def _gradients(
             HEAD_GRADIENT,
             f"{head:,} x {size} ({dtype}){shards}",
             source,
+            stream=stream,
         )

@@ -1,4 +1,22 @@
-"""Device memory outside torch's allocator: the CUDA context and NCCL's buffers; and workspaces inside it."""
+"""Device memory outside torch's allocator: the CUDA context and NCCL's buffers; and cuBLAS's workspaces inside it.
+
+What others measured (2026-11: no figure for Hopper or Blackwell with driver and library versions was found):
+
+    CUDA context  V100                    300 to 400 MB   torch 1.1     pytorch/pytorch#20532 (2019-05)
+                  Titan V                 1008 MB         torch 1.3     pytorch/pytorch#28394 (2019-10)
+                  any, CUDA < 11.7        over 1000 MB    every kernel is loaded at once
+                  any, CUDA >= 11.7       about 300 MB    kernels load lazily: pytorch/pytorch#107667 (2023-08)
+                  A100                    300 to 600 MB   lazily
+    NCCL          4 x A100 NVLink         544 MB          a group of 2 ranks      NVIDIA/nccl#964
+                                          688 MB          a group of more
+                  large cluster           1.6 GB          first group, 6 GB with 3 or more: NVIDIA/nccl#864
+                  B300, NCCL 2.28.9       512 MiB         one shared network buffer: NVIDIA/nccl#2363 (2026-08)
+    cuBLAS        up to Ampere            8,519,680 B     4096 KiB x 2 + 16 KiB x 8 per handle and stream
+                  Hopper and newer        33,554,432 B    aten/src/ATen/cuda/CublasHandlePool.cpp
+
+A hook sees the plan and not the device, so one value of each serves every card; a site corrects them with its
+own record. The workspace is the smaller one: two of the larger are 64 MiB, under 0.1 percent of a Hopper card.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +29,13 @@ from preflight.model import ModelSpec
 from preflight.units import MIB
 
 CUDA_CONTEXT_BYTES = 500 * MIB
-"""Context with lazily loaded kernels: 300 MB (pytorch/pytorch#107667, 2023-08) to 600 MB on A100; middle taken 2026-11."""
+"""Of the 300 to 600 MB of lazily loaded kernels; middle taken 2026-11."""
 NCCL_TWO_RANKS_BYTES = 544 * MIB
 NCCL_GROUP_BYTES = 688 * MIB
-"""Per communicator of 2 and of more ranks, 4 x A100 NVLink (NVIDIA/nccl#964)."""
+CUBLAS_WORKSPACE_BYTES = 8_519_680
+NUM_CUBLAS_WORKSPACES = 2
+"""Handles belong to threads: the main thread's for forward, autograd's for backward. The four full fine-tunings
+of Mistral-7B in fms_a100 allocate 17.2 to 17.9 MB beyond their tensors, and two workspaces are 17.0 MB."""
 
 EVERYWHERE = ALWAYS | {Moment.LOAD, Moment.PREPARE}
 
@@ -41,6 +62,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "NVIDIA/nccl#964 (A100 NVLink)",
             Level.DEVICE,
         )
+    # max_memory_allocated counts them too; kept apart, so that live tensors are the model's and compare with a trace
+    yield MemoryTerm(
+        "cuBLAS workspaces",
+        NUM_CUBLAS_WORKSPACES * CUBLAS_WORKSPACE_BYTES,
+        ALWAYS,
+        f"{NUM_CUBLAS_WORKSPACES} x {CUBLAS_WORKSPACE_BYTES:,}",
+        "aten/src/ATen/cuda/CublasHandlePool.cpp (2.13)",
+        Level.RESERVED,
+    )
 
 
 def communicators(plan: LaunchPlan) -> int:

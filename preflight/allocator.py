@@ -1,15 +1,17 @@
-"""What the CUDA caching allocator holds beyond live tensors.
+"""What the CUDA caching allocator holds beyond live tensors, in closed form.
 
-Two rules, both of how c10/cuda/CUDACachingAllocator.cpp works, neither fitted:
+Two rules of c10/cuda/CUDACachingAllocator.cpp, neither fitted:
 
-1. A block is never given back while its segment is in use. The first step's activations and logits
+1. A segment is never given back while a part of it is in use. The first step's activations and logits
    leave free segments; the optimizer states that the first `step()` creates move into them, and the
    second step's activations need new ones. So the second step holds the first step's segments and,
-   again, as much as the states took of them. Expandable segments grow instead, and lose this.
+   again, as much as the states took of them. What a loss loses of the same segments (hooks/memory_loss.py)
+   is not lost twice. Expandable segments grow instead, and lose neither.
 2. A block freed on one stream is not lent to another. A side stream's pool stays as large as it ever
    was, whatever is alive in it now.
 
-Rounding (512 B, and 2 MiB for large segments) is left to the margin of the verdict.
+Rounding (512 B, and 2 MiB for large segments) is left to the margin of the verdict. The allocator itself,
+replayed on a list of events, is preflight/caching_allocator.py.
 """
 
 from __future__ import annotations
@@ -28,17 +30,25 @@ def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[
     """Yield the terms of level reserved that live tensors of one rank cause."""
     live = [term for term in terms if term.level is Level.ALLOCATED]
     states = sum(t.num_bytes for t in live if t.from_second_step)
-    coming_and_going = [t for t in live if not t.moments >= ALWAYS]
+    lent = [t for t in live if t.stream == "default" and not t.moments >= ALWAYS]
     passing = max(
-        sum([t.num_bytes for t in coming_and_going if moment in t.moments])
+        sum([t.num_bytes for t in lent if moment in t.moments])
         for moment in STEP_MOMENTS
     )
-    if states and passing and not plan.expandable_segments:
+    lost = sum(
+        t.num_bytes
+        for t in terms
+        if t.level is Level.RESERVED and t.stream == "default" and not t.moments >= ALWAYS
+    )
+    taken = min(states, passing) - lost
+    if taken > 0 and not plan.expandable_segments:
+        already = f", less {format_gib(lost)} that are lost anyway" if lost else ""
         yield MemoryTerm(
             "segments of the first step taken by optimizer states",
-            min(states, passing),
+            taken,
             frozenset(STEP_MOMENTS),
-            f"the smaller of states {format_gib(states)} and passing tensors {format_gib(passing)}",
+            f"the smaller of states {format_gib(states)} and passing tensors "
+            f"{format_gib(passing)}{already}",
             SOURCE,
             Level.RESERVED,
             from_second_step=True,
