@@ -31,8 +31,9 @@ TRL_TILE_BYTES = 256 * 1024**2
 LOST_SEGMENTS_DIVISOR = 2
 """Of the segments that the loss takes in forward, one half does not serve the next turn: what is smaller is
 carved out of them first, and the next logits need new ones. Fitted 2026-11: 7 of 14 bytes per token and
-vocabulary entry in the single-GPU LoRA runs of fms_a100 (5.7 to 11.6); the runs with bf16 logits, 6 of 12 and
-more, were not fitted (docs/decisions.md, 23)."""
+vocabulary entry in the single-GPU LoRA runs of fms_a100 (5.7 to 11.6), and a share of the loss rather than 7 bytes
+because that serves the runs with bf16 logits too. tests/memory/test_allocator.py holds it against a replayed
+trace, which nothing was fitted to (docs/decisions.md, 23)."""
 SHIFTED_COPY_UNTIL = (4, 49)
 UPCAST_IN_MODEL_UNTIL = (4, 45)
 

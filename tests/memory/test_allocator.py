@@ -8,26 +8,26 @@ import pytest
 from step_events import step_events
 
 from preflight.allocator import reserved_terms
-from preflight.caching_allocator import AllocatorPeaks, replay
+from preflight.caching_allocator import AllocatorPeaks, Event, replay
 from preflight.families import describe
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryEstimate, MemoryTerm, Moment
 from preflight.pipeline import estimate_memory
+from preflight.trace.job import job_of
+from preflight.trace.log import HOST
+from preflight.trace.run import trace
 
-LLAMA = describe(
-    {
-        "model_type": "llama",
-        "hidden_size": 2048,
-        "intermediate_size": 5632,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "vocab_size": 32000,
-        "tie_word_embeddings": False,
-    },
-    "allocator",
-    "test",
-)
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "vocab_size": 32000,
+    "tie_word_embeddings": False,
+}
+LLAMA = describe(CONFIG, "allocator", "test")
 BASE = LaunchPlan(
     engine="single",
     trainer="transformers",
@@ -83,6 +83,27 @@ def test_expandable_segments_lose_nothing_in_the_closed_form_and_little_in_the_r
 
     assert growing.reserved_peak_bytes <= estimate.reserved_peak_bytes
     assert growing_peaks.reserved_bytes <= 1.02 * peaks.reserved_bytes
+
+
+def traced(plan: LaunchPlan) -> list[Event]:
+    """Return the allocations of two steps as PyTorch itself orders them, all on one stream."""
+    log = trace(job_of(replace(plan, model_config=CONFIG), LLAMA, full_depth=True)).log
+    sizes, events = log.sizes, []
+    for number in log.events:
+        made = number if number >= 0 else ~number
+        if sizes[made] and log.categories[made] != HOST:
+            events.append((made, sizes[made] if number >= 0 else 0, "default"))
+    return events
+
+
+@pytest.mark.parametrize("name", ["single, nothing checkpointed", "single, lora"])
+def test_the_order_of_a_trace_reserves_what_the_closed_form_says(name, plugins):
+    plan = replace(PLANS[name], attention="sdpa")
+    estimate, written_down = both(plan, plugins)
+    peaks = replay(traced(plan))
+
+    assert peaks.reserved_bytes == pytest.approx(estimate.reserved_peak_bytes, rel=0.03)
+    assert peaks.reserved_bytes == pytest.approx(written_down.reserved_bytes, rel=0.1)
 
 
 def term(name: str, num_bytes: int, moments, **rest) -> MemoryTerm:
