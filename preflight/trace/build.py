@@ -133,8 +133,12 @@ def layers_in(model: Any) -> Any:
 
 
 def _depth(job: TraceJob, config: Any, layers: Any) -> Depth:
-    adds_up_layers = getattr(config, "output_router_logits", False)
-    if job.full_depth or adds_up_layers or len(layers) != config.num_hidden_layers:
+    # Router logits are collected over layers; per-layer embeddings and shared keys reach across them.
+    reaches_across = any(
+        getattr(config, name, None)
+        for name in ("output_router_logits", "hidden_size_per_layer_input", "num_kv_shared_layers")
+    )
+    if job.full_depth or reaches_across or len(layers) != config.num_hidden_layers:
         return full_depth(len(layers))
     return shallow_depth([_kind(layer, i, config) for i, layer in enumerate(layers)])
 

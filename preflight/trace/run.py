@@ -51,7 +51,12 @@ class Trace:
     """The shallow model's allocations in order; the whole model's where nothing was left out."""
 
 
-def trace(job: TraceJob, progress: Progress = lambda text: None, device: str = "meta") -> Trace:
+def trace(
+    job: TraceJob,
+    progress: Progress = lambda text: None,
+    device: str = "meta",
+    num_steps: int = NUM_STEPS,
+) -> Trace:
     """Trace one job. `device` cpu runs it for real, with data and with what the CPU itself decides."""
     with ExitStack() as stack:
         stack.enter_context(_without_collecting())
@@ -71,24 +76,27 @@ def trace(job: TraceJob, progress: Progress = lambda text: None, device: str = "
         region = autocast.region if job.autocast else nullcontext
         named = list(built.model.named_parameters())
         depth = built.depth
+        trained: set[str] = set()
         if depth.is_full:
             stepping = step_optimizer(job, named, recorder)
         else:
-            stepping = forget_gradients(built.model, recorder.log)
+            stepping = forget_gradients(built.model, recorder.log, trained)
         progress(f"{len(depth.kept)} of {depth.num_layers} layers, forward and backward")
         with recording(recorder):
-            run_steps(job, built.model, built.layers, recorder, stepping, region, progress)
+            run_steps(
+                job, built.model, built.layers, recorder, stepping, region, progress, num_steps
+            )
         parts = recorder.log.parts()
         start = parts[0].at_end
         stepping_parts: dict[int, list[PartBytes]] = {}
         if not depth.is_full:
             progress("the optimizer over all layers")
             start = add(start, _missing(built))
-            stepping_parts = _optimizer_parts(job, built, device)
+            stepping_parts = _optimizer_parts(job, built, device, trained)
     if job.has_buckets:
         trainable = sum(
             p.nbytes
-            for _, _, p in deep_parameters(named, built.prefix, depth.stand_ins)
+            for _, p in deep_parameters(named, built.prefix, depth.stand_ins)
             if p.requires_grad
         )
         start = add(start, {(BUCKETS, "DistributedDataParallel"): trainable})
@@ -142,14 +150,12 @@ def _missing(built: BuiltModel) -> Bytes:
     return missing
 
 
-def _optimizer_parts(job: TraceJob, built: BuiltModel, device: str) -> dict[int, list[PartBytes]]:
-    """Trace clipping and stepping over the parameters of all layers, by step."""
-    named = list(built.model.named_parameters())
-    deep = [
-        (name, parameter)
-        for name, _, parameter in deep_parameters(named, built.prefix, built.depth.stand_ins)
-        if parameter.requires_grad
-    ]
+def _optimizer_parts(
+    job: TraceJob, built: BuiltModel, device: str, trained: set[str]
+) -> dict[int, list[PartBytes]]:
+    """Trace clipping and stepping over the parameters of all layers that got gradients, by step."""
+    named = [(n, p) for n, p in built.model.named_parameters() if n in trained]
+    deep = list(deep_parameters(named, built.prefix, built.depth.stand_ins))
     if job.engine != "fsdp2":
         copies = [(name, like(parameter)) for name, parameter in deep]
         recorder = Recorder(AllocationLog(), device)

@@ -102,15 +102,19 @@ def run_steps(
     stepping: Stepping,
     region: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[str], None] = lambda text: None,
+    num_steps: int = NUM_STEPS,
 ) -> None:
-    """Run two optimizer steps; `stepping` clips, steps and forgets gradients."""
+    """Run optimizer steps, two by default; `stepping` clips, steps and forgets gradients."""
     import torch
 
     marks = StepMarks(recorder.log, model, layers)
     parameters = [p for p in model.parameters() if p.requires_grad]
     shape = (job.micro_batch_size, job.seq_len)
-    for step in range(NUM_STEPS):
-        progress(f"step {step + 1} of {NUM_STEPS}")
+    # Linear attention asks whether its mask masks anything, in a place that no patch reaches.
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    is_linear = "linear_attention" in kinds
+    for step in range(num_steps):
+        progress(f"step {step + 1} of {num_steps}")
         marks.step = step
         for micro in range(job.micro_steps):
             marks.micro = micro
@@ -119,7 +123,9 @@ def run_steps(
                 model.set_requires_gradient_sync(job.sync_each_batch or is_last)
             marks.mark(INPUTS)
             ids = torch.zeros(shape, dtype=torch.long, device=recorder.device)
-            mask = torch.ones(shape, dtype=torch.long, device=recorder.device)
+            mask = None
+            if job.has_padding or not is_linear:
+                mask = torch.ones(shape, dtype=torch.long, device=recorder.device)
             labels = torch.zeros(shape, dtype=torch.long, device=recorder.device)
             marks.mark(PRELUDE)
             marks.is_forward = True
@@ -147,12 +153,17 @@ def run_steps(
     marks.remove()
 
 
-def forget_gradients(model: Any, log: AllocationLog) -> Stepping:
-    """Return a stepping that only drops gradients: the shallow model's, whose optimizer is traced elsewhere."""
+def forget_gradients(model: Any, log: AllocationLog, trained: set[str]) -> Stepping:
+    """Return a stepping that only drops gradients: the shallow model's, whose optimizer is traced elsewhere.
+
+    It adds the names of parameters that got one to `trained`: a text batch leaves an image tower without.
+    """
 
     def stepping(step: int) -> None:
         log.mark(Part(step, 0, ZERO))
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                trained.add(name)
             parameter.grad = None
 
     return stepping
@@ -217,8 +228,8 @@ def _optimizer(job: TraceJob, trainable: list[tuple[str, Any]]) -> Any:
 
 def deep_parameters(
     named: list[tuple[str, Any]], prefix: str, stand_ins: tuple[int, ...]
-) -> Iterator[tuple[str, int | None, Any]]:
-    """Yield (name, layer, parameter of the shallow model) in the deep model's order."""
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, parameter of the shallow model that is alike) in the deep model's order."""
     by_layer: dict[int, list[tuple[str, Any]]] = {}
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.(.*)")
     for name, parameter in named:
@@ -228,9 +239,9 @@ def deep_parameters(
     is_done = False
     for name, parameter in named:
         if not pattern.fullmatch(name):
-            yield name, None, parameter
+            yield name, parameter
         elif not is_done:
             is_done = True
             for layer, stand_in in enumerate(stand_ins):
                 for rest, own in by_layer.get(stand_in, ()):
-                    yield f"{prefix}.{layer}.{rest}", layer, own
+                    yield f"{prefix}.{layer}.{rest}", own

@@ -43,7 +43,7 @@ def test_phases_are_shown_beside_the_formulas_and_the_second_time_from_the_cache
         assert entry["num_bytes"] == sum(entry["categories"].values())
         assert entry["formula_bytes"] == pytest.approx(entry["num_bytes"], rel=0.05)
     assert not first["is_cached"]
-    assert "5 of 9 layers run" in text
+    assert "5 of 7 layers run" in text
     assert "from the cache" in text
     assert text.startswith("preflight: traced. Peak ")
     assert "optimizer step" in text
@@ -70,7 +70,40 @@ def test_a_model_that_no_formula_knows_is_traced(folder, capsys):
 
     assert code == 0
     assert "none" in text
-    assert "5 of 9 layers run" in text
+    assert "5 of 7 layers run" in text
+
+
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own_llama"
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_a_folders_own_code_is_run_only_when_asked(folder, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    model = folder / "own"
+    model.mkdir()
+    (model / "modeling_own.py").write_text(OWN_CODE)
+    auto_map = {
+        "AutoConfig": "modeling_own.OwnConfig",
+        "AutoModelForCausalLM": "modeling_own.OwnForCausalLM",
+    }
+    config = {**CONFIGS["llama"], "model_type": "own_llama", "auto_map": auto_map}
+    (model / "config.json").write_text(json.dumps(config))
+    (folder / "own.yaml").write_text(json.dumps({**PLAN, "model": "own"}))
+    arguments = ["trace", "--plan", "own.yaml", "--format", "json"]
+
+    assert main(arguments) == 2
+    assert "--trust-remote-code" in capsys.readouterr().out
+    assert main([*arguments, "--trust-remote-code"]) == 0
+    assert json.loads(capsys.readouterr().out)["trace"]["num_traced_layers"] == 5
 
 
 def test_everything_that_is_not_traced_is_named_at_once(folder, capsys):
@@ -93,19 +126,14 @@ def test_a_model_type_that_transformers_does_not_know_is_named(folder, capsys):
     assert "--trust-remote-code" in errors
 
 
-def test_a_model_that_looks_at_values_is_refused_with_the_reason(folder, capsys):
-    """Linear attention of this model asks a tensor for its items."""
-    config = {**CONFIGS["qwen3_moe"], "model_type": "qwen3_next"}
-    (folder / "config.json").write_text(json.dumps(config))
-    code = main(
-        ["trace", "--plan", "plan.yaml", "--set", "engine=single", "--set", "world_size=1",
-         "--set", "shard_degree=1", "--set", "model_config=config.json"]
-    )  # fmt: skip
+def test_a_model_that_cannot_run_is_refused_with_torchs_reason(folder, capsys):
+    """Helium's heads have 128 features unless its config says otherwise; these do not add up."""
+    (folder / "config.json").write_text(json.dumps({**CONFIGS["llama"], "model_type": "helium"}))
+    code = main(["trace", "--plan", "plan.yaml", "--set", "model_config=config.json"])
     errors = capsys.readouterr().err
 
     assert code == 2
-    assert "qwen3_next cannot be traced" in errors
-    assert "meta" in errors
+    assert "helium cannot be traced: RuntimeError: a and b must have same reduction dim" in errors
 
 
 def test_without_torch_it_says_what_to_install(core_bin, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from preflight.trace.job import TraceJob
 
 _BASE = {
-    "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 9,
+    "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 7,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
     "tie_word_embeddings": False,
 }  # fmt: skip
@@ -18,7 +18,7 @@ CONFIGS = {
         "mlp_only_layers": [],
     },
     "gemma3": {
-        **_BASE, "model_type": "gemma3_text", "num_hidden_layers": 15, "sliding_window": 32,
+        **_BASE, "model_type": "gemma3_text", "num_hidden_layers": 13, "sliding_window": 32,
         "head_dim": 16, "tie_word_embeddings": True,
     },
     "gpt_oss": {
@@ -26,13 +26,13 @@ CONFIGS = {
         "num_experts_per_tok": 2, "sliding_window": 32, "head_dim": 16,
     },
     "deepseek_v3": {
-        **_BASE, **_EXPERTS, "model_type": "deepseek_v3", "num_hidden_layers": 10,
+        **_BASE, **_EXPERTS, "model_type": "deepseek_v3", "num_hidden_layers": 9,
         "num_key_value_heads": 4, "n_routed_experts": 8, "n_group": 2, "topk_group": 1,
         "kv_lora_rank": 16, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
         "v_head_dim": 8, "first_k_dense_replace": 2,
     },
     "gpt2": {
-        "model_type": "gpt2", "vocab_size": 1000, "n_embd": 64, "n_layer": 9, "n_head": 4,
+        "model_type": "gpt2", "vocab_size": 1000, "n_embd": 64, "n_layer": 7, "n_head": 4,
         "n_positions": 512,
     },
 }  # fmt: skip
