@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from preflight.hookspecs import hookimpl
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import ModelSpec
+from preflight.precision import ADAPTED_EXPERTS
 from preflight.remedy import Remedy
 
 ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
@@ -39,9 +40,16 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         {"adapter": ADAPTER, "load_dtype": "bf16"},
         "changes_training",
         how=TRL_FLAGS if is_trl else SCRIPT,
-        notes=() if not _has_fused_experts(model) else ("fused experts stay without adapters",),
+        notes=_about_experts(model),
     )
 
 
-def _has_fused_experts(model: ModelSpec) -> bool:
-    return any(tensor.kind == "experts" for _, tensor in model.tensors())
+def _about_experts(model: ModelSpec) -> tuple[str, ...]:
+    if not any(tensor.kind == "experts" for _, tensor in model.tensors()):
+        return ()
+    if model.model_type in ADAPTED_EXPERTS:
+        return (
+            "all-linear adapts every expert too, and builds their merged weights in each forward;"
+            " naming the attention projections leaves them out",
+        )
+    return ("fused experts stay without adapters",)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from preflight.launch import Adapter, LaunchPlan
-from preflight.model import EMBEDDING, LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import EMBEDDING, EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
 
@@ -150,6 +150,44 @@ def peft_model_type(model: ModelSpec) -> str:
     return str(model.facts.get("top_model_type", model.model_type))
 
 
+ADAPTED_EXPERTS = frozenset(
+    {
+        "mixtral",
+        "qwen3_moe",
+        "olmoe",
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "qwen3_next",
+    }
+)
+"""Types whose fused experts and router PEFT adapts under `all-linear`, because their linear layers of
+transformers 4 became one stack (peft/utils/transformers_weight_conversion.py, 0.21.2); a test compares."""
+
+
+RENAMED_FOR_EXPERTS = ("gate_proj", "up_proj", "down_proj")
+"""Names that PEFT turns into those of the fused stacks: dense and shared MLPs of these types lose their adapters."""
+
+
+def expert_adapter_tensors(
+    adapter: Adapter, model: ModelSpec, tensor: ParameterTensor
+) -> Iterator[ParameterTensor]:
+    """Yield what `all-linear` puts on a fused expert stack or a router: a rank for every expert, two for gate and up."""
+    if model.model_type not in ADAPTED_EXPERTS:
+        return
+    if tensor.kind == EXPERTS and len(tensor.shape) == 3:
+        experts, out_features, in_features = tensor.shape
+        rank = adapter.rank * experts * (2 if tensor.name.endswith("gate_up_proj") else 1)
+    elif tensor.kind == OTHER and len(tensor.shape) == 2 and tensor.module == "gate":
+        rank, (out_features, in_features) = adapter.rank, tensor.shape
+    else:
+        return
+    yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features))
+    yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
+
+
 def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
     """Tell whether an adapter sits on a tensor's module."""
     if tensor.kind != LINEAR or len(tensor.shape) != 2:
@@ -177,6 +215,11 @@ def adapter_tensors(
             continue
         if unit.role == "lm_head" and targets == "all-linear":
             continue  # PEFT leaves the output embedding out (tuners_utils.py:2430)
+        if unit.role == "layer" and targets == "all-linear":
+            for extra in expert_adapter_tensors(adapter, model, tensor):
+                yield unit, extra
+            if model.model_type in ADAPTED_EXPERTS and tensor.module in RENAMED_FOR_EXPERTS:
+                continue
         if unit.role not in ("layer", "lm_head") or not is_target(tensor, targets):
             continue
         out_features, in_features = tensor.shape

@@ -55,3 +55,37 @@ def test_trainable_parameters_are_exact(model_type, targets, kind):
     plan = LaunchPlan(adapter=Adapter(kind, 4, targets=targets))
 
     assert num_trainable_params(plan, spec) == theirs
+
+
+MOE = {
+    "num_local_experts": 8,
+    "num_experts": 8,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "head_dim": 16,
+    "num_key_value_heads": 4,
+}
+
+
+@pytest.mark.parametrize(
+    "model_type", ["qwen3_moe", "mixtral", "olmoe", "deepseek_v3", "gpt_oss", "glm4_moe"]
+)
+def test_all_linear_on_experts_is_what_peft_makes(model_type):
+    """Fused expert stacks and routers get adapters for some types and not for others."""
+    import peft
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **{**SHAPE, **MOE})
+    lora = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        wrapped = peft.get_peft_model(model, lora, low_cpu_mem_usage=True)
+    theirs = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    spec = describe({**config.to_dict(), "model_type": model_type}, model_type, "test")
+    plan = LaunchPlan(adapter=Adapter("lora", 4, targets="all-linear"))
+
+    assert num_trainable_params(plan, spec) == theirs
