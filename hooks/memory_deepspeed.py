@@ -13,7 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.deepspeed_rules import bucket_elements, live_parameters, overlaps, sub_group
+from preflight.deepspeed_rules import (
+    bucket_elements,
+    live_parameters,
+    overlaps,
+    prefetch_elements,
+    reduces_in_backward,
+    sub_group,
+)
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
@@ -98,7 +105,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             source,
             from_second_step=True,
         )
-    yield from _gradients(plan, precision.bytes_of("gradient"), stage, whole_trainable, partition)
+    yield from _gradients(
+        plan, model, precision.bytes_of("gradient"), stage, whole_trainable, partition
+    )
     yield from _buckets(plan, model, size, stage, whole_trainable)
     if stage == 3:
         yield from _gathered(plan, model, size)
@@ -106,29 +115,49 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
 
 
 def _gradients(
-    plan: LaunchPlan, size: int, stage: int, whole: int, partition: int
+    plan: LaunchPlan, model: ModelSpec, size: int, stage: int, whole: int, partition: int
 ) -> Iterable[MemoryTerm]:
     source = STAGE_3 if stage == 3 else STAGE_1_2
     several = plan.gradient_accumulation_steps > 1
+    if plan.adapter is None:
+        head = model.head_params or model.embedding_params
+        yield MemoryTerm(
+            "gradient of the head",
+            size * head,
+            frozenset({Moment.HEAD_BACKWARD}),
+            f"{head:,} x {size}, before it is reduced",
+            source,
+        )
+        if stage == 2 or (stage == 1 and not _reduces_late(plan)):
+            yield MemoryTerm(
+                "dense gradient of the embedding",
+                size * model.embedding_params,
+                frozenset({Moment.EMBEDDING_BACKWARD}),
+                f"{model.embedding_params:,} x {size}, before it is reduced",
+                source,
+            )
     if plan.offload_optimizer != "none" and stage >= 2:
         return  # gradients go to pinned host buffers as they are reduced
-    if stage <= 1:
-        moments = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) if several else GROWN
-        if stage == 1 and not several:
-            # without accumulation the averaged partition is what stays (stage_1_and_2.py:1400)
+    if stage == 0 or _reduces_late(plan):
+        moments = frozenset(STEP_MOMENTS) if several else GROWN - STEP
+        yield MemoryTerm(
+            "gradients",
+            size * whole,
+            moments | STEP if stage == 0 else moments,
+            f"{whole:,} x {size}, whole on every rank",
+            source,
+        )
+        if stage == 1:
+            # copied bucket by bucket into the partition, and freed, when the backward pass is over
+            elements = max(partition, min(bucket_elements(plan, model), whole))
             yield MemoryTerm(
-                "gradients", size * partition, GROWN, f"{partition:,} x {size}", source
-            )
-        else:
-            yield MemoryTerm(
-                "gradients",
-                size * whole,
-                moments,
-                f"{whole:,} x {size}, whole on every rank",
+                "averaged gradients",
+                size * elements,
+                frozenset({Moment.EMBEDDING_BACKWARD}),
+                f"{elements:,} x {size}: the larger of {whole:,} / {plan.shard_degree} and the bucket",
                 source,
             )
         return
-    moments = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP))
     if stage == 3:
         # the partition's gradient buffer is allocated once, at init
         yield MemoryTerm(
@@ -142,9 +171,24 @@ def _gradients(
     yield MemoryTerm(
         "gradients",
         size * partition,
-        moments if several else GROWN,
+        GROWN - STEP,
         f"{whole:,} / {plan.shard_degree} x {size}",
         source,
+    )
+    if several:
+        yield MemoryTerm(
+            "gradients of earlier micro steps",
+            size * partition,
+            frozenset(STEP_MOMENTS),
+            f"{whole:,} / {plan.shard_degree} x {size}: added to after each backward pass",
+            STAGE_1_2 + " get_flat_partition",
+        )
+
+
+def _reduces_late(plan: LaunchPlan) -> bool:
+    """Tell whether stage 1 keeps whole gradients to the end of the backward pass and reduces them then."""
+    return plan.zero_stage == 1 and (
+        plan.gradient_accumulation_steps > 1 or not reduces_in_backward(plan)
     )
 
 
@@ -171,9 +215,12 @@ def _buckets(
         )
         return
     buffers = 2 if overlaps(plan) else 1
-    moments = BACKWARD
+    late = _reduces_late(plan)
+    moments = BACKWARD | {Moment.HEAD_BACKWARD}
+    if late:
+        moments -= {Moment.EMBEDDING_BACKWARD}  # what is copied into it is freed
     if stage == 1 and plan.gradient_accumulation_steps > 1:
-        moments = frozenset(STEP_MOMENTS)
+        moments = frozenset(STEP_MOMENTS) - {Moment.EMBEDDING_BACKWARD}
     yield MemoryTerm(
         "gradient buckets (ipg)",
         size * bucket * buffers,
@@ -181,10 +228,12 @@ def _buckets(
         f"{bucket:,} x {size} x {buffers}" + (" (overlap_comm)" if buffers == 2 else ""),
         STAGE_1_2 + ":3256",
     )
+    if late and bucket <= ceil_div(whole, plan.shard_degree):
+        return  # gradients of one rank's partition are contiguous and reduced in place
     yield MemoryTerm(
         "flattened bucket under reduction",
         size * min(bucket, whole),
-        BACKWARD,
+        frozenset({Moment.EMBEDDING_BACKWARD}) if late else BACKWARD,
         f"{min(bucket, whole):,} x {size}",
         STAGE_1_2 + ":2359",
     )
@@ -192,20 +241,39 @@ def _buckets(
 
 def _gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryTerm]:
     live = live_parameters(plan, model)
-    layer = model.largest_layer.num_params if model.largest_layer else 0
+    layer = model.largest_layer
+    largest = max((t.num_params for t in layer.tensors), default=0) if layer else 0
     yield MemoryTerm(
         "gathered parameters",
         size * live,
-        frozenset(STEP_MOMENTS) - {Moment.EMBEDDING_BACKWARD},
+        frozenset(STEP_MOMENTS) - {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD},
         f"{live:,} x {size}: kept for reuse, current layer, prefetch",
+        STAGE_3 + ", partitioned_param_coordinator.py",
+    )
+    fetched = min(prefetch_elements(plan, model), live)
+    yield MemoryTerm(
+        "prefetch, gathered before it is cut into parameters",
+        size * fetched,
+        frozenset({Moment.FORWARD, Moment.LOSS_FORWARD}),
+        f"{fetched:,} x {size}",
+        "deepspeed/runtime/zero/partition_parameters.py AllGatherCoalescedHandle.wait (0.19.8)",
+    )
+    # by then everything behind it was used for the last time; a frozen embedding is not prefetched
+    prefetch = prefetch_elements(plan, model) if plan.adapter is None else 0
+    last = min(live, (layer.num_params if layer else 0) + prefetch)
+    yield MemoryTerm(
+        "gathered first layer and prefetch",
+        size * last,
+        frozenset({Moment.FIRST_LAYER_BACKWARD}),
+        f"{last:,} x {size}",
         STAGE_3 + ", partitioned_param_coordinator.py",
     )
     if plan.adapter is None:
         yield MemoryTerm(
-            "unsharded gradients of a layer",
-            size * layer,
+            "unsharded gradient of a parameter",
+            size * largest,
             frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
-            f"{layer:,} x {size}",
+            f"{largest:,} x {size}: copied into the bucket as soon as it is there",
             STAGE_3,
         )
         embedding = model.embedding_params
@@ -225,20 +293,24 @@ def _step(
     if not on_gpu:
         return
     if stage == 3:
+        # Of torch's foreach temporaries the one published run on GPUs shows none (deepspeed-001 peaks
+        # 6.06 bytes per element of a sub group over its states); forced on CPU ranks they are 4 bytes.
         group = min(partition, sub_group(plan))
         yield MemoryTerm(
             "optimizer step of a sub group",
             (4 + size) * group,
             STEP,
-            f"({4} + {size}) x {group:,}",
+            f"(4 + {size}) x {group:,}",
             STAGE_3 + ":2683",
         )
         return
     foreach = 4 * step_bytes_per_element(plan)
+    # flattened in their own dtype, then cast; the averaged ones go before the optimizer steps
+    each = max(2 * size + 4, 4 + foreach) if stage else 4 + foreach
     yield MemoryTerm(
         "fp32 gradients for the step",
-        (4 + foreach) * partition,
+        each * partition,
         STEP,
-        f"(4 + {foreach}) x {partition:,}",
+        f"{each} x {partition:,}: averaged, flat and fp32, or fp32 and {foreach} of foreach",
         STAGE_1_2 + ":3101",
     )

@@ -41,11 +41,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         elif held.trains:
             trainable += held.count * elements
             states += held.count * state_bytes(plan, precision, held.tensor, elements)
-            if held.unit.role in ("lm_head", "final_norm") or (
+            if plan.engine == "fsdp1" and held.unit.role != "layer":
+                # one flat parameter with the embedding: sharded once its gradient is complete
+                embedding += held.count * elements
+            elif held.unit.role in ("lm_head", "final_norm") or (
                 model.tied and held.unit.role == "embedding"
             ):
                 head += held.count * elements
-            if held.unit.role == "embedding" and not model.tied:
+            elif held.unit.role == "embedding":
                 embedding += held.count * elements
         else:
             frozen += held.count * elements
@@ -86,6 +89,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     grad = precision.bytes_of("gradient")
     if on_gpu:
         yield from _gradients(plan, grad, trainable, head, embedding, precision.gradient, shards)
+        if model.tied and not plan.is_fsdp and plan.adapter is None:
+            # the head's gradient, the embedding's own dense one, and their sum, which is counted above
+            yield MemoryTerm(
+                "gradients summed for the tied embedding",
+                2 * grad * model.embedding_params,
+                frozenset({Moment.EMBEDDING_BACKWARD}),
+                f"2 x {model.embedding_params:,} x {grad} ({precision.gradient})",
+                "torch/csrc/autograd/input_buffer.cpp: out-of-place sum of two contributions",
+            )
     if plan.offload_optimizer == "none" and on_gpu:
         yield MemoryTerm(
             "optimizer states",

@@ -11,9 +11,13 @@ tensors; tests/memory/test_sharding_transients.py traces it again. G is a decode
            last layer        cH + 2cG     reduce-scatter input of the tail, gathered layer; prefetched one
            first layer       2cG + cE     gathered layer, reduce-scatter input; prefetched embedding
            embedding         2cE + cG     gathered embedding, its dense gradient, reduce-scatter input
-    FSDP1  two layers in flight, and the root unit (embedding, norm, head) gathered from the
-           start of forward to the end of backward
+    FSDP1  root unit (embedding, norm, head) gathered from the start of forward to the end of backward
+           forward           cG           a second layer waits in the allocator for the compute stream
+           loss backward     cG           prefetched by the root's pre-backward hook
+           last layer        2cG + 2cG    gathered and prefetched; every gradient and the flat one
+           embedding         2c(E + H)    the root's gradients and the flat one
 
+tests/memory/test_real_ranks.py counts FSDP1, FSDP2 and ZeRO on real processes.
 In a layer's backward the gradients of its matrices appear while its activations go: what is counted
 on top of all its activations is the larger of the last matrix's gradient and of what all gradients
 exceed the freed activations by.
@@ -26,11 +30,11 @@ from collections.abc import Iterable
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.layer_costs import layer_costs
-from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
+from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of
 from preflight.sharding import WrapUnits, num_tokens, wrap_units
-from preflight.units import dtype_bytes
+from preflight.units import ceil_div, dtype_bytes
 
 LAYERS = (Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD)
 BEFORE_LAYERS = (
@@ -65,8 +69,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         gradients = _layer_gradients(plan, model, size * trains.layer)
         yield from _fsdp2(plan, model, units, trains, size, reduce, gradients, accumulates)
     else:
-        gradients = _layer_gradients(plan, model, size * trains.layer)
-        yield from _fsdp1(plan, units, trains, size, gradients)
+        # autograd makes a parameter's gradient, then the flat parameter's out of all of them
+        gradients = _layer_gradients(plan, model, 2 * size * trains.layer)
+        yield from _fsdp1(plan, model, units, trains, size, gradients)
     total = trains.layer * trains.num_layers + trains.embedding + trains.tail + trains.root
     if accumulates and total:
         yield _term(
@@ -113,8 +118,24 @@ def _passing_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
     return num_tokens(plan) * costs.forward_checkpointed
 
 
+def _backward_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the bytes that pass through a layer's backward."""
+    layer = model.largest_layer
+    if layer is None or layer.layer is None:
+        return 0
+    costs = layer_costs(plan, model, layer, precision_of(plan, model))
+    return num_tokens(plan) * costs.backward_transient
+
+
+def _logits_bytes(plan: LaunchPlan, model: ModelSpec, size: int) -> int:
+    """Return the bytes of whole logits in the compute dtype."""
+    return size * num_tokens(plan) * model.vocab_size
+
+
 def _stays_gathered(plan: LaunchPlan, units: WrapUnits) -> int:
     """Return the elements that stay gathered from forward to backward."""
+    if plan.engine == "fsdp1" and plan.shard_degree == 1:
+        return 0  # NO_SHARD: the copies in the compute dtype are freed all the same
     if plan.reshard_after_forward is False:
         return units.layer * units.num_layers + units.embedding
     if plan.reshard_after_forward == "default":
@@ -150,6 +171,7 @@ def _fsdp2(
     layer, tail, embedding = units.layer, units.tail, units.embedding
     tied = model.tied and tail > 0
     kept = _stays_gathered(plan, units)
+    logits = _logits_bytes(plan, model, size)
     source = FSDP2_SOURCE
     if kept:
         yield _term("gathered parameters kept to backward", size, kept, BEFORE_LAYERS, source)
@@ -177,6 +199,14 @@ def _fsdp2(
     if tail:
         moments = (Moment.LOSS_FORWARD,)
         yield _term("gather buffer of the tail", size, tail, moments, source, GATHER)
+        yield MemoryTerm(
+            "gather buffer of the last layer, until the loss computes",
+            0 if kept else max(0, size * layer - logits),
+            frozenset(moments),
+            f"{layer:,} x {size} beyond {logits:,} of logits",
+            source,
+            stream=GATHER,
+        )
         turn = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
         if tied:
             turn = STEP_MOMENTS
@@ -222,25 +252,80 @@ def _fsdp2(
 
 
 def _fsdp1(
-    plan: LaunchPlan, units: WrapUnits, trains: WrapUnits, size: int, gradients: int
+    plan: LaunchPlan,
+    model: ModelSpec,
+    units: WrapUnits,
+    trains: WrapUnits,
+    size: int,
+    gradients: int,
 ) -> Iterable[MemoryTerm]:
     layer, root, source = units.layer, units.root, FSDP1_SOURCE
     kept = _stays_gathered(plan, units)
+    # the 16-bit copy of a shard, between cast and gather (_flat_param.py _use_low_precision_shard)
+    cast = size * ceil_div(layer, plan.shard_degree) if plan.mixed_precision != "no" else 0
     if root:
         name = "gathered root unit (embedding, norm, head)"
         yield _term(name, size, root, STEP_MOMENTS, source, GATHER)
     if kept:
         yield _term("gathered parameters kept to backward", size, kept, BEFORE_LAYERS, source)
-    moments = (Moment.FORWARD, *LAYERS)
-    yield _term("gathered layers in flight", size, 2 * layer, moments, source, GATHER)
+        moments = (Moment.FIRST_LAYER_BACKWARD,)
+        yield _term("gathered first layer, still kept", size, layer, moments, source)
+    else:
+        moments = (Moment.FORWARD, *LAYERS)
+        yield _term("gathered layer", size, layer, moments, source, GATHER)
+        yield MemoryTerm(
+            "gathered layer the host has not waited for",
+            size * layer,
+            frozenset({Moment.FORWARD}),
+            f"{layer:,} x {size}: a freed one is not reused before the compute stream is past it",
+            "torch/distributed/fsdp/_runtime_utils.py _unshard, limit_all_gathers (2.13)",
+            Level.RESERVED,
+            stream=GATHER,
+        )
+        if plan.backward_prefetch in (None, "backward_pre"):
+            # the root's pre-backward hook gathers the last layer, the last layer's the one before;
+            # with an adapter's leaves as units of their own the root's gathers one of those
+            moments = (Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD)
+            if plan.adapter is not None:
+                moments = LAYERS
+            yield _term("gathered layer, prefetched", size, layer, moments, source, GATHER)
+            if plan.adapter is not None:
+                yield MemoryTerm(
+                    "shard of the next layer in the compute dtype, until gathered",
+                    max(0, cast - _backward_bytes(plan, model)),
+                    frozenset({Moment.LAST_LAYER_BACKWARD}),
+                    f"{layer:,} / {plan.shard_degree} x {size}, beyond the layer's transients",
+                    source,
+                )
+            yield MemoryTerm(
+                "next layer, gathered before the last one computes",
+                max(0, size * layer + cast - _logits_bytes(plan, model, size)),
+                frozenset({Moment.HEAD_BACKWARD}),
+                f"{layer:,} x {size} + {cast:,}, beyond the gradient of the logits",
+                source,
+                stream=GATHER,
+            )
+    cast_forward = max(0, cast - _passing_bytes(plan, model))
+    if cast_forward:
+        yield MemoryTerm(
+            "shard in the compute dtype, until gathered",
+            cast_forward,
+            frozenset({Moment.FORWARD}),
+            f"{layer:,} / {plan.shard_degree} x {size}, beyond what passes through the layer",
+            source,
+        )
     if gradients:
         yield MemoryTerm(
             "unsharded gradients of a layer",
             gradients,
             frozenset(LAYERS),
-            f"beyond the layer's activations; all of them: {trains.layer:,} x {size}",
+            f"beyond the layer's activations; 2 x {trains.layer:,} x {size}: "
+            "each parameter's, and the flat one they are concatenated into",
             source,
         )
     if trains.root:
-        moments = (*LAYERS, Moment.EMBEDDING_BACKWARD)
-        yield _term("unsharded gradients of the root unit", size, trains.root, moments, source)
+        moments = (Moment.HEAD_BACKWARD, *LAYERS)
+        head = min(trains.root, model.head_params or model.embedding_params)
+        yield _term("unsharded gradient of the head", size, head, moments, source)
+        moments = (Moment.EMBEDDING_BACKWARD,)
+        yield _term("unsharded gradients of the root unit", 2 * size, trains.root, moments, source)

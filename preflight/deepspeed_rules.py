@@ -29,6 +29,12 @@ def overlaps(plan: LaunchPlan) -> bool:
     return plan.zero_stage == 3 if value is None else value
 
 
+def reduces_in_backward(plan: LaunchPlan) -> bool:
+    """Tell whether gradients are reduced as they appear: stage 1 without overlap waits for the end of the
+    backward pass (deepspeed/runtime/zero/stage_1_and_2.py create_gradient_handling_hooks, 0.19.8)."""
+    return plan.zero_stage != 1 or overlaps(plan)
+
+
 def sub_group(plan: LaunchPlan) -> int:
     return settings_of(plan).sub_group_size
 
