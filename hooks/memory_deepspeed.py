@@ -293,14 +293,18 @@ def _step(
     if not on_gpu:
         return
     if stage == 3:
-        # Of torch's foreach temporaries the one published run on GPUs shows none (deepspeed-001 peaks
-        # 6.06 bytes per element of a sub group over its states); forced on CPU ranks they are 4 bytes.
         group = min(partition, sub_group(plan))
+        # fp32 gradients, and the larger of the 16-bit copy and foreach's temporaries (8 bytes with
+        # torch's AdamW forced to foreach on CPU ranks, 6 fused). A plain loop names its optimizer in
+        # the DeepSpeed config, where AdamW means FusedAdam (deepspeed/runtime/engine.py
+        # _configure_basic_optimizer, 0.19.8); Trainer hands torch's own over.
+        foreach = 0 if plan.trainer == "plain_loop" else 4 * step_bytes_per_element(plan)
+        each = 4 + max(size, foreach)
         yield MemoryTerm(
             "optimizer step of a sub group",
-            (4 + size) * group,
+            each * group,
             STEP,
-            f"(4 + {size}) x {group:,}",
+            f"{each} x {group:,}",
             STAGE_3 + ":2683",
         )
         return
