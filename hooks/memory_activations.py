@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import LayerCosts, layer_costs
+from preflight.layer_costs import LayerCosts, layer_costs, shared_bytes
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.precision import Precision, precision_of
@@ -24,6 +24,8 @@ ALL_SAVED = frozenset(
 COMPILED_SHARE = 0.7
 """Of what eager layers save, under torch.compile: its min-cut partitioner recomputes pointwise work and saves
 10 to 30 percent (torch/_functorch/partitioners.py); the upper end, so that a bound does not refuse what runs."""
+TRACED_SOURCE = "preflight/families/costs: traces of transformers 5.24"
+Costs = list[tuple[ModelUnit, LayerCosts]]
 LAYER_SOURCE = "preflight/layer_costs.py: transformers 5.24 modelling code, saved-tensor hooks"
 
 
@@ -36,7 +38,75 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         return
     precision = precision_of(plan, model)
     costs = [(unit, layer_costs(plan, model, unit, precision)) for unit in layers]
-    yield from _saved(plan, model, costs, tokens)
+    shared = shared_bytes(plan, model, precision)
+    yield from _saved(plan, model, costs, tokens, shared)
+    if is_traced(plan, costs):
+        yield from _worst_moments(plan, model, precision, costs, shared)
+    else:
+        yield from _passing(plan, costs, tokens)
+    if precision.autocast:
+        yield from _autocast_cache(plan, model, precision)
+    if plan.base_quantization is not None:
+        yield from _dequantized(plan, model, precision)
+
+
+def is_traced(plan: LaunchPlan, costs: Costs) -> bool:
+    """Tell whether traces say what a layer needs at its worst moments, the gradients it makes included.
+
+    Sharded engines treat gradients in ways of their own, which their hooks price.
+    """
+    return (
+        plan.engine in ("single", "ddp")
+        and plan.activation_checkpointing in ("none", "full")
+        and plan.offload_activations == "none"
+        and not plan.torch_compile
+        and all(cost.traced_backward_bytes is not None for _, cost in costs)
+    )
+
+
+def _worst_moments(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    precision: Precision,
+    costs: Costs,
+    shared: dict[str, int] | None,
+) -> Iterable[MemoryTerm]:
+    """What a layer needs on top of all that is saved, at the peaks of its forward and backward."""
+    tokens = num_tokens(plan)
+    checkpointed = plan.activation_checkpointing == "full"
+    forward, last, first = 0, 0, 0
+    for unit, cost in costs:
+        assert cost.traced_forward_bytes is not None
+        assert cost.traced_backward_bytes is not None
+        kept = tokens * (cost.residual if checkpointed else cost.saved)
+        made = precision.bytes_of("gradient") * sum(
+            held.tensor.num_params
+            for held in held_tensors(plan, model)
+            if held.unit is unit and held.trains
+        )
+        if plan.gradient_accumulation_steps > 1:
+            made = 0
+        forward = max(forward, cost.traced_forward_bytes - kept)
+        last = max(last, cost.traced_backward_bytes)
+        if shared is None:
+            first = max(first, cost.traced_backward_bytes + kept - made)
+        elif unit is costs[0][0]:
+            first = shared["first"] - made
+    for name, num_bytes, moment in (
+        ("activations, passing through a layer", forward, Moment.FORWARD),
+        ("gradients in the last layer", last, Moment.LAST_LAYER_BACKWARD),
+        ("activations and gradients in the first layer", first, Moment.FIRST_LAYER_BACKWARD),
+    ):
+        yield MemoryTerm(
+            name,
+            max(0, num_bytes),
+            frozenset({moment}),
+            f"{max(0, num_bytes):,} for {tokens:,} tokens",
+            TRACED_SOURCE,
+        )
+
+
+def _passing(plan: LaunchPlan, costs: Costs, tokens: int) -> Iterable[MemoryTerm]:
     worst = max((cost for _, cost in costs), key=lambda cost: cost.saved + cost.backward_transient)
     passing = worst.forward_checkpointed
     if plan.activation_checkpointing in ("none", "selective_every_2"):
@@ -55,18 +125,45 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         f"{tokens:,} tokens x {worst.backward_transient:,}",
         LAYER_SOURCE,
     )
-    if precision.autocast:
-        yield from _autocast_cache(plan, model, precision)
-    if plan.base_quantization is not None:
-        yield from _dequantized(plan, model, precision)
+
+
+def _beside_layers(shared: dict[str, int], least: int) -> Iterable[MemoryTerm]:
+    """Inputs, tables, masks, the last norm: what is alive beside layers, by point of the step."""
+    for point, (label, moments) in POINTS.items():
+        num_bytes = shared[point] - least
+        if point == "embedding":  # the layers' activations are gone
+            num_bytes = max(0, shared[point])
+        yield MemoryTerm(
+            f"beside the layers, {label}",
+            num_bytes,
+            frozenset(moments),
+            f"{num_bytes:,}",
+            TRACED_SOURCE,
+        )
+
+
+POINTS = {
+    "forward": ("forward", (Moment.FORWARD,)),
+    "turn": ("loss", (Moment.LOSS_FORWARD,)),
+    "turn_backward": ("loss backward", (Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD)),
+    "backward": ("backward", (Moment.LAST_LAYER_BACKWARD,)),
+    "embedding": ("embedding backward", (Moment.EMBEDDING_BACKWARD,)),
+}
+"""Point in a family's file -> what it is called and when that is."""
 
 
 def _saved(
     plan: LaunchPlan,
     model: ModelSpec,
-    costs: list[tuple[ModelUnit, LayerCosts]],
+    costs: Costs,
     tokens: int,
+    shared: dict[str, int] | None,
 ) -> Iterable[MemoryTerm]:
+    least = 0
+    if shared is not None:
+        # what layers hand on to each other is counted in each; the last one's is handed to the norm
+        least = min(0, *(shared[point] for point in POINTS if point != "embedding"))
+        yield from _beside_layers(shared, least)
     mode = plan.activation_checkpointing
     one = max(cost.saved for _, cost in costs)
     if mode == "none":
@@ -77,11 +174,13 @@ def _saved(
             compiled = f", {COMPILED_SHARE} of eager"
         yield MemoryTerm(
             "activations saved by the layers",
-            tokens * total,
+            max(0, tokens * total + least),
             ALL_SAVED,
             f"{tokens:,} tokens x {total:,} ({model.num_layers} layers{compiled})",
             LAYER_SOURCE,
         )
+        if is_traced(plan, costs):
+            return
         yield MemoryTerm(
             "activations of the first layer",
             tokens * one,
@@ -105,11 +204,13 @@ def _saved(
         label += ", in flight to the host"
     yield MemoryTerm(
         label,
-        tokens * total,
+        max(0, tokens * total + least),
         ALL_SAVED,
         f"{tokens:,} tokens x {total:,}" + ("" if offloaded else f" ({model.num_layers} layers)"),
         "torch/utils/checkpoint.py: the input of each checkpointed layer",
     )
+    if is_traced(plan, costs):
+        return
     yield MemoryTerm(
         "activations of one recomputed layer",
         tokens * one,

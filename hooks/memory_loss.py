@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import uses_autocast
+from preflight.layer_costs import more_logits, shared_bytes, uses_autocast
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of, version_of
@@ -47,21 +47,22 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     precision = precision_of(plan, model)
     c = precision.bytes_of("compute")
     trains = plan.adapter is None
-    hidden = (4 + c + (c if trains else 0)) * model.hidden_size + 4
-    yield MemoryTerm(
-        "final norm",
-        tokens * hidden,
-        FORWARD | BACKWARD | {Moment.HEAD_BACKWARD},
-        f"{tokens:,} tokens x {hidden:,}",
-        "transformers modelling code: fp32 copy, normalised, output",
-    )
-    yield MemoryTerm(
-        "gradient of the last hidden state",
-        tokens * c * model.hidden_size,
-        frozenset({Moment.EMBEDDING_BACKWARD}),
-        f"{tokens:,} tokens x {c} x {model.hidden_size:,}",
-        "torch autograd",
-    )
+    if shared_bytes(plan, model, precision) is None:  # there it is among what is beside the layers
+        hidden = (4 + c + (c if trains else 0)) * model.hidden_size + 4
+        yield MemoryTerm(
+            "final norm",
+            tokens * hidden,
+            FORWARD | BACKWARD | {Moment.HEAD_BACKWARD},
+            f"{tokens:,} tokens x {hidden:,}",
+            "transformers modelling code: fp32 copy, normalised, output",
+        )
+        yield MemoryTerm(
+            "gradient of the last hidden state",
+            tokens * c * model.hidden_size,
+            frozenset({Moment.EMBEDDING_BACKWARD}),
+            f"{tokens:,} tokens x {c} x {model.hidden_size:,}",
+            "torch autograd",
+        )
     loss = plan.loss or "full_logits"
     if loss == "full_logits":
         yield from _full(plan, model, tokens)
@@ -99,6 +100,9 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         if plan.trainer == "plain_loop":
             backward += size  # the usual loop keeps `outputs` alive across backward
             source += "; outputs are kept across backward in a plain loop"
+    if plan.logits_dtype is None and size == 2:
+        more = more_logits(plan, model, precision_of(plan, model))
+        forward, backward = forward + more[0], backward + more[1]
     entries = tokens * model.vocab_size
     yield MemoryTerm(
         "logits and loss, forward",

@@ -1,6 +1,7 @@
 """What one decoder layer keeps for its backward and needs in passing, in bytes per token.
 
-Pieces, with h hidden, q = heads x head_dim, kv = kv_heads x head_dim, I intermediate, c bytes of the
+Families whose layers were traced have exact coefficients (preflight/layer_coefficients.py); pieces
+say what a plan adds to them, and everything about families that were not. Pieces, with h hidden, q = heads x head_dim, kv = kv_heads x head_dim, I intermediate, c bytes of the
 compute dtype, read from transformers 5.24 modelling code and checked against saved-tensor hooks on a
 real CPU run (tests/memory/test_layer_costs.py):
 
@@ -14,9 +15,22 @@ real CPU run (tests/memory/test_layer_costs.py):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from preflight.launch import LaunchPlan
+from preflight.layer_coefficients import (
+    has_window_mask,
+    layer_forms,
+    method_of,
+    reference_of,
+    shared_forms,
+)
+from preflight.layer_sizes import bytes_of, layer_sizes
 from preflight.model import LayerShape, ModelSpec, ModelUnit
-from preflight.precision import Precision, adapter_targets, is_target
+from preflight.precision import Precision, adapter_targets, is_target, precision_of
+from preflight.units import ceil_div
 from preflight.values import dataclass
 
 
@@ -38,12 +52,127 @@ class LayerCosts:
     """Kept under torchtitan's selective_op checkpointing."""
     attention_backward: int
     """`saved` less what the MLP's backward has already freed, for the later half of the layer's backward."""
+    traced_forward_bytes: int | None = None
+    """Of all tokens at the worst moment of a layer's forward, above what was alive when it began."""
+    traced_backward_bytes: int | None = None
+    """The same of its backward, the gradients of its parameters among them; both None without a trace."""
 
 
 def layer_costs(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
 ) -> LayerCosts:
-    """Return the costs of one decoder layer under a plan."""
+    """Return the costs of one decoder layer under a plan: the family's own where they were derived."""
+    pieces = _pieces(plan, model, unit, precision)
+    method = method_of(plan, precision)
+    forms = layer_forms(plan, model, unit, method, False)
+    recomputed = layer_forms(plan, model, unit, method, True)
+    if forms is None or recomputed is None:
+        return pieces
+    return _traced(plan, model, unit, precision, pieces, method, forms, recomputed)
+
+
+def _traced(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    unit: ModelUnit,
+    precision: Precision,
+    pieces: LayerCosts,
+    method: str,
+    forms: Mapping[str, Any],
+    recomputed: Mapping[str, Any],
+) -> LayerCosts:
+    """Return traced costs, plus what the pieces of this plan are more than those of the traced one."""
+    sizes = layer_sizes(plan, model, unit)
+    tokens = sizes["T*1"]
+    has_scores = "TL*nh" in forms["saved"]
+    reference, known = reference_of(plan, model, method, has_scores)
+    usual = precision_of(reference, known)
+    base = _pieces(reference, known, unit, usual)
+    more = tokens * (pieces.saved - base.saved)
+    # what passes has the width of the compute dtype
+    wide = precision.bytes_of("compute") // usual.bytes_of("compute")
+    saved = bytes_of(forms["saved"], sizes) + more
+    forward = wide * (_highest(forms["forward"], sizes) - bytes_of(forms["saved"], sizes))
+    passing = wide * _highest(recomputed["forward"], sizes)
+    backward = wide * max(bytes_of(others, sizes) for others, _ in forms["backward"])
+    is_checkpointed = plan.activation_checkpointing == "full"
+    used = recomputed if is_checkpointed else forms
+    # gradients that exist already are added to, one by one
+    adds = plan.gradient_accumulation_steps == 1
+    scale = precision.bytes_of("gradient") / usual.bytes_of("gradient")
+    with_gradients = max(
+        wide * bytes_of(others, sizes) + adds * int(scale * bytes_of(gradients, sizes))
+        for others, gradients in used["backward"]
+    )
+    return replace(
+        pieces,
+        saved=ceil_div(saved, tokens),
+        forward_transient=ceil_div(forward, tokens),
+        forward_checkpointed=ceil_div(passing, tokens),
+        backward_transient=max(0, ceil_div(backward, tokens)),
+        attention_backward=max(0, pieces.attention_backward - pieces.saved + saved // tokens),
+        traced_forward_bytes=passing if is_checkpointed else saved + forward,
+        traced_backward_bytes=with_gradients + (more if is_checkpointed else 0),
+    )
+
+
+def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int] | None:
+    """Return what is alive beside layers, parameters and gradients, by point of the step; None without a trace.
+
+    A trace has a 16-bit stream between layers; with another one, the pieces say more.
+    """
+    method = method_of(plan, precision)
+    forms = shared_forms(model, method, plan.activation_checkpointing == "full")
+    units = [unit for unit in model.layers if unit.layer is not None]
+    if forms is None or not units or precision.bytes_of("compute") != 2:
+        return None
+    if has_fp32_residual(plan, model, precision):
+        return None
+    sizes = layer_sizes(plan, model, units[-1])
+    if not _has_masks(plan, units):
+        sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
+    found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
+    first = layer_sizes(plan, model, units[0])
+    adds = plan.gradient_accumulation_steps == 1
+    scale = precision.bytes_of("gradient") // (4 if method.endswith("fp32 adapters") else 2)
+    found["first"] = bytes_of(forms["first"], first) + max(
+        bytes_of(others, first) + adds * scale * bytes_of(gradients, first)
+        for others, gradients in forms["first_backward"]
+    )
+    return found
+
+
+SHARED_POINTS = ("forward", "turn", "turn_backward", "backward", "embedding")
+
+
+def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> tuple[int, int]:
+    """Return the bytes per logit, forward and backward, beyond the usual: of a family that caps or scales them."""
+    method = method_of(plan, precision)
+    forms = shared_forms(model, method, plan.activation_checkpointing == "full")
+    if forms is None:
+        return 0, 0
+    logits = forms["logits"]
+    return logits["turn"] - USUAL_LOGITS[0], logits["turn_backward"] - USUAL_LOGITS[1]
+
+
+USUAL_LOGITS = (10, 12)
+"""Bytes per 16-bit logit of ForCausalLMLoss at its peaks, forward and backward (hooks/memory_loss.py)."""
+
+
+def _has_masks(plan: LaunchPlan, units: list[ModelUnit]) -> bool:
+    """Tell whether masks are tensors: where some layers' window ends before the sequence does."""
+    windowed = [u for u in units if u.layer and u.layer.attention_kind == "sliding"]
+    return not windowed or any(has_window_mask(plan, unit) for unit in windowed)
+
+
+def _highest(forms: list[dict[str, int]], sizes: Mapping[str, int]) -> int:
+    return max(bytes_of(form, sizes) for form in forms)
+
+
+def _pieces(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> LayerCosts:
+    """Return the costs of a layer put together from what its parts usually keep."""
     shape = unit.layer
     assert shape is not None
     facts = model.facts

@@ -21,7 +21,7 @@ FLOW = [
     ("report", "hookspecs", "policy"),
     ("plugins",),
     ("search", "pipeline"),
-    ("validate",),
+    ("validate", "formula_table"),
     ("render",),
     ("commands",),
     ("cli", "__main__"),

@@ -118,6 +118,17 @@ class AllocationLog:
             for (begin, part), end in zip(self.marks, ends, strict=True)
         ]
 
+    def changes(self) -> Iterator[tuple[Part, list[tuple[int, int]]]]:
+        """Yield every part with its (allocation, +1 or -1) in order; host memory is left out."""
+        categories, _ = self._settled()
+        ends = [begin for begin, _ in self.marks[1:]] + [len(self.events)]
+        for (begin, part), end in zip(self.marks, ends, strict=True):
+            yield part, [(n, sign) for _, n, sign in self._changes(begin, end, categories)]
+
+    def settled_categories(self) -> list[str]:
+        """Return the category of every allocation."""
+        return self._settled()[0]
+
     def _part(
         self, part: Part, begin: int, end: int, categories: list[str], made: list[int]
     ) -> PartBytes:
