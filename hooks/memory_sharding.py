@@ -128,7 +128,9 @@ def _backward_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
 
 
 def _logits_bytes(plan: LaunchPlan, model: ModelSpec, size: int) -> int:
-    """Return the bytes of whole logits in the compute dtype."""
+    """Return the bytes of whole logits in the compute dtype; 0 where the loss never makes them."""
+    if plan.loss not in (None, "full_logits"):
+        return 0
     return size * num_tokens(plan) * model.vocab_size
 
 
