@@ -32,8 +32,7 @@ def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[
     states = sum(t.num_bytes for t in live if t.from_second_step)
     lent = [t for t in live if t.stream == "default" and not t.moments >= ALWAYS]
     passing = max(
-        sum([t.num_bytes for t in lent if moment in t.moments])
-        for moment in STEP_MOMENTS
+        sum([t.num_bytes for t in lent if moment in t.moments]) for moment in STEP_MOMENTS
     )
     lost = sum(
         t.num_bytes

@@ -33,9 +33,7 @@ def command(
     overlay = {f"/srv/job/{name}": text for name, text in files.items()}
     overlay = {"/srv/job/train.py": LOOP, **overlay}
     environment = {"HOME": "/nonexistent", **(env or {})}
-    return LaunchCommand(
-        ("accelerate", "launch", *words.split()), environment, "/srv/job", overlay
-    )
+    return LaunchCommand(("accelerate", "launch", *words.split()), environment, "/srv/job", overlay)
 
 
 def read(words: str, files: Mapping[str, str], env: Mapping[str, str] | None = None) -> LaunchPlan:
