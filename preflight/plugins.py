@@ -43,6 +43,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_model_states",
     "memory_sharding",
     "memory_deepspeed",
+    "memory_buffers",
     "memory_activations",
     "memory_loss",
     "memory_optimizer_step",
