@@ -88,7 +88,7 @@ def check_plan(
     )
     if model is not None and request.policy.wants_remedy(judged.verdict.answer):
         report = treat(report, judged, plugins, request.policy, judge_plan, write_checked)
-        report = suggest(report, judged, plugins, request.policy, judge_plan, write_checked)
+        report = suggest(report, judged, plugins, request.policy, judge_plan, write_draft)
     plugins.tell("preflight_reported", report=report)
     return report
 
@@ -146,9 +146,15 @@ def estimate_memory(
     return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
 
 
+def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
+    """Write the launch back; None unless every change can be said. Good enough to offer, not to start."""
+    rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
+    return rewrite
+
+
 def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
     """Write the launch back, read the result again, and return it only if it gives the edited plan."""
-    rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
+    rewrite = write_draft(before, after, plugins)
     if rewrite is None or before.source is None:
         return rewrite
     command = rewritten_command(before.source.command, rewrite)
