@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
-from preflight.launch import Adapter, LaunchPlan
+from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.precision import ADAPTED_EXPERTS
-from preflight.remedy import Remedy
+from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
-ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
 TRL_FLAGS = (
     "--use_peft --lora_r 16 --lora_alpha 32 --lora_dropout 0.0"
     " --lora_target_modules all-linear --dtype bfloat16"
@@ -37,7 +36,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     yield Remedy(
         "lora",
         "LoRA, rank 16 on all linear layers",
-        {"adapter": ADAPTER, "load_dtype": "bf16"},
+        {"adapter": SUGGESTED_ADAPTER, "load_dtype": "bf16"},
         "changes_training",
         how=TRL_FLAGS if is_trl else SCRIPT,
         notes=_about_experts(model),

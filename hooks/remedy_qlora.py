@@ -16,16 +16,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from preflight.hookspecs import hookimpl
-from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec
 from preflight.precision import version_of
-from preflight.remedy import Remedy
+from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
 STEP_TIME_FACTOR = 1.25
 """Middle of the 10 to 40 percent above; ranks plans only."""
 TRL_CASTS_ADAPTERS_SINCE = (0, 26)
 """From then on TRL casts adapters to bf16 and leaves norms alone (trl/trainer/sft_trainer.py:908, 1.16.0)."""
-ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
 
 
 @hookimpl
@@ -38,7 +37,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     dtype = "float16" if fp16 else "bfloat16"
     storage = half if plan.is_fsdp or plan.engine == "zero3" else None
     quantization = BaseQuantization("nf4", True, compute_dtype=half, storage_dtype=storage)
-    adapter = plan.adapter or ADAPTER
+    adapter = plan.adapter or SUGGESTED_ADAPTER
     if plan.trainer == "trl" and version_of(plan, "trl") >= TRL_CASTS_ADAPTERS_SINCE:
         quantization = replace(quantization, upcast_unquantized_to_fp32="none")
         adapter = replace(adapter, dtype="bf16")

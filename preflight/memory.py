@@ -79,8 +79,6 @@ def during(*phases: Phase) -> frozenset[Moment]:
 ALWAYS = frozenset(Moment) - {Moment.LOAD, Moment.PREPARE}
 """From the prepared model to the last save."""
 
-TRAINING = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP))
-
 
 class Level(Enum):
     """Which counter a term belongs to. Each level contains the one before it."""
@@ -174,11 +172,6 @@ class MemoryEstimate:
     @property
     def device_peak_bytes(self) -> int:
         return max(peak.device_bytes for peak in self.peaks)
-
-    @property
-    def runtime_bytes(self) -> int:
-        """What the driver, NCCL and libraries take outside torch at the peak."""
-        return sum(t.num_bytes for t in self.terms if t.level is Level.DEVICE)
 
     def terms_at(self, moment: Moment, second_step: bool = True) -> tuple[MemoryTerm, ...]:
         """Return the terms alive at a moment, largest first."""

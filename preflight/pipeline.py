@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from preflight.allocator import reserved_terms
 from preflight.device import DeviceSpec
-from preflight.errors import BadInput, HookFailed, Problem
+from preflight.errors import BadInput, HookFailed
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
@@ -225,6 +225,3 @@ def _checked(item: Any, wanted: type[Any], owner: str, hook: str) -> Any:
     if not isinstance(item, wanted):
         raise HookFailed(owner, hook, f"yielded {item!r}, which is not a {wanted.__name__}")
     return item
-
-
-__all__ = ["Judged", "Problem", "Request", "check_launch", "check_plan", "judge_plan"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from preflight.launch import Adapter, LaunchPlan
-from preflight.model import EMBEDDING, EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
 
@@ -237,7 +237,3 @@ def is_quantized(unit: ModelUnit, tensor: ParameterTensor) -> bool:
         and len(tensor.shape) == 2
         and tensor.name.endswith("weight")
     )
-
-
-def is_embedding(tensor: ParameterTensor) -> bool:
-    return tensor.kind == EMBEDDING

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from preflight.launch import Adapter
 from preflight.values import dataclass
+
+SUGGESTED_ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
+"""What `lora` and `qlora` suggest where the launch has no adapter of its own."""
 
 SAFETIES = ("same", "equivalent", "changes_training")
 """`same`: bit-identical maths. `equivalent`: same semantics, other rounding or order. Applied unasked: these two."""

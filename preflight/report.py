@@ -9,12 +9,12 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, plain
-from preflight.memory import Level, MemoryEstimate, Moment
+from preflight.memory import MemoryEstimate, Moment
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 from preflight.rewrite import Rewrite
 from preflight.values import dataclass
-from preflight.verdict import Answer, Verdict
+from preflight.verdict import Verdict
 
 SCHEMA_VERSION = 1
 
@@ -163,11 +163,3 @@ def _tried_to_dict(tried: TriedRemedy) -> dict[str, Any]:
         "with": list(tried.remedy.extra.get("with", ())),
         "notes": list(tried.remedy.notes),
     }
-
-
-def is_refused(report: Report) -> bool:
-    """Tell whether the launch as written is refused."""
-    return report.verdict.answer is Answer.DOES_NOT_FIT
-
-
-__all__ = ["Level", "Report", "TriedRemedy", "estimate_to_dict", "is_refused"]

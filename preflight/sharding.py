@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import prod
 
 from preflight.launch import LaunchPlan
-from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import ModelSpec, ModelUnit, ParameterTensor
 from preflight.precision import adapter_tensors, is_quantized
 from preflight.units import ceil_div
 from preflight.values import dataclass
@@ -164,17 +164,3 @@ def num_tokens(plan: LaunchPlan) -> int:
         return 0
     split = plan.context_parallel_degree * plan.sequence_parallel_degree
     return plan.micro_batch_size * ceil_div(plan.seq_len, split)
-
-
-__all__ = [
-    "LINEAR",
-    "HeldTensor",
-    "WrapUnits",
-    "held_tensors",
-    "local_elements",
-    "num_tokens",
-    "quantized_bytes",
-    "shards_parameters",
-    "shards_quantized_base",
-    "wrap_units",
-]

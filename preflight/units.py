@@ -39,11 +39,6 @@ def round_up(number: int, multiple: int) -> int:
     return ceil_div(number, multiple) * multiple
 
 
-def next_power_of_two(number: int) -> int:
-    """Return the smallest power of two that holds `number` (0 for 0)."""
-    return 0 if number <= 0 else 1 << (number - 1).bit_length()
-
-
 def canonical_dtype(name: str) -> str | None:
     """Return the short name of a dtype as torch, YAML or a person spells it; None if unknown."""
     short = name.strip().lower().removeprefix("torch.")

@@ -126,12 +126,6 @@ def layers_of(model: Any) -> tuple[Any, str]:
     return best[2], best[3]
 
 
-def layers_in(model: Any) -> Any:
-    """Return the ModuleList of decoder layers."""
-    owner, name = layers_of(model)
-    return getattr(owner, name)
-
-
 def _depth(job: TraceJob, config: Any, layers: Any) -> Depth:
     # Router logits are collected over layers; per-layer embeddings and shared keys reach across them.
     reaches_across = any(

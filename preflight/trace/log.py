@@ -69,14 +69,6 @@ class PartBytes:
     freed_of_layers: Mapping[int, Bytes] = field(default_factory=dict)
     """What a part that only frees gave back of each layer's; it is in `at_end` too."""
 
-    @property
-    def excess(self) -> int:
-        return sum(self.at_peak.values())
-
-    @property
-    def delta(self) -> int:
-        return sum(self.at_end.values())
-
 
 class AllocationLog:
     """Every allocation and free in order, with marks between them: enough to replay an allocator on."""
