@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.finding import Finding
+from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -24,10 +25,8 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
     if kind in PEFT_DEFAULT_TARGETS:
         return
     origin = plan.origins.get("adapter")
-    yield Finding(
+    yield found(
         "PF405",
-        "adapter-without-targets",
-        "error",
         f"PEFT has no default target modules for {kind}: every worker stops when the adapter is made",
         origin.where if origin else "",
         "--lora_target_modules all-linear, or the names of the layers to adapt",

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
+from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 
@@ -20,10 +21,8 @@ def preflight_findings(plan: LaunchPlan, device: DeviceSpec | None) -> Iterable[
     if device is None or device.count is None or plan.ranks_per_node <= device.count:
         return
     origin = plan.origins.get("world_size")
-    yield Finding(
+    yield found(
         "PF119",
-        "more-ranks-than-devices",
-        "error",
         f"{plan.ranks_per_node} ranks on a node with {device.count} visible devices",
         origin.where if origin else "",
         f"--num_processes {device.count * plan.num_nodes}, and more gradient accumulation to keep the global batch",

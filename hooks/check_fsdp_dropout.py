@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.finding import Finding
+from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -32,10 +33,8 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
         active["lora_dropout"] = plan.adapter.dropout
     if active:
         named = ", ".join(f"{name} {value:g}" for name, value in sorted(active.items()))
-        yield Finding(
+        yield found(
             "PF204",
-            "dropout-under-fsdp2-checkpointing",
-            "error",
             f"fsdp_activation_checkpointing under FSDP2 draws other dropout masks when it recomputes"
             f" ({named}): gradients are wrong, and nothing says so",
             where,

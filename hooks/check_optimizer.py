@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.finding import Finding
+from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan, nearest_fix
 from preflight.optimizers import NUM_STATES
@@ -21,10 +22,8 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     if plan.optimizer in known:
         return
     origin = plan.origins.get("optimizer")
-    yield Finding(
+    yield found(
         "PF406",
-        "optimizer-unknown",
-        "warning",
         f"optimizer {plan.optimizer} is not known: two states per parameter are assumed",
         origin.where if origin else "",
         nearest_fix(plan.optimizer, known),

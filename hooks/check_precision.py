@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
+from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -27,20 +28,16 @@ def preflight_findings(
     origin = plan.origins.get("mixed_precision")
     where = origin.where if origin else ""
     if plan.mixed_precision == "bf16" and device is not None and device.supports_bf16 is False:
-        yield Finding(
+        yield found(
             "PF401",
-            "bf16-unsupported",
-            "warning",
             f"{device.name} has no bf16: torch emulates it slowly, and older versions refuse it",
             where,
             "fp16 with weights loaded in float32, or a device of compute capability 8.0 or newer",
         )
     scaled = plan.mixed_precision == "fp16" and plan.zero_stage is None
     if scaled and model is not None and precision_of(plan, model).trainable == "fp16":
-        yield Finding(
+        yield found(
             "PF402",
-            "fp16-weights-under-fp16",
-            "error",
             "the trainable weights are fp16 and so is mixed precision:"
             " the gradient scaler refuses fp16 gradients at the first step",
             where,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.finding import Finding
+from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.sharding import shards_quantized_base
@@ -22,20 +23,16 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
         return
     origin = plan.origins.get("base_quantization")
     if plan.engine == "fsdp2" and plan.base_quantization and not shards_quantized_base(plan):
-        yield Finding(
+        yield found(
             "PF403",
-            "quantized-base-not-sharded",
-            "warning",
             "FSDP2 leaves a 4-bit base with uint8 storage whole on every rank",
             origin.where if origin else "",
             "--bnb_4bit_quant_storage bfloat16 (bnb_4bit_quant_storage=torch.bfloat16)",
         )
     if plan.engine in ("zero1", "zero2"):
         engine = plan.origins.get("engine")
-        yield Finding(
+        yield found(
             "PF404",
-            "frozen-base-not-sharded",
-            "info",
             f"ZeRO-{plan.zero_stage} shards what trains: the frozen base is whole on every rank",
             engine.where if engine else "",
             "ZeRO-3 or FSDP shards the base too",

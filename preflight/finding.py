@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.errors import Problem
 from preflight.values import dataclass
 
 
@@ -25,15 +24,3 @@ class Finding:
     fix: str = ""
     edits: Mapping[str, Any] = field(default_factory=dict)
     """The fix in plan fields, where there is one."""
-
-    @classmethod
-    def from_problem(cls, problem: Problem) -> Finding:
-        """Turn what a reader noticed into a finding."""
-        return cls(
-            problem.id or "PF100",
-            "",
-            problem.severity,
-            problem.message,
-            problem.where,
-            problem.fix,
-        )

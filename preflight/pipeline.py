@@ -16,6 +16,7 @@ from preflight.allocator import reserved_terms
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed
 from preflight.finding import Finding
+from preflight.findings import noticed
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
@@ -70,9 +71,19 @@ def check_plan(
         plan, notes, extra["dataset"] = request.lengths.applied_to(plan)
     judged = judge_plan(plan, plugins, request.policy)
     model, device = judged.model, judged.device
-    findings = [Finding.from_problem(problem) for problem in plan.notices]
+    findings = [noticed(problem) for problem in plan.notices]
     for owner, item in plugins.collect("preflight_findings", plan=plan, model=model, device=device):
         findings.append(_checked(item, Finding, owner, "preflight_findings"))
+    kept: tuple[Finding, ...] = ()
+    if findings:
+        from preflight.findings.ignored import without_ignored
+
+        kept, ignored = without_ignored(findings, request.policy.ignore, command)
+        if ignored:
+            extra["ignored_findings"] = list(ignored)
+    refused_by = [f.id for f in kept if request.policy.refuses_finding(f.id, f.severity)]
+    if refused_by:
+        extra["refused_by"] = refused_by
     report = Report(
         plan=plan,
         verdict=judged.verdict,
@@ -81,8 +92,8 @@ def check_plan(
         device=device,
         estimate=judged.estimate,
         num_trainable_params=None if model is None else num_trainable_params(plan, model),
-        findings=tuple(findings),
-        may_launch=not request.policy.refuses(judged.verdict.answer),
+        findings=kept,
+        may_launch=not refused_by and not request.policy.refuses(judged.verdict.answer),
         notes=notes,
         extra=extra,
     )

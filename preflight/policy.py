@@ -25,6 +25,10 @@ class Policy:
     margin_share: float = MARGIN_SHARE
     rewrite: bool = True
     """False = never rewrite: check and refuse only."""
+    ignore: frozenset[str] = field(default_factory=frozenset)
+    """Ids of findings that are not shown."""
+    refuse_findings: frozenset[str] = field(default_factory=frozenset)
+    """Findings that refuse a launch like a verdict: ids, or `error` for every one of that severity."""
 
     def may_apply(self, remedy: Remedy) -> bool:
         """Tell whether a remedy may be written into the launch; without rewriting, all are suggestions."""
@@ -39,8 +43,20 @@ class Policy:
     def refuses(self, answer: Answer) -> bool:
         return answer.value in self.refuse
 
+    def refuses_finding(self, id: str, severity: str) -> bool:
+        """Tell whether a finding is one that nothing may be started with."""
+        return id in self.refuse_findings or severity in self.refuse_findings
 
-_KEYS = ("allow", "forbid", "refuse", "margin_share", "rewrite")
+
+_KEYS = (
+    "allow",
+    "forbid",
+    "refuse",
+    "margin_share",
+    "rewrite",
+    "ignore",
+    "refuse_findings",
+)
 
 
 def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:
@@ -51,7 +67,7 @@ def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:
         if key not in _KEYS
     ]
     arguments: dict[str, Any] = {}
-    for key in ("allow", "forbid", "refuse"):
+    for key in ("allow", "forbid", "refuse", "ignore", "refuse_findings"):
         if key in values:
             if isinstance(values[key], list) and all(isinstance(v, str) for v in values[key]):
                 arguments[key] = frozenset(values[key])
@@ -62,6 +78,12 @@ def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:
             problems.append(Problem(f"refuse: there is no verdict {name!r}", where))
         elif name in ("unknown", "fits"):
             problems.append(Problem(f"refuse: {name} never refuses", where))
+    for key in ("ignore", "refuse_findings"):
+        for name in sorted(arguments.get(key, ())):
+            if not _is_finding(name) and (key, name) != ("refuse_findings", "error"):
+                problems.append(
+                    Problem(f"{key}: there is no finding {name!r}", where, "an id such as PF203")
+                )
     if "margin_share" in values:
         share = values["margin_share"]
         if isinstance(share, (int, float)) and not isinstance(share, bool) and 0 <= share < 1:
@@ -75,3 +97,8 @@ def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:
             problems.append(Problem("rewrite must be true or false", where))
     raise_if_any(problems)
     return Policy(**arguments)
+
+
+def _is_finding(name: str) -> bool:
+    # A plugin may have findings of its own, so the catalogue is not asked.
+    return len(name) > 2 and name[:2].isupper() and name[2:].isdigit()

@@ -115,7 +115,11 @@ class Report:
             "suggested": [_tried_to_dict(tried) for tried in self.suggested],
             "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
             "notes": list(self.notes),
-            **({"dataset": self.extra["dataset"]} if "dataset" in self.extra else {}),
+            **{
+                name: self.extra[name]
+                for name in ("dataset", "ignored_findings", "refused_by")
+                if name in self.extra
+            },
         }
 
 

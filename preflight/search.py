@@ -174,7 +174,9 @@ def _is_lower(step: Step, start: Judged) -> bool:
 
 
 def _treated(report: Report, step: Step, rewrite: Rewrite, policy: Policy) -> Report:
-    may_launch = not policy.refuses(step.judged.verdict.answer)
+    may_launch = not policy.refuses(step.judged.verdict.answer) and not any(
+        policy.refuses_finding(finding.id, finding.severity) for finding in report.findings
+    )
     return replace(report, applied=step.tried, rewrite=rewrite, may_launch=may_launch)
 
 

@@ -69,17 +69,10 @@ def _remedy_pages() -> dict[str, str]:
 
 
 def _finding_pages() -> dict[str, str]:
-    """Return the pages of what readers notice, and of what checks find: the first line names the ids."""
-    import re
+    """Return the pages of the catalogue of findings."""
+    from preflight.findings import all_kinds
 
-    from preflight.dialects.notices import NOTICE_IDS
-
-    pages = dict(NOTICE_IDS)
-    for _, manual in _manuals("check"):
-        for finding in re.findall(r"PF\d{3}", manual.partition("\n")[0]):
-            noticed = pages.get(finding)
-            pages[finding] = manual if noticed is None else f"{noticed}\n\n{manual}"
-    return dict(sorted(pages.items()))
+    return {id: kind.page(id) for id, kind in all_kinds().items()}
 
 
 def _manuals(word: str) -> list[tuple[str, str]]:

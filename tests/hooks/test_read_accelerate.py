@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from preflight.hooks.read_accelerate import preflight_read_launch
 
-from preflight.dialects.notices import NOTICE_IDS
+from preflight.findings import kind_of
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 
@@ -341,7 +341,7 @@ def test_a_file_gives_a_plan_or_a_refusal_and_never_a_traceback(
         said = refused.problems
         assert any(problem.severity == "error" for problem in said)
 
-    assert all(problem.id in NOTICE_IDS for problem in said)
+    assert all(kind_of(problem.id) is not None for problem in said)
 
 
 ZERO_VALUES = st.one_of(
@@ -402,14 +402,3 @@ def test_a_precision_that_the_file_states_is_not_called_assumed() -> None:
 
     assert plan.mixed_precision == "bf16"
     assert plan.origins["mixed_precision"].where == "c.yaml:3"
-
-
-def test_every_notice_of_the_table_is_one_that_the_reader_gives() -> None:
-    import pathlib
-
-    import preflight.dialects
-
-    folder = pathlib.Path(preflight.dialects.__path__[0])
-    code = "".join(p.read_text() for p in folder.glob("*.py") if p.name != "notices.py")
-
-    assert [id for id in NOTICE_IDS if f'"{id}"' not in code] == []
