@@ -24,6 +24,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a launch that this module read back to its YAML, JSON, argv and environment."""
     if before.launcher != "accelerate":
         return None
-    from preflight.dialects.write_accelerate import write_launch
+    from preflight.dialects.write_launch import write_launch
 
     return write_launch(before, after)

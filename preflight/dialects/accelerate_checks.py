@@ -163,3 +163,33 @@ def _check_fsdp_loading(settings: LauncherSettings, problems: list[Problem]) -> 
 
 def _raw(settings: LauncherSettings, key: str) -> str | None:
     return settings.config.document.raw(key) if settings.config is not None else None
+
+
+def check_beside_file(
+    settings: LauncherSettings, stated: Setting | None, problems: list[Problem]
+) -> None:
+    """Refuse keys of the accelerate config that must not stand beside a DeepSpeed file."""
+    config = settings.config
+    if stated is None or config is None or settings.mode != "deepspeed":
+        return
+    from preflight.dialects.deepspeed_keys import FORBIDDEN_BESIDE_FILE
+
+    names = [key for key in config.section("deepspeed_config") if key in FORBIDDEN_BESIDE_FILE]
+    problems.extend(
+        Problem(
+            f"{name} must not stand beside a DeepSpeed file ({stated.place.where})",
+            config.where(f"deepspeed_config.{name}"),
+            f"remove {name} here and set it in the DeepSpeed file",
+            "PF302",
+        )
+        for name in names
+    )
+    if settings.precision_from_config:
+        problems.append(
+            Problem(
+                f"mixed_precision must not stand beside a DeepSpeed file ({stated.place.where})",
+                settings.where("mixed_precision"),
+                f"remove it here and give --mixed_precision {settings.value('mixed_precision')} on the command line",
+                "PF302",
+            )
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight.dialects.accelerate_launcher import LauncherSettings
 from preflight.dialects.deepspeed_config import (
     DeepSpeedConfig,
     fill_from_plugin,
@@ -14,7 +13,6 @@ from preflight.dialects.deepspeed_config import (
     synthesized,
 )
 from preflight.dialects.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
-from preflight.dialects.deepspeed_keys import FORBIDDEN_BESIDE_FILE
 from preflight.dialects.deepspeed_match import fill_and_match
 from preflight.dialects.engine_settings import HF_TRAINERS, EngineSettings
 from preflight.dialects.settings import Place, Setting
@@ -25,7 +23,6 @@ from preflight.launch import LaunchCommand
 
 def read_deepspeed(
     engine: EngineSettings,
-    settings: LauncherSettings,
     env: Mapping[str, Setting],
     trainer: TrainerArguments,
     trainer_file: Setting | None,
@@ -49,7 +46,7 @@ def read_deepspeed(
     if stated is None:
         config = synthesized(values)
     else:
-        _check_beside_file(settings, stated, problems)
+        engine.facts["deepspeed_stated"] = stated
         config = load_deepspeed_file(stated, command, problems)
         if config is None:
             # Refused already; the rest of the launch is still read for what else is wrong.
@@ -140,33 +137,6 @@ _LINKED = {
     "bf16.enabled": "mixed_precision",
     "fp16.enabled": "mixed_precision",
 }
-
-
-def _check_beside_file(
-    settings: LauncherSettings, stated: Setting, problems: list[Problem]
-) -> None:
-    config = settings.config
-    if config is None or settings.mode != "deepspeed":
-        return
-    names = [key for key in config.section("deepspeed_config") if key in FORBIDDEN_BESIDE_FILE]
-    problems.extend(
-        Problem(
-            f"{name} must not stand beside a DeepSpeed file ({stated.place.where})",
-            config.where(f"deepspeed_config.{name}"),
-            f"remove {name} here and set it in the DeepSpeed file",
-            "PF302",
-        )
-        for name in names
-    )
-    if settings.precision_from_config:
-        problems.append(
-            Problem(
-                f"mixed_precision must not stand beside a DeepSpeed file ({stated.place.where})",
-                settings.where("mixed_precision"),
-                f"remove it here and give --mixed_precision {settings.value('mixed_precision')} on the command line",
-                "PF302",
-            )
-        )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.dialects.accelerate_launcher import LauncherSettings
+from preflight.dialects.launcher_part import LauncherPart
 from preflight.dialects.parallelism import read_parallelism, shard_fields
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_arguments import TrainerArguments
@@ -17,7 +17,6 @@ from preflight.values import dataclass
 
 HF_TRAINERS = ("transformers", "trl")
 """Trainers that read TrainingArguments and hold them against DeepSpeed's config."""
-DISTRIBUTED_MODES = ("fsdp", "deepspeed", "multi_gpu")
 
 
 @dataclass
@@ -37,18 +36,18 @@ class EngineSettings:
 
 
 def read_engine(
-    settings: LauncherSettings,
-    env: Mapping[str, Setting],
+    part: LauncherPart,
     trainer: TrainerArguments,
-    ranks: Mapping[str, Setting],
     command: LaunchCommand,
     versions: Mapping[str, str],
     problems: list[Problem],
 ) -> EngineSettings:
     """Return engine, degrees, precision, sharding and offload of the launch."""
+    ranks = part.ranks
     engine = EngineSettings(fields=dict(ranks))
     arguments = trainer.arguments
-    distributed = settings.mode in DISTRIBUTED_MODES
+    # TrlParser's variables are exported inside the script, over what the launcher wrote.
+    env = {**part.env, **trainer.environment}
     given = arguments.get("deepspeed")
     trainer_file = given if given is not None and given.value else None
     explicit = _trainer_fsdp(arguments, command, problems)
@@ -69,7 +68,6 @@ def read_engine(
 
         read_deepspeed(
             engine,
-            settings,
             env,
             trainer,
             trainer_file,
@@ -78,7 +76,7 @@ def read_engine(
             versions,
             problems,
         )
-    elif distributed and (explicit or is_on(env, "ACCELERATE_USE_FSDP")):
+    elif part.is_distributed and (explicit or is_on(env, "ACCELERATE_USE_FSDP")):
         from preflight.dialects.fsdp_settings import read_fsdp
 
         fsdp = read_fsdp(env, explicit, problems)
@@ -100,8 +98,8 @@ def read_engine(
                     "PF112",
                 )
             )
-        name = "ddp" if distributed else "single"
-        engine.fields["engine"] = Setting(name, settings.mode_place)
+        name = "ddp" if part.is_distributed else "single"
+        engine.fields["engine"] = Setting(name, part.mode_place)
         engine.fields["mixed_precision"] = precision
     kind = str(engine.fields["engine"].value)
     place = engine.fields["engine"].place
@@ -110,7 +108,7 @@ def read_engine(
     engine.fields.update(shard_fields(kind, strategy, ranks, place))
     engine.fields.update(read_parallelism(env, kind, ranks["world_size"], problems))
     _compile(engine, env, arguments)
-    _add_launcher_precision(engine, settings)
+    _add_launcher_precision(engine, part.mixed_precision)
     engine.library_names = _libraries(trainer, kind)
     return engine
 
@@ -139,11 +137,11 @@ def _libraries(trainer: TrainerArguments, kind: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _add_launcher_precision(engine: EngineSettings, settings: LauncherSettings) -> None:
+def _add_launcher_precision(engine: EngineSettings, stated: Setting) -> None:
     """Record the launcher's precision as a second place where the trainer's flag says the same."""
     decided = engine.fields["mixed_precision"]
-    place = settings.place("mixed_precision")
-    same = str(settings.value("mixed_precision")).lower() == decided.value
+    place = stated.place
+    same = str(stated.value).lower() == decided.value
     if not same or place.kind == "default":
         return
     if decided.place.kind == "default":
@@ -161,7 +159,7 @@ def _precision(env: Mapping[str, Setting], trainer: TrainerArguments) -> Setting
             return Setting(kind, trainer.arguments[kind].place)
     if trainer.trainer not in HF_TRAINERS and "mixed_precision" in trainer.settings:
         return trainer.settings["mixed_precision"]  # a script's own flag, for its Accelerator
-    return env["ACCELERATE_MIXED_PRECISION"]
+    return env.get("ACCELERATE_MIXED_PRECISION", Setting("no", Place("default", "", "accelerate")))
 
 
 def _checkpointing(

@@ -18,7 +18,13 @@ from preflight.errors import BadInput
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
 
 POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file")
-POINTER_FLAGS_OF_SCRIPT = ("config", "deepspeed", "fsdp_config", "accelerator_config")
+POINTER_FLAGS_OF_SCRIPT = (
+    "config",
+    "deepspeed",
+    "deepspeed_config",
+    "fsdp_config",
+    "accelerator_config",
+)
 POINTER_KEYS = {
     "accelerate": ("deepspeed_config.deepspeed_config_file",),
     "trainer": ("deepspeed", "fsdp_config", "accelerator_config"),
@@ -29,11 +35,11 @@ POINTER_KEYS = {
 class LaunchDraft:
     """Collects the edits of one launch. Made, filled and finished by write_launch; nobody else sees it."""
 
-    def __init__(self, source: LaunchSource, first_option: int) -> None:
+    def __init__(self, source: LaunchSource) -> None:
         self.source = source
         self.command = source.command
         self.argv = source.command.argv
-        self.first_option = first_option
+        self.first_option = source.first_option
         self.script_index = source.script_index
         self.words: list[list[str]] = [[word] for word in self.argv]
         """For every word of the command the words that take its place."""

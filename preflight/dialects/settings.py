@@ -47,10 +47,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class LaunchSource:
-    """What the writer of an `accelerate launch` needs: goes in LaunchPlan.source."""
+    """What the writer of a launch needs: goes in LaunchPlan.source."""
 
     command: LaunchCommand
     launcher: str
+    first_option: int
+    """argv index of the first launcher option."""
     script_index: int
     """argv index of the training script (or of the module after -m)."""
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)

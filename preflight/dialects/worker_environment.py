@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.dialects.accelerate_launcher import LauncherSettings
-from preflight.dialects.settings import Place, Setting
+from preflight.dialects.launcher_part import caller_environment
+from preflight.dialects.settings import Setting
 
 _FSDP_ALWAYS = {
     # variable -> (option, lower-cased)
@@ -54,16 +55,10 @@ _PARALLELISM = {
     "PARALLELISM_CONFIG_SP_BACKEND": "parallelism_config_sp_backend",
 }
 
-_READ_PREFIXES = ("FSDP_", "ACCELERATE_", "PARALLELISM_CONFIG_")
-
 
 def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) -> dict[str, Setting]:
     """Return variable -> text and its place, for the variables that accelerate and transformers read."""
-    env = {
-        name: Setting(text, Place("env", "", name))
-        for name, text in caller.items()
-        if name.startswith(_READ_PREFIXES)
-    }
+    env = caller_environment(caller)
 
     def write(name: str, option: str, lower: bool = False) -> None:
         text = str(settings.value(option))

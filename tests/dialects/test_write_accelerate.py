@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from preflight.dialects.accelerate_plan import read_accelerate_launch
-from preflight.dialects.write_accelerate import write_launch
+from preflight.dialects.write_launch import write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand
 from preflight.pipeline import differing_fields, rewritten_command
 

@@ -1,4 +1,4 @@
-"""Writing an `accelerate launch` back with other values: every changed plan field, in every place that states it."""
+"""Writing a launch back with other values: every changed plan field, in every place that states it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from preflight.dialects import write_engine, write_trainer
-from preflight.dialects.accelerate_argv import first_option_index
 from preflight.dialects.edits import CannotEdit
 from preflight.dialects.launch_draft import LaunchDraft
 from preflight.dialects.settings import LaunchSource
@@ -41,14 +40,11 @@ def write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     source = before.source
     if not isinstance(source, LaunchSource):
         return None
-    first_option = first_option_index(source.command.argv)
-    if first_option is None:
-        return None
     changed = changed_fields(before, after)
     known = {name for names, _ in WRITERS for name in names}
     if not changed <= known:
         return None
-    draft = LaunchDraft(source, first_option)
+    draft = LaunchDraft(source)
     try:
         for names, write in WRITERS:
             if changed & set(names):
