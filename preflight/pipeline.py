@@ -24,6 +24,7 @@ from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.precision import missing_inputs, num_trainable_params
 from preflight.report import Report
+from preflight.repository import OWN_FILE, SHARED_FILE, Repository
 from preflight.rewrite import Rewrite
 from preflight.search import suggest, treat
 from preflight.values import dataclass
@@ -43,6 +44,8 @@ class Request:
     policy: Policy = field(default_factory=Policy)
     lengths: RowLengths | None = None
     """How long the rows of `--dataset` are."""
+    repository: Repository = field(default_factory=Repository)
+    """What the repository says where the launch says nothing."""
 
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -204,18 +207,39 @@ DATASET_ORIGIN = "--dataset "
 
 
 def is_override(origin: Origin) -> bool:
-    """Tell whether a value comes from preflight's own options, not from the launch."""
-    return origin.where == SET_ORIGIN or origin.where.startswith(DATASET_ORIGIN)
+    """Tell whether a value comes from preflight's own options or settings, not from the launch."""
+    where = origin.where
+    return (
+        where == SET_ORIGIN
+        or where.startswith(DATASET_ORIGIN)
+        or where.partition(":")[0].endswith((OWN_FILE, SHARED_FILE))
+    )
 
 
 def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
-    """Return the plan with the caller's overrides, each with its origin."""
+    """Return the plan with the repository's values where it has none, and the caller's overrides."""
+    plan = _with_repository(plan, request.repository)
     for name in request.settings:
         # Before the edit: a value that cannot be is reported where it was given.
         plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
     plan = plan.with_edits(request.settings)
     if request.device is not None:
         plan = replace(plan, device=request.device).with_origin("device", Origin("--device"))
+    return plan
+
+
+def _with_repository(plan: LaunchPlan, repository: Repository) -> LaunchPlan:
+    for name, value in repository.plan.items():
+        outer, _, inner = name.partition(".")
+        origin = plan.origins.get(outer)
+        is_said = origin is not None and not origin.assumed and not is_override(origin)
+        if is_said or (inner and getattr(plan, outer) is not None and origin is None):
+            continue
+        plan = plan.with_edits({name: value})
+        plan = plan.with_origin(outer, Origin(repository.place("plan", *name.split("."))))
+    if plan.device is None and repository.device is not None:
+        plan = replace(plan, device=repository.device)
+        plan = plan.with_origin("device", Origin(repository.place("device")))
     return plan
 
 

@@ -213,7 +213,9 @@ class PluginManager:
 
 
 def load_plugins(
-    project_dir: str | None = None, builtins: Iterable[str] = BUILTIN_HOOKS
+    project_dir: str | None = None,
+    builtins: Iterable[str] = BUILTIN_HOOKS,
+    project_files: Iterable[str] = (),
 ) -> PluginManager:
     """Return a manager with built-ins, installed entry points and the project's own hooks, checked."""
     manager = PluginManager()
@@ -222,6 +224,8 @@ def load_plugins(
     _load_entry_points(manager)
     if project_dir is not None:
         _load_project_file(manager, os.path.join(project_dir, PROJECT_FILE))
+    for path in project_files:
+        _load_project_file(manager, path)
     manager.check()
     return manager
 

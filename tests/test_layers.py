@@ -18,7 +18,7 @@ FLOW = [
     ("launch", "model", "device"),
     ("memory", "remedy", "rewrite", "finding"),
     ("verdict",),
-    ("report", "hookspecs", "policy"),
+    ("report", "hookspecs", "policy", "repository"),
     ("plugins",),
     ("search", "pipeline"),
     ("validate", "formula_table"),

@@ -25,6 +25,7 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import Request, check_launch
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import Report
+from preflight.repository import find_repository
 from preflight.verdict import Answer
 
 ABOUT = {
@@ -77,11 +78,16 @@ def run(name: str, args: list[str]) -> int:
         options = parser.parse_args(own)
     except SystemExit:  # --help
         return 0
+    repository = find_repository(os.getcwd())
     command = LaunchCommand(argv, dict(os.environ), os.getcwd())
     request = Request(
-        options.device, settings_from(options.set), policy_from(options), lengths_from(options)
+        options.device,
+        settings_from(options.set),
+        policy_from(options, repository.policy),
+        lengths_from(options),
+        repository,
     )
-    plugins = load_plugins(command.cwd)
+    plugins = load_plugins(command.cwd, project_files=repository.hooks)
     if request.policy.allow or request.policy.forbid:
         raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     report = check_launch(command, plugins, request)

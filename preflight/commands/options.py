@@ -217,11 +217,14 @@ def lengths_from(options: Any) -> RowLengths | None:
     return None
 
 
-def policy_from(options: Any) -> Policy:
-    """Return the policy of `--policy`, with what `--allow`, `--forbid` and `--no-rewrite` add."""
-    policy = Policy()
+def policy_from(options: Any, of_repository: Mapping[str, Any] | None = None) -> Policy:
+    """Return the repository's policy, with the keys of `--policy` in their place, and what options add."""
+    keys: dict[str, Any] = dict(of_repository or {})
     if options.policy is not None:
-        policy = policy_from_dict(read_data_file(options.policy).mapping(), options.policy)
+        given = read_data_file(options.policy).mapping()
+        policy_from_dict(given, options.policy)
+        keys.update(given)
+    policy = policy_from_dict(keys) if keys else Policy()
     return replace(
         policy,
         allow=policy.allow | set(options.allow),
