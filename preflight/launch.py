@@ -20,6 +20,8 @@ class LaunchCommand:
     cwd: str = "."
     overlay: Mapping[str, str] = field(default_factory=dict)
     """Absolute path -> text that stands in for the file: a rewrite is read again before it is written."""
+    declared_flags: Mapping[str, str] = field(default_factory=dict)
+    """A flag of the repository's own scripts, without dashes -> the plan field that it means."""
 
     def resolve(self, path: str) -> str:
         """Return `path` as an absolute path, the way the launcher in `cwd` would find it."""

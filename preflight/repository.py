@@ -165,6 +165,8 @@ def _plan(value: Any, file: Repository, problems: list[Problem]) -> dict[str, An
 
 
 def _flags(value: Any, file: Repository, problems: list[Problem]) -> dict[str, str]:
+    from preflight.dialects.trainer_spellings import DECLARABLE
+
     if not isinstance(value, dict):
         problems.append(
             Problem('flags must be a table of "flag" = "plan field"', file.place("flags"))
@@ -172,12 +174,12 @@ def _flags(value: Any, file: Repository, problems: list[Problem]) -> dict[str, s
         return {}
     flags: dict[str, str] = {}
     for flag, name in value.items():
-        if not isinstance(name, str) or not _is_settable(name):
+        if not isinstance(name, str) or name not in DECLARABLE:
             problems.append(
                 Problem(
-                    f"there is no plan field {name!r}",
+                    f"a flag cannot stand for {name!r}",
                     file.place("flags", flag),
-                    nearest_fix(str(name)),
+                    nearest_fix(str(name), tuple(DECLARABLE)) or f"one of {', '.join(DECLARABLE)}",
                 )
             )
         else:

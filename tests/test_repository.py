@@ -99,7 +99,7 @@ refuse = ["maybe"]
     assert said["2"][0].startswith("guard must be one of off, warn, enforce")
     assert said["4"][1] == "did you mean seq_len"
     assert said["5"][0].startswith("micro_batch_size must be a whole number")
-    assert said["7"][0] == "there is no plan field 'batch'"
+    assert said["7"][0] == "a flag cannot stand for 'batch'"
     assert said["8"][0] == "refuse: there is no verdict 'maybe'"
 
 
@@ -126,3 +126,17 @@ def test_a_launch_beats_the_file_and_the_file_beats_a_default(tmp_path):
     assert report["device"]["key"] == "h100-sxm-80"
     report = plan("--optim", "adafactor")
     assert report["plan"]["optimizer"] == "adafactor"
+
+
+def test_a_declared_flag_is_read_as_its_plan_field_and_written_again(tmp_path):
+    written(tmp_path, FILE)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "train.py").write_text("from accelerate import Accelerator\n")
+    launch = ["--", "accelerate", "launch", "--num_processes", "1", "train.py"]
+    launch += ["--model", ".", "--bs", "8", "--ctx-len", "512"]
+
+    done = preflight(tmp_path, "check", "--format", "json", *launch)
+    report = json.loads(done.stdout)
+
+    assert (report["plan"]["micro_batch_size"], report["plan"]["seq_len"]) == (8, 512)
+    assert report["origins"]["micro_batch_size"] == {"where": "--bs", "assumed": False}

@@ -104,7 +104,7 @@ def read_trainer_arguments(
     parsed = parse_argv([word for _, word in rest], first_index, table, rules)
     parsed = _with_true_indices(parsed, [index for index, _ in rest], first_index)
     fields = PlanFields(problems=[*(file.problems if file else ()), *parsed.problems])
-    given = _given(kind, table, installed, file, parsed, fields)
+    given = _given(kind, table, installed, file, parsed, fields, command.declared_flags)
     read_plan_fields(given)
     read_model_fields(given)
     note_near_misses(given)
@@ -187,6 +187,7 @@ def _given(
     file: ArgumentFile | None,
     parsed: ParsedArgv,
     fields: PlanFields,
+    declared: Mapping[str, str],
 ) -> Given:
     """Join file and command line: a flag beats the file."""
     known, others = dict(parsed.known), dict(parsed.unknown)
@@ -200,7 +201,7 @@ def _given(
                 earlier[name] = (*earlier.get(name, ()), setting.place)
             else:
                 own[name] = setting
-    return Given(kind, table, versions, known, others, earlier, fields)
+    return Given(kind, table, versions, known, others, earlier, fields, declared)
 
 
 def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:

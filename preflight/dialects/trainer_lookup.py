@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_kind import TrainerKind
-from preflight.dialects.trainer_spellings import DTYPES, KINDS, SPELLINGS
+from preflight.dialects.trainer_spellings import DECLARABLE, DTYPES, KINDS, SPELLINGS
 from preflight.dialects.trainer_tables import Argument, ArgumentTable
 from preflight.dialects.trainer_values import NotConverted, Written, from_file, from_text
 from preflight.dialects.trainer_versions import LibraryVersions
@@ -42,6 +42,8 @@ class Given:
     earlier: Mapping[str, tuple[Place, ...]]
     """Places that say the same argument and are overridden."""
     fields: PlanFields
+    declared: Mapping[str, str] = field(default_factory=dict)
+    """The script's own flag -> the plan field that the repository says it means."""
 
     @property
     def library(self) -> str:
@@ -59,6 +61,11 @@ class Given:
         for spelling in spellings:
             if spelling in self.known:
                 return self.known[spelling]
+        for flag, declared in self.declared.items():
+            if DECLARABLE.get(declared) == name and flag in self.others:
+                setting = self._other(name, flag)
+                if setting is not None:
+                    return setting
         for spelling in spellings:
             setting = self._other(name, spelling)
             if setting is not None:

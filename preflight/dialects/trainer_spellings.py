@@ -90,6 +90,33 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 }
 """Trainer argument (or seq_len) -> spellings of it, the surest first."""
 
+DECLARABLE: dict[str, str] = {
+    "model": "model_name_or_path",
+    "seq_len": "seq_len",
+    "micro_batch_size": "per_device_train_batch_size",
+    "eval_micro_batch_size": "per_device_eval_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "max_grad_norm": "max_grad_norm",
+    "optimizer": "optim",
+    "mixed_precision": "mixed_precision",
+    "load_dtype": "dtype",
+    "attention": "attn_implementation",
+    "activation_checkpointing": "gradient_checkpointing",
+    "torch_compile": "torch_compile",
+    "adapter": "use_peft",
+    "adapter.rank": "lora_r",
+    "adapter.alpha": "lora_alpha",
+    "adapter.dropout": "lora_dropout",
+    "adapter.targets": "lora_target_modules",
+    "adapter.modules_to_save": "lora_modules_to_save",
+    "base_quantization": "load_in_4bit",
+    "base_quantization.scheme": "bnb_4bit_quant_type",
+    "base_quantization.double_quant": "use_bnb_nested_quant",
+    "base_quantization.compute_dtype": "bnb_4bit_compute_dtype",
+    "base_quantization.storage_dtype": "bnb_4bit_quant_storage",
+}
+"""Plan field that a repository may declare a flag for -> the trainer argument that is read for it."""
+
 OLD_NAMES = (
     "evaluation_strategy",
     "group_by_length",
