@@ -137,6 +137,9 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "state_dict_type": ("full", "sharded"),
     "sequence_kind": ("padded", "packed", "fixed"),
     "wrap_policy": ("transformer", "size", "none"),
+    "optimizer_kernel": ("foreach", "fused", "for_loop"),
+    "keeps_outputs": (True, False),
+    "zero_grad_set_to_none": (True, False),
 }
 """Plan field -> the values it may have (None, for not given, beside them)."""
 
@@ -207,6 +210,12 @@ class LaunchPlan:
     """None = the rule of engine, optimizer and library version, in all four."""
 
     optimizer: str = "adamw_torch_fused"
+    optimizer_kernel: str | None = None
+    """How torch's own optimizers walk over tensors: foreach, fused or for_loop; None = torch's default."""
+    zero_grad_set_to_none: bool | None = None
+    """False keeps gradients allocated, as zeros, through the next forward; None = torch's default."""
+    keeps_outputs: bool | None = None
+    """Whether the loop holds the model's outputs across backward; None = the rule of trainer and version."""
     max_grad_norm: float | None = None
     micro_batch_size: int | None = None
     """Per rank, per micro step."""
@@ -244,6 +253,8 @@ class LaunchPlan:
     """What the reader saw that is not fatal: ignored keys, look-alikes."""
     source: Any = field(default=None, compare=False, repr=False)
     """What the reader needs to write the launch back; opaque to everybody else."""
+    wrapping: tuple[Any, ...] = field(default=(), compare=False, repr=False)
+    """The wrappers (srun, env, bash -c, ...) around the command that was read, outermost first."""
 
     @property
     def ranks_per_node(self) -> int:
@@ -372,7 +383,7 @@ class LaunchPlan:
         }
 
 
-_NOT_ON_DISK = ("origins", "notices", "source", "cwd", "device", "launcher")
+_NOT_ON_DISK = ("origins", "notices", "source", "wrapping", "cwd", "device", "launcher")
 PLAN_FIELDS = tuple(f.name for f in fields(LaunchPlan))
 NESTED: dict[str, type[Any]] = {
     "adapter": Adapter,

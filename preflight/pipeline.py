@@ -50,7 +50,7 @@ class Request:
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
     """Read, price and judge a launch, and look for remedies where it does not fit. Starts and writes nothing."""
-    plan = plugins.first("preflight_read_launch", command=command)
+    plan = read_launch(command, plugins)
     if plan is None:
         raise BadInput.one(
             f"no reader knows this launcher: {' '.join(command.argv[:3])}",
@@ -58,6 +58,21 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
             or "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes a plan",
         )
     return check_plan(plan, plugins, request, command)
+
+
+def read_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan | None:
+    """Return the plan of a launch, through srun, env, bash -c and the like; None where no reader knows it."""
+
+    def read(one: LaunchCommand) -> LaunchPlan | None:
+        plan: LaunchPlan | None = plugins.first("preflight_read_launch", command=one)
+        return plan
+
+    plan = read(command)
+    if plan is None:
+        from preflight.dialects.wrappers import read_behind
+
+        plan = read_behind(command, read)
+    return plan
 
 
 def check_plan(
@@ -163,6 +178,10 @@ def estimate_memory(
 def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
     """Write the launch back; None unless every change can be said. Good enough to offer, not to start."""
     rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
+    if rewrite is not None and before.wrapping:
+        from preflight.dialects.wrappers import rewrapped
+
+        return rewrapped(rewrite, before.wrapping)
     return rewrite
 
 
@@ -171,8 +190,8 @@ def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager)
     rewrite = write_draft(before, after, plugins)
     if rewrite is None or before.source is None:
         return rewrite
-    command = rewritten_command(before.source.command, rewrite)
-    again = plugins.first("preflight_read_launch", command=command)
+    whole = before.wrapping[0].command if before.wrapping else before.source.command
+    again = read_launch(rewritten_command(whole, rewrite), plugins)
     if again is None or differing_fields(again, after, before):
         return None
     return rewrite

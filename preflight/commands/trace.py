@@ -24,7 +24,7 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
 from preflight.model_folder import read_config
-from preflight.pipeline import Request, estimate_memory, with_request
+from preflight.pipeline import Request, estimate_memory, read_launch, with_request
 from preflight.plugins import PluginManager, load_plugins
 from preflight.precision import missing_inputs
 from preflight.trace.client import run_trace
@@ -116,7 +116,7 @@ def _read(path: str | None, argv: tuple[str, ...], plugins: PluginManager) -> La
     if path is not None:
         return read_plan(read_data_file(path))
     command = LaunchCommand(argv, dict(os.environ), os.getcwd())
-    plan: LaunchPlan | None = plugins.first("preflight_read_launch", command=command)
+    plan = read_launch(command, plugins)
     if plan is None:
         raise BadInput.one(
             f"no reader knows this launcher: {' '.join(argv[:3])}",

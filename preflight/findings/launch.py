@@ -191,4 +191,25 @@ KINDS: dict[str, FindingKind] = {
             "tests/dialects/test_trainer_plan.py::test_flags_of_a_script_of_its_own_are_read_by_their_names_and_marked",
         ),
     ),
+    "PF130": FindingKind(
+        name="behind-a-wrapper",
+        severity="info",
+        proof_kind="reading",
+        trigger="a launcher in a container (`docker run`, `apptainer exec`, pyxis) or in another environment (`conda run -n`)",
+        effect="files of the image and the library versions in it are not seen: those of this machine are taken",
+        fix="put preflight in front of the launcher, inside the container or the environment",
+        proof=("tests/dialects/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",),
+    ),
+    "PF131": FindingKind(
+        name="shell-text",
+        severity="error",
+        proof_kind="reading",
+        trigger="a launch inside `bash -c`, `srun` or another program whose text preflight cannot follow to the end: loops, conditions, two launches, an unknown option; or, as a note, commands in front of the launcher and variables that only the running shell can fill in",
+        effect="preflight cannot tell what is started, and checks nothing rather than something else",
+        fix="put preflight in front of the launcher, inside the quotes",
+        proof=(
+            "tests/dialects/test_wrappers.py::test_what_cannot_be_followed_is_said",
+            "tests/dialects/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",
+        ),
+    ),
 }

@@ -1,0 +1,172 @@
+"""The options of programs that start another program: which take a value, so that the inner command is found.
+
+Sources: the manual pages of coreutils 9, util-linux 2.39, numactl 2.0, Slurm 24.05 with pyxis 0.20,
+uv 0.9, poetry 2, conda 25, pixi 0.50, apptainer 1.4, Docker 28 and podman 5.
+"""
+
+from __future__ import annotations
+
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class WrapperOptions:
+    """How a wrapper's own options are written."""
+
+    values: frozenset[str]
+    """Options that take the next word unless `=` gives the value."""
+    flags: frozenset[str]
+    """Options without a value."""
+    num_positionals: int = 0
+    """Words between the options and the inner command: an image, a CPU mask, a duration."""
+    flags_by_default: bool = False
+    """An unknown long option is a flag (True) or nobody knows (False)."""
+    values_by_default: bool = False
+    """An unknown long option takes a value: Docker has a hundred of them and ten flags."""
+
+
+def _options(
+    values: str = "",
+    flags: str = "",
+    num_positionals: int = 0,
+    flags_by_default: bool = False,
+    values_by_default: bool = False,
+) -> WrapperOptions:
+    return WrapperOptions(
+        frozenset(values.split()),
+        frozenset(flags.split()),
+        num_positionals,
+        flags_by_default,
+        values_by_default,
+    )
+
+
+_SRUN_VALUES = """
+-A -B -c -C -d -D -e -F -G -i -J -L -m -M -n -N -o -p -q -r -S -t -T -w -W -x
+--account --acctg-freq --bb --bbf --begin --chdir --cluster-constraint --clusters --comment
+--constraint --container --container-id --core-spec --cores-per-socket --cpu-bind --cpu_bind --cpu-freq
+--cpus-per-gpu --cpus-per-task --deadline --delay-boot --dependency --distribution --epilog --error
+--exclude --export --export-file --extra --extra-node-info --gid --gpu-bind --gpu-freq --gpus
+--gpus-per-node --gpus-per-socket --gpus-per-task --gres --gres-flags --het-group --hint --input
+--job-name --jobid --licenses --mail-type --mail-user --mcs-label --mem --mem-bind --mem-per-cpu
+--mem-per-gpu --mincpus --mpi --msg-timeout --network --nodefile --nodelist --nodes --ntasks
+--ntasks-per-core --ntasks-per-gpu --ntasks-per-node --ntasks-per-socket --open-mode --output
+--partition --power --prefer --priority --profile --prolog --qos --relative --reservation --signal
+--slurmd-debug --sockets-per-node --switches --task-epilog --task-prolog --thread-spec --threads
+--threads-per-core --time --time-min --tmp --tree-width --treewidth --tres-bind --tres-per-task --uid
+--wait --wckey --container-image --container-mounts --container-workdir --container-name
+--container-save --container-env
+"""
+_SRUN_FLAGS = """
+-E -H -I -k -K -l -O -s -Q -u -v -vv -vvv -V -X -Z
+--bcast --contiguous --disable-status --exact --exclusive --external-launcher --hold --immediate
+--interactive --kill-on-bad-exit --label --multi-prog --nice --no-allocate --no-kill --no-requeue
+--overcommit --overlap --oversubscribe --preserve-env --propagate --pty --quiet --reboot
+--resv-ports --send-libs --spread-job --stepmgr --test-only --unbuffered --use-min-nodes --verbose
+--whole --x11 --container-mount-home --no-container-mount-home --container-remap-root
+--no-container-remap-root --container-entrypoint --no-container-entrypoint --container-writable
+--container-readonly
+"""
+_CONTAINER_VALUES = """
+-B --bind --env --env-file -H --home -W --workdir --pwd --cwd -S --scratch -o --overlay --fusemount
+--hostname --network --network-args --app --mount --add-caps --drop-caps --security --dns
+--apply-cgroups --cpus --cpuset-cpus --memory --memory-swap --no-mount --pem-path --blkio-weight
+--cpu-shares --cpuset-mems --device --keep-privs --pids-limit --shm-size
+"""
+_CONTAINER_FLAGS = """
+--nv --nvccli --rocm -e --cleanenv -c --contain -C --containall -w --writable --writable-tmpfs -f
+--fakeroot -i --ipc -n --net -p --pid -u --userns --uts --no-home --no-privs --no-init --no-umask
+--compat --allow-setuid --disable-cache --docker-login --unsquash --no-eval --passphrase --silent -s -q
+"""
+_DOCKER_FLAGS = """
+-d --detach -i --interactive -t --tty -it -ti -itd -dit -P --publish-all --rm --privileged --init
+--read-only --no-healthcheck --oom-kill-disable --sig-proxy --disable-content-trust -q --quiet
+--tls-verify --replace --no-hosts --rmi --no-hostname
+"""
+
+OPTIONS: dict[str, WrapperOptions] = {
+    "env": _options(
+        "-u --unset -C --chdir -a --argv0", "-i --ignore-environment -0 --null -v --debug -"
+    ),
+    "srun": _options(_SRUN_VALUES, _SRUN_FLAGS),
+    "numactl": _options(
+        "-i --interleave -p --preferred -P --preferred-many -m --membind -w --weighted-interleave"
+        " -N --cpunodebind -C --physcpubind",
+        "-l --localalloc -b --balancing -a --all",
+    ),
+    "nohup": _options(),
+    "time": _options("-f --format -o --output", "-p --portability -a --append -v --verbose"),
+    "nice": _options("-n --adjustment"),
+    "ionice": _options("-c --class -n --classdata", "-t --ignore"),
+    "taskset": _options("", "-c --cpu-list -a --all-tasks", num_positionals=1),
+    "stdbuf": _options("-i --input -o --output -e --error"),
+    "timeout": _options(
+        "-k --kill-after -s --signal",
+        "--foreground --preserve-status -v --verbose -f -p",
+        num_positionals=1,
+    ),
+    "setsid": _options("", "-c --ctty -f --fork -w --wait"),
+    "exec": _options("-a", "-c -l -cl"),
+    "command": _options("", "-p"),
+    "uv run": _options(
+        "--with --with-editable --with-requirements --extra --no-extra --group --no-group --only-group"
+        " -p --python --python-platform --directory --project --env-file --index --default-index"
+        " --index-url -i --extra-index-url --find-links -f --package --cache-dir --config-file"
+        " --config-setting -C --link-mode --prerelease --resolution --upgrade-package -P"
+        " --reinstall-package --refresh-package --index-strategy --keyring-provider --exclude-newer"
+        " --color --allow-insecure-host -w",
+        "-m --module -s --script --gui-script -q --quiet -v --verbose -n -U -qq -vv",
+        flags_by_default=True,
+    ),
+    "uvx": _options(
+        "--from --with -w --with-editable --with-requirements -p --python --index --default-index"
+        " --index-url -i --extra-index-url --find-links --env-file --directory --project --cache-dir",
+        "-q --quiet -v --verbose -n -U",
+        flags_by_default=True,
+    ),
+    "poetry run": _options(),
+    "pdm run": _options("-p --project", "-s --site-packages", flags_by_default=True),
+    "pipenv run": _options(),
+    "hatch run": _options(),
+    "rye run": _options(),
+    "conda run": _options(
+        "-n --name -p --prefix --cwd",
+        "-v --verbose --no-capture-output --live-stream --no-live-stream --dev"
+        " --debug-wrapper-scripts -s --attach -a --clean-env",
+        flags_by_default=True,
+    ),
+    "pixi run": _options(
+        "-e --environment --manifest-path -m -w --workspace --pypi-keyring-provider --concurrent-downloads --auth-file",
+        "--frozen --locked --as-is --clean-env -x --executable -q -v",
+        flags_by_default=True,
+    ),
+    "apptainer exec": _options(_CONTAINER_VALUES, _CONTAINER_FLAGS, num_positionals=1),
+    "docker run": _options(
+        "-a -c -e -h -l -m -p -u -v -w",
+        _DOCKER_FLAGS,
+        num_positionals=1,
+        values_by_default=True,
+    ),
+    "docker exec": _options(
+        "-e --env --env-file -u --user -w --workdir --detach-keys",
+        "-d --detach -i --interactive -t --tty -it -ti --privileged",
+        num_positionals=1,
+    ),
+}
+"""Wrapper -> its options. Two words: the second is the subcommand."""
+
+SAME_AS = {
+    "singularity exec": "apptainer exec",
+    "podman run": "docker run",
+    "podman exec": "docker exec",
+    "nerdctl run": "docker run",
+    "mamba run": "conda run",
+    "micromamba run": "conda run",
+    "uv tool run": "uvx",
+    "gtime": "time",
+}
+SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
+CONTAINERS = ("apptainer exec", "docker run", "docker exec")
+OTHER_PYTHONS = ("uv run", "uvx", "poetry run", "pdm run", "pipenv run", "hatch run", "rye run")
+"""They start the project's own Python, whose libraries preflight does not see unless it runs in it."""
+NAMED_ENVIRONMENTS = ("conda run", "pixi run")
