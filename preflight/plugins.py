@@ -26,6 +26,7 @@ HOOK_MARK = "preflight_impl"
 
 BUILTIN_HOOKS: tuple[str, ...] = (
     # A module is imported when a hook of its first word is called; asked in reverse order.
+    "read_torchrun",
     "read_accelerate",
     "model_registry",
     "model_hub_cache",

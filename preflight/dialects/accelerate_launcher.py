@@ -11,6 +11,7 @@ from preflight.dialects.accelerate_checks import check_config_values, check_flag
 from preflight.dialects.accelerate_config import AccelerateConfig, fill_from_config, find_config
 from preflight.dialects.accelerate_options import BY_KEY
 from preflight.dialects.settings import Place, Setting
+from preflight.dialects.visible_devices import num_visible_devices
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 from preflight.values import dataclass
@@ -166,18 +167,3 @@ def _mode(modes: Mapping[str, bool]) -> tuple[str, str]:
         if modes[flag]:
             return mode, flag
     return "single", "multi_gpu"
-
-
-def num_visible_devices(env: Mapping[str, str]) -> int:
-    """Return how many NVIDIA GPUs a launcher here would count: CUDA_VISIBLE_DEVICES, else the driver's device files."""
-    import os
-
-    listed = env.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        ids = [word.strip() for word in listed.split(",")]
-        # CUDA stops at the first id that it does not know.
-        return next((index for index, word in enumerate(ids) if word in ("", "-1")), len(ids))
-    try:
-        return sum(name.startswith("nvidia") and name[6:].isdigit() for name in os.listdir("/dev"))
-    except OSError:
-        return 0

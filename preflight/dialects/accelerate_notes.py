@@ -8,6 +8,8 @@ from preflight.dialects.accelerate_config import AccelerateConfig
 from preflight.dialects.accelerate_keys import with_prefix
 from preflight.dialects.accelerate_launcher import LauncherSettings
 from preflight.dialects.engine_settings import EngineSettings
+from preflight.dialects.environment_notes import environment_notes
+from preflight.dialects.launcher_part import DISTRIBUTED_MODES
 from preflight.dialects.settings import Setting
 from preflight.errors import Problem
 
@@ -77,27 +79,7 @@ def _unused_sections(config: AccelerateConfig, settings: LauncherSettings) -> It
 
 
 def _environment(env: Mapping[str, Setting], settings: LauncherSettings) -> Iterator[Problem]:
-    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
-        setting = env.get(name)
-        if setting is None or setting.place.kind != "env":
-            continue
-        text = str(setting.value).lower()
-        if text == "true" and settings.mode in ("multi_gpu", "fsdp", "deepspeed"):
-            yield Problem(
-                f"${name} is set in this shell and changes the mode of the launch",
-                f"${name}",
-                f"unset {name}, or say it in the config file",
-                "PF116",
-                "warning",
-            )
-        elif text in ("1", "yes", "on", "y", "t"):
-            yield Problem(
-                f"${name}={setting.value} has no effect: accelerate takes the word true only",
-                f"${name}",
-                f"{name}=true",
-                "PF116",
-                "warning",
-            )
+    yield from environment_notes(env, settings.mode in DISTRIBUTED_MODES)
     for name in ("FSDP_AUTO_WRAP_POLICY", "FSDP_TRANSFORMER_CLS_TO_WRAP", "FSDP_STATE_DICT_TYPE"):
         setting = env.get(name)
         if settings.mode == "fsdp" and setting is not None and setting.place.kind == "env":

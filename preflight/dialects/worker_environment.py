@@ -35,6 +35,11 @@ _FSDP_IF_GIVEN = {
     "FSDP_STATE_DICT_TYPE": "fsdp_state_dict_type",
     "FSDP_IGNORED_MODULES": "fsdp_ignored_modules",
 }
+FSDP_VARIABLES = {
+    **{option: variable for variable, (option, _) in _FSDP_ALWAYS.items()},
+    **{option: variable for variable, option in _FSDP_IF_GIVEN.items()},
+}
+"""Option of accelerate's launcher -> the variable that it writes."""
 _DEEPSPEED_IF_GIVEN = {
     "ACCELERATE_DEEPSPEED_ZERO_STAGE": "zero_stage",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "gradient_accumulation_steps",

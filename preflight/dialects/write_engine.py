@@ -33,6 +33,8 @@ STRATEGY_NUMBERS = {
     "HYBRID_SHARD_ZERO2": 5,
 }
 """torch.distributed.fsdp.ShardingStrategy; accelerate takes both."""
+HAVE_OPTIONS = ("accelerate",)
+"""Launchers with FSDP and DeepSpeed options of their own."""
 ONLY_ATTENTION_DROPOUT = (
     "cohere",
     "gemma",
@@ -55,8 +57,12 @@ RENAMED_ALLOCATOR_SINCE = (2, 9)
 def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) -> None:
     """Give the launcher another value: in its flag, in the config file that the command names, or as a new flag.
 
-    A flag beats the file, so a default config that nobody named stays as it is.
+    A flag beats the file, so a default config that nobody named stays as it is. Launchers that have no
+    such options leave it to the variables of the environment.
     """
+    if draft.source.launcher not in HAVE_OPTIONS:
+        _set_variable(draft, key, value)
+        return
     flags = draft.launcher_flags(key)
     path = draft.role("accelerate")
     if flags:
@@ -70,6 +76,16 @@ def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) 
         short = key.removeprefix("fsdp_")
         is_short = isinstance(stated, Mapping) and short in stated and key not in stated
         draft.edit(path, (section, short if is_short else key), value)
+
+
+def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
+    """Set the variable that accelerate's launcher would write; it is read where the user exports FSDP's settings."""
+    from preflight.dialects.worker_environment import FSDP_VARIABLES
+
+    env = draft.command.env
+    if key not in FSDP_VARIABLES or env.get("ACCELERATE_USE_FSDP", "").lower() != "true":
+        raise CannotEdit(f"{draft.source.launcher} has no option for {key}")
+    draft.env[FSDP_VARIABLES[key]] = str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def write_fsdp_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:
@@ -117,7 +133,9 @@ def _write_strategy(draft: LaunchDraft, reshards: bool) -> None:
     key = "fsdp_sharding_strategy"
     path = draft.role("accelerate")
     flags = draft.launcher_flags(key)
-    stated: Any = flags[-1].value if flags else None
+    stated: Any = flags[-1].value if flags else draft.command.env.get("FSDP_SHARDING_STRATEGY")
+    if draft.source.launcher in HAVE_OPTIONS and not flags:
+        stated = None  # accelerate's launcher writes over the variable
     if not flags and path is not None:
         section = draft.document(path).get(("fsdp_config",))
         if isinstance(section, Mapping):

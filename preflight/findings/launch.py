@@ -212,4 +212,13 @@ KINDS: dict[str, FindingKind] = {
             "tests/dialects/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",
         ),
     ),
+    "PF132": FindingKind(
+        name="elastic-nodes",
+        severity="info",
+        proof_kind="reading",
+        trigger="torchrun `--nnodes MIN:MAX`: nodes may join and leave",
+        effect="the fewer ranks share the model states, the more each holds, so the estimate is for MIN nodes (config_from_args in torch/distributed/run.py, 2.13)",
+        fix="`--nnodes N` where the number of nodes is known",
+        proof=("tests/dialects/test_torchrun.py::test_ranks_are_those_of_torch",),
+    ),
 }
