@@ -26,6 +26,14 @@ class BuiltModel:
     """The name of `layers` in the model's parameter names."""
     depth: Depth
 
+    @property
+    def embeddings(self) -> frozenset[str]:
+        """The names of embedding weights, by which bitsandbytes spares them."""
+        import torch
+
+        modules = self.model.named_modules()
+        return frozenset(f"{n}.weight" for n, m in modules if isinstance(m, torch.nn.Embedding))
+
 
 def torch_dtype(name: str) -> Any:
     """Return torch's dtype of a short name."""
@@ -96,11 +104,17 @@ def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
 
 
 def _class_of(config: Any) -> Any:
-    """Return transformers' causal language model of a config; the multimodal one where that is all there is."""
+    """Return transformers' language model of a config: with its towers, which hold parameters too."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    is_causal = type(config) in AutoModelForCausalLM._model_mapping or hasattr(config, "auto_map")
-    return AutoModelForCausalLM if is_causal else AutoModelForImageTextToText
+    if getattr(config, "auto_map", None):
+        return AutoModelForCausalLM
+    if config.is_encoder_decoder:
+        raise BadInput.one(f"{config.model_type} is an encoder with a decoder, which is not traced")
+    for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):
+        if type(config) in kind._model_mapping:
+            return kind
+    raise BadInput.one(f"{config.model_type} is no language model, and nothing else is traced")
 
 
 def layers_of(model: Any) -> tuple[Any, str]:
@@ -163,7 +177,16 @@ def _switch(value: Any) -> Any:
 
 def _per_layer(config: Any, num_layers: int) -> Iterator[tuple[str, list[Any]]]:
     for name, value in vars(config).items():
-        if isinstance(value, (list, tuple)) and len(value) == num_layers and num_layers > 1:
+        is_list = isinstance(value, (list, tuple)) and len(value) == num_layers > 1
+        if is_list and list(value) != list(range(num_layers)):  # those are positions
+            yield name, list(value)
+
+
+def _positions(holder: Any) -> Iterator[tuple[str, list[int]]]:
+    """Yield what says which layers are of a kind by their positions: `cross_attention_layers`."""
+    for name, value in vars(holder).items():
+        is_list = name.endswith("_layers") and isinstance(value, (list, tuple))
+        if is_list and all(type(item) is int for item in value):
             yield name, list(value)
 
 
@@ -172,6 +195,9 @@ def _keep(config: Any, owner: Any, name: str, kept: tuple[int, ...]) -> None:
     import torch
 
     layers = getattr(owner, name)
+    for holder in (config, owner):
+        for key, positions in list(_positions(holder)):
+            setattr(holder, key, [kept.index(i) for i in positions if i in kept])
     for key, values in list(_per_layer(config, len(layers))):
         setattr(config, key, [values[i] for i in kept])
     config.num_hidden_layers = len(kept)

@@ -135,7 +135,9 @@ def _deep(
     order = range(depth.num_layers)
     pieces = []
     for i in order if part.name == LAYER_FORWARD else reversed(order):
-        shown = by_part[Part(part.step, part.micro, part.name, depth.stand_ins[i])]
+        shown = by_part.get(Part(part.step, part.micro, part.name, depth.stand_ins[i]))
+        if shown is None:  # cross attention to an image is not run on text alone
+            continue
         pieces.append(
             PartBytes(Part(part.step, part.micro, part.name, i), shown.at_peak, shown.at_end)
         )

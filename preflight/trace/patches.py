@@ -27,6 +27,7 @@ def like_cuda(has_padding: bool, autocast: EmulatedAutocast) -> Iterator[None]:
         patches.enter_context(fast_optimizers())
         patches.enter_context(decided_masks(has_padding))
         patches.enter_context(experts_in_any_dtype())
+        patches.enter_context(outputs_without_images())
         patches.enter_context(autocast_known(autocast))
         yield
 
@@ -188,6 +189,22 @@ def experts_in_any_dtype() -> Iterator[None]:
 
     with replaced(moe, "_can_use_grouped_mm", can_use):
         yield
+
+
+@contextmanager
+def outputs_without_images() -> Iterator[None]:
+    """Let Llama 4 with its tower run: it asks its text model's output for images (transformers 5.24.0)."""
+    from importlib import import_module
+
+    Outputs = import_module("transformers.modeling_outputs").MoeCausalLMOutputWithPast
+    if hasattr(Outputs, "image_outputs"):
+        yield
+        return
+    Outputs.image_outputs = None
+    try:
+        yield
+    finally:
+        del Outputs.image_outputs
 
 
 @contextmanager
