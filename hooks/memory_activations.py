@@ -6,11 +6,18 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import LayerCosts, layer_costs, shared_bytes
+from preflight.layer_costs import (
+    LayerCosts,
+    has_bool_mask,
+    layer_costs,
+    mask_bytes,
+    shared_bytes,
+)
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.precision import Precision, precision_of
 from preflight.sharding import held_tensors, num_tokens
+from preflight.user_loop import finds_gradients
 
 ALL_SAVED = frozenset(
     {
@@ -44,6 +51,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _worst_moments(plan, model, precision, costs, shared)
     else:
         yield from _passing(plan, costs, tokens)
+    yield from _mask(plan, mask_bytes(plan, model, precision, tokens))
     if precision.autocast:
         yield from _autocast_cache(plan, model, precision)
     if plan.base_quantization is not None:
@@ -84,7 +92,7 @@ def _worst_moments(
             for held in held_tensors(plan, model)
             if held.unit is unit and held.trains
         )
-        if plan.gradient_accumulation_steps > 1:
+        if finds_gradients(plan):
             made = 0
         forward = max(forward, cost.traced_forward_bytes - kept)
         last = max(last, cost.traced_backward_bytes)
@@ -217,6 +225,23 @@ def _saved(
         frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
         f"{tokens:,} tokens x {one:,}",
         LAYER_SOURCE,
+    )
+
+
+def _mask(plan: LaunchPlan, num_bytes: int) -> Iterable[MemoryTerm]:
+    """Made before the layers; checkpoints keep it, and so do kernels that read it as it is."""
+    if not num_bytes:
+        return
+    moments = frozenset({Moment.FORWARD})
+    is_saved = plan.attention == "sdpa" and not has_bool_mask(plan)
+    if plan.activation_checkpointing != "none" or is_saved:
+        moments = ALL_SAVED | {Moment.FIRST_LAYER_BACKWARD}
+    yield MemoryTerm(
+        "attention mask",
+        num_bytes,
+        moments,
+        f"{num_bytes:,}",
+        "transformers/masking_utils.py (5.24.0); modeling_llama.py _update_causal_mask (4.48.1)",
     )
 
 

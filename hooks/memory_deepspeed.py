@@ -25,7 +25,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.optimizers import state_bytes, step_bytes_per_element
+from preflight.optimizers import state_bytes, step_copies_of_flat
 from preflight.precision import precision_of
 from preflight.sharding import held_tensors, local_elements, quantized_bytes
 from preflight.units import ceil_div, dtype_bytes
@@ -295,10 +295,8 @@ def _step(
     if stage == 3:
         group = min(partition, sub_group(plan))
         # fp32 gradients, and the larger of the 16-bit copy and foreach's temporaries (8 bytes with
-        # torch's AdamW forced to foreach on CPU ranks, 6 fused). A plain loop names its optimizer in
-        # the DeepSpeed config, where AdamW means FusedAdam (deepspeed/runtime/engine.py
-        # _configure_basic_optimizer, 0.19.8); Trainer hands torch's own over.
-        foreach = 0 if plan.trainer == "plain_loop" else 4 * step_bytes_per_element(plan)
+        # torch's AdamW forced to foreach on CPU ranks, 6 fused).
+        foreach = 4 * step_copies_of_flat(plan)
         each = 4 + max(size, foreach)
         yield MemoryTerm(
             "optimizer step of a sub group",
@@ -308,7 +306,7 @@ def _step(
             STAGE_3 + ":2683",
         )
         return
-    foreach = 4 * step_bytes_per_element(plan)
+    foreach = 4 * step_copies_of_flat(plan)
     # flattened in their own dtype, then cast; the averaged ones go before the optimizer steps
     each = max(2 * size + 4, 4 + foreach) if stage else 4 + foreach
     yield MemoryTerm(

@@ -17,6 +17,7 @@ from preflight.sharding import (
     shards_quantized_base,
 )
 from preflight.units import ceil_div
+from preflight.user_loop import drops_gradients, finds_gradients
 
 GRADIENTS_DONE = frozenset(
     {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}
@@ -135,13 +136,24 @@ def _gradients(
             source,
             stream=stream,
         )
+        if not drops_gradients(plan):
+            yield MemoryTerm(
+                "gradients of the step before, as zeros",
+                size * trainable,
+                frozenset(STEP_MOMENTS),
+                f"{trainable:,} x {size} ({dtype}){shards}",
+                source,
+                from_second_step=True,
+                stream=stream,
+            )
         return
-    if plan.gradient_accumulation_steps > 1:
+    if finds_gradients(plan):
+        why = "micro steps" if plan.gradient_accumulation_steps > 1 else "steps, as zeros"
         yield MemoryTerm(
             "gradients",
             size * trainable,
             frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)),
-            f"{trainable:,} x {size} ({dtype}){shards}, kept between micro steps",
+            f"{trainable:,} x {size} ({dtype}){shards}, kept between {why}",
             source,
             stream=stream,
         )

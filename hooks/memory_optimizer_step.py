@@ -8,7 +8,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.optimizers import step_bytes_per_element
+from preflight.optimizers import step_bytes_per_element, step_copies_of_one
 from preflight.precision import precision_of
 from preflight.sharding import held_tensors, local_elements
 
@@ -31,8 +31,22 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "optimizer step, foreach temporaries",
             copies * size * trainable,
             STEP,
-            f"{trainable:,} x {size}: one exp_avg_sq-sized list",
-            "torch/optim/adam.py _multi_tensor_adam (2.13)",
+            f"{copies} x {trainable:,} x {size}",
+            "preflight/optimizers.py STEP_COPIES: torch/optim _multi_tensor_* (2.13)",
+        )
+    each = step_copies_of_one(plan)
+    if each and trainable:
+        sizes = sorted(
+            local_elements(plan, held) for held in held_tensors(plan, model) if held.trains
+        )
+        # the copy made of the tensor before is still there
+        elements = each * sizes[-1] + sum(sizes[-2:-1])
+        yield MemoryTerm(
+            "optimizer step, temporaries of one tensor",
+            size * elements,
+            STEP,
+            f"{size} x ({each} x {sizes[-1]:,} and {sum(sizes[-2:-1]):,} of the one before)",
+            "preflight/optimizers.py STEP_COPIES: torch/optim _single_tensor_* (2.13)",
         )
     if plan.optimizer == "adafactor":
         largest = model.largest_tensor_params

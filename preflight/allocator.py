@@ -29,7 +29,7 @@ SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
 def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[MemoryTerm]:
     """Yield the terms of level reserved that live tensors of one rank cause."""
     live = [term for term in terms if term.level is Level.ALLOCATED]
-    states = sum(t.num_bytes for t in live if t.from_second_step)
+    states = sum(t.num_bytes for t in live if t.from_second_step and t.moments >= ALWAYS)
     lent = [t for t in live if t.stream == "default" and not t.moments >= ALWAYS]
     passing = max(
         sum([t.num_bytes for t in lent if moment in t.moments]) for moment in STEP_MOMENTS

@@ -29,8 +29,16 @@ from preflight.layer_coefficients import (
 )
 from preflight.layer_sizes import bytes_of, layer_sizes
 from preflight.model import LayerShape, ModelSpec, ModelUnit
-from preflight.precision import Precision, adapter_targets, is_target, precision_of
+from preflight.precision import (
+    Precision,
+    adapter_targets,
+    is_target,
+    precision_of,
+    uses_autocast,
+    version_of,
+)
 from preflight.units import ceil_div
+from preflight.user_loop import finds_gradients
 from preflight.values import dataclass
 
 
@@ -98,7 +106,7 @@ def _traced(
     is_checkpointed = plan.activation_checkpointing == "full"
     used = recomputed if is_checkpointed else forms
     # gradients that exist already are added to, one by one
-    adds = plan.gradient_accumulation_steps == 1
+    adds = not finds_gradients(plan)
     scale = precision.bytes_of("gradient") / usual.bytes_of("gradient")
     with_gradients = max(
         wide * bytes_of(others, sizes) + adds * int(scale * bytes_of(gradients, sizes))
@@ -133,13 +141,24 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
     found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
     first = layer_sizes(plan, model, units[0])
-    adds = plan.gradient_accumulation_steps == 1
+    adds = not finds_gradients(plan)
     scale = precision.bytes_of("gradient") // (4 if method.endswith("fp32 adapters") else 2)
     found["first"] = bytes_of(forms["first"], first) + max(
         bytes_of(others, first) + adds * scale * bytes_of(gradients, first)
         for others, gradients in forms["first_backward"]
     )
+    found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
     return found
+
+
+def _more(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision, method: str
+) -> int:
+    """Return the bytes per token that a layer keeps under a plan beyond those of the traced one."""
+    forms = layer_forms(plan, model, unit, method, False)
+    reference, known = reference_of(plan, model, method, "TL*nh" in (forms or {}).get("saved", ()))
+    base = _pieces(reference, known, unit, precision_of(reference, known))
+    return _pieces(plan, model, unit, precision).saved - base.saved
 
 
 SHARED_POINTS = ("forward", "turn", "turn_backward", "backward", "embedding")
@@ -268,12 +287,6 @@ def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) 
     return precision.autocast and precision.frozen == "fp32"
 
 
-def uses_autocast(plan: LaunchPlan) -> bool:
-    """Tell whether the forward runs inside torch.autocast: mixed precision anywhere but FSDP2 and DeepSpeed
-    (accelerate/accelerator.py:1672-1758, 1.15.0)."""
-    return plan.mixed_precision != "no" and plan.engine in ("single", "ddp", "fsdp1")
-
-
 WEIGHT_APPLIED_IN_FP32 = frozenset({"olmo2", "olmo3"})
 """RMSNorm classes that multiply by the weight before casting back (modeling_olmo2.py, 5.24.0)."""
 
@@ -301,8 +314,36 @@ def _attention_extra(plan: LaunchPlan, shape: LayerShape, c: int) -> int:
         scores = (4 + c) if c == 2 else 4
         return scores * shape.num_heads * length + repeated
     if plan.attention == "sdpa" and has_padding_mask(plan):
-        return repeated + c * length
+        return repeated + (c * length if has_bool_mask(plan) else 0)
     return 0
+
+
+BOOL_MASK_SINCE = (4, 53)
+"""sdpa gets a bool mask of one byte (masking_utils.py sdpa_mask), which every layer casts; before, all layers
+shared a float one (modeling_llama.py _update_causal_mask, 4.48.1)."""
+
+
+def has_bool_mask(plan: LaunchPlan) -> bool:
+    """Tell whether sdpa's padding mask is a bool one, and the kernel's float one is each layer's own."""
+    return version_of(plan, "transformers") >= BOOL_MASK_SINCE
+
+
+def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:
+    """Return the bytes of the square mask that all layers share: eager always has one, sdpa where batches are padded.
+
+    Layers with a window have one anyway, which is counted with them; flash attention needs none.
+    """
+    if plan.attention == "sdpa":
+        if not has_padding_mask(plan):
+            return 0
+        size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
+    elif plan.attention == "eager":
+        size = precision.bytes_of("compute")
+    else:
+        return 0
+    if any(unit.layer and unit.layer.attention_kind == "sliding" for unit in model.layers):
+        return 0
+    return size * tokens * (plan.seq_len or 0)
 
 
 def has_padding_mask(plan: LaunchPlan) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from preflight.launch import LaunchPlan
 from preflight.model import ParameterTensor
 from preflight.precision import Precision
 from preflight.units import ceil_div
+from preflight.user_loop import optimizer_kernel
 
 EIGHT_BIT_BLOCK = 256
 SMALLEST_8BIT_TENSOR = 4096
@@ -102,10 +105,38 @@ def _adafactor_bytes(tensor: ParameterTensor, elements: int) -> int:
     return ceil_div(4 * stacks * (rows + columns) * elements, whole)
 
 
-def step_bytes_per_element(plan: LaunchPlan) -> int:
-    """Return how many extra copies of a parameter-dtype tensor the step makes over all parameters.
+class StepCopies(NamedTuple):
+    """What one of torch's own optimizers makes while it steps, in copies of the states' dtype."""
 
-    torch.optim's foreach AdamW materialises one exp_avg_sq-sized list (torch/optim/adam.py,
-    _multi_tensor_adam: `exp_avg_sq_sqrt`); fused kernels and bitsandbytes make none.
-    """
-    return 1 if plan.optimizer in ("adamw_torch", "rmsprop", "adagrad", "sgd") else 0
+    foreach: int
+    """Of all parameters: whole lists exist at once."""
+    for_loop: int
+    """Of one parameter; the one before it is freed only when its name is used again."""
+
+
+STEP_COPIES = {
+    "adamw_torch": StepCopies(1, 2),
+    "rmsprop": StepCopies(1, 1),
+    "adagrad": StepCopies(2, 1),
+    "sgd": StepCopies(0, 0),
+}
+"""_multi_tensor_* and _single_tensor_* of torch/optim/adam.py, rmsprop.py, adagrad.py and sgd.py (2.13): the square
+root of the second moments, adagrad's scaled gradients, and the quotient that Adam's loop makes of its square root.
+Fused kernels and bitsandbytes make none. tests/trace/test_user_loop.py holds them against traces."""
+
+
+def step_bytes_per_element(plan: LaunchPlan) -> int:
+    """Return how many extra copies of all parameters the step makes."""
+    copies = STEP_COPIES.get(plan.optimizer)
+    return copies.foreach if copies and optimizer_kernel(plan) == "foreach" else 0
+
+
+def step_copies_of_one(plan: LaunchPlan) -> int:
+    """Return how many extra copies of one parameter at a time the step makes."""
+    copies = STEP_COPIES.get(plan.optimizer)
+    return copies.for_loop if copies and optimizer_kernel(plan) == "for_loop" else 0
+
+
+def step_copies_of_flat(plan: LaunchPlan) -> int:
+    """Return how many extra copies the step makes where all parameters are one flat tensor, as in ZeRO."""
+    return step_bytes_per_element(plan) or step_copies_of_one(plan)

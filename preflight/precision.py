@@ -94,6 +94,12 @@ def load_dtype(plan: LaunchPlan, model: ModelSpec) -> str:
     return "fp32"
 
 
+def uses_autocast(plan: LaunchPlan) -> bool:
+    """Tell whether the forward runs inside torch.autocast: mixed precision anywhere but FSDP2 and DeepSpeed
+    (accelerate/accelerator.py:1672-1758, 1.15.0)."""
+    return plan.mixed_precision != "no" and plan.engine in ("single", "ddp", "fsdp1")
+
+
 def _adapter_dtype(plan: LaunchPlan, loaded: str) -> str:
     """fp32 for a 16-bit base unless asked otherwise (peft autocast_adapter_dtype, tuners_utils.py:2705)."""
     assert plan.adapter is not None

@@ -8,13 +8,21 @@ from typing import Any
 
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import has_padding_mask, uses_autocast
+from preflight.layer_costs import has_padding_mask
 from preflight.model import ModelSpec
-from preflight.precision import adapter_targets, precision_of
+from preflight.precision import adapter_targets, precision_of, uses_autocast, version_of
+from preflight.user_loop import (
+    FUSED_HEAD_SINCE,
+    WITH_FOREACH,
+    drops_gradients,
+    keeps_outputs,
+    optimizer_kernel,
+)
 from preflight.values import dataclass
 
 ENGINES = ("single", "ddp", "fsdp2")
-OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
+LOSSES = ("full_logits", "chunked_linear")
 ADAPTERS = ("lora", "dora")
 TRAINERS_WITH_GROUPS = ("transformers", "trl")
 """Trainer puts biases and norms into a group without weight decay; an optimizer steps group by group."""
@@ -54,12 +62,23 @@ class TraceJob:
     """A loop that holds `outputs` across backward keeps the logits."""
     adapter: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
+    keeps_gradients: bool = False
+    """`zero_grad(set_to_none=False)`: gradients become zeros and stay."""
     optimizer: str = "adamw_torch_fused"
+    optimizer_kernel: str | None = None
+    """None = what torch takes on a GPU: foreach, and fused where the name says so."""
+    loss: str = "full_logits"
+    """full_logits is the model's own; chunked_linear is TRL's head."""
     has_groups: bool = False
     clips: bool = False
     has_buckets: bool = False
     """DDP's copy of all gradients, which is added: its reducer does not run on tensors without data."""
     full_depth: bool = False
+
+    @property
+    def kernel(self) -> str:
+        """How the optimizer walks over tensors."""
+        return self.optimizer_kernel or ("foreach" if self.optimizer in WITH_FOREACH else "fused")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -120,10 +139,13 @@ def job_of(
         reduce_dtype=plan.reduce_dtype or precision.compute,
         autocast=uses_autocast(plan),
         mixed=plan.mixed_precision != "no",
-        keeps_outputs=plan.trainer == "plain_loop",
+        keeps_outputs=keeps_outputs(plan),
+        keeps_gradients=not drops_gradients(plan),
         adapter=adapter,
         quantization=_quantization(plan, precision.compute),
         optimizer=plan.optimizer,
+        optimizer_kernel=optimizer_kernel(plan),
+        loss=plan.loss or "full_logits",
         has_groups=plan.trainer in TRAINERS_WITH_GROUPS,
         clips=clips,
         has_buckets=plan.engine == "ddp",
@@ -141,6 +163,13 @@ def _quantization(plan: LaunchPlan, compute: str) -> dict[str, Any] | None:
         "compute_dtype": quantization.compute_dtype or compute,
         "upcast": quantization.upcast_unquantized_to_fp32 or "none",
     }
+
+
+def _is_old_head(plan: LaunchPlan) -> bool:
+    """Tell whether TRL's fused head is not the one that is run here."""
+    if plan.loss != "chunked_linear":
+        return False
+    return plan.trainer != "trl" or version_of(plan, "trl") < FUSED_HEAD_SINCE
 
 
 def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
@@ -164,7 +193,7 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
             yield problem(f"offload_{name}", f"offload of {name}")
     if plan.activation_checkpointing not in ("none", "full"):
         yield problem("activation_checkpointing", "selective checkpointing")
-    if (plan.loss or "full_logits") != "full_logits":
+    if (plan.loss or "full_logits") not in LOSSES or _is_old_head(plan):
         yield problem(
             "loss", f"loss {plan.loss}", "`--set loss=full_logits` traces the model's own loss"
         )
@@ -189,6 +218,8 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
             f"optimizer {plan.optimizer}",
             "`--set optimizer=adamw_torch_fused` traces everything else",
         )
+    if plan.optimizer_kernel == "fused" and plan.optimizer in ("sgd", "rmsprop", "adagrad"):
+        yield problem("optimizer_kernel", f"a fused {plan.optimizer}")
     for name in ("optimizer_state_dtype", "logits_dtype"):
         if getattr(plan, name) is not None:
             yield problem(name, name)

@@ -11,6 +11,7 @@ from typing import Any
 from preflight.trace.autocast import EmulatedAutocast
 from preflight.trace.build import BuiltModel, apply_checkpointing, build, torch_dtype
 from preflight.trace.compose import Depth, Level, compose
+from preflight.trace.fused_head import add_fused_head, head_like_cuda
 from preflight.trace.job import TraceJob
 from preflight.trace.log import (
     BUCKETS,
@@ -70,6 +71,9 @@ def trace(
         autocast = EmulatedAutocast(torch_dtype(job.compute_dtype), recorder)
         if device == "meta" or job.engine == "fsdp2":
             stack.enter_context(like_cuda(job.has_padding, autocast))
+        if job.loss == "chunked_linear":
+            add_fused_head(built.model)
+            stack.enter_context(head_like_cuda(autocast.current_dtype))
         if job.checkpointing:
             apply_checkpointing(built.model, autocast.for_recompute if job.autocast else None)
         recorder.hold_model(built.model, PARAMETERS, BUFFERS)
@@ -80,7 +84,7 @@ def trace(
         if depth.is_full:
             stepping = step_optimizer(job, named, recorder)
         else:
-            stepping = forget_gradients(built.model, recorder.log, trained)
+            stepping = forget_gradients(built.model, recorder.log, trained, job.keeps_gradients)
         progress(f"{len(depth.kept)} of {depth.num_layers} layers, forward and backward")
         with recording(recorder):
             run_steps(

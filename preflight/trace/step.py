@@ -113,6 +113,7 @@ def run_steps(
     # Linear attention asks whether its mask masks anything, in a place that no patch reaches.
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
     is_linear = "linear_attention" in kinds
+    head = {"fused_lm_head": True} if job.loss == "chunked_linear" else {}
     for step in range(num_steps):
         progress(f"step {step + 1} of {num_steps}")
         marks.step = step
@@ -130,10 +131,12 @@ def run_steps(
             marks.mark(PRELUDE)
             marks.is_forward = True
             with region():
-                outputs = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False)
+                outputs = model(
+                    input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, **head
+                )
                 if job.autocast:
                     marks.mark(REGION_END)
-            if job.autocast:
+            if job.autocast and not head:
                 marks.mark(OUTPUTS)
                 # accelerate wraps forward so that 16-bit outputs become fp32 (accelerator.py:1791, 1.15.0).
                 outputs["logits"] = outputs.logits.float()
@@ -153,7 +156,9 @@ def run_steps(
     marks.remove()
 
 
-def forget_gradients(model: Any, log: AllocationLog, trained: set[str]) -> Stepping:
+def forget_gradients(
+    model: Any, log: AllocationLog, trained: set[str], keeps_gradients: bool = False
+) -> Stepping:
     """Return a stepping that only drops gradients: the shallow model's, whose optimizer is traced elsewhere.
 
     It adds the names of parameters that got one to `trained`: a text batch leaves an image tower without.
@@ -164,7 +169,8 @@ def forget_gradients(model: Any, log: AllocationLog, trained: set[str]) -> Stepp
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 trained.add(name)
-            parameter.grad = None
+            if not keeps_gradients:
+                parameter.grad = None
 
     return stepping
 
@@ -203,10 +209,10 @@ def optimizer_alone(job: TraceJob, named: list[tuple[str, Any]], recorder: Recor
         for state in optimizer.state.values():
             for name, value in state.items():
                 if isinstance(value, torch.Tensor):
-                    is_counter = name == "step" and job.optimizer != "adamw_torch_fused"
+                    is_counter = name == "step" and job.kernel != "fused"
                     recorder.hold(value, HOST if is_counter else OPTIMIZER_STATES, "optimizer")
         log.mark(Part(step, 0, ZERO))
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=not job.keeps_gradients)
 
     return stepping
 
@@ -219,11 +225,17 @@ def _optimizer(job: TraceJob, trainable: list[tuple[str, Any]]) -> Any:
         decayed = [p for name, p in trainable if not WITHOUT_DECAY.search(name)]
         others = [p for name, p in trainable if WITHOUT_DECAY.search(name)]
         groups = [{"params": group} for group in (decayed, others) if group]
+    kernels: dict[str, Any] = {
+        "foreach": job.kernel == "foreach",
+        "fused": job.kernel == "fused",
+    }
+    if job.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=1e-3, foreach=kernels["foreach"])
     if job.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=1e-3, foreach=True)
-    if job.optimizer == "adamw_torch":
-        return torch.optim.AdamW(groups, lr=1e-3, foreach=True)
-    return torch.optim.AdamW(groups, lr=1e-3, fused=True)
+        return torch.optim.SGD(groups, lr=1e-3, **kernels)
+    if job.optimizer == "adagrad":
+        return torch.optim.Adagrad(groups, lr=1e-3, **kernels)
+    return torch.optim.AdamW(groups, lr=1e-3, **kernels)
 
 
 def deep_parameters(
