@@ -123,6 +123,10 @@ class LaunchDraft:
         spelled = self._added_spelling(name, self.script_index + 1)
         self.script_additions.append([spelled, *flag_texts(value)])
 
+    def add_script_switch(self, name: str) -> None:
+        """Give the script a flag that takes no value."""
+        self.script_additions.append([self._added_spelling(name, self.script_index + 1)])
+
     def _added_spelling(self, name: str, start: int) -> str:
         flags = self.argv[start : self.script_index] if start == 0 else self.argv[start:]
         return argv_edits.spellings(name)[argv_edits.prefers_dashes(flags, 0)]

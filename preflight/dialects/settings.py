@@ -15,9 +15,9 @@ class Place:
     """Where a value is written, so that it can be written again."""
 
     kind: str
-    """yaml, json, argv, env or default."""
+    """yaml, json, argv, env, script or default."""
     document: str
-    """The file's path as the user spelled it; empty for argv, env and default."""
+    """The file's path as the user spelled it, a training script's too; empty for argv, env and default."""
     key: str
     """Dotted key path in a file, flag spelling in argv, name of the variable in env, library and version of a default."""
     line: int | None = None
@@ -28,7 +28,7 @@ class Place:
     @property
     def where(self) -> str:
         """Return the place as an Origin or an error names it."""
-        if self.kind in ("yaml", "json"):
+        if self.kind in ("yaml", "json", "script"):
             return self.document if self.line is None else f"{self.document}:{self.line}"
         if self.kind == "env":
             return f"${self.key}"

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.dialects.documents import read_document
+from preflight.dialects.script_told import script_told, settle, with_script
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_argv import ParsedArgv, ParserRules, parse_argv
 from preflight.dialects.trainer_files import ArgumentFile, read_argument_file
@@ -105,11 +106,17 @@ def read_trainer_arguments(
     parsed = _with_true_indices(parsed, [index for index, _ in rest], first_index)
     fields = PlanFields(problems=[*(file.problems if file else ()), *parsed.problems])
     given = _given(kind, table, installed, file, parsed, fields, command.declared_flags)
+    told = script_told(given, command, script)
+    if told is not None:
+        given = with_script(given, told)
     read_plan_fields(given)
     read_model_fields(given)
     note_near_misses(given)
     note_unread_switches(given)
-    note_what_script_decides(given, script)
+    if told is None:
+        note_what_script_decides(given, script)
+    else:
+        settle(given, told)
     raise_if_any(fields.problems)
     return _result(given, file)
 

@@ -150,6 +150,10 @@ def set_argument(
     elif keys and path is not None:
         for key in keys:
             draft.edit(path, key, list(value) if is_list else value)
+    elif _add_declared_flag(draft, plan_field, value):
+        pass
+    elif any(place.kind == "script" for place in places_of(draft, plan_field)[:1]):
+        raise CannotEdit(f"the script itself sets {name}")
     elif not (takes_trainer_flags(draft, plan) if may_add is None else may_add):
         raise CannotEdit(f"the script does not take --{name}")
     elif path is not None and draft.reads_only_a_file:
@@ -157,6 +161,20 @@ def set_argument(
         draft.edit(path, (name,), list(value) if is_list else value)
     else:
         draft.add_script_flag(name, value)
+
+
+def _add_declared_flag(draft: LaunchDraft, plan_field: str, value: Any) -> bool:
+    """Add the script's own flag for a value that its parser has a default for; tell whether there is one."""
+    flag = draft.source.facts.get("script_flags", {}).get(plan_field, "")
+    if not flag:
+        return False
+    if not flag.endswith("?"):
+        draft.add_script_flag(flag, value)
+    elif value is True:
+        draft.add_script_switch(flag.rstrip("?"))
+    else:
+        raise CannotEdit(f"--{flag.rstrip('?')} can only be turned on")
+    return True
 
 
 def nested_target(draft: LaunchDraft, name: str) -> NestedTarget | None:

@@ -221,4 +221,57 @@ KINDS: dict[str, FindingKind] = {
         fix="`--nnodes N` where the number of nodes is known",
         proof=("tests/dialects/test_torchrun.py::test_ranks_are_those_of_torch",),
     ),
+    "PF133": FindingKind(
+        name="deepspeed-without-config",
+        severity="warning",
+        proof_kind="silent",
+        trigger="the `deepspeed` launcher starts a script, and no argument of it names a DeepSpeed config",
+        effect="the launcher starts ranks and nothing else: Trainer trains with plain DDP, every rank holding all model states",
+        fix="`--deepspeed ds.json` behind the script's name",
+        proof=(
+            "tests/launches/test_launchers.py::test_a_deepspeed_launcher_without_a_config_trains_with_plain_ddp",
+        ),
+    ),
+    "PF134": FindingKind(
+        name="variable-not-exported",
+        severity="warning",
+        proof_kind="silent",
+        trigger="a variable that decides memory, set in the shell of a `deepspeed` launch over several nodes",
+        effect="ranks get only variables that start with MLFLOW, PYTHON, MV2, UCX or NCCL, and those of `.deepspeed_env` (main in deepspeed/launcher/runner.py, 0.19.8)",
+        fix="a line NAME=VALUE in `.deepspeed_env`, in the home folder or the folder of the launch",
+        proof=(
+            "tests/dialects/test_deepspeed_launcher.py::test_the_variables_of_several_nodes_are_those_that_deepspeed_exports",
+        ),
+    ),
+    "PF135": FindingKind(
+        name="independent-copies",
+        severity="warning",
+        proof_kind="silent",
+        trigger="`srun` with several tasks starts `python train.py` without LOCAL_RANK and RANK",
+        effect="accelerate and transformers make a process group only where LOCAL_RANK is set (accelerate/state.py, 1.15): every task trains the whole model alone, and rank 0 of each writes the same files",
+        fix="one task per node with torchrun in it, or export RANK, LOCAL_RANK and WORLD_SIZE from Slurm's variables",
+        proof=(
+            "tests/dialects/test_python.py::test_accelerate_makes_a_group_only_where_local_rank_is_set",
+        ),
+    ),
+    "PF136": FindingKind(
+        name="data-parallel-in-one-process",
+        severity="warning",
+        proof_kind="silent",
+        trigger="one process with several visible GPUs and transformers' or TRL's trainer",
+        effect="Trainer wraps the model in nn.DataParallel: a step takes the micro batch once per GPU, and the first GPU holds the model states and gathers the outputs of all; TRL's trainers stop with `does not support nn.DataParallel` unless device_map spread the model",
+        fix="torchrun or accelerate launch with a rank per GPU, or CUDA_VISIBLE_DEVICES with one",
+        proof=(
+            "tests/dialects/test_python.py::test_trainer_takes_data_parallel_for_what_one_process_sees",
+        ),
+    ),
+    "PF121": FindingKind(
+        name="script-value-unknown",
+        severity="warning",
+        proof_kind="reading",
+        trigger="the training script sets an argument that memory depends on to something that is known only when it runs",
+        effect="the estimate takes the default, and for the micro batch and the sequence length nothing: the verdict is then `unknown`",
+        fix="--set FIELD=VALUE, or a `[tool.preflight]` entry",
+        proof=("tests/dialects/test_script_reading.py::test_what_only_running_tells_is_said_and_not_guessed",),
+    ),
 }

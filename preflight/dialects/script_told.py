@@ -1,0 +1,138 @@
+"""Joins what a training script says itself with what its flags and its argument file say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from preflight.dialects.settings import Place, Setting
+from preflight.dialects.trainer_lookup import Given
+from preflight.errors import Problem
+from preflight.launch import Origin
+
+if TYPE_CHECKING:
+    from preflight.dialects.script_facts import ScriptFacts
+    from preflight.launch import LaunchCommand
+
+DECIDES = {
+    "model_name_or_path": "model",
+    "per_device_train_batch_size": "micro_batch_size",
+    "per_device_eval_batch_size": "eval_micro_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "seq_len": "seq_len",
+    "gradient_checkpointing": "activation_checkpointing",
+    "activation_checkpointing": "activation_checkpointing",
+    "bf16": "mixed_precision",
+    "fp16": "mixed_precision",
+    "mixed_precision": "mixed_precision",
+    "optim": "optimizer",
+    "max_grad_norm": "max_grad_norm",
+    "dtype": "load_dtype",
+    "attn_implementation": "attention",
+    "use_peft": "adapter",
+    "lora_r": "adapter",
+    "lora_target_modules": "adapter",
+    "load_in_4bit": "base_quantization",
+    "load_in_8bit": "base_quantization",
+    "packing": "sequence_kind",
+    "torch_compile": "torch_compile",
+    "use_liger_kernel": "loss",
+}
+"""Argument that memory depends on -> the plan field that it decides."""
+
+NEVER_GUESSED = ("micro_batch_size", "seq_len")
+"""Fields whose default is not taken where the script sets them to something unknown."""
+
+
+def script_told(given: Given, command: LaunchCommand, script: str | None) -> ScriptFacts | None:
+    """Return what the script says; None where there is no script of somebody's own to read."""
+    text = given.kind.text
+    if not text or script is None or given.kind.is_own_script:
+        return None
+    from preflight.dialects.script_reading import WORTH_READING, read_script
+
+    if not WORTH_READING.search(text):
+        return None
+
+    def flag_of(names: Iterable[str]) -> Setting | None:
+        for name in names:
+            for told in (given.known, given.others):
+                if name in told:
+                    return told[name]
+        return None
+
+    path = script if command.exists(script) else script.replace(".", "/") + ".py"
+    is_loop = given.kind.trainer in (None, "plain_loop")
+    facts = read_script(command, path, text, flag_of, is_loop)
+    return facts if facts.arguments or facts.seen else None
+
+
+def with_script(given: Given, facts: ScriptFacts) -> Given:
+    """Return what was given with the script's own values: they win, but a default of its parser does not."""
+    known = dict(given.known)
+    for name, value in facts.arguments.items():
+        is_default = bool(value.flag) and value.place.kind == "script"
+        if is_default and given.get(name) is not None:
+            continue
+        if value.value is None and name in known:
+            continue
+        known[name] = Setting(value.value, value.place)
+    if "no_dtype" in facts.seen and given.get("dtype") is None:
+        word = given.versions.default("transformers", "load_dtype")
+        if word is not None:
+            known["dtype"] = Setting(word, facts.seen["no_dtype"])
+    return replace(given, known=known)
+
+
+def settle(given: Given, facts: ScriptFacts) -> None:
+    """Say what the script sets and could not be read, and leave for the writer which flag sets what."""
+    fields = given.fields
+    fields.facts["builds_arguments"] = False
+    flags = {
+        DECIDES[name]: value.flag
+        for name, value in facts.arguments.items()
+        if name in DECIDES and value.flag
+    }
+    fields.facts["script_flags"] = flags
+    unread: dict[str, Place] = {}
+    for name, place in facts.unread.items():
+        plan_field = DECIDES.get(name)
+        if plan_field is not None and given.get(name) is None:
+            unread[plan_field] = place
+    if "open_arguments" in facts.seen:
+        for plan_field in NEVER_GUESSED:
+            if plan_field not in fields.settings:
+                unread.setdefault(plan_field, facts.seen["open_arguments"])
+    for plan_field, place in unread.items():
+        if plan_field in NEVER_GUESSED:
+            fields.defaults.pop(plan_field, None)
+        elif plan_field in fields.defaults:
+            value, origin = fields.defaults[plan_field]
+            reason = f"{place.where} sets it to something known only when it runs"
+            fields.defaults[plan_field] = (value, Origin(origin.where, True, reason))
+    for place, names in _by_place(unread).items():
+        named = " and ".join(names)
+        fields.problems.append(
+            Problem(
+                f"{place.document} sets {named} to something that is known only when it runs",
+                place.where,
+                f"say it with --set {names[0]}=VALUE",
+                "PF121",
+                "warning",
+            )
+        )
+    if facts.fsdp_plugin:
+        fields.facts["fsdp_plugin"] = {
+            name: Setting(known.value, known.place) for name, known in facts.fsdp_plugin.items()
+        }
+    if facts.device_map is not None:
+        fields.facts["device_map"] = Setting(facts.device_map.value, facts.device_map.place)
+
+
+def _by_place(unread: dict[str, Place]) -> dict[Place, list[str]]:
+    places: dict[Place, list[str]] = {}
+    for name, place in unread.items():
+        key = Place("script", place.document, "", place.line)
+        places.setdefault(key, []).append(name)
+    return places

@@ -1,0 +1,230 @@
+"""A training script is read, not run: what it sets, where, and what stays unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.pipeline import write_draft
+from preflight.plugins import load_plugins
+
+ARGPARSE = """\
+import argparse
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
+from peft import LoraConfig, get_peft_model
+
+LENGTH = 2 * 1024
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bs", type=int, default=4)
+    parser.add_argument("--base", default="meta-llama/Llama-2-7b-hf")
+    parser.add_argument("--use-lora", action="store_true")
+    parser.add_argument("--rank", type=int, default=16)
+    return parser.parse_args()
+
+def main():
+    args = parse()
+    bnb = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+                             bnb_4bit_compute_dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(args.base, torch_dtype=torch.bfloat16,
+                                                 quantization_config=bnb)
+    tokenizer.model_max_length = LENGTH
+    if args.use_lora:
+        config = LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=["q_proj"])
+        model = get_peft_model(model, config)
+    training = TrainingArguments(
+        output_dir="out",
+        per_device_train_batch_size=args.bs,
+        gradient_accumulation_steps=64 // args.bs,
+        bf16=True,
+        optim=pick(),
+    )
+    training.gradient_checkpointing = True
+    Trainer(model, training).train()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def read(folder: Path, script: str, *words: str, **files: str) -> LaunchPlan:
+    (folder / "train.py").write_text(script)
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+    argv = ("accelerate", "launch", "--num_processes", "1", "train.py", *words)
+    plan = load_plugins().first(
+        "preflight_read_launch", command=LaunchCommand(argv, {}, str(folder))
+    )
+    assert isinstance(plan, LaunchPlan)
+    return plan
+
+
+def where(plan: LaunchPlan, name: str) -> str:
+    return plan.origins[name].where
+
+
+def test_arguments_are_followed_through_argparse_and_functions(tmp_path):
+    plan = read(tmp_path, ARGPARSE, "--bs", "2", "--use-lora")
+
+    assert (plan.micro_batch_size, where(plan, "micro_batch_size")) == (2, "--bs")
+    assert plan.gradient_accumulation_steps == 32
+    assert where(plan, "gradient_accumulation_steps") == "train.py:29"
+    assert (plan.model, where(plan, "model")) == ("meta-llama/Llama-2-7b-hf", "train.py:11")
+    assert (plan.seq_len, where(plan, "seq_len")) == (2048, "train.py:22")
+    assert (plan.load_dtype, plan.mixed_precision) == ("bf16", "bf16")
+    assert plan.activation_checkpointing == "full"
+    assert where(plan, "activation_checkpointing") == "train.py:33"
+    assert plan.adapter is not None
+    assert (plan.adapter.rank, plan.adapter.alpha, plan.adapter.targets) == (16, 32, ("q_proj",))
+    assert plan.base_quantization is not None
+    assert (plan.base_quantization.scheme, plan.base_quantization.compute_dtype) == ("nf4", "bf16")
+
+
+def test_a_branch_that_is_not_taken_is_not_read(tmp_path):
+    assert read(tmp_path, ARGPARSE).adapter is None
+
+
+def test_what_only_running_tells_is_said_and_not_guessed(tmp_path):
+    plan = read(tmp_path, ARGPARSE.replace("=args.bs,", "=free_memory() // 2,"))
+    said = {problem.where: problem for problem in plan.notices if problem.id == "PF121"}
+
+    assert plan.micro_batch_size is None
+    assert said["train.py:28"].fix == "say it with --set micro_batch_size=VALUE"
+    assert "optimizer" in said["train.py:31"].message
+    assert plan.origins["optimizer"].assumed
+
+
+def test_a_dataclass_gives_defaults_that_flags_beat(tmp_path):
+    script = """\
+from dataclasses import dataclass, field
+from typing import Optional
+import transformers
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: Optional[str] = field(default="facebook/opt-125m")
+
+@dataclass
+class TrainingArguments(transformers.TrainingArguments):
+    optim: str = field(default="adafactor")
+    model_max_length: int = field(default=512, metadata={"help": "cut here"})
+
+def train():
+    parser = transformers.HfArgumentParser((ModelArguments, TrainingArguments))
+    model_args, training_args = parser.parse_args_into_dataclasses()
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path)
+    transformers.Trainer(model=model, args=training_args).train()
+
+train()
+"""
+    plan = read(tmp_path, script, "--per_device_train_batch_size", "4")
+    assert (plan.model, where(plan, "model")) == ("facebook/opt-125m", "train.py:7")
+    assert (plan.seq_len, where(plan, "seq_len")) == (512, "train.py:12")
+    assert (plan.optimizer, where(plan, "optimizer")) == ("adafactor", "train.py:11")
+    assert plan.micro_batch_size == 4
+    plan = read(tmp_path, script, "--model_max_length", "64", "--optim", "sgd")
+    assert (plan.seq_len, plan.optimizer) == (64, "sgd")
+
+
+def test_one_level_of_local_imports_is_followed(tmp_path):
+    script = """\
+from settings import BATCH, get_args
+from transformers import Trainer, TrainingArguments
+args = get_args()
+Trainer(None, TrainingArguments("o", per_device_train_batch_size=BATCH, max_grad_norm=args.clip))
+"""
+    settings = """\
+import argparse
+BATCH = 3
+def get_args():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--clip", type=float, default=0.5)
+    return parser.parse_args()
+"""
+    plan = read(tmp_path, script, settings=settings)
+
+    assert plan.micro_batch_size == 3
+    assert (plan.max_grad_norm, where(plan, "max_grad_norm")) == (0.5, "settings.py:5")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "import fire\ndef main(bs=6, model='gpt2'):\n{body}\nfire.Fire(main)\n",
+        "import typer\ndef main(bs: int = typer.Option(6), model: str = 'gpt2'):\n{body}\ntyper.run(main)\n",
+        "import click\n@click.command()\n@click.option('--bs', default=6)\n"
+        "@click.option('--model', default='gpt2')\ndef main(bs, model):\n{body}\nmain()\n",
+    ],
+)
+def test_other_command_line_interfaces(tmp_path, entry):
+    body = (
+        "    from transformers import Trainer, TrainingArguments, AutoModelForCausalLM\n"
+        "    m = AutoModelForCausalLM.from_pretrained(model)\n"
+        "    Trainer(m, TrainingArguments('o', per_device_train_batch_size=bs)).train()"
+    )
+    script = entry.replace("{body}", body)
+
+    plan = read(tmp_path, script)
+    assert (plan.micro_batch_size, plan.model) == (6, "gpt2")
+    plan = read(tmp_path, script, "--bs", "3")
+    assert (plan.micro_batch_size, where(plan, "micro_batch_size")) == (3, "--bs")
+
+
+def test_a_plain_loop_says_its_batch_length_and_optimizer(tmp_path):
+    script = """\
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM, AutoTokenizer
+accelerator = Accelerator(mixed_precision="bf16", gradient_accumulation_steps=4)
+model = AutoModelForCausalLM.from_pretrained("gpt2", dtype=torch.float32)
+batch = tokenizer(text, truncation=True, max_length=256)
+loader = torch.utils.data.DataLoader(train_set, batch_size=5, shuffle=True)
+check = torch.utils.data.DataLoader(valid_set, batch_size=50)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+model.gradient_checkpointing_enable()
+"""
+    plan = read(tmp_path, script)
+
+    assert (plan.micro_batch_size, plan.seq_len, plan.gradient_accumulation_steps) == (5, 256, 4)
+    assert (plan.optimizer, plan.mixed_precision) == ("adamw_torch_fused", "bf16")
+    assert (plan.load_dtype, plan.activation_checkpointing) == ("fp32", "full")
+    assert where(plan, "micro_batch_size") == "train.py:7"
+
+
+def test_a_remedy_is_written_through_the_flag_of_the_script(tmp_path):
+    script = ARGPARSE.replace("64 // args.bs", "args.accumulate").replace(
+        "    return parser",
+        '    parser.add_argument("--accumulate", type=int, default=1)\n    return parser',
+    )
+    before = read(tmp_path, script, "--bs", "4")
+    after = before.with_edits({"micro_batch_size": 1, "gradient_accumulation_steps": 4})
+    rewrite = write_draft(before, after, load_plugins())
+
+    assert rewrite is not None
+    assert rewrite.argv[5:] == ("--bs", "1", "--accumulate", "4")
+
+
+def test_a_value_that_the_script_fixes_cannot_be_written(tmp_path):
+    before = read(tmp_path, ARGPARSE.replace("=args.bs,", "=4,").replace("64 // args.bs", "1"))
+    after = before.with_edits({"micro_batch_size": 1, "gradient_accumulation_steps": 4})
+
+    assert write_draft(before, after, load_plugins()) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TrainingArguments(\n",
+        "x = x\nTrainingArguments(a=x)\n",
+        "TrainingArguments(b=10**10**10)\n",
+        "def f(): return f()\nTrainingArguments(per_device_train_batch_size=f())\n",
+        "TrainingArguments(**g(), per_device_train_batch_size='a' * 10**12)\n",
+        "\0TrainingArguments(",
+    ],
+)
+def test_odd_scripts_end_in_a_plan(tmp_path, text):
+    assert read(tmp_path, text).launcher == "accelerate"
