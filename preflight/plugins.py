@@ -26,6 +26,8 @@ HOOK_MARK = "preflight_impl"
 
 BUILTIN_HOOKS: tuple[str, ...] = (
     # A module is imported when a hook of its first word is called; asked in reverse order.
+    "read_python",
+    "read_deepspeed",
     "read_torchrun",
     "read_accelerate",
     "model_registry",

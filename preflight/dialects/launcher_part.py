@@ -31,6 +31,8 @@ class LauncherPart:
     mode_place: Place
     env: Mapping[str, Setting] = field(default_factory=dict)
     """Variable -> text as every worker sees it, for READ_PREFIXES."""
+    variables: Mapping[str, str] | None = None
+    """What reaches the ranks of the caller's variables, where it is not all of them."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     """Plan field -> origin, where a place does not say enough: what was assumed, and why."""
     documents: Mapping[str, str] = field(default_factory=dict)

@@ -82,7 +82,7 @@ def make_plan(
     if engine.deepspeed is not None:
         values["deepspeed"] = engine.deepspeed
         origins["deepspeed"] = origin_of(engine.deepspeed_place, versions)
-    expandable = _expandable_segments(command.env)
+    expandable = _expandable_segments(command.env if part.variables is None else part.variables)
     values["expandable_segments"] = expandable.value
     origins["expandable_segments"] = origin_of(expandable.place, versions)
     fields["expandable_segments"] = expandable
@@ -105,7 +105,13 @@ def make_plan(
             script_index=part.script_index,
             places=_places(fields, engine, trainer),
             documents={**trainer.documents, **engine.documents, **part.documents},
-            facts={**trainer.facts, **engine.facts, **part.facts, "mode": part.mode},
+            facts={
+                **trainer.facts,
+                **engine.facts,
+                **part.facts,
+                "mode": part.mode,
+                "passes_env": part.variables is None,
+            },
         ),
     )
     raise_if_any(replace(problem, id="PF111") for problem in plan.problems())

@@ -62,7 +62,7 @@ class ShellCommand:
 
     words: tuple[ShellWord, ...]
     env: Mapping[str, str]
-    """Exported variables and those of this command alone; without what is not known here."""
+    """Exported variables and those of this command alone; `$NAME` where the value is not known here."""
     assigned: frozenset[str]
     """Names that the text itself sets for this command."""
     folder: str
@@ -157,7 +157,8 @@ def _command(
     state: _State, words: Sequence[ShellWord], own: Mapping[str, str | None]
 ) -> ShellCommand:
     values = {**{name: state.variables.get(name) for name in state.exported}, **own}
-    env = {name: value for name, value in values.items() if value is not None}
+    # A variable that is set to something unknown is set all the same: LOCAL_RANK=$SLURM_LOCALID.
+    env = {name: f"${name}" if value is None else value for name, value in values.items()}
     assigned = frozenset((state.assigned & state.exported) | own.keys())
     return ShellCommand(tuple(words), env, assigned, state.folder, words[-1].end)
 

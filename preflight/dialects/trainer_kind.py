@@ -101,6 +101,9 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
     if found is not None:
         return found
     names = set(flags)
+    if "deepspeed_config" in names:
+        # deepspeed.add_config_arguments has both, the first as a switch.
+        names.discard("deepspeed")
     told = sorted(names & TRL_FLAGS)
     if told:
         return TrainerKind(

@@ -83,6 +83,8 @@ def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
     from preflight.dialects.worker_environment import FSDP_VARIABLES
 
     env = draft.command.env
+    if not draft.source.facts.get("passes_env", True):
+        raise CannotEdit("variables of the launcher do not reach the ranks")
     if key not in FSDP_VARIABLES or env.get("ACCELERATE_USE_FSDP", "").lower() != "true":
         raise CannotEdit(f"{draft.source.launcher} has no option for {key}")
     draft.env[FSDP_VARIABLES[key]] = str(value).lower() if isinstance(value, bool) else str(value)
@@ -258,6 +260,8 @@ def write_expandable_segments(draft: LaunchDraft, before: LaunchPlan, after: Lau
             old = str(draft.document(place.document).get(place.key) or "")
             draft.edit(place.document, place.key, _merged(old, word))
             return
+    if not draft.source.facts.get("passes_env", True):
+        raise CannotEdit("variables of the launcher do not reach the ranks")
     env = draft.command.env
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
     renamed = _torch_version(before) >= RENAMED_ALLOCATOR_SINCE

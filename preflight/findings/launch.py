@@ -272,6 +272,8 @@ KINDS: dict[str, FindingKind] = {
         trigger="the training script sets an argument that memory depends on to something that is known only when it runs",
         effect="the estimate takes the default, and for the micro batch and the sequence length nothing: the verdict is then `unknown`",
         fix="--set FIELD=VALUE, or a `[tool.preflight]` entry",
-        proof=("tests/dialects/test_script_reading.py::test_what_only_running_tells_is_said_and_not_guessed",),
+        proof=(
+            "tests/dialects/test_script_reading.py::test_what_only_running_tells_is_said_and_not_guessed",
+        ),
     ),
 }

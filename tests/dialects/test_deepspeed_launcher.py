@@ -1,0 +1,276 @@
+"""What the reader makes of a `deepspeed` command is what the launcher itself starts."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from preflight.hooks.read_deepspeed import preflight_read_launch
+
+from preflight.dialects.deepspeed_launcher import OPTIONS, rank_variables
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.pipeline import write_checked
+from preflight.plugins import load_plugins
+
+HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
+HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+"""
+OWN = "import deepspeed\n"
+HOSTS = "# two nodes\nn0 slots=4\nn1  slots=2\n\n"
+Z3 = '{"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4}'
+FOUR = "--num_gpus 4"
+
+
+def command(line: str, folder: Path, env: Mapping[str, str] | None = None) -> LaunchCommand:
+    for name, text in {"train.py": HF, "own.py": OWN, "hosts": HOSTS, "z3.json": Z3}.items():
+        if not (folder / name).exists():
+            (folder / name).write_text(text)
+    environment = {"HOME": str(folder / "home"), **(env or {})}
+    return LaunchCommand(tuple(shlex.split(line)), environment, str(folder))
+
+
+def read(line: str, folder: Path, env: Mapping[str, str] | None = None) -> LaunchPlan:
+    plan = preflight_read_launch(command=command(line, folder, env))
+    assert plan is not None
+    return plan
+
+
+class Started:
+    """Stands for the process that DeepSpeed's runner starts: keeps its words."""
+
+    returncode = 0
+    words: ClassVar[list[str]] = []
+
+    def __init__(self, words: list[str], env: Mapping[str, str] | None = None) -> None:
+        Started.words = list(words)
+
+    def wait(self) -> None:
+        """End at once."""
+
+
+def deepspeed_starts(
+    line: str, folder: Path, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, list[int]] | str:
+    """Return host -> slots that the real runner hands to its worker launcher, or its refusal."""
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch.setenv("LOCAL_SIZE", "8")  # the devices that DeepSpeed's CPU accelerator counts
+    monkeypatch.chdir(folder)
+    from deepspeed.launcher import runner
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, text in env.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setattr(runner.subprocess, "Popen", Started)
+    Started.words = []
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            runner.main(shlex.split(line)[1:])
+    except (SystemExit, ValueError, RuntimeError, AssertionError, KeyError) as error:
+        if Started.words == [] or not isinstance(error, SystemExit):
+            return repr(error)
+    info = next(word for word in Started.words if word.startswith("--world_info="))
+    decoded: dict[str, list[int]] = json.loads(base64.urlsafe_b64decode(info.partition("=")[2]))
+    return decoded
+
+
+ONE_NODE = "--no_ssh_check --no_ssh --node_rank 0 --master_addr n0 --hostfile hosts"
+"""Several hosts without pdsh: the runner hands out the same slots and starts its own node's."""
+
+LINES: dict[str, dict[str, str]] = {
+    "deepspeed --num_gpus 4 train.py --a 1": {},
+    "deepspeed --num_gpus=4 train.py": {},
+    "deepspeed --num_accelerators 2 train.py": {},
+    "deepspeed --include localhost:0,2 train.py": {},
+    "deepspeed -i localhost:3,1,1 train.py": {},
+    "deepspeed --include=localhost:5 --master_port 29501 train.py": {},
+    "deepspeed --num_nodes 1 --num_gpus 4 train.py": {},
+    "deepspeed train.py": {"CUDA_VISIBLE_DEVICES": "1,3"},
+    "deepspeed  --num_gpus 4 train.py": {"CUDA_VISIBLE_DEVICES": "1,3"},
+    "deepspeed --num_gpus 2 --module pkg.train --x 1": {},
+    "deepspeed --num_gpus 2 --no_python --no_local_rank run.sh": {},
+    "deepspeed --num_gpus 2 --bind_cores_to_rank --bind_core_list 0-3 train.py": {},
+    "deepspeed --num_gpus 2 -q --save_pid --log_level error train.py": {},
+    "deepspeed --num_gpus 2 --enable_each_rank_log logs train.py": {},
+    "deepspeed --num_gpus 2 --hostfile no-such-file train.py": {},
+    "deepspeed --num_gpus 12 train.py": {},
+    "deepspeed --num_gpu 2 train.py": {},
+    f"deepspeed {ONE_NODE} train.py": {},
+    f"deepspeed {ONE_NODE} --num_nodes 1 train.py": {},
+    f"deepspeed {ONE_NODE} --num_gpus 2 train.py": {},
+    f"deepspeed {ONE_NODE} --include n1@n0:0,3 train.py": {},
+    f"deepspeed {ONE_NODE} --include n1 train.py": {},
+    f"deepspeed {ONE_NODE} --exclude n0:0,1 train.py": {},
+    f"deepspeed {ONE_NODE} -e n1 train.py": {},
+    f"deepspeed {ONE_NODE}  train.py": {"CUDA_VISIBLE_DEVICES": "0"},
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_ranks_are_the_slots_that_deepspeed_takes(line, tmp_path, monkeypatch):
+    ours = read(line, tmp_path, LINES[line])
+    theirs = deepspeed_starts(line, tmp_path, LINES[line], monkeypatch)
+
+    assert isinstance(theirs, dict), theirs
+    assert ours.world_size == sum(len(slots) for slots in theirs.values())
+    assert ours.num_nodes == len(theirs)
+    # What the runner starts ends with the script and its arguments.
+    words = Started.words
+    script = ours.source.command.argv[ours.source.script_index :]
+    assert tuple(words[len(words) - len(script) :]) == script
+
+
+REFUSED = {
+    "deepspeed --num_gpus 2 --include localhost:0 train.py": "",
+    "deepspeed --include localhost:0 --exclude localhost:1 train.py": "",
+    "deepspeed --num_nodes 2 --num_gpus 2 train.py": "",
+    "deepspeed --include localhost:zero train.py": "",
+    "deepspeed --include elsewhere:0 train.py": "",
+    f"deepspeed {ONE_NODE} --include n0:9 train.py": "",
+    f"deepspeed {ONE_NODE} --include n7 train.py": "",
+    f"deepspeed {ONE_NODE} train.py": "n0 slots=4\nn0 slots=2\n",
+    f"deepspeed {ONE_NODE}  train.py": "n0 slots=4\nn1: 2\n",
+    f"deepspeed {ONE_NODE}   train.py": "# nothing\n",
+    "deepspeed --num_gpus two train.py": "",
+    "deepspeed --autotuning guess --num_gpus 2 train.py": "",
+    "deepspeed --no-such-option --num_gpus 2 train.py": "",
+    "deepspeed --num_gpus 2": "",
+    "deepspeed --num_gpus": "",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_deepspeed_refuses_is_refused(line, tmp_path, monkeypatch):
+    if REFUSED[line]:
+        (tmp_path / "hosts").write_text(REFUSED[line])
+    with pytest.raises(BadInput) as error:
+        read(line, tmp_path)
+
+    assert all(problem.id == "PF111" for problem in error.value.problems)
+    assert isinstance(deepspeed_starts(line, tmp_path, {}, monkeypatch), str)
+
+
+def test_a_machine_without_gpus_cannot_be_counted(tmp_path):
+    with pytest.raises(BadInput) as error:
+        read("deepspeed train.py", tmp_path)
+
+    assert [problem.id for problem in error.value.problems] == ["PF115"]
+
+
+def test_the_table_of_options_is_the_one_of_deepspeed(monkeypatch):
+    import argparse
+
+    from deepspeed.launcher import runner
+
+    seen: list[argparse.ArgumentParser] = []
+
+    def keep(parser: argparse.ArgumentParser, args: Any = None) -> argparse.Namespace:
+        seen.append(parser)
+        return argparse.Namespace()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", keep)
+        runner.parse_args([])
+    theirs = {
+        action.dest: (set(action.option_strings), action.nargs == 0, action.choices)
+        for action in seen[0]._actions
+        if action.option_strings and action.dest != "help"
+    }
+    ours = {
+        option.key: (set(option.flags), option.kind == "flag", list(option.choices) or None)
+        for option in OPTIONS
+    }
+
+    assert ours == theirs
+
+
+ENGINES = {
+    f"deepspeed {FOUR} train.py --deepspeed z3.json --per_device_train_batch_size 2 --gradient_accumulation_steps 4": "zero3",
+    f"deepspeed {FOUR} own.py --deepspeed --deepspeed_config z3.json": "zero3",
+    f"deepspeed {FOUR} own.py --deepspeed_config=z3.json": "zero3",
+    f"deepspeed {FOUR} train.py": "ddp",
+    f"deepspeed {FOUR} own.py": "ddp",
+}
+
+
+@pytest.mark.parametrize("line", ENGINES)
+def test_the_script_names_the_config(line, tmp_path):
+    plan = read(line, tmp_path)
+
+    assert plan.engine == ENGINES[line]
+    assert ("PF133" in [notice.id for notice in plan.notices]) == (plan.engine == "ddp")
+    if plan.engine == "zero3":
+        assert (plan.micro_batch_size, plan.gradient_accumulation_steps) == (2, 4)
+
+
+def test_the_variables_of_several_nodes_are_those_that_deepspeed_exports(tmp_path, monkeypatch):
+    """The real runner is asked for its pdsh command, which exports variable by variable."""
+    from deepspeed.launcher import runner
+
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / ".deepspeed_env").write_text("FROM_FILE=3\n")
+    env = {
+        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+        "UCX_TLS": "tcp",
+        "HOME": str(home),
+    }
+    line = "deepspeed --no_ssh_check --master_addr n0 --hostfile hosts train.py"
+    plan = read(line, tmp_path, env)
+    monkeypatch.setattr(runner.PDSHRunner, "backend_exists", lambda self: True)
+    monkeypatch.setattr(runner, "DEEPSPEED_ENVIRONMENT_PATHS", [str(home), "."])
+    deepspeed_starts(line, tmp_path, env, monkeypatch)
+    exported = " ".join(Started.words)
+
+    assert "export UCX_TLS=tcp" in exported and "export FROM_FILE=3" in exported
+    assert "PYTORCH_ALLOC_CONF" not in exported
+    assert plan.expandable_segments is False
+    assert [notice.where for notice in plan.notices if notice.id == "PF134"] == [
+        "$PYTORCH_ALLOC_CONF"
+    ]
+    edited = plan.with_edits({"expandable_segments": True})
+    assert write_checked(plan, edited, load_plugins(None)) is None
+
+
+EDITS: list[tuple[str, dict[str, Any]]] = [
+    (
+        f"deepspeed {FOUR} train.py --deepspeed z3.json --per_device_train_batch_size 2 --gradient_accumulation_steps 4",
+        {"micro_batch_size": 1, "gradient_accumulation_steps": 8},
+    ),
+    (
+        f"deepspeed {FOUR} own.py --deepspeed_config z3.json",
+        {"micro_batch_size": 1, "gradient_accumulation_steps": 8},
+    ),
+    (f"deepspeed {FOUR} own.py --deepspeed_config=z3.json", {"deepspeed.sub_group_size": 1000}),
+    (f"deepspeed {FOUR} train.py", {"expandable_segments": True}),
+    (f"deepspeed {FOUR} train.py", {"activation_checkpointing": "full"}),
+]
+
+
+@pytest.mark.parametrize(("line", "edits"), EDITS)
+def test_a_remedy_is_written_back_and_reads_as_edited(line, edits, tmp_path):
+    before = read(line, tmp_path)
+    rewrite = write_checked(before, before.with_edits(edits), load_plugins(None))
+
+    assert rewrite is not None
+    assert rewrite.argv[:4] == before.source.command.argv[:4]
+    for file in rewrite.files:
+        assert file.new_path_shown in " ".join(rewrite.argv)
+
+
+def test_only_ranks_of_one_node_see_every_variable(tmp_path):
+    from preflight.dialects.deepspeed_launcher import DEFAULT, Slots
+
+    one = command("deepspeed --num_gpus 2 train.py", tmp_path, {"A": "1"})
+
+    assert rank_variables(one, Slots({"localhost": (0, 1)}, DEFAULT, DEFAULT))["A"] == "1"
+    assert "A" not in rank_variables(
+        one, Slots({"n0": (0,), "n1": (0,)}, DEFAULT, DEFAULT, spans_nodes=True)
+    )

@@ -1,0 +1,65 @@
+"""Launchers beside accelerate: what `run` starts is what `fix` would write, and its ranks get what the plan says."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from agreement import differences, sharding_differences
+from checked_launch import ROOMY_DEVICE, device_between
+from harness import free_port
+
+TRAINER = (
+    "train_trainer.py --model_name_or_path tiny-llama --max_length 512 --max_steps 2 --output_dir out"
+    " --report_to none --save_strategy no --learning_rate 3e-3 --per_device_train_batch_size 2"
+    " --gradient_checkpointing true"
+)
+FSDP = """ --fsdp 'full_shard auto_wrap'"""
+
+REWRITTEN = {
+    "torchrun": f"torchrun --nproc-per-node 2 --master-port PORT {TRAINER}{FSDP}",
+    "deepspeed": f"deepspeed --num_gpus 2 --master_port PORT {TRAINER} --deepspeed zero2.json",
+    "python": f"python {TRAINER}",
+    "bash": f"env MARK=1 bash -c {shlex.quote(f'set -e; cd . && exec python {TRAINER} 2>&1')}",
+}
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("launcher", REWRITTEN)
+def test_a_launcher_starts_what_was_rewritten(launcher, preflight, workplace):
+    command = shlex.split(REWRITTEN[launcher].replace("PORT", str(free_port())))
+    as_written = preflight.check(command)
+    plan = as_written["plan"]
+    halved = {"micro_batch_size": 1, "gradient_accumulation_steps": 2}
+    smaller = preflight.check(command, settings=halved)
+    device = device_between(
+        smaller["estimate"]["device_peak_bytes"], as_written["estimate"]["device_peak_bytes"]
+    )
+    report = preflight.check(command, device)
+    launched = preflight.run(command, device)
+
+    assert report["verdict"] == "does_not_fit"
+    assert [applied["id"] for applied in report["applied"]] == ["micro_batch"]
+    assert launched.exit_code == 0, launched.stderr[-4000:]
+    assert differences({**plan, **halved}, launched) == []
+    assert sharding_differences(as_written, launched) == []
+    assert launched.left_pids == ()
+    assert "trained: loss" in launched.stdout
+
+    # The process that preflight was became what check had shown.
+    assert launched.processes[0]["pid"] == launched.processes[1]["pid"]
+    if launcher != "bash":
+        started = launched.processes[1]["argv"]
+        assert started[-len(command) :][-6:] == report["rewrite"]["argv"][-6:]
+
+
+@pytest.mark.launch
+def test_a_deepspeed_launcher_without_a_config_trains_with_plain_ddp(preflight, workplace):
+    command = shlex.split(f"deepspeed --num_gpus 2 --master_port {free_port()} {TRAINER}")
+    report = preflight.check(command)
+    launched = preflight.run(command, ROOMY_DEVICE)
+
+    assert "PF133" in [finding["id"] for finding in report["findings"]]
+    assert launched.exit_code == 0, launched.stderr[-4000:]
+    assert launched.plan_seen["engine"] == report["plan"]["engine"] == "ddp"
+    assert differences(report["plan"], launched) == []
