@@ -13,6 +13,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.allocator import reserved_terms
+from preflight.attention import is_of_class, with_default_attention
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed
 from preflight.finding import Finding
@@ -88,7 +89,7 @@ def check_plan(
     if request.lengths is not None:
         plan, notes, extra["dataset"] = request.lengths.applied_to(plan)
     judged = judge_plan(plan, plugins, request.policy)
-    model, device = judged.model, judged.device
+    plan, model, device = judged.plan, judged.model, judged.device
     findings = [noticed(problem) for problem in plan.notices]
     for owner, item in plugins.collect("preflight_findings", plan=plan, model=model, device=device):
         findings.append(_checked(item, Finding, owner, "preflight_findings"))
@@ -146,6 +147,7 @@ def judge_plan(
     missing = missing_inputs(plan, model)
     estimate = None
     if model is not None:
+        plan = with_default_attention(plan, model)
         estimate = estimate_memory(plan, model, device, plugins, missing)
     return Judged(
         plan, model, device, estimate, judge(estimate, device, missing, policy.margin_share)
@@ -206,10 +208,14 @@ def rewritten_command(command: LaunchCommand, rewrite: Rewrite) -> LaunchCommand
 def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -> tuple[str, ...]:
     """Return the fields of a re-read rewrite that are not as edited.
 
-    A field that `--set` or `--dataset` overrode is not in the launch, so it is compared only where
-    a remedy edited it.
+    A field that `--set`, `--dataset` or the model's class decided is not in the launch, so it is
+    compared only where a remedy edited it.
     """
-    overridden = {name for name, origin in before.origins.items() if is_override(origin)}
+    overridden = {
+        name
+        for name, origin in before.origins.items()
+        if is_override(origin) or is_of_class(origin)
+    }
     left, right, old = again.to_dict(), after.to_dict(), before.to_dict()
     return tuple(
         name

@@ -1,0 +1,67 @@
+"""The attention that a plan gets which names none, against the classes of the installed transformers."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.attention import EAGER_VERSIONS, default_attention, with_default_attention
+from preflight.families import describe
+from preflight.families.description import GROUPS
+from preflight.launch import LaunchPlan, Origin
+from preflight.trace.small_models import SMALL_MODELS, small_config
+
+LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(SMALL_MODELS))
+ASSUMED = {"attention": Origin("default of transformers", assumed=True)}
+
+
+@pytest.mark.parametrize("model_type", LAID_OUT)
+def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    whole = small_config(model_type)["model_type"]
+    name = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(whole)
+    name = name or auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[whole]
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+
+    has_sdpa = getattr(transformers, name)._supports_sdpa
+    assert (default_attention(model_type, version) == "sdpa") == has_sdpa
+
+
+@pytest.mark.parametrize(
+    ("model_type", "version", "attention"),
+    [
+        ("gemma2", (5, 20), "sdpa"),
+        ("gemma2", (5, 21), "eager"),
+        ("gptj", (4, 56), "eager"),
+        ("gptj", (5, 24), "sdpa"),
+        ("opt", (4, 45), "eager"),
+        ("phi3", (4, 44), "eager"),
+        ("gpt_oss", (999,), "eager"),
+        ("llama", (4, 44), "sdpa"),
+    ],
+)
+def test_the_default_follows_the_version(model_type, version, attention):
+    assert default_attention(model_type, version) == attention
+
+
+@pytest.mark.parametrize("model_type", sorted(EAGER_VERSIONS))
+def test_an_attention_that_somebody_gave_stays(model_type):
+    model = describe(small_config(model_type), "small", "here")
+    given = LaunchPlan(attention="flash_attention_2", versions={"transformers": "4.44.0"})
+
+    assert with_default_attention(given, model) is given
+
+
+def test_a_plan_that_says_nothing_is_eager_and_says_why():
+    model = describe(small_config("gemma2"), "small", "here")
+    plan = LaunchPlan(
+        attention="sdpa", origins=ASSUMED, versions={"transformers": "5.24.0"}, trainer="trl"
+    )
+    settled = with_default_attention(plan, model)
+
+    origin = settled.origins["attention"]
+    assert (settled.attention, origin.assumed) == ("eager", True)
+    assert "5.24.0" in origin.where
+    older = LaunchPlan(attention="sdpa", origins=ASSUMED, versions={"transformers": "5.20.0"})
+    assert with_default_attention(older, model) is older
