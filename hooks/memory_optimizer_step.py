@@ -36,16 +36,12 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
     each = step_copies_of_one(plan)
     if each and trainable:
-        sizes = sorted(
-            local_elements(plan, held) for held in held_tensors(plan, model) if held.trains
-        )
-        # the copy made of the tensor before is still there
-        elements = each * sizes[-1] + sum(sizes[-2:-1])
+        elements = _most_in_a_loop(plan, model, each)
         yield MemoryTerm(
             "optimizer step, temporaries of one tensor",
             size * elements,
             STEP,
-            f"{size} x ({each} x {sizes[-1]:,} and {sum(sizes[-2:-1]):,} of the one before)",
+            f"{elements:,} x {size}: {each} of a tensor, and one of the tensor before",
             "preflight/optimizers.py STEP_COPIES: torch/optim _single_tensor_* (2.13)",
         )
     if plan.optimizer == "adafactor":
@@ -57,3 +53,21 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"3 x 4 x {largest:,} (largest tensor)",
             "transformers/optimization.py Adafactor.step",
         )
+
+
+def _most_in_a_loop(plan: LaunchPlan, model: ModelSpec, each: int) -> int:
+    """Return the most elements at once: the copy of the tensor before lives until its name is used again.
+
+    Trainer's vectors, which have no weight decay, are a group of their own.
+    """
+    highest = before = 0
+    for held in held_tensors(plan, model):
+        if not held.trains or (plan.trainer in HAS_GROUPS and len(held.tensor.shape) < 2):
+            continue
+        elements = local_elements(plan, held)
+        highest = max(highest, each * elements + before)
+        before = elements
+    return highest
+
+
+HAS_GROUPS = ("transformers", "trl")

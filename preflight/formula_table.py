@@ -148,12 +148,17 @@ SMALLEST_PERCENT = 0.005
 
 def update(path: str, lines: Sequence[str]) -> None:
     """Put the table between its marks in a file."""
+    put_between(path, BEGIN, END, lines)
+
+
+def put_between(path: str, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Put lines between two marks in a file."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise BadInput.one(f"{path} has no marks for the table", fix=f"{BEGIN} and {END}")
+    head, found, rest = text.partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not found or not found_end:
+        raise BadInput.one(f"{path} has no marks for the table", fix=f"{begin} and {end}")
     table = "\n".join(lines)
     with open(path, "w", encoding="utf-8") as file:
         file.write(f"{head}{begin}\n\n{table}\n\n{end}{tail}")

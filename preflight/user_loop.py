@@ -136,9 +136,14 @@ LOSS_RULES = (
     LossRule("transformers", (4, 49), False, False, "loss/loss_utils.py:61-69 (5.24.0)"),
     LossRule("torchtitan", (0,), True, False, "models/llama/model.py output.float() (2024-05)"),
     LossRule("torchtitan", (0, 1), False, False, "components/loss.py:20 (0.1.0), :60 (0.3.0)"),
-    LossRule("torchtune", (0,), True, True, "modules/transformer.py:210, recipes (0.1.1)"),
-    LossRule("torchtune", (0, 3), True, False, "recipes shift the labels instead (0.3.1)"),
-    LossRule("litgpt", (0,), False, False, "utils.py chunked_cross_entropy: float() in the loss"),
+    LossRule("torchtune", (0,), True, False, "modules/transformer.py:210 (0.1.1), :659 (0.6.1)"),
+    LossRule(
+        "litgpt",
+        (0,),
+        False,
+        False,
+        "as if chunked_cross_entropy (utils.py:302, 0.5.13) did not chunk",
+    ),
 )
 """Cross entropy takes 4 bytes in forward (log-probabilities) and 12 in backward (those, the gradient of
 nll_loss and that of log_softmax: aten/src/ATen/native/LossNLL.cpp); what differs is what comes before."""

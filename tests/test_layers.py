@@ -21,7 +21,7 @@ FLOW = [
     ("report", "hookspecs", "policy", "repository"),
     ("plugins",),
     ("search", "pipeline"),
-    ("validate", "formula_table"),
+    ("validate", "formula_table", "loop_table"),
     ("render",),
     ("commands",),
     ("cli", "__main__"),
