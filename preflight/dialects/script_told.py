@@ -122,12 +122,27 @@ def settle(given: Given, facts: ScriptFacts) -> None:
                 "warning",
             )
         )
-    if facts.fsdp_plugin:
-        fields.facts["fsdp_plugin"] = {
-            name: Setting(known.value, known.place) for name, known in facts.fsdp_plugin.items()
-        }
+    if "fsdp_plugin" in facts.seen:
+        fields.facts["script_environment"] = _plugin_environment(facts)
     if facts.device_map is not None:
         fields.facts["device_map"] = Setting(facts.device_map.value, facts.device_map.place)
+
+
+def _plugin_environment(facts: ScriptFacts) -> dict[str, Setting]:
+    """Return a FullyShardedDataParallelPlugin of the script as the variables that it stands for.
+
+    A plugin handed to Accelerator turns FSDP on whatever launches it (accelerate/accelerator.py, 1.15).
+    """
+    environment = {"ACCELERATE_USE_FSDP": Setting("true", facts.seen["fsdp_plugin"])}
+    for name, known in facts.fsdp_plugin.items():
+        value = known.value
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, (list, tuple)):
+            value = ",".join(map(str, value))
+        if isinstance(value, (str, int)):
+            environment[name] = Setting(str(value), known.place)
+    return environment
 
 
 def _by_place(unread: dict[str, Place]) -> dict[Place, list[str]]:

@@ -81,11 +81,12 @@ def read_trainer_arguments(
     command: LaunchCommand,
     versions: Mapping[str, str],
     script: str | None = None,
+    not_its_own: frozenset[int] = frozenset(),
 ) -> TrainerArguments:
     """Return what the words behind the training script say.
 
     `first_index` is where they start in the whole argv; `versions` are the installed libraries by
-    import name. Raises BadInput with every problem of the flags and the argument file at once.
+    import name; `not_its_own` are argv indices of words that go to the launcher. Raises BadInput with every problem of the flags and the argument file at once.
     """
     words = list(argv)
     kind = trainer_kind(script, (*_flag_names(words), *_config_keys(words, command)), command)
@@ -102,6 +103,7 @@ def read_trainer_arguments(
         abbreviates=kind.trainer in ("trl", "transformers"),
     )
     file, rest = _argument_file(words, first_index, command, table, kind, rules)
+    rest = [(index, word) for index, word in rest if index not in not_its_own]
     parsed = parse_argv([word for _, word in rest], first_index, table, rules)
     parsed = _with_true_indices(parsed, [index for index, _ in rest], first_index)
     fields = PlanFields(problems=[*(file.problems if file else ()), *parsed.problems])
@@ -239,7 +241,10 @@ def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
         origins=origins,
         defaults=fields.defaults,
         places=fields.places,
-        environment=file.environment if file else {},
+        environment={
+            **(file.environment if file else {}),
+            **fields.facts.pop("script_environment", {}),
+        },
         notices=tuple(fields.problems),
         documents={"trainer": file.path} if file else {},
         facts={

@@ -195,6 +195,24 @@ model.gradient_checkpointing_enable()
     assert where(plan, "micro_batch_size") == "train.py:7"
 
 
+def test_an_fsdp_plugin_of_the_script_decides_the_engine(tmp_path):
+    script = """\
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+plugin = FullyShardedDataParallelPlugin(fsdp_version=2, reshard_after_forward=False,
+                                        auto_wrap_policy="transformer_based_wrap")
+accelerator = Accelerator(fsdp_plugin=plugin, mixed_precision="bf16")
+"""
+    (tmp_path / "train.py").write_text(script)
+    argv = ("accelerate", "launch", "--multi_gpu", "--num_processes", "4", "train.py")
+    plan = load_plugins().first(
+        "preflight_read_launch", command=LaunchCommand(argv, {}, str(tmp_path))
+    )
+
+    assert (plan.engine, plan.shard_degree, plan.reshard_after_forward) == ("fsdp2", 4, False)
+    assert where(plan, "engine") == "train.py:2"
+    assert plan.mixed_precision == "bf16"
+
+
 def test_a_remedy_is_written_through_the_flag_of_the_script(tmp_path):
     script = ARGPARSE.replace("64 // args.bs", "args.accumulate").replace(
         "    return parser",
