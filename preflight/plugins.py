@@ -30,6 +30,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_deepspeed",
     "read_torchrun",
     "read_accelerate",
+    "read_trl",
     "model_registry",
     "model_hub_cache",
     "model_path",

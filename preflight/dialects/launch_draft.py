@@ -17,7 +17,7 @@ from preflight.dialects.settings import LaunchSource
 from preflight.errors import BadInput
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
 
-POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file")
+POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file", "accelerate_config")
 POINTER_FLAGS_OF_SCRIPT = (
     "config",
     "deepspeed",
@@ -27,7 +27,7 @@ POINTER_FLAGS_OF_SCRIPT = (
 )
 POINTER_KEYS = {
     "accelerate": ("deepspeed_config.deepspeed_config_file",),
-    "trainer": ("deepspeed", "fsdp_config", "accelerator_config"),
+    "trainer": ("deepspeed", "fsdp_config", "accelerator_config", "accelerate_config"),
 }
 """What names another file of the launch, by the role of the file that names it."""
 
@@ -41,6 +41,8 @@ class LaunchDraft:
         self.argv = source.command.argv
         self.first_option = source.first_option
         self.script_index = source.script_index
+        self.options_are_mixed = source.first_option > source.script_index
+        """`trl sft` takes the launcher's options among the script's."""
         self.words: list[list[str]] = [[word] for word in self.argv]
         """For every word of the command the words that take its place."""
         self.touched: list[tuple[int, int]] = []
@@ -77,7 +79,8 @@ class LaunchDraft:
 
     def launcher_flags(self, *names: str) -> list[Occurrence]:
         """Return where the launcher's options are given."""
-        return argv_edits.find_flag(self.argv, self.first_option, self.script_index, names)
+        stop = len(self.argv) if self.options_are_mixed else self.script_index
+        return argv_edits.find_flag(self.argv, self.first_option, stop, names)
 
     def script_flags(self, *names: str, takes_many: bool = False) -> list[Occurrence]:
         """Return where the script's flags are given."""
@@ -208,7 +211,6 @@ class LaunchDraft:
 
     def _point_to(self, path: str, new_path: str) -> list[str]:
         """Make everything that names `path` name the copy; return the files that had to be edited for it."""
-        target = self.command.resolve(path)
         spelled = (
             new_path if os.path.isabs(path) else os.path.join(FOLDER, os.path.basename(new_path))
         )
@@ -218,7 +220,7 @@ class LaunchDraft:
             *self.launcher_flags(*POINTER_FLAGS_OF_LAUNCHER),
             *self.script_flags(*POINTER_FLAGS_OF_SCRIPT),
         ):
-            if found.value is not None and self.command.resolve(found.value) == target:
+            if found.value is not None and self._names(found.flag, found.value, path):
                 self.replace(found, argv_edits.with_values(found, [spelled]))
                 is_named = True
         if path == self.role("trainer") and self.reads_only_a_file:
@@ -232,7 +234,7 @@ class LaunchDraft:
                 continue
             for key in keys:
                 value = self.document(holder).get(key)
-                if not isinstance(value, str) or self.command.resolve(value) != target:
+                if not isinstance(value, str) or not self._names(key, value, path):
                     continue
                 is_named = True
                 if role == "accelerate" and self.source.facts.get("is_default_config"):
@@ -244,6 +246,14 @@ class LaunchDraft:
         if not is_named:
             raise CannotEdit(f"nothing in the launch names {path}")
         return holders
+
+    def _names(self, key: str, value: str, path: str) -> bool:
+        """Tell whether a flag's or a key's value names a file; TRL's own accelerate configs have names for paths."""
+        if self.command.resolve(value) == self.command.resolve(path):
+            return True
+        is_profile = key.lstrip("-").replace("-", "_") == "accelerate_config"
+        profile = self.source.facts.get("accelerate_profile")
+        return is_profile and value == profile and path == self.role("accelerate")
 
     def _spliced(self) -> dict[str, str]:
         from preflight.dialects.json_edits import splice_json
@@ -269,10 +279,11 @@ class LaunchDraft:
             ends_at = self.argv.index("--", self.script_index)
         result: list[str] = []
         for index, words in enumerate([*self.words, []]):
-            if index == insert_at:
+            if index == insert_at and not self.options_are_mixed:
                 result += [word for added in self._added_to_launcher() for word in added]
             if index == ends_at:
-                result += [word for added in self.script_additions for word in added]
+                launcher = self._added_to_launcher() if self.options_are_mixed else []
+                result += [word for added in (*launcher, *self.script_additions) for word in added]
             result += words
         return tuple(result)
 

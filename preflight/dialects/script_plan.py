@@ -29,16 +29,24 @@ def read_script_launch(
 
 
 def read_script_arguments(
-    command: LaunchCommand, script_index: int, problems: list[Problem]
+    command: LaunchCommand,
+    script_index: int,
+    problems: list[Problem],
+    script: str | None = None,
+    not_its_own: frozenset[int] = frozenset(),
 ) -> TrainerArguments:
-    """Return what the words behind the script say; problems are collected."""
+    """Return what the words behind the script say; problems are collected.
+
+    `script` is its name where argv has another word for it, `not_its_own` the argv indices of words
+    among its own that are the launcher's.
+    """
     if script_index >= len(command.argv):
         return TrainerArguments(None)
     first = script_index + 1
-    script = command.argv[script_index]
-    installed = installed_versions()
+    script = script or command.argv[script_index]
+    words, installed = command.argv[first:], installed_versions()
     try:
-        trainer = read_trainer_arguments(command.argv[first:], first, command, installed, script)
+        trainer = read_trainer_arguments(words, first, command, installed, script, not_its_own)
     except BadInput as error:
         problems.extend(error.problems)
         return TrainerArguments(None)

@@ -33,7 +33,7 @@ STRATEGY_NUMBERS = {
     "HYBRID_SHARD_ZERO2": 5,
 }
 """torch.distributed.fsdp.ShardingStrategy; accelerate takes both."""
-HAVE_OPTIONS = ("accelerate",)
+HAVE_OPTIONS = ("accelerate", "trl")
 """Launchers with FSDP and DeepSpeed options of their own."""
 ONLY_ATTENTION_DROPOUT = (
     "cohere",

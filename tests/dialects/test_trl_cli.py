@@ -1,0 +1,229 @@
+"""What the reader makes of `trl sft ...` is what TRL's CLI hands to accelerate and to its script."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from preflight.hooks.read_trl import preflight_read_launch
+
+from preflight.dialects.trainer_tables import argument_table
+from preflight.dialects.trl_cli import SCRIPTS, UNREAD_SCRIPTS, split_words
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.pipeline import write_checked
+from preflight.plugins import load_plugins
+
+FSDP2 = """distributed_type: FSDP
+num_processes: 8
+mixed_precision: bf16
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_reshard_after_forward: false
+"""
+SFT = "model_name_or_path: m\nper_device_train_batch_size: 4\nmax_length: 512\n"
+FILES = {
+    "fsdp2.yaml": FSDP2,
+    "sft.yaml": SFT,
+    "ranks.yaml": SFT + "num_processes: 4\n",
+    "profile.yaml": SFT + "accelerate_config: zero2\nnum_processes: 2\n",
+    "file.yaml": SFT + "accelerate_config: fsdp2.yaml\n",
+    "env.yaml": SFT + "env:\n  CUDA_VISIBLE_DEVICES: '0,1,2'\n",
+}
+
+
+def command(line: str, folder: Path, env: Mapping[str, str] | None = None) -> LaunchCommand:
+    for name, text in FILES.items():
+        if not (folder / name).exists():
+            (folder / name).write_text(text)
+    environment = {"HOME": str(folder / "home"), "CUDA_VISIBLE_DEVICES": "", **(env or {})}
+    return LaunchCommand(tuple(shlex.split(line)), environment, str(folder))
+
+
+def read(line: str, folder: Path, env: Mapping[str, str] | None = None) -> LaunchPlan:
+    plan = preflight_read_launch(command=command(line, folder, env))
+    assert plan is not None
+    return plan
+
+
+def trl_starts(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the arguments that TRL's CLI gives to accelerate's launcher, or the text of its refusal."""
+    from trl.cli import accelerate_launcher, main
+
+    monkeypatch.chdir(folder)
+    # The script's parser makes its arguments object, which asks for a GPU that knows bf16.
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    taken: list[Any] = []
+    launch = accelerate_launcher.launch_training_script
+    # The function takes its launcher as an argument, for tests like this one.
+    monkeypatch.setattr(
+        launch, "__kwdefaults__", {**launch.__kwdefaults__, "launch_command_fn": taken.append}
+    )
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            main(shlex.split(line)[1:])
+    except (SystemExit, ValueError) as error:
+        text = errors.getvalue() or str(error)
+        assert "support bf16/gpu" not in text
+        return text
+    return taken[0]
+
+
+BASE = "--model_name_or_path m --dataset_name d --output_dir out"
+
+LINES = [
+    f"trl sft {BASE}",
+    f"trl sft {BASE} --num_processes 2 --multi_gpu --per_device_train_batch_size 4",
+    f"trl sft --num_processes=2 {BASE} --multi_gpu",
+    f"trl sft {BASE} --accelerate_config fsdp2 --num_processes 4",
+    f"trl sft --accelerate_config zero3 {BASE}",
+    f"trl sft {BASE} --accelerate_config fsdp2.yaml",
+    f"trl sft {BASE} --config_file fsdp2.yaml --mixed_precision bf16",
+    f"trl dpo {BASE} --accelerate_config single_gpu --max_length 128",
+    f"trl grpo {BASE} --accelerate_config multi_gpu --num_processes 2",
+    f"trl kto {BASE} --accelerate_config zero1",
+    f"trl reward {BASE} --accelerate_config zero2 --gradient_accumulation_steps 1",
+    f"trl rloo {BASE} --accelerate_config fsdp1",
+    f"trl sft --config sft.yaml {BASE}",
+    f"trl sft --config ranks.yaml --multi_gpu {BASE} --max_length 64",
+    f"trl sft --config profile.yaml {BASE}",
+    f"trl sft {BASE} --config file.yaml --num_processes 2",
+    f"trl sft {BASE} --use_peft --lora_target_modules q_proj v_proj --num_processes 2 --multi_gpu",
+    f"trl sft {BASE} --gpu_ids 0,1 --multi_gpu --num_processes 2 --packing",
+    f"trl sft {BASE} --use_fsdp --fsdp_version 2 --num_processes 2 --fsdp_reshard_after_forward false",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_words_are_split_as_trl_splits_them(line, tmp_path, monkeypatch):
+    """Every option of accelerate's parser has the value that TRL gave it, and so have the script's words."""
+    one = command(line, tmp_path)
+    plan = preflight_read_launch(command=one)
+    theirs = trl_starts(line, tmp_path, monkeypatch)
+    assert plan is not None and not isinstance(theirs, str), theirs
+    problems: list[Any] = []
+    split = split_words(one, 2, argument_table(one.argv[1]), problems)
+    ours = [
+        word for index, word in enumerate(one.argv) if index >= 2 and index not in split.indices
+    ]
+
+    assert problems == []
+    assert ours == theirs.training_script_args
+    assert theirs.training_script.endswith(f"trl/scripts/{one.argv[1]}.py")
+    documents = plan.source.documents
+    assert (documents.get("accelerate") is not None) == (theirs.config_file is not None)
+    if theirs.config_file is not None:
+        assert Path(one.resolve(documents["accelerate"])) == Path(theirs.config_file).absolute()
+    elif theirs.num_processes is not None and theirs.multi_gpu:
+        assert plan.world_size == theirs.num_processes
+
+
+REFUSED = [
+    f"trl sft {BASE} --accelerate_config no-such-profile",
+    f"trl sft {BASE} --accelerate_config",
+    f"trl sft {BASE} --no_such_option 3",
+    f"trl sft {BASE} --num_processes many",
+]
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_trl_or_accelerate_refuses_is_refused(line, tmp_path, monkeypatch):
+    with pytest.raises(BadInput) as error:
+        read(line, tmp_path)
+
+    assert all(problem.id == "PF111" for problem in error.value.problems)
+    assert isinstance(trl_starts(line, tmp_path, monkeypatch), str)
+
+
+def test_the_commands_are_those_of_trl():
+    from trl.cli.commands import get_commands
+    from trl.cli.commands.training import TrainingCommand
+
+    training = {command.name for command in get_commands() if isinstance(command, TrainingCommand)}
+
+    assert training == {*SCRIPTS, *UNREAD_SCRIPTS}
+
+
+@pytest.mark.parametrize("line", ["trl env", "trl vllm-serve --model m", "trl", "trlx sft"])
+def test_another_command_is_not_ours(line, tmp_path):
+    assert preflight_read_launch(command=command(line, tmp_path)) is None
+
+
+def test_a_distillation_is_refused_with_its_reason(tmp_path):
+    with pytest.raises(BadInput, match="two models"):
+        read("trl distillation --config x.yaml", tmp_path)
+
+
+PLANS = {
+    f"trl sft {BASE} --accelerate_config fsdp2 --num_processes 4": ("fsdp2", 4, 4, "sft.py"),
+    f"trl sft {BASE} --accelerate_config zero3": ("zero3", 8, 8, ""),
+    f"trl sft {BASE} --num_processes 2 --multi_gpu": ("ddp", 2, 1, ""),
+    "trl sft --config profile.yaml": ("zero2", 2, 2, ""),
+    "trl sft --config ranks.yaml --multi_gpu": ("ddp", 4, 1, ""),
+    f"trl sft {BASE}": ("single", 1, 1, ""),
+}
+
+
+@pytest.mark.parametrize("line", PLANS)
+def test_both_halves_make_the_plan(line, tmp_path):
+    plan = read(line, tmp_path, {"CUDA_VISIBLE_DEVICES": "0"})
+    engine, world_size, shard_degree, _ = PLANS[line]
+
+    assert (plan.engine, plan.world_size, plan.shard_degree) == (engine, world_size, shard_degree)
+    assert (plan.trainer, plan.launcher) == ("trl", "trl")
+    assert plan.activation_checkpointing == "full"  # TRL's own default
+    assert not [notice for notice in plan.notices if "ignored" in notice.message]
+
+
+def test_a_launcher_option_of_the_file_is_named_by_its_line(tmp_path):
+    plan = read("trl sft --config ranks.yaml --multi_gpu", tmp_path)
+
+    assert plan.origins["world_size"].where == "ranks.yaml:4"
+
+
+def test_variables_of_the_file_reach_the_launcher(tmp_path):
+    plan = read("trl sft --config env.yaml", tmp_path)
+
+    assert plan.world_size == 3
+
+
+EDITS: list[tuple[str, dict[str, Any]]] = [
+    (
+        f"trl sft {BASE} --per_device_train_batch_size 4 --num_processes 2 --multi_gpu",
+        {"micro_batch_size": 2, "gradient_accumulation_steps": 2},
+    ),
+    (
+        "trl sft --config sft.yaml --num_processes 2 --multi_gpu",
+        {"micro_batch_size": 2, "gradient_accumulation_steps": 2},
+    ),
+    ("trl sft --config file.yaml", {"reshard_after_forward": True}),
+    (f"trl sft {BASE} --accelerate_config fsdp2.yaml", {"reshard_after_forward": True}),
+    (f"trl sft {BASE} --accelerate_config fsdp2", {"reshard_after_forward": False}),
+    ("trl sft --config profile.yaml", {"expandable_segments": True}),
+    (
+        f"trl sft {BASE} --use_fsdp --fsdp_version 2 --num_processes 2 --fsdp_reshard_after_forward false",
+        {"reshard_after_forward": True},
+    ),
+    (f"trl sft {BASE}", {"optimizer": "adamw_bnb_8bit"}),
+    (f"trl sft {BASE} --gradient_checkpointing false", {"activation_checkpointing": "full"}),
+]
+
+
+@pytest.mark.parametrize(("line", "edits"), EDITS)
+def test_a_remedy_is_written_back_and_trl_takes_it(line, edits, tmp_path, monkeypatch):
+    before = read(line, tmp_path, {"CUDA_VISIBLE_DEVICES": "0"})
+    rewrite = write_checked(before, before.with_edits(edits), load_plugins(None))
+
+    assert rewrite is not None
+    for file in rewrite.files:
+        Path(file.new_path).parent.mkdir(exist_ok=True)
+        Path(file.new_path).write_text(file.after)
+        assert file.new_path_shown in " ".join([*rewrite.argv, *(f.after for f in rewrite.files)])
+    assert not isinstance(trl_starts(shlex.join(rewrite.argv), tmp_path, monkeypatch), str)
