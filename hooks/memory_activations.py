@@ -28,9 +28,6 @@ ALL_SAVED = frozenset(
         Moment.LAST_LAYER_BACKWARD,
     }
 )
-COMPILED_SHARE = 0.7
-"""Of what eager layers save, under torch.compile: its min-cut partitioner recomputes pointwise work and saves
-10 to 30 percent (torch/_functorch/partitioners.py); the upper end, so that a bound does not refuse what runs."""
 TRACED_SOURCE = "preflight/families/costs: traces of transformers 5.24"
 Costs = list[tuple[ModelUnit, LayerCosts]]
 LAYER_SOURCE = "preflight/layer_costs.py: transformers 5.24 modelling code, saved-tensor hooks"
@@ -176,10 +173,7 @@ def _saved(
     one = max(cost.saved for _, cost in costs)
     if mode == "none":
         total = sum(unit.count * cost.saved for unit, cost in costs)
-        compiled = ""
-        if plan.torch_compile:
-            total = int(total * COMPILED_SHARE)
-            compiled = f", {COMPILED_SHARE} of eager"
+        compiled = ", compiled" if plan.torch_compile else ""
         yield MemoryTerm(
             "activations saved by the layers",
             max(0, tokens * total + least),

@@ -23,12 +23,6 @@ from preflight.user_loop import HUGGING_FACE, keeps_outputs, loss_bytes, output_
 FORWARD = frozenset({Moment.LOSS_FORWARD})
 BACKWARD = frozenset({Moment.LOSS_BACKWARD})
 AFTER_LOSS = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) - FORWARD - {Moment.FORWARD}
-LOST_SEGMENTS_DIVISOR = 2
-"""Of the segments that the loss takes in forward, one half does not serve the next turn: what is smaller is
-carved out of them first, and the next logits need new ones. Fitted 2026-11: 7 of 14 bytes per token and
-vocabulary entry in the single-GPU LoRA runs of fms_a100 (5.7 to 11.6), and a share of the loss rather than 7 bytes
-because that serves the runs with bf16 logits too. tests/memory/test_allocator.py holds it against a replayed
-trace, which nothing was fitted to (docs/decisions.md, 23)."""
 
 
 @hookimpl
@@ -90,15 +84,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {model.vocab_size:,} x {forward}",
         source,
     )
-    if not plan.expandable_segments:
-        yield MemoryTerm(
-            "segments of the loss that the next turn cannot use",
-            forward * entries // LOST_SEGMENTS_DIVISOR,
-            frozenset(STEP_MOMENTS),
-            f"{tokens:,} x {model.vocab_size:,} x {forward} / {LOST_SEGMENTS_DIVISOR}",
-            "LOST_SEGMENTS_DIVISOR, fitted",
-            Level.RESERVED,
-        )
+    yield from _idle(plan, size, entries, keeps_outputs(plan) and outputs == size)
     if model.vocab_size and not plan.logits_dtype:
         yield MemoryTerm(
             "gradient of the logits",
@@ -131,6 +117,30 @@ def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iter
         source,
         from_second_step=plan.gradient_accumulation_steps == 1,
     )
+
+
+def _idle(plan: LaunchPlan, size: int, entries: int, is_kept: bool) -> Iterable[MemoryTerm]:
+    """What of the loss's own segments serves nothing while its backward peaks (preflight/allocator.py)."""
+    source = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
+    if size < 4 and not plan.logits_dtype and not is_kept:
+        yield MemoryTerm(
+            "segment of 16-bit logits, idle in the loss's backward",
+            size * entries,
+            BACKWARD,
+            f"{entries:,} x {size}: freed, and too small for what is fp32",
+            source,
+            Level.RESERVED,
+        )
+    if not plan.expandable_segments:
+        wide = size if plan.logits_dtype and not uses_autocast(plan) else 4
+        yield MemoryTerm(
+            "segment of the loss broken up by what is smaller",
+            wide * entries // 2,
+            BACKWARD,
+            f"{entries:,} x {wide} / 2: what is lent of the last one is between nothing and all of it",
+            source,
+            Level.RESERVED,
+        )
 
 
 def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

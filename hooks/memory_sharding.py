@@ -72,6 +72,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         # autograd makes a parameter's gradient, then the flat parameter's out of all of them
         gradients = _layer_gradients(plan, model, 2 * size * trains.layer)
         yield from _fsdp1(plan, model, units, trains, size, gradients)
+        if reduce != size and not accumulates:
+            # _runtime_utils.py _reduce_grad casts the flat gradient on the stream that reduces
+            for name, elements, moments in (
+                ("flat gradient of a layer in the reduce dtype", trains.layer, LAYERS),
+                ("flat gradient of the root unit in the reduce dtype", trains.root, END[1:]),
+            ):
+                if elements:
+                    yield _term(name, reduce, elements, moments, FSDP1_SOURCE, "reduce_scatter")
     total = trains.layer * trains.num_layers + trains.embedding + trains.tail + trains.root
     if accumulates and total:
         yield _term(
@@ -278,7 +286,7 @@ def _fsdp1(
         yield MemoryTerm(
             "gathered layer the host has not waited for",
             size * layer,
-            frozenset({Moment.FORWARD}),
+            frozenset({Moment.FORWARD, *LAYERS}),
             f"{layer:,} x {size}: a freed one is not reused before the compute stream is past it",
             "torch/distributed/fsdp/_runtime_utils.py _unshard, limit_all_gathers (2.13)",
             Level.RESERVED,

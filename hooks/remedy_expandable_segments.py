@@ -1,6 +1,7 @@
 """expandable_segments: let the CUDA caching allocator grow its segments instead of keeping unfit ones.
 
-Saves      most of what is reserved beyond live tensors; nothing of the tensors themselves
+Saves      what optimizer states and small tensors break up of the loss's segments, often 2 to 10 percent of
+           what is reserved; nothing of the tensors, nor of what idles between layers and loss
 Costs      nothing measurable in a step
 Safety     same: no value changes
 Written as PYTORCH_ALLOC_CONF=expandable_segments:True (PYTORCH_CUDA_ALLOC_CONF before torch 2.9) in

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.compiled_layers import compiled_bytes
 from preflight.launch import LaunchPlan
 from preflight.layer_coefficients import (
     has_window_mask,
@@ -71,6 +72,15 @@ def layer_costs(
 ) -> LayerCosts:
     """Return the costs of one decoder layer under a plan: the family's own where they were derived."""
     pieces = _pieces(plan, model, unit, precision)
+    if plan.torch_compile:
+        saved = compiled_bytes(plan, model, unit, precision, pieces.residual)
+        return replace(
+            pieces,
+            saved=saved,
+            # the last projection's output, which eager selective checkpointing keeps, nothing reads again
+            selective=pieces.selective - precision.bytes_of("compute") * model.hidden_size,
+            attention_backward=max(0, pieces.attention_backward - pieces.saved + saved),
+        )
     method = method_of(plan, precision)
     forms = layer_forms(plan, model, unit, method, False)
     recomputed = layer_forms(plan, model, unit, method, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 from step_events import step_events
@@ -14,7 +15,7 @@ from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryEstimate, MemoryTerm, Moment
 from preflight.pipeline import estimate_memory
 from preflight.trace.job import job_of
-from preflight.trace.log import HOST
+from preflight.trace.log import GATHERED, GRADIENTS, HOST
 from preflight.trace.run import trace
 
 CONFIG = {
@@ -74,36 +75,55 @@ def test_the_closed_form_reserves_what_the_replay_does_within_a_fifth(plan, plug
 
 
 @ALL_PLANS
-def test_expandable_segments_lose_nothing_in_the_closed_form_and_little_in_the_replay(
-    plan, plugins
-):
-    """They may lose a little more than native ones: a hole below a live block is no use to a larger one."""
+def test_expandable_segments_lose_less_in_the_closed_form_and_no_more_in_the_replay(plan, plugins):
     estimate, peaks = both(plan, plugins)
     growing, growing_peaks = both(replace(plan, expandable_segments=True), plugins)
 
-    assert growing.reserved_peak_bytes <= estimate.reserved_peak_bytes
+    assert growing.reserved_peak_bytes < estimate.reserved_peak_bytes
     assert growing_peaks.reserved_bytes <= 1.02 * peaks.reserved_bytes
 
 
-def traced(plan: LaunchPlan) -> list[Event]:
-    """Return the allocations of two steps as PyTorch itself orders them, all on one stream."""
+@lru_cache(maxsize=1)
+def traced(name: str) -> list[Event]:
+    """Return the allocations of two steps as PyTorch itself orders them, on the streams of FSDP2."""
+    plan = replace(PLANS[name], attention="sdpa")
     log = trace(job_of(replace(plan, model_config=CONFIG), LLAMA, full_depth=True)).log
     sizes, events = log.sizes, []
+    categories = log.settled_categories()
     for number in log.events:
         made = number if number >= 0 else ~number
-        if sizes[made] and log.categories[made] != HOST:
-            events.append((made, sizes[made] if number >= 0 else 0, "default"))
+        if not sizes[made] or categories[made] == HOST:
+            continue
+        stream = "default"
+        if plan.is_fsdp and categories[made] == GRADIENTS:
+            stream = "reduce_scatter"
+        elif categories[made] == GATHERED and log.operations[made] == "empty":
+            stream = "all_gather"
+        events.append((made, sizes[made] if number >= 0 else 0, stream))
     return events
 
 
-@pytest.mark.parametrize("name", ["single, nothing checkpointed", "single, lora"])
-def test_the_order_of_a_trace_reserves_what_the_closed_form_says(name, plugins):
-    plan = replace(PLANS[name], attention="sdpa")
-    estimate, written_down = both(plan, plugins)
-    peaks = replay(traced(plan))
+@pytest.mark.parametrize("expandable", [False, True], ids=["native", "expandable"])
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "fsdp1"])
+def test_the_order_of_a_trace_reserves_what_the_closed_form_says(name, expandable, plugins):
+    """Nothing is fitted to these; traces have no FSDP1."""
+    plan = replace(PLANS[name], attention="sdpa", expandable_segments=expandable)
+    estimate, _ = both(plan, plugins)
+    peaks = replay(traced(name), expandable)
 
-    assert peaks.reserved_bytes == pytest.approx(estimate.reserved_peak_bytes, rel=0.03)
-    assert peaks.reserved_bytes == pytest.approx(written_down.reserved_bytes, rel=0.1)
+    assert peaks.allocated_bytes == pytest.approx(estimate.allocated_peak_bytes, rel=0.01)
+    assert peaks.reserved_bytes == pytest.approx(estimate.reserved_peak_bytes, rel=0.15)
+
+
+def test_states_as_large_as_all_activations_find_room_where_gradients_were(plugins):
+    """One 7B model on one GPU: the step's own peak is larger than that of the turn, and what it frees serves."""
+    large = {**CONFIG, "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008}
+    plan = replace(
+        PLANS["single, nothing checkpointed"], micro_batch_size=2, seq_len=2048, attention="sdpa"
+    )
+    estimate = estimate_memory(plan, describe(large, "large", "test"), None, plugins)
+
+    assert estimate.reserved_peak_bytes < 1.05 * estimate.allocated_peak_bytes
 
 
 def term(name: str, num_bytes: int, moments, **rest) -> MemoryTerm:
@@ -115,24 +135,46 @@ def reserved(*terms: MemoryTerm, plan: LaunchPlan = BASE) -> dict[str, int]:
 
 
 STATES = term("states", 100, ALWAYS, from_second_step=True)
-TAKEN = "segments of the first step taken by optimizer states"
+LAYER = term("activations", 60, {Moment.FORWARD})
+LOSS = term("logits", 80, {Moment.LOSS_BACKWARD})
+APART = "blocks of layers too small for the loss"
+BROKEN = "blocks that optimizer states broke up"
 
 
-def test_states_take_no_more_than_passed_through_their_own_stream():
-    passing = term("activations", 60, {Moment.FORWARD})
-    gathered = term("gathered", 80, {Moment.FORWARD}, stream="all_gather")
-
-    assert reserved(STATES, passing)[TAKEN] == 60
-    assert reserved(STATES, passing, gathered)[TAKEN] == 60
+def test_a_loss_does_not_share_blocks_with_layers():
+    assert reserved(LAYER, LOSS) == {APART: 60}
+    assert reserved(LAYER, LOSS, plan=replace(BASE, expandable_segments=True)) == {APART: 60}
 
 
-def test_segments_that_the_loss_lost_are_not_lost_again_to_the_states():
-    passing = term("activations", 60, {Moment.FORWARD})
-    lost = term("lost", 20, {Moment.FORWARD}, level=Level.RESERVED)
-    workspace = term("workspace", 20, ALWAYS, level=Level.RESERVED)
+def test_what_is_kept_from_layers_to_the_loss_is_in_use_and_not_idle():
+    kept = term("saved", 40, {Moment.FORWARD, Moment.LOSS_BACKWARD})
 
-    assert reserved(STATES, passing, lost)[TAKEN] == 40
-    assert reserved(STATES, passing, workspace)[TAKEN] == 60
+    assert reserved(kept, LOSS) == {}
+    assert reserved(kept, LAYER, LOSS) == {APART: 60}
+
+
+def test_states_break_up_the_loss_where_layers_left_too_little():
+    growing = replace(BASE, expandable_segments=True)
+    temporaries = term("temporaries", 50, {Moment.OPTIMIZER_STEP})
+
+    # the second turn needs 100 + 60 + 80 in any case, more than the 150 of the step and what it broke up
+    assert reserved(STATES, LAYER, LOSS, temporaries) == {APART: 60}
+    # 40 of the states went where the loss was: beside the 400 of the step, the next loss needs 40 anew
+    large = term("temporaries", 300, {Moment.OPTIMIZER_STEP})
+    assert reserved(STATES, LAYER, LOSS, large) == {APART: 60, BROKEN: 200}
+    assert reserved(STATES, LAYER, LOSS, large, plan=growing) == {APART: 60}
+
+
+def test_gathered_layers_are_no_blocks_of_the_default_stream():
+    gathered = term("gathered", 10, {Moment.FORWARD}, stream="all_gather")
+
+    assert reserved(LAYER, LOSS, gathered)[APART] == 60
+
+
+def test_a_segment_that_a_hook_knows_to_be_idle_is_counted_once():
+    idle = term("idle", 20, {Moment.LOSS_BACKWARD}, level=Level.RESERVED)
+
+    assert reserved(LAYER, LOSS, idle) == {APART: 60}
 
 
 def test_the_pool_of_a_side_stream_stays_as_large_as_it_was():
