@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.dialects.accelerate_options import Option, options_by_flag
+from preflight.dialects.program_names import called, program_name
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
 from preflight.launch import nearest_fix
@@ -33,45 +34,19 @@ class LauncherArguments:
 
 def first_option_index(argv: Sequence[str]) -> int | None:
     """Return the argv index behind `accelerate launch`, or None where this is another command."""
-    if not argv:
+    what = called(argv)
+    if what is None:
         return None
-    name = _program(argv[0])
-    if name == "accelerate-launch":
-        return 1
-    if name == "accelerate":
-        return 2 if list(argv[1:2]) == ["launch"] else None
-    if not name.startswith("python"):
-        return None
-    return _behind_interpreter(argv)
-
-
-def _program(path: str) -> str:
-    name = path.replace("\\", "/").rsplit("/", 1)[-1]
-    return name[:-4] if name.endswith(".exe") else name
-
-
-def _behind_interpreter(argv: Sequence[str]) -> int | None:
-    index = 1
-    while index < len(argv):
-        word = argv[index]
-        if word in ("-W", "-X", "--check-hash-based-pycs"):
-            index += 2
-        elif word.startswith("-m") or (word[:1] == "-" and word[1:2] != "-" and word[-1:] == "m"):
-            attached = word[2:] if word.startswith("-m") else ""
-            module = attached or (argv[index + 1] if index + 1 < len(argv) else "")
-            after = index + (1 if attached else 2)
-            if module == LAUNCH_MODULE:
-                return after
-            is_launch = module in CLI_MODULES and list(argv[after : after + 1]) == ["launch"]
-            return after + 1 if is_launch else None
-        elif word.startswith("-"):
-            index += 1
-        else:
-            # `python /opt/venv/bin/accelerate launch ...`
-            behind = first_option_index([word, *argv[index + 1 :]]) if index else None
-            is_script = not _program(word).startswith("python")
-            return None if behind is None or not is_script else index + behind
-    return None
+    first = what.first_argument
+    if what.kind == "module":
+        is_launcher, is_cli = what.name == LAUNCH_MODULE, what.name in CLI_MODULES
+    else:
+        # `python /opt/venv/bin/accelerate launch ...` is one too.
+        name = program_name(what.name)
+        is_launcher, is_cli = name == "accelerate-launch", name == "accelerate"
+    if is_launcher:
+        return first
+    return first + 1 if is_cli and list(argv[first : first + 1]) == ["launch"] else None
 
 
 def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherArguments:

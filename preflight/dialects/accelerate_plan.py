@@ -14,9 +14,12 @@ from preflight.dialects.accelerate_argv import (
 from preflight.dialects.accelerate_checks import check_beside_file
 from preflight.dialects.accelerate_launcher import LauncherSettings, read_launcher_settings
 from preflight.dialects.accelerate_notes import launch_notes
+from preflight.dialects.data_parallel import data_parallel
 from preflight.dialects.launcher_part import LauncherPart
 from preflight.dialects.parallelism import count_ranks
 from preflight.dialects.script_plan import make_plan, read_script_arguments, read_script_engine
+from preflight.dialects.trainer_arguments import TrainerArguments
+from preflight.dialects.visible_devices import num_visible_devices
 from preflight.dialects.worker_environment import worker_environment
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
@@ -48,7 +51,20 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
     refused = {problem.where for problem in problems if problem.severity == "error"}
     env = {**part.env, **trainer.environment}
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
+    problems.extend(single_process_notes(command, settings, trainer))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def single_process_notes(
+    command: LaunchCommand, settings: LauncherSettings, trainer: TrainerArguments
+) -> list[Problem]:
+    """Say what one process does with several GPUs; `--cpu` and `gpu_ids` keep them from it."""
+    if settings.mode != "single" or settings.value("cpu"):
+        return []
+    ids = settings.value("gpu_ids")
+    listed = isinstance(ids, str) and ids != "all"
+    env = {**command.env, "CUDA_VISIBLE_DEVICES": str(ids)} if listed else command.env
+    return data_parallel(trainer, num_visible_devices(env), "a launch of one process")
 
 
 def accelerate_part(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from preflight.dialects.data_parallel import data_parallel
 from preflight.dialects.environment_notes import environment_notes
 from preflight.dialects.launcher_part import LauncherPart, caller_environment
 from preflight.dialects.program_names import called
 from preflight.dialects.script_plan import make_plan, read_script_arguments, read_script_engine
 from preflight.dialects.settings import Place, Setting
-from preflight.dialects.trainer_arguments import TrainerArguments
 from preflight.dialects.visible_devices import num_visible_devices
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -97,34 +97,6 @@ def _copies(command: LaunchCommand) -> list[Problem]:
             "srun",
             "one task per node and torchrun in it, or export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS in each task",
             "PF135",
-            "warning",
-        )
-    ]
-
-
-def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) -> list[Problem]:
-    """Say what Trainer does in one process that sees several GPUs; TRL's trainers refuse it."""
-    if num_devices < 2 or trainer.trainer not in ("transformers", "trl"):
-        return []
-    fix = (
-        f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0"
-    )
-    if trainer.trainer == "trl":
-        return [
-            Problem(
-                f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, and TRL's trainers stop unless device_map spreads the model",
-                launcher,
-                fix,
-                "PF136",
-                "warning",
-            )
-        ]
-    return [
-        Problem(
-            f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, {num_devices} times the micro batch per step, and the first GPU holds the model states and gathers what all others return",
-            launcher,
-            fix,
-            "PF136",
             "warning",
         )
     ]

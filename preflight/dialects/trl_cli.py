@@ -16,7 +16,7 @@ from preflight.dialects.accelerate_argv import LauncherArguments, parse_launcher
 from preflight.dialects.accelerate_checks import check_beside_file
 from preflight.dialects.accelerate_launcher import read_launcher_settings
 from preflight.dialects.accelerate_notes import launch_notes
-from preflight.dialects.accelerate_plan import accelerate_part
+from preflight.dialects.accelerate_plan import accelerate_part, single_process_notes
 from preflight.dialects.documents import read_document
 from preflight.dialects.program_names import calls
 from preflight.dialects.script_plan import make_plan, read_script_arguments, read_script_engine
@@ -87,6 +87,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     refused = {problem.where for problem in problems if problem.severity == "error"}
     env = {**part.env, **trainer.environment}
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
+    problems.extend(single_process_notes(launcher_side, settings, trainer))
     # Keys that the script ignores are not lost: they went to accelerate.
     taken = {place.where for place in split.file_keys.values()}
     problems = [p for p in problems if p.id or p.severity == "error" or p.where not in taken]

@@ -288,3 +288,74 @@ def test_any_words_that_are_put_in_place_are_read_again(old, new):
 
 def test_the_programs_that_are_compared_with_are_here():
     assert all(shutil.which(name) for name in ("env", "nice", "timeout", "stdbuf", "taskset"))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "srun",
+                "env",
+                "nice",
+                "-n",
+                "4",
+                "-N2",
+                "--ntasks=3",
+                "A=1",
+                "--",
+                "bash",
+                "sh",
+                "-c",
+                "-lc",
+                "--foo",
+                "--foo=1",
+                "docker",
+                "run",
+                "podman",
+                "exec",
+                "--rm",
+                "-it",
+                "-v",
+                "/a:/b",
+                "img",
+                "apptainer",
+                "--nv",
+                "uv",
+                "uvx",
+                "conda",
+                "-n",
+                "x",
+                "timeout",
+                "5",
+                "taskset",
+                "-c",
+                "0",
+                "stdbuf",
+                "-oL",
+                "python",
+                "torchrun",
+                "--nproc-per-node",
+                "2",
+                "deepspeed",
+                "--num_gpus",
+                "trl",
+                "sft",
+                "accelerate",
+                "launch",
+                "train.py",
+                "exec",
+                "nohup",
+                "time",
+                "-",
+                "-m",
+            ]
+        )
+        | st.text("a-=' \"$&;|", max_size=6),
+        max_size=9,
+    )
+)
+def test_any_command_line_is_read_or_refused_without_a_traceback(words):
+    try:
+        read_launch(LaunchCommand(tuple(words), {}, "/srv/job"), load_plugins(None))
+    except BadInput as error:
+        assert error.problems

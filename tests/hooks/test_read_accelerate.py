@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from preflight.hooks.read_accelerate import preflight_read_launch
 
-from preflight.findings import kind_of
 from preflight.errors import BadInput, Problem
+from preflight.findings import kind_of
 from preflight.launch import LaunchCommand, LaunchPlan
 
 FSDP2 = """distributed_type: FSDP
@@ -402,3 +402,16 @@ def test_a_precision_that_the_file_states_is_not_called_assumed() -> None:
 
     assert plan.mixed_precision == "bf16"
     assert plan.origins["mixed_precision"].where == "c.yaml:3"
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [("train.py", ["PF136"]), ("--gpu_ids 0 train.py", []), ("--cpu train.py", [])],
+)
+def test_one_process_that_sees_several_gpus_is_said(words: str, ids: list[str]) -> None:
+    """The simple launcher leaves every visible GPU to one process, and Trainer takes them all."""
+    config = "distributed_type: 'NO'\nnum_processes: 1\n"
+    files = {"c.yaml": config, "train.py": HF_SCRIPT}
+    plan = read(f"--config_file c.yaml {words}", files, {"CUDA_VISIBLE_DEVICES": "0,1"})
+
+    assert [notice.id for notice in plan.notices] == ids
