@@ -28,6 +28,10 @@ class ParameterTensor:
     """Linear weights are (out_features, in_features), as torch stores them."""
     kind: str = LINEAR
     """linear, embedding, norm, bias, experts (fused 3-D stack), other (convolutions, gates, ...)."""
+    gets_gradient: bool = True
+    """False where the forward runs it without recording: it is trainable, and never trained."""
+    stays_fp32: bool = False
+    """True where transformers loads it in fp32 whatever was asked for (`_keep_in_fp32_modules_strict`)."""
 
     @cached_property
     def num_params(self) -> int:
@@ -82,6 +86,8 @@ class ModelUnit:
     count: int = 1
     layer: LayerShape | None = None
     """Set where role is layer."""
+    places: tuple[int, ...] = ()
+    """Which layers of the model these are."""
 
     @cached_property
     def num_params(self) -> int:

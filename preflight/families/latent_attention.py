@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from preflight.families.config_view import ConfigView
 from preflight.families.layout import (
@@ -17,7 +18,7 @@ from preflight.families.layout import (
     linear,
     norm,
     norm_unit,
-    other,
+    router,
 )
 from preflight.model import LayerShape
 
@@ -59,6 +60,12 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
             "qk_rope_head_dim": view.size("qk_rope_head_dim"),
         },
     }
+    if view.model_type == "deepseek_v32":
+        facts["indexer"] = {
+            "heads": view.size("index_n_heads"),
+            "dim": view.size("index_head_dim"),
+            "topk": view.size("index_topk"),
+        }
     return Layout(units, facts)
 
 
@@ -116,13 +123,14 @@ def _attention(view: ConfigView, shape: LayerShape) -> Tensors:
     )
     if view.model_type == "deepseek_v32":
         index_heads, index_dim = view.size("index_n_heads"), view.size("index_head_dim")
-        tensors = (
-            *tensors,
+        indexer = (
             *linear("self_attn.indexer.wq_b", index_heads * index_dim, q_rank or hidden),
             *linear("self_attn.indexer.wk", index_dim, hidden),
             *norm("self_attn.indexer.k_norm", index_dim, bias=True),
             *linear("self_attn.indexer.weights_proj", index_heads, hidden),
         )
+        # `@torch.no_grad()` on DeepseekV32Indexer.forward (modeling_deepseek_v32.py, 5.24.0:178)
+        tensors += tuple(replace(tensor, gets_gradient=False) for tensor in indexer)
     return tensors
 
 
@@ -139,7 +147,7 @@ def _experts(view: ConfigView, shape: LayerShape) -> Tensors:
     num, hidden, width = shape.num_experts, shape.hidden_size, shape.moe_intermediate_size
     shared = shape.shared_expert_intermediate_size
     return (
-        *other("mlp.gate.weight", num, hidden),
+        *router("mlp.gate.weight", num, hidden, stays_fp32=True),
         *experts("mlp.experts.gate_up_proj", num, 2 * width, hidden),
         *experts("mlp.experts.down_proj", num, hidden, width),
         *(gated_mlp("mlp.shared_experts", shared, hidden, _mlp_bias(view)) if shared else ()),

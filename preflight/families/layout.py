@@ -16,6 +16,7 @@ Keys of `ModelSpec.facts`, where they hold:
     transposed_experts  True where expert stacks store (experts, in, out)
     shared_expert_gate  True
     mla             {q_lora_rank, kv_lora_rank, qk_rope_head_dim}
+    indexer         {heads, dim, topk} of a sparse attention
     layout          none: the parameters are counted, not laid out
     top_model_type  the model_type of the whole config
     library_defaults  sizes that the config leaves to transformers
@@ -91,6 +92,11 @@ def other(name: str, *shape: int) -> Tensors:
     return (ParameterTensor(name, shape, OTHER),)
 
 
+def router(name: str, num_experts: int, hidden: int, stays_fp32: bool) -> Tensors:
+    """Return a router that is a bare parameter."""
+    return (ParameterTensor(name, (num_experts, hidden), OTHER, stays_fp32=stays_fp32),)
+
+
 def embedding_unit(path: str, rows: int, columns: int) -> ModelUnit:
     """Return an embedding table."""
     return ModelUnit(path, "embedding", (ParameterTensor("weight", (rows, columns), EMBEDDING),))
@@ -122,14 +128,14 @@ def layer_units(
     path: str, kinds: Iterable[Kind], build: Callable[[Kind], tuple[Tensors, LayerShape]]
 ) -> tuple[ModelUnit, ...]:
     """Return one unit per layer kind, in order of appearance, with its count."""
-    counts: dict[Kind, int] = {}
-    for kind in kinds:
-        counts[kind] = counts.get(kind, 0) + 1
+    places: dict[Kind, list[int]] = {}
+    for index, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(index)
     units = []
-    for kind, count in counts.items():
+    for kind, own in places.items():
         tensors, shape = build(kind)
-        name = f"{path}.*" if len(counts) == 1 else f"{path}.* ({_said(kind)})"
-        units.append(ModelUnit(name, "layer", tensors, count, shape))
+        name = f"{path}.*" if len(places) == 1 else f"{path}.* ({_said(kind)})"
+        units.append(ModelUnit(name, "layer", tensors, len(own), shape, tuple(own)))
     return tuple(units)
 
 

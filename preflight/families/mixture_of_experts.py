@@ -25,6 +25,7 @@ from preflight.families.layout import (
     norm_unit,
     other,
     qk_norms,
+    router,
     split_attention,
 )
 from preflight.model import BIAS, LayerShape, ParameterTensor
@@ -256,16 +257,19 @@ def _expert_sizes(view: ConfigView, family: Family) -> dict[str, int]:
     }
 
 
+FP32_ROUTERS = frozenset({"glm4_moe"})
+"""`gate.weight` in `_keep_in_fp32_modules_strict` (modeling_glm4_moe.py, 5.24.0)."""
+
+
 def _expert_tensors(model_type: str, family: Family, shape: LayerShape) -> Tensors:
     num, hidden, width = shape.num_experts, shape.hidden_size, shape.moe_intermediate_size
     shared = shape.shared_expert_intermediate_size
     name = family.mlp
     # The routers of Llama 4 and Phi-MoE are subclasses of Linear; the others are bare parameters.
-    router = f"{name}.{family.router}"
     if model_type in ("llama4_text", "phimoe"):
-        gate: Tensors = linear(router, num, hidden)
+        gate: Tensors = linear(f"{name}.{family.router}", num, hidden)
     else:
-        gate = other(f"{router}.weight", num, hidden)
+        gate = router(f"{name}.{family.router}.weight", num, hidden, model_type in FP32_ROUTERS)
     if family.facts.get("transposed_experts"):
         stack: Tensors = (
             *experts(f"{name}.experts.gate_up_proj", num, hidden, 2 * width),
@@ -277,7 +281,7 @@ def _expert_tensors(model_type: str, family: Family, shape: LayerShape) -> Tenso
             *experts(f"{name}.experts.down_proj", num, hidden, width),
         )
     if model_type == "gpt_oss":
-        gate = (*gate, *other(f"{router}.bias", num))
+        gate = (*gate, *other(f"{name}.{family.router}.bias", num))
         stack = (
             *stack,
             ParameterTensor(f"{name}.experts.gate_up_proj_bias", (num, 2 * width), BIAS),
