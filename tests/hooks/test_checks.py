@@ -7,6 +7,7 @@ import pytest
 from preflight.device import DeviceSpec
 from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 from preflight.units import GIB
 
@@ -87,6 +88,25 @@ def test_ranks_of_a_node_need_a_device_each(plugins):
     assert ids(plugins, plan) == ["PF119"]
     assert ids(plugins, plan, DeviceSpec("H100", 79 * GIB)) == []
     assert ids(plugins, LaunchPlan(engine="ddp", world_size=16, num_nodes=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("torchrun --nproc-per-node 16 train.py", "--nproc-per-node 8,"),
+        ("deepspeed --num_gpus 16 train.py", "--num_gpus 8,"),
+        ("accelerate launch --multi_gpu --num_processes 16 train.py", "--num_processes 8,"),
+        ("srun -N1 torchrun --nproc-per-node 16 train.py", None),
+    ],
+)
+def test_too_many_ranks_are_told_in_the_words_of_the_launcher(plugins, words, fix):
+    """Behind srun the devices of this machine say nothing."""
+    plan = read_launch(LaunchCommand(tuple(words.split()), {}, "/srv/job"), plugins)
+    items = plugins.collect("preflight_findings", plan=plan, model=None, device=H100)
+    fixes = [finding.fix for _, finding in items if finding.id == "PF119"]
+
+    assert len(fixes) == (fix is not None)
+    assert all(text.startswith(fix) for text in fixes)
 
 
 def test_a_base_that_sharding_does_not_reach_is_named(plugins):
