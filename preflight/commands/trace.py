@@ -43,6 +43,10 @@ examples:
   preflight trace --plan plan.yaml --format json
   preflight trace --set loss=full_logits -- accelerate launch sft.py
 
+not traced, and said so: FSDP1 and DeepSpeed (they need real memory; --set engine=single),
+torch.compile (--set torch_compile=false), parallelism other than data, offload, fp8, 8-bit
+bases, encoders with decoders. docs/trace.md has the list.
+
 exit: 0 traced; 2 bad input, or nothing that can be traced; 3 preflight failed
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.trace.checkpointing import mark_every_second
 from preflight.trace.compose import Depth, full_depth, shallow_depth
 from preflight.trace.job import TraceJob
 from preflight.trace.quantized import pack_linears
@@ -54,6 +55,8 @@ def build(job: TraceJob, device: str = "meta") -> BuiltModel:
 
         text._attn_implementation = register_flash_attention()
     text.use_cache = model.config.use_cache = False
+    if job.checkpointing and job.checkpointing_mode == "selective_every_2":
+        mark_every_second(model)
     parent, name = layers_of(model)
     layers = getattr(parent, name)
     depth = _depth(job, text, layers)
@@ -77,6 +80,7 @@ def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
 
     implementation = "sdpa" if job.attention.startswith("flash") else job.attention
     if job.folder is not None:
+        _raise_if_elsewhere(job)
         config = AutoConfig.from_pretrained(job.folder, trust_remote_code=True)
     else:
         values = {
@@ -103,16 +107,26 @@ def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
             return _class_of(config).from_config(config, attn_implementation="eager", **arguments)
 
 
+def _raise_if_elsewhere(job: TraceJob) -> None:
+    own = job.config.get("auto_map") or {}
+    elsewhere = sorted(f"{name}: {value}" for name, value in own.items() if "--" in str(value))
+    if elsewhere:
+        raise BadInput.one(
+            f"the code of {job.folder} is in another repository: {', '.join(elsewhere)}",
+            where=f"{job.folder}/config.json",
+            fix="put the code into the folder and take `REPOSITORY--` out of auto_map; nothing is downloaded",
+        )
+
+
 def _class_of(config: Any) -> Any:
     """Return transformers' language model of a config: with its towers, which hold parameters too."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    if getattr(config, "auto_map", None):
-        return AutoModelForCausalLM
-    if config.is_encoder_decoder:
+    if getattr(config, "is_encoder_decoder", False):
         raise BadInput.one(f"{config.model_type} is an encoder with a decoder, which is not traced")
+    own = getattr(config, "auto_map", None) or {}
     for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):
-        if type(config) in kind._model_mapping:
+        if kind.__name__ in own or type(config) in kind._model_mapping:
             return kind
     raise BadInput.one(f"{config.model_type} is no language model, and nothing else is traced")
 
@@ -146,7 +160,8 @@ def _depth(job: TraceJob, config: Any, layers: Any) -> Depth:
         getattr(config, name, None)
         for name in ("output_router_logits", "hidden_size_per_layer_input", "num_kv_shared_layers")
     )
-    if job.full_depth or reaches_across or len(layers) != config.num_hidden_layers:
+    num_layers = getattr(config, "num_hidden_layers", None)
+    if job.full_depth or reaches_across or len(layers) != num_layers:
         return full_depth(len(layers))
     return shallow_depth([_kind(layer, i, config) for i, layer in enumerate(layers)])
 
@@ -229,11 +244,3 @@ def _with_adapter(model: Any, job: TraceJob, device: str) -> Any:
         if parameter.requires_grad and parameter.dtype != dtype:
             parameter.data = parameter.data.to(dtype)
     return adapted
-
-
-def apply_checkpointing(model: Any, context_fn: Any = None) -> None:
-    """Recompute every layer in backward, as Trainer asks for it: non-reentrant."""
-    arguments: dict[str, Any] = {"use_reentrant": False}
-    if context_fn is not None:
-        arguments["context_fn"] = context_fn
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=arguments)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import IO, Any
 
 from preflight.errors import BadInput, PreflightError, Problem
+from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.trace.job import TraceJob
 from preflight.trace.result import TraceResult, result_from_dict
 
@@ -36,7 +37,7 @@ def run_trace(
     if use_cache:
         cached = _read(path)
         if cached is not None:
-            return result_from_dict(cached, is_cached=True)
+            return cached
     result = replace(_run(job, progress), versions=versions)
     if use_cache:
         _write(path, result.to_dict())
@@ -49,8 +50,10 @@ def library_versions(job: TraceJob) -> dict[str, str]:
 
     found, missing = {}, []
     adapters = ("peft",) if job.adapter is not None else ()
-    packing = ("bitsandbytes",) if job.quantization is not None else ()
-    for name in (*LIBRARIES, *adapters, *packing):
+    packs = job.quantization is not None or job.optimizer in BITSANDBYTES
+    packing = ("bitsandbytes",) if packs else ()
+    heads = ("trl",) if job.loss == "chunked_linear" else ()
+    for name in (*LIBRARIES, *adapters, *packing, *heads):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -80,32 +83,42 @@ def _own_code(folder: str | None) -> list[str]:
     """Return the files of a model folder that decide what its code builds."""
     if folder is None:
         return []
-    return sorted(n for n in os.listdir(folder) if n.endswith(".py") or n == "config.json")
+    found: list[str] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        found += [os.path.join(place, n) for n in names if n.endswith(".py") or n == "config.json"]
+    return sorted(os.path.relpath(path, folder) for path in found)
 
 
-def _read(path: str) -> Any:
+def _read(path: str) -> TraceResult | None:
     import json
 
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None  # not there, or half written by a process that was killed: trace again
+            return result_from_dict(json.load(file), is_cached=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # not there, or not what was written: trace again, and write it anew
 
 
 def _write(path: str, values: Mapping[str, Any]) -> None:
-    """Keep a result; a cache that cannot be written only costs the next trace its time."""
+    """Keep a result; a cache that cannot be written only costs the next trace its time.
+
+    It appears whole or not at all, so that traces may run beside each other.
+    """
     import json
     import tempfile
+    from contextlib import suppress
 
+    temporary = ""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".part")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(values, file)
         os.replace(temporary, path)
     except OSError:
-        return
+        with suppress(OSError):  # a full disk may leave a part
+            os.unlink(temporary)
 
 
 def _run(job: TraceJob, progress: Callable[[str], None]) -> TraceResult:
@@ -113,9 +126,16 @@ def _run(job: TraceJob, progress: Callable[[str], None]) -> TraceResult:
     import subprocess
     import sys
     import tempfile
+    from contextlib import ExitStack
 
     root = os.path.dirname(os.path.dirname(PACKAGE))
-    with tempfile.TemporaryFile("w+", errors="replace") as complaints:
+    with ExitStack() as stack:
+        complaints = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+        modules = {}
+        if job.folder is not None:
+            # transformers imports a copy of the folder's code; traces beside each other must not share it.
+            copy = stack.enter_context(tempfile.TemporaryDirectory(prefix="preflight-code-"))
+            modules = {"HF_MODULES_CACHE": copy}
         worker = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "preflight.trace.worker"],
             stdin=subprocess.PIPE,
@@ -123,7 +143,7 @@ def _run(job: TraceJob, progress: Callable[[str], None]) -> TraceResult:
             stderr=complaints,
             text=True,
             cwd=root,
-            env={**os.environ, **QUIET},
+            env={**os.environ, **QUIET, **modules},
         )
         try:
             assert worker.stdin is not None

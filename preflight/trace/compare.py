@@ -181,7 +181,8 @@ def compare_apart(
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     forked = multiprocessing.get_context("fork")
-    wanted = [(method, checkpointing) for method in methods for checkpointing in (False, True)]
+    modes = (False, True) if both else (False,)
+    wanted = [(method, checkpointing) for method in methods for checkpointing in modes]
 
     def one(case: Case) -> list[Compared]:
         here, there = forked.Pipe(duplex=False)

@@ -11,6 +11,7 @@ from preflight.launch import LaunchPlan
 from preflight.layer_costs import has_padding_mask
 from preflight.model import ModelSpec
 from preflight.precision import adapter_targets, precision_of, uses_autocast, version_of
+from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.user_loop import (
     FUSED_HEAD_SINCE,
     WITH_FOREACH,
@@ -21,7 +22,7 @@ from preflight.user_loop import (
 from preflight.values import dataclass
 
 ENGINES = ("single", "ddp", "fsdp2")
-OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad", *BITSANDBYTES)
 LOSSES = ("full_logits", "chunked_linear")
 ADAPTERS = ("lora", "dora")
 TRAINERS_WITH_GROUPS = ("transformers", "trl")
@@ -49,6 +50,8 @@ class TraceJob:
     sync_each_batch: bool = False
     has_padding: bool = False
     checkpointing: bool = False
+    checkpointing_mode: str = "full"
+    """full, selective_every_2 (transformers' every_n_layers) or selective_op (TRL's: attention is kept)."""
     attention: str = "sdpa"
     loaded_dtype: str = "bf16"
     """Of weights that do not train."""
@@ -131,7 +134,8 @@ def job_of(
         micro_steps=2 if plan.gradient_accumulation_steps > 1 else 1,
         sync_each_batch=plan.sync_each_batch,
         has_padding=has_padding_mask(plan),
-        checkpointing=plan.activation_checkpointing == "full",
+        checkpointing=plan.activation_checkpointing != "none",
+        checkpointing_mode=_mode(plan.activation_checkpointing),
         attention=plan.attention or "sdpa",
         loaded_dtype=precision.frozen,
         trainable_dtype=precision.trainable,
@@ -165,6 +169,10 @@ def _quantization(plan: LaunchPlan, compute: str) -> dict[str, Any] | None:
     }
 
 
+def _mode(checkpointing: str) -> str:
+    return "full" if checkpointing == "none" else checkpointing
+
+
 def _is_old_head(plan: LaunchPlan) -> bool:
     """Tell whether TRL's fused head is not the one that is run here."""
     if plan.loss != "chunked_linear":
@@ -191,8 +199,8 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
     for name in ("params", "optimizer", "activations"):
         if getattr(plan, f"offload_{name}") != "none":
             yield problem(f"offload_{name}", f"offload of {name}")
-    if plan.activation_checkpointing not in ("none", "full"):
-        yield problem("activation_checkpointing", "selective checkpointing")
+    if plan.activation_checkpointing == "selective_op" and plan.trainer != "trl":
+        yield problem("activation_checkpointing", "selective checkpointing other than TRL's")
     if (plan.loss or "full_logits") not in LOSSES or _is_old_head(plan):
         yield problem(
             "loss", f"loss {plan.loss}", "`--set loss=full_logits` traces the model's own loss"
@@ -218,6 +226,8 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
             f"optimizer {plan.optimizer}",
             "`--set optimizer=adamw_torch_fused` traces everything else",
         )
+    if plan.engine == "fsdp2" and plan.optimizer in BITSANDBYTES:
+        yield problem("optimizer", f"{plan.optimizer} on FSDP2's sharded tensors")
     if plan.optimizer_kernel == "fused" and plan.optimizer in ("sgd", "rmsprop", "adagrad"):
         yield problem("optimizer_kernel", f"a fused {plan.optimizer}")
     for name in ("optimizer_state_dtype", "logits_dtype"):

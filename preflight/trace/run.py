@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from preflight.trace.autocast import EmulatedAutocast
-from preflight.trace.build import BuiltModel, apply_checkpointing, build, torch_dtype
+from preflight.trace.build import BuiltModel, build, torch_dtype
+from preflight.trace.checkpointing import apply_checkpointing
 from preflight.trace.compose import Depth, Level, compose
 from preflight.trace.fused_head import add_fused_head, head_like_cuda
 from preflight.trace.job import TraceJob
@@ -75,14 +76,14 @@ def trace(
             add_fused_head(built.model)
             stack.enter_context(head_like_cuda(autocast.current_dtype))
         if job.checkpointing:
-            apply_checkpointing(built.model, autocast.for_recompute if job.autocast else None)
+            apply_checkpointing(built, job, autocast.for_recompute if job.autocast else None)
         recorder.hold_model(built.model, PARAMETERS, BUFFERS)
         region = autocast.region if job.autocast else nullcontext
         named = list(built.model.named_parameters())
         depth = built.depth
         trained: set[str] = set()
         if depth.is_full:
-            stepping = step_optimizer(job, named, recorder)
+            stepping = step_optimizer(job, named, recorder, built.embeddings)
         else:
             stepping = forget_gradients(built.model, recorder.log, trained, job.keeps_gradients)
         progress(f"{len(depth.kept)} of {depth.num_layers} layers, forward and backward")
@@ -163,7 +164,7 @@ def _optimizer_parts(
     if job.engine != "fsdp2":
         copies = [(name, like(parameter)) for name, parameter in deep]
         recorder = Recorder(AllocationLog(), device)
-        return _stepped(copies, recorder, step_optimizer(job, copies, recorder))
+        return _stepped(copies, recorder, step_optimizer(job, copies, recorder, built.embeddings))
     found: dict[int, list[PartBytes]] = {}
     if job.clips:
         # Norms are combined across ranks, which only sharded tensors do.
@@ -174,7 +175,9 @@ def _optimizer_parts(
     with _real_meta():
         shards = [(name, local_like(parameter)) for name, parameter in deep]
         recorder = Recorder(AllocationLog(), "meta")
-        stepped = _stepped(shards, recorder, optimizer_alone(job, shards, recorder))
+        stepped = _stepped(
+            shards, recorder, optimizer_alone(job, shards, recorder, built.embeddings)
+        )
     return {step: [*found.get(step, ()), *parts] for step, parts in stepped.items()}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from preflight.trace.eight_bit import BITSANDBYTES, bitsandbytes_optimizer, is_paged
 from preflight.trace.job import TraceJob
 from preflight.trace.log import (
     CLIP,
@@ -175,9 +176,14 @@ def forget_gradients(
     return stepping
 
 
-def step_optimizer(job: TraceJob, named: list[tuple[str, Any]], recorder: Recorder) -> Stepping:
+def step_optimizer(
+    job: TraceJob,
+    named: list[tuple[str, Any]],
+    recorder: Recorder,
+    embeddings: frozenset[str] = frozenset(),
+) -> Stepping:
     """Return a stepping that clips, runs the plan's optimizer over some parameters, and drops gradients."""
-    optimizer = optimizer_alone(job, named, recorder)
+    optimizer = optimizer_alone(job, named, recorder, embeddings)
 
     def stepping(step: int) -> None:
         if job.clips:
@@ -196,11 +202,17 @@ def clip(named: list[tuple[str, Any]], recorder: Recorder, step: int) -> None:
     torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True)
 
 
-def optimizer_alone(job: TraceJob, named: list[tuple[str, Any]], recorder: Recorder) -> Stepping:
+def optimizer_alone(
+    job: TraceJob,
+    named: list[tuple[str, Any]],
+    recorder: Recorder,
+    embeddings: frozenset[str] = frozenset(),
+) -> Stepping:
     """Return a stepping that does not clip."""
     import torch
 
-    optimizer = _optimizer(job, [(name, p) for name, p in named if p.requires_grad])
+    trainable = [(name, p) for name, p in named if p.requires_grad]
+    optimizer = _optimizer(job, trainable, [p for name, p in trainable if name in embeddings])
     log = recorder.log
 
     def stepping(step: int) -> None:
@@ -210,14 +222,17 @@ def optimizer_alone(job: TraceJob, named: list[tuple[str, Any]], recorder: Recor
             for name, value in state.items():
                 if isinstance(value, torch.Tensor):
                     is_counter = name == "step" and job.kernel != "fused"
-                    recorder.hold(value, HOST if is_counter else OPTIMIZER_STATES, "optimizer")
+                    on_host = is_counter or is_paged(value)
+                    recorder.hold(value, HOST if on_host else OPTIMIZER_STATES, "optimizer")
         log.mark(Part(step, 0, ZERO))
         optimizer.zero_grad(set_to_none=not job.keeps_gradients)
 
     return stepping
 
 
-def _optimizer(job: TraceJob, trainable: list[tuple[str, Any]]) -> Any:
+def _optimizer(
+    job: TraceJob, trainable: list[tuple[str, Any]], embeddings: Iterable[Any] = ()
+) -> Any:
     import torch
 
     groups: list[dict[str, Any]] = [{"params": [p for _, p in trainable]}]
@@ -225,6 +240,8 @@ def _optimizer(job: TraceJob, trainable: list[tuple[str, Any]]) -> Any:
         decayed = [p for name, p in trainable if not WITHOUT_DECAY.search(name)]
         others = [p for name, p in trainable if WITHOUT_DECAY.search(name)]
         groups = [{"params": group} for group in (decayed, others) if group]
+    if job.optimizer in BITSANDBYTES:
+        return bitsandbytes_optimizer(job.optimizer, groups, embeddings if job.has_groups else ())
     kernels: dict[str, Any] = {
         "foreach": job.kernel == "foreach",
         "fused": job.kernel == "fused",

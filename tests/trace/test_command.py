@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tiny_models import CONFIGS
 
 from preflight.cli import main
+from preflight.trace.client import _read, _write
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
 
@@ -47,6 +49,43 @@ def test_phases_are_shown_beside_the_formulas_and_the_second_time_from_the_cache
     assert "from the cache" in text
     assert text.startswith("preflight: traced. Peak ")
     assert "optimizer step" in text
+
+
+def test_a_damaged_cache_is_traced_again_and_mended(folder, capsys):
+    """Valid JSON of another shape, and half a file: neither is an answer, and neither is an error."""
+    assert main(["trace", "--plan", "plan.yaml", "--format", "json"]) == 0
+    first = json.loads(capsys.readouterr().out)["trace"]
+    (cached,) = (folder / "cache").rglob("*.json")
+    for damaged in ('{"phases": [{}]}', cached.read_text()[:100], "[]"):
+        cached.write_text(damaged)
+        assert _read(str(cached)) is None
+    assert main(["trace", "--plan", "plan.yaml", "--format", "json"]) == 0
+    again = json.loads(capsys.readouterr().out)["trace"]
+
+    assert not again["is_cached"]
+    assert again["phases"] == first["phases"]
+    kept = list(cached.parent.iterdir())
+    assert any(_read(str(path)) for path in kept)
+    assert {path.suffix for path in kept} == {".json"}
+
+
+def test_results_written_at_once_are_each_whole(tmp_path):
+    """Whoever reads while many write gets one of the results, never a part of two."""
+    path = str(tmp_path / "cache" / "one.json")
+    results = [
+        {"phases": [], "num_layers": n, "num_traced_layers": n, "seconds": 0.0,
+         "versions": {"padding": "x" * 10_000 * n}}
+        for n in range(1, 9)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(8) as pool:
+        writing = [pool.submit(_write, path, result) for result in results * 10]
+        seen = [_read(path) for _ in range(100)]
+        for done in writing:
+            done.result()
+
+    assert _read(path) is not None
+    assert all(r is None or len(r.versions["padding"]) == 10_000 * r.num_layers for r in seen)
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["one.json"]
 
 
 def test_a_launch_is_read_as_check_reads_it(folder, capsys):
@@ -104,6 +143,13 @@ def test_a_folders_own_code_is_run_only_when_asked(folder, capsys, monkeypatch):
     assert "--trust-remote-code" in capsys.readouterr().out
     assert main([*arguments, "--trust-remote-code"]) == 0
     assert json.loads(capsys.readouterr().out)["trace"]["num_traced_layers"] == 5
+
+    config["auto_map"]["AutoModelForCausalLM"] = "someone/else--modeling_own.OwnForCausalLM"
+    (model / "config.json").write_text(json.dumps(config))
+    assert main([*arguments, "--trust-remote-code"]) == 2
+    assert "is in another repository: AutoModelForCausalLM: someone/else--modeling_own" in (
+        "".join(capsys.readouterr())
+    )
 
 
 def test_everything_that_is_not_traced_is_named_at_once(folder, capsys):

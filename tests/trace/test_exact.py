@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import LORA, NF4, job
 
+from preflight.trace.log import OPTIMIZER_STATES
 from preflight.trace.run import trace
 
 SHARDED = {"engine": "fsdp2", "shard_degree": 3, "trainable_dtype": "fp32", "mixed": True}
@@ -38,11 +39,23 @@ CASES = {
             "quantization": {**NF4, "upcast": "all"},
         },
     ),
+    "dense, every second layer checkpointed": (
+        "llama_deep",
+        {"checkpointing": True, "checkpointing_mode": "selective_every_2"},
+    ),
+    "dense, checkpointed but for attention, under autocast": (
+        "llama",
+        {**AUTOCAST, "checkpointing": True, "checkpointing_mode": "selective_op"},
+    ),
+    "dense, 8-bit optimizer": ("llama", {"optimizer": "adamw_bnb_8bit"}),
     "experts": ("qwen3_moe", {}),
     "experts, checkpointed under autocast": ("qwen3_moe", {**AUTOCAST, "checkpointing": True}),
     "sliding and full attention": ("gemma3", {}),
     "sliding and full attention, checkpointed": ("gemma3", {"checkpointing": True}),
     "sliding attention, experts": ("gpt_oss", {"attention": "eager"}),
+    "cross attention, text alone": ("mllama", {"checkpointing": True}),
+    "chunked and full attention, experts, a tower": ("llama4", {"checkpointing": True}),
+    "linear and full attention": ("qwen3_next", {"checkpointing": True}),
     "dense, then experts": ("deepseek_v3", {"checkpointing": True}),
     "dropout and tied": ("gpt2", {"optimizer": "adamw_torch_fused"}),
     "FSDP2": ("llama", SHARDED),
@@ -103,3 +116,18 @@ def test_tensors_without_data_allocate_what_real_ones_do(model, checkpointing):
     without_data, real = trace(whole), trace(whole, device="cpu")
 
     assert bytes_of(without_data) == bytes_of(real)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("optimizer", ["adamw_bnb_8bit", "lion_8bit", "rmsprop_bnb"])
+def test_states_of_bitsandbytes_are_those_that_it_makes_of_real_tensors(optimizer):
+    """Packed, in fp32 where a tensor is small or an embedding, with scales and code books."""
+    whole = job("llama", optimizer=optimizer, attention="eager", full_depth=True, seq_len=24)
+    without_data, real = trace(whole), trace(whole, device="cpu")
+
+    assert states_at_the_end(without_data) == states_at_the_end(real) > 0
+
+
+def states_at_the_end(traced) -> int:
+    at_peak = traced.levels[-1].at_peak
+    return sum(size for (category, _), size in at_peak.items() if category == OPTIMIZER_STATES)

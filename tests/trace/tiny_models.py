@@ -13,6 +13,36 @@ _EXPERTS = {"moe_intermediate_size": 32, "num_experts_per_tok": 2}
 
 CONFIGS = {
     "llama": {**_BASE, "model_type": "llama"},
+    "llama_deep": {**_BASE, "model_type": "llama", "num_hidden_layers": 12},
+    "mllama": {
+        "model_type": "mllama",
+        "text_config": {
+            **_BASE, "model_type": "mllama_text_model", "num_hidden_layers": 17, "pad_token_id": 0,
+            "cross_attention_layers": [3, 8, 13],
+        },
+        "vision_config": {
+            "hidden_size": 32, "intermediate_size": 64, "attention_heads": 2, "num_hidden_layers": 2,
+            "num_global_layers": 1, "vision_output_dim": 64, "intermediate_layers_indices": [0],
+        },
+    },
+    "llama4": {
+        "model_type": "llama4",
+        "text_config": {
+            **_BASE, "model_type": "llama4_text", "num_hidden_layers": 16, "head_dim": 16,
+            "num_local_experts": 4, "intermediate_size_mlp": 96, "attention_chunk_size": 32,
+        },
+        "vision_config": {
+            "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2,
+            "num_hidden_layers": 2, "vision_output_dim": 64, "projector_input_dim": 64,
+            "projector_output_dim": 64,
+        },
+    },
+    "qwen3_next": {
+        **_BASE, **_EXPERTS, "model_type": "qwen3_next", "num_hidden_layers": 16, "num_experts": 8,
+        "head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+        "shared_expert_intermediate_size": 32,
+    },
     "qwen3_moe": {
         **_BASE, **_EXPERTS, "model_type": "qwen3_moe", "num_experts": 8, "head_dim": 16,
         "mlp_only_layers": [],
