@@ -105,6 +105,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             source,
             from_second_step=True,
         )
+    if not on_gpu and stage < 3:
+        largest = max(h.tensor.num_params for h in held_tensors(plan, model) if h.trains)
+        yield MemoryTerm(
+            "gradient on its way to the host",
+            size * largest,
+            ALWAYS,
+            f"{largest:,} x {size}: a buffer for the largest parameter",
+            STAGE_1_2 + ":659",
+        )
     yield from _gradients(
         plan, model, precision.bytes_of("gradient"), stage, whole_trainable, partition
     )

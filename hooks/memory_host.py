@@ -1,25 +1,36 @@
-"""Host memory of one node: loading, offloaded states, and the checkpoint being gathered."""
+"""Host memory of one node: loading, offloaded states, and the checkpoint being gathered.
+
+A weight that keeps the dtype it is stored in is the mapped safetensors file itself: pages that all ranks
+of the node share and that the kernel can drop, so it counts nothing; a cast one is a copy in every rank
+(safetensors 0.8.0: RssFile grows when a mapped tensor is read, RssAnon when it is cast). Every rank of
+transformers 5.24 reads the model, with `cpu_ram_efficient_loading` too; under ZeRO-3 rank 0 alone does.
+Counted on real ranks by tests/memory/test_real_phases.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from preflight.deepspeed_rules import settings_of, sub_group
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.optimizers import state_bytes
 from preflight.precision import load_dtype, num_trainable_params, precision_of
-from preflight.sharding import held_tensors, local_elements, num_tokens
+from preflight.sharding import held_tensors, local_elements, num_tokens, wrap_units
+from preflight.stored_bytes import local_bytes, whole_bytes
 from preflight.units import ceil_div, dtype_bytes
 
 PREPARE = frozenset({Moment.LOAD, Moment.PREPARE})
 SAVE = frozenset({Moment.SAVE})
 PROCESS_BYTES = 3 * 1024**3
-"""Resident size of a rank with torch, transformers and a CUDA context, pages of shared libraries apart.
+"""An allowance for the resident size of a rank beside the model. Measured part (2026-11, CPU build of torch 2.13,
+transformers 5.24, accelerate 1.15, DeepSpeed 0.19.8, TRL 1.16, x86-64 Linux): 499 MiB after the imports,
+127 of them pages of shared libraries; 0.7 GiB while it trains. The rest is for what a CPU cannot show: the
+CUDA context's host side, kernels, NCCL, the data loader's workers."""
 
-2.5 to 3.5 GiB on the runs described in huggingface/accelerate's memory guides; a rank on a CPU test
-machine with torch 2.13 measured 0.7 GiB without CUDA.
-"""
+Term = Callable[[str, int, frozenset[Moment], str, str], MemoryTerm]
 
 
 @hookimpl
@@ -40,101 +51,221 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         "PROCESS_BYTES",
     )
     yield from _loading(plan, model, ranks, term)
-    yield from _offload(plan, model, ranks, term)
+    yield from _fsdp_offload(plan, model, ranks, term)
+    yield from _zero_offload(plan, model, ranks, term)
     if plan.offload_activations == "cpu" and num_tokens(plan):
         size = precision_of(plan, model).bytes_of("compute")
-        each = size * model.hidden_size * model.num_layers * num_tokens(plan)
+        each = size * model.hidden_size * num_tokens(plan)
+        num_layers = model.num_layers
         yield term(
             "offloaded activations",
-            2 * each * ranks,
+            num_layers * _pinned(each) * ranks,
             ALWAYS,
-            f"{ranks} ranks x 2 x {each:,} (pinned, rounded up to powers of two)",
-            "ATen/core/CachingHostAllocator.h:300",
+            f"{ranks} ranks x {num_layers} layers x {_pinned(each):,} ({each:,} pinned)",
+            PINNED_SOURCE,
         )
-    gathers_whole = (plan.is_fsdp and plan.state_dict_type != "sharded") or (
-        plan.engine == "zero3"
-        and plan.deepspeed is not None
-        and plan.deepspeed.stage3_gather_16bit_weights_on_model_save
-    )
-    if gathers_whole:
-        size = precision_of(plan, model).bytes_of("trainable")
-        yield term(
-            "full checkpoint on rank 0",
-            size * model.num_params,
-            SAVE,
-            f"{model.num_params:,} x {size}",
-            "torch/distributed/checkpoint/state_dict.py (full_state_dict, cpu_offload)",
-        )
+    yield from _saving(plan, model, ranks, term)
 
 
-def _loading(plan: LaunchPlan, model: ModelSpec, ranks: int, term: object) -> Iterable[MemoryTerm]:
-    assert callable(term)
+PINNED_SOURCE = "ATen/core/CachingHostAllocator.h:300 (2.13): a pinned block is a power of two"
+
+
+def _pinned(num_bytes: int) -> int:
+    """Return the size of a pinned block: the next power of two."""
+    return 1 << (num_bytes - 1).bit_length() if num_bytes > 0 else 0
+
+
+def _loading(plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term) -> Iterable[MemoryTerm]:
+    if plan.base_quantization is not None:
+        return  # read tensor by tensor and packed on the device
     loaded = dtype_bytes(load_dtype(plan, model))
     stored = dtype_bytes(model.config_dtype or "bf16")
     trains = num_trainable_params(plan, model)
-    if plan.engine == "fsdp2" and plan.mixed_precision != "no" and plan.base_quantization is None:
-        yield term(
-            "fp32 copies before sharding",
-            4 * trains * ranks,
-            PREPARE,
-            f"{ranks} ranks x {trains:,} x 4",
-            "accelerate/utils/fsdp_utils.py:815 (1.15.0)",
-        )
-    elif plan.engine == "zero3" and plan.trainer != "plain_loop":
-        yield term(
-            "checkpoint on rank 0",
-            loaded * model.num_params,
-            PREPARE,
-            f"{model.num_params:,} x {loaded}",
-            "transformers/modeling_utils.py:4530 (5.24.0)",
-        )
-    elif loaded != stored and plan.base_quantization is None:
+    if plan.engine == "zero3" and plan.trainer != "plain_loop":
+        return  # rank 0 maps the checkpoint, every parameter is scattered from it as it is read
+    cast = loaded * model.num_params if loaded != stored else 0
+    if plan.engine == "fsdp2" and plan.mixed_precision != "no":
+        frozen = model.num_params - trains if plan.adapter is None else model.num_params
+        cast = loaded * frozen if loaded != stored else 0
+        upcast = 4 * trains if loaded != 4 or loaded != stored or plan.adapter is not None else 0
+        if upcast:
+            yield term(
+                "fp32 copies before sharding",
+                upcast * ranks,
+                PREPARE,
+                f"{ranks} ranks x {trains:,} x 4",
+                "accelerate/utils/fsdp_utils.py:815 (1.15.0)",
+            )
+    elif plan.zero_stage is not None:
+        compute = precision_of(plan, model).bytes_of("compute")
+        if compute != loaded:  # engine.py casts the module before it moves it, one tensor at a time
+            cast = max(cast, compute * model.num_params)
+    if cast:
         yield term(
             "weights cast while loading",
-            loaded * model.num_params * ranks,
+            cast * ranks,
             PREPARE,
-            f"{ranks} ranks x {model.num_params:,} x {loaded} (a cast copy is not shared)",
-            "safetensors memory mapping is shared only where no dtype changes",
+            f"{ranks} ranks x {cast:,} (a cast copy is not shared)",
+            "transformers/core_model_loading.py (5.24.0); safetensors memory mapping",
         )
 
 
-def _offload(plan: LaunchPlan, model: ModelSpec, ranks: int, term: object) -> Iterable[MemoryTerm]:
-    """18 bytes per offloaded parameter: fp32 master and gradients, 16-bit buffer, two fp32 states (semantics of stage3.py)."""
-    assert callable(term)
-    held = list(held_tensors(plan, model))
-    if plan.is_fsdp and plan.offload_params == "cpu":
-        precision = precision_of(plan, model)
-        local = sum(h.count * local_elements(plan, h) for h in held if h.trains)
-        frozen = sum(
-            h.count * local_elements(plan, h) for h in held if not h.trains and not h.quantized
+def _fsdp_offload(
+    plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term
+) -> Iterable[MemoryTerm]:
+    if not plan.is_fsdp or plan.offload_params != "cpu":
+        return
+    precision = precision_of(plan, model)
+    each = rounding = 0
+    for held in held_tensors(plan, model):
+        size = local_bytes(plan, precision, held)
+        each += held.count * size
+        blocks = 1
+        if held.trains:
+            states = state_bytes(plan, precision, held.tensor, local_elements(plan, held))
+            each += held.count * (size + states)
+            blocks = 2  # a gradient is copied into a pinned block of its own
+        rounding += held.count * blocks * (_pinned(size) - size)
+    source = "torch CPUOffloadPolicy, optimizer on the CPU; _fsdp_param.py, _fsdp_collectives.py"
+    if plan.engine == "fsdp1":
+        # one flat parameter and one flat gradient of each unit are pinned
+        units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
+        rounding = 0
+        for unit, count in ((units.layer, units.num_layers), (units.root, 1)):
+            size = precision.bytes_of("trainable") * ceil_div(unit, plan.shard_degree)
+            rounding += (2 if trains.layer else 1) * count * (_pinned(size) - size)
+        source = "torch/distributed/fsdp/_flat_param.py init_flat_param_attributes (2.13)"
+    yield term(
+        "offloaded parameters, gradients, states",
+        ranks * each,
+        ALWAYS,
+        f"{ranks} ranks x {each:,}",
+        source,
+    )
+    yield term(
+        "rounding of pinned blocks",
+        ranks * rounding,
+        ALWAYS,
+        f"{ranks} ranks x {rounding:,}",
+        PINNED_SOURCE,
+    )
+
+
+def _zero_offload(
+    plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term
+) -> Iterable[MemoryTerm]:
+    """Price 18 bytes per offloaded parameter: fp32 master and gradients, 16-bit buffer, two fp32 states."""
+    if plan.zero_stage is None or plan.offload_optimizer != "cpu":
+        return
+    precision = precision_of(plan, model)
+    size = precision.bytes_of("compute")
+    trains = num_trainable_params(plan, model)
+    share = ceil_div(trains, plan.shard_degree if plan.zero_stage else 1)
+    states = sum(
+        held.count * state_bytes(plan, precision, held.tensor, held.tensor.num_params)
+        for held in held_tensors(plan, model)
+        if held.trains
+    )
+    states = ceil_div(states, plan.shard_degree if plan.zero_stage else 1)
+    each = (8 + size) * share + states
+    yield term(
+        "offloaded optimizer",
+        ranks * each,
+        ALWAYS,
+        f"{ranks} ranks x ({share:,} x (4 + 4 + {size}) + states {states:,})",
+        "deepspeed/runtime/zero/stage3.py, stage_1_and_2.py (0.19.8)",
+    )
+    if plan.zero_stage == 3:
+        group = min(share, sub_group(plan))
+        # gradients by sub group and the flat 16-bit ones; the masters are not pinned
+        pinned = [4 * group] * ceil_div(share, max(1, group)) + [size * share]
+    else:
+        largest = max(
+            (held.tensor.num_params for held in held_tensors(plan, model) if held.trains), default=0
         )
-        size = precision.bytes_of("trainable")
-        each = 4 * size * local + precision.bytes_of("frozen") * frozen
+        buffer = size * largest
         yield term(
-            "offloaded parameters, gradients, states",
-            ranks * each,
+            "gradient on its way from the device",
+            ranks * buffer,
             ALWAYS,
-            f"{ranks} ranks x {each:,}",
-            "torch CPUOffloadPolicy, optimizer on the CPU",
+            f"{ranks} ranks x {largest:,} x {size}: the largest parameter",
+            "deepspeed/runtime/zero/stage_1_and_2.py:653 (0.19.8)",
         )
-    if plan.zero_stage is not None and plan.offload_optimizer == "cpu":
-        trains = num_trainable_params(plan, model)
-        share = ceil_div(trains, plan.shard_degree if plan.zero_stage else 1)
-        each = 18 * share
-        yield term(
-            "offloaded optimizer",
-            ranks * each,
-            ALWAYS,
-            f"{ranks} ranks x 18 x {share:,}",
-            "deepspeed/runtime/zero/stage3.py, stage_1_and_2.py (0.19.8)",
-        )
+        pinned = [4 * share, 4 * share, size * share, buffer]
+        if plan.gradient_accumulation_steps > 1 and plan.zero_stage == 2:
+            yield term(
+                "gradients of earlier micro steps",
+                ranks * size * share,
+                ALWAYS,
+                f"{ranks} ranks x {share:,} x {size}",
+                "deepspeed/runtime/zero/stage_1_and_2.py:1822 (0.19.8)",
+            )
     if plan.zero_stage == 3 and plan.offload_params == "cpu":
-        size = precision_of(plan, model).bytes_of("compute")
-        share = ceil_div(model.num_params, plan.shard_degree)
+        held_here = ceil_div(model.num_params, plan.shard_degree)
+        pinned.append(size * held_here)
         yield term(
             "offloaded parameters",
-            ranks * size * share,
+            ranks * size * held_here,
             ALWAYS,
-            f"{ranks} ranks x {share:,} x {size}",
-            "deepspeed/runtime/zero/partition_parameters.py (0.19.8)",
+            f"{ranks} ranks x {held_here:,} x {size}",
+            "deepspeed/runtime/zero/stage3.py:906 (0.19.8)",
+        )
+    if settings_of(plan).offload_pin_memory:
+        rounding = sum(_pinned(block) - block for block in pinned)
+        yield term(
+            "rounding of pinned blocks",
+            ranks * rounding,
+            ALWAYS,
+            f"{ranks} ranks x {rounding:,}: {len(pinned)} blocks",
+            PINNED_SOURCE,
+        )
+
+
+def _saving(plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term) -> Iterable[MemoryTerm]:
+    precision = precision_of(plan, model)
+    held = list(held_tensors(plan, model))
+    weights = sum(h.count * whole_bytes(plan, precision, h) for h in held)
+    states = sum(
+        h.count * state_bytes(plan, precision, h.tensor, h.tensor.num_params)
+        for h in held
+        if h.trains
+    )
+    if plan.is_fsdp:
+        if plan.state_dict_type == "sharded":
+            return  # written as it is copied
+        if plan.engine == "fsdp1":
+            units = wrap_units(plan, model)
+            weights += precision.bytes_of("trainable") * max(units.layer, units.root)
+        yield term(
+            "full checkpoint on rank 0",
+            max(weights, states),
+            SAVE,
+            f"the larger of weights {weights:,} and optimizer states {states:,}, one after the other",
+            "torch/distributed/checkpoint/state_dict.py (full_state_dict, cpu_offload);"
+            " transformers/trainer.py:3521 (5.24.0)",
+        )
+    elif plan.zero_stage == 3:
+        if settings_of(plan).stage3_gather_16bit_weights_on_model_save:
+            yield term(
+                "full checkpoint on rank 0",
+                weights,
+                SAVE,
+                f"{weights:,}",
+                "deepspeed/runtime/engine.py:5631 (0.19.8)",
+            )
+    elif plan.zero_stage is not None:
+        yield term(
+            "copy of the weights on every rank",
+            ranks * weights,
+            SAVE,
+            f"{ranks} ranks x {weights:,}",
+            "accelerate/accelerator.py:4095 clone_tensors_for_torch_save (1.15.0)",
+        )
+    else:
+        yield term(
+            "copy of the weights on rank 0",
+            weights,
+            SAVE,
+            f"{weights:,}",
+            "safetensors/torch.py save_file keeps the host copy of every tensor (0.8.0)",
         )

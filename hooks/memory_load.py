@@ -1,4 +1,14 @@
-"""Device memory while the model is loaded, sharded and cast, before the first step."""
+"""Device memory while the model is loaded, sharded and cast, before the first step.
+
+P parameters, W ranks of the shard group, counted on real ranks by tests/memory/test_real_phases.py:
+
+    FSDP2, ram-efficient   4P/W and the largest parameter, broadcast whole
+    FSDP2                  4P/W, and whole embedding and tail: accelerate holds on to both weights
+    FSDP1                  P/W and twice the unit at hand; then 4P/W beside the shards of the loaded dtype
+    ZeRO-0                 a first optimizer step
+    ZeRO-1, ZeRO-2         2P, and the larger of a flat 2P and 8P/W
+    ZeRO-3                 2P/W, and while loading the largest parameter in its loaded and its final dtype
+"""
 
 from __future__ import annotations
 
@@ -8,9 +18,11 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
-from preflight.sharding import HeldTensor, held_tensors, local_elements, quantized_bytes, wrap_units
-from preflight.units import ceil_div
+from preflight.optimizers import state_bytes, step_bytes_per_element
+from preflight.precision import Precision, load_dtype, precision_of
+from preflight.sharding import HeldTensor, held_tensors, shards_quantized_base, wrap_units
+from preflight.stored_bytes import local_bytes, whole_bytes
+from preflight.units import ceil_div, dtype_bytes
 
 LOAD = frozenset({Moment.LOAD})
 PREPARE = frozenset({Moment.PREPARE})
@@ -21,86 +33,159 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     """Price loading and preparing the model on the device."""
     precision = precision_of(plan, model)
     held = list(held_tensors(plan, model))
-
-    def whole(wanted: bool) -> int:
-        return sum(
-            h.count * h.tensor.num_params for h in held if h.trains is wanted and not h.quantized
-        )
-
-    packed = sum(h.count * quantized_bytes(plan, h.tensor.num_params) for h in held if h.quantized)
-    frozen, trainable = whole(False), whole(True)
-    weights = precision.bytes_of("frozen") * frozen + precision.bytes_of("trainable") * trainable
-    if packed:
-        # bitsandbytes models are on the device in full before anything shards them
-        # (transformers/quantizers, device_map forced to the current device); one tensor at a time.
-        largest = max(h.tensor.num_params for h in held if h.quantized)
-        size = precision.bytes_of("frozen")
-        yield MemoryTerm(
-            "loading the quantized model",
-            packed + weights + size * largest,
-            LOAD,
-            f"{packed:,} packed + {weights:,} + one tensor {largest:,} x {size}",
-            "transformers/core_model_loading.py:1865 (5.24.0)",
-        )
-        return
-    if plan.engine in ("single", "ddp"):
+    if any(h.quantized for h in held):
+        yield from _quantized(plan, model, precision, held)
+    elif plan.engine in ("single", "ddp"):
         yield MemoryTerm(
             "loading the model",
-            weights,
+            sum(h.count * whole_bytes(plan, precision, h) for h in held),
             LOAD,
-            f"{frozen + trainable:,} parameters",
+            f"{sum(h.count * h.tensor.num_params for h in held):,} parameters",
             "model.to(device)",
         )
     elif plan.engine == "fsdp2":
-        yield from _fsdp2(plan, model, held)
+        yield from _fsdp2(plan, model, precision, held)
     elif plan.engine == "fsdp1":
-        size = precision.bytes_of("frozen")
-        units = wrap_units(plan, model)
-        unit = max(units.layer, units.root)
-        shards = ceil_div(size * (frozen + trainable), plan.shard_degree)
+        yield from _fsdp1(plan, model, precision, held)
+    else:
+        yield from _deepspeed(plan, model, precision, held)
+
+
+def _quantized(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, held: list[HeldTensor]
+) -> Iterable[MemoryTerm]:
+    """bitsandbytes models are on the device in full before anything shards them, one tensor at a time
+    (transformers/quantizers, device_map forced to the current device)."""
+    whole = sum(h.count * whole_bytes(plan, precision, h) for h in held)
+    largest = max(h.tensor.num_params for h in held if h.quantized)
+    size = precision.bytes_of("frozen")
+    yield MemoryTerm(
+        "loading the quantized model",
+        whole + size * largest,
+        LOAD,
+        f"{whole:,} + one tensor {largest:,} x {size}",
+        "transformers/core_model_loading.py:1865 (5.24.0)",
+    )
+    if plan.engine == "fsdp2":
+        # the state dict that accelerate took before sharding holds every whole tensor to the end
+        shards = sum(
+            h.count * local_bytes(plan, precision, h)
+            for h in held
+            if not h.quantized or shards_quantized_base(plan)
+        )
+        shards = 0 if plan.offload_params != "none" else shards
         yield MemoryTerm(
-            "sharding unit by unit",
-            shards + size * unit,
+            "sharding the quantized model",
+            whole + shards,
             PREPARE,
-            f"shards {shards:,} + one unit {unit:,} x {size}",
-            "torch/distributed/fsdp/_init_utils.py (2.13)",
+            f"whole {whole:,} + shards {shards:,}",
+            "accelerate/utils/fsdp_utils.py:822 (1.15.0): original_sd",
+        )
+    elif plan.engine == "fsdp1":
+        units, degree = wrap_units(plan, model), plan.shard_degree
+        layer, root = size * units.layer, size * units.root
+        freed = units.num_layers * (layer - ceil_div(layer, degree))
+        at_layer, at_root = layer + ceil_div(layer, degree), root + ceil_div(root, degree) - freed
+        yield MemoryTerm(
+            "sharding the quantized model",
+            whole + max(at_layer, at_root),
+            PREPARE,
+            f"whole {whole:,} + the larger of {at_layer:,} (first layer, flat, and its shard)"
+            f" and {at_root:,} (root, less what the layers gave back)",
+            "torch/distributed/fsdp/_flat_param.py (2.13)",
         )
     else:
-        yield from _deepspeed(plan, model, frozen + trainable, trainable)
+        yield MemoryTerm(
+            "the quantized model before it is prepared",
+            whole,
+            PREPARE,
+            f"{whole:,}",
+            "transformers/core_model_loading.py:1865 (5.24.0)",
+        )
 
 
-def _fsdp2(plan: LaunchPlan, model: ModelSpec, held: list[HeldTensor]) -> Iterable[MemoryTerm]:
-    precision = precision_of(plan, model)
-    size = precision.bytes_of("trainable" if plan.adapter is None else "frozen")
-    shards = sum(h.count * local_elements(plan, h) for h in held) * size
-    if plan.offload_params != "none":
-        shards = 0
-    if plan.cpu_ram_efficient_loading is False:
-        units = wrap_units(plan, model)
-        moved = max(units.layer, units.embedding, units.tail, units.root)
-        what = "one unit moved whole"
-    else:
-        moved = model.largest_tensor_params
-        what = "one parameter broadcast whole"
+def _fsdp2(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, held: list[HeldTensor]
+) -> Iterable[MemoryTerm]:
+    on_gpu = plan.offload_params == "none"
+
+    def shards(*roles: str) -> int:
+        return sum(
+            h.count * local_bytes(plan, precision, h)
+            for h in held
+            if on_gpu and (not roles or h.unit.role in roles)
+        )
+
+    if plan.cpu_ram_efficient_loading is not False:
+        moved = max(whole_bytes(plan, precision, h) for h in held)
+        yield MemoryTerm(
+            "sharding, one at a time",
+            shards() + moved,
+            PREPARE,
+            f"shards {shards():,} + {moved:,} (one parameter broadcast whole)",
+            "accelerate/utils/fsdp_utils.py fsdp2_load_full_state_dict (1.15.0)",
+        )
+        return
+    units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
+
+    def whole(elements: int, trained: int) -> int:
+        frozen = elements - trained
+        return precision.bytes_of("trainable") * trained + precision.bytes_of("frozen") * frozen
+
+    layer = whole(units.layer, trains.layer)
+    # `input_weight` and `output_weight` of fsdp2_prepare_model keep both moved weights alive
+    ends = whole(units.embedding, trains.embedding) + whole(units.tail, trains.tail)
+    root = whole(units.root, trains.root)
+    at_layers = layer + (0 if units.whole else shards("layer"))
     yield MemoryTerm(
         "sharding, one at a time",
-        shards + size * moved,
+        max(at_layers + (shards() if units.whole else 0), shards() + max(ends, root)),
         PREPARE,
-        f"shards {shards:,} + {moved:,} x {size} ({what})",
-        "accelerate/utils/fsdp_utils.py fsdp2_load_full_state_dict (1.15.0)",
+        f"shards {shards():,} + {ends:,} (embedding and tail, whole),"
+        f" or those of the layers + {layer:,} (one layer, whole)",
+        "accelerate/utils/fsdp_utils.py:843 fsdp2_prepare_model (1.15.0)",
+    )
+
+
+def _fsdp1(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, held: list[HeldTensor]
+) -> Iterable[MemoryTerm]:
+    size = dtype_bytes(load_dtype(plan, model))
+    units = wrap_units(plan, model)
+    degree = plan.shard_degree
+    on_gpu = plan.offload_params == "none"
+    layers = size * ceil_div(units.layer, degree) * (units.num_layers if on_gpu else 1)
+    root = size * ceil_div(units.root, degree)
+    # flattened by torch.cat beside the unit's own tensors; both go when the shard is cut
+    wrapping = max(layers + 2 * size * units.layer, layers + root + 2 * size * units.root)
+    source = "torch/distributed/fsdp/_flat_param.py flatten_tensors_into_flat_param (2.13)"
+    upcast = 0
+    if on_gpu and size < precision.bytes_of("trainable"):
+        upcast = sum(h.count * local_bytes(plan, precision, h) for h in held if h.trains)
+        source += "; accelerate/accelerator.py:2030 (1.15.0)"
+    yield MemoryTerm(
+        "sharding unit by unit",
+        max(wrapping, layers + root + upcast),
+        PREPARE,
+        f"shards {layers + root:,} + 2 x one unit {max(units.layer, units.root):,} x {size}"
+        + (f", or + fp32 shards {upcast:,}" if upcast else ""),
+        source,
     )
 
 
 def _deepspeed(
-    plan: LaunchPlan, model: ModelSpec, total: int, trainable: int
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, held: list[HeldTensor]
 ) -> Iterable[MemoryTerm]:
-    size = precision_of(plan, model).bytes_of("compute")
+    total = sum(h.count * h.tensor.num_params for h in held)
+    trainable = sum(h.count * h.tensor.num_params for h in held if h.trains)
+    size = precision.bytes_of("compute")
     degree = plan.shard_degree
-    frozen = size * (total - trainable)
-    share = ceil_div(trainable, degree)
+    share = ceil_div(trainable, degree if plan.zero_stage else 1)
+    # fp32 masters and the gradients that DeepSpeed makes to set the optimizer up
+    making = 2 * 4 * share if plan.offload_optimizer == "none" else 0
     source = "deepspeed/runtime/zero (0.19.8), measured on 2 and 4 processes"
     if plan.zero_stage == 3:
-        sharded = ceil_div(size * total, degree)
+        sharded = ceil_div(size * total, degree) if plan.offload_params == "none" else 0
         if plan.trainer == "plain_loop":
             # no zero.Init: the whole model moves to every rank before it is partitioned (engine.py:2077)
             yield MemoryTerm(
@@ -111,24 +196,38 @@ def _deepspeed(
                 source,
             )
             return
-        largest = model.largest_layer.num_params if model.largest_layer else total
-        on_gpu = plan.offload_optimizer == "none"
-        states = 2 * 4 * share if on_gpu else 0
+        loaded = dtype_bytes(load_dtype(plan, model))
+        largest = max(h.tensor.num_params for h in held)
+        passing = largest * (size + (loaded if loaded != size else 0))
+        passing -= ceil_div(size * largest, degree)
+        yield MemoryTerm(
+            "parameters made whole, cast and partitioned one by one",
+            sharded + passing,
+            LOAD,
+            f"{sharded:,} + {passing:,}: {largest:,} in the loaded and the compute dtype, less its shard",
+            "deepspeed/runtime/zero/partition_parameters.py:411 zero.Init (0.19.8)",
+        )
         yield MemoryTerm(
             "partitioning",
-            sharded + size * largest + states,
+            sharded + making,
             PREPARE,
-            f"{sharded:,} + one module {largest:,} x {size} + {states:,} being made",
+            f"{sharded:,} + {making:,} of masters and their first gradients",
             source,
         )
         return
-    on_gpu = plan.offload_optimizer == "none"
     second = size * trainable
-    masters = 2 * 4 * share if on_gpu and plan.zero_stage else 0
+    if plan.zero_stage == 0 and making:
+        # the optimizer steps once on zeros to make its states (fused_optimizer.py initialize_optimizer_states)
+        making += sum(
+            h.count * state_bytes(plan, precision, h.tensor, h.tensor.num_params)
+            for h in held
+            if h.trains
+        )
+        making += second + 4 * step_bytes_per_element(plan) * trainable
     yield MemoryTerm(
         "flattening parameter groups",
-        frozen + size * trainable + max(second, masters),
+        size * total + max(second, making),
         PREPARE,
-        f"{total:,} x {size} + the larger of {second:,} and {masters:,}",
+        f"{total:,} x {size} + the larger of {second:,} and {making:,}",
         source,
     )

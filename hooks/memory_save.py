@@ -1,4 +1,12 @@
-"""Device memory for gathering and writing a checkpoint, and for evaluation."""
+"""Device memory for gathering a checkpoint, counted on real ranks by tests/memory/test_real_phases.py.
+
+FSDP2, full      one parameter, or one optimizer state of it, whole
+FSDP1, full      one unit whole, in its stored dtype; then a state of it, and two shards of that
+FSDP1, sharded   the root unit and a layer whole, one inside the other
+FSDP2, sharded   nothing: every rank writes what it has
+ZeRO-3           one parameter whole, where 16-bit weights are gathered on save
+ZeRO-0, 1, 2     nothing: the copy is made on the host (memory_host)
+"""
 
 from __future__ import annotations
 
@@ -9,41 +17,68 @@ from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of
+from preflight.sharding import held_tensors, shards_quantized_base, wrap_units
+from preflight.stored_bytes import whole_bytes
+from preflight.units import ceil_div
 
 SAVE = frozenset({Moment.SAVE})
-EVALUATION = frozenset({Moment.EVALUATION})
 
 
 @hookimpl
 def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
-    """Price the gathered parameter of a full checkpoint, and the logits of an evaluation batch."""
-    precision = precision_of(plan, model)
-    gathers = plan.is_fsdp and plan.state_dict_type != "sharded"
+    """Price what a rank gathers for the checkpoint."""
+    if plan.engine == "fsdp1":
+        yield from _fsdp1(plan, model)
+        return
+    gathers = plan.engine == "fsdp2" and plan.state_dict_type != "sharded"
     gathers = gathers or (
         plan.engine == "zero3"
         and plan.deepspeed is not None
         and plan.deepspeed.stage3_gather_16bit_weights_on_model_save
     )
-    if gathers:
-        size = precision.bytes_of("trainable")
-        largest = model.largest_tensor_params
-        yield MemoryTerm(
-            "one parameter gathered for the checkpoint",
-            size * largest,
-            SAVE,
-            f"{largest:,} x {size}",
-            "torch/distributed/checkpoint/state_dict.py; deepspeed/runtime/engine.py:5631",
-        )
-    if plan.eval_micro_batch_size is not None and plan.seq_len is not None and model.is_decoder_lm:
-        tokens = plan.eval_micro_batch_size * plan.seq_len
-        size = precision.bytes_of("logits")
-        entries = tokens * model.vocab_size
-        whole = plan.loss in (None, "full_logits")
-        if whole:
-            yield MemoryTerm(
-                "logits of an evaluation batch",
-                (size + 8) * entries,
-                EVALUATION,
-                f"{tokens:,} x {model.vocab_size:,} x {size + 8}",
-                "transformers/loss/loss_utils.py ForCausalLMLoss, nothing saved for backward",
-            )
+    if not gathers or plan.shard_degree == 1:
+        return
+    precision = precision_of(plan, model)
+    held = [h for h in held_tensors(plan, model) if not h.quantized or shards_quantized_base(plan)]
+    largest = max((whole_bytes(plan, precision, h) for h in held), default=0)
+    if plan.engine == "fsdp2":
+        # the states are gathered like the parameters, one tensor of one state at a time
+        size = precision.bytes_of("optimizer_state")
+        states = max((size * h.tensor.num_params for h in held if h.trains), default=0)
+        largest = max(largest, states)
+    yield MemoryTerm(
+        "one parameter gathered for the checkpoint",
+        largest,
+        SAVE,
+        f"{largest:,}: the largest, whole",
+        "torch/distributed/_state_dict_utils.py _gather_state_dict (2.13);"
+        " deepspeed/runtime/engine.py:5631 (0.19.8)",
+    )
+
+
+def _fsdp1(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    if plan.shard_degree == 1:
+        return  # NO_SHARD: every rank has the whole unit already
+    precision = precision_of(plan, model)
+    units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
+
+    def whole(elements: int, trained: int) -> int:
+        frozen = elements - trained
+        return precision.bytes_of("trainable") * trained + precision.bytes_of("frozen") * frozen
+
+    layer, root = whole(units.layer, trains.layer), whole(units.root, trains.root)
+    sharded = plan.state_dict_type == "sharded"
+    # a full unit goes to the host before the units inside it are gathered; a sharded one stays
+    weights = layer + root if sharded else max(layer, root)
+    state = precision.bytes_of("optimizer_state") * max(trains.layer, trains.root)
+    states = state + 2 * ceil_div(state, plan.shard_degree)
+    yield MemoryTerm(
+        "units gathered for the checkpoint",
+        max(weights, states),
+        SAVE,
+        f"the larger of {weights:,} ({'root and a layer' if sharded else 'one unit'}) and"
+        f" {state:,} + 2 x {state:,} / {plan.shard_degree} (one state of a unit, its shard,"
+        " and that of the state before)",
+        "torch/distributed/fsdp/_state_dict_utils.py, _optim_utils.py"
+        " _allgather_orig_param_states (2.13)",
+    )

@@ -53,6 +53,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_optimizer_step",
     "memory_load",
     "memory_save",
+    "memory_evaluation",
     "memory_host",
     "memory_runtime",
     "remedy_expandable_segments",
