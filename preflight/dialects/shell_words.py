@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
+from preflight.dialects.shell_expansion import NAME, CannotTell, ShellWord, read_word
 from preflight.values import dataclass
 
 KEYWORDS = frozenset(
@@ -35,25 +36,7 @@ KEYWORDS = frozenset(
         "[[",
     ]
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
-_PLAIN_BRACES = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?)([-=])([^{}$`\"'\\]*))?\}")
-
-
-class CannotTell(Exception):
-    """The text says something that only a shell can follow; the message names it."""
-
-
-@dataclass(frozen=True)
-class ShellWord:
-    """One word of the text: where it stands, and the words that it becomes."""
-
-    start: int
-    end: int
-    texts: tuple[str, ...]
-    """One text, or several (or none) where an unquoted variable holds spaces (or nothing)."""
-    unknown: tuple[str, ...] = ()
-    """Variables, commands and patterns in it that only the running shell can fill in."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +115,7 @@ def parse_script(text: str, env: Mapping[str, str]) -> tuple[ShellCommand, ...]:
         else:
             match = None if words else _ASSIGNMENT.match(text, position)
             if match is not None:
-                word = _word(state, match.end(), splits=False)
+                word = read_word(state.text, state.variables, match.end(), splits=False)
                 value = "".join(word.texts) if not word.unknown else None
                 if match[2] and value is not None:
                     old = state.variables.get(match[1]) or ""
@@ -140,7 +123,7 @@ def parse_script(text: str, env: Mapping[str, str]) -> tuple[ShellCommand, ...]:
                 own[match[1]] = value
                 position = word.end
                 continue
-            word = _word(state, position, splits=True)
+            word = read_word(state.text, state.variables, position, splits=True)
             raw = text[word.start : word.end]
             if not words and raw in KEYWORDS:
                 raise CannotTell(f"`{raw}`")
@@ -171,7 +154,7 @@ def _follow(state: _State, command: ShellCommand) -> None:
     if argv[0] in ("export", "declare", "typeset"):
         for word in argv[1:]:
             name, equals, value = word.partition("=")
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 continue
             if argv[0] == "export" or "-x" in argv[1:2]:
                 state.exported.add(name)
@@ -221,184 +204,4 @@ def _redirection(state: _State, position: int) -> int:
 def _skip_target(state: _State, position: int) -> int:
     while position < len(state.text) and state.text[position] in " \t":
         position += 1
-    return _word(state, position, splits=False).end
-
-
-def _word(state: _State, start: int, splits: bool) -> ShellWord:
-    """Read the word at a position, with its quotes taken off and its variables filled in."""
-    text, position = state.text, start
-    parts: list[str] = [""]
-    unknown: list[str] = []
-    is_quoted = False
-    while position < len(text):
-        character = text[position]
-        if character in " \t\r\n;&|<>()":
-            break
-        if character == "\\":
-            if text.startswith("\n", position + 1):
-                position += 2
-                continue
-            parts[-1] += text[position + 1 : position + 2]
-            position += 2
-        elif character == "'":
-            end = _closing(text, "'", position + 1)
-            parts[-1] += text[position + 1 : end]
-            is_quoted, position = True, end + 1
-        elif character == '"':
-            position = _double_quoted(state, position + 1, parts, unknown)
-            is_quoted = True
-        elif text.startswith(("$'", '$"'), position):
-            raise CannotTell("a word in $'...'")
-        elif character in "$`":
-            value, position = _expansion(state, position, unknown)
-            if not splits or not value.strip():
-                parts[-1] += value if not splits else ""
-                continue
-            pieces = value.split()
-            if value[:1].isspace() and parts[-1]:
-                parts.append("")
-            parts[-1] += pieces[0]
-            parts += pieces[1:]
-            if value[-1:].isspace():
-                parts.append("")
-        else:
-            if splits and (character in "*?[" or _is_brace_list(text, position)):
-                unknown.append(_raw(text, start))
-            if character == "~" and position == start:
-                parts[-1] += state.variables.get("HOME") or "~"
-            else:
-                parts[-1] += character
-            position += 1
-    texts = tuple(part for part in parts if part or (is_quoted and len(parts) == 1))
-    return ShellWord(start, position, texts, tuple(unknown))
-
-
-def _raw(text: str, start: int) -> str:
-    return re.split(r"[\s;&|<>()]", text[start:], maxsplit=1)[0]
-
-
-def _is_brace_list(text: str, position: int) -> bool:
-    return bool(re.compile(r"\{[^\s{}]*(?:,|\.\.)[^\s{}]*\}").match(text, position))
-
-
-def _closing(text: str, mark: str, start: int) -> int:
-    end = text.find(mark, start)
-    if end < 0:
-        raise CannotTell("a quote that is never closed")
-    return end
-
-
-def _double_quoted(state: _State, position: int, parts: list[str], unknown: list[str]) -> int:
-    text = state.text
-    while position < len(text):
-        character = text[position]
-        if character == '"':
-            return position + 1
-        if character == "\\" and text[position + 1 : position + 2] in ("$", "`", '"', "\\", "\n"):
-            parts[-1] += text[position + 1].replace("\n", "")
-            position += 2
-        elif character in "$`":
-            value, position = _expansion(state, position, unknown)
-            parts[-1] += value
-        else:
-            parts[-1] += character
-            position += 1
-    raise CannotTell("a quote that is never closed")
-
-
-def _expansion(state: _State, position: int, unknown: list[str]) -> tuple[str, int]:
-    """Return what a `$...` stands for and the position behind it; its own text where only the shell knows."""
-    text = state.text
-    if text[position] == "`":
-        end = _closing(text, "`", position + 1) + 1
-        unknown.append(text[position:end])
-        return text[position:end], end
-    if text.startswith("(", position + 1):
-        end = _closing_parenthesis(text, position + 1)
-        unknown.append(text[position:end])
-        return text[position:end], end
-    braces = _PLAIN_BRACES.match(text, position + 1)
-    if braces is not None:
-        name, end = braces[1], braces.end()
-        value = state.variables.get(name)
-        is_empty = value == "" and braces[2] == ":"
-        if braces[3] is not None and (name not in state.variables or is_empty):
-            return braces[4], end
-    elif text.startswith("{", position + 1):
-        end = _closing(text, "}", position) + 1
-        unknown.append(text[position:end])
-        return text[position:end], end
-    else:
-        match = _NAME.match(text, position + 1) or re.compile(r"[@*#?$!0-9-]").match(
-            text, position + 1
-        )
-        if match is None:
-            return "$", position + 1
-        name, end = match[0], match.end()
-        value = state.variables.get(name)
-    if value is None:
-        unknown.append(text[position:end])
-        return text[position:end], end
-    return value, end
-
-
-def _closing_parenthesis(text: str, position: int) -> int:
-    depth, quote = 0, ""
-    for index in range(position, len(text)):
-        character = text[index]
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character == "(":
-            depth += 1
-        elif character == ")":
-            depth -= 1
-            if depth == 0:
-                return index + 1
-    raise CannotTell("a parenthesis that is never closed")
-
-
-def with_words(text: str, command: ShellCommand, argv: Sequence[str]) -> str:
-    """Return the script with one command's words replaced; words that stay keep their own text, variables included."""
-    import difflib
-    import shlex
-
-    old = command.argv
-    before: dict[int, list[str]] = {}
-    instead: dict[int, list[str]] = {}
-    matcher = difflib.SequenceMatcher(None, old, list(argv), autojunk=False)
-    for tag, first, last, new_first, new_last in matcher.get_opcodes():
-        new = list(argv[new_first:new_last])
-        if tag == "insert":
-            before[first] = new
-        elif tag != "equal":
-            for index in range(first, last):
-                instead[index] = new if index == first else []
-    result = text
-    if len(old) in before:
-        added = "".join(f" {shlex.quote(word)}" for word in before[len(old)])
-        result = result[: command.end] + added + result[command.end :]
-    index = len(old)
-    for word in reversed(command.words):
-        indices = range(index - len(word.texts), index)
-        index -= len(word.texts)
-        ahead = before.get(index, []) if indices else []
-        inner = any(k in instead for k in indices) or any(k in before for k in indices[1:])
-        if not ahead and not inner:
-            continue
-        new_words = list(ahead)
-        for k in indices:
-            new_words += before.get(k, []) if k != index else []
-            new_words += instead.get(k, [old[k]])
-        start, end = word.start, word.end
-        if not inner:
-            shown = "".join(f"{shlex.quote(item)} " for item in ahead)
-            result = result[:start] + shown + result[start:]
-            continue
-        shown = " ".join(shlex.quote(item) for item in new_words)
-        if not shown:
-            while start > 0 and result[start - 1] in " \t":
-                start -= 1
-        result = result[:start] + shown + result[end:]
-    return result
+    return read_word(state.text, state.variables, position, splits=False).end

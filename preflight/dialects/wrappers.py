@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 
 from preflight.dialects.program_names import program_name
-from preflight.dialects.shell_words import CannotTell, ShellCommand, parse_script, with_words
+from preflight.dialects.shell_edits import with_words
+from preflight.dialects.shell_expansion import CannotTell
+from preflight.dialects.shell_words import ShellCommand, parse_script
 from preflight.dialects.wrapper_notes import notes_on, rank_environment
 from preflight.dialects.wrapper_options import (
     CONTAINERS,

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight.dialects.shell_words import parse_script, with_words
+from preflight.dialects.shell_edits import with_words
+from preflight.dialects.shell_words import parse_script
 from preflight.dialects.wrappers import rewrapped, unwrapped
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
