@@ -15,7 +15,7 @@ from preflight.layer_costs import (
 )
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
-from preflight.precision import Precision, precision_of
+from preflight.precision import Precision, gradient_element_bytes, precision_of
 from preflight.sharding import held_tensors, num_tokens
 from preflight.user_loop import finds_gradients
 
@@ -49,9 +49,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     else:
         yield from _passing(plan, costs, tokens)
     yield from _mask(plan, mask_bytes(plan, model, precision, tokens))
-    if precision.autocast:
+    if shared is not None:
+        yield from _copied(costs)
+    elif precision.autocast:
         yield from _autocast_cache(plan, model, precision)
-    if plan.base_quantization is not None:
+    unpacks = plan.base_quantization is not None and (
+        shared is None or plan.base_quantization.scheme == "int8"
+    )
+    if unpacks:
         yield from _dequantized(plan, model, precision)
 
 
@@ -79,19 +84,29 @@ def _worst_moments(
     """What a layer needs on top of all that is saved, at the peaks of its forward and backward."""
     tokens = num_tokens(plan)
     checkpointed = plan.activation_checkpointing == "full"
+
+    def kept_by(cost: LayerCosts) -> int:
+        kept = tokens * (cost.residual if checkpointed else cost.saved)
+        return kept + cost.copied_bytes + cost.copied_in_forward_bytes
+
     forward, last, first = 0, 0, 0
     for unit, cost in costs:
         assert cost.traced_forward_bytes is not None
         assert cost.traced_backward_bytes is not None
-        kept = tokens * (cost.residual if checkpointed else cost.saved)
-        made = precision.bytes_of("gradient") * sum(
-            held.tensor.num_params
+        kept = kept_by(cost)
+        made = sum(
+            gradient_element_bytes(plan, precision, held.tensor) * held.tensor.num_params
             for held in held_tensors(plan, model)
             if held.unit is unit and held.trains
         )
         if finds_gradients(plan):
             made = 0
-        forward = max(forward, cost.traced_forward_bytes - kept)
+        later = sum(
+            sum(place > max(unit.places) for place in other.places) * kept_by(other_cost)
+            for other, other_cost in costs
+            if other is not unit and unit.places
+        )
+        forward = max(forward, cost.traced_forward_bytes - kept - later)
         last = max(last, cost.traced_backward_bytes)
         if shared is None:
             first = max(first, cost.traced_backward_bytes + kept - made)
@@ -150,7 +165,8 @@ def _beside_layers(shared: dict[str, int], least: int) -> Iterable[MemoryTerm]:
 POINTS = {
     "forward": ("forward", (Moment.FORWARD,)),
     "turn": ("loss", (Moment.LOSS_FORWARD,)),
-    "turn_backward": ("loss backward", (Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD)),
+    "turn_backward": ("loss backward", (Moment.LOSS_BACKWARD,)),
+    "head": ("head backward", (Moment.HEAD_BACKWARD,)),
     "backward": ("backward", (Moment.LAST_LAYER_BACKWARD,)),
     "embedding": ("embedding backward", (Moment.EMBEDDING_BACKWARD,)),
 }
@@ -220,6 +236,21 @@ def _saved(
         f"{tokens:,} tokens x {one:,}",
         LAYER_SOURCE,
     )
+
+
+def _copied(costs: Costs) -> Iterable[MemoryTerm]:
+    """Copies of weights in the compute dtype: autocast's, which are cached to its end, and what backward keeps of them."""
+    kept = sum(unit.count * cost.copied_bytes for unit, cost in costs)
+    gone = sum(unit.count * cost.copied_in_forward_bytes for unit, cost in costs)
+    for name, num_bytes, moments in (
+        ("copies of weights that backward needs", kept, ALL_SAVED),
+        ("autocast copies of weights", gone, CACHED),
+    ):
+        if num_bytes:
+            yield MemoryTerm(name, num_bytes, moments, f"{num_bytes:,}", TRACED_SOURCE)
+
+
+CACHED = frozenset({Moment.FORWARD, Moment.LOSS_FORWARD})
 
 
 def _mask(plan: LaunchPlan, num_bytes: int) -> Iterable[MemoryTerm]:

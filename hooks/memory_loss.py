@@ -71,9 +71,11 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         if autocast:
             forward, backward = 2 * size + 8, 2 * size + 12
             source = "cross_entropy is on autocast's fp32 list (aten/src/ATen/autocast_mode.h)"
-    if plan.logits_dtype is None and size == 2:
+    of_head = size
+    if plan.logits_dtype is None:
         more = more_logits(plan, model, precision_of(plan, model))
-        forward, backward = forward + more[0], backward + more[1]
+        forward, backward = forward + more["turn"], backward + more["turn_backward"]
+        of_head += more["head"]
     entries = tokens * model.vocab_size
     if keeps_outputs(plan):
         yield from _kept(plan, model, tokens, outputs)
@@ -88,9 +90,9 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     if model.vocab_size and not plan.logits_dtype:
         yield MemoryTerm(
             "gradient of the logits",
-            size * entries,
+            of_head * entries,
             frozenset({Moment.HEAD_BACKWARD}),
-            f"{tokens:,} x {model.vocab_size:,} x {size}",
+            f"{tokens:,} x {model.vocab_size:,} x {of_head}",
             "torch autograd: cast back to the head's dtype",
         )
     yield MemoryTerm(

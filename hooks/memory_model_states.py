@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.optimizers import state_bytes
-from preflight.precision import precision_of
+from preflight.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
 from preflight.sharding import (
+    held_quantized_bytes,
     held_tensors,
     local_elements,
-    quantized_bytes,
     shards_quantized_base,
 )
-from preflight.units import ceil_div
 from preflight.user_loop import drops_gradients, finds_gradients
 
 GRADIENTS_DONE = frozenset(
@@ -31,13 +31,12 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.zero_stage is not None:
         return
     precision = precision_of(plan, model)
-    frozen = trainable = packed = packed_elements = states = 0
+    frozen = frozen_bytes = trainable = packed = packed_elements = states = 0
     head = embedding = 0
     for held in held_tensors(plan, model):
         elements = local_elements(plan, held)
         if held.quantized:
-            share = plan.shard_degree if shards_quantized_base(plan) else 1
-            packed += held.count * ceil_div(quantized_bytes(plan, held.tensor.num_params), share)
+            packed += held.count * held_quantized_bytes(plan, held.tensor.num_params)
             packed_elements += held.count * held.tensor.num_params
         elif held.trains:
             trainable += held.count * elements
@@ -53,15 +52,21 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
                 embedding += held.count * elements
         else:
             frozen += held.count * elements
+            frozen_bytes += (
+                held.count * elements * frozen_element_bytes(plan, precision, held.tensor)
+            )
     on_gpu = plan.offload_params == "none"
     shards = f" in 1/{plan.shard_degree} shards" if plan.shard_degree > 1 and plan.is_fsdp else ""
     if frozen and on_gpu:
-        size = precision.bytes_of("frozen")
+        size = frozen_bytes / frozen
+        dtype = (
+            precision.frozen if size == precision.bytes_of("frozen") else "fp32 in part or whole"
+        )
         yield MemoryTerm(
             "parameters, frozen",
-            size * frozen,
+            frozen_bytes,
             ALWAYS,
-            f"{frozen:,} x {size} ({precision.frozen}){shards}",
+            f"{frozen:,} x {size:.4g} ({dtype}){shards}",
             "torch.nn.Parameter storage",
         )
     if packed and on_gpu:
@@ -70,8 +75,12 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "parameters, quantized",
             packed,
             ALWAYS,
-            f"{packed_elements:,} elements as {scheme} with scales"
-            + (shards if shards_quantized_base(plan) else ", a full copy per rank"),
+            f"{packed_elements:,} elements as {scheme}"
+            + (
+                f"{shards}, scales whole"
+                if shards_quantized_base(plan)
+                else ", a full copy per rank"
+            ),
             "bitsandbytes/functional.py, 0.50.2",
         )
     if not trainable:
@@ -87,6 +96,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             if plan.is_fsdp
             else "torch.nn.Parameter storage",
         )
+    yield from _wider(plan, model, precision)
     grad = precision.bytes_of("gradient")
     if on_gpu:
         yield from _gradients(plan, grad, trainable, head, embedding, precision.gradient, shards)
@@ -115,6 +125,42 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             ALWAYS,
             f"{trainable:,} x {grad}: a second copy, gradient_as_bucket_view is off in Trainer",
             "transformers/trainer.py:744 (5.24.0); torch/csrc/distributed/c10d/reducer.cpp",
+        )
+
+
+def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable[MemoryTerm]:
+    """Routers that transformers keeps in fp32: what that adds to the terms of a 16-bit model."""
+    if not keeps_fp32(plan) or precision.bytes_of("trainable") != 2:
+        return
+    wide = replace(precision, trainable="fp32", gradient="fp32", optimizer_state="fp32")
+    num_params = num_bytes = 0
+    for held in held_tensors(plan, model):
+        if held.trains and held.tensor.stays_fp32:
+            elements = held.tensor.num_params
+            num_params += held.count * elements
+            num_bytes += held.count * (
+                state_bytes(plan, wide, held.tensor, elements)
+                - state_bytes(plan, precision, held.tensor, elements)
+            )
+    if not num_params:
+        return
+    moments = (
+        frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP))
+        if finds_gradients(plan)
+        else GRADIENTS_DONE
+    )
+    source = "transformers _keep_in_fp32_modules_strict (5.24.0)"
+    formula = f"{num_params:,} x 2 more than in 16 bits"
+    yield MemoryTerm("parameters that stay fp32", 2 * num_params, ALWAYS, formula, source)
+    yield MemoryTerm("gradients of what stays fp32", 2 * num_params, moments, formula, source)
+    if num_bytes:
+        yield MemoryTerm(
+            "optimizer states of what stays fp32",
+            num_bytes,
+            ALWAYS,
+            f"{num_bytes:,} more than in 16 bits",
+            source,
+            from_second_step=True,
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from preflight.errors import BadInput
 from preflight.families import describe
 from preflight.launch import LaunchPlan
-from preflight.layer_coefficients import METHODS
 from preflight.memory import Level, Moment
 from preflight.model import ModelSpec
 from preflight.pipeline import estimate_memory
@@ -22,10 +21,16 @@ from preflight.trace.log import (
     LOSS,
     LOSS_BACKWARD,
     OPTIMIZER,
+    OUTPUTS,
 )
-from preflight.trace.small_models import NUM_VARIANTS, SMALL_MODELS, plan_of, small_config
+from preflight.trace.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
 from preflight.values import dataclass
 
+COLUMNS = (
+    "full", "full, autocast", "LoRA", "LoRA, autocast", "QLoRA", "QLoRA, autocast",
+    "QLoRA, prepared, autocast",
+)  # fmt: skip
+"""Methods of the table; every method of METHODS has coefficients."""
 BEGIN, END = "<!-- formulas against traces -->", "<!-- end of formulas against traces -->"
 
 
@@ -53,7 +58,7 @@ def compare(
     from preflight.trace.run import trace
 
     spec = describe(small_config(model_type, NUM_VARIANTS), model_type, "small_models.py")
-    plan = plan_of(method, checkpointing)
+    plan = small_launch(model_type, method, checkpointing)
     traced = moments_of(trace(job_of(plan, spec)).levels)
     formulas = formulas_of(plan, spec, plugins)
     return [
@@ -75,6 +80,7 @@ def formulas_of(plan: LaunchPlan, spec: ModelSpec, plugins: PluginManager) -> di
             and moment in t.moments
             and (steps or not t.from_second_step)
         )
+    found[Moment.LOSS_BACKWARD] = max(found[Moment.LOSS_BACKWARD], found[Moment.HEAD_BACKWARD])
     return found
 
 
@@ -88,6 +94,7 @@ def moments_of(levels: Iterable[Any]) -> dict[Moment, int]:
         moment = {
             LAYER_FORWARD: Moment.FORWARD,
             LOSS: Moment.LOSS_FORWARD,
+            OUTPUTS: Moment.LOSS_FORWARD,
             LOSS_BACKWARD: Moment.LOSS_BACKWARD,
             EMBEDDING_BACKWARD: Moment.EMBEDDING_BACKWARD,
             OPTIMIZER: Moment.OPTIMIZER_STEP,
@@ -106,7 +113,7 @@ def compare_all(
     found: list[Compared] = []
     not_run: dict[tuple[str, str], str] = {}
     for model_type in model_types:
-        for method in METHODS:
+        for method in COLUMNS:
             say(f"{model_type}, {method}")
             for checkpointing in (False, True):
                 try:
@@ -126,12 +133,12 @@ def table_lines(compared: Sequence[Compared], not_run: Mapping[tuple[str, str], 
     """Return the table in Markdown."""
     names = dict.fromkeys([c.model_type for c in compared] + [name for name, _ in not_run])
     lines = [
-        "| family | " + " | ".join(METHODS) + " |",
-        "| --- " * (1 + len(METHODS)) + "|",
+        "| family | " + " | ".join(COLUMNS) + " |",
+        "| --- " * (1 + len(COLUMNS)) + "|",
     ]
     for name in names:
         cells = []
-        for method in METHODS:
+        for method in COLUMNS:
             found = worst(compared, name, method)
             cells.append("cannot be run" if found is None else _said(found))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

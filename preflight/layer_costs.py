@@ -33,6 +33,7 @@ from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.precision import (
     Precision,
     adapter_targets,
+    is_quantized,
     is_target,
     precision_of,
     uses_autocast,
@@ -61,6 +62,10 @@ class LayerCosts:
     """Kept under torchtitan's selective_op checkpointing."""
     attention_backward: int
     """`saved` less what the MLP's backward has already freed, for the later half of the layer's backward."""
+    copied_bytes: int = 0
+    """Copies of one layer's weights in the compute dtype that its backward still needs."""
+    copied_in_forward_bytes: int = 0
+    """Copies that are gone when the forward's autocast ends."""
     traced_forward_bytes: int | None = None
     """Of all tokens at the worst moment of a layer's forward, above what was alive when it began."""
     traced_backward_bytes: int | None = None
@@ -104,59 +109,74 @@ def _traced(
     tokens = sizes["T*1"]
     has_scores = "TL*nh" in forms["saved"]
     reference, known = reference_of(plan, model, method, has_scores)
-    usual = precision_of(reference, known)
-    base = _pieces(reference, known, unit, usual)
+    base = _pieces(reference, known, unit, precision_of(reference, known))
     more = tokens * (pieces.saved - base.saved)
-    # what passes has the width of the compute dtype
-    wide = precision.bytes_of("compute") // usual.bytes_of("compute")
-    saved = bytes_of(forms["saved"], sizes) + more
-    forward = wide * (_highest(forms["forward"], sizes) - bytes_of(forms["saved"], sizes))
-    passing = wide * _highest(recomputed["forward"], sizes)
-    backward = wide * max(bytes_of(others, sizes) for others, _ in forms["backward"])
     is_checkpointed = plan.activation_checkpointing == "full"
     used = recomputed if is_checkpointed else forms
-    # gradients that exist already are added to, one by one
-    adds = not finds_gradients(plan)
-    scale = precision.bytes_of("gradient") / usual.bytes_of("gradient")
-    with_gradients = max(
-        wide * bytes_of(others, sizes) + adds * int(scale * bytes_of(gradients, sizes))
-        for others, gradients in used["backward"]
-    )
+    copies, saved_form = split(forms["saved"])
+    saved = bytes_of(saved_form, sizes) + more
+    beside = bytes_of(forms["saved"], sizes) + bytes_of(forms.get("left", {}), sizes)
+    forward = _highest(forms["forward"], sizes) - beside
+    backward = max(bytes_of(others, sizes) for others, _ in forms["backward"])
+    if not _keeps_product(plan, model, unit):
+        # traces adapt every projection; here nothing of the MLP is free again when its gradients peak
+        product = tokens * pieces.backward_transient // 3
+        backward = max(3 * product, product + _unpacked_bytes(plan, unit, precision))
+    if finds_gradients(plan):
+        with_gradients = _highest(_adding(used), sizes)
+    else:
+        with_gradients = max(
+            bytes_of(others, sizes) + bytes_of(gradients, sizes)
+            for others, gradients in used["backward"]
+        )
+    if is_checkpointed:
+        copies = split(recomputed["saved"])[0]
     return replace(
         pieces,
         saved=ceil_div(saved, tokens),
+        residual=ceil_div(bytes_of(split(recomputed["saved"])[1], sizes), tokens),
         forward_transient=ceil_div(forward, tokens),
-        forward_checkpointed=ceil_div(passing, tokens),
+        forward_checkpointed=ceil_div(_highest(recomputed["forward"], sizes), tokens),
         backward_transient=max(0, ceil_div(backward, tokens)),
         attention_backward=max(0, pieces.attention_backward - pieces.saved + saved // tokens),
-        traced_forward_bytes=passing if is_checkpointed else saved + forward,
+        # a packed layer casts its own bias for good (bitsandbytes/nn/modules.py Linear4bit.forward): less, not more
+        copied_bytes=max(0, bytes_of(copies, sizes)),
+        copied_in_forward_bytes=bytes_of(used.get("left", {}), sizes),
+        traced_forward_bytes=_highest(used["forward"], sizes) + (0 if is_checkpointed else more),
         traced_backward_bytes=with_gradients + (more if is_checkpointed else 0),
     )
 
 
 def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int] | None:
-    """Return what is alive beside layers, parameters and gradients, by point of the step; None without a trace.
-
-    A trace has a 16-bit stream between layers; with another one, the pieces say more.
-    """
+    """Return what is alive beside layers, parameters and gradients, by point of the step; None without a trace."""
     method = method_of(plan, precision)
-    forms = shared_forms(model, method, plan.activation_checkpointing == "full")
+    is_checkpointed = plan.activation_checkpointing == "full"
+    forms = shared_forms(plan, model, method, is_checkpointed)
     units = [unit for unit in model.layers if unit.layer is not None]
-    if forms is None or not units or precision.bytes_of("compute") != 2:
+    if forms is None or not units:
         return None
-    if has_fp32_residual(plan, model, precision):
+    of_first = layer_forms(plan, model, units[0], method, is_checkpointed)
+    if of_first is None:
         return None
+    adds = finds_gradients(plan)
+    if adds:
+        again = forms.get("adding", {})
+        forms = {**forms, "first_backward": None, **again}
     sizes = layer_sizes(plan, model, units[-1])
     if not _has_masks(plan, units):
         sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
     found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
+    found["head"] = bytes_of(forms.get("head", forms["turn_backward"]), sizes)
     first = layer_sizes(plan, model, units[0])
-    adds = not finds_gradients(plan)
-    scale = precision.bytes_of("gradient") // (4 if method.endswith("fp32 adapters") else 2)
-    found["first"] = bytes_of(forms["first"], first) + max(
-        bytes_of(others, first) + adds * scale * bytes_of(gradients, first)
-        for others, gradients in forms["first_backward"]
-    )
+    if adds:
+        pairs = forms["first_backward"]
+        highest = _highest([others for others, _ in pairs] if pairs else _adding(of_first), first)
+    else:
+        highest = max(
+            bytes_of(others, first) + bytes_of(gradients, first)
+            for others, gradients in forms.get("first_backward", of_first["backward"])
+        )
+    found["first"] = bytes_of(forms["first"], first) + highest
     found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
     return found
 
@@ -171,21 +191,34 @@ def _more(
     return _pieces(plan, model, unit, precision).saved - base.saved
 
 
+def _adding(forms: Mapping[str, Any]) -> list[dict[str, int]]:
+    """Return the points of a backward whose gradients are added to what is there."""
+    found: list[dict[str, int]] = forms.get("adding") or [others for others, _ in forms["backward"]]
+    return found
+
+
 SHARED_POINTS = ("forward", "turn", "turn_backward", "backward", "embedding")
 
 
-def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> tuple[int, int]:
-    """Return the bytes per logit, forward and backward, beyond the usual: of a family that caps or scales them."""
+def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
+    """Return the bytes per logit beyond the usual, by point: of a family or a method that treats them its own way."""
     method = method_of(plan, precision)
-    forms = shared_forms(model, method, plan.activation_checkpointing == "full")
+    forms = shared_forms(plan, model, method, plan.activation_checkpointing == "full")
     if forms is None:
-        return 0, 0
-    logits = forms["logits"]
-    return logits["turn"] - USUAL_LOGITS[0], logits["turn_backward"] - USUAL_LOGITS[1]
+        return dict.fromkeys(("turn", "turn_backward", "head"), 0)
+    size = precision.bytes_of("logits")
+    usual = {"turn": size + 8 if size == 2 else 8, "turn_backward": 12, "head": size}
+    # a frozen head's backward is no moment of its own
+    seen = {"head": size, **forms["logits"]}
+    return {point: seen[point] - usual[point] for point in usual}
 
 
-USUAL_LOGITS = (10, 12)
-"""Bytes per 16-bit logit of ForCausalLMLoss at its peaks, forward and backward (hooks/memory_loss.py)."""
+def split(form: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the part of a form that is copies of weights, and the rest."""
+    return (
+        {name: count for name, count in form.items() if name.startswith("w:")},
+        {name: count for name, count in form.items() if not name.startswith("w:")},
+    )
 
 
 def _has_masks(plan: LaunchPlan, units: list[ModelUnit]) -> bool:
@@ -260,6 +293,8 @@ def _pieces(
     backward = 2 * c * width + 2 * c * h
     if shape.num_experts:
         backward += c * shape.experts_per_token * h
+    elif gated and not _keeps_product(plan, model, unit):
+        backward = 3 * c * width  # the product's gradient, and those of gate and up made of it
     selective = residual_bytes * h + c * (q + kv + width + h) + c * out + 4 * shape.num_heads
     mlp_part = (4 if gated else 2) * c * width
     return LayerCosts(
@@ -365,6 +400,23 @@ def has_padding_mask(plan: LaunchPlan) -> bool:
     return plan.sequence_kind == "padded" and (plan.micro_batch_size or 1) > 1
 
 
+def _keeps_product(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
+    """Tell whether the input of a dense MLP's last projection is kept, and free again once its gradient exists."""
+    if plan.adapter is None:
+        return True
+    targets = adapter_targets(plan.adapter, model)
+    last = [tensor for tensor in unit.tensors if tensor.module == "down_proj"]
+    return not last or any(is_target(tensor, targets) for tensor in last)
+
+
+def _unpacked_bytes(plan: LaunchPlan, unit: ModelUnit, precision: Precision) -> int:
+    """Return the bytes of a layer's largest packed weight, unpacked to multiply with."""
+    if plan.base_quantization is None:
+        return 0
+    packed = [tensor.num_params for tensor in unit.tensors if is_quantized(unit, tensor)]
+    return precision.bytes_of("compute") * max(packed, default=0)
+
+
 def _dense_mlp(width: int, c: int, gated: bool, trains: bool) -> int:
     kept = 3 if gated else 1
     return (kept + (1 if trains else 0)) * c * width
@@ -395,17 +447,17 @@ def _adapter_inputs(
     assert shape is not None
     targets = adapter_targets(adapter, model)
     c = precision.bytes_of("compute")
-    wide = precision.trainable == "fp32" and c == 2 and not plan.is_fsdp
+    # FSDP1's sharded weight is fp32 too, and PEFT casts to its dtype before FSDP casts the weight
+    wide = precision.trainable == "fp32" and c == 2 and plan.engine != "fsdp2"
+    casts = uses_autocast(plan)
     total, shared = 0, set()
     for tensor in unit.tensors:
         if not is_target(tensor, targets):
             continue
         _, in_features = tensor.shape
-        own = 4 if wide and not precision.autocast else c
+        own = 4 if wide and not casts else c
         if adapter.dropout > 0:
             total += own * in_features + in_features  # dropped copy and its bool mask
-            if wide:
-                total += own * in_features if precision.autocast else 0
         elif wide:
             total += own * in_features
         else:
@@ -413,7 +465,7 @@ def _adapter_inputs(
             if group not in shared:
                 shared.add(group)
                 total += 0 if group == "attention_output" else c * in_features
-        total += (4 if wide and not precision.autocast else c) * adapter.rank
+        total += own * adapter.rank
     return total
 
 

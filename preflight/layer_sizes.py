@@ -4,13 +4,19 @@ T*x    tokens times x, with x one of: 1, h hidden, q queries, kv keys, v values,
        I dense width, S shared experts' width, M an expert's width, nh and nkv heads, d head size,
        E experts, k experts per token, kh, kM, Eh, EM products, qr and kvr latent ranks,
        rope the rotary part of a latent key, r the adapter's rank, V vocabulary,
-       rot a head's rotary part, rotq and rotkv of all heads, restq and restkv the other parts
+       rot a head's rotary part, rotq and rotkv of all heads, restq and restkv the other parts,
+       ih, id, ihd heads of a sparse attention's indexer, their size and both, idrope and ihdrope what of it
+       is rotated, idrest and ihdrest the other parts, topk the keys that a token is left with
 TL*x   tokens times the length of a sequence times x
 L*x    positions of one sequence times x: tables that sequences share
 LL     the square of the length
 hV     the head's matrix; T*V are its logits
+hP     a table of learned positions
+V      the vocabulary
 E      experts
-w:name one parameter of the layer
+d      head size
+w:name one parameter of the layer; under 4 bits s:name its scales, and u:name and us:name the same where
+       a product of many tokens unpacks them
 B      sequences
 C      one byte
 """
@@ -21,12 +27,19 @@ from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
-from preflight.precision import adapter_tensors
+from preflight.precision import adapter_tensors, is_quantized
+from preflight.units import ceil_div
 
+LARGEST_FUSED_TOKENS = 1536
+"""More tokens than this, and a 4-bit weight is unpacked before the product (bitsandbytes/backends/cuda/ops.py:926,
+0.50.2)."""
+BLOCK = 64
+"""Elements that share a scale (bitsandbytes/functional.py, 0.50.2)."""
+UNPACKED = ("u:", "us:")
 Form = Mapping[str, int]
 """Named size -> how many bytes of it."""
 
-PER_LENGTH = ("1", "nh", "nkv")
+PER_LENGTH = ("1", "nh", "nkv", "ih", "id")
 PER_POSITION = ("1", "h", "d", "rope", "rot")
 ROTARY_SHARES = {
     "gpt_neox": 0.25, "stablelm": 0.25, "phi": 0.5, "glm": 0.5, "glm4": 0.5, "glm4_moe": 0.5,
@@ -45,11 +58,28 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     sizes.update((f"L*{name}", length * widths.get(name, 0)) for name in PER_POSITION)
     sizes["LL"] = length * length
     sizes["E"] = widths["E"]
+    sizes["d"] = widths["d"]
     sizes["hV"] = model.hidden_size * model.vocab_size
+    sizes["V"] = model.vocab_size
+    sizes["hP"] = _learned_positions(model)
     sizes.update((f"w:{tensor.name}", tensor.num_params) for tensor in unit.tensors)
+    if plan.base_quantization is not None:
+        sizes.update(_packed_sizes(plan, unit, tokens))
     if plan.adapter is not None:
         sizes.update(_adapter_sizes(plan, model, unit))
     return sizes
+
+
+def _learned_positions(model: ModelSpec) -> int:
+    """Return the elements of the largest embedding that is not the vocabulary's."""
+    others = [
+        tensor.num_params
+        for unit in model.units
+        if unit.role == "embedding"
+        for tensor in unit.tensors
+        if tensor.num_params != model.hidden_size * model.vocab_size
+    ]
+    return max(others, default=0)
 
 
 def _widths(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, int]:
@@ -89,6 +119,25 @@ def _widths(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, in
         "rotkv": shape.num_kv_heads * rotary,
         "restq": shape.num_heads * rest,
         "restkv": shape.num_kv_heads * rest,
+        **_indexer(plan, model, int(latent.get("qk_rope_head_dim") or 0)),
+    }
+
+
+def _indexer(plan: LaunchPlan, model: ModelSpec, rope: int) -> dict[str, int]:
+    """Return the sizes of what chooses keys before a sparse attention reads them (DeepSeek V3.2)."""
+    given = model.facts.get("indexer")
+    if not given:
+        return {}
+    heads, dim = given["heads"], given["dim"]
+    return {
+        "ih": heads,
+        "id": dim,
+        "ihd": heads * dim,
+        "idrope": rope,
+        "ihdrope": heads * rope,
+        "idrest": dim - rope,
+        "ihdrest": heads * (dim - rope),
+        "topk": min(given["topk"], plan.seq_len or given["topk"]),
     }
 
 
@@ -116,6 +165,20 @@ def _adapter_sizes(
     for owner, tensor in adapter_tensors(plan.adapter, model):
         if owner is unit:
             yield f"w:{tensor.name}", tensor.num_params
+
+
+def _packed_sizes(plan: LaunchPlan, unit: ModelUnit, tokens: int) -> Iterator[tuple[str, int]]:
+    quantization = plan.base_quantization
+    assert quantization is not None
+    unpacks = tokens > LARGEST_FUSED_TOKENS
+    for tensor in unit.tensors:
+        if not is_quantized(unit, tensor):
+            continue
+        scales = ceil_div(tensor.num_params, BLOCK) if quantization.double_quant else 0
+        yield f"s:{tensor.name}", scales
+        if unpacks:
+            yield f"u:{tensor.name}", tensor.num_params
+            yield f"us:{tensor.name}", scales
 
 
 def bytes_of(form: Form, sizes: Mapping[str, int]) -> int:

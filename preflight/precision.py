@@ -229,10 +229,45 @@ def adapter_tensors(
         if unit.role not in ("layer", "lm_head") or not is_target(tensor, targets):
             continue
         out_features, in_features = tensor.shape
-        yield unit, ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features))
-        yield unit, ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
+        trained = tensor.gets_gradient
+        yield unit, ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features), LINEAR, trained)
+        yield unit, ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank), LINEAR, trained)
         if adapter.kind == "dora":
-            yield unit, ParameterTensor(f"{tensor.name}.magnitude", (out_features,))
+            name = f"{tensor.name}.magnitude"
+            yield unit, ParameterTensor(name, (out_features,), LINEAR, trained)
+
+
+def keeps_fp32(plan: LaunchPlan) -> bool:
+    """Tell whether the engine leaves a weight that was loaded in fp32 among others as it is.
+
+    FSDP's mixed precision casts what it gathers, DeepSpeed the parameters of the whole model
+    (deepspeed/runtime/engine.py:2085, 0.19.8).
+    """
+    return plan.engine in ("single", "ddp")
+
+
+def gradient_element_bytes(plan: LaunchPlan, precision: Precision, tensor: ParameterTensor) -> int:
+    """Return the bytes per element of a tensor's gradient."""
+    if tensor.stays_fp32 and keeps_fp32(plan):
+        return 4
+    return precision.bytes_of("gradient")
+
+
+def frozen_element_bytes(plan: LaunchPlan, precision: Precision, tensor: ParameterTensor) -> int:
+    """Return the bytes per element of a tensor that neither trains nor is packed.
+
+    prepare_model_for_kbit_training makes every such tensor fp32 (peft/utils/other.py:158, 0.21.2); `norms`
+    is what has one dimension. An adapter of what runs without gradients is as wide as the others.
+    """
+    if ".lora_" in tensor.name:
+        return precision.bytes_of("trainable")
+    if tensor.stays_fp32 and keeps_fp32(plan):
+        return 4
+    quantization = plan.base_quantization
+    upcast = quantization.upcast_unquantized_to_fp32 if quantization is not None else None
+    if upcast == "all" or (upcast == "norms" and len(tensor.shape) == 1):
+        return 4
+    return precision.bytes_of("frozen")
 
 
 def is_quantized(unit: ModelUnit, tensor: ParameterTensor) -> bool:

@@ -14,6 +14,8 @@ from preflight.values import dataclass
 NF4_BLOCK = 64
 NF4_ABSMAX_BLOCK = 256
 """bitsandbytes block sizes of 4-bit weights and of their double-quantized scales (bitsandbytes/functional.py, 0.50.2)."""
+NF4_CODES, ABSMAX_CODES = 16, 256
+"""Entries of their code books, in fp32."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,19 @@ class HeldTensor:
 
 
 def held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
-    """Yield every tensor of base and adapter with whether it trains and whether it is packed."""
+    """Yield every tensor of base and adapter with whether it trains and whether it is packed.
+
+    One that gets no gradient has no optimizer state either, where states are made tensor by tensor.
+    """
     frozen_base = plan.adapter is not None
+    all_train = plan.engine not in ("single", "ddp")
     for unit, tensor in model.tensors():
         packed = plan.base_quantization is not None and is_quantized(unit, tensor)
-        yield HeldTensor(unit, tensor, unit.count, not frozen_base, packed)
+        trains = not frozen_base and (all_train or tensor.gets_gradient)
+        yield HeldTensor(unit, tensor, unit.count, trains, packed)
     if plan.adapter is not None:
         for unit, tensor in adapter_tensors(plan.adapter, model):
-            yield HeldTensor(unit, tensor, unit.count, True)
+            yield HeldTensor(unit, tensor, unit.count, all_train or tensor.gets_gradient)
 
 
 def local_elements(plan: LaunchPlan, held: HeldTensor) -> int:
@@ -74,20 +81,40 @@ def persistence_threshold(plan: LaunchPlan, model: ModelSpec | None) -> int:
 
 
 def quantized_bytes(plan: LaunchPlan, num_elements: int) -> int:
-    """Return the bytes of a packed weight with its scales.
+    """Return the bytes of a packed weight with its scales."""
+    return packed_bytes(plan, num_elements) + scale_bytes(plan, num_elements)
 
-    4-bit: n/2 + one scale per 64 (fp32, or uint8 plus fp32 per 256 of them when quantized twice);
-    int8: n + a fp32 scale per row (counted per 4096 elements, the narrowest row in use).
+
+def packed_bytes(plan: LaunchPlan, num_elements: int) -> int:
+    """Return the bytes of a packed weight alone: the parameter, which is what FSDP shards."""
+    quantization = plan.base_quantization
+    assert quantization is not None
+    return num_elements if quantization.scheme == "int8" else ceil_div(num_elements, 2)
+
+
+def scale_bytes(plan: LaunchPlan, num_elements: int) -> int:
+    """Return the bytes of a packed weight's scales, whole on every rank: a QuantState is no parameter.
+
+    4-bit: one scale per 64 (fp32, or uint8 plus fp32 per 256 of them when quantized twice), and each
+    weight has its own code books (bitsandbytes/functional.py QuantState, 0.50.2); int8: a fp32 scale
+    per row (counted per 4096 elements, the narrowest row in use).
     """
     quantization = plan.base_quantization
     assert quantization is not None
     if quantization.scheme == "int8":
-        return num_elements + ceil_div(num_elements, 4096) * 4
+        return ceil_div(num_elements, 4096) * 4
     blocks = ceil_div(num_elements, NF4_BLOCK)
-    packed = ceil_div(num_elements, 2)
     if quantization.double_quant:
-        return packed + blocks + 4 * ceil_div(blocks, NF4_ABSMAX_BLOCK)
-    return packed + 4 * blocks
+        offset = 4
+        books = 4 * (NF4_CODES + ABSMAX_CODES) + offset
+        return blocks + 4 * ceil_div(blocks, NF4_ABSMAX_BLOCK) + books
+    return 4 * blocks + 4 * NF4_CODES
+
+
+def held_quantized_bytes(plan: LaunchPlan, num_elements: int) -> int:
+    """Return what one rank holds of a packed weight: its shard, and all of its scales."""
+    share = plan.shard_degree if shards_quantized_base(plan) else 1
+    return ceil_div(packed_bytes(plan, num_elements), share) + scale_bytes(plan, num_elements)
 
 
 def shards_quantized_base(plan: LaunchPlan) -> bool:
@@ -137,12 +164,15 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
             if held.quantized:
                 if not shards_quantized_base(plan):
                     continue
-                elements = quantized_bytes(plan, elements) // 2  # as 16-bit elements
+                elements = packed_bytes(plan, elements) // 2  # as 16-bit elements
             total += elements
         return total
 
     layer = max((size(unit) for unit in model.layers), default=0)
-    others = {unit.role: size(unit) * unit.count for unit in model.units if unit.role != "layer"}
+    others: dict[str, int] = {}
+    for unit in model.units:
+        if unit.role != "layer":
+            others[unit.role] = others.get(unit.role, 0) + size(unit) * unit.count
     embedding, head = others.get("embedding", 0), others.get("lm_head", 0)
     norm, other = others.get("final_norm", 0), others.get("other", 0)
     unwrapped = plan.wrap_policy == "none" or (

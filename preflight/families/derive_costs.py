@@ -17,7 +17,7 @@ from preflight.errors import BadInput
 from preflight.families import describe
 from preflight.launch import LaunchPlan
 from preflight.layer_coefficients import CHECKPOINTED, FOLDER, METHODS, kind_of
-from preflight.layer_sizes import Form, bytes_of, layer_sizes
+from preflight.layer_sizes import UNPACKED, Form, bytes_of, layer_sizes
 from preflight.model import ModelSpec, ModelUnit
 from preflight.trace.job import TraceJob, job_of
 from preflight.trace.log import (
@@ -28,19 +28,28 @@ from preflight.trace.log import (
     LAYER_FORWARD,
     LOSS,
     LOSS_BACKWARD,
+    OUTPUTS,
     PRELUDE,
+    REGION_END,
     AllocationLog,
     Part,
 )
-from preflight.trace.small_models import NUM_VARIANTS, SMALL_MODELS, plan_of, small_config
+from preflight.trace.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
 from preflight.values import dataclass
 
 SHAPES = ((2, 192), (3, 128), (2, 224))
 """Sequences and their length, by variant."""
+UNPACKING_SHAPES = ((2, 832), (3, 640), (2, 1120))
+"""The same on a packed base: more tokens than its fused product takes."""
 RANKS = (8, 12, 20)
 LARGEST_COUNT = 64
+NEGLIGIBLE_SHARE = 0.002
+"""Of what a layer has at its peak."""
+WORKSPACE = "workspace"
 NEGLIGIBLE_BYTES = 64
 """ALiBi's slopes: a number per head, in powers of two."""
+NUM_SAMPLES = 600
+"""Of the sizes that peaks are looked for in."""
 Sizes = Sequence[Mapping[str, int]]
 
 
@@ -54,14 +63,24 @@ class Seen:
     units: tuple[ModelUnit, ...]
 
 
+@dataclass(frozen=True)
+class Walked:
+    """What every part of the step did to the bytes alive, as sums of named sizes."""
+
+    levels: Mapping[Part, list[tuple[Form, Form]]]
+    """What is alive after every event beyond what was when the part began: (others, gradients)."""
+    left: Mapping[int, Form]
+    """By layer, what it had made and lost when the forward's autocast ended."""
+
+
 class NotSolved(Exception):
     """A tensor is no small sum of named sizes."""
 
 
-def derive(model_type: str) -> dict[str, Any]:
+def derive(model_type: str, methods: Iterable[str] = tuple(METHODS)) -> dict[str, Any]:
     """Return the file of one family: facts, and the forms of every kind of layer by method."""
     entry: dict[str, Any] = {"kinds": {}, "shared": {}}
-    for method in METHODS:
+    for method in methods:
         for checkpointing in (False, True):
             key = method + (CHECKPOINTED if checkpointing else "")
             try:
@@ -69,7 +88,10 @@ def derive(model_type: str) -> dict[str, Any]:
                 walked = _walk(seen)
                 middle = _middle_layers(seen[0])
                 solved = {name: _layer(walked, index) for name, index in middle.items()}
-                shared = _shared(seen[0], walked, solved)
+                shared = _shared(seen[0], walked, solved, 0)
+                again = _shared(seen[0], walked, solved, 1)
+                shared["adding"] = {name: again[name] for name in ADDED_TO if name in again}
+                _leave_out_what_is_usual(shared, solved[kind_of(seen[0].units[0])])
             except NotSolved as error:
                 sys.stderr.write(f"{model_type}, {key}: not solved: {error}\n")
                 continue
@@ -93,8 +115,16 @@ def _see(model_type: str, method: str, checkpointing: bool, variant: int) -> See
     from preflight.trace.run import trace
 
     spec = describe(small_config(model_type, variant), model_type, "small_models.py")
-    batch, length = SHAPES[variant]
-    plan = plan_of(method, checkpointing, micro_batch_size=batch, seq_len=length)
+    is_packed = "base_quantization" in METHODS[method]
+    batch, length = (UNPACKING_SHAPES if is_packed else SHAPES)[variant]
+    plan = small_launch(
+        model_type,
+        method,
+        checkpointing,
+        micro_batch_size=batch,
+        seq_len=length,
+        gradient_accumulation_steps=2,
+    )
     if plan.adapter is not None:
         plan = replace(plan, adapter=replace(plan.adapter, rank=RANKS[variant]))
     job = job_of(plan, spec, full_depth=True)
@@ -107,7 +137,7 @@ def _units_by_layer(job: TraceJob, spec: ModelSpec) -> tuple[ModelUnit, ...]:
 
     from preflight.trace.build import build
 
-    built = build(replace(job, adapter=None, full_depth=True))
+    built = build(replace(job, adapter=None, quantization=None, full_depth=True))
     kinds = getattr(built.model.config.get_text_config(), "layer_types", None)
     found = []
     for index, layer in enumerate(built.layers):
@@ -130,14 +160,16 @@ def _middle_layers(seen: Seen) -> dict[str, int]:
     return found
 
 
-def _walk(seen: Sequence[Seen]) -> dict[Part, list[tuple[Form, Form]]]:
-    """Return what is alive after every event of a part beyond what was when it began: (others, gradients)."""
+def _walk(seen: Sequence[Seen]) -> Walked:
     by_layer = [
         [layer_sizes(s.plan, s.model, unit) for s, unit in zip(seen, units, strict=True)]
         for units in zip(*(s.units for s in seen), strict=True)
     ]
+    unpacked = [_unpacked_sizes(sizes) for sizes in by_layer]
     forms: dict[int, Form] = {}
+    made: dict[int, int] = {}
     found: dict[Part, list[tuple[Form, Form]]] = {}
+    left: dict[int, dict[str, int]] = {}
     categories = seen[0].log.settled_categories()
     for parts in zip(*(s.log.changes() for s in seen), strict=True):
         part = parts[0][0]
@@ -151,22 +183,42 @@ def _walk(seen: Sequence[Seen]) -> dict[Part, list[tuple[Form, Form]]]:
             number, sign = events[0]
             is_gradient = categories[number] == GRADIENTS
             if number not in forms:
+                made[number] = part.layer
                 vector = tuple(s.log.sizes[n] for s, (n, _) in zip(seen, events, strict=True))
                 if is_gradient and not _is_of_layer(seen[0], number, part):
-                    forms[number] = {"hV": 1} if part.layer < 0 else {}
+                    is_head = part.layer < 0 and vector[0] // by_layer[-1][0]["hV"] in (2, 4)
+                    forms[number] = {"hV": 1} if is_head else {}
+                elif seen[0].log.operations[number] == WORKSPACE:
+                    forms[number] = solve(vector, unpacked[part.layer])
                 else:
                     forms[number] = solve(vector, by_layer[part.layer])
             side = now[is_gradient]
-            for name, count in forms[number].items():
-                side[name] = side.get(name, 0) + sign * count
+            _add(side, forms[number], sign)
+            if part.name == REGION_END and part.micro == 0:
+                _add(left.setdefault(made[number], {}), forms[number], -sign)
             levels.append((_without_zeros(now[0]), _without_zeros(now[1])))
         found[part] = levels
-    return found
+    return Walked(found, left)
+
+
+def _add(total: dict[str, int], form: Form, sign: int) -> None:
+    for name, count in form.items():
+        total[name] = total.get(name, 0) + sign * count
+
+
+def _unpacked_sizes(sizes: Sizes) -> list[dict[str, int]]:
+    """Keep the sizes of what a packed product unpacks inside itself."""
+    return [{k: v for k, v in one.items() if k.startswith(UNPACKED)} for one in sizes]
 
 
 MODEL_PARTS = frozenset(
-    {INPUTS, PRELUDE, LAYER_FORWARD, LOSS, LOSS_BACKWARD, LAYER_BACKWARD, EMBEDDING_BACKWARD}
-)
+    {
+        INPUTS, PRELUDE, LAYER_FORWARD, LOSS, REGION_END, OUTPUTS, LOSS_BACKWARD, LAYER_BACKWARD,
+        EMBEDDING_BACKWARD,
+    }
+)  # fmt: skip
+ADDED_TO = ("head", "embedding", "first_backward")
+"""Where a gradient that finds another is alive beside it."""
 
 
 def _is_of_layer(seen: Seen, number: int, part: Part) -> bool:
@@ -179,69 +231,96 @@ def _is_of_layer(seen: Seen, number: int, part: Part) -> bool:
     return any(size in (2 * n, 4 * n) for name, n in sizes.items() if name.startswith("w:"))
 
 
-def _layer(walked: Mapping[Part, list[tuple[Form, Form]]], index: int) -> dict[str, Any]:
-    forward = walked[Part(0, 0, LAYER_FORWARD, index)]
-    backward = walked[Part(0, 0, LAYER_BACKWARD, index)]
-    return {
-        "saved": _sum(*forward[-1]),
-        "forward": [_sum(*pair) for pair in _highest(forward)],
-        "backward": [list(pair) for pair in _highest(backward)],
+def _layer(walked: Walked, index: int) -> dict[str, Any]:
+    forward = walked.levels[Part(0, 0, LAYER_FORWARD, index)]
+    backward = walked.levels[Part(0, 0, LAYER_BACKWARD, index)]
+    adding = walked.levels[Part(0, 1, LAYER_BACKWARD, index)]
+    left = walked.left.get(index, {})
+    saved = _less(_sum(*forward[-1]), left)
+    found = {
+        "saved": saved,
+        "forward": [_sum(*pair) for pair in _highest(forward, {})],
+        "backward": [list(pair) for pair in _highest(backward, saved)],
+        "adding": [_sum(*pair) for pair in _highest(adding, saved)],
     }
+    return {**found, "left": _without_zeros(left)} if any(left.values()) else found
 
 
 def _shared(
-    seen: Seen,
-    walked: Mapping[Part, list[tuple[Form, Form]]],
-    solved: Mapping[str, Mapping[str, Any]],
+    seen: Seen, walked: Walked, solved: Mapping[str, Mapping[str, Any]], micro: int
 ) -> dict[str, Any]:
     """Return what is alive outside of layers, parameters and gradients: inputs, tables, masks, the last norm.
 
-    `forward` when the last layer begins, `turn` and `turn_backward` at the peaks of the loss beside
-    its `logits`, `backward` when the last layer's backward begins: what each layer is said to keep is
-    taken off. `first` when the first layer's backward begins, with what that layer kept; `embedding`
-    at the end.
+    `forward` when the last layer begins, `turn`, `turn_backward` and `head` at the peaks of the loss
+    and of the head's gradient beside their `logits`, `backward` when the last layer's backward begins:
+    what each layer is said to keep is taken off. `first` when the first layer's backward begins, with
+    what that layer kept; `embedding` at the end.
     """
     now: dict[str, int] = {}
     found: dict[str, Any] = {"logits": {}, "embedding": {}}
-    for part, levels in walked.items():
+    kept: dict[str, int] = {}
+    for part, levels in walked.levels.items():
+        if part.micro != micro:
+            continue
+        of_layer = solved[kind_of(seen.units[part.layer])] if part.layer >= 0 else {}
         if part.name == LAYER_FORWARD:
             found["forward"] = now
-        elif part.name in TURNS:
-            peak = _sum(now, _peak(levels))
-            found[TURNS[part.name]] = _without_logits(peak)
-            found["logits"][TURNS[part.name]] = peak.get("T*V", 0)
+        elif part.name in (LOSS, OUTPUTS):
+            _keep_peak(found, "turn", now, _peak(levels, BY_LOGITS))
+        elif part.name == LOSS_BACKWARD:
+            _keep_peak(found, "turn_backward", now, _peak(levels, BY_LOGITS))
+            if any("hV" in form for pair in levels for form in pair):
+                _keep_peak(found, "head", now, _peak(levels, BY_HEAD))
         elif part.name == LAYER_BACKWARD:
             found.setdefault("backward", now)
             if part.layer == 0:
                 found["first"] = now
-                found["first_backward"] = [list(pair) for pair in _highest(levels)]
+                highest = _highest(levels, of_layer["saved"])
+                found["first_backward"] = [list(pair) for pair in highest]
         elif part.name == EMBEDDING_BACKWARD:
-            found["embedding"] = _without_logits(_sum(now, _peak(levels)))
+            found["embedding"] = _without_logits(_sum(now, _peak(levels, BY_HEAD)))
         now = _sum(now, levels[-1][0])
         if part.name == LAYER_FORWARD:
-            saved = solved[kind_of(seen.units[part.layer])]["saved"]
-            now = _sum(now, {key: -count for key, count in saved.items()})
+            now = _less(now, of_layer["saved"], of_layer.get("left", {}))
+            kept = _sum(kept, of_layer["saved"])
+        elif part.name == REGION_END:
+            left = [solved[kind_of(unit)].get("left", {}) for unit in seen.units]
+            now = _sum(now, *left)
     # nothing is taken off any more where the first layer's backward begins
-    for part in walked:
-        if part.name == LAYER_FORWARD:
-            saved = solved[kind_of(seen.units[part.layer])]["saved"]
-            for point in ("first", "embedding"):
-                if found.get(point):
-                    found[point] = _sum(found[point], saved)
+    for point in ("first", "embedding"):
+        if found.get(point):
+            found[point] = _sum(found[point], kept)
     return found
 
 
-TURNS = {LOSS: "turn", LOSS_BACKWARD: "turn_backward"}
+def _leave_out_what_is_usual(shared: dict[str, Any], of_first: Mapping[str, Any]) -> None:
+    """Drop the first layer's backward where it is that of any layer of its kind."""
+    if shared.get("first_backward") == of_first["backward"]:
+        del shared["first_backward"]
+    adding = shared["adding"]
+    if [_sum(*pair) for pair in adding.get("first_backward", ())] == of_first["adding"]:
+        del adding["first_backward"]
 
 
-def _peak(levels: Sequence[tuple[Form, Form]]) -> Form:
-    """Return the highest level of a part for a vocabulary much larger than the layers."""
-    sizes = {"T*V": 10**9, "hV": 10**6, "T*h": 10**4}
+def _keep_peak(found: dict[str, Any], point: str, now: Form, peak: Form) -> None:
+    level = _sum(now, peak)
+    if level.get("T*V", 0) > found["logits"].get(point, -1):
+        found["logits"][point] = level.get("T*V", 0)
+        found[point] = _without_logits(level)
+
+
+BY_LOGITS = {"T*V": 10**9, "hV": 10**6, "T*h": 10**4}
+"""For a vocabulary much larger than the layers."""
+BY_HEAD = {"hV": 10**9, "hP": 10**7, "T*V": 10**6, "T*h": 10**4}
+
+
+def _peak(levels: Sequence[tuple[Form, Form]], sizes: Mapping[str, int]) -> Form:
+    """Return the highest level of a part."""
     return max(levels, key=lambda pair: bytes_of(pair[0], sizes) + bytes_of(pair[1], sizes))[0]
 
 
 def _without_logits(form: Form) -> Form:
-    return {name: count for name, count in form.items() if name not in ("T*V", "hV")}
+    return {name: count for name, count in form.items() if name != "T*V"}
 
 
 def solve(vector: tuple[int, ...], sizes: Sizes) -> Form:
@@ -266,7 +345,7 @@ def _solve(vector: tuple[int, ...], sizes: Sizes) -> Form:
         count = _times(vector, columns[name])
         if count:
             return {name: count}
-    pairs = [name for name in names if not name.startswith("w:")]
+    pairs = [name for name in names if ":" not in name]
     for small in (4, 16):
         for first in pairs:
             for count in range(1, small + 1):
@@ -315,23 +394,60 @@ def _sum(*forms: Form) -> dict[str, int]:
     return _without_zeros(_counted(pair for form in forms for pair in form.items()))
 
 
+def _less(total: Form, *forms: Form) -> dict[str, int]:
+    return _sum(total, *({name: -count for name, count in form.items()} for form in forms))
+
+
 def _without_zeros(form: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in form.items() if count}
 
 
-def _highest(live: list[tuple[Form, Form]]) -> list[tuple[Form, Form]]:
-    """Keep the points of a part that are its peak for layers of some size, with gradients and without."""
-    unique: list[tuple[Form, Form]] = []
-    for pair in live:
-        if pair not in unique:
-            unique.append(pair)
-    kept: set[int] = set()
-    for sizes in _samples({name for pair in unique for form in pair for name in form}):
-        others = [bytes_of(pair[0], sizes) for pair in unique]
-        both = [one + bytes_of(pair[1], sizes) for one, pair in zip(others, unique, strict=True)]
-        kept.add(max(range(len(both)), key=both.__getitem__))
-        kept.add(max(range(len(others)), key=others.__getitem__))
-    return [unique[i] for i in sorted(kept)]
+def _highest(live: Sequence[tuple[Form, Form]], base: Form) -> list[tuple[Form, Form]]:
+    """Keep the fewest points of a part whose highest is its peak, beside `base`, for layers of any size.
+
+    With gradients and without; what is within NEGLIGIBLE_SHARE of the peak is as good as the peak.
+    """
+    import numpy
+
+    points = _tops(live)
+    names = sorted({name for pair in (*points, (base,)) for form in pair for name in form})
+    sizes = numpy.array([[one[name] for name in names] for one in _samples(set(names))], float)
+
+    def values(forms: Sequence[Form]) -> Any:
+        counts = [[form.get(name, 0) for name in names] for form in forms]
+        return sizes @ numpy.array(counts, float).T
+
+    others = values([others for others, _ in points])
+    both = others + values([gradients for _, gradients in points])
+    levels = numpy.concatenate([others, both])
+    peaks = levels.max(axis=1, keepdims=True)
+    whole = numpy.concatenate([values([base])] * 2) + peaks
+    missing = levels >= peaks - NEGLIGIBLE_SHARE * whole.clip(min=0)
+    kept: list[int] = []
+    while len(missing):
+        best = int(missing.sum(axis=0).argmax())
+        kept.append(best)
+        missing = missing[~missing[:, best]]
+    return [points[index] for index in sorted(kept)]
+
+
+def _tops(live: Sequence[tuple[Form, Form]]) -> list[tuple[Form, Form]]:
+    """Return the points of a part after which something is freed, or the part ends."""
+    tops: list[tuple[Form, Form]] = []
+    for index, pair in enumerate(live):
+        after = live[index + 1] if index + 1 < len(live) else ({}, {})
+        if _is_less(after, pair) and pair not in tops:
+            tops.append(pair)
+    return tops or [live[-1]]
+
+
+def _is_less(after: tuple[Form, Form], before: tuple[Form, Form]) -> bool:
+    """Tell whether something of what was alive before is gone after."""
+    return any(
+        new.get(name, 0) < old.get(name, 0)
+        for old, new in zip(before, after, strict=True)
+        for name in {**old, **new}
+    )
 
 
 def _samples(names: set[str]) -> Iterator[dict[str, int]]:
@@ -339,7 +455,7 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
     import random
 
     generator = random.Random(0)
-    for _ in range(150):
+    for _ in range(NUM_SAMPLES):
         hidden = generator.choice((256, 1024, 2048, 4096, 8192, 16384))
         length = generator.choice((128, 512, 2048, 8192, 32768))
         tokens = length * generator.choice((1, 2, 4, 8, 32))
@@ -359,20 +475,27 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
             "r": generator.choice((8, 64, 256)), "V": 128_000, "rot": head // 2,
             "rotq": heads * head // 2, "restq": heads * head // 2,
             "rotkv": heads * head // groups // 2, "restkv": heads * head // groups // 2,
+            "ih": 64, "id": 128, "ihd": 8192, "idrope": 64, "ihdrope": 4096, "idrest": 64,
+            "ihdrest": 4096, "topk": min(length, 2048),
         }  # fmt: skip
         sizes = {
             "C": 1,
             "B": tokens // length,
             "E": experts,
+            "d": head,
             "LL": length * length,
+            "V": 128_000,
             "hV": hidden * 128_000,
+            "hP": hidden * max(length, 2048),
         }
         for name in names:
             scale, _, what = name.partition("*")
             if what:
                 sizes[name] = {"T": tokens, "TL": tokens * length, "L": length}[scale] * width[what]
-            elif name.startswith("w:"):
+            elif name.startswith(("w:", "u:")):
                 sizes[name] = _weight(name, width)
+            elif name.startswith(("s:", "us:")):
+                sizes[name] = _weight(name, width) // 64
         yield sizes
 
 
@@ -380,7 +503,12 @@ def _weight(name: str, width: Mapping[str, int]) -> int:
     if ".lora_" in name:
         return width["r"] * width["h"]
     if "expert" in name and "shared" not in name:
-        return width["EM"] * width["h"] * (2 if "gate_up" in name else 1)
+        double = 2 if "gate_up" in name else 1
+        return width["EM"] * double * (1 if name.endswith("bias") else width["h"])
+    if "router" in name or name.endswith("mlp.gate.weight"):
+        return width["Eh"]
+    if "indexer" in name:
+        return width["id"] * width["h"] if "norm" not in name else width["id"]
     if "norm" in name or name.endswith("bias"):
         return width["h"]
     for part, size in (("k_proj", "kv"), ("v_proj", "kv"), ("q_proj", "q"), ("o_proj", "q")):
@@ -411,17 +539,54 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def rendered(entry: Mapping[str, Any]) -> str:
-    """Return the text of one file: one line per kind and method."""
+    """Return the text of one file: one line per kind and method, named sizes by their place in `names`."""
+    names = sorted(set(_names_in(entry["kinds"])) | set(_names_in(entry["shared"])))
+    places = {name: index for index, name in enumerate(names)}
     parts = [f'"facts": {json.dumps(entry["facts"], sort_keys=True)}']
-    kinds = [f"{json.dumps(name)}: {_by_line(forms)}" for name, forms in entry["kinds"].items()]
+    parts.append(f'"names": {json.dumps(names)}')
+    kinds = [
+        f"{json.dumps(name)}: {_by_line(forms, places)}" for name, forms in entry["kinds"].items()
+    ]
     parts.append('"kinds": {' + ",\n".join(kinds) + "}")
-    parts.append(f'"shared": {_by_line(entry["shared"])}')
+    parts.append(f'"shared": {_by_line(entry["shared"], places)}')
     return "{" + ",\n".join(parts) + "}\n"
 
 
-def _by_line(forms: Mapping[str, Any]) -> str:
-    lines = [f" {json.dumps(k)}: {json.dumps(v, sort_keys=True)}" for k, v in forms.items()]
-    return "{\n" + ",\n".join(lines) + "}"
+def _is_form(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(_is_size(name) for name in value)
+
+
+def _is_size(name: str) -> bool:
+    return name in ("C", "B", "E", "d", "LL", "V", "hV", "hP") or "*" in name or ":" in name
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    if _is_form(value):
+        yield from value
+    else:
+        for item in value.values() if isinstance(value, Mapping) else value:
+            if not isinstance(item, (int, str)):
+                yield from _names_in(item)
+
+
+def _numbered(value: Any, places: Mapping[str, int]) -> Any:
+    """Return forms as lists: place, count, place, count."""
+    if _is_form(value):
+        return [n for name in sorted(value) for n in (places[name], value[name])]
+    if isinstance(value, Mapping):
+        return {name: _numbered(item, places) for name, item in value.items()}
+    return value if isinstance(value, int) else [_numbered(item, places) for item in value]
+
+
+def _by_line(forms: Mapping[str, Any], places: Mapping[str, int]) -> str:
+    """Return one line per method; a method that is like an earlier one has its name instead."""
+    lines: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for name, value in forms.items():
+        text = json.dumps(_numbered(value, places), sort_keys=True, separators=(",", ":"))
+        lines[name] = json.dumps(known[text]) if text in known else text
+        known.setdefault(text, name)
+    return "{\n" + ",\n".join(f" {json.dumps(k)}: {text}" for k, text in lines.items()) + "}"
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _lists() -> tuple[frozenset[Callable[..., Any]], frozenset[Callable[..., Any
         F.linear, F.scaled_dot_product_attention, F.conv1d, F.conv2d, F.conv3d,
         torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum,
         torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.__rmatmul__, torch.Tensor.mm,
-        torch.Tensor.bmm,
+        torch.Tensor.bmm, torch.Tensor.baddbmm, torch.Tensor.addmm,
     ]  # fmt: skip
     wide: list[Callable[..., Any]] = [
         F.softmax, F.log_softmax, F.layer_norm, F.group_norm, F.cross_entropy, F.nll_loss, F.mse_loss,

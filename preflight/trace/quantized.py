@@ -9,25 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.layer_sizes import BLOCK, LARGEST_FUSED_TOKENS
 from preflight.units import ceil_div
 
-BLOCK = 64
 ABSMAX_BLOCK = 256
 NUM_CODES = 16
 NUM_ABSMAX_CODES = 256
-LARGEST_FUSED_TOKENS = 1536
-"""More tokens than this, and the weight is dequantized before the product (backends/cuda/ops.py:926, 0.50.2)."""
 PRODUCT = "gemm_4bit"
 
 
 def pack_linears(model: Any, quantization: Mapping[str, Any]) -> None:
-    """Replace the linear layers that transformers packs: all but the output embedding."""
+    """Replace the linear layers that transformers packs, GPT-2's own among them: all but the output embedding."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
     for owner in list(model.modules()):
         for name, module in list(owner.named_children()):
-            if type(module) is torch.nn.Linear and module is not head:
+            if (
+                type(module) is torch.nn.Linear or isinstance(module, Conv1D)
+            ) and module is not head:
                 setattr(owner, name, _packed(module, quantization))
     model.is_loaded_in_4bit = model.is_quantized = True
     for parameter in model.parameters():
@@ -47,6 +48,8 @@ def _packed(linear: Any, quantization: Mapping[str, Any]) -> Any:
 
     layers, functional = import_module("bitsandbytes.nn"), import_module("bitsandbytes.functional")
     rows, columns = linear.weight.shape
+    if hasattr(linear, "nf"):
+        rows, columns = columns, rows  # Conv1D keeps it the other way round
     num_blocks = ceil_div(rows * columns, BLOCK)
     is_double, kind = quantization["double_quant"], quantization["scheme"]
     with torch.device("meta"):

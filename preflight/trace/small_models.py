@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from preflight.attention import default_attention
 from preflight.launch import LaunchPlan
-from preflight.layer_coefficients import METHODS
+from preflight.layer_coefficients import ADAPTED, FLASH, METHODS, NEWEST
 
 BATCH, LENGTH = 2, 256
+PACKED_LENGTH = 1024
+"""Enough tokens that a packed base unpacks its weights."""
 
 PLAIN = {
     "hidden_size": 320, "num_hidden_layers": 3, "num_attention_heads": 10, "vocab_size": 1000,
@@ -77,13 +81,47 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**LATENT, "first_k_dense_replace": 2},
     "deepseek_v3": {**LATENT, "first_k_dense_replace": 2},
     "deepseek_v32": {
-        **LATENT, "first_k_dense_replace": 2, "index_n_heads": 2, "index_head_dim": 32,
+        **LATENT, "first_k_dense_replace": 2, "index_n_heads": 2, "index_head_dim": 36, "index_topk": 80,
     },
     "glm4_moe_lite": {
         **LATENT, "mlp_layer_types": ["dense", "dense", "sparse", "sparse", "sparse"],
     },
+    "qwen2_vl_text": GROUPED,
+    "qwen2_5_vl_text": GROUPED,
+    "qwen3_vl_text": HEADS,
+    "qwen3_vl_moe_text": {**HEADS, **EXPERTS},
+    "mllama_text_model": GROUPED,
+    "gemma2_flash": {**HEADS, "num_hidden_layers": 5, "sliding_window": 64},
+    "gpt_oss_flash": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
 }  # fmt: skip
-"""By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind."""
+"""By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
+
+`_flash` is a family that runs eagerly unless it is asked for flash attention, asked for it.
+"""
+
+
+TINY = {
+    "num_heads": 1, "depth": 1, "patch_size": 2, "spatial_merge_size": 1, "temporal_patch_size": 1,
+}  # fmt: skip
+QWEN3_TOWER = {
+    **TINY, "hidden_size": 8, "intermediate_size": 8, "num_position_embeddings": 4,
+    "deepstack_visual_indexes": [],
+}  # fmt: skip
+TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2_vl_text": ("qwen2_vl", {**TINY, "embed_dim": 8, "mlp_ratio": 1}),
+    "qwen2_5_vl_text": ("qwen2_5_vl", {**TINY, "hidden_size": 8, "intermediate_size": 8}),
+    "qwen3_vl_text": ("qwen3_vl", QWEN3_TOWER),
+    "qwen3_vl_moe_text": ("qwen3_vl_moe", QWEN3_TOWER),
+    "mllama_text_model": (
+        "mllama",
+        {
+            "hidden_size": 8, "num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 1,
+            "intermediate_size": 8, "vision_output_dim": 16, "image_size": 4, "patch_size": 2,
+            "max_num_tiles": 1, "intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1]],
+        },
+    ),
+}  # fmt: skip
+"""Decoders that are only inside a model that sees: the type of the whole, and as little of a tower as it can have."""
 
 
 OTHER_SIZES: dict[str, tuple[int, ...]] = {
@@ -107,7 +145,10 @@ OTHER_SIZES: dict[str, tuple[int, ...]] = {
     "q_lora_rank": (104, 120, 80),
     "qk_nope_head_dim": (40, 32, 56),
     "qk_rope_head_dim": (24, 32, 8),
-    "v_head_dim": (40, 24, 64),
+    "v_head_dim": (40, 24, 48),
+    "index_n_heads": (3, 4, 5),
+    "index_head_dim": (52, 60, 44),
+    "index_topk": (96, 72, 88),
 }
 """The same models again in sizes that are no multiple of the first: what a layer allocates is solved from all."""
 NUM_VARIANTS = 3
@@ -116,7 +157,7 @@ NUM_VARIANTS = 3
 
 def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
     """Return the small config of a family; the variants have the same layers in other sizes."""
-    config = {"model_type": model_type, **SMALL_MODELS[model_type]}
+    config = {"model_type": model_type.removesuffix(FLASH), **SMALL_MODELS[model_type]}
     if variant:
         for name, others in OTHER_SIZES.items():
             if name in config:
@@ -127,14 +168,48 @@ def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
             is_grouped = SMALL_MODELS[model_type]["num_key_value_heads"] == 2
             if not is_grouped:
                 config["num_key_value_heads"] = config["num_attention_heads"]
-    return config
+    if model_type == "glm4_moe_lite":  # as published: which kernel attends depends on it
+        config["v_head_dim"] = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
+    return config if model_type not in TOWERS else _with_tower(model_type, config)
+
+
+def _with_tower(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
+    whole, tower = TOWERS[model_type]
+    width = "hidden_size" if "embed_dim" in tower else "out_hidden_size"
+    if whole != "mllama":
+        tower = {**tower, width: text["hidden_size"]}
+    if "head_dim" not in text and whole != "mllama":  # positions in time, height and width
+        eighth = text["hidden_size"] // text["num_attention_heads"] // 8
+        sections = [2 * eighth, eighth, eighth]
+        text = {**text, "rope_parameters": {"rope_type": "default", "mrope_section": sections}}
+    return {
+        "model_type": whole,
+        "text_config": text,
+        "vision_config": tower,
+        "tie_word_embeddings": text["tie_word_embeddings"],
+    }
+
+
+def attention_of(model_type: str) -> str:
+    """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
+    if model_type.endswith(FLASH):
+        return "flash_attention_2"
+    return default_attention(model_type, NEWEST)
+
+
+def small_launch(model_type: str, method: str, checkpointing: bool, **more: Any) -> LaunchPlan:
+    """Return the small launch of a family and method: its own attention, and adapters where it can have them."""
+    plan = plan_of(method, checkpointing, attention=attention_of(model_type), **more)
+    if plan.adapter is None or model_type not in ADAPTED:
+        return plan
+    return replace(plan, adapter=replace(plan.adapter, targets=ADAPTED[model_type]))
 
 
 def plan_of(method: str, checkpointing: bool, **more: Any) -> LaunchPlan:
     """Return the small launch of a method: one device, bf16, two sequences of equal length."""
     values = {
         "micro_batch_size": BATCH,
-        "seq_len": LENGTH,
+        "seq_len": PACKED_LENGTH if "base_quantization" in METHODS[method] else LENGTH,
         "attention": "sdpa",
         "load_dtype": "bf16",
         "sequence_kind": "fixed",

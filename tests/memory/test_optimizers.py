@@ -71,9 +71,10 @@ def test_nf4_bytes_are_exact(shape, double):
     packed, state = quantize_4bit(
         torch.randn(shape, dtype=torch.bfloat16), quant_type="nf4", compress_statistics=double
     )
-    scales = state.absmax.numel() * state.absmax.element_size()
+    kept = [state.absmax, state.code]
     if double:
-        scales += state.state2.absmax.numel() * state.state2.absmax.element_size()
+        kept += [state.state2.absmax, state.state2.code, state.offset]
+    scales = sum(tensor.numel() * tensor.element_size() for tensor in kept)
     plan = LaunchPlan(base_quantization=BaseQuantization("nf4", double))
 
     assert quantized_bytes(plan, shape[0] * shape[1]) == packed.numel() + scales
