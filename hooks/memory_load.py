@@ -19,13 +19,24 @@ from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.optimizers import state_bytes, step_bytes_per_element
-from preflight.precision import Precision, load_dtype, precision_of
-from preflight.sharding import HeldTensor, held_tensors, shards_quantized_base, wrap_units
+from preflight.precision import Precision, load_dtype, precision_of, version_of
+from preflight.sharding import (
+    HeldTensor,
+    held_quantized_bytes,
+    held_tensors,
+    quantized_bytes,
+    scale_bytes,
+    shards_quantized_base,
+    wrap_units,
+)
 from preflight.stored_bytes import local_bytes, whole_bytes
 from preflight.units import ceil_div, dtype_bytes
 
 LOAD = frozenset({Moment.LOAD})
 PREPARE = frozenset({Moment.PREPARE})
+QUANTIZED_STAYS_ON_DEVICE_SINCE = (5, 0)
+"""Before, a tensor under FSDP went back to the host once it was packed, on every rank but the first to
+`meta`, and its scales stayed (transformers/modeling_utils.py:876, 4.48.1)."""
 
 
 @hookimpl
@@ -59,6 +70,10 @@ def _quantized(
     whole = sum(h.count * whole_bytes(plan, precision, h) for h in held)
     largest = max(h.tensor.num_params for h in held if h.quantized)
     size = precision.bytes_of("frozen")
+    if _packs_one_by_one(plan):
+        weights = sum(h.count * whole_bytes(plan, precision, h) for h in held if not h.quantized)
+        yield from _packed_and_sharded(plan, model, held, weights, largest)
+        return
     yield MemoryTerm(
         "loading the quantized model",
         whole + size * largest,
@@ -102,6 +117,43 @@ def _quantized(
             f"{whole:,}",
             "transformers/core_model_loading.py:1865 (5.24.0)",
         )
+
+
+def _packs_one_by_one(plan: LaunchPlan) -> bool:
+    """Tell whether FSDP1 finds a packed model on the host, which old transformers leaves there."""
+    return (
+        plan.engine == "fsdp1"
+        and plan.cpu_ram_efficient_loading is not False
+        and version_of(plan, "transformers") < QUANTIZED_STAYS_ON_DEVICE_SINCE
+    )
+
+
+def _packed_and_sharded(
+    plan: LaunchPlan, model: ModelSpec, held: list[HeldTensor], weights: int, largest: int
+) -> Iterable[MemoryTerm]:
+    size = precision_of(plan, model).bytes_of("frozen")
+    packed = [h for h in held if h.quantized]
+    scales = sum(h.count * scale_bytes(plan, h.tensor.num_params) for h in packed)
+    one = size * largest + quantized_bytes(plan, largest)
+    yield MemoryTerm(
+        "packing one tensor at a time",
+        scales + one,
+        LOAD,
+        f"scales {scales:,} + one tensor {largest:,} x {size}, and packed",
+        "transformers/modeling_utils.py:876 (4.48.1)",
+    )
+    units = wrap_units(plan, model)
+    unit = max(units.layer, units.root)
+    shards = ceil_div(weights, plan.shard_degree) + sum(
+        h.count * held_quantized_bytes(plan, h.tensor.num_params) for h in packed
+    )
+    yield MemoryTerm(
+        "sharding unit by unit",
+        shards + size * unit,
+        PREPARE,
+        f"shards and scales {shards:,} + one unit {unit:,} x {size}",
+        "torch/distributed/fsdp/_init_utils.py (2.13)",
+    )
 
 
 def _fsdp2(

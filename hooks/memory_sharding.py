@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.checkpointing import is_reentrant, recomputes_wrapped_layers
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.layer_costs import layer_costs
@@ -63,6 +64,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
     reduce = dtype_bytes(plan.reduce_dtype) if plan.reduce_dtype else size
     accumulates = plan.gradient_accumulation_steps > 1 and not plan.sync_each_batch
+    yield from _recomputed_output(plan, model)
     if units.whole:
         yield from _one_unit(size, reduce, units, trains)
     elif plan.engine == "fsdp2":
@@ -80,6 +82,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             ):
                 if elements:
                     yield _term(name, reduce, elements, moments, FSDP1_SOURCE, "reduce_scatter")
+        yield from _held_by_hooks(plan, model)
     total = trains.layer * trains.num_layers + trains.embedding + trains.tail + trains.root
     if accumulates and total:
         yield _term(
@@ -261,6 +264,56 @@ def _fsdp2(
         yield _term("reduce-scatter input of the root unit", reduce, trains.root, moments, source)
 
 
+def _recomputed_output(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    """Price the output that reentrant checkpointing holds while it runs the layer's backward."""
+    layers = [unit for unit in model.layers if unit.layer is not None]
+    if not is_reentrant(plan) or not layers:
+        return
+    precision = precision_of(plan, model)
+    width = max(layer_costs(plan, model, unit, precision).residual for unit in layers)
+    tokens = num_tokens(plan)
+    yield MemoryTerm(
+        "output of the recomputed layer",
+        tokens * width,
+        frozenset(LAYERS),
+        f"{tokens:,} tokens x {width:,}: reentrant checkpointing",
+        "torch/utils/checkpoint.py CheckpointFunction.backward (2.13)",
+    )
+
+
+def _held_by_hooks(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    """Price what frozen units keep of reentrant checkpointing until the end of backward.
+
+    A unit whose flat parameter is frozen reshards from a hook on its inputs
+    (_register_post_backward_reshard_only_hook). The reentrant kind, around the wrapper, gives each layer
+    a detached leaf as its input; the hook's closure holds the leaf's AccumulateGrad node, and that node the leaf: a cycle
+    that no garbage collector sees, until _finalize_params removes the hook. With the leaf stay the
+    layer's input and the gradient in it. Other inputs are no leaves.
+    """
+    if plan.adapter is None or plan.offload_activations != "none":
+        return
+    if not recomputes_wrapped_layers(plan):
+        return
+    precision = precision_of(plan, model)
+    layers = [unit for unit in model.layers if unit.layer is not None]
+    if not layers:
+        return
+    widths = [layer_costs(plan, model, unit, precision).residual for unit in layers]
+    inputs = sum(unit.count * width for unit, width in zip(layers, widths, strict=True))
+    tokens = num_tokens(plan)
+    for name, per_token in (
+        ("layer inputs held by hooks of frozen units", inputs),
+        ("gradients of layer inputs, held by the same hooks", inputs - max(widths)),
+    ):
+        yield MemoryTerm(
+            name,
+            tokens * per_token,
+            frozenset(END),
+            f"{tokens:,} tokens x {per_token:,}: reentrant checkpointing, frozen layers",
+            "torch/distributed/fsdp/_runtime_utils.py:1473, torch/autograd/graph.py:578 (2.13)",
+        )
+
+
 def _fsdp1(
     plan: LaunchPlan,
     model: ModelSpec,
@@ -292,7 +345,9 @@ def _fsdp1(
             Level.RESERVED,
             stream=GATHER,
         )
-        if plan.backward_prefetch in (None, "backward_pre"):
+        # a layer whose wrapper ran without a graph has no pre-backward hook before it is recomputed
+        early = not recomputes_wrapped_layers(plan)
+        if early and plan.backward_prefetch in (None, "backward_pre"):
             # the root's pre-backward hook gathers the last layer, the last layer's the one before;
             # with an adapter's leaves as units of their own the root's gathers one of those
             moments = (Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD)

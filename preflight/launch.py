@@ -139,6 +139,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "wrap_policy": ("transformer", "size", "none"),
     "optimizer_kernel": ("foreach", "fused", "for_loop"),
     "keeps_outputs": (True, False),
+    "checkpointing_reentrant": (True, False),
     "zero_grad_set_to_none": (True, False),
 }
 """Plan field -> the values it may have (None, for not given, beside them)."""
@@ -227,6 +228,8 @@ class LaunchPlan:
     eval_micro_batch_size: int | None = None
 
     activation_checkpointing: str = "none"
+    checkpointing_reentrant: bool | None = None
+    """Whether a layer is recomputed by a backward of its own (torch's use_reentrant); None = the rule of trainer and version."""
     attention: str | None = None
     loss: str | None = None
     torch_compile: bool = False

@@ -221,8 +221,9 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
         name
         for name in right
         if left[name] != right[name]
-        and name
-        != "versions"  # An adapter brings peft: what is installed is not what is asked for.
+        # An adapter brings peft: what is installed is not what is asked for; and who writes
+        # checkpointing chooses its kind.
+        and name not in ("versions", "checkpointing_reentrant")
         and not (name in overridden and old[name] == right[name])
     )
 

@@ -185,6 +185,8 @@ def _checkpointing(
         )
     elif own:
         engine.fields["activation_checkpointing"] = Setting("full", place)
+        # accelerate/accelerator.py:1983 (1.15.0): CheckpointImpl.NO_REENTRANT
+        engine.fields["checkpointing_reentrant"] = Setting(False, place)
 
 
 def _compile(

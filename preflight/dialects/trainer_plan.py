@@ -205,6 +205,8 @@ def _checkpointing(given: Given) -> None:
     given.fields.facts["use_reentrant"] = is_on and bool(
         options.get("use_reentrant", kwargs is not None and given.kind.trainer != "trl")
     )
+    if kwargs is not None and mode == "full":
+        given.put("checkpointing_reentrant", given.fields.facts["use_reentrant"], kwargs)
     offload = given.get("activation_offloading")
     if offload is not None and offload.value is True:
         given.put("offload_activations", "cpu", offload)

@@ -1,0 +1,95 @@
+"""Train small Llamas with LoRA under FSDP1 on real gloo ranks and print rank 0's peak of backward, case by case, as JSON.
+
+Usage (under torchrun): fsdp1_reentrant.py CASES_JSON, a list of [around, reentrant, layers, tokens, adapted].
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import sys
+import warnings
+
+warnings.filterwarnings("ignore")
+logging.disable(logging.WARNING)
+os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = "LlamaDecoderLayer"
+
+import functools  # noqa: E402
+
+import peft  # noqa: E402
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+import torch.utils.checkpoint  # noqa: E402
+from allocations import Allocations  # noqa: E402
+from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: E402
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy  # noqa: E402
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer  # noqa: E402
+
+SIZES = {"hidden_size": 64, "intermediate_size": 176, "num_attention_heads": 2, "vocab_size": 128}
+
+
+class Around(torch.nn.Module):
+    """A checkpoint around FSDP's wrapper of a layer, as transformers had it before 4.53."""
+
+    def __init__(self, layer: torch.nn.Module, reentrant: bool) -> None:
+        super().__init__()
+        self.layer, self.reentrant = layer, reentrant
+
+    def forward(self, hidden: torch.Tensor, **kwargs):
+        call = functools.partial(self.layer.__call__, **kwargs)
+        return torch.utils.checkpoint.checkpoint(call, hidden, use_reentrant=self.reentrant)
+
+
+def peak_of(around: bool, reentrant: bool, layers: int, tokens: int, adapted: bool) -> int:
+    torch.manual_seed(0)
+    config = LlamaConfig(**SIZES, num_hidden_layers=layers, use_cache=False)
+    model = LlamaForCausalLM(config).to(torch.bfloat16).train()
+    decoder = model.model
+    if not around:
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    policy = functools.partial(
+        transformer_auto_wrap_policy, transformer_layer_cls={LlamaDecoderLayer}
+    )
+    if adapted:
+        lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0)
+        model = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
+        policy = peft.utils.other.fsdp_auto_wrap_policy(model)
+    model = FullyShardedDataParallel(
+        model, auto_wrap_policy=policy, use_orig_params=True, device_id=torch.device("cpu")
+    )
+    if around:
+        decoder.layers = torch.nn.ModuleList(Around(layer, reentrant) for layer in decoder.layers)
+    peaks = []
+    allocations = Allocations()
+    with allocations:
+        for tensor in model.parameters():
+            allocations.track(tensor)
+        for _ in range(2):
+            ids = torch.randint(0, SIZES["vocab_size"], (1, tokens))
+            loss = model(input_ids=ids, labels=ids).loss
+            allocations.mark("backward")
+            loss.backward()
+            del loss
+            model.zero_grad()
+            peaks.append(allocations.peaks["backward"])
+    return peaks[-1]
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    found = []
+    for case in json.loads(sys.argv[1]):
+        found.append(peak_of(*case))
+        gc.collect()
+    if dist.get_rank() == 0:
+        print(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
