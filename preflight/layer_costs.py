@@ -450,6 +450,8 @@ def _adapter_inputs(
     # FSDP1's sharded weight is fp32 too, and PEFT casts to its dtype before FSDP casts the weight
     wide = precision.trainable == "fp32" and c == 2 and plan.engine != "fsdp2"
     casts = uses_autocast(plan)
+    # PEFT's bitsandbytes layers leave the cast to autocast, which casts nothing that is narrow already
+    copies = wide and not (casts and plan.base_quantization is not None)
     total, shared = 0, set()
     for tensor in unit.tensors:
         if not is_target(tensor, targets):
@@ -458,7 +460,7 @@ def _adapter_inputs(
         own = 4 if wide and not casts else c
         if adapter.dropout > 0:
             total += own * in_features + in_features  # dropped copy and its bool mask
-        elif wide:
+        elif copies:
             total += own * in_features
         else:
             group = _input_group(tensor.module)
