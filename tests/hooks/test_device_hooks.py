@@ -245,9 +245,9 @@ def test_a_sliced_card_counts_as_its_slices(machine, monkeypatch, chosen, key, c
     "script", ["exit 9", "echo 'No devices were found'", "/bin/sleep 20", "printf '\\377\\376'"]
 )
 def test_a_driver_that_fails_or_hangs_is_no_driver(machine, monkeypatch, script):
-    from preflight.hooks import device_driver
+    from preflight import driver
 
-    monkeypatch.setattr(device_driver, "DRIVER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(driver, "DRIVER_TIMEOUT_S", 0.2)
     install(machine, "nvidia-smi", script)
 
     assert described(None) is None
