@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import sys
 
 import pytest
 from agreement import differences, sharding_differences
 from checked_launch import ROOMY_DEVICE, device_between
-from harness import free_port
+from harness import TINY_LLAMA, Workplace, free_port
 
 TRAINER = (
     "train_trainer.py --model_name_or_path tiny-llama --max_length 512 --max_steps 2 --output_dir out"
@@ -63,3 +65,64 @@ def test_a_deepspeed_launcher_without_a_config_trains_with_plain_ddp(preflight, 
     assert launched.exit_code == 0, launched.stderr[-4000:]
     assert launched.plan_seen["engine"] == report["plan"]["engine"] == "ddp"
     assert differences(report["plan"], launched) == []
+
+
+SFT = """# for trl sft: its own script makes model and tokenizer from files
+model_name_or_path: model
+dataset_name: data
+output_dir: out
+report_to: none
+save_strategy: "no"
+max_steps: 2
+max_length: 256   # tokens
+per_device_train_batch_size: 8
+accelerate_config: fsdp2.yaml
+"""
+
+
+@pytest.fixture
+def files_of_trl(workplace: Workplace) -> None:
+    """A model with weights, a tokenizer and a dataset on disk: TRL's own script takes nothing else."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sys.path.insert(0, str(TINY_LLAMA))
+    try:
+        from tiny_data import byte_tokenizer, sentences
+    finally:
+        sys.path.remove(str(TINY_LLAMA))
+    config = AutoConfig.from_pretrained(TINY_LLAMA)
+    AutoModelForCausalLM.from_config(config).save_pretrained(workplace.path / "model")
+    byte_tokenizer().save_pretrained(workplace.path / "model")
+    (workplace.path / "data").mkdir()
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in sentences(64, 256))
+    (workplace.path / "data" / "train.jsonl").write_text(rows)
+    (workplace.path / "sft.yaml").write_text(SFT)
+
+
+@pytest.mark.launch
+def test_trl_starts_what_was_rewritten(files_of_trl, preflight, workplace, tmp_path):
+    command = [
+        "env",
+        f"HF_DATASETS_CACHE={tmp_path / 'cache'}",
+        "trl",
+        "sft",
+        "--config",
+        "sft.yaml",
+    ]
+    as_written = preflight.check(command)
+    plan = as_written["plan"]
+    halved = {"micro_batch_size": 4, "gradient_accumulation_steps": 2}
+    smaller = preflight.check(command, settings=halved)
+    device = device_between(
+        smaller["estimate"]["device_peak_bytes"], as_written["estimate"]["device_peak_bytes"]
+    )
+    report = preflight.check(command, device)
+    launched = preflight.run(command, device)
+
+    assert [applied["id"] for applied in report["applied"]] == ["micro_batch"]
+    added = ["--gradient_accumulation_steps", "2"]
+    assert report["rewrite"]["argv"] == [*command[:-1], ".preflight/sft.yaml", *added]
+    assert launched.exit_code == 0, launched.stderr[-4000:]
+    assert differences({**plan, **halved}, launched) == []
+    assert sharding_differences(as_written, launched) == []
+    assert launched.left_pids == ()
