@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate": ("estimate", "the same estimate for a plan file"),
     "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
     "validate": ("validate", "compare predictions with measured runs"),
+    "probe": ("probe", "what this node, or every node of a job, really has"),
     "explain": ("explain", "what a remedy, a finding or a verdict means"),
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),
 }

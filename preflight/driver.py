@@ -31,8 +31,8 @@ class Card:
     vendor: str = "NVIDIA"
 
 
-def nvidia_cards() -> tuple[str, list[Card]]:
-    """Return the tool that was asked and the NVIDIA cards that a process here would see."""
+def nvidia_cards(hidden_too: bool = False) -> tuple[str, list[Card]]:
+    """Return the tool that was asked and the NVIDIA cards that a process here would see, or all there are."""
     tool = on_path("nvidia-smi")
     if tool is None:
         return "nvidia-smi", []
@@ -42,7 +42,7 @@ def nvidia_cards() -> tuple[str, list[Card]]:
         if text:
             break
     cards = [card for line in text.splitlines() if (card := _nvidia_card(line)) is not None]
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = None if hidden_too else os.environ.get("CUDA_VISIBLE_DEVICES")
     if any(card.is_mig for card in cards):
         return "nvidia-smi", _mig_slices(output_of([tool, "-L"]) or "", cards, chosen)
     return "nvidia-smi", _visible(cards, chosen)
