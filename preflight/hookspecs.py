@@ -13,7 +13,7 @@ import pluggy
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.memory import MemoryTerm
+from preflight.memory import MemoryEstimate, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 from preflight.report import Report
@@ -40,7 +40,10 @@ def preflight_describe_device(plan: LaunchPlan) -> DeviceSpec | None:
 
 @hookspec
 def preflight_findings(
-    plan: LaunchPlan, model: ModelSpec | None, device: DeviceSpec | None
+    plan: LaunchPlan,
+    model: ModelSpec | None,
+    device: DeviceSpec | None,
+    estimate: MemoryEstimate | None,
 ) -> Iterable[Finding]:
     """Check the launch and yield what a person should know before it starts."""
 
@@ -63,6 +66,10 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
 @hookspec
 def preflight_reported(report: Report) -> None:
     """Look at the finished report: notify, log, count. The return value is ignored."""
+
+
+LATER_ARGUMENTS: dict[str, tuple[str, ...]] = {"preflight_findings": ("estimate",)}
+"""Hook -> arguments that it did not have at first: None from a caller that does not know them."""
 
 
 def declared_hook_names() -> list[str]:

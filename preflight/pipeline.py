@@ -91,7 +91,8 @@ def check_plan(
     judged = judge_plan(plan, plugins, request.policy)
     plan, model, device = judged.plan, judged.model, judged.device
     findings = [noticed(problem) for problem in plan.notices]
-    for owner, item in plugins.collect("preflight_findings", plan=plan, model=model, device=device):
+    asked = {"plan": plan, "model": model, "device": device, "estimate": judged.estimate}
+    for owner, item in plugins.collect("preflight_findings", **asked):
         findings.append(_checked(item, Finding, owner, "preflight_findings"))
     kept: tuple[Finding, ...] = ()
     if findings:

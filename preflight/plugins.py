@@ -151,6 +151,8 @@ class PluginManager:
     def collect(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
         """Call a hook of iterables; return every item with the name of the plugin that yielded it."""
         items: list[tuple[str, Any]] = []
+        for later in hookspecs.LATER_ARGUMENTS.get(hook, ()):
+            arguments.setdefault(later, None)
         # A report reads better in the order of registration.
         for name, caller in reversed(self._asked(hook)):
             for result in self._ask(hook, name, caller, arguments):

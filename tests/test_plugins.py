@@ -9,6 +9,7 @@ import pytest
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed
+from preflight.finding import Finding
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
@@ -256,3 +257,28 @@ def test_a_built_in_implements_the_hook_of_its_first_word_and_no_other(name):
 
     assert implemented == written
     assert written and written <= allowed
+
+
+FINDING = Finding("OURS1", "ours", "info", "words")
+
+
+def before_estimate(plan, model, device):
+    return [FINDING]
+
+
+def with_estimate(plan, estimate):
+    return [FINDING]
+
+
+def of_nothing():
+    return [FINDING]
+
+
+@pytest.mark.parametrize("check", [before_estimate, with_estimate, of_nothing])
+def test_a_check_takes_what_it_reads_whichever_arguments_the_hook_got_later(check):
+    """A plugin from before `estimate` keeps working, and so does a caller from before it."""
+    plugins = manager(ours=plugin(preflight_findings=check))
+    call = {"plan": LaunchPlan(), "model": None, "device": None}
+
+    assert plugins.collect("preflight_findings", **call) == [("ours", FINDING)]
+    assert plugins.collect("preflight_findings", **call, estimate=None) == [("ours", FINDING)]

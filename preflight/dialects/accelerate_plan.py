@@ -86,7 +86,13 @@ def accelerate_part(
         env=worker_environment(settings, command.env),
         origins=_assumed_ranks(settings, command),
         documents={} if config is None else {"accelerate": config.path},
-        facts={"is_default_config": config is not None and config.is_default},
+        facts={
+            "is_default_config": config is not None and config.is_default,
+            "main_address": settings.values.get("main_process_ip"),
+            "main_port": settings.values.get("main_process_port"),
+            "node_rank": settings.values.get("machine_rank"),
+            "gpu_ids": settings.values.get("gpu_ids"),
+        },
     )
 
 

@@ -77,6 +77,11 @@ def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> Launc
         env=caller_environment(variables),
         variables=variables if slots.spans_nodes else None,
         origins=origins,
+        facts={
+            "main_address": options.given.get("master_addr"),
+            "main_port": options.given.get("master_port"),
+            "ranks_by_host": {host: len(ids) for host, ids in slots.hosts.items()},
+        },
     )
 
 

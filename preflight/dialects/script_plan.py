@@ -118,6 +118,7 @@ def make_plan(
                 **engine.facts,
                 **part.facts,
                 "mode": part.mode,
+                "arguments": {**trainer.raw, **trainer.arguments},
                 "passes_env": part.variables is None,
             },
         ),

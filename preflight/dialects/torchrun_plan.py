@@ -101,6 +101,14 @@ def torchrun_part(
         mode_place=launcher,
         env=caller_environment(command.env),
         origins=origins,
+        facts={
+            "main_address": given.get("master_addr"),
+            "main_port": given.get("master_port"),
+            "node_rank": given.get("node_rank"),
+            "rdzv_backend": given.get("rdzv_backend"),
+            "rdzv_endpoint": given.get("rdzv_endpoint"),
+            "standalone": given.get("standalone"),
+        },
     )
 
 

@@ -69,7 +69,7 @@ def _facts(node: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, text or "none") for name, text in rows]
 
 
-COLUMNS = ("node", "GPUs", "free", "driver", "CUDA", "torch", "host free", "limit", "shm", "CPUs")
+COLUMNS = ("node", "GPUs", "free", "driver", "torch", "host free", "limit", "shm", "CPUs")
 
 
 def nodes_lines(
@@ -112,7 +112,6 @@ def _cells(node: Mapping[str, Any]) -> tuple[str, ...]:
         ", ".join(kinds) or "none",
         _gib(min(free)) if free else NOTHING,
         node["driver"]["version"] or NOTHING,
-        node["driver"]["cuda_version"] or NOTHING,
         node["packages"].get("torch", NOTHING),
         _gib(memory["available_bytes"]),
         _gib(limit["num_bytes"]) if limit else NOTHING,
