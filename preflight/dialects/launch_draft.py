@@ -223,8 +223,9 @@ class LaunchDraft:
             if found.value is not None and self._names(found.flag, found.value, path):
                 self.replace(found, argv_edits.with_values(found, [spelled]))
                 is_named = True
-        if path == self.role("trainer") and self.reads_only_a_file:
-            index = self.script_index + 1
+        file_index = self.source.facts.get("file_index")
+        if path == self.role("trainer") and (self.reads_only_a_file or file_index is not None):
+            index = self.script_index + 1 if file_index is None else file_index
             self.words[index] = [spelled]
             self.touched.append((index, index + 1))
             is_named = True

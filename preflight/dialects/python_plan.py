@@ -49,15 +49,7 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
     problems: list[Problem] = []
     place = Place("argv", "", "python", index=0)
     is_rank = command.env.get("LOCAL_RANK", "-1") != "-1"
-    part = LauncherPart(
-        name="python",
-        first_option=1,
-        script_index=what.position,
-        ranks=_ranks(command.env, is_rank, place),
-        mode="multi_gpu" if is_rank else "single",
-        mode_place=place,
-        env=caller_environment(command.env),
-    )
+    part = python_part(command, place, 1, what.position)
     trainer = read_script_arguments(command, part.script_index, problems)
     engine = read_script_engine(command, part, trainer, problems)
     if not is_rank:
@@ -65,6 +57,22 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
         problems.extend(data_parallel(trainer, num_visible_devices(command.env), "python"))
     problems.extend(environment_notes(part.env))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def python_part(
+    command: LaunchCommand, place: Place, first_option: int, script_index: int
+) -> LauncherPart:
+    """Return what the environment says of a process that nobody launched: alone, or one rank of several."""
+    is_rank = command.env.get("LOCAL_RANK", "-1") != "-1"
+    return LauncherPart(
+        name="python",
+        first_option=first_option,
+        script_index=script_index,
+        ranks=_ranks(command.env, is_rank, place),
+        mode="multi_gpu" if is_rank else "single",
+        mode_place=place,
+        env=caller_environment(command.env),
+    )
 
 
 def _ranks(env: Mapping[str, str], is_rank: bool, place: Place) -> dict[str, Setting]:
