@@ -79,9 +79,7 @@ def run(name: str, args: list[str]) -> int:
     except SystemExit:  # --help
         return 0
     repository = find_repository(os.getcwd())
-    command = LaunchCommand(
-        argv, dict(os.environ), os.getcwd(), declared_flags=repository.flags
-    )
+    command = LaunchCommand(argv, dict(os.environ), os.getcwd(), declared_flags=repository.flags)
     request = Request(
         options.device,
         settings_from(options.set),
