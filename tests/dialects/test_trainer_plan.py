@@ -309,14 +309,35 @@ def test_a_slip_of_the_pen_is_pointed_out(tmp_path):
     assert arguments.notices[0].fix == "did you mean per_device_train_batch_size"
 
 
-def test_what_the_script_sets_itself_is_not_assumed(tmp_path):
+def test_a_call_that_was_read_whole_leaves_the_rest_to_its_class(tmp_path):
     text = "from trl import SFTConfig, SFTTrainer\nargs = SFTConfig(max_length=64)\npeft = LoraConfig(r=1)\n"
     arguments = read("", tmp_path, "train.py", text)
 
+    assert (arguments.settings["seq_len"].value, arguments.origins["seq_len"].assumed) == (
+        64,
+        False,
+    )
+    assert arguments.settings["micro_batch_size"].value == 8
+    assert arguments.origins["micro_batch_size"].assumed
+    assert arguments.settings["adapter"].value.rank == 1
+    assert arguments.notices == ()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "SFTConfig(max_length=64, **read_settings())",
+        "SFTConfig(per_device_train_batch_size=free_memory())",
+        "pick(SFTConfig) if hot() else SFTConfig(**read_settings())",
+    ],
+)
+def test_what_a_call_may_set_is_not_taken_from_defaults(tmp_path, call):
+    arguments = read(
+        "", tmp_path, "train.py", f"from trl import SFTConfig, SFTTrainer\nargs = {call}\n"
+    )
+
     assert "micro_batch_size" not in arguments.settings
-    assert "seq_len" not in arguments.settings
-    assert "per_device_train_batch_size" not in arguments.arguments
-    assert [problem.where for problem in arguments.notices] == ["train.py:2", "train.py:3"]
+    assert [problem.where for problem in arguments.notices] == ["train.py:2"]
 
 
 @pytest.mark.parametrize(

@@ -369,7 +369,7 @@ def test_a_loop_without_dropout_gets_fsdps_own_switch(launch):
         (FSDP2, LOOP, LLAMA.replace("0.0", "0.1")),
         (FSDP2, LOOP, '{"model_type": "gpt2"}'),
         (FSDP2, LOOP + "torch.nn.Dropout(0.1)\n", LLAMA),
-        (FSDP2, LOOP + "model.gradient_checkpointing_enable()\n", LLAMA),
+        (FSDP2, LOOP + "if hot():\n    model.gradient_checkpointing_enable()\n", LLAMA),
         (FSDP2.replace("TRANSFORMER_BASED_WRAP", "NO_WRAP"), LOOP, LLAMA),
         (FSDP2, OWN_ARGUMENTS, LLAMA),
         (DDP, LOOP, LLAMA),
@@ -389,6 +389,16 @@ def test_fsdps_switch_is_not_used_where_it_is_wrong_or_unsure(launch, config, sc
     before = launch("accelerate launch --config_file f.yaml t.py --model_name_or_path model", files)
 
     assert write_launch(before, before.with_edits({"activation_checkpointing": "full"})) is None
+
+
+def test_a_switch_that_the_script_throws_is_read_and_needs_no_other(launch):
+    script = LOOP + "model.gradient_checkpointing_enable()\n"
+    files = {"f.yaml": FSDP2, "t.py": script, "model/config.json": LLAMA}
+    before = launch("accelerate launch --config_file f.yaml t.py --model_name_or_path model", files)
+
+    assert before.activation_checkpointing == "full"
+    assert before.origins["activation_checkpointing"].where == "t.py:3"
+    assert written(before, {}).files == ()
 
 
 def test_fsdp1_restores_the_random_state_so_dropout_does_not_matter(launch):
