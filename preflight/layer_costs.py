@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.attention import OWN_MODEL_CODE
 from preflight.compiled_layers import compiled_bytes
 from preflight.launch import LaunchPlan
 from preflight.layer_coefficients import (
@@ -395,8 +396,11 @@ def has_padding_mask(plan: LaunchPlan) -> bool:
     """Tell whether an attention mask reaches the kernel: a padded batch of more than one sequence.
 
     transformers drops the mask when no position is masked (masking_utils.py, 5.24.0:252-302), so a
-    single sequence is its own longest.
+    single sequence is its own longest. torchtune pads and leaves the mask out: padded_collate_sft returns
+    tokens and labels (torchtune/data/_collate.py:216, 0.6.1).
     """
+    if plan.trainer in OWN_MODEL_CODE:
+        return False
     return plan.sequence_kind == "padded" and (plan.micro_batch_size or 1) > 1
 
 
