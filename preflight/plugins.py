@@ -31,6 +31,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_torchrun",
     "read_accelerate",
     "read_trl",
+    "read_torchtune",
     "model_registry",
     "model_hub_cache",
     "model_path",

@@ -14,6 +14,8 @@ KNOWN_VERSIONS = {
     "peft": "0.21.2",
     "deepspeed": "0.19.8",
     "torch": "2.13.0",
+    "torchtune": "0.6.1",
+    "torchtitan": "0.3.0",
 }
 """The versions this reader was checked against: taken where a library is not installed here."""
 

@@ -1,0 +1,161 @@
+"""What the reader makes of `tune run`, over configs written afresh, and a remedy written back to its command line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from preflight.hooks.read_torchtune import preflight_read_launch, preflight_write_launch
+
+from preflight.dialects.torchtune_table import builders, config_values, recipes
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.registry import find_model
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+CASES: dict[str, dict[str, Any]] = yaml.safe_load((CONFIGS / "torchtune/manifest.yaml").read_text())
+READ = [name for name, case in CASES.items() if "refused" not in case]
+
+
+def command(line: str, env: Mapping[str, str] | None = None) -> LaunchCommand:
+    return LaunchCommand(
+        tuple(shlex.split(line)), {"HOME": "/nonexistent", **(env or {})}, str(CONFIGS)
+    )
+
+
+def read(line: str, env: Mapping[str, str] | None = None) -> LaunchPlan:
+    plan = preflight_read_launch(command=command(line, env))
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_config_is_read_as_its_recipe_takes_it(name):
+    case = CASES[name]
+    plan = read(case["argv"], case.get("env"))
+    for field, wanted in case["plan"].items():
+        found = getattr(plan, field)
+        if isinstance(wanted, dict):
+            found = {key: asdict(found)[key] for key in wanted}
+            wanted = {k: tuple(v) if isinstance(v, list) else v for k, v in wanted.items()}
+
+        assert found == wanted, field
+    assert sorted(n.id for n in plan.notices) == case.get("notices", [])
+    assert plan.trainer == "torchtune"
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in READ])
+def test_what_the_recipe_refuses_is_refused_with_a_place_and_a_fix(name):
+    with pytest.raises(BadInput) as error:
+        read(CASES[name]["argv"])
+
+    assert sorted(p.id for p in error.value.problems if p.severity == "error") == sorted(
+        CASES[name]["refused"]
+    )
+    assert all(p.where for p in error.value.problems)
+    assert [p for p in error.value.problems if p.severity == "error" and not p.fix] == []
+
+
+def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_one():
+    notices = {n.fix: n.where for n in read(CASES["misspelt"]["argv"]).notices}
+
+    assert notices == {
+        "did you mean enable_activation_checkpointing": "torchtune/misspelt.yaml:38",
+        "did you mean gradient_accumulation_steps": "torchtune/misspelt.yaml:22",
+    }
+
+
+def test_a_misspelt_argument_and_config_get_their_nearest_name():
+    with pytest.raises(BadInput) as argument:
+        read(CASES["bad_lora_argument"]["argv"])
+    with pytest.raises(BadInput) as config:
+        read(CASES["misspelt_config"]["argv"])
+
+    assert "lora_dropout" in argument.value.problems[0].fix
+    assert argument.value.problems[0].where.startswith("torchtune/bad_lora_argument.yaml:")
+    assert "llama3_1/8B_lora_single_device" in config.value.problems[0].fix
+
+
+def test_commands_that_train_nothing_are_left_alone():
+    for line in ("tune ls", "tune run generate --config generation", "tune download x"):
+        assert preflight_read_launch(command=command(line)) is None
+
+
+EDITS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    ("full_8b", {"micro_batch_size": 1, "gradient_accumulation_steps": 8}, ("batch_size=1",)),
+    ("full_8b", {"seq_len": 4096}, ("tokenizer.max_seq_len=4096",)),
+    ("full_8b", {"reshard_after_forward": False}, ("fsdp_reshard_after_forward=False",)),
+    ("full_8b", {"activation_checkpointing": "none"}, ("enable_activation_checkpointing=False",)),
+    ("full_8b", {"activation_checkpointing": "selective_every_2"}, ("ac_mode=selective",)),
+    ("selective", {"activation_checkpointing": "full"}, ("ac_mode=null",)),
+    ("full_8b_overridden", {"micro_batch_size": 4}, ("batch_size=4",)),
+    ("builtin_70b", {"micro_batch_size": 1, "seq_len": 1024}, ("tokenizer.max_seq_len=1024",)),
+    ("lora_qwen", {"optimizer": "paged_adamw_8bit"}, ()),
+    (
+        "lora_qwen",
+        {"optimizer": "adamw_torch_fused", "torch_compile": True},
+        ("optimizer.fused=True",),
+    ),
+    ("lora_qwen", {"activation_checkpointing": "full", "offload_activations": "cpu"}, ()),
+    ("lora_qwen", {"base_quantization": "nf4"}, ("model.quantize_base=True",)),
+    ("dpo", {"micro_batch_size": 2}, ("batch_size=1",)),
+    ("full_8b", {"expandable_segments": True}, ()),
+)
+
+
+@pytest.mark.parametrize(("name", "edits", "words"), EDITS)
+def test_what_is_written_reads_as_the_edited_plan(name, edits, words):
+    before = read(CASES[name]["argv"])
+    if edits.get("base_quantization") == "nf4":
+        quantized = read(CASES["qlora_8b"]["argv"]).base_quantization
+        edits = {"base_quantization": quantized}
+    after = before.with_edits(edits)
+    rewrite = preflight_write_launch(before=before, after=after)
+    assert rewrite is not None
+    again = read(shlex.join(rewrite.argv), rewrite.env)
+
+    assert again == after
+    assert rewrite.files == ()
+    assert set(words) <= set(rewrite.argv)
+
+
+@pytest.mark.parametrize(
+    ("name", "edits"),
+    [
+        ("dpo", {"micro_batch_size": 3}),
+        ("full_8b", {"optimizer": "paged_adamw_8bit"}),
+        ("full_8b", {"offload_params": "cpu"}),
+        ("lora_qwen", {"reshard_after_forward": True}),
+        ("qlora_8b", {"base_quantization": None}),
+    ],
+)
+def test_what_torchtune_cannot_say_is_not_written(name, edits):
+    before = read(CASES[name]["argv"])
+
+    assert preflight_write_launch(before=before, after=before.with_edits(edits)) is None
+
+
+def test_every_builder_of_the_table_names_a_model_that_is_known():
+    known = {entry["model"] for entry in builders().values() if "model" in entry}
+
+    assert len(known) > 30
+    assert [name for name in known if find_model(name) is None] == []
+
+
+def test_every_builtin_config_is_read_under_its_own_recipe_without_an_error():
+    total = 0
+    for recipe, entry in recipes().items():
+        ranks = "--nproc_per_node 2 " if entry["distributed"] else ""
+        for name, path in entry["configs"].items():
+            plan = read(f"tune run {ranks}{recipe} --config {name}")
+            total += 1
+
+            assert plan.micro_batch_size, name
+            assert (plan.adapter is None) == ("lora_attn_modules" not in str(config_values(path)))
+
+    assert total == 138
