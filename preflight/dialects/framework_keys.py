@@ -79,6 +79,11 @@ class FrameworkKeys:
         self.refuse(f"{name} must be true or false, not {setting.value!r}", setting)
         return None
 
+    def is_unknown(self, name: str) -> bool:
+        """Tell whether a placeholder stands where the key's value belongs."""
+        setting = self.given.get(name)
+        return setting is not None and is_placeholder(setting)
+
     def is_on(self, name: str) -> bool:
         setting = self.flag(name)
         return setting is not None and setting.value is True

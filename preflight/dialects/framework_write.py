@@ -122,9 +122,8 @@ def optimizer_key(name: str) -> FieldWriter:
     """Return the writer of the optimizer's name."""
 
     def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
-        if after.optimizer.startswith("deepspeed_") or draft.source.facts.get(
-            "deepspeed_optimizer"
-        ):
+        of_deepspeed = any(plan.optimizer.startswith("deepspeed_") for plan in (before, after))
+        if of_deepspeed or draft.source.facts.get("deepspeed_optimizer"):
             raise CannotEdit("DeepSpeed's config makes the optimizer")
         return {name: after.optimizer}
 

@@ -1,6 +1,6 @@
 """The catalogue of findings: what each id means, when it fires, and how it was proved.
 
-One module per hundred: `launch` (PF1xx), `fsdp` (PF2xx), `deepspeed` (PF3xx), `training` (PF4xx),
+One module per hundred: `launch` (PF1xx, with `framework` for PF14x), `fsdp` (PF2xx), `deepspeed` (PF3xx), `training` (PF4xx),
 `node` (PF5xx). A check makes its finding with `found(ID, message, ...)`, which takes name and
 severity from here; `preflight explain ID` prints the entry, docs/findings.md lists all of them.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.findings.framework import KINDS as FRAMEWORK_KINDS
 from preflight.findings.kind import FindingKind
 
 _CORPUS = "tests/dialects/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
@@ -276,44 +277,5 @@ KINDS: dict[str, FindingKind] = {
             "tests/dialects/test_script_reading.py::test_what_only_running_tells_is_said_and_not_guessed",
         ),
     ),
-    "PF140": FindingKind(
-        name="framework-key-unread",
-        severity="warning",
-        proof_kind="reading",
-        trigger="a key of a framework's own config file that the framework does not read there",
-        effect="the value has no effect, and the framework's default holds",
-        fix="the nearest key that is read, which the finding names",
-        proof=(
-            "tests/dialects/test_torchtune.py::test_a_misspelt_key_is_named_with_its_line_and_the_nearest_one",
-        ),
-    ),
-    "PF141": FindingKind(
-        name="framework-refuses",
-        severity="error",
-        proof_kind="reading",
-        trigger="a key or a value that a framework's own checks refuse",
-        effect="the framework stops with its error when it reads the config or builds the model",
-        fix="as the finding says",
-        proof=(
-            "tests/dialects/test_torchtune.py::test_what_the_recipe_refuses_is_refused_with_a_place_and_a_fix",
-        ),
-    ),
-    "PF142": FindingKind(
-        name="placeholder",
-        severity="warning",
-        proof_kind="reading",
-        trigger="a value that another program fills in before the framework reads it",
-        effect="the value is not known: the verdict is `unknown` where memory depends on it",
-        fix="--set FIELD=VALUE",
-        proof=("tests/dialects/test_torchtune.py::test_a_config_is_read_as_its_recipe_takes_it",),
-    ),
-    "PF143": FindingKind(
-        name="estimated-otherwise",
-        severity="warning",
-        proof_kind="reading",
-        trigger="a setting of a framework that no plan field says",
-        effect="the estimate takes the nearest thing, which the finding names",
-        fix="--set FIELD=VALUE where the difference matters",
-        proof=("tests/dialects/test_torchtune.py::test_a_config_is_read_as_its_recipe_takes_it",),
-    ),
+    **FRAMEWORK_KINDS,
 }
