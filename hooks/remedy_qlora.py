@@ -23,6 +23,12 @@ from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
 STEP_TIME_FACTOR = 1.25
 """Middle of the 10 to 40 percent above; ranks plans only."""
+IN_CONFIG = {
+    # _set_quantization_config of axolotl 0.19.0 (loaders/model.py): bf16 storage on every engine,
+    # and norms are cast back behind PEFT's preparation
+    "axolotl": "adapter: qlora, load_in_4bit: true, lora_r: 16, lora_alpha: 32, lora_target_linear: true",
+}
+"""Launcher of a framework that packs the base itself -> its keys for it."""
 TRL_CASTS_ADAPTERS_SINCE = (0, 26)
 """From then on TRL casts adapters to bf16 and leaves norms alone (trl/trainer/sft_trainer.py:908, 1.16.0)."""
 
@@ -38,7 +44,9 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     storage = half if plan.is_fsdp or plan.engine == "zero3" else None
     quantization = BaseQuantization("nf4", True, compute_dtype=half, storage_dtype=storage)
     adapter = plan.adapter or SUGGESTED_ADAPTER
-    if plan.trainer == "trl" and version_of(plan, "trl") >= TRL_CASTS_ADAPTERS_SINCE:
+    if plan.launcher in IN_CONFIG:
+        quantization = replace(quantization, storage_dtype=half, upcast_unquantized_to_fp32="none")
+    elif plan.trainer == "trl" and version_of(plan, "trl") >= TRL_CASTS_ADAPTERS_SINCE:
         quantization = replace(quantization, upcast_unquantized_to_fp32="none")
         adapter = replace(adapter, dtype="bf16")
     flags = ["--load_in_4bit", "--use_bnb_nested_quant", f"--dtype {dtype}"]
@@ -67,5 +75,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         "changes_training",
         STEP_TIME_FACTOR,
         notes=tuple(notes),
-        how=" ".join(flags) if plan.trainer == "trl" else in_script,
+        how=IN_CONFIG.get(
+            str(plan.launcher), " ".join(flags) if plan.trainer == "trl" else in_script
+        ),
     )

@@ -32,6 +32,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_accelerate",
     "read_trl",
     "read_torchtune",
+    "read_axolotl",
     "model_registry",
     "model_hub_cache",
     "model_path",

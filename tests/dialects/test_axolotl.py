@@ -1,0 +1,277 @@
+"""axolotl's launches: read as the manifest says, refused where axolotl refuses, and written back.
+
+axolotl itself pins other versions of torch and transformers than the tests have, so its answers are kept
+in tests/configs/axolotl/asked.json, written by ask_axolotl.py from axolotl 0.19.0.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of, said_plan, unstated
+from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_launch
+
+from preflight.dialects.axolotl_keys import axolotl_table, option_of
+from preflight.errors import BadInput
+from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+
+FOLDER = CONFIGS / "axolotl"
+CASES = cases_of("axolotl")
+READ = {name: case for name, case in CASES.items() if "plan" in case}
+REFUSED = {name: case for name, case in CASES.items() if "refused" in case}
+ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
+SETTLED = {name: said for name, said in ASKED.items() if "refused" not in said}
+
+
+def read(command: LaunchCommand) -> LaunchPlan | None:
+    return preflight_read_launch(command=command)
+
+
+def plan_of(config: str) -> LaunchPlan:
+    """Return the plan of `axolotl train CONFIG` on as many ranks as its degrees multiply to."""
+    ranks = "16" if config == "hsdp_cp.yaml" else "8"
+    argv = ("axolotl", "train", config, "--num-processes", ranks)
+    plan = read(LaunchCommand(argv, EIGHT, str(FOLDER)))
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_launch_is_read_as_the_manifest_says(name: str) -> None:
+    case = READ[name]
+    plan = read(command_of(case, FOLDER))
+    assert plan is not None
+
+    assert said_plan(case, plan) == case["plan"]
+    assert unstated(case, plan) == {}
+    assert [notice.id for notice in plan.notices] == case.get("notices", [])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_launch_is_refused_with_every_problem(name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        read(command_of(REFUSED[name], FOLDER))
+
+    errors = [p for p in refused.value.problems if p.severity == "error"]
+    assert [problem.id for problem in errors] == REFUSED[name]["refused"]
+    assert all(problem.where for problem in errors)
+
+
+@pytest.mark.parametrize("config", ASKED)
+def test_what_axolotl_refuses_is_refused_and_nothing_else(config: str) -> None:
+    """A placeholder is no value yet: axolotl refuses it, and preflight waits."""
+    if "refused" not in ASKED[config]:
+        plan_of(config)
+        return
+    if config == "templated.yaml":
+        assert {notice.id for notice in plan_of(config).notices} == {"PF142"}
+        return
+
+    with pytest.raises(BadInput) as refused:
+        plan_of(config)
+    assert {p.id for p in refused.value.problems if p.severity == "error"} == {"PF141"}
+
+
+@pytest.mark.parametrize("config", SETTLED)
+def test_a_plan_agrees_with_what_axolotl_settles_on(config: str) -> None:
+    theirs, plan = SETTLED[config], plan_of(config)
+    fsdp = theirs.get("fsdp_config", {})
+
+    assert plan.model == theirs["base_model"]
+    assert plan.seq_len == theirs["sequence_len"]
+    assert plan.micro_batch_size == theirs["micro_batch_size"]
+    assert plan.gradient_accumulation_steps == theirs["gradient_accumulation_steps"]
+    assert plan.is_fsdp == bool(fsdp)
+    if fsdp:
+        assert plan.engine == f"fsdp{theirs['fsdp_version']}"
+        assert (plan.offload_params == "cpu") == fsdp.get("offload_params", False)
+        assert plan.reshard_after_forward is fsdp.get("reshard_after_forward", True)
+    assert (plan.zero_stage is not None) == ("deepspeed" in theirs)
+    assert (plan.offload_activations == "cpu") == bool(theirs["activation_offloading"])
+    recomputes = theirs["gradient_checkpointing"] or fsdp.get("activation_checkpointing", False)
+    replaced = theirs["activation_offloading"] and "adapter" in theirs
+    assert (plan.activation_checkpointing != "none") == (recomputes and not replaced)
+    assert (plan.adapter is not None) == ("adapter" in theirs)
+    if plan.adapter is not None:
+        assert (plan.adapter.rank, plan.adapter.alpha) == (theirs["lora_r"], theirs["lora_alpha"])
+        assert (plan.adapter.targets == "all-linear") == theirs.get("lora_target_linear", False)
+    quantized = theirs["load_in_4bit"] or theirs["load_in_8bit"]
+    assert (plan.base_quantization is not None) == quantized
+    name = theirs.get("attn_implementation", "sdpa").replace("kernels-community/flash-attn", "f")
+    assert plan.attention == name.replace("f3", "flash_attention_3")
+    if theirs.get("sample_packing"):
+        fixed = theirs["pad_to_sequence_len"]
+        assert plan.sequence_kind == ("fixed" if fixed else "packed")
+    assert (plan.mixed_precision == "fp16") == theirs.get("fp16", False)
+    if plan.zero_stage is None or plan.offload_optimizer == "none":
+        assert plan.optimizer == theirs["optimizer"]
+    assert plan.context_parallel_degree == theirs["context_parallel_size"]
+    assert plan.tensor_parallel_degree == theirs["tensor_parallel_size"]
+    assert plan.torch_compile == theirs.get("torch_compile", False)
+
+
+def test_every_value_of_a_file_has_its_line() -> None:
+    origins = plan_of("qlora_fsdp2.yaml").origins
+
+    assert {name: origins[name].where for name in ("model", "seq_len", "adapter", "optimizer")} == {
+        "model": "qlora_fsdp2.yaml:1",
+        "adapter": "qlora_fsdp2.yaml:3",
+        "seq_len": "qlora_fsdp2.yaml:10",
+        "optimizer": "qlora_fsdp2.yaml:16",
+    }
+    assert origins["base_quantization"].where == "qlora_fsdp2.yaml:2"
+    assert origins["engine"].where == "qlora_fsdp2.yaml:20"
+    assert origins["reshard_after_forward"].where == "qlora_fsdp2.yaml:27"
+
+
+def test_a_word_of_the_command_line_is_where_it_was_said() -> None:
+    plan = read(command_of(CASES["fsdp2_overridden"], FOLDER))
+    assert plan is not None
+
+    assert plan.origins["reshard_after_forward"].where == "--fsdp-config.reshard-after-forward"
+    assert plan.origins["offload_params"].where == "--fsdp-config.offload-params"
+
+
+def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_key() -> None:
+    plan = plan_of("misspelt.yaml")
+    said = {notice.where: notice.fix for notice in plan.notices}
+
+    assert said["misspelt.yaml:6"] == "did you mean micro_batch_size"
+    assert said["misspelt.yaml:16"] == "did you mean reshard_after_forward"
+
+
+def test_commands_of_axolotl_that_do_not_train_are_no_launches() -> None:
+    for argv in (("axolotl", "preprocess", "full.yaml"), ("axolotl", "merge-lora", "lora.yaml")):
+        assert read(LaunchCommand(argv, EIGHT, str(FOLDER))) is None
+
+
+def test_options_are_the_ones_of_the_command() -> None:
+    """`--num-processes` is nobody's key, so it goes to the launcher; sections are taken key by key."""
+    assert option_of("--num-processes") is None
+    assert option_of("--fsdp-config") is None
+    assert option_of("--lora-r") == ("lora_r", True, False)
+    assert option_of("--no-flash-attention") == ("flash_attention", False, True)
+    assert option_of("--trl.beta") == ("trl.beta", True, False)
+    assert option_of("--no-trl.use-vllm") == ("trl.use_vllm", False, True)
+    assert set(axolotl_table()["keys"]) >= {"base_model", "fsdp_config", "sequence_len"}
+
+
+HALVED = {"micro_batch_size": 2, "gradient_accumulation_steps": 4}
+CHECKPOINTED = {"activation_checkpointing": "full"}
+NF4 = BaseQuantization("nf4", True, "bf16", "bf16", "none")
+QLORA = {"base_quantization": NF4, "adapter": Adapter(rank=16, alpha=32, targets="all-linear")}
+ROUND_TRIPS = [
+    ("full", CHECKPOINTED, ["+ gradient_checkpointing: true"]),
+    (
+        "full",
+        HALVED,
+        [
+            "- micro_batch_size: 4  # fits an A100",
+            "+ micro_batch_size: 2  # fits an A100",
+            "- gradient_accumulation_steps: 2",
+            "+ gradient_accumulation_steps: 4",
+            "+ eval_batch_size: 4",
+        ],
+    ),
+    ("full", {"seq_len": 2048}, ["- sequence_len: 4096", "+ sequence_len: 2048"]),
+    (
+        "full",
+        {"optimizer": "adamw_bnb_8bit"},
+        ["- optimizer: adamw_torch_fused", "+ optimizer: adamw_bnb_8bit"],
+    ),
+    (
+        "full",
+        QLORA,
+        [
+            "+ adapter: qlora",
+            "+ load_in_4bit: true",
+            "+ lora_alpha: 32",
+            "+ lora_dropout: 0.0",
+            "+ lora_r: 16",
+            "+ lora_target_linear: true",
+        ],
+    ),
+    (
+        "fsdp2",
+        {"reshard_after_forward": True},
+        [
+            "-   reshard_after_forward: false  # keeps the gathered layers",
+            "+   reshard_after_forward: true  # keeps the gathered layers",
+        ],
+    ),
+    ("fsdp1", CHECKPOINTED, ["- gradient_checkpointing: false", "+ gradient_checkpointing: true"]),
+    (
+        "zero2",
+        {"micro_batch_size": 2, "gradient_accumulation_steps": 8},
+        [
+            "- micro_batch_size: 4",
+            "+ micro_batch_size: 2",
+            "- gradient_accumulation_steps: 4",
+            "+ gradient_accumulation_steps: 8",
+        ],
+    ),
+    ("lora_modules", CHECKPOINTED, ["+ gradient_checkpointing: true"]),
+]
+
+
+def rewritten(name: str, edits: dict[str, Any], tmp_path: Any) -> Rewritten:
+    def write(before: LaunchPlan, after: LaunchPlan) -> Any:
+        return preflight_write_launch(before=before, after=after)
+
+    return Rewritten(tmp_path, "axolotl", read, write, CASES[name], edits)
+
+
+@pytest.mark.parametrize(("name", "edits", "lines"), ROUND_TRIPS)
+def test_an_edit_is_written_where_the_value_stands(name, edits, lines, tmp_path) -> None:
+    result = rewritten(name, edits, tmp_path)
+
+    assert result.differing == ()
+    assert sorted(result.changed_lines) == sorted(lines)
+    (file,) = result.rewrite.files
+    assert result.rewrite.argv[2] == f".preflight/{name}.yaml"
+    assert (result.folder / f"{name}.yaml").read_text() == file.before
+
+
+def test_a_word_of_the_command_line_is_changed_where_it_stands(tmp_path) -> None:
+    edits = {"micro_batch_size": 1, "gradient_accumulation_steps": 4, "seq_len": 4096}
+    result = rewritten("full_overridden", edits, tmp_path)
+
+    assert result.differing == ()
+    assert result.rewrite.argv[3:6] == ("--micro-batch-size", "1", "--sequence-len=4096")
+    assert "+ gradient_accumulation_steps: 4" in result.changed_lines
+
+
+def test_the_launcher_stays_in_front_of_the_module(tmp_path) -> None:
+    result = rewritten("full_module", CHECKPOINTED, tmp_path)
+
+    assert result.differing == ()
+    assert " ".join(result.rewrite.argv) == (
+        "accelerate launch --num_processes 4 -m axolotl.cli.train .preflight/full.yaml --micro_batch_size=1"
+    )
+
+
+def test_expandable_segments_are_a_variable_where_axolotls_program_does_not_set_them(
+    tmp_path,
+) -> None:
+    result = rewritten("full_module_torchrun", {"expandable_segments": True}, tmp_path)
+
+    assert result.differing == ()
+    assert result.rewrite.env == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
+
+@pytest.mark.parametrize(
+    ("name", "edits"),
+    [
+        ("fsdp1", {"reshard_after_forward": False}),
+        ("full", {"loss": "fused_linear"}),
+        ("full", {"engine": "fsdp2", "shard_degree": 8}),
+        ("offload_activations", CHECKPOINTED),
+        ("zero2", {"optimizer": "adamw_bnb_8bit"}),
+        ("lora", {"adapter": None}),
+        ("full", {**QLORA, "base_quantization": BaseQuantization("fp4")}),
+    ],
+)
+def test_what_axolotls_keys_cannot_say_is_not_written(name, edits, tmp_path) -> None:
+    assert rewritten(name, edits, tmp_path).rewrite is None
