@@ -41,6 +41,16 @@ class Counted(Allocations):
             super().track(tensor)
 
 
+def allow_fp16() -> None:
+    """Let DeepSpeed train in fp16 on any CPU: it refuses where the CPU multiplies fp16 in software.
+
+    DeepSpeed asks oneDNN for fast fp16 (accelerator/cpu_accelerator.py:228, 0.19.8); torch computes without.
+    """
+    from deepspeed.accelerator import get_accelerator
+
+    type(get_accelerator()).is_fp16_supported = lambda self: True
+
+
 def move_by_clone(params, *_) -> None:
     """Stand in for a copy to another device."""
     for param in params:
@@ -97,6 +107,7 @@ def accelerator_of(case: dict) -> Accelerator:
             dp_replicate_size=case["replicas"], dp_shard_size=shard
         )
     if engine.startswith("zero"):
+        allow_fp16()
         from accelerate.utils import DeepSpeedPlugin
         from deepspeed.accelerator import get_accelerator
         from deepspeed.comm import torch as deepspeed_comm
