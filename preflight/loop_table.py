@@ -8,9 +8,11 @@ from typing import Any
 
 from preflight.families import describe
 from preflight.launch import LaunchPlan
+from preflight.layer_coefficients import method_of, shared_forms
 from preflight.memory import Level, Moment
 from preflight.pipeline import estimate_memory
 from preflight.plugins import PluginManager, load_plugins
+from preflight.precision import precision_of
 from preflight.trace.job import job_of
 from preflight.trace.log import (
     LAYER_BACKWARD,
@@ -143,6 +145,13 @@ def weight_copies(checkpointing: bool, plugins: PluginManager) -> Cost:
         for term in estimate_memory(plan, spec, None, plugins, ()).terms
         if "copies of weights" in term.name and Moment.LOSS_FORWARD in term.moments
     )
+    beside_layers = shared_forms(
+        plan, spec, method_of(plan, precision_of(plan, spec)), checkpointing
+    )
+    assert beside_layers is not None
+    formula += (
+        beside_layers["turn"]["hV"] * spec.head_params
+    )  # the head's copy stands with the loss
     traced = max(
         sum(size for (category, _), size in level.at_peak.items() if category == WEIGHT_COPIES)
         for level in trace(job_of(plan, spec)).levels

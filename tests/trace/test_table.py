@@ -21,11 +21,14 @@ PLAIN = {"llama", "qwen3", "cohere", "gpt_neox", "falcon", "opt", "qwen2_moe"}
 def forms_of(costs, methods):
     """Return a file's forms of some methods, with names."""
     keys = [name + end for name in methods for end in ("", CHECKPOINTED)]
-    return [
-        in_words(of_method[key], costs["names"])
-        for of_method in (*costs["kinds"].values(), costs["shared"])
-        for key in keys
-    ]
+    found = []
+    for of_method in (*costs["kinds"].values(), costs["shared"]):
+        for key in keys:
+            forms = of_method[key]
+            while isinstance(forms, str):  # the same as another method's
+                forms = of_method[forms]
+            found.append(in_words(forms, costs["names"]))
+    return found
 
 
 @pytest.fixture(scope="module")
