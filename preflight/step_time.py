@@ -1,0 +1,91 @@
+"""How long one optimizer step takes, part by part: good enough to rank plans, never shown as seconds.
+
+Everything is a count (FLOPs, bytes of device memory, bytes over a link) over a rate of the GPU table, times
+the share of that rate that such work reaches (preflight/step_work.py, preflight/step_links.py).
+What a link carries hides behind the work of the same pass, as far as that lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from preflight.device import DeviceSpec
+from preflight.gpu_speeds import DeviceSpeed, speed_of
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.precision import num_trainable_params, precision_of
+from preflight.sharding import num_tokens
+from preflight.step_links import link_times
+from preflight.step_work import MEMORY_SHARE, work_of
+from preflight.units import ceil_div, dtype_bytes
+from preflight.user_loop import optimizer_kernel
+from preflight.values import dataclass
+
+KERNEL_PASSES = {"fused": 1, "foreach": 3, "for_loop": 3}
+"""A fused step reads weight, gradient and two states and writes all but the gradient; one of single operations
+makes about 22 such passes instead of seven (torch/optim/adamw.py, _multi_tensor_adamw, 2.13)."""
+CPU_ADAM_SECONDS = {"deepspeed": 0.25e-9, "torch": 1.45e-9}
+"""Per parameter of a node: 2.41 s for DeepSpeed's CPUAdam and 11.93 s for torch's with 8 billion of them on
+two Xeons of 40 cores together (Ren et al. 2021, ZeRO-Offload, table 4)."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one optimizer step on one rank, by part, and the tokens that all ranks train in it."""
+
+    parts: Mapping[str, float] = field(default_factory=dict)
+    num_tokens: int = 1
+
+    @property
+    def seconds_per_token(self) -> float:
+        return sum(self.parts.values()) / self.num_tokens
+
+    def factor_of(self, before: StepTime) -> float:
+        """Return this over another step for the same tokens: 1.3 takes thirty percent longer."""
+        if not before.parts or not self.parts:
+            return 1.0
+        return self.seconds_per_token / before.seconds_per_token
+
+
+def estimate_step_time(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> StepTime:
+    """Return the time of one optimizer step; empty where batch, length or layers are not known."""
+    if not num_tokens(plan) or not model.layers:
+        return StepTime()
+    speed = speed_of(device)
+    work = work_of(plan, model, speed)
+    links = link_times(plan, model, speed)
+    micro_steps = plan.gradient_accumulation_steps
+    backward = 2 * work.forward + work.recomputed
+    exposed = max(0.0, links.forward - work.forward) + max(0.0, links.backward - backward)
+    idle = work.forward + backward - min(links.host_hidden, work.forward + backward)
+    parts = {
+        "matrix products": micro_steps * work.products,
+        "attention": micro_steps * work.attention,
+        "elementwise": micro_steps * work.elementwise,
+        "recomputation": micro_steps * work.recomputed,
+        "unpacking 4-bit weights": micro_steps * work.unpacking,
+        "loss": micro_steps * work.loss,
+        "launching kernels": micro_steps * work.waiting,
+        "communication not hidden": micro_steps * (exposed + links.blocking) + links.once,
+        "copies to and from the host": micro_steps
+        * (links.host_hidden - (work.forward + backward - idle))
+        + links.host_once,
+        "optimizer": _optimizer_seconds(plan, model, speed),
+    }
+    copies = plan.context_parallel_degree * plan.sequence_parallel_degree
+    total = num_tokens(plan) * copies * micro_steps * plan.data_parallel_degree
+    return StepTime({name: seconds for name, seconds in parts.items() if seconds > 0}, total)
+
+
+def _optimizer_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> float:
+    degree = 1 if plan.engine in ("single", "ddp", "zero0") else plan.shard_degree
+    local = ceil_div(num_trainable_params(plan, model), degree)
+    if plan.offload_optimizer != "none":
+        kind = "deepspeed" if plan.zero_stage is not None else "torch"
+        return local * plan.ranks_per_node * CPU_ADAM_SECONDS[kind]
+    precision = precision_of(plan, model)
+    weight = dtype_bytes(precision.master or precision.trainable)
+    moved = 3 * weight + 4 * precision.bytes_of("optimizer_state")
+    passes = KERNEL_PASSES[optimizer_kernel(plan)]
+    return local * moved * passes / (speed.memory_bytes * MEMORY_SHARE)
