@@ -18,9 +18,6 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
 
-STEP_TIME_FACTOR = 4 / 3
-"""Forward is a third of forward plus backward, and is done twice; compute-bound steps come close to it."""
-
 
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
@@ -32,5 +29,4 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
         "turn activation checkpointing on",
         {"activation_checkpointing": "full"},
         "same",
-        STEP_TIME_FACTOR,
     )

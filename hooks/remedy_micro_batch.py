@@ -13,7 +13,6 @@ Written as per_device_train_batch_size and gradient_accumulation_steps, and ever
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import log2
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -21,9 +20,6 @@ from preflight.precision import version_of
 from preflight.remedy import Remedy
 
 TOKEN_WEIGHTED_SINCE = (4, 46)
-FACTOR_PER_HALVING = 1.05
-FACTOR_PER_HALVING_GATHERED = 1.1
-"""Ranks plans only: no measurement stands behind them yet, and a gathered engine repeats its communication."""
 
 
 @hookimpl
@@ -35,18 +31,16 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     weighted = plan.trainer in ("transformers", "trl") and (
         version_of(plan, "transformers") >= TOKEN_WEIGHTED_SINCE
     )
-    gathered = plan.is_fsdp or plan.engine == "zero3"
     for smaller in range(micro - 1, 0, -1):
         if micro % smaller:
             continue
         times = micro // smaller
         accumulation = plan.gradient_accumulation_steps * times
-        factor = FACTOR_PER_HALVING_GATHERED if gathered else FACTOR_PER_HALVING
         yield Remedy(
             "micro_batch",
             f"micro batch {micro} -> {smaller}, accumulation"
             f" {plan.gradient_accumulation_steps} -> {accumulation}",
             {"micro_batch_size": smaller, "gradient_accumulation_steps": accumulation},
             "equivalent" if weighted else "changes_training",
-            factor ** log2(times),
+            may_raise_peak=plan.is_fsdp and not plan.sync_each_batch,
         )

@@ -21,8 +21,6 @@ from preflight.model import ModelSpec
 from preflight.precision import version_of
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
-STEP_TIME_FACTOR = 1.25
-"""Middle of the 10 to 40 percent above; ranks plans only."""
 IN_CONFIG = {
     # _set_quantization_config of axolotl 0.19.0 (loaders/model.py): bf16 storage on every engine,
     # and norms are cast back behind PEFT's preparation
@@ -73,7 +71,6 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         f"QLoRA, NF4 base and LoRA of rank {adapter.rank}",
         {"base_quantization": quantization, "adapter": adapter, "load_dtype": half},
         "changes_training",
-        STEP_TIME_FACTOR,
         notes=tuple(notes),
         how=IN_CONFIG.get(
             str(plan.launcher), " ".join(flags) if plan.trainer == "trl" else in_script

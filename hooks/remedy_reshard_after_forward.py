@@ -14,10 +14,6 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
 
-STEP_TIME_FACTOR = 1.15
-"""Three collectives of a layer's size in a step instead of two (ZeRO, Rajbhandari et al. 2020, section 7.2.2),
-where about a third of the step is communication; ranks plans only."""
-
 
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
@@ -28,5 +24,4 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             "free gathered layers after their forward",
             {"reshard_after_forward": True},
             "same",
-            STEP_TIME_FACTOR,
         )

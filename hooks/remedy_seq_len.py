@@ -34,7 +34,6 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             f"sequences of at most {shorter} tokens",
             {"seq_len": shorter},
             "changes_training",
-            shorter / length,
             how=f"{flag} {shorter}",
         )
         shorter //= 2

@@ -47,6 +47,8 @@ class Request:
     """How long the rows of `--dataset` are."""
     repository: Repository = field(default_factory=Repository)
     """What the repository says where the launch says nothing."""
+    num_alternatives: int = 0
+    """Next best answers to look for beside the best one."""
 
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -118,7 +120,15 @@ def check_plan(
         extra=extra,
     )
     if model is not None and request.policy.wants_remedy(judged.verdict.answer):
-        report = treat(report, judged, plugins, request.policy, judge_plan, write_checked)
+        report = treat(
+            report,
+            judged,
+            plugins,
+            request.policy,
+            judge_plan,
+            write_checked,
+            request.num_alternatives,
+        )
         report = suggest(report, judged, plugins, request.policy, judge_plan, write_draft)
     plugins.tell("preflight_reported", report=report)
     return report

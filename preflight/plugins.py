@@ -157,20 +157,30 @@ class PluginManager:
             arguments.setdefault(later, None)
         # A report reads better in the order of registration.
         for name, caller in reversed(self._asked(hook)):
-            for result in self._ask(hook, name, caller, arguments):
-                if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
-                    raise HookFailed(
-                        name, hook, f"returned {result!r}, which is not a list of values"
-                    )
-                try:
-                    found = list(result)
-                except PreflightError:
-                    raise
-                except Exception as error:
-                    raise HookFailed(name, hook, _told(error)) from error
-                if self.is_traced:
-                    _trace(f"{hook} {name} yielded {len(found)}")
-                items.extend((name, item) for item in found)
+            items.extend((name, item) for item in self._items(hook, name, caller, arguments))
+        return items
+
+    def collect_from(self, plugin: str, hook: str, **arguments: Any) -> list[Any]:
+        """Call a hook of iterables of one plugin; return every item."""
+        caller = next(caller for name, caller in self._asked(hook) if name == plugin)
+        return self._items(hook, plugin, caller, arguments)
+
+    def _items(
+        self, hook: str, name: str, caller: Callable[..., Any], arguments: dict[str, Any]
+    ) -> list[Any]:
+        items: list[Any] = []
+        for result in self._ask(hook, name, caller, arguments):
+            if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
+                raise HookFailed(name, hook, f"returned {result!r}, which is not a list of values")
+            try:
+                found = list(result)
+            except PreflightError:
+                raise
+            except Exception as error:
+                raise HookFailed(name, hook, _told(error)) from error
+            if self.is_traced:
+                _trace(f"{hook} {name} yielded {len(found)}")
+            items.extend(found)
         return items
 
     def _ask(

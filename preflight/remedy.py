@@ -27,7 +27,10 @@ class Remedy:
     edits: Mapping[str, Any]
     safety: str
     step_time_factor: float = 1.0
-    """Estimated step time over that of the plan without this remedy; its source is in the manual page."""
+    """A cost that the plan's fields do not show, as step time with it over without; the rest is estimated
+    (preflight/step_time.py)."""
+    may_raise_peak: bool = False
+    """True where the change can also make a plan larger: the search then tries both ways."""
     notes: tuple[str, ...] = ()
     """What the user must also do or know, where an edit alone is not enough."""
     how: str = ""

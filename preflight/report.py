@@ -27,6 +27,10 @@ class TriedRemedy:
     plan: LaunchPlan
     estimate: MemoryEstimate
     verdict: Verdict
+    step_time_factor: float = 1.0
+    """Estimated step time of that plan over the plan as written, for the same tokens."""
+    step_time_parts: Mapping[str, float] = field(default_factory=dict)
+    """Part -> seconds per optimizer step on one rank: good for comparing plans, not as a promise."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Report:
     findings: tuple[Finding, ...] = ()
     applied: tuple[TriedRemedy, ...] = ()
     """In order; the last one's plan is what the rewrite launches."""
+    alternatives: tuple[tuple[TriedRemedy, ...], ...] = ()
+    """The next best safe answers, where somebody asked for them."""
     suggested: tuple[TriedRemedy, ...] = ()
     rewrite: Rewrite | None = None
     notes: tuple[str, ...] = ()
@@ -112,6 +118,9 @@ class Report:
                 for f in self.findings
             ],
             "applied": [_tried_to_dict(tried) for tried in self.applied],
+            "alternatives": [
+                [_tried_to_dict(tried) for tried in path] for path in self.alternatives
+            ],
             "suggested": [_tried_to_dict(tried) for tried in self.suggested],
             "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
             "notes": list(self.notes),
@@ -162,7 +171,7 @@ def _tried_to_dict(tried: TriedRemedy) -> dict[str, Any]:
         else None,
         "device_peak_bytes": tried.estimate.device_peak_bytes if tried.estimate.peaks else None,
         "verdict": tried.verdict.answer.value,
-        "step_time_factor": tried.remedy.step_time_factor,
+        "step_time_factor": round(tried.step_time_factor, 4),
         "how": tried.remedy.how,
         "with": list(tried.remedy.extra.get("with", ())),
         "notes": list(tried.remedy.notes),

@@ -1,23 +1,19 @@
-"""Finding remedies: the cheapest writable plan that fits, and what would fit if training may change.
-
-Exact over the remedies offered: plans are visited in the order of their step-time factor, then
-number of edits, so the first one that fits and can be written is the answer. Deterministic.
-"""
+"""Finding remedies: the fastest writable plan that fits, and what would fit if training may change."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from preflight.errors import HookFailed
+from preflight.lattice import Lattice, Reached, Solution, best_plans, checked_remedy
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
+from preflight.step_time import StepTime, estimate_step_time
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
@@ -26,77 +22,59 @@ if TYPE_CHECKING:
 
 Judge = Callable[..., "Judged"]
 Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], "Rewrite | None"]
-
-MAX_VISITED = 400
-"""Plans estimated at most in one search; the built-in safe remedies make fewer than 200."""
+FITTING: tuple[Answer, ...] = (Answer.FITS,)
+STARTING: tuple[Answer, ...] = (Answer.FITS, Answer.TIGHT)
 
 
 @dataclass(frozen=True)
-class Step:
-    """One visited plan: how it was reached, and what it is estimated at."""
+class Search:
+    """What every search of one launch needs."""
 
-    cost: float
-    path: tuple[Remedy, ...]
-    tried: tuple[TriedRemedy, ...]
-    judged: Judged
+    written: Judged
+    """The launch as the user wrote it."""
+    plugins: PluginManager
+    policy: Policy
+    judge: Judge
+    write: Write
+    written_time: StepTime
 
+    def judged(self, plan: LaunchPlan) -> Judged:
+        return self.judge(plan, self.plugins, self.policy, self.written.model, self.written.device)
 
-def visit(
-    start: Judged,
-    plugins: PluginManager,
-    policy: Policy,
-    judge: Judge,
-    wanted: Callable[[Remedy], bool],
-) -> Iterator[Step]:
-    """Yield reachable plans, cheapest step time first, fewest edits among equals."""
-    counter = 0
-    queue: list[tuple[float, int, int, Step]] = [(1.0, 0, 0, Step(1.0, (), (), start))]
-    seen: set[str] = set()
-    visited = 0
-    while queue and visited < MAX_VISITED:
-        _, _, _, step = heapq.heappop(queue)
-        plan = step.judged.plan
-        key = repr(plan)
-        if key in seen:
-            continue
-        seen.add(key)
-        if step.path:
-            visited += 1
-            yield step
-        used = {remedy.id for remedy in step.path}
-        for remedy in offered(plan, start, plugins):
-            if remedy.id in used or not wanted(remedy):
-                continue
-            after = plan.with_edits(remedy.edits)
-            if after == plan:
-                continue
-            judged = judge(after, plugins, policy, start.model, start.device)
-            if judged.estimate is None:
-                continue
-            tried = TriedRemedy(remedy, after, judged.estimate, judged.verdict)
-            cost = step.cost * remedy.step_time_factor
-            counter += 1
-            heapq.heappush(
-                queue,
-                (
-                    round(cost, 6),
-                    len(step.path) + 1,
-                    counter,
-                    Step(cost, (*step.path, remedy), (*step.tried, tried), judged),
-                ),
-            )
+    def lattice(self, start: Judged, wanted: Callable[[Remedy], bool]) -> Lattice:
+        return Lattice(start, self.plugins, self.judged, wanted, self.written_time)
 
+    def tried(
+        self, reached: Reached, start: Judged, factor: float = 1.0
+    ) -> tuple[TriedRemedy, ...]:
+        """Return each remedy of a path with the plan that it and those before it make."""
+        found = []
+        plan, claimed = start.plan, factor
+        for remedy in reached.path:
+            plan = plan.with_edits(remedy.edits)
+            claimed *= remedy.step_time_factor
+            found.append(self.one(remedy, self.judged(plan), claimed))
+        return tuple(found)
 
-def offered(plan: LaunchPlan, start: Judged, plugins: PluginManager) -> list[Remedy]:
-    """Return every plugin's remedies for a plan."""
-    remedies = []
-    for owner, item in plugins.collect("preflight_remedies", plan=plan, model=start.model):
-        if not isinstance(item, Remedy):
-            raise HookFailed(
-                owner, "preflight_remedies", f"yielded {item!r}, which is not a Remedy"
-            )
-        remedies.append(item)
-    return remedies
+    def one(self, remedy: Remedy, judged: Judged, claimed: float) -> TriedRemedy:
+        assert judged.estimate is not None and judged.model is not None
+        time = estimate_step_time(judged.plan, judged.model, judged.device)
+        return TriedRemedy(
+            remedy,
+            judged.plan,
+            judged.estimate,
+            judged.verdict,
+            time.factor_of(self.written_time) * claimed,
+            time.parts,
+        )
+
+    def offered(self, plan: LaunchPlan) -> list[Remedy]:
+        """Return every plugin's remedies for a plan."""
+        items = self.plugins.collect("preflight_remedies", plan=plan, model=self.written.model)
+        return [checked_remedy(item, owner) for owner, item in items]
+
+    def is_safe(self, remedy: Remedy) -> bool:
+        return remedy.is_safe and self.policy.may_apply(remedy)
 
 
 def treat(
@@ -106,78 +84,140 @@ def treat(
     policy: Policy,
     judge: Judge,
     write: Write,
+    num_alternatives: int = 0,
 ) -> Report:
-    """Return the report with the cheapest safe remedies that make the launch fit, and its rewrite.
+    """Return the report with the fastest safe remedies that make the launch fit, and its rewrite.
 
     A launch that is tight as written is changed only at no cost in step time, and only for a lower peak.
     """
-    was_tight = report.verdict.answer is Answer.TIGHT
-    fallback: tuple[Step, Rewrite] | None = None
+    assert start.model is not None
+    time = estimate_step_time(start.plan, start.model, start.device)
+    search = Search(start, plugins, policy, judge, write, time)
     unwritable: list[str] = []
-    for step in candidates(start, plugins, policy, judge, may_change_training=not was_tight):
-        answer = step.judged.verdict.answer
-        if answer not in (Answer.FITS, Answer.TIGHT):
-            continue
-        if was_tight and (step.cost > 1.0 or not _is_lower(step, start)):
-            continue
-        if answer is Answer.TIGHT and fallback is not None:
-            continue
-        rewrite = write(report.plan, step.judged.plan, plugins)
-        if rewrite is None:
-            unwritable.append(" + ".join(remedy.id for remedy in step.path))
-            continue
-        if answer is Answer.FITS:
-            return _treated(report, step, rewrite, policy)
-        fallback = (step, rewrite)
-    if fallback is not None:
-        return _treated(report, *fallback, policy)
+    was_tight = report.verdict.answer is Answer.TIGHT
+    for answers in (FITTING, STARTING):
+        for found in _answers(search, answers, was_tight, num_alternatives, unwritable):
+            return _treated(report, found, policy)
     if unwritable and not was_tight:
         note = f"{unwritable[0]} would make it fit but cannot be written into this launch"
         report = replace(report, notes=(*report.notes, note))
     return report
 
 
-def candidates(
-    start: Judged, plugins: PluginManager, policy: Policy, judge: Judge, may_change_training: bool
-) -> Iterator[Step]:
-    """Yield plans in the order of preference: safe remedies, then an allowed one with safe help, then any mix.
+@dataclass(frozen=True)
+class Treatment:
+    """An answer that can be written."""
 
-    A cut sequence is a faster step too, so step time alone would choose the harshest cut.
+    tried: tuple[TriedRemedy, ...]
+    rewrite: Rewrite
+    alternatives: tuple[tuple[TriedRemedy, ...], ...] = ()
+
+
+def _answers(
+    search: Search,
+    answers: tuple[Answer, ...],
+    was_tight: bool,
+    num_alternatives: int,
+    unwritable: list[str],
+) -> Iterator[Treatment]:
+    """Yield the best writable answer of each way, in the order of preference.
+
+    Safe remedies, then an allowed one with safe help, then any mix: a cut sequence is a faster step
+    too, so step time alone would choose the harshest cut.
     """
+    start, policy = search.written, search.policy
 
-    def is_safe(remedy: Remedy) -> bool:
-        return remedy.is_safe and policy.may_apply(remedy)
+    def is_answer(judged: Judged) -> bool:
+        if judged.verdict.answer not in answers:
+            return False
+        return not was_tight or _is_lower(judged, start)
 
-    yield from visit(start, plugins, policy, judge, is_safe)
-    if not may_change_training:
+    def best(
+        origin: Judged, wanted: Callable[[Remedy], bool], first: tuple[TriedRemedy, ...] = ()
+    ) -> Iterator[Treatment]:
+        lattice = search.lattice(origin, wanted)
+        found = _writable(search, lattice, is_answer, 1 + num_alternatives, first, unwritable)
+        if found is not None and not (was_tight and found.tried[-1].step_time_factor > 1.005):
+            yield found
+
+    yield from best(start, search.is_safe)
+    if was_tight:
         return
-    for remedy in offered(start.plan, start, plugins):
+    for remedy in search.offered(start.plan):
         if remedy.is_safe or not policy.may_apply(remedy):
             continue
-        plan = start.plan.with_edits(remedy.edits)
-        judged = judge(plan, plugins, policy, start.model, start.device)
+        judged = search.judged(start.plan.with_edits(remedy.edits))
         if judged.estimate is None:
             continue
-        tried = TriedRemedy(remedy, plan, judged.estimate, judged.verdict)
-        yield Step(remedy.step_time_factor, (remedy,), (tried,), judged)
-        for step in visit(judged, plugins, policy, judge, is_safe):
-            cost = remedy.step_time_factor * step.cost
-            yield Step(cost, (remedy, *step.path), (tried, *step.tried), step.judged)
+        yield from best(
+            judged, search.is_safe, (search.one(remedy, judged, remedy.step_time_factor),)
+        )
     if policy.allow:
-        yield from visit(start, plugins, policy, judge, policy.may_apply)
+        yield from best(start, policy.may_apply)
 
 
-def _is_lower(step: Step, start: Judged) -> bool:
-    before, after = start.estimate, step.judged.estimate
+def _writable(
+    search: Search,
+    lattice: Lattice,
+    is_answer: Callable[[Judged], bool],
+    most: int,
+    first: tuple[TriedRemedy, ...],
+    unwritable: list[str],
+) -> Treatment | None:
+    """Return the best answer that can be written; levers that cannot be are taken out of the lattice."""
+    claimed = 1.0
+    for tried in first:
+        claimed *= tried.remedy.step_time_factor
+    if first and is_answer(lattice.start):
+        rewrite = search.write(search.written.plan, lattice.start.plan, search.plugins)
+        if rewrite is not None:
+            return Treatment(first, rewrite)
+    while True:
+        found = [s for s in best_plans(lattice, is_answer, most) if s.reached.path]
+        if not found:
+            return None
+        best = found[0]
+        rewrite = search.write(search.written.plan, best.judged.plan, search.plugins)
+        if rewrite is not None:
+            paths = tuple((*first, *search.tried(s.reached, lattice.start, claimed)) for s in found)
+            return Treatment(paths[0], rewrite, paths[1:])
+        unwritable.append(" + ".join(best.ids))
+        lattice = search.lattice(
+            lattice.start, _without(lattice.wanted, _culprits(search, lattice, best))
+        )
+
+
+def _without(wanted: Callable[[Remedy], bool], removed: frozenset[str]) -> Callable[[Remedy], bool]:
+    return lambda remedy: remedy.id not in removed and wanted(remedy)
+
+
+def _culprits(search: Search, lattice: Lattice, best: Solution) -> frozenset[str]:
+    """Return the levers of a path that cannot be written alone; all of them where each can."""
+    alone = set()
+    for remedy in best.reached.path:
+        plan = lattice.start.plan.with_edits(remedy.edits)
+        if search.write(search.written.plan, plan, search.plugins) is None:
+            alone.add(remedy.id)
+    return frozenset(alone or best.ids)
+
+
+def _is_lower(judged: Judged, start: Judged) -> bool:
+    before, after = start.estimate, judged.estimate
     assert before is not None and after is not None
     return after.device_peak_bytes < before.device_peak_bytes
 
 
-def _treated(report: Report, step: Step, rewrite: Rewrite, policy: Policy) -> Report:
-    may_launch = not policy.refuses(step.judged.verdict.answer) and not any(
+def _treated(report: Report, found: Treatment, policy: Policy) -> Report:
+    may_launch = not policy.refuses(found.tried[-1].verdict.answer) and not any(
         policy.refuses_finding(finding.id, finding.severity) for finding in report.findings
     )
-    return replace(report, applied=step.tried, rewrite=rewrite, may_launch=may_launch)
+    return replace(
+        report,
+        applied=found.tried,
+        alternatives=found.alternatives,
+        rewrite=found.rewrite,
+        may_launch=may_launch,
+    )
 
 
 def suggest(
@@ -196,20 +236,22 @@ def suggest(
         return report
     if report.verdict.answer is Answer.TIGHT:
         return report
+    assert start.model is not None
+    time = estimate_step_time(start.plan, start.model, start.device)
+    search = Search(start, plugins, policy, judge, write, time)
     mildest: dict[str, TriedRemedy] = {}
-    for remedy in offered(report.plan, start, plugins):
+    for remedy in search.offered(report.plan):
         if policy.may_apply(remedy) or remedy.id in policy.forbid:
             continue
         settled = mildest.get(remedy.id)
         if settled is not None and settled.verdict.answer is Answer.FITS:
             continue  # a harsher dose of what fits already
-        plan = report.plan.with_edits(remedy.edits)
-        judged = judge(plan, plugins, policy, report.model, report.device)
+        judged = search.judged(report.plan.with_edits(remedy.edits))
         if judged.estimate is None:
             continue
-        best = TriedRemedy(remedy, plan, judged.estimate, judged.verdict)
+        best = search.one(remedy, judged, remedy.step_time_factor)
         if judged.verdict.answer is not Answer.FITS:
-            best = _with_safe_help(best, judged, plugins, policy, judge)
+            best = _with_safe_help(best, judged, search)
         mildest[remedy.id] = best
     suggested = list(mildest.values())
     order = [Answer.FITS, Answer.TIGHT, Answer.UNKNOWN, Answer.DOES_NOT_FIT]
@@ -229,34 +271,34 @@ def _told_if_writable(
     return replace(tried, remedy=remedy)
 
 
-def _with_safe_help(
-    alone: TriedRemedy, judged: Judged, plugins: PluginManager, policy: Policy, judge: Judge
-) -> TriedRemedy:
-    """Return the suggestion together with the fewest safe remedies that make it fit; alone where none does."""
-    best = alone
-    for step in visit(
-        judged, plugins, policy, judge, lambda r: r.is_safe and r.id not in policy.forbid
-    ):
-        answer = step.judged.verdict.answer
-        if answer is Answer.FITS or (
-            answer is Answer.TIGHT and best.verdict.answer is Answer.DOES_NOT_FIT
-        ):
-            best = _combined(alone, step)
-            if answer is Answer.FITS:
-                break
-    return best
+def _with_safe_help(alone: TriedRemedy, judged: Judged, search: Search) -> TriedRemedy:
+    """Return the suggestion together with the safe remedies that make it fit best; alone where none does."""
+    lattice = search.lattice(
+        judged, lambda remedy: remedy.is_safe and remedy.id not in search.policy.forbid
+    )
+    accepted = [FITTING]
+    if alone.verdict.answer is Answer.DOES_NOT_FIT:
+        accepted.append(STARTING)
+    for answers in accepted:
+        found = best_plans(lattice, _one_of(answers))
+        if found:
+            return _combined(alone, found[0], search)
+    return alone
 
 
-def _combined(alone: TriedRemedy, step: Step) -> TriedRemedy:
+def _one_of(answers: tuple[Answer, ...]) -> Callable[[Judged], bool]:
+    return lambda judged: judged.verdict.answer in answers
+
+
+def _combined(alone: TriedRemedy, best: Solution, search: Search) -> TriedRemedy:
     edits: dict[str, Any] = dict(alone.remedy.edits)
-    for remedy in step.path:
+    claimed = alone.remedy.step_time_factor
+    for remedy in best.reached.path:
         edits.update(remedy.edits)
+        claimed *= remedy.step_time_factor
     combined = replace(
         alone.remedy,
         edits=edits,
-        step_time_factor=alone.remedy.step_time_factor * step.cost,
-        extra={**alone.remedy.extra, "with": {remedy.id: remedy.title for remedy in step.path}},
+        extra={**alone.remedy.extra, "with": {r.id: r.title for r in best.reached.path}},
     )
-    judged = step.judged
-    assert judged.estimate is not None
-    return TriedRemedy(combined, judged.plan, judged.estimate, judged.verdict)
+    return search.one(combined, best.judged, claimed)

@@ -73,7 +73,7 @@ def report(activation_gib: float = 11.9, **changes) -> Report:
 
 def tried(remedy: Remedy, activation_gib: float) -> TriedRemedy:
     priced = estimate(activation_gib)
-    return TriedRemedy(remedy, PLAN, priced, judge(priced, H100))
+    return TriedRemedy(remedy, PLAN, priced, judge(priced, H100), remedy.step_time_factor)
 
 
 CHECKPOINTING = Remedy(

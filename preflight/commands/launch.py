@@ -65,6 +65,10 @@ exit: 0 fits, as written or as rewritten; 1 nothing safe fits; 2 bad input; 3 pr
 }
 
 
+NUM_ALTERNATIVES = 2
+"""Next best answers that `-v` and JSON show."""
+
+
 def run(name: str, args: list[str]) -> int:
     """Run one of the three commands; return its exit code."""
     is_off = os.environ.get("PREFLIGHT", "").lower() == "off"
@@ -86,6 +90,7 @@ def run(name: str, args: list[str]) -> int:
         policy_from(options, repository.policy),
         lengths_from(options),
         repository,
+        NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
     )
     plugins = load_plugins(command.cwd, project_files=repository.hooks)
     if request.policy.allow or request.policy.forbid:

@@ -22,6 +22,26 @@ def applied_lines(report: Report, page: Page) -> list[str]:
     return lines
 
 
+def alternative_lines(report: Report, page: Page) -> list[str]:
+    """Return the next best answers, and where the time of a step goes before and after the best one."""
+    lines = []
+    for path in report.alternatives:
+        titles = "; ".join(tried.remedy.title for tried in path)
+        lines += page.wrap(f"also fits: {titles}", "", "  ")
+        lines += page.wrap(_measured(path[-1], report), "  ", "  ")
+    if report.applied:
+        lines += page.wrap(f"step time: {_parts(report.applied[-1])}", "", "  ")
+    return lines
+
+
+def _parts(tried: TriedRemedy) -> str:
+    """Return the shares of a step, largest first: an estimate from counts and rates, not a measurement."""
+    whole = sum(tried.step_time_parts.values())
+    parts = sorted(tried.step_time_parts.items(), key=lambda part: -part[1])
+    shares = [f"{name} {seconds / whole:.0%}" for name, seconds in parts if seconds >= whole / 100]
+    return f"about x{tried.step_time_factor:.2f}; {', '.join(shares)}"
+
+
 def change_lines(report: Report, page: Page) -> list[str]:
     """Return the diff of files, flags and environment."""
     rewrite = report.rewrite
@@ -92,6 +112,6 @@ def _peak(tried: TriedRemedy, report: Report) -> str:
 
 
 def _measured(tried: TriedRemedy, report: Report) -> str:
-    factor = tried.remedy.step_time_factor
-    time = "" if factor == 1.0 else f", step time about x{factor:.2f}"
+    factor = tried.step_time_factor
+    time = "" if round(factor, 2) == 1.0 else f", step time about x{factor:.2f}"
     return f"peak {_peak(tried, report)}: {tried.verdict.answer.words}{time}"

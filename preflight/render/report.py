@@ -5,7 +5,7 @@ from __future__ import annotations
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
 from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
-from preflight.render.changes import applied_lines, change_lines, suggested_lines
+from preflight.render.changes import alternative_lines, applied_lines, change_lines, suggested_lines
 from preflight.render.page import Page
 from preflight.render.words import (
     NOT_STATED,
@@ -45,6 +45,8 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     if is_verbose:
         lines += plan_lines(report, page)
     lines += applied_lines(report, page)
+    if is_verbose:
+        lines += alternative_lines(report, page)
     lines += change_lines(report, page)
     lines += suggested_lines(report, page)
     for note in report.notes:

@@ -1,0 +1,322 @@
+"""The best plan among all that a set of levers reaches, by branch and bound: exact, and a few dozen estimates.
+
+A lever is one remedy id with its doses, from mild to harsh. A plan of the lattice has one dose of each, or
+none. Levers are decided one after the other; of what is left undecided two things are known:
+
+    - no dose at all makes the fastest plan (beside levers that save time), and has the fewest edits
+    - every lever in its harshest dose makes the smallest plan; where even that does not fit, nothing does
+
+Better means: a faster step, to the percent, and never faster than as written (a launch is changed to fit, not
+to be tuned); then fewer edits; then the exact step time; then the order of the built-ins.
+Tests compare the answer with trying every plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from preflight.errors import HookFailed
+from preflight.launch import LaunchPlan
+from preflight.plugins import PluginManager
+from preflight.remedy import Remedy
+from preflight.step_time import StepTime, estimate_step_time
+from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.pipeline import Judged
+
+MAX_ESTIMATES = 600
+"""Plans estimated at most in one search; the built-in levers need fewer than 60 on any launch tried."""
+FREE_FACTOR = 1.005
+"""A lever that costs less than this is tried before one that costs step time."""
+
+Doses = tuple[int, ...]
+Key = tuple[float, int, float, Doses]
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One remedy id, and how many doses of it there are."""
+
+    id: str
+    owner: str
+    """The plugin that offers it."""
+    num_doses: int
+    may_raise_peak: bool = False
+
+
+@dataclass(frozen=True)
+class Reached:
+    """One plan of the lattice."""
+
+    plan: LaunchPlan
+    path: tuple[Remedy, ...]
+    factor: float
+    """Step time over that of the plan as written."""
+    time: StepTime
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A plan that answers the search, with what it is estimated at."""
+
+    reached: Reached
+    judged: Judged
+    key: Key
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(remedy.id for remedy in self.reached.path)
+
+
+class Lattice:
+    """All plans that levers make of one; each is built, timed and estimated once."""
+
+    def __init__(
+        self,
+        start: Judged,
+        plugins: PluginManager,
+        judge: Callable[[LaunchPlan], Judged],
+        wanted: Callable[[Remedy], bool],
+        written: StepTime,
+    ) -> None:
+        """`wanted` says which remedies may be used; `written` is the step time that factors are over."""
+        self.start, self.plugins, self.judge = start, plugins, judge
+        self.wanted, self.written = wanted, written
+        self.num_estimates = 0
+        self._reached: dict[tuple[int, ...], Reached | None] = {}
+        self._judged: dict[str, Judged] = {}
+        self.levers = self._discover()
+
+    def _discover(self) -> tuple[Lever, ...]:
+        """Return the levers in the order of the plugins, those among them that only another one makes possible."""
+        found: dict[str, Lever] = {}
+        order = {name: place for place, name in enumerate(self.plugins.names)}
+        plan = self.start.plan
+        while True:
+            offered = self._offered(plan)
+            doses: dict[str, int] = {}
+            for owner, remedy in offered:
+                doses[remedy.id] = doses.get(remedy.id, 0) + 1
+                known = found.get(remedy.id)
+                most = max(doses[remedy.id], 0 if known is None else known.num_doses)
+                found[remedy.id] = Lever(remedy.id, owner, most, remedy.may_raise_peak)
+            levers = tuple(sorted(found.values(), key=lambda lever: order[lever.owner]))
+            harsher = plan
+            for lever in levers:
+                last = self._doses(lever, harsher)[-1:]
+                harsher = harsher.with_edits(last[0].edits) if last else harsher
+            if not offered or harsher == plan:
+                return levers
+            plan = harsher
+
+    def _offered(self, plan: LaunchPlan) -> list[tuple[str, Remedy]]:
+        items = self.plugins.collect("preflight_remedies", plan=plan, model=self.start.model)
+        return [
+            (owner, item)
+            for owner, item in items
+            if self.wanted(checked_remedy(item, owner)) and plan.with_edits(item.edits) != plan
+        ]
+
+    def _doses(self, lever: Lever, plan: LaunchPlan) -> list[Remedy]:
+        items = self.plugins.collect_from(
+            lever.owner, "preflight_remedies", plan=plan, model=self.start.model
+        )
+        remedies = [checked_remedy(item, lever.owner) for item in items]
+        return [r for r in remedies if r.id == lever.id and self.wanted(r)]
+
+    def reach(self, doses: Doses) -> Reached | None:
+        """Return the plan with these doses (0 is none); None where one is not offered beside the others."""
+        if doses not in self._reached:
+            self._reached[doses] = self._reach(doses)
+        return self._reached[doses]
+
+    def _reach(self, doses: Doses) -> Reached | None:
+        last = max((place for place, dose in enumerate(doses) if dose), default=-1)
+        if last < 0:
+            return self._timed(self.start.plan, ())
+        before = self.reach((*doses[:last], *([0] * (len(doses) - last))))
+        if before is None:
+            return None
+        offered = self._doses(self.levers[last], before.plan)
+        if len(offered) < doses[last]:
+            return None
+        remedy = offered[doses[last] - 1]
+        return self._timed(before.plan.with_edits(remedy.edits), (*before.path, remedy))
+
+    def _timed(self, plan: LaunchPlan, path: tuple[Remedy, ...]) -> Reached:
+        assert self.start.model is not None
+        time = estimate_step_time(plan, self.start.model, self.start.device)
+        factor = time.factor_of(self.written)
+        for remedy in path:
+            factor *= remedy.step_time_factor
+        return Reached(plan, path, factor, time)
+
+    def harshest(self, decided: Mapping[int, int], without: int | None = None) -> Doses:
+        """Return doses with every undecided lever (but one) as far as it goes beside the others."""
+        doses = [0] * len(self.levers)
+        for place, lever in enumerate(self.levers):
+            if place in decided:
+                doses[place] = decided[place]
+            elif place != without:
+                doses[place] = lever.num_doses
+                while doses[place] and self.reach(tuple(doses)) is None:
+                    doses[place] -= 1
+        return tuple(doses)
+
+    def mildest(self, decided: Mapping[int, int]) -> Doses:
+        """Return doses with no undecided lever."""
+        return tuple(decided.get(place, 0) for place in range(len(self.levers)))
+
+    def estimate(self, reached: Reached) -> Judged:
+        """Return what a plan is estimated and judged at."""
+        key = repr(reached.plan)
+        if key not in self._judged:
+            self.num_estimates += 1
+            self._judged[key] = self.judge(reached.plan)
+        return self._judged[key]
+
+
+def key_of(doses: Doses, reached: Reached) -> Key:
+    """Return what plans are compared by; smaller is better."""
+    return (
+        max(1.0, round(reached.factor, 2)),
+        len(reached.path),
+        round(reached.factor, 6),
+        doses,
+    )
+
+
+def best_plans(
+    lattice: Lattice, is_answer: Callable[[Judged], bool], most: int = 1
+) -> list[Solution]:
+    """Return the best plans that answer, best first; none where no plan of the lattice does.
+
+    `is_answer` must hold for every plan smaller than one for which it holds.
+    """
+    search = _Search(lattice, is_answer, most)
+    search.visit({}, search.order())
+    return search.found
+
+
+class _Search:
+    def __init__(self, lattice: Lattice, is_answer: Callable[[Judged], bool], most: int) -> None:
+        self.lattice, self.is_answer, self.most = lattice, is_answer, most
+        self.found: list[Solution] = []
+        self.faster: tuple[int, ...] = ()
+        """Places of levers that save step time."""
+
+    def order(self) -> tuple[int, ...]:
+        """Return the places of all levers: those that cost most time first, of free ones what saves most."""
+        lattice = self.lattice
+        base = lattice.reach(lattice.mildest({}))
+        assert base is not None
+        cost: dict[int, float] = {}
+        peak: dict[int, int] = {}
+        all_on = lattice.harshest({})
+        for place in range(len(lattice.levers)):
+            alone = lattice.reach(lattice.mildest({place: all_on[place]}))
+            rest = lattice.reach(tuple(0 if p == place else d for p, d in enumerate(all_on)))
+            on = lattice.reach(all_on)
+            factors = [1.0]
+            if alone is not None:
+                factors.append(alone.factor / base.factor)
+            if rest is not None and on is not None:
+                factors.append(on.factor / rest.factor)
+            cost[place] = max(factors)
+            if min(factors) < 1.0:
+                self.faster = (*self.faster, place)
+            peak[place] = 0
+            if cost[place] < FREE_FACTOR and alone is not None:
+                estimate = lattice.estimate(alone).estimate
+                peak[place] = 0 if estimate is None else estimate.device_peak_bytes
+        return tuple(
+            sorted(cost, key=lambda p: (-cost[p] if cost[p] >= FREE_FACTOR else 0.0, peak[p], p))
+        )
+
+    def visit(self, decided: dict[int, int], undecided: tuple[int, ...]) -> None:
+        """Look for better plans with what was decided."""
+        lattice = self.lattice
+        if lattice.num_estimates > MAX_ESTIMATES:
+            return
+        mildest = lattice.mildest(decided)
+        reached = lattice.reach(mildest)
+        if reached is None and not undecided:
+            return
+        answers = reached is not None and self.is_answer(lattice.estimate(reached))
+        if not self._may_be_better(decided, undecided, reached, answers):
+            return
+        if answers and reached is not None:
+            self._take(mildest, reached)
+            if not undecided or not self._could_be_faster(reached, undecided):
+                return
+        elif not undecided or not self._can_answer(decided, undecided):
+            return
+        place, rest = undecided[0], undecided[1:]
+        all_doses = range(lattice.levers[place].num_doses + 1)
+        for dose in all_doses:
+            self.visit({**decided, place: dose}, rest)
+
+    def _may_be_better(
+        self,
+        decided: dict[int, int],
+        undecided: tuple[int, ...],
+        reached: Reached | None,
+        answers: bool,
+    ) -> bool:
+        """Tell whether a plan below could be better than the worst one that is kept."""
+        if len(self.found) < self.most or reached is None:
+            return True
+        quick = {**decided, **{p: 1 for p in self.faster if p in undecided}}
+        fastest = self.lattice.reach(self.lattice.mildest(quick))
+        factor = reached.factor if fastest is None else min(reached.factor, fastest.factor)
+        bound = max(1.0, round(factor, 2)), len(reached.path) + (not answers), round(factor, 6)
+        return bound < self.found[-1].key[:3]
+
+    def _could_be_faster(self, reached: Reached, undecided: tuple[int, ...]) -> bool:
+        return round(reached.factor, 2) > 1.0 and any(p in self.faster for p in undecided)
+
+    def _can_answer(self, decided: dict[int, int], undecided: tuple[int, ...]) -> bool:
+        """Tell whether the smallest plan below answers; what may also raise the peak is tried both ways."""
+        lattice = self.lattice
+        raising = [p for p in undecided if lattice.levers[p].may_raise_peak]
+        for without in (None, *raising):
+            reached = lattice.reach(lattice.harshest(decided, without))
+            if reached is not None and self.is_answer(lattice.estimate(reached)):
+                return True
+        return False
+
+    def _take(self, doses: Doses, reached: Reached) -> None:
+        """Keep a plan, unless it is one that is kept with changes that it does not need."""
+        new = Solution(reached, self.lattice.estimate(reached), key_of(doses, reached))
+        if any(_is_padded(new, kept) for kept in self.found):
+            return
+        self.found = [kept for kept in self.found if not _is_padded(kept, new)]
+        self.found.append(new)
+        self.found.sort(key=lambda solution: solution.key)
+        del self.found[self.most :]
+
+
+def _is_padded(one: Solution, other: Solution) -> bool:
+    """Tell whether a plan makes every change that another makes, and is no better for the rest."""
+    pairs = zip(one.key[3], other.key[3], strict=True)
+    return one.key >= other.key and all(mine == theirs for mine, theirs in pairs if theirs)
+
+
+def every_plan(lattice: Lattice) -> Iterator[tuple[Doses, Reached]]:
+    """Yield every plan of a lattice: what the search is compared with in tests."""
+    places: list[Doses] = [()]
+    for lever in lattice.levers:
+        places = [(*doses, dose) for doses in places for dose in range(lever.num_doses + 1)]
+    for doses in places:
+        reached = lattice.reach(doses)
+        if reached is not None:
+            yield doses, reached
+
+
+def checked_remedy(item: object, owner: str) -> Remedy:
+    """Return what a plugin yielded; raise HookFailed where it is no Remedy."""
+    if not isinstance(item, Remedy):
+        raise HookFailed(owner, "preflight_remedies", f"yielded {item!r}, which is not a Remedy")
+    return item

@@ -1,0 +1,113 @@
+"""The search gives the same answer as trying every plan, and the same one every time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from preflight.lattice import Lattice, best_plans, every_plan, key_of
+from preflight.launch import LaunchPlan
+from preflight.pipeline import Judged, judge_plan, write_checked
+from preflight.plugins import PluginManager, load_plugins
+from preflight.policy import Policy
+from preflight.search import Search
+from preflight.step_time import estimate_step_time
+from preflight.verdict import Answer
+
+START = LaunchPlan(
+    model="meta-llama/Llama-3.1-8B",
+    engine="fsdp2",
+    world_size=8,
+    shard_degree=8,
+    reshard_after_forward=False,
+    load_dtype="bf16",
+    mixed_precision="bf16",
+    micro_batch_size=8,
+    seq_len=4096,
+    trainer="trl",
+    attention="sdpa",
+    loss="full_logits",
+    optimizer="adamw_torch_fused",
+    device="h100-sxm-80",
+)
+
+LAUNCHES = {
+    "8B fsdp2": {},
+    "8B fsdp2, one node of small cards": {"device": "a6000-48"},
+    "8B fsdp1": {"engine": "fsdp1", "seq_len": 8192},
+    "8B zero3": {"engine": "zero3", "seq_len": 16384, "reshard_after_forward": None},
+    "8B zero2": {"engine": "zero2", "micro_batch_size": 16, "reshard_after_forward": None},
+    "1B ddp": {
+        "model": "meta-llama/Llama-3.2-1B",
+        "engine": "ddp",
+        "shard_degree": 1,
+        "device": "rtx4090-24",
+        "reshard_after_forward": None,
+    },
+    "70B on 64": {
+        "model": "meta-llama/Llama-3.1-70B",
+        "world_size": 64,
+        "num_nodes": 8,
+        "shard_degree": 64,
+    },
+    "30B experts": {"model": "Qwen/Qwen3-30B-A3B", "world_size": 16, "shard_degree": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def plugins() -> PluginManager:
+    return load_plugins()
+
+
+def lattice_of(plan: LaunchPlan, plugins: PluginManager) -> Lattice:
+    start = judge_plan(plan, plugins, Policy())
+    assert start.model is not None
+    time = estimate_step_time(start.plan, start.model, start.device)
+    search = Search(start, plugins, Policy(), judge_plan, write_checked, time)
+    return search.lattice(start, search.is_safe)
+
+
+def fits(judged: Judged) -> bool:
+    return judged.verdict.answer is Answer.FITS
+
+
+@pytest.mark.parametrize("edits", LAUNCHES.values(), ids=LAUNCHES)
+def test_the_answer_is_the_best_of_all_plans(edits, plugins):
+    plan = replace(START, **edits)
+    found = best_plans(lattice_of(plan, plugins), fits)
+    whole = lattice_of(plan, plugins)
+    keys = [
+        key_of(doses, reached)
+        for doses, reached in every_plan(whole)
+        if fits(whole.estimate(reached))
+    ]
+
+    assert [solution.key for solution in found] == sorted(keys)[:1]
+
+
+def test_next_best_answers_make_other_changes_and_are_no_better(plugins):
+    found = best_plans(lattice_of(START, plugins), fits, most=3)
+    keys = [solution.key for solution in found]
+
+    assert len(found) > 1
+    assert keys == sorted(keys)
+    for number, solution in enumerate(found):
+        for better in found[:number]:
+            assert not set(better.ids) < set(solution.ids) or solution.key[3] != better.key[3]
+
+
+def test_a_launch_that_nothing_helps_is_known_from_its_smallest_plan(plugins):
+    plan = replace(START, model="meta-llama/Llama-3.1-405B")
+    lattice = lattice_of(plan, plugins)
+
+    assert best_plans(lattice, fits) == []
+    assert lattice.num_estimates <= len(lattice.levers) + 3
+
+
+def test_the_same_launch_gets_the_same_answer(plugins):
+    answers = [
+        [s.key for s in best_plans(lattice_of(START, plugins), fits, most=3)] for _ in range(3)
+    ]
+
+    assert answers[0] == answers[1] == answers[2]
