@@ -1,0 +1,56 @@
+"""What a trainer was told that no plan field holds: its own arguments, with the place of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.launch import LaunchPlan
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class Told:
+    """One argument of the trainer."""
+
+    value: Any
+    where: str = ""
+    """The flag, or the file and line; empty for a default."""
+    is_given: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        return self.value is True
+
+
+NOTHING = Told(None)
+
+
+def told(plan: LaunchPlan, name: str) -> Told:
+    """Return an argument of the trainer, its library's default where nobody gave it; a value of None if unknown."""
+    setting = getattr(plan.source, "facts", {}).get("arguments", {}).get(name)
+    if setting is None:
+        return NOTHING
+    is_given = setting.place.kind != "default"
+    return Told(setting.value, setting.place.where if is_given else "", is_given)
+
+
+def where_of(plan: LaunchPlan, *fields: str) -> str:
+    """Return where the first plan field that somebody gave comes from."""
+    for name in fields:
+        origin = plan.origins.get(name)
+        if origin is not None and not origin.assumed:
+            return origin.where
+    return ""
+
+
+def method_of(plan: LaunchPlan) -> str | None:
+    """Return which of TRL's trainers it is (sft, dpo, grpo, ...); None for any other trainer."""
+    if plan.trainer != "trl":
+        return None
+    method = getattr(plan.source, "facts", {}).get("trl_script")
+    return str(method) if method else "sft"
+
+
+def has_trainer(plan: LaunchPlan) -> bool:
+    """Tell whether transformers' Trainer, or TRL's on top of it, trains."""
+    return plan.trainer in ("transformers", "trl")
