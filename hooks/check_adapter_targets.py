@@ -1,33 +1,155 @@
-"""PF405: an adapter without target modules on an architecture that PEFT has no default for.
+"""PF405, PF421 to PF424, PF426: where an adapter goes, and where it cannot.
 
-PEFT stops in every worker with "Please specify `target_modules` in `peft_config`"
-(peft/tuners/tuners_utils.py, 0.21.2). The estimate assumes all linear layers.
+PF405  no target modules on an architecture that PEFT has no default for: the estimate takes all linear layers
+PF421  target modules of which the model has none
+PF422  some target modules that the model does not have, among others that it has
+PF423  adapters on fused experts with dropout, with DoRA, or on one half of gate and up: PEFT refuses them
+PF424  adapters that were meant for experts, and do not reach them
+PF426  an adapter on lm_head under TRL, whose fused head never runs it
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.adapted_experts import expert_names, is_fused, is_reached, lone_half
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
-from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec
-from preflight.precision import PEFT_DEFAULT_TARGETS, peft_model_type
+from preflight.launch import LaunchPlan, nearest_fix
+from preflight.model import LINEAR, ModelSpec
+from preflight.precision import PEFT_DEFAULT_TARGETS, peft_model_type, version_of
+from preflight.trainer_told import method_of, where_of
+
+FUSED_HEAD_SINCE = (1, 15)
+"""TRL's SFT multiplies by lm_head.weight itself, past any adapter (sft_trainer.py, 1.15.0)."""
 
 
 @hookimpl
 def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Finding]:
-    """Name the architecture that needs explicit targets."""
-    if plan.adapter is None or plan.adapter.targets is not None or model is None:
+    """Compare the target modules with those of the model."""
+    adapter = plan.adapter
+    if adapter is None:
         return
-    kind = peft_model_type(model)
-    if kind in PEFT_DEFAULT_TARGETS:
+    where = where_of(plan, "adapter")
+    targets = _names(adapter.targets)
+    is_fused_head = method_of(plan) == "sft" and version_of(plan, "trl") >= FUSED_HEAD_SINCE
+    if is_fused_head and "lm_head" in targets:
+        yield found(
+            "PF426",
+            "an adapter on lm_head is not supported: TRL's fused head never runs it",
+            where,
+            "lm_head in --lora_modules_to_save trains it whole; or leave it out",
+        )
+    if model is None:
         return
-    origin = plan.origins.get("adapter")
-    yield found(
-        "PF405",
-        f"PEFT has no default target modules for {kind}: every worker stops when the adapter is made",
-        origin.where if origin else "",
-        "--lora_target_modules all-linear, or the names of the layers to adapt",
-    )
+    if adapter.targets is None:
+        kind = peft_model_type(model)
+        if kind not in PEFT_DEFAULT_TARGETS:
+            yield found(
+                "PF405",
+                f"PEFT has no default target modules for {kind}: every worker stops when the adapter is made",
+                where,
+                "--lora_target_modules all-linear, or the names of the layers to adapt",
+            )
+        return
+    if not model.is_decoder_lm or peft_model_type(model) != model.model_type:
+        return  # the modules of towers and encoders are not all listed
+    yield from _unmatched(plan, model, targets, where)
+    yield from _experts(plan, model, where)
+
+
+def _names(targets: tuple[str, ...] | str | None) -> tuple[str, ...]:
+    names = (targets,) if isinstance(targets, str) else targets or ()
+    return () if names == ("all-linear",) else names
+
+
+def _unmatched(
+    plan: LaunchPlan, model: ModelSpec, targets: tuple[str, ...], where: str
+) -> Iterable[Finding]:
+    """Name targets that no module is called; PEFT takes the last parts of a module's name."""
+    if not targets or any(not name.replace(".", "_").isidentifier() for name in targets):
+        return
+    paths = _module_paths(model)
+    missing = [name for name in targets if not any(f".{p}.".endswith(f".{name}.") for p in paths)]
+    if is_fused(plan, model):
+        # What becomes of the experts' own names is told below.
+        missing = [name for name in missing if name not in expert_names(model)]
+    if not missing:
+        return
+    last_parts = sorted({path.rpartition(".")[2] for path in _adaptable(model)})
+    near = nearest_fix(missing[0], tuple(last_parts)) or f"the model has {', '.join(last_parts)}"
+    if len(missing) == len(targets):
+        yield found(
+            "PF421",
+            f"none of the target modules {', '.join(missing)} is in a {model.model_type} model: PEFT refuses them",
+            where,
+            near,
+        )
+    else:
+        yield found(
+            "PF422",
+            f"no module of a {model.model_type} model is called {', '.join(missing)}: the adapter goes on the others",
+            where,
+            near,
+        )
+
+
+def _module_paths(model: ModelSpec) -> set[str]:
+    """Return the dotted names of all modules, layer numbers as `*`."""
+    paths = {"lm_head"}  # a tied one is in no unit
+    for unit, tensor in model.tensors():
+        parts = f"{unit.name}.{tensor.name}".split(".")
+        paths.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return paths
+
+
+def _adaptable(model: ModelSpec) -> set[str]:
+    return {
+        tensor.name.rpartition(".")[0]
+        for unit, tensor in model.tensors()
+        if unit.role == "layer" and tensor.kind == LINEAR and tensor.name.endswith(".weight")
+    }
+
+
+def _experts(plan: LaunchPlan, model: ModelSpec, where: str) -> Iterable[Finding]:
+    adapter = plan.adapter
+    if adapter is None or not is_fused(plan, model):
+        return
+    names = expert_names(model)
+    is_all = adapter.targets in ("all-linear", ("all-linear",))
+    named = [name for name in _names(adapter.targets) if name in names]
+    if not is_all and not named:
+        return
+    of_model = f"the experts of a {model.model_type} model"
+    if not is_reached(plan, model):
+        yield found(
+            "PF424",
+            f"{'all-linear' if is_all else ', '.join(named)} does not reach {of_model}:"
+            " they are one fused parameter, not linear layers",
+            where,
+            "--lora_target_parameters mlp.experts.gate_up_proj mlp.experts.down_proj, with --lora_dropout 0",
+        )
+    elif adapter.dropout > 0:
+        yield found(
+            "PF423",
+            f"PEFT cannot adapt {of_model} with lora_dropout {adapter.dropout:g}: they are one fused parameter",
+            where,
+            "--lora_dropout 0",
+            {"adapter.dropout": 0.0},
+        )
+    elif adapter.kind == "dora":
+        yield found(
+            "PF423",
+            f"PEFT cannot adapt {of_model} with DoRA: they are one fused parameter",
+            where,
+            "LoRA, without use_dora",
+            {"adapter.kind": "lora"},
+        )
+    elif not is_all and lone_half(model, named):
+        yield found(
+            "PF423",
+            f"PEFT cannot adapt {', '.join(named)} of {of_model} without {lone_half(model, named)}: they are fused",
+            where,
+            f"add {lone_half(model, named)} to the target modules",
+        )

@@ -1,0 +1,96 @@
+"""PF425, PF428, PF429: an adapter or a checkpointed model whose gradients do not arrive, or arrive twice.
+
+PF425  lm_head or the embedding in modules_to_save of a model that ties them: the copy that trains is tied no more
+PF428  reentrant checkpointing over a frozen base whose inputs ask for no gradients
+PF429  reentrant checkpointing under DDP with find_unused_parameters: a parameter is ready twice
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from preflight.checkpointing import is_reentrant
+from preflight.finding import Finding
+from preflight.findings import found
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.precision import version_of
+from preflight.trainer_told import has_trainer, told, where_of
+
+TIED_MODULES = ("lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings")
+
+INPUTS_ASK_SINCE = (5, 0)
+"""`gradient_checkpointing_enable` makes the embedding's output ask for gradients (modeling_utils.py:3116, 5.0.0);
+before, only for a model that loaded its adapter itself (:2608, 4.49.0)."""
+
+WAYS_TO_ASK = (
+    "enable_input_require_grads",
+    "prepare_model_for_kbit_training",
+    "gradient_checkpointing_enable",
+    "requires_grad_(",
+)
+"""What a script calls so that gradients reach the adapters (PEFT asks where checkpointing is on already)."""
+
+
+@hookimpl
+def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Finding]:
+    """Check where gradients go."""
+    adapter = plan.adapter
+    if adapter is not None and model is not None and model.tied:
+        saved = [name for name in adapter.modules_to_save or () if name in TIED_MODULES]
+        if len(saved) == 1:
+            yield found(
+                "PF425",
+                f"modules_to_save trains a copy of {saved[0]}, and the model ties input and output embeddings:"
+                " after training they differ, and merging the adapter unties them",
+                where_of(plan, "adapter"),
+                "ensure_weight_tying=True in LoraConfig (PEFT 0.18 or newer), or trainable_token_indices",
+            )
+    if not is_reentrant(plan):
+        return
+    where = where_of(plan, "checkpointing_reentrant", "activation_checkpointing")
+    if adapter is not None and _inputs_are_frozen(plan):
+        yield found(
+            "PF428",
+            "reentrant checkpointing gives no gradients where no input asks for them, and the base is frozen:"
+            " the adapter does not train",
+            where,
+            "--gradient_checkpointing_kwargs '{\"use_reentrant\": false}', or model.enable_input_require_grads()",
+            {"checkpointing_reentrant": False},
+        )
+    unused = told(plan, "ddp_find_unused_parameters")
+    if plan.engine == "ddp" and unused.is_on and unused.is_given and has_trainer(plan):
+        yield found(
+            "PF429",
+            "ddp_find_unused_parameters and reentrant checkpointing mark every parameter ready twice: DDP stops",
+            unused.where,
+            "--gradient_checkpointing_kwargs '{\"use_reentrant\": false}'",
+            {"checkpointing_reentrant": False},
+        )
+
+
+def _inputs_are_frozen(plan: LaunchPlan) -> bool:
+    """Tell whether nothing makes the inputs ask for gradients, as far as versions and the script tell."""
+    if plan.trainer not in ("transformers", "plain_loop"):
+        return False  # TRL asks itself
+    if version_of(plan, "transformers") >= INPUTS_ASK_SINCE:
+        return False
+    text = _script_text(plan)
+    return bool(text) and not any(way in text for way in WAYS_TO_ASK)
+
+
+def _script_text(plan: LaunchPlan) -> str:
+    source = plan.source
+    command, index = getattr(source, "command", None), getattr(source, "script_index", None)
+    if command is None or index is None or index >= len(command.argv):
+        return ""
+    path = command.argv[index]
+    if os.path.splitext(path)[1] != ".py":
+        return ""
+    try:
+        text: str = command.read_text(path)
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text
