@@ -75,7 +75,8 @@ def _counts(given: Given) -> None:
                 "auto_find_batch_size changes the global batch when a rank runs out of memory",
                 finder.place.where,
                 "give a micro batch that fits; the estimate is for the one that is tried first",
-                severity="warning",
+                "PF431",
+                "warning",
             )
         )
 
@@ -114,7 +115,8 @@ def _sequence(given: Given) -> None:
                     "padding_free without packing does not cut sequences at max_length; TRL refuses it",
                     free.place.where,
                     "add --packing true, or set max_length to null in an argument file",
-                    severity="error" if given.versions.is_tabled("trl") else "warning",
+                    "PF440",
+                    "error" if given.versions.is_tabled("trl") else "warning",
                 )
             )
     else:
@@ -132,6 +134,7 @@ def _precision(given: Given) -> None:
                 "bf16 and fp16 are both on; the trainer takes one of them",
                 f"{bf16.place.where}, {fp16.place.where}",
                 "remove fp16 on a GPU that computes in bf16 (Ampere and later)",
+                "PF407",
             )
         )
     elif is_bf16 and bf16 is not None:

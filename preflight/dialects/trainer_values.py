@@ -139,7 +139,8 @@ def _check_choice(argument: Argument, value: Any, written: Written) -> list[Prob
             f"{written.spelling} cannot be {value!r}",
             written.where,
             fix,
-            severity=written.choices_severity,
+            "PF435",
+            written.choices_severity,
         )
     ]
 

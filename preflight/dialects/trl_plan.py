@@ -34,6 +34,7 @@ def _method(given: Given) -> None:
         given.fields.problems.append(
             Problem(
                 f"TRL's {method} trainer is estimated as SFT: its reference model, generation and reward are not counted",
+                id="PF438",
                 severity="warning",
             )
         )
@@ -114,6 +115,7 @@ def _quantization(given: Given, load_dtype: str | None) -> BaseQuantization | No
                 "load_in_4bit and load_in_8bit are both on; a base is quantized one way",
                 f"{four.place.where}, {eight.place.where}",
                 "remove one of them",
+                "PF415",
             )
         )
         return None
@@ -232,7 +234,8 @@ def _lora_without_switch(given: Given, is_declared: bool) -> None:
                 f"{stray.place.key} has no effect without use_peft: this is full fine-tuning",
                 stray.place.where,
                 "add --use_peft true for LoRA",
-                severity="warning",
+                "PF427",
+                "warning",
             )
         )
 
@@ -252,6 +255,7 @@ def _targets(given: Given, setting: Setting | None) -> tuple[str, ...] | str | N
                 f"lora_target_modules {single!r} is one name with commas; PEFT finds no module called that",
                 setting.place.where,
                 f"separate the names with spaces: {' '.join(single.split(','))}",
+                "PF421",
             )
         )
     elif given.kind.is_own_script and isinstance(value, list) and single.isidentifier():
@@ -261,6 +265,7 @@ def _targets(given: Given, setting: Setting | None) -> tuple[str, ...] | str | N
                 f"lora_target_modules {single} alone is a pattern for whole module names, and PEFT finds none",
                 setting.place.where,
                 f"write it as a pattern, '.*{single}', or name two modules",
+                "PF421",
             )
         )
     if single.isidentifier() or "," in single:

@@ -75,6 +75,19 @@ def test_bf16_needs_a_device_that_has_it(plugins):
     assert ids(plugins, plan, H100) == []
 
 
+def test_flash_attention_needs_a_device_and_heads_it_can_take(plugins):
+    """flash-attn's own kernels look at both when they run; sdpa has another kernel for either."""
+    v100 = DeviceSpec("V100", 31 * GIB, count=8, compute_capability=(7, 0), vendor="NVIDIA")
+    a100 = DeviceSpec("A100", 79 * GIB, count=8, compute_capability=(8, 0), vendor="NVIDIA")
+    mi250 = DeviceSpec("MI250", 63 * GIB, count=8, vendor="AMD")
+    flash = LaunchPlan(attention="flash_attention_2", load_dtype="bf16")
+    sdpa = LaunchPlan(attention="sdpa", load_dtype="bf16")
+
+    assert ids(plugins, flash, v100) == ["PF410"]
+    assert ids(plugins, flash, a100) == ids(plugins, flash, mi250) == ids(plugins, sdpa, v100) == []
+    assert ids(plugins, flash, a100, head_dim=512) == ["PF410"]
+
+
 def test_fp16_weights_do_not_train_under_fp16(plugins):
     """The gradient scaler wants fp32 gradients."""
     assert ids(plugins, LaunchPlan(mixed_precision="fp16", load_dtype="fp16")) == ["PF402"]
