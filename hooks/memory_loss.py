@@ -133,16 +133,6 @@ def _idle(plan: LaunchPlan, size: int, entries: int, is_kept: bool) -> Iterable[
             source,
             Level.RESERVED,
         )
-    if not plan.expandable_segments:
-        wide = size if plan.logits_dtype and not uses_autocast(plan) else 4
-        yield MemoryTerm(
-            "segment of the loss broken up by what is smaller",
-            wide * entries // 2,
-            BACKWARD,
-            f"{entries:,} x {wide} / 2: what is lent of the last one is between nothing and all of it",
-            source,
-            Level.RESERVED,
-        )
 
 
 def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

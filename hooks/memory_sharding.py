@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.checkpointing import is_reentrant, recomputes_wrapped_layers
+from preflight.checkpointing import recomputes_wrapped_layers
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.layer_costs import layer_costs
@@ -36,6 +36,7 @@ from preflight.model import ModelSpec
 from preflight.precision import precision_of
 from preflight.sharding import WrapUnits, num_tokens, wrap_units
 from preflight.units import ceil_div, dtype_bytes
+from preflight.user_loop import HUGGING_FACE
 
 LAYERS = (Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD)
 BEFORE_LAYERS = (
@@ -64,25 +65,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
     reduce = dtype_bytes(plan.reduce_dtype) if plan.reduce_dtype else size
     accumulates = plan.gradient_accumulation_steps > 1 and not plan.sync_each_batch
-    yield from _recomputed_output(plan, model)
     if units.whole:
         yield from _one_unit(size, reduce, units, trains)
     elif plan.engine == "fsdp2":
         gradients = _layer_gradients(plan, model, size * trains.layer)
-        yield from _fsdp2(plan, model, units, trains, size, reduce, gradients, accumulates)
+        yield from _fsdp2(plan, model, units, trains, size, gradients, accumulates)
     else:
         # autograd makes a parameter's gradient, then the flat parameter's out of all of them
         gradients = _layer_gradients(plan, model, 2 * size * trains.layer)
         yield from _fsdp1(plan, model, units, trains, size, gradients)
-        if reduce != size and not accumulates:
-            # _runtime_utils.py _reduce_grad casts the flat gradient on the stream that reduces
-            for name, elements, moments in (
-                ("flat gradient of a layer in the reduce dtype", trains.layer, LAYERS),
-                ("flat gradient of the root unit in the reduce dtype", trains.root, END[1:]),
-            ):
-                if elements:
-                    yield _term(name, reduce, elements, moments, FSDP1_SOURCE, "reduce_scatter")
-        yield from _held_by_hooks(plan, model)
     total = trains.layer * trains.num_layers + trains.embedding + trains.tail + trains.root
     if accumulates and total:
         yield _term(
@@ -151,7 +142,7 @@ def _stays_gathered(plan: LaunchPlan, units: WrapUnits) -> int:
         return 0  # NO_SHARD: the copies in the compute dtype are freed all the same
     if plan.reshard_after_forward is False:
         return units.layer * units.num_layers + units.embedding
-    if plan.reshard_after_forward == "default":
+    if plan.reshard_after_forward == "default" and plan.engine == "fsdp2":
         return units.layer  # torchtitan reshards every block but the last
     return 0
 
@@ -177,7 +168,6 @@ def _fsdp2(
     units: WrapUnits,
     trains: WrapUnits,
     size: int,
-    reduce: int,
     gradients: int,
     accumulates: bool,
 ) -> Iterable[MemoryTerm]:
@@ -207,6 +197,17 @@ def _fsdp2(
         frozenset({Moment.FORWARD}),
         f"{layer:,} x {size} + {second:,}: a second one before the layer computes",
         source,
+        stream=GATHER,
+    )
+    # the first unit's buffer serves one layer in two, and lives until the next is copied out; another needs its own
+    first = max(units.root, embedding, layer)
+    yield MemoryTerm(
+        "gather buffers, idle while the layer computes",
+        max(0, size * (first + layer) - size * layer - second),
+        frozenset({Moment.FORWARD}),
+        f"({first:,} + {layer:,}) x {size} in the pool, less {size * layer + second:,} alive",
+        source,
+        Level.RESERVED,
         stream=GATHER,
     )
     if tail:
@@ -240,9 +241,6 @@ def _fsdp2(
     elif trains.tail and not tied:
         moments = (Moment.HEAD_BACKWARD,)
         yield _term("unsharded gradient of the tail", size, trains.tail, moments, source)
-        if not accumulates:
-            moments = (Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD)
-            yield _term("reduce-scatter input of the tail", reduce, trains.tail, moments, source)
     if gradients:
         yield MemoryTerm(
             "unsharded gradients of a layer",
@@ -251,8 +249,6 @@ def _fsdp2(
             f"beyond the layer's activations; all of them: {trains.layer:,} x {size}",
             source,
         )
-        if not accumulates:
-            yield _term("reduce-scatter input of a layer", reduce, trains.layer, END, source)
     dense = trains.embedding or (trains.tail if tied else 0)
     if dense:
         moments = (Moment.EMBEDDING_BACKWARD,)
@@ -260,58 +256,6 @@ def _fsdp2(
     if trains.root:
         moments = (*LAYERS, Moment.EMBEDDING_BACKWARD)
         yield _term("unsharded gradients of the root unit", size, trains.root, moments, source)
-        moments = (Moment.EMBEDDING_BACKWARD,)
-        yield _term("reduce-scatter input of the root unit", reduce, trains.root, moments, source)
-
-
-def _recomputed_output(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
-    """Price the output that reentrant checkpointing holds while it runs the layer's backward."""
-    layers = [unit for unit in model.layers if unit.layer is not None]
-    if not is_reentrant(plan) or not layers:
-        return
-    precision = precision_of(plan, model)
-    width = max(layer_costs(plan, model, unit, precision).residual for unit in layers)
-    tokens = num_tokens(plan)
-    yield MemoryTerm(
-        "output of the recomputed layer",
-        tokens * width,
-        frozenset(LAYERS),
-        f"{tokens:,} tokens x {width:,}: reentrant checkpointing",
-        "torch/utils/checkpoint.py CheckpointFunction.backward (2.13)",
-    )
-
-
-def _held_by_hooks(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
-    """Price what frozen units keep of reentrant checkpointing until the end of backward.
-
-    A unit whose flat parameter is frozen reshards from a hook on its inputs
-    (_register_post_backward_reshard_only_hook). The reentrant kind, around the wrapper, gives each layer
-    a detached leaf as its input; the hook's closure holds the leaf's AccumulateGrad node, and that node the leaf: a cycle
-    that no garbage collector sees, until _finalize_params removes the hook. With the leaf stay the
-    layer's input and the gradient in it. Other inputs are no leaves.
-    """
-    if plan.adapter is None or plan.offload_activations != "none":
-        return
-    if not recomputes_wrapped_layers(plan):
-        return
-    precision = precision_of(plan, model)
-    layers = [unit for unit in model.layers if unit.layer is not None]
-    if not layers:
-        return
-    widths = [layer_costs(plan, model, unit, precision).residual for unit in layers]
-    inputs = sum(unit.count * width for unit, width in zip(layers, widths, strict=True))
-    tokens = num_tokens(plan)
-    for name, per_token in (
-        ("layer inputs held by hooks of frozen units", inputs),
-        ("gradients of layer inputs, held by the same hooks", inputs - max(widths)),
-    ):
-        yield MemoryTerm(
-            name,
-            tokens * per_token,
-            frozenset(END),
-            f"{tokens:,} tokens x {per_token:,}: reentrant checkpointing, frozen layers",
-            "torch/distributed/fsdp/_runtime_utils.py:1473, torch/autograd/graph.py:578 (2.13)",
-        )
 
 
 def _fsdp1(
@@ -336,21 +280,28 @@ def _fsdp1(
     else:
         moments = (Moment.FORWARD, *LAYERS)
         yield _term("gathered layer", size, layer, moments, source, GATHER)
+        # a layer whose wrapper ran without a graph has no pre-backward hook before it is recomputed
+        early = not recomputes_wrapped_layers(plan)
+        prefetches = early and plan.backward_prefetch in (None, "backward_pre")
+        # of the units in flight, an adapter's own are most: with them two layers are, prefetched or not
+        waiting = (Moment.FORWARD,) if prefetches and plan.adapter else (Moment.FORWARD, *LAYERS)
         yield MemoryTerm(
             "gathered layer the host has not waited for",
             size * layer,
-            frozenset({Moment.FORWARD, *LAYERS}),
+            frozenset(waiting),
             f"{layer:,} x {size}: a freed one is not reused before the compute stream is past it",
-            "torch/distributed/fsdp/_runtime_utils.py _unshard, limit_all_gathers (2.13)",
+            "torch/distributed/fsdp/_limiter_utils.py, _runtime_utils.py _unshard (2.13)",
             Level.RESERVED,
             stream=GATHER,
         )
-        # a layer whose wrapper ran without a graph has no pre-backward hook before it is recomputed
-        early = not recomputes_wrapped_layers(plan)
-        if early and plan.backward_prefetch in (None, "backward_pre"):
+        if prefetches:
             # the root's pre-backward hook gathers the last layer, the last layer's the one before;
             # with an adapter's leaves as units of their own the root's gathers one of those
             moments = (Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD)
+            if plan.trainer not in HUGGING_FACE:
+                moments = moments[
+                    1:
+                ]  # the root returns logits and no loss: its hook waits for their gradient
             if plan.adapter is not None:
                 moments = LAYERS
             yield _term("gathered layer, prefetched", size, layer, moments, source, GATHER)

@@ -12,6 +12,9 @@ Nothing here is fitted; each rule follows from how c10/cuda/CUDACachingAllocator
    replace them are too small for its tensors. Expandable segments join the freed ones, and lose nothing.
 4. A block freed on one stream is not lent to another. A side stream's pool stays as large as it ever was,
    whatever is alive in it now.
+5. A block that another stream was told to read is lent again when that stream is past it. How many of those
+   there are is how far the host may run ahead: hooks/memory_sharding.py and hooks/memory_reduce.py say it
+   with terms of level reserved.
 
 Left to the margin of the verdict: rounding (512 B; 2 and 20 MiB for segments), and the packing of tensors of
 different sizes. tests/memory/test_allocator.py holds all this against PyTorch's own order of allocations,

@@ -54,6 +54,8 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "check_optimizer",
     "memory_model_states",
     "memory_sharding",
+    "memory_reduce",
+    "memory_reentrant",
     "memory_deepspeed",
     "memory_buffers",
     "memory_activations",

@@ -7,8 +7,9 @@ from math import prod
 
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit, ParameterTensor
-from preflight.precision import adapter_tensors, is_quantized
+from preflight.precision import adapter_tensors, is_quantized, version_of
 from preflight.units import ceil_div
+from preflight.user_loop import oldest_known
 from preflight.values import dataclass
 
 NF4_BLOCK = 64
@@ -130,6 +131,19 @@ def shards_quantized_base(plan: LaunchPlan) -> bool:
         storage = quantization.storage_dtype
         return storage is not None and not storage.startswith(("uint8", "int8"))
     return True
+
+
+INPUT_ON_DEFAULT_STREAM_SINCE = (2, 6)
+"""torch: the input of FSDP2's reduce-scatter (_fsdp_collectives.py foreach_reduce: 325 in 2.5.1, 371 in 2.6.0)."""
+TORCHTITAN_ON_THAT_SINCE = (0, 1)
+"""torchtitan's first release that asks for a newer torch than 2.6 (README, 0.1.0: a nightly of 2025)."""
+
+
+def reduces_beside(plan: LaunchPlan) -> bool:
+    """Tell whether FSDP2 makes the input of reduce-scatter on the stream that reduces."""
+    if plan.versions.get("torch") or plan.trainer != "torchtitan":
+        return version_of(plan, "torch") < INPUT_ON_DEFAULT_STREAM_SINCE
+    return oldest_known(plan, "torchtitan") < TORCHTITAN_ON_THAT_SINCE
 
 
 @dataclass(frozen=True)

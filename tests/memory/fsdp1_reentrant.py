@@ -1,6 +1,8 @@
-"""Train small Llamas with LoRA under FSDP1 on real gloo ranks and print rank 0's peak of backward, case by case, as JSON.
+"""Train small Llamas under FSDP1 on real gloo ranks; print what rank 0 held, case by case, as JSON.
 
-Usage (under torchrun): fsdp1_reentrant.py CASES_JSON, a list of [around, reentrant, layers, tokens, adapted].
+Usage (under torchrun): fsdp1_reentrant.py PEAKS_JSON GATHERS_JSON. The first is a list of [around, reentrant, layers,
+tokens, adapted], answered by the peaks of backward; the second of [around, reentrant, adapted, prefetch],
+answered by the layers gathered or still read in forward and backward, step by step.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 import torch.utils.checkpoint  # noqa: E402
 from allocations import Allocations  # noqa: E402
-from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: E402
+from gathers import Gathers  # noqa: E402
+from torch.distributed.fsdp import BackwardPrefetch, FullyShardedDataParallel  # noqa: E402
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer  # noqa: E402
@@ -43,11 +46,15 @@ class Around(torch.nn.Module):
         return torch.utils.checkpoint.checkpoint(call, hidden, use_reentrant=self.reentrant)
 
 
-def peak_of(around: bool, reentrant: bool, layers: int, tokens: int, adapted: bool) -> int:
+def model_of(
+    around: bool, reentrant: bool, layers: int, adapted: bool, prefetch: str | None = "BACKWARD_PRE"
+) -> tuple[torch.nn.Module, int]:
+    """Return the wrapped model and the bytes of one of its layers."""
     torch.manual_seed(0)
     config = LlamaConfig(**SIZES, num_hidden_layers=layers, use_cache=False)
     model = LlamaForCausalLM(config).to(torch.bfloat16).train()
     decoder = model.model
+    layer_bytes = sum(p.numel() * p.element_size() for p in decoder.layers[0].parameters())
     if not around:
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     model.enable_input_require_grads()
@@ -59,18 +66,31 @@ def peak_of(around: bool, reentrant: bool, layers: int, tokens: int, adapted: bo
         model = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
         policy = peft.utils.other.fsdp_auto_wrap_policy(model)
     model = FullyShardedDataParallel(
-        model, auto_wrap_policy=policy, use_orig_params=True, device_id=torch.device("cpu")
+        model,
+        auto_wrap_policy=policy,
+        use_orig_params=True,
+        device_id=torch.device("cpu"),
+        backward_prefetch=None if prefetch is None else BackwardPrefetch[prefetch],
     )
     if around:
         decoder.layers = torch.nn.ModuleList(Around(layer, reentrant) for layer in decoder.layers)
+    return model, layer_bytes
+
+
+def loss_of(model: torch.nn.Module, tokens: int) -> torch.Tensor:
+    ids = torch.randint(0, SIZES["vocab_size"], (1, tokens))
+    return model(input_ids=ids, labels=ids).loss
+
+
+def peak_of(around: bool, reentrant: bool, layers: int, tokens: int, adapted: bool) -> int:
+    model, _ = model_of(around, reentrant, layers, adapted)
     peaks = []
     allocations = Allocations()
     with allocations:
         for tensor in model.parameters():
             allocations.track(tensor)
         for _ in range(2):
-            ids = torch.randint(0, SIZES["vocab_size"], (1, tokens))
-            loss = model(input_ids=ids, labels=ids).loss
+            loss = loss_of(model, tokens)
             allocations.mark("backward")
             loss.backward()
             del loss
@@ -79,12 +99,31 @@ def peak_of(around: bool, reentrant: bool, layers: int, tokens: int, adapted: bo
     return peaks[-1]
 
 
+def gathers_of(
+    around: bool, reentrant: bool, adapted: bool, prefetch: str | None
+) -> list[dict[str, int]]:
+    model, layer_bytes = model_of(around, reentrant, 6, adapted, prefetch)
+    found = []
+    with Gathers(layer_bytes) as gathers:
+        for _ in range(2):
+            gathers.synchronize()
+            gathers.peaks, gathers.part = {}, "forward"
+            loss = loss_of(model, 8)
+            gathers.part = "backward"
+            loss.backward()
+            model.zero_grad()
+            found.append(gathers.peaks)
+    return found
+
+
 def main() -> None:
     dist.init_process_group("gloo")
     found = []
-    for case in json.loads(sys.argv[1]):
-        found.append(peak_of(*case))
-        gc.collect()
+    for function, cases in zip((peak_of, gathers_of), sys.argv[1:], strict=True):
+        found.append([])
+        for case in json.loads(cases):
+            found[-1].append(function(*case))
+            gc.collect()
     if dist.get_rank() == 0:
         print(json.dumps(found))
     dist.barrier()

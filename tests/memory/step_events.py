@@ -20,9 +20,15 @@ from preflight.sharding import (
     held_tensors,
     local_elements,
     quantized_bytes,
+    reduces_beside,
     shards_quantized_base,
 )
 from preflight.units import ceil_div, dtype_bytes
+
+GATHERS_OF_FIRST_FORWARD = 2
+GATHERS = 3
+"""Layers that FSDP1 has gathered or still reads, as the rate limiter waits for events (test_fsdp1_gathers.py)."""
+GRADIENTS_STILL_READ = 1
 
 
 class Steps(Layers):
@@ -49,6 +55,12 @@ class Steps(Layers):
         )
         self.gradients: list[int] = []
         self.states: list[int] = []
+        self.fsdp1 = self.fsdp and plan.engine == "fsdp1"
+        self.root_last = self.fsdp1 or plan.trainer in ("torchtitan", "torchtune")
+        self.freed_gathers: list[int] = []
+        self.freed_gradients: list[list[int]] = []
+        """What the host freed under FSDP1 and the device still reads, the oldest first."""
+        self.most_gathers = GATHERS_OF_FIRST_FORWARD
 
     def run(self, num_steps: int) -> list[Event]:
         """Return the events of loading and of some steps."""
@@ -75,7 +87,7 @@ class Steps(Layers):
         waiting: list[int] = []
         for number, unit in enumerate(self.layers):
             gathered = self.gather([unit]) if self.fsdp else []
-            tape.drop(*waiting)
+            self.free_gathered(waiting)
             keeps = mode == "none" or (mode == "selective_every_2" and number % 2 == 1)
             share = "saved" if keeps else "selective" if mode == "selective_op" else "none"
             out, saved = self.layer_forward(unit, share)
@@ -85,12 +97,21 @@ class Steps(Layers):
             kept.append((unit, hidden, saved))
             hidden = out
             waiting = gathered
-        tape.drop(*waiting)
+            if self.fsdp1:
+                self.free_gathered(waiting)
+                waiting = []
+        self.free_gathered(waiting)
         gradient = self.loss(hidden)
         tape.drop(hidden)
+        prefetched = self.gather([kept[-1][0]]) if self.fsdp1 else []
+        self.most_gathers = GATHERS
         for number in range(len(kept) - 1, -1, -1):
             unit, entered, saved = kept[number]
-            gathered = self.gather([unit]) if self.fsdp else []
+            gathered = prefetched
+            if self.fsdp1:
+                prefetched = self.gather([kept[number - 1][0]], len(gathered)) if number else []
+            elif self.fsdp:
+                gathered = self.gather([unit])
             if mode in ("full", "selective_op") or (
                 mode == "selective_every_2" and number % 2 == 0
             ):
@@ -98,16 +119,36 @@ class Steps(Layers):
                 out, saved = self.layer_forward(unit, "saved")
                 tape.drop(out)
             gradient = self.layer_backward(unit, saved, gradient)
-            tape.drop(entered, *gathered)
-        self.weight_gradients([u for u in self.others if u.role == "embedding"])
+            tape.drop(entered)
+            self.free_gathered(gathered)
+        last = (
+            self.others
+            if self.fsdp and self.root_last
+            else [u for u in self.others if u.role == "embedding"]
+        )
+        self.weight_gradients(last)
         tape.drop(gradient, *root)
-        tape.wait()
+        self.wait()
         self.optimizer_step()
         tape.drop(*self.gradients)
         self.gradients = []
-        tape.wait()
+        self.wait()
 
-    def gather(self, units: list[ModelUnit]) -> list[int]:
+    def wait(self) -> None:
+        """Let the device get to where the host is."""
+        self.tape.drop(*self.freed_gathers, *[n for pair in self.freed_gradients for n in pair])
+        self.freed_gathers, self.freed_gradients = [], []
+        self.tape.wait()
+
+    def free_gathered(self, buffers: list[int]) -> None:
+        if self.fsdp1:
+            self.freed_gathers += buffers
+        else:
+            self.tape.drop(*buffers)
+
+    def gather(self, units: list[ModelUnit], num_in_use: int = 0) -> list[int]:
+        while self.fsdp1 and len(self.freed_gathers) + num_in_use >= self.most_gathers:
+            self.tape.drop(self.freed_gathers.pop(0))
         elements = sum(
             held.count // max(1, held.unit.count) * self._gathered_elements(held)
             for unit in units
@@ -141,10 +182,19 @@ class Steps(Layers):
             return
         whole = [tape.take(self.gathered * h.tensor.num_params) for h in trained]
         elements = sum(h.tensor.num_params for h in trained)
-        inputs = tape.take(
-            self.reduced * elements, REDUCE if self.plan.engine == "fsdp1" else DEFAULT
-        )
-        tape.drop(*whole)
+        if self.fsdp1:
+            while len(self.freed_gradients) > GRADIENTS_STILL_READ:
+                tape.drop(*self.freed_gradients.pop(0))
+            flat = tape.take(self.gathered * elements)
+            tape.drop(*whole)
+            cast = self.reduced * elements if self.reduced != self.gathered else 0
+            self.freed_gradients.append([flat, tape.take(cast, REDUCE)])
+            inputs = tape.take(0)
+        else:
+            inputs = tape.take(
+                self.reduced * elements, REDUCE if reduces_beside(self.plan) else DEFAULT
+            )
+            tape.drop(*whole)
         shard = self.precision.bytes_of("gradient") * sum(
             local_elements(self.plan, h) for h in trained
         )
@@ -163,7 +213,8 @@ class Steps(Layers):
             tape.drop(tile)
         else:
             self._logits(entries)
-        self.weight_gradients([u for u in self.others if u.role in ("lm_head", "final_norm")])
+        if not (self.fsdp and self.root_last):  # there the root unit has them all, and is last
+            self.weight_gradients([u for u in self.others if u.role in ("lm_head", "final_norm")])
         gradient = tape.take(tokens * self.residual)
         tape.drop(wide, normed)
         return gradient

@@ -75,11 +75,11 @@ def test_the_closed_form_reserves_what_the_replay_does_within_a_fifth(plan, plug
 
 
 @ALL_PLANS
-def test_expandable_segments_lose_less_in_the_closed_form_and_no_more_in_the_replay(plan, plugins):
+def test_expandable_segments_lose_no_more_than_native_ones(plan, plugins):
     estimate, peaks = both(plan, plugins)
     growing, growing_peaks = both(replace(plan, expandable_segments=True), plugins)
 
-    assert growing.reserved_peak_bytes < estimate.reserved_peak_bytes
+    assert growing.reserved_peak_bytes <= estimate.reserved_peak_bytes
     assert growing_peaks.reserved_bytes <= 1.02 * peaks.reserved_bytes
 
 

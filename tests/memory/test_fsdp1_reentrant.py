@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight.caching_allocator import CachingAllocator
 from preflight.checkpointing import is_reentrant
 from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
@@ -27,6 +28,16 @@ KINDS = {
     "layers that checkpoint themselves": (False, True, True, {"transformers": "4.57.0"}),
 }
 """Around FSDP's wrapper, reentrant, adapted, and the versions that do so."""
+GATHERS = {
+    "prefetching": (False, False, False, "BACKWARD_PRE"),
+    "prefetching after": (False, False, False, "BACKWARD_POST"),
+    "no prefetch": (False, False, False, None),
+    "old transformers": (True, True, False, "BACKWARD_PRE"),
+    "adapted": (False, False, True, "BACKWARD_PRE"),
+    "adapted, no prefetch": (False, False, True, None),
+    "adapted, old transformers": (True, True, True, "BACKWARD_PRE"),
+}
+"""Around FSDP's wrapper, reentrant, adapted, prefetch."""
 PLAN = LaunchPlan(
     engine="fsdp1", world_size=2, shard_degree=2, micro_batch_size=1, seq_len=1024,
     load_dtype="bf16", activation_checkpointing="full", attention="sdpa", loss="full_logits",
@@ -51,8 +62,8 @@ def allocated_at(estimate: MemoryEstimate, moment: Moment) -> int:
 
 
 @pytest.fixture(scope="module")
-def per_layer_and_token() -> dict[str, float]:
-    """Bytes of the peak of backward that one more layer adds per token, by kind."""
+def measured() -> tuple[dict[str, float], dict[str, list[dict[str, int]]]]:
+    """Bytes of the peak of backward that one more layer adds per token, by kind; gathered layers, step by step."""
     cases = [
         (name, (around, reentrant, layers, tokens, adapted))
         for name, (around, reentrant, adapted, _) in KINDS.items()
@@ -62,15 +73,15 @@ def per_layer_and_token() -> dict[str, float]:
     run = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-            str(SCRIPT), json.dumps([case for _, case in cases]),
+            str(SCRIPT), json.dumps([case for _, case in cases]), json.dumps([*GATHERS.values()]),
         ],
         capture_output=True, text=True, cwd=SCRIPT.parent,
         env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-4000:]
+    printed, gathers = json.loads(run.stdout.splitlines()[-1])
     peaks = {
-        (name, case[2], case[3]): peak
-        for (name, case), peak in zip(cases, json.loads(run.stdout.splitlines()[-1]), strict=True)
+        (name, case[2], case[3]): peak for (name, case), peak in zip(cases, printed, strict=True)
     }
 
     def slope(name: str) -> float:
@@ -79,13 +90,13 @@ def per_layer_and_token() -> dict[str, float]:
         )
         return (high - low) / (LAYERS[1] - LAYERS[0]) / (TOKENS[1] - TOKENS[0])
 
-    return {name: slope(name) for name in KINDS}
+    return {name: slope(name) for name in KINDS}, dict(zip(GATHERS, gathers, strict=True))
 
 
 @pytest.mark.launch
 @pytest.mark.parametrize("name", KINDS)
 def test_a_frozen_layer_keeps_its_input_and_gradient_through_reentrant_backward(
-    name, per_layer_and_token, plugins
+    name, measured, plugins
 ):
     _, reentrant, adapted, versions = KINDS[name]
     plan = replace(PLAN, checkpointing_reentrant=reentrant, versions=versions)
@@ -100,7 +111,63 @@ def test_a_frozen_layer_keeps_its_input_and_gradient_through_reentrant_backward(
     low, high = (predicted(n, TOKENS[1]) - predicted(n, TOKENS[0]) for n in LAYERS)
     ours = (high - low) / (LAYERS[1] - LAYERS[0]) / (TOKENS[1] - TOKENS[0])
 
-    assert per_layer_and_token[name] == pytest.approx(ours, rel=0.01)
+    assert measured[0][name] == pytest.approx(ours, rel=0.01)
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("name", GATHERS)
+def test_the_pool_of_gathers_holds_the_layers_that_the_rate_limiter_lets_through(
+    name, measured, plugins
+):
+    around, reentrant, adapted, prefetch = GATHERS[name]
+    plan = replace(
+        PLAN,
+        checkpointing_reentrant=reentrant,
+        backward_prefetch=(prefetch or "none").lower(),
+        versions={"transformers": "4.48.1" if around else "5.24.0"},
+        adapter=PLAN.adapter if adapted else None,
+    )
+    estimate = estimate_of(plan, plugins, 6)
+    layer = next(t for t in estimate.terms if t.name == "gathered layer").num_bytes
+    root = next(t for t in estimate.terms if t.name.startswith("gathered root")).num_bytes
+    pool = max(
+        sum(t.num_bytes for t in estimate.terms_at(moment) if t.stream == "all_gather")
+        for moment in Moment
+    )
+
+    most = max(count for step in measured[1][name] for count in step.values())
+    assert round((pool - root) / layer, 1) == most
+
+
+@pytest.mark.parametrize("width", [176, 192, 224])
+def test_held_inputs_leave_rests_of_the_blocks_that_activations_left(width, plugins):
+    """Inputs of 64 wide, each lent what is left of a freed activation of the MLP, as the replay lends it."""
+    tokens, num_layers = 2**18, 12
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": width,
+        "num_hidden_layers": num_layers, "num_attention_heads": 2, "vocab_size": 128,
+    }  # fmt: skip
+    plan = replace(PLAN, seq_len=tokens)
+    name = "rests of blocks that held inputs and gradients lie in"
+    found = estimate_memory(plan, describe(config, "tiny", "test"), None, plugins).terms
+    rests = sum(t.num_bytes for t in found if t.name == name)
+
+    wide, held = 2 * tokens * width, 2 * tokens * 64
+    allocator = CachingAllocator()
+    num_held = 2 * num_layers - 1
+    for number in range(num_held):
+        allocator.allocate(num_held, wide, "default")
+        allocator.free(num_held, "default")
+        allocator.allocate(number, held, "default")
+    allocator.allocate(num_held, wide, "default")  # the next layer's, whole
+
+    in_blocks = allocator.reserved_bytes - wide
+    assert rests == in_blocks - (num_held + rooms_left(num_held, wide, held)) * held
+
+
+def rooms_left(num_held: int, wide: int, held: int) -> int:
+    """Return how many more held tensors the last block has room for."""
+    return -num_held % (wide // held)
 
 
 @pytest.mark.parametrize(
