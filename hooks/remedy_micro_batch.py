@@ -20,6 +20,8 @@ from preflight.precision import version_of
 from preflight.remedy import Remedy
 
 TOKEN_WEIGHTED_SINCE = (4, 46)
+LARGEST_TRIED = 4096
+"""A micro batch above it is a slip of the pen; every number below it is tried as a divisor."""
 
 
 @hookimpl
@@ -31,7 +33,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     weighted = plan.trainer in ("transformers", "trl") and (
         version_of(plan, "transformers") >= TOKEN_WEIGHTED_SINCE
     )
-    for smaller in range(micro - 1, 0, -1):
+    for smaller in range(min(micro - 1, LARGEST_TRIED), 0, -1):
         if micro % smaller:
             continue
         times = micro // smaller

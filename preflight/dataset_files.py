@@ -60,6 +60,8 @@ class JsonLines:
             at = f"{error.msg}, column {error.colno}"
             fix = "" if number > 1 else "each line must be an object of its own"
             raise BadInput.one(f"not readable as JSON: {at}", where, fix) from error
+        except (RecursionError, ValueError) as error:
+            raise BadInput.one(f"not readable as JSON: {error}", where) from error
         if not isinstance(row, dict):
             raise BadInput.one(f"must hold an object per line, not {type(row).__name__}", where)
         return row
@@ -196,6 +198,8 @@ def open_dataset(path: str) -> JsonLines | ArrowFile:
             path,
             "give its files: --dataset FILE may be repeated",
         )
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise BadInput.one("is no regular file, and a dataset is read twice", path)
     try:
         with open(path, "rb"):
             pass

@@ -67,12 +67,12 @@ def _nvidia_card(line: str) -> Card | None:
 
 def _mib(text: str) -> int | None:
     number = text.removesuffix("MiB").strip()
-    return int(number) * MIB if number.isdigit() else None
+    return int(number) * MIB if number.isdecimal() else None
 
 
 def _capability(text: str) -> tuple[int, int] | None:
     major, _, minor = text.partition(".")
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
 
 
 def _visible(cards: Sequence[Card], chosen: str | None) -> list[Card]:
@@ -82,7 +82,7 @@ def _visible(cards: Sequence[Card], chosen: str | None) -> list[Card]:
     seen = []
     for part in chosen.split(","):
         name = part.strip()
-        if name.isdigit() and int(name) < len(cards):
+        if name.isdecimal() and int(name) < len(cards):
             seen.append(cards[int(name)])
         else:
             match = [
@@ -162,7 +162,7 @@ def amd_cards() -> tuple[str, list[Card]]:
 
 def _number(value: object) -> int | None:
     text = str(value).strip()
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def on_path(program: str) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
+from preflight.plan_types import wrong_types
 from preflight.values import dataclass
 
 
@@ -40,6 +42,15 @@ class LaunchCommand:
         absolute = self.resolve(path)
         if absolute in self.overlay:
             return self.overlay[absolute]
+        if (
+            os.path.exists(absolute)
+            and not os.path.isfile(absolute)
+            and not os.path.isdir(absolute)
+        ):
+            # A pipe, such as <(...), could be read once: the launcher would find it empty.
+            raise OSError(
+                errno.EINVAL, "it is no regular file, and can be read only once or without end"
+            )
         with open(absolute, encoding="utf-8", newline="") as file:
             return file.read()
 
@@ -143,6 +154,9 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "zero_grad_set_to_none": (True, False),
 }
 """Plan field -> the values it may have (None, for not given, beside them)."""
+
+MOST = 2**30
+"""Of ranks, tokens and sequences: far beyond what anybody trains with, and below what would take long to try."""
 
 POSITIVE_FIELDS = (
     "world_size",
@@ -361,6 +375,12 @@ class LaunchPlan:
                 found.append(
                     Problem(f"{name} must be a whole number from 1, not {value!r}", at(name))
                 )
+            elif value is not None and value > MOST:
+                found.append(Problem(f"{name} cannot be more than {MOST:,}", at(name)))
+        told = {problem.message.partition(" ")[0] for problem in found}
+        for name, complaint in wrong_types(self):
+            if name.partition(".")[0] not in told and name not in told:
+                found.append(Problem(complaint, at(name.partition(".")[0])))
         if not found and self.world_size % self.shard_degree:
             found.append(
                 Problem(

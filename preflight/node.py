@@ -31,7 +31,7 @@ def meminfo(root: str = "/") -> dict[str, int]:
     for line in _lines(os.path.join(root, "proc/meminfo")):
         name, _, rest = line.partition(":")
         words = rest.split()
-        if words and words[0].isdigit():
+        if words and words[0].isdecimal():
             found[name] = int(words[0]) * (KIB if words[1:] == ["kB"] else 1)
     return found
 
@@ -57,7 +57,7 @@ def _limits(root: str, base: str, path: str, name: str) -> list[MemoryLimit]:
     for depth in range(len(parts), -1, -1):
         file = os.path.join(root, base, *parts[:depth], name)
         text = _text(file).strip()
-        if text.isdigit() and int(text) < LARGEST_LIMIT_BYTES:
+        if text.isdecimal() and int(text) < LARGEST_LIMIT_BYTES:
             found.append(MemoryLimit(int(text), "/" + os.path.relpath(file, root)))
     return found
 
@@ -70,7 +70,7 @@ def slurm_memory(env: Mapping[str, str]) -> MemoryLimit | None:
         ("SLURM_MEM_PER_GPU", "SLURM_GPUS_ON_NODE"),
     ):
         each, count = env.get(name, ""), "1" if per is None else env.get(per, "")
-        if each.isdigit() and count.isdigit() and int(each) and int(count):
+        if each.isdecimal() and count.isdecimal() and int(each) and int(count):
             said_by = f"${name}" if per is None else f"${name} x ${per}"
             return MemoryLimit(int(each) * int(count) * MIB, said_by)
     return None
@@ -120,11 +120,11 @@ def num_cpus(root: str = "/") -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     quota, _, period = _text(os.path.join(root, "sys/fs/cgroup/cpu.max")).strip().partition(" ")
-    if not quota.isdigit():
+    if not quota.isdecimal():
         folder = os.path.join(root, "sys/fs/cgroup/cpu")
         quota = _text(os.path.join(folder, "cpu.cfs_quota_us")).strip()
         period = _text(os.path.join(folder, "cpu.cfs_period_us")).strip()
-    if quota.isdigit() and period.isdigit() and int(period):
+    if quota.isdecimal() and period.isdecimal() and int(period):
         return max(1, min(count, -(-int(quota) // int(period))))
     return count
 
@@ -145,7 +145,7 @@ def resource_limits(root: str = "/") -> dict[str, int | None]:
         name = wanted.get(line[:26].strip())
         words = line[26:].split()
         if name is not None and words:
-            found[name] = int(words[0]) if words[0].isdigit() else None
+            found[name] = int(words[0]) if words[0].isdecimal() else None
     return found
 
 

@@ -86,14 +86,14 @@ def _holders() -> dict[str, list[dict[str, Any]]]:
         uuid, _, rest = line.partition(",")
         pid, _, rest = rest.partition(",")
         name, _, used = rest.rpartition(",")
-        if not pid.strip().isdigit():
+        if not pid.strip().isdecimal():
             continue
         used_mib = used.strip()
         found.setdefault(uuid.strip(), []).append(
             {
                 "pid": int(pid),
                 "name": name.strip(),
-                "used_bytes": int(used_mib) * MIB if used_mib.isdigit() else None,
+                "used_bytes": int(used_mib) * MIB if used_mib.isdecimal() else None,
             }
         )
     return found

@@ -101,4 +101,4 @@ def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:
 
 def _is_finding(name: str) -> bool:
     # A plugin may have findings of its own, so the catalogue is not asked.
-    return len(name) > 2 and name[:2].isupper() and name[2:].isdigit()
+    return len(name) > 2 and name[:2].isupper() and name[2:].isdecimal()

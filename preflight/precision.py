@@ -115,7 +115,7 @@ def version_of(plan: LaunchPlan, package: str) -> tuple[int, ...]:
 def _numbers(text: str) -> tuple[int, ...]:
     numbers = []
     for part in text.split(".")[:3]:
-        digits = "".join(ch for ch in part if ch.isdigit())
+        digits = "".join(ch for ch in part if ch.isdecimal())
         if not digits:
             break
         numbers.append(int(digits))

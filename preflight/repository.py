@@ -64,7 +64,7 @@ def find_repository(folder: str) -> Repository:
         if os.path.isfile(own):
             return read_repository(own)
         shared = os.path.join(folder, SHARED_FILE)
-        text = _text_of(shared)
+        text = _text_of(shared) if os.path.isfile(shared) else ""
         if f"[{TABLE}" in text:
             return read_repository(shared)
         parent = os.path.dirname(folder)
@@ -78,7 +78,7 @@ def read_repository(path: str) -> Repository:
     text = _text_of(path)
     try:
         whole = _parsed(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput.one(f"not readable as TOML: {error}", path) from error
     is_shared = os.path.basename(path) == SHARED_FILE
     values = whole.get("tool", {}).get("preflight", {}) if is_shared else whole

@@ -31,7 +31,7 @@ FLOW = [
 RULES = 2
 """Layer of every module not named above: rules about plan and model that hooks share."""
 
-FOUNDATION = {"datafile": 0, "values": 0, "": 0}
+FOUNDATION = {"datafile": 0, "values": 0, "plan_types": 0, "": 0}
 """Beside the flow: reading a file of our own, how a dataclass is made, and the package itself."""
 
 

@@ -106,7 +106,7 @@ def _expanded(part: str) -> list[str]:
     names = []
     for piece in match[1].split(","):
         first, dash, last = piece.partition("-")
-        if dash and first.isdigit() and last.isdigit():
+        if dash and first.isdecimal() and last.isdecimal():
             numbers = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
         else:
             numbers = [piece]

@@ -119,7 +119,7 @@ def _is_option(word: str, flags: Mapping[str, Option]) -> bool:
 
 
 def _is_negative_number(word: str) -> bool:
-    return word[:1] == "-" and word[1:].replace(".", "", 1).isdigit()
+    return word[:1] == "-" and word[1:].replace(".", "", 1).isdecimal()
 
 
 def _unknown(name: str, flags: Mapping[str, Option]) -> Problem:

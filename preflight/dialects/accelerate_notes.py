@@ -144,7 +144,7 @@ def _stated_fsdp_keys(settings: LauncherSettings) -> list[str]:
     keys = [
         key
         for key, s in settings.values.items()
-        if key.startswith("fsdp_") and s.place.kind == "argv"
+        if str(key).startswith("fsdp_") and s.place.kind == "argv"
     ]
     if settings.config is not None:
         keys.extend(

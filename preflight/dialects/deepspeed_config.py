@@ -161,7 +161,7 @@ def plugin_values(env: Mapping[str, Setting], problems: list[Problem]) -> dict[s
         value: Any = raw
         try:
             if key == "gradient_accumulation_steps":
-                value = int(raw) if raw.isdigit() else raw
+                value = int(raw) if raw.isdecimal() else raw
             elif key == "gradient_clipping":
                 value = raw if raw == "auto" else float(raw)
             elif key.endswith(".stage"):

@@ -150,7 +150,7 @@ def _int(value: Any) -> tuple[bool, Any]:
     if isinstance(value, bool) or value is None:
         return False, value
     if isinstance(value, str):
-        return (True, int(value)) if value.isdigit() else (False, value)
+        return (True, int(value)) if value.isdecimal() else (False, value)
     if isinstance(value, float):
         return (True, int(value)) if value.is_integer() and value >= 0 else (False, value)
     return (True, value) if isinstance(value, int) and value >= 0 else (False, value)

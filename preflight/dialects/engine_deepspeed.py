@@ -141,4 +141,4 @@ _LINKED = {
 
 def _numbers(version: str) -> tuple[int, ...]:
     parts = version.split("+")[0].split(".")
-    return tuple(int(part) for part in parts if part.isdigit())
+    return tuple(int(part) for part in parts if part.isdecimal())

@@ -94,7 +94,7 @@ class FrameworkKeys:
         if setting is None:
             return None
         value = setting.value
-        if isinstance(value, str) and value.strip().lstrip("-").isdigit():
+        if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
             value = int(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)

@@ -104,7 +104,7 @@ class _Plugin:
         word = str(setting.value).upper()
         if word in choices:
             return Setting(word, setting.place)
-        if word.isdigit() and 1 <= int(word) <= len(choices):
+        if word.isdecimal() and 1 <= int(word) <= len(choices):
             return Setting(choices[int(word) - 1], setting.place)
         self.wrong(name, setting, f"one of {', '.join(choices)}", nearest_fix(word, choices))
         return Setting(default, setting.place)
@@ -202,7 +202,7 @@ def _wrapping(plugin: _Plugin) -> dict[str, Setting]:
     elif policy.value == "SIZE_BASED_WRAP":
         least = plugin.get("min_num_params", 0)
         text = str(least.value)
-        if not text.lstrip("+-").isdigit():
+        if not text.lstrip("+-").isdecimal():
             plugin.wrong("min_num_params", least, "a whole number", _whole(text))
         elif int(text) > 0:
             fields["wrap_min_num_params"] = Setting(int(text), least.place)

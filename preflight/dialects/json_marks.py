@@ -224,7 +224,7 @@ class _Scanner:
             return self.comment(start)
         if word.startswith("'"):
             return self.error(start, "a string in single quotes", "use double quotes")
-        if word.lstrip("+-.")[:1].isdigit():
+        if word.lstrip("+-.")[:1].isdecimal():
             return self.error(
                 start, f"`{word}` is not a JSON number", "write it like 10, 0.5 or 5e8"
             )

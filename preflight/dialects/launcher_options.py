@@ -110,7 +110,7 @@ def _is_option(word: str, by_flag: Mapping[str, LauncherOption]) -> bool:
         return False
     if word in by_flag or word.partition("=")[0] in by_flag:
         return True
-    return " " not in word and not word[1:].replace(".", "", 1).isdigit()
+    return " " not in word and not word[1:].replace(".", "", 1).isdecimal()
 
 
 def _converted(option: LauncherOption, text: str) -> Any:

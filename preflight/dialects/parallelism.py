@@ -76,7 +76,7 @@ def _whole(
     """Return a count as the launcher can use it: text works for num_processes on one node, nowhere else."""
     value = setting.value
     number = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if isinstance(value, str) and value.strip().isdigit() and key == "num_processes":
+    if isinstance(value, str) and value.strip().isdecimal() and key == "num_processes":
         one_node = settings.value("num_machines") in (0, 1)
         if one_node and settings.mode != "single":
             number = int(value)
@@ -96,7 +96,7 @@ def _whole(
         return None
     if number is None or number < 1:
         fix = ""
-        if isinstance(value, str) and value.strip().isdigit():
+        if isinstance(value, str) and value.strip().isdecimal():
             fix = f"{key}: {value.strip()}, without quotes"
         problems.append(
             Problem(
@@ -193,7 +193,7 @@ def read_parallelism(
     for variable, name in SIZES.items():
         setting = env.get(variable, Setting("1", Place("default", "", "accelerate")))
         word = str(setting.value)
-        if not word.isdigit() or int(word) < 1:
+        if not word.isdecimal() or int(word) < 1:
             problems.append(
                 Problem(
                     f"{name} must be a whole number from 1, not {setting.value!r}",

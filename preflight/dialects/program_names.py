@@ -29,7 +29,7 @@ def is_python(word: str) -> bool:
     """Tell whether a word names a Python interpreter: python, python3, python3.11."""
     name = program_name(word)
     rest = name[6:] if name.startswith("python") else name[4:] if name.startswith("pypy") else "-"
-    return all(character.isdigit() or character == "." for character in rest)
+    return all(character.isdecimal() or character == "." for character in rest)
 
 
 def called(argv: Sequence[str]) -> Called | None:

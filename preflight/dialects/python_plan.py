@@ -91,13 +91,13 @@ def _ranks(env: Mapping[str, str], is_rank: bool, place: Place) -> dict[str, Set
 
 def _count(env: Mapping[str, str], name: str) -> Setting | None:
     text = env.get(name, "")
-    return Setting(int(text), Place("env", "", name)) if text.isdigit() and int(text) else None
+    return Setting(int(text), Place("env", "", name)) if text.isdecimal() and int(text) else None
 
 
 def _copies(command: LaunchCommand) -> list[Problem]:
     """Say where srun starts the script several times, and nothing tells the copies of each other."""
     tasks = command.env.get("SLURM_STEP_NUM_TASKS", "1")
-    if not tasks.isdigit() or int(tasks) < 2:
+    if not tasks.isdecimal() or int(tasks) < 2:
         return []
     return [
         Problem(

@@ -135,7 +135,7 @@ def in_file_order(problems: list[Problem]) -> list[Problem]:
         path, _, line = problem.where.partition(":")
         rank = order.setdefault(path, len(order))
         number = line.partition(":")[0]
-        return rank, int(number) if number.isdigit() else 0
+        return rank, int(number) if number.isdecimal() else 0
 
     return sorted(dict.fromkeys(problems), key=key)
 

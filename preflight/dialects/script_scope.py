@@ -30,6 +30,13 @@ UNKNOWN = _Unknown()
 MAX_DEPTH = 24
 """Names that refer to names; also what ends a cycle."""
 
+MAX_NESTING = 60
+"""Expressions inside expressions, through functions and modules too; Python itself stops at a thousand frames."""
+MAX_ASSIGNMENTS = 50
+"""Of one name; what is set more often is a counter of some kind."""
+MAX_STEPS = 100_000
+"""Expressions looked at in one script: a long one of the public examples takes some hundreds."""
+
 DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64", "half", "float", "uint8", "int8")
 
 
@@ -100,13 +107,20 @@ class Evaluator:
         """(path, name) -> what a name imported from a file of the repository is."""
         self.parsed_of = parsed_of
         """A call -> Parsed (or a tuple of them) where it parses the command line, else None."""
+        self.num_steps = 0
+        self.nesting = 0
 
     def evaluate(self, node: ast.expr, scope: Scope, depth: int = 0) -> Known:
         """Return the value of an expression; its `value` is UNKNOWN where it cannot be known."""
         here = Place("script", scope.path, "", node.lineno)
-        if depth > MAX_DEPTH:
+        self.num_steps += 1
+        if depth > MAX_DEPTH or self.nesting > MAX_NESTING or self.num_steps > MAX_STEPS:
             return Known(UNKNOWN, here)
-        found = self._special(node, scope, depth)
+        self.nesting += 1
+        try:
+            found = self._special(node, scope, depth)
+        finally:
+            self.nesting -= 1
         if isinstance(found, Known):
             return found
         return Known(found, here)
@@ -157,6 +171,8 @@ class Evaluator:
                 return UNKNOWN
             if name in current.assigned:
                 written = current.assigned[name]
+                if len(written) > MAX_ASSIGNMENTS:
+                    return UNKNOWN
                 known = [self.evaluate(node, current, depth + 1) for node in written]
                 if all(_same(item.value, known[0].value) for item in known):
                     return known[0]
@@ -272,6 +288,8 @@ def _applied(kind: type[ast.AST], left: Any, right: Any) -> Any:
     if kind is ast.Pow:
         small = isinstance(left, int) and isinstance(right, int)
         return left**right if small and 0 <= right <= 64 and abs(left) <= 1024 else UNKNOWN
+    if kind is ast.Mod and not _is_number(left):
+        return UNKNOWN  # a text filled in, as wide as the format says
     if kind is ast.Mult and not (_is_number(left) and _is_number(right)):
         return UNKNOWN  # a text or a list many times over
     apply = _OPERATORS.get(kind)

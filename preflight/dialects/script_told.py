@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_lookup import Given
+from preflight.dialects.trainer_spellings import KINDS
 from preflight.errors import Problem
 from preflight.launch import Origin
 
@@ -72,6 +74,9 @@ def with_script(given: Given, facts: ScriptFacts) -> Given:
     """Return what was given with the script's own values: they win, but a default of its parser does not."""
     known = dict(given.known)
     for name, value in facts.arguments.items():
+        if not _is_of_its_kind(name, value.value, given):
+            facts.unread.setdefault(name, value.place)
+            continue
         is_default = bool(value.flag) and value.place.kind == "script"
         if is_default and given.get(name) is not None:
             continue
@@ -83,6 +88,42 @@ def with_script(given: Given, facts: ScriptFacts) -> Given:
         if word is not None:
             known["dtype"] = Setting(word, facts.seen["no_dtype"])
     return replace(given, known=known)
+
+
+_IS_KIND: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "list_int": (list, tuple),
+    "float": (int, float),
+    "list_float": (list, tuple),
+    "flag": (bool, int),
+    "bool": (bool, int),
+    "str": (str,),
+    "optional_str": (str, bool),
+    "list": (str, list, tuple),
+    "dict": (str, dict),
+    "file_only": (str, bool, int, float, list, tuple, dict),
+}
+_OWN_KINDS = {
+    "fsdp": (str, bool, list, tuple),
+    "seq_len": (int,),
+    "lora_target_modules": (str, list, tuple),
+}
+
+
+def _is_of_its_kind(name: str, value: Any, given: Given) -> bool:
+    """Tell whether an argument can have a value at all; a script may set a name that only looks like one."""
+    argument = given.table.arguments.get(name)
+    kind = KINDS.get(name, "str") if argument is None else argument.kind
+    wanted = _OWN_KINDS.get(name, _IS_KIND.get(kind, ()))
+    if value is None or not wanted:
+        return True
+    if isinstance(value, bool) and bool not in wanted:
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, (list, tuple)) and kind == "list":
+        return all(isinstance(item, str) for item in value)
+    return isinstance(value, wanted)
 
 
 def settle(given: Given, facts: ScriptFacts) -> None:

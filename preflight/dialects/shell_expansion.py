@@ -27,6 +27,9 @@ class ShellWord:
     """Variables, commands and patterns in it that only the running shell can fill in."""
 
 
+LONGEST_WORD = 1_000_000
+
+
 def read_word(
     text: str, variables: Mapping[str, str | None], start: int, splits: bool
 ) -> ShellWord:
@@ -34,7 +37,7 @@ def read_word(
     position = start
     parts: list[str] = [""]
     unknown: list[str] = []
-    is_quoted = False
+    is_quoted = has_pattern = False
     while position < len(text):
         character = text[position]
         if character in " \t\r\n;&|<>()":
@@ -67,13 +70,20 @@ def read_word(
             if value[-1:].isspace():
                 parts.append("")
         else:
-            if splits and (character in "*?[" or _is_brace_list(text, position)):
+            if (
+                splits
+                and not has_pattern
+                and (character in "*?[" or _is_brace_list(text, position))
+            ):
+                has_pattern = True
                 unknown.append(_raw(text, start))
             if character == "~" and position == start:
                 parts[-1] += variables.get("HOME") or "~"
             else:
                 parts[-1] += character
             position += 1
+    if sum(map(len, parts)) > LONGEST_WORD:
+        raise CannotTell(f"a word of more than {LONGEST_WORD:,} characters")
     texts = tuple(part for part in parts if part or (is_quoted and len(parts) == 1))
     return ShellWord(start, position, texts, tuple(unknown))
 

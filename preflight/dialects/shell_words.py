@@ -36,6 +36,9 @@ KEYWORDS = frozenset(
         "[[",
     ]
 )
+MAX_COMMANDS = 400
+"""In one `bash -c`; each sees what all before it have set."""
+_NUMBERED = re.compile(r"\d+[<>]")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
 
 
@@ -85,6 +88,8 @@ def parse_script(text: str, env: Mapping[str, str]) -> tuple[ShellCommand, ...]:
     def finish() -> None:
         nonlocal words, own
         if words:
+            if len(commands) >= MAX_COMMANDS:
+                raise CannotTell(f"a list of more than {MAX_COMMANDS} commands")
             command = _command(state, words, own)
             commands.append(command)
             _follow(state, command)
@@ -110,7 +115,7 @@ def parse_script(text: str, env: Mapping[str, str]) -> tuple[ShellCommand, ...]:
                 finish()
         elif character in "()":
             raise CannotTell("a subshell or a function")
-        elif character in "<>" or re.match(r"\d+[<>]", text[position:]):
+        elif character in "<>" or _NUMBERED.match(text, position):
             position = _redirection(state, position)
         else:
             match = None if words else _ASSIGNMENT.match(text, position)

@@ -165,7 +165,7 @@ def _below(values: Any, key: str) -> Any:
     for part in key.split("."):
         if isinstance(values, Mapping) and part in values:
             values = values[part]
-        elif isinstance(values, list) and part.isdigit() and int(part) < len(values):
+        elif isinstance(values, list) and part.isdecimal() and int(part) < len(values):
             values = values[int(part)]
         else:
             return None

@@ -150,6 +150,10 @@ def _add_legacy(
     fsdp: Setting, version: str, given: dict[str, Setting], problems: list[Problem]
 ) -> None:
     """Translate `--fsdp "full_shard auto_wrap offload"`; a value of fsdp_config stays."""
+    if not isinstance(fsdp.value, (str, list, tuple)):
+        wrong = f"fsdp must be true, false or words, not {fsdp.value!r}"
+        problems.append(Problem(wrong, fsdp.place.where, id="PF112"))
+        return
     words = fsdp.value.split() if isinstance(fsdp.value, str) else list(fsdp.value)
     for word in words:
         if str(word).upper() in SHARDING_STRATEGIES:

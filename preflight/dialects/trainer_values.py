@@ -165,9 +165,9 @@ def convert_texts(value: dict[str, Any]) -> dict[str, Any]:
             converted[key] = convert_texts(item)
         elif isinstance(item, str) and item.lower() in ("true", "false"):
             converted[key] = item.lower() == "true"
-        elif isinstance(item, str) and item.isdigit():
+        elif isinstance(item, str) and item.isdecimal():
             converted[key] = int(item)
-        elif isinstance(item, str) and item.replace(".", "", 1).isdigit():
+        elif isinstance(item, str) and item.replace(".", "", 1).isdecimal():
             converted[key] = float(item)
         else:
             converted[key] = item

@@ -15,6 +15,8 @@ def num_visible_devices(env: Mapping[str, str]) -> int:
         # CUDA stops at the first id that it does not know.
         return next((index for index, word in enumerate(ids) if word in ("", "-1")), len(ids))
     try:
-        return sum(name.startswith("nvidia") and name[6:].isdigit() for name in os.listdir("/dev"))
+        return sum(
+            name.startswith("nvidia") and name[6:].isdecimal() for name in os.listdir("/dev")
+        )
     except OSError:
         return 0

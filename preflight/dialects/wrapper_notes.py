@@ -101,12 +101,12 @@ def rank_environment(given: Sequence[tuple[str, str]], env: Mapping[str, str]) -
         for flag, value in reversed(given):
             if flag in names:
                 first = value.partition("-")[0]
-                return int(first) if first.isdigit() else None
+                return int(first) if first.isdecimal() else None
         return None
 
     def of_job(name: str) -> int | None:
         text = env.get(name, "")
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdecimal() else None
 
     nodes = number("-N", "--nodes") or of_job("SLURM_NNODES")
     per_node = number("--ntasks-per-node")

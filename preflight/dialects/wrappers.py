@@ -163,7 +163,7 @@ def _own_options(
         elif not word.startswith("--") and word[:2] in options.values:
             given.append((word[:2], word[2:].removeprefix("=")))  # -n4
         elif not word.startswith("--") and (
-            word[:2] in options.flags or (name == "nice" and word[1:].isdigit())
+            word[:2] in options.flags or (name == "nice" and word[1:].isdecimal())
         ):
             given.append((word[:2], word[2:]))
         elif options.flags_by_default and word.startswith("--"):

@@ -19,6 +19,7 @@ from preflight.errors import BadInput, Problem
 
 _PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)+")
 _ALIAS = re.compile(r"\s*:\s+(\*[^\s,\[\]{}]+)")
+_INT_TAG = "tag:yaml.org,2002:int"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
@@ -57,6 +58,13 @@ def read_yaml(text: str, path: str, duplicates: str) -> Document:
     return Document(path, text, "yaml", value, marker.marks, tuple(p for _, p in problems))
 
 
+MAX_DUPLICATES = 200
+LONGEST_NUMBER = 1_000
+"""Characters; Python writes no number of more than 4,300 digits."""
+MAX_MERGED = 10_000
+"""Mappings that `<<` brings in, counted as often as they are."""
+
+
 class _Marker:
     """Collects the marks of a node tree."""
 
@@ -68,6 +76,7 @@ class _Marker:
         self.marks: dict[KeyPath, Mark] = {}
         self.problems: list[tuple[int, Problem]] = []
         self.seen: dict[int, KeyPath] = {}
+        self.num_merged = 0
 
     def walk(
         self,
@@ -86,6 +95,9 @@ class _Marker:
             )
         if len(self.marks) >= MAX_MARKS:
             raise BadInput.one(f"{self.path} has more than {MAX_MARKS:,} entries", self.path)
+        if node.tag == _INT_TAG and len(node.value) > LONGEST_NUMBER:
+            long = f"{dotted(key_path)} is a number of {len(node.value):,} characters"
+            raise BadInput.one(long, at(self.path, key[2]))
         kind = _kind(node)
         start = node.start_mark.index + self.shift
         end = node.end_mark.index + self.shift
@@ -141,6 +153,8 @@ class _Marker:
                 shown = dotted((*key_path, name))
                 found = duplicate_problem(self.path, shown, lines[name], line, self.duplicates)
                 self.problems.append((line, found))
+                if len(self.problems) > MAX_DUPLICATES:
+                    raise BadInput.one(f"{self.path} gives {MAX_DUPLICATES} keys twice", self.path)
                 self._forget((*key_path, name))
             lines[name] = line
             span = (key_node.start_mark.index + self.shift, key_node.end_mark.index + self.shift)
@@ -154,6 +168,9 @@ class _Marker:
         """Mark what `<<` brings in, where the mapping does not say it itself."""
         if isinstance(source.value, str):
             return  # Not a mapping: the constructor refuses it.
+        self.num_merged += 1
+        if self.num_merged > MAX_MERGED:
+            raise BadInput.one(f"{self.path} merges more than {MAX_MERGED:,} mappings", self.path)
         for item in source.value:
             if not isinstance(item, tuple):  # A list of mappings; the first one wins.
                 self._walk_merge(item, key_path, lines, above)

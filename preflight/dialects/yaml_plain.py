@@ -100,7 +100,7 @@ def _value(written: str) -> Any:
     if written[0].isalpha() or written[0] in "_/":
         return written
     parts = written.split(".")
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isdecimal() for part in parts):
         return _UNSURE
     if len(parts) == 4:
         return written  # an address

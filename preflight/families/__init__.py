@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.errors import BadInput
 from preflight.model import ModelSpec
 
 
@@ -18,6 +19,8 @@ def describe(
     """
     from preflight.families.description import describe_config
 
+    if not isinstance(config, Mapping):
+        raise BadInput.one(f"the config of {name} must be a mapping, not {config!r}", source)
     return describe_config(config, name, source, num_params)
 
 

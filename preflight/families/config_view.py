@@ -9,6 +9,10 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.families.library_defaults import ATTRIBUTE_MAPS, CONFIG_DEFAULTS
 
+MOST = 2**40
+MOST_LAYERS = 10_000
+"""No model has more; Llama 3.1 405B has 126. A layer is laid out one by one."""
+
 
 class ConfigView:
     """Reads values of one config section; remembers what was wrong and which sizes the library supplied."""
@@ -95,8 +99,12 @@ class ConfigView:
             self.problems.append(problem)
 
     def _whole(self, name: str, value: Any, least: int) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        most = MOST_LAYERS if name.endswith(("layers", "depth")) else MOST
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
+        if isinstance(value, int) and value > most:
+            self.complain(name, f"{self.section}{name} cannot be more than {most:,}")
+            return max(least, 1)
         self.complain(
             name, f"{self.section}{name} must be a whole number from {least}, not {value!r}"
         )

@@ -75,6 +75,8 @@ def group_of(model_type: str) -> str | None:
 def is_laid_out(config: Mapping[str, Any]) -> bool:
     """Tell whether a config gives every parameter: its decoder is laid out, its vision tower countable."""
     top_type = config.get("model_type")
+    if not isinstance(top_type, str):
+        return False
     if top_type not in TEXT_TYPES:
         return group_of(SAME_AS.get(str(top_type), str(top_type))) is not None
     section = config.get("text_config")

@@ -127,7 +127,7 @@ def _is_usual(text: str, all_texts: Sequence[str]) -> bool:
 
 
 def _value(name: str, text: str) -> str:
-    return _gib(int(text)) if name.endswith("_bytes") and text.isdigit() else text
+    return _gib(int(text)) if name.endswith("_bytes") and text.isdecimal() else text
 
 
 def _counted(number: int, noun: str) -> str:

@@ -84,7 +84,7 @@ def page_for(stream: IO[str], color: str = "auto") -> Page:
 
 def _width(stream: IO[str], is_terminal: bool) -> int:
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns) > 0:
+    if columns.isdecimal() and int(columns) > 0:
         return max(SMALLEST_WIDTH, int(columns))
     if is_terminal:
         try:

@@ -1,0 +1,74 @@
+"""Which kind of value every field of a plan holds: a plan file, `--set`, preflight.toml and scripts may say anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from preflight.units import DTYPE_BYTES
+
+LARGEST = 2**40
+"""Of a whole number that counts elements or bytes; nothing that trains has more."""
+NESTED_DTYPES = ("compute_dtype", "dtype", "grad_accum_dtype")
+"""Fields of nested values that memory is counted in; those of the plan itself have their own choices."""
+UNREAD = ("origins", "notices", "source", "wrapping")
+"""Fields that no file gives."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_table_of_text(value: Any) -> bool:
+    return _is_table(value) and all(isinstance(item, str) for item in value.values())
+
+
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "None": ("null", lambda value: value is None),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": (f"a whole number up to {LARGEST:,}", _is_whole),
+    "float": ("a number", _is_number),
+    "str": ("text", lambda value: isinstance(value, str)),
+    "tuple[str, ...]": ("a list of names", _is_names),
+    "Mapping[str, Any]": ("a mapping", _is_table),
+    "Mapping[str, str]": ("a mapping of text", _is_table_of_text),
+}
+"""Annotation of a field -> how it is called, and what is of that kind."""
+
+
+def wrong_types(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield field and complaint for everything in a plan, or in a value nested in it, that is of another kind."""
+    for field in fields(value):
+        if field.name in UNREAD:
+            continue
+        held, kinds = getattr(value, field.name), str(field.type).split(" | ")
+        if field.name in NESTED_DTYPES and isinstance(held, str) and held not in DTYPE_BYTES:
+            wanted = ", ".join(DTYPE_BYTES)
+            yield f"{path}{field.name}", f"{path}{field.name} must be one of {wanted}, not {held!r}"
+        if is_dataclass(held):
+            yield from wrong_types(held, f"{field.name}.")
+            continue
+        known = [KINDS[kind] for kind in kinds if kind in KINDS]
+        if not any(is_kind(held) for _, is_kind in known) and len(known) > (kinds[-1] == "None"):
+            wanted = " or ".join(noun for noun, _ in known if noun != "null")
+            yield f"{path}{field.name}", f"{path}{field.name} must be {wanted}, not {_shown(held)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,49 @@
+"""No input makes preflight fail, hang or touch a file: hostile ones one by one, and a slice of the fuzzer's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+COUNT = "1500"
+"""Of the slice; `python tests/fuzz/run_fuzz.py` runs 20,000."""
+
+
+def fuzz(*words: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, str(HERE / "run_fuzz.py"), *words]
+    return subprocess.run(line, capture_output=True, text=True, env=env)
+
+
+def test_every_hostile_input_is_answered():
+    done = fuzz("--hostile")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[0]) > 150
+
+
+def test_a_slice_of_fuzzed_inputs_is_answered():
+    done = fuzz("--count", COUNT, "--seed", "4")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"{COUNT} inputs")
+
+
+def test_the_fuzzer_sees_what_it_looks_for(tmp_path):
+    """A plugin that fails, dawdles or writes is told of, or the other two tests would mean nothing."""
+    for body, kind in (
+        ("raise KeyError(command)", "exit code"),
+        ("while time.process_time() < limit: pass", "slow"),
+        ("open('made', 'w').close()", "touched"),
+    ):
+        plugin = (
+            "import time\nfrom preflight.hookspecs import hookimpl\n@hookimpl\n"
+            f"def preflight_read_launch(command):\n    limit = time.process_time() + 1.2\n    {body}\n"
+        )
+        (tmp_path / "preflight_hooks.py").write_text(plugin)
+        done = fuzz("--one", str(tmp_path))
+
+        assert (done.returncode, done.stdout.split(":")[0]) == (1, f"0 {kind}"), done.stdout
