@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.adapted_experts import expert_names, is_fused, is_reached, lone_half
+from preflight.attention import OWN_MODEL_CODE
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
@@ -29,8 +30,8 @@ FUSED_HEAD_SINCE = (1, 15)
 def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Finding]:
     """Compare the target modules with those of the model."""
     adapter = plan.adapter
-    if adapter is None:
-        return
+    if adapter is None or plan.trainer in OWN_MODEL_CODE:
+        return  # without PEFT
     where = where_of(plan, "adapter")
     targets = _names(adapter.targets)
     is_fused_head = method_of(plan) == "sft" and version_of(plan, "trl") >= FUSED_HEAD_SINCE
@@ -53,8 +54,9 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
                 "--lora_target_modules all-linear, or the names of the layers to adapt",
             )
         return
-    if not model.is_decoder_lm or peft_model_type(model) != model.model_type:
-        return  # the modules of towers and encoders are not all listed
+    has_towers = not model.is_decoder_lm or peft_model_type(model) != model.model_type
+    if has_towers or "auto_map" in model.config:
+        return  # not all modules are listed, or a repository's own code names them
     yield from _unmatched(plan, model, targets, where)
     yield from _experts(plan, model, where)
 

@@ -19,6 +19,8 @@ from preflight.model import ModelSpec
 from preflight.precision import load_dtype
 from preflight.trainer_told import has_trainer, where_of
 
+FLOATING = ("fp32", "bf16", "fp16")
+
 SPREADING_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """device_map values that may put a model on several devices (accelerate/utils/modeling.py)."""
 
@@ -49,18 +51,18 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
         )
     elif plan.engine == "fsdp1" and model is not None:
         loaded = load_dtype(plan, model)
-        if quantization.storage_dtype != loaded:
-            stored = quantization.storage_dtype or "uint8"
+        if quantization.storage_dtype in (None, *FLOATING) and quantization.storage_dtype != loaded:
+            storage = quantization.storage_dtype or "uint8"
             yield found(
                 "PF418",
-                f"FSDP1 flattens weights of one dtype, and the 4-bit weights are {stored} beside {loaded}",
+                f"FSDP1 flattens weights of one dtype, and the 4-bit weights are {storage} beside {loaded}",
                 where,
                 f"bnb_4bit_quant_storage of the dtype that the model is loaded in ({loaded})",
                 {"base_quantization.storage_dtype": loaded},
             )
     stored, mixed = quantization.storage_dtype, plan.mixed_precision
     is_cast = plan.zero_stage is not None and mixed in ("bf16", "fp16")
-    if is_cast and stored not in (None, mixed):
+    if is_cast and stored in FLOATING and stored != mixed:
         yield found(
             "PF419",
             f"DeepSpeed casts the model to {mixed}, the packed 4-bit weights in {stored} too: their bits change",

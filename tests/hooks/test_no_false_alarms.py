@@ -1,0 +1,58 @@
+"""Launches that ran, and those that accelerate starts, have no error among what is found in their training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from preflight.datafile import read_data_file
+from preflight.launch import LaunchCommand
+from preflight.measured import read_runs
+from preflight.pipeline import judge_plan, read_launch
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
+from preflight.validate import device_of
+
+TESTS = Path(__file__).parent.parent
+CONFIGS = TESTS / "configs"
+CASES = yaml.safe_load((CONFIGS / "manifest.yaml").read_text())
+STANDS_IN = "qwen_readme"
+"""Runs of Qwen 1, whose own code names its modules: the file prices them with a Qwen 2 config."""
+STARTED = [name for name, case in CASES.items() if "starts" in case]
+
+
+@pytest.fixture(scope="module")
+def plugins():
+    return load_plugins()
+
+
+def errors(plugins, plan, model=None, device=None):
+    asked = {"plan": plan, "model": model, "device": device, "estimate": None}
+    items = [finding for _, finding in plugins.collect("preflight_findings", **asked)]
+    return [f.message for f in items if f.severity == "error" and f.id.startswith("PF4")]
+
+
+def test_a_run_that_was_measured_has_no_error(plugins):
+    """Some died of memory; none of a setting that its libraries refuse."""
+    runs = read_runs(read_data_file(str(TESTS / "measured" / "runs-dev.yaml")))
+    wrong = {}
+    for run in runs:
+        if run.id.startswith(STANDS_IN):
+            continue
+        judged = judge_plan(run.plan, plugins, Policy(), device=device_of(run, plugins))
+        found = errors(plugins, judged.plan, judged.model, judged.device)
+        if found:
+            wrong[run.id] = found
+
+    assert len(runs) > 100
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_a_launch_that_starts_has_no_error(plugins, name):
+    words = ("accelerate", "launch", *CASES[name]["argv"].split())
+    plan = read_launch(LaunchCommand(words, {}, str(CONFIGS)), plugins)
+
+    assert errors(plugins, plan) == []
