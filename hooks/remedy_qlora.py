@@ -7,7 +7,8 @@ Safety     changes_training: another method on a rounded base. The paper's secti
 Under FSDP the packed bits must pretend to be the compute dtype (bnb_4bit_quant_storage), or FSDP2
            leaves a full copy on every rank. Under DDP and ZeRO-1/2 the base is on every rank anyway.
            Every rank loads the whole packed base before it is sharded
-Written as --load_in_4bit --use_bnb_nested_quant --bnb_4bit_quant_storage bfloat16 with the LoRA flags (TRL)
+Written as --load_in_4bit --use_bnb_nested_quant --bnb_4bit_quant_storage bfloat16 with the LoRA flags (TRL),
+           and as the keys of axolotl and LLaMA-Factory
 """
 
 from __future__ import annotations
@@ -15,18 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.framework_rules import PACKS_ITSELF, frozen_base_dtype
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec
 from preflight.precision import version_of
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
-IN_CONFIG = {
-    # _set_quantization_config of axolotl 0.19.0 (loaders/model.py): bf16 storage on every engine,
-    # and norms are cast back behind PEFT's preparation
-    "axolotl": "adapter: qlora, load_in_4bit: true, lora_r: 16, lora_alpha: 32, lora_target_linear: true",
-}
-"""Launcher of a framework that packs the base itself -> its keys for it."""
 TRL_CASTS_ADAPTERS_SINCE = (0, 26)
 """From then on TRL casts adapters to bf16 and leaves norms alone (trl/trainer/sft_trainer.py:908, 1.16.0)."""
 
@@ -42,7 +38,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     storage = half if plan.is_fsdp or plan.engine == "zero3" else None
     quantization = BaseQuantization("nf4", True, compute_dtype=half, storage_dtype=storage)
     adapter = plan.adapter or SUGGESTED_ADAPTER
-    if plan.launcher in IN_CONFIG:
+    if plan.launcher in PACKS_ITSELF:
         quantization = replace(quantization, storage_dtype=half, upcast_unquantized_to_fp32="none")
     elif plan.trainer == "trl" and version_of(plan, "trl") >= TRL_CASTS_ADAPTERS_SINCE:
         quantization = replace(quantization, upcast_unquantized_to_fp32="none")
@@ -69,10 +65,14 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     yield Remedy(
         "qlora",
         f"QLoRA, NF4 base and LoRA of rank {adapter.rank}",
-        {"base_quantization": quantization, "adapter": adapter, "load_dtype": half},
+        {
+            "base_quantization": quantization,
+            "adapter": adapter,
+            "load_dtype": frozen_base_dtype(plan, half),
+        },
         "changes_training",
         notes=tuple(notes),
-        how=IN_CONFIG.get(
+        how=PACKS_ITSELF.get(
             str(plan.launcher), " ".join(flags) if plan.trainer == "trl" else in_script
         ),
     )

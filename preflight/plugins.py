@@ -33,6 +33,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_trl",
     "read_torchtune",
     "read_axolotl",
+    "read_llamafactory",
     "model_registry",
     "model_hub_cache",
     "model_path",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from preflight.dialects.deepspeed_launcher import OPTIONS, Slots, rank_variables, read_slots
@@ -56,6 +57,27 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
         problems.extend(_lost_variables(command, part))
     problems.extend(environment_notes(part.env))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def deepspeed_in_front(
+    command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
+) -> LauncherPart | None:
+    """Return what the launcher decides; None unless it starts what `is_ours` knows at an argv index."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    if first is None:
+        return None
+    options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
+    if options.script_index >= len(command.argv) or not is_ours(options.script_index):
+        return None
+    problems.extend(options.problems)
+    raise_if_any(problems)
+    slots = read_slots(command, options, problems)
+    if slots is None:
+        raise BadInput(*problems)
+    part = _part(command, options, slots)
+    if slots.spans_nodes:
+        problems.extend(_lost_variables(command, part))
+    return part
 
 
 def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> LauncherPart:

@@ -13,7 +13,7 @@ import sys
 import types
 import typing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 
 def derive_axolotl() -> dict[str, Any]:
@@ -99,33 +99,22 @@ def _kind(annotation: Any) -> str:
 
 
 def derive_llamafactory() -> dict[str, Any]:
-    """Return LLaMA-Factory's own arguments: those that transformers' TrainingArguments does not have."""
-    from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+    """Return the arguments of LLaMA-Factory's parser that the shipped table of TrainingArguments does not have.
+
+    Among them are a few of its base class, and of the older transformers that LLaMA-Factory wants.
+    """
+    import transformers
 
     from preflight.dialects.derive_trainer_tables import _arguments
+    from preflight.dialects.trainer_tables import argument_table
 
     parser_module = importlib.import_module("llamafactory.hparams.parser")
-    parser = HfArgumentParser(parser_module._TRAIN_ARGS)
-    theirs = set(Seq2SeqTrainingArguments.__dataclass_fields__)
-    # The file's values go to the dataclasses as they are, so these are not flags only.
-    own = {n: e for n, e in _arguments(parser, set()).items() if n not in theirs}
-    extra = importlib.import_module("llamafactory.extras.env")
-    seq2seq = _arguments(HfArgumentParser(cast(Any, Seq2SeqTrainingArguments)), set())
+    parser = transformers.HfArgumentParser(parser_module._TRAIN_ARGS)
+    theirs = argument_table(None).arguments
     return {
-        "version": extra.VERSION,
-        "arguments": own,
-        "seq2seq": {
-            name: entry
-            for name, entry in seq2seq.items()
-            if name
-            in (
-                "sortish_sampler",
-                "predict_with_generate",
-                "generation_max_length",
-                "generation_num_beams",
-                "generation_config",
-            )
-        },
+        "version": importlib.import_module("llamafactory.extras.env").VERSION,
+        "transformers": transformers.__version__,
+        "arguments": {n: e for n, e in _arguments(parser, set()).items() if n not in theirs},
     }
 
 

@@ -8,6 +8,7 @@ _TUNE = "tests/dialects/test_torchtune.py::"
 _READ = (
     "tests/dialects/test_axolotl.py::test_a_launch_is_read_as_the_manifest_says",
     "tests/dialects/test_axolotl.py::test_what_axolotl_refuses_is_refused_and_nothing_else",
+    "tests/dialects/test_llamafactory.py::test_what_the_parser_refuses_is_refused_and_nothing_else",
 )
 
 KINDS: dict[str, FindingKind] = {

@@ -1,6 +1,6 @@
 """Asks the real axolotl what it makes of configs; run by hand where axolotl is installed, or its source is on PYTHONPATH.
 
-`python tests/dialects/ask_axolotl.py FOLDER > FOLDER/asked.json` writes for every config of the folder either
+`python tests/dialects/ask_axolotl.py FOLDER FOLDER/asked.json` writes for every config of the folder either
 `refused`, with the first line of the reason, or the values that its schema settles on. The schema module needs
 pydantic and pillow beside torch and transformers; nothing is downloaded and no model is built.
 """
@@ -96,7 +96,7 @@ def main() -> None:
     rows = ",\n".join(
         f" {json.dumps(name)}: {json.dumps(said, default=str)}" for name, said in answers.items()
     )
-    print(f"{{\n{rows}\n}}")
+    Path(sys.argv[2]).write_text(f"{{\n{rows}\n}}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""Plan fields in LLaMA-Factory's arguments: what a remedy changes, written into a copy of its file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.dialects.edits import CannotEdit
+from preflight.dialects.framework_write import (
+    BATCH,
+    batch_keys,
+    optimizer_key,
+    seq_len_key,
+    write_framework,
+)
+from preflight.dialects.launch_draft import LaunchDraft
+from preflight.dialects.write_engine import write_reshard
+from preflight.launch import LaunchPlan
+from preflight.rewrite import Rewrite
+
+
+def write_llamafactory(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
+    """Return the launch that gives the plan `after`; None unless LLaMA-Factory's arguments can say it."""
+    return write_framework(before, after, WRITERS)
+
+
+def _checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    if (before.activation_checkpointing, after.activation_checkpointing) != ("none", "full"):
+        raise CannotEdit("only none -> full is written")
+    return {"disable_gradient_checkpointing": False}
+
+
+def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    new, quantized = after.adapter, after.base_quantization
+    if new is None:
+        raise CannotEdit("an adapter is not taken away")
+    if after.load_dtype is not None:
+        raise CannotEdit("a frozen base is loaded in the checkpoint's own dtype")
+    if quantized != before.base_quantization:
+        if quantized is None or before.base_quantization is not None:
+            raise CannotEdit("only an unquantized base is quantized")
+        keys["quantization_bit"] = 8 if quantized.scheme == "int8" else 4
+        if quantized.scheme == "fp4":
+            keys["quantization_type"] = "fp4"
+        if not quantized.double_quant and quantized.scheme != "int8":
+            keys["double_quantization"] = False
+    if before.adapter != new:
+        if before.adapter is not None or new.targets != "all-linear" or new.modules_to_save:
+            raise CannotEdit("only a first adapter on all linear layers is written")
+        keys.update(finetuning_type="lora", lora_rank=new.rank, lora_target="all")
+        keys["lora_dropout"] = new.dropout
+        if new.alpha is not None:
+            keys["lora_alpha"] = new.alpha
+    return keys
+
+
+def _reshard(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    write_reshard(draft, before, after)
+    return {}
+
+
+WRITERS = {
+    BATCH: batch_keys("per_device_train_batch_size"),
+    ("seq_len",): seq_len_key("cutoff_len"),
+    ("optimizer",): optimizer_key("optim"),
+    ("activation_checkpointing", "checkpointing_reentrant"): _checkpointing,
+    ("reshard_after_forward",): _reshard,
+    ("adapter", "base_quantization", "load_dtype"): _model,
+}

@@ -1,0 +1,96 @@
+"""Every remedy that is offered for a framework's launch is written into its config, and reading that gives its plan."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from framework_launches import CONFIGS, cases_of, command_of
+
+from preflight.launch import Origin
+from preflight.pipeline import SET_ORIGIN, read_launch, write_checked
+from preflight.plugins import load_plugins
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 128,
+    "max_position_embeddings": 8192,
+}
+LAUNCHES = {  # DeepSpeed's CPU Adam is nobody's choice: no remedy touches the optimizer there
+    ("axolotl", "full"): {
+        "activation_checkpointing",
+        "lora",
+        "micro_batch",
+        "optimizer_8bit",
+        "qlora",
+        "seq_len",
+    },
+    ("axolotl", "full_module_python"): {
+        "activation_checkpointing",
+        "expandable_segments",
+        "lora",
+        "micro_batch",
+        "optimizer_8bit",
+        "qlora",
+        "seq_len",
+    },
+    ("axolotl", "fsdp2"): {
+        "activation_checkpointing",
+        "lora",
+        "micro_batch",
+        "qlora",
+        "reshard_after_forward",
+        "seq_len",
+    },
+    ("axolotl", "lora_modules"): {"activation_checkpointing", "micro_batch", "qlora", "seq_len"},
+    ("axolotl", "zero2"): {"activation_checkpointing", "lora", "micro_batch", "qlora", "seq_len"},
+    ("llamafactory", "full_ddp_pure"): {"activation_checkpointing", "lora", "qlora", "seq_len"},
+    ("llamafactory", "full_fsdp2"): {
+        "expandable_segments",
+        "lora",
+        "qlora",
+        "reshard_after_forward",
+        "seq_len",
+    },
+    ("llamafactory", "full_zero2"): {"lora", "micro_batch", "qlora", "seq_len"},
+    ("llamafactory", "lora"): {"expandable_segments", "micro_batch", "qlora", "seq_len"},
+    ("llamafactory", "lora_flags"): {"expandable_segments", "micro_batch", "qlora", "seq_len"},
+    ("llamafactory", "lora_overridden"): {
+        "activation_checkpointing",
+        "expandable_segments",
+        "micro_batch",
+        "qlora",
+        "seq_len",
+    },
+}
+
+
+@pytest.mark.parametrize(("framework", "name"), LAUNCHES)
+def test_every_remedy_that_is_offered_is_written(framework: str, name: str, tmp_path: Path) -> None:
+    folder = tmp_path / framework
+    shutil.copytree(CONFIGS / framework, folder)
+    plugins = load_plugins()
+    plan = read_launch(command_of(cases_of(framework)[name], folder), plugins)
+    assert plan is not None
+    origins = {**plan.origins, "model_config": Origin(SET_ORIGIN)}
+    plan = replace(plan, model_config=LLAMA, origins=origins)
+    model = plugins.first("preflight_describe_model", plan=plan)
+    remedies: list[Any] = [
+        remedy for _, remedy in plugins.collect("preflight_remedies", plan=plan, model=model)
+    ]
+    written = {
+        remedy.id
+        for remedy in remedies
+        if write_checked(plan, plan.with_edits(remedy.edits), plugins) is not None
+    }
+
+    assert written == {remedy.id for remedy in remedies}
+    assert written == LAUNCHES[framework, name]

@@ -1,0 +1,314 @@
+"""LLaMA-Factory's launches: read as the manifest says, refused where its parser refuses, and written back.
+
+LLaMA-Factory wants other versions of transformers and peft than the tests have, so its answers are kept in
+tests/configs/llamafactory/asked.json, written by ask_llamafactory.py from LLaMA-Factory 0.9.5 and transformers 5.6.0.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from framework_launches import CONFIGS, Rewritten, cases_of, command_of, said_plan, unstated
+from preflight.hooks.read_llamafactory import preflight_read_launch, preflight_write_launch
+
+from preflight.dialects.llamafactory_keys import llamafactory_arguments
+from preflight.errors import BadInput
+from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+
+FOLDER = CONFIGS / "llamafactory"
+CASES = cases_of("llamafactory")
+READ = {name: case for name, case in CASES.items() if "plan" in case}
+REFUSED = {name: case for name, case in CASES.items() if "refused" in case}
+ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
+DTYPES = ASKED.pop("trained_dtypes")
+SETTLED = {name: said for name, said in ASKED.items() if "refused" not in said}
+ATTENTIONS = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash_attention_2"}
+
+
+def read(command: LaunchCommand) -> LaunchPlan | None:
+    return preflight_read_launch(command=command)
+
+
+def plan_of(config: str) -> LaunchPlan:
+    """Return the plan of a config on two ranks: LLaMA-Factory was asked about ranks, too."""
+    env = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
+    plan = read(LaunchCommand(("llamafactory-cli", "train", config), env, str(FOLDER)))
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_launch_is_read_as_the_manifest_says(name: str) -> None:
+    case = READ[name]
+    plan = read(command_of(case, FOLDER))
+    assert plan is not None
+
+    assert said_plan(case, plan) == case["plan"]
+    assert unstated(case, plan) == {}
+    assert [notice.id for notice in plan.notices] == case.get("notices", [])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_launch_is_refused_with_every_problem(name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        read(command_of(REFUSED[name], FOLDER))
+
+    errors = [p for p in refused.value.problems if p.severity == "error"]
+    assert [problem.id for problem in errors] == REFUSED[name]["refused"]
+    assert all(problem.where for problem in errors)
+
+
+@pytest.mark.parametrize("config", ASKED)
+def test_what_the_parser_refuses_is_refused_and_nothing_else(config: str) -> None:
+    if "refused" not in ASKED[config]:
+        plan_of(config)
+        return
+
+    with pytest.raises(BadInput) as refused:
+        plan_of(config)
+    assert {p.id for p in refused.value.problems if p.severity == "error"} == {"PF141"}
+
+
+@pytest.mark.parametrize("config", SETTLED)
+def test_a_plan_agrees_with_what_the_parser_settles_on(config: str) -> None:
+    theirs, plan = SETTLED[config], plan_of(config)
+
+    if config != "templated.yaml":
+        assert plan.model == theirs["model_name_or_path"]
+    # Packed rows are cut one short and padded by one (PackedSupervisedDatasetProcessor).
+    is_padded_by_one = theirs["packing"] and theirs["stage"] == "sft"
+    assert plan.seq_len == theirs["cutoff_len"] + is_padded_by_one
+    assert plan.micro_batch_size == theirs["per_device_train_batch_size"]
+    assert plan.gradient_accumulation_steps == theirs["gradient_accumulation_steps"]
+    evaluates = theirs["eval_strategy"] != "no" and theirs["per_device_eval_batch_size"]
+    assert plan.eval_micro_batch_size == (evaluates or None)
+    checkpoints = not theirs["disable_gradient_checkpointing"]
+    assert (plan.activation_checkpointing == "full") == checkpoints
+    if checkpoints:
+        assert plan.checkpointing_reentrant == theirs["use_reentrant_gc"]
+    assert (plan.offload_activations == "cpu") == theirs["use_unsloth_gc"]
+    assert plan.attention == ATTENTIONS[theirs["flash_attn"]]
+    assert (plan.mixed_precision == "bf16") == theirs["bf16"]
+    assert (plan.mixed_precision == "fp16") == theirs["fp16"]
+    assert plan.max_grad_norm == theirs["max_grad_norm"]
+    if plan.optimizer != "deepspeed_cpu_adam":
+        assert plan.optimizer == theirs["optim"]
+    assert (plan.base_quantization is not None) == (theirs["quantization_bit"] is not None)
+    if plan.base_quantization is not None and plan.base_quantization.scheme == "nf4":
+        assert plan.base_quantization.double_quant == theirs["double_quantization"]
+    kind = theirs["finetuning_type"]
+    assert (plan.adapter is not None) == (kind in ("lora", "oft"))
+    if kind == "lora" and plan.adapter is not None:
+        assert (plan.adapter.rank, plan.adapter.alpha) == (
+            theirs["lora_rank"],
+            theirs["lora_alpha"],
+        )
+        names = "all-linear" if theirs["lora_target"] == ["all"] else tuple(theirs["lora_target"])
+        assert plan.adapter.targets == names
+    if not theirs["neat_packing"]:
+        assert (plan.sequence_kind == "fixed") == theirs["packing"]
+
+
+def test_what_is_trained_has_the_dtype_that_the_library_gives_it() -> None:
+    """In a bf16 checkpoint: whole weights are cast to fp32 unless pure_bf16, and adapters are fp32 either way."""
+    assert DTYPES == {
+        "full": "torch.float32",
+        "full, pure_bf16": "torch.bfloat16",
+        "lora": "torch.float32",
+        "lora, pure_bf16": "torch.float32",
+    }
+    assert plan_of("full_fsdp.yaml").load_dtype == "fp32"
+    assert plan_of("full_ddp_pure.yaml").load_dtype is None
+    adapter = plan_of("lora.yaml").adapter
+    assert adapter is not None
+    assert adapter.dtype is None  # PEFT's rule: fp32
+
+
+def test_every_value_of_a_file_has_its_line() -> None:
+    origins = plan_of("qlora.yaml").origins
+
+    assert {name: origins[name].where for name in ("model", "adapter", "seq_len", "optimizer")} == {
+        "model": "qlora.yaml:1",
+        "adapter": "qlora.yaml:8",
+        "optimizer": "qlora.yaml:11",
+        "seq_len": "qlora.yaml:17",
+    }
+    assert origins["base_quantization"].where == "qlora.yaml:2"
+    assert origins["activation_checkpointing"].assumed
+
+
+def test_a_word_behind_the_config_is_where_it_was_said() -> None:
+    plan = read(command_of(CASES["lora_overridden"], FOLDER))
+    assert plan is not None
+
+    assert plan.origins["seq_len"].where == "cutoff_len"
+    assert plan.origins["world_size"].where == "llamafactory-cli"
+
+
+def test_ranks_are_named_by_the_variable_that_counts_them() -> None:
+    plan = read(command_of(CASES["full_zero3_two_nodes"], FOLDER))
+    assert plan is not None
+
+    assert plan.origins["world_size"].where == "$NPROC_PER_NODE"
+    assert plan.origins["num_nodes"].where == "$NNODES"
+
+
+def test_commands_that_do_not_train_are_no_launches() -> None:
+    for argv in (("llamafactory-cli", "chat", "lora.yaml"), ("python", "src/other_train.py")):
+        assert read(LaunchCommand(argv, {}, str(FOLDER))) is None
+
+
+def test_the_table_has_the_arguments_of_both_libraries() -> None:
+    names = set(llamafactory_arguments().arguments)
+
+    assert {"cutoff_len", "finetuning_type", "quantization_bit", "use_reentrant_gc"} <= names
+    assert {"per_device_train_batch_size", "warmup_ratio", "overwrite_output_dir"} <= names
+
+
+CHECKPOINTED = {"activation_checkpointing": "full"}
+NF4 = BaseQuantization("nf4", True, "bf16", "bf16", "none")
+LORA = {"adapter": Adapter(rank=16, alpha=32, targets="all-linear"), "load_dtype": None}
+ROUND_TRIPS = [
+    (
+        "full_ddp_pure",
+        CHECKPOINTED,
+        [
+            "- disable_gradient_checkpointing: true  # fast",
+            "+ disable_gradient_checkpointing: false  # fast",
+        ],
+    ),
+    (
+        "lora",
+        {"micro_batch_size": 2, "gradient_accumulation_steps": 16},
+        [
+            "- per_device_train_batch_size: 4",
+            "+ per_device_train_batch_size: 2",
+            "- gradient_accumulation_steps: 8",
+            "+ gradient_accumulation_steps: 16",
+        ],
+    ),
+    ("lora", {"seq_len": 1024}, ["- cutoff_len: 2048", "+ cutoff_len: 1024"]),
+    (
+        "full_ddp_pure",
+        {"optimizer": "adamw_bnb_8bit"},
+        ["- optim: adafactor", "+ optim: adamw_bnb_8bit"],
+    ),
+    ("lora", {"base_quantization": NF4}, ["+ quantization_bit: 4"]),
+    (
+        "full_ddp_pure",
+        {**LORA, "base_quantization": NF4},
+        [
+            "- finetuning_type: full",
+            "+ finetuning_type: lora",
+            "+ lora_alpha: 32",
+            "+ lora_dropout: 0.0",
+            "+ lora_rank: 16",
+            "+ lora_target: all",
+            "+ quantization_bit: 4",
+        ],
+    ),
+    (
+        "full_fsdp2",
+        LORA,
+        [
+            "- finetuning_type: full",
+            "+ finetuning_type: lora",
+            "+ lora_alpha: 32",
+            "+ lora_dropout: 0.0",
+            "+ lora_rank: 16",
+            "+ lora_target: all",
+        ],
+    ),
+    (
+        "full_fsdp2",
+        {"reshard_after_forward": True},
+        ["-   fsdp_reshard_after_forward: false", "+   fsdp_reshard_after_forward: true"],
+    ),
+    (
+        "full_trainer_fsdp",
+        {"reshard_after_forward": True},
+        ["-   reshard_after_forward: false", "+   reshard_after_forward: true"],
+    ),
+    (
+        "full_zero3_deepspeed",
+        {"micro_batch_size": 1, "gradient_accumulation_steps": 8},
+        [
+            "- per_device_train_batch_size: 2",
+            "+ per_device_train_batch_size: 1",
+            "- gradient_accumulation_steps: 4",
+            "+ gradient_accumulation_steps: 8",
+        ],
+    ),
+]
+
+
+def rewritten(name: str, edits: dict[str, Any], tmp_path: Any) -> Rewritten:
+    def write(before: LaunchPlan, after: LaunchPlan) -> Any:
+        return preflight_write_launch(before=before, after=after)
+
+    return Rewritten(tmp_path, "llamafactory", read, write, CASES[name], edits)
+
+
+@pytest.mark.parametrize(("name", "edits", "lines"), ROUND_TRIPS)
+def test_an_edit_is_written_where_the_value_stands(name, edits, lines, tmp_path) -> None:
+    result = rewritten(name, edits, tmp_path)
+
+    assert result.differing == ()
+    assert sorted(result.changed_lines) == sorted(lines)
+    (file,) = result.rewrite.files
+    assert (result.folder / file.path).read_text() == file.before
+
+
+def test_words_behind_the_config_are_changed_where_they_stand(tmp_path) -> None:
+    edits = {"micro_batch_size": 1, "gradient_accumulation_steps": 16, **CHECKPOINTED}
+    result = rewritten("lora_overridden", edits, tmp_path)
+
+    assert result.differing == ()
+    assert result.rewrite.argv == (
+        "llamafactory-cli",
+        "train",
+        ".preflight/lora.yaml",
+        "per_device_train_batch_size=1",
+        "cutoff_len=4096",
+        "disable_gradient_checkpointing=false",
+        "learning_rate=1e-5",
+    )
+
+
+def test_flags_are_changed_and_added_where_there_is_no_file(tmp_path) -> None:
+    edits = {"micro_batch_size": 2, "gradient_accumulation_steps": 2, "base_quantization": NF4}
+    result = rewritten("lora_flags", edits, tmp_path)
+
+    assert result.differing == ()
+    assert result.rewrite.files == ()
+    words = " ".join(result.rewrite.argv)
+    assert "--per_device_train_batch_size 2" in words
+    assert "--gradient_accumulation_steps 2" in words
+    assert "--quantization_bit 4" in words
+
+
+def test_expandable_segments_are_a_variable_where_no_launcher_of_its_own_sets_them(
+    tmp_path,
+) -> None:
+    result = rewritten("lora", {"expandable_segments": True}, tmp_path)
+
+    assert result.differing == ()
+    assert result.rewrite.env == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
+
+@pytest.mark.parametrize(
+    ("name", "edits"),
+    [
+        ("full_ddp_pure", {"expandable_segments": False}),
+        ("full_ddp_pure", {**LORA, "load_dtype": "bf16"}),
+        ("full_zero2", {"optimizer": "adamw_bnb_8bit"}),
+        ("lora", {"loss": "fused_linear"}),
+        ("lora", {"adapter": None}),
+        ("qlora", {"base_quantization": None}),
+        ("full_zero3", {"engine": "zero2"}),
+    ],
+)
+def test_what_its_arguments_cannot_say_is_not_written(name, edits, tmp_path) -> None:
+    assert rewritten(name, edits, tmp_path).rewrite is None
