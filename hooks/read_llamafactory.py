@@ -10,12 +10,23 @@ from preflight.rewrite import Rewrite
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `llamafactory-cli train config.yaml` and `torchrun src/train.py config.yaml`."""
-    names = ("llamafactory", "lmf", "train.py", "launcher.py")
-    if not any(name in word for word in command.argv for name in names):
+    if not any(_may_be_its(command, word) for word in command.argv):
         return None
     from preflight.dialects.llamafactory_cli import read_llamafactory
 
     return read_llamafactory(command)
+
+
+def _may_be_its(command: LaunchCommand, word: str) -> bool:
+    """Tell whether a word names LLaMA-Factory, or a script that does; asked of every launch, so nothing is imported."""
+    if "llamafactory" in word or word.endswith("lmf"):
+        return True
+    if not word.endswith(".py") or not command.exists(word):
+        return False
+    try:
+        return "llamafactory" in command.read_text(word)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 @hookimpl

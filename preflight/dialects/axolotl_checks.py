@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from preflight.dialects.axolotl_activations import ATTENTION_FLAGS
 from preflight.dialects.axolotl_keys import axolotl_table
+from preflight.dialects.axolotl_lora_kernels import check_lora_kernels
 from preflight.dialects.framework_keys import FALSE_WORDS, TRUE_WORDS, FrameworkKeys
 from preflight.dialects.settings import Setting
 
@@ -53,7 +54,6 @@ REMOVED_WHEN_GIVEN = (
     "dpo_norm_loss",
     "rpo_alpha",
 )
-LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
 FLASH_OPTIMIZERS = ("flash_adamw", "flash_adam", "flash_sgd", "flash_sgdw", "flash_lion")
 NO_FSDP2 = ("adamw_8bit", "adamw_bnb_8bit")
 NO_TENSOR_PARALLEL = ("paged_adamw_8bit", "adamw_8bit", "adamw_bnb_8bit")
@@ -168,16 +168,8 @@ def _attention(keys: FrameworkKeys) -> None:
         )
 
 
-def _adapters(keys: FrameworkKeys) -> None:
-    # check_lora_kernels_8bit, check_lora_kernels_trust_remote_code, check_selective_checkpointing
-    for name in LORA_KERNELS:
-        kernel = keys.flag(name)
-        if kernel is None or not kernel.value:
-            continue
-        if keys.value("adapter") == "lora" and keys.is_on("load_in_8bit"):
-            keys.refuse(f"{name} does not work on an 8-bit base", kernel, f"{name}: false")
-        if keys.is_on("trust_remote_code"):
-            keys.refuse(f"{name} does not work with trust_remote_code", kernel, f"{name}: false")
+def _selective(keys: FrameworkKeys) -> None:
+    # check_selective_checkpointing
     selective = keys.get("selective_checkpointing")
     if selective is not None and selective.value:
         if not keys.value("gradient_checkpointing"):
@@ -290,7 +282,8 @@ CHECKS: tuple[Callable[[FrameworkKeys], None], ...] = (
     _removed,
     _batch,
     _attention,
-    _adapters,
+    check_lora_kernels,
+    _selective,
     _fsdp,
     _optimizers,
     _saving,
