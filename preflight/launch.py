@@ -265,6 +265,8 @@ class LaunchPlan:
     launcher: str | None = None
     cwd: str = "."
     """The folder that relative paths of the launch start from."""
+    on_this_node: bool = field(default=False, compare=False, repr=False)
+    """Whether the ranks start here, so that what this node has and lacks counts; how preflight was asked."""
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
     notices: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
     """What the reader saw that is not fatal: ignored keys, look-alikes."""
@@ -406,7 +408,16 @@ class LaunchPlan:
         }
 
 
-_NOT_ON_DISK = ("origins", "notices", "source", "wrapping", "cwd", "device", "launcher")
+_NOT_ON_DISK = (
+    "origins",
+    "notices",
+    "source",
+    "wrapping",
+    "cwd",
+    "device",
+    "launcher",
+    "on_this_node",
+)
 PLAN_FIELDS = tuple(f.name for f in fields(LaunchPlan))
 NESTED: dict[str, type[Any]] = {
     "adapter": Adapter,

@@ -28,7 +28,7 @@ class MemoryLimit:
 def meminfo(root: str = "/") -> dict[str, int]:
     """Return /proc/meminfo in bytes; empty where there is none."""
     found: dict[str, int] = {}
-    for line in _lines(os.path.join(root, "proc/meminfo")):
+    for line in lines_of(os.path.join(root, "proc/meminfo")):
         name, _, rest = line.partition(":")
         words = rest.split()
         if words and words[0].isdecimal():
@@ -39,7 +39,7 @@ def meminfo(root: str = "/") -> dict[str, int]:
 def cgroup_memory(root: str = "/") -> MemoryLimit | None:
     """Return the lowest memory limit of this process's cgroups, version 1 and 2; None where none is set."""
     limits: list[MemoryLimit] = []
-    for line in _lines(os.path.join(root, "proc/self/cgroup")):
+    for line in lines_of(os.path.join(root, "proc/self/cgroup")):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "":
@@ -56,7 +56,7 @@ def _limits(root: str, base: str, path: str, name: str) -> list[MemoryLimit]:
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
         file = os.path.join(root, base, *parts[:depth], name)
-        text = _text(file).strip()
+        text = text_of(file).strip()
         if text.isdecimal() and int(text) < LARGEST_LIMIT_BYTES:
             found.append(MemoryLimit(int(text), "/" + os.path.relpath(file, root)))
     return found
@@ -119,11 +119,11 @@ def num_cpus(root: str = "/") -> int:
     """Return the CPUs that processes here may use: the affinity mask, or a lower cgroup quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    quota, _, period = _text(os.path.join(root, "sys/fs/cgroup/cpu.max")).strip().partition(" ")
+    quota, _, period = text_of(os.path.join(root, "sys/fs/cgroup/cpu.max")).strip().partition(" ")
     if not quota.isdecimal():
         folder = os.path.join(root, "sys/fs/cgroup/cpu")
-        quota = _text(os.path.join(folder, "cpu.cfs_quota_us")).strip()
-        period = _text(os.path.join(folder, "cpu.cfs_period_us")).strip()
+        quota = text_of(os.path.join(folder, "cpu.cfs_quota_us")).strip()
+        period = text_of(os.path.join(folder, "cpu.cfs_period_us")).strip()
     if quota.isdecimal() and period.isdecimal() and int(period):
         return max(1, min(count, -(-int(quota) // int(period))))
     return count
@@ -141,7 +141,7 @@ def resource_limits(root: str = "/") -> dict[str, int | None]:
     """Return this process's soft limits for locked memory (bytes) and open files; None is unlimited."""
     wanted = {"Max locked memory": "memlock_bytes", "Max open files": "num_open_files"}
     found: dict[str, int | None] = {}
-    for line in _lines(os.path.join(root, "proc/self/limits")):
+    for line in lines_of(os.path.join(root, "proc/self/limits")):
         name = wanted.get(line[:26].strip())
         words = line[26:].split()
         if name is not None and words:
@@ -149,7 +149,8 @@ def resource_limits(root: str = "/") -> dict[str, int | None]:
     return found
 
 
-def _text(path: str) -> str:
+def text_of(path: str) -> str:
+    """Return a file's text; empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -157,5 +158,21 @@ def _text(path: str) -> str:
         return ""
 
 
-def _lines(path: str) -> list[str]:
-    return _text(path).splitlines()
+def lines_of(path: str) -> list[str]:
+    """Return a file's lines; none where it cannot be read."""
+    return text_of(path).splitlines()
+
+
+def file_system_at(path: str, root: str = "/") -> str | None:
+    """Return the type of the file system that holds a path, from /proc/self/mounts; None where it does not say."""
+    path = os.path.realpath(path)
+    best, kind = "", None
+    for line in lines_of(os.path.join(root, "proc/self/mounts")):
+        words = line.split()
+        if len(words) < 3:
+            continue
+        point = words[1].replace("\\040", " ")
+        is_above = path == point or path.startswith(point.rstrip("/") + "/")
+        if is_above and len(point) >= len(best):
+            best, kind = point, words[2]
+    return kind

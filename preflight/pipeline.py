@@ -49,6 +49,8 @@ class Request:
     """What the repository says where the launch says nothing."""
     num_alternatives: int = 0
     """Next best answers to look for beside the best one."""
+    on_this_node: bool = False
+    """Whether the ranks start here: `run`, `--device auto` or `--here`."""
 
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -256,6 +258,8 @@ def is_override(origin: Origin) -> bool:
 def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
     """Return the plan with the repository's values where it has none, and the caller's overrides."""
     plan = _with_repository(plan, request.repository)
+    if request.on_this_node:
+        plan = replace(plan, on_this_node=True)
     for name in request.settings:
         # Before the edit: a value that cannot be is reported where it was given.
         plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))

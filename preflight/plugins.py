@@ -53,6 +53,8 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "check_trl",
     "check_packages",
     "check_optimizer",
+    "check_cpu_threads",
+    "check_node",
     "memory_model_states",
     "memory_sharding",
     "memory_reduce",

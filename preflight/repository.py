@@ -19,7 +19,16 @@ OWN_FILE = "preflight.toml"
 SHARED_FILE = "pyproject.toml"
 TABLE = "tool.preflight"
 
-NOT_SAID_HERE = ("origins", "notices", "source", "cwd", "device", "launcher", "versions")
+NOT_SAID_HERE = (
+    "origins",
+    "notices",
+    "source",
+    "cwd",
+    "device",
+    "launcher",
+    "versions",
+    "on_this_node",
+)
 """Plan fields that are not values of a launch, or have a key of their own."""
 
 GUARDS = ("off", "warn", "enforce")

@@ -10,6 +10,7 @@ from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
     NOT_STARTED,
+    add_here_option,
     add_launch_options,
     add_output_options,
     lengths_from,
@@ -76,6 +77,7 @@ def run(name: str, args: list[str]) -> int:
         return _start_unchecked(args)
     parser = Parser(name, ABOUT[name], f"preflight {name} [options] -- COMMAND", EPILOG[name])
     add_launch_options(parser)
+    add_here_option(parser)
     add_output_options(parser)
     own, argv = split_command(name, parser, args)
     try:
@@ -91,6 +93,7 @@ def run(name: str, args: list[str]) -> int:
         lengths_from(options),
         repository,
         NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
+        on_this_node=name == "run" or options.here or (options.device or "").lower() == "auto",
     )
     plugins = load_plugins(command.cwd, project_files=repository.hooks)
     if request.policy.allow or request.policy.forbid:
@@ -169,6 +172,7 @@ def find_program(name: str, env: dict[str, str]) -> str:
 def _start_unchecked(args: list[str]) -> int:
     parser = Parser("run", "", "")
     add_launch_options(parser)
+    add_here_option(parser)
     add_output_options(parser)
     _, argv = split_command("run", parser, args)
     program = find_program(argv[0], dict(os.environ))

@@ -96,6 +96,16 @@ def add_launch_options(parser: Parser) -> None:
     group.add_argument("--no-rewrite", action="store_true", help="change nothing; check and refuse")
 
 
+def add_here_option(parser: Parser) -> None:
+    """Add the option that says that the ranks will start on this node."""
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="the launch is for this node: compare its memory, disk, ports and packages too"
+        " (as `run` and `--device auto` do)",
+    )
+
+
 def split_command(name: str, parser: Parser, args: list[str]) -> tuple[list[str], tuple[str, ...]]:
     """Return preflight's own arguments and the launch command after the first `--`."""
     if "--" in args:
@@ -138,7 +148,7 @@ def settings_from(pairs: list[str]) -> dict[str, Any]:
             problems.append(Problem("--set takes FIELD=VALUE", where))
             continue
         outer, _, inner = name.partition(".")
-        if outer not in PLAN_FIELDS or outer in ("origins", "notices", "source"):
+        if outer not in PLAN_FIELDS or outer in ("origins", "notices", "source", "on_this_node"):
             problems.append(Problem(f"there is no plan field {name!r}", where, nearest_fix(outer)))
             continue
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.findings.framework import KINDS as FRAMEWORK_KINDS
 from preflight.findings.kind import FindingKind
+from preflight.findings.ranks import RANKS
 
 _CORPUS = "tests/dialects/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
 _SAID = "tests/dialects/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
@@ -176,7 +177,7 @@ KINDS: dict[str, FindingKind] = {
         name="more-ranks-than-devices",
         severity="error",
         proof_kind="node",
-        trigger="more ranks on a node than the driver here shows devices",
+        trigger="more ranks on a node than the driver here shows devices, or than CUDA_VISIBLE_DEVICES or accelerate's gpu_ids name",
         effect="the extra workers die with `CUDA error: invalid device ordinal` after the others have loaded the model",
         fix="fewer ranks, and more gradient accumulation to keep the global batch",
         proof=("tests/hooks/test_checks.py::test_ranks_of_a_node_need_a_device_each",),
@@ -192,80 +193,6 @@ KINDS: dict[str, FindingKind] = {
             "tests/dialects/test_trainer_plan.py::test_flags_of_a_script_of_its_own_are_read_by_their_names_and_marked",
         ),
     ),
-    "PF130": FindingKind(
-        name="behind-a-wrapper",
-        severity="info",
-        proof_kind="reading",
-        trigger="a launcher in a container (`docker run`, `apptainer exec`, pyxis) or in another environment (`conda run -n`)",
-        effect="files of the image and the library versions in it are not seen: those of this machine are taken",
-        fix="put preflight in front of the launcher, inside the container or the environment",
-        proof=("tests/dialects/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",),
-    ),
-    "PF131": FindingKind(
-        name="shell-text",
-        severity="error",
-        proof_kind="reading",
-        trigger="a launch inside `bash -c`, `srun` or another program whose text preflight cannot follow to the end: loops, conditions, two launches, an unknown option; or, as a note, commands in front of the launcher and variables that only the running shell can fill in",
-        effect="preflight cannot tell what is started, and checks nothing rather than something else",
-        fix="put preflight in front of the launcher, inside the quotes",
-        proof=(
-            "tests/dialects/test_wrappers.py::test_what_cannot_be_followed_is_said",
-            "tests/dialects/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",
-        ),
-    ),
-    "PF132": FindingKind(
-        name="elastic-nodes",
-        severity="info",
-        proof_kind="reading",
-        trigger="torchrun `--nnodes MIN:MAX`: nodes may join and leave",
-        effect="the fewer ranks share the model states, the more each holds, so the estimate is for MIN nodes (config_from_args in torch/distributed/run.py, 2.13)",
-        fix="`--nnodes N` where the number of nodes is known",
-        proof=("tests/dialects/test_torchrun.py::test_ranks_are_those_of_torch",),
-    ),
-    "PF133": FindingKind(
-        name="deepspeed-without-config",
-        severity="warning",
-        proof_kind="silent",
-        trigger="the `deepspeed` launcher starts a script, and no argument of it names a DeepSpeed config",
-        effect="the launcher starts ranks and nothing else: Trainer trains with plain DDP, every rank holding all model states",
-        fix="`--deepspeed ds.json` behind the script's name",
-        proof=(
-            "tests/launches/test_launchers.py::test_a_deepspeed_launcher_without_a_config_trains_with_plain_ddp",
-        ),
-    ),
-    "PF134": FindingKind(
-        name="variable-not-exported",
-        severity="warning",
-        proof_kind="silent",
-        trigger="a variable that decides memory, set in the shell of a `deepspeed` launch over several nodes",
-        effect="ranks get only variables that start with MLFLOW, PYTHON, MV2, UCX or NCCL, and those of `.deepspeed_env` (main in deepspeed/launcher/runner.py, 0.19.8)",
-        fix="a line NAME=VALUE in `.deepspeed_env`, in the home folder or the folder of the launch",
-        proof=(
-            "tests/dialects/test_deepspeed_launcher.py::test_the_variables_of_several_nodes_are_those_that_deepspeed_exports",
-        ),
-    ),
-    "PF135": FindingKind(
-        name="independent-copies",
-        severity="warning",
-        proof_kind="silent",
-        trigger="`srun` with several tasks starts `python train.py` without LOCAL_RANK and RANK",
-        effect="accelerate and transformers make a process group only where LOCAL_RANK is set (accelerate/state.py, 1.15): every task trains the whole model alone, and rank 0 of each writes the same files",
-        fix="one task per node with torchrun in it, or export RANK, LOCAL_RANK and WORLD_SIZE from Slurm's variables",
-        proof=(
-            "tests/dialects/test_python.py::test_accelerate_makes_a_group_only_where_local_rank_is_set",
-        ),
-    ),
-    "PF136": FindingKind(
-        name="data-parallel-in-one-process",
-        severity="warning",
-        proof_kind="silent",
-        trigger="one process with several visible GPUs and transformers' or TRL's trainer",
-        effect="Trainer wraps the model in nn.DataParallel: a step takes the micro batch once per GPU, and the first GPU holds the model states and gathers the outputs of all; TRL's trainers stop with `does not support nn.DataParallel` unless device_map spread the model",
-        fix="torchrun or accelerate launch with a rank per GPU, or CUDA_VISIBLE_DEVICES with one",
-        proof=(
-            "tests/dialects/test_python.py::test_trainer_takes_data_parallel_for_what_one_process_sees",
-        ),
-    ),
     "PF121": FindingKind(
         name="script-value-unknown",
         severity="warning",
@@ -278,4 +205,5 @@ KINDS: dict[str, FindingKind] = {
         ),
     ),
     **FRAMEWORK_KINDS,
+    **RANKS,
 }

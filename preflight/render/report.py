@@ -257,7 +257,9 @@ def finding_lines(finding: Finding, page: Page) -> list[str]:
 def plan_lines(report: Report, page: Page) -> list[str]:
     """Return every plan value with its origin."""
     rows = []
-    for name in (n for n in PLAN_FIELDS if n not in ("origins", "notices", "source", "cwd")):
+    for name in (
+        n for n in PLAN_FIELDS if n not in ("origins", "notices", "source", "cwd", "on_this_node")
+    ):
         origin = report.plan.origins.get(name)
         where = origin.where if origin else ""
         if origin and origin.assumed:

@@ -122,6 +122,37 @@ def test_too_many_ranks_are_told_in_the_words_of_the_launcher(plugins, words, fi
     assert all(text.startswith(fix) for text in fixes)
 
 
+@pytest.mark.parametrize(
+    ("words", "env", "expected"),
+    [
+        ("torchrun --nproc-per-node 4 train.py", {"CUDA_VISIBLE_DEVICES": "0,1"}, ["PF119"]),
+        ("torchrun --nproc-per-node 2 train.py", {"CUDA_VISIBLE_DEVICES": "0,1"}, []),
+        ("torchrun --nproc-per-node 2 train.py", {"CUDA_VISIBLE_DEVICES": ""}, []),
+        ("srun -N1 torchrun --nproc-per-node 4 train.py", {"CUDA_VISIBLE_DEVICES": "0"}, []),
+        ("accelerate launch --multi_gpu --gpu_ids 0,1 --num_processes 4 train.py", {}, ["PF119"]),
+        ("accelerate launch --multi_gpu --gpu_ids all --num_processes 4 train.py", {}, []),
+    ],
+)
+def test_the_launch_itself_says_how_many_devices_its_ranks_see(plugins, words, env, expected):
+    """Without a driver too; none at all is a launch on CPUs."""
+    plan = read_launch(LaunchCommand(tuple(words.split()), env, "/srv/job"), plugins)
+    items = plugins.collect("preflight_findings", plan=plan, model=None, device=None)
+
+    assert [finding.id for _, finding in items if finding.id == "PF119"] == expected
+
+
+@pytest.mark.parametrize(
+    ("slots", "expected"), [("a slots=8\nb slots=8\n", []), ("a slots=8\nb slots=4\n", ["PF139"])]
+)
+def test_nodes_with_different_numbers_of_ranks_are_told(plugins, tmp_path, slots, expected):
+    (tmp_path / "hostfile").write_text(slots)
+    words = ("deepspeed", "--hostfile", "hostfile", "train.py")
+    plan = read_launch(LaunchCommand(words, {}, str(tmp_path)), plugins)
+    items = plugins.collect("preflight_findings", plan=plan, model=None, device=None)
+
+    assert [finding.id for _, finding in items if finding.id == "PF139"] == expected
+
+
 def test_a_base_that_sharding_does_not_reach_is_named(plugins):
     """uint8 storage under FSDP2, any frozen base under ZeRO-1 and ZeRO-2."""
     adapter = Adapter(targets="all-linear")
