@@ -50,7 +50,7 @@ class Request:
     num_alternatives: int = 0
     """Next best answers to look for beside the best one."""
     on_this_node: bool = False
-    """Whether the ranks start here: `run`, `--device auto` or `--here`."""
+    """Whether the ranks start here: `--here`, `--device auto`, or `run` without a named device."""
 
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:

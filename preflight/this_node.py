@@ -1,7 +1,7 @@
 """Whether the ranks of a launch start on this node, and what its checks ask a plan: variables, arguments, paths.
 
-What is missing here says something only where the ranks start here: in `run`, with `--device auto` or
-`--here`, and never behind srun, ssh or a container. What is seen (a checkpoint of another world size, a
+What is missing here says something only where the ranks start here: with `--here` or `--device auto`, in
+`run` where no device is named, and never behind srun, ssh or a container. What is seen (a checkpoint of another world size, a
 folder that is full of checkpoints) is seen from a login node too.
 """
 

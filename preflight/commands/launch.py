@@ -93,13 +93,20 @@ def run(name: str, args: list[str]) -> int:
         lengths_from(options),
         repository,
         NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
-        on_this_node=name == "run" or options.here or (options.device or "").lower() == "auto",
+        on_this_node=is_for_this_node(name, options.device, options.here),
     )
     plugins = load_plugins(command.cwd, project_files=repository.hooks)
     if request.policy.allow or request.policy.forbid:
         raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     report = check_launch(command, plugins, request)
     return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
+
+
+def is_for_this_node(name: str, device: str | None, here: bool) -> bool:
+    """Tell whether the ranks start on this node: `--here`, `--device auto`, or `run` without a named device."""
+    if device is not None and device.lower() != "auto":
+        return here  # a device is named where this machine is not to be asked
+    return here or device is not None or name == "run"
 
 
 def known_remedies(plugins: PluginManager) -> list[str] | None:

@@ -102,7 +102,7 @@ def add_here_option(parser: Parser) -> None:
         "--here",
         action="store_true",
         help="the launch is for this node: compare its memory, disk, ports and packages too"
-        " (as `run` and `--device auto` do)",
+        " (as `--device auto` does, and `run` where no device is named)",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight.commands.launch import is_for_this_node
 from preflight.families import describe
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.node import Space, file_system_at, space_at
@@ -78,6 +79,23 @@ def test_what_is_missing_counts_only_where_the_ranks_start(plugins, read, words,
     found = told(plugins, read(words, here=here))
 
     assert ("PF519" in ids(found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "here", "expected"),
+    [
+        ("run", None, False, True),
+        ("run", "auto", False, True),
+        ("run", "h100-sxm-80", False, False),
+        ("run", "h100-sxm-80", True, True),
+        ("check", None, False, False),
+        ("check", "AUTO", False, True),
+        ("check", None, True, True),
+        ("fix", None, False, False),
+    ],
+)
+def test_who_names_a_device_asks_about_another_machine(name, device, here, expected):
+    assert is_for_this_node(name, device, here) == expected
 
 
 def test_a_launch_that_a_node_can_start_is_told_nothing(plugins, read, tmp_path):
