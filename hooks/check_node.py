@@ -1,7 +1,7 @@
 """PF501 to PF521: what the node lacks that a launch needs, looked for only where the launch starts on it.
 
 That is with `--here` and `--device auto`, in `run` where no device is named, and not behind srun, ssh or a
-container: on a login node, memory, disk, ports and packages are not those of the job (docs/decisions.md, 32).
+container: on a login node, memory, disk, ports and packages are not those of the job (docs/decisions.md, 34).
 A checkpoint that is already there is read from anywhere. The rules are in `preflight/node_checks/`.
 """
 
