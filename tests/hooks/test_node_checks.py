@@ -49,6 +49,13 @@ def read(plugins, tmp_path):
     return read
 
 
+def sized(num_params: int):
+    """Return a model of a hundred layers with about so many parameters, a tenth of a percent off at most."""
+    per_layer = num_params // 100 - 4 * 512 * 512
+    more = {"num_hidden_layers": 100, "intermediate_size": per_layer // (3 * 512), "vocab_size": 32}
+    return describe({**CONFIG, **more}, "sized", "test")
+
+
 def ids(found):
     return [finding.id for finding in found]
 
@@ -179,9 +186,7 @@ def test_checkpoints_are_compared_with_the_room_where_they_go(
         {"load_dtype": "fp32"}
     )
     free = space_at(str(tmp_path)).free_bytes
-    per_layer = 4 * 512 * 512 + 3 * 512 * 1024
-    layers = int(free / fits / 12 / per_layer)
-    model = describe({**CONFIG, "num_hidden_layers": layers, "vocab_size": 32}, "big", "test")
+    model = sized(int(free / fits / 12))
 
     found = list(disk.findings(plan, model))
 
@@ -401,8 +406,7 @@ def test_a_download_needs_a_cache_that_can_be_written(read, tmp_path):
     plan = read("torchrun train.py", {"HF_HOME": str(tmp_path / "home")}).with_edits(
         {"model": "a/b"}
     )
-    layers = space_at(str(tmp_path)).free_bytes // (2 * (4 * 512 * 512 + 3 * 512 * 1024)) + 1000
-    large = describe({**CONFIG, "num_hidden_layers": layers}, "a/b", "test")
+    large = sized(space_at(str(tmp_path)).free_bytes)  # two bytes each
     assert ids(hub.findings(plan, large)) == ["PF520"]
     assert ids(hub.findings(plan, describe(CONFIG, "a/b", "test"))) == []
 
