@@ -32,6 +32,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_accelerate",
     "read_trl",
     "read_torchtune",
+    "read_torchtitan",
     "read_axolotl",
     "read_llamafactory",
     "model_registry",

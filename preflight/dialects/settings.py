@@ -15,7 +15,7 @@ class Place:
     """Where a value is written, so that it can be written again."""
 
     kind: str
-    """yaml, json, argv, env, script or default."""
+    """yaml, json, toml, argv, env, script or default."""
     document: str
     """The file's path as the user spelled it, a training script's too; empty for argv, env and default."""
     key: str
@@ -28,7 +28,7 @@ class Place:
     @property
     def where(self) -> str:
         """Return the place as an Origin or an error names it."""
-        if self.kind in ("yaml", "json", "script"):
+        if self.kind in ("yaml", "json", "toml", "script"):
             return self.document if self.line is None else f"{self.document}:{self.line}"
         if self.kind == "env":
             return f"${self.key}"

@@ -1,6 +1,6 @@
 """How a torchtune recipe spreads over its ranks: FSDP2 over all, or over what tensor parallelism leaves.
 
-Source: recipes/full_finetune_distributed.py of torchtune 0.6.1, and shard_model (torchtune/training/_distributed.py:617).
+Source: recipes/full_finetune_distributed.py of torchtune 0.6.1, and shard_model (torchtune/training/_distributed.py:519).
 """
 
 from __future__ import annotations

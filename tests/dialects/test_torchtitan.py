@@ -1,0 +1,158 @@
+"""What the reader makes of torchtitan's launches, over configs written afresh, and a remedy written back as flags."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
+
+from preflight.dialects.torchtitan_table import FILE_VERSIONS, MODULE_VERSION, table
+from preflight.errors import BadInput
+from preflight.families import describe
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.registry import find_model
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+CASES: dict[str, dict[str, Any]] = yaml.safe_load(
+    (CONFIGS / "torchtitan/manifest.yaml").read_text()
+)
+READ = [name for name, case in CASES.items() if "refused" not in case]
+
+
+def command(line: str, env: Mapping[str, str] | None = None) -> LaunchCommand:
+    words = tuple(shlex.split(line))
+    return LaunchCommand(words, {"HOME": "/nonexistent", **(env or {})}, str(CONFIGS))
+
+
+def read(line: str, env: Mapping[str, str] | None = None) -> LaunchPlan:
+    plan = preflight_read_launch(command=command(line, env))
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_launch_is_read_as_torchtitan_takes_it(name):
+    case = CASES[name]
+    plan = read(case["argv"], case.get("env"))
+    for field, wanted in case["plan"].items():
+        found = getattr(plan, field)
+        if field == "versions":
+            found = {key: found[key] for key in wanted}
+
+        assert found == wanted, field
+
+    assert sorted(n.id for n in plan.notices) == case.get("notices", [])
+    assert plan.trainer == "torchtitan"
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in READ])
+def test_what_torchtitan_refuses_is_refused_with_a_place(name):
+    with pytest.raises(BadInput) as error:
+        read(CASES[name]["argv"])
+
+    assert sorted(p.id for p in error.value.problems if p.severity == "error") == sorted(
+        CASES[name]["refused"]
+    )
+    assert all(p.where for p in error.value.problems)
+
+
+def test_a_misspelt_key_and_flag_get_their_line_and_the_nearest_name():
+    with pytest.raises(BadInput) as file:
+        read(CASES["misspelt"]["argv"])
+    with pytest.raises(BadInput) as flag:
+        read(CASES["misspelt_flag"]["argv"])
+
+    assert [(p.where, p.fix) for p in file.value.problems] == [
+        ("torchtitan/misspelt.toml:6", "did you mean training.local_batch_size"),
+        ("torchtitan/misspelt.toml:10", "did you mean parallelism.tensor_parallel_degree"),
+    ]
+    assert flag.value.problems[0].fix == "did you mean training.local_batch_size"
+
+
+def test_other_launches_are_left_to_torchrun():
+    for line in ("torchrun train.py --config x.toml", "bash run.sh", "./run_train.py"):
+        assert preflight_read_launch(command=command(line)) is None
+
+
+EDITS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("llama_8b", {"micro_batch_size": 1, "gradient_accumulation_steps": 2}),
+    ("llama_8b", {"activation_checkpointing": "full"}),
+    ("llama_8b", {"activation_checkpointing": "selective_every_2", "seq_len": 4096}),
+    ("llama_8b", {"reshard_after_forward": True, "torch_compile": False}),
+    ("llama_8b_flags", {"micro_batch_size": 4, "seq_len": 2048}),
+    ("llama_8b_flags", {"torch_compile": True, "activation_checkpointing": "none"}),
+    ("llama_70b", {"micro_batch_size": 4, "gradient_accumulation_steps": 4}),
+    ("old", {"torch_compile": False, "activation_checkpointing": "full"}),
+    ("script", {"micro_batch_size": 2, "gradient_accumulation_steps": 2}),
+    ("script_variables", {"activation_checkpointing": "full"}),
+    ("named", {"activation_checkpointing": "full", "seq_len": 4096}),
+    ("named_flags", {"micro_batch_size": 1, "gradient_accumulation_steps": 2}),
+    ("named_flags", {"activation_checkpointing": "none"}),
+    ("context", {"expandable_segments": True}),
+)
+
+
+@pytest.mark.parametrize(("name", "edits"), EDITS)
+def test_what_is_written_reads_as_the_edited_plan(name, edits):
+    env = CASES[name].get("env", {})
+    before = read(CASES[name]["argv"], env)
+    after = before.with_edits(edits)
+    rewrite = preflight_write_launch(before=before, after=after)
+    assert rewrite is not None
+
+    assert read(shlex.join(rewrite.argv), {**env, **rewrite.env}) == after
+    assert rewrite.files == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "edits"),
+    [
+        ("llama_8b", {"optimizer": "paged_adamw_8bit"}),
+        ("named", {"activation_checkpointing": "selective_every_2"}),
+    ],
+)
+def test_what_torchtitan_cannot_say_is_not_written(name, edits):
+    before = read(CASES[name]["argv"])
+
+    assert preflight_write_launch(before=before, after=before.with_edits(edits)) is None
+
+
+def test_every_flavor_of_the_table_has_the_parameters_that_torchtitan_counted():
+    known = 0
+    for version in (*FILE_VERSIONS, MODULE_VERSION):
+        for flavors in table(version)["models"].values():
+            for entry in flavors.values():
+                if "model" in entry:
+                    found = find_model(entry["model"])
+                    assert found is not None
+                    count = found.num_params
+                elif "config" in entry:
+                    count = describe(entry["config"], "", "").num_params
+                else:
+                    continue
+                known += 1
+
+                assert abs(count - entry["num_params"]) <= entry["num_params"] // 1000
+
+    assert known > 40
+
+
+def test_every_named_config_is_read_without_an_error():
+    total = 0
+    for module, configs in table(MODULE_VERSION)["configs"].items():
+        for name, entry in configs.items():
+            shards = entry["parallelism"]["data_parallel_shard_degree"]
+            ranks = 8 if shards < 0 else shards
+            plan = read(
+                f"torchrun --nproc_per_node {ranks} -m torchtitan.train --module {module} --config {name}"
+            )
+            total += 1
+
+            assert plan.micro_batch_size and plan.seq_len, name
+
+    assert total == 43
