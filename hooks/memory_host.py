@@ -78,6 +78,8 @@ def _pinned(num_bytes: int) -> int:
 def _loading(plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term) -> Iterable[MemoryTerm]:
     if plan.base_quantization is not None:
         return  # read tensor by tensor and packed on the device
+    if plan.trainer == "torchtitan":
+        return  # made on the meta device, sharded, then filled on the GPU (train.py:148, :256, 0.2.2)
     loaded = dtype_bytes(load_dtype(plan, model))
     stored = dtype_bytes(model.config_dtype or "bf16")
     trains = num_trainable_params(plan, model)

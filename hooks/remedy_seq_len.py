@@ -16,6 +16,9 @@ from preflight.remedy import Remedy
 
 SHORTEST = 256
 
+OWN_KEYS = {"torchtune": "tokenizer.max_seq_len=", "torchtitan": "--training.seq_len "}
+"""Trainer -> the word that says it, where that is no argument of transformers' kind."""
+
 
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
@@ -26,7 +29,9 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     origin = plan.origins.get("seq_len")
     is_flag = origin is not None and origin.where.startswith("--") and origin.where != "--set"
     # Where a dataset said it, the origin is `--dataset FILE: row 17 is the longest, ...`.
-    flag = origin.where if origin and is_flag and " " not in origin.where else "--max_length"
+    flag = OWN_KEYS.get(plan.trainer or "", "--max_length ")
+    if origin is not None and is_flag and " " not in origin.where:
+        flag = f"{origin.where} "
     shorter = length // 2
     while shorter >= SHORTEST:
         yield Remedy(
@@ -34,6 +39,6 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             f"sequences of at most {shorter} tokens",
             {"seq_len": shorter},
             "changes_training",
-            how=f"{flag} {shorter}",
+            how=f"{flag}{shorter}",
         )
         shorter //= 2

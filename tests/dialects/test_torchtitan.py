@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from preflight.hooks import memory_host, remedy_seq_len
 from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 
 from preflight.dialects.torchtitan_table import FILE_VERSIONS, MODULE_VERSION, table
@@ -156,3 +158,25 @@ def test_every_named_config_is_read_without_an_error():
             assert plan.micro_batch_size and plan.seq_len, name
 
     assert total == 43
+
+
+def test_a_model_made_on_the_meta_device_is_never_whole_on_the_host():
+    plan = read(CASES["llama_8b"]["argv"])
+    entry = find_model("meta-llama/Llama-3.1-8B")
+    assert entry is not None
+    model = describe(entry.config, entry.id, "")
+
+    def names(plan: LaunchPlan) -> str:
+        return " ".join(term.name for term in memory_host.preflight_memory_terms(plan, model))
+
+    assert "copies before sharding" not in names(plan)
+    assert "copies before sharding" in names(replace(plan, trainer="transformers"))
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("llama_8b", "--training.seq_len 4096"), ("named", "--training.seq_len 4096")]
+)
+def test_a_shorter_sequence_is_suggested_in_torchtitans_words(name, how):
+    remedies = list(remedy_seq_len.preflight_remedies(plan=read(CASES[name]["argv"])))
+
+    assert remedies[0].how == how
