@@ -233,12 +233,13 @@ def test_the_file_system_of_a_path_is_the_one_that_the_kernel_mounts_there():
 
 
 def test_a_port_is_taken_where_somebody_listens(read, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = f"torchrun --nproc-per-node 2 --master-port {port} train.py"
+    assert ids(ports.findings(read(words))) == []
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        words = f"torchrun --nproc-per-node 2 --master-port {port} train.py"
-        assert ids(ports.findings(read(words))) == []  # bound, and nobody listens
-
+        listener.bind(("127.0.0.1", port))
         listener.listen()
         (found,) = ports.findings(read(words))
         assert (found.id, found.severity, found.where) == ("PF506", "error", "--master-port")
