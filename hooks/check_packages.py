@@ -1,12 +1,11 @@
 """PF433: a package that the launch needs and its Python does not have.
 
-Only where the launch starts on this machine, and its Python is found here: by the program that it calls.
+Only where the launch starts on this node (docs/decisions.md, 34), by the Python of the program that it calls.
 Names of `*.dist-info` folders are read, nothing is imported.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -26,9 +25,6 @@ class Need(NamedTuple):
     what: str
     where: str
 
-
-HERE = ("env", "bash", "sh", "nohup", "nice", "time", "timeout", "numactl")
-"""Wrappers that start the launch on this machine, with this file system."""
 
 OPTIMIZER_PACKAGES: Mapping[str, tuple[str, str]] = {
     "galore_": ("galore_torch", "galore-torch"),
@@ -97,15 +93,11 @@ def _needs(plan: LaunchPlan) -> Iterable[Need]:
 
 def _versions_here(plan: LaunchPlan, names: tuple[str, ...]) -> Mapping[str, str] | None:
     """Return what the launch's Python has of some packages; None where that Python is not known here."""
-    from preflight.node_packages import folders_of, interpreter_of, versions_in
+    from preflight.launch_packages import folders_of_launch
+    from preflight.node_packages import versions_in
+    from preflight.this_node import starts_here
 
-    if any(layer.kind not in HERE for layer in plan.wrapping):
+    if not starts_here(plan):
         return None
-    command = getattr(plan.source, "command", None)
-    if command is None or not command.argv:
-        return None
-    interpreter = interpreter_of(command.argv[0], command.env.get("PATH", ""))
-    folders = folders_of(interpreter) if interpreter else ()
-    folders += tuple(filter(None, command.env.get("PYTHONPATH", "").split(os.pathsep)))
-    versions = versions_in(folders, (*names, "transformers", "kernels"))
+    versions = versions_in(folders_of_launch(plan), (*names, "transformers", "kernels"))
     return versions if "transformers" in versions else None

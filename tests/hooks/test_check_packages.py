@@ -7,7 +7,7 @@ import os
 import pytest
 
 from preflight.launch import LaunchCommand
-from preflight.pipeline import read_launch
+from preflight.pipeline import Request, read_launch, with_request
 from preflight.plugins import load_plugins
 
 TRAIN = "from transformers import HfArgumentParser, Trainer, TrainingArguments\nHfArgumentParser(TrainingArguments)\n"
@@ -39,6 +39,7 @@ def missing(tmp_path, plugins):
             (site / f"{name}-1.0.dist-info").mkdir(exist_ok=True)
         env = {"PATH": str(environment / "bin")}
         plan = read_launch(LaunchCommand(tuple(words.split()), env, str(tmp_path)), plugins)
+        plan = with_request(plan, Request(on_this_node=True))
         items = plugins.collect("preflight_findings", plan=plan, model=None, device=None)
         return sorted(finding.fix for _, finding in items)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from preflight.datafile import read_data_file
 from preflight.launch import LaunchCommand
 from preflight.measured import read_runs
-from preflight.pipeline import judge_plan, read_launch
+from preflight.pipeline import Request, judge_plan, read_launch, with_request
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.validate import device_of
@@ -48,6 +49,27 @@ def test_a_run_that_was_measured_has_no_error(plugins):
 
     assert len(runs) > 100
     assert wrong == {}
+
+
+ASKS_FOR_MORE = "ddp_gpu_ids"
+"""Eight ranks on two devices: accelerate starts it, CUDA stops six of them."""
+
+
+def test_no_launch_that_starts_is_refused_by_the_node_it_starts_on(plugins):
+    """This machine, as far as it is asked: its interfaces, packages, disk and limits."""
+    wrong = {}
+    for name in STARTED:
+        words = ("accelerate", "launch", *CASES[name]["argv"].split())
+        command = LaunchCommand(words, {"PATH": os.environ["PATH"]}, str(CONFIGS))
+        plan = with_request(read_launch(command, plugins), Request(on_this_node=True))
+        asked = {"plan": plan, "model": None, "device": None}
+        items = [finding for _, finding in plugins.collect("preflight_findings", **asked)]
+        # Another test may hold the launchers' default port just now.
+        found = [f.id for f in items if f.severity == "error" and f.id != "PF506"]
+        if found:
+            wrong[name] = found
+
+    assert wrong == {ASKS_FOR_MORE: ["PF119"]}
 
 
 @pytest.mark.parametrize("name", STARTED)
