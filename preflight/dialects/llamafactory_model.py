@@ -6,6 +6,7 @@ model/model_utils/{quantization,checkpointing,attention}.py.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from preflight.dialects.framework_keys import FrameworkKeys
@@ -97,7 +98,8 @@ def _adapter(keys: FrameworkKeys, kind: str, chosen: Setting | None) -> None:
         rank, targets = None, keys.get("oft_target")
     names = _split(targets)
     size = rank.value if rank is not None else Adapter.rank
-    given_alpha = alpha is not None and isinstance(alpha.value, (int, float)) and alpha.value
+    is_number = alpha is not None and isinstance(alpha.value, (int, float))
+    given_alpha = alpha is not None and is_number and alpha.value and isfinite(alpha.value)
     adapter = Adapter(
         kind="dora" if dora is not None and dora.value else "lora",
         rank=size,

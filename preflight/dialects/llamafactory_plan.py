@@ -104,6 +104,7 @@ def _batch(keys: FrameworkKeys) -> None:
             keys.argument(name, setting.value, setting)
         elif not keys.is_unknown(name):
             keys.assume(plan_field, default, f"no {name}")
+            keys.argument(name, default, None)
     strategy = keys.value("eval_strategy", "no")
     evaluates = strategy not in ("no", False) or keys.is_on("do_eval")
     keys.facts["evaluates"] = evaluates
