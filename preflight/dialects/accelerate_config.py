@@ -87,7 +87,7 @@ def _near_file(path: str, command: LaunchCommand) -> str:
         return "name one of the files in it"
     try:
         names = tuple(sorted(os.listdir(folder)))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the path
         return f"there is no folder {os.path.dirname(path) or folder!r}"
     return nearest_fix(os.path.basename(path), names)
 

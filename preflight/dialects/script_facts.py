@@ -18,19 +18,21 @@ from preflight.dialects.script_parsers import (
     argparse_names,
     command_parameters,
     dataclass_names,
+    defaults_of,
     is_command,
     is_trainer_class,
 )
 from preflight.dialects.script_scope import (
     UNKNOWN,
-    Evaluator,
     Known,
     Parsed,
     Scope,
     absolute,
+    changed_attributes,
     scope_of,
     walk_block,
 )
+from preflight.dialects.script_values import Evaluator
 from preflight.dialects.settings import Place
 from preflight.launch import LaunchCommand
 from preflight.values import dataclass
@@ -62,6 +64,7 @@ class ScriptFacts:
     def put(self, name: str, known: Known) -> None:
         """Record an argument; what is not known is noted as such."""
         if known.value is UNKNOWN:
+            self.arguments.pop(name, None)
             self.unread.setdefault(name, known.place)
         else:
             self.arguments[name] = known
@@ -83,13 +86,17 @@ class ScriptReader:
         """Every call, of branches that are not taken too: what declares the command line."""
         self.calls: list[CallFound] = []
         """The calls that surely run."""
+        self.unsure: list[CallFound] = []
+        """The calls that stand in a branch whose condition is not known."""
         self.statements: list[tuple[ast.Assign, Scope]] = []
         """The assignments that surely run."""
+        self.trees: list[ast.Module] = []
         self._blocks: list[tuple[list[ast.stmt], Scope]] = []
         self._commands: list[tuple[ast.FunctionDef, Scope, Scope]] = []
         self._namespace: Parsed | None = None
         self._returning: set[str] = set()
         self._load(path, ast.parse(text), depth=0)
+        self.evaluator.changed_attributes = changed_attributes(self.trees)
         for function, scope, outer in self._commands:
             scope.parameters.update(command_parameters(function, outer, self.evaluator, flag_of))
         self._bind_parameters()
@@ -99,6 +106,7 @@ class ScriptReader:
     # Loading
 
     def _load(self, path: str, tree: ast.Module, depth: int) -> None:
+        self.trees.append(tree)
         module, functions = scope_of(tree.body, path)
         self.modules[path] = module
         self.imports[path] = {}
@@ -139,8 +147,9 @@ class ScriptReader:
 
     def _read_block(self, body: list[ast.stmt], scope: Scope) -> None:
         for node, is_sure in _reachable(body, scope, self.evaluator):
-            if isinstance(node, ast.Call) and is_sure:
-                self.calls.append(CallFound(_last_name(node.func), node, scope))
+            if isinstance(node, ast.Call):
+                held = self.calls if is_sure else self.unsure
+                held.append(CallFound(_last_name(node.func), node, scope))
             elif isinstance(node, ast.Assign) and is_sure:
                 self.statements.append((node, scope))
 
@@ -199,7 +208,12 @@ class ScriptReader:
                     for found in self.everywhere
                     if found.name == "add_argument"
                 ]
-                self._namespace = argparse_names(adding, self.evaluator, self.flag_of)
+                changing = [
+                    (found.node, found.scope)
+                    for found in self.everywhere
+                    if found.name == "set_defaults"
+                ]
+                self._namespace = argparse_names(adding, self.evaluator, self.flag_of, changing)
             if self._namespace.names:
                 parsed = self._namespace
                 return (parsed, []) if name == "parse_known_args" else parsed
@@ -265,13 +279,21 @@ class ScriptReader:
                 continue
             site = sites[name][0]
             arguments = [argument.arg for argument in function.args.args]
+            known = {*arguments, *(argument.arg for argument in function.args.kwonlyargs)}
             for argument, node in zip(arguments, site.node.args, strict=False):
                 if not isinstance(node, ast.Starred):
                     scope.parameters[argument] = self.evaluator.evaluate(node, site.scope)
             for keyword in site.node.keywords:
-                if keyword.arg in arguments:
+                if keyword.arg in known:
                     value = self.evaluator.evaluate(keyword.value, site.scope)
                     scope.parameters[keyword.arg or ""] = value
+            is_open = any(isinstance(node, ast.Starred) for node in site.node.args) or any(
+                keyword.arg is None for keyword in site.node.keywords
+            )
+            for parameter, default in () if is_open else defaults_of(function):
+                if parameter.arg not in scope.parameters and default is not None:
+                    outer = scope.outer or scope
+                    scope.parameters[parameter.arg] = self.evaluator.evaluate(default, outer)
 
     def keywords(self, found: CallFound) -> tuple[dict[str, Known], bool]:
         """Return the keyword arguments of a call, and whether a `**` that cannot be read may add others."""
@@ -287,7 +309,8 @@ class ScriptReader:
             elif isinstance(known.value, dict):
                 for name, value in known.value.items():
                     place = Place("script", found.scope.path, str(name), keyword.value.lineno)
-                    values[str(name)] = Known(value, place)
+                    # What vars(args) holds knows its own place and flag.
+                    values[str(name)] = value if isinstance(value, Known) else Known(value, place)
             else:
                 is_open = True
         return values, is_open
@@ -295,6 +318,10 @@ class ScriptReader:
     def named(self, *names: str) -> list[CallFound]:
         """Return the calls of these names, in order."""
         return [found for found in self.calls if found.name in names]
+
+    def maybe(self, *names: str) -> list[CallFound]:
+        """Return the calls of these names that may run or not, in order."""
+        return [found for found in self.unsure if found.name in names]
 
     def place(self, found: CallFound) -> Place:
         """Return where a call stands."""
@@ -308,8 +335,17 @@ class ScriptReader:
 
     def trainer_calls(self) -> list[CallFound]:
         """Return the calls that make the Trainer's arguments."""
+        names = self._trainer_names()
+        return [found for found in self.calls if found.name in names]
+
+    def unsure_trainer_calls(self) -> list[CallFound]:
+        """Return the calls that may make the Trainer's arguments, if a condition holds."""
+        names = self._trainer_names()
+        return [found for found in self.unsure if found.name in names]
+
+    def _trainer_names(self) -> set[str]:
         own = {name for name, (cls, _) in self.classes.items() if is_trainer_class(cls)}
-        return [found for found in self.calls if found.name in TRAINER_BASES or found.name in own]
+        return {*TRAINER_BASES, *own}
 
 
 def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:

@@ -9,7 +9,8 @@ import ast
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from preflight.dialects.script_scope import UNKNOWN, Evaluator, Known, Parsed, Scope
+from preflight.dialects.script_scope import UNKNOWN, Known, Parsed, Scope
+from preflight.dialects.script_values import Evaluator
 from preflight.dialects.settings import Place, Setting
 
 TRAINER_BASES = (
@@ -32,10 +33,18 @@ FlagOf = Callable[[Iterable[str]], "Setting | None"]
 
 
 def argparse_names(
-    calls: Iterable[tuple[ast.Call, Scope]], evaluator: Evaluator, flag_of: FlagOf
+    calls: Iterable[tuple[ast.Call, Scope]],
+    evaluator: Evaluator,
+    flag_of: FlagOf,
+    set_defaults: Iterable[tuple[ast.Call, Scope]] = (),
 ) -> Parsed:
     """Return the namespace of every `add_argument` of the script together."""
     names: dict[str, Known] = {}
+    other_defaults = {
+        keyword.arg: (keyword.value, scope)
+        for call, scope in set_defaults
+        for keyword in call.keywords
+    }
     for call, scope in calls:
         options = [evaluator.value(item, scope) for item in call.args]
         words = [option for option in options if isinstance(option, str)]
@@ -60,7 +69,12 @@ def argparse_names(
                 value = convert(value)
             names[dest] = Known(value, given.place, spelled)
             continue
-        if "default" in keywords:
+        default: Any
+        if None in other_defaults:  # set_defaults(**something)
+            default = UNKNOWN
+        elif dest in other_defaults:
+            default = evaluator.value(*other_defaults[dest])
+        elif "default" in keywords:
             default = evaluator.value(keywords["default"], scope)
             if isinstance(default, str):
                 default = convert(default)
@@ -144,18 +158,8 @@ def command_parameters(
 ) -> dict[str, Known]:
     """Return the parameters of a function that typer, click or fire calls from the command line."""
     options = _click_options(function, scope, evaluator)
-    arguments = function.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    pairs: list[tuple[ast.arg, ast.expr | None]] = list(
-        zip(
-            positional,
-            [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults),
-            strict=True,
-        )
-    )
-    pairs += list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
     values: dict[str, Known] = {}
-    for argument, default in pairs:
+    for argument, default in defaults_of(function):
         flag, stated = options.get(argument.arg, (argument.arg, default))
         given = flag_of([flag, argument.arg])
         place = Place("script", scope.path, argument.arg, argument.lineno)
@@ -168,6 +172,17 @@ def command_parameters(
         value = UNKNOWN if node is None else evaluator.value(node, scope)
         values[argument.arg] = Known(value, place, flag)
     return values
+
+
+def defaults_of(function: ast.FunctionDef) -> list[tuple[ast.arg, ast.expr | None]]:
+    """Return the parameters of a function, each with its default or None."""
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    missing = len(positional) - len(arguments.defaults)
+    pairs: list[tuple[ast.arg, ast.expr | None]] = list(
+        zip(positional, [None] * missing + list(arguments.defaults), strict=True)
+    )
+    return pairs + list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
 
 
 def _guessed(value: Any, annotation: ast.expr | None) -> Any:

@@ -82,6 +82,10 @@ def make_plan(
         fields[name] = setting
         if origins.get(name) is None or setting.place.kind != "default":
             origins[name] = origin_of(setting.place, versions)
+    for name, place in trainer.facts.get("unread", {}).items():
+        if name in fields and fields[name].place.kind == "default":
+            reason = f"{place.where} sets it to something known only when it runs"
+            origins[name] = Origin(origins[name].where, True, reason)
     origins.update(part.origins)
     origins.update(_undecided(trainer, fields))
     values: dict[str, Any] = {

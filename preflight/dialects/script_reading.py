@@ -88,6 +88,7 @@ def read_script(
     _attributes(reader, facts)
     _adapter(reader, facts)
     _quantization(reader, facts)
+    _prepared(reader, facts)
     _model(reader, facts)
     _accelerator(reader, facts)
     if is_plain_loop:
@@ -96,17 +97,21 @@ def read_script(
 
 
 def _trainer_arguments(reader: ScriptReader, facts: ScriptFacts) -> None:
-    calls = reader.trainer_calls()
+    calls = [*reader.trainer_calls(), *reader.unsure_trainer_calls()]
     if not calls:
         return
     facts.seen["trainer_arguments"] = reader.place(calls[0])
+    for call in (*reader.named("replace"), *reader.maybe("replace")):
+        # dataclasses.replace: which of the arguments objects trains is then not known.
+        for name, known in reader.keywords(call)[0].items():
+            facts.unread[name] = known.place
     read = [reader.keywords(call) for call in calls]
     for name in dict.fromkeys(name for values, _ in read for name in values):
         said = [values[name] for values, _ in read if name in values]
         agree = len(said) == len(calls) and all(item.value == said[0].value for item in said)
         known = said[0] if agree else Known(UNKNOWN, said[0].place)
         facts.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
-    if any(is_open for _, is_open in read):
+    if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
         facts.seen["open_arguments"] = reader.place(calls[0])
     for call in reader.named("SFTTrainer"):  # before TRL 0.13 these were the trainer's own
         values, _ = reader.keywords(call)
@@ -133,6 +138,9 @@ def _attributes(reader: ScriptReader, facts: ScriptFacts) -> None:
             facts.put("seq_len", known)
         elif _is_trainer_arguments(reader, target.value.id, scope):
             facts.put(target.attr, known)
+        elif target.value.id != "self" and facts.seen.get("trainer_arguments"):
+            # A name that we do not follow may be the Trainer's arguments all the same.
+            facts.put(target.attr, Known(UNKNOWN, place))
 
 
 def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
@@ -144,6 +152,8 @@ def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool
 
 def _adapter(reader: ScriptReader, facts: ScriptFacts) -> None:
     calls = reader.named("LoraConfig")
+    for found in reader.maybe("LoraConfig"):
+        facts.unread.setdefault("use_peft", reader.place(found))
     if not calls:
         return
     place = reader.place(calls[0])
@@ -160,8 +170,21 @@ def _adapter(reader: ScriptReader, facts: ScriptFacts) -> None:
             facts.put(name, values[keyword])
 
 
+def _prepared(reader: ScriptReader, facts: ScriptFacts) -> None:
+    """Read prepare_model_for_kbit_training: it turns checkpointing on unless told otherwise (peft/utils/other.py, 0.21)."""
+    for found in reader.named("prepare_model_for_kbit_training"):
+        values, is_open = reader.keywords(found)
+        stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
+        if is_open or len(found.node.args) > 1 or stated.value is UNKNOWN:
+            facts.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
+        elif stated.value:
+            facts.put("gradient_checkpointing", Known(True, stated.place, stated.flag))
+
+
 def _quantization(reader: ScriptReader, facts: ScriptFacts) -> None:
     calls = reader.named("BitsAndBytesConfig")
+    for found in reader.maybe("BitsAndBytesConfig"):
+        facts.unread.setdefault("load_in_4bit", reader.place(found))
     if not calls:
         return
     place = reader.place(calls[0])
@@ -233,6 +256,8 @@ def _accelerator(reader: ScriptReader, facts: ScriptFacts) -> None:
 
 
 def _plain_loop(reader: ScriptReader, facts: ScriptFacts) -> None:
+    for found in reader.maybe("gradient_checkpointing_enable"):
+        facts.unread.setdefault("gradient_checkpointing", reader.place(found))
     loaders = [found for found in reader.named("DataLoader") if _is_training_loader(reader, found)]
     if len(loaders) == 1:
         values, _ = reader.keywords(loaders[0])

@@ -141,11 +141,15 @@ def settle(given: Given, facts: ScriptFacts) -> None:
         plan_field = DECIDES.get(name)
         if plan_field is not None and given.get(name) is None:
             unread[plan_field] = place
+    unsure = dict(unread)
     if "open_arguments" in facts.seen:
-        for plan_field in NEVER_GUESSED:
+        place = facts.seen["open_arguments"]
+        for plan_field in (*NEVER_GUESSED, *fields.defaults):
             if plan_field not in fields.settings:
-                unread.setdefault(plan_field, facts.seen["open_arguments"])
-    for plan_field, place in unread.items():
+                unsure.setdefault(plan_field, place)
+        unread.update({name: unsure[name] for name in NEVER_GUESSED if name in unsure})
+    fields.facts["unread"] = unsure
+    for plan_field, place in unsure.items():
         if plan_field in NEVER_GUESSED:
             fields.defaults.pop(plan_field, None)
         elif plan_field in fields.defaults:

@@ -100,7 +100,7 @@ def read_trainer_arguments(
     rules = ParserRules(
         is_complete=kind.is_own_script and is_exact,
         is_exact=is_exact,
-        abbreviates=kind.trainer in ("trl", "transformers"),
+        abbreviates=kind.trainer in ("trl", "transformers") and _may_take_prefixes(kind.text),
     )
     file, rest = _argument_file(words, first_index, command, table, kind, rules)
     rest = [(index, word) for index, word in rest if index not in not_its_own]
@@ -121,6 +121,11 @@ def read_trainer_arguments(
         settle(given, told)
     raise_if_any(fields.problems)
     return _result(given, file)
+
+
+def _may_take_prefixes(text: str) -> bool:
+    """Tell whether a prefix of a Trainer's argument can mean it: not where the script has a parser of its own."""
+    return not text or "HfArgumentParser" in text or "TrlParser" in text
 
 
 def _flag_names(words: list[str]) -> list[str]:
