@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
     "validate": ("validate", "compare predictions with measured runs"),
     "probe": ("probe", "what this node, or every node of a job, really has"),
+    "init": ("init", "write a first preflight.toml from what the repository says"),
     "explain": ("explain", "what a remedy, a finding or a verdict means"),
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),
 }

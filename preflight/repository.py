@@ -84,7 +84,11 @@ def find_repository(folder: str) -> Repository:
 
 def read_repository(path: str) -> Repository:
     """Read and check one file; raise BadInput naming every wrong key at once."""
-    text = _text_of(path)
+    return check_repository(_text_of(path), path)
+
+
+def check_repository(text: str, path: str) -> Repository:
+    """Check the text of one file, written or not; raise BadInput naming every wrong key at once."""
     try:
         whole = _parsed(text)
     except (ValueError, RecursionError) as error:

@@ -1,0 +1,94 @@
+"""`init --repo`: a first preflight.toml from what can be read of the repository; never over a file that is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from preflight.commands.options import FITS, add_output_options
+from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
+from preflight.errors import BadInput
+from preflight.render.page import page_for
+from preflight.report import SCHEMA_VERSION
+from preflight.repository import OWN_FILE, check_repository, find_repository, read_repository
+
+EPILOG = """\
+Read are the launches in *.sh, *.sbatch, *.slurm, Makefile and README, and the training
+scripts that they start. Every line of the file says where it comes from; what is not known
+stands there commented out.
+
+examples:
+  preflight init --repo
+  preflight init --repo --print
+  preflight init --repo ../finetuning
+
+exit: 0 written or printed; 2 the file is there already, or the folder is not
+"""
+
+
+def run(name: str, args: list[str]) -> int:
+    """Write the first settings of a repository; return the exit code."""
+    parser = Parser(
+        name,
+        "Write a first preflight.toml: what this repository's launches leave unsaid.",
+        "preflight init --repo [FOLDER] [options]",
+        EPILOG,
+    )
+    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER")
+    parser.add_argument("--repo", action="store_true", help="the repository's own settings")
+    parser.add_argument("--print", action="store_true", help="print the file, write nothing")
+    add_output_options(parser)
+    try:
+        options = parser.parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    if not options.repo:
+        raise BadInput.one("nothing is said to be written", fix="preflight init --repo")
+    if not os.path.isdir(options.folder):
+        raise BadInput.one(f"there is no folder {options.folder}")
+    path = os.path.join(options.folder, OWN_FILE)
+    if not options.print:
+        _raise_if_there(path, options.folder)
+    from preflight.commands.init_survey import survey
+    from preflight.commands.init_text import settings_text
+
+    found = survey(options.folder)
+    text = settings_text(found)
+    check_repository(text, path)
+    if not options.print:
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
+        read_repository(path)
+    if options.format == "json":
+        read = [{"where": launch.where, "command": launch.line} for launch in found.launches]
+        unread = [{"where": where, "reason": reason} for where, reason in found.unread]
+        value = {"schema_version": SCHEMA_VERSION, "path": "" if options.print else path}
+        print_json({**value, "text": text, "launches": read, "unread": unread}, sys.stdout)
+        return FITS
+    if options.print:
+        sys.stdout.write(text)
+        return FITS
+    page = page_for(sys.stdout, options.color)
+    lines = [f"preflight: wrote {path} from {len(found.launches)} launches"]
+    for where, reason in found.unread:
+        lines += page.wrap(f"{where} was not read: {reason}", "  ", "    ")
+    lines += page.wrap("next: name the GPU in it, as `device`; docs/repository.md has every key")
+    print_lines(lines, sys.stdout)
+    return FITS
+
+
+def _raise_if_there(path: str, folder: str) -> None:
+    if os.path.lexists(path):
+        fix = "--print shows what would be written"
+        raise BadInput.one("is there already, and is never overwritten", path, fix)
+    there = find_repository(folder).path
+    if there:
+        raise BadInput.one(
+            "has settings already, and one more file would hide them",
+            os.path.relpath(there),
+            "--print shows what would be written",
+        )
