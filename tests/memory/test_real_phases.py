@@ -272,6 +272,8 @@ def saved(name: str, rank: dict) -> int:
     if case["engine"] == "zero3":
         return peaks["save"]
     if case["engine"] == "fsdp2":
+        if "storage" in case:  # the base is gathered with the weights, and has no optimizer state
+            return peaks["save"]
         # one and the same gather; gloo's threads may hold on to the one before
         return (
             peaks["save_optimizer"]
