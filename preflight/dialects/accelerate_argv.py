@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.dialects.accelerate_options import Option, options_by_flag
+from preflight.dialects.launcher_options import converted_whole
 from preflight.dialects.program_names import called, program_name
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
@@ -143,7 +144,7 @@ def convert(option: Option, text: str, where: str) -> tuple[Any, Problem | None]
     value: Any = text
     try:
         if option.type == "int":
-            value = int(text)
+            value = converted_whole(option.key, text)
         elif option.type == "float":
             value = float(text)
     except ValueError:

@@ -113,10 +113,21 @@ def _is_option(word: str, by_flag: Mapping[str, LauncherOption]) -> bool:
     return " " not in word and not word[1:].replace(".", "", 1).isdecimal()
 
 
+NODE_RANKS = ("machine_rank", "node_rank")
+"""Options that differ from node to node, and on which the plan does not depend."""
+
+
+def converted_whole(key: str, text: str) -> int:
+    """Return a whole number; a node's rank that only the running shell knows is 0, as on the first node."""
+    if key in NODE_RANKS and text.startswith("$"):
+        return 0  # `--machine_rank $SLURM_PROCID` inside `srun bash -c '...'`
+    return int(text)
+
+
 def _converted(option: LauncherOption, text: str) -> Any:
     try:
         if option.kind == "int":
-            return int(text)
+            return converted_whole(option.key, text)
         if option.kind == "float":
             return float(text)
     except ValueError:

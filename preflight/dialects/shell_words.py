@@ -180,6 +180,9 @@ def _follow(state: _State, command: ShellCommand) -> None:
         import os
 
         state.folder = os.path.join(state.folder, folders[0])
+        state.variables["PWD"] = os.path.normpath(
+            os.path.join(state.variables.get("PWD") or "", folders[0])
+        )
     elif argv[0] in ("eval", "popd"):
         raise CannotTell(f"`{argv[0]}`")
 

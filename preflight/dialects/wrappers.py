@@ -293,7 +293,9 @@ def _shell(command: LaunchCommand, name: str) -> list[Layer]:
     if index >= len(argv):
         return []
     try:
-        commands = parse_script(argv[index], command.env)
+        # A shell sets PWD itself, whatever it was given.
+        env = {**command.env, "PWD": os.path.abspath(command.cwd)}
+        commands = parse_script(argv[index], env)
     except CannotTell as reason:
         raise BadInput.one(
             f"{name} -c: preflight cannot follow {reason} in the command",

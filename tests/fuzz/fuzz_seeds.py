@@ -116,10 +116,19 @@ def _manifest() -> list[Seed]:
         for name, case in yaml.safe_load(path.read_text()).items():
             if not isinstance(case, dict):
                 continue
-            words = case.get("command") or f"accelerate launch {case.get('argv', '')}"
-            launch = tuple(shlex.split(words)) if isinstance(words, str) else tuple(words)
+            folder = path.parent
+            if "file" in case:
+                folder = CONFIGS
+                launch = ("bash", "-c", (CONFIGS / case["file"]).read_text())
+            else:
+                launch = tuple(shlex.split(case.get("argv", "")))
+                if not launch or launch[0].startswith("-") or launch[0].endswith(".py"):
+                    launch = ("accelerate", "launch", *launch)
             env = {key: str(value) for key, value in (case.get("env") or {}).items()}
-            files = _named_files(path.parent, " ".join(launch))
+            files = {
+                **_named_files(CONFIGS, " ".join(launch)),
+                **_named_files(folder, " ".join(launch)),
+            }
             made.append(Seed(str(name), files, ("check",), launch, env))
     return made
 

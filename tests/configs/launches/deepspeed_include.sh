@@ -1,0 +1,1 @@
+deepspeed --include localhost:0,1,2,3,4,5,6,7 --master_port 29600 train_hf.py --output_dir out --bf16 --per_device_train_batch_size 4 --gradient_accumulation_steps 2 --deepspeed deepspeed/trainer_zero3.json

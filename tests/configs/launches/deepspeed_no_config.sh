@@ -1,0 +1,1 @@
+deepspeed --num_gpus=8 train_hf.py --output_dir out --per_device_train_batch_size 2 --bf16

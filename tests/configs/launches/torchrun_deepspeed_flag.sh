@@ -1,0 +1,1 @@
+torchrun --nproc_per_node 8 train_hf.py --output_dir out --per_device_train_batch_size 2 --bf16 --per_device_train_batch_size 4 --gradient_accumulation_steps 2 --deepspeed deepspeed/trainer_zero3.json

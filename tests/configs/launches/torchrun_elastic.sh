@@ -1,0 +1,1 @@
+torchrun --nnodes=1:4 --nproc_per_node=8 --rdzv_backend=c10d --rdzv_endpoint=head:29400 train_loop.py
