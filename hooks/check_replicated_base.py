@@ -22,7 +22,9 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     if plan.adapter is None or plan.world_size == 1:
         return
     origin = plan.origins.get("base_quantization")
-    if plan.engine == "fsdp2" and plan.base_quantization and not shards_quantized_base(plan):
+    base = plan.base_quantization
+    is_packed = base is not None and base.scheme != "int8"
+    if plan.engine == "fsdp2" and is_packed and not shards_quantized_base(plan):
         yield found(
             "PF403",
             "FSDP2 leaves a 4-bit base with uint8 storage whole on every rank",

@@ -18,6 +18,13 @@ from preflight.render.finding_reference import PROOF_KINDS, page
 
 ROOT = Path(__file__).parent.parent
 KINDS = all_kinds()
+RUN_THE_LIBRARIES = (
+    "tests/checks/test_fsdp_effects.py::",
+    "tests/checks/test_deepspeed_effects.py::",
+    "tests/dialects/test_parity_accelerate.py::test_plan_or_refusal",
+    "tests/checks/test_engine_checks.py::test_the_launcher_refuses",
+)
+"""Tests in which accelerate, torch, DeepSpeed and transformers act, not preflight."""
 
 
 def test_every_id_in_the_code_has_an_entry_and_every_entry_is_used():
@@ -47,6 +54,14 @@ def test_an_entry_is_whole_and_its_proof_exists(id):
             if isinstance(node, ast.FunctionDef)
         }
         assert name in functions, test
+
+
+@pytest.mark.parametrize("id", [id for id in KINDS if id[2] in "23"])
+def test_what_an_engine_refuses_or_does_unsaid_is_shown_by_the_library_itself(id):
+    kind = KINDS[id]
+    assert kind.proof_kind in ("refusal", "silent")
+
+    assert any(proof.startswith(RUN_THE_LIBRARIES) for proof in kind.proof)
 
 
 def test_names_are_given_once():

@@ -156,7 +156,7 @@ def _check_fsdp_loading(settings: LauncherSettings, problems: list[Problem]) -> 
                 "fsdp_sync_module_states must be true where fsdp_cpu_ram_efficient_loading is",
                 syncs.place.where,
                 "fsdp_sync_module_states: true",
-                "PF111",
+                "PF210",
             )
         )
 

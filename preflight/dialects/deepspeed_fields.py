@@ -31,7 +31,7 @@ def deepspeed_fields(
                 "fp16 and bf16 are both enabled",
                 config.place("fp16.enabled").where,
                 '"fp16": {"enabled": false}',
-                "PF112",
+                "PF312",
             )
         )
     precision = "fp16" if half[0] else "bf16" if half[1] else "no"
@@ -55,6 +55,16 @@ def deepspeed_fields(
             continue
         if stage > 0:
             fields[field] = device
+    ratio = config.get(f"{ZERO}.offload_optimizer.ratio")
+    if isinstance(ratio, (int, float)) and ratio < 1 and stage != 3:
+        problems.append(
+            Problem(
+                f"offload_optimizer.ratio {ratio} leaves a part of the states on the device: stage 3 only, and this is stage {stage}",
+                config.place(f"{ZERO}.offload_optimizer.ratio").where,
+                '"ratio": 1.0, or "stage": 3',
+                "PF314",
+            )
+        )
     fields.update(_sizes(config, stage, fills_hidden_size, problems))
     dtype = config.get("data_types.grad_accum_dtype")
     if dtype not in (None, "auto"):

@@ -12,6 +12,41 @@ from preflight.dialects.deepspeed_config import DeepSpeedConfig
 from preflight.dialects.settings import Place, Setting
 from preflight.errors import Problem
 
+BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+
+
+def batch_problems(config: DeepSpeedConfig, world_size: int) -> list[Problem]:
+    """Return what DeepSpeed's own arithmetic refuses (DeepSpeedConfig._set_batch_related_parameters, 0.19.8).
+
+    Two of the three numbers decide the third by whole division; the product must then be right.
+    """
+    given = {
+        key: config.get(key)
+        for key in BATCH_KEYS
+        if isinstance(config.get(key), int) and config.place(key).kind != "default"
+    }
+    whole = given.pop("train_batch_size", None)
+    if whole is None or config.has("sequence_parallel_size"):
+        return []
+    parts = world_size
+    for value in given.values():
+        parts *= value
+    fits = whole == parts if len(given) == 2 else parts > 0 and whole % parts == 0
+    if fits:
+        return []
+    said = " * ".join((*(f"{key} {value}" for key, value in given.items()), f"{world_size} ranks"))
+    relation = "is not" if len(given) == 2 else "is not a multiple of"
+    return [
+        Problem(
+            f"train_batch_size {whole} {relation} {said} = {parts}",
+            config.place("train_batch_size").where,
+            "remove train_batch_size: DeepSpeed works it out"
+            if given
+            else f'"train_batch_size": {max(1, whole // world_size) * world_size}',
+            "PF310",
+        )
+    ]
+
 
 def fill_and_match(
     config: DeepSpeedConfig,

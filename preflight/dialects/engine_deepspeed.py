@@ -13,7 +13,7 @@ from preflight.dialects.deepspeed_config import (
     synthesized,
 )
 from preflight.dialects.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
-from preflight.dialects.deepspeed_match import fill_and_match
+from preflight.dialects.deepspeed_match import BATCH_KEYS, batch_problems, fill_and_match
 from preflight.dialects.engine_settings import HF_TRAINERS, EngineSettings
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_arguments import TrainerArguments
@@ -57,6 +57,7 @@ def read_deepspeed(
         if config.path and not config.path.startswith("-"):
             engine.documents["deepspeed"] = config.path
     silent = config.get("bf16.enabled") == "auto" and config.place("bf16.enabled")
+    autos = {key: config.place(key) for key in AUTO_KEYS if config.get(key) == "auto"}
     stages_places = {key: config.place(key) for key in _LINKED}
     if is_hf and trainer_file is not None:
         fill_and_match(config, arguments, world_size, problems)
@@ -66,16 +67,21 @@ def read_deepspeed(
     if is_hf and trainer_file is None:
         fill_and_match(config, arguments, world_size, problems)
     fields = deepspeed_fields(config, True, problems)
-    if silent and fields["mixed_precision"].value == "no" and precision.value == "bf16":
+    if silent and fields["mixed_precision"].value == "no" and is_hf:
+        although = f", although {precision.place.where} says bf16"
         problems.append(
             Problem(
-                f"bf16 is auto in the DeepSpeed config and --bf16 is not given: training runs in fp32, although {precision.place.where} says bf16",
+                "bf16 is auto in the DeepSpeed config and --bf16 is not given: training runs in fp32"
+                + (although if precision.value == "bf16" else ""),
                 silent.where,
                 "--bf16",
                 "PF306",
                 "warning",
             )
         )
+    if not is_hf:
+        problems.extend(batch_problems(config, world_size))
+        engine.facts["deepspeed_autos"] = autos
     nested = {name: s for name, s in fields.items() if name.startswith("deepspeed.")}
     engine.fields.update(fields)
     engine.deepspeed = nested_settings(nested)
@@ -126,6 +132,9 @@ def _optimizer(engine: EngineSettings, config: DeepSpeedConfig, trainer: Trainer
         place = engine.fields["offload_optimizer"].place
         engine.fields["optimizer"] = Setting("deepspeed_cpu_adam", place)
 
+
+AUTO_KEYS = (*BATCH_KEYS, "zero_optimization.stage")
+"""Keys whose `auto` somebody must fill before DeepSpeed itself reads them."""
 
 _NONE = Setting(None, Place("default", "", "deepspeed"))
 

@@ -86,6 +86,7 @@ def read_engine(
         engine.facts.update(
             fsdp_version=fsdp.version, fsdp_activation_checkpointing=fsdp.checkpoints
         )
+        engine.facts["fsdp_use_orig_params"] = fsdp.uses_orig_params
         engine.fsdp_arguments = explicit
         _checkpointing(engine, trainer, fsdp.checkpoints, fsdp.checkpoints_place, problems)
     else:

@@ -45,6 +45,7 @@ _ENV_NAMES = {
     "cpu_ram_efficient_loading": "FSDP_CPU_RAM_EFFICIENT_LOADING",
     "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",
     "activation_checkpointing_offload": "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD",
+    "use_orig_params": "FSDP_USE_ORIG_PARAMS",
 }
 
 
@@ -60,6 +61,8 @@ class FsdpSettings:
     checkpoints: bool
     """FSDP's own activation checkpointing."""
     checkpoints_place: Place
+    uses_orig_params: bool
+    """FSDP1's flat parameters show as the originals. The launcher's default is true, the plugin's own false."""
 
 
 class _Plugin:
@@ -78,13 +81,12 @@ class _Plugin:
             return self.env[variable]
         return Setting(default, Place("default", "", "accelerate"))
 
-    def wrong(self, name: str, setting: Setting, wanted: str, fix: str = "") -> None:
+    def wrong(
+        self, name: str, setting: Setting, wanted: str, fix: str = "", id: str = "PF112"
+    ) -> None:
         key = spelling(setting.place, name)
-        self.problems.append(
-            Problem(
-                f"{key} must be {wanted}, not {setting.value!r}", setting.place.where, fix, "PF112"
-            )
-        )
+        message = f"{key} must be {wanted}, not {setting.value!r}"
+        self.problems.append(Problem(message, setting.place.where, fix, id))
 
     def flag(self, name: str, default: bool) -> Setting:
         setting = self.get(name, default)
@@ -93,7 +95,12 @@ class _Plugin:
         word = str(setting.value).lower()
         if word in TRUE_WORDS or word in FALSE_WORDS:
             return Setting(word in TRUE_WORDS, setting.place)
-        self.wrong(name, setting, "true or false")
+        if name == "reshard_after_forward" and word.upper() in SHARDING_STRATEGIES:
+            reshards = word in ("full_shard", "hybrid_shard")
+            fix = f"{spelling(setting.place, name)}: {str(reshards).lower()}"
+            self.wrong(name, setting, "true or false with FSDP2", fix, "PF208")
+        else:
+            self.wrong(name, setting, "true or false")
         return Setting(default, setting.place)
 
     def choice(self, name: str, default: Any, choices: tuple[str, ...]) -> Setting:
@@ -149,7 +156,8 @@ def read_fsdp(
     default = "SHARDED_STATE_DICT" if is_v2 else "FULL_STATE_DICT"
     saved = plugin.choice("state_dict_type", default, STATE_DICT_TYPES)
     if is_v2 and saved.value == "LOCAL_STATE_DICT":
-        plugin.wrong("state_dict_type", saved, "SHARDED_STATE_DICT or FULL_STATE_DICT with FSDP2")
+        wanted = "SHARDED_STATE_DICT or FULL_STATE_DICT with FSDP2"
+        plugin.wrong("state_dict_type", saved, wanted, id="PF209")
     full = saved.value == "FULL_STATE_DICT"
     fields["state_dict_type"] = Setting("full" if full else "sharded", saved.place)
     fields["cpu_ram_efficient_loading"] = plugin.flag("cpu_ram_efficient_loading", False)
@@ -176,11 +184,16 @@ def read_fsdp(
                 f"{spelling(checkpoints.place, 'activation_checkpointing')} with FSDP2 needs a wrap policy, and there is none",
                 checkpoints.place.where,
                 "fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP",
-                "PF112",
+                "PF207",
             )
         )
     return FsdpSettings(
-        2 if is_v2 else 1, strategy, fields, bool(checkpoints.value), checkpoints.place
+        version=2 if is_v2 else 1,
+        strategy=strategy,
+        fields=fields,
+        checkpoints=bool(checkpoints.value),
+        checkpoints_place=checkpoints.place,
+        uses_orig_params=bool(plugin.flag("use_orig_params", False).value),
     )
 
 

@@ -61,3 +61,13 @@ class LaunchSource:
     """Role -> path as spelled: accelerate (YAML or JSON), deepspeed (JSON), trainer (argument file)."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else decides how a value is spelled: fsdp_version, trainer, its version, whether the config is the default one."""
+
+
+def script_text(source: object) -> str:
+    """Return the training script, empty where it cannot be read."""
+    if not isinstance(source, LaunchSource) or source.script_index >= len(source.command.argv):
+        return ""
+    try:
+        return source.command.read_text(source.command.argv[source.script_index])
+    except (OSError, UnicodeDecodeError):
+        return ""

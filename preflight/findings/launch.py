@@ -162,7 +162,10 @@ KINDS: dict[str, FindingKind] = {
         trigger="an ACCELERATE_* or FSDP_* variable of this shell that decides what the files do not say",
         effect="the same command behaves otherwise in another shell",
         fix="write it into the config, or unset it",
-        proof=(_SAID,),
+        proof=(
+            "tests/checks/test_fsdp_effects.py::test_only_the_word_true_turns_fsdp_on",
+            _SAID,
+        ),
     ),
     "PF117": FindingKind(
         name="parallelism-sizes",

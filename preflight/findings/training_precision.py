@@ -35,7 +35,10 @@ KINDS: dict[str, FindingKind] = {
         trigger="QLoRA under FSDP2 with bitsandbytes' default uint8 storage",
         effect="accelerate leaves the packed weights out of sharding with one warning (accelerate/utils/fsdp_utils.py:789, 1.15.0): every rank holds the base whole",
         fix="--bnb_4bit_quant_storage bfloat16 (bnb_4bit_quant_storage=torch.bfloat16)",
-        proof=(f"{_FIRES}::test_a_base_that_sharding_does_not_reach_is_named",),
+        proof=(
+            "tests/checks/test_fsdp_effects.py::test_fsdp2_leaves_integer_storage_whole",
+            f"{_FIRES}::test_a_base_that_sharding_does_not_reach_is_named",
+        ),
     ),
     "PF404": FindingKind(
         name="frozen-base-replicated",
@@ -44,7 +47,10 @@ KINDS: dict[str, FindingKind] = {
         trigger="adapters under ZeRO-1 or ZeRO-2",
         effect="these stages shard what trains, and the base does not train: every rank holds it whole",
         fix="ZeRO-3 or FSDP",
-        proof=(f"{_FIRES}::test_a_base_that_sharding_does_not_reach_is_named",),
+        proof=(
+            "tests/checks/test_deepspeed_effects.py::test_a_frozen_base_is_whole_below_stage_3",
+            f"{_FIRES}::test_a_base_that_sharding_does_not_reach_is_named",
+        ),
     ),
     "PF407": FindingKind(
         name="two-precisions",
