@@ -42,6 +42,8 @@ class LaunchCommand:
         absolute = self.resolve(path)
         if absolute in self.overlay:
             return self.overlay[absolute]
+        if "\0" in absolute:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), absolute)
         if (
             os.path.exists(absolute)
             and not os.path.isfile(absolute)
