@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,17 @@ from hypothesis import settings
 settings.register_profile("steady", derandomize=True)
 settings.register_profile("search", derandomize=False)
 settings.load_profile("steady")
+
+
+EXTENSIONS = Path(sys.prefix) / "torch_extensions"
+"""Where DeepSpeed's operators are built for the tests: in a folder that two checkouts shared, each built
+over the other's, and the lock of a build that was killed keeps every later run waiting without end."""
+
+
+def pytest_configure() -> None:
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(EXTENSIONS)
+    for lock in EXTENSIONS.glob("*/lock"):
+        lock.unlink()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
