@@ -25,9 +25,12 @@ from preflight.values import dataclass
 KERNEL_PASSES = {"fused": 1, "foreach": 3, "for_loop": 3}
 """A fused step reads weight, gradient and two states and writes all but the gradient; one of single operations
 makes about 22 such passes instead of seven (torch/optim/adamw.py, _multi_tensor_adamw, 2.13)."""
-CPU_ADAM_SECONDS = {"deepspeed": 0.25e-9, "torch": 1.45e-9}
-"""Per parameter of a node: 2.41 s for DeepSpeed's CPUAdam and 11.93 s for torch's with 8 billion of them on
-two Xeons of 40 cores together (Ren et al. 2021, ZeRO-Offload, table 4)."""
+HOST_STEP_BYTES = 112e9
+"""A second that a fused step on the host moves through a node's memory: DeepSpeed's CPUAdam takes 2.41 s for
+8 billion parameters at 28 bytes each, on two Xeons of 40 cores together (Ren et al. 2021, ZeRO-Offload, table 4;
+0.25 ns a parameter over its rows)."""
+HOST_LOOP_TIMES = 5.8
+"""That of single operations over that of a fused one: 11.93 s for the same (the same table, torch's Adam)."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,12 @@ def estimate_step_time(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | 
 def _optimizer_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> float:
     degree = 1 if plan.engine in ("single", "ddp", "zero0") else plan.shard_degree
     local = ceil_div(num_trainable_params(plan, model), degree)
-    if plan.offload_optimizer != "none":
-        kind = "deepspeed" if plan.zero_stage is not None else "torch"
-        return local * plan.ranks_per_node * CPU_ADAM_SECONDS[kind]
     precision = precision_of(plan, model)
     weight = dtype_bytes(precision.master or precision.trainable)
     moved = 3 * weight + 4 * precision.bytes_of("optimizer_state")
-    passes = KERNEL_PASSES[optimizer_kernel(plan)]
-    return local * moved * passes / (speed.memory_bytes * MEMORY_SHARE)
+    kernel = optimizer_kernel(plan)
+    if plan.offload_optimizer != "none":
+        # torch walks over tensors of the host one by one unless its fused kernel was asked for
+        times = 1.0 if plan.zero_stage is not None or kernel == "fused" else HOST_LOOP_TIMES
+        return times * local * plan.ranks_per_node * moved / HOST_STEP_BYTES
+    return local * moved * KERNEL_PASSES[kernel] / (speed.memory_bytes * MEMORY_SHARE)

@@ -14,14 +14,19 @@ from __future__ import annotations
 from preflight.gpu_speeds import DeviceSpeed
 from preflight.launch import LaunchPlan
 from preflight.model import EXPERTS, LINEAR, ModelSpec, ModelUnit
-from preflight.precision import is_quantized, num_trainable_params, precision_of
+from preflight.precision import (
+    adapter_tensors,
+    is_quantized,
+    num_trainable_params,
+    precision_of,
+)
 from preflight.sharding import num_tokens
 from preflight.units import ceil_div
 from preflight.values import dataclass
 
-MATMUL_SHARE = 0.6
-"""Of peak FLOPs that large products reach: whole training steps on A100 report 0.42 to 0.57 of peak
-(Korthikanti et al. 2022, table 5), and their products are faster than the whole."""
+MATMUL_SHARE = 0.7
+"""Of peak FLOPs that a layer's products reach: less than large square ones alone (790 of 989 TFLOP/s measured on
+an H200, 2026), more than whole training steps (0.42 to 0.57 on A100, Korthikanti et al. 2022, table 5)."""
 HALF_SPEED_TOKENS = 256
 """Rows at which a product reaches half of that: with tiles of 128 x 256 fewer do not fill a hundred
 multiprocessors. Assumed in its shape, not measured (November 2026)."""
@@ -43,8 +48,27 @@ EAGER_SCORE_PASSES = 6
 SELECTIVE_SHARE = {"none": 0.0, "full": 1.0, "selective_op": 0.5, "selective_every_2": 0.5}
 """Of the layers' forward that is done twice: torchtitan's selective_op keeps every second product and
 attention, every_n_layers 2 leaves out half of the layers (torchtitan/distributed/activation_checkpoint.py)."""
-LOSS_PASSES = 3
-"""Times that an fp32 logit crosses device memory beside its product: softmax forward, gradient, cast."""
+LOSS_BYTES, FUSED_LOSS_BYTES = 36, 12
+"""That cross device memory for one logit beside its product. Of single operations: cast up 6, log_softmax 8,
+its gradient's zeros 4, log_softmax backward 12, cast down 6; of one kernel, or a compiled chain: three passes
+over 16 bits each way."""
+FUSED_LOSSES = ("fused_ce", "fused_linear")
+NORM_PASSES, ROTARY_PASSES, GATE_PASSES = 18, 10, 5
+"""Elements read and written for each that goes in, forward, by single operations of transformers 5.24:
+LlamaRMSNorm casts up (3), squares (4), averages (2), scales (4), casts down (3), multiplies (3), of which fp32
+counts twice, one read saved by the cache; rotate_half and its two products and sum 10; silu and product 5."""
+RESIDUAL_PASSES = 3
+COMPILED_NORM_PASSES, COMPILED_ROTARY_PASSES, COMPILED_GATE_PASSES = 4, 2, 3
+"""The same in one kernel each; a residual addition and the norm after it read two and write two."""
+ADAPTER_OUTPUT_PASSES, COMPILED_ADAPTER_OUTPUT_PASSES = (6, 4), (4, 3)
+"""Forward and backward, of a LoRA branch's output: written, scaled (2), added to the base's (3); its gradient scaled
+(2) and read twice (peft/tuners/lora/layer.py Linear.forward, 0.21.2). A compiled scale needs no pass of its own."""
+ADAPTER_INPUT_PASSES = 1, 5
+"""Of its input: read; read for A's gradient, its gradient written and added to the base's (3)."""
+ADAPTER_CAST_PASSES = 6, 6
+"""Of its input beside that: cast up to an fp32 adapter (3) and back down by autocast (3)."""
+ADAPTER_KERNELS = 15
+"""Of one adapted weight, both passes: two products, scale and sum forward, twice that and two sums backward."""
 
 
 @dataclass(frozen=True)
@@ -84,26 +108,30 @@ def work_of(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> Work:
         products += 6 * num_trainable_params(plan, model) * tokens / matmul
     scores, moved_scores = _attention(plan, model)
     attention_forward = scores / (speed.flops * ATTENTION_SHARE) + moved_scores / memory
-    touched = tokens * width * sum(_touched_width(unit) * unit.count for unit in model.layers)
-    if plan.torch_compile:
-        touched //= 2  # a chain of elementwise operations becomes one kernel
-    elementwise_forward = touched / degree / memory
+    compiled = plan.torch_compile
+    touched = sum(_touched_width(unit, compiled) * unit.count for unit in model.layers)
+    branches = _branches(plan, model)
+    elementwise_forward = tokens * width * (touched + branches.forward) / degree / memory
     share = SELECTIVE_SHARE[plan.activation_checkpointing]
     recomputed = share * (layers + elementwise_forward)
     if plan.activation_checkpointing != "selective_op":
         recomputed += share * attention_forward
     attention = (1 + ATTENTION_BACKWARD) * attention_forward
-    elementwise = 3 * elementwise_forward
+    elementwise = elementwise_forward
+    elementwise += tokens * width * (2 * touched + branches.backward) / degree / memory
     packed = _packed_params(plan, model) / degree
     passes = 2 + (plan.activation_checkpointing == "full")
     moved = passes * packed * (0.5 + 2 * width)
     unpacking = moved / (speed.memory_bytes * UNPACKING_SHARE)
-    loss = LOSS_PASSES * 4 * tokens * model.vocab_size / degree / memory
+    one_kernel = compiled or plan.loss in FUSED_LOSSES
+    logit_bytes = FUSED_LOSS_BYTES if one_kernel else LOSS_BYTES
+    loss = logit_bytes * tokens * model.vocab_size / degree / memory
     if plan.loss == "chunked_linear":
         loss += head  # each chunk's logits are made again in its backward
     busy = products + attention + elementwise + recomputed + unpacking
     kernels = KERNELS_FORWARD * (1 + share) + KERNELS_BACKWARD
-    launching = kernels * KERNEL_SECONDS * model.num_layers / (2 if plan.torch_compile else 1)
+    launched = kernels * model.num_layers + ADAPTER_KERNELS * branches.count
+    launching = launched * KERNEL_SECONDS / (2 if compiled else 1)
     waiting = max(0.0, launching - busy)
     return Work(products, attention, elementwise, recomputed, unpacking, loss, waiting)
 
@@ -136,18 +164,47 @@ def _attention(plan: LaunchPlan, model: ModelSpec) -> tuple[float, float]:
     return flops / degree, moved / degree
 
 
-def _touched_width(unit: ModelUnit) -> int:
-    """Return elements per token that elementwise kernels of one layer's forward read and write.
-
-    Two norms and two additions touch the hidden state sixteen times, rotation the queries and keys
-    four times, the gated activation the intermediate state five times (transformers LlamaDecoderLayer).
-    """
+def _touched_width(unit: ModelUnit, compiled: bool) -> int:
+    """Return elements per token that elementwise kernels of one layer's forward read and write."""
     layer = unit.layer
     if layer is None:
         return 0
     experts = layer.experts_per_token * layer.moe_intermediate_size
     inner = layer.intermediate_size + experts + layer.shared_expert_intermediate_size
-    return 16 * layer.hidden_size + 4 * (layer.query_size + layer.kv_size) + 5 * inner
+    norm, rotary, gate = NORM_PASSES + RESIDUAL_PASSES, ROTARY_PASSES, GATE_PASSES
+    if compiled:
+        norm, rotary, gate = COMPILED_NORM_PASSES, COMPILED_ROTARY_PASSES, COMPILED_GATE_PASSES
+    rotated = layer.query_size + layer.kv_size
+    return 2 * norm * layer.hidden_size + rotary * rotated + gate * inner
+
+
+@dataclass(frozen=True)
+class _Branches:
+    """The adapters' branches beside the base: elements per token that they read and write, and their number."""
+
+    forward: int = 0
+    backward: int = 0
+    count: int = 0
+
+
+def _branches(plan: LaunchPlan, model: ModelSpec) -> _Branches:
+    if plan.adapter is None:
+        return _Branches()
+    precision = precision_of(plan, model)
+    # FSDP and DeepSpeed compute in one dtype; elsewhere PEFT casts the input to the adapter's
+    is_cast = not plan.is_fsdp and precision.trainable != precision.compute
+    casts = ADAPTER_CAST_PASSES if is_cast else (0, 0)
+    outputs = COMPILED_ADAPTER_OUTPUT_PASSES if plan.torch_compile else ADAPTER_OUTPUT_PASSES
+    inputs = tuple(map(sum, zip(ADAPTER_INPUT_PASSES, casts, strict=True)))
+    num_inputs = num_outputs = count = 0
+    for unit, tensor in adapter_tensors(plan.adapter, model):
+        if tensor.name.endswith("lora_A") and len(tensor.shape) == 2:
+            num_inputs += unit.count * tensor.shape[1]
+            count += unit.count
+        elif tensor.name.endswith("lora_B") and len(tensor.shape) == 2:
+            num_outputs += unit.count * tensor.shape[0]
+    forward, backward = (num_inputs * inputs[way] + num_outputs * outputs[way] for way in (0, 1))
+    return _Branches(forward, backward, count)
 
 
 def _packed_params(plan: LaunchPlan, model: ModelSpec) -> int:

@@ -70,6 +70,22 @@ def test_an_adapter_takes_less_than_full_training_and_a_packed_base_more_than_an
     assert qlora.factor_of(lora) > 1.0
 
 
+def test_casting_to_an_fp32_adapter_and_back_takes_time(time_of):
+    from preflight.remedy import SUGGESTED_ADAPTER
+
+    alone = replace(LARGE, engine="ddp", shard_degree=1, reshard_after_forward=None)
+    half = time_of(alone, adapter=replace(SUGGESTED_ADAPTER, dtype="bf16"))
+    full = time_of(alone, adapter=replace(SUGGESTED_ADAPTER, dtype="fp32"))
+
+    assert full.factor_of(half) > 1.0
+
+
+def test_a_fused_step_on_the_host_takes_less_than_one_of_single_operations(time_of):
+    offloaded = replace(LARGE, offload_params="cpu", offload_optimizer="cpu")
+
+    assert time_of(offloaded, optimizer="adamw_torch").factor_of(time_of(offloaded)) > 1.5
+
+
 def test_time_per_token_does_not_depend_on_how_many_ranks_share_nothing(time_of):
     one = time_of(LARGE, engine="single", world_size=1, shard_degree=1, reshard_after_forward=None)
     eight = time_of(LARGE, engine="ddp", shard_degree=1, reshard_after_forward=None)
