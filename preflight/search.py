@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from preflight.lattice import Lattice, Reached, Solution, best_plans, checked_remedy
+from preflight.lattice import (
+    Lattice,
+    Reached,
+    Solution,
+    best_plans,
+    checked_remedy,
+    hardened,
+)
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -176,6 +183,8 @@ def _writable(
         found = [s for s in best_plans(lattice, is_answer, most) if s.reached.path]
         if not found:
             return None
+        if found[0].judged.verdict.answer is Answer.TIGHT:
+            found[0] = hardened(lattice, found[0])
         best = found[0]
         rewrite = search.write(search.written.plan, best.judged.plan, search.plugins)
         if rewrite is not None:

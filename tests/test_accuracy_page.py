@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from preflight.cli import main
+from preflight.verdict import MARGIN_SHARE
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "accuracy.md"
@@ -49,3 +50,14 @@ def test_every_group_of_the_runs_is_explained_on_the_page(told):
 
     assert len(groups) >= 10
     assert not [group for group in groups if group not in explained]
+
+
+def test_the_margin_is_what_nine_of_ten_reserved_predictions_are_off_by(told):
+    found = re.search(r"^reserved: .* p90 ([\d.]+)%", told[0], re.M)
+    assert found is not None
+
+    assert float(found[1]) / 100 == pytest.approx(MARGIN_SHARE, abs=0.01)
+
+
+def test_no_run_that_died_was_said_to_fit_and_none_that_ran_was_refused(told):
+    assert "0 false fits, 0 false blocks" in told[0]
