@@ -49,6 +49,8 @@ class Request:
     """What the repository says where the launch says nothing."""
     num_alternatives: int = 0
     """Next best answers to look for beside the best one."""
+    use_headroom: bool = False
+    """Whether a launch that fits is made faster with the memory it leaves: `fix --use-headroom`."""
     on_this_node: bool = False
     """Whether the ranks start here: `--here`, `--device auto`, or `run` without a named device."""
 
@@ -132,6 +134,10 @@ def check_plan(
             request.num_alternatives,
         )
         report = suggest(report, judged, plugins, request.policy, judge_plan, write_draft)
+    if request.use_headroom:
+        from preflight.headroom import use_headroom
+
+        report = use_headroom(report, judged, plugins, request.policy, judge_plan, write_checked)
     plugins.tell("preflight_reported", report=report)
     return report
 

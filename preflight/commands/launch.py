@@ -60,6 +60,7 @@ PREFLIGHT=off starts the command unchecked.
 examples:
   preflight fix -- accelerate launch --config_file fsdp.yaml train.py --max_length 4096
   preflight fix --allow qlora -- accelerate launch train.py > start.sh
+  preflight fix --use-headroom -- accelerate launch --config_file fsdp.yaml train.py
 
 exit: 0 fits, as written or as rewritten; 1 nothing safe fits; 2 bad input; 3 preflight failed
 """,
@@ -78,6 +79,13 @@ def run(name: str, args: list[str]) -> int:
     parser = Parser(name, ABOUT[name], f"preflight {name} [options] -- COMMAND", EPILOG[name])
     add_launch_options(parser)
     add_here_option(parser)
+    if name == "fix":
+        parser.add_argument(
+            "--use-headroom",
+            action="store_true",
+            help="make a launch that fits faster with the memory it leaves: a larger micro batch at the same"
+            " global batch, no checkpointing, no resharding, no offload; training stays as it is",
+        )
     add_output_options(parser)
     own, argv = split_command(name, parser, args)
     try:
@@ -93,6 +101,7 @@ def run(name: str, args: list[str]) -> int:
         lengths_from(options),
         repository,
         NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
+        use_headroom=name == "fix" and options.use_headroom,
         on_this_node=is_for_this_node(name, options.device, options.here),
     )
     plugins = load_plugins(command.cwd, project_files=repository.hooks)
