@@ -164,6 +164,7 @@ TITLES = {
     "no_offload": "keep parameters and optimizer states on the device",
     "no_activation_offload": "keep checkpointed inputs on the device",
 }
+IDS = (*TITLES, "larger_micro_batch")
 SAME = ("less_recomputation", "no_recomputation", "no_reshard", "no_activation_offload")
 """Bit-identical; the others sum in another order, or step with another kernel."""
 

@@ -106,7 +106,12 @@ def run(name: str, args: list[str]) -> int:
     )
     plugins = load_plugins(command.cwd, project_files=repository.hooks)
     if request.policy.allow or request.policy.forbid:
-        raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
+        known = known_remedies(plugins)
+        if known is not None and request.use_headroom:
+            from preflight.headroom import IDS
+
+            known += IDS
+        raise_if_any(unknown_remedies(request.policy, known))
     report = check_launch(command, plugins, request)
     return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
 

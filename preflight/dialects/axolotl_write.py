@@ -35,8 +35,11 @@ def _batch(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Mapping
 
 
 def _checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
-    if (before.activation_checkpointing, after.activation_checkpointing) != ("none", "full"):
-        raise CannotEdit("only none -> full is written")
+    change = before.activation_checkpointing, after.activation_checkpointing
+    if change == ("full", "none"):
+        return {"gradient_checkpointing": False}
+    if change != ("none", "full"):
+        raise CannotEdit("only none -> full and back is written")
     if before.offload_activations != "none":
         raise CannotEdit("activation_offloading takes recomputation's place")
     if after.checkpointing_reentrant not in (before.checkpointing_reentrant, False):

@@ -24,9 +24,10 @@ def write_llamafactory(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
 
 
 def _checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
-    if (before.activation_checkpointing, after.activation_checkpointing) != ("none", "full"):
-        raise CannotEdit("only none -> full is written")
-    return {"disable_gradient_checkpointing": False}
+    change = before.activation_checkpointing, after.activation_checkpointing
+    if change not in (("none", "full"), ("full", "none")):
+        raise CannotEdit("only none -> full and back is written")
+    return {"disable_gradient_checkpointing": after.activation_checkpointing == "none"}
 
 
 def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:

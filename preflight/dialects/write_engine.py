@@ -50,6 +50,7 @@ ONLY_ATTENTION_DROPOUT = (
     "qwen3_moe",
 )
 """Model types whose only dropout is attention_dropout, 0.0 where the config does not say it (transformers 5.24)."""
+FSDP_CHECKPOINTING = "fsdp_activation_checkpointing"
 RENAMED_ALLOCATOR_SINCE = (2, 9)
 """torch 2.9 renamed PYTORCH_CUDA_ALLOC_CONF to PYTORCH_ALLOC_CONF and still reads the old one."""
 
@@ -102,7 +103,20 @@ def write_fsdp_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:
         if not is_without_dropout(draft, before):
             # The recomputation would draw other dropout masks (accelerate/utils/fsdp_utils.py:720).
             raise CannotEdit("dropout may be active")
-    set_launcher_option(draft, "fsdp_config", "fsdp_activation_checkpointing", True)
+    set_launcher_option(draft, "fsdp_config", FSDP_CHECKPOINTING, True)
+
+
+def is_fsdp_checkpointing(draft: LaunchDraft) -> bool:
+    """Tell whether the launcher's FSDP settings turn checkpointing on."""
+    if draft.launcher_flags(FSDP_CHECKPOINTING):
+        return True
+    path = draft.role("accelerate")
+    section = None if path is None else draft.document(path).get(("fsdp_config",))
+    short = FSDP_CHECKPOINTING.removeprefix("fsdp_")
+    return isinstance(section, Mapping) and True in (
+        section.get(FSDP_CHECKPOINTING),
+        section.get(short),
+    )
 
 
 def is_without_dropout(draft: LaunchDraft, plan: LaunchPlan) -> bool:

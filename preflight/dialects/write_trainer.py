@@ -14,7 +14,13 @@ from preflight.dialects.trainer_edits import (
     takes_model_flags,
     takes_trainer_flags,
 )
-from preflight.dialects.write_engine import write_fsdp_checkpointing, write_zero_batch
+from preflight.dialects.write_engine import (
+    FSDP_CHECKPOINTING,
+    is_fsdp_checkpointing,
+    set_launcher_option,
+    write_fsdp_checkpointing,
+    write_zero_batch,
+)
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
@@ -36,9 +42,13 @@ def library_version(plan: LaunchPlan, name: str) -> tuple[int, ...]:
 
 
 def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
-    """Turn full activation checkpointing on, with one switch: the trainer's where there is one."""
-    if (before.activation_checkpointing, after.activation_checkpointing) != ("none", "full"):
-        raise CannotEdit("only none -> full is written")
+    """Turn full activation checkpointing on, with one switch: the trainer's where there is one; or off."""
+    change = before.activation_checkpointing, after.activation_checkpointing
+    if change == ("full", "none"):
+        _stop_checkpointing(draft, before)
+        return
+    if change != ("none", "full"):
+        raise CannotEdit("only none -> full and back is written")
     given = is_given(draft, CHECKPOINTING, "activation_checkpointing")
     if not given and not takes_trainer_flags(draft, before):
         write_fsdp_checkpointing(draft, before)
@@ -59,6 +69,18 @@ def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPla
     ):
         # The reentrant kind runs its own backward, which DDP's and FSDP's hooks do not see.
         set_argument(draft, before, f"{name}_kwargs", {"use_reentrant": False})
+
+
+def _stop_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:
+    """Turn it off where it was turned on: by FSDP's own switch, or by the trainer's, whose default may be on."""
+    if is_fsdp_checkpointing(draft):
+        set_launcher_option(draft, "fsdp_config", FSDP_CHECKPOINTING, False)
+        return
+    renamed = library_version(before, "transformers") >= RENAMED_SINCE
+    new, old = CHECKPOINTING
+    name = new if renamed and before.trainer == "transformers" else old
+    other = old if name == new else new
+    set_argument(draft, before, name, False, (other,), "activation_checkpointing")
 
 
 def write_batch(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
