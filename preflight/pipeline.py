@@ -29,10 +29,11 @@ from preflight.repository import OWN_FILE, SHARED_FILE, Repository
 from preflight.rewrite import Rewrite
 from preflight.search import suggest, treat
 from preflight.values import dataclass
-from preflight.verdict import Verdict, judge
+from preflight.verdict import Answer, Verdict, judge
 
 if TYPE_CHECKING:
     from preflight.dataset import RowLengths
+    from preflight.prices import Price
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Request:
     """What the repository says where the launch says nothing."""
     num_alternatives: int = 0
     """Next best answers to look for beside the best one."""
+    prices: Mapping[str, Price] | None = None
+    """Dollars per GPU and hour in place of the listed ones, by key of the GPU table."""
     use_headroom: bool = False
     """Whether a launch that fits is made faster with the memory it leaves: `fix --use-headroom`."""
     on_this_node: bool = False
@@ -134,6 +137,10 @@ def check_plan(
             request.num_alternatives,
         )
         report = suggest(report, judged, plugins, request.policy, judge_plan, write_draft)
+        if report.final_verdict.answer is Answer.DOES_NOT_FIT:
+            from preflight.advise import advise
+
+            report = advise(report, judged, plugins, request.policy, judge_plan, request.prices)
     if request.use_headroom:
         from preflight.headroom import use_headroom
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from preflight.advice import Advice
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, plain
@@ -50,6 +51,8 @@ class Report:
     alternatives: tuple[tuple[TriedRemedy, ...], ...] = ()
     """The next best safe answers, where somebody asked for them."""
     suggested: tuple[TriedRemedy, ...] = ()
+    advice: Advice | None = None
+    """Other methods and devices, where nothing that may be applied makes it fit."""
     rewrite: Rewrite | None = None
     notes: tuple[str, ...] = ()
     """Sentences for the reader: what could not be written, what was not looked at."""
@@ -122,6 +125,7 @@ class Report:
                 [_tried_to_dict(tried) for tried in path] for path in self.alternatives
             ],
             "suggested": [_tried_to_dict(tried) for tried in self.suggested],
+            "advice": None if self.advice is None else self.advice.to_dict(),
             "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
             "notes": list(self.notes),
             **{

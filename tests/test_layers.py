@@ -20,7 +20,7 @@ FLOW = [
     ("verdict",),
     ("report", "hookspecs", "policy", "repository"),
     ("plugins",),
-    ("search", "lattice", "headroom", "pipeline"),
+    ("search", "lattice", "headroom", "advise", "pipeline"),
     ("validate", "formula_table", "loop_table"),
     ("render",),
     ("commands",),

@@ -16,6 +16,7 @@ from preflight.commands.options import (
     add_output_options,
     lengths_from,
     policy_from,
+    prices_from,
     settings_from,
     unknown_remedies,
 )
@@ -60,7 +61,11 @@ def run(name: str, args: list[str]) -> int:
     except SystemExit:  # --help
         return 0
     request = Request(
-        options.device, settings_from(options.set), policy_from(options), lengths_from(options)
+        options.device,
+        settings_from(options.set),
+        policy_from(options),
+        lengths_from(options),
+        prices=prices_from(options),
     )
     plan = read_plan(read_data_file(options.plan))
     plugins = load_plugins(os.getcwd())

@@ -15,6 +15,7 @@ from preflight.commands.options import (
     add_output_options,
     lengths_from,
     policy_from,
+    prices_from,
     settings_from,
     split_command,
     unknown_remedies,
@@ -101,6 +102,7 @@ def run(name: str, args: list[str]) -> int:
         lengths_from(options),
         repository,
         NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
+        prices=prices_from(options),
         use_headroom=name == "fix" and options.use_headroom,
         on_this_node=is_for_this_node(name, options.device, options.here),
     )

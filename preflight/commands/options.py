@@ -23,6 +23,7 @@ from preflight.policy import Policy, policy_from_dict
 
 if TYPE_CHECKING:
     from preflight.dataset import RowLengths
+    from preflight.prices import Price
 
 FITS = 0
 DOES_NOT_FIT = 1
@@ -76,6 +77,11 @@ def add_launch_options(parser: Parser) -> None:
     )
     group.add_argument(
         "--column", metavar="NAME", help="the dataset's column of lengths, token ids or text"
+    )
+    group.add_argument(
+        "--prices",
+        metavar="FILE",
+        help="dollars per GPU and hour in place of the listed ones, as YAML or JSON: `h100-sxm-80: 2.5`",
     )
     group = parser.add_argument_group("what may be changed")
     group.add_argument("--policy", metavar="FILE", help="a YAML file: allow, forbid, refuse, ...")
@@ -225,6 +231,15 @@ def lengths_from(options: Any) -> RowLengths | None:
         for name in alone
     )
     return None
+
+
+def prices_from(options: Any) -> Mapping[str, Price] | None:
+    """Return the prices of `--prices`; None where it was not given."""
+    if options.prices is None:
+        return None
+    from preflight.prices import read_prices
+
+    return read_prices(options.prices)
 
 
 def policy_from(options: Any, of_repository: Mapping[str, Any] | None = None) -> Policy:

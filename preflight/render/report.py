@@ -49,6 +49,10 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
         lines += alternative_lines(report, page)
     lines += change_lines(report, page)
     lines += suggested_lines(report, page)
+    if report.advice is not None:
+        from preflight.render.advice import advice_lines
+
+        lines += advice_lines(report, page, is_verbose)
     for note in report.notes:
         lines += page.wrap(f"note: {note}")
     return lines + next_lines(report, door)
