@@ -14,9 +14,10 @@ def advice_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
     advice, device = report.advice, report.device
     if advice is None or device is None:
         return []
+    whose = "; ".join(dict.fromkeys(advice.prices.values()))
+    priced = f"; $ an hour at the lowest listed price: {whose}" if whose else ""
     lines = page.wrap(
-        "what would fit (checkpointing, micro batch 1, weights and states sharded;"
-        f" $ an hour at the lowest listed price{_of_whom(report)}):"
+        f"what would fit (checkpointing, micro batch 1, weights and states sharded{priced}):"
     )
     ranks = report.plan.world_size
     rows = [["method", "trained", f"peak on {ranks}", f"fewest {device.name}", "$/hour"]]
@@ -30,6 +31,8 @@ def advice_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
                 "" if method.usd_per_hour is None else f"{method.usd_per_hour:.2f}",
             ]
         )
+    if all(method.usd_per_hour is None for method in advice.methods):
+        rows = [row[:-1] for row in rows]
     lines += page.table(rows, right=(1, 2, 4))
     larger = advice.device
     if larger is not None:
@@ -54,14 +57,6 @@ def advice_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
 
 def _least(method: MethodAdvice) -> str:
     if method.least_ranks is None:
-        return "none"
+        return "none (tight)" if method.verdict == "tight" else "none"
     nodes = method.least_nodes or 1
     return f"{method.least_ranks}" + (f" ({nodes} nodes)" if nodes > 1 else "")
-
-
-def _of_whom(report: Report) -> str:
-    advice = report.advice
-    if advice is None or not advice.prices:
-        return ", of which there is none"
-    whose = dict.fromkeys(advice.prices.values())
-    return f": {'; '.join(whose)}"
