@@ -89,25 +89,31 @@ def _worst_moments(
         kept = tokens * (cost.residual if checkpointed else cost.saved)
         return kept + cost.copied_bytes + cost.copied_in_forward_bytes
 
-    forward, last, first = 0, 0, 0
-    for unit, cost in costs:
-        assert cost.traced_forward_bytes is not None
-        assert cost.traced_backward_bytes is not None
-        kept = kept_by(cost)
-        made = sum(
+    def gradients_of(unit: ModelUnit) -> int:
+        if finds_gradients(plan):
+            return 0
+        return sum(
             gradient_element_bytes(plan, precision, held.tensor) * held.tensor.num_params
             for held in held_tensors(plan, model)
             if held.unit is unit and held.trains
         )
-        if finds_gradients(plan):
-            made = 0
-        later = sum(
-            sum(place > max(unit.places) for place in other.places) * kept_by(other_cost)
+
+    forward, last, first = 0, 0, 0
+    for unit, cost in costs:
+        assert cost.traced_forward_bytes is not None
+        assert cost.traced_backward_bytes is not None
+        kept, made = kept_by(cost), gradients_of(unit)
+        # in a layer's forward and in its backward, later layers of other kinds keep nothing
+        later = [
+            (sum(place > max(unit.places) for place in other.places), other, other_cost)
             for other, other_cost in costs
             if other is not unit and unit.places
-        )
-        forward = max(forward, cost.traced_forward_bytes - kept - later)
-        last = max(last, cost.traced_backward_bytes)
+        ]
+        kept_later = sum(count * kept_by(other_cost) for count, _, other_cost in later)
+        gone = sum(count * other_cost.copied_in_forward_bytes for count, _, other_cost in later)
+        made_later = sum(count * gradients_of(other) for count, other, _ in later)
+        forward = max(forward, cost.traced_forward_bytes - kept - kept_later)
+        last = max(last, cost.traced_backward_bytes - (kept_later - gone) + made_later)
         if shared is None:
             first = max(first, cost.traced_backward_bytes + kept - made)
         elif unit is costs[0][0]:

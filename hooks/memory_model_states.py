@@ -53,7 +53,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         else:
             frozen += held.count * elements
             frozen_bytes += (
-                held.count * elements * frozen_element_bytes(plan, precision, held.tensor)
+                held.count
+                * elements
+                * frozen_element_bytes(plan, precision, held.unit, held.tensor)
             )
     on_gpu = plan.offload_params == "none"
     shards = f" in 1/{plan.shard_degree} shards" if plan.shard_degree > 1 and plan.is_fsdp else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from preflight.errors import BadInput
@@ -59,7 +59,8 @@ def compare(
 
     spec = describe(small_config(model_type, NUM_VARIANTS), model_type, "small_models.py")
     plan = small_launch(model_type, method, checkpointing)
-    traced = moments_of(trace(job_of(plan, spec)).levels)
+    last_of_kinds = {max(unit.places) for unit in spec.layers if unit.places}
+    traced = moments_of(trace(job_of(plan, spec)).levels, last_of_kinds)
     formulas = formulas_of(plan, spec, plugins)
     return [
         Compared(model_type, method, checkpointing, moment, formulas[moment], num_bytes)
@@ -84,8 +85,11 @@ def formulas_of(plan: LaunchPlan, spec: ModelSpec, plugins: PluginManager) -> di
     return found
 
 
-def moments_of(levels: Iterable[Any]) -> dict[Moment, int]:
-    """Return the highest level of every moment of the first step; the loss's backward has one with its head's."""
+def moments_of(levels: Iterable[Any], last_of_kinds: Collection[int] = ()) -> dict[Moment, int]:
+    """Return the highest level of every moment of the first step; the loss's backward has one with its head's.
+
+    The last layer's backward is that of the last layer of every kind: a smaller kind may come after it.
+    """
     levels = [level for level in levels if level.part.step == 0]
     last = max(level.part.layer for level in levels)
     found: dict[Moment, int] = {}
@@ -99,8 +103,10 @@ def moments_of(levels: Iterable[Any]) -> dict[Moment, int]:
             EMBEDDING_BACKWARD: Moment.EMBEDDING_BACKWARD,
             OPTIMIZER: Moment.OPTIMIZER_STEP,
         }.get(name)
-        if name == LAYER_BACKWARD and layer in (0, last):
-            moment = Moment.LAST_LAYER_BACKWARD if layer else Moment.FIRST_LAYER_BACKWARD
+        if name == LAYER_BACKWARD and layer == 0:
+            moment = Moment.FIRST_LAYER_BACKWARD
+        elif name == LAYER_BACKWARD and layer in (last, *last_of_kinds):
+            moment = Moment.LAST_LAYER_BACKWARD
         if moment is not None:
             found[moment] = max(found.get(moment, 0), level.peak_bytes)
     return found
@@ -133,8 +139,8 @@ def table_lines(compared: Sequence[Compared], not_run: Mapping[tuple[str, str], 
     """Return the table in Markdown."""
     names = dict.fromkeys([c.model_type for c in compared] + [name for name, _ in not_run])
     lines = [
-        "| family | " + " | ".join(COLUMNS) + " |",
-        "| --- " * (1 + len(COLUMNS)) + "|",
+        "| % off | " + " | ".join(COLUMNS) + " |",
+        "|---" + "|--:" * len(COLUMNS) + "|",
     ]
     for name in names:
         cells = []
@@ -147,7 +153,7 @@ def table_lines(compared: Sequence[Compared], not_run: Mapping[tuple[str, str], 
 
 def _said(compared: Compared) -> str:
     percent = abs(100 * compared.error)
-    return "0.00 %" if percent < SMALLEST_PERCENT else f"{100 * compared.error:+.2f} %"
+    return "0.00" if percent < SMALLEST_PERCENT else f"{100 * compared.error:+.2f}"
 
 
 SMALLEST_PERCENT = 0.005

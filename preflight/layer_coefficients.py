@@ -133,7 +133,8 @@ def layer_forms(
     kinds = costs["kinds"]
     kind = kind_of(unit)
     first = kind.partition(",")[0]
-    if not has_window_mask(plan, unit) and f"{first}, full" in kinds:
+    is_sliding = unit.layer.attention_kind == "sliding"
+    if is_sliding and not has_window_mask(plan, unit) and f"{first}, full" in kinds:
         kind = f"{first}, full"
     alike = [name for name in kinds if name.startswith(first)]
     found = kind if kind in kinds else alike[0] if alike else None
@@ -155,7 +156,26 @@ def _of_method(
         found = forms[found]
     if found is None:
         return None
-    return {point: in_words(value, costs["names"]) for point, value in found.items()}
+    words = {point: in_words(value, costs["names"]) for point, value in found.items()}
+    return _without_narrowed(words) if method.startswith("QLoRA, prepared") else words
+
+
+def _without_narrowed(value: Any) -> Any:
+    """Return forms without the biases that the first product of a packed layer makes narrow for good: such a
+    parameter is counted as what it is from then on (frozen_element_bytes)."""
+    if isinstance(value, list):
+        return [_without_narrowed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _without_narrowed(item)
+        for name, item in value.items()
+        if not (isinstance(item, int) and item < 0 and name.startswith("w:") and _is_vector(name))
+    }
+
+
+def _is_vector(name: str) -> bool:
+    return ".lora_" not in name and any(part in name for part in ("norm", "ln_", "bias"))
 
 
 def in_words(value: Any, names: Sequence[str]) -> Any:

@@ -78,7 +78,7 @@ def layer_costs(
 ) -> LayerCosts:
     """Return the costs of one decoder layer under a plan: the family's own where they were derived."""
     pieces = _pieces(plan, model, unit, precision)
-    if plan.torch_compile:
+    if plan.torch_compile and not _has_state(unit):
         saved = compiled_bytes(plan, model, unit, precision, pieces.residual)
         return replace(
             pieces,
@@ -259,7 +259,7 @@ def _pieces(
 
     if shape.attention_kind != "none":
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
-        saved += _attention_extra(plan, shape, c)
+        saved += 0 if _has_state(unit) else _attention_extra(plan, shape, c)
         if model.model_type in CONCATENATES_ROTARY:
             saved += c * out
         if model.model_type in VALUES_IN_FUSED_QKV:
@@ -307,6 +307,11 @@ def _pieces(
         selective=selective,
         attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
     )
+
+
+def _has_state(unit: ModelUnit) -> bool:
+    """Tell whether a layer has no scores: nobody partitioned its graph, and compiled it is taken to keep as much."""
+    return unit.layer is not None and unit.layer.attention_kind == "linear"
 
 
 CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4"})
@@ -377,19 +382,28 @@ def has_bool_mask(plan: LaunchPlan) -> bool:
 def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:
     """Return the bytes of the square mask that all layers share: eager always has one, sdpa where batches are padded.
 
-    Layers with a window have one anyway, which is counted with them; flash attention needs none.
+    Layers with a window have one anyway, which is counted with them, and so has a family that was traced
+    eagerly; flash attention needs none.
     """
     if plan.attention == "sdpa":
         if not has_padding_mask(plan):
             return 0
         size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
     elif plan.attention == "eager":
+        if _traced_eagerly(plan, model, precision):
+            return 0
         size = precision.bytes_of("compute")
     else:
         return 0
     if any(unit.layer and unit.layer.attention_kind == "sliding" for unit in model.layers):
         return 0
     return size * tokens * (plan.seq_len or 0)
+
+
+def _traced_eagerly(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether scores, and the mask that is added to them, are in a family's own forms."""
+    forms = layer_forms(plan, model, model.layers[0], method_of(plan, precision), False)
+    return "TL*nh" in (forms or {}).get("saved", ())
 
 
 def has_padding_mask(plan: LaunchPlan) -> bool:
@@ -417,7 +431,7 @@ def _unpacked_bytes(plan: LaunchPlan, unit: ModelUnit, precision: Precision) -> 
     """Return the bytes of a layer's largest packed weight, unpacked to multiply with."""
     if plan.base_quantization is None:
         return 0
-    packed = [tensor.num_params for tensor in unit.tensors if is_quantized(unit, tensor)]
+    packed = [tensor.num_params for tensor in unit.tensors if is_quantized(plan, unit, tensor)]
     return precision.bytes_of("compute") * max(packed, default=0)
 
 

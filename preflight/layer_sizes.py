@@ -8,6 +8,9 @@ T*x    tokens times x, with x one of: 1, h hidden, q queries, kv keys, v values,
        ih, id, ihd heads of a sparse attention's indexer, their size and both, idrope and ihdrope what of it
        is rotated, idrest and ihdrest the other parts, topk the keys that a token is left with
 TL*x   tokens times the length of a sequence times x
+Tp*x   tokens of sequences padded to whole chunks of a gated delta rule, Bc*x those of one chunk of each sequence,
+       N*x chunks of all sequences, with x too: lk keys, lv values, lrk keys repeated for every value head, lnk and
+       lnv heads, lcc a chunk's square by head, mix what is convolved, ls a state; Tk*mix is its padded result
 L*x    positions of one sequence times x: tables that sequences share
 LL     the square of the length
 hV     the head's matrix; T*V are its logits
@@ -43,6 +46,7 @@ PER_LENGTH = ("1", "nh", "nkv", "ih", "id")
 PER_POSITION = ("1", "h", "d", "rope", "rot")
 ROTARY_SHARES = {
     "gpt_neox": 0.25, "stablelm": 0.25, "phi": 0.5, "glm": 0.5, "glm4": 0.5, "glm4_moe": 0.5,
+    "qwen3_next": 0.25, "qwen3_5_text": 0.25, "qwen3_5_moe_text": 0.25,
 }  # fmt: skip
 """Of a head's size, where a config does not say: `partial_rotary_factor` (configuration_*.py, 5.24.0)."""
 
@@ -57,6 +61,7 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     sizes.update((f"TL*{name}", tokens * length * widths.get(name, 0)) for name in PER_LENGTH)
     sizes.update((f"L*{name}", length * widths.get(name, 0)) for name in PER_POSITION)
     sizes["LL"] = length * length
+    sizes.update(_delta_sizes(model, batch, length))
     sizes["E"] = widths["E"]
     sizes["d"] = widths["d"]
     sizes["hV"] = model.hidden_size * model.vocab_size
@@ -141,6 +146,40 @@ def _indexer(plan: LaunchPlan, model: ModelSpec, rope: int) -> dict[str, int]:
     }
 
 
+CHUNK = 64
+"""Tokens that a gated delta rule works on together (modeling_qwen3_next.py torch_chunk_gated_delta_rule, 5.24.0)."""
+
+
+def _delta_sizes(model: ModelSpec, batch: int, length: int) -> Iterator[tuple[str, int]]:
+    """Yield the sizes of a gated delta rule's work: on padded tokens, on one chunk of them, on states."""
+    delta = model.facts.get("delta")
+    if not delta:
+        return
+    chunks = ceil_div(length, CHUNK)
+    key_heads, value_heads = delta["key_heads"], delta["value_heads"]
+    keys, values = key_heads * delta["key_dim"], value_heads * delta["value_dim"]
+    widths = {
+        "lk": keys,
+        "lv": values,
+        "lrk": value_heads * delta["key_dim"],
+        "lnv": value_heads,
+        "lnk": key_heads,
+        "lcc": CHUNK * value_heads,
+        "mix": 2 * keys + values,
+    }
+    state = value_heads * delta["key_dim"] * delta["value_dim"]
+    for scale, tokens in (
+        ("T", batch * length),
+        ("Tp", batch * chunks * CHUNK),
+        ("Bc", batch * CHUNK),
+    ):
+        yield from ((f"{scale}*{name}", tokens * size) for name, size in widths.items())
+    yield "Tk*mix", batch * (length + delta["kernel"] - 1) * widths["mix"]
+    for scale, count in (("N", batch * chunks), ("B", batch)):
+        yield f"{scale}*ls", count * state
+        yield f"{scale}*lnv", count * value_heads
+
+
 def _rotary_dim(model: ModelSpec, head_dim: int) -> int:
     """Return how much of a head is rotated; the whole unless the config or the family says less."""
     latent = model.facts.get("mla") or {}
@@ -172,7 +211,7 @@ def _packed_sizes(plan: LaunchPlan, unit: ModelUnit, tokens: int) -> Iterator[tu
     assert quantization is not None
     unpacks = tokens > LARGEST_FUSED_TOKENS
     for tensor in unit.tensors:
-        if not is_quantized(unit, tensor):
+        if not is_quantized(plan, unit, tensor):
             continue
         scales = ceil_div(tensor.num_params, BLOCK) if quantization.double_quant else 0
         yield f"s:{tensor.name}", scales

@@ -32,6 +32,8 @@ class ParameterTensor:
     """False where the forward runs it without recording: it is trainable, and never trained."""
     stays_fp32: bool = False
     """True where transformers loads it in fp32 whatever was asked for (`_keep_in_fp32_modules_strict`)."""
+    is_of_subclass: bool = False
+    """True where its module is no torch Linear but a subclass of one."""
 
     @cached_property
     def num_params(self) -> int:

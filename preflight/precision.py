@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from preflight.launch import Adapter, LaunchPlan
-from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import BIAS, EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
 
@@ -253,11 +253,14 @@ def gradient_element_bytes(plan: LaunchPlan, precision: Precision, tensor: Param
     return precision.bytes_of("gradient")
 
 
-def frozen_element_bytes(plan: LaunchPlan, precision: Precision, tensor: ParameterTensor) -> int:
+def frozen_element_bytes(
+    plan: LaunchPlan, precision: Precision, unit: ModelUnit, tensor: ParameterTensor
+) -> int:
     """Return the bytes per element of a tensor that neither trains nor is packed.
 
     prepare_model_for_kbit_training makes every such tensor fp32 (peft/utils/other.py:158, 0.21.2); `norms`
-    is what has one dimension. An adapter of what runs without gradients is as wide as the others.
+    is what has one dimension. A packed layer's first product makes its bias narrow for good (bitsandbytes/nn/
+    modules.py Linear4bit.forward, 0.50.2). An adapter of what runs without gradients is as wide as the others.
     """
     if ".lora_" in tensor.name:
         return precision.bytes_of("trainable")
@@ -266,14 +269,31 @@ def frozen_element_bytes(plan: LaunchPlan, precision: Precision, tensor: Paramet
     quantization = plan.base_quantization
     upcast = quantization.upcast_unquantized_to_fp32 if quantization is not None else None
     if upcast == "all" or (upcast == "norms" and len(tensor.shape) == 1):
-        return 4
+        return _packed_bias_bytes(plan, unit, tensor) or 4
     return precision.bytes_of("frozen")
 
 
-def is_quantized(unit: ModelUnit, tensor: ParameterTensor) -> bool:
+def _packed_bias_bytes(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> int:
+    """Return the bytes per element of a packed layer's bias, 0 for any other tensor."""
+    quantization = plan.base_quantization
+    if quantization is None or quantization.scheme == "int8" or tensor.kind != BIAS:
+        return 0
+    weight = tensor.name.removesuffix("bias") + "weight"
+    packed = any(t.name == weight and is_quantized(plan, unit, t) for t in unit.tensors)
+    return dtype_bytes(quantization.compute_dtype or "fp32") if packed else 0
+
+
+SUBCLASSES_STAY_SINCE = (5, 5)
+"""transformers that packs torch's own Linear alone, and leaves Falcon's and routers that are one as they are
+(integrations/bitsandbytes.py replace_with_bnb_linear, 5.4.0 and 5.5.0)."""
+
+
+def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
     """Tell whether bitsandbytes packs a tensor: linear weights of the layers (transformers/quantizers/base.py:39)."""
+    stays = tensor.is_of_subclass and version_of(plan, "transformers") >= SUBCLASSES_STAY_SINCE
     return (
         unit.role == "layer"
+        and not stays
         and tensor.kind == LINEAR
         and len(tensor.shape) == 2
         and tensor.name.endswith("weight")

@@ -38,7 +38,7 @@ def held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
     frozen_base = plan.adapter is not None
     all_train = plan.engine not in ("single", "ddp")
     for unit, tensor in model.tensors():
-        packed = plan.base_quantization is not None and is_quantized(unit, tensor)
+        packed = plan.base_quantization is not None and is_quantized(plan, unit, tensor)
         trains = not frozen_base and (all_train or tensor.gets_gradient)
         yield HeldTensor(unit, tensor, unit.count, trains, packed)
     if plan.adapter is not None:

@@ -214,5 +214,5 @@ def _packed_params(plan: LaunchPlan, model: ModelSpec) -> int:
         tensor.num_params * unit.count
         for unit in model.layers
         for tensor in unit.tensors
-        if is_quantized(unit, tensor)
+        if is_quantized(plan, unit, tensor)
     )

@@ -7,7 +7,6 @@ layers is the same list of tensors each time, so every tensor's bytes are a sum 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,9 +14,24 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.families import describe
+from preflight.families.cost_files import known_costs, rendered, together
+from preflight.families.derive_chunks import (
+    FEW,
+    MANY,
+    NotAlike,
+    joined,
+    joined_levels,
+    loops_over_chunks,
+    shapes_of,
+)
 from preflight.launch import LaunchPlan
-from preflight.layer_coefficients import CHECKPOINTED, FOLDER, METHODS, kind_of
-from preflight.layer_sizes import UNPACKED, Form, bytes_of, layer_sizes
+from preflight.layer_coefficients import (
+    CHECKPOINTED,
+    FOLDER,
+    METHODS,
+    kind_of,
+)
+from preflight.layer_sizes import CHUNK, UNPACKED, Form, bytes_of, layer_sizes
 from preflight.model import ModelSpec, ModelUnit
 from preflight.trace.job import TraceJob, job_of
 from preflight.trace.log import (
@@ -84,8 +98,7 @@ def derive(model_type: str, methods: Iterable[str] = tuple(METHODS)) -> dict[str
         for checkpointing in (False, True):
             key = method + (CHECKPOINTED if checkpointing else "")
             try:
-                seen = [_see(model_type, method, checkpointing, i) for i in range(NUM_VARIANTS)]
-                walked = _walk(seen)
+                seen, walked = _see_and_walk(model_type, method, checkpointing)
                 middle = _middle_layers(seen[0])
                 solved = {name: _layer(walked, index) for name, index in middle.items()}
                 shared = _shared(seen[0], walked, solved, 0)
@@ -105,18 +118,44 @@ def derive(model_type: str, methods: Iterable[str] = tuple(METHODS)) -> dict[str
     return entry
 
 
+def _see_and_walk(
+    model_type: str, method: str, checkpointing: bool
+) -> tuple[Sequence[Seen], Walked]:
+    """Trace a small model in all sizes; where layers loop over chunks, with few of them and with more."""
+    spec = describe(small_config(model_type), model_type, "small_models.py")
+    is_packed = "base_quantization" in METHODS[method]
+
+    def walk(shapes: Sequence[tuple[int, int]]) -> tuple[Sequence[Seen], Walked]:
+        seen = [_see(model_type, method, checkpointing, i, shapes[i]) for i in range(NUM_VARIANTS)]
+        return seen, _walk(seen)
+
+    if not loops_over_chunks(spec):
+        return walk(UNPACKING_SHAPES if is_packed else SHAPES)
+    seen, few = walk(shapes_of(FEW, is_packed))
+    _, many = walk(shapes_of(MANY, is_packed))
+    try:
+        levels = {
+            part: joined_levels(levels, many.levels[part]) for part, levels in few.levels.items()
+        }
+        left = {index: joined(form, many.left.get(index, {})) for index, form in few.left.items()}
+    except NotAlike as error:
+        raise NotSolved(str(error)) from error
+    return seen, Walked(levels, left)
+
+
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in facts.items() if isinstance(v, (bool, str)) and k != "top_model_type"}
 
 
-def _see(model_type: str, method: str, checkpointing: bool, variant: int) -> Seen:
+def _see(
+    model_type: str, method: str, checkpointing: bool, variant: int, shape: tuple[int, int]
+) -> Seen:
     from dataclasses import replace
 
     from preflight.trace.run import trace
 
     spec = describe(small_config(model_type, variant), model_type, "small_models.py")
-    is_packed = "base_quantization" in METHODS[method]
-    batch, length = (UNPACKING_SHAPES if is_packed else SHAPES)[variant]
+    batch, length = shape
     plan = small_launch(
         model_type,
         method,
@@ -463,7 +502,7 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
         groups = generator.choice((1, 2, 4, 8))
         head = generator.choice((64, 128, 256))
         wide = int(hidden * generator.choice((1, 2, 2.7, 3.5, 4, 6)))
-        narrow = int(hidden * generator.choice((0.1, 0.25, 0.5, 1.5, 3.5)))
+        narrow = int(hidden * generator.choice((0.1, 0.25, 0.5, 1, 1.5, 2, 2.8, 3.5)))
         experts = generator.choice((8, 16, 64, 128))
         chosen = min(experts, generator.choice((1, 2, 4, 8)))
         width = {
@@ -477,6 +516,8 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
             "rotkv": heads * head // groups // 2, "restkv": heads * head // groups // 2,
             "ih": 64, "id": 128, "ihd": 8192, "idrope": 64, "ihdrope": 4096, "idrest": 64,
             "ihdrest": 4096, "topk": min(length, 2048),
+            "lk": hidden, "lv": 2 * hidden, "lrk": 2 * hidden, "lnv": heads, "lnk": heads // 2,
+            "lcc": CHUNK * heads, "mix": 4 * hidden, "ls": 2 * hidden * head,
         }  # fmt: skip
         sizes = {
             "C": 1,
@@ -491,7 +532,11 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
         for name in names:
             scale, _, what = name.partition("*")
             if what:
-                sizes[name] = {"T": tokens, "TL": tokens * length, "L": length}[scale] * width[what]
+                scales = {
+                    "T": tokens, "TL": tokens * length, "L": length, "Tp": tokens, "Tk": tokens,
+                    "B": tokens // length, "Bc": tokens // length * CHUNK, "N": tokens // CHUNK,
+                }  # fmt: skip
+                sizes[name] = scales[scale] * width[what]
             elif name.startswith(("w:", "u:")):
                 sizes[name] = _weight(name, width)
             elif name.startswith(("s:", "us:")):
@@ -520,73 +565,27 @@ def _weight(name: str, width: Mapping[str, int]) -> int:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Write the files of the named families, or of all; return the exit code."""
+    """Write the files of the named families, or of all; with `--missing`, what methods they lack; return the exit code."""
     import gc
 
     os.makedirs(FOLDER, exist_ok=True)
-    names = list(sys.argv[1:] if args is None else args) or list(SMALL_MODELS)
+    words = list(sys.argv[1:] if args is None else args)
+    only_missing = "--missing" in words
     failed = 0
-    for name in names:
-        entry = derive(name)
+    for name in [word for word in words if word != "--missing"] or list(SMALL_MODELS):
+        known = known_costs(name) if only_missing else None
+        wanted = [m for m in METHODS if known is None or m not in known["shared"]]
+        entry = derive(name, wanted)
+        _SOLVED.clear()
+        gc.collect()
+        if known is not None:
+            entry = together(known, entry)
         if not entry["kinds"]:
             failed = 1
             continue
-        _SOLVED.clear()
-        gc.collect()
         with open(os.path.join(FOLDER, f"{name}.json"), "w", encoding="utf-8") as file:
             file.write(rendered(entry))
     return failed
-
-
-def rendered(entry: Mapping[str, Any]) -> str:
-    """Return the text of one file: one line per kind and method, named sizes by their place in `names`."""
-    names = sorted(set(_names_in(entry["kinds"])) | set(_names_in(entry["shared"])))
-    places = {name: index for index, name in enumerate(names)}
-    parts = [f'"facts": {json.dumps(entry["facts"], sort_keys=True)}']
-    parts.append(f'"names": {json.dumps(names)}')
-    kinds = [
-        f"{json.dumps(name)}: {_by_line(forms, places)}" for name, forms in entry["kinds"].items()
-    ]
-    parts.append('"kinds": {' + ",\n".join(kinds) + "}")
-    parts.append(f'"shared": {_by_line(entry["shared"], places)}')
-    return "{" + ",\n".join(parts) + "}\n"
-
-
-def _is_form(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(_is_size(name) for name in value)
-
-
-def _is_size(name: str) -> bool:
-    return name in ("C", "B", "E", "d", "LL", "V", "hV", "hP") or "*" in name or ":" in name
-
-
-def _names_in(value: Any) -> Iterator[str]:
-    if _is_form(value):
-        yield from value
-    else:
-        for item in value.values() if isinstance(value, Mapping) else value:
-            if not isinstance(item, (int, str)):
-                yield from _names_in(item)
-
-
-def _numbered(value: Any, places: Mapping[str, int]) -> Any:
-    """Return forms as lists: place, count, place, count."""
-    if _is_form(value):
-        return [n for name in sorted(value) for n in (places[name], value[name])]
-    if isinstance(value, Mapping):
-        return {name: _numbered(item, places) for name, item in value.items()}
-    return value if isinstance(value, int) else [_numbered(item, places) for item in value]
-
-
-def _by_line(forms: Mapping[str, Any], places: Mapping[str, int]) -> str:
-    """Return one line per method; a method that is like an earlier one has its name instead."""
-    lines: dict[str, str] = {}
-    known: dict[str, str] = {}
-    for name, value in forms.items():
-        text = json.dumps(_numbered(value, places), sort_keys=True, separators=(",", ":"))
-        lines[name] = json.dumps(known[text]) if text in known else text
-        known.setdefault(text, name)
-    return "{\n" + ",\n".join(f" {json.dumps(k)}: {text}" for k, text in lines.items()) + "}"
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "llama4_text",
     ),
     "latent_attention": ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"),
+    "linear_attention": ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     "cross_attention": ("mllama_text_model",),
 }
 """Module of this package -> the model types it lays out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from preflight.families.config_view import ConfigView
@@ -151,13 +152,12 @@ def _falcon(view: ConfigView, paths: Paths) -> Layout:
         norms: tuple[str, ...] = ("post_attention_layernorm", "input_layernorm")
     else:
         norms = ("ln_attn", "ln_mlp") if two_norms else ("input_layernorm",)
+    own = partial(linear, is_of_subclass=True)  # FalconLinear
     tensors = (
-        *linear(
-            "self_attention.query_key_value", hidden + 2 * num_kv_heads * head_dim, hidden, bias
-        ),
-        *linear("self_attention.dense", hidden, hidden, bias),
-        *linear("mlp.dense_h_to_4h", width, hidden, bias),
-        *linear("mlp.dense_4h_to_h", hidden, width, bias),
+        *own("self_attention.query_key_value", hidden + 2 * num_kv_heads * head_dim, hidden, bias),
+        *own("self_attention.dense", hidden, hidden, bias),
+        *own("mlp.dense_h_to_4h", width, hidden, bias),
+        *own("mlp.dense_4h_to_h", hidden, width, bias),
         *(t for name in norms for t in norm(name, hidden, bias=True)),
     )
     shape = LayerShape(hidden, num_heads, num_kv_heads, head_dim, width)

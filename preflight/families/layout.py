@@ -62,9 +62,13 @@ class Paths:
     tied: bool = False
 
 
-def linear(name: str, num_out: int, num_in: int, bias: bool = False) -> Tensors:
+def linear(
+    name: str, num_out: int, num_in: int, bias: bool = False, is_of_subclass: bool = False
+) -> Tensors:
     """Return a torch Linear's weight, and its bias where it has one."""
-    weight = ParameterTensor(f"{name}.weight", (num_out, num_in), LINEAR)
+    weight = ParameterTensor(
+        f"{name}.weight", (num_out, num_in), LINEAR, is_of_subclass=is_of_subclass
+    )
     return (weight, ParameterTensor(f"{name}.bias", (num_out,), BIAS)) if bias else (weight,)
 
 

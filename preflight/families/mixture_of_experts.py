@@ -267,7 +267,7 @@ def _expert_tensors(model_type: str, family: Family, shape: LayerShape) -> Tenso
     name = family.mlp
     # The routers of Llama 4 and Phi-MoE are subclasses of Linear; the others are bare parameters.
     if model_type in ("llama4_text", "phimoe"):
-        gate: Tensors = linear(f"{name}.{family.router}", num, hidden)
+        gate: Tensors = linear(f"{name}.{family.router}", num, hidden, is_of_subclass=True)
     else:
         gate = router(f"{name}.{family.router}.weight", num, hidden, model_type in FP32_ROUTERS)
     if family.facts.get("transposed_experts"):

@@ -139,6 +139,17 @@ def _qwen3(top: ConfigView, vision: ConfigView, text_hidden: int) -> int:
     )
 
 
+def _qwen3_5(top: ConfigView, vision: ConfigView, text_hidden: int) -> int:
+    """The tower of Qwen3-VL without mergers in between (modeling_qwen3_5.py)."""
+    hidden = vision.size("hidden_size")
+    merged = hidden * vision.size("spatial_merge_size") ** 2
+    patch = _patch(vision, hidden, "in_channels") * vision.size("temporal_patch_size") + hidden
+    positions = vision.size("num_position_embeddings") * hidden
+    blocks = vision.size("depth") * _plain_block(hidden, vision.size("intermediate_size"))
+    merger = _merger(hidden, merged, vision.size("out_hidden_size"), 2 * hidden)
+    return patch + positions + blocks + merger
+
+
 def _qwen2_5(top: ConfigView, vision: ConfigView, text_hidden: int) -> int:
     """RMSNorm, a gated MLP with biases and a merger (modeling_qwen2_5_vl.py)."""
     hidden, width = vision.size("hidden_size"), vision.size("intermediate_size")
@@ -171,6 +182,8 @@ COUNTERS: dict[str, Counter] = {
     "mllama": _mllama,
     "qwen2_vl": _qwen2,
     "qwen2_5_vl": _qwen2_5,
+    "qwen3_5": _qwen3_5,
+    "qwen3_5_moe": _qwen3_5,
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3,
 }
@@ -183,6 +196,8 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "mllama": ("mllama_vision_model",),
     "qwen2_vl": ("qwen2_vl", "qwen2_vl_vision"),
     "qwen2_5_vl": ("qwen2_5_vl", "qwen2_5_vl_vision"),
+    "qwen3_5": ("qwen3_5", "qwen3_5_vision"),
+    "qwen3_5_moe": ("qwen3_5_moe", "qwen3_5_moe_vision"),
     "qwen3_vl": ("qwen3_vl", "qwen3_vl_vision"),
     "qwen3_vl_moe": ("qwen3_vl_moe", "qwen3_vl_moe_vision", "qwen3_vl_vision"),
 }

@@ -26,6 +26,11 @@ GPT = {
 }  # fmt: skip
 EXPERTS = {"num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 224}
 LOCAL_EXPERTS = {"num_local_experts": 12, "num_experts_per_tok": 3}
+DELTA = {
+    **HEADS, "num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2,
+    "linear_num_key_heads": 3, "linear_num_value_heads": 6, "linear_key_head_dim": 28,
+    "linear_value_head_dim": 36, "linear_conv_kernel_dim": 4,
+}  # fmt: skip
 LATENT = {
     **PLAIN, "num_hidden_layers": 5, "num_key_value_heads": 10, "moe_intermediate_size": 224, "n_routed_experts": 12,
     "num_experts_per_tok": 3, "n_shared_experts": 2, "kv_lora_rank": 56, "q_lora_rank": 88,
@@ -86,6 +91,9 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "glm4_moe_lite": {
         **LATENT, "mlp_layer_types": ["dense", "dense", "sparse", "sparse", "sparse"],
     },
+    "qwen3_next": {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 416},
+    "qwen3_5_text": DELTA,
+    "qwen3_5_moe_text": {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 416},
     "qwen2_vl_text": GROUPED,
     "qwen2_5_vl_text": GROUPED,
     "qwen3_vl_text": HEADS,
@@ -112,6 +120,8 @@ TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2_5_vl_text": ("qwen2_5_vl", {**TINY, "hidden_size": 8, "intermediate_size": 8}),
     "qwen3_vl_text": ("qwen3_vl", QWEN3_TOWER),
     "qwen3_vl_moe_text": ("qwen3_vl_moe", QWEN3_TOWER),
+    "qwen3_5_text": ("qwen3_5", QWEN3_TOWER),
+    "qwen3_5_moe_text": ("qwen3_5_moe", QWEN3_TOWER),
     "mllama_text_model": (
         "mllama",
         {
@@ -141,6 +151,10 @@ OTHER_SIZES: dict[str, tuple[int, ...]] = {
     "num_experts": (16, 20, 10),
     "num_local_experts": (16, 20, 10),
     "n_routed_experts": (16, 20, 10),
+    "linear_num_key_heads": (2, 5, 4),
+    "linear_num_value_heads": (6, 10, 8),
+    "linear_key_head_dim": (44, 20, 32),
+    "linear_value_head_dim": (52, 24, 40),
     "kv_lora_rank": (72, 64, 48),
     "q_lora_rank": (104, 120, 80),
     "qk_nope_head_dim": (40, 32, 56),
@@ -168,6 +182,10 @@ def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
             is_grouped = SMALL_MODELS[model_type]["num_key_value_heads"] == 2
             if not is_grouped:
                 config["num_key_value_heads"] = config["num_attention_heads"]
+    if (
+        model_type == "bloom"
+    ):  # logits are more than the scores that its last layer hands on, as published
+        config["vocab_size"] *= 6
     if model_type == "glm4_moe_lite":  # as published: which kernel attends depends on it
         config["v_head_dim"] = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
     return config if model_type not in TOWERS else _with_tower(model_type, config)

@@ -102,7 +102,7 @@ def test_the_dtype_is_the_configs_own(edit, dtype):
 
 
 def test_a_decoder_without_a_layout_makes_no_claim_about_activations():
-    config = {"model_type": "qwen3_next", "hidden_size": 64, "vocab_size": 96}
+    config = {"model_type": "gemma3n_text", "hidden_size": 64, "vocab_size": 96}
     spec = describe(config, "mine", "x", num_params=1234)
 
     assert not spec.is_decoder_lm

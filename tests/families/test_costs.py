@@ -9,23 +9,27 @@ from pathlib import Path
 import pytest
 
 from preflight.families import describe, lays_out
-from preflight.formula_table import compare
+from preflight.formula_table import compare, formulas_of, moments_of
 from preflight.launch import LaunchPlan
 from preflight.layer_coefficients import family_costs, file_of
 from preflight.plugins import load_plugins
 from preflight.sharding import held_tensors
-from preflight.trace.small_models import SMALL_MODELS, small_config
+from preflight.trace.job import job_of
+from preflight.trace.run import trace
+from preflight.trace.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
 
 REGISTRY = Path(__file__).parents[2] / "hooks" / "data" / "models.tsv"
 NO_LAYOUT = {
-    "gemma3n_text", "gemma4_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next",
+    "gemma3n_text", "gemma4_text",
     "bert", "modernbert", "roberta", "t5", "vit", "whisper",
 }  # fmt: skip
-"""Decoders whose layers share keys, take an input each, or keep a recurrent state, and models that are no decoders:
+"""Decoders whose layers share keys or take an input each, and models that are no decoders:
 counted, not laid out, so that their estimate is `unknown` and `preflight trace` is what answers."""
 
 ODD = ("phimoe", "gpt_oss", "gpt_oss_flash", "gemma2_flash", "glm4_moe", "qwen2_5_vl_text")
 """Routers, sinks, capped scores, biases of experts, a router in fp32, a decoder behind a tower."""
+DELTA = ("qwen3_next", "qwen3_5_text")
+"""Layers that loop over chunks of a sequence: two of 256 tokens are four chunks each, coefficients are of three and five."""
 LATENT = ("deepseek_v2", "deepseek_v32", "glm4_moe_lite")
 
 
@@ -54,12 +58,38 @@ def test_every_decoder_of_the_registry_has_coefficients_or_no_layout():
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("model_type", [*ODD, *LATENT])
+@pytest.mark.parametrize("model_type", [*ODD, *DELTA, *LATENT])
 def test_formulas_are_the_trace(plugins, model_type, checkpointing):
     """Full training in bf16: 0.1 % for plain decoder layers, 1 % for latent attention."""
     tolerance = 0.01 if model_type in LATENT else 0.001
     for compared in compare(model_type, "full", checkpointing, plugins):
         assert abs(compared.error) <= tolerance, compared
+
+
+@pytest.mark.parametrize(
+    ("model_type", "method"),
+    [
+        ("falcon", "QLoRA"),  # its own linear layers stay as they are
+        ("gpt_neox", "QLoRA, prepared, autocast"),  # a packed layer's bias becomes narrow
+        ("deepseek_v3", "LoRA, autocast"),  # dense layers come first and have more at their peak
+        ("bloom", "LoRA"),  # traced eagerly, its mask is among what was traced
+    ],
+)
+def test_other_methods_of_odd_families_too(plugins, model_type, method):
+    for compared in compare(model_type, method, True, plugins):
+        assert abs(compared.error) <= 0.001, compared
+
+
+@pytest.mark.parametrize("length", [1024, 1000])
+def test_a_chunked_layer_holds_at_any_length(plugins, length):
+    """Sixteen chunks; the last one padded where the length is no multiple of 64."""
+    model = describe(small_config("qwen3_next", NUM_VARIANTS), "small", "here")
+    plan = small_launch("qwen3_next", "full", False, seq_len=length, micro_batch_size=1)
+    formulas = formulas_of(plan, model, plugins)
+    last_of_kinds = {max(unit.places) for unit in model.layers}
+
+    for moment, num_bytes in moments_of(trace(job_of(plan, model)).levels, last_of_kinds).items():
+        assert formulas[moment] == pytest.approx(num_bytes, rel=0.01), moment
 
 
 def test_an_indexer_gets_no_gradients():

@@ -16,6 +16,12 @@ WIDE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2}
 GPT = {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 96, "n_positions": 32}
 MOE = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 LOCAL_MOE = {"num_local_experts": 8, "num_experts_per_tok": 2}
+DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+}
 LATENT = {
     **SMALL,
     "intermediate_size": 48,
@@ -49,6 +55,8 @@ CASES = [
     ("ministral", {**WIDE, "head_dim": 16}),
     ("ministral3", WIDE),
     ("granite", WIDE),
+    ("qwen3_next", {**WIDE, **DELTA, **MOE, "shared_expert_intermediate_size": 20}),
+    ("qwen3_next", {**WIDE, **DELTA, **MOE, "mlp_only_layers": [1], "full_attention_interval": 2}),
     ("smollm3", {**WIDE, "pad_token_id": 0}),
     ("qwen2", WIDE),
     ("qwen2", {**WIDE, "use_sliding_window": True, "max_window_layers": 2}),
@@ -135,6 +143,16 @@ COMPOSITES = [
         {"depth": 2, "hidden_size": 32, "out_hidden_size": 64, "deepstack_visual_indexes": [0, 1]},
     ),
     ("qwen3_vl_moe", {**WIDE, **MOE}, {"depth": 2, "hidden_size": 32, "out_hidden_size": 64}),
+    (
+        "qwen3_5",
+        {**WIDE, **DELTA, "head_dim": 16},
+        {"depth": 2, "hidden_size": 32, "out_hidden_size": 64},
+    ),
+    (
+        "qwen3_5_moe",
+        {**WIDE, **DELTA, **MOE, "shared_expert_intermediate_size": 20},
+        {"depth": 2, "hidden_size": 32, "out_hidden_size": 64},
+    ),
 ]
 
 
