@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.adapted_experts import expert_names, is_fused, is_reached, lone_half
-from preflight.attention import OWN_MODEL_CODE
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan, nearest_fix
 from preflight.model import LINEAR, ModelSpec
-from preflight.precision import PEFT_DEFAULT_TARGETS, peft_model_type, version_of
+from preflight.precision import OWN_MODEL_CODE, PEFT_DEFAULT_TARGETS, peft_model_type, version_of
 from preflight.trainer_told import method_of, where_of
 
 FUSED_HEAD_SINCE = (1, 15)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.launch import LaunchPlan, Origin
 from preflight.model import ModelSpec
-from preflight.precision import version_of
+from preflight.precision import OWN_MODEL_CODE, version_of
 
 EAGER_VERSIONS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
     "bloom": ((0,), None),
@@ -22,7 +22,6 @@ EAGER_VERSIONS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
 Read in modeling_*.py of the releases 4.44.2 to 5.24.0. `get_correct_attn_implementation` (modeling_utils.py,
 5.24.0) takes eager there: ALiBi, sinks and capped scores are not in torch's kernel.
 """
-OWN_MODEL_CODE = ("torchtitan", "torchtune", "litgpt")
 
 
 def default_attention(model_type: str, version: tuple[int, ...]) -> str:

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.attention import OWN_MODEL_CODE
 from preflight.compiled_layers import compiled_bytes
 from preflight.launch import LaunchPlan
 from preflight.layer_coefficients import (
@@ -32,6 +31,7 @@ from preflight.layer_coefficients import (
 from preflight.layer_sizes import bytes_of, layer_sizes
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.precision import (
+    OWN_MODEL_CODE,
     Precision,
     adapter_targets,
     is_quantized,

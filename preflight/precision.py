@@ -283,6 +283,7 @@ def _packed_bias_bytes(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTenso
     return dtype_bytes(quantization.compute_dtype or "fp32") if packed else 0
 
 
+OWN_MODEL_CODE = ("torchtitan", "torchtune", "litgpt")
 SUBCLASSES_STAY_SINCE = (5, 5)
 """transformers that packs torch's own Linear alone, and leaves Falcon's and routers that are one as they are
 (integrations/bitsandbytes.py replace_with_bnb_linear, 5.4.0 and 5.5.0)."""
@@ -290,10 +291,10 @@ SUBCLASSES_STAY_SINCE = (5, 5)
 
 def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
     """Tell whether bitsandbytes packs a tensor: linear weights of the layers (transformers/quantizers/base.py:39)."""
-    stays = tensor.is_of_subclass and version_of(plan, "transformers") >= SUBCLASSES_STAY_SINCE
+    is_own = tensor.is_of_subclass and plan.trainer not in OWN_MODEL_CODE
     return (
         unit.role == "layer"
-        and not stays
+        and not (is_own and version_of(plan, "transformers") >= SUBCLASSES_STAY_SINCE)
         and tensor.kind == LINEAR
         and len(tensor.shape) == 2
         and tensor.name.endswith("weight")
