@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,15 +134,16 @@ def launch(
     workplace: Workplace,
     probe_dir: Path,
     cpu_ranks: bool = True,
+    variables: Mapping[str, str] | None = None,
 ) -> Launched:
-    """Run a command in the workplace to its end and read the probes."""
+    """Run a command in the workplace to its end, with more variables set, and read the probes."""
     probe_dir.mkdir(parents=True)
     run_id = uuid.uuid4().hex
     started = time.monotonic()
     process = subprocess.Popen(
         argv,
         cwd=workplace.path,
-        env=environment(probe_dir, run_id, cpu_ranks),
+        env={**environment(probe_dir, run_id, cpu_ranks), **(variables or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

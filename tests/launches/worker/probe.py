@@ -56,12 +56,14 @@ class Watched:
         register_optimizer_step_post_hook(self._step)
 
     def _embed(self, module: Any, inputs: Any) -> None:
+        if not module.training:
+            return  # an evaluation
         self.num_micro_steps += 1
         self.micro_batch_sizes.add(int(inputs[0].shape[0]))
         self.seq_lens.add(int(inputs[0].shape[1]))
 
     def _mlp(self, module: Any, inputs: Any) -> None:
-        self.num_mlp_calls += 1
+        self.num_mlp_calls += module.training
 
     def _head(self, module: Any, inputs: Any) -> None:
         self.num_head_calls += 1
@@ -137,6 +139,10 @@ def write(accelerator: Any) -> None:
     facts = {"rank": rank, "plan": plan_fields(accelerator), **raw_facts(accelerator)}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(facts, file, indent=1, default=str)
+    if os.environ.get("PREFLIGHT_TEST_WEIGHTS"):
+        import final_weights
+
+        final_weights.save(prepared["model"], rank)
 
 
 def plan_fields(accelerator: Any) -> dict[str, Any]:
@@ -195,6 +201,7 @@ def raw_facts(accelerator: Any) -> dict[str, Any]:
         "num_optimizer_steps": _num_optimizer_steps(deepspeed),
         "global_batch_size": deepspeed.train_batch_size() if deepspeed is not None else None,
         "losses": watched.losses,
+        "eval_losses": _eval_losses(),
     }
 
 
@@ -226,6 +233,11 @@ def _num_optimizer_steps(deepspeed: Any) -> int:
     if deepspeed is not None:
         return int(deepspeed.global_steps)
     return watched.num_optimizer_steps
+
+
+def _eval_losses() -> list[float]:
+    history = prepared["trainer"].state.log_history if "trainer" in prepared else []
+    return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
 
 
 def _optimizer_names() -> list[str]:
