@@ -25,7 +25,7 @@ from preflight.remedy import Remedy
 from preflight.report import Report
 from preflight.units import ceil_div
 from preflight.values import dataclass
-from preflight.verdict import Answer
+from preflight.verdict import Answer, judge
 
 if TYPE_CHECKING:
     from preflight.pipeline import Judged
@@ -50,7 +50,7 @@ def advise(
     if report.verdict.missing or device is None or model is None or not model.layers:
         return report
 
-    def judge(plan: LaunchPlan, device: DeviceSpec) -> Judged:
+    def judged(plan: LaunchPlan) -> Judged:
         return judge_plan(plan, plugins, policy, model, device)
 
     offered = plugins.collect("preflight_remedies", plan=start.plan, model=model)
@@ -63,7 +63,7 @@ def advise(
     own: Judged | None = None
     for method, remedy in _methods(start.plan, remedies):
         plan = start.plan if remedy is None else start.plan.with_edits(remedy.edits)
-        sizes = _Sizes(plan, lambda at: judge(at, device))
+        sizes = _Sizes(plan, judged)
         here = sizes.judged(plan.world_size)
         if here is None or here.estimate is None or not here.estimate.peaks:
             continue
@@ -88,7 +88,7 @@ def advise(
         )
     if own is None:
         return report
-    larger = _larger_device(own, device, prices, judge)
+    larger = _larger_device(own, device, prices, policy.margin_share)
     named = [device.key or ""] + ([larger.key] if larger is not None else [])
     told = {key: prices[key].words for key in named if key in prices}
     return replace(report, advice=Advice(tuple(methods), larger, told))
@@ -234,9 +234,12 @@ def _larger_device(
     own: Judged,
     device: DeviceSpec,
     prices: Mapping[str, Price],
-    judge: Callable[[LaunchPlan, DeviceSpec], Judged],
+    margin_share: float,
 ) -> DeviceAdvice | None:
-    """Return the cheapest device on which the launch's method fits with as many ranks."""
+    """Return the cheapest device on which the launch's method fits with as many ranks.
+
+    What a rank holds is the same on every card with a CUDA context, so it is judged anew and not estimated.
+    """
     assert own.estimate is not None
     peak = own.estimate.device_peak_bytes
 
@@ -253,15 +256,15 @@ def _larger_device(
             continue
         if entry.key.startswith("mig-"):
             continue
-        judged = judge(own.plan, device_of(entry, capacity, "the GPU table"))
-        if judged.verdict.answer is FITS and judged.estimate is not None:
+        larger = device_of(entry, capacity, "the GPU table")
+        if judge(own.estimate, larger, (), margin_share).answer is FITS:
             price = prices.get(entry.key)
             num_ranks = own.plan.world_size
             return DeviceAdvice(
                 entry.key,
                 entry.name,
                 capacity,
-                judged.estimate.device_peak_bytes,
+                peak,
                 num_ranks,
                 None if price is None else price.usd_per_hour * num_ranks,
             )

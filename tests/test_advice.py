@@ -21,7 +21,7 @@ from preflight.report import Report
 from preflight.verdict import Answer
 from tests.test_lattice import START
 
-MOST_ESTIMATES = 16
+MOST_ESTIMATES = 12
 """An estimate is about a millisecond, and advice may take fifteen (on one core of 2025, idle)."""
 
 SMALL = replace(START, micro_batch_size=1, reshard_after_forward=True)
