@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from unfit_launches import CASES, plan_of
 
 from preflight.lattice import Lattice, best_plans, every_plan, key_of
 from preflight.launch import LaunchPlan
@@ -111,3 +112,33 @@ def test_the_same_launch_gets_the_same_answer(plugins):
     ]
 
     assert answers[0] == answers[1] == answers[2]
+
+
+SMALL_LATTICE = (
+    "activation_checkpointing",
+    "reshard_after_forward",
+    "micro_batch",
+    "chunked_loss",
+    "sync_each_batch",
+)
+"""Levers whose every plan is tried on each of the launches that do not fit."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_answer_for_a_launch_that_does_not_fit_is_the_best_of_all_plans(name, plugins):
+    start = judge_plan(plan_of(name, plugins), plugins, Policy())
+    assert start.model is not None
+    time = estimate_step_time(start.plan, start.model, start.device)
+    search = Search(start, plugins, Policy(), judge_plan, write_checked, time)
+
+    def lattice() -> Lattice:
+        return search.lattice(start, lambda r: search.is_safe(r) and r.id in SMALL_LATTICE)
+
+    whole = lattice()
+    keys = [
+        key_of(doses, reached)
+        for doses, reached in every_plan(whole)
+        if fits(whole.estimate(reached))
+    ]
+
+    assert [solution.key for solution in best_plans(lattice(), fits)] == sorted(keys)[:1]

@@ -1,0 +1,38 @@
+"""Twenty launches that do not fit as written (tests/configs/does_not_fit), read and checked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.pipeline import Request, check_launch, read_launch, with_request
+from preflight.plugins import PluginManager
+from preflight.report import Report
+
+FOLDER = Path(__file__).parent / "configs" / "does_not_fit"
+CASES: dict[str, Mapping[str, Any]] = yaml.safe_load((FOLDER / "manifest.yaml").read_text())
+
+
+def command_of(name: str) -> LaunchCommand:
+    """Return a launch as it would be typed in its folder."""
+    case = CASES[name]
+    return LaunchCommand(tuple(shlex.split(case["argv"])), case.get("env", {}), str(FOLDER))
+
+
+def request_of(name: str) -> Request:
+    return Request(device=CASES[name]["device"])
+
+
+def plan_of(name: str, plugins: PluginManager) -> LaunchPlan:
+    plan = read_launch(command_of(name), plugins)
+    assert plan is not None, name
+    return with_request(plan, request_of(name))
+
+
+def report_of(name: str, plugins: PluginManager) -> Report:
+    return check_launch(command_of(name), plugins, request_of(name))
