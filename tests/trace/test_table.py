@@ -68,6 +68,6 @@ def test_the_table_is_put_between_its_marks(plugins, tmp_path):
     update(str(page), lines)
 
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{BEGIN}\n\n| family |")
+    assert text.startswith(f"before\n{BEGIN}\n\n| % off |")
     assert text.endswith(f"\n{END}\nafter\n")
     assert "old" not in text
