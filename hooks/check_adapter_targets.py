@@ -12,7 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.adapted_experts import expert_names, is_fused, is_reached, lone_half
+from preflight.adapted_experts import (
+    expert_names,
+    is_fused,
+    is_reached,
+    lone_half,
+    names_linear_modules,
+)
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
@@ -124,9 +130,10 @@ def _experts(plan: LaunchPlan, model: ModelSpec, where: str) -> Iterable[Finding
         return
     of_model = f"the experts of a {model.model_type} model"
     if not is_reached(plan, model):
+        all_linear = "lora_target_linear" if names_linear_modules(plan) else "all-linear"
         yield found(
             "PF424",
-            f"{'all-linear' if is_all else ', '.join(named)} does not reach {of_model}:"
+            f"{all_linear if is_all else ', '.join(named)} does not reach {of_model}:"
             " they are one fused parameter, not linear layers",
             where,
             "--lora_target_parameters mlp.experts.gate_up_proj mlp.experts.down_proj, with --lora_dropout 0",

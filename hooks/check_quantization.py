@@ -41,7 +41,9 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
             "--use_peft true, or no quantization",
             {"adapter.rank": 16},
         )
-    if plan.is_fsdp and quantization.scheme == "int8":
+    # axolotl teaches FSDP2 about int8 weights itself (axolotl/monkeypatch/fsdp2_qlora.py, 0.19.0).
+    is_patched = plan.launcher == "axolotl" and plan.engine == "fsdp2"
+    if plan.is_fsdp and quantization.scheme == "int8" and not is_patched:
         yield found(
             "PF417",
             "FSDP cannot shard an 8-bit base: its weights are integers",

@@ -9,7 +9,7 @@ from preflight.rewrite import Rewrite
 
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
-    """Read `trl sft`, `trl dpo`, `trl grpo`, `trl kto`, `trl reward` and `trl rloo`."""
+    """Read `trl sft`, `trl dpo`, `trl grpo`, `trl kto`, `trl reward`, `trl rloo` and `trl distillation`."""
     from preflight.dialects.program_names import calls
 
     if calls(command.argv, ("trl",), ("trl.cli.main",)) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec
+from preflight.model import LINEAR, ModelSpec
 from preflight.precision import ADAPTED_EXPERTS, version_of
 
 FUSED_SINCE = (5, 0)
@@ -36,7 +36,27 @@ def is_fused(plan: LaunchPlan, model: ModelSpec) -> bool:
 
 def is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether PEFT adapts fused experts where their linear layers are named."""
+    if names_linear_modules(plan) and not has_dense_layers(model):
+        return False
     return model.model_type in ADAPTED_EXPERTS and version_of(plan, "peft") >= CONVERTED_SINCE
+
+
+def names_linear_modules(plan: LaunchPlan) -> bool:
+    """Tell whether all linear layers are named one by one, as axolotl does (axolotl/loaders/adapter.py:54, 0.19.0).
+
+    PEFT then sees no `all-linear` to turn into the fused experts.
+    """
+    return (
+        plan.launcher == "axolotl"
+        and plan.adapter is not None
+        and plan.adapter.targets == "all-linear"
+    )
+
+
+def has_dense_layers(model: ModelSpec) -> bool:
+    """Tell whether a layer without experts, or a shared expert, has linear layers of the experts' names."""
+    names = expert_names(model)
+    return any(t.kind == LINEAR and t.module in names for _, t in model.tensors())
 
 
 def lone_half(model: ModelSpec, targets: Collection[str]) -> str:

@@ -27,6 +27,9 @@ EIGHT_BIT = frozenset(
         "rmsprop_bnb_8bit",
     }
 )
+TORCHAO_8BIT = "adamw_torch_8bit"
+"""As bitsandbytes' in bytes, embeddings too (torchao/optim/adam.py:75, 0.18.0)."""
+
 PAGED = frozenset(
     {
         "paged_adamw_8bit",
@@ -48,6 +51,7 @@ NUM_STATES = {
     "deepspeed_fused_adam": 2,
     "deepspeed_cpu_adam": 2,
     "adamw_bnb_8bit": 2,
+    "adamw_torch_8bit": 2,
     "adamw_8bit": 2,
     "paged_adamw_8bit": 2,
     "paged_adamw_32bit": 2,
@@ -83,9 +87,10 @@ def state_bytes(
     if name == "adafactor":
         return _adafactor_bytes(tensor, elements)
     count = NUM_STATES.get(name, 2)
-    if name in EIGHT_BIT:
-        # Trainer registers nn.Embedding for 32-bit states (transformers/trainer.py:1328, 5.24.0).
-        if elements < SMALLEST_8BIT_TENSOR or tensor.kind == "embedding":
+    if name in EIGHT_BIT or name == TORCHAO_8BIT:
+        # Trainer registers nn.Embedding for bitsandbytes' 32-bit states (transformers/trainer.py:1328, 5.24.0).
+        is_kept = tensor.kind == "embedding" and name != TORCHAO_8BIT
+        if elements < SMALLEST_8BIT_TENSOR or is_kept:
             return 4 * count * elements
         return count * (elements + 4 * ceil_div(elements, EIGHT_BIT_BLOCK))
     if name in PAGED or name.startswith(("lion_32", "ademamix")):

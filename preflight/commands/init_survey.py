@@ -18,7 +18,7 @@ NOT_OURS = frozenset(["__pycache__", "build", "dist", "node_modules", "site-pack
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
 LAUNCHER = re.compile(
     r"\b(?:accelerate(?:-launch)?\s+launch|accelerate-launch|torchrun|deepspeed|torch\.distributed\.(?:run|launch)"
-    r"|trl\s+(?:sft|dpo|grpo|kto|reward|rloo)|tune\s+run|axolotl\s+train|llamafactory-cli\s+train)\b"
+    r"|trl\s+(?:sft|dpo|grpo|kto|reward|rloo|distillation)|tune\s+run|axolotl\s+train|llamafactory-cli\s+train)\b"
 )
 PYTHON = re.compile(
     r"\bpython[\d.]*\s+(?:-\S+\s+)*\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = ("sft", "dpo", "grpo", "kto", "reward", "rloo")
+SCRIPTS = ("sft", "dpo", "grpo", "kto", "reward", "rloo", "distillation")
 """TRL's own training scripts, `trl.scripts.NAME`."""
 
 

@@ -22,6 +22,7 @@ TRAINER_BASES = (
     "KTOConfig",
     "RewardConfig",
     "RLOOConfig",
+    "DistillationConfig",
 )
 """Classes whose fields are the Trainer's arguments."""
 

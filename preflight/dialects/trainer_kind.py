@@ -17,6 +17,7 @@ TRL_METHODS = {
     "KTOTrainer": "kto",
     "RewardTrainer": "reward",
     "RLOOTrainer": "rloo",
+    "DistillationTrainer": "distillation",
 }
 
 TRL_FLAGS = frozenset(
@@ -115,7 +116,9 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
             is_guess=True,
         )
     told = sorted(names & TRANSFORMERS_FLAGS)
-    named = re.search(r"(?:^|[\\/._-])(sft|dpo|grpo|kto|rloo)(?:[._-]|$)", script or "")
+    named = re.search(
+        r"(?:^|[\\/._-])(sft|dpo|grpo|kto|rloo|distillation)(?:[._-]|$)", script or ""
+    )
     if told and named and not text:
         return TrainerKind(
             "trl",

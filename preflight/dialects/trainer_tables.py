@@ -71,7 +71,7 @@ def table_versions() -> Mapping[str, str]:
 
 @lru_cache(maxsize=8)
 def argument_table(trl_script: str | None) -> ArgumentTable:
-    """Return the arguments of TrainingArguments alone (None), or of a TRL script: sft, dpo, grpo, kto, reward, rloo.
+    """Return the arguments of TrainingArguments alone (None), or of a TRL script: sft, dpo, distillation, ...
 
     A TRL script that has no table of its own is read with SFT's.
     """

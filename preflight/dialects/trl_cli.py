@@ -29,8 +29,7 @@ from preflight.values import dataclass
 
 PROGRAMS = ("trl",)
 MODULES = ("trl.cli.main",)
-SCRIPTS = ("dpo", "grpo", "kto", "reward", "rloo", "sft")
-UNREAD_SCRIPTS = ("distillation",)
+SCRIPTS = ("distillation", "dpo", "grpo", "kto", "reward", "rloo", "sft")
 PROFILE_OPTION = "accelerate_config"
 
 
@@ -56,13 +55,6 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     if first is None or command.argv[first : first + 1] == ():
         return None
     name = command.argv[first]
-    if name in UNREAD_SCRIPTS:
-        raise BadInput.one(
-            f"preflight does not read trl {name}: two models train at once there",
-            f"trl {name}",
-            f"one of trl {', '.join(SCRIPTS)}",
-            "PF111",
-        )
     if name not in SCRIPTS:
         return None
     problems: list[Problem] = []

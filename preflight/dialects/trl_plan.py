@@ -12,6 +12,11 @@ from preflight.dialects.trainer_spellings import DTYPES
 from preflight.errors import Problem
 from preflight.launch import Adapter, BaseQuantization
 
+UNCOUNTED = {
+    "distillation": "its teacher and generation",
+}
+"""TRL method -> what its trainer holds beside SFT's, where that is not a reference model and a reward."""
+
 PEFT_DEFAULT_RANK = 8
 """peft.LoraConfig.r."""
 
@@ -31,9 +36,10 @@ def read_model_fields(given: Given) -> None:
 def _method(given: Given) -> None:
     method = given.kind.trl_script
     if given.kind.trainer == "trl" and method != "sft":
+        left_out = UNCOUNTED.get(str(method), "its reference model, generation and reward")
         given.fields.problems.append(
             Problem(
-                f"TRL's {method} trainer is estimated as SFT: its reference model, generation and reward are not counted",
+                f"TRL's {method} trainer is estimated as SFT: {left_out} are not counted",
                 id="PF438",
                 severity="warning",
             )

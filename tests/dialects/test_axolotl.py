@@ -15,7 +15,9 @@ from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_
 
 from preflight.dialects.axolotl_keys import axolotl_table, option_of
 from preflight.errors import BadInput
+from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.plugins import load_plugins
 
 FOLDER = CONFIGS / "axolotl"
 CASES = cases_of("axolotl")
@@ -275,3 +277,22 @@ def test_expandable_segments_are_a_variable_where_axolotls_program_does_not_set_
 )
 def test_what_axolotls_keys_cannot_say_is_not_written(name, edits, tmp_path) -> None:
     assert rewritten(name, edits, tmp_path).rewrite is None
+
+
+CHECKED = {"fsdp2_int8.yaml": ("qwen3", []), "moe_linear.yaml": ("mixtral", ["PF424"])}
+
+
+@pytest.mark.parametrize("config", CHECKED)
+def test_what_axolotl_does_itself_is_no_error(config: str) -> None:
+    """It shards int8 weights, and names linear layers one by one, so that PEFT finds no fused experts."""
+    model_type, expected = CHECKED[config]
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16}
+    sizes = {**heads, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    model = describe({"model_type": model_type, **sizes}, "tiny", "test")
+    plan = plan_of(config)
+    plugins = load_plugins(
+        builtins=["check_adapter_targets", "check_quantization", "check_optimizer"]
+    )
+    found = plugins.collect("preflight_findings", plan=plan, model=model, device=None)
+
+    assert [finding.id for _, finding in found] == expected

@@ -13,10 +13,10 @@ import pytest
 from preflight.hooks.read_trl import preflight_read_launch
 
 from preflight.dialects.trainer_tables import argument_table
-from preflight.dialects.trl_cli import SCRIPTS, UNREAD_SCRIPTS, split_words
+from preflight.dialects.trl_cli import SCRIPTS, split_words
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import write_checked
+from preflight.pipeline import read_launch, write_checked
 from preflight.plugins import load_plugins
 
 FSDP2 = """distributed_type: FSDP
@@ -148,7 +148,7 @@ def test_the_commands_are_those_of_trl():
 
     training = {command.name for command in get_commands() if isinstance(command, TrainingCommand)}
 
-    assert training == {*SCRIPTS, *UNREAD_SCRIPTS}
+    assert training == set(SCRIPTS)
 
 
 @pytest.mark.parametrize("line", ["trl env", "trl vllm-serve --model m", "trl", "trlx sft"])
@@ -156,9 +156,15 @@ def test_another_command_is_not_ours(line, tmp_path):
     assert preflight_read_launch(command=command(line, tmp_path)) is None
 
 
-def test_a_distillation_is_refused_with_its_reason(tmp_path):
-    with pytest.raises(BadInput, match="two models"):
-        read("trl distillation --config x.yaml", tmp_path)
+@pytest.mark.parametrize("start", ["trl distillation", "python trl/scripts/distillation.py"])
+def test_a_distillation_says_that_its_teacher_is_not_counted(start, tmp_path):
+    words = f"{start} {BASE} --teacher_model_name_or_path Qwen/Qwen2.5-7B"
+    plan = read_launch(LaunchCommand(tuple(words.split()), {}, str(tmp_path)), load_plugins(None))
+    notices = {notice.id: notice for notice in plan.notices}
+
+    assert plan.trainer == "trl"
+    assert "teacher" in notices["PF438"].message
+    assert all(notice.severity != "error" for notice in plan.notices)
 
 
 PLANS = {
