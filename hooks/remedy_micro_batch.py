@@ -33,6 +33,9 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     weighted = plan.trainer in ("transformers", "trl") and (
         version_of(plan, "transformers") >= TOKEN_WEIGHTED_SINCE
     )
+    # The first micro step beside another keeps gradients that are not sharded; more of them add nothing.
+    keeps_gradients = plan.is_fsdp and not plan.sync_each_batch
+    first = plan.gradient_accumulation_steps == 1
     for smaller in range(min(micro - 1, LARGEST_TRIED), 0, -1):
         if micro % smaller:
             continue
@@ -44,5 +47,6 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             f" {plan.gradient_accumulation_steps} -> {accumulation}",
             {"micro_batch_size": smaller, "gradient_accumulation_steps": accumulation},
             "equivalent" if weighted else "changes_training",
-            may_raise_peak=plan.is_fsdp and not plan.sync_each_batch,
+            may_raise_peak=keeps_gradients and first,
         )
+        first = False

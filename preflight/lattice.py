@@ -4,7 +4,8 @@ A lever is one remedy id with its doses, from mild to harsh. A plan of the latti
 none. Levers are decided one after the other; of what is left undecided two things are known:
 
     - no dose at all makes the fastest plan (beside levers that save time), and has the fewest edits
-    - every lever in its harshest dose makes the smallest plan; where even that does not fit, nothing does
+    - every lever in its harshest dose makes the smallest plan, or in the dose before one that may raise the
+      peak; where none of those fits, nothing does
 
 Better means: a faster step, to the percent, and never faster than as written (a launch is changed to fit, not
 to be tuned); then fewer edits; then the exact step time; then the order of the built-ins.
@@ -14,7 +15,7 @@ Tests compare the answer with trying every plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from preflight.errors import HookFailed
 from preflight.launch import LaunchPlan
@@ -32,6 +33,8 @@ FREE_FACTOR = 1.005
 """A lever that costs less than this is tried before one that costs step time."""
 
 Doses = tuple[int, ...]
+Edits = tuple[tuple[str, Any], ...]
+Built = tuple[LaunchPlan, tuple[Remedy, ...]]
 Key = tuple[float, int, float, Doses]
 
 
@@ -43,7 +46,6 @@ class Lever:
     owner: str
     """The plugin that offers it."""
     num_doses: int
-    may_raise_peak: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ class Lattice:
         self.start, self.plugins, self.judge = start, plugins, judge
         self.wanted, self.written = wanted, written
         self.num_estimates = 0
-        self._reached: dict[tuple[int, ...], Reached | None] = {}
-        self._judged: dict[str, Judged] = {}
+        self._built: dict[Doses, Built | None] = {}
+        self._reached: dict[Doses, Reached | None] = {}
+        self._doses_after: dict[Doses, list[Remedy]] = {}
+        self._judged: dict[Edits, Judged] = {}
         self.levers = self._discover()
 
     def _discover(self) -> tuple[Lever, ...]:
@@ -101,7 +105,7 @@ class Lattice:
                 doses[remedy.id] = doses.get(remedy.id, 0) + 1
                 known = found.get(remedy.id)
                 most = max(doses[remedy.id], 0 if known is None else known.num_doses)
-                found[remedy.id] = Lever(remedy.id, owner, most, remedy.may_raise_peak)
+                found[remedy.id] = Lever(remedy.id, owner, most)
             levers = tuple(sorted(found.values(), key=lambda lever: order[lever.owner]))
             harsher = plan
             for lever in levers:
@@ -129,21 +133,39 @@ class Lattice:
     def reach(self, doses: Doses) -> Reached | None:
         """Return the plan with these doses (0 is none); None where one is not offered beside the others."""
         if doses not in self._reached:
-            self._reached[doses] = self._reach(doses)
+            built = self._build(doses)
+            self._reached[doses] = None if built is None else self._timed(*built)
         return self._reached[doses]
 
-    def _reach(self, doses: Doses) -> Reached | None:
+    def _build(self, doses: Doses) -> Built | None:
+        if doses not in self._built:
+            self._built[doses] = self._edited(doses)
+        return self._built[doses]
+
+    def _edited(self, doses: Doses) -> Built | None:
         last = max((place for place, dose in enumerate(doses) if dose), default=-1)
         if last < 0:
-            return self._timed(self.start.plan, ())
-        before = self.reach((*doses[:last], *([0] * (len(doses) - last))))
+            return self.start.plan, ()
+        before = self._build(self._padded(doses[:last]))
         if before is None:
             return None
-        offered = self._doses(self.levers[last], before.plan)
+        offered = self.offered_after(doses[:last])
         if len(offered) < doses[last]:
             return None
         remedy = offered[doses[last] - 1]
-        return self._timed(before.plan.with_edits(remedy.edits), (*before.path, remedy))
+        plan, path = before
+        return plan.with_edits(remedy.edits), (*path, remedy)
+
+    def _padded(self, doses: Doses) -> Doses:
+        return (*doses, *([0] * (len(self.levers) - len(doses))))
+
+    def offered_after(self, doses: Doses) -> list[Remedy]:
+        """Return the doses of the next lever beside those that were decided before it."""
+        if doses not in self._doses_after:
+            before = self._build(self._padded(doses))
+            lever = self.levers[len(doses)]
+            self._doses_after[doses] = [] if before is None else self._doses(lever, before[0])
+        return self._doses_after[doses]
 
     def _timed(self, plan: LaunchPlan, path: tuple[Remedy, ...]) -> Reached:
         assert self.start.model is not None
@@ -153,17 +175,32 @@ class Lattice:
             factor *= remedy.step_time_factor
         return Reached(plan, path, factor, time)
 
-    def harshest(self, decided: Mapping[int, int], without: int | None = None) -> Doses:
-        """Return doses with every undecided lever (but one) as far as it goes beside the others."""
-        doses = [0] * len(self.levers)
-        for place, lever in enumerate(self.levers):
-            if place in decided:
-                doses[place] = decided[place]
-            elif place != without:
-                doses[place] = lever.num_doses
-                while doses[place] and self.reach(tuple(doses)) is None:
-                    doses[place] -= 1
-        return tuple(doses)
+    def harshest(self, decided: Mapping[int, int]) -> Doses:
+        """Return doses with every undecided lever as far as it goes beside the others."""
+        return next(self.smallest(decided), self.mildest(decided))
+
+    def smallest(self, decided: Mapping[int, int], doses: Doses = ()) -> Iterator[Doses]:
+        """Yield the doses among which the smallest plan is: the harshest, and those before one that may raise the peak."""
+        place = len(doses)
+        if place == len(self.levers):
+            yield doses
+            return
+        offered = self.offered_after(doses) if decided.get(place) != 0 else []
+        if place in decided:
+            if decided[place] <= len(offered):
+                yield from self.smallest(decided, (*doses, decided[place]))
+            return
+        most = len(offered)
+        first = [most, *(dose for dose, remedy in enumerate(offered) if remedy.may_raise_peak)]
+        yield from self._any_of(decided, doses, first)
+        # Where a later dose that was decided is not offered beside any of these, a milder one may allow it.
+        if next(self._any_of(decided, doses, first), None) is None:
+            milder = [dose for dose in range(most - 1, -1, -1) if dose not in first]
+            yield from self._any_of(decided, doses, milder)
+
+    def _any_of(self, decided: Mapping[int, int], doses: Doses, last: list[int]) -> Iterator[Doses]:
+        for dose in last:
+            yield from self.smallest(decided, (*doses, dose))
 
     def mildest(self, decided: Mapping[int, int]) -> Doses:
         """Return doses with no undecided lever."""
@@ -171,11 +208,18 @@ class Lattice:
 
     def estimate(self, reached: Reached) -> Judged:
         """Return what a plan is estimated and judged at."""
-        key = repr(reached.plan)
+        edits: dict[str, Any] = {}
+        for remedy in reached.path:
+            edits.update(remedy.edits)
+        key = tuple(sorted(edits.items(), key=_name))
         if key not in self._judged:
             self.num_estimates += 1
             self._judged[key] = self.judge(reached.plan)
         return self._judged[key]
+
+
+def _name(item: tuple[str, Any]) -> str:
+    return item[0]
 
 
 def key_of(doses: Doses, reached: Reached) -> Key:
@@ -271,7 +315,7 @@ class _Search:
             self._take(mildest, reached)
             if not undecided or not self._could_be_faster(reached, undecided):
                 return
-        elif not undecided or not self._can_answer(decided, undecided):
+        elif not undecided or not self._can_answer(decided):
             return
         place, rest = undecided[0], undecided[1:]
         all_doses = range(lattice.levers[place].num_doses + 1)
@@ -291,19 +335,18 @@ class _Search:
         quick = {**decided, **{p: 1 for p in self.faster if p in undecided}}
         fastest = self.lattice.reach(self.lattice.mildest(quick))
         factor = reached.factor if fastest is None else min(reached.factor, fastest.factor)
-        bound = max(1.0, round(factor, 2)), len(reached.path) + (not answers), round(factor, 6)
-        return bound < self.found[-1].key[:3]
+        changes = len(reached.path) + (not answers)
+        doses = self.lattice.mildest(decided)
+        return (max(1.0, round(factor, 2)), changes, round(factor, 6), doses) < self.found[-1].key
 
     def _could_be_faster(self, reached: Reached, undecided: tuple[int, ...]) -> bool:
         return round(reached.factor, 2) > 1.0 and any(p in self.faster for p in undecided)
 
-    def _can_answer(self, decided: dict[int, int], undecided: tuple[int, ...]) -> bool:
-        """Tell whether the smallest plan below answers; what may also raise the peak is tried both ways."""
-        lattice = self.lattice
-        raising = [p for p in undecided if lattice.levers[p].may_raise_peak]
-        for without in (None, *raising):
-            reached = lattice.reach(lattice.harshest(decided, without))
-            if reached is not None and self.is_answer(lattice.estimate(reached)):
+    def _can_answer(self, decided: dict[int, int]) -> bool:
+        """Tell whether the smallest plan below answers."""
+        for doses in self.lattice.smallest(decided):
+            reached = self.lattice.reach(doses)
+            if reached is not None and self.is_answer(self.lattice.estimate(reached)):
                 return True
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.units import DTYPE_BYTES
 
@@ -51,22 +51,52 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """Annotation of a field -> how it is called, and what is of that kind."""
 
 
-def wrong_types(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield field and complaint for everything in a plan, or in a value nested in it, that is of another kind."""
-    for field in fields(value):
+class _Kinds(NamedTuple):
+    """What one field may hold."""
+
+    name: str
+    nouns: tuple[str, ...]
+    tests: tuple[Callable[[Any], bool], ...]
+    """One of them must hold; empty where the annotation is a class of its own."""
+
+
+_KINDS_OF: dict[type[Any], tuple[_Kinds, ...]] = {}
+
+
+def _kinds_of(owner: type[Any]) -> tuple[_Kinds, ...]:
+    """Return the fields of a class; worked out once, because every edit of a plan asks."""
+    if owner in _KINDS_OF:
+        return _KINDS_OF[owner]
+    found = []
+    for field in fields(owner):
         if field.name in UNREAD:
             continue
-        held, kinds = getattr(value, field.name), str(field.type).split(" | ")
-        if field.name in NESTED_DTYPES and isinstance(held, str) and held not in DTYPE_BYTES:
-            wanted = ", ".join(DTYPE_BYTES)
-            yield f"{path}{field.name}", f"{path}{field.name} must be one of {wanted}, not {held!r}"
-        if is_dataclass(held):
-            yield from wrong_types(held, f"{field.name}.")
-            continue
+        kinds = str(field.type).split(" | ")
         known = [KINDS[kind] for kind in kinds if kind in KINDS]
-        if not any(is_kind(held) for _, is_kind in known) and len(known) > (kinds[-1] == "None"):
-            wanted = " or ".join(noun for noun, _ in known if noun != "null")
-            yield f"{path}{field.name}", f"{path}{field.name} must be {wanted}, not {_shown(held)}"
+        is_closed = len(known) > (kinds[-1] == "None")
+        nouns = tuple(noun for noun, _ in known if noun != "null")
+        found.append(_Kinds(field.name, nouns, tuple(t for _, t in known) if is_closed else ()))
+    _KINDS_OF[owner] = tuple(found)
+    return _KINDS_OF[owner]
+
+
+def wrong_types(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield field and complaint for everything in a plan, or in a value nested in it, that is of another kind."""
+    for name, nouns, tests in _kinds_of(type(value)):
+        held = getattr(value, name)
+        if name in NESTED_DTYPES and isinstance(held, str) and held not in DTYPE_BYTES:
+            wanted = ", ".join(DTYPE_BYTES)
+            yield f"{path}{name}", f"{path}{name} must be one of {wanted}, not {held!r}"
+        if is_dataclass(held):
+            yield from wrong_types(held, f"{name}.")
+            continue
+        for is_kind in tests:
+            if is_kind(held):
+                break
+        else:
+            if tests:
+                wanted = " or ".join(nouns)
+                yield f"{path}{name}", f"{path}{name} must be {wanted}, not {_shown(held)}"
 
 
 def _shown(value: Any) -> str:

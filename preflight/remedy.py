@@ -30,7 +30,8 @@ class Remedy:
     """A cost that the plan's fields do not show, as step time with it over without; the rest is estimated
     (preflight/step_time.py)."""
     may_raise_peak: bool = False
-    """True where the change can also make a plan larger: the search then tries both ways."""
+    """True where this dose can make a plan larger than the dose before it does, or none, by itself or by a
+    lever that it rules out: the search tries both."""
     notes: tuple[str, ...] = ()
     """What the user must also do or know, where an edit alone is not enough."""
     how: str = ""

@@ -9,7 +9,12 @@ from __future__ import annotations
 from preflight.dialects.axolotl_activations import read_attention, read_checkpointing, read_loss
 from preflight.dialects.axolotl_adapter import read_adapter
 from preflight.dialects.axolotl_keys import axolotl_table
-from preflight.dialects.framework_keys import FALSE_WORDS, TRUE_WORDS, FrameworkKeys
+from preflight.dialects.framework_keys import (
+    FALSE_WORDS,
+    TRUE_WORDS,
+    FrameworkKeys,
+    read_accumulation,
+)
 from preflight.dialects.settings import Setting
 from preflight.dialects.trainer_tables import argument_table
 from preflight.launch import nearest_fix
@@ -113,6 +118,7 @@ def _batch(keys: FrameworkKeys) -> None:
             except (TypeError, ValueError):
                 keys.refuse(f"{name} must be a number, not {setting.value!r}", setting)
     _evaluation(keys, rows, micro)
+    read_accumulation(keys)
 
 
 def _evaluation(keys: FrameworkKeys, rows: int | None, micro: Setting | None) -> None:

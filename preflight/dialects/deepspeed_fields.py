@@ -65,7 +65,7 @@ def deepspeed_fields(
                 "PF314",
             )
         )
-    fields.update(_sizes(config, stage, fills_hidden_size, problems))
+    fields.update(_sizes(config, fills_hidden_size, problems))
     dtype = config.get("data_types.grad_accum_dtype")
     if dtype not in (None, "auto"):
         fields["deepspeed.grad_accum_dtype"] = config.setting("data_types.grad_accum_dtype")
@@ -126,7 +126,7 @@ def _device(config: DeepSpeedConfig, name: str, problems: list[Problem]) -> Sett
 
 
 def _sizes(
-    config: DeepSpeedConfig, stage: int, fills_hidden_size: bool, problems: list[Problem]
+    config: DeepSpeedConfig, fills_hidden_size: bool, problems: list[Problem]
 ) -> dict[str, Setting]:
     fields: dict[str, Setting] = {}
     for name, spellings in (*keys.INT_SETTINGS.items(), *keys.BOOL_SETTINGS.items()):
@@ -137,7 +137,7 @@ def _sizes(
             value, place = config.get(key), config.place(key)
             if value == "auto":
                 by_hidden = spelling in keys.HIDDEN_SIZE_KEYS and fills_hidden_size
-                if by_hidden and (stage == 3 or spelling == "reduce_bucket_size"):
+                if by_hidden:  # of stage 3's sizes too: below it they have no effect
                     fields[f"deepspeed.{name}"] = Setting(None, place)
                 elif not by_hidden and name != "stage3_gather_16bit_weights_on_model_save":
                     problems.append(_dropped_auto(spelling, place))

@@ -158,6 +158,15 @@ class FrameworkKeys:
         )
 
 
+def read_accumulation(keys: FrameworkKeys) -> None:
+    """Record whether gradients are reduced in every micro step: the section goes to TrainingArguments as it is."""
+    section = keys.get("accelerator_config")
+    options = section.value if section is not None and isinstance(section.value, Mapping) else {}
+    nested = options.get("gradient_accumulation_kwargs")
+    if section is not None and isinstance(nested, Mapping) and "sync_each_batch" in nested:
+        keys.put("sync_each_batch", bool(nested["sync_each_batch"]), section)
+
+
 def is_placeholder(setting: Setting) -> bool:
     """Tell whether a value is text that another program fills in."""
     return isinstance(setting.value, str) and PLACEHOLDER.search(setting.value) is not None

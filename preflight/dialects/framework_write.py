@@ -10,6 +10,12 @@ from preflight.dialects.edits import CannotEdit
 from preflight.dialects.launch_draft import LaunchDraft
 from preflight.dialects.settings import LaunchSource
 from preflight.dialects.write_launch import changed_fields
+from preflight.dialects.write_sharding import (
+    OFFLOAD_FIELDS,
+    SHARDING_FIELDS,
+    write_offload,
+    write_sharding,
+)
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
 from preflight.rewrite import Rewrite
@@ -19,6 +25,9 @@ FieldWriter = Callable[[LaunchDraft, LaunchPlan, LaunchPlan], Keys]
 """Returns the keys of the file (dotted below a section) that give the plan field its new value."""
 
 BATCH = ("micro_batch_size", "gradient_accumulation_steps")
+ENGINE_WRITERS = {SHARDING_FIELDS: write_sharding, OFFLOAD_FIELDS: write_offload}
+"""What launcher and DeepSpeed's config say, under every framework on top of them."""
+OF_EVERY_FRAMEWORK = {"deepspeed", "expandable_segments"}
 
 
 def write_framework(
@@ -29,7 +38,14 @@ def write_framework(
     if not isinstance(source, LaunchSource):
         return None
     changed = changed_fields(before, after)
-    known = {name for names in writers for name in names} | {"deepspeed", "expandable_segments"}
+    own = {name for names in writers for name in names}
+    # FSDP's fields are the framework's own where it has keys for them.
+    shared = {
+        names: write
+        for names, write in ENGINE_WRITERS.items()
+        if not own & set(names) and changed & set(names)
+    }
+    known = own | {name for names in shared for name in names} | OF_EVERY_FRAMEWORK
     if not changed <= known:
         return None
     draft = LaunchDraft(source)
@@ -40,6 +56,8 @@ def write_framework(
             if changed & set(names):
                 for key, value in write(draft, before, after).items():
                     set_key(draft, key, value)
+        for engine_writer in shared.values():
+            engine_writer(draft, before, after)
         if "deepspeed" in changed:
             write_engine.write_deepspeed_sizes(draft, before, after)
         if "expandable_segments" in changed:
@@ -122,9 +140,31 @@ def optimizer_key(name: str) -> FieldWriter:
     """Return the writer of the optimizer's name."""
 
     def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        offloads = (before.offload_optimizer, after.offload_optimizer) == ("none", "cpu")
+        if offloads and after.optimizer == "deepspeed_cpu_adam":
+            return {}  # comes with offloading, and is nobody's key
         of_deepspeed = any(plan.optimizer.startswith("deepspeed_") for plan in (before, after))
         if of_deepspeed or draft.source.facts.get("deepspeed_optimizer"):
             raise CannotEdit("DeepSpeed's config makes the optimizer")
         return {name: after.optimizer}
 
     return write
+
+
+def count_key(name: str, plan_field: str) -> FieldWriter:
+    """Return the writer of a number that has one key."""
+
+    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        value = getattr(after, plan_field)
+        if value is None:
+            raise CannotEdit(f"{plan_field} cannot be unknown")
+        return {name: value}
+
+    return write
+
+
+def sync_key(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+    """Return the key that TrainingArguments gets for reducing in every micro step."""
+    return {
+        "accelerator_config.gradient_accumulation_kwargs.sync_each_batch": after.sync_each_batch
+    }

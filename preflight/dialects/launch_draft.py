@@ -121,6 +121,10 @@ class LaunchDraft:
         """Give the launcher an option that it was not given."""
         self.launcher_additions.append([self._added_spelling(name, 0), *flag_texts(value)])
 
+    def add_launcher_switch(self, name: str) -> None:
+        """Give the launcher an option that takes no value."""
+        self.launcher_additions.append([self._added_spelling(name, 0)])
+
     def add_script_flag(self, name: str, value: Any) -> None:
         """Give the script a flag that it was not given."""
         spelled = self._added_spelling(name, self.script_index + 1)

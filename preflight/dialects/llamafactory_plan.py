@@ -5,7 +5,7 @@ Source: LLaMA-Factory 0.9.5, hparams/*.py, data/processor, model/model_utils/lig
 
 from __future__ import annotations
 
-from preflight.dialects.framework_keys import FrameworkKeys
+from preflight.dialects.framework_keys import FrameworkKeys, read_accumulation
 from preflight.dialects.llamafactory_engine import EngineFacts
 from preflight.dialects.llamafactory_model import (
     finetuning_type,
@@ -118,6 +118,7 @@ def _batch(keys: FrameworkKeys) -> None:
         keys.put("max_grad_norm", float(norm.value), norm)
     else:
         keys.assume("max_grad_norm", 1.0, "no max_grad_norm")
+    read_accumulation(keys)
     compiled = keys.flag("torch_compile")
     if compiled is not None and compiled.value:
         keys.put("torch_compile", True, compiled)

@@ -8,12 +8,14 @@ from preflight.dialects.edits import CannotEdit
 from preflight.dialects.framework_write import (
     BATCH,
     batch_keys,
+    count_key,
     optimizer_key,
     seq_len_key,
+    sync_key,
     write_framework,
 )
 from preflight.dialects.launch_draft import LaunchDraft
-from preflight.dialects.write_engine import write_reshard
+from preflight.dialects.llamafactory_model import ATTENTIONS
 from preflight.launch import LaunchPlan
 from preflight.rewrite import Rewrite
 
@@ -55,9 +57,17 @@ def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[st
     return keys
 
 
-def _reshard(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
-    write_reshard(draft, before, after)
-    return {}
+def _attention(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    words = {name: word for word, name in ATTENTIONS.items() if name is not None}
+    if after.attention not in words:
+        raise CannotEdit(f"flash_attn has no word for {after.attention}")
+    return {"flash_attn": words[after.attention]}
+
+
+def _loss(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    if after.loss != "fused_linear":
+        raise CannotEdit("Liger's loss is the only other one")
+    return {"enable_liger_kernel": True}
 
 
 WRITERS = {
@@ -65,6 +75,9 @@ WRITERS = {
     ("seq_len",): seq_len_key("cutoff_len"),
     ("optimizer",): optimizer_key("optim"),
     ("activation_checkpointing", "checkpointing_reentrant"): _checkpointing,
-    ("reshard_after_forward",): _reshard,
+    ("sync_each_batch",): sync_key,
+    ("attention",): _attention,
+    ("loss",): _loss,
+    ("eval_micro_batch_size",): count_key("per_device_eval_batch_size", "eval_micro_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }

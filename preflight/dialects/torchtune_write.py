@@ -23,6 +23,10 @@ WRITABLE = {
     "gradient_accumulation_steps",
     "seq_len",
     "optimizer",
+    "optimizer_kernel",
+    "loss",
+    "offload_params",
+    "offload_optimizer",
     "reshard_after_forward",
     "torch_compile",
     "base_quantization",
@@ -77,6 +81,12 @@ def _keys(draft: LaunchDraft, changed: set[str], after: LaunchPlan) -> dict[str,
         keys.update(_optimizer(draft, after))
     if "reshard_after_forward" in changed:
         keys["fsdp_reshard_after_forward"] = _known(after.reshard_after_forward)
+    if "loss" in changed:
+        keys.update(_loss(draft, after))
+    if "offload_params" in changed:
+        if after.offload_params != after.offload_optimizer:
+            raise CannotEdit("one key moves both")
+        keys["fsdp_cpu_offload"] = after.offload_params == "cpu"
     if "torch_compile" in changed:
         keys["compile"] = after.torch_compile
     if "base_quantization" in changed:
@@ -126,6 +136,8 @@ def _optimizer(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
         keys[f"optimizer.{COMPONENT}"] = component
     if component == "torch.optim.AdamW":
         keys["optimizer.fused"] = after.optimizer == "adamw_torch_fused"
+        if "foreach" in given:
+            _remove(draft, "optimizer.foreach")  # torch takes one of them
     elif "fused" in given or "foreach" in given:
         for name in ("fused", "foreach"):
             if name in given:
@@ -137,6 +149,13 @@ def _remove(draft: LaunchDraft, key: str) -> None:
     if key in draft.source.facts["overrides"]:
         raise CannotEdit(f"{key} is given on the command line")
     draft.script_additions.append([f"~{key}"])
+
+
+def _loss(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
+    section = draft.source.facts["values"].get("loss")
+    if after.loss != "chunked_ce" or (isinstance(section, dict) and len(section) > 1):
+        raise CannotEdit("only a plain cross entropy is replaced, by the one in pieces")
+    return {f"loss.{COMPONENT}": "torchtune.modules.loss.CEWithChunkedOutputLoss"}
 
 
 def _quantization(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 
-from preflight.dialects import write_engine, write_trainer
+from preflight.dialects import write_engine, write_step, write_trainer
 from preflight.dialects.edits import CannotEdit
 from preflight.dialects.launch_draft import LaunchDraft
 from preflight.dialects.settings import LaunchSource
+from preflight.dialects.write_sharding import (
+    OFFLOAD_FIELDS,
+    SHARDING_FIELDS,
+    write_offload,
+    write_sharding,
+)
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
 from preflight.rewrite import Rewrite
@@ -19,10 +25,15 @@ WRITERS: tuple[tuple[tuple[str, ...], Writer], ...] = (
     (("activation_checkpointing",), write_trainer.write_checkpointing),
     (("micro_batch_size", "gradient_accumulation_steps"), write_trainer.write_batch),
     (("seq_len",), write_trainer.write_seq_len),
-    (("optimizer",), write_trainer.write_optimizer),
+    (("eval_micro_batch_size",), write_step.write_evaluation_batch),
+    (("optimizer", "optimizer_kernel"), write_trainer.write_optimizer),
+    (("attention",), write_step.write_attention),
+    (("loss",), write_step.write_loss),
+    (("offload_activations",), write_step.write_activation_offload),
     (("sync_each_batch",), write_trainer.write_sync_each_batch),
     (("adapter", "base_quantization", "load_dtype"), write_trainer.write_model_arguments),
-    (("reshard_after_forward",), write_engine.write_reshard),
+    (SHARDING_FIELDS, write_sharding),
+    (OFFLOAD_FIELDS, write_offload),
     (("deepspeed",), write_engine.write_deepspeed_sizes),
     (("expandable_segments",), write_engine.write_expandable_segments),
 )

@@ -120,7 +120,11 @@ def write_seq_len(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> 
 
 
 def write_optimizer(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
-    """Name another optimizer."""
+    """Name another optimizer; the one that comes with offloading is nobody's argument."""
+    if after.optimizer == "deepspeed_cpu_adam" and after.offload_optimizer != "none":
+        if before.offload_optimizer != "none":
+            raise CannotEdit("offloading decides the optimizer")
+        return
     if after.optimizer.startswith("deepspeed_") or draft.source.facts.get("deepspeed_optimizer"):
         raise CannotEdit("DeepSpeed's config makes the optimizer")
     if before.trainer not in HF_TRAINERS:

@@ -304,10 +304,10 @@ def test_expandable_segments_are_a_variable_where_no_launcher_of_its_own_sets_th
         ("full_ddp_pure", {"expandable_segments": False}),
         ("full_ddp_pure", {**LORA, "load_dtype": "bf16"}),
         ("full_zero2", {"optimizer": "adamw_bnb_8bit"}),
-        ("lora", {"loss": "fused_linear"}),
+        ("lora", {"loss": "chunked_ce"}),
         ("lora", {"adapter": None}),
         ("qlora", {"base_quantization": None}),
-        ("full_zero3", {"engine": "zero2"}),
+        ("full_zero3", {"engine": "fsdp2"}),
     ],
 )
 def test_what_its_arguments_cannot_say_is_not_written(name, edits, tmp_path) -> None:

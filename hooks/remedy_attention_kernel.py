@@ -1,0 +1,36 @@
+"""attention_kernel: attention that never holds its scores, in place of the eager one that does.
+
+Saves      eager attention keeps 6 bytes a head, token and token it looks at: all of it goes
+Costs      nothing: it is faster
+Safety     equivalent: the same softmax, summed in another order
+Written as --attn_implementation sdpa (TRL), attn_implementation: sdpa (axolotl), flash_attn: sdpa (LLaMA-Factory)
+Not where the model's class has no SDPA, such as BLOOM, Gemma 2 and gpt-oss: their scores are capped, or
+           have sinks, and torch's kernel would leave that out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.attention import OWN_MODEL_CODE, default_attention
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.precision import version_of
+from preflight.remedy import Remedy
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
+    """Replace eager attention by SDPA where the model's class has it."""
+    if plan.attention != "eager" or plan.trainer in OWN_MODEL_CODE:
+        return
+    if default_attention(model.model_type, version_of(plan, "transformers")) != "sdpa":
+        return
+    yield Remedy(
+        "attention_kernel",
+        "SDPA in place of eager attention",
+        {"attention": "sdpa"},
+        "equivalent",
+        how="--attn_implementation sdpa",
+    )

@@ -1,0 +1,88 @@
+"""chunked_loss: take the cross entropy piece by piece, so that whole logits never exist.
+
+Saves      some 12 bytes a token and vocabulary entry, but for one piece of it
+Costs      a few percent of a step where pieces of the head are computed twice
+Safety     equivalent: the same loss, summed in another order; Liger brings kernels of its own for norms and
+           rotation as well, rounded at other places
+Written as --use_liger_kernel true (Trainer, TRL), enable_liger_kernel: true (LLaMA-Factory), where liger_kernel is
+           installed and knows the model; --loss_type chunked_nll (TRL 1.7 to 1.14); chunked_cross_entropy:
+           true (axolotl); loss._component_: torchtune.modules.loss.CEWithChunkedOutputLoss (torchtune).
+           TRL's SFT does it unasked from 1.15 on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.lever_rules import HF_TRAINERS, is_installed
+from preflight.model import ModelSpec
+from preflight.precision import version_of
+from preflight.remedy import Remedy
+from preflight.user_loop import FUSED_HEAD_SINCE
+
+TRL_CHUNKS_SINCE = (1, 7)
+LIGER_MODELS = frozenset(
+    {
+        *(
+            "deepseek_v2",
+            "deepseek_v3",
+            "gemma",
+            "gemma2",
+            "gemma3_text",
+            "glm4",
+            "granite",
+            "llama",
+        ),
+        *(
+            "ministral",
+            "mistral",
+            "mixtral",
+            "nemotron",
+            "olmo2",
+            "olmo3",
+            "phi3",
+            "qwen2",
+            "qwen3",
+        ),
+        *("qwen3_moe", "qwen3_next", "smollm3", "gpt_oss", "exaone4", "hunyuan_v1_dense"),
+    }
+)
+"""Decoders among MODEL_TYPE_TO_APPLY_LIGER_FN (liger_kernel/transformers/monkey_patch.py, 0.8.5)."""
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
+    """Replace a loss over whole logits by what the trainer can say."""
+    if plan.loss not in (None, "full_logits") or not model.is_decoder_lm:
+        return
+    found = _loss(plan, model)
+    if found is not None:
+        loss, how = found
+        yield Remedy(
+            "chunked_loss",
+            "take the loss in pieces, without whole logits",
+            {"loss": loss},
+            "equivalent",
+            how=how,
+        )
+
+
+def _loss(plan: LaunchPlan, model: ModelSpec) -> tuple[str, str] | None:
+    """Return the plan's word for the trainer's own chunked loss, and how it is asked for."""
+    if plan.trainer == "torchtune":
+        return "chunked_ce", "loss._component_=torchtune.modules.loss.CEWithChunkedOutputLoss"
+    if plan.trainer not in HF_TRAINERS:
+        return None
+    if plan.launcher == "axolotl":
+        return "chunked_ce", "chunked_cross_entropy: true"
+    if plan.trainer == "trl":
+        version = version_of(plan, "trl")
+        if version >= FUSED_HEAD_SINCE:
+            return None  # whole logits only where something asks for them: label smoothing, other methods
+        if version >= TRL_CHUNKS_SINCE:
+            return "chunked_linear", "--loss_type chunked_nll"
+    if model.model_type in LIGER_MODELS and is_installed("liger_kernel"):
+        return "fused_linear", "--use_liger_kernel true"
+    return None

@@ -1,0 +1,50 @@
+"""offload_activations: keep what checkpointing saves, the layers' inputs, in host memory.
+
+Saves      every saved layer input but those on their way
+Costs      two copies of each over PCIe, hidden behind the work as far as that lasts; as many bytes of pinned
+           host memory on every rank
+Safety     same: the bytes come back as they went
+Written as activation_checkpointing_kwargs {"offload": true} (Trainer from 5.24 on), --activation_offloading true
+           (TRL), activation_offloading: true (axolotl), enable_activation_offloading (torchtune). The
+           launcher's fsdp_activation_checkpointing_offload only where its switch checkpoints already
+Not under an adapter with axolotl, where it takes recomputation's place, nor with LLaMA-Factory, whose
+           use_unsloth_gc forgets the random state of dropout
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.precision import version_of
+from preflight.remedy import Remedy
+
+OFFLOADS_SINCE = (5, 18)
+"""Trainer reads `offload` in its checkpointing kwargs (transformers/trainer.py:1509, 5.24.0); 5.16.0 does not."""
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
+    """Move saved layer inputs to the host where layers are checkpointed."""
+    if plan.activation_checkpointing != "full" or plan.offload_activations != "none":
+        return
+    if may_offload(plan):
+        yield Remedy(
+            "offload_activations",
+            "keep saved layer inputs in host memory",
+            {"offload_activations": "cpu"},
+            "same",
+            how="--activation_offloading true (TRL), activation_checkpointing_kwargs {'offload': true} (Trainer)",
+        )
+
+
+def may_offload(plan: LaunchPlan) -> bool:
+    """Tell whether the trainer has a switch that leaves recomputation as it is."""
+    if plan.launcher == "axolotl":
+        return plan.adapter is None
+    if plan.launcher == "llamafactory":
+        return False
+    if plan.trainer == "transformers":
+        return version_of(plan, "transformers") >= OFFLOADS_SINCE
+    return True

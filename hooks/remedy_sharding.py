@@ -1,0 +1,114 @@
+"""sharding: spread model states over more ranks.
+
+Saves      DDP to FSDP: parameters, gradients and states become a share each, and DDP's second copy of the
+           gradients goes. ZeRO-1 to 2: gradients. To 3: parameters. HSDP to FSDP: all states, over the
+           copies as well
+Costs      gradients reduced in every micro step (stage 2), parameters gathered for every pass (stage 3, FSDP),
+           over the network where the group crosses nodes
+Safety     equivalent where the weights that are updated keep their dtype: the same gradients are summed in other
+           groups, and reduced in the compute dtype instead of fp32 where that is 16 bits. Changes training
+           where they do not: a pure bf16 model under DDP gets an fp32 master under FSDP with mixed precision
+Written as zero_optimization.stage or zero_stage; distributed_type: FSDP with an fsdp_config (accelerate), --fsdp
+           and --fsdp_config (torchrun); fsdp_sharding_strategy: FULL_SHARD
+Not from DDP under a packed base, with bitsandbytes' optimizers (FSDP2's tensors are not theirs), under
+           LLaMA-Factory, or for a loop of one's own, whose saving may rely on DDP; to stage 3 not under
+           LLaMA-Factory, which loads in another dtype there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from preflight.deepspeed_rules import live_parameters
+from preflight.framework_rules import LOADS_AS_CHECKPOINT
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.lever_rules import HF_TRAINERS, PLAIN_ADAMW, rounds_alike
+from preflight.model import ModelSpec
+from preflight.precision import version_of
+from preflight.remedy import Remedy
+
+FSDP2_SINCE = {"torch": (2, 6), "accelerate": (1, 6), "transformers": (5, 0)}
+"""fully_shard is public from torch 2.6 on; accelerate loads and saves what it sharded from 1.6 on, and Trainer reads
+`version` in its own fsdp_config from 5.0 on (transformers/training_args.py:2753, 5.0.0)."""
+
+
+@hookimpl
+def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
+    """Offer every further step of sharding that the engine has."""
+    if plan.zero_stage is not None and plan.shard_degree * plan.replicate_degree > 0:
+        yield from _stages(plan, model)
+    elif plan.engine == "ddp" and _may_become_fsdp(plan, model):
+        yield from _fully_sharded(plan, model)
+    elif plan.is_fsdp and plan.replicate_degree > 1:
+        yield _over_all(plan)
+
+
+def _stages(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
+    stage = plan.zero_stage or 0
+    if plan.world_size == 1 or plan.base_quantization is not None:
+        return
+    # LLaMA-Factory loads in another dtype under stage 3: what it costs there is another launch's estimate.
+    highest = 2 if plan.launcher in LOADS_AS_CHECKPOINT else 3
+    for higher in range(stage + 1, highest + 1):
+        edits: dict[str, Any] = {"engine": f"zero{higher}"}
+        if stage == 0:
+            edits["shard_degree"] = plan.data_parallel_degree
+        after = plan.with_edits(edits)
+        gathers = higher == 3 and 2 * live_parameters(after, model) >= model.num_params
+        yield Remedy(
+            "sharding",
+            f"ZeRO stage {stage} -> {higher}",
+            edits,
+            "equivalent",
+            may_raise_peak=gathers,
+            how=f"zero_optimization.stage: {higher}",
+        )
+
+
+def _may_become_fsdp(plan: LaunchPlan, model: ModelSpec) -> bool:
+    is_new = all(version_of(plan, name) >= since for name, since in FSDP2_SINCE.items())
+    return (
+        is_new
+        and plan.world_size > 1
+        and plan.data_parallel_degree == plan.world_size
+        and plan.trainer in HF_TRAINERS
+        and plan.launcher not in LOADS_AS_CHECKPOINT
+        and plan.optimizer in PLAIN_ADAMW
+        and plan.base_quantization is None
+        and bool(model.layers)
+    )
+
+
+def _fully_sharded(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
+    for reshards in (False, True):
+        edits = {
+            "engine": "fsdp2",
+            "shard_degree": plan.world_size,
+            "reshard_after_forward": reshards,
+            "wrap_policy": "transformer",
+            "state_dict_type": "full",
+            "cpu_ram_efficient_loading": False,
+        }
+        alike = rounds_alike(plan, plan.with_edits(edits), model)
+        layers = "freeing each layer after its forward" if reshards else "layers stay gathered"
+        yield Remedy(
+            "sharding",
+            f"DDP -> FSDP2 over {plan.world_size} ranks, {layers}",
+            edits,
+            "equivalent" if alike else "changes_training",
+            may_raise_peak=not reshards,
+            how="distributed_type: FSDP, fsdp_version: 2, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP",
+        )
+
+
+def _over_all(plan: LaunchPlan) -> Remedy:
+    degree = plan.shard_degree * plan.replicate_degree
+    return Remedy(
+        "sharding",
+        f"shards over {degree} ranks, not {plan.shard_degree}",
+        {"shard_degree": degree, "replicate_degree": 1},
+        "equivalent",
+        how="fsdp_sharding_strategy: FULL_SHARD (FSDP1), dp_replicate_size: 1 (parallelism_config)",
+    )
