@@ -15,6 +15,26 @@ SUGGESTED_ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all
 SAFETIES = ("same", "equivalent", "changes_training")
 """`same`: bit-identical maths. `equivalent`: same semantics, other rounding or order. Applied unasked: these two."""
 
+UNPROVED = frozenset(
+    {
+        "attention_kernel",
+        "chunked_loss",
+        "deepspeed_buckets",
+        "evaluation_batch",
+        "frozen_base_dtype",
+        "fused_optimizer",
+        "offload_activations",
+        "offload_optimizer",
+        "offload_params",
+        "sharding",
+        "stage3_live_parameters",
+        "sub_group_size",
+        "sync_each_batch",
+        "wrap_policy",
+    }
+)
+"""Remedies that should keep the training and have no row in docs/remedies-proof.md yet: only `--allow ID` applies them."""
+
 
 @dataclass(frozen=True)
 class Remedy:
@@ -39,6 +59,11 @@ class Remedy:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def is_safe(self) -> bool:
-        """True where it may be applied without being asked for."""
+    def keeps_training(self) -> bool:
+        """True where the maths is the same, or the same but for rounding and order."""
         return self.safety in ("same", "equivalent")
+
+    @property
+    def is_safe(self) -> bool:
+        """True where it may be applied without being asked for: it keeps the training, and that was shown."""
+        return self.keeps_training and self.id not in UNPROVED

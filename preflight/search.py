@@ -17,7 +17,7 @@ from preflight.lattice import (
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.remedy import Remedy
+from preflight.remedy import UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.step_time import StepTime, estimate_step_time
@@ -250,7 +250,7 @@ def suggest(
     search = Search(start, plugins, policy, judge, write, time)
     mildest: dict[str, TriedRemedy] = {}
     for remedy in search.offered(report.plan):
-        if policy.may_apply(remedy) or remedy.id in policy.forbid:
+        if policy.may_apply(remedy) or remedy.id in policy.forbid or remedy.id in UNPROVED:
             continue
         settled = mildest.get(remedy.id)
         if settled is not None and settled.verdict.answer is Answer.FITS:

@@ -88,7 +88,8 @@ def _optimizer_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -
     weight = dtype_bytes(precision.master or precision.trainable)
     moved = 3 * weight + 4 * precision.bytes_of("optimizer_state")
     kernel = optimizer_kernel(plan)
-    if plan.offload_optimizer != "none":
+    # FSDP's states live where its parameters do
+    if plan.offload_optimizer != "none" or (plan.is_fsdp and plan.offload_params != "none"):
         # torch walks over tensors of the host one by one unless its fused kernel was asked for
         times = 1.0 if plan.zero_stage is not None or kernel == "fused" else HOST_LOOP_TIMES
         return times * local * plan.ranks_per_node * moved / HOST_STEP_BYTES

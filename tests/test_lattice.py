@@ -66,7 +66,7 @@ def lattice_of(plan: LaunchPlan, plugins: PluginManager) -> Lattice:
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
     search = Search(start, plugins, Policy(), judge_plan, write_checked, time)
-    return search.lattice(start, search.is_safe)
+    return search.lattice(start, lambda remedy: remedy.keeps_training)
 
 
 def fits(judged: Judged) -> bool:
@@ -132,7 +132,7 @@ def test_the_answer_for_a_launch_that_does_not_fit_is_the_best_of_all_plans(name
     search = Search(start, plugins, Policy(), judge_plan, write_checked, time)
 
     def lattice() -> Lattice:
-        return search.lattice(start, lambda r: search.is_safe(r) and r.id in SMALL_LATTICE)
+        return search.lattice(start, lambda r: r.keeps_training and r.id in SMALL_LATTICE)
 
     whole = lattice()
     keys = [

@@ -73,7 +73,7 @@ def suggested_lines(report: Report, page: Page) -> list[str]:
     lines = ["suggested, not applied (each estimated on this launch):"] if helps else []
     for tried in helps:
         remedy = tried.remedy
-        changes = "" if remedy.is_safe else " (changes training)"
+        changes = "" if remedy.keeps_training else " (changes training)"
         lines += page.wrap(f"{remedy.id}: {remedy.title}{changes}", "  ", "    ")
         lines += page.wrap(_measured(tried, report), "    ", "    ")
         if remedy.how:

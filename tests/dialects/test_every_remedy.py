@@ -152,7 +152,7 @@ def test_every_safe_remedy_is_written_and_read_again(name: str, tmp_path: Path) 
     items: list[Any] = [
         remedy
         for _, remedy in plugins.collect("preflight_remedies", plan=plan, model=model)
-        if remedy.is_safe
+        if remedy.keeps_training
     ]
     written = {
         remedy.id
@@ -175,7 +175,7 @@ def test_all_remedies_together_are_written_and_read_again(name: str, tmp_path: P
         doses: list[Any] = plugins.collect_from(
             owner, "preflight_remedies", plan=after, model=model
         )
-        if doses and doses[-1].is_safe and doses[-1].id in LAUNCHES[name][1]:
+        if doses and doses[-1].keeps_training and doses[-1].id in LAUNCHES[name][1]:
             after = after.with_edits(doses[-1].edits)
             applied.add(doses[-1].id)
 
