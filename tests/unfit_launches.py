@@ -1,4 +1,4 @@
-"""Twenty launches that do not fit as written (tests/configs/does_not_fit), read and checked."""
+"""Twenty launches that do not fit as written (tests/does_not_fit), read and checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from preflight.pipeline import Request, check_launch, read_launch, with_request
 from preflight.plugins import PluginManager
 from preflight.report import Report
 
-FOLDER = Path(__file__).parent / "configs" / "does_not_fit"
+FOLDER = Path(__file__).parent / "does_not_fit"
 CASES: dict[str, Mapping[str, Any]] = yaml.safe_load((FOLDER / "manifest.yaml").read_text())
 
 
