@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-device=tiny:0.12 # GiB per rank: more than the model states, less than they and the activations
+device=tiny:0.14 # GiB per rank: more than the model states, less than they and the activations
 launch=(
     accelerate launch --config_file fsdp2.yaml train_trainer.py
     --model_name_or_path . --max_length 512 --per_device_train_batch_size 2
