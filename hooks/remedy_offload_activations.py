@@ -35,6 +35,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             "keep saved layer inputs in host memory",
             {"offload_activations": "cpu"},
             "same",
+            needs_host=True,
             how="--activation_offloading true (TRL), activation_checkpointing_kwargs {'offload': true} (Trainer)",
         )
 

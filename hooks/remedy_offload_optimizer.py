@@ -60,6 +60,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         f"keep {title} in host memory, and step there",
         edits,
         "equivalent",
+        needs_host=True,
         notes=(NOTE,),
         how=how,
     )

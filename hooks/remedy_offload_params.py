@@ -31,5 +31,6 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             "keep sharded weights in host memory",
             {"offload_params": "cpu"},
             "same",
+            needs_host=True,
             how="zero_optimization.offload_param.device: cpu",
         )

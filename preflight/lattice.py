@@ -82,15 +82,17 @@ class Lattice:
         judge: Callable[[LaunchPlan], Judged],
         wanted: Callable[[Remedy], bool],
         written: StepTime,
+        known: dict[Edits, Judged] | None = None,
     ) -> None:
-        """`wanted` says which remedies may be used; `written` is the step time that factors are over."""
+        """`wanted` says which remedies may be used; `written` is the step time that factors are over;
+        `known` holds what was judged of the same start, and what will be."""
         self.start, self.plugins, self.judge = start, plugins, judge
         self.wanted, self.written = wanted, written
         self.num_estimates = 0
         self._built: dict[Doses, Built | None] = {}
         self._reached: dict[Doses, Reached | None] = {}
         self._doses_after: dict[Doses, list[Remedy]] = {}
-        self._judged: dict[Edits, Judged] = {}
+        self._judged: dict[Edits, Judged] = {} if known is None else known
         self.levers = self._discover()
 
     def _discover(self) -> tuple[Lever, ...]:

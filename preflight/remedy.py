@@ -52,6 +52,9 @@ class Remedy:
     may_raise_peak: bool = False
     """True where this dose can make a plan larger than the dose before it does, or none, by itself or by a
     lever that it rules out: the search tries both."""
+    needs_host: bool = False
+    """True where it moves what the device held to host memory, whose size no launch says: tried where nothing
+    else fits."""
     notes: tuple[str, ...] = ()
     """What the user must also do or know, where an edit alone is not enough."""
     how: str = ""

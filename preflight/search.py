@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.lattice import (
+    Edits,
     Lattice,
     Reached,
     Solution,
@@ -44,12 +45,15 @@ class Search:
     judge: Judge
     write: Write
     written_time: StepTime
+    known: dict[int, tuple[Judged, dict[Edits, Judged]]] = field(default_factory=dict)
+    """What was judged already, by the plan that a lattice starts from: lattices of fewer levers ask again."""
 
     def judged(self, plan: LaunchPlan) -> Judged:
         return self.judge(plan, self.plugins, self.policy, self.written.model, self.written.device)
 
     def lattice(self, start: Judged, wanted: Callable[[Remedy], bool]) -> Lattice:
-        return Lattice(start, self.plugins, self.judged, wanted, self.written_time)
+        _, known = self.known.setdefault(id(start), (start, {}))
+        return Lattice(start, self.plugins, self.judged, wanted, self.written_time, known)
 
     def tried(
         self, reached: Reached, start: Judged, factor: float = 1.0
@@ -81,7 +85,13 @@ class Search:
         return [checked_remedy(item, owner) for owner, item in items]
 
     def is_safe(self, remedy: Remedy) -> bool:
-        return remedy.is_safe and self.policy.may_apply(remedy)
+        """Tell whether a remedy may be used without changing what is trained; one that is not proved, if asked for."""
+        is_asked_for = remedy.keeps_training and remedy.id in self.policy.allow
+        return (remedy.is_safe or is_asked_for) and self.policy.may_apply(remedy)
+
+    def stays_on_device(self, remedy: Remedy) -> bool:
+        """Tell whether a safe remedy needs no host memory that nobody asked for: how much there is, is not known."""
+        return self.is_safe(remedy) and (not remedy.needs_host or remedy.id in self.policy.allow)
 
 
 def treat(
@@ -129,7 +139,7 @@ def _answers(
 ) -> Iterator[Treatment]:
     """Yield the best writable answer of each way, in the order of preference.
 
-    Safe remedies, then an allowed one with safe help, then any mix: a cut sequence is a faster step
+    Safe remedies on the device, then those that need host memory too, then an allowed one with safe help, then any mix: a cut sequence is a faster step
     too, so step time alone would choose the harshest cut.
     """
     start, policy = search.written, search.policy
@@ -147,11 +157,12 @@ def _answers(
         if found is not None and not (was_tight and found.tried[-1].step_time_factor > 1.005):
             yield found
 
-    yield from best(start, search.is_safe)
+    yield from best(start, search.stays_on_device)
     if was_tight:
         return
+    yield from best(start, search.is_safe)
     for remedy in search.offered(start.plan):
-        if remedy.is_safe or not policy.may_apply(remedy):
+        if search.is_safe(remedy) or not policy.may_apply(remedy):
             continue
         judged = search.judged(start.plan.with_edits(remedy.edits))
         if judged.estimate is None:
@@ -282,16 +293,15 @@ def _told_if_writable(
 
 def _with_safe_help(alone: TriedRemedy, judged: Judged, search: Search) -> TriedRemedy:
     """Return the suggestion together with the safe remedies that make it fit best; alone where none does."""
-    lattice = search.lattice(
-        judged, lambda remedy: remedy.is_safe and remedy.id not in search.policy.forbid
-    )
+    lattices = [search.lattice(judged, way) for way in (search.stays_on_device, search.is_safe)]
     accepted = [FITTING]
     if alone.verdict.answer is Answer.DOES_NOT_FIT:
         accepted.append(STARTING)
     for answers in accepted:
-        found = best_plans(lattice, _one_of(answers))
-        if found:
-            return _combined(alone, found[0], search)
+        for lattice in lattices:
+            found = best_plans(lattice, _one_of(answers))
+            if found:
+                return _combined(alone, found[0], search)
     return alone
 
 

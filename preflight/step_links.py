@@ -132,7 +132,7 @@ def _host_seconds(
     if plan.offload_params != "none":
         passes = 2 if plan.reshard_after_forward is not False else 1
         hidden += passes * weight_bytes / degree
-        if plan.is_fsdp:
+        if plan.is_fsdp and plan.offload_optimizer == "none":
             hidden += reduced / degree  # gradients go down, to where the optimizer steps
     if plan.offload_optimizer != "none":
         hidden += reduced / degree  # gradients go down as they come
