@@ -159,8 +159,10 @@ def _precision(keys: FrameworkKeys) -> str:
         if word not in FALSE_WORDS:
             keys.refuse(f"bf16 must be true, false or auto, not {bf16.value!r}", bf16)
         keys.put("mixed_precision", "no", bf16)
-        is_eight = eight is not None and eight.value is True
-        keys.put("load_dtype", "fp16" if is_eight else "fp32", bf16)
+        half = keys.get("float16")
+        loads_half = half is not None and str(half.value).lower() in TRUE_WORDS
+        loads_half = loads_half or (eight is not None and eight.value is True)
+        keys.put("load_dtype", "fp16" if loads_half else "fp32", bf16)
     decided = keys.settings["mixed_precision"]
     keys.argument("bf16", decided.value == "bf16", decided)
     keys.argument("fp16", decided.value == "fp16", decided)

@@ -144,6 +144,17 @@ def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_key() -> None:
     assert said["misspelt.yaml:16"] == "did you mean reshard_after_forward"
 
 
+def test_weights_may_be_half_without_autocast(tmp_path) -> None:
+    """resolve_dtype of axolotl 0.19.0 (utils/config/__init__.py:200): float16 loads fp16 and casts nothing."""
+    text = "base_model: meta-llama/Llama-3.2-1B\nfloat16: true\nbf16: false\nfp16: false\n"
+    rest = "sequence_len: 512\nmicro_batch_size: 1\n"
+    (tmp_path / "half.yaml").write_text(text + rest)
+    plan = read(LaunchCommand(("axolotl", "train", "half.yaml"), EIGHT, str(tmp_path)))
+    assert plan is not None
+
+    assert (plan.load_dtype, plan.mixed_precision) == ("fp16", "no")
+
+
 def test_commands_of_axolotl_that_do_not_train_are_no_launches() -> None:
     for argv in (("axolotl", "preprocess", "full.yaml"), ("axolotl", "merge-lora", "lora.yaml")):
         assert read(LaunchCommand(argv, EIGHT, str(FOLDER))) is None
