@@ -147,7 +147,7 @@ def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_key() -> None:
 def test_weights_may_be_half_without_autocast(tmp_path) -> None:
     """resolve_dtype of axolotl 0.19.0 (utils/config/__init__.py:200): float16 loads fp16 and casts nothing."""
     text = "base_model: meta-llama/Llama-3.2-1B\nfloat16: true\nbf16: false\nfp16: false\n"
-    rest = "sequence_len: 512\nmicro_batch_size: 1\n"
+    rest = "sequence_len: 512\nmicro_batch_size: 1\nlearning_rate: 1e-5\ndatasets: [{path: a, type: alpaca}]\n"
     (tmp_path / "half.yaml").write_text(text + rest)
     plan = read(LaunchCommand(("axolotl", "train", "half.yaml"), EIGHT, str(tmp_path)))
     assert plan is not None
