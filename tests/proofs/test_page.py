@@ -31,7 +31,7 @@ def test_the_page_shows_classes_and_orders_of_magnitude_of_today(prover, request
         return
 
     for table, rows in zip(tables, today, strict=True):
-        shown = [line.strip("| ").split(" | ") for line in table[1].splitlines()]
+        shown = [_cells(line) for line in table[1].splitlines()]
         assert [_words(row) for row in shown] == [_words(row) for row in rows], UPDATE
         for old, new in zip(shown, rows, strict=True):
             assert _are_near(old[4], new[4]) and _are_near(old[5], new[5]), (old, new, UPDATE)
@@ -58,6 +58,10 @@ def _row(prover, proof: Proof) -> list[str]:
         _rounded(difference.weights),
         proof.why or " ",
     ]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def _rounded(share: float) -> str:
