@@ -7,7 +7,8 @@ Costs      a step on the CPU, and gradients and weights over PCIe: usually the s
 Safety     equivalent: the same AdamW in fp32, by another kernel; gradients are clipped on the host
 Written as zero_optimization.offload_optimizer.device: cpu, offload_optimizer_device: cpu (accelerate);
            DeepSpeed's CPUAdam takes the optimizer's place and is compiled when it is first used.
-           fsdp_offload_params: true, cpu_offload: true in the trainer's own fsdp_config
+           fsdp_offload_params: true, cpu_offload: true in the trainer's own fsdp_config, fsdp_cpu_offload
+           (torchtune), training.enable_cpu_offload (torchtitan)
 Not where one node would need more than 2 TiB for it, and not with bitsandbytes' optimizers: DeepSpeed would put an Adam with another weight decay in their place
            (accelerate/utils/deepspeed.py:29, 1.15.0), and FSDP's states live where the parameters do
 """
@@ -26,6 +27,11 @@ from preflight.remedy import Remedy
 from preflight.units import ceil_div
 
 NOTE = "needs host memory: the report's host line says how much per node"
+ONE_KEY = {
+    "torchtune": "fsdp_cpu_offload=True",
+    "torchtitan": "--training.enable_cpu_offload",
+}
+"""Trainers whose plan says that both are offloaded -> how they are asked."""
 HOST_BYTES = 18
 """A parameter: fp32 master, gradient and two states, and a 16-bit buffer (ZeRO-Offload, section 4)."""
 LARGEST_HOST_BYTES = 2 * 2**40
@@ -47,8 +53,8 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         if plan.engine == "fsdp1" and plan.sync_each_batch:
             return  # torch would lose gradients without a word
         edits, how = {"offload_params": "cpu"}, "fsdp_offload_params: true"
-        if plan.trainer == "torchtune":  # whose one key says both
-            edits, how = {**edits, "offload_optimizer": "cpu"}, "fsdp_cpu_offload: True"
+        if plan.trainer in ONE_KEY:
+            edits, how = {**edits, "offload_optimizer": "cpu"}, ONE_KEY[str(plan.trainer)]
     elif plan.zero_stage:
         edits = {"offload_optimizer": "cpu", "optimizer": "deepspeed_cpu_adam"}
         how = "zero_optimization.offload_optimizer.device: cpu"

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from preflight.deepspeed_rules import live_parameters
+from preflight.deepspeed_rules import bucket_elements, live_parameters, sub_group
 from preflight.framework_rules import LOADS_AS_CHECKPOINT
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -28,6 +28,7 @@ from preflight.lever_rules import HF_TRAINERS, PLAIN_ADAMW, rounds_alike
 from preflight.model import ModelSpec
 from preflight.precision import version_of
 from preflight.remedy import Remedy
+from preflight.units import ceil_div
 
 FSDP2_SINCE = {"torch": (2, 6), "accelerate": (1, 6), "transformers": (5, 0)}
 """fully_shard is public from torch 2.6 on; accelerate loads and saves what it sharded from 1.6 on, and Trainer reads
@@ -56,7 +57,7 @@ def _stages(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         if stage == 0:
             edits["shard_degree"] = plan.data_parallel_degree
         after = plan.with_edits(edits)
-        gathers = higher == 3 and 2 * live_parameters(after, model) >= model.num_params
+        gathers = higher == 3 and _gathers_as_much(after, model)
         yield Remedy(
             "sharding",
             f"ZeRO stage {stage} -> {higher}",
@@ -65,6 +66,13 @@ def _stages(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
             may_raise_peak=gathers,
             how=f"zero_optimization.stage: {higher}",
         )
+
+
+def _gathers_as_much(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether stage 3 may hold as much in passing as sharding parameters saves, in 16-bit elements."""
+    partition = ceil_div(model.num_params, plan.shard_degree)
+    passing = live_parameters(plan, model) + 2 * bucket_elements(plan, model)
+    return passing + 3 * min(partition, sub_group(plan)) >= model.num_params - partition
 
 
 def _may_become_fsdp(plan: LaunchPlan, model: ModelSpec) -> bool:

@@ -219,7 +219,10 @@ def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager)
     if rewrite is None or before.source is None:
         return rewrite
     whole = before.wrapping[0].command if before.wrapping else before.source.command
-    again = read_launch(rewritten_command(whole, rewrite), plugins)
+    try:
+        again = read_launch(rewritten_command(whole, rewrite), plugins)
+    except BadInput:
+        return None  # the launcher refuses what an edit makes of its other settings
     if again is None or differing_fields(again, after, before):
         return None
     return rewrite

@@ -19,6 +19,7 @@ UNPROVED = frozenset(
     {
         "attention_kernel",
         "chunked_loss",
+        "context_parallel",
         "deepspeed_buckets",
         "evaluation_batch",
         "frozen_base_dtype",

@@ -5,6 +5,8 @@ FSDP, ZeRO-3   a unit is gathered for its forward and, where it was freed, for i
 ZeRO-1 and 2   gradients are reduced and scattered, updated parameters gathered once a step
 DDP            gradients are all-reduced: scattered and gathered, twice the bytes
 HSDP           the shards' gradients are all-reduced over the copies
+context parallel  keys and values of the whole sequence are gathered in each layer, forward and again backward,
+               where their gradients are scattered (Dubey et al. 2024, Llama 3, section 3.3.2)
 tensor parallel  four all-reduces of the hidden states a layer, in nobody's shadow (Shoeybi et al. 2019, section 3)
 """
 
@@ -71,7 +73,8 @@ def link_times(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> LinkTi
     return LinkTimes(
         forward,
         backward,
-        _tensor_parallel_seconds(plan, model, speed),
+        _tensor_parallel_seconds(plan, model, speed)
+        + _context_parallel_seconds(plan, model, speed),
         once,
         *_host_seconds(plan, model, speed, weight_bytes, reduced),
     )
@@ -121,6 +124,17 @@ def _tensor_parallel_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceSp
     group = _Group.of(plan, degree, 1, speed)
     hidden = num_tokens(plan) * model.hidden_size * precision_of(plan, model).bytes_of("compute")
     return group.seconds(2 * 4 * hidden * model.num_layers, 4 * model.num_layers)
+
+
+def _context_parallel_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> float:
+    degree = plan.context_parallel_degree
+    if degree <= 1:
+        return 0.0
+    group = _Group.of(plan, degree, 1, speed)
+    width = precision_of(plan, model).bytes_of("compute")
+    of_token = sum(u.count * 2 * u.layer.kv_size for u in model.layers if u.layer is not None)
+    whole = degree * num_tokens(plan) * of_token * width
+    return group.seconds(3 * whole, 3 * model.num_layers)
 
 
 def _host_seconds(

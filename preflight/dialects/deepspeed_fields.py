@@ -69,6 +69,13 @@ def deepspeed_fields(
     dtype = config.get("data_types.grad_accum_dtype")
     if dtype not in (None, "auto"):
         fields["deepspeed.grad_accum_dtype"] = config.setting("data_types.grad_accum_dtype")
+    if stage > 0 and precision == "bf16" and config.is_true("bf16.bf16_master_weights_and_grads"):
+        # With fp32 states DeepSpeed takes them only offloaded (runtime/base_optimizer.py:507, 0.19.8).
+        both = config.is_true("bf16.bf16_optimizer_states")
+        at = config.place("bf16.bf16_master_weights_and_grads")
+        states = config.place("bf16.bf16_optimizer_states") if both else at
+        fields["master_dtype"] = Setting("bf16", at)
+        fields["optimizer_state_dtype"] = Setting("bf16" if both else "fp32", states)
     for name in ("offload_optimizer", "offload_param"):
         pinned = config.get(f"{ZERO}.{name}.pin_memory")
         if isinstance(pinned, bool):

@@ -13,8 +13,10 @@ from preflight.dialects.write_launch import changed_fields
 from preflight.dialects.write_sharding import (
     OFFLOAD_FIELDS,
     SHARDING_FIELDS,
+    STATE_FIELDS,
     write_offload,
     write_sharding,
+    write_states,
 )
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
@@ -25,7 +27,11 @@ FieldWriter = Callable[[LaunchDraft, LaunchPlan, LaunchPlan], Keys]
 """Returns the keys of the file (dotted below a section) that give the plan field its new value."""
 
 BATCH = ("micro_batch_size", "gradient_accumulation_steps")
-ENGINE_WRITERS = {SHARDING_FIELDS: write_sharding, OFFLOAD_FIELDS: write_offload}
+ENGINE_WRITERS = {
+    SHARDING_FIELDS: write_sharding,
+    OFFLOAD_FIELDS: write_offload,
+    STATE_FIELDS: write_states,
+}
 """What launcher and DeepSpeed's config say, under every framework on top of them."""
 OF_EVERY_FRAMEWORK = {"deepspeed", "expandable_segments"}
 

@@ -20,6 +20,8 @@ WRITABLE = {
     "gradient_accumulation_steps",
     "seq_len",
     "reshard_after_forward",
+    "offload_params",
+    "offload_optimizer",
     "torch_compile",
     "expandable_segments",
 }
@@ -70,6 +72,10 @@ def _keys(changed: set[str], after: LaunchPlan, version: str) -> dict[str, Any]:
         if after.reshard_after_forward is None:
             raise CannotEdit("it cannot be unknown")
         keys["parallelism.fsdp_reshard_after_forward"] = RESHARD[after.reshard_after_forward]
+    if changed & {"offload_params", "offload_optimizer"}:
+        if (after.offload_params, after.offload_optimizer) != ("cpu", "cpu"):
+            raise CannotEdit("one switch moves both")
+        keys["training.enable_cpu_offload"] = True
     if "torch_compile" in changed:
         name = "training.compile" if version == "0.1.0" else "compile.enable"
         keys[name] = after.torch_compile

@@ -12,8 +12,11 @@ from preflight.dialects.settings import LaunchSource
 from preflight.dialects.write_sharding import (
     OFFLOAD_FIELDS,
     SHARDING_FIELDS,
+    STATE_FIELDS,
+    write_context_parallel,
     write_offload,
     write_sharding,
+    write_states,
 )
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
@@ -34,6 +37,9 @@ WRITERS: tuple[tuple[tuple[str, ...], Writer], ...] = (
     (("adapter", "base_quantization", "load_dtype"), write_trainer.write_model_arguments),
     (SHARDING_FIELDS, write_sharding),
     (OFFLOAD_FIELDS, write_offload),
+    (STATE_FIELDS, write_states),
+    (("context_parallel_degree",), write_context_parallel),
+    (("mixed_precision",), write_step.write_no_mixed_precision),
     (("deepspeed",), write_engine.write_deepspeed_sizes),
     (("expandable_segments",), write_engine.write_expandable_segments),
 )

@@ -33,6 +33,7 @@ SHARDING_FIELDS = (
     "state_dict_type",
     "cpu_ram_efficient_loading",
 )
+STATE_FIELDS = ("master_dtype", "optimizer_state_dtype")
 OFFLOAD_FIELDS = ("offload_optimizer", "offload_params")
 POLICY = "TRANSFORMER_BASED_WRAP"
 STATE_DICTS = {"full": "FULL_STATE_DICT", "sharded": "SHARDED_STATE_DICT"}
@@ -200,3 +201,28 @@ def _write_fsdp_offload(draft: LaunchDraft) -> None:
     if target is None:
         raise CannotEdit("--fsdp without fsdp_config has no key for it")
     target.set(draft, "cpu_offload", True)
+
+
+def write_states(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Keep ZeRO's masters and states in bf16; DeepSpeed's config alone can say it."""
+    target = deepspeed_target(draft)
+    if target is None or not before.zero_stage:
+        raise CannotEdit("the launch has no DeepSpeed config to edit")
+    if {after.master_dtype, after.optimizer_state_dtype} != {"bf16"}:
+        raise CannotEdit("only bf16 for both is written")
+    target.set(draft, "bf16.bf16_master_weights_and_grads", True)
+    target.set(draft, "bf16.bf16_optimizer_states", True)
+
+
+def write_context_parallel(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Let ranks share sequences: accelerate reads it from its file's parallelism_config."""
+    degree = after.context_parallel_degree
+    path = draft.role("accelerate")
+    if before.context_parallel_degree != 1 or after.engine != "fsdp2" or path is None:
+        raise CannotEdit("only accelerate's file says it, under FSDP2")
+    if draft.source.facts.get("is_default_config") or draft.launcher_flags("use_fsdp"):
+        raise CannotEdit("the config file's parallelism_config would not be read")
+    if isinstance(draft.document(path).get(("parallelism_config",)), Mapping):
+        raise CannotEdit("the ranks are divided already")
+    for name, value in (("cp_size", degree), ("dp_shard_size", after.world_size // degree)):
+        draft.edit(path, ("parallelism_config", f"parallelism_config_{name}"), value)

@@ -84,3 +84,22 @@ def _write_kwargs(draft: LaunchDraft, before: LaunchPlan) -> None:
     name = names[version < RENAMED_SINCE]
     # Kwargs that do not name the kind would bring the reentrant one.
     set_argument(draft, before, name, {"use_reentrant": False, "offload": True})
+
+
+def write_no_mixed_precision(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Turn mixed precision off for weights that are bf16 themselves, in the trainer and wherever the launcher says it."""
+    if (before.mixed_precision, after.mixed_precision) != ("bf16", "no"):
+        raise CannotEdit("only bf16 -> no is written")
+    if before.trainer not in HF_TRAINERS or before.zero_stage is not None:
+        raise CannotEdit("a loop of one's own makes its Accelerator itself")
+    set_argument(draft, before, "bf16", False)
+    flags = draft.launcher_flags("mixed_precision")
+    path = draft.role("accelerate")
+    for flag in flags:
+        draft.write_flag(flag, "no")
+    if flags or path is None or draft.document(path).get(("mixed_precision",)) is None:
+        return
+    if draft.source.facts.get("is_default_config"):
+        draft.add_launcher_flag("mixed_precision", "no")
+    else:
+        draft.edit(path, ("mixed_precision",), "no")

@@ -46,10 +46,13 @@ FILES = {
     '  "bf16": {"enabled": "auto"},\n  "train_micro_batch_size_per_gpu": "auto"\n}\n',
     "ds3.json": '{\n  "zero_optimization": {\n    "stage": 3\n  },\n  "bf16": {"enabled": "auto"},\n'
     '  "gradient_accumulation_steps": "auto"\n}\n',
+    "offloaded.json": '{\n  "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}},\n'
+    '  "bf16": {"enabled": "auto"}\n}\n',
     "sft.yaml": "model_name_or_path: m\nper_device_train_batch_size: 4\nmax_length: 2048\n"
     "num_processes: 4\nattn_implementation: eager\n",
 }
 BATCH = "--per_device_train_batch_size 8 --eval_strategy steps --bf16 true --optim adamw_torch"
+TITAN = Path(__file__).parents[1] / "configs" / "torchtitan" / "llama_8b.toml"
 EVERY = {"expandable_segments", "activation_checkpointing", "micro_batch"}
 FULL = EVERY | {"evaluation_batch", "fused_optimizer"}
 LAUNCHES: dict[str, tuple[str, set[str]]] = {
@@ -99,11 +102,29 @@ LAUNCHES: dict[str, tuple[str, set[str]]] = {
         FULL
         | {"deepspeed_buckets", "stage3_live_parameters", "sub_group_size", "offload_optimizer"},
     ),
+    "zero3 with an offloaded optimizer": (
+        f"torchrun --nproc_per_node 8 train.py {BATCH} --deepspeed offloaded.json",
+        (FULL - {"fused_optimizer"})
+        | {"deepspeed_buckets", "stage3_live_parameters", "sub_group_size", "offload_params"},
+    ),
     "lora of trl, fp32 base": (
         f"accelerate launch --config_file ddp.yaml sft.py {BATCH} --use_peft --dtype float32"
         " --attn_implementation eager --gradient_checkpointing true",
         (FULL - {"activation_checkpointing"})
         | {"attention_kernel", "frozen_base_dtype", "offload_activations", "sharding"},
+    ),
+    "fsdp2 of trl": (
+        f"accelerate launch --config_file fsdp2.yaml sft.py {BATCH} --max_length 4096"
+        " --gradient_checkpointing true --per_device_train_batch_size 1",
+        (FULL - {"activation_checkpointing", "micro_batch"})
+        | {
+            "context_parallel",
+            "offload_activations",
+            "offload_optimizer",
+            "reshard_after_forward",
+            "sync_each_batch",
+            "wrap_policy",
+        },
     ),
     "the trl command": (
         "trl sft --config sft.yaml",
@@ -119,11 +140,36 @@ LAUNCHES: dict[str, tuple[str, set[str]]] = {
         f"accelerate launch --config_file ddp.yaml train.py {BATCH} --activation_checkpointing",
         (FULL - {"activation_checkpointing"}) | {"offload_activations", "sharding"},
     ),
+    "torchtune": (
+        "tune run --nproc_per_node 4 full_finetune_distributed --config llama3_1/8B_full"
+        " batch_size=4 tokenizer.max_seq_len=2048",
+        {"expandable_segments", "offload_activations", "offload_optimizer"},
+    ),
+    "torchtitan": (
+        f"torchrun --nproc_per_node 8 -m torchtitan.train --job.config_file {TITAN}",
+        {"activation_checkpointing", "expandable_segments", "offload_optimizer"},
+    ),
     "a loop of one's own": (
         "accelerate launch --config_file fsdp2.yaml loop.py",
         {"expandable_segments", "wrap_policy", "reshard_after_forward", "offload_optimizer"},
     ),
 }
+CHANGES_TRAINING: dict[str, set[str]] = {
+    "ddp of accelerate": {"adafactor", "optimizer_8bit"},
+    "ddp by flags": {"adafactor", "optimizer_8bit"},
+    "ddp of torchrun": {"adafactor", "optimizer_8bit"},
+    "fsdp1 within nodes": {"optimizer_8bit"},
+    "zero by the launcher's keys": {"optimizer_8bit"},
+    "zero2 of a file": {"optimizer_8bit", "optimizer_states_16bit"},
+    "zero3 of a file": {"optimizer_8bit", "optimizer_states_16bit"},
+    "lora of trl, fp32 base": {"qlora", "seq_len"},
+    "fsdp2 of trl": {"lora", "pure_bf16", "qlora", "seq_len"},
+    "the trl command": {"adafactor", "lora", "optimizer_8bit", "pure_bf16", "qlora", "seq_len"},
+    "checkpointed trainer": {"adafactor", "optimizer_8bit"},
+    "torchtune": {"micro_batch", "seq_len"},
+    "torchtitan": {"micro_batch", "seq_len"},
+}
+"""What is written into the same launches where it is allowed."""
 NOT_WRITTEN = {
     "zero by the launcher's keys": {"deepspeed_buckets"},
     "a loop of one's own": {"activation_checkpointing"},
@@ -164,6 +210,23 @@ def test_every_safe_remedy_is_written_and_read_again(name: str, tmp_path: Path) 
     assert {remedy.id for remedy in items} - written == NOT_WRITTEN.get(name, set())
 
 
+def test_a_loss_in_pieces_is_written_where_liger_is_installed(tmp_path: Path, monkeypatch) -> None:
+    """Only the names of installed packages are read, so a folder of that name is an installed package."""
+    packages = tmp_path / "site"
+    (packages / "liger_kernel-0.8.5.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(packages))
+    plugins = load_plugins()
+    plan = plan_of(LAUNCHES["ddp of torchrun"][0], tmp_path, plugins)
+    model = plugins.first("preflight_describe_model", plan=plan)
+    found: list[Any] = plugins.collect_from(
+        "remedy_chunked_loss", "preflight_remedies", plan=plan, model=model
+    )
+    rewrite = write_checked(plan, plan.with_edits(found[0].edits), plugins)
+
+    assert rewrite is not None
+    assert rewrite.argv[-2:] == ("--use_liger_kernel", "true")
+
+
 @pytest.mark.parametrize("name", LAUNCHES)
 def test_all_remedies_together_are_written_and_read_again(name: str, tmp_path: Path) -> None:
     """One after the other, each as harsh as it gets, in the order of the built-ins."""
@@ -179,5 +242,24 @@ def test_all_remedies_together_are_written_and_read_again(name: str, tmp_path: P
             after = after.with_edits(doses[-1].edits)
             applied.add(doses[-1].id)
 
-    assert len(applied) > 3
+    assert len(applied) >= 3
     assert write_checked(before, after, plugins) is not None
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_what_changes_training_is_written_where_there_is_a_key(name: str, tmp_path: Path) -> None:
+    plugins = load_plugins()
+    plan = plan_of(LAUNCHES[name][0], tmp_path, plugins)
+    model = plugins.first("preflight_describe_model", plan=plan)
+    items: list[Any] = [
+        remedy
+        for _, remedy in plugins.collect("preflight_remedies", plan=plan, model=model)
+        if not remedy.keeps_training
+    ]
+    written = {
+        remedy.id
+        for remedy in items
+        if write_checked(plan, plan.with_edits(remedy.edits), plugins) is not None
+    }
+
+    assert written == CHANGES_TRAINING.get(name, set())

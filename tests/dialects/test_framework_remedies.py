@@ -26,6 +26,7 @@ LLAMA = {
 }
 LAUNCHES = {  # DeepSpeed's CPU Adam is nobody's choice: no remedy touches the optimizer there
     ("axolotl", "full"): {
+        "adafactor",
         "activation_checkpointing",
         "chunked_loss",
         "evaluation_batch",
@@ -37,6 +38,7 @@ LAUNCHES = {  # DeepSpeed's CPU Adam is nobody's choice: no remedy touches the o
         "sharding",
     },
     ("axolotl", "full_module_python"): {
+        "adafactor",
         "activation_checkpointing",
         "chunked_loss",
         "evaluation_batch",

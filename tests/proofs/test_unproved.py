@@ -8,7 +8,15 @@ from preflight.plugins import BUILTIN_HOOKS
 from preflight.remedy import UNPROVED
 
 PAGE = Path(__file__).parents[2] / "docs" / "remedies-proof.md"
-CHANGES_TRAINING = {"lora", "qlora", "seq_len", "optimizer_8bit"}
+CHANGES_TRAINING = {
+    "adafactor",
+    "lora",
+    "optimizer_8bit",
+    "optimizer_states_16bit",
+    "pure_bf16",
+    "qlora",
+    "seq_len",
+}
 
 
 def test_a_remedy_has_a_proof_or_is_applied_only_when_asked_for():
