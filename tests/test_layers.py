@@ -21,7 +21,7 @@ FLOW = [
     ("report", "hookspecs", "policy", "repository"),
     ("plugins",),
     ("search", "lattice", "headroom", "advise", "pipeline"),
-    ("validate", "formula_table", "loop_table"),
+    ("validate", "formula_table", "loop_table", "slurm"),
     ("render",),
     ("commands",),
     ("cli", "__main__"),

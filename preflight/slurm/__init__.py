@@ -1,0 +1,1 @@
+"""Slurm: what a submission asks for, which nodes may run it, and what its job script launches."""
