@@ -24,7 +24,7 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-pytest: $(VENV)/.installed-test | lint types
+pytest: $(VENV)/.installed-test | lint types system
 	$(BIN)/python -m pytest
 
 system:

@@ -1,0 +1,56 @@
+"""One real Slurm cluster for all tests of this folder, and what a run says where it cannot have one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import PACKAGES, Cluster, missing_programs
+
+NOT_RUN = pytest.StashKey[list[str]]()
+
+
+def is_ci() -> bool:
+    """Tell whether this is a build, where a test that did not run is a failure."""
+    return os.environ.get("CI", "") not in ("", "false", "0")
+
+
+@pytest.fixture(scope="session")
+def cluster_of_session(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A running Slurm; a failure in CI and a loud gap elsewhere where Slurm is not installed."""
+    if missing := missing_programs():
+        reason = (
+            f"Slurm is not installed ({', '.join(missing)} missing): apt-get install {PACKAGES}"
+        )
+        if is_ci():
+            pytest.fail(reason)
+        request.config.stash.setdefault(NOT_RUN, []).append(reason)
+        pytest.skip(reason)
+    # The path of a socket may have 107 characters: pytest's own folders are too deep for that.
+    root = Path(tempfile.mkdtemp(prefix="preflight-slurm-"))
+    running = Cluster(root)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(cluster_of_session: Cluster) -> Iterator[Cluster]:
+    """The running cluster; a test leaves no job and no guard behind."""
+    yield cluster_of_session
+    cluster_of_session.cancel_all()
+    cluster_of_session.remove_guard()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, where everybody looks, that no Slurm test ran."""
+    for reason in terminalreporter.config.stash.get(NOT_RUN, []):
+        terminalreporter.section("THE SLURM TESTS DID NOT RUN", sep="!", red=True, bold=True)
+        terminalreporter.write_line(reason)
