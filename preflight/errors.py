@@ -61,6 +61,9 @@ class HookFailed(PreflightError):
 class LaunchRefused(PreflightError):
     """The launch was not started; `report` says why. Exit code 78."""
 
+    exit_code = 78
+    """What a launch script should end with, as `preflight run` does."""
+
     def __init__(self, message: str, report: Any = None) -> None:
         self.report = report
         super().__init__(message)

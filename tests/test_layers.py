@@ -23,6 +23,8 @@ FLOW = [
     ("search", "lattice", "headroom", "advise", "pipeline"),
     ("validate", "formula_table", "loop_table", "slurm"),
     ("render",),
+    ("api",),
+    ("guarded_launch", "guard_doors"),
     ("commands",),
     ("cli", "__main__"),
 ]

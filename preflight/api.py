@@ -1,0 +1,155 @@
+"""The Python interface: `check`, `before_launch` and `estimate`, as docs/api.md describes them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import IO, Any
+
+from preflight.errors import BadInput, LaunchRefused
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.memory import MemoryEstimate
+from preflight.pipeline import Request, check_launch, check_plan
+from preflight.plugins import load_plugins
+from preflight.policy import Policy, policy_from_dict
+from preflight.report import Report
+from preflight.repository import Repository, find_repository
+
+
+def check(
+    launch: LaunchPlan | Sequence[str],
+    *,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    here: bool = False,
+) -> Report:
+    """Estimate and judge a launch, given as argv or as a plan. Starts and writes nothing.
+
+    The settings of the repository that `cwd` is in hold, as on the command line; `policy` as a
+    mapping replaces single keys of theirs, as a Policy the whole. `here` says that the ranks start
+    on this node, so that what it has and lacks counts.
+
+    Raises BadInput for what the caller can fix, HookFailed for a plugin that broke.
+    """
+    folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
+    repository = find_repository(folder)
+    request = Request(
+        device,
+        dict(settings or {}),
+        _policy(policy, repository),
+        repository=repository,
+        on_this_node=here,
+    )
+    plugins = load_plugins(folder, project_files=repository.hooks)
+    if isinstance(launch, LaunchPlan):
+        return check_plan(launch, plugins, request)
+    variables = dict(os.environ if env is None else env)
+    command = LaunchCommand(_words(launch), variables, folder, declared_flags=repository.flags)
+    return check_launch(command, plugins, request)
+
+
+def before_launch(
+    argv: Sequence[str],
+    *,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    report_to: IO[str] | None = None,
+) -> list[str]:
+    """Return the argv to start: as given where it fits, that of the rewritten copy where safe changes do it.
+
+    Variables that a rewrite needs stand in front, as `env NAME=VALUE ...`. The report goes to
+    `report_to`, else to stderr; `PREFLIGHT=off` returns argv unchecked.
+
+    Raises LaunchRefused with the report where nothing should start, BadInput and HookFailed as
+    `check` does: a launch that could not be checked is not started.
+    """
+    words = _words(argv)
+    variables = dict(os.environ if env is None else env)
+    stream = sys.stderr if report_to is None else report_to
+    if variables.get("PREFLIGHT", "").lower() == "off":
+        stream.write("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
+        return list(words)
+    report = check(
+        words,
+        device=device,
+        settings=settings,
+        policy=policy,
+        cwd=cwd,
+        env=variables,
+        here=device is None or device.lower() == "auto",
+    )
+    if not report.may_launch:
+        raise LaunchRefused(report_text(report), report)
+    rewrite = report.rewrite if report.applied else None
+    if rewrite is not None:
+        from preflight.rewrite import save_rewrite
+
+        save_rewrite(rewrite)
+        words = rewrite.argv
+        if rewrite.env:
+            words = ("env", *(f"{name}={value}" for name, value in rewrite.env.items()), *words)
+    stream.write(report_text(report) + "\n")
+    stream.flush()
+    return list(words)
+
+
+def estimate(
+    plan: LaunchPlan | Mapping[str, Any],
+    *,
+    device: str | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> MemoryEstimate:
+    """Return the memory of the fullest rank of a plan, phase by phase, without a verdict.
+
+    A mapping has the keys of a plan file. Raises BadInput where the model is not known;
+    `unknown` of the result names what else the sums would need.
+    """
+    from preflight.pipeline import judge_plan
+
+    if not isinstance(plan, LaunchPlan):
+        from preflight.plan_dict import plan_from_dict
+
+        plan = plan_from_dict(plan, "the plan")
+    folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
+    repository = find_repository(folder)
+    if device is not None:
+        plan = replace(plan, device=device)
+    judged = judge_plan(plan, load_plugins(folder, project_files=repository.hooks), Policy())
+    if judged.estimate is None:
+        raise BadInput.one(
+            f"the model {plan.model!r} is not known" if plan.model else "the plan names no model",
+            fix="give its config.json as `model_config`",
+        )
+    return judged.estimate
+
+
+def report_text(report: Report, door: str = "run") -> str:
+    """Return a report as the command line prints it to a file: 80 columns, no color."""
+    from preflight.render.page import Page
+    from preflight.render.report import report_lines
+
+    return "\n".join(report_lines(report, door, Page()))
+
+
+def _policy(given: Policy | Mapping[str, Any] | None, repository: Repository) -> Policy:
+    if isinstance(given, Policy):
+        return given
+    keys = {**repository.policy, **(given or {})}
+    return policy_from_dict(keys, "policy") if keys else Policy()
+
+
+def _words(argv: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(argv, str):
+        raise TypeError("argv is a list of words; shlex.split(line) makes one of a line")
+    words = tuple(os.fspath(word) for word in argv)
+    if not words:
+        raise BadInput.one("no command to check", fix="['accelerate', 'launch', 'train.py', ...]")
+    return words
