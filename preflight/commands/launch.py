@@ -205,10 +205,13 @@ def _start_unchecked(args: list[str]) -> int:
 
 def _become(program: str, argv: tuple[str, ...], env: dict[str, str]) -> int:
     """Replace this process: its signals and exit code are the launcher's from here on."""
+    from preflight.guard_doors import CHECKED
+
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execve(program, list(argv), env)
+        # The process keeps its id, so a guard in the launcher sees that this launch was checked.
+        os.execve(program, list(argv), {**env, CHECKED: str(os.getpid())})
     except OSError as error:
         raise BadInput.one(
             f"{program} cannot be executed: {error.strerror}", "the command after --"

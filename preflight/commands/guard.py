@@ -1,0 +1,133 @@
+"""`guard`: which launches an installed preflight checks by itself, and the file that adds those of one process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+
+from preflight.commands.options import FITS, add_output_options
+from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
+from preflight.errors import BadInput
+from preflight.guard_doors import guard_mode
+from preflight.report import SCHEMA_VERSION
+
+EPILOG = """\
+A guard is off unless PREFLIGHT=warn or PREFLIGHT=enforce is in the environment, or `guard` is in
+the repository's [tool.preflight] or preflight.toml. Then torchrun and `accelerate launch` with
+several processes are checked in the launcher, before any worker exists. `--install` writes one
+file into this environment, which Python reads whenever it starts: it adds `accelerate launch` with
+one process, `deepspeed`, and `python train.py`.
+
+examples:
+  preflight guard
+  preflight guard --install
+  PREFLIGHT=enforce accelerate launch --config_file fsdp.yaml train.py
+
+exit: 0 done, or nothing to do; 2 the file cannot be written or is not ours
+"""
+
+FILE_NAME = "preflight-guard.pth"
+LINE = (
+    'import os; exec("try:\\n from preflight.guard_doors import at_startup\\n'
+    'except ImportError:\\n pass\\nelse:\\n at_startup()")'
+    " # preflight guard --remove takes this file away\n"
+)
+"""Python runs a line of a .pth file that begins with `import`; an environment without preflight is left alone."""
+
+
+def run(name: str, args: list[str]) -> int:
+    """Show which guards hold here, or install or remove the one of single-process launches."""
+    parser = Parser(
+        name,
+        "Show what an installed preflight checks by itself, and install or remove the file that\n"
+        "adds launches of one process.",
+        "preflight guard [--install | --remove] [options]",
+        EPILOG,
+    )
+    parser.add_argument("--install", action="store_true", help=f"write {FILE_NAME}")
+    parser.add_argument("--remove", action="store_true", help="take it away again")
+    add_output_options(parser)
+    try:
+        options = parser.parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    if options.install and options.remove:
+        raise BadInput.one("--install and --remove are opposites", fix="give one of them")
+    path = os.path.join(sysconfig.get_path("purelib"), FILE_NAME)
+    done = ""
+    if options.install:
+        done = f"wrote {path}" if _write(path) else f"{path} was there already"
+    elif options.remove:
+        done = f"removed {path}" if _remove(path) else f"there is no {path}"
+    mode, reason = guard_mode(os.getcwd()) or "off", _reason()
+    is_installed = os.path.isfile(path)
+    if options.format == "json":
+        value = {"mode": mode, "reason": reason, "file": path, "is_installed": is_installed}
+        print_json({"schema_version": SCHEMA_VERSION, **value}, sys.stdout)
+        return FITS
+    single = "checked" if is_installed else "not reached; `preflight guard --install` adds them"
+    lines = [f"preflight: {done}"] if done else []
+    lines += [
+        f"preflight: the guard is {mode} here ({reason})",
+        f"  torchrun, accelerate launch with several processes  {'off' if mode == 'off' else 'checked'}",
+        f"  one process, deepspeed, python train.py             {'off' if mode == 'off' else single}",
+        f"next: {_next(mode)}",
+    ]
+    print_lines(lines, sys.stdout)
+    return FITS
+
+
+def _reason() -> str:
+    said = os.environ.get("PREFLIGHT", "").strip()
+    if said:
+        known = said.lower() in ("off", "warn", "enforce")
+        return f"PREFLIGHT={said}" + ("" if known else ", which is none of off, warn, enforce")
+    from preflight.repository import find_repository
+
+    repository = find_repository(os.getcwd())
+    return repository.place("guard") if repository.guard != "off" else "nothing asks for it"
+
+
+def _next(mode: str) -> str:
+    if mode == "enforce":
+        return "a launch that does not fit is refused with exit code 78"
+    if mode == "warn":
+        return "a launch that does not fit is told, and starts all the same"
+    return 'PREFLIGHT=enforce, or guard = "enforce" in preflight.toml, turns it on'
+
+
+def _write(path: str) -> bool:
+    """Write the file; return False where it is there already."""
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(LINE)
+    except FileExistsError:
+        _raise_unless_ours(path)
+        return False
+    except OSError as error:
+        raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
+    return True
+
+
+def _remove(path: str) -> bool:
+    """Remove the file; return False where there is none."""
+    if not os.path.lexists(path):
+        return False
+    _raise_unless_ours(path)
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise BadInput.one(f"cannot be removed: {error.strerror}", path) from error
+    return True
+
+
+def _raise_unless_ours(path: str) -> None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            is_ours = "preflight.guard_doors" in file.read()
+    except (OSError, UnicodeDecodeError):
+        is_ours = False
+    if not is_ours:
+        raise BadInput.one("is not the file that preflight writes, and is left alone", path)
