@@ -1,0 +1,277 @@
+"""The nodes and partitions of a cluster, as Slurm's own commands tell them to anybody, without pyslurm and without a GPU.
+
+Nodes from `scontrol show node --json`; where that is not to be had (a build without the JSON plugin,
+Slurm before 21.08), from `scontrol -o show node`, and from `sinfo` where scontrol is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from preflight.slurm.options import MIB, GpuCount, gpus_of_gres
+from preflight.values import dataclass
+
+TIMEOUT_S = 5.0
+UNLIMITED = ("", "UNLIMITED", "INFINITE", "(null)", "N/A", "0")
+SINFO_FIELDS = "%N|%P|%G|%b|%T|%m|%c"
+LISTS: Mapping[str, Sequence[str]] = {
+    "scontrol show node": ("scontrol", "--all", "-o", "show", "node"),
+    "sinfo": ("sinfo", "-a", "-h", "-N", "-o", SINFO_FIELDS),
+}
+_WORD = re.compile(r"(\w+)=(\S*)")
+
+
+class NoInventory(Exception):
+    """Slurm did not say what nodes there are; the text is for a person."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a cluster."""
+
+    name: str
+    partitions: tuple[str, ...] = ()
+    gpus: tuple[GpuCount, ...] = ()
+    """By GRES type, lower case; empty where the site gave none."""
+    features: tuple[str, ...] = ()
+    memory_bytes: int | None = None
+    """Host memory that Slurm may give away."""
+    num_cpus: int | None = None
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What a partition gives a job that does not ask."""
+
+    name: str
+    is_default: bool = False
+    is_exclusive: bool = False
+    """Every job gets whole nodes."""
+    memory_per_node_bytes: int | None = None
+    memory_per_cpu_bytes: int | None = None
+    memory_per_gpu_bytes: int | None = None
+    cpus_per_gpu: int | None = None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All nodes, and how they were learned."""
+
+    nodes: tuple[Node, ...]
+    partitions: Mapping[str, Partition]
+    source: str
+    """`scontrol show node --json`."""
+
+    @property
+    def default_partition(self) -> str | None:
+        return next((p.name for p in self.partitions.values() if p.is_default), None)
+
+
+def read_inventory(env: Mapping[str, str] | None = None) -> Inventory:
+    """Ask Slurm for its nodes and partitions; raise NoInventory where it does not say."""
+    asked = {
+        "json": ("scontrol", "--all", "show", "node", "--json"),
+        "partitions": ("scontrol", "--all", "-o", "show", "partition"),
+    }
+    running = {key: _started(words, env) for key, words in asked.items()}
+    said = {key: _answer(process) for key, process in running.items()}
+    partitions = partitions_of_text(said["partitions"])
+    nodes: tuple[Node, ...] = ()
+    for source, text, reader in (
+        ("scontrol show node --json", said["json"], nodes_of_json),
+        ("scontrol show node", None, nodes_of_text),
+        ("sinfo", None, nodes_of_sinfo),
+    ):
+        if text is None:
+            text = _answer(_started(LISTS[source], env))
+        nodes = reader(text)
+        if nodes:
+            return Inventory(nodes, partitions or partitions_of_sinfo(text), source)
+    raise NoInventory("neither scontrol nor sinfo lists the nodes of the cluster")
+
+
+def default_memory(env: Mapping[str, str] | None = None) -> Partition:
+    """Return what the cluster gives a job in a partition without rules of its own, as a nameless partition."""
+    text = _answer(_started(("scontrol", "show", "config"), env))
+    return _partition(dict(re.findall(r"^(\w+)\s*=\s*(\S+)", text, re.MULTILINE)))
+
+
+def _started(
+    words: Sequence[str], env: Mapping[str, str] | None
+) -> subprocess.Popen[str] | OSError:
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env=None if env is None else dict(env),
+        )
+    except OSError as error:
+        return error
+
+
+def _answer(process: subprocess.Popen[str] | OSError) -> str:
+    """Return what a command said; nothing where it failed or took too long."""
+    if isinstance(process, OSError):
+        return ""
+    try:
+        text, _ = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return ""
+    return text if process.returncode == 0 else ""
+
+
+def nodes_of_json(text: str) -> tuple[Node, ...]:
+    """Return the nodes of `scontrol show node --json`, of every data parser since 21.08; none of anything else."""
+    import json
+
+    try:
+        listed = [node for node in json.loads(text)["nodes"] if isinstance(node, dict)]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    found = []
+    for node in listed:
+        features = _listed(node.get("active_features")) or _listed(node.get("features"))
+        found.append(
+            Node(
+                str(node.get("name", "")),
+                _listed(node.get("partitions")),
+                gpus_of_node(str(node.get("gres") or "")),
+                features,
+                _mib(node.get("real_memory")),
+                _number(node.get("effective_cpus")) or _number(node.get("cpus")),
+                "+".join(_listed(node.get("state"))),
+            )
+        )
+    return tuple(found)
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    """Return a list of words; parsers before v0.0.40 write one text."""
+    if isinstance(value, str):
+        value = value.split(",")
+    return tuple(str(item) for item in value or () if item)
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, dict):  # {"set": true, "infinite": false, "number": 64}
+        value = value.get("number") if value.get("set") else None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number > 0 else None
+
+
+def _mib(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else number * MIB
+
+
+def nodes_of_text(text: str) -> tuple[Node, ...]:
+    """Return the nodes of `scontrol -o show node`, which every version of Slurm can say."""
+    found = []
+    for line in text.splitlines():
+        words: dict[str, str] = {}
+        for name, value in _WORD.findall(line):
+            words.setdefault(name, value)
+        if "NodeName" not in words:
+            continue
+        features = _said(words.get("ActiveFeatures", "")) or _said(words.get("Features", ""))
+        found.append(
+            Node(
+                words["NodeName"],
+                _listed(words.get("Partitions")),
+                gpus_of_node(_said(words.get("Gres", ""))),
+                _listed(features),
+                _mib(words.get("RealMemory")),
+                _number(words.get("CPUEfctv")) or _number(words.get("CPUTot")),
+                words.get("State", ""),
+            )
+        )
+    return tuple(found)
+
+
+def _said(text: str) -> str:
+    return "" if text in ("(null)", "N/A") else text
+
+
+def nodes_of_sinfo(text: str) -> tuple[Node, ...]:
+    """Return the nodes of `sinfo -N -o` with SINFO_FIELDS, which has a line for a node in each partition."""
+    found: dict[str, Node] = {}
+    partitions: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        fields = line.split("|")
+        if len(fields) != 7:
+            continue
+        name, partition, gres, features, state, memory, cpus = fields
+        partitions.setdefault(name, []).append(partition.rstrip("*"))
+        found[name] = Node(
+            name,
+            tuple(partitions[name]),
+            gpus_of_node(_said(gres)),
+            _listed(_said(features)),
+            _mib(memory.rstrip("+")),
+            _number(cpus.rstrip("+")),
+            state,
+        )
+    return tuple(found.values())
+
+
+def partitions_of_sinfo(text: str) -> dict[str, Partition]:
+    """Return the partitions of the same lines; the default one has a star."""
+    names = [fields[1] for fields in (line.split("|") for line in text.splitlines()) if fields[1:]]
+    return {name.rstrip("*"): Partition(name.rstrip("*"), name.endswith("*")) for name in names}
+
+
+def gpus_of_node(gres: str) -> tuple[GpuCount, ...]:
+    """Return the GPUs of a node's GRES, `gpu:h100:8(S:0-1),gpu:v100:2,nvme:1`; a type in two parts is one."""
+    counts: dict[str, int] = {}
+    plain = re.sub(r"\([^)]*\)", "", gres)
+    for item in plain.split(","):
+        try:
+            gpus = gpus_of_gres(item)
+        except ValueError:
+            continue
+        for gpu in gpus:
+            counts[gpu.type.lower()] = counts.get(gpu.type.lower(), 0) + gpu.count
+    return tuple(GpuCount(type_, count) for type_, count in counts.items() if count)
+
+
+def partitions_of_text(text: str) -> dict[str, Partition]:
+    """Return the partitions of `scontrol -o show partition`."""
+    found = {}
+    for line in text.splitlines():
+        words = dict(_WORD.findall(line))
+        if "PartitionName" in words:
+            found[words["PartitionName"]] = _partition(words)
+    return found
+
+
+def _partition(words: Mapping[str, str]) -> Partition:
+    """Return a partition from the words of `scontrol show partition`, or of `show config`."""
+    per_gpu = re.search(r"DefMemPerGPU=(\d+)", words.get("JobDefaults", ""))
+    cpus_per_gpu = re.search(r"DefCpuPerGPU=(\d+)", words.get("JobDefaults", ""))
+
+    def mib(name: str) -> int | None:
+        value = words.get(name, "")
+        return None if value in UNLIMITED else _mib(value)
+
+    return Partition(
+        words.get("PartitionName", ""),
+        words.get("Default") == "YES",
+        words.get("OverSubscribe") == "EXCLUSIVE",
+        mib("DefMemPerNode"),
+        mib("DefMemPerCPU"),
+        int(per_gpu.group(1)) * MIB if per_gpu else mib("DefMemPerGPU"),
+        int(cpus_per_gpu.group(1)) if cpus_per_gpu else None,
+    )
