@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from preflight.api import before_launch as before_launch
     from preflight.api import check as check
     from preflight.api import estimate as estimate
+    from preflight.embedded.guard import guard as guard
     from preflight.errors import BadInput as BadInput
     from preflight.errors import HookFailed as HookFailed
     from preflight.errors import LaunchRefused as LaunchRefused
@@ -25,6 +26,7 @@ _HOMES = {
     "check": "preflight.api",
     "before_launch": "preflight.api",
     "estimate": "preflight.api",
+    "guard": "preflight.embedded.guard",
     "LaunchPlan": "preflight.launch",
     "Policy": "preflight.policy",
     "Report": "preflight.report",

@@ -41,7 +41,7 @@ def check(
     request = Request(
         device,
         dict(settings or {}),
-        _policy(policy, repository),
+        policy_of(policy, repository),
         repository=repository,
         on_this_node=here,
     )
@@ -139,7 +139,8 @@ def report_text(report: Report, door: str = "run") -> str:
     return "\n".join(report_lines(report, door, Page()))
 
 
-def _policy(given: Policy | Mapping[str, Any] | None, repository: Repository) -> Policy:
+def policy_of(given: Policy | Mapping[str, Any] | None, repository: Repository) -> Policy:
+    """Return the policy that holds: the given one, or its keys in place of the repository's."""
     if isinstance(given, Policy):
         return given
     keys = {**repository.policy, **(given or {})}

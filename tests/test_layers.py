@@ -24,7 +24,7 @@ FLOW = [
     ("validate", "formula_table", "loop_table", "slurm"),
     ("render",),
     ("api",),
-    ("guarded_launch", "guard_doors"),
+    ("guarded_launch", "guard_doors", "embedded"),
     ("commands",),
     ("cli", "__main__"),
 ]

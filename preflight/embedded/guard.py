@@ -1,0 +1,145 @@
+"""`preflight.guard()`: the check of a training that is about to start in this process, from its live objects."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import IO, Any
+
+from preflight.api import policy_of, report_text
+from preflight.embedded.live_plan import live_plan, num_live_params
+from preflight.embedded.live_spec import LiveModels
+from preflight.errors import LaunchRefused
+from preflight.launch import LaunchPlan
+from preflight.pipeline import Request, check_plan
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
+from preflight.report import Report
+from preflight.repository import find_repository
+
+SAME_SHARE = 0.005
+"""Parameters of a live model may differ from its config's by this share: a head for a reward, a few new tokens."""
+
+
+def guard(
+    model: Any = None,
+    args: Any = None,
+    *,
+    trainer: Any = None,
+    accelerator: Any = None,
+    optimizer: Any = None,
+    micro_batch_size: int | None = None,
+    seq_len: int | None = None,
+    num_processes: int | None = None,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    report_to: IO[str] | None = None,
+) -> Report | None:
+    """Check the training that is about to start with these objects, and return its report.
+
+    Call it before `notebook_launcher` (with `num_processes`), `Accelerator.prepare` or
+    `Trainer.train()`. Every rank checks and comes to the same answer, so that none waits for
+    another; rank 0 says it, one line where it fits. None where PREFLIGHT=off.
+
+    Raises LaunchRefused with the report where the policy refuses; PREFLIGHT=warn says it and goes on.
+    """
+    mode = os.environ.get("PREFLIGHT", "").strip().lower()
+    if mode == "off":
+        return None
+    if trainer is not None:
+        model = trainer.model if model is None else model
+        args = trainer.args if args is None else args
+        accelerator = trainer.accelerator if accelerator is None else accelerator
+        optimizer = trainer.optimizer if optimizer is None else optimizer
+    if model is None:
+        raise TypeError("guard needs a model, or a trainer that has one")
+    plan = live_plan(
+        model,
+        args=args,
+        accelerator=accelerator,
+        optimizer=optimizer,
+        trainer=trainer,
+        micro_batch_size=micro_batch_size,
+        seq_len=seq_len,
+        num_processes=num_processes,
+    )
+    report = check_live(plan, model, device=device, settings=settings, policy=policy)
+    is_refused = refuses(report, policy)
+    text = _text(report, is_refused, mode)
+    if is_refused and mode != "warn":
+        raise LaunchRefused(text, report)
+    if is_first_rank():
+        stream = sys.stderr if report_to is None else report_to
+        stream.write(text + "\n")
+        stream.flush()
+    return report
+
+
+def check_live(
+    plan: LaunchPlan,
+    model: Any,
+    *,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+) -> Report:
+    """Return the report of a live plan; what of the live model its config does not say is noted."""
+    folder = os.getcwd()
+    repository = find_repository(folder)
+    plugins = load_plugins(folder, project_files=repository.hooks)
+    plugins.register(LiveModels(model), "the live model")
+    request = Request(
+        device,
+        dict(settings or {}),
+        policy_of(policy, repository),
+        repository=repository,
+        on_this_node=device is None,
+    )
+    report = check_plan(plan, plugins, request)
+    notes = live_notes(report, model)
+    return replace(report, notes=(*report.notes, *notes)) if notes else report
+
+
+def live_notes(report: Report, model: Any) -> tuple[str, ...]:
+    """Return what a live model has that the estimate does not know of."""
+    if report.model is None or report.plan.is_fsdp:
+        return ()  # shards do not add up to the model
+    every, trained = num_live_params(model)
+    expected = report.num_trainable_params or 0
+    known = report.model.num_params + (expected if report.plan.adapter is not None else 0)
+    notes = []
+    if abs(every - known) > SAME_SHARE * known:
+        notes.append(
+            f"the live model has {every:,} parameters, its config describes {known:,}: the estimate is for those"
+        )
+    if abs(trained - expected) > SAME_SHARE * max(expected, trained):
+        notes.append(
+            f"{trained:,} parameters of the live model train, and the estimate is for {expected:,}"
+        )
+    return tuple(notes)
+
+
+def refuses(report: Report, policy: Policy | Mapping[str, Any] | None) -> bool:
+    """Tell whether the policy refuses a training as it is: in its own process nothing can be rewritten."""
+    held = policy_of(policy, find_repository(os.getcwd()))
+    return "refused_by" in report.extra or held.refuses(report.verdict.answer)
+
+
+def is_first_rank() -> bool:
+    """Tell whether this process speaks for the job."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) in ("0", "-1")
+
+
+def _text(report: Report, is_refused: bool, mode: str) -> str:
+    if not is_refused:
+        from preflight.render.page import Page
+        from preflight.render.report import head_lines
+
+        return "\n".join(head_lines(replace(report, applied=(), rewrite=None), Page()))
+    lines = report_text(report).splitlines()[:-1]
+    if mode == "warn":
+        return "\n".join([*lines, "next: training starts, because PREFLIGHT=warn only warns"])
+    return "\n".join([*lines, "next: training was not started; PREFLIGHT=off starts it unchecked"])
