@@ -9,11 +9,12 @@ KINDS: dict[str, FindingKind] = {
         name="host-memory-short",
         severity="error",
         proof_kind="node",
-        trigger="the host memory that the ranks of a node need at once is more than MemTotal, the cgroup or Slurm gives them; a warning where only MemAvailable is short, or only with the allowance of 3 GiB per rank",
+        trigger="the host memory that the ranks of a node need at once is more than MemTotal, the cgroup or Slurm gives them, at submission by `--mem`, `--mem-per-gpu`, `--mem-per-cpu` or the partition's default; a warning where only MemAvailable is short, or only with the allowance of 3 GiB per rank",
         effect="the kernel kills a rank without a word of Python: exit code -9, `SIGKILL`, `oom-kill` in Slurm's record, mostly while all ranks load",
         fix="ask for more memory (--mem), load weights in the checkpoint's own dtype, offload less, fewer ranks per node",
         proof=(
             "tests/hooks/test_node_checks.py::test_host_memory_is_compared_with_the_lowest_limit",
+            "tests/slurm/test_job_findings.py::test_host_memory_is_compared_with_what_the_job_asks_for",
         ),
     ),
     "PF502": FindingKind(
@@ -202,5 +203,32 @@ KINDS: dict[str, FindingKind] = {
         proof=(
             "tests/hooks/test_node_checks.py::test_a_disk_of_one_node_is_told_by_its_file_system",
         ),
+    ),
+    "PF522": FindingKind(
+        name="gpus-left-idle",
+        severity="warning",
+        proof_kind="node",
+        trigger="a Slurm job asks for more GPUs on a node than its launch starts ranks there, or for more nodes than the launch uses",
+        effect="nothing is said: the GPUs are held, and billed, for the whole run and do nothing",
+        fix="as many ranks as GPUs, or fewer GPUs in the request",
+        proof=("tests/slurm/test_job_findings.py::test_gpus_without_a_rank_are_told",),
+    ),
+    "PF523": FindingKind(
+        name="more-nodes-than-the-job",
+        severity="error",
+        proof_kind="node",
+        trigger="the launch is for more nodes than the Slurm job, or the srun step that starts it, has",
+        effect="the ranks that are there wait for the others until the rendezvous gives up, after minutes",
+        fix="the same number in --nodes and in the launcher's option",
+        proof=("tests/slurm/test_job_findings.py::test_nodes_that_the_job_does_not_have_are_told",),
+    ),
+    "PF524": FindingKind(
+        name="launcher-in-every-task",
+        severity="error",
+        proof_kind="node",
+        trigger="srun starts a launcher that makes a rank for each GPU itself, in more than one task on a node",
+        effect="every task starts all ranks again: each GPU has to hold several, and the launchers fight for the port of the rendezvous",
+        fix="srun --ntasks-per-node=1, or no launcher",
+        proof=("tests/slurm/test_job_findings.py::test_a_launcher_in_every_task_is_told",),
     ),
 }

@@ -31,7 +31,13 @@ def findings(
         limits.append(slurm)
     if not limits:
         return
-    limit = min(limits, key=lambda limit: limit.num_bytes)
+    yield from compared(plan, estimate, min(limits, key=lambda limit: limit.num_bytes))
+
+
+def compared(
+    plan: LaunchPlan, estimate: MemoryEstimate, limit: node.MemoryLimit
+) -> Iterator[Finding]:
+    """Compare the host peak of a node with what its ranks may have there."""
     needed = estimate.host_peak_bytes_per_node
     if needed <= limit.num_bytes:
         return
@@ -47,7 +53,7 @@ def findings(
         f"the ranks of a node need {format_gib(needed)} of host memory"
         f" ({'' if phase is None else phase.value.replace('_', ' ')}{told}),"
         f" and {limit.said_by} gives {format_gib(limit.num_bytes)}",
-        limit.said_by if limit.said_by.startswith(("$", "/")) else "",
+        limit.said_by if limit.said_by.startswith(("$", "/", "--")) else "",
         _fix(plan, phase),
         severity="error" if is_sure else "warning",
     )

@@ -2,7 +2,7 @@
 
     inventory = read_inventory()
     found = candidates(options, inventory, site_map(env))
-    judged = judge_candidates(found, lambda device: answer_for(device))
+    judged = judge_candidates(found, answer_for)  # of a DeviceSpec
 
 Every node that the options admit counts, busy and drained ones too: nobody knows which one a job gets.
 """
@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+from preflight.device import DeviceSpec
 from preflight.slurm.constraints import read_constraint
 from preflight.slurm.gpu_memory import NO_MAP, GpuMemory, SiteMap, device_words, gpu_memory
 from preflight.slurm.hostlist import host_list, host_names
@@ -214,24 +215,25 @@ class Judged:
         return bool(self.groups(Fit.DOES_NOT_FIT)) and not self.refuses
 
 
-def judge_candidates(found: Candidates, answer_for: Callable[[str], Answer]) -> Judged:
-    """Judge a launch on every group; `answer_for` is asked once per device, in words of `--device`."""
+def judge_candidates(found: Candidates, answer_for: Callable[[DeviceSpec], Answer]) -> Judged:
+    """Judge a launch on every group; `answer_for` is asked once for every size of a device."""
     answers: dict[str, Answer] = {}
 
-    def answer(device: str) -> Answer:
-        if device not in answers:
-            answers[device] = answer_for(device)
-        return answers[device]
+    def answer(device: DeviceSpec) -> Answer:
+        words = device_words(device)
+        if words not in answers:
+            answers[words] = answer_for(device)
+        return answers[words]
 
     judged = []
     for group in found.groups:
         if group.memory is None:
             judged.append((group, Fit.UNKNOWN))
             continue
-        low = answer(device_words(group.memory.low))
+        low = answer(group.memory.low)
         high = low
         if low is Answer.DOES_NOT_FIT and group.memory.is_range:
-            high = answer(device_words(group.memory.high))
+            high = answer(group.memory.high)
         judged.append((group, fit_of(low, high)))
     return Judged(tuple(judged))
 

@@ -39,6 +39,7 @@ class SubmitOptions:
     ntasks: int | None = None
     ntasks_per_node: int | None = None
     cpus_per_task: int | None = None
+    cpus_per_gpu: int | None = None
     gpus: tuple[GpuCount, ...] = ()
     """`--gpus`: of the whole job."""
     gpus_per_node: tuple[GpuCount, ...] = ()
@@ -135,6 +136,7 @@ _NAMES = {
     "test-only": "test_only",
     "ntasks-per-node": "ntasks_per_node",
     "cpus-per-task": "cpus_per_task",
+    "cpus-per-gpu": "cpus_per_gpu",
     "gpus-per-node": "gpus_per_node",
     "gpus-per-task": "gpus_per_task",
     "gpus-per-socket": "gpus_per_socket",
@@ -213,7 +215,7 @@ def _value_of(option: OptionWord) -> dict[str, Any]:
     if name == "nodes":
         low, dash, high = value.partition("-")
         return {"min_nodes": _count(low), "max_nodes": _count(high) if dash else None}
-    if name in ("ntasks", "ntasks-per-node", "cpus-per-task"):
+    if name in ("ntasks", "ntasks-per-node", "cpus-per-task", "cpus-per-gpu"):
         return {own: _count(value)}
     if name in ("mem", "mem-per-cpu", "mem-per-gpu"):
         return {own: memory_bytes(value)}

@@ -189,8 +189,7 @@ class Cluster:
         facts: dict[str, str] = {}
 
         def has_ended() -> bool:
-            text = self.output("scontrol", "-o", "show", "job", job_id)
-            facts.update(word.partition("=")[::2] for word in text.split() if "=" in word)
+            facts.update(self.facts(job_id))
             return facts.get("JobState", "") not in (
                 "",
                 "PENDING",
@@ -201,6 +200,19 @@ class Cluster:
 
         self._wait(has_ended, f"job {job_id} did not end", timeout_s)
         return facts
+
+    def facts(self, job_id: str) -> dict[str, str]:
+        """Return what `scontrol show job` says of a job now."""
+        text = self.output("scontrol", "-o", "show", "job", job_id)
+        return dict(word.partition("=")[::2] for word in text.split() if "=" in word)
+
+    def running(self, job_id: str, timeout_s: float = 30.0) -> None:
+        """Wait until a job has started."""
+        self._wait(
+            lambda: self.facts(job_id).get("JobState") == "RUNNING",
+            f"job {job_id} did not start",
+            timeout_s,
+        )
 
     def cancel_all(self) -> None:
         """Cancel every job, running or not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.slurm.constraints import read_constraint
 from preflight.slurm.gpu_memory import cards_of_type, device_words, gpu_memory
@@ -313,12 +314,11 @@ def test_an_option_that_is_not_understood_is_told_and_rules_no_node_out():
 
 def answers(limit_gib: float):
     """Return a judge of a launch that needs so many GiB."""
-    sizes = {"a100-sxm-40": 39.38, "a100-pcie-40": 39.39, "a100-pcie-80": 79.14}
     asked: list[str] = []
 
-    def answer(device: str) -> Answer:
-        asked.append(device)
-        return Answer.FITS if sizes.get(device, 79.15) >= limit_gib else Answer.DOES_NOT_FIT
+    def answer(device: DeviceSpec) -> Answer:
+        asked.append(device_words(device))
+        return Answer.FITS if device.capacity_bytes >= limit_gib * GIB else Answer.DOES_NOT_FIT
 
     return answer, asked
 
