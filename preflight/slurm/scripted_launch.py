@@ -1,0 +1,113 @@
+"""The launches that a job script makes, as they were found in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+from preflight.dialects.program_names import called, program_name
+from preflight.values import dataclass
+
+LAUNCHERS = (
+    "accelerate",
+    "accelerate-launch",
+    "torchrun",
+    "deepspeed",
+    "tune",
+    "trl",
+    "axolotl",
+    "llamafactory-cli",
+    "llamafactory",
+    "lmf",
+    "litgpt",
+    "composer",
+    "colossalai",
+    "fabric",
+)
+"""Programs that start a training; `python` and what it is told to run stand beside them."""
+_NOT_TRAINING = {
+    "accelerate": ("config", "env", "estimate-memory", "test", "tpu-config", "merge-weights"),
+    "trl": ("env", "vllm-serve", "chat"),
+    "tune": ("ls", "cp", "download", "validate", "cat"),
+    "axolotl": ("preprocess", "fetch", "merge-lora", "inference", "evaluate", "vllm-serve"),
+    "llamafactory-cli": ("version", "env", "chat", "webchat", "api", "export", "help", "webui"),
+}
+_MODULES_THAT_TRAIN_NOTHING = (
+    "pip", "venv", "ensurepip", "http.server", "json.tool", "zipfile", "tarfile", "compileall", "site",
+    "timeit", "cProfile", "torch.utils.collect_env", "nltk.downloader", "spacy", "ipykernel",
+    "jupyter", "jupyterlab", "notebook", "vllm.entrypoints.openai.api_server",
+    "sglang.launch_server", "ray",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScriptLaunch:
+    """One launch line of a job script, filled in as the first rank's shell would have it."""
+
+    argv: tuple[str, ...]
+    """The launcher and its arguments: `accelerate launch ...`, `python train.py ...`."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "."
+    through: tuple[str, ...] = ()
+    """Words of the wrappers in front: `srun --nodes=2`, `apptainer exec image.sif`."""
+    origin: str = ""
+    """`job.sh:42`."""
+    unknown: tuple[str, ...] = ()
+    """What of it only the running job can fill in, as written."""
+
+
+@dataclass(frozen=True)
+class ScriptReading:
+    """What a job script launches, and how that was found out."""
+
+    how: str
+    """`dry run`, `static` or `nothing`."""
+    launches: tuple[ScriptLaunch, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Absolute path -> text of the configs that the script writes before it launches."""
+    reasons: tuple[str, ...] = ()
+    """Why a better way did not do, and what is not known."""
+
+
+def is_launch(argv: Sequence[str]) -> bool:
+    """Tell whether a command line starts a training, or may: a Python script does not say."""
+    what = called(argv)
+    if what is None:
+        return False
+    rest = [word for word in argv[what.first_argument :] if not word.startswith("-")]
+    if what.kind == "script":
+        name = program_name(what.name)
+        if name in LAUNCHERS:
+            return is_launch([name, *argv[what.first_argument :]])
+        return what.name.endswith(".py")
+    if what.kind == "module":
+        return what.name.partition(".")[0] not in _MODULES_THAT_TRAIN_NOTHING and (
+            what.name not in _MODULES_THAT_TRAIN_NOTHING
+        )
+    if what.name not in LAUNCHERS:
+        return False
+    return not rest or rest[0] not in _NOT_TRAINING.get(what.name, ())
+
+
+_LAUNCH_WORD = re.compile(
+    r"(?<![\w/.-])(?:\S*/)?(?:" + "|".join(map(re.escape, LAUNCHERS)) + r"|python[\d.]*)(?![\w-])"
+)
+
+
+def mentions_launcher(text: str) -> bool:
+    """Tell whether a launcher's name stands anywhere in a text."""
+    return _LAUNCH_WORD.search(text) is not None
+
+
+def shown_origin(name: str, line: int) -> str:
+    """Return where something stands in a script: `job.sh:42`."""
+    return f"{name}:{line}" if line else name
+
+
+def relative_name(path: str, folder: str) -> str:
+    """Return a path as a user of a folder would say it."""
+    absolute = os.path.abspath(os.path.join(folder, path))
+    inside = os.path.relpath(absolute, folder)
+    return absolute if inside.startswith("..") else inside
