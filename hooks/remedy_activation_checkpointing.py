@@ -8,6 +8,8 @@ Written as the trainer's own switch (`--activation_checkpointing`, `--gradient_c
            only for scripts without a trainer, and never under FSDP2 with any dropout, where the
            recomputed masks would differ (accelerate/utils/fsdp_utils.py:720). One switch, not two:
            Trainer refuses both (transformers/trainer.py:878)
+Not with litgpt on one device: only its strategies for several checkpoint (parallelize_fn in
+           litgpt/finetune/lora.py, FSDPStrategy in full.py, 0.5.13), and no option of it does
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from preflight.remedy import Remedy
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Turn activation checkpointing on where it is off or partial."""
     if plan.activation_checkpointing == "full":
+        return
+    if plan.trainer == "litgpt" and plan.engine == "single":
         return
     yield Remedy(
         "activation_checkpointing",

@@ -7,12 +7,14 @@ Costs      gradients reduced in every micro step (stage 2), parameters gathered 
            over the network where the group crosses nodes
 Safety     equivalent where the weights that are updated keep their dtype: the same gradients are summed in other
            groups, and reduced in the compute dtype instead of fp32 where that is 16 bits. Changes training
-           where they do not: a pure bf16 model under DDP gets an fp32 master under FSDP with mixed precision
+           where they do not: a pure bf16 model under DDP gets an fp32 master under FSDP with mixed precision.
+           DDP with bitsandbytes' 8-bit optimizers to ZeRO changes training too: their scales are of 256
+           elements, and a flat group's are not those of its tensors
 Written as zero_optimization.stage or zero_stage; distributed_type: FSDP with an fsdp_config (accelerate), --fsdp
            and --fsdp_config (torchrun); fsdp_sharding_strategy: FULL_SHARD
-Not from DDP under a packed base, with bitsandbytes' optimizers (FSDP2's tensors are not theirs), under
-           LLaMA-Factory, or for a loop of one's own, whose saving may rely on DDP; to stage 3 not under
-           LLaMA-Factory, which loads in another dtype there
+Not from DDP under a packed base, under LLaMA-Factory, or for a loop of one's own, whose saving may rely on
+           DDP; with bitsandbytes' optimizers to ZeRO-1 and 2, but not to FSDP, whose tensors are not theirs;
+           to stage 3 not under LLaMA-Factory, which loads in another dtype there
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ FSDP2_SINCE = {"torch": (2, 6), "accelerate": (1, 6), "transformers": (5, 0)}
 """fully_shard is public from torch 2.6 on; accelerate loads and saves what it sharded from 1.6 on, and Trainer reads
 `version` in its own fsdp_config from 5.0 on (transformers/training_args.py:2753, 5.0.0)."""
 
+BNB_8BIT = ("adamw_bnb_8bit", "adamw_8bit")
+"""bitsandbytes' AdamW with states in device memory, by Trainer's names."""
+
 
 @hookimpl
 def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
@@ -42,6 +47,8 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         yield from _stages(plan, model)
     elif plan.engine == "ddp" and _may_become_fsdp(plan, model):
         yield from _fully_sharded(plan, model)
+    elif plan.engine == "ddp" and _may_become_zero(plan, model):
+        yield from _zero(plan)
     elif plan.is_fsdp and plan.replicate_degree > 1:
         yield _over_all(plan)
 
@@ -108,6 +115,31 @@ def _fully_sharded(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
             "equivalent" if alike else "changes_training",
             may_raise_peak=not reshards,
             how="distributed_type: FSDP, fsdp_version: 2, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP",
+        )
+
+
+def _may_become_zero(plan: LaunchPlan, model: ModelSpec) -> bool:
+    return (
+        plan.optimizer in BNB_8BIT
+        and plan.world_size > 1
+        and plan.data_parallel_degree == plan.world_size
+        and plan.trainer in HF_TRAINERS
+        and plan.launcher not in LOADS_AS_CHECKPOINT
+        and plan.base_quantization is None
+        and bool(model.layers)
+    )
+
+
+def _zero(plan: LaunchPlan) -> Iterable[Remedy]:
+    """Offer stages 1 and 2, which take any optimizer that torch steps (Trainer allows an untested one)."""
+    for stage in (1, 2):
+        how = f"deepspeed: deepspeed_configs/zero{stage}.json"
+        yield Remedy(
+            "sharding",
+            f"DDP -> ZeRO stage {stage} over {plan.world_size} ranks",
+            {"engine": f"zero{stage}", "shard_degree": plan.world_size},
+            "changes_training",
+            how=how if plan.launcher == "axolotl" else f"a DeepSpeed config with stage {stage}",
         )
 
 

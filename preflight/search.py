@@ -261,8 +261,10 @@ def suggest(
     search = Search(start, plugins, policy, judge, write, time)
     mildest: dict[str, TriedRemedy] = {}
     for remedy in search.offered(report.plan):
-        if policy.may_apply(remedy) or remedy.id in policy.forbid or remedy.id in UNPROVED:
+        if policy.may_apply(remedy) or remedy.id in policy.forbid:
             continue
+        if remedy.keeps_training and remedy.id in UNPROVED:
+            continue  # asked for or not at all; what changes training is only ever said
         settled = mildest.get(remedy.id)
         if settled is not None and settled.verdict.answer is Answer.FITS:
             continue  # a harsher dose of what fits already

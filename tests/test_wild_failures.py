@@ -32,9 +32,7 @@ WHOLE: Mapping[str, Any] = yaml.safe_load(
 CASES = {case["id"]: case for case in WHOLE["cases"]}
 PAGE = ROOT / "docs" / "remedies-wild.md"
 WANTED_SHARE = 0.8
-"""The aim; what is missing to it stands in the page."""
-REACHED = 6
-"""Cases found when this was written (November 2026): fewer is a step back."""
+"""Of the failures that plan fields can express."""
 SAME_TIME = 0.01
 
 
@@ -93,6 +91,18 @@ def outcomes() -> dict[str, Outcome]:
     return {name: outcome_of(case, plugins) for name, case in CASES.items()}
 
 
+def _by_source(outcomes: Mapping[str, Outcome]) -> str:
+    """Return how many of each source's failures are found; `the same` goes on with the source before it."""
+    counts: dict[str, list[bool]] = {}
+    source = ""
+    for name, outcome in outcomes.items():
+        said = CASES[name]["source"].partition(",")[0]
+        if not said.startswith("the same"):
+            source = said.removeprefix("README.md of the sdist ").partition(" (")[0]
+        counts.setdefault(source, []).append(outcome.is_found)
+    return "; ".join(f"{key}: {sum(found)} of {len(found)}" for key, found in counts.items())
+
+
 def page_of(outcomes: Mapping[str, Outcome]) -> str:
     """Return docs/remedies-wild.md."""
     found = sum(outcome.is_found for outcome in outcomes.values())
@@ -122,10 +132,11 @@ def page_of(outcomes: Mapping[str, Outcome]) -> str:
     lines += [
         "",
         "`tight` counts as foreseen. The search is asked as if it did not fit, because it was seen to die.",
-        "Where safe changes make it fit, what changes training is not suggested beside them:"
-        " a smaller micro batch changes the weight of a token in loops that average micro batches (litgpt's),",
-        "so recomputation is found in its place, which costs more and trains the same.",
-        f"The aim is {WANTED_SHARE:.0%}.",
+        "A smaller micro batch is only suggested to litgpt, whose loop averages micro batches: a token's weight changes.",
+        "litgpt has no recomputation on one card, so none is offered to it there.",
+        "The axolotl example needs ZeRO under DDP and bitsandbytes' optimizer; its flat groups are quantized in other"
+        " blocks, so that is a suggestion too.",
+        f"The aim is {WANTED_SHARE:.0%}. Rows of one table are of one kind: by source, {_by_source(outcomes)}.",
         "",
         "## Not expressible",
         "",
@@ -153,7 +164,7 @@ def test_every_failure_is_foreseen(outcomes):
 def test_for_most_failures_the_fix_or_a_faster_one_is_found(outcomes):
     found = [name for name, outcome in outcomes.items() if outcome.is_found]
 
-    assert len(found) >= REACHED
+    assert len(found) >= WANTED_SHARE * len(outcomes)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
