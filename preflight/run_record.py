@@ -1,0 +1,88 @@
+"""What one rank of a run really took, as it is written down: peaks by phase, beside what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any
+
+from preflight.values import dataclass
+
+SCHEMA = 1
+COUNTERS = ("allocated", "reserved", "device")
+
+RUNNING, DONE, OOM, FAILED = "running", "done", "oom", "failed"
+OUTCOMES = (RUNNING, DONE, OOM, FAILED)
+"""A record that still says `running` is of a process that never got to say how it ended."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One rank of one run. Peaks are bytes by counter; a counter that the device has not is left out."""
+
+    run_id: str
+    rank: int
+    world_size: int
+    host: str
+    started: str
+    """UTC, ISO 8601."""
+    outcome: str = RUNNING
+    ended: str = ""
+    num_steps: int = 0
+    failed_phase: str = ""
+    error: str = ""
+    """First line of the exception that ended it."""
+    device: Mapping[str, Any] = field(default_factory=dict)
+    """name, kind (cuda, cpu), capacity_bytes, and who counted."""
+    phases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Phase -> counter -> peak."""
+    host_peak_bytes: int = 0
+    """Of this process."""
+    outside_bytes: int | None = None
+    """What the driver showed in use beyond what torch had reserved: context, NCCL, other processes."""
+    predicted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """As `phases`."""
+    verdict: str = ""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def peak(self, counter: str) -> int | None:
+        """Return the largest measured value of a counter over phases."""
+        return _most(self.phases, counter)
+
+    def predicted_peak(self, counter: str) -> int | None:
+        return _most(self.predicted, counter)
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase with the most live tensors."""
+        return max(self.phases, key=lambda name: self.phases[name].get("allocated", 0), default="")
+
+    @property
+    def device_class(self) -> str:
+        """What runs must share to say something of each other's runtime terms."""
+        return str(self.device.get("name") or "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as one JSON line holds it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"schema": SCHEMA, **values}
+
+
+def record_from_dict(value: Any) -> RunRecord | None:
+    """Return the record of one line; None for what is no record of this schema."""
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        return None
+    names = {f.name for f in fields(RunRecord)}
+    try:
+        record = RunRecord(**{name: item for name, item in value.items() if name in names})
+    except TypeError:
+        return None
+    if record.outcome not in OUTCOMES or not isinstance(record.rank, int):
+        return None
+    return record
+
+
+def _most(phases: Mapping[str, Mapping[str, int]], counter: str) -> int | None:
+    values = [peaks[counter] for peaks in phases.values() if counter in peaks]
+    return max(values, default=None)
