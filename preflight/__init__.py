@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from preflight.api import before_launch as before_launch
     from preflight.api import check as check
     from preflight.api import estimate as estimate
+    from preflight.embedded.callback import PreflightCallback as PreflightCallback
     from preflight.embedded.guard import guard as guard
+    from preflight.embedded.loop import measure as measure
     from preflight.errors import BadInput as BadInput
     from preflight.errors import HookFailed as HookFailed
     from preflight.errors import LaunchRefused as LaunchRefused
@@ -27,6 +29,8 @@ _HOMES = {
     "before_launch": "preflight.api",
     "estimate": "preflight.api",
     "guard": "preflight.embedded.guard",
+    "measure": "preflight.embedded.loop",
+    "PreflightCallback": "preflight.embedded.callback",
     "LaunchPlan": "preflight.launch",
     "Policy": "preflight.policy",
     "Report": "preflight.report",
