@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("probe", "what this node, or every node of a job, really has"),
     "init": ("init", "write a first preflight.toml from what the repository says"),
     "guard": ("guard", "what an installed preflight checks by itself; off unless asked for"),
+    "slurm": ("slurm", "check jobs where they are submitted, for a whole cluster"),
     "explain": ("explain", "what a remedy, a finding or a verdict means"),
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),
 }

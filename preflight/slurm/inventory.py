@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from preflight.slurm.options import MIB, GpuCount, gpus_of_gres
 from preflight.values import dataclass
 
 TIMEOUT_S = 5.0
+"""For all questions together: a controller that is down or overloaded is not waited for."""
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "(null)", "N/A", "0")
 SINFO_FIELDS = "%N|%P|%G|%b|%T|%m|%c"
 LISTS: Mapping[str, Sequence[str]] = {
@@ -77,8 +79,9 @@ def read_inventory(env: Mapping[str, str] | None = None) -> Inventory:
         "json": ("scontrol", "--all", "show", "node", "--json"),
         "partitions": ("scontrol", "--all", "-o", "show", "partition"),
     }
+    deadline = time.monotonic() + TIMEOUT_S
     running = {key: _started(words, env) for key, words in asked.items()}
-    said = {key: _answer(process) for key, process in running.items()}
+    said = {key: _answer(process, deadline) for key, process in running.items()}
     partitions = partitions_of_text(said["partitions"])
     nodes: tuple[Node, ...] = ()
     for source, text, reader in (
@@ -87,7 +90,9 @@ def read_inventory(env: Mapping[str, str] | None = None) -> Inventory:
         ("sinfo", None, nodes_of_sinfo),
     ):
         if text is None:
-            text = _answer(_started(LISTS[source], env))
+            if time.monotonic() >= deadline:
+                raise NoInventory(f"Slurm did not list its nodes within {TIMEOUT_S:g} s")
+            text = _answer(_started(LISTS[source], env), deadline)
         nodes = reader(text)
         if nodes:
             return Inventory(nodes, partitions or partitions_of_sinfo(text), source)
@@ -96,7 +101,8 @@ def read_inventory(env: Mapping[str, str] | None = None) -> Inventory:
 
 def default_memory(env: Mapping[str, str] | None = None) -> Partition:
     """Return what the cluster gives a job in a partition without rules of its own, as a nameless partition."""
-    text = _answer(_started(("scontrol", "show", "config"), env))
+    deadline = time.monotonic() + TIMEOUT_S
+    text = _answer(_started(("scontrol", "show", "config"), env), deadline)
     return _partition(dict(re.findall(r"^(\w+)\s*=\s*(\S+)", text, re.MULTILINE)))
 
 
@@ -117,12 +123,12 @@ def _started(
         return error
 
 
-def _answer(process: subprocess.Popen[str] | OSError) -> str:
+def _answer(process: subprocess.Popen[str] | OSError, deadline: float) -> str:
     """Return what a command said; nothing where it failed or took too long."""
     if isinstance(process, OSError):
         return ""
     try:
-        text, _ = process.communicate(timeout=TIMEOUT_S)
+        text, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

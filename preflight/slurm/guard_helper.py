@@ -1,0 +1,59 @@
+"""What the client's guard runs for a submission: `python -I -m preflight.slurm.guard_helper [--warn-only] REQUEST`.
+
+cli_filter.lua writes the request and reads the answer. Standard output is for it: `stamp=...`, or `refuse` with
+exit code 3; standard error is for the user. Any other exit code is a failure of ours, and the job passes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+REFUSED = 3
+FAILED = 70
+
+
+def main(args: list[str]) -> int:
+    """Answer one request; never raise, and never say `refuse` for a failure."""
+    try:
+        if args[-1:] == ["--version"]:
+            from preflight import __version__
+
+            sys.stdout.write(f"preflight {__version__}\n")
+            return 0
+        warn_only = args[:1] == ["--warn-only"]
+        with open(args[-1], "rb") as file:
+            request = file.read()
+        from preflight.slurm.guard_answer import answer
+
+        found = answer(request, os.environ, os.getcwd(), warn_only)
+    except BaseException as error:
+        _say([f"preflight: {type(error).__name__}: {error}"])
+        return FAILED
+    _say(found.lines)
+    if found.is_refused:
+        sys.stdout.write("refuse\n")
+        sys.stdout.flush()
+        return REFUSED
+    if found.stamp:
+        sys.stdout.write(f"stamp={found.stamp}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _say(lines: list[str] | tuple[str, ...]) -> None:
+    try:
+        if lines:
+            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.flush()
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    import atexit
+    import gc
+
+    gc.disable()  # a process of a twentieth of a second ends before garbage matters
+    atexit.register(gc.freeze)
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,129 @@
+-- preflight: client guard, version 1. Written by `preflight slurm install --client`.
+-- Runs inside sbatch, srun and salloc with the user's rights. Everything that can fail stands in the helper, which has
+-- TIMEOUT_S seconds. Only its exit code 3, together with the word `refuse`, refuses a job; whatever else happens, the
+-- job passes, and the user is told. A file that is missing or does not compile would stop every sbatch: replace it by
+-- `preflight slurm uninstall`, not by deleting it.
+
+local HELPER = @HELPER@ -- words for a shell
+local TIMEOUT_S = @TIMEOUT_S@
+local STAMP_OPTION = @STAMP_OPTION@ -- extra, or comment where a site filters nodes by extra
+local SITE_FILE = @SITE_FILE@ -- the site's own cli_filter.lua, which is asked first; nil where there is none
+
+local LAUNCHES = {
+  "accelerate", "torchrun", "torch%.distributed", "deepspeed", "python", "axolotl", "llamafactory", "tune", "trl", "preflight",
+}
+
+local function say(...) io.stderr:write("preflight: ", table.concat({ ... }), "\n") end
+
+local function quoted(text)
+  return '"' .. tostring(text):gsub('[%z\1-\31\\"\127]', function(c) return string.format("\\u%04x", c:byte()) end) .. '"'
+end
+
+local function wants_gpus(cli)
+  return cli:find('"gpus[%a-]*":') or cli:find('"gres":"[^"]*gpu') or cli:find('"tres%-per%-task":"[^"]*gpu')
+    or cli:find('"exclusive":')
+end
+
+-- A script that came on standard input can be read again where that is a file; of a pipe nothing is left.
+local function script_of_stdin()
+  local file = io.open("/proc/self/fd/0", "r")
+  local text = file and file:read("*a")
+  if file then file:close() end
+  if text and text ~= "" then return text end
+end
+
+local function mark(options, stamp)
+  local old = options[STAMP_OPTION]
+  if old == nil or old == "unset" then old = "" end
+  old = old:gsub("%s*preflight=%S*", "")
+  options[STAMP_OPTION] = old == "" and stamp or old .. " " .. stamp
+end
+
+local function check(options, component)
+  local kind = options["type"]
+  if kind ~= "sbatch" and kind ~= "srun" then return slurm.SUCCESS end
+  if kind == "srun" and os.getenv("SLURM_JOB_ID") then return slurm.SUCCESS end -- a step of a job that was judged
+  local cli = slurm.json_cli_options(options)
+  if component > 0 or not wants_gpus(cli) then return slurm.SUCCESS end
+  if os.getenv("PREFLIGHT") == "off" then
+    mark(options, "preflight=off")
+    return slurm.SUCCESS
+  end
+  local script
+  if kind == "srun" then
+    local launches = false
+    for _, word in ipairs(LAUNCHES) do launches = launches or cli:find(word) ~= nil end
+    if not launches then return slurm.SUCCESS end
+  elseif not cli:find('"wrap":') and cli:find('"argv":%[%]') then
+    script = script_of_stdin()
+    if not script then
+      mark(options, "preflight=not-judged,stdin")
+      say("the script came through a pipe and was not judged; `preflight sbatch` reads it")
+      return slurm.SUCCESS
+    end
+  end
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write('{"version":1,"program":', quoted(kind), ',"options":', cli, script and ',"script":' .. quoted(script) or "", "}")
+  file:close()
+  -- Standard input is closed to the helper: it is the script's, or the input of srun. Its answer goes to a file, so
+  -- that nobody whom it leaves behind can keep this process waiting.
+  local answer_path = os.tmpname()
+  local helper = io.popen("{ timeout -k 1 " .. TIMEOUT_S .. " " .. HELPER .. " '" .. path .. "' </dev/null; echo exit=$?; } >'" .. answer_path .. "'")
+  helper:read("*a")
+  helper:close()
+  file = assert(io.open(answer_path))
+  local answer = file:read("*a")
+  file:close()
+  os.remove(path)
+  os.remove(answer_path)
+  local code = tonumber(answer:match("exit=(%d+)%s*$"))
+  if code == 3 and answer:find("refuse\n", 1, true) then return slurm.ERROR end
+  local stamp = answer:match("stamp=(%S+)")
+  if code == 0 and stamp then
+    mark(options, stamp)
+    return slurm.SUCCESS
+  end
+  local late = code == 124 or code == 137
+  mark(options, late and "preflight=not-judged,timeout" or "preflight=not-judged,failed")
+  say(late and "no answer within " .. TIMEOUT_S .. " s" or "the check failed (exit code " .. tostring(code) .. ")", ": the job was not judged and passes")
+  return slurm.SUCCESS
+end
+
+local site = nil
+if SITE_FILE then
+  site = setmetatable({}, { __index = _G })
+  local chunk, problem
+  if setfenv then
+    chunk, problem = loadfile(SITE_FILE)
+    if chunk then setfenv(chunk, site) end
+  else
+    chunk, problem = loadfile(SITE_FILE, "t", site)
+  end
+  if not chunk then error(problem) end
+  chunk()
+end
+
+function slurm_cli_setup_defaults(options, early)
+  if site and site.slurm_cli_setup_defaults then return site.slurm_cli_setup_defaults(options, early) end
+  return slurm.SUCCESS
+end
+
+function slurm_cli_pre_submit(options, component)
+  if site and site.slurm_cli_pre_submit then
+    local code = site.slurm_cli_pre_submit(options, component)
+    if code ~= slurm.SUCCESS then return code end
+  end
+  local done, code = pcall(check, options, component)
+  if done then return code end
+  pcall(mark, options, "preflight=not-judged,failed")
+  say("the guard failed, the job was not judged and passes: ", tostring(code))
+  return slurm.SUCCESS
+end
+
+function slurm_cli_post_submit(component, job_id, step_id)
+  if site and site.slurm_cli_post_submit then return site.slurm_cli_post_submit(component, job_id, step_id) end
+  return slurm.SUCCESS
+end
+
+return slurm.SUCCESS
