@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("launch", "check, rewrite if allowed, then start"),
     "fix": ("launch", "write the rewritten files and print the command; start nothing"),
     "estimate": ("estimate", "the same estimate for a plan file"),
+    "size": ("size", "full, LoRA and QLoRA of a model: memory, least GPUs, cost"),
     "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
     "validate": ("validate", "compare predictions with measured runs"),
     "probe": ("probe", "what this node, or every node of a job, really has"),

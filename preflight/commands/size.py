@@ -1,0 +1,147 @@
+"""`size`: the sizing worksheet of a model, before there is a launch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+from preflight.commands.options import FITS, prices_from, settings_from
+from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
+from preflight.errors import BadInput
+from preflight.gpu_table import find_gpus, one_gpu, similar_gpus
+from preflight.plugins import load_plugins
+from preflight.report import SCHEMA_VERSION
+from preflight.sizing import DEVICES, SEQ_LENS, SizingRequest, size
+
+EPILOG = """\
+MODEL is a hub id of the registry, or a folder with a config.json, or such a file.
+
+examples:
+  preflight size meta-llama/Llama-3.1-8B
+  preflight size Qwen/Qwen2.5-32B --gpu h100 --gpu l40s --seq-len 4096
+  preflight size meta-llama/Llama-3.1-70B --all --budget 20
+  preflight size Qwen/Qwen3-8B --compare Qwen/Qwen3-14B --format md
+
+exit: 0; 2 bad input; 3 preflight failed
+"""
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print the worksheet of one model or several."""
+    parser = Parser(
+        name,
+        "What full training, LoRA and QLoRA of a model take: memory on one device by what it\n"
+        "holds, the smallest card, the fewest of each card when sharded, and dollars.",
+        "preflight size MODEL [options]",
+        EPILOG,
+    )
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument(
+        "--compare", action="append", default=[], metavar="MODEL", help="another model; repeatable"
+    )
+    parser.add_argument(
+        "--gpu",
+        action="append",
+        default=[],
+        metavar="DEVICE",
+        help=f"a card to count, by key or alias of the GPU table; repeatable (default: {', '.join(DEVICES)})",
+    )
+    parser.add_argument(
+        "--seq-len",
+        action="append",
+        default=[],
+        type=int,
+        metavar="N",
+        help=f"tokens of a sequence; repeatable (default: {', '.join(map(str, SEQ_LENS))})",
+    )
+    parser.add_argument(
+        "--micro-batch-size", type=int, default=1, metavar="N", help="sequences a rank (default: 1)"
+    )
+    parser.add_argument("--all", action="store_true", help="rows for DoRA and 8-bit optimizers too")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="USD",
+        help="leave out what costs more dollars an hour; unpriced cards too",
+    )
+    parser.add_argument(
+        "--prices",
+        metavar="FILE",
+        help="dollars per GPU and hour in place of the listed ones, as YAML or JSON: `h100-sxm-80: 2.5`",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a plan value in place of the assumed one: load_dtype=bf16, adapter.rank=64",
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--format", choices=("text", "json", "csv", "md"), default="text")
+    group.add_argument("-v", "--verbose", action="store_true", help="what is taken for granted")
+    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    try:
+        options = parser.parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    for option, values in (
+        ("--seq-len", options.seq_len),
+        ("--micro-batch-size", [options.micro_batch_size]),
+    ):
+        if any(value < 1 for value in values):
+            raise BadInput.one(f"{option} must be at least 1, not {min(values)}", option)
+    request = SizingRequest(
+        tuple(dict.fromkeys(options.seq_len)) or SEQ_LENS,
+        options.micro_batch_size,
+        tuple(dict.fromkeys(map(_key, options.gpu))) or DEVICES,
+        options.all,
+        settings_from(options.set),
+        prices_from(options),
+        os.getcwd(),
+    )
+    plugins = load_plugins(os.getcwd())
+    sheets = [size(model, request, plugins) for model in (options.model, *options.compare)]
+    if options.format == "json":
+        first, *others = [sheet.to_dict() for sheet in sheets]
+        compared = {"compare": others} if others else {}
+        print_json({"schema_version": SCHEMA_VERSION, **first, **compared}, sys.stdout)
+        return FITS
+    from preflight.render.page import page_for
+    from preflight.render.worksheet import csv_text, markdown_lines, worksheet_lines
+
+    if options.format == "csv":
+        sys.stdout.write(csv_text(sheets))
+    elif options.format == "md":
+        print_lines(_joined(markdown_lines(sheet, options.budget) for sheet in sheets), sys.stdout)
+    else:
+        page = page_for(sys.stdout, options.color)
+        parts = (worksheet_lines(s, page, options.budget, options.verbose) for s in sheets)
+        print_lines(_joined(parts), sys.stdout)
+    return FITS
+
+
+def _joined(parts: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of all parts with an empty line between them."""
+    lines: list[str] = []
+    for part in parts:
+        lines += ["", *part] if lines else part
+    return lines
+
+
+def _key(name: str) -> str:
+    """Return the key of the card that a name means; raise BadInput where it means none or several."""
+    found = find_gpus(name)
+    entry = one_gpu(found)
+    if entry is not None and entry.capacity_bytes is not None:
+        return entry.key
+    if found:
+        keys = ", ".join(card.key for card in found)
+        raise BadInput.one(
+            f"{name} may be several cards, or its memory is not known", "--gpu", keys
+        )
+    near = similar_gpus(name)
+    raise BadInput.one(
+        f"no card is called {name!r}", "--gpu", " or ".join(near) or "a key of the GPU table"
+    )
