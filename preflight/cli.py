@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "size": ("size", "full, LoRA and QLoRA of a model: memory, least GPUs, cost"),
     "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
     "validate": ("validate", "compare predictions with measured runs"),
+    "history": ("history", "what the measured runs of this site took, and what they correct"),
+    "calibrate": ("calibrate", "small trainings on the GPUs here, for what no formula knows"),
     "probe": ("probe", "what this node, or every node of a job, really has"),
     "init": ("init", "write a first preflight.toml from what the repository says"),
     "guard": ("guard", "what an installed preflight checks by itself; off unless asked for"),

@@ -130,7 +130,7 @@ class Report:
             "notes": list(self.notes),
             **{
                 name: self.extra[name]
-                for name in ("dataset", "ignored_findings", "refused_by")
+                for name in ("dataset", "ignored_findings", "refused_by", "site_correction")
                 if name in self.extra
             },
         }

@@ -42,6 +42,8 @@ class RunRecord:
     """What the driver showed in use beyond what torch had reserved: context, NCCL, other processes."""
     predicted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """As `phases`."""
+    predicted_runtime: Mapping[str, int] = field(default_factory=dict)
+    """Term outside torch -> bytes, as the formulas have them without a site's correction."""
     verdict: str = ""
     plan: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)

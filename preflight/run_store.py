@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from preflight.records_folder import records_folder
 from preflight.run_record import RUNNING, RunRecord, record_from_dict
 
 if TYPE_CHECKING:
     import sqlite3
 
-FOLDER_VARIABLE = "PREFLIGHT_RECORDS"
 LOCK_TIMEOUT_S = 30.0
 """How long a rank waits for the others that write; a commit takes milliseconds."""
 
@@ -39,15 +39,6 @@ class Records(NamedTuple):
 
     records: tuple[RunRecord, ...]
     num_unreadable: int
-
-
-def records_folder() -> str:
-    """Return the folder: PREFLIGHT_RECORDS, else preflight's under XDG_DATA_HOME or ~/.local/share."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return os.path.abspath(os.path.expanduser(named))
-    base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
-    return os.path.join(base, "preflight")
 
 
 def host_name() -> str:

@@ -15,6 +15,7 @@ from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.report import SCHEMA_VERSION
+from preflight.site_correction import uncorrected
 from preflight.units import GIB
 from preflight.values import dataclass
 from preflight.verdict import Answer
@@ -208,7 +209,8 @@ def validate_run(run: MeasuredRun, plugins: PluginManager) -> ValidatedRun:
     """Estimate one run on its device. A run whose model or plan cannot be read is kept, with the reason."""
     try:
         device = device_of(run, plugins)
-        judged = judge_plan(run.plan, plugins, Policy(), device=device)
+        with uncorrected():
+            judged = judge_plan(run.plan, plugins, Policy(), device=device)
     except BadInput as error:
         return ValidatedRun(run, Answer.UNKNOWN, {}, error.problems[0].message)
     if judged.estimate is None or not judged.estimate.peaks:

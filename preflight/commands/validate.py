@@ -11,19 +11,21 @@ from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
 from preflight.datafile import read_data_file
 from preflight.errors import BadInput
-from preflight.measured import read_runs
+from preflight.measured import MeasuredRun, read_runs
 from preflight.plugins import load_plugins
 from preflight.validate import validate_runs
 
 EPILOG = """\
 RUNS.yaml is {schema: 1, models: {NAME: config}, runs: [{id, group, plan, device, measured}]};
 `measured` has outcome (value, fits, oom), and for a value counter and peak_bytes.
+--history takes the runs that PreflightCallback and preflight.measure recorded on this site.
 Each counter (allocated, reserved, device) is compared only with the level of its name.
 
 examples:
   preflight validate tests/measured/runs-dev.yaml
   preflight validate runs.yaml --plot runs.svg --worst 3
   preflight validate runs.yaml --format json
+  preflight validate --history
 
 exit: 0 whatever the errors are; 2 bad input; 3 preflight failed
 """
@@ -34,10 +36,13 @@ def run(name: str, args: list[str]) -> int:
     parser = Parser(
         name,
         "Estimate every measured run of a file, and show how far off the estimates are.",
-        "preflight validate RUNS.yaml [options]",
+        "preflight validate RUNS.yaml | --history [options]",
         EPILOG,
     )
-    parser.add_argument("runs", metavar="RUNS.yaml")
+    parser.add_argument("runs", metavar="RUNS.yaml", nargs="?")
+    parser.add_argument(
+        "--history", action="store_true", help="this site's own records, in place of a file"
+    )
     parser.add_argument(
         "--plot", metavar="FILE.svg", help="draw predicted against measured, every run a mark"
     )
@@ -55,7 +60,7 @@ def run(name: str, args: list[str]) -> int:
         return 0
     if options.plot is not None:
         refuse_other_than_svg(options.plot)
-    runs = read_runs(read_data_file(options.runs))
+    runs = _runs(options.runs, options.history)
     plugins = load_plugins(os.getcwd())
     with progress(len(runs), "runs") as done:
         validation = validate_runs(runs, plugins, done)
@@ -72,6 +77,25 @@ def run(name: str, args: list[str]) -> int:
     page = page_for(sys.stdout, options.color)
     print_lines(validation_lines(validation, page, options.verbose, options.worst), sys.stdout)
     return FITS
+
+
+def _runs(path: str | None, is_own: bool) -> tuple[MeasuredRun, ...]:
+    if (path is None) is not is_own:
+        raise BadInput.one("give a file of runs, or --history", fix="preflight validate RUNS.yaml")
+    if path is not None:
+        return read_runs(read_data_file(path))
+    from preflight.own_runs import measured_runs
+    from preflight.records_folder import records_folder
+    from preflight.run_store import read_records
+
+    runs, _ = measured_runs(read_records().records)
+    if not runs:
+        raise BadInput.one(
+            "no finished run is recorded",
+            records_folder(),
+            "preflight.PreflightCallback() or preflight.measure() records one",
+        )
+    return runs
 
 
 def whole_number(text: str) -> int:

@@ -12,10 +12,12 @@ from preflight.embedded.guard import check_live, is_first_rank
 from preflight.embedded.live_plan import live_plan
 from preflight.embedded.prediction import predicted_phases
 from preflight.embedded.recorder import BETWEEN, LOAD, Recorder, new_run_id
+from preflight.memory import Level
 from preflight.render.words import amount
 from preflight.report import Report
 from preflight.run_record import DONE, FAILED, OOM, RUNNING, RunRecord
-from preflight.run_store import save
+from preflight.run_store import read_records, save
+from preflight.site_correction import uncorrected, write_corrections
 from preflight.units import GIB
 
 PLACES = ("cwd", "launcher", "device", "on_this_node", "origins", "notices", "source", "wrapping")
@@ -117,6 +119,8 @@ class Measurement:
         if report is not None:
             record = with_prediction(record, report)
         self._keep(record)
+        if record.device.get("kind") == "cuda" and is_first_rank():
+            write_corrections(read_records(self.folder).records, self.folder)
         if outcome == OOM:
             from preflight.embedded.oom import oom_lines
 
@@ -137,7 +141,8 @@ class Measurement:
                 micro_batch_size=self.micro_batch_size or held.micro_batch_size or None,
                 seq_len=self.seq_len or held.seq_len or None,
             )
-            return check_live(plan, self.model, device=self.device or device_name(record))
+            with uncorrected():
+                return check_live(plan, self.model, device=self.device or device_name(record))
         except Exception as problem:
             self._say(f"preflight: no prediction: {problem}")
             return None
@@ -211,7 +216,17 @@ def with_prediction(record: RunRecord, report: Report) -> RunRecord:
         if report.estimate is None
         else predicted_phases(report.estimate, counters or ("allocated",))
     )
-    return replace(record, plan=plan, predicted=predicted, verdict=report.verdict.answer.value)
+    model = str(plan.get("model") or "")
+    if os.path.isabs(model) or os.path.exists(model):
+        plan["model"] = os.path.basename(os.path.normpath(model))  # a record names no folder
+    terms = () if report.estimate is None else report.estimate.terms
+    return replace(
+        record,
+        plan=plan,
+        predicted=predicted,
+        predicted_runtime={t.name: t.num_bytes for t in terms if t.level is Level.DEVICE},
+        verdict=report.verdict.answer.value,
+    )
 
 
 def summary_line(record: RunRecord) -> str:
