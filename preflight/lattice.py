@@ -89,6 +89,8 @@ class Lattice:
         self.start, self.plugins, self.judge = start, plugins, judge
         self.wanted, self.written = wanted, written
         self.num_estimates = 0
+        self.refused: dict[str, Remedy] = {}
+        """One remedy of each id and safety that was offered somewhere and may not be used here."""
         self._built: dict[Doses, Built | None] = {}
         self._reached: dict[Doses, Reached | None] = {}
         self._doses_after: dict[Doses, list[Remedy]] = {}
@@ -122,15 +124,21 @@ class Lattice:
         return [
             (owner, item)
             for owner, item in items
-            if self.wanted(checked_remedy(item, owner)) and plan.with_edits(item.edits) != plan
+            if self._takes(checked_remedy(item, owner)) and plan.is_changed_by(item.edits)
         ]
+
+    def _takes(self, remedy: Remedy) -> bool:
+        takes = self.wanted(remedy)
+        if not takes:
+            self.refused[f"{remedy.id}, {remedy.safety}"] = remedy
+        return takes
 
     def _doses(self, lever: Lever, plan: LaunchPlan) -> list[Remedy]:
         items = self.plugins.collect_from(
             lever.owner, "preflight_remedies", plan=plan, model=self.start.model
         )
         remedies = [checked_remedy(item, lever.owner) for item in items]
-        return [r for r in remedies if r.id == lever.id and self.wanted(r)]
+        return [r for r in remedies if r.id == lever.id and self._takes(r)]
 
     def reach(self, doses: Doses) -> Reached | None:
         """Return the plan with these doses (0 is none); None where one is not offered beside the others."""
@@ -242,7 +250,8 @@ def best_plans(
     `is_answer` must hold for every plan smaller than one for which it holds.
     """
     search = _Search(lattice, is_answer, most)
-    search.visit({}, search.order())
+    if search.has_answer():
+        search.visit({}, search.order())
     return search.found
 
 
@@ -272,6 +281,14 @@ class _Search:
         self.found: list[Solution] = []
         self.faster: tuple[int, ...] = ()
         """Places of levers that save step time."""
+
+    def has_answer(self) -> bool:
+        """Tell whether any plan answers: the one as it is, or the smallest."""
+        lattice = self.lattice
+        lattice.num_estimates = 0
+        base = lattice.reach(lattice.mildest({}))
+        assert base is not None
+        return self.is_answer(lattice.estimate(base)) or self._can_answer({})
 
     def order(self) -> tuple[int, ...]:
         """Return the places of all levers: those that cost most time first, of free ones what saves most."""

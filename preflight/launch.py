@@ -313,24 +313,36 @@ class LaunchPlan:
 
         Raises BadInput for a field that does not exist or a value it cannot have.
         """
-        plan = self
+        changed: dict[str, Any] = {}
         for name, value in edits.items():
             outer, _, inner = name.partition(".")
             if outer not in PLAN_FIELDS:
                 raise BadInput.one(f"there is no plan field {name!r}", fix=nearest_fix(outer))
             if inner:
-                nested = getattr(plan, outer)
+                nested = changed[outer] if outer in changed else getattr(self, outer)
                 if nested is None:
                     nested = NESTED[outer]()
                 names = {f.name for f in fields(nested)}
                 if inner not in names:
                     raise BadInput.one(f"there is no plan field {name!r}")
                 value = replace(nested, **{inner: value})
-            plan = replace(plan, **{outer: value})
+            changed[outer] = value
+        plan = replace(self, **changed)
         problems = plan.problems()
         if problems:
             raise BadInput(*problems)
         return plan
+
+    def is_changed_by(self, edits: Mapping[str, Any]) -> bool:
+        """Tell whether edits would make another plan of this one."""
+        for name, value in edits.items():
+            outer, _, inner = name.partition(".")
+            held = getattr(self, outer, None)
+            if inner and held is None:
+                return True
+            if (getattr(held, inner, None) if inner else held) != value:
+                return True
+        return False
 
     def with_origin(self, name: str, origin: Origin) -> LaunchPlan:
         """Return the plan with one origin recorded."""

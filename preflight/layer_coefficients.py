@@ -17,6 +17,7 @@ from preflight.attention import default_attention
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.precision import Precision, uses_autocast, version_of
+from preflight.remembered import remembered
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "families", "costs")
 NARROW, WIDE = (Adapter("lora", 8, 16, 0.0, "all-linear", dtype) for dtype in ("bf16", "fp32"))
@@ -206,6 +207,7 @@ def shared_forms(
     return _of_method(file, None, method, checkpointed) if family_costs(file) else None
 
 
+@remembered
 def reference_of(
     plan: LaunchPlan, model: ModelSpec, method: str, has_scores: bool
 ) -> tuple[LaunchPlan, ModelSpec]:

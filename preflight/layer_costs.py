@@ -40,6 +40,7 @@ from preflight.precision import (
     uses_autocast,
     version_of,
 )
+from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.user_loop import finds_gradients
 from preflight.values import dataclass
@@ -73,6 +74,7 @@ class LayerCosts:
     """The same of its backward, the gradients of its parameters among them; both None without a trace."""
 
 
+@remembered
 def layer_costs(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
 ) -> LayerCosts:
@@ -148,6 +150,7 @@ def _traced(
     )
 
 
+@remembered
 def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int] | None:
     """Return what is alive beside layers, parameters and gradients, by point of the step; None without a trace."""
     method = method_of(plan, precision)
@@ -232,6 +235,7 @@ def _highest(forms: list[dict[str, int]], sizes: Mapping[str, int]) -> int:
     return max(bytes_of(form, sizes) for form in forms)
 
 
+@remembered
 def _pieces(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
 ) -> LayerCosts:

@@ -31,6 +31,7 @@ from collections.abc import Iterator, Mapping
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.precision import adapter_tensors, is_quantized
+from preflight.remembered import remembered
 from preflight.units import ceil_div
 
 LARGEST_FUSED_TOKENS = 1536
@@ -51,6 +52,7 @@ ROTARY_SHARES = {
 """Of a head's size, where a config does not say: `partial_rotary_factor` (configuration_*.py, 5.24.0)."""
 
 
+@remembered
 def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, int]:
     """Return every named size of one layer under a plan; of names with equal sizes, the first is meant."""
     batch, length = plan.micro_batch_size or 1, plan.seq_len or 1
@@ -222,4 +224,4 @@ def _packed_sizes(plan: LaunchPlan, unit: ModelUnit, tokens: int) -> Iterator[tu
 
 def bytes_of(form: Form, sizes: Mapping[str, int]) -> int:
     """Return a sum in bytes; a size that a layer does not have is none."""
-    return sum(count * sizes.get(name, 0) for name, count in form.items())
+    return sum([count * sizes.get(name, 0) for name, count in form.items()])

@@ -198,33 +198,36 @@ def estimate_peaks(
         if term.name in seen:
             raise BadInput.one(f"two memory terms are named {term.name!r}")
         seen.add(term.name)
-    first_sums = _sums_at(t for t in kept if not t.from_second_step)
-    sums = _sums_at(kept)
+    first_sums = _sums_at([t for t in kept if not t.from_second_step])
+    sums = _sums_at([t for t in kept if t.from_second_step], first_sums)
     peaks = []
     host_peak, host_phase = 0, None
     for phase in Phase:
         moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
         first_step = phase in (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
-        best: PhasePeak | None = None
+        best: tuple[int, Moment, int, int] | None = None
         for moment in moments:
             by_level = (first_sums if first_step else sums)[moment]
             if Level.ALLOCATED in by_level:
                 allocated = by_level[Level.ALLOCATED]
                 reserved = allocated + by_level.get(Level.RESERVED, 0)
                 device = reserved + by_level.get(Level.DEVICE, 0)
-                if best is None or allocated > best.allocated_bytes:
-                    best = PhasePeak(phase, moment, allocated, reserved, device)
+                if best is None or allocated > best[0]:
+                    best = allocated, moment, reserved, device
             host = sums[moment].get(Level.HOST, 0)
             if host > host_peak:
                 host_peak, host_phase = host, phase
         if best is not None:
-            peaks.append(best)
+            allocated, moment, reserved, device = best
+            peaks.append(PhasePeak(phase, moment, allocated, reserved, device))
     return MemoryEstimate(kept, tuple(peaks), host_peak, host_phase, tuple(unknown))
 
 
-def _sums_at(terms: Iterable[MemoryTerm]) -> dict[Moment, dict[Level, int]]:
-    """Return the bytes of every moment by level; a level without terms is left out."""
-    sums: dict[Moment, dict[Level, int]] = {moment: {} for moment in Moment}
+def _sums_at(
+    terms: Iterable[MemoryTerm], before: dict[Moment, dict[Level, int]] | None = None
+) -> dict[Moment, dict[Level, int]]:
+    """Return the bytes of every moment by level, on top of others; a level without terms is left out."""
+    sums = {moment: {} if before is None else dict(before[moment]) for moment in Moment}
     for term in terms:
         for moment in term.moments:
             by_level = sums[moment]

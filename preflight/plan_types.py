@@ -51,6 +51,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """Annotation of a field -> how it is called, and what is of that kind."""
 
 
+PLAIN: dict[str, type[Any]] = {"None": type(None), "bool": bool, "str": str}
+"""Annotation of a field -> the type all of whose values it takes."""
+
+
 class _Kinds(NamedTuple):
     """What one field may hold."""
 
@@ -58,6 +62,8 @@ class _Kinds(NamedTuple):
     nouns: tuple[str, ...]
     tests: tuple[Callable[[Any], bool], ...]
     """One of them must hold; empty where the annotation is a class of its own."""
+    plain: frozenset[type[Any]]
+    """Types of which every value is one of these kinds: most fields of most plans."""
 
 
 _KINDS_OF: dict[type[Any], tuple[_Kinds, ...]] = {}
@@ -75,15 +81,21 @@ def _kinds_of(owner: type[Any]) -> tuple[_Kinds, ...]:
         known = [KINDS[kind] for kind in kinds if kind in KINDS]
         is_closed = len(known) > (kinds[-1] == "None")
         nouns = tuple(noun for noun, _ in known if noun != "null")
-        found.append(_Kinds(field.name, nouns, tuple(t for _, t in known) if is_closed else ()))
+        tests = tuple(t for _, t in known) if is_closed else ()
+        plain = {PLAIN[kind] for kind in kinds if kind in PLAIN}
+        if field.name in NESTED_DTYPES:
+            plain.discard(str)
+        found.append(_Kinds(field.name, nouns, tests, frozenset(plain)))
     _KINDS_OF[owner] = tuple(found)
     return _KINDS_OF[owner]
 
 
 def wrong_types(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield field and complaint for everything in a plan, or in a value nested in it, that is of another kind."""
-    for name, nouns, tests in _kinds_of(type(value)):
+    for name, nouns, tests, plain in _kinds_of(type(value)):
         held = getattr(value, name)
+        if type(held) in plain:
+            continue
         if name in NESTED_DTYPES and isinstance(held, str) and held not in DTYPE_BYTES:
             wanted = ", ".join(DTYPE_BYTES)
             yield f"{path}{name}", f"{path}{name} must be one of {wanted}, not {held!r}"

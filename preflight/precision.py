@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import BIAS, EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.remembered import remembered
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
 
@@ -50,6 +51,7 @@ class Precision:
         return dtype_bytes(getattr(self, name))
 
 
+@remembered
 def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
     """Return the dtypes of a plan (semantics of accelerate 1.15, DeepSpeed 0.19, PEFT 0.21).
 
@@ -135,6 +137,7 @@ def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]
     return tuple(names)
 
 
+@remembered
 def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return the parameters that get gradients, over the whole model."""
     if plan.adapter is None:
@@ -204,14 +207,21 @@ def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
     return any(tensor.module == name or tensor.name.endswith(f"{name}.weight") for name in names)
 
 
+@remembered
 def adapter_tensors(
     adapter: Adapter, model: ModelSpec
-) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
-    """Yield the trainable tensors of an adapter with the unit that repeats them.
+) -> tuple[tuple[ModelUnit, ParameterTensor], ...]:
+    """Return the trainable tensors of an adapter with the unit that repeats them.
 
     LoRA puts r * (in + out) on every target (PEFT, Hu et al. 2021, section 4.1); DoRA adds a
     magnitude of `out`; modules_to_save adds a trainable copy of the whole module.
     """
+    return tuple(_adapter_tensors(adapter, model))
+
+
+def _adapter_tensors(
+    adapter: Adapter, model: ModelSpec
+) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
     targets = adapter_targets(adapter, model)
     rank = adapter.rank
     saved = adapter.modules_to_save or ()

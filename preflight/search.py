@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from preflight.pipeline import Judged
 
 Judge = Callable[..., "Judged"]
+Wanted = Callable[[Remedy], bool]
 Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], "Rewrite | None"]
 FITTING: tuple[Answer, ...] = (Answer.FITS,)
 STARTING: tuple[Answer, ...] = (Answer.FITS, Answer.TIGHT)
@@ -47,13 +48,28 @@ class Search:
     written_time: StepTime
     known: dict[int, tuple[Judged, dict[Edits, Judged]]] = field(default_factory=dict)
     """What was judged already, by the plan that a lattice starts from: lattices of fewer levers ask again."""
+    lattices: dict[tuple[int, Wanted], Lattice] = field(default_factory=dict)
+    """Lattices by the plan that they start from and what may be used: one that fits and one that may are looked for."""
 
     def judged(self, plan: LaunchPlan) -> Judged:
         return self.judge(plan, self.plugins, self.policy, self.written.model, self.written.device)
 
-    def lattice(self, start: Judged, wanted: Callable[[Remedy], bool]) -> Lattice:
-        _, known = self.known.setdefault(id(start), (start, {}))
-        return Lattice(start, self.plugins, self.judged, wanted, self.written_time, known)
+    def lattice(self, start: Judged, wanted: Wanted) -> Lattice:
+        key = id(start), wanted
+        if key not in self.lattices:
+            _, known = self.known.setdefault(id(start), (start, {}))
+            self.lattices[key] = Lattice(
+                start, self.plugins, self.judged, wanted, self.written_time, known
+            )
+        return self.lattices[key]
+
+    def safe_lattices(self, start: Judged) -> Iterator[Lattice]:
+        """Yield the lattice of what stays on the device, then that of all safe remedies if it has another lever."""
+        first = self.lattice(start, self.stays_on_device)
+        yield first
+        # Asked for once the first was searched: whatever the other could use, it was offered there too.
+        if any(self.is_safe(remedy) for remedy in first.refused.values()):
+            yield self.lattice(start, self.is_safe)
 
     def tried(
         self, reached: Reached, start: Judged, factor: float = 1.0
@@ -149,29 +165,25 @@ def _answers(
             return False
         return not was_tight or _is_lower(judged, start)
 
-    def best(
-        origin: Judged, wanted: Callable[[Remedy], bool], first: tuple[TriedRemedy, ...] = ()
-    ) -> Iterator[Treatment]:
-        lattice = search.lattice(origin, wanted)
+    def best(lattice: Lattice, first: tuple[TriedRemedy, ...] = ()) -> Iterator[Treatment]:
         found = _writable(search, lattice, is_answer, 1 + num_alternatives, first, unwritable)
         if found is not None and not (was_tight and found.tried[-1].step_time_factor > 1.005):
             yield found
 
-    yield from best(start, search.stays_on_device)
-    if was_tight:
-        return
-    yield from best(start, search.is_safe)
+    for lattice in search.safe_lattices(start):
+        yield from best(lattice)
+        if was_tight:
+            return
     for remedy in search.offered(start.plan):
         if search.is_safe(remedy) or not policy.may_apply(remedy):
             continue
         judged = search.judged(start.plan.with_edits(remedy.edits))
         if judged.estimate is None:
             continue
-        yield from best(
-            judged, search.is_safe, (search.one(remedy, judged, remedy.step_time_factor),)
-        )
+        lattice = search.lattice(judged, search.is_safe)
+        yield from best(lattice, (search.one(remedy, judged, remedy.step_time_factor),))
     if policy.allow:
-        yield from best(start, policy.may_apply)
+        yield from best(search.lattice(start, policy.may_apply))
 
 
 def _writable(
@@ -295,12 +307,11 @@ def _told_if_writable(
 
 def _with_safe_help(alone: TriedRemedy, judged: Judged, search: Search) -> TriedRemedy:
     """Return the suggestion together with the safe remedies that make it fit best; alone where none does."""
-    lattices = [search.lattice(judged, way) for way in (search.stays_on_device, search.is_safe)]
     accepted = [FITTING]
     if alone.verdict.answer is Answer.DOES_NOT_FIT:
         accepted.append(STARTING)
     for answers in accepted:
-        for lattice in lattices:
+        for lattice in search.safe_lattices(judged):
             found = best_plans(lattice, _one_of(answers))
             if found:
                 return _combined(alone, found[0], search)

@@ -8,6 +8,7 @@ from math import prod
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit, ParameterTensor
 from preflight.precision import adapter_tensors, is_quantized, version_of
+from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.user_loop import oldest_known
 from preflight.values import dataclass
@@ -30,11 +31,16 @@ class HeldTensor:
     quantized: bool = False
 
 
-def held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
-    """Yield every tensor of base and adapter with whether it trains and whether it is packed.
+@remembered
+def held_tensors(plan: LaunchPlan, model: ModelSpec) -> tuple[HeldTensor, ...]:
+    """Return every tensor of base and adapter with whether it trains and whether it is packed.
 
     One that gets no gradient has no optimizer state either, where states are made tensor by tensor.
     """
+    return tuple(_held_tensors(plan, model))
+
+
+def _held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
     frozen_base = plan.adapter is not None
     all_train = plan.engine not in ("single", "ddp")
     for unit, tensor in model.tensors():

@@ -6,21 +6,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
-from unfit_launches import CASES, FOLDER, report_of
+from unfit_launches import CASES, FOLDER, command_of, report_of, request_of
 
 from preflight.launch import LaunchPlan
 from preflight.lever_rules import PLAIN_ADAMW
+from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
+from preflight.policy import Policy
+from preflight.remedy import UNPROVED
 from preflight.report import Report
+from preflight.search import Search
 from preflight.units import GIB
 from preflight.verdict import Answer
 
 ANSWERS = FOLDER / "answers.yaml"
 ABOUT = "# Written by `pytest tests/test_does_not_fit.py --update-expected`; peaks in GiB at the level of the driver.\n"
+MOST_ESTIMATES = 60
+"""Plans estimated for one answer, with its suggestions; time is in benchmarks/bench_search.py."""
 TRAINS = ("model", "seq_len", "adapter", "base_quantization", "sequence_kind")
 """Plan fields that decide what is trained, beside the global batch and the optimizer."""
 ADAMW = (*PLAIN_ADAMW, "deepspeed_cpu_adam")
@@ -84,6 +91,25 @@ def test_they_span_engines_launchers_and_sizes(reports):
     assert len({report.plan.launcher for report in reports.values()}) >= 7
     assert min(sizes) < 1.3e9
     assert max(sizes) > 4e11
+
+
+@pytest.mark.parametrize("allow", [frozenset(), UNPROVED], ids=["proved", "all levers"])
+def test_a_few_dozen_estimates_find_an_answer(allow, monkeypatch):
+    asked: list[LaunchPlan] = []
+    judged = Search.judged
+    monkeypatch.setattr(
+        Search, "judged", lambda self, plan: asked.append(plan) or judged(self, plan)
+    )
+    plugins = load_plugins()
+    most = {}
+    for name in CASES:
+        asked.clear()
+        check_launch(
+            command_of(name), plugins, replace(request_of(name), policy=Policy(allow=allow))
+        )
+        most[name] = len(asked)
+
+    assert {name: number for name, number in most.items() if number > MOST_ESTIMATES} == {}
 
 
 def trained(plan: LaunchPlan) -> dict[str, Any]:
