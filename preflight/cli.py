@@ -26,6 +26,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("launch", "estimate and judge a launch; start and write nothing"),
     "run": ("launch", "check, rewrite if allowed, then start"),
     "fix": ("launch", "write the rewritten files and print the command; start nothing"),
+    "sbatch": ("submit", "judge a job for the nodes that it may get, then submit it"),
+    "srun": ("submit", "the same for a step or a job of srun"),
+    "salloc": ("submit", "the same for the command of salloc"),
     "estimate": ("estimate", "the same estimate for a plan file"),
     "size": ("size", "full, LoRA and QLoRA of a model: memory, least GPUs, cost"),
     "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
@@ -40,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),
 }
 """Command -> its module in `preflight.commands`, and one line about it."""
+STARTERS = ("run", "sbatch", "srun", "salloc")
+"""Commands that become another program: stdout is that program's, and 78 says that it was not started."""
 
 EXAMPLES = """\
 examples:
@@ -53,7 +58,7 @@ exit codes:
   1   check, fix, estimate: does not fit
   2   bad input: flags, a file, a model that cannot be read
   3   preflight or a plugin failed
-  78  run: nothing was started, whatever the reason
+  78  run, sbatch, srun, salloc: nothing was started, whatever the reason
   In `run`, any other code is the launcher's own.
 
 PREFLIGHT=off makes `run` start the command unchecked; PREFLIGHT_TRACE=1 prints every
@@ -80,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             return _broken_pipe(name)
         return _failed(error, name, rest)
     except KeyboardInterrupt:
-        return NOT_STARTED if name == "run" else INTERRUPTED
+        return NOT_STARTED if name in STARTERS else INTERRUPTED
 
 
 def _run_command(name: str, args: list[str]) -> int:
@@ -162,14 +167,14 @@ def _failed(error: Exception, name: str, args: list[str]) -> int:
         lines = [f"preflight: {type(error).__name__}: {error}; this is a bug in preflight"]
         lines.append("  fix  PREFLIGHT_TRACE=1 prints the traceback to report it with")
         value = problems.bug_to_dict(error)
-    if name == "run":
+    if name in STARTERS:
         code = NOT_STARTED
         lines.append("next: nothing was started")
     if _wants_json(args):
         import json
 
         # In run, stdout belongs to the training script.
-        _print([json.dumps(value, indent=2)], sys.stderr if name == "run" else sys.stdout)
+        _print([json.dumps(value, indent=2)], sys.stderr if name in STARTERS else sys.stdout)
     else:
         _print(lines, sys.stderr)
     return code
@@ -194,7 +199,7 @@ def _broken_pipe(name: str) -> int:
     # Python flushes stdout once more at exit: give it a place to go.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
-    return NOT_STARTED if name == "run" else BROKEN_PIPE
+    return NOT_STARTED if name in STARTERS else BROKEN_PIPE
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ class Policy:
     margin_share: float = MARGIN_SHARE
     rewrite: bool = True
     """False = never rewrite: check and refuse only."""
+    rewrite_jobs: bool = False
+    """True = `preflight sbatch` submits a rewritten copy of a job script that does not fit, as with `--fix`."""
     ignore: frozenset[str] = field(default_factory=frozenset)
     """Ids of findings that are not shown."""
     refuse_findings: frozenset[str] = field(default_factory=frozenset)
@@ -54,6 +56,7 @@ _KEYS = (
     "refuse",
     "margin_share",
     "rewrite",
+    "rewrite_jobs",
     "ignore",
     "refuse_findings",
 )
@@ -90,11 +93,12 @@ def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:
             arguments["margin_share"] = float(share)
         else:
             problems.append(Problem(f"margin_share must be from 0 to 1, not {share!r}", where))
-    if "rewrite" in values:
-        if isinstance(values["rewrite"], bool):
-            arguments["rewrite"] = values["rewrite"]
-        else:
-            problems.append(Problem("rewrite must be true or false", where))
+    for key in ("rewrite", "rewrite_jobs"):
+        if key in values:
+            if isinstance(values[key], bool):
+                arguments[key] = values[key]
+            else:
+                problems.append(Problem(f"{key} must be true or false", where))
     raise_if_any(problems)
     return Policy(**arguments)
 

@@ -227,7 +227,7 @@ def test_the_help_lists_every_command_the_exit_codes_and_examples(capsys):
 
     assert code == 0
     assert all(f"\n  {name} " in out for name in COMMANDS)
-    assert "exit codes:" in out and "  78  run: nothing was started" in out
+    assert "exit codes:" in out and "  78  run, sbatch, srun, salloc: nothing was started" in out
     assert "preflight run --device h100-sxm-80 -- accelerate launch" in out
     assert told(capsys, "--help")[1] == out
 

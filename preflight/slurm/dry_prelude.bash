@@ -403,9 +403,6 @@ fi
 
 builtin set +eu
 builtin set -T
-builtin trap '[[ ${BASH_SOURCE[0]} == "$PREFLIGHT_DRY"/prelude ]] || {
-  if [[ ${BASH_SOURCE[0]} ]]; then PREFLIGHT_SOURCE=${BASH_SOURCE[0]} PREFLIGHT_LINE=$LINENO; fi
-  case $- in *[eux]*) builtin set +eux ;; esac
-  __pf_seen "$BASH_COMMAND" "$@"
-}' DEBUG
+# On one line, because a line's end in it would count for $LINENO.
+builtin trap '[[ ${BASH_SOURCE[0]} == "$PREFLIGHT_DRY"/prelude ]] || { [[ ! ${BASH_SOURCE[0]} ]] || PREFLIGHT_SOURCE=${BASH_SOURCE[0]} PREFLIGHT_LINE=$LINENO; case $- in *[eux]*) builtin set +eux ;; esac; __pf_seen "$BASH_COMMAND" "$@"; }' DEBUG
 trap() { return 0; }

@@ -1,0 +1,332 @@
+"""`sbatch`, `srun` and `salloc`: the job judged for the nodes that it may get, then submitted by Slurm's own program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from preflight.commands.options import NOT_STARTED
+from preflight.commands.parser import Parser
+from preflight.errors import BadInput, PreflightError
+
+if TYPE_CHECKING:
+    from preflight.slurm.guard import Answer, Asked, JudgedLaunch
+    from preflight.slurm.job_fix import JobFix
+    from preflight.slurm.job_script import Submission
+
+ABOUT = {
+    "sbatch": "Judge the launches of a job script for every node that the job may get, then become sbatch.\n"
+    "Takes sbatch's own arguments. stdout is sbatch's; what preflight has to say goes to stderr.",
+    "srun": "Judge what srun would launch, then become srun. Takes srun's own arguments.",
+    "salloc": "Judge the command that salloc would run, then become salloc. Takes salloc's own arguments.",
+}
+EPILOG = """\
+examples:
+  preflight sbatch job.sh
+  preflight sbatch --fix -p gpu --gres=gpu:8 job.sh config.yaml
+  preflight sbatch --nodes=2 --wrap 'srun torchrun ...'
+  preflight srun -N1 --gpus-per-node=8 torchrun --nproc_per_node=8 train.py
+
+exit: 78 when nothing was submitted, else Slurm's own code
+A job that cannot be judged is submitted, and a line says why. PREFLIGHT=off submits unchecked.
+"""
+_WITH_VALUE = ("--allow", "--forbid", "--set", "--policy", "--color", "--format")
+_FLAGS = ("--fix", "--warn", "--explain")
+
+
+def run(name: str, args: list[str]) -> int:
+    """Run one of the three commands; return its exit code. A job that is submitted never returns."""
+    parser = _parser(name)
+    own, words = _own_options(args)
+    if words[:1] in (["-h"], ["--help"]) and not own:
+        parser.print_help()
+        return 0
+    env = dict(os.environ)
+    if env.get("PREFLIGHT", "").lower() == "off":
+        _say(["preflight: skipped, because PREFLIGHT=off; the job is submitted unchecked"])
+        _become(name, words, env)
+    text = _standard_input(name, words)
+    try:
+        options = parser.parse_args(own)
+        return _guarded(name, words, text, env, options)
+    except BadInput as error:
+        if own:  # what the user said to us is wrong: say so before anything is submitted
+            raise
+        from preflight.render.problems import problem_lines
+
+        lines = problem_lines(error.problems)
+    except PreflightError as error:
+        lines = [f"preflight: not checked: {error}"]
+    except Exception as error:
+        if env.get("PREFLIGHT_TRACE") == "1":
+            import traceback
+
+            traceback.print_exception(error)
+        lines = [f"preflight: not checked: {type(error).__name__}: {error}"]
+    # A bug of ours stops nobody's job.
+    _say([*lines, "next: the job is submitted unchecked"])
+    return _become(name, words, env, text)
+
+
+def _parser(name: str) -> Parser:
+    parser = Parser(
+        name, ABOUT[name], f"preflight {name} [options] [{name.upper()} ARGUMENTS]", EPILOG
+    )
+    group = parser.add_argument_group("preflight's own options, in front of all others")
+    group.add_argument(
+        "--fix",
+        action="store_true",
+        help="submit a rewritten copy in .preflight/ where safe changes make it fit, and ask for the nodes that fit",
+    )
+    group.add_argument("--warn", action="store_true", help="say what would be refused, and submit")
+    group.add_argument("--explain", action="store_true", help="every launch, node and finding")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="as in `preflight check`"
+    )
+    group.add_argument(
+        "--policy", metavar="FILE", help="a YAML file: allow, forbid, refuse, rewrite_jobs, ..."
+    )
+    for option in ("--allow", "--forbid"):
+        group.add_argument(option, action="append", default=[], metavar="ID", help="a remedy")
+    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    group.add_argument("--format", choices=("text",), default="text", help="for people only")
+    return parser
+
+
+def _own_options(args: list[str]) -> tuple[list[str], list[str]]:
+    """Return preflight's options, which stand in front, and the words for Slurm."""
+    at = 0
+    while at < len(args):
+        word = args[at]
+        if word in _FLAGS or (word.partition("=")[0] in _WITH_VALUE and "=" in word):
+            at += 1
+        elif word in _WITH_VALUE:
+            at += 2
+        else:
+            break
+    own: list[str] = []
+    for word in args[:at]:
+        name, equals, value = word.partition("=")
+        own += [name, value] if equals and name in _WITH_VALUE else [word]
+    return own, args[at:]
+
+
+def _standard_input(name: str, words: list[str]) -> str | None:
+    """Return the script that sbatch would read from its standard input; None where it would not."""
+    if name != "sbatch" or sys.stdin is None or sys.stdin.isatty():
+        return None
+    from preflight.slurm.option_words import split_words
+
+    split = split_words(words)
+    given = {option.name for option in split.components[0]}
+    if split.rest or given & {"wrap", "help", "version", "usage"}:
+        return None
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
+def _guarded(
+    name: str, words: list[str], text: str | None, env: Mapping[str, str], options: Any
+) -> int:
+    from preflight.slurm.job_script import read_submission
+
+    try:
+        submission = read_submission(name, words, env, os.getcwd(), text)
+    except OSError:
+        _become(name, words, env, text)  # Slurm says better what is wrong with the file
+    if submission.kind == "nothing" or not _may_have_gpus(submission, env):
+        _become(name, words, env, text)
+    answer, asked = _judged(submission, env, options)
+    if not answer.refused:
+        return _pass(answer, asked, env, options, text)
+    return _refuse(answer, asked, env, options, text)
+
+
+def _may_have_gpus(submission: Submission, env: Mapping[str, str]) -> bool:
+    return any(part.wants_gpus for part in submission.options.components) or (
+        submission.program == "srun" and "SLURM_JOB_ID" in env
+    )
+
+
+def _judged(submission: Submission, env: Mapping[str, str], options: Any) -> tuple[Answer, Asked]:
+    from preflight.commands.options import policy_from, settings_from
+    from preflight.repository import find_repository
+    from preflight.slurm.guard import asked_in, judge_submission
+
+    options.no_rewrite = False
+    policy = policy_from(options, find_repository(submission.cwd).policy)
+    asked = asked_in(submission.cwd, policy, settings_from(options.set))
+    return judge_submission(_of_this_job(submission, env), env, asked), asked
+
+
+def _of_this_job(submission: Submission, env: Mapping[str, str]) -> Submission:
+    """Return a step of the job that this shell is in with the nodes and GPUs of that job."""
+    nodes = env.get("SLURM_JOB_NODELIST")
+    if submission.program != "srun" or "SLURM_JOB_ID" not in env or not nodes:
+        return submission
+    own = submission.options
+    changes: dict[str, Any] = {} if own.nodelist else {"nodelist": nodes}
+    gpus = env.get("SLURM_GPUS_ON_NODE", "")
+    if not own.requested_gpus and gpus.isdecimal():
+        from preflight.slurm.options import GpuCount
+
+        changes["gpus_per_node"] = (GpuCount("", int(gpus)),)
+    if not own.partitions and env.get("SLURM_JOB_PARTITION"):
+        changes["partitions"] = (env["SLURM_JOB_PARTITION"],)
+    return replace(submission, options=replace(own, **changes))
+
+
+def _pass(
+    answer: Answer, asked: Asked, env: Mapping[str, str], options: Any, text: str | None
+) -> int:
+    """Say what is known, add the option for the nodes that fit where that is asked for, and submit."""
+    from preflight.render.page import page_for
+    from preflight.render.submission import hint_lines, submission_lines
+    from preflight.slurm.node_hint import node_hint
+
+    submission = answer.submission
+    lines = submission_lines(answer, page_for(sys.stderr, options.color), options.explain)
+    words = submission.words
+    for one in answer.mixed[:1]:
+        assert one.judgement is not None
+        hint = node_hint(one.judgement.judged, submission.options.components[one.component])
+        if hint is not None and _may_fix(options, asked) and not submission.options.het:
+            words = _with_option(submission, hint.option)
+            lines.append(f"next: submitted with {hint.option}, which leaves out {hint.leaves_out}")
+        elif hint is not None:
+            lines += hint_lines(one, answer)
+            lines.append("next: submitted as it is; --fix adds the option")
+    if lines and not answer.mixed and answer.verdict == "unknown":
+        lines.append("next: submitted unchecked")
+    _say(lines)
+    _become(submission.program, list(words), env, text)
+
+
+def _may_fix(options: Any, asked: Asked) -> bool:
+    return options.fix or asked.policy.rewrite_jobs
+
+
+def _with_option(submission: Submission, option: str) -> tuple[str, ...]:
+    from preflight.slurm.job_fix import submitted_words
+
+    return submitted_words(submission, None, (option,))[0]
+
+
+def _refuse(
+    answer: Answer, asked: Asked, env: Mapping[str, str], options: Any, text: str | None
+) -> int:
+    """Say what does not fit and what would; submit it rewritten where that is asked for, else nothing."""
+    from preflight.render.page import page_for
+    from preflight.render.report import report_lines
+    from preflight.render.submission import launch_lines
+    from preflight.slurm.job_fix import treated, written
+    from preflight.slurm.nodes import Fit
+
+    page = page_for(sys.stderr, options.color)
+    one = answer.refused[0]
+    lines = launch_lines(one, page, options.explain)
+    for other in answer.refused[1:]:
+        lines += launch_lines(other, page, options.explain)
+    # What only the policy refuses has no remedy that memory could tell.
+    fix = treated(one, answer, asked) if one.fit is Fit.DOES_NOT_FIT else None
+    if fix is not None:
+        fix = written(fix, one, answer, asked, env)
+        lines += report_lines(fix.report, "run", page)[1:-1]
+    is_fixed = fix is not None and fix.rewrite is not None and len(answer.refused) == 1
+    if is_fixed and _may_fix(options, asked):
+        assert fix is not None
+        return _submit_fixed(answer, one, fix, env, lines)
+    if options.warn:
+        _say([*lines, "next: submitted all the same, because of --warn"])
+        _become(answer.submission.program, list(answer.submission.words), env, text)
+    _say([*lines, _next(answer, fix, is_fixed)])
+    return NOT_STARTED
+
+
+def _next(answer: Answer, fix: JobFix | None, is_fixed: bool) -> str:
+    from preflight.slurm.job_fix import shown_command
+
+    submission = answer.submission
+    if is_fixed:
+        command = shown_command(submission.program, ("--fix", *submission.words))
+        return f"next: nothing was submitted; rewritten as above it fits: preflight {command}"
+    if fix is not None and fix.report.rewrite is not None and fix.report.applied:
+        return (
+            "next: nothing was submitted; it fits rewritten as above, but preflight cannot write that into"
+            f" {submission.name}: change it there"
+        )
+    return (
+        f"next: nothing was submitted; PREFLIGHT=off {submission.program} ... submits it unchecked"
+    )
+
+
+def _submit_fixed(
+    answer: Answer, one: JudgedLaunch, fix: JobFix, env: Mapping[str, str], lines: list[str]
+) -> int:
+    from preflight.rewrite import save_rewrite
+    from preflight.slurm.job_fix import submitted_words
+
+    assert fix.rewrite is not None
+    options: tuple[str, ...] = ()
+    if not fix.is_everywhere:
+        options = _only_on(fix, one, answer)
+    words, text = submitted_words(answer.submission, fix, options)
+    save_rewrite(fix.rewrite)
+    shown = ", ".join(file.new_path_shown for file in fix.rewrite.files) or "its launch line"
+    lines.append(f"next: submitted rewritten: {shown}{' with ' + options[0] if options else ''}")
+    _say(lines)
+    # A command has no script that could export what the rewrite sets.
+    own = fix.rewrite.env if answer.submission.kind == "command" else {}
+    _become(answer.submission.program, list(words), {**env, **own}, text)
+
+
+def _only_on(fix: JobFix, one: JudgedLaunch, answer: Answer) -> tuple[str, ...]:
+    """Return the option that keeps a job off the nodes on which its rewritten launch does not fit."""
+    from preflight.slurm.node_hint import node_hint
+    from preflight.slurm.nodes import Fit, Judged
+
+    assert one.judgement is not None and fix.group.memory is not None
+    least = fix.group.memory.low.capacity_bytes
+    fits = tuple(
+        (
+            group,
+            Fit.FITS
+            if group.memory is not None and group.memory.low.capacity_bytes >= least
+            else Fit.DOES_NOT_FIT,
+        )
+        for group, _ in one.judgement.judged.fits
+    )
+    hint = node_hint(Judged(fits), answer.submission.options.components[one.component])
+    return () if hint is None or answer.submission.options.het else (hint.option,)
+
+
+def _say(lines: list[str]) -> None:
+    if lines:
+        try:
+            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.flush()
+        except OSError:
+            pass  # nobody reads; the job is not the one to suffer
+
+
+def _become(
+    name: str, words: list[str], env: Mapping[str, str], text: str | None = None
+) -> NoReturn:
+    """Replace this process by Slurm's program, with the script that was read put back on its standard input."""
+    from preflight.commands.launch import find_program
+
+    program = find_program(name, dict(env))
+    if text is not None:
+        handle = os.memfd_create("job script")
+        with os.fdopen(os.dup(handle), "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.dup2(handle, 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(program, [name, *words], dict(env))
+    except OSError as error:
+        raise BadInput.one(f"{program} cannot be executed: {error.strerror}", name) from error

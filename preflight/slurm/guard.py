@@ -1,0 +1,227 @@
+"""A submission judged: its launches found, each priced on every node that the job may get.
+
+    answer = judge_submission(submission, env)
+
+What a person, `preflight sbatch`, the cli_filter or an audit does about the answer is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, replace
+
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.pipeline import Request, read_launch, with_request
+from preflight.plugins import PluginManager, load_plugins
+from preflight.policy import Policy, policy_from_dict
+from preflight.repository import Repository, find_repository
+from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
+from preflight.slurm.job_environment import JobPlace, components_of, place_of
+from preflight.slurm.job_script import Submission
+from preflight.slurm.judgement import LaunchJudgement, judge_launch
+from preflight.slurm.nodes import Candidates, Fit, candidates, site_map
+from preflight.slurm.reading import read_job_script
+from preflight.slurm.scripted_launch import ScriptLaunch, ScriptReading
+from preflight.values import dataclass
+from preflight.verdict import Answer as Verdict
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the person who submits says beside the job, and what the folder's repository says."""
+
+    policy: Policy = field(default_factory=Policy)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    repository: Repository = field(default_factory=Repository)
+    plugins: PluginManager | None = None
+    inventory: Inventory | None = None
+    """The cluster's nodes, where somebody has asked for them already."""
+    with_dry_run: bool = True
+
+    def request(self) -> Request:
+        return Request(None, dict(self.settings), self.policy, repository=self.repository)
+
+
+@dataclass(frozen=True)
+class JudgedLaunch:
+    """One launch line with what is known of it."""
+
+    launch: ScriptLaunch
+    component: int = 0
+    """Of a heterogeneous job."""
+    candidates: Candidates | None = None
+    judgement: LaunchJudgement | None = None
+    problem: str = ""
+    """Why it is not judged."""
+    refused_by: tuple[str, ...] = ()
+    """Ids of findings, or `tight`, that the policy starts nothing with."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it surely fits on none of its job's nodes, or the policy wants none of it."""
+        return self.fit is Fit.DOES_NOT_FIT or bool(self.refused_by)
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether it fits the smallest of the nodes only without the allocator's fragmentation."""
+        group = self.judgement.smallest(Fit.FITS) if self.judgement is not None else None
+        if group is None or group.memory is None or self.judgement is None:
+            return False
+        judged = self.judgement.on(group.memory.low)
+        return judged is not None and judged.verdict.answer is Verdict.TIGHT
+
+    @property
+    def fit(self) -> Fit:
+        return self.judgement.fit if self.judgement is not None else Fit.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All that was found out about one submission."""
+
+    submission: Submission
+    reading: ScriptReading
+    launches: tuple[JudgedLaunch, ...] = ()
+    place: JobPlace | None = None
+    problem: str = ""
+    """Why nothing is judged, where that is so."""
+
+    @property
+    def refused(self) -> tuple[JudgedLaunch, ...]:
+        """Launches that are not to be submitted."""
+        return tuple(one for one in self.launches if one.is_refused)
+
+    @property
+    def mixed(self) -> tuple[JudgedLaunch, ...]:
+        """Launches that fit on some candidates, and surely not on others."""
+        return tuple(
+            one for one in self.launches if one.judgement and one.judgement.judged.is_mixed
+        )
+
+    @property
+    def verdict(self) -> str:
+        """One word for a stamp or a table: fits, may_fit, does_not_fit, unknown, none."""
+        if not self.launches:
+            return "none" if not self.problem and self.reading.how == "dry run" else "unknown"
+        fits = [one.fit for one in self.launches]
+        for fit, word in (
+            (Fit.DOES_NOT_FIT, "does_not_fit"),
+            (Fit.MAYBE, "may_fit"),
+        ):
+            if fit in fits:
+                return word
+        known = [fit for fit in fits if fit is Fit.FITS]
+        return "fits" if known and len(known) == len(_that_matter(self.launches)) else "unknown"
+
+
+def _that_matter(launches: tuple[JudgedLaunch, ...]) -> list[JudgedLaunch]:
+    """Return the launches without what only looks like one: `python prepare.py` beside a training."""
+    known = [one for one in launches if one.fit is not Fit.UNKNOWN]
+    plain = [
+        one for one in launches if one.judgement is None or one.judgement.plan.launcher == "python"
+    ]
+    return [one for one in launches if one in known or one not in plain] or list(launches)
+
+
+def asked_in(
+    folder: str, policy: Policy | None = None, settings: Mapping[str, object] | None = None
+) -> Asked:
+    """Return what the repository of a folder says, under a policy that beats its own."""
+    repository = find_repository(folder)
+    if policy is None:
+        policy = policy_from_dict(repository.policy) if repository.policy else Policy()
+    plugins = load_plugins(folder, project_files=repository.hooks)
+    return Asked(policy, dict(settings or {}), repository, plugins)
+
+
+def judge_submission(
+    submission: Submission, env: Mapping[str, str], asked: Asked | None = None
+) -> Answer:
+    """Find and judge every launch of a submission; raise BadInput for wrong settings of ours."""
+    asked = asked or asked_in(submission.cwd)
+    parts = submission.options.components
+    try:
+        inventory = asked.inventory or read_inventory()
+        site = site_map(env)
+        found = [candidates(part, inventory, site, submission.cwd) for part in parts]
+        problem = ""
+    except NoInventory as error:
+        inventory, found, problem = None, [], f"Slurm does not say what nodes there are: {error}"
+    place = place_of(submission.options, found[0] if found else None)
+    reading = read_job_script(submission, env, place, asked.with_dry_run)
+    if inventory is None:
+        launches = tuple(JudgedLaunch(launch) for launch in reading.launches)
+        return Answer(submission, reading, launches, place, problem)
+    judged = []
+    for launch in reading.launches:
+        for component in components_of(launch.through, len(parts)):
+            judged.append(
+                _judged(submission, reading, launch, component, found[component], inventory, asked)
+            )
+    return Answer(submission, reading, tuple(judged), place)
+
+
+def _judged(
+    submission: Submission,
+    reading: ScriptReading,
+    launch: ScriptLaunch,
+    component: int,
+    found: Candidates,
+    inventory: Inventory,
+    asked: Asked,
+) -> JudgedLaunch:
+    one = JudgedLaunch(launch, component, found)
+    plugins = asked.plugins or load_plugins(submission.cwd)
+    try:
+        plan = plan_of(launch, reading.files, plugins, asked)
+    except BadInput as error:
+        return replace(one, problem="; ".join(problem.message for problem in error.problems))
+    if plan is None:
+        return replace(one, problem="no reader knows this launcher")
+    options = submission.options.components[component]
+    judgement = judge_launch(plan, options, found, inventory, plugins, asked.policy, launch.through)
+    problem = ""
+    if not found.groups:
+        problem = "no node that the job may get has a GPU that it asks for"
+        if not options.wants_gpus:
+            problem = "the job asks for no GPU"
+    elif judgement.fit is Fit.UNKNOWN:
+        problem = _not_known(judgement, found)
+    one = replace(one, judgement=judgement, problem=problem)
+    refused_by = [
+        f.id for f in judgement.findings if asked.policy.refuses_finding(f.id, f.severity)
+    ]
+    if one.is_tight and asked.policy.refuses(Verdict.TIGHT):
+        refused_by.append("tight")
+    return replace(one, refused_by=tuple(refused_by))
+
+
+def _not_known(judgement: LaunchJudgement, found: Candidates) -> str:
+    if all(group.memory is None for group in found.groups):
+        return f"how much memory its GPUs have is not known: {found.groups[0].words}"
+    for judged in judgement.by_device.values():
+        if judged.verdict.reason:
+            return judged.verdict.reason
+    return "what decides its memory is not known"
+
+
+def command_of(launch: ScriptLaunch, files: Mapping[str, str], asked: Asked) -> LaunchCommand:
+    """Return a launch line as a command, with the texts that its script writes in place of files."""
+    return LaunchCommand(launch.argv, launch.env, launch.cwd, dict(files), asked.repository.flags)
+
+
+def plan_of(
+    launch: ScriptLaunch, files: Mapping[str, str], plugins: PluginManager, asked: Asked
+) -> LaunchPlan | None:
+    """Return the plan of a launch line, with what its wrappers hide noted; None where no reader knows it."""
+    command = command_of(launch, files, asked)
+    plan = None
+    if launch.through:
+        try:
+            plan = read_launch(replace(command, argv=(*launch.through, *launch.argv)), plugins)
+        except BadInput:
+            plan = None  # options of the wrapper that nobody knows; the launch itself is known
+    if plan is None:
+        plan = read_launch(command, plugins)
+    return None if plan is None else with_request(plan, asked.request())
