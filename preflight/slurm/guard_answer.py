@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +11,9 @@ from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import read_launch
 from preflight.plugins import PluginManager, load_plugins
-from preflight.policy import policy_from_dict
+from preflight.policy import Policy, policy_from_dict
 from preflight.repository import find_repository
-from preflight.slurm.hints import narrowing_option
-from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
+from preflight.slurm.inventory import NoInventory, Question
 from preflight.slurm.judgement import LaunchJudgement, judge_launch
 from preflight.slurm.nodes import Fit, candidates, site_map
 from preflight.slurm.option_words import OptionWord
@@ -54,40 +52,24 @@ class Submission:
 
 def answer(request: bytes, env: Mapping[str, str], cwd: str, warn_only: bool = False) -> Answer:
     """Judge one submission; raise where it cannot be judged, which lets it pass unstamped."""
-    asked: list[Inventory | NoInventory] = []
-    # Slurm is asked while the launch is read.
-    thread = threading.Thread(target=_ask, args=(env, asked))
-    thread.start()
-    try:
-        submission = read_submission(request, cwd)
-        folder = os.path.join(cwd, submission.options.chdir or "")
-        repository = find_repository(folder)
-        plugins = load_plugins(folder, project_files=repository.hooks)
-        policy = policy_from_dict(repository.policy, "policy") if repository.policy else None
-        plan, problem = _plan(submission, env, folder, plugins)
-    finally:
-        thread.join()
-    inventory = asked[0]
+    question = Question(env)  # Slurm answers while the launch is read
+    submission = read_submission(request, cwd)
+    folder = os.path.join(cwd, submission.options.chdir or "")
+    repository = find_repository(folder)
+    plugins = load_plugins(folder, project_files=repository.hooks)
+    policy = policy_from_dict(repository.policy, "policy") if repository.policy else Policy()
+    plan, problem = _plan(submission, env, folder, plugins)
     if plan is None:
         return _passed(submission, "unknown", (problem,) if problem else ())
-    if isinstance(inventory, NoInventory):
-        return _passed(submission, "unknown", (f"preflight: not judged: {inventory}",))
+    try:
+        inventory = question.answer()
+    except NoInventory as error:
+        return _passed(submission, "unknown", (f"preflight: not judged: {error}",))
     found = candidates(submission.options, inventory, site_map(env), cwd)
     if not found.groups:
         return _passed(submission, "unknown", ())  # Slurm itself will say that no node does
-    from preflight.policy import Policy
-
-    judgement = judge_launch(
-        plan, submission.options, found, inventory, plugins, policy or Policy()
-    )
+    judgement = judge_launch(plan, submission.options, found, inventory, plugins, policy)
     return _answered(submission, judgement, warn_only)
-
-
-def _ask(env: Mapping[str, str], asked: list[Inventory | NoInventory]) -> None:
-    try:
-        asked.append(read_inventory(env))
-    except Exception as error:
-        asked.append(error if isinstance(error, NoInventory) else NoInventory(str(error)))
 
 
 def read_submission(request: bytes, cwd: str) -> Submission:
@@ -178,6 +160,8 @@ def _verdict_lines(submission: Submission, judgement: LaunchJudgement) -> tuple[
         lines.append(f"preflight: may not fit: {needs}, on {open_}")
     if failing:
         lines.append(f"preflight: does not fit every node that it may get: {needs}, on {failing}")
+        from preflight.slurm.hints import narrowing_option
+
         option = narrowing_option(judged, submission.options)
         if option is not None:
             lines.append(f"  fix  {option}")

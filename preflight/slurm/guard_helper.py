@@ -17,8 +17,11 @@ def main(args: list[str]) -> int:
     """Answer one request; never raise, and never say `refuse` for a failure."""
     try:
         if args[-1:] == ["--version"]:
+            import importlib
+
             from preflight import __version__
 
+            importlib.import_module("preflight.slurm.guard_answer")  # what a request needs
             sys.stdout.write(f"preflight {__version__}\n")
             return 0
         warn_only = args[:1] == ["--warn-only"]

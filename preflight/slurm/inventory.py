@@ -7,11 +7,11 @@ Slurm before 21.08), from `scontrol -o show node`, and from `sinfo` where scontr
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from preflight.slurm.commands import Running
 from preflight.slurm.options import MIB, GpuCount, gpus_of_gres
 from preflight.values import dataclass
 
@@ -73,67 +73,41 @@ class Inventory:
         return next((p.name for p in self.partitions.values() if p.is_default), None)
 
 
+class Question:
+    """Slurm asked for its nodes and partitions: it answers while something else is done."""
+
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self._env = env
+        self._deadline = time.monotonic() + TIMEOUT_S
+        self._nodes = Running(("scontrol", "--all", "show", "node", "--json"), env)
+        self._partitions = Running(("scontrol", "--all", "-o", "show", "partition"), env)
+
+    def answer(self) -> Inventory:
+        """Return the nodes and partitions; raise NoInventory where Slurm does not say."""
+        nodes = nodes_of_json(self._nodes.answer(self._deadline))
+        partitions = partitions_of_text(self._partitions.answer(self._deadline))
+        if nodes:
+            return Inventory(nodes, partitions, "scontrol show node --json")
+        for source, reader in (("scontrol show node", nodes_of_text), ("sinfo", nodes_of_sinfo)):
+            if time.monotonic() >= self._deadline:
+                raise NoInventory(f"Slurm did not list its nodes within {TIMEOUT_S:g} s")
+            text = Running(LISTS[source], self._env).answer(self._deadline)
+            nodes = reader(text)
+            if nodes:
+                return Inventory(nodes, partitions or partitions_of_sinfo(text), source)
+        raise NoInventory("neither scontrol nor sinfo lists the nodes of the cluster")
+
+
 def read_inventory(env: Mapping[str, str] | None = None) -> Inventory:
     """Ask Slurm for its nodes and partitions; raise NoInventory where it does not say."""
-    asked = {
-        "json": ("scontrol", "--all", "show", "node", "--json"),
-        "partitions": ("scontrol", "--all", "-o", "show", "partition"),
-    }
-    deadline = time.monotonic() + TIMEOUT_S
-    running = {key: _started(words, env) for key, words in asked.items()}
-    said = {key: _answer(process, deadline) for key, process in running.items()}
-    partitions = partitions_of_text(said["partitions"])
-    nodes: tuple[Node, ...] = ()
-    for source, text, reader in (
-        ("scontrol show node --json", said["json"], nodes_of_json),
-        ("scontrol show node", None, nodes_of_text),
-        ("sinfo", None, nodes_of_sinfo),
-    ):
-        if text is None:
-            if time.monotonic() >= deadline:
-                raise NoInventory(f"Slurm did not list its nodes within {TIMEOUT_S:g} s")
-            text = _answer(_started(LISTS[source], env), deadline)
-        nodes = reader(text)
-        if nodes:
-            return Inventory(nodes, partitions or partitions_of_sinfo(text), source)
-    raise NoInventory("neither scontrol nor sinfo lists the nodes of the cluster")
+    return Question(env).answer()
 
 
 def default_memory(env: Mapping[str, str] | None = None) -> Partition:
     """Return what the cluster gives a job in a partition without rules of its own, as a nameless partition."""
-    deadline = time.monotonic() + TIMEOUT_S
-    text = _answer(_started(("scontrol", "show", "config"), env), deadline)
+    running = Running(("scontrol", "show", "config"), env)
+    text = running.answer(time.monotonic() + TIMEOUT_S)
     return _partition(dict(re.findall(r"^(\w+)\s*=\s*(\S+)", text, re.MULTILINE)))
-
-
-def _started(
-    words: Sequence[str], env: Mapping[str, str] | None
-) -> subprocess.Popen[str] | OSError:
-    try:
-        return subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            env=None if env is None else dict(env),
-        )
-    except OSError as error:
-        return error
-
-
-def _answer(process: subprocess.Popen[str] | OSError, deadline: float) -> str:
-    """Return what a command said; nothing where it failed or took too long."""
-    if isinstance(process, OSError):
-        return ""
-    try:
-        text, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return ""
-    return text if process.returncode == 0 else ""
 
 
 def nodes_of_json(text: str) -> tuple[Node, ...]:
