@@ -6,54 +6,12 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.buckets import at_peak
+from preflight.memory import MemoryEstimate, Phase
 from preflight.values import dataclass
 
 BUCKETS = ("weights", "gradients", "optimizer_states", "activations", "other")
-"""Where the bytes of a row stand; they add up to its total."""
-
-GRADIENTS = (
-    "gradients, ",
-    "gradients of earlier",
-    "gradients of the step",
-    "gradients summed",
-    "gradients of what stays",
-    "averaged gradients",
-    "fp32 gradients",
-    "unsharded gradient",
-    "gradient of the head",
-    "gradient of the embedding",
-    "dense gradient of the embedding",
-)
-ACTIVATIONS = (
-    "activations",
-    "layer inputs",
-    "output of the recomputed layer",
-    "gradients of activations",
-    "gradients in the",
-    "gradient of the last hidden",
-    "beside the layers",
-    "attention mask",
-)
-WEIGHTS = ("parameters, ", "parameters that", "master parameters")
-
-
-def bucket_of(term: MemoryTerm) -> str:
-    """Return the bucket of a term; logits, copies of weights, buffers, allocator and context are `other`."""
-    name = term.name
-    if term.level is not Level.ALLOCATED or "logits" in name:
-        return "other"
-    if name == "parameters" or name.startswith(WEIGHTS):
-        return "weights"
-    if name == "gradients" or name.startswith(GRADIENTS):
-        return "gradients"
-    if name.startswith("optimizer states"):
-        return "optimizer_states"
-    return "activations" if name.startswith(ACTIVATIONS) else "other"
-
-
-FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
-"""Phases before optimizer states exist."""
+"""Where the bytes of a row stand; they add up to its total. Other: logits, copies of weights, buffers, runtime."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +29,14 @@ class Buckets:
 def buckets_of(estimate: MemoryEstimate) -> Buckets:
     """Return what the terms of an estimate add up to at its largest device peak."""
     worst = max(estimate.peaks, key=lambda peak: peak.device_bytes)
-    buckets = dict.fromkeys(BUCKETS, 0)
-    logits = runtime = 0
-    for term in estimate.terms_at(worst.moment, worst.phase not in FIRST_STEP):
-        if term.level is Level.HOST:
-            continue
-        buckets[bucket_of(term)] += term.num_bytes
-        if term.level is not Level.ALLOCATED:
-            runtime += term.num_bytes
-        elif "logits" in term.name:
-            logits += term.num_bytes
-    return Buckets(worst.phase, buckets, logits, runtime)
+    sums = at_peak(estimate, worst)
+    kept = {name: sums.pop(name) for name in BUCKETS if name != "other"}
+    return Buckets(
+        worst.phase,
+        {**kept, "other": sum(sums.values())},
+        sums["logits"],
+        sums["allocator"] + sums["outside_torch"],
+    )
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from preflight.commands.options import (
     FITS,
     add_launch_options,
     add_output_options,
+    add_report_option,
     lengths_from,
     policy_from,
     prices_from,
     settings_from,
     unknown_remedies,
 )
-from preflight.commands.output import print_report
+from preflight.commands.output import print_report, save_page
 from preflight.commands.parser import Parser
 from preflight.datafile import DataFile, read_data_file
 from preflight.errors import BadInput, Problem, raise_if_any
@@ -55,6 +56,7 @@ def run(name: str, args: list[str]) -> int:
     )
     parser.add_argument("plan", metavar="PLAN.yaml")
     add_launch_options(parser)
+    add_report_option(parser)
     add_output_options(parser)
     try:
         options = parser.parse_args(args)
@@ -71,6 +73,8 @@ def run(name: str, args: list[str]) -> int:
     plugins = load_plugins(os.getcwd())
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     report = check_plan(plan, plugins, request)
+    if options.report is not None:
+        save_page(options.report, report, "estimate", plugins, request.policy)
     print_report(report, "estimate", options, sys.stdout)
     return DOES_NOT_FIT if report.verdict.answer is Answer.DOES_NOT_FIT else FITS
 

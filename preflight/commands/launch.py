@@ -13,6 +13,7 @@ from preflight.commands.options import (
     add_here_option,
     add_launch_options,
     add_output_options,
+    add_report_option,
     lengths_from,
     policy_from,
     prices_from,
@@ -20,7 +21,7 @@ from preflight.commands.options import (
     split_command,
     unknown_remedies,
 )
-from preflight.commands.output import print_report
+from preflight.commands.output import print_report, save_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
 from preflight.launch import LaunchCommand
@@ -87,6 +88,7 @@ def run(name: str, args: list[str]) -> int:
             help="make a launch that fits faster with the memory it leaves: a larger micro batch at the same"
             " global batch, no checkpointing, no resharding, no offload; training stays as it is",
         )
+    add_report_option(parser)
     add_output_options(parser)
     own, argv = split_command(name, parser, args)
     try:
@@ -115,6 +117,8 @@ def run(name: str, args: list[str]) -> int:
             known += IDS
         raise_if_any(unknown_remedies(request.policy, known))
     report = check_launch(command, plugins, request)
+    if options.report is not None:
+        save_page(options.report, report, name, plugins, request.policy)
     return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
 
 
@@ -196,6 +200,7 @@ def _start_unchecked(args: list[str]) -> int:
     parser = Parser("run", "", "")
     add_launch_options(parser)
     add_here_option(parser)
+    add_report_option(parser)
     add_output_options(parser)
     _, argv = split_command("run", parser, args)
     program = find_program(argv[0], dict(os.environ))

@@ -102,6 +102,15 @@ def add_launch_options(parser: Parser) -> None:
     group.add_argument("--no-rewrite", action="store_true", help="change nothing; check and refuse")
 
 
+def add_report_option(parser: Parser) -> None:
+    """Add the option that writes the report as a page too."""
+    parser.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="write the report as one HTML file too: pictures, the diff, every origin, sliders",
+    )
+
+
 def add_here_option(parser: Parser) -> None:
     """Add the option that says that the ranks will start on this node."""
     parser.add_argument(

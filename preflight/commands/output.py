@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
+import os
+from typing import IO, TYPE_CHECKING, Any
 
+from preflight.errors import BadInput
 from preflight.report import Report
+
+if TYPE_CHECKING:
+    from preflight.plugins import PluginManager
+    from preflight.policy import Policy
 
 
 def print_report(report: Report, door: str, options: Any, stream: IO[str]) -> None:
@@ -17,6 +23,30 @@ def print_report(report: Report, door: str, options: Any, stream: IO[str]) -> No
 
     page = page_for(stream, options.color)
     print_lines(report_lines(report, door, page, options.verbose), stream)
+
+
+def save_page(path: str, report: Report, door: str, plugins: PluginManager, policy: Policy) -> None:
+    """Write a report as an HTML file; raise BadInput where it cannot be written."""
+    from preflight.render.html_report import report_html
+    from preflight.what_if import what_if
+
+    text = report_html(report, door, what_if(report, plugins, policy))
+    write_page(path, text)
+
+
+def write_page(path: str, text: str) -> None:
+    """Write a page whole or not at all; raise BadInput where it cannot be written."""
+    if not path.endswith((".html", ".htm")):
+        raise BadInput.one(
+            f"--report writes an HTML file, and {path} is not called one", fix=f"{path}.html"
+        )
+    draft = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, path)
+    except OSError as error:
+        raise BadInput.one(f"{path} cannot be written: {error.strerror}", "--report") from error
 
 
 def print_json(value: Any, stream: IO[str]) -> None:

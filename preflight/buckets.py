@@ -1,0 +1,90 @@
+"""What the terms of an estimate are, in the few words that pictures and tables have room for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from preflight.memory import Level, MemoryEstimate, MemoryTerm, Moment, Phase, PhasePeak
+
+WEIGHTS = ("parameters, ", "parameters that", "master parameters")
+GRADIENTS = (
+    "gradients, ",
+    "gradients of earlier",
+    "gradients of the step",
+    "gradients summed",
+    "gradients of what stays",
+    "averaged gradients",
+    "fp32 gradients",
+    "unsharded gradient",
+    "gradient of the head",
+    "gradient of the embedding",
+    "dense gradient of the embedding",
+)
+ACTIVATIONS = (
+    "activations",
+    "layer inputs",
+    "output of the recomputed layer",
+    "gradients of activations",
+    "gradients in the",
+    "gradient of the last hidden",
+    "beside the layers",
+    "attention mask",
+)
+BUCKETS = (
+    "weights",
+    "gradients",
+    "optimizer_states",
+    "activations",
+    "logits",
+    "buffers",
+    "allocator",
+    "outside_torch",
+)
+BUCKET_WORDS: Mapping[str, str] = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer_states": "optimizer states",
+    "activations": "activations",
+    "logits": "logits and loss",
+    "buffers": "gathered layers, copies, buffers",
+    "allocator": "held by the allocator",
+    "outside_torch": "CUDA context, NCCL",
+}
+FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
+"""Phases before optimizer states exist."""
+
+
+def bucket_of(term: MemoryTerm) -> str:
+    """Return the bucket of a term of a device; what is no bucket of its own is a buffer."""
+    name = term.name
+    if term.level is Level.DEVICE:
+        return "outside_torch"
+    if term.level is Level.RESERVED:
+        return "allocator"
+    if "logits" in name:
+        return "logits"
+    if name == "parameters" or name.startswith(WEIGHTS):
+        return "weights"
+    if name == "gradients" or name.startswith(GRADIENTS):
+        return "gradients"
+    if name.startswith("optimizer states"):
+        return "optimizer_states"
+    return "activations" if name.startswith(ACTIVATIONS) else "buffers"
+
+
+def at_peak(estimate: MemoryEstimate, peak: PhasePeak) -> dict[str, int]:
+    """Return the bytes of every bucket at the peak of a phase; they add up to its device bytes."""
+    return at_moment(estimate, peak.moment, peak.phase not in FIRST_STEP)
+
+
+def at_moment(estimate: MemoryEstimate, moment: Moment, second_step: bool = True) -> dict[str, int]:
+    """Return the bytes of every bucket at a moment, by default with what the first step left."""
+    return _sums(estimate.terms_at(moment, second_step))
+
+
+def _sums(terms: Iterable[MemoryTerm]) -> dict[str, int]:
+    sums = dict.fromkeys(BUCKETS, 0)
+    for term in terms:
+        if term.level is not Level.HOST:
+            sums[bucket_of(term)] += term.num_bytes
+    return sums

@@ -1,0 +1,129 @@
+"""Stacked bars and a step's timeline as HTML and SVG: bytes by bucket against a device's capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from preflight.buckets import BUCKET_WORDS, BUCKETS, at_moment
+from preflight.memory import STEP_MOMENTS, MemoryEstimate, Moment
+from preflight.units import GIB, MIB
+
+MOMENT_WORDS = {
+    Moment.FORWARD: "forward",
+    Moment.LOSS_FORWARD: "loss",
+    Moment.LOSS_BACKWARD: "loss, backward",
+    Moment.HEAD_BACKWARD: "head",
+    Moment.LAST_LAYER_BACKWARD: "last layer",
+    Moment.FIRST_LAYER_BACKWARD: "first layer",
+    Moment.EMBEDDING_BACKWARD: "embedding",
+    Moment.OPTIMIZER_STEP: "optimizer",
+}
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 300, 56, 44, 16
+
+
+def unit_of(capacity_bytes: int | None) -> tuple[int, str]:
+    """Return the unit of a page: that of the device's capacity."""
+    return (MIB, "MiB") if capacity_bytes is not None and capacity_bytes < GIB else (GIB, "GiB")
+
+
+def scale_of(peaks: Sequence[int], capacity_bytes: int | None) -> int:
+    """Return the bytes at the right end of every bar."""
+    return max([*peaks, int(1.02 * (capacity_bytes or 0)), 1])
+
+
+def bar(sums: Mapping[str, int], scale_bytes: int, capacity_bytes: int | None, says: str) -> str:
+    """Return one stacked bar; `says` is what a screen reader hears in its place."""
+    parts = "".join(
+        f'<i style="width:{100 * sums[name] / scale_bytes:.3f}%;background:var(--{name})"'
+        f' title="{escape(_title(name, sums[name], capacity_bytes))}"></i>'
+        for name in BUCKETS
+        if sums[name]
+    )
+    line = ""
+    if capacity_bytes is not None:
+        line = f'<b style="left:{100 * capacity_bytes / scale_bytes:.3f}%" title="capacity"></b>'
+    return f'<div class="bar" role="img" aria-label="{escape(says)}">{parts}{line}</div>'
+
+
+def _title(name: str, num_bytes: int, capacity_bytes: int | None) -> str:
+    unit, word = unit_of(capacity_bytes)
+    return f"{BUCKET_WORDS[name]}: {num_bytes / unit:.1f} {word}"
+
+
+def legend(names: Sequence[str] = BUCKETS) -> str:
+    """Return the colors with their words; words are enough on their own."""
+    items = "".join(
+        f'<li><i style="background:var(--{name})"></i>{escape(BUCKET_WORDS[name])}</li>'
+        for name in names
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def timeline(estimate: MemoryEstimate, capacity_bytes: int | None) -> list[str]:
+    """Return the second step as an SVG, moment by moment, with a sentence for who cannot see it."""
+    moments = [
+        moment for moment in (*STEP_MOMENTS, Moment.OPTIMIZER_STEP) if _has(estimate, moment)
+    ]
+    if not moments:
+        return []
+    columns = [at_moment(estimate, moment) for moment in moments]
+    totals = [sum(column.values()) for column in columns]
+    top = scale_of(totals, capacity_bytes)
+    unit, word = unit_of(capacity_bytes)
+    worst = max(range(len(moments)), key=totals.__getitem__)
+    says = (
+        f"Memory through one training step: largest at {MOMENT_WORDS[moments[worst]]},"
+        f" {totals[worst] / unit:.1f} {word}"
+    )
+    lines = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(says)}">'
+        f"<title>{escape(says)}</title>"
+    ]
+    lines += _grid(top, unit, word)
+    step = (WIDTH - LEFT - 8) / len(moments)
+    for at, column in enumerate(columns):
+        base, left = 0, LEFT + at * step
+        for name in BUCKETS:
+            if not column[name]:
+                continue
+            high, low = _y(base + column[name], top), _y(base, top)
+            lines.append(
+                f'<rect x="{left:.1f}" y="{high:.1f}" width="{step:.1f}" height="{low - high:.1f}"'
+                f' fill="var(--{name})"><title>'
+                f"{escape(_title(name, column[name], capacity_bytes))}</title></rect>"
+            )
+            base += column[name]
+        middle = left + step / 2
+        lines.append(
+            f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
+            f"{escape(MOMENT_WORDS[moments[at]])}</text>"
+            f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 34}" text-anchor="middle">'
+            f"{totals[at] / unit:.1f}</text>"
+        )
+    if capacity_bytes is not None:
+        line = _y(capacity_bytes, top)
+        lines.append(
+            f'<path d="M{LEFT} {line:.1f}H{WIDTH - 8}" stroke="var(--bad)" stroke-width="2"'
+            ' stroke-dasharray="6 4"/>'
+        )
+    return [*lines, "</svg>"]
+
+
+def _has(estimate: MemoryEstimate, moment: Moment) -> bool:
+    return moment in MOMENT_WORDS and bool(estimate.terms_at(moment))
+
+
+def _y(num_bytes: float, top: int) -> float:
+    return TOP + (HEIGHT - BOTTOM - TOP) * (1 - num_bytes / top)
+
+
+def _grid(top: int, unit: int, word: str) -> list[str]:
+    lines = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = _y(share * top, top)
+        lines.append(
+            f'<path d="M{LEFT} {y:.1f}H{WIDTH - 8}" stroke="var(--line)"/>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share * top / unit:.0f}</text>'
+        )
+    return [*lines, f'<text x="4" y="{TOP - 4}">{word}</text>']

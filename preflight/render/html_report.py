@@ -1,0 +1,220 @@
+"""A report as one HTML file: phases against the capacity, a step's timeline, remedies, the diff, every origin."""
+
+from __future__ import annotations
+
+from html import escape
+
+from preflight import __version__
+from preflight.buckets import BUCKET_WORDS, at_peak
+from preflight.launch import PLAN_FIELDS
+from preflight.memory import Level, MemoryEstimate, Phase
+from preflight.render.html_bars import bar, legend, scale_of, timeline, unit_of
+from preflight.render.html_page import details, page, table
+from preflight.render.html_script import SCRIPT, sliders
+from preflight.render.page import Page
+from preflight.render.report import head_lines, next_lines
+from preflight.render.words import amount, phase_name, plan_value
+from preflight.report import Report, TriedRemedy
+from preflight.units import format_count
+from preflight.what_if import WhatIf
+
+HIDDEN_FIELDS = ("origins", "notices", "source", "cwd", "on_this_node", "wrapping")
+
+
+def report_html(report: Report, door: str, what_if: WhatIf | None = None) -> str:
+    """Return the whole page of a report; the sliders of `what_if` need JavaScript, nothing else does."""
+    text = " ".join(line.strip() for line in head_lines(report, Page(10**6)))
+    text = text.removeprefix("preflight: ")
+    body = [
+        f'<h1 class="{report.final_verdict.answer.value}">{escape(text[:1].upper() + text[1:])}</h1>'
+    ]
+    body += [f"<p>{escape(line)}</p>" for line in next_lines(report, door)]
+    body += _about(report)
+    if report.estimate is not None and report.estimate.peaks:
+        body += _phases(report, report.estimate, "as written" if report.applied else "")
+        if report.applied and report.applied[-1].estimate.peaks:
+            body += _phases(report, report.applied[-1].estimate, "as rewritten")
+        body += _step(report)
+    if what_if is not None:
+        body += sliders(what_if, report.device.capacity_bytes if report.device else None)
+    body += _remedies(report) + _diff(report) + _findings(report)
+    if report.estimate is not None:
+        body += details("Every memory term, with its formula and source", _terms(report.estimate))
+    body += details("Every value of the plan, and where it comes from", _origins(report))
+    body.append(f'<p class="muted">preflight {escape(__version__)}</p>')
+    return page(f"preflight: {report.verdict.answer.words}", body, SCRIPT if what_if else "")
+
+
+def _capacity(report: Report) -> int | None:
+    return report.device.capacity_bytes if report.device else None
+
+
+def _about(report: Report) -> list[str]:
+    facts = []
+    if report.model is not None:
+        trained = report.num_trainable_params
+        of = (
+            ""
+            if trained in (None, report.model.num_params)
+            else f", {format_count(trained or 0)} trained"
+        )
+        facts.append(f"{report.model.name}, {format_count(report.model.num_params)} parameters{of}")
+    plan = report.plan
+    facts.append(f"{plan.engine}, {plan.world_size} ranks on {plan.num_nodes} nodes")
+    if report.device is not None:
+        facts.append(report.device.name)
+    guessed = ", ".join(report.assumed)
+    lines = [f'<p class="muted">{escape("; ".join(facts))}</p>']
+    if guessed:
+        lines.append(f'<p class="muted">Assumed, because nobody said: {escape(guessed)}.</p>')
+    return lines
+
+
+def _phases(report: Report, estimate: MemoryEstimate, which: str) -> list[str]:
+    capacity = _capacity(report)
+    peaks = [p.device_bytes for p in estimate.peaks]
+    if report.estimate is not None:
+        peaks += [p.device_bytes for p in report.estimate.peaks]  # both figures have one scale
+    scale, unit = scale_of(peaks, capacity), unit_of(capacity)
+    rows, used = [], set()
+    for peak in estimate.peaks:
+        if peak.phase is Phase.EVALUATION and report.plan.eval_micro_batch_size is None:
+            continue
+        sums = at_peak(estimate, peak)
+        used |= {name for name, num_bytes in sums.items() if num_bytes}
+        told = ", ".join(
+            f"{BUCKET_WORDS[name]} {num / unit[0]:.1f}" for name, num in sums.items() if num
+        )
+        says = f"{phase_name(peak.phase)}: {peak.device_bytes / unit[0]:.1f} {unit[1]}: {told}"
+        rows.append(
+            [
+                escape(phase_name(peak.phase)),
+                bar(sums, scale, capacity, says),
+                f"{peak.allocated_bytes / unit[0]:.1f}",
+                f"{peak.device_bytes / unit[0]:.1f}",
+            ]
+        )
+    title = "Memory of the fullest rank, by phase" + (f", {which}" if which else "")
+    head = ["phase", f"{unit[1]} by what holds it", "tensors", "device"]
+    lines = [f"<h2>{escape(title)}</h2>"]
+    if capacity is not None:
+        lines.append(
+            f"<p>The dashed line is the capacity, {escape(amount(capacity, capacity))}.</p>"
+        )
+    lines.append(legend([name for name in BUCKET_WORDS if name in used]))
+    wide = table(head, rows, right=(2, 3), caption=title)
+    return lines + [line.replace("<td><div", '<td class="wide"><div') for line in wide]
+
+
+def _step(report: Report) -> list[str]:
+    last = report.applied[-1] if report.applied and report.rewrite else None
+    estimate = report.estimate if last is None else last.estimate
+    assert estimate is not None
+    drawn = timeline(estimate, _capacity(report))
+    which = ", as rewritten" if last is not None else ""
+    return [f"<h2>One training step{which}</h2>", *drawn] if drawn else []
+
+
+def _remedies(report: Report) -> list[str]:
+    lines: list[str] = []
+    for title, tried in (
+        ("What was changed, one after the other", report.applied),
+        ("What else would help, each alone", report.suggested),
+    ):
+        if tried:
+            lines.append(f"<h2>{escape(title)}</h2>")
+            rows = [_remedy_row(one, report) for one in tried]
+            head = ["remedy", "what it does", "safety", "peak", "step time", "verdict"]
+            lines += table(head, rows, right=(3, 4), caption=title)
+    return lines
+
+
+def _remedy_row(tried: TriedRemedy, report: Report) -> list[str]:
+    peak = tried.estimate.device_peak_bytes if tried.estimate.peaks else None
+    answer = tried.verdict.answer
+    how = f"<br><code>{escape(tried.remedy.how)}</code>" if tried.remedy.how else ""
+    return [
+        f"<code>{escape(tried.remedy.id)}</code>",
+        escape(tried.remedy.title) + how,
+        escape(tried.remedy.safety.replace("_", " ")),
+        "" if peak is None else escape(amount(peak, _capacity(report))),
+        f"x{tried.step_time_factor:.2f}",
+        f'<span class="{answer.value}">{escape(answer.words)}</span>',
+    ]
+
+
+def _diff(report: Report) -> list[str]:
+    rewrite = report.rewrite
+    if rewrite is None:
+        return []
+    lines = [
+        "<h2>The rewrite</h2>",
+        "<p>The files as written stay as they are; copies are changed.</p>",
+    ]
+    for file in rewrite.files:
+        lines.append(f"<pre>{''.join(_diff_line(line) for line in file.diff.splitlines())}</pre>")
+    pairs = [*rewrite.argv_diff, *(("", f"{name}={value}") for name, value in rewrite.env.items())]
+    if pairs:
+        said = [
+            _diff_line(f"{sign} {text}")
+            for removed, added in pairs
+            for sign, text in (("-", removed), ("+", added))
+            if text
+        ]
+        lines.append(f"<pre>{''.join(said)}</pre>")
+    return lines
+
+
+def _diff_line(line: str) -> str:
+    tag = {"+": "ins", "-": "del"}.get(line[:1])
+    text = escape(line)
+    return f"<{tag}>{text}</{tag}>" if tag else text + "\n"
+
+
+def _findings(report: Report) -> list[str]:
+    if not report.findings:
+        return []
+    rows = [
+        [
+            escape(finding.severity),
+            f"<code>{escape(finding.id)}</code>",
+            escape(finding.message) + (f"<br>{escape(finding.fix)}" if finding.fix else ""),
+            f"<code>{escape(finding.where)}</code>" if finding.where else "",
+        ]
+        for finding in report.findings
+    ]
+    title = "What the checks found"
+    return [
+        f"<h2>{title}</h2>",
+        *table(["severity", "id", "what, and what to do", "where"], rows, caption=title),
+    ]
+
+
+def _terms(estimate: MemoryEstimate) -> list[str]:
+    rows = [
+        [
+            escape(term.name),
+            escape(amount(term.num_bytes, None)),
+            escape(term.level.value),
+            escape(", ".join(map(phase_name, term.phases))),
+            escape(term.formula),
+            escape(term.source),
+        ]
+        for term in sorted(estimate.terms, key=lambda t: (t.level is Level.HOST, -t.num_bytes))
+    ]
+    head = ["term", "bytes", "level", "phases", "formula", "source"]
+    return table(head, rows, right=(1,), caption="Memory terms")
+
+
+def _origins(report: Report) -> list[str]:
+    rows = []
+    for name in PLAN_FIELDS:
+        if name in HIDDEN_FIELDS:
+            continue
+        value = plan_value(report.plan, name)
+        if name == "model_config" and report.plan.model_config is not None:
+            value = f"{len(report.plan.model_config)} keys"
+        origin = report.plan.origins.get(name)
+        where = "" if origin is None else origin.where + (" (assumed)" if origin.assumed else "")
+        rows.append([f"<code>{escape(name)}</code>", escape(value), escape(where)])
+    return table(["field", "value", "from"], rows, caption="Plan values")
