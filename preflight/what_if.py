@@ -10,6 +10,7 @@ from preflight.buckets import BUCKETS, at_peak
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
+from preflight.memory import Phase
 from preflight.model import ModelSpec
 from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
@@ -130,5 +131,9 @@ def _point(
     estimate = judged.estimate
     if estimate is None or not estimate.peaks:
         return None
-    phases = {peak.phase.value: tuple(at_peak(estimate, peak).values()) for peak in estimate.peaks}
+    phases = {
+        peak.phase.value: tuple(at_peak(estimate, peak).values())
+        for peak in estimate.peaks
+        if peak.phase is not Phase.EVALUATION or plan.eval_micro_batch_size is not None
+    }
     return Point(judged.verdict.answer.value, estimate.device_peak_bytes, phases)

@@ -21,6 +21,7 @@ p { margin: .4rem 0 } .muted { color: var(--muted) } .num { text-align: right; f
 .fits { color: var(--good) } .tight, .unknown { color: var(--warn) } .does_not_fit { color: var(--bad) }
 code, pre { font: .875rem/1.45 ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .7rem; overflow-x: auto }
+.command { white-space: pre-wrap; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 th { font-weight: 600; white-space: nowrap } th.num { text-align: right } td.wide { min-width: 14rem; width: 60% }
@@ -35,9 +36,9 @@ details { margin: .8rem 0 } summary { cursor: pointer; font-weight: 600 }
 summary:focus-visible, input:focus-visible { outline: 2px solid var(--weights); outline-offset: 2px }
 .sliders { display: none; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .8rem }
 .sliders label { display: grid; grid-template-columns: 9rem 1fr 5rem; gap: .8rem; align-items: center }
-.sliders input { width: 100% } svg { max-width: 100%; height: auto } svg text { fill: var(--ink); font-size: 12px }
-@media (max-width: 34rem) { td.wide { min-width: 9rem } .sliders label { grid-template-columns: 1fr 4rem }
-  .sliders label span { grid-column: 1 / -1 } .optional { display: none } }
+.sliders input { width: 100% } .sliders h2 { margin-top: 0 } svg { width: 100%; min-width: 40rem; height: auto } svg text { fill: var(--ink); font-size: 12px }
+@media (max-width: 34rem) { td.wide { min-width: 8rem } .phases tr > :nth-child(3) { display: none } .sliders label { grid-template-columns: 1fr 4rem }
+  .sliders label span { grid-column: 1 / -1 } }
 @media print { .sliders { display: none !important } }
 """
 
@@ -66,18 +67,24 @@ def page(title: str, body: Iterable[str], script: str = "") -> str:
 
 
 def table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = (), caption: str = ""
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Iterable[int] = (),
+    caption: str = "",
+    kind: str = "",
 ) -> list[str]:
-    """Return a table whose cells are HTML; columns of `right` hold numbers."""
+    """Return a table whose cells are HTML; columns of `right` hold numbers, `kind` is its class."""
     rights = set(right)
 
-    def cells(kind: str, row: Sequence[str], more: str = "") -> str:
+    def cells(tag: str, row: Sequence[str], more: str = "") -> str:
         return "".join(
-            f"<{kind}{more}{NUMBER if i in rights else ''}>{cell}</{kind}>"
+            f"<{tag}{more}{NUMBER if i in rights else ''}>{cell}</{tag}>"
             for i, cell in enumerate(row)
         )
 
-    lines = ['<div class="scroll"><table>']
+    lines = [
+        f'<div class="scroll"><table class="{kind}">' if kind else '<div class="scroll"><table>'
+    ]
     if caption:
         lines.append(f"<caption hidden>{escape(caption)}</caption>")
     lines.append(f"<thead><tr>{cells('th', head, COLUMN)}</tr></thead><tbody>")

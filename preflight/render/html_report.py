@@ -13,7 +13,7 @@ from preflight.render.html_page import details, page, table
 from preflight.render.html_script import SCRIPT, sliders
 from preflight.render.page import Page
 from preflight.render.report import head_lines, next_lines
-from preflight.render.words import amount, phase_name, plan_value
+from preflight.render.words import amount, devices, phase_name, plan_value
 from preflight.report import Report, TriedRemedy
 from preflight.units import format_count
 from preflight.what_if import WhatIf
@@ -28,7 +28,7 @@ def report_html(report: Report, door: str, what_if: WhatIf | None = None) -> str
     body = [
         f'<h1 class="{report.final_verdict.answer.value}">{escape(text[:1].upper() + text[1:])}</h1>'
     ]
-    body += [f"<p>{escape(line)}</p>" for line in next_lines(report, door)]
+    body += [_next(line) for line in next_lines(report, door)]
     body += _about(report)
     if report.estimate is not None and report.estimate.peaks:
         body += _phases(report, report.estimate, "as written" if report.applied else "")
@@ -43,6 +43,15 @@ def report_html(report: Report, door: str, what_if: WhatIf | None = None) -> str
     body += details("Every value of the plan, and where it comes from", _origins(report))
     body.append(f'<p class="muted">preflight {escape(__version__)}</p>')
     return page(f"preflight: {report.verdict.answer.words}", body, SCRIPT if what_if else "")
+
+
+def _next(line: str) -> str:
+    """Return what happens next, a command of it as one."""
+    words, colon, command = line.removeprefix("next: ").partition(": ")
+    said = escape(words[:1].upper() + words[1:])
+    if not colon:
+        return f"<p>{said}.</p>"
+    return f'<p>{said}:</p><pre class="command">{escape(command)}</pre>'
 
 
 def _capacity(report: Report) -> int | None:
@@ -60,9 +69,9 @@ def _about(report: Report) -> list[str]:
         )
         facts.append(f"{report.model.name}, {format_count(report.model.num_params)} parameters{of}")
     plan = report.plan
-    facts.append(f"{plan.engine}, {plan.world_size} ranks on {plan.num_nodes} nodes")
+    facts.append(plan.engine)
     if report.device is not None:
-        facts.append(report.device.name)
+        facts.append(devices(plan, report.device))
     guessed = ", ".join(report.assumed)
     lines = [f'<p class="muted">{escape("; ".join(facts))}</p>']
     if guessed:
@@ -78,7 +87,7 @@ def _phases(report: Report, estimate: MemoryEstimate, which: str) -> list[str]:
     scale, unit = scale_of(peaks, capacity), unit_of(capacity)
     rows, used = [], set()
     for peak in estimate.peaks:
-        if peak.phase is Phase.EVALUATION and report.plan.eval_micro_batch_size is None:
+        if not _is_shown(peak.phase, report):
             continue
         sums = at_peak(estimate, peak)
         used |= {name for name, num_bytes in sums.items() if num_bytes}
@@ -102,8 +111,13 @@ def _phases(report: Report, estimate: MemoryEstimate, which: str) -> list[str]:
             f"<p>The dashed line is the capacity, {escape(amount(capacity, capacity))}.</p>"
         )
     lines.append(legend([name for name in BUCKET_WORDS if name in used]))
-    wide = table(head, rows, right=(2, 3), caption=title)
+    wide = table(head, rows, right=(2, 3), caption=title, kind="phases")
     return lines + [line.replace("<td><div", '<td class="wide"><div') for line in wide]
+
+
+def _is_shown(phase: Phase, report: Report) -> bool:
+    """Tell whether a phase is one of this launch: not every launch evaluates."""
+    return phase is not Phase.EVALUATION or report.plan.eval_micro_batch_size is not None
 
 
 def _step(report: Report) -> list[str]:
@@ -112,7 +126,9 @@ def _step(report: Report) -> list[str]:
     assert estimate is not None
     drawn = timeline(estimate, _capacity(report))
     which = ", as rewritten" if last is not None else ""
-    return [f"<h2>One training step{which}</h2>", *drawn] if drawn else []
+    if not drawn:
+        return []
+    return [f"<h2>One training step{which}</h2>", '<div class="scroll">', *drawn, "</div>"]
 
 
 def _remedies(report: Report) -> list[str]:

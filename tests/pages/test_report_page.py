@@ -1,0 +1,269 @@
+"""The report as one HTML file: what it holds, how it reads, and what its sliders say in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from preflight.buckets import BUCKETS, at_peak
+from preflight.commands.output import save_page
+from preflight.pipeline import Request, check_plan, judge_plan
+from preflight.plan_dict import plan_from_dict
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
+from preflight.render.html_page import STYLE
+from preflight.render.html_report import report_html
+from preflight.what_if import what_if
+
+ROOT = Path(__file__).parents[2]
+PLAN = {
+    "model": "meta-llama/Llama-3.1-8B", "engine": "fsdp2", "world_size": 8, "shard_degree": 8,
+    "reshard_after_forward": True, "trainer": "transformers", "mixed_precision": "bf16",
+    "load_dtype": "bf16", "optimizer": "adamw_torch_fused", "micro_batch_size": 2,
+    "seq_len": 4096, "attention": "sdpa", "loss": "full_logits", "device": "a100-sxm-80",
+}  # fmt: skip
+VOID = {"meta", "input", "br", "path", "rect"}
+
+
+@pytest.fixture(scope="module")
+def plugins():
+    return load_plugins()
+
+
+@pytest.fixture(scope="module")
+def report(plugins):
+    return check_plan(plan_from_dict(PLAN, "the test"), plugins, Request())
+
+
+@pytest.fixture(scope="module")
+def choices(report, plugins):
+    return what_if(report, plugins, Policy())
+
+
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory) -> Path:
+    """The page of the example that is rewritten, as its command writes it."""
+    path = tmp_path_factory.mktemp("page") / "out.html"
+    words = (ROOT / "examples" / "2-rewritten" / "command.sh").read_text().split("preflight fix")[1]
+    folder = tmp_path_factory.mktemp("launch")
+    (folder / "fsdp2.yaml").write_text((ROOT / "examples/2-rewritten/fsdp2.yaml").read_text())
+    run = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -m preflight fix --report '{path}' {words}"],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return path
+
+
+class Reader(HTMLParser):
+    """Collects what a page refers to, and finds tags that are not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.pictures: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.links += [given[name] for name in ("src", "href") if name in given]
+        if given.get("role") == "img":
+            self.pictures.append(given.get("aria-label") or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    return reader
+
+
+def test_a_page_is_whole_and_refers_to_nothing_outside(rewritten):
+    reader = read(rewritten.read_text())
+
+    assert reader.open == []
+    assert reader.links == []
+    assert "http" not in re.sub(r"github\.com\S*|huggingface\.co\S*", "", STYLE)
+    assert "default-src 'none'" in rewritten.read_text()
+
+
+def test_every_picture_says_in_words_what_it_shows(rewritten):
+    pictures = read(rewritten.read_text()).pictures
+
+    assert len(pictures) >= 15
+    assert all(re.search(r"\d", words) for words in pictures)
+    assert any("second step: 174.0 GiB" in words for words in pictures)
+
+
+def test_a_page_says_what_the_text_says(rewritten):
+    text = rewritten.read_text()
+
+    for said in (
+        "Does not fit as written, fits rewritten",
+        "reshard_after_forward",
+        "activation_checkpointing",
+        "<del>-  fsdp_reshard_after_forward: false",
+        "<ins>+  fsdp_reshard_after_forward: true",
+        "Every memory term, with its formula and source",
+        "accelerate launch --config_file .preflight/fsdp2.yaml",
+    ):
+        assert said in text, said
+
+
+def test_names_of_users_are_text_and_no_tags(plugins):
+    values = {**PLAN, "model": "./</script><script>alert(1)</script>"}
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
+    }  # fmt: skip
+    plan = plan_from_dict({**values, "model_config": config}, "<b>here</b>")
+    report = check_plan(plan, plugins, Request())
+    text = report_html(report, "check", what_if(report, plugins, Policy()))
+
+    assert "<script>alert" not in text
+    assert "<b>here" not in text
+    assert read(text).open == []
+
+
+def test_every_place_of_the_sliders_is_what_the_command_estimates(report, choices, plugins):
+    assert len(choices.points) > 50
+    for key in list(choices.points)[::17]:
+        seq_len, micro, ranks = key
+        edits = {
+            "seq_len": seq_len, "micro_batch_size": micro, "world_size": ranks,
+            "shard_degree": ranks, "num_nodes": -(-ranks // 8),
+        }  # fmt: skip
+        judged = judge_plan(report.plan.with_edits(edits), plugins, Policy())
+        point = choices.points[key]
+
+        assert point.device_peak_bytes == judged.estimate.device_peak_bytes
+        assert point.verdict == judged.verdict.answer.value
+        for peak in judged.estimate.peaks:
+            if peak.phase.value in point.phases:
+                assert sum(point.phases[peak.phase.value]) == peak.device_bytes
+
+
+def test_the_buckets_of_a_phase_add_up_to_its_device_bytes(report):
+    for peak in report.estimate.peaks:
+        sums = at_peak(report.estimate, peak)
+
+        assert tuple(sums) == BUCKETS
+        assert sum(sums.values()) == peak.device_bytes
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_words_stand_out_from_what_is_behind_them(is_dark):
+    """WCAG 2.1, 1.4.3: a contrast of 4.5 for text, on the page and on a panel."""
+    light, dark = STYLE.split("prefers-color-scheme: dark")
+    colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", light))
+    if is_dark:
+        colors.update(re.findall(r"--(\w+): (#[0-9a-f]{6})", dark.split("} }")[0]))
+    for name in ("ink", "muted", "good", "warn", "bad"):
+        for behind in ("paper", "panel"):
+            assert contrast(colors[name], colors[behind]) >= 4.5, (name, behind)
+    for behind in ("added", "removed"):
+        assert contrast(colors["ink"], colors[behind]) >= 4.5, behind
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(color: str) -> float:
+        parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (
+            p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("path", ["out.txt", "no/such/folder/out.html"])
+def test_a_page_that_cannot_be_written_is_bad_input(report, plugins, path, tmp_path):
+    from preflight.errors import BadInput
+
+    with pytest.raises(BadInput):
+        save_page(str(tmp_path / path), report, "check", plugins, Policy())
+    assert list(tmp_path.iterdir()) == []
+
+
+def said_by(document: str) -> str:
+    found = re.search(r'id="what-if-says"[^>]*>([^<]*)<', document)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.launch
+def test_sliders_in_a_browser_say_what_the_command_says(report, choices, tmp_path, browse):
+    """Moved by hand, that is by input events, to every corner of a grid."""
+    text = report_html(report, "check", choices)
+    ends = [(0, 0, 0), (len(choices.axes["seq_len"]) - 1, 2, 1)]
+    for number, places in enumerate(ends):
+        move = "".join(
+            f"i=document.querySelector('input[name={name}]');i.value={place};"
+            "i.dispatchEvent(new Event('input'));"
+            for name, place in zip(choices.axes, places, strict=True)
+        )
+        page = tmp_path / f"moved-{number}.html"
+        page.write_text(text.replace("</body>", f"<script>var i;{move}</script></body>"))
+        document = browse(page, "--dump-dom")
+        key = tuple(
+            values[place] for values, place in zip(choices.axes.values(), places, strict=True)
+        )
+        point = choices.points[key]
+
+        words = point.verdict.replace("_", " ")
+        peak = point.device_peak_bytes / 2**30
+        assert said_by(document).startswith(f"{words}: peak {peak:.1f} of 79.1")
+        assert document.count("<tr>") > text.count("<tr>")
+
+
+@pytest.mark.launch
+def test_without_javascript_everything_but_the_sliders_is_there(rewritten, browse, tmp_path):
+    bare = tmp_path / "bare.html"
+    text = rewritten.read_text()
+    bare.write_text(text.replace("script-src 'unsafe-inline'", "script-src 'none'"))
+    document = browse(bare, "--dump-dom")
+
+    assert 'id="what-if-says" role="status"></p>' in document
+    assert 'style="display: block' not in document
+    assert "One training step" in document
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("width", [1100, 500])
+def test_a_page_is_not_wider_than_the_window(rewritten, browse, tmp_path, width):
+    page = tmp_path / "measured.html"
+    probe = (
+        "<script>document.title='wide by '+"
+        "(document.documentElement.scrollWidth-document.documentElement.clientWidth)</script>"
+    )
+    page.write_text(rewritten.read_text().replace("</body>", f"{probe}</body>"))
+    picture = tmp_path / "page.png"
+    document = browse(page, f"--window-size={width},1400", "--dump-dom")
+    browse(rewritten, f"--window-size={width},1400", f"--screenshot={picture}")
+    header = picture.read_bytes()[:24]
+
+    assert "<title>wide by 0</title>" in document
+    assert struct.unpack(">II", header[16:24]) == (width, 1400)
+
+
+def test_the_data_of_the_sliders_is_json(report, choices):
+    text = report_html(report, "check", choices)
+    found = re.search(r'<script type="application/json" id="what-if">(.*?)</script>', text, re.S)
+    data = json.loads(found[1])
+
+    assert data["axes"]["seq_len"] == [1024, 2048, 4096, 8192, 16384]
+    assert set(data["points"]) == {",".join(map(str, key)) for key in choices.points}
