@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
@@ -13,7 +16,7 @@ from preflight.memory import ALWAYS, Level, MemoryTerm, Moment, during, estimate
 from preflight.memory import Phase as P
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
-from preflight.render.page import Page, page_for
+from preflight.render.page import Page, bar, page_for
 from preflight.render.report import report_lines
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite, RewrittenFile
@@ -280,6 +283,33 @@ def test_no_color_and_pipes_have_no_color(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     assert not page_for(Terminal()).has_color
     assert page_for(Terminal(), "always").has_color
+    assert page_for(Terminal()).has_bars
+    assert not page_for(io.StringIO(), "always").has_bars
+    monkeypatch.setenv("TERM", "dumb")
+    assert not page_for(Terminal()).has_bars
+
+
+@given(st.integers(1, 10**12), st.integers(1, 10**12), st.integers(10, 30))
+def test_a_bar_passes_its_mark_where_the_capacity_is_passed(value, capacity, width):
+    drawn = bar(value, capacity, max(value, capacity), width)
+
+    assert len(drawn) == width
+    assert drawn.count("|") == 1
+    assert ("#" in drawn.partition("|")[2]) is (value > capacity)
+    assert set(drawn) <= {"#", ".", "|", " "}
+
+
+def test_bars_stand_on_wide_terminals_and_say_nothing_that_words_do_not():
+    launch = report(estimate=estimate(120), verdict=judge(estimate(120), H100))
+    wide = report_lines(launch, "check", Page(100, has_bars=True))
+    plain = report_lines(launch, "check", Page(100))
+
+    assert any("####" in line for line in wide)
+    assert max(map(len, wide[2:])) <= 100
+    assert [" ".join(re.sub(r"[#.]*[#.]\|[# ]*", " ", line).split()) for line in wide] == [
+        " ".join(line.split()) for line in plain
+    ]
+    assert not any("#" in line for line in report_lines(launch, "check", Page(80, has_bars=True)))
 
 
 def test_a_tiny_device_is_written_in_mib():

@@ -23,6 +23,8 @@ class Page:
 
     width: int = DEFAULT_WIDTH
     has_color: bool = False
+    has_bars: bool = False
+    """Whether a person looks at it, on a terminal that keeps columns."""
 
     def paint(self, text: str, color: str) -> str:
         """Return the text in a color, where there is any."""
@@ -70,16 +72,30 @@ class Page:
         return lines
 
 
+def bar(value: int, capacity: int, scale: int, width: int) -> str:
+    """Return a value as a bar of `width` characters against a capacity: `####..|  `, `######|##`.
+
+    A bar past the mark is a value past the capacity, by however little; one that reaches no character is empty.
+    """
+    mark = min(width - 1, capacity * (width - 1) // scale)
+    filled = min(width, -(-value * (width - 1) // scale))
+    filled = min(filled, mark) if value <= capacity else max(filled + 1, mark + 2)
+    cells = ["#" if at < filled else "." if at < mark else " " for at in range(width)]
+    cells[mark] = "|"
+    return "".join(cells)
+
+
 def page_for(stream: IO[str], color: str = "auto") -> Page:
     """Return the page of a stream: a terminal's width, or 80; color as `--color` and NO_COLOR say."""
     is_terminal = stream.isatty()
+    has_bars = is_terminal and os.environ.get("TERM") != "dumb"
     if color == "auto":
         has_color = (
             is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         )
     else:
         has_color = color == "always"
-    return Page(_width(stream, is_terminal), has_color)
+    return Page(_width(stream, is_terminal), has_color, has_bars)
 
 
 def _width(stream: IO[str], is_terminal: bool) -> int:

@@ -6,7 +6,7 @@ from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
 from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.render.changes import alternative_lines, applied_lines, change_lines, suggested_lines
-from preflight.render.page import Page
+from preflight.render.page import Page, bar
 from preflight.render.words import (
     NOT_STATED,
     PHASE_WORDS,
@@ -22,6 +22,9 @@ from preflight.units import format_count, format_gib
 from preflight.verdict import Answer
 
 NUM_TERMS_SHOWN = 6
+BESIDE_BAR = 73
+"""Columns of a phase's line without its bar."""
+SHORTEST_BAR, LONGEST_BAR = 10, 30
 ANSWER_COLORS = {
     Answer.FITS: "green",
     Answer.TIGHT: "yellow",
@@ -187,7 +190,11 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
     """Return a line per phase: live tensors, and what the driver would show."""
     capacity = report.device.capacity_bytes if report.device else None
     of = f"capacity {amount(capacity, capacity)}" if capacity else ""
-    rows = [["phase", "tensors", "device", of]]
+    width = min(LONGEST_BAR, page.width - BESIDE_BAR)
+    is_drawn = page.has_bars and capacity is not None and width >= SHORTEST_BAR
+    drawn = [""] if is_drawn else []
+    rows = [["phase", "tensors", "device", *drawn, of]]
+    largest = max(capacity or 0, *(peak.device_bytes for peak in estimate.peaks))
     evaluates = report.plan.eval_micro_batch_size is not None
     for peak in estimate.peaks:
         if peak.phase is Phase.EVALUATION and not evaluates:
@@ -206,6 +213,7 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
                 phase_name(peak.phase),
                 amount(peak.allocated_bytes, capacity),
                 amount(peak.device_bytes, capacity),
+                *(bar(peak.device_bytes, capacity or 1, largest, width) for _ in drawn),
                 mark,
             ]
         )
