@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sbatch": ("submit", "judge a job for the nodes that it may get, then submit it"),
     "srun": ("submit", "the same for a step or a job of srun"),
     "salloc": ("submit", "the same for the command of salloc"),
+    "scan": ("scan", "check the launches in this repository's files, or those a change concerns"),
     "estimate": ("estimate", "the same estimate for a plan file"),
     "size": ("size", "full, LoRA and QLoRA of a model: memory, least GPUs, cost"),
     "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),

@@ -21,10 +21,10 @@ FLOW = [
     ("report", "hookspecs", "policy", "repository", "worksheet"),
     ("plugins",),
     ("search", "lattice", "headroom", "advise", "pipeline", "sizing", "what_if"),
-    ("validate", "formula_table", "loop_table", "slurm"),
+    ("validate", "formula_table", "loop_table", "scan", "slurm"),
     ("render",),
     ("api",),
-    ("guarded_launch", "guard_doors", "embedded"),
+    ("guarded_launch", "guard_doors", "embedded", "pytest_plugin"),
     ("commands",),
     ("cli", "__main__"),
 ]

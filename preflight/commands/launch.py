@@ -21,7 +21,7 @@ from preflight.commands.options import (
     split_command,
     unknown_remedies,
 )
-from preflight.commands.output import print_report, save_page
+from preflight.commands.output import print_json, print_report, save_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
 from preflight.launch import LaunchCommand
@@ -89,7 +89,7 @@ def run(name: str, args: list[str]) -> int:
             " global batch, no checkpointing, no resharding, no offload; training stays as it is",
         )
     add_report_option(parser)
-    add_output_options(parser)
+    add_output_options(parser, with_sarif=name == "check")
     own, argv = split_command(name, parser, args)
     try:
         options = parser.parse_args(own)
@@ -139,8 +139,21 @@ def known_remedies(plugins: PluginManager) -> list[str] | None:
 
 
 def _check(report: Report, options: Any) -> int:
-    print_report(report, "check", options, sys.stdout)
+    if options.format == "sarif":
+        from preflight.render.sarif import sarif_of
+
+        print_json(sarif_of([(report, _place(report))], os.getcwd()), sys.stdout)
+    else:
+        print_report(report, "check", options, sys.stdout)
     return DOES_NOT_FIT if report.verdict.answer is Answer.DOES_NOT_FIT else FITS
+
+
+def _place(report: Report) -> str:
+    """Return where a reviewer looks for a launch that was typed: its config, else its script."""
+    documents = getattr(report.plan.source, "documents", {}).values()
+    words = report.command.argv if report.command else ()
+    scripts = [word for word in words if word.endswith((".py", ".sh"))]
+    return next((f"{path}:1" for path in (*documents, *scripts)), "")
 
 
 def _run(report: Report, options: Any) -> int:

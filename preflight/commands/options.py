@@ -40,10 +40,11 @@ NESTED_FIELDS = {
 }
 
 
-def add_output_options(parser: Parser) -> None:
+def add_output_options(parser: Parser, with_sarif: bool = False) -> None:
     """Add the options that say how a report looks."""
     group = parser.add_argument_group("output")
-    group.add_argument("--format", choices=("text", "json"), default="text")
+    formats = ("text", "json", "sarif") if with_sarif else ("text", "json")
+    group.add_argument("--format", choices=formats, default="text")
     group.add_argument(
         "-v", "--verbose", action="store_true", help="every term and plan value with its source"
     )

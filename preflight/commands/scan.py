@@ -1,0 +1,99 @@
+"""`scan`: every launch that stands in the files of a repository, or that changed files concern."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from preflight.commands.launch import known_remedies
+from preflight.commands.options import (
+    DOES_NOT_FIT,
+    FITS,
+    add_launch_options,
+    add_output_options,
+    lengths_from,
+    policy_from,
+    prices_from,
+    settings_from,
+    unknown_remedies,
+)
+from preflight.commands.output import print_json, print_lines
+from preflight.commands.parser import Parser
+from preflight.commands.progress import progress
+from preflight.errors import BadInput, raise_if_any
+from preflight.pipeline import Request
+from preflight.plugins import load_plugins
+from preflight.repository import find_repository
+from preflight.scan import scan_repository
+
+EPILOG = """\
+Launches are looked for in shell scripts, Makefiles and the examples of READMEs. With FILES, only
+launches that stand in one of them, or that name one of them (a config, a training script), are
+checked: what a commit changes. Variables that only a shell knows leave a launch unchecked.
+
+examples:
+  preflight scan
+  preflight scan --device h100-sxm-80 configs/fsdp2.yaml train.py
+  preflight scan --format sarif > preflight.sarif
+
+exit: 0 no launch is refused; 1 one does not fit, or its files are wrong; 2 bad input; 3 failed
+"""
+
+
+def run(name: str, args: list[str]) -> int:
+    """Check the launches of the files; return 1 where one is refused."""
+    parser = Parser(
+        name,
+        "Check every launch of this repository, or those that some of its files concern.",
+        "preflight scan [options] [FILES ...]",
+        EPILOG,
+    )
+    parser.add_argument("files", metavar="FILES", nargs="*")
+    add_launch_options(parser)
+    add_output_options(parser, with_sarif=True)
+    try:
+        options = parser.parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    folder = os.getcwd()
+    missing = [path for path in options.files if not os.path.exists(path)]
+    if missing:
+        raise BadInput.one(
+            f"there is no file {missing[0]}", fix="paths are relative to this folder"
+        )
+    repository = find_repository(folder)
+    request = Request(
+        options.device,
+        settings_from(options.set),
+        policy_from(options, repository.policy),
+        lengths_from(options),
+        repository,
+        prices=prices_from(options),
+    )
+    plugins = load_plugins(folder, project_files=repository.hooks)
+    raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
+    launches = []
+    with progress(0, "launches") as done:
+        for launch in scan_repository(folder, options.files, plugins, request, repository.flags):
+            launches.append(launch)
+            done(len(launches))
+    if options.format == "sarif":
+        from preflight.render.sarif import Log
+
+        log = Log(folder)
+        for launch in launches:
+            if launch.report is not None:
+                log.add_report(launch.report, launch.where)
+            log.add_problems(launch.problems, launch.where)
+        print_json(log.to_dict(), sys.stdout)
+    elif options.format == "json":
+        from preflight.render.scan import scan_to_dict
+
+        print_json(scan_to_dict(launches), sys.stdout)
+    else:
+        from preflight.render.page import page_for
+        from preflight.render.scan import scan_lines
+
+        page = page_for(sys.stdout, options.color)
+        print_lines(scan_lines(launches, page, options.verbose), sys.stdout)
+    return DOES_NOT_FIT if any(launch.is_refused for launch in launches) else FITS
