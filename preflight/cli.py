@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "slurm": ("slurm", "check jobs where they are submitted, for a whole cluster"),
     "explain": ("explain", "what a remedy, a finding or a verdict means"),
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),
+    "completion": ("completion", "what a shell needs to complete all of this"),
 }
 """Command -> its module in `preflight.commands`, and one line about it."""
 STARTERS = ("run", "sbatch", "srun", "salloc")
@@ -122,7 +123,7 @@ def _command_of(args: list[str]) -> tuple[str, list[str]]:
 
 
 def _top_level_parser() -> Parser:
-    listed = "\n".join(f"  {name:9} {about}" for name, (_, about) in COMMANDS.items())
+    listed = "\n".join(f"  {name:10} {about}" for name, (_, about) in COMMANDS.items())
     parser = Parser(
         "",
         "Check a training launch before anything is spawned: does every rank fit after\n"

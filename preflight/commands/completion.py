@@ -1,0 +1,146 @@
+"""`completion`: what a shell needs to complete preflight's commands, options and their values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from preflight.commands.helps import choices_of, help_of, options_of
+from preflight.commands.options import FITS
+from preflight.commands.parser import Parser
+
+EPILOG = """\
+examples:
+  eval "$(preflight completion bash)"       in ~/.bashrc
+  eval "$(preflight completion zsh)"        in ~/.zshrc, after compinit
+  preflight completion fish > ~/.config/fish/completions/preflight.fish
+"""
+SHELLS = ("bash", "zsh", "fish")
+
+BASH = r"""
+_preflight() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= at words=
+    COMPREPLY=()
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        if [[ ${COMP_WORDS[at]} == -- ]]; then
+            # What follows is a launcher's: its own completion, where bash-completion is there.
+            if declare -F _command_offset >/dev/null; then
+                _command_offset $((at + 1))
+            else
+                COMPREPLY=($(compgen -f -- "$word"))
+            fi
+            return
+        fi
+        [[ -z $command && ${COMP_WORDS[at]} != -* ]] && command=${COMP_WORDS[at]}
+    done
+    case $before in
+@VALUES@
+    esac
+    if [[ -z $words ]]; then
+        case $command in
+            "") words="@COMMANDS@ --help --version" ;;
+@OPTIONS@
+        esac
+        if [[ $command == explain && $word != -* ]]; then
+            words="@PAGES@"
+        elif [[ -n $command && $word != -* ]]; then
+            COMPREPLY=($(compgen -f -- "$word"))
+            return
+        fi
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+}
+complete -o filenames -F _preflight preflight
+"""
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print the script for one shell."""
+    parser = Parser(
+        name,
+        "Print what a shell needs to complete commands, options, devices, remedies and findings.",
+        "preflight completion bash|zsh|fish",
+        EPILOG,
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    try:
+        options = parser.parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    script = {"bash": bash, "zsh": zsh, "fish": fish}[options.shell]
+    sys.stdout.write(script())
+    return FITS
+
+
+def values() -> Mapping[str, list[str]]:
+    """Return the values that options take, by option."""
+    from preflight.commands.explain import all_pages
+    from preflight.gpu_table import gpu_table
+
+    remedies = [page for page in all_pages() if page.islower() and page not in VERDICTS]
+    devices = [entry.key for entry in gpu_table()]
+    return {
+        "--device": [*devices, "auto"],
+        "--gpu": devices,
+        "--allow": remedies,
+        "--forbid": remedies,
+        "--color": ["auto", "always", "never"],
+    }
+
+
+VERDICTS = ("fits", "tight", "does_not_fit", "unknown")
+
+
+def commands() -> dict[str, dict[str, bool]]:
+    """Return the options of every command, and whether each takes a value."""
+    from preflight.cli import COMMANDS
+
+    return {name: options_of(help_of(name)) for name in COMMANDS}
+
+
+def bash() -> str:
+    """Return a function for bash."""
+    from preflight.commands.explain import all_pages
+
+    given = [
+        f'        {option}) words="{" ".join(words)}" ;;' for option, words in values().items()
+    ]
+    known = commands()
+    for name in known:
+        formats = " ".join(choices_of(help_of(name), "--format"))
+        if formats:
+            given.append(f'        --format) [[ $command == {name} ]] && words="{formats}" ;;&')
+    options = [f'            {name}) words="{" ".join(found)}" ;;' for name, found in known.items()]
+    text = BASH.lstrip("\n")
+    for mark, lines in (
+        ("@VALUES@", "\n".join(given)),
+        ("@OPTIONS@", "\n".join(options)),
+        ("@COMMANDS@", " ".join(known)),
+        ("@PAGES@", " ".join(all_pages())),
+    ):
+        text = text.replace(mark, lines)
+    return text
+
+
+def zsh() -> str:
+    """Return the same for zsh, which has a reader of bash's completions."""
+    return f"autoload -Uz +X bashcompinit && bashcompinit\n{bash()}"
+
+
+def fish() -> str:
+    """Return commands for fish."""
+    from preflight.cli import COMMANDS
+
+    lines = ["complete -c preflight -f -n __fish_use_subcommand -l version"]
+    for name, (_, about) in COMMANDS.items():
+        said = about.replace("'", r"\'")
+        lines.append(f"complete -c preflight -f -n __fish_use_subcommand -a {name} -d '{said}'")
+    given = values()
+    for name, found in commands().items():
+        formats = choices_of(help_of(name), "--format")
+        for option, takes_value in found.items():
+            words = formats if option == "--format" else given.get(option, [])
+            where = f"complete -c preflight -n '__fish_seen_subcommand_from {name}'"
+            more = f" -x -a '{' '.join(words)}'" if words else " -r" if takes_value else ""
+            lines.append(f"{where} -l {option.removeprefix('--')}{more}")
+    return "\n".join(lines) + "\n"
