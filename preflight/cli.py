@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from preflight import __version__
+from preflight.commands import COMMANDS
 from preflight.commands.options import (
     BAD_INPUT,
     BROKEN_PIPE,
@@ -22,29 +23,6 @@ from preflight.commands.parser import Parser
 from preflight.errors import BadInput, HookFailed
 from preflight.launch import nearest_fix
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "check": ("launch", "estimate and judge a launch; start and write nothing"),
-    "run": ("launch", "check, rewrite if allowed, then start"),
-    "fix": ("launch", "write the rewritten files and print the command; start nothing"),
-    "sbatch": ("submit", "judge a job for the nodes that it may get, then submit it"),
-    "srun": ("submit", "the same for a step or a job of srun"),
-    "salloc": ("submit", "the same for the command of salloc"),
-    "scan": ("scan", "check the launches in this repository's files, or those a change concerns"),
-    "estimate": ("estimate", "the same estimate for a plan file"),
-    "size": ("size", "full, LoRA and QLoRA of a model: memory, least GPUs, cost"),
-    "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
-    "validate": ("validate", "compare predictions with measured runs"),
-    "history": ("history", "what the measured runs of this site took, and what they correct"),
-    "calibrate": ("calibrate", "small trainings on the GPUs here, for what no formula knows"),
-    "probe": ("probe", "what this node, or every node of a job, really has"),
-    "init": ("init", "write a first preflight.toml from what the repository says"),
-    "guard": ("guard", "what an installed preflight checks by itself; off unless asked for"),
-    "slurm": ("slurm", "check jobs where they are submitted, for a whole cluster"),
-    "explain": ("explain", "what a remedy, a finding or a verdict means"),
-    "hooks": ("hooks", "the hooks, and the plugins that answer them"),
-    "completion": ("completion", "what a shell needs to complete all of this"),
-}
-"""Command -> its module in `preflight.commands`, and one line about it."""
 STARTERS = ("run", "sbatch", "srun", "salloc")
 """Commands that become another program: stdout is that program's, and 78 says that it was not started."""
 

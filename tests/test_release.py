@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from preflight import __version__
-from preflight.cli import COMMANDS
+from preflight.commands import COMMANDS
 from preflight.commands.completion import bash, fish, zsh
 from preflight.commands.helps import help_of, options_of
 from preflight.render.man_page import man_page
@@ -142,7 +142,10 @@ def test_every_command_and_option_is_completed_in_every_shell():
 def test_the_man_page_is_what_the_commands_say(request):
     helps = {name: help_of(name) for name in COMMANDS}
     about = {name: words for name, (_, words) in COMMANDS.items()}
-    page = man_page(__version__, help_of(""), helps, about)
+    top = subprocess.run(
+        [sys.executable, "-m", "preflight", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    page = man_page(__version__, top, helps, about)
     if request.config.getoption("--update-expected"):
         MAN.write_text(page)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from preflight.commands import COMMANDS
 from preflight.commands.helps import choices_of, help_of, options_of
 from preflight.commands.options import FITS
 from preflight.commands.parser import Parser
@@ -93,8 +94,6 @@ VERDICTS = ("fits", "tight", "does_not_fit", "unknown")
 
 def commands() -> dict[str, dict[str, bool]]:
     """Return the options of every command, and whether each takes a value."""
-    from preflight.cli import COMMANDS
-
     return {name: options_of(help_of(name)) for name in COMMANDS}
 
 
@@ -129,8 +128,6 @@ def zsh() -> str:
 
 def fish() -> str:
     """Return commands for fish."""
-    from preflight.cli import COMMANDS
-
     lines = ["complete -c preflight -f -n __fish_use_subcommand -l version"]
     for name, (_, about) in COMMANDS.items():
         said = about.replace("'", r"\'")

@@ -7,21 +7,16 @@ import importlib
 import io
 import re
 
+from preflight.commands import COMMANDS
+
 OPTION = re.compile(r"^ {2}(-\w, )?(--[\w-]+)( \S+)?", re.M)
 
 
 def help_of(name: str) -> str:
-    """Return the text of `preflight NAME --help`; that of preflight itself for an empty name."""
-    from preflight.cli import COMMANDS, main
-
-    if name and name not in COMMANDS:
-        raise KeyError(name)
-    words = [name, "--help"] if name else ["--help"]
+    """Return the text of `preflight NAME --help`."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        if name:
-            importlib.import_module(f"preflight.commands.{COMMANDS[name][0]}")
-        main(words)
+        importlib.import_module(f"preflight.commands.{COMMANDS[name][0]}").run(name, ["--help"])
     return out.getvalue()
 
 
