@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from preflight.deepspeed_rules import settings_of, sub_group
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, Level, MemoryTerm, Moment
+from preflight.memory import ALWAYS, HOST_ALLOWANCE, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.optimizers import state_bytes
 from preflight.precision import load_dtype, num_trainable_params, precision_of
@@ -30,6 +30,7 @@ transformers 5.24, accelerate 1.15, DeepSpeed 0.19.8, TRL 1.16, x86-64 Linux): 4
 127 of them pages of shared libraries; 0.7 GiB while it trains. The rest is for what a CPU cannot show: the
 CUDA context's host side, kernels, NCCL, the data loader's workers."""
 
+HOST_PREFIX = "host: "
 Term = Callable[[str, int, frozenset[Moment], str, str], MemoryTerm]
 
 
@@ -41,10 +42,10 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     def term(
         name: str, num_bytes: int, moments: frozenset[Moment], formula: str, source: str
     ) -> MemoryTerm:
-        return MemoryTerm(f"host: {name}", num_bytes, moments, formula, source, Level.HOST)
+        return MemoryTerm(f"{HOST_PREFIX}{name}", num_bytes, moments, formula, source, Level.HOST)
 
     yield term(
-        "processes",
+        HOST_ALLOWANCE.removeprefix(HOST_PREFIX),
         ranks * PROCESS_BYTES,
         ALWAYS | PREPARE,
         f"{ranks} ranks x {PROCESS_BYTES:,}",

@@ -48,5 +48,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             {"micro_batch_size": smaller, "gradient_accumulation_steps": accumulation},
             "equivalent" if weighted else "changes_training",
             may_raise_peak=keeps_gradients and first,
+            # ZeRO-2 with an offloaded optimizer keeps a shard of earlier gradients there (memory_host.py)
+            may_raise_host=first,
         )
         first = False

@@ -71,6 +71,7 @@ def _stages(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
             edits,
             "equivalent",
             may_raise_peak=gathers,
+            may_raise_host=True,
             how=f"zero_optimization.stage: {higher}",
         )
 
@@ -114,6 +115,7 @@ def _fully_sharded(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
             edits,
             "equivalent" if alike else "changes_training",
             may_raise_peak=not reshards,
+            may_raise_host=True,  # fp32 copies of every rank before they are sharded (memory_host.py)
             how="distributed_type: FSDP, fsdp_version: 2, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP",
         )
 

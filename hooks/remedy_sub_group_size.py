@@ -28,5 +28,6 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             f"step over {SMALLER // 1_000_000} million parameters at a time",
             {"deepspeed.sub_group_size": SMALLER},
             "equivalent",
+            may_raise_host=True,  # pinned blocks of a group are powers of two
             how=f"zero_optimization.sub_group_size: {SMALLER}",
         )

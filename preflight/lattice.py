@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from preflight.errors import HookFailed
 from preflight.launch import LaunchPlan
+from preflight.memory import Level
 from preflight.plugins import PluginManager
 from preflight.remedy import Remedy
 from preflight.step_time import StepTime, estimate_step_time
@@ -201,12 +202,17 @@ class Lattice:
                 yield from self.smallest(decided, (*doses, decided[place]))
             return
         most = len(offered)
-        first = [most, *(dose for dose, remedy in enumerate(offered) if remedy.may_raise_peak)]
+        first = [most, *(dose for dose, remedy in enumerate(offered) if self._may_raise(remedy))]
         yield from self._any_of(decided, doses, first)
         # Where a later dose that was decided is not offered beside any of these, a milder one may allow it.
         if next(self._any_of(decided, doses, first), None) is None:
             milder = [dose for dose in range(most - 1, -1, -1) if dose not in first]
             yield from self._any_of(decided, doses, milder)
+
+    def _may_raise(self, remedy: Remedy) -> bool:
+        if remedy.may_raise_peak or self.start.plan.host_memory_gib is None:
+            return remedy.may_raise_peak
+        return remedy.needs_host or remedy.may_raise_host
 
     def _any_of(self, decided: Mapping[int, int], doses: Doses, last: list[int]) -> Iterator[Doses]:
         for dose in last:
@@ -267,6 +273,8 @@ def hardened(lattice: Lattice, solution: Solution) -> Solution:
             if reached is None or reached.factor > solution.reached.factor * FREE_FACTOR:
                 continue
             judged = lattice.estimate(reached)
+            if judged.verdict.failing_level is Level.HOST:
+                continue
             before, after = solution.judged.estimate, judged.estimate
             assert before is not None and after is not None
             if after.device_peak_bytes < before.device_peak_bytes:

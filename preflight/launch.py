@@ -173,6 +173,7 @@ POSITIVE_FIELDS = (
     "seq_len",
     "gradient_accumulation_steps",
     "eval_micro_batch_size",
+    "host_memory_gib",
 )
 
 
@@ -254,6 +255,10 @@ class LaunchPlan:
     base_quantization: BaseQuantization | None = None
     deepspeed: DeepSpeedSettings | None = None
 
+    host_memory_gib: int | None = None
+    """Memory of one node that its ranks may use; None = nobody said. How preflight was asked, like `device`: a
+    launch does not say it, but a node, a job or a person does."""
+
     expandable_segments: bool = False
     """PYTORCH_ALLOC_CONF=expandable_segments:True."""
 
@@ -281,6 +286,12 @@ class LaunchPlan:
     def ranks_per_node(self) -> int:
         """Ranks on the fullest node."""
         return -(-self.world_size // self.num_nodes)
+
+    @property
+    def offloads(self) -> bool:
+        """Whether anything that training needs lives in host memory."""
+        places = self.offload_params, self.offload_optimizer, self.offload_activations
+        return "cpu" in places
 
     @property
     def data_parallel_degree(self) -> int:

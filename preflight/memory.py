@@ -95,6 +95,10 @@ class Level(Enum):
     __hash__ = object.__hash__  # as above
 
 
+HOST_ALLOWANCE = "host: processes"
+"""The term of level host that is an allowance and no count (hooks/memory_host.py): alone it refuses nothing."""
+
+
 @dataclass(frozen=True)
 class MemoryTerm:
     """Some bytes with a name, on one rank (on one node for Level.HOST), and when they are alive."""
@@ -172,6 +176,12 @@ class MemoryEstimate:
     @property
     def device_peak_bytes(self) -> int:
         return max(peak.device_bytes for peak in self.peaks)
+
+    @property
+    def host_counted_bytes(self) -> int:
+        """What a node holds at its peak without the allowance for processes."""
+        allowed = sum(t.num_bytes for t in self.terms if t.name == HOST_ALLOWANCE)
+        return max(0, self.host_peak_bytes_per_node - allowed)
 
     def terms_at(self, moment: Moment, second_step: bool = True) -> tuple[MemoryTerm, ...]:
         """Return the terms alive at a moment, largest first."""

@@ -29,6 +29,7 @@ from preflight.report import Report
 from preflight.repository import OWN_FILE, SHARED_FILE, Repository
 from preflight.rewrite import Rewrite
 from preflight.search import suggest, treat
+from preflight.units import GIB
 from preflight.values import dataclass
 from preflight.verdict import Answer, Verdict, judge
 
@@ -93,7 +94,7 @@ def check_plan(
     command: LaunchCommand | None = None,
 ) -> Report:
     """Price and judge a plan that was already read."""
-    plan = with_request(plan, request)
+    plan = _with_host_memory(with_request(plan, request))
     notes: tuple[str, ...] = ()
     extra: dict[str, Any] = {}
     if request.lengths is not None:
@@ -157,6 +158,27 @@ def check_plan(
     return report
 
 
+def _with_host_memory(plan: LaunchPlan) -> LaunchPlan:
+    """Return the plan with the memory of this node, where the ranks start here and nobody gave it."""
+    if plan.host_memory_gib is not None:
+        return plan
+    if plan.on_this_node:
+        from preflight.this_node import host_limit
+
+        limit = host_limit(plan)
+        if limit is not None:
+            gib = max(1, limit.num_bytes // GIB)
+            plan = replace(plan, host_memory_gib=gib)
+            return plan.with_origin("host_memory_gib", Origin(limit.said_by))
+    if plan.offloads:
+        unsaid = Origin("nobody", assumed=True, reason=HOST_UNKNOWN)
+        return plan.with_origin("host_memory_gib", unsaid)
+    return plan
+
+
+HOST_UNKNOWN = "nobody said: taken to hold what is offloaded, --set host_memory_gib=GIB judges it"
+
+
 @dataclass(frozen=True)
 class Judged:
     """A plan with everything that was worked out about it."""
@@ -183,9 +205,9 @@ def judge_plan(
     if model is not None:
         plan = with_default_attention(plan, model)
         estimate = estimate_memory(plan, model, device, plugins, missing)
-    return Judged(
-        plan, model, device, estimate, judge(estimate, device, missing, policy.margin_share)
-    )
+    host_bytes = None if plan.host_memory_gib is None else plan.host_memory_gib * GIB
+    verdict = judge(estimate, device, missing, policy.margin_share, host_bytes)
+    return Judged(plan, model, device, estimate, verdict)
 
 
 def estimate_memory(
@@ -264,9 +286,9 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
         name
         for name in right
         if left[name] != right[name]
-        # An adapter brings peft: what is installed is not what is asked for; and who writes
-        # checkpointing chooses its kind.
-        and name not in ("versions", "checkpointing_reentrant")
+        # An adapter brings peft: what is installed is not what is asked for; who writes checkpointing
+        # chooses its kind; and a node's memory is in no launch.
+        and name not in ("versions", "checkpointing_reentrant", "host_memory_gib")
         and not (name in overridden and old[name] == right[name])
     )
 

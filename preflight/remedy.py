@@ -54,8 +54,11 @@ class Remedy:
     """True where this dose can make a plan larger than the dose before it does, or none, by itself or by a
     lever that it rules out: the search tries both."""
     needs_host: bool = False
-    """True where it moves what the device held to host memory, whose size no launch says: tried where nothing
-    else fits."""
+    """True where it moves what the device held to host memory: tried where nothing else fits, unless the host's
+    size is known."""
+    may_raise_host: bool = False
+    """True where this dose can make a node's host memory hold more, beside those that need it: where the host's
+    size is known, the search tries both."""
     notes: tuple[str, ...] = ()
     """What the user must also do or know, where an edit alone is not enough."""
     how: str = ""

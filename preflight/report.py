@@ -83,6 +83,9 @@ class Report:
             "failing_phase": self.verdict.failing_phase.value
             if self.verdict.failing_phase
             else None,
+            "failing_level": self.verdict.failing_level.value
+            if self.verdict.failing_level
+            else None,
             "missing": list(self.verdict.missing),
             "may_launch": self.may_launch,
             "plan": self.plan.to_dict(),

@@ -22,6 +22,7 @@ from preflight.remedy import UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.step_time import StepTime, estimate_step_time
+from preflight.units import format_gib
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
@@ -106,8 +107,10 @@ class Search:
         return (remedy.is_safe or is_asked_for) and self.policy.may_apply(remedy)
 
     def stays_on_device(self, remedy: Remedy) -> bool:
-        """Tell whether a safe remedy needs no host memory that nobody asked for: how much there is, is not known."""
-        return self.is_safe(remedy) and (not remedy.needs_host or remedy.id in self.policy.allow)
+        """Tell whether a safe remedy needs no host memory of which nobody knows how much there is."""
+        is_known = self.written.plan.host_memory_gib is not None
+        may_use_host = is_known or remedy.id in self.policy.allow
+        return self.is_safe(remedy) and (not remedy.needs_host or may_use_host)
 
 
 def treat(
@@ -243,6 +246,14 @@ def _treated(report: Report, found: Treatment, policy: Policy) -> Report:
     may_launch = not policy.refuses(found.tried[-1].verdict.answer) and not any(
         policy.refuses_finding(finding.id, finding.severity) for finding in report.findings
     )
+    last = found.tried[-1]
+    if report.plan.host_memory_gib is None and any(t.remedy.needs_host for t in found.tried):
+        needed = format_gib(last.estimate.host_peak_bytes_per_node)
+        note = (
+            f"rewritten, a node needs {needed} of host memory, which is assumed to be there:"
+            " --set host_memory_gib=GIB judges it"
+        )
+        report = replace(report, notes=(*report.notes, note))
     return replace(
         report,
         applied=found.tried,

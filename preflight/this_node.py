@@ -8,10 +8,13 @@ folder that is full of checkpoints) is seen from a login node too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.dialects.settings import LaunchSource, Setting
 from preflight.launch import LaunchPlan
+
+if TYPE_CHECKING:
+    from preflight.node import MemoryLimit
 
 ELSEWHERE = ("srun", "ssh", "pdsh", "mpirun", "mpiexec", "parallel-ssh", "clush")
 """Wrappers that start their command on nodes of their choice."""
@@ -22,6 +25,28 @@ OTHER_FILES = ("apptainer exec", "docker run", "docker exec", "enroot start")
 def starts_here(plan: LaunchPlan) -> bool:
     """Tell whether the ranks start on this node and see the files that this process sees."""
     return plan.on_this_node and sees_same_files(plan) and not leaves_node(plan)
+
+
+def host_limit(plan: LaunchPlan, root: str = "/") -> MemoryLimit | None:
+    """Return the lowest limit of what the ranks of a node may hold that does not move: MemTotal, a cgroup's, Slurm's.
+
+    Slurm's is the job's wherever its ranks start.
+    """
+    from preflight import node
+
+    limits: list[MemoryLimit] = []
+    if starts_here(plan):
+        total = node.meminfo(root).get("MemTotal")
+        if total is not None:
+            limits.append(node.MemoryLimit(total, "MemTotal"))
+        group = node.cgroup_memory(root)
+        if group is not None:
+            limits.append(group)
+    env = environment(plan)
+    job = node.slurm_memory(env) if "SLURM_JOB_ID" in env and plan.on_this_node else None
+    if job is not None:
+        limits.append(job)
+    return min(limits, key=lambda limit: limit.num_bytes, default=None)
 
 
 def leaves_node(plan: LaunchPlan) -> bool:

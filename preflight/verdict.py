@@ -1,11 +1,11 @@
-"""Does it fit: four answers, and the two comparisons that decide between them."""
+"""Does it fit: four answers, and the comparisons that decide between them, on the device and on the host."""
 
 from __future__ import annotations
 
 from enum import Enum
 
 from preflight.device import DeviceSpec
-from preflight.memory import MemoryEstimate, Phase
+from preflight.memory import Level, MemoryEstimate, Phase
 from preflight.units import format_gib
 from preflight.values import dataclass
 
@@ -36,9 +36,11 @@ class Verdict:
     answer: Answer
     reason: str
     failing_phase: Phase | None = None
-    """The first phase, in the order of a run, that the device cannot hold."""
+    """The first phase, in the order of a run, that the device cannot hold; on the host, the phase of its peak."""
     missing: tuple[str, ...] = ()
     """Inputs without which there is no answer."""
+    failing_level: Level | None = None
+    """Which memory is short in the failing phase: the device's, or the host's."""
 
 
 def judge(
@@ -46,10 +48,12 @@ def judge(
     device: DeviceSpec | None,
     missing: tuple[str, ...] = (),
     margin_share: float = MARGIN_SHARE,
+    host_bytes: int | None = None,
 ) -> Verdict:
-    """Return the verdict of an estimate on a device.
+    """Return the verdict of an estimate on a device, and on a node's own memory where that is known.
 
     Inputs may be missing: what is known is then a lower bound, which can refuse but never says fits.
+    The host has no margin: its largest terms are counts of states, and an allowance is among the others.
     """
     if device is None:
         return Verdict(Answer.UNKNOWN, "no device is known", missing=(*missing, "device"))
@@ -70,7 +74,10 @@ def judge(
                 + f" do not fit {format_gib(capacity)}",
                 peak.phase,
                 missing,
+                Level.DEVICE,
             )
+    if host_bytes is not None and estimate.host_counted_bytes > host_bytes:
+        return _on_host(Answer.DOES_NOT_FIT, estimate, host_bytes, missing)
     if missing:
         return Verdict(Answer.UNKNOWN, f"{', '.join(missing)} not known", missing=missing)
     margin = int(capacity * margin_share)
@@ -81,5 +88,19 @@ def judge(
                 f"{format_gib(peak.device_bytes)} with fragmentation leave less than"
                 f" {format_gib(margin)} of {format_gib(capacity)}",
                 peak.phase,
+                failing_level=Level.DEVICE,
             )
+    if host_bytes is not None and estimate.host_peak_bytes_per_node > host_bytes:
+        return _on_host(Answer.TIGHT, estimate, host_bytes, missing)
     return Verdict(Answer.FITS, "the worst phase leaves room")
+
+
+def _on_host(
+    answer: Answer, estimate: MemoryEstimate, host_bytes: int, missing: tuple[str, ...]
+) -> Verdict:
+    needed = estimate.host_counted_bytes
+    words = f"{format_gib(needed)} per node do not fit the {format_gib(host_bytes)} of its host"
+    if answer is Answer.TIGHT:
+        needed = estimate.host_peak_bytes_per_node
+        words = f"{format_gib(needed)} per node, with room for processes, are more than the host's {format_gib(host_bytes)}"
+    return Verdict(answer, words, estimate.host_peak_phase, missing, Level.HOST)

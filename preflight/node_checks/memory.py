@@ -8,30 +8,27 @@ from preflight import node
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
-from preflight.memory import Level, MemoryEstimate, Phase
-from preflight.this_node import environment, starts_here
-from preflight.units import format_gib
-
-ALLOWANCE = "host: processes"
-"""The term that is an allowance and no count: alone it refuses nothing (hooks/memory_host.py)."""
+from preflight.memory import HOST_ALLOWANCE, Level, MemoryEstimate, Phase
+from preflight.this_node import host_limit, starts_here
+from preflight.units import GIB, format_gib
 
 
 def findings(
     plan: LaunchPlan, estimate: MemoryEstimate | None, root: str = "/"
 ) -> Iterator[Finding]:
-    """Compare the host peak with the lowest limit; Slurm's is the job's wherever its ranks start."""
+    """Compare the host peak with the lowest limit, and with what is free now."""
     if estimate is None or not estimate.host_peak_bytes_per_node:
         return
-    env = environment(plan)
-    limits = []
-    if starts_here(plan):
-        limits += _of_this_node(root)
-    slurm = node.slurm_memory(env) if "SLURM_JOB_ID" in env and plan.on_this_node else None
-    if slurm is not None:
-        limits.append(slurm)
-    if not limits:
-        return
-    yield from compared(plan, estimate, min(limits, key=lambda limit: limit.num_bytes))
+    known = plan.host_memory_gib
+    if known is not None and estimate.host_peak_bytes_per_node > known * GIB:
+        return  # the verdict says so
+    limit = host_limit(plan, root)
+    limits = [] if limit is None else [limit]
+    available = node.meminfo(root).get("MemAvailable") if starts_here(plan) else None
+    if available is not None:
+        limits.append(node.MemoryLimit(available, "MemAvailable"))
+    if limits:
+        yield from compared(plan, estimate, min(limits, key=lambda limit: limit.num_bytes))
 
 
 def compared(
@@ -42,8 +39,8 @@ def compared(
     if needed <= limit.num_bytes:
         return
     host = [term for term in estimate.terms if term.level is Level.HOST]
-    allowance = sum(term.num_bytes for term in host if term.name == ALLOWANCE)
-    counted = [term for term in host if term.name != ALLOWANCE]
+    allowance = sum(term.num_bytes for term in host if term.name == HOST_ALLOWANCE)
+    counted = [term for term in host if term.name != HOST_ALLOWANCE]
     is_sure = needed - allowance > limit.num_bytes and limit.said_by != "MemAvailable"
     largest = max(counted, key=lambda term: term.num_bytes, default=None)
     told = "" if largest is None else f"; largest: {largest.name.removeprefix('host: ')}"
@@ -57,16 +54,6 @@ def compared(
         _fix(plan, phase),
         severity="error" if is_sure else "warning",
     )
-
-
-def _of_this_node(root: str) -> list[node.MemoryLimit]:
-    limits = []
-    memory = node.meminfo(root)
-    for name in ("MemTotal", "MemAvailable"):
-        if name in memory:
-            limits.append(node.MemoryLimit(memory[name], name))
-    group = node.cgroup_memory(root)
-    return [*limits, group] if group is not None else limits
 
 
 def _fix(plan: LaunchPlan, phase: Phase | None) -> str:

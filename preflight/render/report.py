@@ -18,7 +18,7 @@ from preflight.render.words import (
     shell_command,
 )
 from preflight.report import Report
-from preflight.units import format_count, format_gib
+from preflight.units import GIB, format_count, format_gib
 from preflight.verdict import Answer
 
 NUM_TERMS_SHOWN = 6
@@ -41,7 +41,7 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     if answer is not Answer.FITS or is_verbose:
         lines += estimate_lines(report, page, is_verbose)
     elif report.estimate is not None and is_host_remarkable(report):
-        lines += host_lines(report.estimate, page)
+        lines += host_lines(report.estimate, page, report.plan.host_memory_gib)
     for finding in report.findings:
         if finding.severity != "info" or is_verbose:
             lines += finding_lines(finding, page)
@@ -86,19 +86,43 @@ def head_lines(report: Report, page: Page) -> list[str]:
                 )
             text += f" {bound} {of} per rank{_unfragmented(report)}"
             text += f" ({devices(report.plan, device)})"
+    if verdict.failing_level is Level.HOST:
+        text += _on_host(report, is_rewritten)
     if verdict.failing_phase is not None:
         does = "dies" if verdict.answer is Answer.DOES_NOT_FIT else "may die of fragmentation"
+        if verdict.failing_level is Level.HOST:
+            does = (
+                "dies of host memory" if verdict.answer is Answer.DOES_NOT_FIT else "may run short"
+            )
         subject = "as written it " if is_rewritten else ""
         text += f", {subject}{does} {PHASE_WORDS[verdict.failing_phase]}"
     # The first line is enough on its own, so it is not broken.
     return [text.replace(words, page.paint(words, ANSWER_COLORS[verdict.answer]), 1)]
 
 
+def _on_host(report: Report, is_rewritten: bool) -> str:
+    """Return what a node's ranks need of its host memory, of what there is."""
+    estimate, gib = report.estimate, report.plan.host_memory_gib
+    if estimate is None or gib is None:
+        return ""
+    capacity, needed = gib * GIB, estimate.host_peak_bytes_per_node
+    of = of_capacity(needed, capacity)
+    if is_rewritten:
+        after = report.applied[-1].estimate.host_peak_bytes_per_node
+        of = f"{amount(needed, capacity).split()[0]} -> {of_capacity(after, capacity)}"
+    return f", {of} of host memory per node"
+
+
 def _unfragmented(report: Report) -> str:
     """Return what a tight launch holds if the allocator loses nothing: the peak itself may be above the capacity."""
     last = report.applied[-1] if report.applied and report.rewrite else None
     estimate = report.estimate if last is None else last.estimate
-    if report.final_verdict.answer is not Answer.TIGHT or estimate is None:
+    verdict = report.final_verdict
+    if (
+        verdict.answer is not Answer.TIGHT
+        or estimate is None
+        or verdict.failing_level is Level.HOST
+    ):
         return ""
     least = max(p.allocated_bytes + p.device_bytes - p.reserved_bytes for p in estimate.peaks)
     return (
@@ -156,15 +180,21 @@ def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
     lines += phase_lines(report, estimate, page)
     phase = report.verdict.failing_phase or estimate.peak.phase
     capacity = report.device.capacity_bytes if report.device else None
-    lines += term_lines(estimate, phase, page, capacity)
+    is_of_host = report.verdict.failing_level is Level.HOST
+    if is_of_host:
+        lines += host_term_lines(estimate, phase, page)
+    else:
+        lines += term_lines(estimate, phase, page, capacity)
     if is_verbose:
         lines.append("all terms:")
         for term in estimate.terms:
             lines += _term_in_full(term, page)
-    return lines + host_lines(estimate, page)
+    if is_of_host and not is_verbose:
+        return lines
+    return lines + host_lines(estimate, page, report.plan.host_memory_gib)
 
 
-def host_lines(estimate: MemoryEstimate, page: Page) -> list[str]:
+def host_lines(estimate: MemoryEstimate, page: Page, capacity_gib: int | None = None) -> list[str]:
     """Return what the fullest node needs of its own memory, when, and what most of that is."""
     phase, peak = estimate.host_peak_phase, estimate.host_peak_bytes_per_node
     if phase is None or not peak:
@@ -175,13 +205,18 @@ def host_lines(estimate: MemoryEstimate, page: Page) -> list[str]:
     words = f"host: {format_gib(peak)} per node {PHASE_WORDS[phase]}"
     if most.num_bytes * 2 > peak and name != "processes":
         words += f", most of it {name}" + (f" ({most.formula})" if most.formula else "")
+    if capacity_gib is not None:
+        words += f"; a node has {format_gib(capacity_gib * GIB)}"
     return page.wrap(words)
 
 
 def is_host_remarkable(report: Report) -> bool:
-    """Tell whether a node needs more host memory than its devices have: few nodes are built that way."""
+    """Tell whether a node needs more host memory than its devices have: few nodes are built that way; or whether
+    the launch moves something there, and nobody said how much there is."""
     if report.estimate is None or report.device is None:
         return False
+    if report.plan.offloads and report.plan.host_memory_gib is None:
+        return True
     on_devices = report.device.capacity_bytes * report.plan.ranks_per_node
     return report.device.has_runtime and report.estimate.host_peak_bytes_per_node > on_devices
 
@@ -206,7 +241,8 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
                 mark = "does not fit"
             elif peak.device_bytes > capacity:
                 mark = "tight"
-        if peak.phase is report.verdict.failing_phase:
+        is_first = peak.phase is report.verdict.failing_phase
+        if is_first and report.verdict.failing_level is not Level.HOST:
             mark = (mark or "tight") + ", the first to fail"
         rows.append(
             [
@@ -218,6 +254,18 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
             ]
         )
     return page.table(rows, right=(1, 2))
+
+
+def host_term_lines(estimate: MemoryEstimate, phase: Phase, page: Page) -> list[str]:
+    """Return what a node's host memory holds in a phase, largest first, with formulas."""
+    alive = [t for t in estimate.terms if t.level is Level.HOST and phase in t.phases]
+    alive.sort(key=lambda term: -term.num_bytes)
+    rows = [
+        [format_gib(t.num_bytes), t.name.removeprefix("host: "), t.formula]
+        for t in alive
+        if t.num_bytes
+    ]
+    return [*page.wrap(f"host memory {PHASE_WORDS[phase]}:"), *page.table(rows, right=(0,))]
 
 
 def term_lines(

@@ -1,0 +1,189 @@
+"""Host memory of a node is judged like the device's, where somebody says how much there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from unfit_launches import command_of, request_of
+
+from preflight.lattice import Lattice, best_plans, every_plan, key_of
+from preflight.launch import LaunchPlan
+from preflight.memory import Level, MemoryTerm, Moment, Phase, during, estimate_peaks
+from preflight.pipeline import Request, check_launch, check_plan, judge_plan
+from preflight.plan_dict import plan_from_dict
+from preflight.plugins import PluginManager, load_plugins
+from preflight.policy import Policy
+from preflight.remedy import Remedy
+from preflight.render.page import Page
+from preflight.render.report import report_lines
+from preflight.report import Report
+from preflight.step_time import estimate_step_time
+from preflight.this_node import host_limit
+from preflight.units import GIB
+from preflight.verdict import Answer, judge
+
+OFFLOADED = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "trainer": "transformers",
+    "engine": "zero3",
+    "world_size": 8,
+    "shard_degree": 8,
+    "mixed_precision": "bf16",
+    "load_dtype": "bf16",
+    "optimizer": "deepspeed_cpu_adam",
+    "offload_optimizer": "cpu",
+    "offload_params": "cpu",
+    "micro_batch_size": 1,
+    "seq_len": 4096,
+    "activation_checkpointing": "full",
+    "attention": "sdpa",
+    "loss": "full_logits",
+}
+ON_DEVICE = {
+    **OFFLOADED,
+    "engine": "fsdp2",
+    "optimizer": "adamw_torch_fused",
+    "offload_optimizer": "none",
+    "offload_params": "none",
+    "activation_checkpointing": "none",
+    "micro_batch_size": 2,
+    "reshard_after_forward": True,
+    "wrap_policy": "transformer",
+}
+NAME = "7b_fsdp1_grad_op"
+OFFLOADS = {"offload_optimizer", "offload_params", "offload_activations"}
+
+
+@pytest.fixture(scope="module")
+def plugins() -> PluginManager:
+    return load_plugins()
+
+
+def report_of(plan: LaunchPlan, plugins: PluginManager, gib: int | None, **policy) -> Report:
+    settings = {} if gib is None else {"host_memory_gib": gib}
+    request = Request(device="h100-sxm-80", settings=settings, policy=Policy(**policy))
+    return check_plan(plan, plugins, request)
+
+
+def test_what_fits_the_device_and_not_the_host_does_not_fit_and_says_so(plugins):
+    plan = plan_from_dict(OFFLOADED)
+    report = report_of(plan, plugins, 100)
+    shown = report_lines(report, "check", Page())
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT
+    assert (report.verdict.failing_level, report.verdict.failing_phase) == (
+        Level.HOST,
+        report.estimate.host_peak_phase,
+    )
+    assert report.to_dict()["failing_level"] == "host"
+    assert not report.may_launch
+    assert "180.1 of 100.0 GiB of host memory per node, dies of host memory" in shown[0]
+    assert any(line.split()[2:] == ["offloaded", "optimizer"] for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("gib", "wanted"),
+    [(150, Answer.DOES_NOT_FIT), (170, Answer.TIGHT), (200, Answer.FITS), (None, Answer.FITS)],
+)
+def test_only_what_is_counted_refuses_and_the_allowance_makes_tight(gib, wanted, plugins):
+    """156 GiB are counted, and 24 GiB are an allowance for eight processes."""
+    report = report_of(plan_from_dict(OFFLOADED), plugins, gib)
+
+    assert report.verdict.answer is wanted
+
+
+def test_a_host_of_unknown_size_is_assumed_to_be_enough_and_shown(plugins):
+    report = report_of(plan_from_dict(OFFLOADED), plugins, None)
+    without = report_of(plan_from_dict(ON_DEVICE), plugins, None)
+    shown = " ".join(report_lines(report, "check", Page()))
+
+    assert "nobody said" in report.assumed["host_memory_gib"]
+    assert "host: 180.1 GiB per node" in shown
+    assert "host_memory_gib" not in without.assumed
+
+
+def test_the_device_is_named_first_where_both_are_short():
+    terms = [
+        MemoryTerm("weights", 90 * GIB, during(Phase.FORWARD)),
+        MemoryTerm("host: copies", 90 * GIB, during(Phase.LOAD), level=Level.HOST),
+    ]
+    device = load_plugins().first(
+        "preflight_describe_device", plan=replace(LaunchPlan(), device="h100-sxm-80")
+    )
+    both = judge(estimate_peaks(terms), device, host_bytes=80 * GIB)
+    small = judge(
+        estimate_peaks([replace(terms[0], num_bytes=1), terms[1]]), device, host_bytes=80 * GIB
+    )
+
+    assert both.failing_level is Level.DEVICE
+    assert (small.failing_level, small.failing_phase) == (Level.HOST, Phase.LOAD)
+    assert Moment.LOAD in terms[1].moments
+
+
+def safe(remedy: Remedy) -> bool:
+    return remedy.keeps_training
+
+
+@pytest.mark.parametrize("gib", [40, 80, 160, 400])
+@pytest.mark.parametrize("start", [ON_DEVICE, OFFLOADED], ids=["on device", "offloaded"])
+def test_with_a_known_host_the_answer_is_still_the_best_of_all_plans(start, gib, plugins):
+    """Offloads make a plan smaller on the device and larger on the host: the bounds must not cut either off."""
+    kept = (
+        "micro_batch",
+        "activation_checkpointing",
+        "stage3_live_parameters",
+        "on_device",
+        *OFFLOADS,
+    )
+    plan = replace(plan_from_dict(start), device="a100:31", host_memory_gib=gib)
+    judged = judge_plan(plan, plugins, Policy())
+    time = estimate_step_time(judged.plan, judged.model, judged.device)
+
+    def judge_again(edited: LaunchPlan):
+        return judge_plan(edited, plugins, Policy(), judged.model, judged.device)
+
+    lattice = Lattice(judged, plugins, judge_again, lambda r: safe(r) and r.id in kept, time)
+    found = best_plans(lattice, lambda one: one.verdict.answer is Answer.FITS)
+    every = [
+        key_of(doses, reached)
+        for doses, reached in every_plan(lattice)
+        if lattice.estimate(reached).verdict.answer is Answer.FITS
+    ]
+
+    assert [solution.key for solution in found] == sorted(every)[:1]
+
+
+def test_a_large_host_is_used_where_that_is_faster_and_a_small_one_is_left_alone(plugins):
+    found = {}
+    for gib in (64, 2000):
+        policy = Policy(allow=frozenset(OFFLOADS))
+        request = replace(request_of(NAME), policy=policy, settings={"host_memory_gib": gib})
+        report = check_launch(command_of(NAME), plugins, request)
+        found[gib] = report.applied[-1]
+        assert report.final_verdict.answer is Answer.FITS
+        assert found[gib].estimate.host_peak_bytes_per_node <= gib * GIB
+        assert not any("assumed" in note for note in report.notes)
+
+    assert found[2000].step_time_factor <= found[64].step_time_factor
+
+
+def test_a_rewrite_that_needs_a_host_of_unknown_size_says_how_much(plugins):
+    policy = Policy(allow=frozenset(OFFLOADS))
+    report = check_launch(command_of(NAME), plugins, replace(request_of(NAME), policy=policy))
+    needs = [tried.remedy.id for tried in report.applied if tried.remedy.needs_host]
+
+    assert bool(needs) == any("of host memory, which is assumed" in note for note in report.notes)
+    assert needs
+
+
+def test_where_the_ranks_start_here_this_node_is_the_host(plugins, tmp_path):
+    """MemTotal and a cgroup's limit do not move; what is free now does, and is a finding."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 104857600 kB\nMemAvailable: 1 kB\n")
+    plan = replace(LaunchPlan(), on_this_node=True)
+    limit = host_limit(plan, str(tmp_path))
+
+    assert limit is not None
+    assert (limit.num_bytes, limit.said_by) == (100 * GIB, "MemTotal")
+    assert host_limit(LaunchPlan(), str(tmp_path)) is None
