@@ -58,6 +58,8 @@ class Request:
     """Whether a launch that fits is made faster with the memory it leaves: `fix --use-headroom`."""
     on_this_node: bool = False
     """Whether the ranks start here: `--here`, `--device auto`, or `run` without a named device."""
+    device_origin: str = "--device"
+    """Who named the device."""
 
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -317,7 +319,9 @@ def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
         plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
     plan = plan.with_edits(request.settings)
     if request.device is not None:
-        plan = replace(plan, device=request.device).with_origin("device", Origin("--device"))
+        plan = replace(plan, device=request.device).with_origin(
+            "device", Origin(request.device_origin)
+        )
     return plan
 
 

@@ -116,10 +116,22 @@ def run(name: str, args: list[str]) -> int:
 
             known += IDS
         raise_if_any(unknown_remedies(request.policy, known))
-    report = check_launch(command, plugins, request)
+    report = _report(command, plugins, request)
     if options.report is not None:
         save_page(options.report, report, name, plugins, request.policy)
     return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
+
+
+def _report(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
+    """Check a launch; inside a Slurm job that it starts in, for the GPUs that the job got on all its nodes."""
+    if not request.on_this_node or "SLURM_JOB_ID" not in command.env:
+        return check_launch(command, plugins, request)
+    from preflight.slurm.in_job import report_in_job, request_in_job
+
+    notes: tuple[str, ...] = ()
+    if request.device in (None, "auto") and request.repository.device is None:
+        request, notes = request_in_job(request, command, plugins)
+    return report_in_job(check_launch(command, plugins, request), command.env, notes)
 
 
 def is_for_this_node(name: str, device: str | None, here: bool) -> bool:

@@ -67,8 +67,10 @@ def run(name: str, args: list[str]) -> int:
             traceback.print_exception(error)
         lines = [f"preflight: not checked: {type(error).__name__}: {error}"]
     # A bug of ours stops nobody's job.
+    from preflight.slurm.stamping import marked
+
     _say([*lines, "next: the job is submitted unchecked"])
-    return _become(name, words, env, text)
+    return _become(name, marked(name, words, env), env, text)
 
 
 def _parser(name: str) -> Parser:
@@ -185,6 +187,7 @@ def _pass(
     from preflight.render.page import page_for
     from preflight.render.submission import hint_lines, submission_lines
     from preflight.slurm.node_hint import node_hint
+    from preflight.slurm.stamping import stamped
 
     submission = answer.submission
     lines = submission_lines(answer, page_for(sys.stderr, options.color), options.explain)
@@ -201,6 +204,7 @@ def _pass(
     if lines and not answer.mixed and answer.verdict == "unknown":
         lines.append("next: submitted unchecked")
     _say(lines)
+    words = stamped(submission.program, words, text, answer.verdict, env)
     _become(submission.program, list(words), env, text)
 
 
@@ -223,6 +227,7 @@ def _refuse(
     from preflight.render.submission import launch_lines
     from preflight.slurm.job_fix import treated, written
     from preflight.slurm.nodes import Fit
+    from preflight.slurm.stamping import stamped
 
     page = page_for(sys.stderr, options.color)
     one = answer.refused[0]
@@ -240,7 +245,8 @@ def _refuse(
         return _submit_fixed(answer, one, fix, env, lines)
     if options.warn:
         _say([*lines, "next: submitted all the same, because of --warn"])
-        _become(answer.submission.program, list(answer.submission.words), env, text)
+        program, given = answer.submission.program, answer.submission.words
+        _become(program, list(stamped(program, given, text, answer.verdict, env)), env, text)
     _say([*lines, _next(answer, fix, is_fixed)])
     return NOT_STARTED
 
@@ -267,6 +273,7 @@ def _submit_fixed(
 ) -> int:
     from preflight.rewrite import save_rewrite
     from preflight.slurm.job_fix import submitted_words
+    from preflight.slurm.stamping import stamped
 
     assert fix.rewrite is not None
     options: tuple[str, ...] = ()
@@ -279,6 +286,7 @@ def _submit_fixed(
     _say(lines)
     # A command has no script that could export what the rewrite sets.
     own = fix.rewrite.env if answer.submission.kind == "command" else {}
+    words = stamped(answer.submission.program, words, text, "fits", env)
     _become(answer.submission.program, list(words), {**env, **own}, text)
 
 

@@ -43,7 +43,7 @@ def guard_text(name: str, folder: str, settings: Settings, site_file: str | None
 
 def helper_words(settings: Settings) -> list[str]:
     """Return the command that judges one submission, without the file of the request."""
-    words = [settings.python, "-I", "-m", "preflight.slurm.guard_helper"]
+    words = [settings.python, "-I", "-m", "preflight.commands.guard_helper"]
     return [*words, "--warn-only"] if settings.warn_only else words
 
 

@@ -144,7 +144,7 @@ def _gpus(
     if ranks > there:
         yield found(
             "PF119",
-            f"{ranks} ranks on a node on which the job has {there} GPUs"
+            f"{ranks} {_ranks(ranks)} on a node on which the job has {there} GPUs"
             + (f" ({said_by})" if said_by else ""),
             _origin(plan, "world_size"),
             f"{ranks} GPUs for a node, or {there} ranks and more gradient accumulation",
@@ -152,7 +152,7 @@ def _gpus(
     elif ranks < there and not (options.exclusive and not options.requested_gpus):
         yield found(
             "PF522",
-            f"the launch starts {ranks} ranks on a node on which the job has {there} GPUs",
+            f"the launch starts {ranks} {_ranks(ranks)} on a node on which the job has {there} GPUs",
             said_by,
             f"{there} ranks on a node, or {ranks} GPUs in the request",
         )
@@ -180,3 +180,7 @@ def _host_memory(
 def _origin(plan: LaunchPlan, field: str) -> str:
     origin = plan.origins.get(field) or plan.origins.get("world_size")
     return origin.where if origin else ""
+
+
+def _ranks(count: int) -> str:
+    return "rank" if count == 1 else "ranks"

@@ -138,7 +138,7 @@ def test_the_policy_is_warn_at_first_and_stays_what_it_is(tmp_path, capsys):
     ("words", "complaint"),
     [
         (("install",), "which half"),
-        (("install", "--client", "/nonexistent"), "there is no folder"),
+        (("install", "--client", "DIR/missing"), "there is no folder"),
         (("install", "--client", "DIR", "--timeout", "0"), "--timeout"),
         (("install", "--client", "DIR", "--python", "/nonexistent"), "cannot run the check"),
         (("instal",), "no word"),

@@ -88,8 +88,8 @@ def test_what_fits_no_gpu_that_the_job_may_get_is_refused_with_what_to_do(site):
     on_v100 = site.sbatch("-p", "gpu", "--gpus-per-node=v100:2", "job.sh")
 
     assert refused.returncode != 0 and refused.stdout == ""
-    assert "preflight: does not fit: " in refused.stderr
-    assert "a100-01 (a100, 39.4 GiB)" in refused.stderr
+    assert "preflight: does not fit on any node that the job may get (job.sh:5)" in refused.stderr
+    assert "a100-01 (a100, 39.4 GiB)  peak 67.5 of 39.4 GiB" in refused.stderr
     assert "PREFLIGHT=off sbatch job.sh" in refused.stderr
     assert "mix-01 (v100, 15.8 to 31.8 GiB)" in on_v100.stderr
     assert on_v100.returncode != 0
@@ -109,8 +109,8 @@ def test_where_only_some_nodes_do_the_job_passes_with_the_option_that_leaves_the
     again = site.sbatch("-p", "a100", "--constraint=gpu_mem:80gb", "job.sh")
 
     assert done.returncode == again.returncode == 0
-    assert "does not fit every node" in done.stderr
-    assert "fix  --constraint=gpu_mem:80gb" in done.stderr
+    assert "may not fit: it depends on the node" in done.stderr
+    assert "fix  --constraint=gpu_mem:80gb keeps it off a100-01" in done.stderr
     assert again.stderr == ""
 
 
@@ -118,7 +118,8 @@ def test_cards_of_unsaid_size_are_a_warning(site):
     done = site.sbatch("-p", "a100-all", "-w", "old-01", "job.sh")
 
     assert done.returncode == 0
-    assert "may not fit: " in done.stderr and "39.4 to 79.1 GiB" in done.stderr
+    assert "may not fit: it depends on which card the nodes have" in done.stderr
+    assert "39.4 to 79.1 GiB" in done.stderr
 
 
 def test_every_way_in_is_judged(site):
@@ -165,7 +166,7 @@ def test_warn_only_refuses_nothing(site):
     assert site.preflight(*words).returncode == 0
     done = site.sbatch("-p", "a100", "-C", "gpu_mem:40gb", "job.sh")
 
-    assert "does not fit: " in done.stderr
+    assert "does not fit on any node" in done.stderr
     assert site.job(done)["Extra"].startswith("preflight=1,does_not_fit,")
 
 
@@ -221,6 +222,49 @@ def test_every_kind_of_submission_keeps_its_stamp_valid(site):
     assert {name: one.stderr for name, one in done.items() if one.returncode != 0} == {}
 
 
+@pytest.mark.parametrize("how", ["file", "wrap", "stdin", "het", "own extra"])
+def test_preflight_sbatch_leaves_a_stamp_that_the_controller_takes(site, how):
+    site.policy("require")
+    words: tuple[str, ...] = ("--parsable", "-p", "h100", "job.sh")
+    stdin = None
+    if how == "wrap":
+        words = (
+            "--parsable",
+            "-H",
+            "-p",
+            "h100",
+            "-N1",
+            "--gpus=2",
+            "--mem=0",
+            f"--wrap={LAUNCH} {TRAIN}",
+        )
+    if how == "stdin":
+        words, stdin = words[:-1], (site.work / "job.sh").read_text()
+    if how == "het":
+        words = ("--parsable", "-p", "h100", "-N1", "--gpus-per-node=2", ":", "-p", "cpu", "job.sh")
+    if how == "own extra":
+        words = ("--parsable", "-p", "h100", "--extra=mine", "job.sh")
+    done = site.cluster.run(
+        sys.executable, "-m", "preflight", "sbatch", *words, cwd=site.work, stdin=stdin
+    )
+    record = site.job(done)
+
+    assert re.fullmatch(r"preflight=1,fits,\w{8},\w{8}", record["AdminComment"])
+    assert re.fullmatch(r"\d+\n", done.stdout)
+
+
+def test_a_failure_of_preflight_sbatch_passes_the_controller_too(site):
+    site.policy("require")
+    (site.work / "preflight_hooks.py").write_text(
+        "from preflight.hookspecs import hookimpl\n@hookimpl\ndef preflight_read_launch(command): 1/0\n"
+    )
+    words = ("-m", "preflight", "sbatch", "-p", "h100", "job.sh")
+    done = site.cluster.run(sys.executable, *words, cwd=site.work)
+
+    assert "the job is submitted unchecked" in done.stderr
+    assert site.job(done)["AdminComment"] == "preflight=not-judged,failed"
+
+
 def _long(folder: Path) -> str:
     text = (folder / "job.sh").read_text()
     (folder / "long.sh").write_text(text + "# padding \u00e9\n" * 5000)
@@ -246,7 +290,7 @@ def test_warn_tells_and_lets_in(site):
         ("sh -c 'exit 3'", "exit code 3"),
         ("sh -c 'kill -SEGV $$'", "the check failed"),
         (f"{sys.executable} -I -c 1/0", "exit code 1"),
-        (f"sh -c '{sys.executable} -I -m preflight.slurm.guard_helper /nonexistent'", "code 70"),
+        (f"sh -c '{sys.executable} -I -m preflight.commands.guard_helper /nonexistent'", "code 70"),
     ],
 )
 def test_a_helper_that_breaks_stops_no_job(site, helper, said):

@@ -1,4 +1,4 @@
-"""What the client's guard runs for a submission: `python -I -m preflight.slurm.guard_helper [--warn-only] REQUEST`.
+"""What the client's guard runs for a submission: `python -I -m preflight.commands.guard_helper [--warn-only] REQUEST`.
 
 cli_filter.lua writes the request and reads the answer. Standard output is for it: `stamp=...`, or `refuse` with
 exit code 3; standard error is for the user. Any other exit code is a failure of ours, and the job passes.
@@ -21,13 +21,13 @@ def main(args: list[str]) -> int:
 
             from preflight import __version__
 
-            importlib.import_module("preflight.slurm.guard_answer")  # what a request needs
+            importlib.import_module("preflight.commands.guard_answer")  # what a request needs
             sys.stdout.write(f"preflight {__version__}\n")
             return 0
         warn_only = args[:1] == ["--warn-only"]
         with open(args[-1], "rb") as file:
             request = file.read()
-        from preflight.slurm.guard_answer import answer
+        from preflight.commands.guard_answer import answer
 
         found = answer(request, os.environ, os.getcwd(), warn_only)
     except BaseException as error:

@@ -1,0 +1,122 @@
+"""The answer of the client's guard to one submission: refuse it, or pass it with a stamp and a word to the user."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.render.page import Page, page_for
+from preflight.render.submission import hint_lines, launch_lines
+from preflight.slurm.guard import Answer, Asked, asked_in, judge_submission
+from preflight.slurm.inventory import NoInventory, Question
+from preflight.slurm.job_script import MOST_BYTES, STANDARD_INPUT, Submission
+from preflight.slurm.nodes import Fit
+from preflight.slurm.option_words import OptionWord
+from preflight.slurm.options import submit_options
+from preflight.slurm.scripted_launch import LAUNCHERS, relative_name
+from preflight.slurm.stamp import stamp_of, wrapped_script
+from preflight.values import dataclass
+
+FLAG = "set"
+"""What Slurm's JSON of the options has for one without a value; `--mem=0` is "0?" there."""
+
+
+@dataclass(frozen=True)
+class GuardAnswer:
+    """What cli_filter.lua is told, and what the user reads."""
+
+    is_refused: bool
+    stamp: str
+    lines: tuple[str, ...]
+
+
+def answer(
+    request: bytes, env: Mapping[str, str], cwd: str, warn_only: bool = False
+) -> GuardAnswer:
+    """Judge one submission; raise where it cannot be judged, which lets it pass unstamped."""
+    question = Question(env)  # Slurm answers while the rest is made ready
+    submission = read_request(request, cwd)
+    stamp = submission.text.encode("utf-8", "surrogateescape")
+    own = {name: text for name, text in env.items() if name != "PREFLIGHT"}
+    asked = asked_in(submission.cwd)
+    try:
+        asked = replace(asked, inventory=question.answer())
+    except NoInventory as error:
+        unknown = stamp_of(stamp, submission.options, "unknown")
+        return GuardAnswer(False, unknown, (f"preflight: cannot tell: {error}",))
+    found = judged(submission, own, asked)
+    if found.refused and not warn_only:
+        return GuardAnswer(True, "", _refusal(found, page_for(sys.stderr, "auto")))
+    verdict = stamp_of(stamp, submission.options, found.verdict)
+    return GuardAnswer(False, verdict, _remarks(found, page_for(sys.stderr, "auto")))
+
+
+def judged(submission: Submission, env: Mapping[str, str], asked: Asked) -> Answer:
+    """Judge a submission by its script's text, and by a dry run where the text alone does not say that it fits."""
+    quick = judge_submission(submission, env, replace(asked, with_dry_run=False))
+    if quick.verdict == "fits" and not any(one.launch.unknown for one in quick.launches):
+        return quick
+    if not quick.launches and not _names_a_launch(submission.text):
+        return quick
+    return judge_submission(submission, env, asked)
+
+
+def _names_a_launch(text: str) -> bool:
+    return any(name in text for name in (*LAUNCHERS, "torch.distributed", "python", "preflight"))
+
+
+def read_request(request: bytes, cwd: str) -> Submission:
+    """Return what cli_filter.lua wrote; raise ValueError or OSError where it is not that."""
+    import json
+
+    value: dict[str, Any] = json.loads(request.decode("utf-8", "surrogateescape"))
+    said: dict[str, Any] = dict(value["options"])
+    argv = tuple(str(word) for word in said.pop("argv", ()))
+    words = [
+        OptionWord(name, None if text == FLAG else text, f"--{name}={text}")
+        for name, text in ((name, str(text).removesuffix("?")) for name, text in said.items())
+    ]
+    options = submit_options((), {}, (words,))
+    program = str(value["program"])
+    arguments: tuple[str, ...] = ()
+    if program != "sbatch":
+        kind, name = "command", program
+        text = f"#!/bin/bash\n{shlex.join((program, *argv))}\n"
+    elif "script" in value:
+        kind, name, text = STANDARD_INPUT, STANDARD_INPUT, str(value["script"])
+    elif options.wrap is not None:
+        kind, name, text = "wrap", "--wrap", wrapped_script(options.wrap)
+    else:
+        kind, name, arguments = "file", relative_name(argv[0], cwd), argv[1:]
+        with open(os.path.join(cwd, argv[0]), "rb") as file:
+            text = file.read(MOST_BYTES).decode("utf-8", "surrogateescape")
+    folder = os.path.normpath(os.path.join(cwd, options.chdir or ""))
+    return Submission(program, (), options, kind, text, name, arguments, 0, folder)
+
+
+def _refusal(found: Answer, page: Page) -> tuple[str, ...]:
+    submission = found.submission
+    lines = [line for one in found.refused for line in launch_lines(one, page)]
+    name = submission.name if submission.kind == "file" else "..."
+    lines.append(
+        f"next: not submitted. `preflight {submission.program} {name}` looks for a change that makes it"
+        f" fit; `PREFLIGHT=off {submission.program} {name}` submits it as it is, on record"
+    )
+    return tuple(lines)
+
+
+def _remarks(found: Answer, page: Page) -> tuple[str, ...]:
+    """Return what is worth a word about a job that passes: nothing where all is well, or where nothing is launched."""
+    lines: list[str] = []
+    for one in found.launches:
+        findings = one.judgement.findings if one.judgement is not None else ()
+        if one.fit is Fit.FITS and not any(finding.severity != "info" for finding in findings):
+            continue
+        lines += launch_lines(one, page)
+        if one in found.mixed:
+            lines += hint_lines(one, found)
+    return tuple(lines)

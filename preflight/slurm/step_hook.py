@@ -1,0 +1,60 @@
+"""Two variables that check every launch of a job before its first rank starts, without a word in front of srun.
+
+`SLURM_PROLOG` names a program that srun runs on its own node when a step's nodes are there: it judges the step's
+command on the GPUs that the job really got. A prolog cannot stop a step (Slurm 24.11: its exit code is ignored),
+so a refusal leaves a flag, and `SLURM_TASK_PROLOG`, which runs before each task on its node, ends the task where the
+flag is. Both are small shell scripts in a folder that all nodes of the job see.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+FOLDER = os.path.join(".preflight", "slurm")
+TIMEOUT_S = 60
+"""For the check of one step, the question to all nodes among it; a step that is not judged by then starts."""
+
+PROLOG = """\
+#!/bin/sh
+# preflight: judges a step on the GPUs of its job; written by `preflight slurm hook`.
+[ "$PREFLIGHT" = off ] && exit 0
+unset SLURM_PROLOG SLURM_TASK_PROLOG
+timeout -k 1 {timeout} {python} -I -m preflight.slurm.step_check {folder} "$@" </dev/null
+exit 0
+"""
+TASK_PROLOG = """\
+#!/bin/sh
+# preflight: ends a task whose step was refused; written by `preflight slurm hook`.
+[ -e {folder}/refused."$SLURM_JOB_ID"."$SLURM_STEP_ID" ] && exit 1
+exit 0
+"""
+
+
+def write_hook(folder: str) -> dict[str, str]:
+    """Write both scripts into a folder; return the variables that switch them on."""
+    os.makedirs(folder, exist_ok=True)
+    values = {
+        "timeout": str(TIMEOUT_S),
+        "python": shlex.quote(sys.executable),
+        "folder": shlex.quote(folder),
+    }
+    found = {}
+    for variable, name, text in (
+        ("SLURM_PROLOG", "prolog", PROLOG),
+        ("SLURM_TASK_PROLOG", "task-prolog", TASK_PROLOG),
+    ):
+        path = os.path.join(folder, name)
+        new = f"{path}.{os.getpid()}"
+        with open(new, "w", encoding="utf-8") as file:
+            file.write(text.format(**values))
+        os.chmod(new, 0o755)
+        os.replace(new, path)
+        found[variable] = path
+    return found
+
+
+def flag_path(folder: str, job_id: str, step_id: str) -> str:
+    """Return the file that says that a step was refused."""
+    return os.path.join(folder, f"refused.{job_id}.{step_id}")
