@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from preflight.commands.options import FITS, prices_from, settings_from
-from preflight.commands.output import print_json, print_lines
+from preflight.commands.options import FITS, add_report_option, prices_from, settings_from
+from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
 from preflight.gpu_table import find_gpus, one_gpu, similar_gpus
@@ -78,6 +78,7 @@ def run(name: str, args: list[str]) -> int:
         metavar="FIELD=VALUE",
         help="a plan value in place of the assumed one: load_dtype=bf16, adapter.rank=64",
     )
+    add_report_option(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=("text", "json", "csv", "md"), default="text")
     group.add_argument("-v", "--verbose", action="store_true", help="what is taken for granted")
@@ -103,6 +104,10 @@ def run(name: str, args: list[str]) -> int:
     )
     plugins = load_plugins(os.getcwd())
     sheets = [size(model, request, plugins) for model in (options.model, *options.compare)]
+    if options.report is not None:
+        from preflight.render.html_worksheet import worksheet_html
+
+        write_page(options.report, worksheet_html(sheets, options.budget))
     if options.format == "json":
         first, *others = [sheet.to_dict() for sheet in sheets]
         compared = {"compare": others} if others else {}

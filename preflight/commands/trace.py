@@ -12,10 +12,11 @@ from preflight.commands.estimate import read_plan
 from preflight.commands.options import (
     FITS,
     add_output_options,
+    add_report_option,
     settings_from,
     split_command,
 )
-from preflight.commands.output import print_json, print_lines
+from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
 from preflight.datafile import read_data_file
 from preflight.errors import BadInput
@@ -57,6 +58,7 @@ def run(name: str, args: list[str]) -> int:
     """Trace one launch or plan; return the exit code."""
     parser = Parser(name, ABOUT, f"preflight {name} [options] -- COMMAND", EPILOG)
     _add_options(parser)
+    add_report_option(parser)
     add_output_options(parser)
     has_plan = any(arg == "--plan" or arg.startswith("--plan=") for arg in args)
     own: list[str] = args
@@ -84,6 +86,10 @@ def run(name: str, args: list[str]) -> int:
     estimate = None
     if unknown is None and model.is_decoder_lm:
         estimate = estimate_memory(plan, model, None, plugins, missing_inputs(plan, model))
+    if options.report is not None:
+        from preflight.render.html_trace import trace_html
+
+        write_page(options.report, trace_html(model, result, estimate))
     if options.format == "json":
         print_json(as_dict(plan, model, result, estimate), sys.stdout)
         return FITS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from preflight.commands.options import FITS, add_output_options
-from preflight.commands.output import print_json, print_lines
+from preflight.commands.options import FITS, add_output_options, add_report_option
+from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
 from preflight.datafile import read_data_file
@@ -53,6 +53,7 @@ def run(name: str, args: list[str]) -> int:
         metavar="N",
         help="the N worst scored runs, and all wrong verdicts, with the terms that make them",
     )
+    add_report_option(parser)
     add_output_options(parser)
     try:
         options = parser.parse_args(args)
@@ -68,6 +69,10 @@ def run(name: str, args: list[str]) -> int:
         from preflight.render.scatter import scatter_svg
 
         write_text_file(options.plot, scatter_svg(validation))
+    if options.report is not None:
+        from preflight.render.html_validation import validation_html
+
+        write_page(options.report, validation_html(validation, options.worst))
     if options.format == "json":
         print_json(validation.to_dict(options.worst), sys.stdout)
         return FITS

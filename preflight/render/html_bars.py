@@ -51,11 +51,10 @@ def _title(name: str, num_bytes: int, capacity_bytes: int | None) -> str:
     return f"{BUCKET_WORDS[name]}: {num_bytes / unit:.1f} {word}"
 
 
-def legend(names: Sequence[str] = BUCKETS) -> str:
-    """Return the colors with their words; words are enough on their own."""
+def legend(names: Sequence[str], words: Mapping[str, str] = BUCKET_WORDS) -> str:
+    """Return the colors with their words."""
     items = "".join(
-        f'<li><i style="background:var(--{name})"></i>{escape(BUCKET_WORDS[name])}</li>'
-        for name in names
+        f'<li><i style="background:var(--{name})"></i>{escape(words[name])}</li>' for name in names
     )
     return f'<ul class="legend">{items}</ul>'
 

@@ -23,10 +23,10 @@ def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose:
     lines += ["", *page.wrap("one rank that holds all, GiB at the peak, and the smallest card:")]
     lines += page.table(_memory_rows(sheet), right=(1, 3, 4, 5, 6, 7, 8))
     lines += ["", *page.wrap(f"fewest devices on which it fits, sharded{_within(budget)}:")]
-    devices = _device_rows(sheet, budget)
+    devices = device_rows(sheet, budget)
     lines += page.table(devices, right=(1, *range(3, len(devices[0]))))
     lines += ["", *page.wrap("the cheapest of them:")]
-    lines += page.table(_cost_rows(sheet, budget), right=(1, 4, 5))
+    lines += page.table(cost_rows(sheet, budget), right=(1, 4, 5))
     whose = "; ".join(f"{short_key(key)} {words}" for key, words in sheet.prices.items())
     notes = [f"prices, lowest listed: {whose}"] if whose else []
     notes += [
@@ -58,7 +58,8 @@ def _memory_rows(sheet: Worksheet) -> list[list[str]]:
     return rows
 
 
-def _device_rows(sheet: Worksheet, budget: float | None) -> list[list[str]]:
+def device_rows(sheet: Worksheet, budget: float | None) -> list[list[str]]:
+    """Return the fewest devices of each card, a heading first; `-` for none, or too dear."""
     keys = list(sheet.rows[0].num_devices)
     rows = [[*NAMES, *map(short_key, keys)]]
     for row in sheet.rows:
@@ -66,7 +67,8 @@ def _device_rows(sheet: Worksheet, budget: float | None) -> list[list[str]]:
     return rows
 
 
-def _cost_rows(sheet: Worksheet, budget: float | None) -> list[list[str]]:
+def cost_rows(sheet: Worksheet, budget: float | None) -> list[list[str]]:
+    """Return the cheapest devices of each row with their prices, a heading first."""
     rows = [[*NAMES, "devices", "$/hour", "$/M tokens"]]
     for row in sheet.rows:
         key = row.cheapest(budget)
@@ -109,10 +111,10 @@ def markdown_lines(sheet: Worksheet, budget: float | None) -> list[str]:
     lines += [f"Micro batch {sheet.rows[0].micro_batch_size}.", ""]
     lines += ["One rank that holds all, GiB at the peak, and the smallest card:", ""]
     lines += _markdown(_memory_rows(sheet), (1, 3, 4, 5, 6, 7, 8))
-    devices = _device_rows(sheet, budget)
+    devices = device_rows(sheet, budget)
     lines += ["", f"Fewest devices on which it fits, sharded{_within(budget)}:", ""]
     lines += _markdown(devices, (1, *range(3, len(devices[0]))))
-    lines += ["", "The cheapest of them:", "", *_markdown(_cost_rows(sheet, budget), (1, 4, 5))]
+    lines += ["", "The cheapest of them:", "", *_markdown(cost_rows(sheet, budget), (1, 4, 5))]
     lines += ["", "Taken for granted:", ""]
     lines += [f"- {name}: {text}" for name, text in sheet.assumptions.items()]
     lines += [

@@ -7,10 +7,10 @@ import re
 import struct
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from page_reader import read
 
 from preflight.buckets import BUCKETS, at_peak
 from preflight.commands.output import save_page
@@ -29,7 +29,6 @@ PLAN = {
     "load_dtype": "bf16", "optimizer": "adamw_torch_fused", "micro_batch_size": 2,
     "seq_len": 4096, "attention": "sdpa", "loss": "full_logits", "device": "a100-sxm-80",
 }  # fmt: skip
-VOID = {"meta", "input", "br", "path", "rect"}
 
 
 @pytest.fixture(scope="module")
@@ -60,35 +59,6 @@ def rewritten(tmp_path_factory) -> Path:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return path
-
-
-class Reader(HTMLParser):
-    """Collects what a page refers to, and finds tags that are not closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.pictures: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.links += [given[name] for name in ("src", "href") if name in given]
-        if given.get("role") == "img":
-            self.pictures.append(given.get("aria-label") or "")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-
-def read(text: str) -> Reader:
-    reader = Reader()
-    reader.feed(text)
-    reader.close()
-    return reader
 
 
 def test_a_page_is_whole_and_refers_to_nothing_outside(rewritten):

@@ -1,0 +1,84 @@
+"""The pages of trace, validate and size: whole, without network, and saying what the commands say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from page_reader import read
+
+ROOT = Path(__file__).parents[2]
+PLAN = """
+model_config: {model_type: llama, hidden_size: 256, intermediate_size: 704, num_hidden_layers: 4,
+  num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 2048}
+engine: single
+world_size: 1
+load_dtype: bf16
+mixed_precision: bf16
+micro_batch_size: 2
+seq_len: 128
+trainer: transformers
+optimizer: adamw_torch
+"""
+COMMANDS = {
+    "size": ["meta-llama/Llama-3.1-8B", "--seq-len", "512", "--compare", "Qwen/Qwen3-8B"],
+    "validate": [str(ROOT / "tests" / "measured" / "runs-dev.yaml")],
+    "trace": ["--plan", "plan.yaml", "--no-cache"],
+}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> dict[str, tuple[str, str]]:
+    """What each command prints, and the page that it writes."""
+    folder = tmp_path_factory.mktemp("pages")
+    (folder / "plan.yaml").write_text(PLAN)
+    found = {}
+    for name, words in COMMANDS.items():
+        run = subprocess.run(
+            [sys.executable, "-m", "preflight", name, *words, "--report", f"{name}.html"],
+            cwd=folder, capture_output=True, text=True,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        found[name] = run.stdout, (folder / f"{name}.html").read_text()
+    return found
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_page_is_whole_and_refers_to_nothing_outside(name, pages):
+    reader = read(pages[name][1])
+
+    assert reader.open == []
+    assert reader.links == []
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("size", ["Llama-3.1-8B: 8.03 B parameters", "Qwen3-8B", "139.9", "a100-sxm-80"]),
+        ("validate", ["By group, engine and counter", "Every run that was compared", "fms_a100"]),
+        ("trace", ["Live tensors of one rank", "layers run", "loss_backward"]),
+    ],
+)
+def test_a_page_says_what_the_command_says(name, said, pages):
+    text, page = pages[name]
+
+    for words in said:
+        assert words in page, words
+    assert text.splitlines()[0].removeprefix("preflight: ")[1:20] in page
+
+
+@pytest.mark.launch
+def test_pages_fit_their_window(pages, browse, tmp_path):
+    for name, (_, page) in pages.items():
+        path = tmp_path / f"{name}.html"
+        probe = (
+            "<script>document.title='wide by '+(document.documentElement.scrollWidth"
+            "-document.documentElement.clientWidth)</script></body>"
+        )
+        path.write_text(page.replace("</body>", probe))
+
+        assert "<title>wide by 0</title>" in browse(path, "--window-size=500,900", "--dump-dom")
