@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.render.page import Page, page_for
-from preflight.render.submission import hint_lines, launch_lines
 from preflight.slurm.guard import Answer, Asked, asked_in, judge_submission
 from preflight.slurm.inventory import NoInventory, Question
 from preflight.slurm.job_script import MOST_BYTES, STANDARD_INPUT, Submission
@@ -50,9 +48,9 @@ def answer(
         return GuardAnswer(False, unknown, (f"preflight: cannot tell: {error}",))
     found = judged(submission, own, asked)
     if found.refused and not warn_only:
-        return GuardAnswer(True, "", _refusal(found, page_for(sys.stderr, "auto")))
+        return GuardAnswer(True, "", _refusal(found))
     verdict = stamp_of(stamp, submission.options, found.verdict)
-    return GuardAnswer(False, verdict, _remarks(found, page_for(sys.stderr, "auto")))
+    return GuardAnswer(False, verdict, _remarks(found))
 
 
 def judged(submission: Submission, env: Mapping[str, str], asked: Asked) -> Answer:
@@ -98,8 +96,11 @@ def read_request(request: bytes, cwd: str) -> Submission:
     return Submission(program, (), options, kind, text, name, arguments, 0, folder)
 
 
-def _refusal(found: Answer, page: Page) -> tuple[str, ...]:
-    submission = found.submission
+def _refusal(found: Answer) -> tuple[str, ...]:
+    from preflight.render.page import page_for
+    from preflight.render.submission import launch_lines
+
+    submission, page = found.submission, page_for(sys.stderr, "auto")
     lines = [line for one in found.refused for line in launch_lines(one, page)]
     name = submission.name if submission.kind == "file" else "..."
     lines.append(
@@ -109,14 +110,17 @@ def _refusal(found: Answer, page: Page) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _remarks(found: Answer, page: Page) -> tuple[str, ...]:
+def _remarks(found: Answer) -> tuple[str, ...]:
     """Return what is worth a word about a job that passes: nothing where all is well, or where nothing is launched."""
     lines: list[str] = []
     for one in found.launches:
         findings = one.judgement.findings if one.judgement is not None else ()
         if one.fit is Fit.FITS and not any(finding.severity != "info" for finding in findings):
             continue
-        lines += launch_lines(one, page)
+        from preflight.render.page import page_for
+        from preflight.render.submission import hint_lines, launch_lines
+
+        lines += launch_lines(one, page_for(sys.stderr, "auto"))
         if one in found.mixed:
             lines += hint_lines(one, found)
     return tuple(lines)

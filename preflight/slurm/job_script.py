@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 
 from preflight.slurm.option_words import OptionWord, split_words
@@ -145,6 +144,8 @@ def _script_path(name: str, folder: str, cwd: str, env: Mapping[str, str]) -> st
         path = os.path.join(start, name)
         if os.path.exists(path):
             return path
+    import shutil
+
     on_path = None if "/" in name else shutil.which(name, os.R_OK, env.get("PATH", ""))
     return on_path or os.path.join(folder, name)
 

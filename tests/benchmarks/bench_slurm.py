@@ -50,6 +50,9 @@ class Bench:
         for folder in (self.work, self.client):
             folder.mkdir()
         (self.work / "job.sh").write_text(SCRIPT)
+        # What a text alone does not tell
+        dry = SCRIPT.replace("export OMP", "ranks=$(echo 8 | tr -d x)\nexport OMP")
+        (self.work / "dry.sh").write_text(dry.replace("_processes 8", "_processes $ranks"))
         (self.work / "train.py").write_text(TRAINER)
         self.python = str(install_core(cluster.root / "site") / "python")
         self.admin("install", "--client", str(self.client))
@@ -114,6 +117,7 @@ def measured(bench: Bench, num_rounds: int) -> list[tuple[str, str]]:
     cases = {
         "plain": (False, gpu, {}),
         "guarded": (True, gpu, {}),
+        "dry": (True, ("dry.sh",), {}),
         "off": (True, gpu, {"PREFLIGHT": "off"}),
         "plain cpu": (False, cpu, {}),
         "cpu": (True, cpu, {}),
@@ -135,6 +139,7 @@ def measured(bench: Bench, num_rounds: int) -> list[tuple[str, str]]:
         ("plain sbatch", f"{ms['plain']:.1f} ms"),
         ("with the client's guard", f"{ms['guarded']:.1f} ms"),
         ("  more than plain", f"{ms['guarded'] - ms['plain']:.1f} ms (at most 100)"),
+        ("  a script that is run dry", f"{ms['dry'] - ms['plain']:.1f} ms more"),
         ("  a job without GPUs", f"{ms['cpu'] - ms['plain cpu']:.1f} ms more"),
         ("  PREFLIGHT=off", f"{ms['off'] - ms['plain']:.1f} ms more"),
     ]
