@@ -1,4 +1,4 @@
-"""The README's table of formulas against traces is what the command prints, and nothing in it is off by more than allowed."""
+"""The table of formulas against traces is what the command prints, and nothing in it is off by more than allowed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from preflight.formula_table import BEGIN, COLUMNS, END, compare_all, table_line
 from preflight.plugins import load_plugins
 from preflight.trace.small_models import SMALL_MODELS, TOWERS
 
-README = Path(__file__).parent.parent / "README.md"
-LINES = README.read_text().partition(BEGIN)[2].partition(END)[0].split("\n")
+PAGE = Path(__file__).parent.parent / "docs" / "formulas.md"
+LINES = PAGE.read_text().partition(BEGIN)[2].partition(END)[0].split("\n")
 ROWS = {line.split("|")[1].strip(): line for line in LINES if line.startswith("|")}
 PLAIN_PERCENT, OTHER_PERCENT = 0.1, 1.0
 OTHERS = ("latent_attention", "linear_attention")
