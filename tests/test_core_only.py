@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from preflight import __version__
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 TRAIN = shlex.split(
@@ -66,3 +68,21 @@ def test_the_core_has_no_library_of_the_launch(core_bin):
     done = subprocess.run([core_bin / "python", "-c", probe], capture_output=True, text=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_the_core_alone_guards_a_cluster(core_bin, tmp_path):
+    """The Lua files are in the wheel, and what they call needs no library of a launch."""
+    guard = "preflight.commands.guard_helper"
+    code = (
+        "import sys; from preflight.slurm.guard_text import Settings, guard_text\n"
+        f"from {guard} import main\n"
+        "print(guard_text('cli_filter.lua', '/etc/slurm', Settings(), None))\n"
+        "code = main(['--version'])\n"
+        "heavy = {'torch', 'accelerate', 'transformers', 'lupa'} & set(sys.modules)\n"
+        "sys.exit(99 if heavy else code)"
+    )
+    done = subprocess.run([core_bin / "python", "-I", "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert f'local HELPER = "{core_bin / "python"} -I -m {guard}"' in done.stdout
+    assert done.stdout.endswith(f"preflight {__version__}\n")

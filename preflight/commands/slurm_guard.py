@@ -133,8 +133,8 @@ def _add_settings(parser: Parser) -> None:
     group.add_argument(
         "--stamp-in",
         choices=("extra", "comment"),
-        default="extra",
-        help="the option of sbatch for the stamp; comment where a site filters nodes by extra",
+        help="the option of sbatch for the stamp (default: extra; comment before Slurm 23.02, and where"
+        " the cluster chooses nodes by extra)",
     )
 
 
@@ -142,7 +142,7 @@ def _install(folders: dict[str, str], options: Any) -> list[str]:
     text = str(options.timeout)
     if not text.isdecimal() or not 1 <= int(text) <= 600:
         raise BadInput.one(f"--timeout takes 1 to 600 seconds, not {text!r}", "--timeout")
-    settings = Settings(options.python, int(text), options.stamp_in, options.warn_only)
+    settings = Settings(options.python, int(text), _stamp_in(folders, options), options.warn_only)
     if "client" in folders:
         problem = helper_problem(settings)
         if problem:
@@ -164,6 +164,17 @@ def _install(folders: dict[str, str], options: Any) -> list[str]:
             done.append(f"policy {word}")
         done += _next_steps(part, folder)
     return done
+
+
+def _stamp_in(folders: dict[str, str], options: Any) -> str:
+    """Return where the stamp is to stand: as said, else as the cluster of this slurm.conf allows."""
+    if options.stamp_in or "client" not in folders:
+        return options.stamp_in or "extra"
+    from preflight.slurm.stamping import cluster_facts, option_for
+
+    conf = os.path.join(folders["client"], "slurm.conf")
+    env = {**os.environ, **({"SLURM_CONF": conf} if os.path.exists(conf) else {})}
+    return option_for(cluster_facts(env))
 
 
 def _next_steps(part: str, folder: str) -> list[str]:

@@ -163,16 +163,26 @@ def state(part: str, folder: str) -> FileState:
         except BadInput as error:
             problem = str(error)
     kept = os.path.join(folder, site_name(part))
+    is_chained = os.path.lexists(kept) and text.startswith(OURS)
+    if is_chained and not problem and part == "controller" and _is_newer(kept, path):
+        problem = f"slurmctld has not seen that {kept} changed; touch {path}"
     return FileState(
         part,
         path,
         is_there,
         text.startswith(OURS) and not text.startswith(UNINSTALLED),
-        os.path.lexists(kept) and text.startswith(OURS),
+        is_chained,
         problem,
         is_switched_on(part, folder),
         policy(folder) if part == "controller" else "",
     )
+
+
+def _is_newer(one: str, other: str) -> bool:
+    try:
+        return os.stat(one).st_mtime > os.stat(other).st_mtime
+    except OSError:
+        return False
 
 
 def policy(folder: str) -> str:

@@ -50,13 +50,22 @@ def with_option(
 
 
 def stamp_option(env: Mapping[str, str]) -> str | None:
-    """Return the option that a stamp may stand in: extra, else comment; None where no Lua is in the controller."""
-    text = Running(("scontrol", "show", "config"), env).answer(time.monotonic() + TIMEOUT_S)
-    facts = dict(re.findall(r"^(\w+)\s*=\s*(.*)$", text, re.MULTILINE))
+    """Return the option that a stamp may stand in; None where no Lua is in the controller."""
+    facts = cluster_facts(env)
     if "lua" not in re.split(r"[,/\s]+", facts.get("JobSubmitPlugins", "").lower()):
         return None
+    return option_for(facts)
+
+
+def cluster_facts(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what `scontrol show config` says; nothing where no controller answers."""
+    text = Running(("scontrol", "show", "config"), env).answer(time.monotonic() + TIMEOUT_S)
+    return dict(re.findall(r"^(\w+)\s*=\s*(.*)$", text, re.MULTILINE))
+
+
+def option_for(facts: Mapping[str, str]) -> str:
+    """Return extra, or comment where Slurm has no extra, or chooses nodes by what stands there."""
     version = tuple(int(n) for n in re.findall(r"\d+", facts.get("SLURM_VERSION", ""))[:2])
-    # With extra_constraints, Slurm chooses nodes by what stands there.
-    if version < FIRST_WITH_EXTRA or "extra_constraints" in facts.get("SchedulerParameters", ""):
-        return "comment"
-    return "extra"
+    is_old = bool(version) and version < FIRST_WITH_EXTRA
+    is_taken = "extra_constraints" in facts.get("SchedulerParameters", "")
+    return "comment" if is_old or is_taken else "extra"

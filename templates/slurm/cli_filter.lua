@@ -45,7 +45,7 @@ local function check(options, component)
   if kind == "srun" and os.getenv("SLURM_JOB_ID") then return slurm.SUCCESS end -- a step of a job that was judged
   local cli = slurm.json_cli_options(options)
   if component > 0 or not wants_gpus(cli) then return slurm.SUCCESS end
-  if os.getenv("PREFLIGHT") == "off" then
+  if (os.getenv("PREFLIGHT") or ""):lower() == "off" then
     mark(options, "preflight=off")
     return slurm.SUCCESS
   end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from preflight.cli import main
 from preflight.slurm import lua_syntax
 from preflight.slurm.guard_files import PARTS, replace_file, state
 from preflight.slurm.lua_syntax import NoLua, syntax_problem
+from preflight.slurm.stamping import option_for
 
 SITE = {
     "client": "function slurm_cli_pre_submit(o, off) return slurm.SUCCESS end -- ours\n",
@@ -175,6 +177,34 @@ def test_status_tells_a_file_that_slurm_would_stumble_over(tmp_path, capsys):
         "is_there": False,
         "is_switched_on": True,
     }
+
+
+def test_a_sites_own_file_that_changed_unseen_is_told(tmp_path, capsys):
+    (tmp_path / "job_submit.lua").write_text(SITE["controller"])
+    told(capsys, "install", "--controller", str(tmp_path), "--chain")
+    whole = told(capsys, "status", "--dir", str(tmp_path))
+    later = (tmp_path / "job_submit.lua").stat().st_mtime + 10
+    os.utime(tmp_path / "job_submit.site.lua", (later, later))
+    stale = told(capsys, "status", "--dir", str(tmp_path))
+
+    assert (whole[0], stale[0]) == (0, 1)
+    assert "has not seen that" in stale[1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "option"),
+    [
+        ({}, "extra"),
+        ({"SLURM_VERSION": "24.11.5"}, "extra"),
+        ({"SLURM_VERSION": "22.05.9"}, "comment"),
+        (
+            {"SLURM_VERSION": "24.11.5", "SchedulerParameters": "bf_max=3,extra_constraints"},
+            "comment",
+        ),
+    ],
+)
+def test_the_stamp_stands_where_slurm_leaves_it_alone(facts, option):
+    assert option_for(facts) == option
 
 
 def test_a_helper_that_is_gone_shows_in_the_status(tmp_path, capsys):

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cluster import Cluster
 
+from preflight.slurm.guard_files import set_policy, uninstall
+
 TRAIN = (
     "train.py --model_name_or_path meta-llama/Llama-3.1-8B --per_device_train_batch_size 1"
     " --max_length 2048 --bf16 True --gradient_checkpointing True"
@@ -46,7 +48,11 @@ class Site:
         return self.cluster.run("sbatch", *words, cwd=self.work, env={**conf, **env}, stdin=stdin)
 
     def policy(self, word: str) -> None:
+        """Have the controller's guard in force, the cluster's own file asked first."""
         folder = str(self.cluster.conf.parent)
+        if (self.cluster.conf.parent / "job_submit.site.lua").exists():
+            set_policy(folder, word)
+            return
         done = self.preflight(
             "slurm", "install", "--controller", folder, "--chain", "--policy", word
         )
@@ -66,21 +72,31 @@ class Site:
         return self.cluster.facts(found.group(0))
 
 
-@pytest.fixture
-def site(cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
-    folder = cluster.root / "client"
-    folder.mkdir(exist_ok=True)
-    work = tmp_path
-    (work / "train.py").write_text(TRAINER)
-    (work / "job.sh").write_text(SCRIPT.format(launch=LAUNCH, train=TRAIN))
-    one = Site(cluster, folder, work)
-    installed = one.preflight("slurm", "install", "--client", str(folder), "--timeout", "20")
-    assert installed.returncode == 0, installed.stderr
+@pytest.fixture(scope="module")
+def installed(cluster_of_session: Cluster) -> tuple[Path, str]:
+    """The folder of the client's guard, and the file as `preflight slurm install` wrote it there."""
+    folder = cluster_of_session.root / "client"
+    folder.mkdir()
+    done = Site(cluster_of_session, folder, folder).preflight(
+        "slurm", "install", "--client", str(folder), "--timeout", "60"
+    )
+    assert done.returncode == 0, done.stderr
     # What an admin would add to slurm.conf itself, without that the other tests of the session see it
-    one.conf.write_text(f"include {cluster.conf}\nCliFilterPlugins=cli_filter/lua\n")
-    yield one
-    one.preflight("slurm", "uninstall", "--controller", str(cluster.conf.parent))
-    (cluster.conf.parent / "preflight.policy").unlink(missing_ok=True)
+    conf = f"include {cluster_of_session.conf}\nCliFilterPlugins=cli_filter/lua\n"
+    (folder / "slurm.conf").write_text(conf)
+    return folder, (folder / "cli_filter.lua").read_text()
+
+
+@pytest.fixture
+def site(cluster: Cluster, installed: tuple[Path, str], tmp_path: Path) -> Iterator[Site]:
+    folder, guard = installed
+    (folder / "cli_filter.lua").write_text(guard)
+    (tmp_path / "train.py").write_text(TRAINER)
+    (tmp_path / "job.sh").write_text(SCRIPT.format(launch=LAUNCH, train=TRAIN))
+    yield Site(cluster, folder, tmp_path)
+    if (cluster.conf.parent / "job_submit.site.lua").exists():
+        uninstall("controller", str(cluster.conf.parent))
+        (cluster.conf.parent / "preflight.policy").unlink(missing_ok=True)
 
 
 def test_what_fits_no_gpu_that_the_job_may_get_is_refused_with_what_to_do(site):
@@ -168,6 +184,22 @@ def test_warn_only_refuses_nothing(site):
 
     assert "does not fit on any node" in done.stderr
     assert site.job(done)["Extra"].startswith("preflight=1,does_not_fit,")
+
+
+def test_a_step_of_a_job_that_was_judged_is_left_alone(site):
+    """srun loads the client's guard on the compute nodes too, where its own file is all that it needs."""
+    site.helper("/nonexistent/python -I")
+    script = site.work / "steps.sh"
+    out = site.work / "out"
+    script.write_text(
+        f"#!/bin/bash\nexport SLURM_CONF={site.conf}\nsrun -n1 echo accelerate launch\n"
+    )
+    asked = ("--parsable", "-p", "h100", "-N1", "--gpus=1", f"--output={out}")
+    done = site.sbatch(*asked, "steps.sh", guarded=False)
+    ended = site.cluster.finished(done.stdout.strip())
+
+    assert ended["JobState"] == "COMPLETED"
+    assert out.read_text() == "accelerate launch\n"
 
 
 # The controller
