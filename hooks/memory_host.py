@@ -18,7 +18,7 @@ from preflight.memory import ALWAYS, HOST_ALLOWANCE, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.optimizers import state_bytes
 from preflight.precision import load_dtype, num_trainable_params, precision_of
-from preflight.sharding import held_tensors, local_elements, num_tokens, wrap_units
+from preflight.sharding import held_tensors, local_elements, num_tokens, saves_shards, wrap_units
 from preflight.stored_bytes import local_bytes, whole_bytes
 from preflight.units import ceil_div, dtype_bytes
 
@@ -234,7 +234,7 @@ def _saving(plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term) -> Itera
         if h.trains
     )
     if plan.is_fsdp:
-        if plan.state_dict_type == "sharded":
+        if saves_shards(plan):
             return  # written as it is copied
         if plan.engine == "fsdp1":
             units = wrap_units(plan, model)

@@ -168,6 +168,15 @@ def _fsdp2(
             if on_gpu and (not roles or h.unit.role in roles)
         )
 
+    if plan.trainer == "torchtitan":
+        yield MemoryTerm(
+            "shards made on the device",
+            shards(),
+            PREPARE,
+            f"{shards():,}",
+            "torchtitan/train.py: meta, parallelize_fn, to_empty, init_weights (0.1.0)",
+        )
+        return
     if plan.cpu_ram_efficient_loading is not False:
         moved = max(whole_bytes(plan, precision, h) for h in held)
         yield MemoryTerm(

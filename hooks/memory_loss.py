@@ -17,6 +17,7 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of, uses_autocast
 from preflight.sharding import num_tokens
+from preflight.tensor_parallel import local_vocab
 from preflight.units import ceil_div
 from preflight.user_loop import HUGGING_FACE, keeps_outputs, loss_bytes, output_rule
 
@@ -76,14 +77,15 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         more = more_logits(plan, model, precision_of(plan, model))
         forward, backward = forward + more["turn"], backward + more["turn_backward"]
         of_head += more["head"]
-    entries = tokens * model.vocab_size
+    vocab = local_vocab(plan, model.vocab_size)
+    entries = tokens * vocab
     if keeps_outputs(plan):
         yield from _kept(plan, model, tokens, outputs)
     yield MemoryTerm(
         "logits and loss, forward",
         forward * entries,
         FORWARD,
-        f"{tokens:,} x {model.vocab_size:,} x {forward}",
+        f"{tokens:,} x {vocab:,} x {forward}",
         source,
     )
     yield from _idle(plan, size, entries, keeps_outputs(plan) and outputs == size)
@@ -92,14 +94,14 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
             "gradient of the logits",
             of_head * entries,
             frozenset({Moment.HEAD_BACKWARD}),
-            f"{tokens:,} x {model.vocab_size:,} x {of_head}",
+            f"{tokens:,} x {vocab:,} x {of_head}",
             "torch autograd: cast back to the head's dtype",
         )
     yield MemoryTerm(
         "logits and loss, backward",
         backward * entries,
         BACKWARD,
-        f"{tokens:,} x {model.vocab_size:,} x {backward}",
+        f"{tokens:,} x {vocab:,} x {backward}",
         source,
     )
 
@@ -108,8 +110,9 @@ def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iter
     """The logits of a loop that holds what the model returned until the model returns again."""
     rule = output_rule(plan)
     source = rule.source if rule is not None and plan.keeps_outputs is None else "keeps_outputs"
-    num_bytes = outputs * tokens * model.vocab_size
-    formula = f"{tokens:,} x {model.vocab_size:,} x {outputs}"
+    vocab = local_vocab(plan, model.vocab_size)
+    num_bytes = outputs * tokens * vocab
+    formula = f"{tokens:,} x {vocab:,} x {outputs}"
     yield MemoryTerm("logits kept by the loop", num_bytes, AFTER_LOSS, formula, source)
     yield MemoryTerm(
         "logits kept from the turn before",
@@ -138,7 +141,7 @@ def _idle(plan: LaunchPlan, size: int, entries: int, is_kept: bool) -> Iterable[
 def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
     """The logits exist whole in their own dtype with their gradient; only the fp32 work is in chunks of 1/8."""
     size = precision_of(plan, model).bytes_of("logits")
-    entries = tokens * model.vocab_size
+    entries = tokens * local_vocab(plan, model.vocab_size)
     chunk = ceil_div(entries, 8)
     total = 2 * size * entries + 12 * chunk
     yield MemoryTerm(

@@ -17,7 +17,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of
-from preflight.sharding import held_tensors, shards_quantized_base, wrap_units
+from preflight.sharding import held_tensors, saves_shards, shards_quantized_base, wrap_units
 from preflight.stored_bytes import whole_bytes
 from preflight.units import ceil_div
 
@@ -30,7 +30,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.engine == "fsdp1":
         yield from _fsdp1(plan, model)
         return
-    gathers = plan.engine == "fsdp2" and plan.state_dict_type != "sharded"
+    gathers = plan.engine == "fsdp2" and not saves_shards(plan)
     gathers = gathers or (
         plan.engine == "zero3"
         and plan.deepspeed is not None

@@ -35,6 +35,7 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.precision import precision_of
 from preflight.sharding import WrapUnits, num_tokens, wrap_units
+from preflight.tensor_parallel import divided_elements, local_vocab
 from preflight.units import ceil_div, dtype_bytes
 from preflight.user_loop import HUGGING_FACE
 
@@ -106,7 +107,7 @@ def _layer_gradients(plan: LaunchPlan, model: ModelSpec, all_gradients: int) -> 
     precision = precision_of(plan, model)
     costs = layer_costs(plan, model, layer, precision)
     freed = num_tokens(plan) * (costs.saved + costs.backward_transient - costs.attention_backward)
-    matrices = [t.num_params for t in layer.tensors if len(t.shape) >= 2]
+    matrices = [divided_elements(plan, layer, t) for t in layer.tensors if len(t.shape) >= 2]
     last = precision.bytes_of("compute") * max(matrices, default=0) if plan.adapter is None else 0
     return max(min(last, all_gradients), all_gradients - max(0, freed))
 
@@ -133,7 +134,7 @@ def _logits_bytes(plan: LaunchPlan, model: ModelSpec, size: int) -> int:
     """Return the bytes of whole logits in the compute dtype; 0 where the loss never makes them."""
     if plan.loss not in (None, "full_logits"):
         return 0
-    return size * num_tokens(plan) * model.vocab_size
+    return size * num_tokens(plan) * local_vocab(plan, model.vocab_size)
 
 
 def _stays_gathered(plan: LaunchPlan, units: WrapUnits) -> int:

@@ -41,6 +41,7 @@ from preflight.precision import (
     version_of,
 )
 from preflight.remembered import remembered
+from preflight.tensor_parallel import cuts_stream, divided_costs
 from preflight.units import ceil_div
 from preflight.user_loop import finds_gradients
 from preflight.values import dataclass
@@ -76,6 +77,17 @@ class LayerCosts:
 
 @remembered
 def layer_costs(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> LayerCosts:
+    """Return the costs of one decoder layer on one rank."""
+    costs = _whole_costs(plan, model, unit, precision)
+    if plan.tensor_parallel_degree == 1:
+        return costs
+    width = precision.bytes_of("compute") * model.hidden_size
+    return divided_costs(plan, costs, stream_bytes(plan, model, unit, precision), width)
+
+
+def _whole_costs(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
 ) -> LayerCosts:
     """Return the costs of one decoder layer under a plan: the family's own where they were derived."""
@@ -182,7 +194,21 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         )
     found["first"] = bytes_of(forms["first"], first) + highest
     found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
-    return found
+    return _divided_beside(plan, model, precision, found, first["T*1"])
+
+
+def _divided_beside(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, found: dict[str, int], tokens: int
+) -> dict[str, int]:
+    """Return what is alive beside the layers where the stream is cut; the head gathers its input, and keeps it."""
+    if not cuts_stream(plan):
+        return found
+    degree = plan.tensor_parallel_degree
+    whole = precision.bytes_of("compute") * model.hidden_size * tokens
+    divided = {point: ceil_div(num_bytes, degree) for point, num_bytes in found.items()}
+    for point in ("turn", "turn_backward", "head"):
+        divided[point] += whole - whole // degree
+    return divided
 
 
 def _more(
@@ -251,12 +277,8 @@ def _pieces(
     out = shape.num_heads * (shape.v_head_dim or shape.head_dim)
     gated = facts.get("mlp", "gated") == "gated"
 
-    norm = facts.get("norm", "rms")
-    if model.model_type in WEIGHT_APPLIED_IN_FP32:
-        norm = "gemma_rms"
-    one_norm = bool(facts.get("parallel_block")) and not facts.get("two_norms")
-    num_norms = 1 if one_norm else 4 if facts.get("post_norms") else 2
-    saved = num_norms * _norm(norm, h, 1, c, residual_bytes, trains)
+    norm = _norm_kind(model)
+    saved = stream_bytes(plan, model, unit, precision)
     if facts.get("qk_norm"):
         saved += _norm(norm, q, shape.num_heads, c, c, trains)
         saved += _norm(norm, kv, shape.num_kv_heads, c, c, trains)
@@ -268,13 +290,7 @@ def _pieces(
             saved += c * out
         if model.model_type in VALUES_IN_FUSED_QKV:
             saved += c * (q + kv)
-    if trains:
-        copies_in, copies_mlp = (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)
-        # autocast casts the fp32 input once for every linear that reads it
-        saved += c * h * copies_in
-        if not one_norm:
-            saved += c * h * copies_mlp
-    else:
+    if not trains:
         saved += _adapter_inputs(plan, model, unit, precision)
 
     width = shape.intermediate_size
@@ -311,6 +327,31 @@ def _pieces(
         selective=selective,
         attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
     )
+
+
+def _norm_kind(model: ModelSpec) -> str:
+    is_wide = model.model_type in WEIGHT_APPLIED_IN_FP32
+    return "gemma_rms" if is_wide else str(model.facts.get("norm", "rms"))
+
+
+def stream_bytes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision) -> int:
+    """Return what a layer saves of the stream: in its norms, and as the inputs of weights that train."""
+    facts, shape = model.facts, unit.layer
+    assert shape is not None
+    c = precision.bytes_of("compute")
+    residual_bytes = 4 if has_fp32_residual(plan, model, precision) else c
+    trains, h = plan.adapter is None, shape.hidden_size
+    one_norm = bool(facts.get("parallel_block")) and not facts.get("two_norms")
+    num_norms = 1 if one_norm else 4 if facts.get("post_norms") else 2
+    saved = num_norms * _norm(_norm_kind(model), h, 1, c, residual_bytes, trains)
+    if trains:
+        gated = facts.get("mlp", "gated") == "gated"
+        copies_in, copies_mlp = (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)
+        # autocast casts the fp32 input once for every linear that reads it
+        saved += c * h * copies_in
+        if not one_norm:
+            saved += c * h * copies_mlp
+    return saved
 
 
 def _has_state(unit: ModelUnit) -> bool:

@@ -9,6 +9,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit, ParameterTensor
 from preflight.precision import adapter_tensors, is_quantized, version_of
 from preflight.remembered import remembered
+from preflight.tensor_parallel import divided_elements
 from preflight.units import ceil_div
 from preflight.user_loop import oldest_known
 from preflight.values import dataclass
@@ -57,12 +58,12 @@ def local_elements(plan: LaunchPlan, held: HeldTensor) -> int:
 
     FSDP2 pads dim 0 to the shard group (torch/distributed/fsdp/_fully_shard/_fsdp_param.py, 2.13);
     FSDP1 pads the flat parameter of a unit and ZeRO each flat group: less than one element per rank
-    and tensor. ZeRO-1/2 keep the parameters whole; tensor parallelism divides the layers' matrices.
+    and tensor. ZeRO-1/2 keep the parameters whole; tensor parallelism divides matrices first.
     """
     shape = held.tensor.shape
     total = prod(shape)
-    if plan.tensor_parallel_degree > 1 and held.unit.role == "layer" and len(shape) >= 2:
-        total = ceil_div(total, plan.tensor_parallel_degree)
+    if plan.tensor_parallel_degree > 1:
+        total = divided_elements(plan, held.unit, held.tensor)
     if not shards_parameters(plan):
         return total
     degree = plan.shard_degree
@@ -75,6 +76,12 @@ def local_elements(plan: LaunchPlan, held: HeldTensor) -> int:
 
 def shards_parameters(plan: LaunchPlan) -> bool:
     return plan.is_fsdp or plan.engine == "zero3"
+
+
+def saves_shards(plan: LaunchPlan) -> bool:
+    """Tell whether every rank writes its own shards of a checkpoint: what torchtitan always does
+    (dcp.save in torchtitan/components/checkpoint.py, 0.1.0 to 0.3.0)."""
+    return plan.state_dict_type == "sharded" or plan.trainer == "torchtitan"
 
 
 def persistence_threshold(plan: LaunchPlan, model: ModelSpec | None) -> int:
@@ -180,7 +187,7 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
         for held in held_tensors(plan, model):
             if held.unit is not unit or (trains_only and not held.trains):
                 continue
-            elements = held.tensor.num_params
+            elements = divided_elements(plan, held.unit, held.tensor)
             if held.quantized:
                 if not shards_quantized_base(plan):
                     continue

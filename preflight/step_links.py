@@ -46,10 +46,12 @@ class LinkTimes:
 
 def link_times(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> LinkTimes:
     """Return what collectives and copies of one step take."""
-    weight_bytes = _weight_bytes(plan, model)
-    reduced = num_trainable_params(plan, model) * dtype_bytes(_reduce_dtype(plan, model))
-    over_group = _Group.of(plan, plan.shard_degree, 1, speed)
-    over_copies = _Group.of(plan, plan.replicate_degree, plan.shard_degree, speed)
+    # tensor parallelism is innermost: it divides what the other groups move, and spreads them over nodes
+    inner = plan.tensor_parallel_degree
+    weight_bytes = _weight_bytes(plan, model) / inner
+    reduced = num_trainable_params(plan, model) * dtype_bytes(_reduce_dtype(plan, model)) / inner
+    over_group = _Group.of(plan, plan.shard_degree, inner, speed)
+    over_copies = _Group.of(plan, plan.replicate_degree, plan.shard_degree * inner, speed)
     micro_steps = plan.gradient_accumulation_steps
     units = model.num_layers + 2
     forward = backward = once = 0.0
@@ -68,7 +70,7 @@ def link_times(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> LinkTi
         backward = scattered if plan.engine == "zero2" else scattered / micro_steps
         once = over_group.seconds(reduced, units)
     elif plan.world_size > 1:
-        everyone = _Group.of(plan, plan.data_parallel_degree, 1, speed)
+        everyone = _Group.of(plan, plan.data_parallel_degree, inner, speed)
         backward = everyone.seconds(2 * reduced, units) / micro_steps
     return LinkTimes(
         forward,
@@ -138,7 +140,7 @@ def _context_parallel_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceS
 
 
 def _host_seconds(
-    plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed, weight_bytes: float, reduced: int
+    plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed, weight_bytes: float, reduced: float
 ) -> tuple[float, float]:
     """Return copies of a micro step, and those of the optimizer step, between device and host."""
     degree = 1 if plan.engine in ("single", "ddp", "zero0") else plan.shard_degree

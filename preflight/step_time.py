@@ -83,6 +83,7 @@ def estimate_step_time(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | 
 
 def _optimizer_seconds(plan: LaunchPlan, model: ModelSpec, speed: DeviceSpeed) -> float:
     degree = 1 if plan.engine in ("single", "ddp", "zero0") else plan.shard_degree
+    degree *= plan.tensor_parallel_degree
     local = ceil_div(num_trainable_params(plan, model), degree)
     precision = precision_of(plan, model)
     weight = dtype_bytes(precision.master or precision.trainable)

@@ -1,0 +1,112 @@
+"""What tensor parallelism leaves on a rank, counted on two real ranks over gloo."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensor_parallel_ranks import BATCH, LENGTH
+
+from preflight.families import describe
+from preflight.launch import LaunchPlan
+from preflight.layer_costs import layer_costs, stream_bytes
+from preflight.precision import precision_of
+from preflight.sharding import held_tensors, local_elements, wrap_units
+from preflight.tensor_parallel import divided_costs, local_vocab
+
+RANKS = Path(__file__).with_name("tensor_parallel_ranks.py")
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 3,
+    "vocab_size": 256,
+    "tie_word_embeddings": False,
+}
+MODEL = describe({**SIZES, "model_type": "llama", "rms_norm_eps": 1e-6}, "tiny", "test")
+LAYOUTS = ("torchtitan", "transformers")
+
+
+def plan_of(layout: str, degree: int = 2, **more: Any) -> LaunchPlan:
+    return LaunchPlan(
+        trainer=layout,
+        load_dtype="fp32",
+        world_size=degree,
+        tensor_parallel_degree=degree,
+        micro_batch_size=BATCH,
+        seq_len=LENGTH,
+        attention="sdpa",
+        sequence_kind="fixed",
+        **more,
+    )
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def counted(request) -> tuple[str, dict[str, Any]]:
+    command = ["torchrun", "--standalone", "--nproc-per-node", "2", str(RANKS)]
+    torchrun = Path(sys.executable).with_name("torchrun")
+    done = subprocess.run(
+        [str(torchrun), *command[1:], request.param, json.dumps(SIZES)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    told = next(line for line in done.stdout.splitlines() if line.startswith("{"))
+    return request.param, json.loads(told)
+
+
+def test_a_layer_saves_what_is_counted_to_the_byte(counted):
+    layout, found = counted
+    plan = plan_of(layout)
+    precision = precision_of(plan, MODEL)
+    (unit,) = MODEL.layers
+    tokens = BATCH * LENGTH
+    whole = replace(
+        layer_costs(plan_of(layout, 1), MODEL, unit, precision), saved=found["whole"] // tokens
+    )
+    width = precision.bytes_of("compute") * MODEL.hidden_size
+    stream = stream_bytes(plan, MODEL, unit, precision)
+
+    assert found["saved"] == tokens * divided_costs(plan, whole, stream, width).saved
+
+
+def test_parameters_are_divided_as_they_are_counted(counted):
+    layout, found = counted
+    plan = plan_of(layout)
+    sizes = [
+        prod(shape)
+        for name, shape in found["shapes"].items()
+        if "layers.1" not in name and "layers.2" not in name
+    ]
+
+    assert sorted(local_elements(plan, held) for held in held_tensors(plan, MODEL)) == sorted(sizes)
+
+
+def test_the_vocabulary_is_divided_where_the_loss_is(counted):
+    layout, found = counted
+
+    assert found["logits"] == [BATCH, LENGTH, local_vocab(plan_of(layout), SIZES["vocab_size"])]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_more_ranks_never_keep_or_gather_more(layout):
+    precision = precision_of(plan_of(layout), MODEL)
+    (unit,) = MODEL.layers
+    costs = [layer_costs(plan_of(layout, n), MODEL, unit, precision) for n in (1, 2, 4)]
+    units = [wrap_units(plan_of(layout, n, engine="fsdp2"), MODEL) for n in (1, 2, 4)]
+
+    for one, more in pairwise(costs):
+        assert more.saved < one.saved
+        assert more.residual <= one.residual
+        assert more.backward_transient <= one.backward_transient
+        assert more.attention_backward <= one.attention_backward
+    assert units[0].layer > units[1].layer > units[2].layer
