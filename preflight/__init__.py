@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = (
+    False  # typing takes longer to import than all of this, and every Python start pays it
+)
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from preflight.api import before_launch as before_launch
     from preflight.api import check as check
     from preflight.api import estimate as estimate

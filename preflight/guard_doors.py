@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as in preflight/__init__.py
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 MODES = ("warn", "enforce")
 CHECKED = "PREFLIGHT_CHECKED"

@@ -141,10 +141,21 @@ def test_nothing_is_said_or_loaded_where_no_guard_is_asked_for(folder):
     settings(folder, SMALL, "off")
     done = start(folder, [*TORCHRUN, *ARGUMENTS])
     settings(folder, SMALL, "enforce")
-    off = start(folder, [*TORCHRUN, *ARGUMENTS], PREFLIGHT="off")
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(
+        "import atexit, json, os, sys\n"
+        "atexit.register(lambda: open(f'modules-{os.getpid()}.json', 'w').write(\n"
+        "    json.dumps([name for name in sys.modules if name.startswith('preflight')])))\n"
+    )
+    told = {"WORKER_LOADS_ENTRY_POINTS": "1", "PYTHONPATH": str(folder / "site")}
+    off = start(folder, [*TORCHRUN, *ARGUMENTS], PREFLIGHT="off", **told)
+    loaded = [set(json.loads(file.read_text())) for file in folder.glob("modules-*.json")]
 
     assert done.returncode == off.returncode == 0
     assert "preflight" not in done.stderr + off.stderr
+    # Launcher and workers load the door, and the door loads nothing: there is nothing else to cost.
+    assert len(loaded) == 3 and all(m <= {"preflight", "preflight.guard_doors"} for m in loaded)
+    assert {"preflight", "preflight.guard_doors"} in loaded
     assert len(workers(folder)) == 4
 
 

@@ -14,6 +14,8 @@ from transformers import (
     set_seed,
 )
 
+import preflight
+
 
 @dataclass
 class ScriptArguments:
@@ -33,6 +35,7 @@ def main() -> None:
         model=model,
         args=training,
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
+        callbacks=[preflight.PreflightCallback()],
     )
     result = trainer.train()
     if trainer.is_world_process_zero():

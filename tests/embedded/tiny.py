@@ -93,7 +93,7 @@ def start(folder: Path, argv: list[str], **variables: str) -> Done:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=240,
     )
     left = pids_of(run_id)
     for pid in left:

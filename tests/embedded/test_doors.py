@@ -1,0 +1,140 @@
+"""The doors inside a process, each started for real: notebook_launcher, a Trainer under torchrun, a loop with accelerate."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+import tiny
+
+from preflight.run_store import read_records
+
+ROOMY, SMALL = "tiny:1.9", "tiny:0.0005"
+
+NOTEBOOK = """\
+import sys
+import preflight
+import tiny
+
+def train():
+    import os, torch
+    from accelerate import Accelerator
+    accelerator = Accelerator(cpu=True)
+    model = tiny.model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    model, optimizer = accelerator.prepare(model, optimizer)
+    with preflight.measure(model, optimizer=optimizer, accelerator=accelerator, device=sys.argv[1]):
+        for _ in range(2):
+            ids = torch.zeros(2, tiny.LENGTH, dtype=torch.long)
+            accelerator.backward(model(input_ids=ids, labels=ids).loss)
+            optimizer.step()
+            optimizer.zero_grad()
+    print("worker", os.environ["RANK"], accelerator.num_processes, flush=True)
+
+if __name__ == "__main__":
+    from accelerate import notebook_launcher
+
+    try:
+        preflight.guard(
+            tiny.model(), num_processes=2, micro_batch_size=2, seq_len=32, device=sys.argv[1]
+        )
+    except preflight.LaunchRefused as refused:
+        print(refused, file=sys.stderr)
+        sys.exit(refused.exit_code)
+    notebook_launcher(train, num_processes=2, use_port=sys.argv[2])
+"""
+
+TRAINER = """\
+import sys
+import preflight
+import tiny
+from transformers import Trainer
+
+trainer = Trainer(model=tiny.model(), args=tiny.arguments("out"), train_dataset=tiny.rows())
+preflight.guard(trainer=trainer, seq_len=tiny.LENGTH, device=sys.argv[1])
+print("trains", flush=True)
+trainer.train()
+"""
+
+LOOP = """\
+import sys
+import preflight
+import tiny
+import torch
+from accelerate import Accelerator
+
+accelerator = Accelerator(cpu=True)
+model = tiny.model()
+optimizer = torch.optim.AdamW(model.parameters())
+preflight.guard(
+    model,
+    accelerator=accelerator,
+    optimizer=optimizer,
+    micro_batch_size=2,
+    seq_len=tiny.LENGTH,
+    device=sys.argv[1],
+)
+model, optimizer = accelerator.prepare(model, optimizer)
+with preflight.measure(model, optimizer=optimizer, accelerator=accelerator, device=sys.argv[1]):
+    for _ in range(2):
+        ids = torch.zeros(2, tiny.LENGTH, dtype=torch.long)
+        accelerator.backward(model(input_ids=ids, labels=ids).loss)
+        optimizer.step()
+        optimizer.zero_grad()
+print("trained", flush=True)
+"""
+
+
+def free_port() -> str:
+    """Return a port that nobody listens on: workers of a notebook cannot meet at one that the kernel picks."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "notebook.py").write_text(NOTEBOOK)
+    (tmp_path / "train_trainer.py").write_text(TRAINER)
+    (tmp_path / "loop.py").write_text(LOOP)
+    return tmp_path
+
+
+def test_a_notebook_that_is_refused_starts_no_worker_and_one_that_fits_starts_both(place):
+    notebook = [sys.executable, "notebook.py"]
+    refused = tiny.start(place, [*notebook, SMALL, "0"])
+    fits = tiny.start(place, [*notebook, ROOMY, free_port()], ACCELERATE_USE_CPU="yes")
+    records = read_records(str(place / "records")).records
+
+    assert refused.code == 78 and refused.stdout == "" and refused.left == []
+    assert refused.stderr.count("preflight: does not fit. Peak ") == 1
+    assert fits.code == 0, fits.stderr
+    assert sorted(line for line in fits.stdout.splitlines() if line.startswith("worker")) == [
+        "worker 0 2",
+        "worker 1 2",
+    ]
+    assert {record.rank for record in records} == {0, 1}
+    assert len({record.run_id for record in records}) == 1
+    assert {record.plan["engine"] for record in records} == {"ddp"} and fits.left == []
+
+
+def test_a_trainer_under_torchrun_is_refused_on_every_rank_and_nothing_is_left(place):
+    torchrun = [str(tiny.BIN / "torchrun"), "--nproc_per_node", "2", "train_trainer.py", SMALL]
+    done = tiny.start(place, torchrun)
+
+    assert done.code not in (0, 78) and done.left == [], done.stderr
+    assert "trains" not in done.stdout
+    assert "preflight.errors.LaunchRefused: preflight: does not fit. Peak " in done.stderr
+
+
+def test_a_loop_with_accelerate_is_refused_before_prepare_and_measured_where_it_fits(place):
+    refused = tiny.start(place, [sys.executable, "loop.py", SMALL])
+    fits = tiny.start(place, [sys.executable, "loop.py", ROOMY])
+    (record,) = read_records(str(place / "records")).records
+
+    assert refused.code == 1 and "LaunchRefused: preflight: does not fit" in refused.stderr
+    assert "trained" not in refused.stdout
+    assert fits.code == 0 and "trained" in fits.stdout, fits.stderr
+    assert "preflight: fits. Peak " in fits.stderr and "preflight: predicted " in fits.stderr
+    assert record.num_steps == 2 and record.plan["engine"] == "single"
