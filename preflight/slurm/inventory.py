@@ -1,14 +1,16 @@
 """The nodes and partitions of a cluster, as Slurm's own commands tell them to anybody, without pyslurm and without a GPU.
 
-Nodes from `scontrol show node --json`; where that is not to be had (a build without the JSON plugin,
-Slurm before 21.08), from `scontrol -o show node`, and from `sinfo` where scontrol is missing.
+Nodes from `sinfo`, which says of a thousand nodes in 0.1 MB what JSON says in 2.5; where it is missing or says
+something else, from `scontrol show node --json`, and without the JSON plugin (or before Slurm 21.08) from
+`scontrol -o show node`. A test holds the three to one answer.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from preflight.slurm.commands import Running
@@ -19,10 +21,6 @@ TIMEOUT_S = 5.0
 """For all questions together: a controller that is down or overloaded is not waited for."""
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "(null)", "N/A", "0")
 SINFO_FIELDS = "%N|%P|%G|%b|%T|%m|%c"
-LISTS: Mapping[str, Sequence[str]] = {
-    "scontrol show node": ("scontrol", "--all", "-o", "show", "node"),
-    "sinfo": ("sinfo", "-a", "-h", "-N", "-o", SINFO_FIELDS),
-}
 _WORD = re.compile(r"(\w+)=(\S*)")
 
 
@@ -66,7 +64,7 @@ class Inventory:
     nodes: tuple[Node, ...]
     partitions: Mapping[str, Partition]
     source: str
-    """`scontrol show node --json`."""
+    """`sinfo`, `scontrol --json show node`."""
 
     @property
     def default_partition(self) -> str | None:
@@ -79,22 +77,23 @@ class Question:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._env = env
         self._deadline = time.monotonic() + TIMEOUT_S
-        self._nodes = Running(("scontrol", "--all", "show", "node", "--json"), env)
+        self._nodes = Running(("sinfo", "-a", "-h", "-N", "-o", SINFO_FIELDS), env)
         self._partitions = Running(("scontrol", "--all", "-o", "show", "partition"), env)
 
     def answer(self) -> Inventory:
         """Return the nodes and partitions; raise NoInventory where Slurm does not say."""
-        nodes = nodes_of_json(self._nodes.answer(self._deadline))
+        text = self._nodes.answer(self._deadline)
+        nodes = nodes_of_sinfo(text)
         partitions = partitions_of_text(self._partitions.answer(self._deadline))
         if nodes:
-            return Inventory(nodes, partitions, "scontrol show node --json")
-        for source, reader in (("scontrol show node", nodes_of_text), ("sinfo", nodes_of_sinfo)):
+            return Inventory(nodes, partitions or partitions_of_sinfo(text), "sinfo")
+        for option, reader in (("--json", nodes_of_json), ("--oneliner", nodes_of_text)):
             if time.monotonic() >= self._deadline:
                 raise NoInventory(f"Slurm did not list its nodes within {TIMEOUT_S:g} s")
-            text = Running(LISTS[source], self._env).answer(self._deadline)
-            nodes = reader(text)
+            words = ("scontrol", "--all", option, "show", "node")
+            nodes = reader(Running(words, self._env).answer(self._deadline))
             if nodes:
-                return Inventory(nodes, partitions or partitions_of_sinfo(text), source)
+                return Inventory(nodes, partitions, " ".join((words[0], *words[2:])))
         raise NoInventory("neither scontrol nor sinfo lists the nodes of the cluster")
 
 
@@ -187,15 +186,15 @@ def _said(text: str) -> str:
 
 def nodes_of_sinfo(text: str) -> tuple[Node, ...]:
     """Return the nodes of `sinfo -N -o` with SINFO_FIELDS, which has a line for a node in each partition."""
-    found: dict[str, Node] = {}
+    lines: dict[str, list[str]] = {}
     partitions: dict[str, list[str]] = {}
     for line in text.splitlines():
         fields = line.split("|")
-        if len(fields) != 7:
-            continue
-        name, partition, gres, features, state, memory, cpus = fields
-        partitions.setdefault(name, []).append(partition.rstrip("*"))
-        found[name] = Node(
+        if len(fields) == 7:
+            lines[fields[0]] = fields
+            partitions.setdefault(fields[0], []).append(fields[1].rstrip("*"))
+    return tuple(
+        Node(
             name,
             tuple(partitions[name]),
             gpus_of_node(_said(gres)),
@@ -204,7 +203,8 @@ def nodes_of_sinfo(text: str) -> tuple[Node, ...]:
             _number(cpus.rstrip("+")),
             state,
         )
-    return tuple(found.values())
+        for name, _, gres, features, state, memory, cpus in lines.values()
+    )
 
 
 def partitions_of_sinfo(text: str) -> dict[str, Partition]:
@@ -213,6 +213,7 @@ def partitions_of_sinfo(text: str) -> dict[str, Partition]:
     return {name.rstrip("*"): Partition(name.rstrip("*"), name.endswith("*")) for name in names}
 
 
+@lru_cache(maxsize=256)
 def gpus_of_node(gres: str) -> tuple[GpuCount, ...]:
     """Return the GPUs of a node's GRES, `gpu:h100:8(S:0-1),gpu:v100:2,nvme:1`; a type in two parts is one."""
     counts: dict[str, int] = {}

@@ -6,6 +6,7 @@ PF119 and PF501 as they are told on a node, and PF522 to PF524, which only a job
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from preflight.finding import Finding
 from preflight.findings import found
@@ -167,9 +168,15 @@ def _host_memory(
     cluster: Callable[[], Partition],
 ) -> Iterator[Finding]:
     limits = []
+    alike = set()
+    once = lru_cache(maxsize=1)(cluster)
     for group in candidates.groups:
         for node in group.nodes:
-            limit = memory_on(options, node, group.num_gpus_per_node, inventory, cluster)
+            kind = (group.num_gpus_per_node, node.memory_bytes, node.num_cpus, node.partitions)
+            if kind in alike:
+                continue
+            alike.add(kind)
+            limit = memory_on(options, node, group.num_gpus_per_node, inventory, once)
             if limit is not None:
                 limits.append(limit)
     if limits:

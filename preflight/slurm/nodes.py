@@ -87,13 +87,16 @@ def candidates(
         for name in partitions
         if name in inventory.partitions
     )
+    wanted_partitions = frozenset(partitions)
     chosen: list[Node] = []
     groups: dict[tuple[str, str], list[tuple[Node, int]]] = {}
     memories: dict[tuple[str, str], GpuMemory | None] = {}
+    # A cluster has thousands of nodes, and few kinds of them.
+    kinds: dict[tuple[object, ...], tuple[str, GpuMemory | None]] = {}
     for node in inventory.nodes:
         if node.state.upper().startswith(NEVER) or node.name in excluded:
             continue
-        if partitions and not set(partitions) & set(node.partitions):
+        if partitions and not wanted_partitions.intersection(node.partitions):
             continue
         if not admits(node):
             continue
@@ -105,9 +108,12 @@ def candidates(
             continue
         chosen.append(node)
         for type_, count in gpus.items():
-            memory = gpu_memory(type_, node.features, site, is_only_type=len(node.gpus) == 1)
-            key = (type_, "" if memory is None else repr((memory.low, memory.high)))
-            memories[key] = memory
+            kind = (type_, node.features, len(node.gpus))
+            if kind not in kinds:
+                memory = gpu_memory(type_, node.features, site, is_only_type=len(node.gpus) == 1)
+                kinds[kind] = ("" if memory is None else repr((memory.low, memory.high)), memory)
+            key = (type_, kinds[kind][0])
+            memories[key] = kinds[kind][1]
             groups.setdefault(key, []).append((node, count))
     if options.gpus and options.min_nodes is None and options.ntasks is None:
         assumed.append("at least one GPU on a node: --gpus leaves their number to the scheduler")
@@ -165,7 +171,14 @@ def _constraint(options: SubmitOptions, unread: list[str]) -> Callable[[Node], b
     except ValueError:
         unread.append(f"--constraint={options.constraint}")
         return lambda node: True
-    return lambda node: constraint.admits(node.features, options.num_nodes)
+    known: dict[tuple[str, ...], bool] = {}
+
+    def admits(node: Node) -> bool:
+        if node.features not in known:
+            known[node.features] = constraint.admits(node.features, options.num_nodes)
+        return known[node.features]
+
+    return admits
 
 
 def _names(

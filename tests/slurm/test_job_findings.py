@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from preflight.launch import LaunchCommand
-from preflight.pipeline import read_launch
+from preflight.pipeline import judge_plan, read_launch
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.slurm.host_memory import memory_on
@@ -18,6 +18,7 @@ from preflight.slurm.inventory import (
     default_memory,
     read_inventory,
 )
+from preflight.slurm.job_findings import job_findings
 from preflight.slurm.judgement import judge_launch
 from preflight.slurm.nodes import Fit, candidates
 from preflight.slurm.options import GpuCount, submit_options
@@ -48,7 +49,6 @@ INVENTORY = Inventory(
     },
     "a test",
 )
-CLUSTER = Partition("", memory_per_cpu_bytes=2 * GIB)
 
 
 def judged(tmp_path, launch: str, *words: str, through: tuple[str, ...] = ()):
@@ -147,6 +147,34 @@ def test_a_launcher_in_every_task_is_told(tmp_path):
     assert findings(tmp_path, f"srun --ntasks-per-node=1 {fsdp(8)}", *wrong) == []
     assert findings(tmp_path, fsdp(8), *wrong, through=("srun", "-n8")) == ["PF524"]
     assert findings(tmp_path, fsdp(8), *wrong) == []  # in the batch step, once
+
+
+def test_a_large_cluster_is_asked_once_for_its_defaults(tmp_path):
+    nodes = tuple(
+        Node(f"n-{i}", ("q",), (GpuCount("a100", 8),), (), (500 + i % 2) * GIB, 64)
+        for i in range(2000)
+    )
+    asked = []
+
+    def cluster() -> Partition:
+        asked.append(1)
+        return Partition("", memory_per_cpu_bytes=2 * GIB)
+
+    (tmp_path / "train.py").write_text(SCRIPT)
+    command = LaunchCommand(tuple(shlex.split(fsdp(8))), {}, str(tmp_path))
+    plugins = load_plugins(str(tmp_path))
+    plan = read_launch(command, plugins)
+    assert plan is not None
+    inventory = Inventory(nodes, {"q": Partition("q", is_default=True)}, "a test")
+    options = submit_options(["-N1", "--gpus-per-node=8", "job.sh"], {})
+    found = candidates(options, inventory)
+    estimate = judge_plan(plan, plugins, Policy()).estimate
+    told = [*job_findings(plan, estimate, options, found, inventory, cluster=cluster)]
+
+    assert len(found.groups) == 1 and len(found.nodes) == 2000
+    assert [finding.id for finding in told] == ["PF501"]
+    assert "DefMemPerCPU of the cluster x 1 gives 2.0 GiB" in told[0].message
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from preflight.device import DeviceSpec
@@ -13,6 +15,7 @@ from preflight.slurm.inventory import (
     SINFO_FIELDS,
     Inventory,
     Node,
+    NoInventory,
     Partition,
     gpus_of_node,
     nodes_of_json,
@@ -269,6 +272,35 @@ def test_the_candidates_are_the_nodes_on_which_slurm_would_start_the_job(cluster
             possible.add(node.name)
 
     assert {node.name for node in found.nodes} == possible
+
+
+@pytest.mark.parametrize("missing", [(), ("sinfo",), ("sinfo", "--json")])
+def test_whoever_answers_the_nodes_are_the_same(cluster, tmp_path, monkeypatch, missing):
+    """Programs of these names stand in front of Slurm's: they fail, or hand everything else on."""
+    whole = read_inventory(cluster.environment())
+    real = shutil.which("scontrol", path=cluster.path)
+    for name, text in (
+        ("sinfo", "exit 1"),
+        ("scontrol", f'case "$*" in *--json*) exit 1;; esac\nexec {real} "$@"'),
+    ):
+        if (name if name == "sinfo" else "--json") in missing:
+            (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{cluster.path}")
+    found = read_inventory(cluster.environment())
+
+    assert found.source == {0: "sinfo", 1: "scontrol --json show node"}.get(
+        len(missing), "scontrol --oneliner show node"
+    )
+    assert {node.name: node.gpus for node in found.nodes} == {n.name: n.gpus for n in whole.nodes}
+    assert found.default_partition == whole.default_partition == "gpu"
+
+
+def test_without_slurm_there_is_no_inventory(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(NoInventory, match="neither scontrol nor sinfo"):
+        read_inventory({})
 
 
 INVENTORY = Inventory(
