@@ -25,7 +25,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.optimizers import state_bytes, step_copies_of_flat
+from preflight.optimizers import paged_bytes, state_bytes, step_copies_of_flat
 from preflight.precision import precision_of
 from preflight.sharding import held_tensors, local_elements, quantized_bytes
 from preflight.units import ceil_div, dtype_bytes
@@ -57,9 +57,10 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             trainable += held.count * elements
             whole_trainable += held.count * held.tensor.num_params
             share = plan.shard_degree if stage in (1, 2, 3) else 1
-            local_states += held.count * ceil_div(
-                state_bytes(plan, precision, held.tensor, held.tensor.num_params), share
-            )
+            num_params = held.tensor.num_params
+            states = state_bytes(plan, precision, held.tensor, num_params)
+            states -= paged_bytes(plan, held.tensor, num_params)
+            local_states += held.count * ceil_div(states, share)
         else:
             frozen += held.count * elements
     source = STAGE_3 if stage == 3 else STAGE_1_2
@@ -120,7 +121,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     yield from _buckets(plan, model, size, stage, whole_trainable)
     if stage == 3:
         yield from _gathered(plan, model, size)
-    yield from _step(plan, size, stage, partition, on_gpu)
+    master = dtype_bytes(precision.master or "fp32")
+    yield from _step(plan, size, master, stage, partition, on_gpu)
 
 
 def _gradients(
@@ -297,16 +299,18 @@ def _gathered(plan: LaunchPlan, model: ModelSpec, size: int) -> Iterable[MemoryT
 
 
 def _step(
-    plan: LaunchPlan, size: int, stage: int, partition: int, on_gpu: bool
+    plan: LaunchPlan, size: int, master: int, stage: int, partition: int, on_gpu: bool
 ) -> Iterable[MemoryTerm]:
     if not on_gpu:
         return
+    # gradients are flattened in their own dtype, then cast to the masters': nothing is, where both are the same
+    cast = 0 if size == master else size
+    foreach = master * step_copies_of_flat(plan)
     if stage == 3:
         group = min(partition, sub_group(plan))
-        # fp32 gradients, and the larger of the 16-bit copy and foreach's temporaries (8 bytes with
-        # torch's AdamW forced to foreach on CPU ranks, 6 fused).
-        foreach = 4 * step_copies_of_flat(plan)
-        each = 4 + max(size, foreach)
+        # gradients in the masters' dtype, and the larger of the flat copy and foreach's temporaries (8 bytes
+        # with torch's AdamW in fp32 forced to foreach on CPU ranks, 6 fused).
+        each = master + max(cast, foreach)
         yield MemoryTerm(
             "optimizer step of a sub group",
             each * group,
@@ -315,13 +319,13 @@ def _step(
             STAGE_3 + ":2683",
         )
         return
-    foreach = 4 * step_copies_of_flat(plan)
-    # flattened in their own dtype, then cast; the averaged ones go before the optimizer steps
-    each = max(2 * size + 4, 4 + foreach) if stage else 4 + foreach
+    # the averaged ones go before the optimizer steps
+    each = max(size + cast + master, master + foreach) if stage else master + foreach
+    words = "fp32" if master == 4 else f"{master}-byte"
     yield MemoryTerm(
-        "fp32 gradients for the step",
+        f"{words} gradients for the step",
         each * partition,
         STEP,
-        f"{each} x {partition:,}: averaged, flat and fp32, or fp32 and {foreach} of foreach",
+        f"{each} x {partition:,}: averaged, flat and {words}, or {words} and {foreach} of foreach",
         STAGE_1_2 + ":3101",
     )

@@ -9,7 +9,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.optimizers import state_bytes
+from preflight.optimizers import paged_bytes, state_bytes
 from preflight.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
 from preflight.sharding import (
     held_quantized_bytes,
@@ -31,7 +31,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.zero_stage is not None:
         return
     precision = precision_of(plan, model)
-    frozen = frozen_bytes = trainable = packed = packed_elements = states = 0
+    frozen = frozen_bytes = trainable = packed = packed_elements = states = paged = 0
     head = embedding = 0
     for held in held_tensors(plan, model):
         elements = local_elements(plan, held)
@@ -41,6 +41,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         elif held.trains:
             trainable += held.count * elements
             states += held.count * state_bytes(plan, precision, held.tensor, elements)
+            paged += held.count * paged_bytes(plan, held.tensor, elements)
             if plan.engine == "fsdp1" and held.unit.role != "layer":
                 # one flat parameter with the embedding: sharded once its gradient is complete
                 embedding += held.count * elements
@@ -114,9 +115,10 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.offload_optimizer == "none" and on_gpu:
         yield MemoryTerm(
             "optimizer states",
-            states,
+            states - paged,
             ALWAYS,
-            f"{plan.optimizer}: {states / trainable:.4g} bytes x {trainable:,}{shards}",
+            f"{plan.optimizer}: {states / trainable:.4g} bytes x {trainable:,}{shards}"
+            + (f", less {paged:,} that are paged" if paged else ""),
             "torch/optim; bitsandbytes/optim/optimizer.py (8-bit)",
             from_second_step=True,
         )

@@ -14,6 +14,9 @@ EIGHT_BIT_BLOCK = 256
 SMALLEST_8BIT_TENSOR = 4096
 """bitsandbytes keeps states of smaller tensors in fp32 (bitsandbytes/optim/optimizer.py, min_8bit_size, 0.50.2)."""
 
+SMALLEST_PAGED_TENSOR = 100_000
+"""The states of smaller tensors are not paged (optimizer.py:383)."""
+
 EIGHT_BIT = frozenset(
     {
         "adamw_bnb_8bit",
@@ -96,6 +99,20 @@ def state_bytes(
     if name in PAGED or name.startswith(("lion_32", "ademamix")):
         return 4 * count * elements  # bitsandbytes 32-bit states are fp32
     return precision.bytes_of("optimizer_state") * count * elements
+
+
+def paged_bytes(plan: LaunchPlan, tensor: ParameterTensor, elements: int) -> int:
+    """Return how many of one tensor's state bytes are CUDA managed memory.
+
+    torch's counters never see it, and the driver moves it to the host where the device is full: such states
+    slow a step down, and no allocation fails for them. Scales of 8-bit states, and the states of small tensors,
+    are ordinary memory (bitsandbytes/optim/optimizer.py:374 get_state_buffer, 0.50.2).
+    """
+    name = plan.optimizer
+    if name not in PAGED or elements < SMALLEST_PAGED_TENSOR:
+        return 0
+    is_8bit = name in EIGHT_BIT and tensor.kind != "embedding"
+    return NUM_STATES[name] * elements * (1 if is_8bit else 4)
 
 
 def _adafactor_bytes(tensor: ParameterTensor, elements: int) -> int:

@@ -1,7 +1,12 @@
 """Step times against published training speeds: pairs of runs that differ in one or two settings.
 
-Where a step spends its time is reckoned from counts and rates (preflight/step_work.py); none of them was fitted
-to these pairs. The tolerances are of the logarithm of the factor: 0.1 is about ten percent.
+What this shows is narrow. All pairs but one are of a single card, most of one project's tables, and the ratio of
+a pair forgives every error that both runs share; nothing here compares ZeRO-2 with 3, FSDP with DDP, or two nodes,
+because no source that was found gives both sides of such a pair.
+Where a step spends its time is reckoned from counts and rates (preflight/step_work.py). No constant was fitted to
+these pairs, but they were at hand while its rules were written, and the share for unpacking 4-bit weights was
+chosen from what users report of QLoRA: the pairs check the ranking, and are no independent test of it.
+The tolerances are of the logarithm of the factor: 0.1 is about ten percent.
 """
 
 from __future__ import annotations

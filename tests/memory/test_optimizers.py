@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from preflight.families import describe
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ParameterTensor
-from preflight.optimizers import state_bytes
+from preflight.optimizers import paged_bytes, state_bytes
+from preflight.pipeline import estimate_memory
 from preflight.precision import Precision
 from preflight.sharding import quantized_bytes
+from preflight.trace.eight_bit import bitsandbytes_optimizer, is_paged
 
 PRECISIONS = {
     dtype: Precision(dtype, dtype, dtype, dtype, dtype, None, False, dtype)
     for dtype in ("bf16", "fp32")
 }
+MODEL = describe(
+    {
+        "model_type": "llama",
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 2048,
+    },
+    "tiny",
+    "test",
+)
 TORCH = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -87,3 +105,43 @@ def test_eight_bit_states_are_a_byte_and_a_scale_per_block():
 
     assert state_bytes(plan, PRECISIONS["bf16"], large, 8192) == 2 * (8192 + 4 * 32)
     assert state_bytes(plan, PRECISIONS["bf16"], small, 128) == 8 * 128
+
+
+@pytest.mark.parametrize(
+    "name", ["paged_adamw_8bit", "paged_adamw_32bit", "paged_lion_8bit", "adamw_bnb_8bit"]
+)
+@pytest.mark.parametrize("shape", [(512, 256), (256, 256), (1024,)], ids=str)
+@pytest.mark.parametrize("kind", ["linear", "embedding"])
+def test_paged_states_are_those_that_bitsandbytes_pages(name, shape, kind):
+    """Its own code makes the states; only where their memory comes from is left out."""
+    weight = torch.nn.Parameter(torch.empty(shape, device="meta"))
+    weight.grad = torch.empty_like(weight)
+    optimizer = bitsandbytes_optimizer(name, [weight], [weight] if kind == "embedding" else [])
+    optimizer.check_overrides()
+    optimizer.init_state(optimizer.param_groups[0], weight, 0, 0)
+    made = [v for key, v in optimizer.state[weight].items() if key.startswith(("state", "absmax"))]
+    paged = sum(v.numel() * v.element_size() for v in made if is_paged(v))
+    ordinary = sum(v.numel() * v.element_size() for v in made if not is_paged(v))
+
+    plan, tensor = LaunchPlan(optimizer=name), ParameterTensor("weight", shape, kind)
+    elements = weight.numel()
+    assert paged_bytes(plan, tensor, elements) == paged
+    states = state_bytes(plan, PRECISIONS["fp32"], tensor, elements)
+    assert states - paged_bytes(plan, tensor, elements) == ordinary
+
+
+@pytest.mark.parametrize("engine", ["zero1", "zero2", "zero3"])
+def test_with_16_bit_masters_no_gradient_is_cast_for_the_step(engine, plugins):
+    """`flatten(...).to(dtype)` returns what it is given where the dtype is the same (stage3.py:2686)."""
+    plan = LaunchPlan(
+        engine=engine, world_size=4, shard_degree=4, mixed_precision="bf16", load_dtype="bf16",
+        micro_batch_size=1, seq_len=64, trainer="transformers", optimizer="adamw_torch_fused",
+    )  # fmt: skip
+    narrow = replace(plan, master_dtype="bf16", optimizer_state_dtype="bf16")
+    found = []
+    for one in (plan, narrow):
+        terms = estimate_memory(one, MODEL, None, plugins).terms
+        step = [t for t in terms if "for the step" in t.name or "of a sub group" in t.name]
+        found.append(sum(t.num_bytes for t in step) / -(-MODEL.num_params // 4))
+
+    assert found == ([6, 2] if engine == "zero3" else [8, 4])
