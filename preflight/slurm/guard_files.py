@@ -115,7 +115,10 @@ def install(part: str, folder: str, settings: Settings, chain: bool = False) -> 
     if problem:  # a setting that Lua cannot have
         raise BadInput.one(f"the guard does not compile: {problem}", fix="another --python")
     if is_foreign:
-        shutil.copy2(path, kept)  # and not moved: without a file Slurm stops every submission
+        try:
+            shutil.copy2(path, kept)  # and not moved: without a file Slurm stops every submission
+        except OSError as error:
+            raise BadInput.one(f"{kept} cannot be written: {error.strerror}") from error
     try:
         replace_file(path, text)
     except BaseException:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -55,6 +56,8 @@ class Partition:
     memory_per_cpu_bytes: int | None = None
     memory_per_gpu_bytes: int | None = None
     cpus_per_gpu: int | None = None
+    limits_memory: bool = True
+    """Of the whole cluster: whether host memory is given away at all, so that a job is held to its part."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,15 @@ def read_inventory(env: Mapping[str, str] | None = None) -> Inventory:
 
 
 def default_memory(env: Mapping[str, str] | None = None) -> Partition:
-    """Return what the cluster gives a job in a partition without rules of its own, as a nameless partition."""
+    """Return what the cluster gives a job in a partition without rules of its own, as a nameless partition.
+
+    Memory is given away where SelectTypeParameters says so, CR_Core_Memory and the like (slurm.conf(5)).
+    """
     running = Running(("scontrol", "show", "config"), env)
     text = running.answer(time.monotonic() + TIMEOUT_S)
-    return _partition(dict(re.findall(r"^(\w+)\s*=\s*(\S+)", text, re.MULTILINE)))
+    words = dict(re.findall(r"^(\w+)\s*=\s*(\S+)", text, re.MULTILINE))
+    select = words.get("SelectTypeParameters", "MEMORY").upper()
+    return replace(_partition(words), limits_memory="MEMORY" in select)
 
 
 def nodes_of_json(text: str) -> tuple[Node, ...]:

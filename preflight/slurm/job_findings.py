@@ -179,9 +179,12 @@ def _host_memory(
             limit = memory_on(options, node, group.num_gpus_per_node, inventory, once)
             if limit is not None:
                 limits.append(limit)
-    if limits:
-        # A job may land on the largest of its nodes: only what is short there is short.
-        yield from compared(plan, estimate, max(limits, key=lambda limit: limit.num_bytes))
+    # A job may land on the largest of its nodes: only what is short there is short.
+    largest = max(limits, key=lambda limit: limit.num_bytes, default=None)
+    if largest is None or estimate.host_peak_bytes_per_node <= largest.num_bytes:
+        return
+    if once().limits_memory:
+        yield from compared(plan, estimate, largest)
 
 
 def _origin(plan: LaunchPlan, field: str) -> str:

@@ -177,6 +177,22 @@ def test_a_large_cluster_is_asked_once_for_its_defaults(tmp_path):
     assert len(asked) == 1
 
 
+def test_where_memory_is_not_given_away_nobody_is_held_to_a_part_of_it(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    plugins = load_plugins(str(tmp_path))
+    plan = read_launch(LaunchCommand(tuple(shlex.split(fsdp(8))), {}, str(tmp_path)), plugins)
+    assert plan is not None
+    estimate = judge_plan(plan, plugins, Policy()).estimate
+    options = submit_options(["-N1", "--gpus-per-node=8", "--mem=16G", "job.sh"], {})
+    found = candidates(options, INVENTORY)
+    told = [
+        [*job_findings(plan, estimate, options, found, INVENTORY, (), lambda limits=limits: Partition("", limits_memory=limits))]
+        for limits in (True, False)
+    ]  # fmt: skip
+
+    assert [len(findings) for findings in told] == [1, 0]
+
+
 @pytest.mark.parametrize(
     "words",
     [

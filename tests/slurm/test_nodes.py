@@ -17,6 +17,7 @@ from preflight.slurm.inventory import (
     Node,
     NoInventory,
     Partition,
+    default_memory,
     gpus_of_node,
     nodes_of_json,
     nodes_of_sinfo,
@@ -229,6 +230,8 @@ def test_every_way_to_list_the_nodes_says_the_same(cluster):
     assert partitions["h100"].memory_per_gpu_bytes == 100_000 << 20
     assert partitions["l40s"].memory_per_cpu_bytes == 4000 << 20
     assert partitions["mig"].memory_per_node_bytes == 64_000 << 20
+    of_cluster = default_memory(cluster.environment())
+    assert of_cluster.memory_per_cpu_bytes == 1000 << 20 and of_cluster.limits_memory
 
 
 # Candidates, against what the scheduler itself allows
