@@ -164,6 +164,11 @@ TITLES = {
     "no_offload": "keep parameters and optimizer states on the device",
     "no_activation_offload": "keep checkpointed inputs on the device",
 }
+BACK_TO_DEVICE = {
+    "no_offload": "offload_optimizer and offload_param device: none (ZeRO), fsdp_offload_params: false (FSDP)",
+    "no_activation_offload": "activation_offloading: false",
+}
+"""Edits that need less of the host -> how they are written."""
 IDS = (*TITLES, "larger_micro_batch")
 SAME = ("less_recomputation", "no_recomputation", "no_reshard", "no_activation_offload")
 """Bit-identical; the others sum in another order, or step with another kernel."""

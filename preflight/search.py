@@ -16,6 +16,7 @@ from preflight.lattice import (
     hardened,
 )
 from preflight.launch import LaunchPlan
+from preflight.memory import Level
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import UNPROVED, Remedy
@@ -273,6 +274,7 @@ def suggest(
 ) -> Report:
     """Return the report with remedies that change training, each with the safe ones it needs beside it.
 
+    Where the host is too small, keeping on the device what is offloaded is said as well.
     Nothing is suggested for a launch that fits, as written or as rewritten.
     """
     if report.applied and report.final_verdict.answer is Answer.FITS:
@@ -283,11 +285,7 @@ def suggest(
     time = estimate_step_time(start.plan, start.model, start.device)
     search = Search(start, plugins, policy, judge, write, time)
     mildest: dict[str, TriedRemedy] = {}
-    for remedy in search.offered(report.plan):
-        if policy.may_apply(remedy) or remedy.id in policy.forbid:
-            continue
-        if remedy.keeps_training and remedy.id in UNPROVED:
-            continue  # asked for or not at all; what changes training is only ever said
+    for remedy in (*_back_to_device(report, policy), *_to_suggest(search)):
         settled = mildest.get(remedy.id)
         if settled is not None and settled.verdict.answer is Answer.FITS:
             continue  # a harsher dose of what fits already
@@ -303,6 +301,30 @@ def suggest(
     suggested.sort(key=lambda tried: order.index(tried.verdict.answer))
     suggested = [_told_if_writable(report.plan, tried, plugins, write) for tried in suggested]
     return replace(report, suggested=tuple(suggested))
+
+
+def _to_suggest(search: Search) -> Iterator[Remedy]:
+    """Yield what the search may not apply, and may say."""
+    for remedy in search.offered(search.written.plan):
+        if search.policy.may_apply(remedy) or remedy.id in search.policy.forbid:
+            continue
+        # asked for or not at all; what changes training is only ever said
+        if not (remedy.keeps_training and remedy.id in UNPROVED):
+            yield remedy
+
+
+def _back_to_device(report: Report, policy: Policy) -> Iterator[Remedy]:
+    """Yield ways to need less of a host that is too small for what is offloaded to it."""
+    if report.verdict.failing_level is not Level.HOST:
+        return
+    from preflight.headroom import BACK_TO_DEVICE, upward_edits
+
+    for ways in upward_edits(report.plan):
+        for remedy in ways:
+            if remedy is None or remedy.id in policy.forbid:
+                continue
+            if remedy.id in BACK_TO_DEVICE:
+                yield replace(remedy, how=BACK_TO_DEVICE[remedy.id])
 
 
 def _told_if_writable(

@@ -177,6 +177,21 @@ def test_a_rewrite_that_needs_a_host_of_unknown_size_says_how_much(plugins):
     assert needs
 
 
+def test_a_host_that_is_too_small_is_told_what_could_stay_on_the_device(plugins):
+    plan = plan_from_dict(OFFLOADED)
+    report = report_of(plan, plugins, 100)
+    back = next(t for t in report.suggested if t.remedy.id == "no_offload")
+    enough = report_of(plan, plugins, 400)
+
+    assert back.verdict.answer is Answer.FITS
+    assert back.estimate.host_peak_bytes_per_node < 100 * GIB
+    assert back.plan.offload_optimizer == back.plan.offload_params == "none"
+    assert "no_offload" not in [t.remedy.id for t in enough.suggested]
+    assert report_of(plan, plugins, 100, forbid=frozenset({"no_offload"})).suggested != (
+        report.suggested
+    )
+
+
 def test_where_the_ranks_start_here_this_node_is_the_host(plugins, tmp_path):
     """MemTotal and a cgroup's limit do not move; what is free now does, and is a finding."""
     (tmp_path / "proc").mkdir()
