@@ -43,7 +43,7 @@ def rendezvous_handler() -> object:
     """
     argv = sys.orig_argv
     if "LOCAL_RANK" not in os.environ and is_launcher(argv) and not was_checked():
-        mode = guard_mode(os.getcwd())
+        mode = guard_mode(_folder())
         if mode:
             mark_checked()
             from preflight.guarded_launch import may_start
@@ -64,7 +64,7 @@ def at_startup() -> None:
         return
     if not (is_launcher(argv) or is_launcher(argv, OTHER_LAUNCHERS) or is_training_script(argv)):
         return
-    mode = guard_mode(os.getcwd())
+    mode = guard_mode(_folder())
     if mode:
         mark_checked()
         from preflight.guarded_launch import may_start
@@ -93,6 +93,13 @@ def guard_mode(folder: str) -> str:
         if parent == folder or os.path.exists(os.path.join(folder, ".git")):
             return ""
         folder = parent
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep  # it is gone; no repository says anything there
 
 
 def _mode_of_repository(folder: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from preflight.embedded.measurement import Measurement, outcome_of
-from preflight.embedded.recorder import BETWEEN, SAVE, STEP
+from preflight.embedded.recorder import BACKWARD, BETWEEN, SAVE, STEP
 
 
 @functools.lru_cache(maxsize=1)
@@ -21,6 +21,7 @@ def callback_class() -> Any:
         def __init__(self, **options: Any) -> None:
             self._options = options
             self._trainer: Any = None
+            self._uses_hooks = True
             self.measurement: Measurement | None = None
 
         @property
@@ -42,9 +43,14 @@ def callback_class() -> Any:
                 args=args, accelerator=getattr(self._trainer, "accelerator", None), **self._options
             )
             held.trainer = self._trainer
-            held.start(objects.get("model"), uses_hooks=not getattr(args, "torch_compile", False))
+            self._uses_hooks = not getattr(args, "torch_compile", False)
+            held.start(objects.get("model"), uses_hooks=self._uses_hooks)
             held.optimizer = objects.get("optimizer")
             self.measurement = held
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not self._uses_hooks:
+                self._enter(BACKWARD)  # forward too: hooks would break what is compiled
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self._enter(STEP)

@@ -53,6 +53,13 @@ class Measurement:
 
     def start(self, model: Any = None, optimizer: Any = None, uses_hooks: bool = True) -> None:
         """Begin to count; without a model, while it is still to be loaded."""
+        try:
+            self._start(model, optimizer, uses_hooks)
+        except Exception as error:
+            self.recorder = None
+            self._say(f"preflight: nothing is measured: {type(error).__name__}: {error}")
+
+    def _start(self, model: Any, optimizer: Any, uses_hooks: bool) -> None:
         counters: CudaCounters | CpuCounters
         if model is None:
             counters = CpuCounters(self.cpu_limit_bytes) if _has_no_gpu() else CudaCounters()
@@ -67,8 +74,9 @@ class Measurement:
 
     def watch(self, model: Any, optimizer: Any = None, uses_hooks: bool = True) -> None:
         """Tell the phases of a model, and of an optimizer, by their own hooks."""
-        assert self.recorder is not None
         self.model = model
+        if self.recorder is None:
+            return
         if uses_hooks:
             self.recorder.watch_model(model)
         if optimizer is not None:

@@ -33,6 +33,8 @@ def storage_mode(limit_bytes: int | None) -> Any:
                 tensor = tensor.to_local()
             if tensor.device.type != "cpu":
                 return
+            if tensor.layout != torch.strided:
+                return  # a sparse tensor is made of others, which were seen
             storage = tensor.untyped_storage()
             if storage._cdata not in self._alive:
                 shape = "x".join(str(size) for size in tensor.shape)
@@ -96,7 +98,8 @@ def storage_mode(limit_bytes: int | None) -> Any:
                 return NotImplemented
             result = func(*args, **(kwargs or {}))
             for tensor in tree_leaves(result):
-                if isinstance(tensor, torch.Tensor):
+                # A subclass stands for others (fake, sharded, quantized), which come by themselves.
+                if type(tensor) is torch.Tensor or isinstance(tensor, torch.nn.Parameter):
                     self.hold(tensor, f"made by {getattr(func, '__name__', func)}")
             return result
 

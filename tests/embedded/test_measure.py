@@ -305,3 +305,66 @@ def test_a_full_disk_costs_the_record_and_not_the_run(records, tmp_path):
     assert done.stdout.endswith("trained done\n")
     assert "preflight: not kept: " in done.stderr and "Traceback" not in done.stderr
     assert os.path.isdir(records)
+
+
+def test_the_largest_blocks_of_a_gpu_come_from_the_allocators_snapshot():
+    """The layout is that of torch.cuda.memory_snapshot (torch 2.13, torch/cuda/memory.py)."""
+    frames = [
+        {"filename": "x.cpp", "line": 1, "name": "f"},
+        {"filename": "net.py", "line": 7, "name": "forward"},
+    ]
+    blocks = [
+        {"size": 2 * MIB, "state": "active_allocated"},
+        {"size": 8 * MIB, "state": "inactive"},
+        {"size": 4 * MIB, "state": "active_allocated", "frames": frames},
+        {"size": 1 * MIB, "state": "active_allocated"},
+    ]
+    counters = CudaCounters()
+    counters._cuda = SimpleNamespace(memory_snapshot=lambda: [{"address": 1000, "blocks": blocks}])
+
+    assert counters.largest_blocks(2, {1000: "lm_head.weight"}) == [
+        (4 * MIB, "made at net.py:7 in forward"),
+        (2 * MIB, "lm_head.weight"),
+    ]
+
+
+def test_a_callback_that_is_added_later_still_sees_memory_run_out(tmp_path):
+    from transformers import Trainer
+
+    said = io.StringIO()
+    callback = preflight.PreflightCallback(report_to=said, cpu_limit_bytes=450_000)
+    trained = Trainer(
+        model=tiny.model(), args=tiny.arguments(tmp_path / "out"), train_dataset=tiny.rows()
+    )
+    trained.add_callback(callback)
+    with pytest.raises(torch.OutOfMemoryError):
+        trained.train()
+
+    assert callback.record is not None and callback.record.outcome == "oom"
+    assert said.getvalue().count("preflight: out of memory in forward") == 1
+
+
+def test_what_cannot_be_counted_is_told_and_trained(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(measurement_module, "counters_for", lambda *_: 1 / 0)
+    run = train(tiny.model(), report_to=said)
+
+    assert run.record is None
+    assert (
+        said.getvalue() == "preflight: nothing is measured: ZeroDivisionError: division by zero\n"
+    )
+
+
+def test_every_argument_phase_and_field_is_on_the_page():
+    import inspect
+    from dataclasses import fields
+
+    from preflight.embedded.prediction import MOMENTS
+    from preflight.run_record import RunRecord
+
+    page = (tiny.ROOT / "docs" / "embedding.md").read_text()
+    arguments = {*inspect.signature(preflight.guard).parameters}
+    arguments |= {*inspect.signature(preflight.measure).parameters}
+    words = {*arguments, *MOMENTS, *(f.name for f in fields(RunRecord))}
+
+    assert not [word for word in sorted(words) if word not in page]
