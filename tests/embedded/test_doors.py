@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -93,11 +94,25 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
+SHARDED = """\
+import preflight
+import tiny
+from transformers import Trainer
+
+args = tiny.arguments("out", max_steps=3, use_cpu=False)  # use_cpu switches FSDP off
+callback = preflight.PreflightCallback(device="tiny:1.9")
+trainer = Trainer(model=tiny.model(), args=args, train_dataset=tiny.rows(), callbacks=[callback])
+preflight.guard(trainer=trainer, seq_len=tiny.LENGTH, device="tiny:1.9")
+trainer.train()
+"""
+
+
 @pytest.fixture
 def place(tmp_path):
     (tmp_path / "notebook.py").write_text(NOTEBOOK)
     (tmp_path / "train_trainer.py").write_text(TRAINER)
     (tmp_path / "loop.py").write_text(LOOP)
+    (tmp_path / "train_sharded.py").write_text(SHARDED)
     return tmp_path
 
 
@@ -138,3 +153,31 @@ def test_a_loop_with_accelerate_is_refused_before_prepare_and_measured_where_it_
     assert fits.code == 0 and "trained" in fits.stdout, fits.stderr
     assert "preflight: fits. Peak " in fits.stderr and "preflight: predicted " in fits.stderr
     assert record.num_steps == 2 and record.plan["engine"] == "single"
+
+
+def test_a_trainer_under_accelerate_is_seen_sharded_and_measured_per_rank(place):
+    """FSDP2 on two CPU ranks, by the patch of tests/launches that lets accelerate shard without a GPU."""
+    config = tiny.ROOT / "tests" / "launches" / "configs" / "fsdp2.yaml"
+    paths = [tiny.ROOT / "tests" / "embedded", tiny.ROOT / "tests" / "launches" / "worker"]
+    launch = [str(tiny.BIN / "accelerate"), "launch", "--config_file", str(config)]
+    done = tiny.start(
+        place,
+        [*launch, "train_sharded.py"],
+        PYTHONPATH=os.pathsep.join(map(str, paths)),
+        PREFLIGHT_TEST_CPU_RANKS="1",
+        PREFLIGHT_TEST_PROBE="",
+    )
+    first, second = read_records(str(place / "records")).records
+    kept = ("engine", "shard_degree", "reshard_after_forward", "wrap_policy", "state_dict_type")
+    whole = 4 * sum(p.numel() for p in tiny.model().parameters())
+
+    assert done.code == 0 and done.left == [], done.stderr
+    assert done.stderr.count("preflight: fits. Peak ") == 1
+    assert first.run_id == second.run_id and {first.rank, second.rank} == {0, 1}
+    assert [first.plan[name] for name in kept] == ["fsdp2", 2, True, "transformer", "sharded"]
+    for record in (first, second):
+        # Parameters and two moments of half the model, and no gradient any more.
+        assert 1.5 * whole <= record.phases["optimizer_step"]["allocated"] < 2.5 * whole
+        predicted, measured = record.predicted_peak("allocated"), record.peak("allocated")
+        assert predicted is not None and measured is not None
+        assert abs(predicted / measured - 1) < 0.25  # the formula is CUDA's
