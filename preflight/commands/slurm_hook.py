@@ -41,8 +41,13 @@ def run(name: str, args: list[str]) -> int:
     except SystemExit:  # --help
         return 0
     folder = os.path.abspath(options.dir or FOLDER)
+    from preflight.slurm.stamping import cluster_facts
+
+    # A prolog of a step's own replaces the site's; a task prolog comes after it.
+    prolog = os.environ.get("SLURM_PROLOG") or cluster_facts(os.environ).get("SrunProlog", "")
+    task_prolog = os.environ.get("SLURM_TASK_PROLOG", "")
     try:
-        variables = write_hook(folder)
+        variables = write_hook(folder, prolog, task_prolog)
     except OSError as error:
         raise BadInput.one(
             f"{folder} cannot be written: {error.strerror}", "--dir", "a folder that can"

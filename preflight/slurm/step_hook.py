@@ -19,7 +19,7 @@ TIMEOUT_S = 60
 PROLOG = """\
 #!/bin/sh
 # preflight: judges a step on the GPUs of its job; written by `preflight slurm hook`.
-[ "$PREFLIGHT" = off ] && exit 0
+{before}[ "$PREFLIGHT" = off ] && exit 0
 unset SLURM_PROLOG SLURM_TASK_PROLOG
 timeout -k 1 {timeout} {python} -I -m preflight.slurm.step_check {folder} "$@" </dev/null
 exit 0
@@ -28,31 +28,44 @@ TASK_PROLOG = """\
 #!/bin/sh
 # preflight: ends a task whose step was refused; written by `preflight slurm hook`.
 [ -e {folder}/refused."$SLURM_JOB_ID"."$SLURM_STEP_ID" ] && exit 1
-exit 0
+{after}exit 0
 """
 
 
-def write_hook(folder: str) -> dict[str, str]:
-    """Write both scripts into a folder; return the variables that switch them on."""
+def write_hook(folder: str, prolog: str = "", task_prolog: str = "") -> dict[str, str]:
+    """Write both scripts into a folder; return the variables that switch them on.
+
+    `prolog` and `task_prolog` are programs that srun would have run without us; ours run them too.
+    """
     os.makedirs(folder, exist_ok=True)
+    before, after = _words(prolog), _words(task_prolog)
     values = {
+        "before": f'{before} "$@"\n' if before else "",
+        "after": f"exec {after}\n" if after else "",
         "timeout": str(TIMEOUT_S),
         "python": shlex.quote(sys.executable),
         "folder": shlex.quote(folder),
     }
     found = {}
-    for variable, name, text in (
-        ("SLURM_PROLOG", "prolog", PROLOG),
-        ("SLURM_TASK_PROLOG", "task-prolog", TASK_PROLOG),
+    for variable, name, text, given in (
+        ("SLURM_PROLOG", "prolog", PROLOG, prolog),
+        ("SLURM_TASK_PROLOG", "task-prolog", TASK_PROLOG, task_prolog),
     ):
         path = os.path.join(folder, name)
+        found[variable] = path
+        if given == path and os.path.exists(path):
+            continue  # switched on already, and it knows what it replaced
         new = f"{path}.{os.getpid()}"
         with open(new, "w", encoding="utf-8") as file:
             file.write(text.format(**values))
         os.chmod(new, 0o755)
         os.replace(new, path)
-        found[variable] = path
     return found
+
+
+def _words(path: str) -> str:
+    """Return a program for a shell; nothing where Slurm's words say that there is none."""
+    return "" if path in ("", "none", "(null)") else shlex.quote(path)
 
 
 def flag_path(folder: str, job_id: str, step_id: str) -> str:

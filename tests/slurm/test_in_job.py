@@ -139,6 +139,17 @@ def test_a_hook_that_breaks_or_hangs_stops_no_step(job):
     assert len(job.ran) == 3
 
 
+def test_prologs_of_a_users_own_run_as_they_would_have(job):
+    job.program("own-prolog", "#!/bin/sh\necho own prolog: $1 >&2\n")
+    job.program("own-task", "#!/bin/sh\necho export FROM_TASK_PROLOG=yes\n")
+    job.program("accelerate", '#!/bin/sh\necho "$FROM_TASK_PROLOG" >>"$RAN"\n')
+    own = f"export SLURM_PROLOG={job.bin}/own-prolog SLURM_TASK_PROLOG={job.bin}/own-task\n"
+    out = job.run(LARGE, f"{own}{HOOK}{HOOK}{ONE_NODE}", "--nodes=1", "-w", "h100-01")
+
+    assert job.ran == ["yes"]
+    assert out.count("own prolog: accelerate") == 1
+
+
 def test_check_here_in_front_of_a_launch_sees_the_gpus_of_the_job(job):
     line = TRAIN.format(ranks=2, nodes=1)
     out = job.run(
