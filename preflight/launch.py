@@ -80,13 +80,17 @@ class Adapter:
     kind: str = "lora"
     """lora, dora, ..."""
     rank: int = 8
+    """Of the two matrices of each target."""
     alpha: int | None = None
+    """Scale of the adapter's output, which memory does not depend on."""
     dropout: float = 0.0
+    """In front of the adapter; above 0 it keeps a mask."""
     targets: tuple[str, ...] | str | None = None
     """Module name endings, `all-linear`, or None for PEFT's own default of the architecture."""
     dtype: str | None = None
     """None = PEFT's rule: fp32 for a bf16 or fp16 base (autocast_adapter_dtype)."""
     modules_to_save: tuple[str, ...] | None = None
+    """Modules that are trained whole beside the adapter."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,9 @@ class BaseQuantization:
     scheme: str = "nf4"
     """nf4, fp4 or int8."""
     double_quant: bool = False
+    """Quantize the scales of the packed weights too."""
     compute_dtype: str | None = None
+    """Of the products with unpacked weights."""
     storage_dtype: str | None = None
     """The dtype that the packed bits pretend to be; FSDP can shard floating ones only. None = uint8."""
     upcast_unquantized_to_fp32: str | None = None
@@ -113,19 +119,31 @@ class DeepSpeedSettings:
     """
 
     reduce_bucket_size: int | None = 500_000_000
+    """Elements of gradients that are reduced at once."""
     allgather_bucket_size: int = 500_000_000
+    """Elements that are gathered at once after a step, in stages 1 and 2."""
     overlap_comm: bool | None = None
     """None = DeepSpeed's rule: true for stage 3 only."""
     contiguous_gradients: bool = True
+    """Copy gradients into one buffer as they appear."""
     stage3_prefetch_bucket_size: int | None = 50_000_000
+    """Elements that are gathered ahead."""
     stage3_param_persistence_threshold: int | None = 100_000
+    """Smaller parameters are never sharded."""
     stage3_max_live_parameters: int = 1_000_000_000
+    """Elements that may be gathered at a time."""
     stage3_max_reuse_distance: int = 1_000_000_000
+    """A parameter that is used again within so many elements is kept."""
     sub_group_size: int = 1_000_000_000
+    """Elements that are stepped at once."""
     stage3_gather_16bit_weights_on_model_save: bool = False
+    """Gather the whole model on rank 0 for a checkpoint."""
     zero_hpz_partition_size: int = 1
+    """Ranks of a second shard inside a node (ZeRO++)."""
     grad_accum_dtype: str | None = None
+    """Of gradients kept between micro steps."""
     offload_pin_memory: bool = True
+    """Whether offloaded tensors are in pinned memory."""
 
 
 SCHEMES = ("nf4", "fp4", "int8")
@@ -190,16 +208,23 @@ class LaunchPlan:
     """An inline config.json; beats `model`."""
 
     engine: str = "single"
+    """How ranks divide the model: one device, DDP, FSDP 1 or 2, a stage of DeepSpeed's ZeRO."""
     world_size: int = 1
+    """Ranks over all nodes."""
     num_nodes: int = 1
+    """Nodes that the ranks are spread over."""
     shard_degree: int = 1
     """Ranks that share one copy of the model states."""
     replicate_degree: int = 1
     """HSDP copies."""
     tensor_parallel_degree: int = 1
+    """Ranks that share each matrix product."""
     context_parallel_degree: int = 1
+    """Ranks that share a sequence, ring attention."""
     sequence_parallel_degree: int = 1
+    """Ranks that share a sequence, DeepSpeed's Ulysses."""
     expert_parallel_degree: int = 1
+    """Ranks that share the experts of a layer."""
 
     reshard_after_forward: bool | str | None = None
     """FSDP only. True frees a unit's parameters after its forward; `default` = torchtitan's rule."""
@@ -208,26 +233,38 @@ class LaunchPlan:
     wrap_classes: tuple[str, ...] | None = None
     """FSDP only: layer classes named by the user; None = the model's own `_no_split_modules`."""
     wrap_min_num_params: int | None = None
+    """FSDP only: parameters from which on a module is a unit, under the size policy."""
     backward_prefetch: str | None = None
     """FSDP1 only: backward_pre, backward_post, none."""
     sync_each_batch: bool = False
     """FSDP: reduce gradients at every micro step instead of keeping them unsharded (accelerate's no_sync)."""
     cpu_ram_efficient_loading: bool | None = None
+    """FSDP only: one rank of a node reads the checkpoint, the others get theirs from it."""
     state_dict_type: str | None = None
+    """FSDP only: what a checkpoint holds, the whole model or each rank's shard."""
 
     offload_params: str = "none"
+    """Where parameters wait until they are used."""
     offload_optimizer: str = "none"
+    """Where optimizer states are kept and stepped."""
     offload_activations: str = "none"
+    """Where saved activations wait for the backward."""
 
     load_dtype: str | None = None
+    """Of the weights as they are loaded; None = the rule of engine, optimizer and library version."""
     mixed_precision: str = "no"
+    """The trainer's autocast or the engine's own precision."""
     master_dtype: str | None = None
+    """Of the weights that the optimizer steps; None = the rule of engine, optimizer and library version."""
     reduce_dtype: str | None = None
+    """Of gradients as they are summed over ranks; None = the rule of engine, optimizer and library version."""
     optimizer_state_dtype: str | None = None
+    """None = the rule of engine, optimizer and library version."""
     logits_dtype: str | None = None
-    """None = the rule of engine, optimizer and library version, in all four."""
+    """None = the rule of engine, optimizer and library version."""
 
     optimizer: str = "adamw_torch_fused"
+    """As the trainer names it: adamw_torch_fused, adamw_8bit, adafactor, ..."""
     optimizer_kernel: str | None = None
     """How torch's own optimizers walk over tensors: foreach, fused or for_loop; None = torch's default."""
     zero_grad_set_to_none: bool | None = None
@@ -235,6 +272,7 @@ class LaunchPlan:
     keeps_outputs: bool | None = None
     """Whether the loop holds the model's outputs across backward; None = the rule of trainer and version."""
     max_grad_norm: float | None = None
+    """Gradients are clipped to this norm; 0 = not clipped."""
     micro_batch_size: int | None = None
     """Per rank, per micro step."""
     seq_len: int | None = None
@@ -242,18 +280,27 @@ class LaunchPlan:
     sequence_kind: str | None = None
     """padded (a mask reaches attention), packed (no padding), fixed (all the same length)."""
     gradient_accumulation_steps: int = 1
+    """Micro steps of one optimizer step."""
     eval_micro_batch_size: int | None = None
+    """Per rank, in evaluation; None = nothing is said of an evaluation."""
 
     activation_checkpointing: str = "none"
+    """What layers compute again in backward instead of keeping it."""
     checkpointing_reentrant: bool | None = None
     """Whether a layer is recomputed by a backward of its own (torch's use_reentrant); None = the rule of trainer and version."""
     attention: str | None = None
+    """The attention kernel; None = the model's default."""
     loss: str | None = None
+    """How the head's output becomes the loss: whole, in chunks, or fused with the head."""
     torch_compile: bool = False
+    """Whether the model is compiled."""
 
     adapter: Adapter | None = None
+    """A PEFT adapter on a frozen base; None = every parameter is trained."""
     base_quantization: BaseQuantization | None = None
+    """How the frozen base is packed; None = it is not."""
     deepspeed: DeepSpeedSettings | None = None
+    """Sizes of DeepSpeed's config; None = its defaults."""
 
     host_memory_gib: int | None = None
     """Memory of one node that its ranks may use; None = nobody said. How preflight was asked, like `device`: a
@@ -270,6 +317,7 @@ class LaunchPlan:
     device: str | None = None
     """A GPU table key, a driver's device name, NAME:GIB, or auto; how preflight was asked, not part of the launch."""
     launcher: str | None = None
+    """What starts the ranks, as its reader names it."""
     cwd: str = "."
     """The folder that relative paths of the launch start from."""
     on_this_node: bool = field(default=False, compare=False, repr=False)
