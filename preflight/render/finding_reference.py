@@ -20,6 +20,8 @@ PROOF_KINDS = {
     "reading": "what preflight itself can or cannot see",
 }
 
+SEVERITIES = ("error", "warning", "info")
+
 HEAD = """\
 # Findings
 
@@ -40,6 +42,7 @@ def page() -> str:
     for name, text in PROOF_KINDS.items():
         count = sum(kind.proof_kind == name for kind in kinds.values())
         lines.append(f"- `{name}` ({count}): {text}")
+    lines += ["", *_summary(kinds)]
     for digit, area in AREAS.items():
         own = {id: kind for id, kind in kinds.items() if id[2] == digit}
         if own:
@@ -47,6 +50,21 @@ def page() -> str:
             for id, kind in own.items():
                 lines += ["", *_entry(id, kind)]
     return "\n".join(lines) + "\n"
+
+
+def _summary(kinds: dict[str, FindingKind]) -> list[str]:
+    """Return a table of the areas with the number of findings of each severity."""
+    rows = [f"| area | ids | {' | '.join(SEVERITIES)} |", f"|---|---|{'--:|' * len(SEVERITIES)}"]
+    for digit, area in AREAS.items():
+        own = [kind.severity for id, kind in kinds.items() if id[2] == digit]
+        title = TITLES[area]
+        anchor = "".join(c for c in title.lower() if c.isalnum() or c in " -").replace(" ", "-")
+        counts = " | ".join(str(own.count(severity)) for severity in SEVERITIES)
+        if own:
+            rows.append(f"| [{title.partition(': ')[2]}](#{anchor}) | PF{digit}xx | {counts} |")
+    every = [kind.severity for kind in kinds.values()]
+    total = " | ".join(str(every.count(severity)) for severity in SEVERITIES)
+    return [*rows, f"| together | {len(every)} | {total} |"]
 
 
 def _table(kinds: dict[str, FindingKind]) -> list[str]:
