@@ -7,6 +7,7 @@ import os
 from functools import lru_cache
 
 from preflight.device import DeviceSpec
+from preflight.errors import BadInput
 from preflight.units import GIB
 from preflight.values import dataclass
 
@@ -139,3 +140,20 @@ def similar_gpus(name: str, most: int = 4) -> tuple[str, ...]:
             spellings.setdefault(plain_name(spelling), entry.key)
     near = difflib.get_close_matches(plain_name(name), spellings, n=most, cutoff=0.6)
     return tuple(dict.fromkeys(spellings[key] for key in near))
+
+
+def card_key(name: str) -> str:
+    """Return the key of the card that a name means; raise BadInput where it means none or several."""
+    found = find_gpus(name)
+    entry = one_gpu(found)
+    if entry is not None and entry.capacity_bytes is not None:
+        return entry.key
+    if found:
+        keys = ", ".join(card.key for card in found)
+        raise BadInput.one(
+            f"{name} may be several cards, or its memory is not known", "--gpu", keys
+        )
+    near = similar_gpus(name)
+    raise BadInput.one(
+        f"no card is called {name!r}", "--gpu", " or ".join(near) or "a key of the GPU table"
+    )

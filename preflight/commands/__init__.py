@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("history", "what the measured runs of this site took, and what they correct"),
     "calibrate": ("calibrate", "small trainings on the GPUs here, for what no formula knows"),
     "probe": ("probe", "what this node, or every node of a job, really has"),
-    "init": ("init", "write a first preflight.toml from what the repository says"),
+    "init": ("init", "write a launch that fits, a template, or a first preflight.toml"),
     "guard": ("guard", "what an installed preflight checks by itself; off unless asked for"),
     "slurm": ("slurm", "check jobs where they are submitted, for a whole cluster"),
     "explain": ("explain", "what a remedy, a finding or a verdict means"),

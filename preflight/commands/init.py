@@ -1,94 +1,174 @@
-"""`init --repo`: a first preflight.toml from what can be read of the repository; never over a file that is there."""
+"""`init`: files to start from: a launch that fits, a template, or the settings of a repository; never over a file."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
-from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
-from preflight.repository import OWN_FILE, check_repository, find_repository, read_repository
 
 EPILOG = """\
-Read are the launches in *.sh, *.sbatch, *.slurm, Makefile and README, and the training
+--model: the least that fits is looked for: sharding and checkpointing where they are needed,
+the largest micro batch at the global batch. Each choice stands in the files with its reason;
+they are read again, and written only if the launch fits.
+--repo: read are the launches in *.sh, *.sbatch, *.slurm, Makefile and README, and the training
 scripts that they start. Every line of the file says where it comes from; what is not known
 stands there commented out.
 
 examples:
+  preflight init --model meta-llama/Llama-3.1-8B --gpu h100 --num-gpus 8 --output sft
+  preflight init --model Qwen/Qwen3-32B --gpu l40s --num-gpus 16 --method qlora --slurm
+  preflight init --template plugins/check.py
   preflight init --repo
-  preflight init --repo --print
-  preflight init --repo ../finetuning
 
-exit: 0 written or printed; 2 the file is there already, or the folder is not
+exit: 0 written or printed; 2 bad input, nothing fits, or a file is there already
 """
 
 
 def run(name: str, args: list[str]) -> int:
-    """Write the first settings of a repository; return the exit code."""
+    """Write what is asked for; return the exit code."""
+    try:
+        options = _parser(name).parse_args(args)
+    except SystemExit:  # --help
+        return 0
+    asked = [
+        word
+        for word, value in (
+            ("--model", options.model),
+            ("--template", options.template),
+            ("--list", options.list),
+            ("--repo", options.repo),
+        )
+        if value
+    ]
+    if len(asked) != 1:
+        raise BadInput.one(
+            f"{' and '.join(asked)} are different things"
+            if asked
+            else "nothing is said to be written",
+            fix="preflight init --model MODEL --gpu DEVICE --num-gpus N, --repo, --list or --template NAME",
+        )
+    if options.repo:
+        from preflight.commands.init_repository import write_settings
+
+        return write_settings(options)
+    if options.model is not None:
+        from preflight.commands.init_launch import write_launch
+
+        return write_launch(options)
+    return _list(options) if options.list else _copy(options)
+
+
+def _parser(name: str) -> Parser:
     parser = Parser(
         name,
-        "Write a first preflight.toml: what this repository's launches leave unsaid.",
-        "preflight init --repo [FOLDER] [options]",
+        "Write files to start from: a launch that fits, one of the templates, or a first\n"
+        "preflight.toml: what this repository's launches leave unsaid.",
+        "preflight init --model MODEL --gpu DEVICE --num-gpus N [options]\n"
+        "       preflight init --template NAME [options]\n"
+        "       preflight init --list\n"
+        "       preflight init --repo [FOLDER] [options]",
         EPILOG,
     )
     parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER")
-    parser.add_argument("--repo", action="store_true", help="the repository's own settings")
-    parser.add_argument("--print", action="store_true", help="print the file, write nothing")
+    group = parser.add_argument_group("what to write")
+    group.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a launch that fits: a hub id, or a folder with a config.json",
+    )
+    group.add_argument("--template", metavar="NAME", help="a copy of one template")
+    group.add_argument("--list", action="store_true", help="write nothing: list the templates")
+    group.add_argument("--repo", action="store_true", help="the repository's own settings")
+    group = parser.add_argument_group("the launch")
+    group.add_argument("--gpu", metavar="DEVICE", help="a card of the GPU table, or NAME:GIB")
+    group.add_argument("--num-gpus", type=int, metavar="N", help="of all nodes together")
+    group.add_argument(
+        "--num-nodes", type=int, metavar="N", help="nodes (default: as few as hold 8 each)"
+    )
+    group.add_argument("--method", choices=("full", "lora", "qlora"), default="full")
+    group.add_argument(
+        "--seq-len", type=int, metavar="N", help="tokens of a sequence (default: 2048)"
+    )
+    group.add_argument(
+        "--global-batch-size",
+        type=int,
+        metavar="N",
+        help="sequences of an optimizer step (default: near 128)",
+    )
+    group.add_argument(
+        "--engine",
+        choices=("single", "ddp", "fsdp2", "hsdp", "zero2", "zero3"),
+        help="this one, in place of ddp where it fits, else fsdp2",
+    )
+    group.add_argument("--slurm", action="store_true", help="a job script too")
+    group = parser.add_argument_group("where")
+    group.add_argument(
+        "--output", metavar="DIR", help="the folder to write to; made where it is not (default: .)"
+    )
+    group.add_argument("--print", action="store_true", help="print the files, write nothing")
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
-    if not options.repo:
-        raise BadInput.one("nothing is said to be written", fix="preflight init --repo")
-    if not os.path.isdir(options.folder):
-        raise BadInput.one(f"there is no folder {options.folder}")
-    path = os.path.join(options.folder, OWN_FILE)
-    if not options.print:
-        _raise_if_there(path, options.folder)
-    from preflight.commands.init_survey import survey
-    from preflight.commands.init_text import settings_text
+    return parser
 
-    found = survey(options.folder)
-    text = settings_text(found)
-    check_repository(text, path)
-    if not options.print:
-        try:
-            with open(path, "x", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
-        read_repository(path)
+
+def _list(options: Any) -> int:
+    from preflight.template_files import TEMPLATES
+
     if options.format == "json":
-        read = [{"where": launch.where, "command": launch.line} for launch in found.launches]
-        unread = [{"where": where, "reason": reason} for where, reason in found.unread]
-        value = {"schema_version": SCHEMA_VERSION, "path": "" if options.print else path}
-        print_json({**value, "text": text, "launches": read, "unread": unread}, sys.stdout)
+        rows = [
+            {"name": name, "copied_as": copied, "about": about}
+            for name, (copied, about) in TEMPLATES.items()
+        ]
+        print_json({"schema_version": SCHEMA_VERSION, "templates": rows}, sys.stdout)
         return FITS
-    if options.print:
-        sys.stdout.write(text)
-        return FITS
-    page = page_for(sys.stdout, options.color)
-    lines = [f"preflight: wrote {path} from {len(found.launches)} launches"]
-    for where, reason in found.unread:
-        lines += page.wrap(f"{where} was not read: {reason}", "  ", "    ")
-    lines += page.wrap("next: name the GPU in it, as `device`; docs/repository.md has every key")
-    print_lines(lines, sys.stdout)
+    width = max(map(len, TEMPLATES))
+    lines = [f"{name:<{width}}  {about}" for name, (_, about) in TEMPLATES.items()]
+    print_lines([*lines, "next: preflight init --template NAME copies one"], sys.stdout)
     return FITS
 
 
-def _raise_if_there(path: str, folder: str) -> None:
-    if os.path.lexists(path):
-        fix = "--print shows what would be written"
-        raise BadInput.one("is there already, and is never overwritten", path, fix)
-    there = find_repository(folder).path
+def _copy(options: Any) -> int:
+    from preflight.template_files import TEMPLATES, template_text
+
+    text = template_text(options.template)
+    name, _ = TEMPLATES[options.template]
+    if options.print:
+        sys.stdout.write(text)
+        return FITS
+    folder = options.output or "."
+    paths = write_files(folder, {name: text})
+    if options.format == "json":
+        print_json({"schema_version": SCHEMA_VERSION, "files": paths}, sys.stdout)
+        return FITS
+    print_lines([f"preflight: wrote {paths[0]}"], sys.stdout)
+    return FITS
+
+
+def write_files(folder: str, files: dict[str, str]) -> list[str]:
+    """Write files that are not there; return their paths. Where one is there, nothing is written."""
+    paths = [os.path.join(folder, name) for name in files]
+    there = [path for path in paths if os.path.lexists(path)]
     if there:
         raise BadInput.one(
-            "has settings already, and one more file would hide them",
-            os.path.relpath(there),
-            "--print shows what would be written",
+            f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there already, and no file is ever overwritten",
+            fix="--output DIR writes elsewhere, --print shows what would be written",
         )
+    written: list[str] = []
+    try:
+        for path, text in zip(paths, files.values(), strict=True):
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            with open(path, "x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(text)
+            if text.startswith("#!"):
+                os.chmod(path, os.stat(path).st_mode | 0o111)
+    except OSError as error:
+        for path in written:
+            os.unlink(path)
+        raise BadInput.one(f"cannot be written: {error.strerror}", error.filename) from error
+    return paths

@@ -6,11 +6,16 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from preflight.commands.options import FITS, add_report_option, prices_from, settings_from
+from preflight.commands.options import (
+    FITS,
+    add_report_option,
+    prices_from,
+    settings_from,
+)
 from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
-from preflight.gpu_table import find_gpus, one_gpu, similar_gpus
+from preflight.gpu_table import card_key
 from preflight.plugins import load_plugins
 from preflight.report import SCHEMA_VERSION
 from preflight.sizing import DEVICES, SEQ_LENS, SizingRequest, size
@@ -96,7 +101,7 @@ def run(name: str, args: list[str]) -> int:
     request = SizingRequest(
         tuple(dict.fromkeys(options.seq_len)) or SEQ_LENS,
         options.micro_batch_size,
-        tuple(dict.fromkeys(map(_key, options.gpu))) or DEVICES,
+        tuple(dict.fromkeys(map(card_key, options.gpu))) or DEVICES,
         options.all,
         settings_from(options.set),
         prices_from(options),
@@ -133,20 +138,3 @@ def _joined(parts: Iterable[Sequence[str]]) -> list[str]:
     for part in parts:
         lines += ["", *part] if lines else part
     return lines
-
-
-def _key(name: str) -> str:
-    """Return the key of the card that a name means; raise BadInput where it means none or several."""
-    found = find_gpus(name)
-    entry = one_gpu(found)
-    if entry is not None and entry.capacity_bytes is not None:
-        return entry.key
-    if found:
-        keys = ", ".join(card.key for card in found)
-        raise BadInput.one(
-            f"{name} may be several cards, or its memory is not known", "--gpu", keys
-        )
-    near = similar_gpus(name)
-    raise BadInput.one(
-        f"no card is called {name!r}", "--gpu", " or ".join(near) or "a key of the GPU table"
-    )

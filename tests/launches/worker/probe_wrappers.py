@@ -70,8 +70,11 @@ def degrees(model: Any, engine: str, units: list[tuple[str, Any]]) -> dict[str, 
 
 
 def _layer_unit(units: list[tuple[str, Any]]) -> Any:
-    """Return the unit of a decoder layer, or the root where it is the only one."""
-    layers = [unit for name, unit in units if name.endswith("DecoderLayer")]
+    """Return the unit of a decoder layer, or the root where it is the only one.
+
+    A checkpointed layer can be a unit twice, and its wrapper then holds no parameters of its own.
+    """
+    layers = [unit for name, unit in units if name.endswith("DecoderLayer") and unit is not None]
     return layers[0] if layers else units[0][1]
 
 

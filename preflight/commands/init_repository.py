@@ -1,0 +1,65 @@
+"""`init --repo`: a first preflight.toml from what can be read of the repository; never over a file that is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from preflight.commands.options import FITS
+from preflight.commands.output import print_json, print_lines
+from preflight.errors import BadInput
+from preflight.render.page import page_for
+from preflight.report import SCHEMA_VERSION
+from preflight.repository import OWN_FILE, check_repository, find_repository, read_repository
+
+
+def write_settings(options: Any) -> int:
+    """Write or print the first settings of a repository; return the exit code."""
+    if not os.path.isdir(options.folder):
+        raise BadInput.one(f"there is no folder {options.folder}")
+    path = os.path.join(options.folder, OWN_FILE)
+    if not options.print:
+        _raise_if_there(path, options.folder)
+    from preflight.commands.init_survey import survey
+    from preflight.commands.init_text import settings_text
+
+    found = survey(options.folder)
+    text = settings_text(found)
+    check_repository(text, path)
+    if not options.print:
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
+        read_repository(path)
+    if options.format == "json":
+        read = [{"where": launch.where, "command": launch.line} for launch in found.launches]
+        unread = [{"where": where, "reason": reason} for where, reason in found.unread]
+        value = {"schema_version": SCHEMA_VERSION, "path": "" if options.print else path}
+        print_json({**value, "text": text, "launches": read, "unread": unread}, sys.stdout)
+        return FITS
+    if options.print:
+        sys.stdout.write(text)
+        return FITS
+    page = page_for(sys.stdout, options.color)
+    lines = [f"preflight: wrote {path} from {len(found.launches)} launches"]
+    for where, reason in found.unread:
+        lines += page.wrap(f"{where} was not read: {reason}", "  ", "    ")
+    lines += page.wrap("next: name the GPU in it, as `device`; docs/repository.md has every key")
+    print_lines(lines, sys.stdout)
+    return FITS
+
+
+def _raise_if_there(path: str, folder: str) -> None:
+    if os.path.lexists(path):
+        fix = "--print shows what would be written"
+        raise BadInput.one("is there already, and is never overwritten", path, fix)
+    there = find_repository(folder).path
+    if there:
+        raise BadInput.one(
+            "has settings already, and one more file would hide them",
+            os.path.relpath(there),
+            "--print shows what would be written",
+        )
