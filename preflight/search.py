@@ -109,9 +109,13 @@ class Search:
 
     def stays_on_device(self, remedy: Remedy) -> bool:
         """Tell whether a safe remedy needs no host memory of which nobody knows how much there is."""
+        return self.is_safe(remedy) and not self.waits_for_host(remedy)
+
+    def waits_for_host(self, remedy: Remedy) -> bool:
+        """Tell whether a safe remedy takes host memory of which nobody knows how much there is."""
         is_known = self.written.plan.host_memory_gib is not None
         may_use_host = is_known or remedy.id in self.policy.allow
-        return self.is_safe(remedy) and (not remedy.needs_host or may_use_host)
+        return self.is_safe(remedy) and remedy.needs_host and not may_use_host
 
 
 def treat(
@@ -132,9 +136,8 @@ def treat(
     search = Search(start, plugins, policy, judge, write, time)
     unwritable: list[str] = []
     was_tight = report.verdict.answer is Answer.TIGHT
-    for answers in (FITTING, STARTING):
-        for found in _answers(search, answers, was_tight, num_alternatives, unwritable):
-            return _treated(report, found, policy)
+    for found in _answers(search, was_tight, num_alternatives, unwritable):
+        return _treated(report, found, policy)
     if unwritable and not was_tight:
         note = f"{unwritable[0]} would make it fit but cannot be written into this launch"
         report = replace(report, notes=(*report.notes, note))
@@ -151,43 +154,47 @@ class Treatment:
 
 
 def _answers(
-    search: Search,
-    answers: tuple[Answer, ...],
-    was_tight: bool,
-    num_alternatives: int,
-    unwritable: list[str],
+    search: Search, was_tight: bool, num_alternatives: int, unwritable: list[str]
 ) -> Iterator[Treatment]:
     """Yield the best writable answer of each way, in the order of preference.
 
-    Safe remedies on the device, then those that need host memory too, then an allowed one with safe help, then any mix: a cut sequence is a faster step
-    too, so step time alone would choose the harshest cut.
+    Safe remedies on the device, then those that need host memory too, then an allowed one with safe help, then any
+    mix: a cut sequence is a faster step too, so step time alone would choose the harshest cut. What is tight on the
+    device comes before what needs host memory, unless something is allowed or tight is refused.
     """
     start, policy = search.written, search.policy
 
-    def is_answer(judged: Judged) -> bool:
-        if judged.verdict.answer not in answers:
-            return False
-        return not was_tight or _is_lower(judged, start)
+    def best(
+        answers: tuple[Answer, ...], lattice: Lattice, first: tuple[TriedRemedy, ...] = ()
+    ) -> Iterator[Treatment]:
+        def is_answer(judged: Judged) -> bool:
+            if judged.verdict.answer not in answers:
+                return False
+            return not was_tight or _is_lower(judged, start)
 
-    def best(lattice: Lattice, first: tuple[TriedRemedy, ...] = ()) -> Iterator[Treatment]:
         found = _writable(search, lattice, is_answer, 1 + num_alternatives, first, unwritable)
         if found is not None and not (was_tight and found.tried[-1].step_time_factor > 1.005):
             yield found
 
-    for lattice in search.safe_lattices(start):
-        yield from best(lattice)
-        if was_tight:
-            return
-    for remedy in search.offered(start.plan):
-        if search.is_safe(remedy) or not policy.may_apply(remedy):
-            continue
-        judged = search.judged(start.plan.with_edits(remedy.edits))
-        if judged.estimate is None:
-            continue
-        lattice = search.lattice(judged, search.is_safe)
-        yield from best(lattice, (search.one(remedy, judged, remedy.step_time_factor),))
-    if policy.allow:
-        yield from best(search.lattice(start, policy.may_apply))
+    on_device = search.lattice(start, search.stays_on_device)
+    if was_tight or not (policy.allow or policy.refuses(Answer.TIGHT)):
+        yield from best(FITTING, on_device)
+        yield from best(STARTING, on_device)
+    if was_tight:
+        return
+    for answers in (FITTING, STARTING):
+        for lattice in search.safe_lattices(start):
+            yield from best(answers, lattice)
+        for remedy in search.offered(start.plan):
+            if search.is_safe(remedy) or not policy.may_apply(remedy):
+                continue
+            judged = search.judged(start.plan.with_edits(remedy.edits))
+            if judged.estimate is None:
+                continue
+            tried = search.one(remedy, judged, remedy.step_time_factor)
+            yield from best(answers, search.lattice(judged, search.is_safe), (tried,))
+        if policy.allow:
+            yield from best(answers, search.lattice(start, policy.may_apply))
 
 
 def _writable(
@@ -274,7 +281,8 @@ def suggest(
 ) -> Report:
     """Return the report with remedies that change training, each with the safe ones it needs beside it.
 
-    Where the host is too small, keeping on the device what is offloaded is said as well.
+    Where the host is too small, keeping on the device what is offloaded is said as well, and beside a rewritten
+    launch that is tight what needs host memory of which nobody knows how much there is.
     Nothing is suggested for a launch that fits, as written or as rewritten.
     """
     if report.applied and report.final_verdict.answer is Answer.FITS:
@@ -285,7 +293,7 @@ def suggest(
     time = estimate_step_time(start.plan, start.model, start.device)
     search = Search(start, plugins, policy, judge, write, time)
     mildest: dict[str, TriedRemedy] = {}
-    for remedy in (*_back_to_device(report, policy), *_to_suggest(search)):
+    for remedy in (*_back_to_device(report, policy), *_to_suggest(search, bool(report.applied))):
         settled = mildest.get(remedy.id)
         if settled is not None and settled.verdict.answer is Answer.FITS:
             continue  # a harsher dose of what fits already
@@ -303,10 +311,13 @@ def suggest(
     return replace(report, suggested=tuple(suggested))
 
 
-def _to_suggest(search: Search) -> Iterator[Remedy]:
-    """Yield what the search may not apply, and may say."""
+def _to_suggest(search: Search, is_tight: bool) -> Iterator[Remedy]:
+    """Yield what the search may not apply, and may say; and what it left out where a tight plan needs no host."""
     for remedy in search.offered(search.written.plan):
-        if search.policy.may_apply(remedy) or remedy.id in search.policy.forbid:
+        was_left_out = is_tight and search.waits_for_host(remedy)
+        if search.policy.may_apply(remedy) and not was_left_out:
+            continue
+        if remedy.id in search.policy.forbid:
             continue
         # asked for or not at all; what changes training is only ever said
         if not (remedy.keeps_training and remedy.id in UNPROVED):

@@ -26,7 +26,7 @@ from preflight.verdict import Answer
 
 ANSWERS = FOLDER / "answers.yaml"
 ABOUT = "# Written by `pytest tests/test_does_not_fit.py --update-expected`; peaks in GiB at the level of the driver.\n"
-MOST_ESTIMATES = 60
+MOST_ESTIMATES = 80
 """Plans estimated for one answer, with its suggestions; time is in benchmarks/bench_search.py."""
 TRAINS = ("model", "seq_len", "adapter", "base_quantization", "sequence_kind")
 """Plan fields that decide what is trained, beside the global batch and the optimizer."""
@@ -140,3 +140,18 @@ def test_what_is_found_holds_on_the_device(name, reports):
         peak = report.applied[-1].estimate.device_peak_bytes
 
         assert peak <= report.device.capacity_bytes
+
+
+def test_what_is_tight_on_the_device_comes_before_what_needs_host_memory(reports):
+    name = "8b_zero3_long"
+    tight = reports[name]
+    plugins = load_plugins()
+    sure = report_of(name, plugins, Policy(refuse=frozenset({"does_not_fit", "tight"})))
+    asked = report_of(name, plugins, Policy(allow=frozenset({"offload_optimizer"})))
+
+    assert tight.final_verdict.answer is Answer.TIGHT
+    assert not any(tried.remedy.needs_host for tried in tight.applied)
+    assert "offload_optimizer" in [tried.remedy.id for tried in tight.suggested]
+    for report in (sure, asked):
+        assert report.final_verdict.answer is Answer.FITS
+        assert "offload_optimizer" in [tried.remedy.id for tried in report.applied]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from unfit_launches import CASES, plan_of
 
-from preflight.lattice import Lattice, best_plans, every_plan, key_of
+from preflight.lattice import Lattice, best_plans, every_plan, key_of, num_not_same
 from preflight.launch import LaunchPlan
 from preflight.pipeline import Judged, judge_plan, write_checked
 from preflight.plugins import PluginManager, load_plugins
@@ -87,6 +87,20 @@ def test_the_answer_is_the_best_of_all_plans(edits, plugins):
     assert [solution.key for solution in found] == sorted(keys)[:1]
 
 
+def test_of_plans_as_fast_and_as_short_one_that_is_more_bit_identical_wins(plugins):
+    whole = lattice_of(START, plugins)
+    best = best_plans(whole, fits)[0]
+    rivals = [
+        reached
+        for doses, reached in every_plan(whole)
+        if key_of(doses, reached)[:2] == best.key[:2] and fits(whole.estimate(reached))
+    ]
+    fewest = min(num_not_same(reached.path) for reached in rivals)
+
+    assert num_not_same(best.reached.path) == fewest
+    assert any(num_not_same(reached.path) > fewest for reached in rivals)
+
+
 def test_next_best_answers_make_other_changes_and_are_no_better(plugins):
     found = best_plans(lattice_of(START, plugins), fits, most=3)
     keys = [solution.key for solution in found]
@@ -95,7 +109,7 @@ def test_next_best_answers_make_other_changes_and_are_no_better(plugins):
     assert keys == sorted(keys)
     for number, solution in enumerate(found):
         for better in found[:number]:
-            assert not set(better.ids) < set(solution.ids) or solution.key[3] != better.key[3]
+            assert not set(better.ids) < set(solution.ids) or solution.key[-1] != better.key[-1]
 
 
 def test_a_launch_that_nothing_helps_is_known_from_its_smallest_plan(plugins):

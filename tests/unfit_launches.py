@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import yaml
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import Request, check_launch, read_launch, with_request
 from preflight.plugins import PluginManager
+from preflight.policy import Policy
 from preflight.report import Report
 
 FOLDER = Path(__file__).parent / "does_not_fit"
 CASES: dict[str, Mapping[str, Any]] = yaml.safe_load((FOLDER / "manifest.yaml").read_text())
+ANY = Policy()
 
 
 def command_of(name: str) -> LaunchCommand:
@@ -34,5 +37,5 @@ def plan_of(name: str, plugins: PluginManager) -> LaunchPlan:
     return with_request(plan, request_of(name))
 
 
-def report_of(name: str, plugins: PluginManager) -> Report:
-    return check_launch(command_of(name), plugins, request_of(name))
+def report_of(name: str, plugins: PluginManager, policy: Policy = ANY) -> Report:
+    return check_launch(command_of(name), plugins, replace(request_of(name), policy=policy))

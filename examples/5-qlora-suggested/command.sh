@@ -1,5 +1,5 @@
-# LoRA on Llama 3.1 70B on two MI210: the base fits only if it is quantized.
-preflight check --device mi210-64 -- \
+# LoRA on Llama 3.1 70B on two MI210, without room in host memory: the base fits only if it is quantized.
+preflight check --device mi210-64 --forbid offload_optimizer -- \
     accelerate launch --config_file fsdp2.yaml sft.py \
     --model_name_or_path meta-llama/Llama-3.1-70B --dtype bfloat16 \
     --use_peft --lora_r 16 --lora_target_modules q_proj v_proj \

@@ -10,6 +10,7 @@ from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
 from preflight.launch import nearest_fix
+from preflight.proved import proof_words
 from preflight.render.manual import index_lines, manual_lines, summary_of
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
@@ -65,7 +66,14 @@ def all_pages() -> dict[str, str]:
 
 
 def _remedy_pages() -> dict[str, str]:
-    return {name.removeprefix("remedy_"): manual for name, manual in _manuals("remedy") if manual}
+    pages = {n.removeprefix("remedy_"): manual for n, manual in _manuals("remedy") if manual}
+    return {id: _with_proof(id, manual) for id, manual in pages.items()}
+
+
+def _with_proof(id: str, manual: str) -> str:
+    """Return a remedy's page with what training showed of it, as one more label."""
+    words = proof_words(id)
+    return f"{manual}\nProved     {words}" if words else manual
 
 
 def _finding_pages() -> dict[str, str]:

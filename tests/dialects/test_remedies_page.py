@@ -26,7 +26,7 @@ This page is generated from the remedies themselves (`{UPDATE}`); `preflight exp
 
 The first two are applied unasked once a real training has proved them ([remedies-proof.md](remedies-proof.md)); until then they need `--allow ID` too.
 Nobody claims a saving: every plan is estimated again, and the fastest that fits is taken.
-What needs host memory is tried where nothing else fits, because no launch says how much there is.
+What needs host memory is tried where nothing else fits, not even tightly, because no launch says how much there is.
 
 "Written under" lists the launchers under which a test has a rewrite read again and give the edited plan; elsewhere a remedy is said, and not written.
 """

@@ -119,6 +119,7 @@ def environment(
         "PREFLIGHT_TEST_CPU_RANKS": "1" if cpu_ranks else "0",
         "PREFLIGHT_TEST_PROBE": str(probe_dir) if is_probed else "",
         "PREFLIGHT_TEST_RUN": run_id,
+        "PREFLIGHT_TEST_HIDDEN": "bitsandbytes",  # peft imports it, and it torch._inductor: seconds a rank
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",

@@ -26,7 +26,8 @@ def test_a_refused_launch_leaves_nothing_behind(case, preflight, workplace):
     smallest = preflight.check(
         command, settings={"micro_batch_size": 1, "activation_checkpointing": "full"}
     )
-    device = f"tiny:{smallest['estimate']['allocated_peak_bytes'] / 2 / GIB:.6f}"
+    # An eighth: what is offloaded to the host leaves activations and gathered layers.
+    device = f"tiny:{smallest['estimate']['allocated_peak_bytes'] / 8 / GIB:.6f}"
     launched = preflight.run(command, device)
 
     assert launched.exit_code == 78, launched.stderr

@@ -30,6 +30,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "tiny-bf16": {"dtype": "bfloat16"},
 }
 """Folder -> what its config.json has beside the shape. All have the same weights, before rounding."""
+UNSEEN = {"optimizer_kernel", "wrap_min_num_params", "state_dict_type", "cpu_ram_efficient_loading"}
+"""Plan fields that say how a model was loaded or is saved, or that another field replaces: no rank shows them."""
 SHAPE = {
     "hidden_size": 64,
     "intermediate_size": 160,
@@ -165,12 +167,13 @@ class Prover:
         before = self.train(training.argv(), {})
         rewritten = self.rewritten(training, proof.remedy, proof.wanted, proof.scaled)
         after = self.train(rewritten.rewrite.argv, rewritten.rewrite.env)
-        asked = rewritten.after.to_dict()
+        asked = {**rewritten.remedy.edits, **proof.scaled}
+        shown = [{**rank["settings"], **rank["plan"]} for rank in after.launched.ranks]
         unreached = {
-            name: (asked[name], rank["plan"][name])
-            for rank in after.launched.ranks
-            for name in rewritten.remedy.edits
-            if name in rank["plan"] and asked[name] != rank["plan"][name]
+            name: (value, rank.get(name))
+            for rank in shown
+            for name, value in asked.items()
+            if name not in UNSEEN and rank.get(name) != value
         }
         return Measured(rewritten, self.difference(training, before, after), unreached)
 

@@ -11,6 +11,9 @@ from table import CONTRASTS, NOT_PROVED, PROOFS, ROUNDING
 from preflight.plugins import BUILTIN_HOOKS
 from preflight.remedy import UNPROVED
 
+EVALUATION_MEANS = 1e-3
+"""Of an evaluation's loss: the means of batches of 8 and of 4 ragged rows, over 96 rows, weigh rows differently."""
+
 
 @pytest.mark.launch
 @pytest.mark.parametrize("proof", PROOFS, ids=lambda proof: proof.id)
@@ -23,6 +26,7 @@ def test_a_remedy_that_is_applied_unasked_trains_the_same(proof, prover):
         assert measured.difference.is_bit_equal, measured.difference
     else:
         assert measured.difference.loss <= proof.tolerance, measured.difference
+        assert measured.difference.eval_loss <= EVALUATION_MEANS, measured.difference
     assert proof.why or proof.safety == "same"
 
 
@@ -43,7 +47,7 @@ def test_a_remedy_that_may_be_applied_unasked_is_proved_or_says_why_not():
     }
     proved = {proof.remedy for proof in PROOFS}
 
-    assert safe - proved == {*NOT_PROVED, *UNPROVED}
+    assert safe - proved == UNPROVED == NOT_PROVED.keys()
     assert proved <= safe
 
 

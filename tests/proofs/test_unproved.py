@@ -20,7 +20,7 @@ CHANGES_TRAINING = {
 
 
 def test_a_remedy_has_a_proof_or_is_applied_only_when_asked_for():
-    table = PAGE.read_text().partition("## What is not the same")[0]
+    table = PAGE.read_text().partition("## Not proved")[0]
     remedies = {n.removeprefix("remedy_") for n in BUILTIN_HOOKS if n.startswith("remedy_")}
     proved = {name for name in remedies if f"\n| {name} |" in table}
 

@@ -1,4 +1,4 @@
-"""The one patch that lets accelerate shard on a machine without an accelerator.
+"""The patches that let accelerate shard on a machine without an accelerator, the first one above all.
 
 Stock accelerate (1.15, `PartialState._prepare_backend`) knows no distributed type for ranks that
 have neither a GPU nor `use_cpu`, and `use_cpu` switches FSDP and DeepSpeed off. So an FSDP or DDP
@@ -53,3 +53,8 @@ def patch_fsdp1_plugin(dataclasses: Any) -> None:
 def patch_bf16_check(training_args: Any) -> None:
     """Let `--bf16` through: the check asks for a GPU, gloo and CPU kernels do bf16."""
     training_args.is_torch_bf16_gpu_available = lambda: True
+
+
+def patch_fsdp2_offload(api: Any) -> None:
+    """Let FSDP2 keep its shards on the host without pinning them, which takes an accelerator."""
+    api.CPUOffloadPolicy.__init__.__defaults__ = (False,)

@@ -10,6 +10,7 @@ import json
 import os
 from typing import Any
 
+from probe_settings import settings
 from probe_wrappers import (
     count,
     degrees,
@@ -23,6 +24,7 @@ from probe_wrappers import (
     one_or_all,
     optimizer_offload,
     param_offload,
+    reshard,
     reshards,
     whole_numel,
     wrap_policy,
@@ -37,11 +39,13 @@ class Watched:
         self.num_mlp_calls = 0
         self.num_head_calls = 0
         self.num_optimizer_steps = 0
+        self.num_unsynced = 0
+        self.eval_batch_sizes: set[int] = set()
         self.micro_batch_sizes: set[int] = set()
         self.seq_lens: set[int] = set()
         self.losses: list[float] = []
         self.model = model
-        self.load_dtypes = dtypes_of(model)
+        self.load_dtypes = dtypes_of(model, frozen_only=hasattr(model, "peft_config"))
         base = getattr(model, "get_base_model", lambda: model)()
         self.num_layers = base.config.num_hidden_layers
         base.get_input_embeddings().register_forward_pre_hook(self._embed)
@@ -57,7 +61,8 @@ class Watched:
 
     def _embed(self, module: Any, inputs: Any) -> None:
         if not module.training:
-            return  # an evaluation
+            self.eval_batch_sizes.add(int(inputs[0].shape[0]))
+            return
         self.num_micro_steps += 1
         self.micro_batch_sizes.add(int(inputs[0].shape[0]))
         self.seq_lens.add(int(inputs[0].shape[1]))
@@ -82,6 +87,7 @@ def patch_accelerator(module: Any) -> None:
     accelerator_class = module.Accelerator
     stock_prepare = accelerator_class.prepare
     stock_backward = accelerator_class.backward
+    stock_no_sync = accelerator_class.no_sync
     stock_end = accelerator_class.end_training
 
     def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -104,12 +110,18 @@ def patch_accelerator(module: Any) -> None:
             watched.losses.append(float(loss.detach()))
         return stock_backward(self, loss, **kwargs)
 
+    def no_sync(self: Any, model: Any) -> Any:
+        if watched is not None:
+            watched.num_unsynced += 1
+        return stock_no_sync(self, model)
+
     def end_training(self: Any) -> Any:
         write(self)
         return stock_end(self)
 
     accelerator_class.prepare = prepare
     accelerator_class.backward = backward
+    accelerator_class.no_sync = no_sync
     accelerator_class.end_training = end_training
 
 
@@ -123,6 +135,7 @@ def patch_trainer(module: Any) -> None:
         watched = Watched(self.model)
         result = stock_train(self, *args, **kwargs)
         prepared.update(model=self.model_wrapped, optimizer=self.optimizer, trainer=self)
+        reshard(self.model_wrapped)
         write(self.accelerator)
         return result
 
@@ -137,6 +150,7 @@ def write(accelerator: Any) -> None:
     if os.path.exists(path):
         return
     facts = {"rank": rank, "plan": plan_fields(accelerator), **raw_facts(accelerator)}
+    facts["settings"] = settings(prepared["model"], _optimizers(), watched)
     with open(path, "w", encoding="utf-8") as file:
         json.dump(facts, file, indent=1, default=str)
     if os.environ.get("PREFLIGHT_TEST_WEIGHTS"):

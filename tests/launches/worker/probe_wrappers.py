@@ -69,6 +69,13 @@ def degrees(model: Any, engine: str, units: list[tuple[str, Any]]) -> dict[str, 
     return {"shard_degree": 1}
 
 
+def reshard(model: Any) -> None:
+    """Shard FSDP2's parameters again: an evaluation at the last step leaves the root's gathered."""
+    for _, unit in fsdp_units(model, engine_of(model)) if engine_of(model) == "fsdp2" else ():
+        if unit is not None:
+            unit.reshard()
+
+
 def _layer_unit(units: list[tuple[str, Any]]) -> Any:
     """Return the unit of a decoder layer, or the root where it is the only one.
 
@@ -148,8 +155,10 @@ def whole_numel(tensor: Any) -> int:
     return int(getattr(tensor, "ds_numel", None) or tensor.numel())
 
 
-def dtypes_of(model: Any) -> list[str]:
-    return sorted({dtype_name(p.dtype) for p in model.parameters()})
+def dtypes_of(model: Any, frozen_only: bool = False) -> list[str]:
+    """Return the dtypes of the parameters; of an adapter's base alone with `frozen_only`."""
+    parameters = (p for p in model.parameters() if not (frozen_only and p.requires_grad))
+    return sorted({dtype_name(p.dtype) for p in parameters})
 
 
 def dtype_name(dtype: Any) -> str:

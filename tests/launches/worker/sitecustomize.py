@@ -15,8 +15,12 @@ PATCHES: dict[str, list[tuple[str, str]]] = {}
 if os.environ.get("PREFLIGHT_TEST_CPU_RANKS") == "1":
     PATCHES["accelerate.state"] = [("cpu_ranks", "patch_state")]
     PATCHES["accelerate.utils.dataclasses"] = [("cpu_ranks", "patch_fsdp1_plugin")]
+    PATCHES["torch.distributed.fsdp._fully_shard._fsdp_api"] = [
+        ("cpu_ranks", "patch_fsdp2_offload")
+    ]
     PATCHES["transformers.training_args"] = [("cpu_ranks", "patch_bf16_check")]
 if os.environ.get("PREFLIGHT_TEST_PROBE"):
+    PATCHES["torch.autograd.graph"] = [("probe_settings", "patch_graph")]
     PATCHES["accelerate.accelerator"] = [("probe", "patch_accelerator")]
     PATCHES["transformers.trainer"] = [("probe", "patch_trainer")]
 
@@ -49,6 +53,9 @@ class PatchAfterImport:
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
+
+for hidden in filter(None, os.environ.get("PREFLIGHT_TEST_HIDDEN", "").split(",")):
+    sys.modules[hidden] = None  # type: ignore[assignment]
 
 if PATCHES:
     sys.meta_path.insert(0, PatchAfterImport)  # type: ignore[arg-type]
