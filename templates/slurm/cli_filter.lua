@@ -9,8 +9,10 @@ local TIMEOUT_S = @TIMEOUT_S@
 local STAMP_OPTION = @STAMP_OPTION@ -- extra, or comment where a site filters nodes by extra
 local SITE_FILE = @SITE_FILE@ -- the site's own cli_filter.lua, which is asked first; nil where there is none
 
+-- Words without one of which a script launches no training: the check is not started for it.
 local LAUNCHES = {
-  "accelerate", "torchrun", "torch%.distributed", "deepspeed", "python", "axolotl", "llamafactory", "tune", "trl", "preflight",
+  "accelerate", "torchrun", "torch%.distributed", "deepspeed", "python", "axolotl", "llamafactory", "lmf", "tune", "trl",
+  "litgpt", "composer", "colossalai", "fabric", "preflight", "%.sh", "source%s",
 }
 
 local function say(...) io.stderr:write("preflight: ", table.concat({ ... }), "\n") end
@@ -22,6 +24,24 @@ end
 local function wants_gpus(cli)
   return cli:find('"gpus[%a-]*":') or cli:find('"gres":"[^"]*gpu') or cli:find('"tres%-per%-task":"[^"]*gpu')
     or cli:find('"exclusive":')
+end
+
+local function may_launch(text)
+  for _, word in ipairs(LAUNCHES) do
+    if text:find(word) then return true end
+  end
+  return false
+end
+
+-- The script of a file, for a look; nil where its name is not a plain one.
+local function script_of_file(cli)
+  local path = cli:match('"argv":%["(.-)"')
+  path = path and path:gsub("\\/", "/")
+  if not path or path:find("\\", 1, true) then return nil end
+  local file = io.open(path, "r")
+  local text = file and file:read("*a")
+  if file then file:close() end
+  return text or nil
 end
 
 -- A script that came on standard input can be read again where that is a file; of a pipe nothing is left.
@@ -50,18 +70,21 @@ local function check(options, component)
     return slurm.SUCCESS
   end
   local script
-  if kind == "srun" then
-    local launches = false
-    for _, word in ipairs(LAUNCHES) do launches = launches or cli:find(word) ~= nil end
-    if not launches then return slurm.SUCCESS end
-  elseif not cli:find('"wrap":') and cli:find('"argv":%[%]') then
-    script = script_of_stdin()
-    if not script then
-      mark(options, "preflight=not-judged,stdin")
-      say("the script came through a pipe and was not judged; `preflight sbatch` reads it")
-      return slurm.SUCCESS
+  local looked = cli
+  if kind == "sbatch" and not cli:find('"wrap":') then
+    if cli:find('"argv":%[%]') then
+      script = script_of_stdin()
+      if not script then
+        mark(options, "preflight=not-judged,stdin")
+        say("the script came through a pipe and was not judged; `preflight sbatch` reads it")
+        return slurm.SUCCESS
+      end
+      looked = script
+    else
+      looked = script_of_file(cli) or "preflight"
     end
   end
+  if not may_launch(looked) then return slurm.SUCCESS end
   local path = os.tmpname()
   local file = assert(io.open(path, "w"))
   file:write('{"version":1,"program":', quoted(kind), ',"options":', cli, script and ',"script":' .. quoted(script) or "", "}")

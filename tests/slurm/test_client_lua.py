@@ -119,11 +119,17 @@ def test_a_helper_that_is_missing_lets_the_job_pass(tmp_path):
         ({"gres": "gres/nvme:1", "argv": ["job.sh"]}, "sbatch", 0),
         (GPU_JOB, "salloc", 0),
         ({"gres": "gres/gpu:1", "argv": ["hostname"]}, "srun", 0),
+        ({"gpus": "1", "wrap": "nvidia-smi -L"}, "sbatch", 0),
+        ({"gpus": "1", "argv": ["simulation"]}, "sbatch", 0),
         (GPU_JOB, "sbatch", 1),  # a further part of a heterogeneous job has no script
     ],
 )
 def test_what_is_no_launch_on_gpus_starts_no_process(client, capfd, options, kind, component):
     guard = client("raise SystemExit(1)")
+    simulation = guard.folder / "simulation"
+    simulation.write_text("#!/bin/bash\nsrun gmx mdrun -nb gpu\n")
+    if options.get("argv") == ["simulation"]:
+        options = {**options, "argv": [str(simulation)]}
 
     assert guard.submit(options, kind, component) == 0
     assert guard.options["extra"] is None
@@ -143,6 +149,17 @@ def test_what_is_no_launch_on_gpus_starts_no_process(client, capfd, options, kin
 def test_every_way_to_ask_for_gpus_is_seen(client, tmp_path, options):
     guard = client(READS.format(seen=str(tmp_path / "seen")))
     guard.submit({**options, "argv": ["job.sh"]})
+
+    assert (tmp_path / "seen").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["torchrun x.py", "source common.sh", "bash run.sh", "python train.py", "$X launch.sh"]
+)
+def test_a_script_that_may_launch_something_is_judged(client, tmp_path, text):
+    guard = client(READS.format(seen=str(tmp_path / "seen")))
+    (tmp_path / "job").write_text(f"#!/bin/bash\n{text}\n")
+    guard.submit({"gpus": "8", "argv": [str(tmp_path / "job")]})
 
     assert (tmp_path / "seen").exists()
 
@@ -170,9 +187,9 @@ def test_whoever_turns_it_off_is_on_record(client, monkeypatch):
 def test_whatever_is_in_the_options_arrives_as_it_was(client, tmp_path):
     guard = client(READS.format(seen=str(tmp_path / "seen")))
     odd = 'it\'s "$(touch /tmp/x)" `y` \\ \n\t\u00e9 %s'
-    guard.submit({"gpus": "1", "wrap": odd, "job-name": odd})
+    guard.submit({"gpus": "1", "wrap": f"python {odd}", "job-name": odd})
 
-    assert json.loads((tmp_path / "seen").read_text())["options"]["wrap"] == odd
+    assert json.loads((tmp_path / "seen").read_text())["options"]["wrap"] == f"python {odd}"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
