@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
+from preflight.slurm import inventory
 from preflight.slurm.constraints import read_constraint
 from preflight.slurm.gpu_memory import cards_of_type, device_words, gpu_memory
 from preflight.slurm.hostlist import host_list, host_names
@@ -304,6 +306,33 @@ def test_without_slurm_there_is_no_inventory(tmp_path, monkeypatch):
 
     with pytest.raises(NoInventory, match="neither scontrol nor sinfo"):
         read_inventory({})
+
+
+def test_a_slurm_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    for name in ("sinfo", "scontrol"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho $$ >{tmp_path}/{name}.pid\nexec sleep 600\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(inventory, "TIMEOUT_S", 1.0)
+
+    with pytest.raises(NoInventory, match="within 1 s"):
+        read_inventory()
+
+    pids = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_an_answer_longer_than_a_pipe_arrives_whole(tmp_path, monkeypatch):
+    line = "n-{}|gpu*|gpu:a100:8|ampere,gpu_mem:80gb|idle|1000000|64"
+    (tmp_path / "nodes").write_text("\n".join(line.format(i) for i in range(40_000)) + "\n")
+    (tmp_path / "sinfo").write_text(f"#!/bin/sh\nexec cat {tmp_path}/nodes\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(inventory, "TIMEOUT_S", 60.0)
+    found = read_inventory()
+
+    assert len(found.nodes) == 40_000
+    assert found.default_partition == "gpu"
 
 
 INVENTORY = Inventory(
