@@ -80,17 +80,19 @@ def run(name: str, args: list[str]) -> int:
 
 
 def _trials(is_rehearsal: bool) -> list[Trial]:
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise BadInput.one(
-            f"{error.name} is not installed here", fix="pip install 'launch-preflight[trace]'"
-        ) from error
+    from importlib.util import find_spec
+
+    for library in ("torch", "transformers"):
+        if find_spec(library) is None:
+            raise BadInput.one(
+                f"{library} is not installed here", fix="pip install 'launch-preflight[trace]'"
+            )
     from preflight.embedded.calibration import matrix, rehearsal
 
     if is_rehearsal:
         return list(rehearsal())
+    import torch
+
     if not torch.cuda.is_available():
         raise BadInput.one(
             "there is no GPU here that torch can use: nothing was run, and nothing is corrected",
