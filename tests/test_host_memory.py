@@ -202,3 +202,39 @@ def test_where_the_ranks_start_here_this_node_is_the_host(plugins, tmp_path):
     assert limit is not None
     assert (limit.num_bytes, limit.said_by) == (100 * GIB, "MemTotal")
     assert host_limit(LaunchPlan(), str(tmp_path)) is None
+
+
+def host_gb(plugins, **values) -> float:
+    judged = judge_plan(plan_from_dict(values), plugins, Policy())
+    assert judged.estimate is not None
+    return judged.estimate.host_peak_bytes_per_node / 1e9
+
+
+def test_host_memory_is_what_threads_say_that_it_was(plugins):
+    """Excerpts of public threads: DeepSpeed#3448 offloads 33B, which died with 600 GB and needs 750 to 800;
+    transformers PR#25107 loads 40B in fp32 on each of 8 ranks, 1280 GB. Neither names what stood beside it."""
+    of_33b = {
+        "model_type": "llama",
+        "hidden_size": 6656,
+        "intermediate_size": 17920,
+        "num_hidden_layers": 60,
+        "num_attention_heads": 52,
+        "vocab_size": 32000,
+        "tie_word_embeddings": False,
+    }
+    offloaded = host_gb(plugins, **{**OFFLOADED, "model": "33B", "model_config": of_33b})
+    loaded = host_gb(
+        plugins,
+        **{
+            **ON_DEVICE,
+            "model": "tiiuae/falcon-40b",
+            "engine": "fsdp1",
+            "load_dtype": "fp32",
+            "cpu_ram_efficient_loading": False,
+            "state_dict_type": "sharded",
+            "versions": {"transformers": "4.31.0", "torch": "2.0.1"},
+        },
+    )
+
+    assert 600 < offloaded < 800
+    assert loaded == pytest.approx(1280, rel=0.1)
