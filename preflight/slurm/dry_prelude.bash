@@ -112,12 +112,15 @@ __pf_behind() { # NUMBER WORDS...: start what stands behind the first words of a
 # Before every command: origin, no `set -e` or `-u`, and programs that are named by their path -----
 
 __pf_seen() { # TEXT-OF-THE-COMMAND POSITIONAL-PARAMETERS...
-  local __pf_text=$1 __pf_word
+  local __pf_text=$1 __pf_word __pf_rest
   shift
   case $__pf_text in *[/\$]*) ;; *) return 0 ;; esac
   while :; do
     case $__pf_text in
-    '"'*) __pf_word=${__pf_text#'"'} __pf_word="\"${__pf_word%%'"'*}\"" ;;
+    '"'*)
+      __pf_word=${__pf_text#'"'} __pf_word="\"${__pf_word%%'"'*}\""
+      __pf_rest=${__pf_text#"$__pf_word"} __pf_word+=${__pf_rest%%[[:space:]]*}
+      ;;
     *) __pf_word=${__pf_text%%[[:space:]]*} ;;
     esac
     case $__pf_word in
@@ -146,12 +149,15 @@ for __pf_name in $__pf_launchers; do
 done
 python() { __pf_python python "$@"; }
 python3() { __pf_python python3 "$@"; }
+__pf_not_known() { # NAME: what a program would print, where it is asked for and nobody knows it
+  [[ ! -p /dev/stdout ]] || echo "\$($1)"
+}
 __pf_python() { # of what it starts; not of `-c` and of what comes on standard input
   local __pf_at
   for ((__pf_at = 2; __pf_at <= $#; __pf_at++)); do
     case ${!__pf_at} in
     -m* | -?m) __pf_record "$@"; return 0 ;;
-    -c | -) return 0 ;;
+    -c | -) __pf_not_known python; return 0 ;;
     -W | -X) ((__pf_at++)) ;;
     -*) ;;
     *) __pf_record "$@"; return 0 ;;

@@ -50,6 +50,8 @@ WRAPPERS = _words(
     "poetry pdm pipenv hatch rye"
 )
 """Programs that start another one; `__pf_unknown` finds it among their words."""
+NOT_KNOWN = ("$(python)", "$(python3)")
+"""What stands for the output of `python -c ...`, which is not run."""
 BASH = "/bin/bash"
 MOST_LAUNCHES = 200
 MOST_TEXT_BYTES = 1 << 20
@@ -250,6 +252,7 @@ def _launches(
                 _without(scratch, cwd) or "/",
                 tuple(_without(scratch, word) for word in through if word != "preflight"),
                 shown_origin(name if is_of_script else _without(scratch, source), line),
+                tuple(mark for mark in NOT_KNOWN if any(mark in word for word in argv)),
             )
         )
     return found

@@ -34,7 +34,7 @@ def place_of(options: SubmitOptions, found: Candidates | None) -> JobPlace:
     nodes = [node for group in groups for node in group.nodes]
     if not nodes and found is not None:
         nodes = list(found.nodes)
-    names = list(dict.fromkeys(node.name for node in nodes))[: options.num_nodes]
+    names = sorted(dict.fromkeys(node.name for node in nodes))[: options.num_nodes]
     names += [f"node-{number}" for number in range(len(names) + 1, options.num_nodes + 1)]
     num_gpus = options.num_gpus_per_node
     if num_gpus is None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from preflight.slurm.shell_tree import CannotRead, Simple, shell_tree
-from preflight.slurm.shell_words import Unknown, Variables, expand
+from preflight.slurm.shell_words import Unknown, Variables, arithmetic, expand, text_of, unmarked
 
 ADDRESS = "10.0.0.1"
 
@@ -29,16 +29,15 @@ def output_of(
         words: list[str] = []
         try:
             for word in command.words:
-                expanded = expand(word, variables)
-                if expanded.unknown:
-                    return None
-                words += expanded.words
+                words += expand(word, variables)
             for redirection in command.redirections:
                 if redirection.operator == "<<<":
-                    printed = " ".join(expand(redirection.target, variables, False).words) + "\n"
+                    printed = text_of(redirection.target, variables) + "\n"
                 elif redirection.operator not in ("2>", "2>&", "2>>"):
                     return None
         except Unknown:
+            return None
+        if any(unmarked(word)[1] for word in words):
             return None
         printed = _printed(words, printed or "", variables, nodes, cwd, files)
         if printed is None:
@@ -69,7 +68,20 @@ def _printed(
         is_address = bool({"-i", "-I", "--ip-address"} & set(rest))
         return f"{ADDRESS if is_address else nodes[0]}\n"
     if name == "echo":
-        return " ".join(word for word in rest if word not in ("-n", "-e")) + "\n"
+        end = "" if "-n" in rest else "\n"
+        return " ".join(word for word in rest if word not in ("-n", "-e")) + end
+    if name == "getent":
+        return f"{ADDRESS} STREAM {rest[-1]}\n"
+    if name == "nvidia-smi" and rest[:1] in (["-L"], ["--list-gpus"]):
+        gpus = variables.text("SLURM_GPUS_ON_NODE") or "0"
+        return (
+            "".join(f"GPU {number}\n" for number in range(int(gpus))) if gpus.isdecimal() else None
+        )
+    if name == "expr" and rest and all(re.fullmatch(r"-?\d+|[-+*/%]", word) for word in rest):
+        try:
+            return f"{arithmetic(' '.join(rest), variables)}\n"
+        except Unknown:
+            return None
     if name == "pwd":
         return cwd + "\n"
     if name == "nproc":
@@ -90,6 +102,13 @@ def _printed(
         return "".join(f"{number}\n" for number in range(low, min(int(rest[-1]), low + 10_000) + 1))
     if name == "cat" and plain:
         return _contents(plain, cwd, files)
+    if name in ("head", "tail", "grep", "awk", "cut", "wc", "sort") and len(plain) > 1 - (
+        name == "sort"
+    ):
+        text = _contents(plain[-1:], cwd, files)
+        if text is not None:
+            rest.remove(plain[-1])
+            return _filtered(name, rest, text)
     return _filtered(name, rest, before)
 
 
@@ -119,11 +138,27 @@ def _filtered(name: str, rest: Sequence[str], before: str) -> str | None:
         number = abs(int(digits))
         kept = lines[:number] if name == "head" else lines[-number:]
         return "".join(line + "\n" for line in kept)
+    if name == "tail" and rest[:1] == ["-c"] and len(rest) == 2 and rest[1].isdecimal():
+        return before[-int(rest[1]) :]
+    if name == "grep":
+        return _matching(rest, lines)
+    if name == "awk" and len(rest) == 1:
+        match = re.fullmatch(r"\s*(NR==1)?\s*\{\s*print \$(\d+);?\s*\}\s*", rest[0])
+        if match is None:
+            return None
+        number = int(match[2]) - 1
+        rows = [line.split() for line in (lines[:1] if match[1] else lines)]
+        return "".join((w[number] if number < len(w) else "") + "\n" for w in rows if number >= 0)
     if name == "wc" and len(rest) == 1:
         counts = {"-l": len(lines), "-w": len(before.split()), "-c": len(before)}
         return f"{counts[rest[0]]}\n" if rest[0] in counts else None
-    if name == "tr" and len(rest) == 2 and len(rest[0]) == len(rest[1]) == 1:
-        return before.replace(rest[0], rest[1])
+    if name == "tr" and len(rest) == 2:
+        old, new = (word.replace("\\n", "\n").replace("\\t", "\t") for word in rest)
+        if rest[0] == "-dc" and new == "0-9":
+            return "".join(character for character in before if character.isdecimal())
+        if rest[0] == "-d" and len(new) == 1:
+            return before.replace(new, "")
+        return before.replace(old, new) if len(old) == len(new) == 1 else None
     if name == "sort" and not rest:
         return "".join(line + "\n" for line in sorted(lines))
     if name == "uniq" and not rest:
@@ -138,3 +173,19 @@ def _filtered(name: str, rest: Sequence[str], before: str) -> str | None:
                 for line in lines
             )
     return None
+
+
+def _matching(rest: Sequence[str], lines: Sequence[str]) -> str | None:
+    """Return the lines that grep would keep, for a pattern that means the same to Python."""
+    flags = [word for word in rest if word.startswith("-")]
+    patterns = [word for word in rest if not word.startswith("-")]
+    if len(patterns) != 1 or set(flags) - {"-v", "-E", "-i", "-F", "-w"}:
+        return None
+    pattern = re.escape(patterns[0]) if "-F" in flags else patterns[0]
+    if "-F" not in flags and set(pattern) & set("\\()|{}+?"):
+        return None
+    try:
+        found = re.compile(pattern, re.IGNORECASE if "-i" in flags else 0)
+    except re.error:
+        return None
+    return "".join(line + "\n" for line in lines if bool(found.search(line)) is not ("-v" in flags))

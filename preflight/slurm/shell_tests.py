@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from preflight.slurm.shell_tree import CannotRead, Simple, shell_tree
-from preflight.slurm.shell_words import Unknown, Variables, arithmetic, expand, text_of
+from preflight.slurm.shell_words import Unknown, Variables, arithmetic, text_of
 
 _COMPARED = {"-eq": "==", "-ne": "!=", "-lt": "<", "-le": "<=", "-gt": ">", "-ge": ">="}
 
@@ -28,22 +29,20 @@ def is_true(
         return None
 
 
+_OPERATOR = re.compile(r"'(!|-[a-zA-Z]{1,2}|==?|!=|&&|\|\|)'")
+
+
 def _raw_words(text: str) -> list[str]:
-    """Return the words of a condition as written; its operators are words too."""
-    for mark in ("&&", "||", "<", ">", "(", ")", "!"):
-        if mark in text and mark in "()":
-            raise Unknown(text)
-    protected = (
-        text.replace("&&", " '&&' ").replace("||", " '||' ").replace("<", "'<'").replace(">", "'>'")
-    )
+    """Return the words of a condition as written; its operators are words too, bare."""
+    if "(" in text.replace("$(", ""):
+        raise Unknown(text)
+    protected = text.replace("&&", " '&&' ").replace("||", " '||' ")
+    protected = protected.replace("<", "'<'").replace(">", "'>'")
     statements = shell_tree(f"x {protected}\n")
     first = statements[0].pipelines[0][1].commands[0]
     if not isinstance(first, Simple) or len(statements) != 1:
         raise Unknown(text)
-    return [
-        word.strip("'") if word in ("'&&'", "'||'", "'<'", "'>'") else word
-        for word in first.words[1:]
-    ]
+    return [match[1] if (match := _OPERATOR.fullmatch(w)) else w for w in first.words[1:]]
 
 
 def _any(words: list[str], variables: Variables, cwd: str, files: Mapping[str, str]) -> bool:
@@ -87,9 +86,6 @@ def _one(words: Sequence[str], variables: Variables, cwd: str, files: Mapping[st
             ">=": numbers[0] >= numbers[1],
         }[_COMPARED[operator]]
     if operator in ("=", "==", "!="):
-        expanded = expand(right, variables, splits=False)
-        if expanded.unknown:
-            raise Unknown(right)
-        fits = fnmatch.fnmatchcase(text_of(left, variables), " ".join(expanded.words))
+        fits = fnmatch.fnmatchcase(text_of(left, variables), text_of(right, variables))
         return fits is (operator != "!=")
     raise Unknown(operator)

@@ -77,6 +77,20 @@ def shell_tree(text: str) -> tuple[AndOr, ...]:
     return found
 
 
+def words_in(text: str) -> list[str]:
+    """Return the words of an array's text, line by line, without comments."""
+    parser = _Parser(text)
+    found: list[str] = []
+    while True:
+        parser.blank(with_newlines=True)
+        if parser.position >= len(text):
+            return found
+        before = parser.position
+        found.append(parser.word())
+        if parser.position == before:
+            raise CannotRead(f"`{text[before]}` in an array")
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text

@@ -15,6 +15,26 @@ from preflight.values import dataclass
 Value = str | list[str] | None
 """Of a variable: text, an array, or None where it is set to what is not known."""
 LONGEST = 1 << 20
+_BEGIN, _END, _BLANK, _LINE = "\ue000", "\ue001", "\ue002", "\ue003"
+"""Around what is not known, as written, inside a text that is known otherwise; it is one word whatever it holds."""
+_MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
+
+
+def marked(raw: str) -> str:
+    """Return what is not known, as a part of a text."""
+    plain = _MARKED.sub(lambda match: match[1], raw)
+    return f"{_BEGIN}{plain.replace(' ', _BLANK).replace(chr(10), _LINE)}{_END}"
+
+
+def unmarked(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return a text as written, and what in it is not known."""
+
+    def plain(part: str) -> str:
+        return part.replace(_BLANK, " ").replace(_LINE, "\n")
+
+    unknown = tuple(plain(part) for part in _MARKED.findall(text))
+    return _MARKED.sub(lambda match: plain(match[1]), text), unknown
+
 
 _PARAMETER = re.compile(r"[A-Za-z_]\w*|[@*#?$!\d-]")
 _NUMBERS = re.compile(
@@ -55,15 +75,6 @@ class Variables:
         return value
 
 
-@dataclass(frozen=True)
-class Expanded:
-    """The words that one word becomes."""
-
-    words: tuple[str, ...]
-    unknown: tuple[str, ...] = ()
-    """What could not be filled in, as written."""
-
-
 class _Expansion:
     """One word being filled in."""
 
@@ -71,7 +82,6 @@ class _Expansion:
         self.variables = variables
         self.splits = splits
         self.parts = [""]
-        self.unknown: list[str] = []
         self.is_quoted = False
 
     def add(self, text: str, is_split: bool) -> None:
@@ -139,15 +149,12 @@ class _Expansion:
         """Fill in what begins with `$` or a backquote; return the position behind it."""
         end = end_of_expansion(text, at)
         raw = text[at:end]
-        name = _array_of(raw)
-        if name is not None:
-            words = (
-                self.variables.arguments if name in "@*" else self.variables.values.get(name, [])
-            )
-            if words is None:
-                return self.not_known(raw, end)
-            words = [words] if isinstance(words, str) else words
-            if is_quoted and not raw.rstrip("]}").endswith("*"):
+        try:
+            words = array_words(raw, self.variables)
+        except Unknown:
+            return self.not_known(raw, end)
+        if words is not None:
+            if is_quoted and "*" not in raw:
                 if words:
                     self.parts[-1] += words[0]
                     self.parts += words[1:]
@@ -168,28 +175,30 @@ class _Expansion:
     is_empty_array = False
 
     def not_known(self, raw: str, end: int) -> int:
-        self.unknown.append(raw)
-        self.parts[-1] += raw
+        self.parts[-1] += marked(raw)
         return end
 
 
-def expand(word: str, variables: Variables, splits: bool = True) -> Expanded:
-    """Return what a word stands for: several words where an unquoted variable holds blanks."""
+def expand(word: str, variables: Variables, splits: bool = True) -> tuple[str, ...]:
+    """Return what a word stands for: several words where an unquoted variable holds blanks.
+
+    What is not known stands in them marked.
+    """
     expansion = _Expansion(variables, splits)
     expansion.walk(word)
     whole = expansion.is_quoted and len(expansion.parts) == 1 and not expansion.is_empty_array
     words = tuple(part for part in expansion.parts if part or whole)
     if splits and len(words) == 1 and not expansion.is_quoted:
         words = tuple(braces(words[0]))
-    return Expanded(words, tuple(expansion.unknown))
+    return words
 
 
 def text_of(word: str, variables: Variables) -> str:
     """Return what a word stands for as one text; raise Unknown where a part is not known."""
-    expanded = expand(word, variables, splits=False)
-    if expanded.unknown:
-        raise Unknown(expanded.unknown[0])
-    return " ".join(expanded.words)
+    text = " ".join(expand(word, variables, splits=False))
+    if _BEGIN in text:
+        raise Unknown(text)
+    return text
 
 
 def braces(word: str) -> list[str]:
@@ -229,12 +238,25 @@ def end_of_expansion(text: str, at: int) -> int:
     return match.end() if match else at + 1
 
 
-def _array_of(raw: str) -> str | None:
-    """Return the array that `${name[@]}`, `$@` or `${@}` names; None for anything else."""
-    if raw in ("$@", "$*", "${@}", "${*}"):
-        return raw.strip("${}")
-    match = re.fullmatch(r"\$\{([A-Za-z_]\w*)\[[@*]\]\}", raw)
-    return match[1] if match else None
+_ARRAY = re.compile(r"\$\{(?:([A-Za-z_]\w*)\[[@*]\]|([@*]))(?::([^:}]+)(?::([^:}]+))?)?\}")
+
+
+def array_words(raw: str, variables: Variables) -> list[str] | None:
+    """Return the words of `$@`, `${name[@]}` or `${name[@]:1:2}`; None for anything else."""
+    match = _ARRAY.fullmatch(raw)
+    if raw in ("$@", "$*"):
+        return list(variables.arguments)
+    if match is None:
+        return None
+    name, _, first, count = match.groups()
+    value = variables.arguments if name is None else variables.values.get(name, [])
+    if value is None:
+        raise Unknown(raw)
+    words = [value] if isinstance(value, str) else list(value)
+    if first is None:
+        return words
+    start = arithmetic(first, variables) - (1 if name is None else 0)
+    return words[start : None if count is None else start + arithmetic(count, variables)]
 
 
 def expansion(raw: str, variables: Variables) -> str:
@@ -257,7 +279,7 @@ def _parameter(inner: str, raw: str, variables: Variables) -> str:
         value = variables.values.get(match[1], "")
         if value is None:
             raise Unknown(raw)
-        return str(len(value))
+        return str(len(value) if not isinstance(value, str) or not match[2] else 1)
     indirect = re.fullmatch(r"!([A-Za-z_]\w*)", inner)
     if indirect:
         name = variables.text(indirect[1])
@@ -302,6 +324,8 @@ def _changed(value: str, rest: str, raw: str, variables: Variables) -> str:
     """Return a value with `#pattern`, `%pattern`, `/from/to`, `:offset:length`, `^` or `,` applied."""
     if not rest:
         return value
+    if _BEGIN in value:
+        raise Unknown(raw)
     if rest[0] in "#%":
         is_longest = rest[:2] in ("##", "%%")
         pattern = _filled(rest[2 if is_longest else 1 :], variables)
@@ -314,7 +338,7 @@ def _changed(value: str, rest: str, raw: str, variables: Variables) -> str:
         return value
     if rest[0] == "/":
         is_all = rest.startswith("//")
-        old, _, new = rest[2 if is_all else 1 :].partition("/")
+        old, new = _parts_of_replacement(rest[2 if is_all else 1 :])
         old, new = _filled(old, variables), _filled(new, variables)
         if not old or set(old) & set("*?["):
             raise Unknown(raw)
@@ -327,6 +351,12 @@ def _changed(value: str, rest: str, raw: str, variables: Variables) -> str:
         end = numbers[0] + numbers[1] if len(numbers) > 1 else None
         return value[numbers[0] : end]
     raise Unknown(raw)
+
+
+def _parts_of_replacement(text: str) -> tuple[str, str]:
+    """Return `from` and `to` of `from/to`; a slash may stand in the first behind a backslash."""
+    match = re.match(r"((?:\\.|[^/\\])*)(?:/(.*))?$", text, re.DOTALL)
+    return (match[1], match[2] or "") if match else (text, "")
 
 
 _ALLOWED = {"&&": " and ", "||": " or ", "/": "//", "!": " not "}

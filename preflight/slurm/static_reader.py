@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-from preflight.dialects.program_names import program_name
-from preflight.dialects.shell_expansion import CannotTell
-from preflight.dialects.wrapper_notes import rank_environment
-from preflight.dialects.wrappers import unwrapped
-from preflight.errors import BadInput
-from preflight.launch import LaunchCommand
-from preflight.slurm.option_words import OptionWord, split_words
-from preflight.slurm.scripted_launch import ScriptLaunch, ScriptReading, is_launch, shown_origin
+from preflight.slurm.scripted_launch import ScriptReading
 from preflight.slurm.shell_commands import output_of
+from preflight.slurm.shell_fills import fill
 from preflight.slurm.shell_tests import is_true
 from preflight.slurm.shell_tree import (
     AndOr,
@@ -29,11 +22,20 @@ from preflight.slurm.shell_tree import (
     Redirection,
     Simple,
     shell_tree,
+    words_in,
 )
-from preflight.slurm.shell_words import Unknown, Value, Variables, expand, matches, text_of
+from preflight.slurm.shell_words import (
+    Unknown,
+    Value,
+    Variables,
+    expand,
+    matches,
+    text_of,
+    unmarked,
+)
+from preflight.slurm.static_launches import LaunchFinder
 
 MOST_STEPS = 20_000
-MOST_LAUNCHES = 200
 DEEPEST = 30
 _DECLARING = ("export", "declare", "typeset", "local", "readonly")
 
@@ -59,36 +61,50 @@ def read_statically(
         tree = shell_tree(text)
     except CannotRead as error:
         return ScriptReading("nothing", reasons=(f"{name}: not read beyond {error}",))
-    own = dict(env or {})
-    variables = Variables({**own}, set(own), list(arguments))
-    reader = _Reader(variables, name, os.path.abspath(cwd), list(nodes))
+    folder = os.path.abspath(cwd)
     reasons: tuple[str, ...] = ()
-    try:
-        reader.follow(tree)
-    except _Stop as stop:
-        reasons = (str(stop),) if str(stop) else ()
-    except _Leave:
-        pass
-    except RecursionError:
-        reasons = (f"{name}: nested too deeply",)
+    for goes_on in (False, True):
+        # The second time past every `exit`: a folder that is missing here may be there for the job.
+        variables = _variables(env or {}, arguments, folder, nodes)
+        reader = _Reader(variables, name, folder, list(nodes), goes_on)
+        try:
+            reader.follow(tree)
+        except _Stop as stop:
+            reasons = (str(stop),) if str(stop) else ()
+        except _Leave:
+            pass
+        except RecursionError:
+            reasons = (f"{name}: nested too deeply",)
+        if reader.launches or reasons:
+            break
     launches = tuple(reader.launches)
     if not launches and not reasons:
         reasons = ("the text names no launcher that preflight knows",)
     return ScriptReading("static" if launches else "nothing", launches, reader.files, reasons)
 
 
-class _Reader:
-    def __init__(self, variables: Variables, name: str, cwd: str, nodes: list[str]) -> None:
-        self.variables = variables
-        self.name = name
-        self.cwd = cwd
+def _variables(
+    env: Mapping[str, str], arguments: Sequence[str], folder: str, nodes: Sequence[str]
+) -> Variables:
+    known: dict[str, Value] = {"PWD": folder, "HOSTNAME": nodes[0] if nodes else None}
+    only_running = dict.fromkeys(("RANDOM", "SECONDS", "BASHPID", "EPOCHSECONDS", "SRANDOM"))
+    return Variables({**env, **known, **only_running}, set(env), list(arguments))
+
+
+class _Reader(LaunchFinder):
+    """What the script has come to: variables, folder, functions, files."""
+
+    def __init__(
+        self, variables: Variables, name: str, cwd: str, nodes: list[str], goes_on: bool
+    ) -> None:
+        super().__init__(variables, name, cwd)
         self.nodes = nodes
-        self.launches: list[ScriptLaunch] = []
-        self.files: dict[str, str] = {}
+        self.goes_on = goes_on
         self.functions: dict[str, Compound] = {}
         self.num_steps = 0
         self.depth = 0
-        self.line = 0
+        self.num_inner = 0
+        """Texts that are followed inside a command: their lines are not the script's."""
         variables.substitute = self.substitute
 
     # Following
@@ -134,9 +150,9 @@ class _Reader:
 
     def command(self, command: Command) -> bool | None:
         self.num_steps += 1
-        if self.num_steps > MOST_STEPS:
+        if self.num_steps > MOST_STEPS or self.depth > DEEPEST:
             raise _Stop(f"{self.name}: more than {MOST_STEPS:,} steps")
-        if self.depth == 0 or command.line > 1:
+        if not self.num_inner:
             self.line = command.line
         if isinstance(command, Simple):
             return self.simple(command)
@@ -195,7 +211,7 @@ class _Reader:
         return True
 
     def every(self, command: Compound) -> bool | None:
-        words = [w for word in command.words for w in expand(word, self.variables).words]
+        words = [w for word in command.words for w in expand(word, self.variables)]
         for word in words:
             self.variables.values[command.word] = word
             try:
@@ -234,30 +250,19 @@ class _Reader:
             return True
         if command.words[at] in _DECLARING:
             return self.declare(command.words[at], command.words[at + 1 :])
-        argv: list[str] = []
-        unknown: list[str] = []
-        for word in command.words[at:]:
-            expanded = expand(word, self.variables)
-            argv += expanded.words
-            unknown += expanded.unknown
+        argv = [text for word in command.words[at:] for text in expand(word, self.variables)]
         if not argv:
             return None
-        return self.run(argv, own, unknown, command.redirections)
+        return self.run(argv, own, command.redirections)
 
     def assigned(self, word: str) -> tuple[str, Value]:
         name, plus, raw = _assignment(word) or ("", "", "")
         try:
             if raw.startswith("("):
-                statement = shell_tree(f"x {raw[1:-1].replace(chr(10), ' ')}\n")
-                first = statement[0].pipelines[0][1].commands[0]
-                assert isinstance(first, Simple)
-                items: list[str] = []
-                for item in first.words[1:]:
-                    expanded = expand(item, self.variables)
-                    items += expanded.words
+                items = [w for item in words_in(raw[1:-1]) for w in expand(item, self.variables)]
                 old = self.variables.values.get(name) if plus else None
                 return name, [*(old if isinstance(old, list) else []), *items]
-            value = text_of(raw, self.variables)
+            value = " ".join(expand(raw, self.variables, splits=False))
         except (Unknown, CannotRead):
             return name, None
         if plus:
@@ -279,54 +284,55 @@ class _Reader:
         return True
 
     def run(
-        self,
-        argv: list[str],
-        own: Mapping[str, Value],
-        unknown: Sequence[str],
-        redirections: Sequence[Redirection] = (),
+        self, argv: list[str], own: Mapping[str, Value], redirections: Sequence[Redirection] = ()
     ) -> bool | None:
         name = argv[0]
         if name in ("[", "test"):
+            if any(unmarked(word)[1] for word in argv):
+                return None
             words = " ".join(_requoted(word) for word in argv[1:] if word != "]" or name == "test")
-            return None if unknown else is_true("[", words, self.variables, self.cwd, self.files)
+            return is_true("[", words, self.variables, self.cwd, self.files)
         if name in self.functions and self.depth < DEEPEST:
             return self.call(self.functions[name], argv[1:])
         if name == "exit":
+            if self.goes_on:
+                return True
             raise _Stop
-        if name == "exec" and len(argv) == 1:
-            return True
         if name in ("return", "break"):
             raise _Leave
         if name in ("true", ":", "false"):
             return name != "false"
+        if name in ("cat", "echo", "printf", "tee", "sed") and self.prints(argv, redirections):
+            return True
+        if name in ("read", "mapfile", "readarray", "printf", "getopts"):
+            return fill(argv, redirections, self.variables)
+        if name in ("shift", "set", "unset", "cd", "pushd", "eval", "source", "."):
+            return self.builtin(name, argv)
+        if name == "exec":
+            argv = argv[1:]
+        return self.start(argv, own, redirections)
+
+    def builtin(self, name: str, argv: list[str]) -> bool | None:
+        """Do what a builtin does to variables, arguments and folder."""
+        if name == "eval":
+            return self.inner(" ".join(argv[1:]), {})
         if name == "shift":
             number = int(argv[1]) if len(argv) > 1 and argv[1].isdecimal() else 1
             del self.variables.arguments[:number]
-            return True
-        if name == "set":
-            if "--" in argv:
-                self.variables.arguments[:] = argv[argv.index("--") + 1 :]
-            return True
-        if name == "unset":
+        elif name == "set" and "--" in argv:
+            self.variables.arguments[:] = argv[argv.index("--") + 1 :]
+        elif name == "unset":
             for item in argv[1:]:
                 self.variables.values.pop(item, None)
-            return True
-        if name in ("cd", "pushd"):
-            self.cwd = os.path.normpath(os.path.join(self.cwd, argv[-1] if argv[1:] else "~"))
+        elif name in ("cd", "pushd"):
+            folder = argv[-1] if argv[1:] else self.variables.text("HOME") or "~"
+            self.cwd = os.path.normpath(os.path.join(self.cwd, folder))
             self.variables.values["PWD"] = self.cwd
-            return True
-        if name == "eval":
-            return self.inner(" ".join(argv[1:]), {})
-        if name in ("read", "mapfile", "readarray"):
-            for item in argv[1:]:
-                self.variables.values[item] = None
-            return None
-        if name in ("source", "."):
-            return None
-        if name in ("cat", "echo", "printf", "tee"):
-            self.write(redirections, self.printed(argv, redirections), argv)
-            return True
-        return self.start(argv, own, unknown)
+        elif name in ("source", ".") and len(argv) > 1:
+            text = self.text_of_file(argv[1])
+            if text is not None and not argv[1].startswith("/etc/") and "activate" not in argv[1]:
+                self.inner(text, {})
+        return True
 
     def call(self, function: Compound, arguments: list[str]) -> bool | None:
         before = self.variables.arguments
@@ -346,7 +352,7 @@ class _Reader:
             tree = shell_tree(text)
         except CannotRead:
             return None
-        line, self.depth = self.line, self.depth + 1
+        self.num_inner, self.depth = self.num_inner + 1, self.depth + 1
         before = dict(self.variables.values)
         if env:
             self.variables.values = {**before, **env}
@@ -355,84 +361,27 @@ class _Reader:
         except (_Stop, _Leave):
             return None
         finally:
-            self.line, self.depth = line, self.depth - 1
+            self.num_inner, self.depth = self.num_inner - 1, self.depth - 1
             if env:
                 self.variables.values = before
 
-    # Launches
-
-    def start(
-        self, argv: list[str], own: Mapping[str, Value], unknown: Sequence[str]
-    ) -> bool | None:
-        """Write down what a command launches, behind its wrappers; nothing for any other program."""
-        env = {
-            key: _text(value)
-            for key, value in self.variables.values.items()
-            if key in self.variables.exported or key.startswith("SLURM_")
-        }
-        env.update({key: _text(value) for key, value in own.items()})
-        self.launch(LaunchCommand(tuple(argv), env, self.cwd), (), tuple(dict.fromkeys(unknown)), 0)
-        return None
-
-    def launch(
-        self, command: LaunchCommand, through: tuple[str, ...], unknown: tuple[str, ...], depth: int
-    ) -> None:
-        argv = command.argv
-        if not argv or depth > 12 or len(self.launches) >= MOST_LAUNCHES:
-            return
-        if is_launch(argv):
-            origin = shown_origin(self.name, self.line)
-            self.launches.append(
-                ScriptLaunch(argv, command.env, command.cwd, through, origin, unknown)
-            )
-            return
-        name = program_name(argv[0])
-        if name in ("bash", "sh") and len(argv) > 2 and "c" in argv[1] and argv[1].startswith("-"):
-            self.as_step(through, argv[2], command.env)
-            return
-        if name == "preflight" and "--" in argv:
-            rest = argv[argv.index("--") + 1 :]
-            self.launch(_with(command, rest), through, unknown, depth + 1)
-            return
-        if name == "srun":
-            split = split_words(argv[1:], "srun")
-            words, env = (
-                argv[: 1 + split.first_rest],
-                {**command.env, **_step(split.components[0], command.env)},
-            )
-            self.launch(_with(command, split.rest, env), (*through, *words), unknown, depth + 1)
-            return
-        try:
-            layers = unwrapped(command)
-        except (BadInput, CannotTell):
-            layers = []
-        for layer in layers:
-            words = argv[: len(argv) - len(layer.inner.argv) + len(layer.added)]
-            self.launch(layer.inner, (*through, *words), unknown, depth + 1)
-
-    def as_step(self, through: tuple[str, ...], text: str, env: Mapping[str, str]) -> None:
-        """Follow `bash -c TEXT`, with the wrappers in front of it noted on what it launches."""
-        first = len(self.launches)
-        exported = set(self.variables.exported)
-        self.variables.exported |= env.keys()
-        self.inner(text, env)
-        self.variables.exported = exported
-        for index in range(first, len(self.launches)):
-            one = self.launches[index]
-            self.launches[index] = replace(one, through=(*through, *one.through))
-
     # Text
+
+    def prints(self, argv: Sequence[str], redirections: Sequence[Redirection]) -> bool:
+        """Write what a command prints into the files that it names; tell whether it was one that prints."""
+        if argv[0] == "printf" and argv[1:2] == ["-v"]:
+            return False
+        if argv[0] == "sed" and any(word.startswith(("-i", "--in-place")) for word in argv):
+            for word in argv[1:]:
+                self.files.pop(os.path.normpath(os.path.join(self.cwd, word)), None)
+            return True
+        self.write(redirections, self.printed(argv, redirections), argv)
+        return True
 
     def printed(self, argv: Sequence[str], redirections: Sequence[Redirection]) -> str | None:
         for redirection in redirections:
             if redirection.operator == "<<":
-                if redirection.is_quoted:
-                    return redirection.target
-                quoted = redirection.target.replace('"', '\\"')
-                try:
-                    return text_of(f'"{quoted}"', self.variables)
-                except Unknown:
-                    return None
+                return self.body(redirection)
         if argv[0] == "echo":
             return " ".join(word for word in argv[1:] if word not in ("-e", "-n")) + "\n"
         return None
@@ -449,18 +398,13 @@ class _Reader:
             except Unknown:
                 continue
             if text is not None and not path.startswith("/dev/"):
-                self.files[path] = (self.files.get(path, "") if operator == ">>" else "") + text
+                before = self.files.get(path, "") if operator == ">>" else ""
+                self.files[path] = before + unmarked(text)[0]
 
     def substitute(self, text: str) -> str | None:
         if self.depth > DEEPEST:
             return None
         return output_of(text, self.variables, self.nodes, self.cwd, self.files)
-
-
-def _with(
-    command: LaunchCommand, argv: Sequence[str], env: Mapping[str, str] | None = None
-) -> LaunchCommand:
-    return LaunchCommand(tuple(argv), command.env if env is None else env, command.cwd)
 
 
 def _assignment(word: str) -> tuple[str, str, str] | None:
@@ -469,17 +413,6 @@ def _assignment(word: str) -> tuple[str, str, str] | None:
     plus = "+" if name.endswith("+") else ""
     name = name.removesuffix("+")
     return (name, plus, value) if equals and name.isidentifier() and name.isascii() else None
-
-
-def _step(options: Sequence[OptionWord], env: Mapping[str, str]) -> dict[str, str]:
-    """Return what srun tells the first task of a step."""
-    given = [(f"--{option.name}", option.value or "") for option in options]
-    first = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
-    return {**rank_environment(given, env), **first}
-
-
-def _text(value: Value) -> str:
-    return "" if value is None else " ".join(value[:1]) if isinstance(value, list) else value
 
 
 def _requoted(word: str) -> str:

@@ -35,6 +35,7 @@ return slurm.SUCCESS
 
 SLURM_CONF = """\
 ClusterName=preflighttest
+FirstJobId=700001
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser={user}
