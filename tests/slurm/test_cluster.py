@@ -11,18 +11,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster import Cluster
+from cluster import START_S, Cluster
 from cluster_nodes import MACHINES, NODE_NAMES
 
 START_AND_WAIT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from cluster import Cluster
+from cluster import START_S, Cluster
 running = Cluster(Path(sys.argv[2]))
 running.start()
 running.run("sbatch", "--partition=h100", "--wrap", "sleep 1000")
-running._wait(lambda: "sleep" in running.output("ps", "-e", "-o", "args"), "no job runs")
 print("up", flush=True)
 time.sleep(1000)
 """
@@ -97,10 +96,12 @@ def test_a_cluster_whose_tests_are_killed_leaves_no_process_behind(cluster):
     )
     try:
         assert tests.stdout is not None and tests.stdout.readline() == "up\n"
-        running = processes_of(root)
+        deadline = time.monotonic() + START_S
+        while "sleep" not in (running := processes_of(root)) and time.monotonic() < deadline:
+            time.sleep(0.05)
         tests.send_signal(signal.SIGKILL)
         tests.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + START_S
         while (left := processes_of(root)) and time.monotonic() < deadline:
             time.sleep(0.05)
     finally:
