@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 MAX_FILES = 400
@@ -69,6 +70,8 @@ class FoundCommand(NamedTuple):
     """Variables in its words whose value only a shell knows, as they are written."""
     untold: str = ""
     """Why the words cannot be told; they are those of the line then."""
+    device: str = ""
+    """What `preflight run --device` in front of the command names."""
 
 
 def found_in(path: str, text: str) -> Iterator[FoundCommand]:
@@ -101,7 +104,22 @@ def found_in(path: str, text: str) -> Iterator[FoundCommand]:
             if LAUNCHER.search(words) or PYTHON.search(words):
                 own = {n: v for n, v in command.env.items() if n in command.assigned}
                 unknown = tuple(n for n in command.unknown if n not in ARGUMENTS_OF_SCRIPT)
-                yield FoundCommand(number, argv, {**exported, **own}, unknown)
+                argv, device = _behind_preflight(argv)
+                yield FoundCommand(number, argv, {**exported, **own}, unknown, device=device)
+
+
+def _behind_preflight(argv: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return the launch of a line such as `preflight run --device h100-sxm-80 -- accelerate launch`, and its device."""
+    if os.path.basename(argv[0]) != "preflight" or "--" not in argv:
+        return argv, ""
+    at = argv.index("--")
+    device = ""
+    for word, value in pairwise(argv[:at]):
+        if word == "--device":
+            device = value
+        elif value.startswith("--device="):
+            device = value.removeprefix("--device=")
+    return argv[at + 1 :], device
 
 
 def _logical_lines(path: str, text: str) -> Iterator[tuple[int, str]]:

@@ -179,9 +179,7 @@ def _launches(wish: Wish, files: Mapping[str, str]) -> list[tuple[str, tuple[str
         if name == "job.sbatch" and wish.num_nodes > 1:
             found += [(name, argv) for argv in _launches_of_job(wish, name, text)]
             continue
-        for command in found_in(name, text):
-            words = command.argv
-            found.append((name, words[words.index("--") + 1 :] if "--" in words else words))
+        found += [(name, command.argv) for command in found_in(name, text)]
     assert found, "no file has a launch"
     return found
 

@@ -136,6 +136,8 @@ def _scan(
         return scanned
     env = {**os.environ, **found.env}
     command = LaunchCommand(found.argv, env, place, declared_flags=flags)
+    if request.device is None and found.device:
+        request = replace(request, device=found.device, device_origin=f"{path}:{found.line}")
     try:
         plan = read_launch(command, plugins)
         if plan is None or (plan.launcher == "python" and plan.trainer is None):
