@@ -178,9 +178,8 @@ def test_a_script_whose_reader_is_killed_does_not_live_on(around):
         stdout=subprocess.PIPE,
     )
     deadline = time.monotonic() + 30
-    while len(left_running(around.home)) < 2 and time.monotonic() < deadline:
+    while len(was_running := left_running(around.home)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    was_running = left_running(around.home)
     reader.kill()
     reader.wait()
     while left_running(around.home) and time.monotonic() < deadline:
