@@ -27,7 +27,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, PHASE_MOMENTS, STEP_MOMENTS, Level, MemoryTerm, Moment, Phase
+from preflight.memory import (
+    ALWAYS,
+    MOMENTS,
+    PHASE_MOMENTS,
+    STEP_MOMENTS,
+    Level,
+    MemoryTerm,
+    Moment,
+    Phase,
+)
 from preflight.units import format_gib
 
 SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
@@ -105,7 +114,7 @@ def _fullest(terms: list[MemoryTerm]) -> Moment:
 def _idle_side_streams(held: list[MemoryTerm]) -> Iterable[MemoryTerm]:
     for stream in sorted({t.stream for t in held}):
         own = [t for t in held if t.stream == stream]
-        alive = {moment: _at(own, moment) for moment in Moment}
+        alive = {moment: _at(own, moment) for moment in MOMENTS}
         pool = max(alive.values())
         by_idle: dict[int, set[Moment]] = defaultdict(set)
         for moment in ALWAYS:

@@ -89,9 +89,11 @@ class Lattice:
         wanted: Callable[[Remedy], bool],
         written: StepTime,
         known: dict[Edits, Judged] | None = None,
+        peaks: dict[str, int] | None = None,
     ) -> None:
         """`wanted` says which remedies may be used; `written` is the step time that factors are over;
-        `known` holds what was judged of the same start, and what will be."""
+        `known` holds what was judged of the same start, and what will be; `peaks` the peak with one free lever
+        alone, of any start: levers are decided in that order, which no answer depends on."""
         self.start, self.plugins, self.judge = start, plugins, judge
         self.wanted, self.written = wanted, written
         self.num_estimates = 0
@@ -101,6 +103,7 @@ class Lattice:
         self._reached: dict[Doses, Reached | None] = {}
         self._doses_after: dict[Doses, list[Remedy]] = {}
         self._judged: dict[Edits, Judged] = {} if known is None else known
+        self.peaks: dict[str, int] = {} if peaks is None else peaks
         self.levers = self._discover()
 
     def _discover(self) -> tuple[Lever, ...]:
@@ -341,8 +344,11 @@ class _Search:
                 self.faster = (*self.faster, place)
             peak[place] = 0
             if cost[place] < FREE_FACTOR and alone is not None:
-                estimate = lattice.estimate(alone).estimate
-                peak[place] = 0 if estimate is None else estimate.device_peak_bytes
+                id = lattice.levers[place].id
+                if id not in lattice.peaks:
+                    estimate = lattice.estimate(alone).estimate
+                    lattice.peaks[id] = 0 if estimate is None else estimate.device_peak_bytes
+                peak[place] = lattice.peaks[id]
         return tuple(
             sorted(
                 cost,

@@ -51,6 +51,9 @@ class Moment(Enum):
     __hash__ = object.__hash__
 
 
+MOMENTS = tuple(Moment)
+"""All of them; walking over the class itself takes three times as long."""
+
 PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
     Phase.LOAD: (Moment.LOAD, Moment.PREPARE),
     Phase.FORWARD: (Moment.FORWARD,),
@@ -237,7 +240,7 @@ def _sums_at(
     terms: Iterable[MemoryTerm], before: dict[Moment, dict[Level, int]] | None = None
 ) -> dict[Moment, dict[Level, int]]:
     """Return the bytes of every moment by level, on top of others; a level without terms is left out."""
-    sums = {moment: {} if before is None else dict(before[moment]) for moment in Moment}
+    sums = {moment: {} if before is None else dict(before[moment]) for moment in MOMENTS}
     for term in terms:
         for moment in term.moments:
             by_level = sums[moment]

@@ -50,6 +50,8 @@ class Search:
     written_time: StepTime
     known: dict[int, tuple[Judged, dict[Edits, Judged]]] = field(default_factory=dict)
     """What was judged already, by the plan that a lattice starts from: lattices of fewer levers ask again."""
+    peaks: dict[str, int] = field(default_factory=dict)
+    """What lattices order their levers by, once it was estimated from any start."""
     lattices: dict[tuple[int, Wanted], Lattice] = field(default_factory=dict)
     """Lattices by the plan that they start from and what may be used: one that fits and one that may are looked for."""
 
@@ -61,7 +63,7 @@ class Search:
         if key not in self.lattices:
             _, known = self.known.setdefault(id(start), (start, {}))
             self.lattices[key] = Lattice(
-                start, self.plugins, self.judged, wanted, self.written_time, known
+                start, self.plugins, self.judged, wanted, self.written_time, known, self.peaks
             )
         return self.lattices[key]
 
