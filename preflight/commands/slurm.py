@@ -15,6 +15,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "install": ("slurm_guard", "put the guard of sbatch in place: on clients, on the controller"),
     "uninstall": ("slurm_guard", "take it away again"),
     "hook": ("slurm_hook", "inside a job: check every srun launch before its first rank starts"),
+    "audit": (
+        "slurm_audit",
+        "what the guard would have done about a folder of scripts, or recent jobs",
+    ),
     "status": ("slurm_guard", "what is in place, what slurm.conf says, and whether it works"),
 }
 """Word -> its module in `preflight.commands`, and one line about it."""

@@ -1,0 +1,72 @@
+"""An audit of jobs as text: how many would be refused, and a line for each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from preflight.render.page import Page
+from preflight.slurm.audit import VERDICTS, Audited
+from preflight.slurm.nodes import Fit
+
+_COLORS = {"does_not_fit": "red", "may_fit": "yellow", "fits": "green"}
+
+
+def audit_lines(jobs: Sequence[Audited], page: Page, is_verbose: bool = False) -> list[str]:
+    """Return the summary, a table with the worst first, and what happens next."""
+    if not jobs:
+        return [
+            "preflight: no job script found",
+            "next: name a folder whose scripts have #SBATCH lines",
+        ]
+    counts = Counter(job.verdict for job in jobs)
+    shown = ", ".join(
+        f"{counts[word]} {meaning}" for word, meaning in VERDICTS.items() if counts[word]
+    )
+    lines = page.wrap(f"preflight: {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {shown}")
+    order = list(VERDICTS)
+    ordered = sorted(jobs, key=lambda job: (order.index(job.verdict), job.name))
+    rows = [
+        (job.verdict.replace("_", " "), job.name, _about(job))
+        for job in ordered
+        if is_verbose or job.verdict not in ("no_gpus", "none")
+    ]
+    if rows:
+        lines += page.table(rows)
+    lines.append(_next(counts))
+    return lines
+
+
+def _about(job: Audited) -> str:
+    """Return the place of the launch that decides and the nodes it does not fit, or why nobody knows."""
+    if job.problem or job.answer is None:
+        return job.problem
+    wanted = {"does_not_fit": Fit.DOES_NOT_FIT, "may_fit": Fit.MAYBE, "fits": Fit.FITS}.get(
+        job.verdict
+    )
+    for one in job.answer.launches:
+        if one.fit is wanted and one.judgement is not None:
+            bad = one.judgement.judged.groups(Fit.DOES_NOT_FIT)
+            nodes = "; not on " + ", ".join(group.words for group in bad) if bad else ""
+            return f"{one.launch.origin}{nodes}"
+    for one in job.answer.launches:
+        if one.problem:
+            return f"{one.launch.origin}: {one.problem}"
+    return "; ".join(job.answer.reading.reasons)
+
+
+def _next(counts: Counter[str]) -> str:
+    if counts["does_not_fit"]:
+        return "next: nothing was stopped; `preflight sbatch` shows what would make such a job fit"
+    return "next: nothing; the guard would have refused none of these"
+
+
+def audit_dict(jobs: Sequence[Audited]) -> dict[str, Any]:
+    """Return an audit as JSON."""
+    counts = Counter(job.verdict for job in jobs)
+    return {
+        "schema_version": 1,
+        "summary": {"num_jobs": len(jobs), **{word: counts[word] for word in VERDICTS}},
+        "jobs": [job.to_dict() for job in jobs],
+    }

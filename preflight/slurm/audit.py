@@ -1,0 +1,243 @@
+"""What the guard would have said of jobs that were written or submitted without it.
+
+    for submission in submissions_in("jobs/", env):
+        audited(submission, env, inventory)
+
+Job scripts are found by their `#SBATCH` lines; jobs that the controller still knows by `scontrol`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import field, replace
+from typing import Any
+
+from preflight.errors import BadInput, PreflightError
+from preflight.slurm.guard import Answer, Asked, asked_in, judge_submission
+from preflight.slurm.inventory import Inventory
+from preflight.slurm.job_script import MOST_BYTES, Submission, read_submission
+from preflight.values import dataclass
+
+TIMEOUT_S = 30.0
+VERDICTS = {
+    "does_not_fit": "does not fit: would be refused",
+    "may_fit": "depends on the node",
+    "fits": "fits",
+    "unknown": "cannot be told",
+    "none": "launches nothing that is known",
+    "no_gpus": "asks for no GPU",
+}
+"""Word of an audit -> what it means, the worst first."""
+_NOT_LOOKED_INTO = (".git", ".venv", "node_modules", "__pycache__", ".preflight")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """One job with what the guard says of it."""
+
+    name: str
+    """`jobs/train.sh`, `job 4711 (train.sh)`."""
+    verdict: str
+    """A key of VERDICTS."""
+    answer: Answer | None = None
+    problem: str = ""
+    """Why it could not be judged."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        launches = self.answer.launches if self.answer is not None else ()
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "problem": self.problem,
+            "read_by": self.answer.reading.how if self.answer is not None else None,
+            "reasons": list(self.answer.reading.reasons) if self.answer is not None else [],
+            "launches": [
+                {
+                    "origin": one.launch.origin,
+                    "argv": list(one.launch.argv),
+                    "fit": one.fit.value,
+                    "problem": one.problem,
+                    "nodes": [
+                        {
+                            "nodes": [n.name for n in group.nodes],
+                            "gpus": group.words,
+                            "fit": fit.value,
+                        }
+                        for group, fit in (one.judgement.judged.fits if one.judgement else ())
+                    ],
+                    "findings": [
+                        {"id": f.id, "severity": f.severity, "message": f.message}
+                        for f in (one.judgement.findings if one.judgement else ())
+                    ],
+                }
+                for one in launches
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """A job to audit."""
+
+    name: str
+    submission: Submission | None = None
+    problem: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def scripts_in(path: str, env: Mapping[str, str]) -> list[Found]:
+    """Return the job scripts of a folder and all below it, or one file; raise BadInput where there is neither."""
+    if not os.path.exists(path):
+        raise BadInput.one(f"there is no {path}", path, "a folder of job scripts, or one of them")
+    paths = [path] if os.path.isfile(path) else sorted(_files_below(path))
+    found = []
+    for one in paths:
+        if os.path.isdir(path) and not _is_job_script(one):
+            continue
+        folder = os.path.dirname(os.path.abspath(one))
+        words = (os.path.basename(one),)
+        try:
+            found.append(Found(one, read_submission("sbatch", words, env, folder), env=env))
+        except OSError as error:
+            found.append(Found(one, problem=f"{error.strerror or error}"))
+    return found
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _NOT_LOOKED_INTO)
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.isfile(path) and os.path.getsize(path) <= MOST_BYTES:
+                yield path
+
+
+def _is_job_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16384)
+    except OSError:
+        return False
+    return (
+        head.startswith((b"#SBATCH", b"#!")) and b"\n#SBATCH" in b"\n" + head and b"\0" not in head
+    )
+
+
+def jobs_of_controller(env: Mapping[str, str]) -> list[Found]:
+    """Return the batch jobs that the controller knows: waiting, running and lately ended ones.
+
+    Raises PreflightError where Slurm does not say; a job whose script is not for us has that as its problem.
+    """
+    text = _said(("scontrol", "show", "job", "--json"), env)
+    try:
+        jobs = json.loads(text)["jobs"]
+    except (ValueError, KeyError) as error:
+        raise PreflightError("scontrol show job --json does not answer in JSON") from error
+    return [_job(job, env) for job in jobs if job.get("batch_flag", True)]
+
+
+def _job(job: Mapping[str, Any], env: Mapping[str, str]) -> Found:
+    number = str(job.get("job_id", ""))
+    name = f"job {number} ({job.get('name', '')})"
+    try:
+        text = _said(("scontrol", "write", "batch_script", number, "-"), env)
+    except PreflightError as error:
+        return Found(name, problem=f"its script cannot be read: {error}")
+    # Slurm keeps the words without their quotes: an argument with blanks is several here.
+    command = str(job.get("command") or "").split()
+    folder = str(job.get("current_working_directory") or "/")
+    submission = read_submission("sbatch", words_of_job(job), {}, folder, text)
+    name_of_script = os.path.basename(command[0]) if command else "the script"
+    submission = replace(submission, name=name_of_script, arguments=tuple(command[1:]))
+    return Found(name, submission, env=env)
+
+
+def words_of_job(job: Mapping[str, Any]) -> list[str]:
+    """Return the options of sbatch that ask for what a job's record says it asked for."""
+
+    def number(key: str) -> int:
+        value = job.get(key)
+        if isinstance(value, dict):
+            return int(value.get("number") or 0) if value.get("set") else 0
+        return int(value or 0)
+
+    words = [
+        f"--{option}={job[key]}"
+        for key, option in (
+            ("partition", "partition"),
+            ("features", "constraint"),
+            ("required_nodes", "nodelist"),
+            ("excluded_nodes", "exclude"),
+            ("array_task_string", "array"),
+            ("name", "job-name"),
+        )
+        if job.get(key)
+    ]
+    least, most = number("node_count"), number("max_nodes")
+    if least:
+        words.append(f"--nodes={least}-{most}" if most > least else f"--nodes={least}")
+    for key, option, unit in (
+        ("tasks", "ntasks", ""),
+        ("tasks_per_node", "ntasks-per-node", ""),
+        ("cpus_per_task", "cpus-per-task", ""),
+        ("memory_per_node", "mem", "M"),
+        ("memory_per_cpu", "mem-per-cpu", "M"),
+    ):
+        if number(key):
+            words.append(f"--{option}={number(key)}{unit}")
+    for key, option in (
+        ("tres_per_job", "gpus"),
+        ("tres_per_node", "gpus-per-node"),
+        ("tres_per_socket", "gpus-per-socket"),
+        ("tres_per_task", "gpus-per-task"),
+    ):
+        listed = str(job.get(key) or "").replace("=", ":").split(",")
+        gpus = [item.removeprefix("gres/")[4:] or "1" for item in listed if _is_gpu(item)]
+        if gpus:
+            words.append(f"--{option}={','.join(gpus)}")
+    if "none" in (job.get("shared") or ()):
+        words.append("--exclusive")
+    return words
+
+
+def _is_gpu(item: str) -> bool:
+    return item.removeprefix("gres/").partition(":")[0] == "gpu"
+
+
+def _said(words: tuple[str, ...], env: Mapping[str, str]) -> str:
+    try:
+        done = subprocess.run(
+            words,
+            env=dict(env),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PreflightError(f"{words[0]}: {error}") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().split("\n")[-1]
+        raise PreflightError(f"{' '.join(words[:3])}: {said}")
+    return done.stdout
+
+
+def audited(found: Found, inventory: Inventory, with_dry_run: bool = True) -> Audited:
+    """Judge one job as the guard would; whatever goes wrong is its problem, and no exception."""
+    submission = found.submission
+    if submission is None:
+        return Audited(found.name, "unknown", None, found.problem)
+    if not any(part.wants_gpus for part in submission.options.components):
+        return Audited(found.name, "no_gpus")
+    try:
+        asked: Asked = replace(
+            asked_in(submission.cwd), inventory=inventory, with_dry_run=with_dry_run
+        )
+        answer = judge_submission(submission, found.env, asked)
+    except Exception as error:
+        return Audited(found.name, "unknown", None, f"{type(error).__name__}: {error}")
+    return Audited(found.name, answer.verdict, answer, answer.problem)
