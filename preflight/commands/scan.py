@@ -19,7 +19,6 @@ from preflight.commands.options import (
 )
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
-from preflight.commands.progress import progress
 from preflight.errors import BadInput, raise_if_any
 from preflight.pipeline import Request
 from preflight.plugins import load_plugins
@@ -72,11 +71,7 @@ def run(name: str, args: list[str]) -> int:
     )
     plugins = load_plugins(folder, project_files=repository.hooks)
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
-    launches = []
-    with progress(0, "launches") as done:
-        for launch in scan_repository(folder, options.files, plugins, request, repository.flags):
-            launches.append(launch)
-            done(len(launches))
+    launches = list(scan_repository(folder, options.files, plugins, request, repository.flags))
     if options.format == "sarif":
         from preflight.render.sarif import Log
 

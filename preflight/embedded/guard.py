@@ -13,11 +13,15 @@ from preflight.embedded.live_plan import live_plan, num_live_params
 from preflight.embedded.live_spec import LiveModels
 from preflight.errors import LaunchRefused
 from preflight.launch import LaunchPlan
-from preflight.pipeline import Request, check_plan
-from preflight.plugins import load_plugins
+from preflight.pipeline import Request, check_plan, judge_plan
+from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
+from preflight.render.page import Page
+from preflight.render.words import of_capacity
 from preflight.report import Report
 from preflight.repository import find_repository
+from preflight.rewrite import Rewrite
+from preflight.search import treat
 
 SAME_SHARE = 0.005
 """Parameters of a live model may differ from its config's by this share: a head for a reward, a few new tokens."""
@@ -98,9 +102,39 @@ def check_live(
         repository=repository,
         on_this_node=device is None,
     )
-    report = check_plan(plan, plugins, request)
-    notes = live_notes(report, model)
-    return replace(report, notes=(*report.notes, *notes)) if notes else report
+    report = with_changes(check_plan(plan, plugins, request), plugins, request.policy)
+    return replace(report, notes=(*report.notes, *live_notes(report, model)))
+
+
+def with_changes(report: Report, plugins: PluginManager, policy: Policy) -> Report:
+    """Return a report with the safe changes that make it fit in `applied`: found as for a launch, and made by nobody.
+
+    A launch takes only changes that can be written into it. Whoever has the objects in hand can make
+    any of them.
+    """
+    if report.model is None or not policy.wants_remedy(report.verdict.answer):
+        return report
+    judged = judge_plan(report.plan, plugins, policy, report.model, report.device)
+    plain = replace(report, applied=(), rewrite=None, notes=())
+    found = treat(plain, judged, plugins, policy, judge_plan, lambda *_: Rewrite(()))
+    if not found.applied:
+        return report
+    told = tuple(note for note in report.notes if "cannot be written into this launch" not in note)
+    return replace(report, applied=found.applied, suggested=(), advice=None, notes=told)
+
+
+def change_lines(report: Report, capacity_bytes: int, page: Page) -> list[str]:
+    """Return the changes that keep training as it is and make it fit, as plan fields to set."""
+    if not report.applied:
+        return []
+    lines = ["this makes it fit, and keeps the training as it is:"]
+    for tried in report.applied:
+        edits = ", ".join(f"{name} = {value}" for name, value in tried.remedy.edits.items())
+        lines += page.wrap(f"{tried.remedy.id}: {tried.remedy.title} ({edits})", "  ", "    ")
+        peak = of_capacity(tried.estimate.device_peak_bytes, capacity_bytes)
+        time = f"step time about x{tried.step_time_factor:.2f}"
+        lines.append(f"    peak {peak}: {tried.verdict.answer.words}, {time}")
+    return lines
 
 
 def live_notes(report: Report, model: Any) -> tuple[str, ...]:
@@ -135,11 +169,12 @@ def is_first_rank() -> bool:
 
 def _text(report: Report, is_refused: bool, mode: str) -> str:
     if not is_refused:
-        from preflight.render.page import Page
         from preflight.render.report import head_lines
 
         return "\n".join(head_lines(replace(report, applied=(), rewrite=None), Page()))
-    lines = report_text(report).splitlines()[:-1]
+    page = Page()
+    lines = report_text(replace(report, applied=())).splitlines()[:-1]
+    lines += change_lines(report, report.device.capacity_bytes if report.device else 0, page)
     if mode == "warn":
         return "\n".join([*lines, "next: training starts, because PREFLIGHT=warn only warns"])
     return "\n".join([*lines, "next: training was not started; PREFLIGHT=off starts it unchecked"])

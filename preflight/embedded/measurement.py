@@ -132,7 +132,7 @@ class Measurement:
         if outcome == OOM:
             from preflight.embedded.oom import oom_lines
 
-            self._say("\n".join(oom_lines(record, report, blocks)), every_rank=True)
+            self._say("\n".join(oom_lines(record, report, blocks, self.model)), every_rank=True)
         elif outcome == DONE:
             self._say(summary_line(record))
 

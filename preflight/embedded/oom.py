@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
-from preflight.api import policy_of
 from preflight.embedded.counters import Block
-from preflight.render.words import amount, of_capacity
+from preflight.embedded.guard import change_lines, check_live
+from preflight.render.words import amount
 from preflight.report import Report
-from preflight.repository import find_repository
 from preflight.run_record import RunRecord
 from preflight.units import GIB
 
 
-def oom_lines(record: RunRecord, report: Report | None, blocks: Sequence[Block]) -> list[str]:
+def oom_lines(
+    record: RunRecord, report: Report | None, blocks: Sequence[Block], model: Any = None
+) -> list[str]:
     """Return the report of a run that ran out of memory."""
     from preflight.render.page import Page
 
@@ -35,7 +35,7 @@ def oom_lines(record: RunRecord, report: Report | None, blocks: Sequence[Block])
         lines += page.table([[amount(b.num_bytes, capacity), b.what] for b in blocks], right=(0,))
     if report is None:
         return [*lines, "next: no plan could be made of this run, so nothing is suggested"]
-    return lines + _remedy_lines(record, report, page)
+    return lines + _remedy_lines(record, report, model, page)
 
 
 def _rows(record: RunRecord) -> list[list[str]]:
@@ -56,7 +56,7 @@ def _rows(record: RunRecord) -> list[list[str]]:
     return rows
 
 
-def _remedy_lines(record: RunRecord, report: Report, page: Any) -> list[str]:
+def _remedy_lines(record: RunRecord, report: Report, model: Any, page: Any) -> list[str]:
     from preflight.render.changes import suggested_lines
     from preflight.render.report import head_lines
 
@@ -64,19 +64,14 @@ def _remedy_lines(record: RunRecord, report: Report, page: Any) -> list[str]:
     capacity = int(record.device.get("capacity_bytes") or 0)
     lines = [f"as predicted: {head_lines(report, page)[0].removeprefix('preflight: ')}"]
     if not (report.suggested or report.applied):
-        smaller = _asked_for_less(report)
+        smaller = _asked_for_less(report, model)
         if smaller is not None:
             asked = smaller
             lines.append("it was predicted to fit; what would make it smaller:")
-    named = [f"{tried.remedy.id}: {tried.remedy.title}" for tried in asked.applied]
-    for tried in asked.applied:
-        lines += page.wrap(
-            f"{tried.remedy.id}: {tried.remedy.title},"
-            f" then {of_capacity(tried.estimate.device_peak_bytes, capacity)}"
-        )
+    lines += change_lines(asked, capacity, page)
     lines += suggested_lines(asked, page)
     first = asked.applied or asked.suggested
-    if not (named or asked.suggested):
+    if not first:
         return [
             *lines,
             "next: nothing that preflight knows makes it smaller; a larger device, or more",
@@ -88,20 +83,9 @@ def _remedy_lines(record: RunRecord, report: Report, page: Any) -> list[str]:
     ]
 
 
-def _asked_for_less(report: Report) -> Report | None:
+def _asked_for_less(report: Report, model: Any) -> Report | None:
     """Return the report of the same plan on a device that is too small by a tenth of its peak: what would save that?"""
-    from dataclasses import replace
-
-    from preflight.pipeline import Request, check_plan
-    from preflight.plugins import load_plugins
-
     if report.estimate is None or not report.estimate.peaks or report.model is None:
         return None
-    folder = os.getcwd()
-    repository = find_repository(folder)
     size = report.estimate.device_peak_bytes * 9 // 10 / GIB
-    plugins = load_plugins(folder, project_files=repository.hooks)
-    request = Request(
-        f"this:{size!r}", policy=replace(policy_of(None, repository), refuse=frozenset())
-    )
-    return check_plan(report.plan, plugins, request)
+    return check_live(report.plan, model, device=f"this:{size!r}")

@@ -185,3 +185,17 @@ def test_sharding_is_read_from_the_plugins_of_an_accelerator(model):
     assert fsdp.gradient_accumulation_steps == 4 and fsdp.problems() == ()
     assert (deepspeed.engine, deepspeed.offload_optimizer) == ("zero3", "cpu")
     assert deepspeed.deepspeed is not None and deepspeed.deepspeed.reduce_bucket_size is None
+
+
+def test_a_safe_change_that_makes_it_fit_is_named_as_plan_fields(model):
+    given = {"seq_len": 32, "micro_batch_size": 2, "report_to": io.StringIO()}
+    whole = preflight.guard(model, device=ROOMY, **given)
+    assert whole is not None and whole.estimate is not None
+    size = f"tiny:{whole.estimate.allocated_peak_bytes * 0.95 / 2**30!r}"
+    with pytest.raises(preflight.LaunchRefused) as raised:
+        preflight.guard(model, device=size, **given)
+    text = str(raised.value)
+
+    assert "this makes it fit, and keeps the training as it is:" in text
+    assert "activation_checkpointing = full" in text and "suggested" not in text
+    assert raised.value.report.applied and raised.value.report.rewrite is None
