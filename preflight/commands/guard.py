@@ -68,13 +68,18 @@ def run(name: str, args: list[str]) -> int:
         print_json({"schema_version": SCHEMA_VERSION, **value}, sys.stdout)
         return FITS
     single = "checked" if is_installed else "not reached; `preflight guard --install` adds them"
+    from preflight.render.page import page_for
+
+    page = page_for(sys.stdout, options.color)
+    several, one = ("off", "off") if mode == "off" else ("checked", single)
     lines = [f"preflight: {done}"] if done else []
-    lines += [
-        f"preflight: the guard is {mode} here ({reason})",
-        f"  torchrun, accelerate launch with several processes  {'off' if mode == 'off' else 'checked'}",
-        f"  one process, deepspeed, python train.py             {'off' if mode == 'off' else single}",
-        f"next: {_next(mode)}",
-    ]
+    lines += [f"preflight: the guard is {mode} here ({reason})"]
+    for text in (
+        f"torchrun, accelerate launch with several processes  {several}",
+        f"one process, deepspeed, python train.py             {one}",
+    ):
+        lines += page.wrap(text, "  ", "    ")
+    lines += [f"next: {_next(mode)}"]
     print_lines(lines, sys.stdout)
     return FITS
 

@@ -53,7 +53,7 @@ def run(name: str, args: list[str]) -> int:
     others = [plugin for plugin in plugins.names if plugin not in BUILTIN_HOOKS]
     lines = [f"preflight: {len(hooks)} hooks, {len(plugins.names)} plugins, {len(others)} not ours"]
     for hook, names in hooks:
-        lines += [page.paint(f"{hook.name}{hook.signature}", "bold")]
+        lines += [page.paint(line, "bold") for line in page.wrap(f"{hook.name}{hook.signature}")]
         lines += page.wrap(hook.about, "  ", "  ")
         lines += page.wrap(f"asks: {', '.join(names) or 'nobody'}", "  ", "        ")
     lines += page.wrap("next: nothing; docs and examples are in hooks/README.md")

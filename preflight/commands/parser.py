@@ -104,15 +104,25 @@ class Parser(Group):
 
     def _argparse(self) -> ArgumentParser:
         import argparse
+        import sys
+
+        from preflight.commands.help_width import WRITTEN_WIDTH, fitted
+        from preflight.render.page import page_for
+
+        is_terminal = sys.stdout.isatty()
+        width = min(WRITTEN_WIDTH, page_for(sys.stdout).width) if is_terminal else WRITTEN_WIDTH
 
         class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-            """Help of one width, on every terminal and in the documentation."""
+            """Help of one width in pipes and the documentation, narrower on a narrower terminal."""
 
             def __init__(self, prog: str) -> None:
-                super().__init__(prog, max_help_position=26, width=90)
+                super().__init__(prog, max_help_position=26, width=width)
 
         class Complaining(argparse.ArgumentParser):
             """argparse, with its complaints in the shape of every other one."""
+
+            def format_help(self) -> str:
+                return fitted(super().format_help(), width)
 
             def error(self, message: str) -> NoReturn:
                 raise BadInput.one(message, fix=f"`{self.prog} --help` shows the options")

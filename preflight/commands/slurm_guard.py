@@ -190,6 +190,8 @@ def _next_steps(part: str, folder: str) -> list[str]:
 
 
 def _status(folder: str, options: Any) -> int:
+    from preflight.render.page import page_for
+
     states = [state(part, folder) for part in PARTS]
     problem, seconds = "", None
     if states[0].is_ours:
@@ -213,7 +215,10 @@ def _status(folder: str, options: Any) -> int:
     if states[0].is_ours:
         words = f"fails: {problem}" if problem else f"answers in {1000 * (seconds or 0):.0f} ms"
         lines.append(f"  helper      {words}")
-    print_lines(lines, sys.stdout)
+    page = page_for(sys.stdout, options.color)
+    head, *others = lines
+    wrapped = [part for line in others for part in page.wrap(line.strip(), "  ", " " * 14)]
+    print_lines([head, *wrapped], sys.stdout)
     return FITS if is_whole else NOT_WHOLE
 
 

@@ -70,7 +70,8 @@ def _painted_diff(line: str, page: Page) -> str:
 def suggested_lines(report: Report, page: Page) -> list[str]:
     """Return what would help and was not asked for, each estimated; what would not help in one line."""
     helps = [t for t in report.suggested if t.verdict.answer is not Answer.DOES_NOT_FIT]
-    lines = ["suggested, not applied (each estimated on this launch):"] if helps else []
+    head = page.wrap("suggested, not applied (each estimated on this launch):")
+    lines = head if helps else []
     for tried in helps:
         remedy = tried.remedy
         changes = "" if remedy.keeps_training else " (changes training)"

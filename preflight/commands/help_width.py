@@ -1,0 +1,45 @@
+"""Help text on a terminal that is narrower than it was written for."""
+
+from __future__ import annotations
+
+import re
+
+from preflight.render.page import Page
+
+WRITTEN_WIDTH = 90
+"""Of help in the documentation, in a pipe, and on a terminal that has the room."""
+COLUMNS = re.compile(r"^( +\S.*?)( {2,})(\S.*)$")
+
+
+def fitted(text: str, width: int) -> str:
+    """Return help text for a terminal: paragraphs are filled again, what explains a word goes beside or below it.
+
+    What is typed (an indented line) is never broken: it may be copied.
+    """
+    if width >= WRITTEN_WIDTH:
+        return text
+    page, lines, paragraph = Page(width), [], ""
+    for line in text.splitlines():
+        if line and not line.startswith(" ") and not line.endswith(":"):
+            if line.startswith(("usage: ", "exit: ")) and paragraph:
+                lines += page.wrap(paragraph)
+                paragraph = ""
+            paragraph = f"{paragraph} {line}".strip()
+            continue
+        if paragraph:
+            lines += page.wrap(paragraph)
+            paragraph = ""
+        lines += [line] if len(line) <= width else _indented(line, page)
+    return "\n".join([*lines, *(page.wrap(paragraph) if paragraph else [])]) + "\n"
+
+
+def _indented(line: str, page: Page) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()))
+    two = COLUMNS.match(line)
+    if two is None:
+        is_typed = line.lstrip().startswith(("preflight ", "PREFLIGHT", "torchrun", "eval", "-m"))
+        return [line] if is_typed else page.wrap(line.lstrip(), indent, indent + "  ")
+    column = len(two[1]) + len(two[2])
+    if column <= page.width // 2:
+        return page.wrap(two[3], two[1] + two[2], " " * column)
+    return [two[1], *page.wrap(two[3], indent + "    ", indent + "    ")]
