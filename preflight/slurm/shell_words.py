@@ -107,13 +107,11 @@ class _Expansion:
                     self.parts[-1] += text[at + 1 : at + 2]
                 at += 2
             elif character == "'":
-                end = text.index("'", at + 1)
+                end = _closing_quote(text, at + 1)
                 self.parts[-1] += text[at + 1 : end]
                 self.is_quoted, at = True, end + 1
             elif text.startswith("$'", at):
-                end = at + 2
-                while text[end] != "'":
-                    end += 2 if text[end] == "\\" else 1
+                end = _closing_quote(text, at + 2, escapes=True)
                 raw = text[at + 2 : end].encode("latin-1", "backslashreplace")
                 self.parts[-1] += raw.decode("unicode_escape", "replace")
                 self.is_quoted, at = True, end + 1
@@ -191,6 +189,13 @@ def expand(word: str, variables: Variables, splits: bool = True) -> tuple[str, .
     if splits and len(words) == 1 and not expansion.is_quoted:
         words = tuple(braces(words[0]))
     return words
+
+
+def _closing_quote(text: str, at: int, escapes: bool = False) -> int:
+    """Return where a quote ends; the end of the text where it is never closed."""
+    while at < len(text) and text[at] != "'":
+        at += 2 if escapes and text[at] == "\\" else 1
+    return min(at, len(text))
 
 
 def text_of(word: str, variables: Variables) -> str:
@@ -290,7 +295,7 @@ def _parameter(inner: str, raw: str, variables: Variables) -> str:
     name, rest = match[1], inner[match.end() :]
     value = _indexed(name, match[2], variables) if match[2] is not None else variables.text(name)
     is_set = name in variables.values or name.isdecimal() or name in "@*#?"
-    if rest[:1] == ":" and rest[1:2] in "-=+?":
+    if rest[:1] == ":" and rest[1:2] in ("-", "=", "+", "?"):
         is_set, rest = is_set and value != "", rest[1:]
     elif not rest or rest[0] not in "-=+?":
         if value is None:

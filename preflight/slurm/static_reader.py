@@ -75,6 +75,8 @@ def read_statically(
             pass
         except RecursionError:
             reasons = (f"{name}: nested too deeply",)
+        except Unknown as error:
+            reasons = (f"{name}: not read beyond {error}",)
         if reader.launches or reasons:
             break
     launches = tuple(reader.launches)

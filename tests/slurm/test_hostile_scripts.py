@@ -15,8 +15,19 @@ from typing import NamedTuple
 import pytest
 from hostile_scripts import ENDLESS, QUICK
 
+from preflight.slurm import landlock
 from preflight.slurm.dry_run import dry_run
 
+OLDER_KERNELS = (
+    "empty a file",
+    "move and link",
+    "through a link of the script",
+    "sockets of bash",
+    "another way to start python",
+    "kill others",
+    "modes, owners and times",
+    "tools that write",
+)
 MARK = f"preflight-hostile-{os.getpid()}"
 OUTSIDE = [Path(folder, MARK) for folder in ("/tmp", "/dev/shm", "/var/tmp", "/")]
 
@@ -126,6 +137,17 @@ def check_nothing_happened(around: Around, before: dict[str, tuple[int, ...] | b
 def test_a_hostile_script_changes_nothing_and_sends_nothing(name, around):
     before = around.snapshot()
     run_hostile(around, QUICK[name], 10.0)
+
+    check_nothing_happened(around, before)
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_an_older_landlock_holds_too(version, around, monkeypatch):
+    """What Linux 5.13 and 6.2 leave open (renames, truncation, TCP, signals) is closed by seccomp."""
+    monkeypatch.setattr(landlock, "landlock_version", lambda: version)
+    before = around.snapshot()
+    for name in OLDER_KERNELS:
+        run_hostile(around, QUICK[name], 10.0)
 
     check_nothing_happened(around, before)
 
