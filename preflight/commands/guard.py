@@ -30,11 +30,12 @@ exit: 0 done, or nothing to do; 2 the file cannot be written or is not ours
 
 FILE_NAME = "preflight-guard.pth"
 LINE = (
-    'import os; exec("try:\\n from preflight.guard_doors import at_startup\\n'
+    'import sys; sys.orig_argv[1:2] in ([], ["-c"]) or exec("try:\\n from preflight.guard_doors import at_startup\\n'
     'except ImportError:\\n pass\\nelse:\\n at_startup()")'
     " # preflight guard --remove takes this file away\n"
 )
-"""Python runs a line of a .pth file that begins with `import`; an environment without preflight is left alone."""
+"""Python runs a line of a .pth file that begins with `import`; an environment without preflight is left alone, and what
+starts no file or module is let through before anything is imported."""
 
 
 def run(name: str, args: list[str]) -> int:
