@@ -111,7 +111,8 @@ def printed_in(place: Path, patch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     patch.chdir(place / "3-refused")
     words = "accelerate launch --config_file zero3.yaml train.py --model_name_or_path meta-llama/Llama-3.1-70B"
     more = "--max_length 4096 --per_device_train_batch_size 1 --gradient_accumulation_steps 8 --bf16 True --output_dir out"
-    reports.append(told("check", "--device", "a100-sxm-40", "--", *words.split(), *more.split()))
+    on_device = ("check", "--device", "a100-sxm-40", "--forbid", "offload_optimizer")
+    reports.append(told(*on_device, "--", *words.split(), *more.split()))
     Path("plan.yaml").write_text(
         "model: meta-llama/Llama-3.1-8B\nseq_len: 1024\nmicro_batch_size: 1\n"
         "adapter: {rank: 8}\nbase_quantization: {scheme: nf4}\n"
