@@ -61,3 +61,40 @@ def test_the_margin_is_what_nine_of_ten_reserved_predictions_are_off_by(told):
 
 def test_no_run_that_died_was_said_to_fit_and_none_that_ran_was_refused(told):
     assert "0 false fits, 0 false blocks" in told[0]
+
+
+def test_the_constants_on_the_page_are_those_of_the_code():
+    from preflight.hooks.memory_host import PROCESS_BYTES
+    from preflight.hooks.memory_runtime import (
+        CUDA_CONTEXT_BYTES,
+        NCCL_GROUP_BYTES,
+        NCCL_TWO_RANKS_BYTES,
+    )
+
+    from preflight.step_links import LINK_SHARE
+    from preflight.step_work import MATMUL_SHARE
+    from preflight.units import GIB, MIB
+
+    page = PAGE.read_text().partition("## What is fitted")[2]
+    for name, value in (
+        ("CUDA context", f"{CUDA_CONTEXT_BYTES // MIB} MiB"),
+        ("NCCL buffers, two ranks", f"{NCCL_TWO_RANKS_BYTES // MIB} MiB"),
+        ("NCCL buffers, more ranks", f"{NCCL_GROUP_BYTES // MIB} MiB"),
+        ("a rank's process on the host", f"{PROCESS_BYTES // GIB} GiB"),
+        ("margin of `fits`", f"{100 * MARGIN_SHARE:.1f} %"),
+        ("share of a card's peak rate: products", f"{MATMUL_SHARE:.2f}"),
+        ("share of a link's rate: collectives", f"{LINK_SHARE:.2f}"),
+    ):
+        assert f"| {name} | {value} |" in page
+
+
+def test_the_worst_cell_of_the_traces_is_the_one_that_the_page_says():
+    table = (
+        (ROOT / "docs" / "formulas.md").read_text().partition("<!-- formulas against traces -->")[2]
+    )
+    cells = [float(cell) for cell in re.findall(r" ([+-]?\d\.\d\d) ", table)]
+    said = re.search(r"\| ([\d.]+) % at worst, mostly 0.00", PAGE.read_text())
+    assert said is not None
+
+    assert round(max(map(abs, cells)), 1) == float(said[1])
+    assert sum(abs(cell) < 0.005 for cell in cells) > len(cells) / 2
