@@ -38,6 +38,9 @@ NOT_SEEN_HERE = {
     "report.json": {"notes"},
 }  # fmt: skip
 """Keys that only a failing plugin, a GPU or a limit of this node would show."""
+TINY = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | {
+    "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 64
+}  # fmt: skip
 LAUNCH = "--config_file fsdp2.yaml train.py --model_name_or_path meta-llama/Llama-3.1-8B --max_length 16384 --per_device_train_batch_size 1 --gradient_accumulation_steps 4 --bf16 True --output_dir out"
 
 
@@ -127,6 +130,10 @@ def printed_in(place: Path, patch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     found["worksheet.json"] = [told(*compare.split())]
     runs = str(ROOT / "tests" / "measured" / "runs-dev.yaml")
     found["validation.json"] = [told("validate", runs, "--worst", "2")]
+    Path("tiny.yaml").write_text(
+        f"model_config: {json.dumps(TINY)}\nmicro_batch_size: 1\nseq_len: 16\n"
+    )
+    found["trace.json"] = [told("trace", "--plan", "tiny.yaml", "--no-cache")]
     found["probe.json"] = [told("probe", "--checkpoints", ".")]
     (place / "1-fits" / "train.sh").write_text(f"accelerate launch {LAUNCH}\naccelerate launch\n")
     patch.chdir(place / "1-fits")
@@ -136,7 +143,7 @@ def printed_in(place: Path, patch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     found["history.json"] = [told("history", "--folder", folder)]
     reports[0]["site_correction"] = next(iter(found["history.json"][0]["corrections"].values()))
     assert not [report["error"] for report in reports if "error" in report]
-    found["plan.json"] = [report["plan"] for report in reports]
+    found["plan.json"] = [report["plan"] for report in [*reports, *found["trace.json"]]]
     return found
 
 
