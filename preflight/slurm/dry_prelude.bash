@@ -5,7 +5,7 @@
 # $PREFLIGHT_DRY/files, where a path is looked for first. Names of our own begin with __pf_.
 # Lists of names come from dry_run.py in front of this text.
 
-PATH=$PREFLIGHT_DRY/bin
+PATH=$PREFLIGHT_DRY/bin:$PREFLIGHT_DRY/real
 __pf_files=$PREFLIGHT_DRY/files
 __pf_real=$PREFLIGHT_DRY/real
 

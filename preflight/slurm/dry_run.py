@@ -144,9 +144,8 @@ def _lay_out(scratch: str, text: str, bash: str) -> list[str]:
     stub = f'#!{bash} -p\n. "$PREFLIGHT_DRY"/prelude\n"${{0##*/}}" "$@"\n'
     Path(scratch, "bin", ".stub").write_text(stub)
     os.chmod(f"{scratch}/bin/.stub", 0o755)
-    for program in (*LAUNCHERS, "python", "python3", "srun", "mpirun", *WRAPPERS, *has):
-        if not os.path.lexists(f"{scratch}/bin/{program}") and program not in ("true", "false"):
-            os.symlink(".stub", f"{scratch}/bin/{program}")
+    for program in (*LAUNCHERS, "python", "python3", "srun", "mpirun"):
+        os.symlink(".stub", f"{scratch}/bin/{program}")
     for shell in ("bash", "sh", "dash"):
         os.symlink(bash, f"{scratch}/bin/{shell}")
     start = (
@@ -191,7 +190,7 @@ def _variables(
         "USER": "user",
         **kept,
         "TMPDIR": f"{scratch}/tmp",
-        "PATH": f"{scratch}/bin",
+        "PATH": f"{scratch}/bin:{scratch}/real",
         "PREFLIGHT_DRY": scratch,
         "PREFLIGHT_NODES": " ".join(nodes),
         "PREFLIGHT_GPUS": str(num_gpus),

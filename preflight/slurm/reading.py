@@ -13,7 +13,6 @@ from dataclasses import replace
 from preflight.slurm.job_environment import JobPlace, job_environment
 from preflight.slurm.job_script import Submission, interpreter_of
 from preflight.slurm.scripted_launch import ScriptLaunch, ScriptReading, shown_origin
-from preflight.slurm.static_reader import read_statically
 
 SHELLS = ("", "bash", "sh", "dash")
 
@@ -75,6 +74,8 @@ def _reading(
             dry = ScriptReading("nothing", reasons=(f"no dry run: {error}",))
         if dry.launches:
             return dry
+    from preflight.slurm.static_reader import read_statically  # most jobs never need it
+
     read = read_statically(
         submission.text,
         submission.name,
