@@ -10,6 +10,7 @@ MAY_IMPORT = (
     "preflight/trace/",
     "preflight/commands/trace.py",
     "preflight/render/trace.py",
+    "preflight/render/html_trace.py",
     "preflight/families/derive",
     "preflight/formula_table.py",
     "preflight/loop_table.py",
