@@ -15,7 +15,7 @@ MAY_IMPORT = (
     "preflight/formula_table.py",
     "preflight/loop_table.py",
 )
-"""The last three: scripts that write the families' facts and the tables of the README and the docs."""
+"""The last three: scripts that write the families' facts and the tables of the docs."""
 
 
 def test_only_commands_and_scripts_import_the_tracer():
