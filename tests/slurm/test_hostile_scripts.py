@@ -196,7 +196,8 @@ def test_a_script_whose_reader_is_killed_does_not_live_on(around):
     script = "#!/bin/bash\n(while :; do :; done) & while :; do :; done\n"
     reader = subprocess.Popen(
         [sys.executable, "-c", code, script, str(around.home)],
-        env={**os.environ, "HOME": str(around.home)},
+        # Who is killed leaves a folder behind: not in everybody's /tmp.
+        env={**os.environ, "HOME": str(around.home), "TMPDIR": str(around.home.parent)},
         stdout=subprocess.PIPE,
     )
     deadline = time.monotonic() + 30
