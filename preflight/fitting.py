@@ -192,8 +192,10 @@ def peak_words(judged: Judged) -> str:
     return f"{peak} of {format_gib(judged.device.capacity_bytes)}"
 
 
-def engines_for(asked: str | None, num_devices: int) -> tuple[str, ...]:
-    """Return the engines to try, the one that changes least first."""
+def engines_for(asked: str | None, num_devices: int, possible: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the engines to try, of those that a launcher can say, the one that changes least first."""
     if asked is not None:
         return (asked,)
-    return ("single",) if num_devices == 1 else ("ddp", "fsdp2")
+    if num_devices == 1:
+        return ("single",)
+    return ("ddp", "fsdp2") if "fsdp2" in possible else ("ddp", "zero3")

@@ -20,11 +20,14 @@ from preflight.verdict import Answer
 
 DEVICE_OF_TEMPLATES = "h100-sxm-80"
 PER_NODE = 8
-COMMAND = (
-    *("accelerate", "launch", "--config_file", "accelerate.yaml"),
-    *("train.py", "--config", "training.yaml"),
-)
-"""The launch of launch.sh, whatever its files say."""
+TRAINING = ("train.py", "--config", "training.yaml")
+ACCELERATE = ("accelerate", "launch", "--config_file", "accelerate.yaml")
+SHARDED = ("fsdp2", "hsdp")
+LAUNCHERS: dict[str, tuple[str, ...]] = {
+    "accelerate": ("single", "ddp", "fsdp2", "hsdp", "zero2", "zero3"),
+    "torchrun": ("single", "ddp", "zero2", "zero3"),
+}
+"""Launcher -> the engines that its files can say. Under torchrun the Trainer takes DeepSpeed's file."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Wish:
     folder: str
     """Where the files go, an absolute path."""
     is_seq_len_said: bool = True
+    launcher: str = "accelerate"
 
     @property
     def per_node(self) -> int:
@@ -50,16 +54,27 @@ def files_of(
     wish: Wish, choice: Choice, reasons: Mapping[str, str], with_job: bool
 ) -> dict[str, str]:
     """Return name -> text of every file of a launch; `reasons` of fields become the comments of their lines."""
-    files = {
-        "accelerate.yaml": _accelerate(wish, choice, reasons),
-        "training.yaml": _training(wish, choice, reasons),
-        "train.py": template_text("training/train.py"),
-    }
+    files = {}
+    if wish.launcher == "accelerate":
+        files["accelerate.yaml"] = _accelerate(wish, choice, reasons)
+    elif choice.engine.startswith("zero"):
+        files[f"{choice.engine}.json"] = template_text(f"deepspeed/{choice.engine}.json")
+    files["training.yaml"] = _training(wish, choice, reasons)
+    files["train.py"] = template_text("training/train.py")
     if wish.num_nodes == 1:
         files["launch.sh"] = _on_device(template_text("training/launch.sh"), wish)
     if with_job:
         files["job.sbatch"] = _job(wish)
-    return files
+    templates_own = " ".join((*ACCELERATE, *TRAINING))
+    own = " ".join((*_launcher(wish), *TRAINING))
+    return {name: text.replace(templates_own, own) for name, text in files.items()}
+
+
+def _launcher(wish: Wish) -> tuple[str, ...]:
+    """Return the launcher of one node."""
+    if wish.launcher == "accelerate":
+        return ACCELERATE
+    return ("torchrun", "--standalone", "--nproc_per_node", str(wish.per_node))
 
 
 def _accelerate(wish: Wish, choice: Choice, reasons: Mapping[str, str]) -> str:
@@ -75,7 +90,7 @@ def _accelerate(wish: Wish, choice: Choice, reasons: Mapping[str, str]) -> str:
         key = "zero_stage" if name.startswith("zero") else "distributed_type"
         engine = {"zero2": 2, "zero3": 3, "ddp": "MULTI_GPU", "single": "NO"}.get(name, "FSDP")
         values[key] = Filled(engine, why)
-    if choice.engine in ("fsdp2", "hsdp"):
+    if choice.engine in SHARDED:
         # What recomputes is said by FSDP's own key: torch then recomputes a gathered layer.
         values["fsdp_activation_checkpointing"] = Filled(
             choice.checkpoints, reasons.get("activation_checkpointing", "")
@@ -98,10 +113,14 @@ def _training(wish: Wish, choice: Choice, reasons: Mapping[str, str]) -> str:
         ("gradient_accumulation_steps", choice.gradient_accumulation_steps, ""),
     ):
         values[key] = Filled(value, reasons.get(field or key, ""))
-    if choice.engine not in ("fsdp2", "hsdp"):
+    if choice.engine not in SHARDED:
         why = reasons.get("activation_checkpointing", "")
         values["gradient_checkpointing"] = Filled(choice.checkpoints, why)
-    return filled(template_text(f"training/{wish.method}.yaml"), values)
+    text = filled(template_text(f"training/{wish.method}.yaml"), values)
+    if wish.launcher == "torchrun" and choice.engine.startswith("zero"):
+        why = reasons.get("engine") or "as asked"
+        text = text.replace("\ndtype:", f"\ndeepspeed: {choice.engine}.json  # {why}\ndtype:")
+    return text
 
 
 def _model_from(wish: Wish) -> str:
@@ -116,8 +135,10 @@ def _on_device(text: str, wish: Wish) -> str:
 
 
 def _job(wish: Wish) -> str:
-    name = "one-node" if wish.num_nodes == 1 else "accelerate"
+    name = "one-node" if wish.num_nodes == 1 else wish.launcher
     text = _on_device(template_text(f"slurm/{name}.sbatch"), wish)
+    # training.yaml names DeepSpeed's file where there is one.
+    text = text.replace(" --deepspeed zero3.json", "").replace("torchrun and DeepSpeed", "torchrun")
     text = text.replace(f"{name}.sbatch", "job.sbatch")
     for option, number in (("nodes", wish.num_nodes), ("gpus-per-node", wish.per_node)):
         text, count = re.subn(rf"(#SBATCH --{option}=)\d+", rf"\g<1>{number}", text)
@@ -139,11 +160,14 @@ def read_choice(wish: Wish, choice: Choice, plugins: PluginManager) -> LaunchPla
 
 
 def _argv(wish: Wish) -> tuple[str, ...]:
-    """Return the launch of one node; on several, each is told who it is."""
+    """Return the launch of one node; on several, the first is told who it is."""
     if wish.num_nodes == 1:
-        return COMMAND
-    at = COMMAND.index("train.py")
-    return (*COMMAND[:at], "--machine_rank", "0", "--main_process_ip", "node-1", *COMMAND[at:])
+        return (*_launcher(wish), *TRAINING)
+    if wish.launcher == "accelerate":
+        return (*ACCELERATE, "--machine_rank", "0", "--main_process_ip", "node-1", *TRAINING)
+    number = ("--nnodes", str(wish.num_nodes), "--nproc_per_node", str(wish.per_node))
+    meeting = ("--rdzv_backend", "c10d", "--rdzv_endpoint", "node-1:29500")
+    return ("torchrun", *number, *meeting, *TRAINING)
 
 
 def read_back(

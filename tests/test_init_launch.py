@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from toy import preflight as in_terminal
 
 from preflight.cli import main
 from preflight.template_files import TEMPLATES, template_text
@@ -126,6 +127,28 @@ def test_a_global_batch_that_is_asked_for_is_kept():
     assert "a global batch of 20 cannot be shared by 8 ranks" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("number", "words", "files"),
+    [
+        (8, (), ["launch.sh", "train.py", "training.yaml", "zero3.json"]),
+        (8, ("--method", "lora"), ["launch.sh", "train.py", "training.yaml"]),
+        (16, ("--slurm",), ["job.sbatch", "train.py", "training.yaml", "zero3.json"]),
+    ],
+    ids=["sharded", "copied", "nodes"],
+)
+def test_under_torchrun_the_arguments_name_deepspeeds_file(number, words, files):
+    told = init(LLAMA, "h100-sxm-80", number, "--launcher", "torchrun", *words, "--format", "json")
+    report = told.json["report"]
+    engine = "zero3" if "zero3.json" in files else "ddp"
+    refused = init(LLAMA, "h100-sxm-80", 8, "--launcher", "torchrun", "--engine", "fsdp2")
+
+    assert sorted(os.listdir()) == files
+    assert (report["verdict"], report["plan"]["engine"]) == ("fits", engine)
+    assert report["plan"]["world_size"] == number
+    assert "accelerate launch" not in "".join(told.json["files"].values())
+    assert "its files cannot say fsdp2" in refused.err
+
+
 @pytest.mark.parametrize("engine", ["fsdp2", "hsdp"])
 def test_a_job_on_several_nodes_reads_back_as_the_plan(engine):
     words = ("--slurm", "--seq-len", "4096", "--engine", engine)
@@ -197,6 +220,14 @@ def test_every_file_of_the_folder_is_a_template_and_has_its_row_in_the_docs():
     for row in listed:
         assert f"| `{row['name']}` | {row['about']} |" in page
         assert row["name"] in preflight("init", "--list").out
+
+
+def test_the_example_of_the_docs_is_what_the_command_prints(tmp_path):
+    page = (ROOT / "docs" / "templates.md").read_text()
+    command, _, printed = page.partition("$ preflight ")[2].partition("```")[0].partition("\n")
+    done = in_terminal(tmp_path, *command.split())
+
+    assert done.stdout == printed
 
 
 def test_a_template_is_copied_once_and_never_over_a_file():

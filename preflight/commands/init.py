@@ -104,8 +104,9 @@ def _parser(name: str) -> Parser:
     group.add_argument(
         "--engine",
         choices=("single", "ddp", "fsdp2", "hsdp", "zero2", "zero3"),
-        help="this one, in place of ddp where it fits, else fsdp2",
+        help="this one, in place of ddp where it fits, else fsdp2 (torchrun: zero3)",
     )
+    group.add_argument("--launcher", choices=("accelerate", "torchrun"), default="accelerate")
     group.add_argument("--slurm", action="store_true", help="a job script too")
     group = parser.add_argument_group("where")
     group.add_argument(

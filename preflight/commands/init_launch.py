@@ -13,7 +13,7 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.fitting import METHODS, Fitter, Fitting, engines_for, peak_words
 from preflight.gpu_table import card_key
 from preflight.launch import LaunchPlan, Origin
-from preflight.new_launch import PER_NODE, Wish, files_of, read_back, read_choice
+from preflight.new_launch import LAUNCHERS, PER_NODE, Wish, files_of, read_back, read_choice
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import SCHEMA_VERSION, Report
 from preflight.units import ceil_div
@@ -115,6 +115,11 @@ def _wish(options: Any) -> Wish:
         )
     if options.engine not in (None, "single", "ddp") and options.num_gpus == 1:
         problems.append(Problem("one GPU has nobody to share with", "--engine", "single"))
+    if options.engine not in (None, *LAUNCHERS[options.launcher]):
+        fix = f"--launcher accelerate, or one of {', '.join(LAUNCHERS[options.launcher])}"
+        problems.append(
+            Problem(f"its files cannot say {options.engine}", "--launcher torchrun", fix)
+        )
     raise_if_any(problems)
     return Wish(
         options.model,
@@ -125,12 +130,13 @@ def _wish(options: Any) -> Wish:
         options.seq_len or SEQ_LEN,
         os.path.abspath(options.output or "."),
         options.seq_len is not None,
+        options.launcher,
     )
 
 
 def _fitting(wish: Wish, options: Any, plugins: PluginManager) -> Fitting:
     """Return the choice that fits; raise BadInput that says how much is missing, and what would fit."""
-    engines = engines_for(options.engine, wish.num_devices)
+    engines = engines_for(options.engine, wish.num_devices, LAUNCHERS[wish.launcher])
 
     def fitter(wish: Wish) -> Fitter:
         return Fitter(
