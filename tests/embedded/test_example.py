@@ -29,7 +29,7 @@ def test_its_launch_script_starts_the_rewritten_training_on_both_ranks(tmp_path)
 
 def test_its_launch_script_starts_nothing_where_nothing_fits(tmp_path):
     place = shutil.copytree(EXAMPLE, tmp_path / "repository")
-    done = tiny.start(place, ["./train.sh", "--device", "tiny:0.05"])
+    done = tiny.start(place, ["./train.sh", "--device", "tiny:0.02"])
 
     assert done.code == 78, done.stderr
     assert done.stderr.startswith("preflight: does not fit. Peak ")
