@@ -215,6 +215,10 @@ class Cluster:
             timeout_s,
         )
 
+    def settle(self, timeout_s: float = 15.0) -> None:
+        """Return once every node is idle again: after a restart of the controller they answer one by one."""
+        self._wait(self._all_idle, "not all nodes are idle again", timeout_s)
+
     def cancel_all(self) -> None:
         """Cancel every job, running or not."""
         self.run("scancel", "--user", getpass.getuser())

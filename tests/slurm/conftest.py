@@ -43,7 +43,8 @@ def cluster_of_session(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(cluster_of_session: Cluster) -> Iterator[Cluster]:
-    """The running cluster; a test leaves no job and no guard behind."""
+    """The running cluster, all nodes idle; a test leaves no job and no guard behind."""
+    cluster_of_session.settle()
     yield cluster_of_session
     cluster_of_session.cancel_all()
     cluster_of_session.remove_guard()

@@ -100,7 +100,7 @@ def test_a_job_that_fits_on_some_nodes_gets_a_hint_and_with_fix_the_option(clust
 def test_with_fix_a_rewritten_copy_is_submitted_and_the_users_files_stay(cluster, project):
     text = script(MIDDLE, "--gradient_checkpointing false")
     (project / "job.sh").write_text(text)
-    before = {path: path.read_bytes() for path in project.iterdir()}
+    before = {path: path.read_bytes() for path in project.iterdir() if path.is_file()}
     refused = submit(cluster, project, "sbatch", "-p", "h100", "job.sh")
     done = submit(cluster, project, "sbatch", "--fix", "-H", "-p", "h100", "job.sh")
     submitted = cluster.output("scontrol", "write", "batch_script", job_of(done), "-")
