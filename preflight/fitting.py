@@ -186,10 +186,11 @@ def _peak(judged: Judged) -> int:
 
 
 def peak_words(judged: Judged) -> str:
-    """Say `61.9 of 79.1 GiB`."""
+    """Say `61.9 of 79.1 GiB`, and where that is only tight."""
     assert judged.device is not None
     peak = format_gib(_peak(judged)).removesuffix(" GiB")
-    return f"{peak} of {format_gib(judged.device.capacity_bytes)}"
+    tight = " (tight)" if judged.verdict.answer is Answer.TIGHT else ""
+    return f"{peak} of {format_gib(judged.device.capacity_bytes)}{tight}"
 
 
 def engines_for(asked: str | None, num_devices: int, possible: tuple[str, ...]) -> tuple[str, ...]:
