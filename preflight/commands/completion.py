@@ -75,7 +75,7 @@ def run(name: str, args: list[str]) -> int:
 
 def values() -> Mapping[str, list[str]]:
     """Return the values that options take, by option."""
-    from preflight.commands.explain import all_pages
+    from preflight.commands.explain import VERDICTS, all_pages
     from preflight.gpu_table import gpu_table
 
     remedies = [page for page in all_pages() if page.islower() and page not in VERDICTS]
@@ -87,9 +87,6 @@ def values() -> Mapping[str, list[str]]:
         "--forbid": remedies,
         "--color": ["auto", "always", "never"],
     }
-
-
-VERDICTS = ("fits", "tight", "does_not_fit", "unknown")
 
 
 def commands() -> dict[str, dict[str, bool]]:

@@ -15,34 +15,22 @@ def man_page(version: str, top: str, helps: Mapping[str, str], about: Mapping[st
         ".SH NAME",
         "preflight \\- check a training launch before anything is spawned",
         ".SH SYNOPSIS",
-        *_plain(_part(top, "usage: ")),
+        *_plain(top.partition("\n")[0].removeprefix("usage: ")),
         ".SH DESCRIPTION",
         *_plain(top.partition("\n\n")[2].partition("\n\noptions:")[0]),
+        ".SH EXIT STATUS",
+        *_plain(top.partition("\nexit codes:\n")[2].rstrip()),
+        ".SH COMMANDS",
     ]
-    for title in ("exit codes:",):
-        lines += [".SH EXIT STATUS", *_plain(_block(top, title))]
-    lines.append(".SH COMMANDS")
     for name, text in helps.items():
-        lines += [f".SS {_quoted(f'preflight {name}: {about[name]}')}", *_plain(text)]
+        title = _safe(f"preflight {name}: {about[name]}")
+        lines += [f'.SS "{title}"', *_plain(text)]
     return "\n".join([*lines, ".SH SEE ALSO", _safe(SEE_ALSO), ""])
-
-
-def _part(text: str, start: str) -> str:
-    return text.partition("\n")[0].removeprefix(start)
-
-
-def _block(text: str, title: str) -> str:
-    """Return the lines below a title, to the end of the text."""
-    return text.partition(f"\n{title}\n")[2].rstrip()
 
 
 def _plain(text: str) -> list[str]:
     """Return text that keeps its lines."""
     return [".nf", *map(_safe, text.rstrip().splitlines()), ".fi"]
-
-
-def _quoted(text: str) -> str:
-    return f'"{_safe(text)}"'.replace('\\-"', '"')
 
 
 def _safe(line: str) -> str:
