@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, Moment, Phase, PhasePeak
 
 WEIGHTS = ("parameters, ", "parameters that", "master parameters")
@@ -50,8 +51,6 @@ BUCKET_WORDS: Mapping[str, str] = {
     "allocator": "held by the allocator",
     "outside_torch": "CUDA context, NCCL",
 }
-FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
-"""Phases before optimizer states exist."""
 
 
 def bucket_of(term: MemoryTerm) -> str:
@@ -72,14 +71,20 @@ def bucket_of(term: MemoryTerm) -> str:
     return "activations" if name.startswith(ACTIVATIONS) else "buffers"
 
 
+def peaks_of_launch(estimate: MemoryEstimate, plan: LaunchPlan) -> tuple[PhasePeak, ...]:
+    """Return the peaks of the phases that a launch goes through: not every launch evaluates."""
+    evaluates = plan.eval_micro_batch_size is not None
+    return tuple(peak for peak in estimate.peaks if evaluates or peak.phase is not Phase.EVALUATION)
+
+
 def at_peak(estimate: MemoryEstimate, peak: PhasePeak) -> dict[str, int]:
     """Return the bytes of every bucket at the peak of a phase; they add up to its device bytes."""
-    return at_moment(estimate, peak.moment, peak.phase not in FIRST_STEP)
+    return _sums(estimate.terms_of(peak))
 
 
-def at_moment(estimate: MemoryEstimate, moment: Moment, second_step: bool = True) -> dict[str, int]:
-    """Return the bytes of every bucket at a moment, by default with what the first step left."""
-    return _sums(estimate.terms_at(moment, second_step))
+def at_moment(estimate: MemoryEstimate, moment: Moment) -> dict[str, int]:
+    """Return the bytes of every bucket at a moment, with what the first step left."""
+    return _sums(estimate.terms_at(moment))
 
 
 def _sums(terms: Iterable[MemoryTerm]) -> dict[str, int]:

@@ -74,6 +74,10 @@ STEP_MOMENTS = (
 )
 
 
+FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
+"""Phases before the optimizer states exist."""
+
+
 def during(*phases: Phase) -> frozenset[Moment]:
     """Return the moments of some phases."""
     return frozenset(moment for phase in phases for moment in PHASE_MOMENTS.get(phase, ()))
@@ -133,7 +137,7 @@ class MemoryTerm:
         ]
         in_step = any(moment in self.moments for moment in STEP_MOMENTS)
         if self.from_second_step:
-            found = [p for p in found if p not in (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)]
+            found = [p for p in found if p not in FIRST_STEP]
         if in_step:
             found.append(Phase.SECOND_STEP)
         order = list(Phase)
@@ -196,6 +200,10 @@ class MemoryEstimate:
         ]
         return tuple(sorted(alive, key=lambda t: -t.num_bytes))
 
+    def terms_of(self, peak: PhasePeak) -> tuple[MemoryTerm, ...]:
+        """Return the terms that make the peak of a phase, largest first; without optimizer states in the first step."""
+        return self.terms_at(peak.moment, peak.phase not in FIRST_STEP)
+
 
 def estimate_peaks(
     terms: Iterable[MemoryTerm], unknown: Iterable[str] = (), is_cuda: bool = True
@@ -217,7 +225,7 @@ def estimate_peaks(
     host_peak, host_phase = 0, None
     for phase in Phase:
         moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
-        first_step = phase in (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
+        first_step = phase in FIRST_STEP
         best: tuple[int, Moment, int, int] | None = None
         for moment in moments:
             by_level = (first_sums if first_step else sums)[moment]

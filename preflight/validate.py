@@ -10,7 +10,7 @@ from preflight.accuracy import ErrorSummary, summarize_errors
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.measured import COUNTERS, MeasuredRun
-from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase, PhasePeak
+from preflight.memory import Level, MemoryEstimate, MemoryTerm, PhasePeak
 from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -19,9 +19,6 @@ from preflight.site_correction import uncorrected
 from preflight.units import GIB
 from preflight.values import dataclass
 from preflight.verdict import Answer
-
-FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
-"""Phases before the first optimizer step: what it creates is not alive in them."""
 
 LEVELS_OF = {
     "allocated": (Level.ALLOCATED,),
@@ -64,7 +61,7 @@ class ValidatedRun:
         if peak is None or self.estimate is None:
             return ()
         levels = LEVELS_OF.get(self.run.counter or "", LEVELS_OF["allocated"])
-        alive = self.estimate.terms_at(peak.moment, peak.phase not in FIRST_STEP)
+        alive = self.estimate.terms_of(peak)
         return tuple(term for term in alive if term.level in levels and term.num_bytes)
 
     @property

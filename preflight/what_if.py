@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.buckets import BUCKETS, at_peak
+from preflight.buckets import BUCKETS, at_peak, peaks_of_launch
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
-from preflight.memory import Phase
 from preflight.model import ModelSpec
 from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
@@ -133,7 +132,6 @@ def _point(
         return None
     phases = {
         peak.phase.value: tuple(at_peak(estimate, peak).values())
-        for peak in estimate.peaks
-        if peak.phase is not Phase.EVALUATION or plan.eval_micro_batch_size is not None
+        for peak in peaks_of_launch(estimate, plan)
     }
     return Point(judged.verdict.answer.value, estimate.device_peak_bytes, phases)

@@ -43,6 +43,7 @@ summary:focus-visible, input:focus-visible { outline: 2px solid var(--weights); 
 """
 
 NUMBER = ' class="num"'
+WIDE = ' class="wide"'
 COLUMN = ' scope="col"'
 
 
@@ -72,14 +73,19 @@ def table(
     right: Iterable[int] = (),
     caption: str = "",
     kind: str = "",
+    wide: int | None = None,
 ) -> list[str]:
-    """Return a table whose cells are HTML; columns of `right` hold numbers, `kind` is its class."""
+    """Return a table whose cells are HTML; columns of `right` hold numbers, `kind` is its class, `wide` the column of bars."""
     rights = set(right)
+
+    def attribute(tag: str, column: int) -> str:
+        if column in rights:
+            return NUMBER
+        return WIDE if tag == "td" and column == wide else ""
 
     def cells(tag: str, row: Sequence[str], more: str = "") -> str:
         return "".join(
-            f"<{tag}{more}{NUMBER if i in rights else ''}>{cell}</{tag}>"
-            for i, cell in enumerate(row)
+            f"<{tag}{more}{attribute(tag, i)}>{cell}</{tag}>" for i, cell in enumerate(row)
         )
 
     lines = [

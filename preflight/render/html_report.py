@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from preflight import __version__
-from preflight.buckets import BUCKET_WORDS, at_peak
+from preflight.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
 from preflight.launch import PLAN_FIELDS
-from preflight.memory import Level, MemoryEstimate, Phase
+from preflight.memory import Level, MemoryEstimate
 from preflight.render.html_bars import bar, legend, scale_of, timeline, unit_of
 from preflight.render.html_page import details, page, table
 from preflight.render.html_script import SCRIPT, sliders
@@ -86,9 +86,7 @@ def _phases(report: Report, estimate: MemoryEstimate, which: str) -> list[str]:
         peaks += [p.device_bytes for p in report.estimate.peaks]  # both figures have one scale
     scale, unit = scale_of(peaks, capacity), unit_of(capacity)
     rows, used = [], set()
-    for peak in estimate.peaks:
-        if not _is_shown(peak.phase, report):
-            continue
+    for peak in peaks_of_launch(estimate, report.plan):
         sums = at_peak(estimate, peak)
         used |= {name for name, num_bytes in sums.items() if num_bytes}
         told = ", ".join(
@@ -111,13 +109,7 @@ def _phases(report: Report, estimate: MemoryEstimate, which: str) -> list[str]:
             f"<p>The dashed line is the capacity, {escape(amount(capacity, capacity))}.</p>"
         )
     lines.append(legend([name for name in BUCKET_WORDS if name in used]))
-    wide = table(head, rows, right=(2, 3), caption=title, kind="phases")
-    return lines + [line.replace("<td><div", '<td class="wide"><div') for line in wide]
-
-
-def _is_shown(phase: Phase, report: Report) -> bool:
-    """Tell whether a phase is one of this launch: not every launch evaluates."""
-    return phase is not Phase.EVALUATION or report.plan.eval_micro_batch_size is not None
+    return lines + table(head, rows, right=(2, 3), caption=title, kind="phases", wide=1)
 
 
 def _step(report: Report) -> list[str]:

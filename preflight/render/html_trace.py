@@ -53,8 +53,7 @@ def trace_html(model: ModelSpec, result: TraceResult, estimate: MemoryEstimate |
     columns = ["phase", "GiB by what holds it", "traced", "formula", "difference", "where"]
     used = [name for name in BUCKETS if any(_sums(traced)[name] for traced in result.phases)]
     body = [f"<h1>{escape(head[:1].upper() + head[1:])}</h1>", f"<h2>{title}</h2>", legend(used)]
-    lines = table(columns, rows, right=(2, 3, 4), caption=title)
-    body += [line.replace("<td><div", '<td class="wide"><div') for line in lines]
+    body += table(columns, rows, right=(2, 3, 4), caption=title, wide=1)
     for traced in result.phases:
         shown = [
             [escape(category), escape(operation), format_gib(num_bytes)]

@@ -32,8 +32,7 @@ def worksheet_html(sheets: Sequence[Worksheet], budget: float | None) -> str:
         body += ["<h2>One rank that holds all</h2>", legend(list(WORDS), WORDS)]
         rows = [_row(row, scale) for row in sheet.rows]
         head = ["method", "tokens", "ckpt", "GiB by what holds it", "total", "smallest card"]
-        lines = table(head, rows, right=(1, 4), caption="Memory of one rank")
-        body += [line.replace("<td><div", '<td class="wide"><div') for line in lines]
+        body += table(head, rows, right=(1, 4), caption="Memory of one rank", wide=3)
         for title, cells in (
             ("Fewest devices on which it fits, sharded", device_rows(sheet, budget)),
             ("The cheapest of them", cost_rows(sheet, budget)),

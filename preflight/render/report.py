@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from preflight.buckets import peaks_of_launch
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
-from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.render.changes import alternative_lines, applied_lines, change_lines, suggested_lines
 from preflight.render.page import Page, bar
 from preflight.render.words import (
@@ -230,10 +231,7 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
     drawn = [""] if is_drawn else []
     rows = [["phase", "tensors", "device", *drawn, of]]
     largest = max(capacity or 0, *(peak.device_bytes for peak in estimate.peaks))
-    evaluates = report.plan.eval_micro_batch_size is not None
-    for peak in estimate.peaks:
-        if peak.phase is Phase.EVALUATION and not evaluates:
-            continue
+    for peak in peaks_of_launch(estimate, report.plan):
         mark = ""
         if capacity is not None:
             runtime = peak.device_bytes - peak.reserved_bytes
@@ -273,11 +271,8 @@ def term_lines(
 ) -> list[str]:
     """Return the largest terms of a phase with their formulas."""
     peak = next((p for p in estimate.peaks if p.phase is phase), estimate.peak)
-    in_first_step = phase is not Phase.SECOND_STEP and peak.moment in STEP_MOMENTS
     alive = [
-        term
-        for term in estimate.terms_at(peak.moment, second_step=not in_first_step)
-        if term.level is not Level.HOST and term.num_bytes
+        term for term in estimate.terms_of(peak) if term.level is not Level.HOST and term.num_bytes
     ]
     lines = page.wrap(f"largest terms {PHASE_WORDS[phase]}:")
     shown, rest = alive[:NUM_TERMS_SHOWN], alive[NUM_TERMS_SHOWN:]
