@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from preflight.errors import BadInput
@@ -46,6 +47,8 @@ def write_page(path: str, text: str) -> None:
             file.write(text)
         os.replace(draft, path)
     except OSError as error:
+        with suppress(OSError):
+            os.unlink(draft)
         raise BadInput.one(f"{path} cannot be written: {error.strerror}", "--report") from error
 
 

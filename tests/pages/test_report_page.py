@@ -169,6 +169,15 @@ def test_a_page_that_cannot_be_written_is_bad_input(report, plugins, path, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_that_cannot_get_its_name_leaves_no_draft(report, plugins, tmp_path):
+    from preflight.errors import BadInput
+
+    (tmp_path / "out.html").mkdir()
+    with pytest.raises(BadInput):
+        save_page(str(tmp_path / "out.html"), report, "check", plugins, Policy())
+    assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
+
+
 def said_by(document: str) -> str:
     found = re.search(r'id="what-if-says"[^>]*>([^<]*)<', document)
     assert found is not None
