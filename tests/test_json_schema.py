@@ -6,31 +6,37 @@ and a key that no output here has is one too, but for those that need a GPU, a c
 
 from __future__ import annotations
 
+import io
 import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from json_outputs import Outputs, outputs_in
+from json_schemas import (
+    ROOT,
+    ROW,
+    SCHEMAS,
+    all_commands,
+    declared,
+    described,
+    formats_of,
+    keys_of,
+    problems,
+)
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
 
-import preflight
-from preflight.cli import main
 from preflight.launch import PLAN_FIELDS
 from preflight.render.plan_reference import docstrings_of, plan_page, plan_schema, told_fields
-from preflight.site_correction import MIN_RUNS
 
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "examples"
-SCHEMAS = {
-    path.name: json.loads(path.read_text()) for path in (ROOT / "docs/schema").glob("*.json")
-}
-REGISTRY: Registry[Any] = Registry().with_resources(
-    [(name, Resource.from_contents(schema)) for name, schema in SCHEMAS.items()]
-)
 UPDATE = "pytest tests/test_json_schema.py --update-expected"
+SEEN_ELSEWHERE = {
+    "calibrate": "tests/embedded/test_correction.py",
+    "slurm audit": "tests/slurm/test_audit.py",
+}
+"""Commands that take a training or a cluster, and the test that holds their JSON against its schema."""
+DESCRIBED = {
+    command: name for command, name in described().items() if command not in SEEN_ELSEWHERE
+}
 NOT_SEEN_HERE = {
     "error.json": {"plugin", "hook", "message"},
     "probe.json": {"name", "is_mig", "uuid", "holders", "source", "compute_capability", "pid", "used_bytes"}
@@ -38,145 +44,33 @@ NOT_SEEN_HERE = {
     "report.json": {"notes"},
 }  # fmt: skip
 """Keys that only a failing plugin, a GPU or a limit of this node would show."""
-TINY = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | {
-    "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 64
-}  # fmt: skip
-LAUNCH = "--config_file fsdp2.yaml train.py --model_name_or_path meta-llama/Llama-3.1-8B --max_length 16384 --per_device_train_batch_size 1 --gradient_accumulation_steps 4 --bf16 True --output_dir out"
-
-
-def problems(name: str, value: Any) -> list[str]:
-    """Return what is wrong with a value, each with its place in it."""
-    validator = Draft202012Validator({"$ref": name}, registry=REGISTRY)
-    return [f"{error.json_path}: {error.message[:300]}" for error in validator.iter_errors(value)]
-
-
-def declared(schema: Any) -> Iterator[str]:
-    """Yield every property that a schema names itself."""
-    if isinstance(schema, dict):
-        yield from schema.get("properties", {})
-        for value in schema.values():
-            yield from declared(value)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from declared(item)
-
-
-def keys_of(value: Any) -> Iterator[str]:
-    """Yield every key of every object in a value."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from keys_of(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from keys_of(item)
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory) -> dict[str, list[Any]]:
-    """What the commands print here and now, by schema."""
-    place = tmp_path_factory.mktemp("outputs")
+def printed(tmp_path_factory) -> Outputs:
+    """What the commands print here and now."""
     with pytest.MonkeyPatch.context() as patch:
-        return printed_in(place, patch)
-
-
-def printed_in(place: Path, patch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
-    def told(*words: str) -> Any:
-        import contextlib
-        import io
-
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-            main([*words, "--format", "json"] if "--" not in words else put_format(words))
-        return json.loads(out.getvalue())
-
-    def put_format(words: tuple[str, ...]) -> list[str]:
-        return [words[0], "--format", "json", *words[1:]]
-
-    found: dict[str, list[Any]] = {}
-    reports = found["report.json"] = []
-    for folder, *words in (
-        ("1-fits", "check", "--device", "h100-sxm-80", "--dataset", "rows.jsonl"),
-        ("2-rewritten", "fix", "--device", "h100-sxm-80", "-v", "--policy", "policy.yaml"),
-        ("2-rewritten", "fix", "--device", "h100-sxm-80"),
-        ("2-rewritten", "check"),
-    ):
-        shutil.copytree(EXAMPLES / folder, place / folder, dirs_exist_ok=True)
-        patch.chdir(place / folder)
-        Path("rows.jsonl").write_text('{"num_tokens": 900}\n{"num_tokens": 12}\n')
-        Path("policy.yaml").write_text("ignore: [PF102]\nrefuse_findings: [PF101]\n")
-        config = Path("fsdp2.yaml").read_text()
-        Path("fsdp2.yaml").write_text(
-            f"same_network: true\nmain_training_function: f\n{config}  fsdp_x: 1\n"
-        )
-        reports.append(told(*words, "--", "accelerate", "launch", *LAUNCH.split()))
-    shutil.copytree(EXAMPLES / "3-refused", place / "3-refused")
-    patch.chdir(place / "3-refused")
-    words = "accelerate launch --config_file zero3.yaml train.py --model_name_or_path meta-llama/Llama-3.1-70B"
-    more = "--max_length 4096 --per_device_train_batch_size 1 --gradient_accumulation_steps 8 --bf16 True --output_dir out"
-    on_device = ("check", "--device", "a100-sxm-40", "--forbid", "offload_optimizer")
-    reports.append(told(*on_device, "--", *words.split(), *more.split()))
-    Path("plan.yaml").write_text(
-        "model: meta-llama/Llama-3.1-8B\nseq_len: 1024\nmicro_batch_size: 1\n"
-        "adapter: {rank: 8}\nbase_quantization: {scheme: nf4}\n"
-    )
-    reports.append(told("estimate", "plan.yaml", "--device", "t4-16"))
-    found["error.json"] = [
-        told("check", "--device", "nothing", "--", "accelerate", "launch", "--x")
-    ]
-    compare = (
-        "size meta-llama/Llama-3.1-8B --compare Qwen/Qwen3-8B --seq-len 1024 --gpu h100-sxm-80"
-    )
-    found["worksheet.json"] = [told(*compare.split())]
-    runs = str(ROOT / "tests" / "measured" / "runs-dev.yaml")
-    found["validation.json"] = [told("validate", runs, "--worst", "2")]
-    Path("tiny.yaml").write_text(
-        f"model_config: {json.dumps(TINY)}\nmicro_batch_size: 1\nseq_len: 16\n"
-    )
-    found["trace.json"] = [told("trace", "--plan", "tiny.yaml", "--no-cache")]
-    found["probe.json"] = [told("probe", "--checkpoints", ".")]
-    (place / "1-fits" / "train.sh").write_text(f"accelerate launch {LAUNCH}\naccelerate launch\n")
-    patch.chdir(place / "1-fits")
-    found["scan.json"] = [told("scan", "--device", "h100-sxm-80")]
-    folder = str(place / "records")
-    found["record.json"] = records_in(folder)
-    found["history.json"] = [told("history", "--folder", folder)]
-    reports[0]["site_correction"] = next(iter(found["history.json"][0]["corrections"].values()))
-    assert not [report["error"] for report in reports if "error" in report]
-    found["plan.json"] = [report["plan"] for report in [*reports, *found["trace.json"]]]
+        found = outputs_in(tmp_path_factory.mktemp("outputs"), patch)
+        assert found.errors == []
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+        for command in all_commands():
+            # JSON itself is what the others refuse.
+            more = " --no-such-option" if command in described() else ""
+            found.ask(command + more)
     return found
 
 
-def records_in(folder: str) -> list[Any]:
-    """Measure one tiny training for real, and save copies of it as a GPU's, enough to correct something."""
-    from dataclasses import replace
-
-    import torch
-
-    from preflight.run_store import save
-
-    model = torch.nn.Linear(8, 8)
-    optimizer = torch.optim.AdamW(model.parameters())
-    with preflight.measure(model, optimizer=optimizer, folder=folder, report_to=None) as run:
-        for _ in range(2):
-            model(torch.ones(2, 8)).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-    assert run.record is not None
-    card = {**run.record.device, "name": "NVIDIA T4", "kind": "cuda"}
-    for number in range(MIN_RUNS):
-        record = replace(
-            run.record,
-            run_id=f"run-{number}",
-            device=card,
-            outside_bytes=300 * 2**20,
-            predicted_runtime={"CUDA context": 400 * 2**20},
-        )
-        save(record, folder)
-    lines = [
-        line for path in Path(folder).glob("runs-*.jsonl") for line in path.read_text().splitlines()
-    ]
-    return [json.loads(line) for line in lines]
+@pytest.fixture(scope="module")
+def outputs(printed) -> dict[str, list[Any]]:
+    """The same by schema."""
+    found: dict[str, list[Any]] = {name: [] for name in SCHEMAS}
+    for command, values in printed.by_command.items():
+        found[DESCRIBED[command]] += values
+    found["error.json"] += printed.errors
+    found["record.json"] += printed.records
+    planned = [*found["report.json"], *found["trace.json"]]
+    found["plan.json"] = [value["plan"] for value in planned]
+    return found
 
 
 def test_the_schemas_are_valid_schemas_and_refer_to_each_other_only():
@@ -188,27 +82,60 @@ def test_the_schemas_are_valid_schemas_and_refer_to_each_other_only():
         assert not [key for key in declared(schema) if not key.isidentifier()], name
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_what_the_commands_print_is_what_the_schema_says(name, outputs):
-    assert outputs[name], "no output to compare"
-    for value in outputs[name]:
-        assert problems(name, value) == []
+def test_every_command_with_json_has_a_schema_and_no_other_has_one():
+    with_json = [command for command in all_commands() if "json" in formats_of(command)]
+
+    assert {"check", "init", "slurm status"} <= set(with_json)
+    assert sorted(described()) == sorted(with_json)
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_schema_is_on_the_page_about_json():
+    page = (ROOT / "docs" / "reference-json.md").read_text()
+
+    assert {name for name, _ in ROW.findall(page)} == set(SCHEMAS)
+
+
+@pytest.mark.parametrize("command", DESCRIBED)
+def test_what_a_command_prints_is_what_its_schema_says(command, printed):
+    values = printed.by_command[command]
+
+    assert values and [found for v in values for found in problems(DESCRIBED[command], v)] == []
+    assert {value["schema_version"] for value in values} == {1}
+
+
+@pytest.mark.parametrize("command", SEEN_ELSEWHERE)
+def test_what_takes_a_training_or_a_cluster_is_held_to_its_schema_by_a_test_of_its_own(command):
+    text = (ROOT / SEEN_ELSEWHERE[command]).read_text()
+
+    assert f'problems("{described()[command]}", ' in text
+
+
+@pytest.mark.parametrize("name", ["error.json", "record.json", "plan.json"])
+def test_what_stands_in_place_of_an_answer_or_inside_one_is_what_the_schema_says(name, outputs):
+    values = outputs[name]
+
+    assert values and [found for value in values for found in problems(name, value)] == []
+
+
+def test_every_command_says_in_json_what_is_wrong_with_its_arguments(printed):
+    assert len(printed.errors) == len(all_commands())
+    assert {value["error"]["kind"] for value in printed.errors} == {"bad_input"}
+
+
+@pytest.mark.parametrize("name", sorted({*SCHEMAS} - {described()[c] for c in SEEN_ELSEWHERE}))
 def test_no_schema_describes_a_key_that_nothing_prints(name, outputs):
     seen = set(keys_of(outputs[name])) | NOT_SEEN_HERE.get(name, set())
 
     assert set(declared(SCHEMAS[name])) - seen == set()
 
 
-def test_every_schema_is_on_the_page_about_json():
-    page = (ROOT / "docs" / "reference-json.md").read_text()
+@pytest.mark.parametrize("command", DESCRIBED)
+def test_a_key_that_a_schema_does_not_know_is_told(command, printed):
+    for value in printed.by_command[command]:
+        assert problems(DESCRIBED[command], {**value, "surprise": 1})
 
-    assert {name for name in SCHEMAS if f"](schema/{name})" in page} == set(SCHEMAS)
 
-
-def test_a_key_that_the_schema_does_not_know_is_told(outputs):
+def test_a_key_deep_inside_that_the_schema_does_not_know_is_told(outputs):
     value = json.loads(json.dumps(outputs["report.json"][0]))
     value["estimate"]["terms"][0]["surprise"] = 1
 

@@ -66,7 +66,7 @@ def run(name: str, args: list[str]) -> int:
     is_installed = os.path.isfile(path)
     if options.format == "json":
         value = {"mode": mode, "reason": reason, "file": path, "is_installed": is_installed}
-        print_json({"schema_version": SCHEMA_VERSION, **value}, sys.stdout)
+        print_json({"schema_version": SCHEMA_VERSION, "done": done, **value}, sys.stdout)
         return FITS
     single = "checked" if is_installed else "not reached; `preflight guard --install` adds them"
     from preflight.render.page import page_for

@@ -138,13 +138,14 @@ def _copy(options: Any) -> int:
 
     text = template_text(options.template)
     name, _ = TEMPLATES[options.template]
+    files = {name: text}
+    paths = [] if options.print else write_files(options.output or ".", files)
+    if options.format == "json":
+        value = {"schema_version": SCHEMA_VERSION, "paths": paths, "files": files}
+        print_json(value, sys.stdout)
+        return FITS
     if options.print:
         sys.stdout.write(text)
-        return FITS
-    folder = options.output or "."
-    paths = write_files(folder, {name: text})
-    if options.format == "json":
-        print_json({"schema_version": SCHEMA_VERSION, "files": paths}, sys.stdout)
         return FITS
     print_lines([f"preflight: wrote {paths[0]}"], sys.stdout)
     return FITS

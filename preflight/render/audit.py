@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from preflight.render.page import Page
+from preflight.report import SCHEMA_VERSION
 from preflight.slurm.audit import VERDICTS, Audited
 from preflight.slurm.nodes import Fit
 
@@ -66,7 +67,7 @@ def audit_dict(jobs: Sequence[Audited]) -> dict[str, Any]:
     """Return an audit as JSON."""
     counts = Counter(job.verdict for job in jobs)
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "summary": {"num_jobs": len(jobs), **{word: counts[word] for word in VERDICTS}},
         "jobs": [job.to_dict() for job in jobs],
     }

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from json_schemas import problems
 
 import preflight
 from preflight.memory import Level
@@ -186,9 +187,14 @@ def test_calibrate_says_that_there_is_no_gpu_and_rehearses_on_the_cpu(site, monk
         nothing = preflight_command("calibrate")
         assert nothing.returncode == 2 and "there is no GPU here" in nothing.stderr
         assert "nothing was run" in nothing.stderr and not site.exists()
-    done = preflight_command("calibrate", "--rehearse")
-    (record,) = read_records().records
+    for number in range(MIN_RUNS):
+        save(run(number, 430 + number))
+    done = preflight_command("calibrate", "--rehearse", "--format", "json")
+    told = json.loads(done.stdout)
+    (record,) = (r for r in read_records().records if r.device["name"] == "cpu")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "preflight: 1 of 1 trainings measured"
-    assert record.outcome == "done" and record.num_steps == 2 and record.device["name"] == "cpu"
+    assert problems("calibrate.json", told) == []
+    assert told["num_trials"] == 1 and told["failed"] == []
+    assert told["corrections"]["h100-sxm-80"]["context_bytes"] == 432 * MIB
+    assert record.outcome == "done" and record.num_steps == 2

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from json_schemas import SCHEMAS, declared, keys_of, problems
 from test_sbatch import EXAMPLES, HUGE, LINE, MIDDLE, SMALL, TORCHRUN, script
 
 from preflight.slurm.audit import words_of_job
@@ -59,6 +60,9 @@ def test_json_says_the_same(cluster, jobs):
     }
     assert said["summary"]["num_jobs"] == 5 and said["summary"]["does_not_fit"] == 1
     assert {job["read_by"] for job in said["jobs"] if job["verdict"] == "fits"} == {"dry run"}
+    assert problems("slurm-audit.json", said) == []
+    assert set(declared(SCHEMAS["slurm-audit.json"])) <= set(keys_of(said))
+    assert problems("slurm-audit.json", {**said, "surprise": 1})
 
 
 def test_texts_alone_give_the_same_answers(cluster, jobs):
@@ -87,6 +91,7 @@ def test_jobs_that_the_controller_knows_are_audited(cluster, jobs):
         if job["launches"]
     }
 
+    assert problems("slurm-audit.json", said) == []
     assert held["huge.slurm"] == "does_not_fit"
     assert held["fits.sh"] == "fits"
     assert held["wrapped"] == "does_not_fit"

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from json_schemas import problems
 
 from preflight.cli import main
 from preflight.slurm import lua_syntax
@@ -169,6 +170,8 @@ def test_status_tells_a_file_that_slurm_would_stumble_over(tmp_path, capsys):
     (tmp_path / "slurm.conf").write_text("JobSubmitPlugins=job_submit/lua\n")
     missing = status()
 
+    for _, said in (empty, whole, broken, missing):
+        assert problems("slurm-status.json", said) == []
     assert [code for code, _ in (empty, whole, broken, missing)] == [0, 0, 1, 1]
     assert whole[1]["helper"]["problem"] == ""
     assert broken[1]["parts"][1]["problem"]
