@@ -65,7 +65,7 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
     pool = kept + states + max(layers + loss, *(_live_at(passing, m) for m in STEP_MOMENTS))
     broken = 0
     if not expandable and states:
-        gradients = _sum(t for t in first if _is_gradient(t))
+        gradients = _sum(t for t in first if is_gradient(t))
         broken = min(loss, max(0, states + gradients - layers_first))
         step = kept + states + _live_at(passing, Moment.OPTIMIZER_STEP)
         pool = max(pool, max(pool_first, step) + broken)
@@ -100,7 +100,7 @@ def _is_kept(term: MemoryTerm) -> bool:
     return term.level is Level.ALLOCATED and term.moments >= ALWAYS
 
 
-def _is_gradient(term: MemoryTerm) -> bool:
+def is_gradient(term: MemoryTerm) -> bool:
     """Tell whether a term lives through the step without being the loss's, as logits are that a loop keeps."""
     from_loss = Moment.LOSS_BACKWARD in term.moments and Moment.FORWARD not in term.moments
     return term.moments >= KEPT_GRADIENTS and not from_loss

@@ -220,6 +220,21 @@ def estimate_memory(
     missing: tuple[str, ...] = (),
 ) -> MemoryEstimate:
     """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
+    terms = collect_terms(plan, model, plugins)
+    every = (*terms, *reserved_terms(terms, plan))
+    if device is not None and has_correction():
+        from preflight.site_correction import corrected_terms, correction_for
+
+        correction = correction_for(device)
+        if correction is not None:
+            every = corrected_terms(every, correction)
+    return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
+
+
+def collect_terms(
+    plan: LaunchPlan, model: ModelSpec, plugins: PluginManager
+) -> tuple[MemoryTerm, ...]:
+    """Return every plugin's terms; raise HookFailed for two of one name."""
     terms: dict[str, MemoryTerm] = {}
     owners: dict[str, str] = {}
     for owner, item in plugins.collect("preflight_memory_terms", plan=plan, model=model):
@@ -231,14 +246,7 @@ def estimate_memory(
                 f"yields a second term named {term.name!r}; the first is from {owners[term.name]}",
             )
         terms[term.name], owners[term.name] = term, owner
-    every = (*terms.values(), *reserved_terms(tuple(terms.values()), plan))
-    if device is not None and has_correction():
-        from preflight.site_correction import corrected_terms, correction_for
-
-        correction = correction_for(device)
-        if correction is not None:
-            every = corrected_terms(every, correction)
-    return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
+    return tuple(terms.values())
 
 
 def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:

@@ -10,7 +10,7 @@ from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
 from preflight.render.html_bars import bar, legend, scale_of, timeline, unit_of
 from preflight.render.html_page import details, page, table
-from preflight.render.html_script import SCRIPT, sliders
+from preflight.render.html_script import script, sliders
 from preflight.render.page import Page
 from preflight.render.report import head_lines, next_lines
 from preflight.render.words import amount, devices, phase_name, plan_value
@@ -36,13 +36,13 @@ def report_html(report: Report, door: str, what_if: WhatIf | None = None) -> str
             body += _phases(report, report.applied[-1].estimate, "as rewritten")
         body += _step(report)
     if what_if is not None:
-        body += sliders(what_if, report.device.capacity_bytes if report.device else None)
+        body += sliders(what_if)
     body += _remedies(report) + _diff(report) + _findings(report)
     if report.estimate is not None:
         body += details("Every memory term, with its formula and source", _terms(report.estimate))
     body += details("Every value of the plan, and where it comes from", _origins(report))
     body.append(f'<p class="muted">preflight {escape(__version__)}</p>')
-    return page(f"preflight: {report.verdict.answer.words}", body, SCRIPT if what_if else "")
+    return page(f"preflight: {report.verdict.answer.words}", body, script() if what_if else "")
 
 
 def _next(line: str) -> str:

@@ -1,12 +1,31 @@
-"""The sliders of a report: places that were estimated one by one, and a script that shows the one asked for."""
+"""The sliders of a report: memory terms as coefficients, and a script that adds them up at the place asked for."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from html import escape
+from pathlib import Path
+from typing import Any
 
-from preflight.buckets import BUCKET_WORDS, BUCKETS
+from preflight.allocator import TURN, is_gradient
+from preflight.buckets import BUCKET_WORDS, BUCKETS, bucket_of
+from preflight.memory import (
+    ALWAYS,
+    FIRST_STEP,
+    HOST_ALLOWANCE,
+    MOMENTS,
+    PHASE_MOMENTS,
+    STEP_MOMENTS,
+    Level,
+    MemoryTerm,
+    Moment,
+    Phase,
+)
+from preflight.piecewise import Coefficients
 from preflight.render.html_bars import unit_of
+from preflight.render.words import phase_name
+from preflight.verdict import Answer
 from preflight.what_if import WhatIf
 
 AXIS_WORDS = {
@@ -14,91 +33,20 @@ AXIS_WORDS = {
     "micro_batch_size": "micro batch of a rank",
     "world_size": "ranks",
 }
-VERDICT_WORDS = {
-    "fits": "fits",
-    "tight": "tight",
-    "does_not_fit": "does not fit",
-    "unknown": "unknown",
-}
-
-SCRIPT = """
-(function () {
-  var data = JSON.parse(document.getElementById("what-if").textContent);
-  var box = document.querySelector(".sliders"), bars = document.getElementById("what-if-bars");
-  var inputs = Array.from(box.querySelectorAll("input"));
-  function text(node, words) { node.textContent = words; return node; }
-  function show() {
-    var chosen = {};
-    inputs.forEach(function (input) {
-      var value = data.axes[input.name][Number(input.value)];
-      chosen[input.name] = value;
-      input.setAttribute("aria-valuetext", String(value));
-      input.parentNode.querySelector("output").textContent = value.toLocaleString("en");
-    });
-    var key = Object.keys(data.axes).map(function (name) {
-      return name in chosen ? chosen[name] : data.axes[name][0];
-    }).join(",");
-    var point = data.points[key], said = document.getElementById("what-if-says");
-    bars.textContent = "";
-    if (!point) { said.className = "unknown"; text(said, "this plan cannot be"); return; }
-    said.className = point.verdict;
-    var of = data.capacity ? " of " + (data.capacity / data.unit).toFixed(1) : "";
-    text(said, data.words[point.verdict] + ": peak " + (point.device_peak_bytes / data.unit).toFixed(1)
-      + of + " " + data.unit_name + " per rank");
-    var top = Math.max(data.capacity * 1.02, point.device_peak_bytes);
-    Object.keys(point.phases).forEach(function (phase) {
-      var sums = point.phases[phase], total = 0, row = document.createElement("tr");
-      var bar = document.createElement("div");
-      bar.className = "bar";
-      sums.forEach(function (size, at) {
-        total += size;
-        if (!size) return;
-        var part = document.createElement("i");
-        part.style.width = (100 * size / top) + "%";
-        part.style.background = "var(--" + data.buckets[at] + ")";
-        part.title = data.bucket_words[at] + ": " + (size / data.unit).toFixed(1) + " " + data.unit_name;
-        bar.appendChild(part);
-      });
-      if (data.capacity) {
-        var line = document.createElement("b");
-        line.style.left = (100 * data.capacity / top) + "%";
-        bar.appendChild(line);
-      }
-      bar.setAttribute("role", "img");
-      bar.setAttribute("aria-label", phase + ": " + (total / data.unit).toFixed(1) + " " + data.unit_name);
-      var cell = document.createElement("td");
-      cell.className = "wide";
-      cell.appendChild(bar);
-      row.appendChild(text(document.createElement("td"), phase.replace(/_/g, " ")));
-      row.appendChild(cell);
-      var number = text(document.createElement("td"), (total / data.unit).toFixed(1));
-      number.className = "num";
-      row.appendChild(number);
-      bars.appendChild(row);
-    });
-  }
-  inputs.forEach(function (input) { input.addEventListener("input", show); });
-  box.style.display = "block";
-  show();
-})();
-"""
+EXPLAINED = (
+    "Every memory term was exported as what it is of the length, for each micro batch and number of ranks;"
+    " they are added up here as the command adds them."
+)
 
 
-def sliders(what_if: WhatIf, capacity_bytes: int | None) -> list[str]:
+def script() -> str:
+    """Return the script of the sliders."""
+    return Path(__file__).with_name("what_if.js").read_text(encoding="utf-8")
+
+
+def sliders(what_if: WhatIf) -> list[str]:
     """Return the sliders with their data; hidden where no script runs."""
-    unit, name = unit_of(capacity_bytes)
-    data = {
-        **what_if.to_dict(),
-        "bucket_words": [BUCKET_WORDS[bucket] for bucket in BUCKETS],
-        "capacity": capacity_bytes or 0,
-        "unit": unit,
-        "unit_name": name,
-        "words": VERDICT_WORDS,
-    }
-    lines = ['<section class="sliders"><h2>What if</h2>']
-    lines.append(
-        "<p>Every place of the sliders was estimated like the launch itself; bars show its phases.</p>"
-    )
+    lines = ['<section class="sliders"><h2>What if</h2>', f"<p>{escape(EXPLAINED)}</p>"]
     for axis, values in what_if.axes.items():
         if len(values) < 2:
             continue
@@ -113,5 +61,82 @@ def sliders(what_if: WhatIf, capacity_bytes: int | None) -> list[str]:
         '<div class="scroll"><table><tbody id="what-if-bars"></tbody></table></div></section>'
     )
     # `<` would end the script where a string holds a tag.
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(exported(what_if), separators=(",", ":")).replace("<", "\\u003c")
     return [*lines, f'<script type="application/json" id="what-if">{text}</script>']
+
+
+def exported(what_if: WhatIf) -> dict[str, Any]:
+    """Return all that the script knows: terms, their coefficients, and what they are judged by."""
+    numbers: dict[Coefficients, int] = {}
+    curves = {
+        f"{micro},{ranks}": [
+            [
+                number,
+                *(
+                    [piece.last, numbers.setdefault(piece.coefficients, len(numbers))]
+                    for piece in pieces
+                ),
+            ]
+            for number, pieces in curve
+        ]
+        for (micro, ranks), curve in what_if.curves.items()
+    }
+    unit, unit_name = unit_of(what_if.capacity_bytes)
+    return {
+        "axes": {name: list(values) for name, values in what_if.axes.items()},
+        "moments": [moment.value for moment in MOMENTS],
+        "sets": {
+            "always": bits(ALWAYS),
+            "turn": bits(TURN),
+            "step": bits(STEP_MOMENTS),
+            "forward": bits([Moment.FORWARD]),
+            "optimizer_step": bits([Moment.OPTIMIZER_STEP]),
+        },
+        "phases": [
+            {
+                "name": phase_name(phase),
+                "moments": bits(PHASE_MOMENTS.get(phase, STEP_MOMENTS)),
+                "is_first_step": phase in FIRST_STEP,
+                "is_shown": what_if.evaluates or phase is not Phase.EVALUATION,
+            }
+            for phase in Phase
+        ],
+        "terms": [_term(term) for term in what_if.terms],
+        "coefficients": [[_short(number) for number in one] for one in numbers],
+        "curves": curves,
+        "expandable_segments": what_if.expandable_segments,
+        "is_cuda": what_if.is_cuda,
+        "allocator_factor": what_if.allocator_factor,
+        "capacity": what_if.capacity_bytes or 0,
+        "margin": what_if.margin_bytes,
+        "host_bytes": what_if.host_bytes,
+        "missing": what_if.missing,
+        "buckets": list(BUCKETS),
+        "bucket_words": [BUCKET_WORDS[bucket] for bucket in BUCKETS],
+        "words": {answer.value: answer.words for answer in Answer},
+        "unit": unit,
+        "unit_name": unit_name,
+    }
+
+
+def _term(term: MemoryTerm) -> dict[str, Any]:
+    return {
+        "name": term.name,
+        "bucket": bucket_of(term),
+        "level": term.level.value,
+        "moments": bits(term.moments),
+        "from_second_step": term.from_second_step,
+        "stream": term.stream,
+        "is_gradient": is_gradient(term),
+        "is_allowance": term.level is Level.HOST and term.name == HOST_ALLOWANCE,
+    }
+
+
+def bits(moments: Iterable[Moment]) -> int:
+    """Return a set of moments as the script has it."""
+    return sum(1 << MOMENTS.index(moment) for moment in set(moments))
+
+
+def _short(number: float) -> int | float:
+    """Return a whole number without its `.0`."""
+    return int(number) if number.is_integer() else number

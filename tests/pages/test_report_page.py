@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import subprocess
@@ -14,7 +13,7 @@ from page_reader import read
 
 from preflight.buckets import BUCKETS, at_peak
 from preflight.commands.output import save_page
-from preflight.pipeline import Request, check_plan, judge_plan
+from preflight.pipeline import Request, check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
@@ -39,11 +38,6 @@ def plugins():
 @pytest.fixture(scope="module")
 def report(plugins):
     return check_plan(plan_from_dict(PLAN, "the test"), plugins, Request())
-
-
-@pytest.fixture(scope="module")
-def choices(report, plugins):
-    return what_if(report, plugins, Policy())
 
 
 @pytest.fixture(scope="module")
@@ -108,24 +102,6 @@ def test_names_of_users_are_text_and_no_tags(plugins):
     assert read(text).open == []
 
 
-def test_every_place_of_the_sliders_is_what_the_command_estimates(report, choices, plugins):
-    assert len(choices.points) > 50
-    for key in list(choices.points)[::17]:
-        seq_len, micro, ranks = key
-        edits = {
-            "seq_len": seq_len, "micro_batch_size": micro, "world_size": ranks,
-            "shard_degree": ranks, "num_nodes": -(-ranks // 8),
-        }  # fmt: skip
-        judged = judge_plan(report.plan.with_edits(edits), plugins, Policy())
-        point = choices.points[key]
-
-        assert point.device_peak_bytes == judged.estimate.device_peak_bytes
-        assert point.verdict == judged.verdict.answer.value
-        for peak in judged.estimate.peaks:
-            if peak.phase.value in point.phases:
-                assert sum(point.phases[peak.phase.value]) == peak.device_bytes
-
-
 def test_the_buckets_of_a_phase_add_up_to_its_device_bytes(report):
     for peak in report.estimate.peaks:
         sums = at_peak(report.estimate, peak)
@@ -178,37 +154,6 @@ def test_a_page_that_cannot_get_its_name_leaves_no_draft(report, plugins, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
 
 
-def said_by(document: str) -> str:
-    found = re.search(r'id="what-if-says"[^>]*>([^<]*)<', document)
-    assert found is not None
-    return found[1]
-
-
-@pytest.mark.launch
-def test_sliders_in_a_browser_say_what_the_command_says(report, choices, tmp_path, browse):
-    """Moved by hand, that is by input events, to every corner of a grid."""
-    text = report_html(report, "check", choices)
-    ends = [(0, 0, 0), (len(choices.axes["seq_len"]) - 1, 2, 1)]
-    for number, places in enumerate(ends):
-        move = "".join(
-            f"i=document.querySelector('input[name={name}]');i.value={place};"
-            "i.dispatchEvent(new Event('input'));"
-            for name, place in zip(choices.axes, places, strict=True)
-        )
-        page = tmp_path / f"moved-{number}.html"
-        page.write_text(text.replace("</body>", f"<script>var i;{move}</script></body>"))
-        document = browse(page, "--dump-dom")
-        key = tuple(
-            values[place] for values, place in zip(choices.axes.values(), places, strict=True)
-        )
-        point = choices.points[key]
-
-        words = point.verdict.replace("_", " ")
-        peak = point.device_peak_bytes / 2**30
-        assert said_by(document).startswith(f"{words}: peak {peak:.1f} of 79.1")
-        assert document.count("<tr>") > text.count("<tr>")
-
-
 @pytest.mark.launch
 def test_without_javascript_everything_but_the_sliders_is_there(rewritten, browse, tmp_path):
     bare = tmp_path / "bare.html"
@@ -237,12 +182,3 @@ def test_a_page_is_not_wider_than_the_window(rewritten, browse, tmp_path, width)
 
     assert "<title>wide by 0</title>" in document
     assert struct.unpack(">II", header[16:24]) == (width, 1400)
-
-
-def test_the_data_of_the_sliders_is_json(report, choices):
-    text = report_html(report, "check", choices)
-    found = re.search(r'<script type="application/json" id="what-if">(.*?)</script>', text, re.S)
-    data = json.loads(found[1])
-
-    assert data["axes"]["seq_len"] == [1024, 2048, 4096, 8192, 16384]
-    assert set(data["points"]) == {",".join(map(str, key)) for key in choices.points}

@@ -1,0 +1,135 @@
+"""A quantity over places on a line, as few quadratics that give its exact values: what a formula is, found by asking it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+from preflight.values import dataclass
+
+MOST_PIECES = 8
+"""More of them are no formula with a kink or two, but a table."""
+ROUNDING = 1 << 16
+"""Bytes by which one quadratic over all places may be off, where a formula rounds up token by token."""
+
+Coefficients = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One quadratic, and the last place that it holds for: c0 + c1 x + c2 x^2, rounded."""
+
+    last: int
+    coefficients: Coefficients
+
+    def at(self, place: int) -> int:
+        """Return the value at a place, in the arithmetic that a browser has too."""
+        return value_at(self.coefficients, place)
+
+
+def value_at(coefficients: Coefficients, place: int) -> int:
+    """Return the nearest whole number of a quadratic, as JavaScript's `Math.floor(y + 0.5)`."""
+    c0, c1, c2 = coefficients
+    return int((c0 + (c1 + c2 * place) * place + 0.5) // 1)
+
+
+def pieces_of(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece, ...] | None:
+    """Return the pieces of a quantity over ascending places, or None where they are too many.
+
+    `value` is asked at about ten places, and some more around each kink; where an unasked place
+    lies on no quadratic of its neighbours, it is not found.
+    """
+    whole = _through(value, places, 0, len(places) - 1)
+    asked = _probes(0, len(places) - 1)
+    if all(abs(value_at(whole, places[i]) - value(places[i])) <= ROUNDING for i in asked):
+        return (Piece(places[-1], whole),)
+    found: list[Piece] = []
+    first, end = 0, len(places) - 1
+    while first <= end:
+        if len(found) == MOST_PIECES:
+            return None
+        coefficients = _ends_at(value, places, first, min(first + 2, end))
+        last = _extent(value, places, coefficients, first, end)
+        found.append(Piece(places[last], coefficients))
+        first = last + 1
+    return tuple(found)
+
+
+def _probes(first: int, last: int) -> tuple[int, ...]:
+    """Return where a quadratic through both ends and the middle is tried."""
+    quarter = (last - first) // 4
+    every = {first, first + 1, first + quarter, (first + last) // 2, last - quarter, last - 1, last}
+    return tuple(sorted(i for i in every if first <= i <= last))
+
+
+def _extent(
+    value: Callable[[int], int],
+    places: Sequence[int],
+    coefficients: Coefficients,
+    first: int,
+    end: int,
+) -> int:
+    """Return the last index up to which a quadratic gives the value."""
+
+    def holds(index: int) -> bool:
+        return value_at(coefficients, places[index]) == value(places[index])
+
+    if all(holds(i) for i in _probes(first, end)):
+        return end
+    crossing = _crossing(coefficients, _ends_at(value, places, max(first, end - 2), end), places)
+    low, high = min(first + 2, end), end
+    if crossing is not None and low <= crossing < end:
+        # Where the next quadratic takes over is known from both: two questions, and not seven.
+        if holds(crossing):
+            low = crossing
+        if not holds(crossing + 1):
+            high = crossing + 1
+    if holds(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _crossing(left: Coefficients, right: Coefficients, places: Sequence[int]) -> int | None:
+    """Return the last index before two quadratics change places."""
+    before: float | None = None
+    for index, place in enumerate(places):
+        gap = (left[0] - right[0]) + ((left[1] - right[1]) + (left[2] - right[2]) * place) * place
+        if before is not None and (before < 0) != (gap < 0):
+            return index - 1
+        before = gap
+    return None
+
+
+def _through(
+    value: Callable[[int], int], places: Sequence[int], first: int, last: int
+) -> Coefficients:
+    """Return the quadratic through both ends and the middle."""
+    chosen = sorted({places[first], places[(first + last) // 2], places[last]})
+    return _quadratic([(x, value(x)) for x in chosen])
+
+
+def _ends_at(
+    value: Callable[[int], int], places: Sequence[int], first: int, last: int
+) -> Coefficients:
+    return _quadratic([(x, value(x)) for x in places[first : last + 1]])
+
+
+def _quadratic(points: Sequence[tuple[int, int]]) -> Coefficients:
+    """Return the polynomial through one, two or three points, by Newton's divided differences."""
+    slopes = [
+        Fraction(after[1] - before[1], after[0] - before[0]) for before, after in pairwise(points)
+    ]
+    x0, y0 = points[0]
+    c1 = slopes[0] if slopes else Fraction(0)
+    c2 = Fraction(0)
+    if len(slopes) == 2:
+        c2 = (slopes[1] - slopes[0]) / (points[2][0] - x0)
+    x1 = points[1][0] if slopes else x0
+    return float(y0 - c1 * x0 + c2 * x0 * x1), float(c1 - c2 * (x0 + x1)), float(c2)
