@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO
 
 from preflight.errors import BadInput, PreflightError, Problem
-from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.trace.job import TraceJob
+from preflight.trace.kept import PACKAGE, cache_path, keep, library_versions, read_kept
 from preflight.trace.result import TraceResult, result_from_dict
 
-LIBRARIES = ("torch", "transformers")
-INSTALL = 'pip install "launch-preflight[trace]"'
-PACKAGE = os.path.dirname(os.path.abspath(__file__))
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -32,93 +29,19 @@ def run_trace(
     job: TraceJob, use_cache: bool = True, progress: Callable[[str], None] = lambda text: None
 ) -> TraceResult:
     """Return the result of a job; raise BadInput where libraries are missing or the model cannot be traced."""
+    import time
+
     versions = library_versions(job)
     path = cache_path(job, versions)
     if use_cache:
-        cached = _read(path)
+        cached = read_kept(path)
         if cached is not None:
             return cached
-    result = replace(_run(job, progress), versions=versions)
+    result = _run(job, progress)
+    result = replace(result, versions=versions, traced_on=time.strftime("%Y-%m-%d"))
     if use_cache:
-        _write(path, result.to_dict())
+        keep(path, result.to_dict())
     return result
-
-
-def library_versions(job: TraceJob) -> dict[str, str]:
-    """Return the versions of the libraries that a job runs on; raise BadInput naming those that are missing."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found, missing = {}, []
-    adapters = ("peft",) if job.adapter is not None else ()
-    packs = job.quantization is not None or job.optimizer in BITSANDBYTES
-    packing = ("bitsandbytes",) if packs else ()
-    heads = ("trl",) if job.loss == "chunked_linear" else ()
-    for name in (*LIBRARIES, *adapters, *packing, *heads):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        raise BadInput.one(f"tracing needs {' and '.join(missing)}", fix=INSTALL)
-    return found
-
-
-def cache_path(job: TraceJob, versions: Mapping[str, str]) -> str:
-    """Return the file that holds a job's result: named by the job, the libraries and our own tracing code."""
-    import hashlib
-    import json
-
-    digest = hashlib.sha256(json.dumps([job.to_dict(), dict(versions)], sort_keys=True).encode())
-    sources = sorted(name for name in os.listdir(PACKAGE) if name.endswith(".py"))
-    for folder, names in ((PACKAGE, sources), (job.folder, _own_code(job.folder))):
-        for name in names:
-            assert folder is not None
-            with open(os.path.join(folder, name), "rb") as file:
-                digest.update(file.read())
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "preflight", "trace", f"{digest.hexdigest()[:32]}.json")
-
-
-def _own_code(folder: str | None) -> list[str]:
-    """Return the files of a model folder that decide what its code builds."""
-    if folder is None:
-        return []
-    found: list[str] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
-        found += [os.path.join(place, n) for n in names if n.endswith(".py") or n == "config.json"]
-    return sorted(os.path.relpath(path, folder) for path in found)
-
-
-def _read(path: str) -> TraceResult | None:
-    import json
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            return result_from_dict(json.load(file), is_cached=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # not there, or not what was written: trace again, and write it anew
-
-
-def _write(path: str, values: Mapping[str, Any]) -> None:
-    """Keep a result; a cache that cannot be written only costs the next trace its time.
-
-    It appears whole or not at all, so that traces may run beside each other.
-    """
-    import json
-    import tempfile
-    from contextlib import suppress
-
-    temporary = ""
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(values, file)
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):  # a full disk may leave a part
-            os.unlink(temporary)
 
 
 def _run(job: TraceJob, progress: Callable[[str], None]) -> TraceResult:

@@ -155,6 +155,7 @@ def bytes_apart(some: Sequence[Any], others: Sequence[Any]) -> tuple[int, str]:
             abs(a.peak_bytes - b.peak_bytes),
             abs(a.exit_bytes - b.exit_bytes),
             *(abs(a.at_peak.get(k, 0) - b.at_peak.get(k, 0)) for k in {*a.at_peak, *b.at_peak}),
+            *(abs(a.at_exit.get(k, 0) - b.at_exit.get(k, 0)) for k in {*a.at_exit, *b.at_exit}),
         ]
         if max(apart) > worst:
             worst, where = max(apart), _words(a.part)
@@ -162,8 +163,7 @@ def bytes_apart(some: Sequence[Any], others: Sequence[Any]) -> tuple[int, str]:
 
 
 def _words(part: Any) -> str:
-    layer = "" if part.layer < 0 else f" {part.layer}"
-    return f"step {part.step}, {part.name}{layer}"
+    return f"step {part.step}, {part.where}"
 
 
 def compare_apart(

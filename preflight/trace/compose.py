@@ -48,6 +48,7 @@ class Level:
     peak_bytes: int
     exit_bytes: int
     at_peak: Bytes
+    at_exit: Bytes
 
 
 def full_depth(num_layers: int) -> Depth:
@@ -108,9 +109,8 @@ def compose(
             entry_bytes = sum(now.values())
             at_peak = add(now, piece.at_peak)
             now = add(now, piece.at_end)
-            levels.append(
-                Level(piece.part, entry_bytes, sum(at_peak.values()), sum(now.values()), at_peak)
-            )
+            peak_bytes, exit_bytes = sum(at_peak.values()), sum(now.values())
+            levels.append(Level(piece.part, entry_bytes, peak_bytes, exit_bytes, at_peak, now))
     return levels
 
 

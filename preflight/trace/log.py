@@ -49,6 +49,11 @@ class Part:
     name: str
     layer: int = -1
 
+    @property
+    def where(self) -> str:
+        """The part in words: `layer_backward 79`."""
+        return self.name if self.layer < 0 else f"{self.name} {self.layer}"
+
 
 START = Part(-1, 0, "start")
 

@@ -21,6 +21,7 @@ from preflight.trace.log import (
     REGION_END,
     ZERO,
 )
+from preflight.trace.timeline import TracedPart, part_from_dict
 from preflight.values import dataclass
 
 PHASE_PARTS: dict[Phase, tuple[str, ...]] = {
@@ -58,10 +59,14 @@ class TraceResult:
     """Every traced phase of one rank."""
 
     phases: tuple[TracedPhase, ...]
+    timeline: tuple[TracedPart, ...]
+    """Every part of both steps, in order."""
     num_layers: int
     num_traced_layers: int
     seconds: float
     versions: Mapping[str, str]
+    traced_on: str = ""
+    """The day: `2026-01-31`."""
     is_cached: bool = False
 
     @property
@@ -82,10 +87,12 @@ class TraceResult:
                 }
                 for traced in self.phases
             ],
+            "timeline": [part.to_dict() for part in self.timeline],
             "num_layers": self.num_layers,
             "num_traced_layers": self.num_traced_layers,
             "seconds": self.seconds,
             "versions": dict(self.versions),
+            "traced_on": self.traced_on,
         }
 
 
@@ -102,10 +109,12 @@ def result_from_dict(values: Mapping[str, Any], is_cached: bool = False) -> Trac
     )
     return TraceResult(
         phases,
+        tuple(map(part_from_dict, values["timeline"])),
         values["num_layers"],
         values["num_traced_layers"],
         values["seconds"],
         values["versions"],
+        values["traced_on"],
         is_cached,
     )
 
@@ -135,12 +144,10 @@ def traced_phases(levels: Iterable[Level]) -> tuple[TracedPhase, ...]:
 
 
 def _traced(phase: Phase, level: Level) -> TracedPhase:
-    part = level.part
-    where = part.name if part.layer < 0 else f"{part.name} {part.layer}"
     by_size = sorted(level.at_peak.items(), key=lambda item: -item[1])
     shown = [(c, o, size) for (c, o), size in by_size[:NUM_OPERATIONS] if size]
     rest: dict[str, int] = {}
     for (category, _), size in by_size[NUM_OPERATIONS:]:
         rest[category] = rest.get(category, 0) + size
     shown += [(category, "others", size) for category, size in rest.items() if size]
-    return TracedPhase(phase, level.peak_bytes, where, tuple(shown))
+    return TracedPhase(phase, level.peak_bytes, level.part.where, tuple(shown))

@@ -48,6 +48,7 @@ def _answer(values: dict[str, Any], lines: IO[str]) -> None:
         _import_libraries()
         from preflight.trace.result import TraceResult, traced_phases
         from preflight.trace.run import trace
+        from preflight.trace.timeline import timeline_of
 
         done = trace(job, lambda text: say(progress=text))
     except BadInput as error:
@@ -55,6 +56,7 @@ def _answer(values: dict[str, Any], lines: IO[str]) -> None:
         return
     result = TraceResult(
         traced_phases(done.levels),
+        timeline_of(done.levels),
         done.depth.num_layers,
         len(done.depth.kept),
         time.monotonic() - started,

@@ -12,7 +12,7 @@ import pytest
 from tiny_models import CONFIGS
 
 from preflight.cli import main
-from preflight.trace.client import _read, _write
+from preflight.trace.kept import keep, read_kept
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
 
@@ -52,20 +52,22 @@ def test_phases_are_shown_beside_the_formulas_and_the_second_time_from_the_cache
 
 
 def test_a_damaged_cache_is_traced_again_and_mended(folder, capsys):
-    """Valid JSON of another shape, and half a file: neither is an answer, and neither is an error."""
+    """Valid JSON of another shape, half a file, and a result from before there was a timeline: no answers, no errors."""
     assert main(["trace", "--plan", "plan.yaml", "--format", "json"]) == 0
     first = json.loads(capsys.readouterr().out)["trace"]
     (cached,) = (folder / "cache").rglob("*.json")
-    for damaged in ('{"phases": [{}]}', cached.read_text()[:100], "[]"):
+    whole = json.loads(cached.read_text())
+    older = {name: whole[name] for name in whole if name not in ("timeline", "traced_on")}
+    for damaged in ('{"phases": [{}]}', cached.read_text()[:100], "[]", json.dumps(older)):
         cached.write_text(damaged)
-        assert _read(str(cached)) is None
+        assert read_kept(str(cached)) is None
     assert main(["trace", "--plan", "plan.yaml", "--format", "json"]) == 0
     again = json.loads(capsys.readouterr().out)["trace"]
 
     assert not again["is_cached"]
     assert again["phases"] == first["phases"]
     kept = list(cached.parent.iterdir())
-    assert any(_read(str(path)) for path in kept)
+    assert any(read_kept(str(path)) for path in kept)
     assert {path.suffix for path in kept} == {".json"}
 
 
@@ -73,17 +75,17 @@ def test_results_written_at_once_are_each_whole(tmp_path):
     """Whoever reads while many write gets one of the results, never a part of two."""
     path = str(tmp_path / "cache" / "one.json")
     results = [
-        {"phases": [], "num_layers": n, "num_traced_layers": n, "seconds": 0.0,
-         "versions": {"padding": "x" * 10_000 * n}}
+        {"phases": [], "timeline": [], "num_layers": n, "num_traced_layers": n, "seconds": 0.0,
+         "versions": {"padding": "x" * 10_000 * n}, "traced_on": "2026-01-31"}
         for n in range(1, 9)
     ]  # fmt: skip
     with ThreadPoolExecutor(8) as pool:
-        writing = [pool.submit(_write, path, result) for result in results * 10]
-        seen = [_read(path) for _ in range(100)]
+        writing = [pool.submit(keep, path, result) for result in results * 10]
+        seen = [read_kept(path) for _ in range(100)]
         for done in writing:
             done.result()
 
-    assert _read(path) is not None
+    assert read_kept(path) is not None
     assert all(r is None or len(r.versions["padding"]) == 10_000 * r.num_layers for r in seen)
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["one.json"]
 

@@ -73,8 +73,8 @@ CASES = {
 
 def bytes_of(traced) -> list[tuple]:
     return [
-        (level.part, level.entry_bytes, level.peak_bytes, level.exit_bytes, level.at_peak)
-        for level in traced.levels
+        (a.part, a.entry_bytes, a.peak_bytes, a.exit_bytes, a.at_peak, a.at_exit)
+        for a in traced.levels
     ]
 
 
@@ -92,9 +92,13 @@ def test_layers_added_up_are_the_whole_model_to_the_byte(name):
 def _visible(levels: list[tuple]) -> list[tuple]:
     """Drop what is zero bytes in a breakdown."""
     return [
-        (*rest, {key: num_bytes for key, num_bytes in at_peak.items() if num_bytes})
-        for *rest, at_peak in levels
+        (*rest, _without_zeros(at_peak), _without_zeros(at_exit))
+        for *rest, at_peak, at_exit in levels
     ]
+
+
+def _without_zeros(level: dict) -> dict:
+    return {key: num_bytes for key, num_bytes in level.items() if num_bytes}
 
 
 @pytest.fixture
