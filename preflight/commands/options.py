@@ -103,12 +103,12 @@ def add_launch_options(parser: Parser) -> None:
     group.add_argument("--no-rewrite", action="store_true", help="change nothing; check and refuse")
 
 
-def add_report_option(parser: Parser) -> None:
-    """Add the option that writes the report as a page too."""
+def add_report_option(parser: Parser, shows: str = "the diff, every origin, sliders") -> None:
+    """Add the option that writes the report as a page too; `shows` is what it has beside bars."""
     parser.add_argument(
         "--report",
         metavar="FILE.html",
-        help="write the report as one HTML file too: pictures, the diff, every origin, sliders",
+        help=f"write the report as one HTML file too: pictures, {shows}",
     )
 
 

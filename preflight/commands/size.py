@@ -83,7 +83,7 @@ def run(name: str, args: list[str]) -> int:
         metavar="FIELD=VALUE",
         help="a plan value in place of the assumed one: load_dtype=bf16, adapter.rank=64",
     )
-    add_report_option(parser)
+    add_report_option(parser, "every row")
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=("text", "json", "csv", "md"), default="text")
     group.add_argument("-v", "--verbose", action="store_true", help="what is taken for granted")

@@ -58,7 +58,7 @@ def run(name: str, args: list[str]) -> int:
     """Trace one launch or plan; return the exit code."""
     parser = Parser(name, ABOUT, f"preflight {name} [options] -- COMMAND", EPILOG)
     _add_options(parser)
-    add_report_option(parser)
+    add_report_option(parser, "every phase beside the formulas")
     add_output_options(parser)
     has_plan = any(arg == "--plan" or arg.startswith("--plan=") for arg in args)
     own: list[str] = args

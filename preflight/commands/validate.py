@@ -53,7 +53,7 @@ def run(name: str, args: list[str]) -> int:
         metavar="N",
         help="the N worst scored runs, and all wrong verdicts, with the terms that make them",
     )
-    add_report_option(parser)
+    add_report_option(parser, "every run")
     add_output_options(parser)
     try:
         options = parser.parse_args(args)
