@@ -34,8 +34,8 @@ AXIS_WORDS = {
     "world_size": "ranks",
 }
 EXPLAINED = (
-    "Every memory term was exported as what it is of the length, for each micro batch and number of ranks;"
-    " they are added up here as the command adds them."
+    "Other lengths, micro batches and numbers of ranks, everything else as it is."
+    " The page adds up memory terms from the coefficients in it, as the command would."
 )
 
 
