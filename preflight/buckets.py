@@ -52,6 +52,15 @@ BUCKET_WORDS: Mapping[str, str] = {
     "outside_torch": "CUDA context, NCCL",
 }
 
+TRACED: Mapping[str, str] = {
+    "parameters": "weights",
+    "gradients": "gradients",
+    "optimizer states": "optimizer_states",
+    "activations": "activations",
+    "logits and loss": "logits",
+}
+"""What a trace calls it -> its bucket; everything else is a buffer."""
+
 
 def bucket_of(term: MemoryTerm) -> str:
     """Return the bucket of a term of a device; what is no bucket of its own is a buffer."""
@@ -85,6 +94,14 @@ def at_peak(estimate: MemoryEstimate, peak: PhasePeak) -> dict[str, int]:
 def at_moment(estimate: MemoryEstimate, moment: Moment) -> dict[str, int]:
     """Return the bytes of every bucket at a moment, with what the first step left."""
     return _sums(estimate.terms_at(moment))
+
+
+def of_traced(categories: Mapping[str, int]) -> dict[str, int]:
+    """Return the bytes of every bucket from those of a trace's categories."""
+    sums = dict.fromkeys(BUCKETS, 0)
+    for category, num_bytes in categories.items():
+        sums[TRACED.get(category, "buffers")] += num_bytes
+    return sums
 
 
 def _sums(terms: Iterable[MemoryTerm]) -> dict[str, int]:

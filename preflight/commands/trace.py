@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from preflight.attention import with_default_attention
 from preflight.commands.estimate import read_plan
 from preflight.commands.options import (
     FITS,
@@ -28,6 +29,7 @@ from preflight.model_folder import read_config
 from preflight.pipeline import Request, estimate_memory, read_launch, with_request
 from preflight.plugins import PluginManager, load_plugins
 from preflight.precision import missing_inputs
+from preflight.repository import Repository, find_repository
 from preflight.trace.client import run_trace
 from preflight.trace.job import job_of
 from preflight.trace.result import TraceResult
@@ -71,14 +73,16 @@ def run(name: str, args: list[str]) -> int:
         return 0
     if options.plan is not None and argv:
         raise BadInput.one("--plan and a command are two launches", fix="give one of them")
-    plugins = load_plugins(os.getcwd())
-    plan = with_request(
-        _read(options.plan, argv, plugins), Request(settings=settings_from(options.set))
-    )
+    # As `check` does for a command and `estimate` for a plan file: they find this trace by its plan.
+    repository = find_repository(os.getcwd()) if argv else Repository()
+    plugins = load_plugins(os.getcwd(), project_files=repository.hooks)
+    request = Request(options.device, settings_from(options.set), repository=repository)
+    plan = with_request(_read(options.plan, argv, plugins, repository), request)
     unknown = _unknown_to_formulas(plan)
     model = unknown or plugins.first("preflight_describe_model", plan=plan)
     if model is None:
         raise BadInput.one("the launch names no model", fix="--set model_config=FILE")
+    plan = with_default_attention(plan, model)
     folder = _own_folder(plan) if options.trust_remote_code else None
     job = job_of(plan, model, folder, options.full_depth)
     with _progress() as progress:
@@ -89,7 +93,9 @@ def run(name: str, args: list[str]) -> int:
     if options.report is not None:
         from preflight.render.html_trace import trace_html
 
-        write_page(options.report, trace_html(model, result, estimate))
+        device = plugins.first("preflight_describe_device", plan=plan)
+        capacity = None if device is None else device.capacity_bytes
+        write_page(options.report, trace_html(model, result, estimate, capacity))
     if options.format == "json":
         print_json(as_dict(plan, model, result, estimate), sys.stdout)
         return FITS
@@ -112,6 +118,11 @@ def _add_options(parser: Parser) -> None:
         help="a plan value that the files do not say, or another one to try",
     )
     group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="draw the page of `--report` against this device, named as for `check`",
+    )
+    group.add_argument(
         "--full-depth", action="store_true", help="run every layer instead of adding them up"
     )
     group.add_argument(
@@ -122,10 +133,12 @@ def _add_options(parser: Parser) -> None:
     group.add_argument("--no-cache", action="store_true", help="neither read nor keep a result")
 
 
-def _read(path: str | None, argv: tuple[str, ...], plugins: PluginManager) -> LaunchPlan:
+def _read(
+    path: str | None, argv: tuple[str, ...], plugins: PluginManager, repository: Repository
+) -> LaunchPlan:
     if path is not None:
         return read_plan(read_data_file(path))
-    command = LaunchCommand(argv, dict(os.environ), os.getcwd())
+    command = LaunchCommand(argv, dict(os.environ), os.getcwd(), declared_flags=repository.flags)
     plan = read_launch(command, plugins)
     if plan is None:
         raise BadInput.one(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from preflight.buckets import BUCKET_WORDS, BUCKETS, at_moment
@@ -23,7 +24,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 300, 56, 44, 16
 
 
 def unit_of(capacity_bytes: int | None) -> tuple[int, str]:
-    """Return the unit of a page: that of the device's capacity."""
+    """Return the unit of a page: that of the device's capacity, or of its largest figure where there is none."""
     return (MIB, "MiB") if capacity_bytes is not None and capacity_bytes < GIB else (GIB, "GiB")
 
 
@@ -36,7 +37,7 @@ def bar(sums: Mapping[str, int], scale_bytes: int, capacity_bytes: int | None, s
     """Return one stacked bar; `says` is what a screen reader hears in its place."""
     parts = "".join(
         f'<i style="width:{100 * sums[name] / scale_bytes:.3f}%;background:var(--{name})"'
-        f' title="{escape(_title(name, sums[name], capacity_bytes))}"></i>'
+        f' title="{escape(_title(name, sums[name], capacity_bytes or scale_bytes))}"></i>'
         for name in BUCKETS
         if sums[name]
     )
@@ -79,7 +80,7 @@ def timeline(estimate: MemoryEstimate, capacity_bytes: int | None) -> list[str]:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(says)}">'
         f"<title>{escape(says)}</title>"
     ]
-    lines += _grid(top, unit, word)
+    lines += grid(top, (unit, word), lambda num_bytes: _y(num_bytes, top))
     step = (WIDTH - LEFT - 8) / len(moments)
     for at, column in enumerate(columns):
         base, left = 0, LEFT + at * step
@@ -117,12 +118,23 @@ def _y(num_bytes: float, top: int) -> float:
     return TOP + (HEIGHT - BOTTOM - TOP) * (1 - num_bytes / top)
 
 
-def _grid(top: int, unit: int, word: str) -> list[str]:
+def grid(
+    top: int, unit: tuple[int, str], y: Callable[[float], float], width: int = WIDTH
+) -> list[str]:
+    """Return lines at round numbers of a unit, up to `top` bytes, and the unit above them."""
+    size, word = unit
     lines = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = _y(share * top, top)
+    for tick in ticks(top / size):
+        at = y(tick * size)
         lines.append(
-            f'<path d="M{LEFT} {y:.1f}H{WIDTH - 8}" stroke="var(--line)"/>'
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share * top / unit:.0f}</text>'
+            f'<path d="M{LEFT} {at:.1f}H{width - 8}" stroke="var(--line)"/>'
+            f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{tick:g}</text>'
         )
-    return [*lines, f'<text x="4" y="{TOP - 4}">{word}</text>']
+    return [*lines, f'<text x="4" y="{y(top) - 4:.1f}">{word}</text>']
+
+
+def ticks(top: float) -> list[float]:
+    """Return four to ten round numbers from 0 to `top`: 1, 2 or 5 times a power of ten apart."""
+    power = 10.0 ** math.floor(math.log10(top / 4))
+    apart = max(factor * power for factor in (1, 2, 5) if factor * power <= top / 4)
+    return [number * apart for number in range(int(top / apart) + 1)]

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 
-from preflight.buckets import BUCKETS
+from preflight.buckets import BUCKETS, of_traced
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
-from preflight.render.html_bars import bar, legend, scale_of
+from preflight.render.html_bars import bar, legend, scale_of, unit_of
 from preflight.render.html_page import details, page, table
+from preflight.render.html_timeline import WORDS, timeline_section
 from preflight.render.page import Page
 from preflight.render.trace import NUM_OPERATIONS, trace_lines
 from preflight.trace.result import TracedPhase, TraceResult
-from preflight.units import GIB, format_gib
-
-TRACED = {
-    "parameters": "weights",
-    "gradients": "gradients",
-    "optimizer states": "optimizer_states",
-    "activations": "activations",
-    "logits and loss": "logits",
-}
-"""What a trace calls it -> the bucket of a page; everything else is a buffer."""
+from preflight.units import format_gib
 
 
-def trace_html(model: ModelSpec, result: TraceResult, estimate: MemoryEstimate | None) -> str:
+def trace_html(
+    model: ModelSpec,
+    result: TraceResult,
+    estimate: MemoryEstimate | None,
+    capacity_bytes: int | None = None,
+) -> str:
     """Return the page of a trace."""
     head, *_ = trace_lines(model, result, estimate, Page(10**6))
     head = head.removeprefix("preflight: ")
@@ -33,6 +29,7 @@ def trace_html(model: ModelSpec, result: TraceResult, estimate: MemoryEstimate |
     formula = {peak.phase: peak.allocated_bytes for peak in peaks}
     largest = [traced.num_bytes for traced in result.phases] + list(formula.values())
     scale = scale_of(largest, None)
+    size, unit = unit_of(scale)
     rows = []
     for traced in result.phases:
         known = formula.get(traced.phase)
@@ -42,28 +39,40 @@ def trace_html(model: ModelSpec, result: TraceResult, estimate: MemoryEstimate |
         rows.append(
             [
                 escape(traced.phase.value.replace("_", " ")),
-                bar(_sums(traced), scale, None, _says(traced)),
-                f"{traced.num_bytes / GIB:.2f}",
-                "none" if known is None else f"{known / GIB:.2f}",
+                bar(of_traced(traced.categories), scale, None, _says(traced, size, unit)),
+                f"{traced.num_bytes / size:.2f}",
+                "none" if known is None else f"{known / size:.2f}",
                 off,
-                escape(traced.where),
+                escape(traced.where).replace(" ", "&nbsp;"),
             ]
         )
     title = "Live tensors of one rank, by phase of two training steps"
-    columns = ["phase", "GiB by what holds it", "traced", "formula", "difference", "where"]
-    used = [name for name in BUCKETS if any(_sums(traced)[name] for traced in result.phases)]
-    body = [f"<h1>{escape(head[:1].upper() + head[1:])}</h1>", f"<h2>{title}</h2>", legend(used)]
+    columns = ["phase", f"{unit} by what holds it", "traced", "formula", "difference", "where"]
+    used = [
+        name
+        for name in BUCKETS
+        if any(of_traced(traced.categories)[name] for traced in result.phases)
+    ]
+    body = [
+        f"<h1>{escape(head[:1].upper() + head[1:])}</h1>",
+        f"<h2>{title}</h2>",
+        legend(used, WORDS),
+    ]
     body += table(columns, rows, right=(2, 3, 4), caption=title, wide=1)
+    body += ["<h2>Two training steps, part by part</h2>"]
+    body += timeline_section(result.timeline, capacity_bytes)
+    body += ["<h2>By the operation that allocated</h2>"]
     for traced in result.phases:
         shown = [
             [escape(category), escape(operation), format_gib(num_bytes)]
             for category, operation, num_bytes in traced.operations[:NUM_OPERATIONS]
         ]
         name = traced.phase.value.replace("_", " ")
-        body += details(f"{name}: the operations that allocated most", _operations(name, shown))
+        body += details(name, _operations(name, shown))
     layers = f"{result.num_traced_layers} of {result.num_layers} layers run"
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    body.append(f'<p class="muted">{escape(f"{layers}; {versions}")}</p>')
+    when = f"traced on {result.traced_on}"
+    body.append(f'<p class="muted">{escape(f"{layers}; {when}; {versions}")}</p>')
     return page("preflight trace", body)
 
 
@@ -71,13 +80,6 @@ def _operations(name: str, rows: list[list[str]]) -> list[str]:
     return table(["what it is", "operation", "bytes"], rows, right=(2,), caption=name)
 
 
-def _sums(traced: TracedPhase) -> Mapping[str, int]:
-    sums = dict.fromkeys(BUCKETS, 0)
-    for category, num_bytes in traced.categories.items():
-        sums[TRACED.get(category, "buffers")] += num_bytes
-    return sums
-
-
-def _says(traced: TracedPhase) -> str:
-    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in traced.categories.items())
-    return f"{traced.phase.value.replace('_', ' ')}: {traced.num_bytes / GIB:.2f} GiB: {parts}"
+def _says(traced: TracedPhase, size: int, unit: str) -> str:
+    parts = ", ".join(f"{name} {held / size:.2f}" for name, held in traced.categories.items())
+    return f"{traced.phase.value.replace('_', ' ')}: {traced.num_bytes / size:.2f} {unit}: {parts}"

@@ -25,7 +25,7 @@ optimizer: adamw_torch
 COMMANDS = {
     "size": ["meta-llama/Llama-3.1-8B", "--seq-len", "512", "--compare", "Qwen/Qwen3-8B"],
     "validate": [str(ROOT / "tests" / "measured" / "runs-dev.yaml")],
-    "trace": ["--plan", "plan.yaml", "--no-cache"],
+    "trace": ["--plan", "plan.yaml", "--no-cache", "--device", "small:0.0625"],
 }
 
 
@@ -60,7 +60,7 @@ def test_a_page_is_whole_and_refers_to_nothing_outside(name, pages):
     [
         ("size", ["Llama-3.1-8B: 8.03 B parameters", "Qwen3-8B", "139.9", "a100-sxm-80"]),
         ("validate", ["By group, engine and counter", "Every run that was compared", "fms_a100"]),
-        ("trace", ["Live tensors of one rank", "layers run", "loss_backward"]),
+        ("trace", ["Live tensors of one rank", "layers run", "loss_backward", "capacity 64.0 MiB"]),
     ],
 )
 def test_a_page_says_what_the_command_says(name, said, pages):
@@ -82,3 +82,39 @@ def test_pages_fit_their_window(pages, browse, tmp_path):
         path.write_text(page.replace("</body>", probe))
 
         assert "<title>wide by 0</title>" in browse(path, "--window-size=500,900", "--dump-dom")
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(("width", "scrolls"), [(1100, False), (500, True)])
+def test_a_timeline_scrolls_inside_a_narrow_page_and_nowhere_else(
+    width, scrolls, pages, browse, tmp_path
+):
+    probe = (
+        "<script>var box=document.querySelector('[aria-label=timeline]');document.title="
+        "'scrolls '+(box.scrollWidth>box.clientWidth)+', drawn '+(box.firstElementChild"
+        ".getBoundingClientRect().height>200)</script></body>"
+    )
+    path = tmp_path / "timeline.html"
+    path.write_text(pages["trace"][1].replace("</body>", probe))
+    said = f"<title>scrolls {str(scrolls).lower()}, drawn true</title>"
+
+    assert said in browse(path, f"--window-size={width},900", "--dump-dom")
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_over_a_timeline_are_drawn_in_the_ink_of_the_theme(theme, pages, browse, tmp_path):
+    """A blink setting of 0 is dark, 1 is light."""
+    probe = (
+        "<script>var at=getComputedStyle(document.querySelector('svg text.over'));"
+        "document.title=at.fill+' on '+at.stroke</script></body>"
+    )
+    path = tmp_path / "theme.html"
+    path.write_text(pages["trace"][1].replace("</body>", probe))
+    ink, paper = {
+        "light": ("rgb(31, 35, 40)", "rgb(255, 255, 255)"),
+        "dark": ("rgb(230, 237, 243)", "rgb(13, 17, 23)"),
+    }[theme]
+    flag = f"--blink-settings=preferredColorScheme={int(theme == 'light')}"
+
+    assert f"<title>{ink} on {paper}</title>" in browse(path, flag, "--dump-dom")
