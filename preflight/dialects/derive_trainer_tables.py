@@ -6,6 +6,7 @@ is supported; a test says when the file and the installed libraries differ.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ SCRIPTS = ("sft", "dpo", "grpo", "kto", "reward", "rloo", "distillation")
 
 
 def derive() -> dict[str, Any]:
-    """Return the tables: TrainingArguments whole, and what each TRL script has beside or instead of it."""
+    """Return the tables: TrainingArguments whole, what each TRL script has beside or instead of it, and names by class."""
     import importlib
 
     import transformers
@@ -27,11 +28,14 @@ def derive() -> dict[str, Any]:
         training_arguments._VALID_DICT_FIELDS,
     )
     scripts = {}
+    classes: set[Any] = {training_arguments, transformers.Seq2SeqTrainingArguments}
     for name in SCRIPTS:
         parser = importlib.import_module(f"trl.scripts.{name}").make_parser()
         dict_fields: set[str] = set()
         for cls in parser.dataclass_types:
             dict_fields.update(getattr(cls, "_VALID_DICT_FIELDS", ()))
+            if cls.__module__ != f"trl.scripts.{name}":  # nobody else has a script's own class
+                classes.add(cls)
         own = _arguments(parser, dict_fields)
         scripts[name] = {key: value for key, value in own.items() if arguments.get(key) != value}
         lost = set(arguments) - set(own)
@@ -41,7 +45,21 @@ def derive() -> dict[str, Any]:
         "versions": {"transformers": transformers.__version__, "trl": trl.__version__},
         "TrainingArguments": arguments,
         "scripts": scripts,
+        "trainer_classes": {
+            cls.__name__: [name for name in _fields(cls) if name not in arguments]
+            for cls in sorted(classes, key=lambda cls: cls.__name__)
+            if issubclass(cls, training_arguments)
+        },
+        "other_classes": {
+            cls.__name__: _fields(cls)
+            for cls in sorted(classes, key=lambda cls: cls.__name__)
+            if not issubclass(cls, training_arguments)
+        },
     }
+
+
+def _fields(cls: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls) if field.init]
 
 
 def _arguments(parser: Any, dict_fields: Any) -> dict[str, list[Any]]:
@@ -102,7 +120,9 @@ def main() -> None:
     text = (
         f'{{\n "versions": {json.dumps(tables["versions"])},\n'
         f' "TrainingArguments": {{\n{lines(tables["TrainingArguments"], "  ")}\n }},\n'
-        f' "scripts": {{\n{scripts}\n }}\n}}\n'
+        f' "scripts": {{\n{scripts}\n }},\n'
+        f' "trainer_classes": {{\n{lines(tables["trainer_classes"], "  ")}\n }},\n'
+        f' "other_classes": {{\n{lines(tables["other_classes"], "  ")}\n }}\n}}\n'
     )
     Path(tables_path()).write_text(text, encoding="utf-8")
     print(f"{tables_path()}: {len(text)} bytes")

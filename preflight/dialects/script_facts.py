@@ -12,12 +12,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import field
 from typing import Any
 
+from preflight.dialects.own_parser import OwnParser
 from preflight.dialects.script_parsers import (
+    DATACLASS_PARSERS,
     TRAINER_BASES,
     FlagOf,
     argparse_names,
     command_parameters,
     dataclass_names,
+    dataclass_types,
     defaults_of,
     is_command,
     is_trainer_class,
@@ -58,6 +61,7 @@ class ScriptFacts:
     """Argument -> where it is set to something that cannot be known without running the script."""
     seen: dict[str, Place] = field(default_factory=dict)
     """trainer_arguments, lora, quantization, model, accelerator, fsdp_plugin, deepspeed_plugin -> the call."""
+    parser: OwnParser | None = None
     device_map: Known | None = None
     fsdp_plugin: dict[str, Known] = field(default_factory=dict)
 
@@ -90,13 +94,13 @@ class ScriptReader:
         """The calls that stand in a branch whose condition is not known."""
         self.statements: list[tuple[ast.Assign, Scope]] = []
         """The assignments that surely run."""
-        self.trees: list[ast.Module] = []
+        self.trees: dict[str, ast.Module] = {}
         self._blocks: list[tuple[list[ast.stmt], Scope]] = []
         self._commands: list[tuple[ast.FunctionDef, Scope, Scope]] = []
         self._namespace: Parsed | None = None
         self._returning: set[str] = set()
         self._load(path, ast.parse(text), depth=0)
-        self.evaluator.changed_attributes = changed_attributes(self.trees)
+        self.evaluator.changed_attributes = changed_attributes(self.trees.values())
         for function, scope, outer in self._commands:
             scope.parameters.update(command_parameters(function, outer, self.evaluator, flag_of))
         self._bind_parameters()
@@ -106,7 +110,7 @@ class ScriptReader:
     # Loading
 
     def _load(self, path: str, tree: ast.Module, depth: int) -> None:
-        self.trees.append(tree)
+        self.trees[path] = tree
         module, functions = scope_of(tree.body, path)
         self.modules[path] = module
         self.imports[path] = {}
@@ -244,17 +248,9 @@ class ScriptReader:
         return value if isinstance(value, (Parsed, int, float, str, dict)) else None
 
     def _dataclasses(self, scope: Scope) -> Any:
-        made = [f for f in self.everywhere if f.name in ("HfArgumentParser", "TrlParser")]
-        if not made:
-            return None
-        node: ast.expr | None = made[0].node.args[0] if made[0].node.args else None
-        for keyword in made[0].node.keywords:
-            if keyword.arg == "dataclass_types":
-                node = keyword.value
-        if node is None:
-            return None
-        classes = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node]
-        return tuple(self._dataclass(each) for each in classes)
+        made = [f for f in self.everywhere if f.name in DATACLASS_PARSERS]
+        classes = dataclass_types(made[0].node, made[0].scope) if made else []
+        return tuple(self._dataclass(each) for each in classes) or None
 
     def _dataclass(self, node: ast.expr) -> Parsed:
         name = _last_name(node)

@@ -26,6 +26,8 @@ TRAINER_BASES = (
 )
 """Classes whose fields are the Trainer's arguments."""
 
+DATACLASS_PARSERS = ("HfArgumentParser", "TrlParser")
+
 SWITCH = "?"
 """Ends the name of a flag that takes no value."""
 
@@ -99,6 +101,19 @@ def _converter(node: ast.expr | None) -> Callable[[str], Any]:
             return UNKNOWN
 
     return convert
+
+
+def dataclass_types(made: ast.Call, scope: Scope) -> list[ast.expr]:
+    """Return the classes that HfArgumentParser or TrlParser is made of, as written; none where that is not a list."""
+    node = made.args[0] if made.args else None
+    for keyword in made.keywords:
+        if keyword.arg == "dataclass_types":
+            node = keyword.value
+    if isinstance(node, ast.Name) and len(scope.assigned.get(node.id, ())) == 1:
+        node = scope.assigned[node.id][0]
+    if node is None:
+        return []
+    return list(node.elts) if isinstance(node, (ast.Tuple, ast.List)) else [node]
 
 
 def dataclass_names(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from preflight.dialects.script_dataclasses import own_parser
 from preflight.dialects.script_facts import CallFound, ScriptFacts, ScriptReader
 from preflight.dialects.script_parsers import FlagOf
 from preflight.dialects.script_scope import UNKNOWN, Known, Scope
@@ -13,6 +14,7 @@ from preflight.launch import LaunchCommand
 WORTH_READING = re.compile(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
     r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)"
+    r"|(?:HfArgument|Trl)Parser\("
 )
 
 LORA = {
@@ -81,6 +83,7 @@ def read_script(
         reader = ScriptReader(command, path, text, flag_of)
     except (SyntaxError, ValueError, RecursionError):
         return facts
+    facts.parser = own_parser(reader, path)
     for name, known in reader.trainer_defaults():
         if known.place.kind == "script":
             facts.put("seq_len" if name == "model_max_length" else name, known)

@@ -67,7 +67,7 @@ def script_told(given: Given, command: LaunchCommand, script: str | None) -> Scr
     path = script if command.exists(script) else script.replace(".", "/") + ".py"
     is_loop = given.kind.trainer in (None, "plain_loop")
     facts = read_script(command, path, text, flag_of, is_loop)
-    return facts if facts.arguments or facts.seen else None
+    return facts if facts.arguments or facts.seen or facts.parser is not None else None
 
 
 def with_script(given: Given, facts: ScriptFacts) -> Given:

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.dialects.documents import read_document
+from preflight.dialects.own_parser import note_unknown_arguments
 from preflight.dialects.script_told import script_told, settle, with_script
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_argv import ParsedArgv, ParserRules, parse_argv
@@ -113,7 +114,10 @@ def read_trainer_arguments(
         given = with_script(given, told)
     read_plan_fields(given)
     read_model_fields(given)
-    note_near_misses(given)
+    own = told.parser if told is not None else None
+    if own is not None and is_exact:
+        note_unknown_arguments(given, own, script or "", file)
+    note_near_misses(given, own.names if own is not None else ())
     note_unread_switches(given)
     if told is None:
         note_what_script_decides(given, script)

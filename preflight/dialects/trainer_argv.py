@@ -8,10 +8,10 @@ from dataclasses import field
 from typing import Any, NamedTuple
 
 from preflight.dialects.settings import Place, Setting
+from preflight.dialects.trainer_spellings import argument_fix
 from preflight.dialects.trainer_tables import Argument, ArgumentTable
 from preflight.dialects.trainer_values import NotConverted, Written, from_text
 from preflight.errors import Problem
-from preflight.launch import nearest_fix
 from preflight.values import dataclass
 
 _NEGATIVE_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
@@ -182,7 +182,6 @@ def _abbreviated(
 def _unknown_flag(flag: str, table: ArgumentTable, candidates: list[str]) -> Problem:
     if candidates:
         shown = ", ".join(f"--{name}" for name in candidates)
-        return Problem(f"{flag} could be several flags", flag, f"write one of {shown}")
-    near = nearest_fix(flag.lstrip("-").replace("-", "_"), tuple(table.arguments))
-    fix = near.replace("did you mean ", "did you mean --")
-    return Problem(f"the script does not know {flag}", flag, fix)
+        return Problem(f"{flag} could be several flags", flag, f"write one of {shown}", "PF123")
+    fix = argument_fix(flag.lstrip("-"), table.arguments).replace("you mean ", "you mean --")
+    return Problem(f"the script does not know {flag}", flag, fix, "PF123")

@@ -7,10 +7,11 @@ from typing import Any
 
 from preflight.dialects.documents import Document, read_document
 from preflight.dialects.settings import Place, Setting
+from preflight.dialects.trainer_spellings import argument_fix
 from preflight.dialects.trainer_tables import ArgumentTable
 from preflight.dialects.trainer_values import NotConverted, Written, from_file
 from preflight.errors import BadInput, Problem
-from preflight.launch import LaunchCommand, nearest_fix
+from preflight.launch import LaunchCommand
 from preflight.values import dataclass
 
 
@@ -20,6 +21,8 @@ class ArgumentFile:
 
     path: str
     """As the user spelled it."""
+    is_config: bool = False
+    """TrlParser's `--config`, and not a file in place of the flags."""
     known: dict[str, Setting] = field(default_factory=dict)
     unknown: dict[str, Setting] = field(default_factory=dict)
     """Keys of the script's own dataclasses."""
@@ -44,7 +47,7 @@ def read_argument_file(
     HfArgumentParser.parse_json_file and parse_yaml_file do. `is_complete` says that the table has
     every argument of the script, so that any other key is a mistake.
     """
-    file = ArgumentFile(path)
+    file = ArgumentFile(path, is_trl)
     try:
         document = read_document(command, path, stated_at=stated_at)
     except BadInput as error:
@@ -92,17 +95,11 @@ def _read_environment(file: ArgumentFile, document: Document, value: Any, place:
 
 
 def _unknown_key(name: str, place: Place, table: ArgumentTable, is_complete: bool) -> list[Problem]:
-    near = nearest_fix(name.replace("-", "_"), tuple(table.arguments))
+    near = argument_fix(name, table.arguments)
     if is_complete:
-        # TRL's own scripts pass fail_with_unknown_args=False: the key is dropped without a word.
-        return [
-            Problem(
-                f"{name} is not an argument of TRL's script: it is ignored",
-                place.where,
-                near,
-                severity="warning",
-            )
-        ]
+        # TRL's own scripts pass fail_with_unknown_args=False.
+        message = f"{name} is not an argument of TRL's script, which drops it without a word"
+        return [Problem(message, place.where, near, "PF122", "warning")]
     if "-" in name and name.replace("-", "_") in table.arguments:
         return [
             Problem(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from preflight.dialects.trainer_lookup import Given
 from preflight.dialects.trainer_spellings import OLD_NAMES, SPELLINGS
 from preflight.errors import Problem
 
 
-def note_near_misses(given: Given) -> None:
-    """Say which of the script's own names are one slip away from a trainer argument: the default is used then."""
+def note_near_misses(given: Given, declared: Collection[str]) -> None:
+    """Say which of the script's own names are one slip away from a trainer argument: the default is used then.
+
+    `declared` are the names that its parser has been read to take.
+    """
     if not given.has_trainer or given.kind.is_own_script or not given.others:
         return
     read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
+    said = {problem.where for problem in given.fields.problems}
     for name, setting in given.others.items():
-        if name in read or name in OLD_NAMES:
+        if name in read or name in OLD_NAMES or name in declared or setting.place.where in said:
             continue
         import difflib
 

@@ -5,6 +5,10 @@ Reading one of these is an inference from its name alone, and is marked as one w
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from preflight.launch import nearest_fix
+
 SPELLINGS: dict[str, tuple[str, ...]] = {
     # The first spelling that is given wins.
     "model_name_or_path": (
@@ -117,19 +121,35 @@ DECLARABLE: dict[str, str] = {
 }
 """Plan field that a repository may declare a flag for -> the trainer argument that is read for it."""
 
-OLD_NAMES = (
-    "evaluation_strategy",
-    "group_by_length",
-    "include_inputs_for_metrics",
-    "logging_dir",
-    "no_cuda",
-    "overwrite_output_dir",
-    "push_to_hub_model_id",
-    "tpu_num_cores",
-    "use_ipex",
-    "warmup_ratio",
-)
-"""Arguments that TrainingArguments had in transformers 4: no slip of the pen."""
+OLD_NAMES = {
+    "evaluation_strategy": ("eval_strategy", "it is eval_strategy now"),
+    "group_by_length": (
+        "train_sampling_strategy",
+        "train_sampling_strategy group_by_length is it now",
+    ),
+    "include_inputs_for_metrics": ("include_for_metrics", "include_for_metrics inputs is it now"),
+    "logging_dir": ("", "remove it: the variable TENSORBOARD_LOGGING_DIR is it now"),
+    "no_cuda": ("use_cpu", "it is use_cpu now"),
+    "overwrite_output_dir": ("", "remove it"),
+    "push_to_hub_model_id": ("hub_model_id", "it is hub_model_id now"),
+    "tpu_num_cores": ("", "remove it"),
+    "use_ipex": ("", "remove it"),
+    "warmup_ratio": (
+        "warmup_steps",
+        "warmup_steps takes it now: below 1 it is a share of the steps",
+    ),
+}
+"""Arguments of TrainingArguments in transformers 4, no slips of the pen: the name that took over, and what to do."""
+
+
+def argument_fix(name: str, known: Collection[str]) -> str:
+    """Return what to write instead of an argument that a parser does not know, or an empty string."""
+    plain = name.replace("-", "_")
+    successor, words = OLD_NAMES.get(plain, ("", ""))
+    if words and (not successor or successor in known):
+        return words
+    return nearest_fix(plain, tuple(known))
+
 
 KINDS: dict[str, str] = {
     "seq_len": "int",

@@ -84,3 +84,12 @@ def argument_table(trl_script: str | None) -> ArgumentTable:
         for name, entry in entries.items()
     }
     return ArgumentTable(arguments, tables["versions"])
+
+
+def fields_of_class(name: str) -> frozenset[str] | None:
+    """Return the arguments that a dataclass of transformers or TRL gives a parser; None where it is not in the table."""
+    tables = _tables()
+    if name in tables["trainer_classes"]:
+        return frozenset((*tables["TrainingArguments"], *tables["trainer_classes"][name]))
+    fields = tables["other_classes"].get(name)
+    return None if fields is None else frozenset(fields)

@@ -16,12 +16,14 @@ from preflight.dialects.accelerate_argv import LauncherArguments, parse_launcher
 from preflight.dialects.accelerate_checks import check_beside_file
 from preflight.dialects.accelerate_launcher import read_launcher_settings
 from preflight.dialects.accelerate_notes import launch_notes
+from preflight.dialects.accelerate_options import options_by_flag
 from preflight.dialects.accelerate_plan import accelerate_part, single_process_notes
 from preflight.dialects.documents import read_document
 from preflight.dialects.program_names import calls
 from preflight.dialects.script_plan import make_plan, read_script_arguments, read_script_engine
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_argv import ParserRules, parse_argv
+from preflight.dialects.trainer_spellings import argument_fix
 from preflight.dialects.trainer_tables import ArgumentTable, argument_table
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, nearest_fix
@@ -59,6 +61,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
         return None
     problems: list[Problem] = []
     split = split_words(command, first + 1, argument_table(name), problems)
+    problems.extend(_unknown_to_both(split, name))
     words, profile = _with_config_file(split, command, problems)
     raise_if_any(problems)
     parsed = parse_launcher_arguments((*words.words, "script.py"), 0)
@@ -82,7 +85,11 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     problems.extend(single_process_notes(launcher_side, settings, trainer))
     # Keys that the script ignores are not lost: they went to accelerate.
     taken = {place.where for place in split.file_keys.values()}
-    problems = [p for p in problems if p.id or p.severity == "error" or p.where not in taken]
+    problems = [
+        p
+        for p in problems
+        if p.id not in ("", "PF122") or p.severity == "error" or p.where not in taken
+    ]
     return make_plan(command, part, trainer, engine, problems)
 
 
@@ -122,6 +129,25 @@ def split_words(
         file_keys,
         file_environment,
     )
+
+
+def _unknown_to_both(split: SplitWords, name: str) -> list[Problem]:
+    """Return a problem for every flag and key that neither TRL's script nor accelerate knows."""
+    launcher = {*options_by_flag(), f"--{PROFILE_OPTION}", "--help"}
+    known = (*argument_table(name).arguments, *sorted(flag.lstrip("-") for flag in launcher))
+    problems = []
+    for word, place in zip(split.words, split.places, strict=True):
+        flag = word.partition("=")[0]
+        if not flag.startswith("--") or flag in launcher:
+            continue
+        dashes = "--" if place.kind == "argv" else ""
+        shown = f"{dashes}{flag[2:]}"
+        fix = argument_fix(flag[2:], known).replace("you mean ", f"you mean {dashes}")
+        message = (
+            f"{shown} is known neither to trl {name} nor to accelerate launch, which stops at it"
+        )
+        problems.append(Problem(message, place.where if not dashes else shown, fix, "PF111"))
+    return problems
 
 
 def _unknown_positions(

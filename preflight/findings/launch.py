@@ -9,6 +9,7 @@ from preflight.findings.ranks import RANKS
 _CORPUS = "tests/dialects/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
 _SAID = "tests/dialects/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
 _ARGV = "tests/dialects/test_accelerate_argv.py::test_every_wrong_option_is_reported_at_once"
+_UNKNOWN = "tests/dialects/test_unknown_arguments.py::"
 
 KINDS: dict[str, FindingKind] = {
     "PF101": FindingKind(
@@ -205,6 +206,31 @@ KINDS: dict[str, FindingKind] = {
         fix="--set FIELD=VALUE, or a `[tool.preflight]` entry",
         proof=(
             "tests/dialects/test_script_reading.py::test_what_only_running_tells_is_said_and_not_guessed",
+        ),
+    ),
+    "PF122": FindingKind(
+        name="argument-dropped",
+        severity="warning",
+        proof_kind="silent",
+        trigger="a key of TrlParser's `--config` file that the script has no argument for, under TRL's own scripts and scripts that pass fail_with_unknown_args=False",
+        effect="the key is dropped without a word, and the default trains (parse_args_and_config, trl/scripts/utils.py, 1.16)",
+        fix="the argument's name; preflight names the nearest one, and what took over from an argument that transformers 5 removed",
+        versions="where the installed transformers and TRL are those whose arguments were read: 5.24 and 1.16",
+        proof=(
+            f"{_UNKNOWN}test_what_a_script_does_with_an_unknown_name_is_said_before_the_launch",
+            "tests/dialects/test_trainer_files.py::test_trls_own_script_drops_an_unknown_key_and_we_say_so",
+        ),
+    ),
+    "PF123": FindingKind(
+        name="argument-unknown",
+        severity="error",
+        proof_kind="refusal",
+        trigger="a flag, or a key of an argument file, that the parser of the training script does not have; of a script of somebody's own only where every dataclass of its HfArgumentParser or TrlParser could be read",
+        effect="every worker stops: `Unknown arguments from config file` (trl/scripts/utils.py, 1.16), `Some specified arguments are not used by the HfArgumentParser` or `Some keys are not used by the HfArgumentParser` (transformers/hf_argparser.py, 5.24)",
+        fix="the argument's name; preflight names the nearest one, and what took over from an argument that transformers 5 removed",
+        versions="where the installed transformers and TRL are those whose arguments were read: 5.24 and 1.16",
+        proof=(
+            f"{_UNKNOWN}test_what_a_script_does_with_an_unknown_name_is_said_before_the_launch",
         ),
     ),
     **FRAMEWORK_KINDS,

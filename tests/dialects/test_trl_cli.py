@@ -34,6 +34,7 @@ FILES = {
     "ranks.yaml": SFT + "num_processes: 4\n",
     "profile.yaml": SFT + "accelerate_config: zero2\nnum_processes: 2\n",
     "file.yaml": SFT + "accelerate_config: fsdp2.yaml\n",
+    "typo.yaml": SFT + "lerning_rate: 1e-5\nwarmup_ratio: 0.03\nnum_processes: 2\n",
     "env.yaml": SFT + "env:\n  CUDA_VISIBLE_DEVICES: '0,1,2'\n",
 }
 
@@ -129,6 +130,8 @@ REFUSED = [
     f"trl sft {BASE} --accelerate_config no-such-profile",
     f"trl sft {BASE} --accelerate_config",
     f"trl sft {BASE} --no_such_option 3",
+    f"trl sft {BASE} --config typo.yaml",
+    f"trl sft {BASE} --warmup_ratio 0.03",
     f"trl sft {BASE} --num_processes many",
 ]
 
@@ -140,6 +143,17 @@ def test_what_trl_or_accelerate_refuses_is_refused(line, tmp_path, monkeypatch):
 
     assert all(problem.id == "PF111" for problem in error.value.problems)
     assert isinstance(trl_starts(line, tmp_path, monkeypatch), str)
+
+
+def test_what_neither_trl_nor_accelerate_knows_is_told_at_once_with_its_line(tmp_path):
+    with pytest.raises(BadInput) as error:
+        read("trl sft --config typo.yaml --num_proceses 2", tmp_path)
+
+    assert [(problem.where, problem.fix) for problem in error.value.problems] == [
+        ("typo.yaml:4", "did you mean learning_rate"),
+        ("typo.yaml:5", "warmup_steps takes it now: below 1 it is a share of the steps"),
+        ("--num_proceses", "did you mean --num_processes"),
+    ]
 
 
 def test_the_commands_are_those_of_trl():

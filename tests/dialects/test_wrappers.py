@@ -30,7 +30,7 @@ print(json.dumps([sys.argv[1:], {{n: os.environ[n] for n in names if n in os.env
 LAUNCH = "accelerate launch --multi_gpu --num_processes 2 train.py"
 LOOP = "from accelerate import Accelerator\n"
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
-HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(return_remaining_strings=True)
 """
 
 

@@ -27,7 +27,7 @@ CONFIG = {
 }
 SCRIPT = (
     "from transformers import Trainer, TrainingArguments, HfArgumentParser\n"
-    "args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()\n"
+    "args, _ = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(return_remaining_strings=True)\n"
 )
 
 
