@@ -181,10 +181,8 @@ def test_run_under_a_guard_checks_once(folder):
     assert len(workers(folder)) == 2
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """An environment of its own that sees the packages of this one, with the file installed into it."""
-    folder = tmp_path_factory.mktemp("environment")
+def make_environment(folder: Path) -> tuple[Path, Path]:
+    """Return Python and site-packages of a new environment that sees the packages of this one."""
     venv.create(folder, symlinks=True, with_pip=False)
     python = folder / "bin" / "python"
     where = subprocess.check_output(
@@ -194,6 +192,14 @@ def environment(tmp_path_factory):
     (Path(where) / "packages.pth").write_text(
         f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
     )
+    return python, Path(where)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """An environment of its own, with the file installed into it."""
+    folder = tmp_path_factory.mktemp("environment")
+    python, _ = make_environment(folder)
     for program in ("accelerate", "deepspeed"):
         text = (BIN / program).read_text().split("\n", 1)[1]
         (folder / "bin" / program).write_text(f"#!{python}\n{text}")
@@ -234,23 +240,17 @@ def test_the_installed_file_checks_a_launch_once_and_leaves_other_programs_alone
 
 
 def test_the_file_is_removed_only_where_it_is_ours(folder, tmp_path_factory):
-    place = tmp_path_factory.mktemp("other")
-    venv.create(place, symlinks=True, with_pip=False)
-    python = str(place / "bin" / "python")
-    site = subprocess.check_output(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
-    ).strip()
-    packages = os.pathsep.join(path for path in sys.path if path)
-    command = [python, "-m", "preflight", "guard"]
-    file = Path(site) / "preflight-guard.pth"
+    python, site = make_environment(tmp_path_factory.mktemp("other"))
+    command = [str(python), "-m", "preflight", "guard"]
+    file = site / "preflight-guard.pth"
 
     file.write_text("import os\n")
-    foreign = start(folder, [*command, "--remove"], PYTHONPATH=packages)
+    foreign = start(folder, [*command, "--remove"])
     file.unlink()
-    none = start(folder, [*command, "--remove"], PYTHONPATH=packages)
-    wrote = start(folder, [*command, "--install"], PYTHONPATH=packages)
-    again = start(folder, [*command, "--install"], PYTHONPATH=packages)
-    removed = start(folder, [*command, "--remove"], PYTHONPATH=packages)
+    none = start(folder, [*command, "--remove"])
+    wrote = start(folder, [*command, "--install"])
+    again = start(folder, [*command, "--install"])
+    removed = start(folder, [*command, "--remove"])
 
     assert foreign.returncode == 2 and "left alone" in foreign.stderr
     assert none.stdout.startswith("preflight: there is no ")
