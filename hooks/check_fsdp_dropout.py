@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.checkpointing import is_launchers_own
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
@@ -21,13 +22,10 @@ from preflight.model import ModelSpec
 @hookimpl
 def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Finding]:
     """Refuse to be silent about dropout inside FSDP2's own checkpointing."""
-    if plan.engine != "fsdp2" or plan.activation_checkpointing == "none":
+    if plan.engine != "fsdp2" or not is_launchers_own(plan):
         return
     origin = plan.origins.get("activation_checkpointing")
     where = origin.where if origin else ""
-    places = getattr(plan.source, "places", {}).get("activation_checkpointing", ())
-    if not any("fsdp_activation_checkpointing" in place.key.lower() for place in places):
-        return
     active = dict(model.dropouts) if model is not None else {}
     if plan.adapter is not None and plan.adapter.dropout > 0:
         active["lora_dropout"] = plan.adapter.dropout

@@ -6,8 +6,9 @@ Safety     same: the recomputed values are the ones that were dropped, random st
 Written as the trainer's own switch (`--activation_checkpointing`, `--gradient_checkpointing` before
            transformers 5.24), because it restores the random state; `fsdp_activation_checkpointing`
            only for scripts without a trainer, and never under FSDP2 with any dropout, where the
-           recomputed masks would differ (accelerate/utils/fsdp_utils.py:720). One switch, not two:
-           Trainer refuses both (transformers/trainer.py:878)
+           recomputed masks would differ (accelerate/utils/fsdp_utils.py:720), nor with an adapter,
+           which PEFT would save empty (PF223). One switch, not two: Trainer refuses both
+           (transformers/trainer.py:878)
 Not with litgpt on one device: only its strategies for several checkpoint (parallelize_fn in
            litgpt/finetune/lora.py, FSDPStrategy in full.py, 0.5.13), and no option of it does
 """

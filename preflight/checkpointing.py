@@ -28,6 +28,16 @@ def is_reentrant(plan: LaunchPlan) -> bool:
     return version_of(plan, "transformers") < TRANSFORMERS_NON_REENTRANT_SINCE
 
 
+def is_launchers_own(plan: LaunchPlan) -> bool:
+    """Tell whether FSDP's switch checkpoints, with a module around each layer, and not the trainer's."""
+    if not plan.is_fsdp or plan.activation_checkpointing == "none":
+        return False
+    if getattr(plan.source, "facts", {}).get("fsdp_activation_checkpointing"):
+        return True
+    places = getattr(plan.source, "places", {}).get("activation_checkpointing", ())
+    return any("fsdp_activation_checkpointing" in place.key.lower() for place in places)
+
+
 def recomputes_wrapped_layers(plan: LaunchPlan) -> bool:
     """Tell whether what a reentrant checkpoint runs is FSDP's wrapper: it is there in the first, graphless run too."""
     since = LAYER_CHECKPOINTS_ITSELF_SINCE

@@ -54,6 +54,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "check_quantization",
     "check_adapter_targets",
     "check_adapter_training",
+    "check_adapter_saving",
     "check_attention",
     "check_trainer_arguments",
     "check_trl",

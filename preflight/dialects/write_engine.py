@@ -97,6 +97,9 @@ def write_fsdp_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:
         raise CannotEdit("the launch has no switch for activation checkpointing")
     if "checkpointing" in script_text(draft):
         raise CannotEdit("the script has a switch of its own")
+    if before.adapter is not None:
+        # PEFT would save it empty (hooks/check_adapter_saving.py).
+        raise CannotEdit("FSDP's checkpointing hides the adapter from PEFT")
     if before.engine == "fsdp2":
         if before.wrap_policy in (None, "none"):
             raise CannotEdit("FSDP2 checkpoints the wrapped layers, and there are none")

@@ -229,4 +229,16 @@ KINDS: dict[str, FindingKind] = {
             "tests/checks/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
         ),
     ),
+    "PF223": FindingKind(
+        name="adapter-saved-empty",
+        severity="error",
+        proof_kind="silent",
+        trigger="a PEFT adapter with PEFT 0.21 or newer, under FSDP1, or under FSDP2 with `fsdp_activation_checkpointing: true`",
+        effect="PEFT looks for the adapter under the names of wrapped modules, FSDP collects it under those of unwrapped ones (peft/tuners/tuners_utils.py, 0.21.2): adapter_model.safetensors and the checkpoints hold no tensor",
+        fix="fsdp_version: 2, and the trainer's own --gradient_checkpointing true in place of FSDP's; or peft<0.21",
+        proof=(
+            f"{_EFFECTS}test_peft_finds_no_adapter_in_wrapped_layers",
+            "tests/hooks/test_checks.py::test_an_adapter_that_is_saved_empty_is_an_error",
+        ),
+    ),
 }

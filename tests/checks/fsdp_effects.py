@@ -20,6 +20,7 @@ from effect_ranks import (
     refusal,
     relative_error,
     start,
+    with_lora,
 )
 
 ORIGINAL = {"use_orig_params": "true"}
@@ -43,6 +44,29 @@ def dropout_under_checkpointing() -> Results:
                 got = gradients(model)
                 expected = got if expected is None else expected
                 found[f"fsdp{version} {who} {dropout}"] = relative_error(got, expected)
+    return found
+
+
+@experiment
+def saved_adapters() -> Results:
+    """How many tensors PEFT finds in the collected state dict of an adapter, by who recomputes."""
+    from peft import get_peft_model_state_dict
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    found: Results = {}
+    for version in (1, 2):
+        for who in ("nobody", "fsdp", "trainer"):
+            own = str(who == "fsdp").lower()
+            accelerator = start(version, activation_checkpointing=own, **ORIGINAL)
+            model = with_lora(model_of())
+            if who == "trainer":
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            wrapped, _ = prepared(accelerator, model)
+            backward(accelerator, wrapped)
+            options = StateDictOptions(full_state_dict=True)
+            states = get_model_state_dict(wrapped, options=options)
+            saved = get_peft_model_state_dict(accelerator.unwrap_model(wrapped), states)
+            found[f"fsdp{version} {who}"] = len(saved)
     return found
 
 

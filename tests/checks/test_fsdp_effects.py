@@ -19,6 +19,18 @@ def test_fsdp2_checkpointing_with_dropout_computes_other_gradients(effects):
     assert errors["fsdp2 fsdp 0.3"] > 0.1
 
 
+def test_peft_finds_no_adapter_in_wrapped_layers(effects):
+    """PF223: two matrices each of two layers' two targets are what there is to save."""
+    assert effects["saved_adapters"] == {
+        "fsdp1 nobody": 0,
+        "fsdp1 fsdp": 0,
+        "fsdp1 trainer": 0,
+        "fsdp2 nobody": 8,
+        "fsdp2 fsdp": 0,
+        "fsdp2 trainer": 8,
+    }
+
+
 def test_a_class_that_the_model_lacks_is_refused(effects):
     """PF206: any module that is there may be wrapped, a part of a layer too."""
     said = effects["wrapping"]

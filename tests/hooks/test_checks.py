@@ -67,6 +67,31 @@ def test_dropout_under_fsdp2_checkpointing_is_an_error(
     assert ids(plugins, plan, attention_dropout=dropout) == expected
 
 
+@pytest.mark.parametrize(
+    ("version", "is_wrapped", "peft", "expected"),
+    [
+        (2, True, "0.21.2", ["PF223"]),
+        (2, True, "0.20.0", []),
+        (2, False, "0.21.2", []),
+        (1, False, "0.21.2", ["PF223"]),
+        (1, True, "0.20.0", []),
+    ],
+)
+def test_an_adapter_that_is_saved_empty_is_an_error(
+    plugins, tmp_path, version, is_wrapped, peft, expected
+):
+    """Without wrapped layers, or with a PEFT that matches the names of tensors, it is saved."""
+    yaml = FSDP2.format(version=version).replace(
+        "checkpointing: true", f"checkpointing: {is_wrapped}"
+    )
+    plan = read(plugins, tmp_path, yaml)
+    plan = plan.with_edits(
+        {"adapter": Adapter("lora", 16), "versions": {**plan.versions, "peft": peft}}
+    )
+
+    assert ids(plugins, plan) == expected
+
+
 def test_bf16_needs_a_device_that_has_it(plugins):
     """A T4 trains in fp16."""
     plan = LaunchPlan(mixed_precision="bf16", load_dtype="fp32")

@@ -1,0 +1,45 @@
+"""PF223: an adapter that trains under FSDP, of which nothing is saved.
+
+PEFT 0.21 looks for the adapter's tensors under the names that its modules have (`_get_adapter_state_dict` in
+peft/tuners/tuners_utils.py), and FSDP collects them under the names that they had before anything was wrapped.
+Where FSDP1 wraps a layer, or FSDP's own activation checkpointing does, the two differ: adapter_model.safetensors
+and the checkpoints hold no tensor, and nothing says so. The trainer's own checkpointing wraps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.checkpointing import is_launchers_own
+from preflight.finding import Finding
+from preflight.findings import found
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.precision import version_of
+from preflight.trainer_told import where_of
+
+BY_MODULE_NAMES_SINCE = (0, 21)
+"""PEFT 0.20 and before matched the names of tensors alone."""
+WITHOUT_PEFT = ("torchtune", "torchtitan", "litgpt")
+
+
+@hookimpl
+def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
+    """Name a launch whose adapter would be lost."""
+    if plan.adapter is None or not plan.is_fsdp or plan.trainer in WITHOUT_PEFT:
+        return
+    if version_of(plan, "peft") < BY_MODULE_NAMES_SINCE:
+        return
+    lost = "PEFT 0.21 finds no tensor of the adapter, and saves an empty one without a word"
+    if plan.engine == "fsdp1":
+        where = where_of(plan, "engine", "adapter")
+        yield found(
+            "PF223", f"FSDP1 wraps the layers: {lost}", where, "fsdp_version: 2, or peft<0.21"
+        )
+    elif is_launchers_own(plan):
+        yield found(
+            "PF223",
+            f"FSDP's own activation checkpointing wraps the layers: {lost}",
+            where_of(plan, "activation_checkpointing"),
+            "fsdp_activation_checkpointing: false and the trainer's own --gradient_checkpointing true, or peft<0.21",
+        )
