@@ -146,6 +146,14 @@ def test_lines_are_no_wider_than_the_page(sheet, width):
         assert wide == []
 
 
+def test_every_row_of_all_variants_is_one_line_of_a_terminal():
+    run = preflight("Qwen/Qwen3-8B", "--all", "--seq-len", "8192", "--compare", LLAMA)
+    lines = run.stdout.splitlines()
+
+    assert sum(" none  " in line or " full  " in line for line in lines) == 2 * 3 * 16
+    assert [line for line in lines if line.startswith(" " * 6)] == []
+
+
 def preflight(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "preflight", "size", *words], capture_output=True, text=True
@@ -153,12 +161,24 @@ def preflight(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_json_is_the_contract():
-    run = preflight(LLAMA, "--seq-len", "512", "--format", "json", "--compare", "Qwen/Qwen3-8B")
+    run = preflight(
+        LLAMA,
+        "--seq-len",
+        "512",
+        "--format",
+        "json",
+        "--compare",
+        "Qwen/Qwen3-8B",
+        "Qwen/Qwen3-14B",
+    )
     whole = json.loads(run.stdout)
 
     assert whole["schema_version"] == 1
     assert whole["model"] == {"name": LLAMA, "num_params": 8_030_261_248}
-    assert whole["compare"][0]["model"]["name"] == "Qwen/Qwen3-8B"
+    assert [other["model"]["name"] for other in whole["compare"]] == [
+        "Qwen/Qwen3-8B",
+        "Qwen/Qwen3-14B",
+    ]
     for row in whole["rows"]:
         parts = [row[f"{name}_bytes"] for name in BUCKETS]
         assert sum(parts) == row["total_bytes"]

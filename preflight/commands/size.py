@@ -27,7 +27,7 @@ examples:
   preflight size meta-llama/Llama-3.1-8B
   preflight size Qwen/Qwen2.5-32B --gpu h100 --gpu l40s --seq-len 4096
   preflight size meta-llama/Llama-3.1-70B --all --budget 20
-  preflight size Qwen/Qwen3-8B --compare Qwen/Qwen3-14B --format md
+  preflight size Qwen/Qwen3-8B --compare Qwen/Qwen3-14B Qwen/Qwen3-32B --format md
 
 exit: 0; 2 bad input; 3 preflight failed
 """
@@ -44,7 +44,12 @@ def run(name: str, args: list[str]) -> int:
     )
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument(
-        "--compare", action="append", default=[], metavar="MODEL", help="another model; repeatable"
+        "--compare",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="other models, each with a worksheet of its own",
     )
     parser.add_argument(
         "--gpu",

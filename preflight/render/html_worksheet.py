@@ -31,7 +31,7 @@ def worksheet_html(sheets: Sequence[Worksheet], budget: float | None) -> str:
         )
         body += ["<h2>One rank that holds all</h2>", legend(list(WORDS), WORDS)]
         rows = [_row(row, scale) for row in sheet.rows]
-        head = ["method", "tokens", "ckpt", "GiB by what holds it", "total", "smallest card"]
+        head = ["method", "seq", "ckpt", "GiB by what holds it", "total", "smallest card"]
         body += table(head, rows, right=(1, 4), caption="Memory of one rank", wide=3)
         for title, cells in (
             ("Fewest devices on which it fits, sharded", device_rows(sheet, budget)),
@@ -56,7 +56,7 @@ def _row(row: WorksheetRow, scale: int) -> list[str]:
     parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in row.buckets.num_bytes.items())
     return [
         escape(row.name),
-        f"{row.seq_len:,}",
+        str(row.seq_len),
         escape(row.activation_checkpointing),
         bar(sums, scale, None, f"{row.total_bytes / GIB:.1f} GiB: {parts}"),
         f"{row.total_bytes / GIB:.1f}",

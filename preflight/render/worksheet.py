@@ -10,8 +10,8 @@ from preflight.render.page import Page
 from preflight.units import GIB, format_count
 from preflight.worksheet import BUCKETS, Worksheet, WorksheetRow
 
-NAMES = ("method", "tokens", "ckpt")
-HEADS = ("weights", "grads", "states", "activ.", "other", "total")
+NAMES = ("method", "seq", "ckpt")
+HEADS = ("weights", "grads", "states", "acts", "other", "total")
 
 
 def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose: bool) -> list[str]:
