@@ -66,6 +66,11 @@ class Report:
         return self.applied[-1].verdict if self.applied and self.rewrite else self.verdict
 
     @property
+    def final_plan(self) -> LaunchPlan:
+        """The plan of what would be started."""
+        return self.applied[-1].plan if self.applied and self.rewrite else self.plan
+
+    @property
     def assumed(self) -> dict[str, str]:
         """Plan field -> why it has the value it has, for every value that nobody gave."""
         return {

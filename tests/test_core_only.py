@@ -43,7 +43,11 @@ sys.exit(99 if heavy else code)
 """
 
 
-@pytest.mark.parametrize("arguments", [CHECK, FIX, ESTIMATE], ids=["check", "fix", "estimate"])
+@pytest.mark.parametrize(
+    "arguments",
+    [CHECK, FIX, ESTIMATE, ["check", "--report", "page.html", *CHECK[1:]]],
+    ids=["check", "fix", "estimate", "report"],
+)
 def test_the_core_alone_answers(arguments, core_bin, tmp_path):
     """No torch, no accelerate, no transformers: not importable here, so not needed."""
     for file in (EXAMPLES / "tiny-llama").iterdir():

@@ -74,7 +74,8 @@ def run(name: str, args: list[str]) -> int:
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     report = check_plan(plan, plugins, request)
     if options.report is not None:
-        save_page(options.report, report, "estimate", plugins, request.policy)
+        asked = (options.set, options.plan)
+        save_page(options.report, report, "estimate", plugins, request.policy, *asked)
     print_report(report, "estimate", options, sys.stdout)
     return DOES_NOT_FIT if report.verdict.answer is Answer.DOES_NOT_FIT else FITS
 

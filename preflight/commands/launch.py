@@ -118,7 +118,7 @@ def run(name: str, args: list[str]) -> int:
         raise_if_any(unknown_remedies(request.policy, known))
     report = _report(command, plugins, request)
     if options.report is not None:
-        save_page(options.report, report, name, plugins, request.policy)
+        save_page(options.report, report, name, plugins, request.policy, options.set)
     return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,13 +27,47 @@ def print_report(report: Report, door: str, options: Any, stream: IO[str]) -> No
     print_lines(report_lines(report, door, page, options.verbose), stream)
 
 
-def save_page(path: str, report: Report, door: str, plugins: PluginManager, policy: Policy) -> None:
-    """Write a report as an HTML file; raise BadInput where it cannot be written."""
+def save_page(
+    path: str,
+    report: Report,
+    door: str,
+    plugins: PluginManager,
+    policy: Policy,
+    settings: Sequence[str] = (),
+    plan_file: str = "",
+) -> None:
+    """Write a report as an HTML file; raise BadInput where it cannot be written.
+
+    `settings` are the `--set` options and `plan_file` the file that were given: a trace takes them too.
+    """
     from preflight.render.html_report import report_html
+    from preflight.trace.kept import find_kept
     from preflight.what_if import what_if
 
-    text = report_html(report, door, what_if(report, plugins, policy))
-    write_page(path, text)
+    kept = None
+    if report.model is not None:
+        kept = find_kept(report.final_plan, report.model)
+    command = trace_command(report, settings, plan_file)
+    write_page(path, report_html(report, door, what_if(report, plugins, policy), kept, command))
+
+
+def trace_command(report: Report, settings: Sequence[str], plan_file: str = "") -> str:
+    """Return the command that traces what a report would start, for a shell."""
+    from preflight.render.words import shell_command
+
+    edited = {name for tried in report.applied for name in tried.remedy.edits}
+    rewrite = report.rewrite if report.applied else None
+    words = ["preflight", "trace"]
+    for setting in settings:
+        # What a remedy edited is in the rewritten copy; the option would undo it.
+        if rewrite is None or setting.partition("=")[0].partition(".")[0] not in edited:
+            words += ["--set", setting]
+    if "dataset" in report.extra:
+        words += ["--set", f"seq_len={report.final_plan.seq_len}"]
+    if report.command is None:
+        return shell_command((*words, "--plan", plan_file), {})
+    argv = report.command.argv if rewrite is None else rewrite.argv
+    return shell_command((*words, "--", *argv), {} if rewrite is None else rewrite.env)
 
 
 def write_page(path: str, text: str) -> None:

@@ -31,7 +31,7 @@ from preflight.plugins import PluginManager, load_plugins
 from preflight.precision import missing_inputs
 from preflight.repository import Repository, find_repository
 from preflight.trace.client import run_trace
-from preflight.trace.job import job_of
+from preflight.trace.job import folder_of, job_of
 from preflight.trace.result import TraceResult
 from preflight.units import canonical_dtype
 
@@ -151,7 +151,7 @@ def _read(
 def _unknown_to_formulas(plan: LaunchPlan) -> ModelSpec | None:
     """Return a model that no formula knows, from its config alone; None for every other."""
     config = plan.model_config
-    path = os.path.join(_folder(plan), "config.json")
+    path = os.path.join(folder_of(plan), "config.json")
     if config is None and plan.model and os.path.isfile(path):
         config = read_config(path)
     if config is None or lays_out(config):
@@ -170,12 +170,8 @@ def _unknown_to_formulas(plan: LaunchPlan) -> ModelSpec | None:
     )
 
 
-def _folder(plan: LaunchPlan) -> str:
-    return os.path.abspath(os.path.join(plan.cwd, os.path.expanduser(plan.model or "")))
-
-
 def _own_folder(plan: LaunchPlan) -> str:
-    folder = _folder(plan)
+    folder = folder_of(plan)
     if not plan.model or not os.path.isfile(os.path.join(folder, "config.json")):
         raise BadInput.one(
             "--trust-remote-code needs a model folder: nothing is downloaded",

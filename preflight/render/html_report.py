@@ -8,21 +8,32 @@ from preflight import __version__
 from preflight.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
 from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
-from preflight.render.html_bars import bar, legend, scale_of, timeline, unit_of
+from preflight.render.html_bars import bar, legend, scale_of, unit_of
 from preflight.render.html_page import details, page, table
 from preflight.render.html_script import script, sliders
+from preflight.render.html_step import step_section
 from preflight.render.page import Page
 from preflight.render.report import head_lines, next_lines
 from preflight.render.words import amount, devices, phase_name, plan_value
 from preflight.report import Report, TriedRemedy
+from preflight.trace.kept import Kept
 from preflight.units import format_count
 from preflight.what_if import WhatIf
 
 HIDDEN_FIELDS = ("origins", "notices", "source", "cwd", "on_this_node", "wrapping")
 
 
-def report_html(report: Report, door: str, what_if: WhatIf | None = None) -> str:
-    """Return the whole page of a report; the sliders of `what_if` need JavaScript, nothing else does."""
+def report_html(
+    report: Report,
+    door: str,
+    what_if: WhatIf | None = None,
+    kept: Kept | None = None,
+    trace_command: str = "",
+) -> str:
+    """Return the whole page of a report; the sliders of `what_if` need JavaScript, nothing else does.
+
+    `kept` is what is known of the trace of what would be started, `trace_command` what would make one.
+    """
     text = " ".join(line.strip() for line in head_lines(report, Page(10**6)))
     text = text.removeprefix("preflight: ")
     body = [
@@ -34,7 +45,7 @@ def report_html(report: Report, door: str, what_if: WhatIf | None = None) -> str
         body += _phases(report, report.estimate, "as written" if report.applied else "")
         if report.applied and report.applied[-1].estimate.peaks:
             body += _phases(report, report.applied[-1].estimate, "as rewritten")
-        body += _step(report)
+        body += step_section(report, door, kept, trace_command)
     if what_if is not None:
         body += sliders(what_if)
     body += _remedies(report) + _diff(report) + _findings(report)
@@ -110,17 +121,6 @@ def _phases(report: Report, estimate: MemoryEstimate, which: str) -> list[str]:
         )
     lines.append(legend([name for name in BUCKET_WORDS if name in used]))
     return lines + table(head, rows, right=(2, 3), caption=title, kind="phases", wide=1)
-
-
-def _step(report: Report) -> list[str]:
-    last = report.applied[-1] if report.applied and report.rewrite else None
-    estimate = report.estimate if last is None else last.estimate
-    assert estimate is not None
-    drawn = timeline(estimate, _capacity(report))
-    which = ", as rewritten" if last is not None else ""
-    if not drawn:
-        return []
-    return [f"<h2>One training step{which}</h2>", '<div class="scroll">', *drawn, "</div>"]
 
 
 def _remedies(report: Report) -> list[str]:

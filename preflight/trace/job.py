@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -178,6 +179,11 @@ def _is_old_head(plan: LaunchPlan) -> bool:
     if plan.loss != "chunked_linear":
         return False
     return plan.trainer != "trl" or version_of(plan, "trl") < FUSED_HEAD_SINCE
+
+
+def folder_of(plan: LaunchPlan) -> str:
+    """Return the folder that a plan's model would be, if it is one."""
+    return os.path.abspath(os.path.join(plan.cwd, os.path.expanduser(plan.model or "")))
 
 
 def not_traced(plan: LaunchPlan) -> Iterable[Problem]:

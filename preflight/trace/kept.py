@@ -7,13 +7,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
 from preflight.trace.eight_bit import BITSANDBYTES
-from preflight.trace.job import TraceJob
+from preflight.trace.job import TraceJob, folder_of, job_of
 from preflight.trace.result import TraceResult, result_from_dict
+from preflight.values import dataclass
 
 LIBRARIES = ("torch", "transformers")
 INSTALL = 'pip install "launch-preflight[trace]"'
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is known of a plan's trace without running one."""
+
+    result: TraceResult | None = None
+    refusal: str = ""
+    """Why `preflight trace` would refuse it; empty where it would not."""
+
+
+def find_kept(plan: LaunchPlan, model: ModelSpec) -> Kept:
+    """Return the trace of exactly this plan, on the libraries of this Python, where one was kept; trace nothing.
+
+    A model's own code is in the question only where its config names some.
+    """
+    has_code = bool(model.config.get("auto_map"))
+    folders = (None, folder_of(plan)) if has_code and plan.model else (None,)
+    try:
+        for folder in folders:
+            for full_depth in (False, True):
+                job = job_of(plan, model, folder, full_depth)
+                result = read_kept(cache_path(job, library_versions(job)))
+                if result is not None:
+                    return Kept(result)
+    except BadInput as error:
+        told = [p.message + (f" ({p.fix})" if p.fix else "") for p in error.problems]
+        return Kept(refusal="; ".join(told))
+    return Kept()
 
 
 def library_versions(job: TraceJob) -> dict[str, str]:
