@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 from preflight import __version__
 from preflight.commands import COMMANDS
@@ -133,6 +133,7 @@ def _failed(error: Exception, name: str, args: list[str]) -> int:
         import traceback
 
         traceback.print_exception(error)
+    from preflight.commands.output import print_json, print_lines
     from preflight.render import problems
 
     if isinstance(error, BadInput):
@@ -150,13 +151,14 @@ def _failed(error: Exception, name: str, args: list[str]) -> int:
     if name in STARTERS:
         code = NOT_STARTED
         lines.append("next: nothing was started")
-    if _wants_json(args):
-        import json
-
-        # In run, stdout belongs to the training script.
-        _print([json.dumps(value, indent=2)], sys.stderr if name in STARTERS else sys.stdout)
-    else:
-        _print(lines, sys.stderr)
+    try:
+        if _wants_json(args):
+            # In run, stdout belongs to the training script.
+            print_json(value, sys.stderr if name in STARTERS else sys.stdout)
+        else:
+            print_lines(lines, sys.stderr)
+    except BrokenPipeError:
+        _broken_pipe(name)
     return code
 
 
@@ -164,14 +166,6 @@ def _wants_json(args: list[str]) -> bool:
     """Tell whether `--format json` was asked for, where the arguments may be the very problem."""
     own = " ".join(args[: args.index("--")] if "--" in args else args)
     return "--format json" in own or "--format=json" in own
-
-
-def _print(lines: list[str], stream: IO[str]) -> None:
-    try:
-        stream.write("\n".join(lines) + "\n")
-        stream.flush()
-    except BrokenPipeError:
-        _broken_pipe("")
 
 
 def _broken_pipe(name: str) -> int:

@@ -18,6 +18,8 @@ def may_start(argv: list[str], mode: str) -> bool:
     A failure of ours lets the launch start and is told in a line: a bug in a guard must not stop
     anybody's training.
     """
+    from preflight.render.terminal import lines_for
+
     try:
         report = _checked(argv)
         is_refused = _is_refused_as_written(report)
@@ -25,7 +27,7 @@ def may_start(argv: list[str], mode: str) -> bool:
     except Exception as error:
         lines, is_refused = _not_checked(error), False
     try:
-        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.write("\n".join(lines_for(sys.stderr, lines)) + "\n")
         sys.stderr.flush()
     except OSError:
         pass  # nobody reads; the launch is not the one to suffer

@@ -1,40 +1,186 @@
-"""What every command prints on narrow terminals, on dumb ones, and where the encoding has few characters."""
+"""What every command prints on narrow terminals, on dumb ones, in a pipe, and where an encoding has few characters.
+
+Each setting has one process, which runs every command: two on real terminals, one whose output is a pipe.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
-import shlex
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from every_command import (
+    EXAMPLES,
+    MARK,
+    ODD_CONFIG,
+    VERBATIM,
+    cases,
+    command_of,
+    environment,
+    furnish,
+)
+from every_command import __file__ as DRIVER
+from json_schemas import all_commands
+from pseudo_terminal import on_terminal, too_wide
 
 from preflight.cli import main
-from preflight.commands import COMMANDS
+from preflight.render.calibration import calibration_lines
+from preflight.render.page import Page
 
-ROOT = Path(__file__).parent.parent
-FOLDERS = ("1-fits", "2-rewritten", "3-refused", "5-qlora-suggested")
-OTHERS = {
-    "unknown": "check -- accelerate launch train.py",
-    "misspelt": "check --devise x",
-    "refused flag": "check --device t4-16 -- accelerate launch --num_procs 3 train.py",
-    "size": "size meta-llama/Llama-3.1-8B --seq-len 1024 -v",
-    "history": "history",
-    "probe": "probe",
-    "guard": "guard",
-    "slurm status": "slurm status",
-    "explain": "explain",
-    "explain lora": "explain lora",
-    "explain PF203": "explain PF203",
-    "hooks": "hooks",
-    "scan": "scan",
+ODD_PLACE = "train-\u30c6\u30b9\u30c8-\xfc"
+
+
+class Setting(NamedTuple):
+    """Where the answers go."""
+
+    columns: int
+    """Of a terminal; 0 for a pipe."""
+    encoding: str
+    env: Mapping[str, str]
+
+
+SETTINGS = {
+    "narrow and dumb": Setting(40, "cp437", {"TERM": "dumb"}),
+    "without color": Setting(80, "cp1252", {"TERM": "xterm", "NO_COLOR": "1"}),
+    "a pipe": Setting(
+        0, "ascii", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "xterm"}
+    ),
 }
-VERBATIM = ("--- ", "+++ ", "@@ ", "+", "-", "   fsdp_", "   distributed", "accelerate launch ")
-"""Lines of a file's diff, and commands to copy: broken, they would be something else."""
+TERMINALS = [name for name, setting in SETTINGS.items() if setting.columns]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> dict[str, dict[str, str]]:
+    """What every command says, by setting and by case."""
+    root, wanted = tmp_path_factory.mktemp("every-command"), cases()
+    furnish(root / "furnished")
+    (root / "furnished" / "cases.json").write_text(json.dumps(wanted))
+    found = {}
+    for number, name in enumerate(SETTINGS):
+        # What a command writes is there for those after it in its own setting only.
+        place = shutil.copytree(root / "furnished", root / str(number) / ODD_PLACE)
+        found[name] = answers(place, list(wanted), SETTINGS[name])
+    return found
+
+
+def answers(place: Path, wanted: list[str], setting: Setting) -> dict[str, str]:
+    """Return what each case prints in a setting, both streams together."""
+    argv = [sys.executable, DRIVER, str(place / "cases.json")]
+    env = {**environment(place, **setting.env), "PYTHONIOENCODING": setting.encoding}
+    if setting.columns:
+        output = on_terminal(argv, setting.columns, place, env)
+    else:
+        done = subprocess.run(
+            argv, cwd=place, env=env, stdin=subprocess.DEVNULL, stdout=-1, stderr=-2
+        )
+        output = done.stdout
+    text = output.decode(setting.encoding)
+    _, *parts = text.split(MARK)
+    found = {name: answer for name, _, answer in (part.partition("\n") for part in parts)}
+    assert list(found) == wanted, text[-2000:]
+    return found
+
+
+def test_every_command_is_among_the_cases():
+    typed = [" ".join(words) for _, words in cases().values()]
+
+    for command in all_commands():
+        assert any(f"{words} ".startswith(f"{command} ") for words in typed), command
+        assert f"{command} --help" in typed
+
+
+@pytest.mark.parametrize("name", TERMINALS)
+def test_no_line_is_wider_than_the_terminal(said, name):
+    wide = {
+        case: lines
+        for case, text in said[name].items()
+        if case not in VERBATIM and (lines := too_wide(text, SETTINGS[name].columns))
+    }
+
+    assert wide == {}
+
+
+def test_in_a_pipe_the_first_and_the_last_line_are_whole_and_the_others_of_one_width(said):
+    wide = {}
+    for case, text in said["a pipe"].items():
+        whole = re.compile(r"(?:preflight|next|[\w.]+:\d+): |  fix  ")
+        lines = [line for line in too_wide(text, 80) if not whole.match(line)]
+        is_help = case == "no words" or case.endswith("--help") or case == "slurm"
+        if lines and not is_help and case not in VERBATIM:
+            wide[case] = lines
+
+    assert wide == {}
+    rewritten = said["a pipe"]["2-rewritten"].splitlines()
+    assert rewritten[0].endswith("dies in the first forward pass")
+    assert rewritten[-2] == f"next: start it with: {rewritten[-1]}"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nothing_but_plain_characters_is_printed(said, name):
+    """Ours is ASCII; of a user's path or config, what the encoding lacks is shown escaped."""
+    encodable = {letter for letter in "\xfc" if letter.encode(SETTINGS[name].encoding, "ignore")}
+    odd = {
+        case: letters
+        for case, text in said[name].items()
+        if (letters := {c for c in text if not (c == "\n" or " " <= c <= "~")} - encodable)
+    }
+
+    assert odd == {}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_no_answer_is_an_accident(said, name):
+    accidents = [
+        case
+        for case, text in said[name].items()
+        if not text.strip() or "Traceback" in text or "bug in preflight" in text
+    ]
+
+    assert accidents == []
+
+
+@pytest.mark.parametrize("name", TERMINALS)
+def test_a_name_of_many_alphabets_is_shown_as_far_as_the_encoding_goes(said, name):
+    shown = ODD_CONFIG.encode(SETTINGS[name].encoding, "backslashreplace")
+    text = said[name]["a name of many alphabets"]
+
+    assert f"--- {shown.decode(SETTINGS[name].encoding)}" in text
+    assert "fits rewritten" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", TERMINALS)
+def test_a_terminal_is_told_what_a_pipe_is_told(said, name):
+    """Only where lines end, and what is escaped in a path, may differ."""
+    for case in ("3-refused", "1-fits -v", "hooks", "size nobody/nothing", "init", "explain lora"):
+        assert said[name][case].split() == said["a pipe"][case].split()
+
+
+@pytest.mark.parametrize("name", TERMINALS)
+def test_a_command_to_copy_is_in_one_line(said, name):
+    command = said["a pipe"]["2-rewritten"].splitlines()[-1]
+    lines = said[name]["2-rewritten"].splitlines()
+
+    assert command.startswith("accelerate launch ") and len(command) > 200
+    assert lines[-3:] == ["next: start it with:", f"  {command}", command]
+
+
+@pytest.mark.parametrize("width", [40, 80, 95])
+def test_help_on_a_terminal_says_all_that_it_says_in_a_pipe_within_the_width(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for name in all_commands():
+        text = printed([*name.split(), "--help"], Terminal)
+
+        assert too_wide(text, width) == []
+        assert "".join(text.split()) == "".join(printed([*name.split(), "--help"]).split())
 
 
 class Terminal(io.StringIO):
@@ -44,118 +190,33 @@ class Terminal(io.StringIO):
         return True
 
 
-def command_of(folder: str) -> list[str]:
-    """Return the words of an example's command, without `preflight`."""
-    text = (ROOT / "examples" / folder / "command.sh").read_text().partition("preflight ")[2]
-    return shlex.split(text.replace("\\\n", " "))
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    for name in FOLDERS:
-        shutil.copytree(ROOT / "examples" / name, folder / name)
-    return folder
-
-
-def printed(words: list[str], stream: type[io.StringIO] = Terminal) -> str:
+def printed(words: list[str], stream: type[io.StringIO] = io.StringIO) -> str:
     """Return what one command prints, both streams one after the other."""
     out, err = stream(), stream()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        contextlib.suppress(SystemExit),
-    ):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         main(words)
     return out.getvalue() + err.getvalue()
 
 
-def too_wide(text: str, width: int) -> list[str]:
-    """Return the lines that are wider than the terminal and could be broken.
-
-    The first and the last line of an answer are whole, for whoever looks for them in a log.
-    """
-    lines = [line for line in text.splitlines() if len(line) > width and len(line.split()) > 1]
-    whole = ("preflight: ", "next: ", "command.sh:")
-    return [line for line in lines if not line.startswith(whole + VERBATIM)]
-
-
-@pytest.mark.parametrize("width", [40, 80])
-@pytest.mark.parametrize("name", FOLDERS)
-def test_a_report_keeps_to_the_width_and_to_plain_characters(place, monkeypatch, name, width):
-    monkeypatch.chdir(place / name)
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERM", "dumb")
-    words = command_of(name)
-    for more in ([], ["-v"]):
-        text = printed([words[0], *more, *words[1:]])
-
-        assert too_wide(text, width) == []
-        assert text.isascii() and "\x1b" not in text
-
-
-@pytest.mark.parametrize("width", [40, 80])
-@pytest.mark.parametrize("name", OTHERS)
-def test_every_other_answer_does_too(place, monkeypatch, name, width):
-    monkeypatch.chdir(place / "1-fits")
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERM", "dumb")
-    text = printed(OTHERS[name].split())
-
-    assert text and too_wide(text, width) == []
-    assert text.isascii() and "\x1b" not in text
-
-
-@pytest.mark.parametrize("width", [40, 80])
-@pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_help_keeps_to_the_width_but_for_what_is_typed(monkeypatch, name, width):
-    monkeypatch.setenv("COLUMNS", str(width))
-    text = printed([name, "--help"] if name else ["--help"])
-    typed = ("preflight ", "PREFLIGHT", "torchrun", "eval", "-m ", "sbatch", "source", "usage: ")
-    wide = [line for line in too_wide(text, width) if not line.strip().startswith(typed)]
-
-    assert wide == []
-    assert text.isascii()
-    assert "".join(text.split()) == "".join(whole_help(name).split())
-
-
-def whole_help(name: str) -> str:
-    """Return the help as a pipe gets it."""
-    return printed([name, "--help"] if name else ["--help"], io.StringIO)
-
-
-def test_a_terminal_with_bars_and_color_shows_both_and_a_dumb_one_neither(place, monkeypatch):
-    monkeypatch.chdir(place / "2-rewritten")
+def test_a_terminal_with_bars_and_color_shows_both_and_a_dumb_one_neither(tmp_path, monkeypatch):
+    shutil.copytree(EXAMPLES / "2-rewritten", tmp_path / "2-rewritten")
+    monkeypatch.chdir(tmp_path / "2-rewritten")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
-    bright = printed(command_of("2-rewritten"))
+    bright = printed(command_of("2-rewritten"), Terminal)
     monkeypatch.setenv("TERM", "dumb")
-    plain = printed(command_of("2-rewritten"))
+    plain = printed(command_of("2-rewritten"), Terminal)
 
     assert "\x1b[" in bright and "####" in bright
+    assert too_wide(re.sub(r"\x1b\[\d+m", "", bright), 100) == []
     assert "\x1b" not in plain and "####" not in plain
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "utf-8"])
-def test_an_encoding_with_few_characters_fails_nothing(tmp_path, encoding):
-    """Ours is ASCII; a path or a config may hold anything, and is shown escaped where it must be."""
-    folder = tmp_path / "train-\u30c6\u30b9\u30c8-\xfc"
-    shutil.copytree(ROOT / "examples" / "2-rewritten", folder)
-    config = folder / "ein\xfc\u4e2d.yaml"
-    config.write_text(
-        "# \u8bad\u7ec3 \xfc\n" + (folder / "fsdp2.yaml").read_text(), encoding="utf-8"
-    )
-    words = [config.name if word == "fsdp2.yaml" else word for word in command_of("2-rewritten")]
-    done = subprocess.run(
-        [sys.executable, "-m", "preflight", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "COLUMNS": "80"},
-        capture_output=True,
-    )
-    text = (done.stdout + done.stderr).decode(encoding)
+@pytest.mark.parametrize("width", [40, 80])
+def test_trainings_that_failed_are_told_within_the_width(width):
+    failed = ["Trial(num_ranks=2, seq_len=4096): RuntimeError: CUDA error: no kernel image is here"]
+    lines = calibration_lines(3, failed, (), os.path.join("site", "records"), Page(width))
 
-    assert done.returncode == 0, text
-    assert "fits rewritten" in text and "Traceback" not in text
-    shown = config.name.encode(encoding, "backslashreplace").decode(encoding)
-    assert f"--- {shown}" in text
+    assert too_wide("\n".join(lines[:-1]), width) == []
+    assert " ".join(" ".join(lines).split()).count(failed[0]) == 1

@@ -70,12 +70,12 @@ def run(name: str, args: list[str]) -> int:
         }
         print_json(value, sys.stdout)
     else:
-        lines = [f"preflight: {len(trials) - len(failed)} of {len(trials)} trainings measured"]
-        lines += [f"  {text}" for text in failed]
-        lines += [f"  {correction.words}" for correction in corrections.values()]
-        use = "checks for these devices use it" if corrections else "nothing is corrected"
-        lines.append(f"next: {use}; records are in {records_folder()}")
-        print_lines(lines, sys.stdout)
+        from preflight.render.calibration import calibration_lines
+        from preflight.render.page import page_for
+
+        page, folder = page_for(sys.stdout, options.color), records_folder()
+        found = corrections.values()
+        print_lines(calibration_lines(len(trials), failed, found, folder, page), sys.stdout)
     return FAILED_TRIAL if failed else FITS
 
 

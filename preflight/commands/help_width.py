@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from preflight.render.page import Page
+from preflight.render.terminal import is_typed
 
 WRITTEN_WIDTH = 90
-"""Of help in the documentation, in a pipe, and on a terminal that has the room."""
+"""Of options in the documentation, in a pipe, and on a terminal that has the room; paragraphs are up to a word wider."""
 COLUMNS = re.compile(r"^( +\S.*?)( {2,})(\S.*)$")
 
 
@@ -16,7 +17,7 @@ def fitted(text: str, width: int) -> str:
 
     What is typed (an indented line) is never broken: it may be copied.
     """
-    if width >= WRITTEN_WIDTH:
+    if all(len(line) <= width for line in text.splitlines()):
         return text
     page, lines, paragraph = Page(width), [], ""
     for line in text.splitlines():
@@ -37,8 +38,8 @@ def _indented(line: str, page: Page) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()))
     two = COLUMNS.match(line)
     if two is None:
-        is_typed = line.lstrip().startswith(("preflight ", "PREFLIGHT", "torchrun", "eval", "-m"))
-        return [line] if is_typed else page.wrap(line.lstrip(), indent, indent + "  ")
+        typed = is_typed(line.lstrip())
+        return [line] if typed else page.wrap(line.lstrip(), indent, indent + "  ")
     column = len(two[1]) + len(two[2])
     if column <= page.width // 2:
         return page.wrap(two[3], two[1] + two[2], " " * column)

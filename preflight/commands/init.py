@@ -10,6 +10,7 @@ from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
+from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
 
 EPILOG = """\
@@ -127,9 +128,10 @@ def _list(options: Any) -> int:
         ]
         print_json({"schema_version": SCHEMA_VERSION, "templates": rows}, sys.stdout)
         return FITS
-    width = max(map(len, TEMPLATES))
-    lines = [f"{name:<{width}}  {about}" for name, (_, about) in TEMPLATES.items()]
-    print_lines([*lines, "next: preflight init --template NAME copies one"], sys.stdout)
+    page = page_for(sys.stdout, options.color)
+    lines = page.table([(name, about) for name, (_, about) in TEMPLATES.items()])
+    last = "next: `preflight init --template NAME` copies one"
+    print_lines([f"preflight: {len(TEMPLATES)} templates", *lines, last], sys.stdout)
     return FITS
 
 

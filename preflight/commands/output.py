@@ -96,6 +96,8 @@ def print_json(value: Any, stream: IO[str]) -> None:
 
 
 def print_lines(lines: list[str], stream: IO[str]) -> None:
-    """Print lines in one write, so that other processes' lines do not fall between them."""
-    stream.write("\n".join(lines) + "\n")
+    """Print an answer in one write, so that other processes' lines do not fall between its own."""
+    from preflight.render.terminal import lines_for
+
+    stream.write("\n".join(lines_for(stream, lines)) + "\n")
     stream.flush()

@@ -109,8 +109,8 @@ class Parser(Group):
         from preflight.commands.help_width import WRITTEN_WIDTH, fitted
         from preflight.render.page import page_for
 
-        is_terminal = sys.stdout.isatty()
-        width = min(WRITTEN_WIDTH, page_for(sys.stdout).width) if is_terminal else WRITTEN_WIDTH
+        of_terminal = page_for(sys.stdout).width if sys.stdout.isatty() else None
+        width = min(WRITTEN_WIDTH, of_terminal or WRITTEN_WIDTH)
 
         class HelpFormatter(argparse.RawDescriptionHelpFormatter):
             """Help of one width in pipes and the documentation, narrower on a narrower terminal."""
@@ -122,7 +122,8 @@ class Parser(Group):
             """argparse, with its complaints in the shape of every other one."""
 
             def format_help(self) -> str:
-                return fitted(super().format_help(), width)
+                text = super().format_help()
+                return text if of_terminal is None else fitted(text, of_terminal)
 
             def error(self, message: str) -> NoReturn:
                 raise BadInput.one(message, fix=f"`{self.prog} --help` shows the options")

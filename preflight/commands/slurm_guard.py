@@ -102,7 +102,8 @@ def run(name: str, args: list[str]) -> int:
     if options.format == "json":
         print_json({"schema_version": SCHEMA_VERSION, "done": done}, sys.stdout)
     else:
-        print_lines([f"preflight: {line}" for line in done], sys.stdout)
+        lines = [line if line.startswith("next: ") else f"preflight: {line}" for line in done]
+        print_lines(lines, sys.stdout)
     return FITS
 
 

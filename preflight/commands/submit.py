@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -282,7 +283,7 @@ def _submit_fixed(
     words, text = submitted_words(answer.submission, fix, options)
     save_rewrite(fix.rewrite)
     shown = ", ".join(file.new_path_shown for file in fix.rewrite.files) or "its launch line"
-    lines.append(f"next: submitted rewritten: {shown}{' with ' + options[0] if options else ''}")
+    lines.append(f"next: submitted rewritten, as {shown}{' with ' + options[0] if options else ''}")
     _say(lines)
     # A command has no script that could export what the rewrite sets.
     own = fix.rewrite.env if answer.submission.kind == "command" else {}
@@ -311,12 +312,12 @@ def _only_on(fix: JobFix, one: JudgedLaunch, answer: Answer) -> tuple[str, ...]:
 
 
 def _say(lines: list[str]) -> None:
+    from preflight.commands.output import print_lines
+
     if lines:
-        try:
-            sys.stderr.write("\n".join(lines) + "\n")
-            sys.stderr.flush()
-        except OSError:
-            pass  # nobody reads; the job is not the one to suffer
+        # Nobody reads: the job is not the one to suffer.
+        with suppress(OSError):
+            print_lines(lines, sys.stderr)
 
 
 def _become(

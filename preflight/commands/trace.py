@@ -210,9 +210,11 @@ def _progress() -> Iterator[Callable[[str], None]]:
     """
     import time
 
+    from preflight.render.page import page_for
+
     started = time.monotonic()
     is_terminal = sys.stderr.isatty()
-    width = 0
+    most, width = page_for(sys.stderr).width - 1, 0
 
     def say(text: str) -> None:
         nonlocal width
@@ -220,6 +222,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
             return
         line = f"preflight: tracing, {text}"
         if is_terminal:
+            line = line[:most]  # a line that a terminal breaks is not written over
             sys.stderr.write("\r" + line.ljust(width))
             width = len(line)
         else:

@@ -12,7 +12,10 @@ from preflight.values import dataclass
 DEFAULT_WIDTH = 80
 SMALLEST_WIDTH = 40
 
-_WORDS = re.compile(r"\S+\s*")
+PROGRAMS = "preflight|accelerate|torchrun|deepspeed|sbatch|srun|salloc|python|pip|source|eval"
+"""First words of the commands that our texts tell to type, as a pattern."""
+# A command between backticks is one word: broken in two it could not be copied.
+_WORDS = re.compile(rf"(?:`(?:{PROGRAMS}) [^`]*`|\S)+\s*")
 
 _COLORS = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
 

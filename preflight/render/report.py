@@ -342,8 +342,8 @@ def _next(report: Report, door: str) -> str:
         named = ", ".join(report.extra["refused_by"])
         told = f"the policy refuses a launch with {named}"
         if door == "check":
-            return f"`preflight run` would start nothing: {told}"
-        return f"nothing was {'written' if door == 'fix' else 'started'}: {told}"
+            return f"`preflight run` would start nothing; {told}"
+        return f"nothing was {'written' if door == 'fix' else 'started'}; {told}"
     if not report.may_launch:
         options = "take a suggestion above, or give it more or larger devices"
         if all(t.verdict.answer is Answer.DOES_NOT_FIT for t in report.suggested):

@@ -32,11 +32,11 @@ def trace_lines(
         f" {_words(peak.phase.value)}{difference} ({model.name})"
     )
     lines += _phases(result, formula, page)
-    lines.append(f"alive at the peak ({_words(peak.phase.value)}, {peak.where}):")
+    lines += page.wrap(f"alive at the peak ({_words(peak.phase.value)}, {peak.where}):")
     lines += _alive(peak, page)
     if is_verbose:
         for traced in result.phases:
-            lines.append(f"{_words(traced.phase.value)}, by the operation that allocated:")
+            lines += page.wrap(f"{_words(traced.phase.value)}, by the operation that allocated:")
             lines += _operations(traced, page)
     lines += page.wrap(_how(result))
     return [*lines, "next: nothing was started; `preflight check` judges the launch for a device"]

@@ -38,7 +38,7 @@ def validation_lines(
         page,
     )
     if is_verbose:
-        lines.append("every run that was compared, worst first:")
+        lines += page.wrap("every run that was compared, worst first:")
         lines += _runs(validation.worst_first(validation.runs), page)
     if num_explained:
         lines += _explained(validation, num_explained, page)

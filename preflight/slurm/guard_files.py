@@ -234,7 +234,8 @@ def replace_file(path: str, text: str) -> None:
     except OSError as error:
         raise BadInput.one(f"{path} cannot be written: {error.strerror}") from error
     try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
+        # The path of a Python is in it, which a plain locale reads as bytes that it cannot name.
+        with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -28,17 +28,22 @@ def syntax_problem(text: str) -> str | None:
     raise NoLua("neither luac, nor the Python package lupa, nor a Lua library is installed")
 
 
+def _bytes(text: str) -> bytes:
+    """Return a file's text as it is written: a plain locale has bytes in a path that it cannot name."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _ask_luac(text: str) -> str | None:
     path = next((found for name in COMPILERS if (found := shutil.which(name))), None)
     if path is None:
         raise NoLua(COMPILERS[0])
     try:
         done = subprocess.run(
-            [path, "-p", "-"], input=text, capture_output=True, text=True, timeout=TIMEOUT_S
+            [path, "-p", "-"], input=_bytes(text), capture_output=True, timeout=TIMEOUT_S
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoLua(str(error)) from error
-    return None if done.returncode == 0 else done.stderr.strip()
+    return None if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
 
 
 def _ask_lupa(text: str) -> str | None:
@@ -47,7 +52,7 @@ def _ask_lupa(text: str) -> str | None:
     except ImportError as error:
         raise NoLua("lupa") from error
     try:
-        lua.LuaRuntime().compile(text)
+        lua.LuaRuntime().compile(_bytes(text))
     except lua.LuaSyntaxError as error:
         return str(error)
     return None
@@ -70,7 +75,7 @@ def _ask_library(text: str) -> str | None:
     library.lua_tolstring.restype = ctypes.c_char_p
     library.lua_tolstring.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
     library.lua_close.argtypes = (ctypes.c_void_p,)
-    data = text.encode()
+    data = _bytes(text)
     words = [ctypes.c_char_p(data), ctypes.c_size_t(len(data)), ctypes.c_char_p(b"=guard")]
     state = ctypes.c_void_p(library.luaL_newstate())
     try:

@@ -56,7 +56,8 @@ def write_hook(folder: str, prolog: str = "", task_prolog: str = "") -> dict[str
         if given == path and os.path.exists(path):
             continue  # switched on already, and it knows what it replaced
         new = f"{path}.{os.getpid()}"
-        with open(new, "w", encoding="utf-8") as file:
+        # Paths are in it, which a plain locale reads as bytes that it cannot name.
+        with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text.format(**values))
         os.chmod(new, 0o755)
         os.replace(new, path)

@@ -108,7 +108,7 @@ def test_with_fix_a_rewritten_copy_is_submitted_and_the_users_files_stay(cluster
     assert refused.returncode == 78
     assert "it fits: preflight sbatch --fix -p h100 job.sh" in refused.stderr
     assert done.stderr.rstrip().endswith(
-        "next: submitted rewritten: .preflight/fsdp2.yaml, .preflight/job.sh"
+        "next: submitted rewritten, as .preflight/fsdp2.yaml, .preflight/job.sh"
     )
     assert submitted.rstrip("\n") == (project / ".preflight" / "job.sh").read_text().rstrip("\n")
     assert 'LAUNCHER="accelerate launch --config_file .preflight/fsdp2.yaml' in submitted
