@@ -1,25 +1,40 @@
-"""The HfArgumentParser or TrlParser of a training script: every name that it takes, and what it does with others."""
+"""The parser of a training script: the options that it declares, every name that it takes, and what it does with others."""
 
 from __future__ import annotations
 
-from preflight.dialects.settings import Place
-from preflight.dialects.trainer_files import ArgumentFile
-from preflight.dialects.trainer_lookup import Given
-from preflight.dialects.trainer_spellings import argument_fix
-from preflight.errors import Problem
+from collections.abc import Mapping
+from typing import Any
+
 from preflight.values import dataclass
+
+NONE, ONE, OPTIONAL, MANY = "none", "one", "optional", "many"
+"""How many words behind it an option takes."""
 
 REFUSED, DROPPED, NOT_KNOWN = "refused", "dropped", ""
 """What becomes of a name that the parser does not have; NOT_KNOWN too where the script is handed it."""
 
 
 @dataclass(frozen=True)
-class OwnParser:
-    """A script's parser, where every dataclass that it is made of could be read."""
+class OwnOption:
+    """How argparse reads one option string of the script's own."""
 
-    names: frozenset[str]
+    name: str
+    """Of the argument, underscored: the first long option string, or the dataclass's field."""
+    takes: str
+    bare: Any = True
+    """The value without a word behind it."""
+
+
+@dataclass(frozen=True)
+class OwnParser:
+    """What is known of a script's parser before any of it is run."""
+
+    options: Mapping[str, OwnOption]
+    """Option string -> the argument of the script's own; those of a library's dataclass are in its table."""
+    names: frozenset[str] | None
+    """Every argument; None where the parser takes more than can be read."""
     has_aliases: bool
-    """Some arguments have flags of another spelling."""
+    """Some arguments of dataclasses have option strings of another spelling."""
     flags: str
     config: str
     """Keys of TrlParser's `--config`."""
@@ -27,47 +42,8 @@ class OwnParser:
     """Keys of a file that stands in place of the flags."""
     yaml_file: str
 
-
-def note_unknown_arguments(
-    given: Given, parser: OwnParser, script: str, file: ArgumentFile | None
-) -> None:
-    """Say which flags and keys the script's own parser does not have, and what it does with them."""
-    for name, setting in (*given.known.items(), *given.others.items()):
-        place = setting.place
-        fate = _fate(place, parser, file)
-        if fate == NOT_KNOWN or _is_taken(name, place, parser):
-            continue
-        does = "stops at it" if fate == REFUSED else "drops it without a word"
-        message = f"{place.key} is not an argument of {script}, whose parser {does}"
-        fix = argument_fix(name, parser.names)
-        if place.kind == "argv":
-            fix = fix.replace("you mean ", "you mean --")
-        given.fields.problems.append(
-            Problem(message, place.where, fix, "PF123")
-            if fate == REFUSED
-            else Problem(message, place.where, fix, "PF122", "warning")
-        )
-
-
-def _fate(place: Place, parser: OwnParser, file: ArgumentFile | None) -> str:
-    """Return what the script's parser does with a name at this place that it does not have."""
-    if place.kind == "argv":
-        # A file in place of the flags: whether the parser sees the flags behind it is not known.
-        return parser.flags if file is None or file.is_config else NOT_KNOWN
-    if place.kind not in ("yaml", "json") or file is None:
-        return NOT_KNOWN
-    if file.is_config:
-        return parser.config
-    return parser.json_file if place.kind == "json" else parser.yaml_file
-
-
-def _is_taken(name: str, place: Place, parser: OwnParser) -> bool:
-    """Tell whether a parser has an argument of this name, or one that argparse takes the flag for."""
-    if place.kind != "argv":
-        return name in parser.names
-    if parser.has_aliases or not place.key.startswith("--"):
-        return True
-    flag = place.key[2:].replace("-", "_")
-    return any(
-        f"{prefix}{known}".startswith(flag) for known in parser.names for prefix in ("", "no_")
-    )
+    @property
+    def declared(self) -> frozenset[str]:
+        """Return the names that it surely takes."""
+        own = frozenset(option.name for option in self.options.values())
+        return own if self.names is None else own | self.names

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from preflight.dialects.script_dataclasses import own_parser
-from preflight.dialects.script_facts import CallFound, ScriptFacts, ScriptReader
-from preflight.dialects.script_parsers import FlagOf
-from preflight.dialects.script_scope import UNKNOWN, Known, Scope
+from preflight.dialects.script_facts import ScriptFacts
+from preflight.dialects.script_loop import read_plain_loop
+from preflight.dialects.script_reader import ScriptReader
+from preflight.dialects.script_scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.dialects.settings import Place
 from preflight.launch import LaunchCommand
 
@@ -53,37 +53,28 @@ FSDP_PLUGIN = {
 }
 """Keyword of FullyShardedDataParallelPlugin -> the variable that it beats (accelerate/utils/dataclasses.py, 1.15)."""
 
-OPTIMIZERS = {
-    "AdamW": "adamw_torch",
-    "Adam": "adamw_torch",
-    "SGD": "sgd",
-    "Adafactor": "adafactor",
-    "AdamW8bit": "adamw_bnb_8bit",
-    "Adam8bit": "adamw_bnb_8bit",
-    "PagedAdamW8bit": "paged_adamw_8bit",
-    "PagedAdamW": "paged_adamw_32bit",
-    "Lion": "lion_32bit",
-    "Lion8bit": "lion_8bit",
-    "FusedAdam": "deepspeed_fused_adam",
-    "DeepSpeedCPUAdam": "deepspeed_cpu_adam",
-}
-"""Constructor in a plain loop -> the Trainer's name of that optimizer."""
-
 _MODEL_CLASS = re.compile(
     r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText))$"
 )
 
 
-def read_script(
-    command: LaunchCommand, path: str, text: str, flag_of: FlagOf, is_plain_loop: bool
-) -> ScriptFacts:
-    """Return what a script says; nothing where it is not Python that this Python can parse."""
+def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | None:
+    """Return a script, loaded; None where nothing in it is worth reading or it is not Python that this Python can parse."""
+    if not WORTH_READING.search(text):
+        return None
+    try:
+        return ScriptReader(command, path, text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> ScriptFacts:
+    """Return what a script says for a command line."""
     facts = ScriptFacts()
     try:
-        reader = ScriptReader(command, path, text, flag_of)
-    except (SyntaxError, ValueError, RecursionError):
+        reader.read(flag_of)
+    except (ValueError, RecursionError):
         return facts
-    facts.parser = own_parser(reader, path)
     for name, known in reader.trainer_defaults():
         if known.place.kind == "script":
             facts.put("seq_len" if name == "model_max_length" else name, known)
@@ -95,7 +86,7 @@ def read_script(
     _model(reader, facts)
     _accelerator(reader, facts)
     if is_plain_loop:
-        _plain_loop(reader, facts)
+        read_plain_loop(reader, facts)
     return facts
 
 
@@ -256,49 +247,3 @@ def _accelerator(reader: ScriptReader, facts: ScriptFacts) -> None:
                 facts.fsdp_plugin[variable] = values[keyword]
     for found in reader.named("DeepSpeedPlugin"):
         facts.seen["deepspeed_plugin"] = reader.place(found)
-
-
-def _plain_loop(reader: ScriptReader, facts: ScriptFacts) -> None:
-    for found in reader.maybe("gradient_checkpointing_enable"):
-        facts.unread.setdefault("gradient_checkpointing", reader.place(found))
-    loaders = [found for found in reader.named("DataLoader") if _is_training_loader(reader, found)]
-    if len(loaders) == 1:
-        values, _ = reader.keywords(loaders[0])
-        if "batch_size" in values:
-            facts.put("per_device_train_batch_size", values["batch_size"])
-    for found in reader.calls:
-        if found.name in OPTIMIZERS and found.node.args:
-            values, _ = reader.keywords(found)
-            name = OPTIMIZERS[found.name]
-            if name == "adamw_torch" and getattr(values.get("fused"), "value", None) is True:
-                name = "adamw_torch_fused"
-            facts.put("optim", Known(name, reader.place(found)))
-        elif found.name == "gradient_checkpointing_enable":
-            facts.put("gradient_checkpointing", Known(True, reader.place(found)))
-        elif found.name == "compile" and "torch.compile" in _source(found):
-            facts.put("torch_compile", Known(True, reader.place(found)))
-        elif found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
-            values, _ = reader.keywords(found)
-            length = values.get("max_length")
-            if length is not None and getattr(values.get("truncation"), "value", None) is True:
-                facts.put("seq_len", length)
-            if found.name == "clip_grad_norm_" and len(found.node.args) > 1:
-                known = reader.evaluator.evaluate(found.node.args[1], found.scope)
-                facts.put("max_grad_norm", known)
-
-
-def _is_training_loader(reader: ScriptReader, found: CallFound) -> bool:
-    values, _ = reader.keywords(found)
-    shuffle = getattr(values.get("shuffle"), "value", None)
-    first = found.node.args[0] if found.node.args else None
-    return shuffle is True or (first is not None and "train" in _text(first))
-
-
-def _source(found: CallFound) -> str:
-    return _text(found.node.func)
-
-
-def _text(node: object) -> str:
-    import ast
-
-    return ast.unparse(node) if isinstance(node, ast.AST) else ""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.dialects.settings import Place
+from preflight.dialects.settings import Place, Setting
 from preflight.values import dataclass
 
 
@@ -20,6 +20,10 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
+
+
+FlagOf = Callable[[Iterable[str]], "Setting | None"]
+"""Names of one argument, underscored -> what the command line says, if it does."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from preflight.errors import Problem
 from preflight.launch import Origin
 
 if TYPE_CHECKING:
+    from preflight.dialects.own_parser import OwnParser
     from preflight.dialects.script_facts import ScriptFacts
+    from preflight.dialects.script_reader import ScriptReader
+    from preflight.dialects.trainer_kind import TrainerKind
     from preflight.launch import LaunchCommand
 
 DECIDES = {
@@ -47,15 +50,22 @@ NEVER_GUESSED = ("micro_batch_size", "seq_len")
 """Fields whose default is not taken where the script sets them to something unknown."""
 
 
-def script_told(given: Given, command: LaunchCommand, script: str | None) -> ScriptFacts | None:
-    """Return what the script says; None where there is no script of somebody's own to read."""
-    text = given.kind.text
-    if not text or script is None or given.kind.is_own_script:
+def open_script(
+    kind: TrainerKind, command: LaunchCommand, script: str | None
+) -> tuple[ScriptReader, OwnParser] | None:
+    """Return the script with the options that it declares; None where there is none of somebody's own to read."""
+    if not kind.text or script is None or kind.is_own_script:
         return None
-    from preflight.dialects.script_reading import WORTH_READING, read_script
+    from preflight.dialects import script_options, script_reading
 
-    if not WORTH_READING.search(text):
-        return None
+    path = script if command.exists(script) else script.replace(".", "/") + ".py"
+    reader = script_reading.open_script(command, path, kind.text)
+    return None if reader is None else (reader, script_options.own_parser(reader, path))
+
+
+def script_told(given: Given, reader: ScriptReader) -> ScriptFacts | None:
+    """Return what the script says; None where that is nothing."""
+    from preflight.dialects.script_reading import read_script
 
     def flag_of(names: Iterable[str]) -> Setting | None:
         for name in names:
@@ -64,10 +74,8 @@ def script_told(given: Given, command: LaunchCommand, script: str | None) -> Scr
                     return told[name]
         return None
 
-    path = script if command.exists(script) else script.replace(".", "/") + ".py"
-    is_loop = given.kind.trainer in (None, "plain_loop")
-    facts = read_script(command, path, text, flag_of, is_loop)
-    return facts if facts.arguments or facts.seen or facts.parser is not None else None
+    facts = read_script(reader, flag_of, given.kind.trainer in (None, "plain_loop"))
+    return facts if facts.arguments or facts.seen else None
 
 
 def with_script(given: Given, facts: ScriptFacts) -> Given:

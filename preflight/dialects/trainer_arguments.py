@@ -8,8 +8,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.dialects.documents import read_document
-from preflight.dialects.own_parser import note_unknown_arguments
-from preflight.dialects.script_told import script_told, settle, with_script
+from preflight.dialects.script_told import open_script, script_told, settle, with_script
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_argv import ParsedArgv, ParserRules, parse_argv
 from preflight.dialects.trainer_files import ArgumentFile, read_argument_file
@@ -21,9 +20,11 @@ from preflight.dialects.trainer_hints import (
 from preflight.dialects.trainer_kind import TrainerKind, trainer_kind
 from preflight.dialects.trainer_lookup import Given, PlanFields
 from preflight.dialects.trainer_plan import read_plan_fields
+from preflight.dialects.trainer_resolved import resolved_arguments
 from preflight.dialects.trainer_tables import ArgumentTable, argument_table
 from preflight.dialects.trainer_versions import LibraryVersions
 from preflight.dialects.trl_plan import read_model_fields
+from preflight.dialects.unknown_arguments import note_unknown_arguments
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchCommand, Origin
 from preflight.values import dataclass
@@ -105,19 +106,20 @@ def read_trainer_arguments(
     )
     file, rest = _argument_file(words, first_index, command, table, kind, rules)
     rest = [(index, word) for index, word in rest if index not in not_its_own]
-    parsed = parse_argv([word for _, word in rest], first_index, table, rules)
+    opened = open_script(kind, command, script)
+    own = opened[1] if opened is not None else None
+    parsed = parse_argv([word for _, word in rest], first_index, table, rules, own)
     parsed = _with_true_indices(parsed, [index for index, _ in rest], first_index)
     fields = PlanFields(problems=[*(file.problems if file else ()), *parsed.problems])
     given = _given(kind, table, installed, file, parsed, fields, command.declared_flags)
-    told = script_told(given, command, script)
+    told = script_told(given, opened[0]) if opened is not None else None
     if told is not None:
         given = with_script(given, told)
     read_plan_fields(given)
     read_model_fields(given)
-    own = told.parser if told is not None else None
     if own is not None and is_exact:
         note_unknown_arguments(given, own, script or "", file)
-    note_near_misses(given, own.names if own is not None else ())
+    note_near_misses(given, own.declared if own is not None else ())
     note_unread_switches(given)
     if told is None:
         note_what_script_decides(given, script)
@@ -245,7 +247,7 @@ def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
     return TrainerArguments(
         trainer=kind.trainer,
         raw={**given.others, **given.known},
-        arguments=_arguments(given),
+        arguments=resolved_arguments(given),
         settings=settings,
         origins=origins,
         defaults=fields.defaults,
@@ -273,38 +275,3 @@ def _default_place(given: Given, plan_field: str) -> Place:
     """Return the place of a default; its key is the library's name."""
     where = given.fields.defaults[plan_field][1].where
     return Place("default", "", where.removeprefix("default of ").partition(" ")[0])
-
-
-def _arguments(given: Given) -> dict[str, Setting]:
-    """Return the Trainer's arguments with defaults, resolved as TrainingArguments.__post_init__ resolves them."""
-    if not given.has_trainer:
-        return {}
-    arguments: dict[str, Setting] = {}
-    if not given.fields.facts.get("builds_arguments"):
-        place = Place("default", "", given.library)
-        for name, argument in given.table.arguments.items():
-            arguments[name] = Setting(argument.default, place)
-        for name, plan_field, value in (
-            ("bf16", "mixed_precision", "bf16"),
-            ("fp16", "mixed_precision", "fp16"),
-        ):
-            default, _ = given.fields.defaults.get(plan_field, (None, None))
-            arguments[name] = Setting(default == value, place)
-        arguments["optim"] = Setting(given.versions.default_optimizer(), place)
-    arguments.update(
-        (name, setting)
-        for name, setting in given.known.items()
-        if setting.value is not None or name not in arguments
-    )
-    checkpointing = given.fields.settings.get("activation_checkpointing")
-    if checkpointing is not None or "activation_checkpointing" in arguments:
-        default, _ = given.fields.defaults.get("activation_checkpointing", ("none", None))
-        value = checkpointing.value if checkpointing is not None else default
-        place = (
-            checkpointing.place
-            if checkpointing is not None
-            else arguments["activation_checkpointing"].place
-        )
-        for name in ("activation_checkpointing", "gradient_checkpointing"):
-            arguments[name] = Setting(value != "none", place)
-    return arguments

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, NamedTuple
 
+from preflight.dialects.own_parser import MANY, NONE, OwnOption, OwnParser
 from preflight.dialects.settings import Place, Setting
 from preflight.dialects.trainer_spellings import argument_fix
 from preflight.dialects.trainer_tables import Argument, ArgumentTable
@@ -42,11 +43,18 @@ class ParsedArgv:
 
 
 def parse_argv(
-    argv: Sequence[str], first_index: int, table: ArgumentTable, rules: ParserRules
+    argv: Sequence[str],
+    first_index: int,
+    table: ArgumentTable,
+    rules: ParserRules,
+    own: OwnParser | None = None,
 ) -> ParsedArgv:
-    """Return the settings of a command line. Problems are collected, never raised."""
+    """Return the settings of a command line. Problems are collected, never raised.
+
+    `own` is what the script declares itself: its options are read as it says, whatever the table has.
+    """
     parsed = ParsedArgv()
-    options = table.options
+    options: Mapping[str, Any] = {**table.options, **(own.options if own is not None else {})}
     words = list(argv)
     ends_at = words.index("--") if "--" in words else len(words)
 
@@ -72,7 +80,18 @@ def parse_argv(
         while end < ends_at and not is_option(words[end]):
             values.append(words[end])
             end += 1
-        match = options.get(flag) or _abbreviated(flag, table, rules, parsed)
+        mine = _own_option(flag, own, table)
+        if mine is not None:
+            place = Place("argv", "", flag, index=index)
+            position += _take_own(
+                mine, explicit if has_value else None, values, place, table, parsed
+            )
+            continue
+        match = table.options.get(flag)
+        if match is None and (own is None or own.names is None):
+            match = _abbreviated(flag, table, rules, parsed)
+        elif match is None and own is not None:
+            match = _abbreviated(flag, table.only(own.names), rules, parsed)
         if match is None:
             taken = _take_unknown(flag, explicit if has_value else None, values, index, parsed)
             position += taken
@@ -150,6 +169,63 @@ def _take_unknown(
         parsed.earlier.setdefault(name, []).append(before.place)
     parsed.unknown[name] = Setting(value, Place("argv", "", flag, index=index))
     return taken
+
+
+def _own_option(flag: str, own: OwnParser | None, table: ArgumentTable) -> OwnOption | None:
+    """Return the script's own option that a flag, or a prefix that only one argument of its parser has, stands for."""
+    if own is None or flag in own.options:
+        return None if own is None else own.options[flag]
+    if own.names is None or not flag.startswith("--") or flag in table.options:
+        return None
+    mine = {option.name: option for text, option in own.options.items() if text.startswith(flag)}
+    others = {
+        match[0].name
+        for text, match in table.only(own.names).options.items()
+        if text.startswith(flag)
+    }
+    return next(iter(mine.values())) if len(mine) == 1 and not others - mine.keys() else None
+
+
+def _take_own(
+    option: OwnOption,
+    explicit: str | None,
+    values: list[str],
+    place: Place,
+    table: ArgumentTable,
+    parsed: ParsedArgv,
+) -> int:
+    """Keep an option of the script's own; return how many words behind it belong to it."""
+    wanted = {NONE: 0, MANY: len(values)}.get(option.takes, 1)
+    texts = [explicit] if explicit is not None else values[:wanted]
+    value: Any = option.bare
+    if texts:
+        value = texts if option.takes == MANY else texts[0]
+    argument = table.arguments.get(option.name)
+    settings: dict[str, Setting] = parsed.unknown
+    if argument is not None:
+        converted = _as_argument(argument, value, place)
+        if converted is not None:
+            settings, value = parsed.known, converted
+    before = settings.get(option.name)
+    if before is not None:
+        parsed.earlier.setdefault(option.name, []).append(before.place)
+    settings[option.name] = Setting(value, place)
+    return 0 if explicit is not None else len(texts)
+
+
+def _as_argument(argument: Argument, value: Any, place: Place) -> Any:
+    """Return a value of the script's own option as the Trainer's argument of that name; None where it is none."""
+    if not isinstance(value, (str, list)):
+        return value
+    try:
+        items = value if isinstance(value, list) else [value]
+        read = [from_text(argument, text, Written(place.key, place.key)) for text in items]
+    except NotConverted:
+        return None
+    if any(note.severity == "error" for _, notes in read for note in notes):
+        return None
+    converted = [item for item, _ in read]
+    return converted if argument.is_list else converted[0] if len(converted) == 1 else None
 
 
 def _abbreviated(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -52,6 +52,13 @@ class ArgumentTable:
                 options[f"--no_{name}"] = (argument, True)
                 options[f"--no-{name.replace('_', '-')}"] = (argument, True)
         return options
+
+    def only(self, names: Collection[str] | None) -> ArgumentTable:
+        """Return the table of a parser that has these arguments and no others of it; None is all."""
+        if names is None:
+            return self
+        kept = {name: argument for name, argument in self.arguments.items() if name in names}
+        return ArgumentTable(kept, self.versions)
 
 
 @lru_cache(maxsize=1)

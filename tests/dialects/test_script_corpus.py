@@ -20,7 +20,7 @@ from preflight.plugins import load_plugins
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "configs" / "scripts"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((SCRIPTS / "manifest.yaml").read_text())
-HELPERS = ("constants.py",)
+HELPERS = ("arguments_beside.py", "constants.py")
 NOT_RUN = ("fire_main",)
 """It needs a package that the tests do not install."""
 DTYPES = {

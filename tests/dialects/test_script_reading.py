@@ -233,6 +233,38 @@ def test_a_value_that_the_script_fixes_cannot_be_written(tmp_path):
     assert write_draft(before, after, load_plugins()) is None
 
 
+SETTINGS = """\
+from dataclasses import dataclass
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+@dataclass
+class Settings:
+    batch: int = 8
+    steps: int = 1
+settings = {made}
+Trainer(None, TrainingArguments("o", per_device_train_batch_size=settings.batch,
+                                gradient_accumulation_steps=settings.steps)).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "written"),
+    [
+        (
+            "HfArgumentParser(Settings).parse_args_into_dataclasses()[0]",
+            ("--batch", "2", "--steps", "4"),
+        ),
+        ("Settings()", None),
+    ],
+)
+def test_a_default_of_a_dataclass_is_written_where_a_parser_fills_it(made, written, tmp_path):
+    before = read(tmp_path, SETTINGS.format(made=made))
+    after = before.with_edits({"micro_batch_size": 2, "gradient_accumulation_steps": 4})
+    rewrite = write_draft(before, after, load_plugins())
+
+    assert (before.micro_batch_size, where(before, "micro_batch_size")) == (8, "train.py:5")
+    assert (None if rewrite is None else rewrite.argv[5:]) == written
+
+
 @pytest.mark.parametrize(
     "text",
     [
