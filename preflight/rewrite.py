@@ -80,10 +80,10 @@ def save_rewrite(rewrite: Rewrite) -> None:
     for file in rewrite.files:
         folder = os.path.dirname(file.new_path)
         _make_folder(folder)
-        _write_whole(file.new_path, file.after)
+        _write(file.new_path, file.after)
         ignore = os.path.join(folder, ".gitignore")
         if os.path.basename(folder) == FOLDER and not os.path.lexists(ignore):
-            _write_whole(ignore, "*\n")
+            _write(ignore, "*\n")
 
 
 def _make_folder(folder: str) -> None:
@@ -100,50 +100,33 @@ def _make_folder(folder: str) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _write_whole(path: str, text: str) -> None:
-    import tempfile
+def _write(path: str, text: str) -> None:
+    from preflight.whole_file import write_whole
 
-    folder, name = os.path.split(path)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            # The launcher may read the copy on another node, over a network file system.
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        _name(temporary, path, text)
+        # The launcher may read the copy on another node, over a network file system.
+        write_whole(path, text, is_synced=True, give_name=_name)
     except OSError as error:
         raise _unwritable(path, error) from error
-    finally:
-        if temporary is not None and os.path.lexists(temporary):
-            os.unlink(temporary)
 
 
-def _name(temporary: str, path: str, text: str) -> None:
+def _name(draft: str, path: str) -> None:
     """Give a complete copy its name, unless another launch took that name for another text meanwhile."""
     try:
-        os.link(temporary, path)
+        os.link(draft, path)
     except FileExistsError:
-        if os.path.isfile(path) and not _holds(path, text):
+        if os.path.isfile(path) and not _are_same(draft, path):
             raise BadInput.one(
                 f"{path} was written by another launch just now", path, "run the same command again"
             ) from None
-        os.replace(temporary, path)
+        os.replace(draft, path)
     except OSError:  # A file system without links.
-        os.replace(temporary, path)
+        os.replace(draft, path)
 
 
-def _holds(path: str, text: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read() == text.encode()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _are_same(draft: str, path: str) -> bool:
+    with open(draft, "rb") as ours, open(path, "rb") as theirs:
+        return ours.read() == theirs.read()
 
 
 def _unwritable(path: str, error: OSError) -> BadInput:

@@ -166,15 +166,11 @@ def write_corrections(
     path = os.path.join(folder or records_folder(), CORRECTION_FILE)
     import json
 
+    from preflight.whole_file import write_whole
+
     values = {name: {f: getattr(c, f) for f in _FIELDS} for name, c in found.items()}
-    own = f"{path}.{os.getpid()}"
-    try:
-        with open(own, "w", encoding="utf-8") as file:
-            json.dump({"schema": SCHEMA, "devices": values}, file, indent=1)
-        os.replace(own, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(own)
+    with suppress(OSError):
+        write_whole(path, json.dumps({"schema": SCHEMA, "devices": values}, indent=1))
     return found
 
 

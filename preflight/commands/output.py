@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from preflight.errors import BadInput
 from preflight.report import Report
+from preflight.whole_file import write_whole
 
 if TYPE_CHECKING:
     from preflight.plugins import PluginManager
@@ -76,15 +76,15 @@ def write_page(path: str, text: str) -> None:
         raise BadInput.one(
             f"--report writes an HTML file, and {path} is not called one", fix=f"{path}.html"
         )
-    draft = f"{path}.{os.getpid()}.tmp"
+    write_asked(path, text, "--report")
+
+
+def write_asked(path: str, text: str, option: str) -> None:
+    """Write the file that an option names, whole or not at all; raise BadInput where it cannot be written."""
     try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(draft, path)
+        write_whole(os.path.realpath(path), text)
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(draft)
-        raise BadInput.one(f"{path} cannot be written: {error.strerror}", "--report") from error
+        raise BadInput.one(f"{path} cannot be written: {error.strerror}", option) from error
 
 
 def print_json(value: Any, stream: IO[str]) -> None:

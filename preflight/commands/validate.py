@@ -6,7 +6,7 @@ import os
 import sys
 
 from preflight.commands.options import FITS, add_output_options, add_report_option
-from preflight.commands.output import print_json, print_lines, write_page
+from preflight.commands.output import print_json, print_lines, write_asked, write_page
 from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
 from preflight.datafile import read_data_file
@@ -68,7 +68,7 @@ def run(name: str, args: list[str]) -> int:
     if options.plot is not None:
         from preflight.render.scatter import scatter_svg
 
-        write_text_file(options.plot, scatter_svg(validation))
+        write_asked(options.plot, scatter_svg(validation), "--plot")
     if options.report is not None:
         from preflight.render.html_validation import validation_html
 
@@ -123,12 +123,3 @@ def refuse_other_than_svg(path: str) -> None:
         "--plot",
         "write FILE.svg; for a PNG, convert it: rsvg-convert FILE.svg -o FILE.png",
     )
-
-
-def write_text_file(path: str, text: str) -> None:
-    """Write a file; raise BadInput where that cannot be done."""
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise BadInput.one(f"cannot be written: {error.strerror}", path) from error

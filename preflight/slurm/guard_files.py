@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import time
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from preflight.errors import BadInput
 from preflight.slurm.guard_text import POLICY_NAME, Settings, guard_text
 from preflight.slurm.lua_syntax import NoLua, syntax_problem
 from preflight.values import dataclass
+from preflight.whole_file import write_whole
 
 POLICIES = ("off", "warn", "require")
 
@@ -229,23 +229,16 @@ def replace_file(path: str, text: str) -> None:
     (src/lua/slurm_lua.c, slurm_lua_loadscript, Slurm 24.11); that may be this very second.
     """
     before = os.stat(path).st_mtime if os.path.exists(path) else 0.0
+
+    def name(draft: str, path: str) -> None:
+        now = time.time()
+        os.utime(draft, (now, max(now, before) + 1))
+        os.replace(draft, path)
+
     try:
-        number, new = tempfile.mkstemp(prefix=".preflight-", dir=os.path.dirname(path))
+        write_whole(path, text, mode=0o644, is_synced=True, give_name=name)
     except OSError as error:
         raise BadInput.one(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        # The path of a Python is in it, which a plain locale reads as bytes that it cannot name.
-        with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(new, 0o644)
-        now = time.time()
-        os.utime(new, (now, max(now, before) + 1))
-        os.replace(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise
 
 
 def _compiled(text: str, name: str) -> str | None:

@@ -12,6 +12,8 @@ import os
 import shlex
 import sys
 
+from preflight.whole_file import write_whole
+
 FOLDER = os.path.join(".preflight", "slurm")
 TIMEOUT_S = 60
 """For the check of one step, the question to all nodes among it; a step that is not judged by then starts."""
@@ -55,12 +57,7 @@ def write_hook(folder: str, prolog: str = "", task_prolog: str = "") -> dict[str
         found[variable] = path
         if given == path and os.path.exists(path):
             continue  # switched on already, and it knows what it replaced
-        new = f"{path}.{os.getpid()}"
-        # Paths are in it, which a plain locale reads as bytes that it cannot name.
-        with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text.format(**values))
-        os.chmod(new, 0o755)
-        os.replace(new, path)
+        write_whole(path, text.format(**values), mode=0o755)
     return found
 
 

@@ -13,6 +13,7 @@ from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.trace.job import TraceJob, folder_of, job_of
 from preflight.trace.result import TraceResult, result_from_dict
 from preflight.values import dataclass
+from preflight.whole_file import write_whole
 
 LIBRARIES = ("torch", "transformers")
 INSTALL = 'pip install "launch-preflight[trace]"'
@@ -111,16 +112,8 @@ def keep(path: str, values: Mapping[str, Any]) -> None:
     It appears whole or not at all, so that traces may run beside each other.
     """
     import json
-    import tempfile
     from contextlib import suppress
 
-    temporary = ""
-    try:
+    with suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(values, file)
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):  # a full disk may leave a part
-            os.unlink(temporary)
+        write_whole(path, json.dumps(values), mode=0o600)

@@ -1,0 +1,48 @@
+"""A file that appears whole or not at all: a draft beside it gets its name when it is complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+
+def write_whole(
+    path: str,
+    data: str | bytes,
+    mode: int | None = None,
+    is_synced: bool = False,
+    give_name: Callable[[str, str], None] = os.replace,
+) -> None:
+    """Write a file; raise OSError where that cannot be done, and leave no draft behind.
+
+    `mode` None keeps that of the file which is replaced, and leaves a new one to the umask.
+    `is_synced` waits for the disk, for a file that another node reads or a machine boots with.
+    `give_name` gets the finished draft and the path.
+    """
+    folder, name = os.path.split(path)
+    # The name is cut: with what stands around it, it may not be longer than 255 bytes.
+    draft = os.path.join(folder, f".{name[:50]}.{os.urandom(6).hex()}.part")
+    # A path of another encoding may be in it, which plain UTF-8 has no bytes for.
+    content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(number, "wb") as file:
+            wanted = _mode_of(path) if mode is None else mode
+            if wanted is not None and wanted != _mode_of(draft):
+                os.fchmod(number, wanted)
+            file.write(content)
+            file.flush()
+            if is_synced:
+                os.fsync(number)
+        give_name(draft, path)
+    finally:
+        with suppress(OSError):  # it has its name already
+            os.unlink(draft)
+
+
+def _mode_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mode & 0o777
+    except OSError:
+        return None
