@@ -104,6 +104,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if on_gpu:
         yield from _gradients(plan, grad, trainable, head, embedding, precision.gradient, shards)
         if model.tied and not plan.is_fsdp and plan.adapter is None:
+            if finds_gradients(plan):
+                # .grad is there already, so the head's gradient waits beside it for the embedding's
+                yield MemoryTerm(
+                    "gradient of the head, kept for the tied embedding's",
+                    grad * model.embedding_params,
+                    frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+                    f"{model.embedding_params:,} x {grad} ({precision.gradient})",
+                    "torch/csrc/autograd/input_buffer.cpp: kept until every use has added its own",
+                )
             # the head's gradient, the embedding's own dense one, and their sum, which is counted above
             yield MemoryTerm(
                 "gradients summed for the tied embedding",
