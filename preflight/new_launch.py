@@ -22,7 +22,6 @@ DEVICE_OF_TEMPLATES = "h100-sxm-80"
 PER_NODE = 8
 TRAINING = ("train.py", "--config", "training.yaml")
 ACCELERATE = ("accelerate", "launch", "--config_file", "accelerate.yaml")
-SHARDED = ("fsdp2", "hsdp")
 LAUNCHERS: dict[str, tuple[str, ...]] = {
     "accelerate": ("single", "ddp", "fsdp2", "hsdp", "zero2", "zero3"),
     "torchrun": ("single", "ddp", "zero2", "zero3"),
@@ -90,11 +89,6 @@ def _accelerate(wish: Wish, choice: Choice, reasons: Mapping[str, str]) -> str:
         key = "zero_stage" if name.startswith("zero") else "distributed_type"
         engine = {"zero2": 2, "zero3": 3, "ddp": "MULTI_GPU", "single": "NO"}.get(name, "FSDP")
         values[key] = Filled(engine, why)
-    if choice.engine in SHARDED:
-        # What recomputes is said by FSDP's own key: torch then recomputes a gathered layer.
-        values["fsdp_activation_checkpointing"] = Filled(
-            choice.checkpoints, reasons.get("activation_checkpointing", "")
-        )
     if name == "hsdp":
         values["parallelism_config_dp_replicate_size"] = Filled(wish.num_nodes)
         values["parallelism_config_dp_shard_size"] = Filled(wish.per_node)
@@ -113,9 +107,8 @@ def _training(wish: Wish, choice: Choice, reasons: Mapping[str, str]) -> str:
         ("gradient_accumulation_steps", choice.gradient_accumulation_steps, ""),
     ):
         values[key] = Filled(value, reasons.get(field or key, ""))
-    if choice.engine not in SHARDED:
-        why = reasons.get("activation_checkpointing", "")
-        values["gradient_checkpointing"] = Filled(choice.checkpoints, why)
+    why = reasons.get("activation_checkpointing", "")
+    values["gradient_checkpointing"] = Filled(choice.checkpoints, why)
     text = filled(template_text(f"training/{wish.method}.yaml"), values)
     if wish.launcher == "torchrun" and choice.engine.startswith("zero"):
         why = reasons.get("engine") or "as asked"

@@ -32,6 +32,9 @@ def main() -> None:
     )
     result = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.accelerator.print(f"trained: loss {result.training_loss:.3f}")
+    if trainer.is_fsdp_enabled:
+        # Shares of ranks are for going on with; from_pretrained reads a model that rank 0 has collected.
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model()
     trainer.accelerator.end_training()
 

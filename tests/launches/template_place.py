@@ -12,7 +12,7 @@ from preflight.template_files import template_text
 
 QUICK = (
     *("--model_name_or_path", "tiny", "--dataset_name", "rows", "--max_length", "64"),
-    *("--max_steps", "2", "--gradient_accumulation_steps", "2", "--save_strategy", "no"),
+    *("--max_steps", "2", "--gradient_accumulation_steps", "2"),
 )
 """Flags behind a template's own arguments: the tiny model, two steps."""
 MOST_RANKS = 2
@@ -34,6 +34,15 @@ def save_model(folder: Path) -> None:
     config.num_hidden_layers = 2
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
+
+
+def saved_tensors(folder: Path) -> dict[str, bool]:
+    """Return the tensors of a saved model or adapter: name -> whether anything in it is not zero."""
+    from safetensors import safe_open
+
+    (path,) = folder.glob("*.safetensors")
+    with safe_open(path, "pt") as file:
+        return {name: bool(file.get_tensor(name).any()) for name in file.keys()}  # noqa: SIM118
 
 
 def save_rows(folder: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from agreement import differences
 from checked_launch import ROOMY_DEVICE
 from harness import BIN, Launched, Workplace, environment, launch
-from template_place import QUICK, make_place, save_model, save_rows
+from template_place import QUICK, make_place, save_model, save_rows, saved_tensors
 
 from preflight.template_files import template_text
 
@@ -45,8 +45,8 @@ def check(place: Workplace, argv: list[str]) -> dict[str, Any]:
     return report
 
 
-def assert_trained(launched: Launched, report: dict[str, Any]) -> None:
-    """Every rank trained, and got the plan."""
+def assert_trained(launched: Launched, report: dict[str, Any], place: Workplace) -> None:
+    """Every rank trained, and got the plan; what it learned is in a file that from_pretrained reads."""
     plan = dict(report["plan"])
     assert launched.exit_code == 0, launched.stderr[-4000:]
     if plan["adapter"] is not None:
@@ -56,6 +56,12 @@ def assert_trained(launched: Launched, report: dict[str, Any]) -> None:
     assert differences(plan, launched) == []
     assert all(math.isfinite(loss) for rank in launched.ranks for loss in rank["losses"])
     assert "trained: loss" in launched.stdout
+    saved = saved_tensors(place.path / "out")
+    assert all(saved.values()), "a tensor is all zeros: an adapter starts so"
+    if plan["adapter"] is not None:
+        assert len(saved) == 2 * 2 * LINEARS_PER_LAYER
+    else:
+        assert saved.keys() == saved_tensors(place.path / "tiny").keys()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_an_accelerate_template_trains(config, arguments, flags, model, tmp_path
     report = check(place, argv)
     launched = launch(argv, place, tmp_path / "probe")
 
-    assert_trained(launched, report)
+    assert_trained(launched, report, place)
     assert report["plan"]["replicate_degree"] == (2 if config == "hsdp" else 1)
 
 
@@ -114,7 +120,7 @@ def test_the_deepspeed_file_trains_under_torchrun(model, tmp_path):
     argv += ["--config", "training.yaml", "--deepspeed", "zero2.json", *QUICK]
     report = check(place, argv)
 
-    assert_trained(launch(argv, place, tmp_path / "probe"), report)
+    assert_trained(launch(argv, place, tmp_path / "probe"), report, place)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +143,12 @@ def test_what_init_writes_starts_with_its_launch_script(number, words, engine, m
     )
     assert written.returncode == 0, written.stdout + written.stderr
     told = json.loads(written.stdout)
-    quick = ["--dataset_name", "rows", "--max_steps", "2", "--save_strategy", "no"]
+    quick = ["--dataset_name", "rows", "--max_steps", "2"]
     shown = {"PREFLIGHT_TEST_HIDDEN": ""} if "qlora" in words else {}  # it needs bitsandbytes
     launched = launch(["./launch.sh", *quick], place, tmp_path / "probe", variables=shown)
 
     assert told["report"]["plan"]["engine"] == engine
-    assert_trained(launched, told["report"])
+    assert_trained(launched, told["report"], place)
     assert launched.stderr.startswith("preflight: fits")
 
 
@@ -196,4 +202,4 @@ def test_the_commands_of_the_pod_and_of_the_task_check_and_train(model, tmp_path
     assert all(done.stdout.startswith("preflight: fits") for done in checks)
     assert (tmp_path / "pip.log").read_text().count("launch-preflight") == 2
     assert command == task["run"].strip().splitlines()[-1].partition(" -- ")[2].split()
-    assert_trained(trained, check(place, [*command, *QUICK]))
+    assert_trained(trained, check(place, [*command, *QUICK]), place)
