@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from toy import preflight
@@ -178,3 +180,16 @@ def test_the_commit_hook_stops_the_commit_that_makes_a_launch_too_large(reposito
     assert (hook["id"], hook["files"]) == (shipped[0]["id"], shipped[0]["files"])
     assert larger.returncode == 1 and "launch.sh:8" in larger.stdout
     assert smaller.returncode == 0 and "fits" in smaller.stdout
+
+
+@pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
+def test_kubernetes_schema_takes_the_job_and_no_other_key(version):
+    """The OpenAPI schema that Kubernetes publishes, strictly: a key that it does not have is refused."""
+    job = yaml.safe_load(template_text("kubernetes/job.yaml"))
+    misspelt = copy.deepcopy(job)
+    pod = misspelt["spec"]["template"]["spec"]
+    pod["initContainer"] = pod.pop("initContainers")
+
+    assert version.startswith(kubernetes_validate.validate(job, version, strict=True))
+    with pytest.raises(kubernetes_validate.ValidationError, match="initContainer"):
+        kubernetes_validate.validate(misspelt, version, strict=True)

@@ -163,6 +163,11 @@ def pods_commands() -> list[str]:
         assert {mount["name"] for mount in one["volumeMounts"]} == {
             volume["name"] for volume in spec["volumes"]
         }
+        writable = {
+            mount["mountPath"] for mount in one["volumeMounts"] if not mount.get("readOnly")
+        }
+        assert writable == {"/out", "/dev/shm"}  # a ConfigMap is not
+        assert "--output_dir /out" in one["args"][0]
     return [one["args"][0] for one in (*spec["initContainers"], *spec["containers"])]
 
 
@@ -179,7 +184,7 @@ def test_the_commands_of_the_pod_and_of_the_task_check_and_train(model, tmp_path
     pip.write_text('#!/bin/bash\necho "pip $*" >> "$PIP_LOG"\n')
     pip.chmod(0o755)
     task = yaml.safe_load(template_text("skypilot/task.yaml"))
-    pod_check, pod_train = pods_commands()
+    pod_check, pod_train = (text.replace("/out", "out") for text in pods_commands())
     quick = shlex.join(QUICK)
 
     def in_bash(text: str) -> list[str]:
@@ -196,8 +201,9 @@ def test_the_commands_of_the_pod_and_of_the_task_check_and_train(model, tmp_path
         for number, text in enumerate((pod_check, task["setup"]))
     ]
     trained = launch(in_bash(task["run"]), place, tmp_path / "probe", variables=variables)
-    command = pod_train.split()
+    command = pod_train.removesuffix(" --output_dir out").split()
 
+    assert pod_train.endswith(" --output_dir out")
     assert [done.exit_code for done in checks] == [0, 0]
     assert all(done.stdout.startswith("preflight: fits") for done in checks)
     assert (tmp_path / "pip.log").read_text().count("launch-preflight") == 2
