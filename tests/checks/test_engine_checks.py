@@ -119,9 +119,9 @@ def test_wrapping_by_size_is_held_against_the_layers(plugins, engine, least, exp
 @pytest.mark.parametrize(
     ("engine", "storage", "precision", "expected"),
     [
-        ("fsdp1", "bf16", "bf16", []),
-        ("fsdp1", "bf16", "fp16", ["PF214"]),
-        ("fsdp1", "fp16", "bf16", ["PF418"]),
+        ("fsdp1", "bf16", "bf16", ["PF223"]),
+        ("fsdp1", "bf16", "fp16", ["PF214", "PF223"]),
+        ("fsdp1", "fp16", "bf16", ["PF223", "PF418"]),
         ("fsdp2", None, "bf16", ["PF403"]),
         ("fsdp2", "bf16", "bf16", []),
         ("fsdp2", "fp16", "bf16", ["PF214"]),
@@ -164,10 +164,10 @@ POLICY = "accelerator.state.fsdp_plugin.auto_wrap_policy = fsdp_auto_wrap_policy
 @pytest.mark.parametrize(
     ("version", "dtype", "policy", "orig", "expected"),
     [
-        (1, "bfloat16", "", "true", ["PF215"]),
-        (1, "bfloat16", POLICY, "true", []),
-        (1, "float32", "", "true", []),
-        (1, "float32", "", "false", ["PF216"]),
+        (1, "bfloat16", "", "true", ["PF215", "PF223"]),
+        (1, "bfloat16", POLICY, "true", ["PF223"]),
+        (1, "float32", "", "true", ["PF223"]),
+        (1, "float32", "", "false", ["PF216", "PF223"]),
         (2, "bfloat16", "", "true", []),
     ],
 )
