@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
 from allocations import Allocations
-from real_ranks import local, num_bytes, settle
+from real_ranks import local, num_bytes, set_libraries_aside, settle
 from torch.distributed.fsdp import _init_utils as fsdp1_init
 from torch.distributed.fsdp._flat_param import FlatParamHandle
 from torch.distributed.fsdp._fully_shard import _fsdp_init as fsdp2_init
@@ -337,6 +337,7 @@ def save(case: dict, accelerator, model, optimizer, allocations: Counted, folder
 def main() -> None:
     cases, folder = json.loads(sys.argv[1]), sys.argv[2]
     make_copies_visible()
+    set_libraries_aside()
     Accelerator(mixed_precision="bf16")
     if dist.get_rank() == 0 and not Path(folder, "config.json").exists():
         torch.manual_seed(0)
