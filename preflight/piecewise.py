@@ -40,7 +40,8 @@ def pieces_of(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece
     `value` is asked at about ten places, and some more around each kink; where an unasked place
     lies on no quadratic of its neighbours, it is not found.
     """
-    whole = _through(value, places, 0, len(places) - 1)
+    middle = places[(len(places) - 1) // 2]
+    whole = _quadratic(value, sorted({places[0], middle, places[-1]}))
     asked = _probes(0, len(places) - 1)
     if all(abs(value_at(whole, places[i]) - value(places[i])) <= ROUNDING for i in asked):
         return (Piece(places[-1], whole),)
@@ -49,7 +50,7 @@ def pieces_of(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece
     while first <= end:
         if len(found) == MOST_PIECES:
             return None
-        coefficients = _ends_at(value, places, first, min(first + 2, end))
+        coefficients = _quadratic(value, places[first : first + 3])
         last = _extent(value, places, coefficients, first, end)
         found.append(Piece(places[last], coefficients))
         first = last + 1
@@ -77,7 +78,8 @@ def _extent(
 
     if all(holds(i) for i in _probes(first, end)):
         return end
-    crossing = _crossing(coefficients, _ends_at(value, places, max(first, end - 2), end), places)
+    after = _quadratic(value, places[max(first, end - 2) : end + 1])
+    crossing = _crossing(coefficients, after, places)
     low, high = min(first + 2, end), end
     if crossing is not None and low <= crossing < end:
         # Where the next quadratic takes over is known from both: two questions, and not seven.
@@ -107,22 +109,9 @@ def _crossing(left: Coefficients, right: Coefficients, places: Sequence[int]) ->
     return None
 
 
-def _through(
-    value: Callable[[int], int], places: Sequence[int], first: int, last: int
-) -> Coefficients:
-    """Return the quadratic through both ends and the middle."""
-    chosen = sorted({places[first], places[(first + last) // 2], places[last]})
-    return _quadratic([(x, value(x)) for x in chosen])
-
-
-def _ends_at(
-    value: Callable[[int], int], places: Sequence[int], first: int, last: int
-) -> Coefficients:
-    return _quadratic([(x, value(x)) for x in places[first : last + 1]])
-
-
-def _quadratic(points: Sequence[tuple[int, int]]) -> Coefficients:
-    """Return the polynomial through one, two or three points, by Newton's divided differences."""
+def _quadratic(value: Callable[[int], int], places: Sequence[int]) -> Coefficients:
+    """Return the polynomial through one, two or three places, by Newton's divided differences."""
+    points = [(place, value(place)) for place in places]
     slopes = [
         Fraction(after[1] - before[1], after[0] - before[0]) for before, after in pairwise(points)
     ]

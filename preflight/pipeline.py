@@ -24,7 +24,7 @@ from preflight.model import ModelSpec
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.precision import missing_inputs, num_trainable_params
-from preflight.records_folder import has_correction
+from preflight.records_folder import known_correction
 from preflight.report import Report
 from preflight.repository import OWN_FILE, SHARED_FILE, Repository
 from preflight.rewrite import Rewrite
@@ -103,13 +103,12 @@ def check_plan(
         plan, notes, extra["dataset"] = request.lengths.applied_to(plan)
     judged = judge_plan(plan, plugins, request.policy)
     plan, model, device = judged.plan, judged.model, judged.device
-    if device is not None and has_correction():
-        from preflight.site_correction import correction_for, to_dict
+    correction = known_correction(device)
+    if correction is not None:
+        from preflight.site_correction import to_dict
 
-        correction = correction_for(device)
-        if correction is not None:
-            notes = (*notes, correction.words)
-            extra["site_correction"] = to_dict(correction)
+        notes = (*notes, correction.words)
+        extra["site_correction"] = to_dict(correction)
     findings = [noticed(problem) for problem in plan.notices]
     asked = {"plan": plan, "model": model, "device": device, "estimate": judged.estimate}
     for owner, item in plugins.collect("preflight_findings", **asked):
@@ -222,12 +221,11 @@ def estimate_memory(
     """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
     terms = collect_terms(plan, model, plugins)
     every = (*terms, *reserved_terms(terms, plan))
-    if device is not None and has_correction():
-        from preflight.site_correction import corrected_terms, correction_for
+    correction = known_correction(device)
+    if correction is not None:
+        from preflight.site_correction import corrected_terms
 
-        correction = correction_for(device)
-        if correction is not None:
-            every = corrected_terms(every, correction)
+        every = corrected_terms(every, correction)
     return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from preflight.device import DeviceSpec
+    from preflight.site_correction import Correction
 
 FOLDER_VARIABLE = "PREFLIGHT_RECORDS"
 CORRECTION_FILE = "correction.json"
@@ -17,6 +22,10 @@ def records_folder() -> str:
     return os.path.join(base, "preflight")
 
 
-def has_correction() -> bool:
-    """Tell whether this site's runs may correct an estimate."""
-    return os.path.exists(os.path.join(records_folder(), CORRECTION_FILE))
+def known_correction(device: DeviceSpec | None) -> Correction | None:
+    """Return what this site's runs correct on a device; what reads them is loaded where there are any."""
+    if device is None or not os.path.exists(os.path.join(records_folder(), CORRECTION_FILE)):
+        return None
+    from preflight.site_correction import correction_for
+
+    return correction_for(device)

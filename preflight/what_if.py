@@ -16,7 +16,7 @@ from preflight.pipeline import Judged, collect_terms, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.precision import missing_inputs
-from preflight.records_folder import has_correction
+from preflight.records_folder import known_correction
 from preflight.report import Report
 from preflight.units import GIB, ceil_div
 from preflight.values import dataclass
@@ -199,24 +199,13 @@ def _possible(judged: Judged, plugins: PluginManager) -> tuple[int, ...]:
 
 def _corrected(terms: tuple[MemoryTerm, ...], device: DeviceSpec | None) -> tuple[MemoryTerm, ...]:
     """Return the terms with what lies outside torch as this site measured it; the allocator's come later."""
-    if not has_correction():
-        return terms
-    from preflight.site_correction import corrected_terms, correction_for
-
-    correction = correction_for(device)
+    correction = known_correction(device)
     if correction is None:
         return terms
+    from preflight.site_correction import corrected_terms
+
     outside = corrected_terms(tuple(t for t in terms if t.level is Level.DEVICE), correction)
     return (*(t for t in terms if t.level is not Level.DEVICE), *outside)
-
-
-def _allocator_factor(device: DeviceSpec | None) -> float | None:
-    if not has_correction():
-        return None
-    from preflight.site_correction import correction_for
-
-    correction = correction_for(device)
-    return None if correction is None else correction.allocator_factor
 
 
 def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: Policy) -> WhatIf:
@@ -225,6 +214,7 @@ def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: P
     micros, ranks = micros_and_ranks(plan)
     axes = {"seq_len": lengths, "micro_batch_size": micros, "world_size": ranks}
     capacity = None if device is None else device.capacity_bytes
+    correction = known_correction(device)
     return WhatIf(
         axes=axes,
         own={name: int(getattr(plan, name)) for name in axes},
@@ -234,7 +224,7 @@ def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: P
         is_cuda=device is None or device.has_runtime,
         evaluates=plan.eval_micro_batch_size is not None,
         missing=bool(missing_inputs(plan, judged.model) or estimate.unknown),
-        allocator_factor=_allocator_factor(device),
+        allocator_factor=None if correction is None else correction.allocator_factor,
         capacity_bytes=capacity,
         margin_bytes=int((capacity or 0) * policy.margin_share),
         host_bytes=None if plan.host_memory_gib is None else plan.host_memory_gib * GIB,

@@ -11,6 +11,7 @@ from preflight.memory import Phase
 from preflight.render.html_bars import legend, unit_of
 from preflight.render.html_page import details, table
 from preflight.render.timeline_picture import PHASE_WORDS, Band, bands_of, is_drawn, picture
+from preflight.render.words import amount
 from preflight.trace.timeline import TracedPart
 
 WORDS = {**BUCKET_WORDS, "buffers": "temporaries, gathered layers, copies, buffers"}
@@ -29,7 +30,7 @@ def timeline_section(parts: Sequence[TracedPart], capacity_bytes: int | None) ->
     told = "Parts stand in order; widths are not times. Each is drawn at its peak, then at what it leaves."
     if capacity_bytes is not None:
         where = "the dashed line" if is_drawn(capacity_bytes, peak_bytes) else "far above this"
-        told += f" The capacity is {_amount(capacity_bytes)}, {where}."
+        told += f" The capacity is {amount(capacity_bytes, capacity_bytes)}, {where}."
     return [
         legend(used, WORDS),
         '<div class="scroll" role="region" tabindex="0" aria-label="timeline">',
@@ -54,7 +55,7 @@ def in_words(bands: Sequence[Band], unit: Unit, capacity_bytes: int | None) -> s
     worst = max((part for band in bands for part in band.parts), key=lambda part: part.peak_bytes)
     said.append(f"Largest: {part_in_words(worst, unit)}.")
     if capacity_bytes is not None:
-        said.append(f"Capacity: {_amount(capacity_bytes)}.")
+        said.append(f"Capacity: {amount(capacity_bytes, capacity_bytes)}.")
     return " ".join(said)
 
 
@@ -82,8 +83,3 @@ def _table(parts: Sequence[TracedPart], used: Sequence[str], unit: Unit) -> list
     short = {**BUCKET_WORDS, "buffers": "others"}
     head = ["step", "part", "peak", "at its end", *(escape(short[name]) for name in used)]
     return table(head, rows, right=range(2, len(head)), caption="Every part of both steps")
-
-
-def _amount(num_bytes: int) -> str:
-    size, word = unit_of(num_bytes)
-    return f"{num_bytes / size:.1f} {word}"
