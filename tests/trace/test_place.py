@@ -10,21 +10,33 @@ MAY_IMPORT = (
     "preflight/trace/",
     "preflight/commands/trace.py",
     "preflight/render/trace.py",
-    "preflight/render/html_trace.py",
     "preflight/families/derive",
     "preflight/formula_table.py",
     "preflight/loop_table.py",
 )
 """The last three: scripts that write the families' facts and the tables of the docs."""
+PAGES = (
+    "preflight/render/html_trace.py",
+    "preflight/render/html_timeline.py",
+    "preflight/render/timeline_picture.py",
+    "preflight/render/html_step.py",
+    "preflight/render/html_report.py",
+    "preflight/commands/output.py",
+)
+"""Pages draw what a trace left, and output.py looks for it where a page is asked for."""
+RESULTS = ("preflight.trace.result", "preflight.trace.timeline", "preflight.trace.kept")
+"""What they may import; tests/test_core_only.py writes such a page where there is no torch."""
 
 
-def test_only_commands_and_scripts_import_the_tracer():
+def test_only_commands_and_scripts_import_the_tracer_and_pages_its_results():
     found = []
     for path in [*(ROOT / "preflight").rglob("*.py"), *(ROOT / "hooks").glob("*.py")]:
         name = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
-            module = getattr(node, "module", None) if isinstance(node, ast.ImportFrom) else None
-            if (module or "").startswith("preflight.trace") and not name.startswith(MAY_IMPORT):
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            if not module.startswith("preflight.trace") or name.startswith(MAY_IMPORT):
+                continue
+            if name not in PAGES or module not in RESULTS:
                 found.append(f"{name}:{node.lineno}")
 
     assert not found
