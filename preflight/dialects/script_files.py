@@ -36,6 +36,8 @@ class ScriptFiles:
         self.everywhere: list[CallFound] = []
         """Every call, of branches that are not taken too: what declares the command line."""
         self.trees: dict[str, ast.Module] = {}
+        self.nodes: list[ast.AST] = []
+        """Every node of every tree."""
         self.blocks: list[tuple[list[ast.stmt], Scope]] = []
         self.commands: list[tuple[ast.FunctionDef, Scope, Scope]] = []
         """What typer, click or fire calls, its scope and the one around it."""
@@ -49,19 +51,22 @@ class ScriptFiles:
 
     def _load(self, path: str, tree: ast.Module, depth: int) -> None:
         self.trees[path] = tree
-        module, functions = scope_of(tree.body, path)
+        in_block = list(walk_block(tree.body))
+        module, functions = scope_of(tree.body, in_block, path)
         self.modules[path] = module
         self.imports[path] = {}
-        for node in ast.walk(tree):
+        every = list(ast.walk(tree))
+        self.nodes += every
+        for node in every:
             if isinstance(node, (ast.Import, ast.ImportFrom)) and depth == 0:
                 self._import(path, node)
         unparsed = [
             ast.unparse(node)
-            for node in ast.walk(tree)
+            for node in every
             if isinstance(node, ast.Call)
             and ast.unparse(node.func) in ("fire.Fire", "Fire", "typer.run")
         ]
-        self._add_block(tree.body, module)
+        self._add_block(tree.body, in_block, module)
         self._add_functions(functions, module, unparsed)
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
@@ -69,9 +74,9 @@ class ScriptFiles:
                 methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
                 self._add_functions(methods, module, [])
 
-    def _add_block(self, body: list[ast.stmt], scope: Scope) -> None:
+    def _add_block(self, body: list[ast.stmt], nodes: list[ast.AST], scope: Scope) -> None:
         self.blocks.append((body, scope))
-        for node in walk_block(body):
+        for node in nodes:
             if isinstance(node, ast.Call):
                 self.everywhere.append(CallFound(last_name(node.func), node, scope))
 
@@ -79,12 +84,13 @@ class ScriptFiles:
         self, functions: Iterable[ast.FunctionDef], outer: Scope, entry_calls: list[str]
     ) -> None:
         for function in functions:
-            scope, inner = scope_of(function.body, outer.path, outer)
+            nodes = list(walk_block(function.body))
+            scope, inner = scope_of(function.body, nodes, outer.path, outer)
             scope.unclear.update(argument.arg for argument in _all_arguments(function))
             if is_command(function, entry_calls):
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
-            self._add_block(function.body, scope)
+            self._add_block(function.body, nodes, scope)
             self._add_functions(inner, scope, [])
 
     def _import(self, path: str, node: ast.Import | ast.ImportFrom) -> None:

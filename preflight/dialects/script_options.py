@@ -67,9 +67,7 @@ def own_parser(reader: ScriptReader, path: str) -> OwnParser:
     return OwnParser(
         options,
         names=frozenset(names) if names else None,
-        has_aliases=any(_says_alias(node) for t in reader.trees.values() for node in ast.walk(t))
-        if made
-        else False,
+        has_aliases=any(_says_alias(node) for node in reader.nodes) if made else False,
         **_fates(reader, path),
     )
 

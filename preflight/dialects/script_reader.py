@@ -54,10 +54,12 @@ class ScriptReader(ScriptFiles):
         self.statements: list[tuple[ast.Assign, Scope]] = []
         """The assignments that surely run."""
         self._namespace: Parsed | None = None
+        self._returns: dict[str, list[ast.expr]] = {}
+        """Function -> what it returns, as written: a name may be called thousands of times."""
         self._returning: set[str] = set()
         self._values_of_classes: dict[str, Parsed] = {}
         self.evaluator = Evaluator(command, self._imported, self._parsed)
-        self.evaluator.changed_attributes = changed_attributes(self.trees.values())
+        self.evaluator.changed_attributes = changed_attributes(self.nodes)
 
     def read(self, flag_of: FlagOf) -> None:
         """Find the calls and assignments that run, for a command line."""
@@ -120,11 +122,13 @@ class ScriptReader(ScriptFiles):
     def _returned(self, name: str) -> Any:
         """Return what a function of the script gives back, where every `return` agrees on parsed arguments."""
         function, scope = self.functions[name][0]
-        returns = [
-            node.value
-            for node in walk_block(function.body)
-            if isinstance(node, ast.Return) and node.value is not None
-        ]
+        if name not in self._returns:
+            self._returns[name] = [
+                node.value
+                for node in walk_block(function.body)
+                if isinstance(node, ast.Return) and node.value is not None
+            ]
+        returns = self._returns[name]
         if len(returns) != 1:
             return None
         if name in self._returning:

@@ -63,14 +63,14 @@ CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "
 
 
 def scope_of(
-    body: list[ast.stmt], path: str, outer: Scope | None = None
+    body: list[ast.stmt], nodes: Iterable[ast.AST], path: str, outer: Scope | None = None
 ) -> tuple[Scope, list[ast.FunctionDef]]:
-    """Return the names that a block assigns, and the functions that it defines."""
+    """Return the names that a block assigns, and the functions that it defines; `nodes` are those of `walk_block`."""
     scope = Scope(path=path, outer=outer)
     functions: list[ast.FunctionDef] = []
     sure = {id(node) for node in body}
     sure |= {id(node.value) for node in body if isinstance(node, ast.Expr)}
-    for node in walk_block(body):
+    for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             if isinstance(node, ast.FunctionDef):
                 functions.append(node)
@@ -111,10 +111,10 @@ def _note_method(call: ast.Call, method: str, name: str, scope: Scope, sure: set
             keys.setdefault(keyword.arg, []).append(keyword.value)
 
 
-def changed_attributes(trees: Iterable[ast.Module]) -> frozenset[str]:
+def changed_attributes(nodes: Iterable[ast.AST]) -> frozenset[str]:
     """Return the attributes that are set on a plain name: `args.batch_size //= 2`."""
     found: set[str] = set()
-    for node in (node for tree in trees for node in ast.walk(tree)):
+    for node in nodes:
         targets: list[ast.expr] = []
         if isinstance(node, (ast.Assign, ast.Delete)):
             targets = node.targets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -91,7 +91,7 @@ def read_trainer_arguments(
     import name; `not_its_own` are argv indices of words that go to the launcher. Raises BadInput with every problem of the flags and the argument file at once.
     """
     words = list(argv)
-    kind = trainer_kind(script, (*_flag_names(words), *_config_keys(words, command)), command)
+    kind = trainer_kind(script, _names(words, command), command)
     installed = LibraryVersions(versions)
     table = argument_table(kind.trl_script if kind.trainer == "trl" else None)
     if not kind.trainer or kind.trainer == "plain_loop":
@@ -132,6 +132,12 @@ def read_trainer_arguments(
 def _may_take_prefixes(text: str) -> bool:
     """Tell whether a prefix of a Trainer's argument can mean it: not where the script has a parser of its own."""
     return not text or "HfArgumentParser" in text or "TrlParser" in text
+
+
+def _names(words: list[str], command: LaunchCommand) -> Iterator[str]:
+    """Yield the names of flags, then those of the argument file, which is read only where somebody asks so far."""
+    yield from _flag_names(words)
+    yield from _config_keys(words, command)
 
 
 def _flag_names(words: list[str]) -> list[str]:

@@ -87,7 +87,7 @@ class TrainerKind(NamedTuple):
 
 
 def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchCommand) -> TrainerKind:
-    """Return the trainer of a script (a path, or a module name after -m) from its name, text and flags."""
+    """Return the trainer of a script (a path, or a module name after -m) from its name and text, and its flags where those do not say."""
     own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
     text = _script_text(script, command)
     if own:
