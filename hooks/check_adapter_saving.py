@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.checkpointing import is_launchers_own
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.checkpointing import is_launchers_own
+from preflight.formulas.precision import version_of
+from preflight.formulas.trainer_told import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.precision import version_of
-from preflight.trainer_told import where_of
 
 BY_MODULE_NAMES_SINCE = (0, 21)
 """PEFT 0.20 and before matched the names of tensors alone."""

@@ -12,20 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.adapted_experts import (
+from preflight.finding import Finding
+from preflight.findings import found
+from preflight.formulas.adapted_experts import (
     expert_names,
     is_fused,
     is_reached,
     lone_half,
     names_linear_modules,
 )
-from preflight.finding import Finding
-from preflight.findings import found
+from preflight.formulas.precision import (
+    OWN_MODEL_CODE,
+    PEFT_DEFAULT_TARGETS,
+    peft_model_type,
+    version_of,
+)
+from preflight.formulas.trainer_told import method_of, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan, nearest_fix
 from preflight.model import LINEAR, ModelSpec
-from preflight.precision import OWN_MODEL_CODE, PEFT_DEFAULT_TARGETS, peft_model_type, version_of
-from preflight.trainer_told import method_of, where_of
 
 FUSED_HEAD_SINCE = (1, 15)
 """TRL's SFT multiplies by lm_head.weight itself, past any adapter (sft_trainer.py, 1.15.0)."""

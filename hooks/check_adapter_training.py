@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from preflight.checkpointing import is_reentrant
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.checkpointing import is_reentrant
+from preflight.formulas.precision import version_of
+from preflight.formulas.trainer_told import has_trainer, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import version_of
-from preflight.trainer_told import has_trainer, told, where_of
 
 TIED_MODULES = ("lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings")
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.precision import load_dtype, version_of
+from preflight.formulas.trainer_told import has_trainer, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import load_dtype, version_of
-from preflight.trainer_told import has_trainer, told, where_of
 
 WIDEST_FLASH_HEAD = 256
 """flash_attn/csrc/flash_api.cpp:393, 2.8.3."""

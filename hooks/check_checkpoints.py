@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.trainer_told import told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.trainer_told import told, where_of
 
 
 @hookimpl

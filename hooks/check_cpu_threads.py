@@ -26,7 +26,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
         return
     if plan.source is None or plan.launcher not in ("torchrun", "accelerate", "trl"):
         return
-    from preflight.this_node import environment, source_of
+    from preflight.node.this_node import environment, source_of
 
     source = source_of(plan)
     if source is None or "OMP_NUM_THREADS" in environment(plan):

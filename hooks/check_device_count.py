@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from preflight.device import DeviceSpec
-from preflight.dialects.visible_devices import num_visible_devices
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.shell.visible_devices import num_visible_devices
 
 FLAGS = {"torchrun": "--nproc-per-node", "deepspeed": "--num_gpus"}
 """Launchers that are told the ranks of a node; accelerate is told the ranks of all."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.checkpointing import is_launchers_own
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.checkpointing import is_launchers_own
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec

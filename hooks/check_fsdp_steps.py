@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.optimizers import EIGHT_BIT, PAGED
+from preflight.formulas.trainer_told import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.optimizers import EIGHT_BIT, PAGED
-from preflight.trainer_told import where_of
 
 BITSANDBYTES = EIGHT_BIT | PAGED | {"lion_32bit", "ademamix", "rmsprop_bnb"}
 """Optimizers of bitsandbytes by the Trainer's names (transformers/trainer_optimizer.py, 5.24.0)."""

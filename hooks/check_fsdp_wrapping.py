@@ -16,10 +16,10 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.trainer_told import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.trainer_told import where_of
 
 COMPOSITES = ("text_config", "vision_config", "audio_config")
 """Parts of a config whose model has layers that no list names."""
@@ -42,7 +42,7 @@ def _absent_classes(
     own = {name.lower(): name for name in model.layer_classes}
     others: set[str] = set()
     if not any(key in model.config for key in COMPOSITES):
-        from preflight.families.library_defaults import LAYER_CLASSES
+        from preflight.models.families.library_defaults import LAYER_CLASSES
 
         others = {name for names in LAYER_CLASSES.values() for name in names}
     for name in named:

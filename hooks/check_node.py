@@ -2,7 +2,7 @@
 
 That is with `--here` and `--device auto`, in `run` where no device is named, and not behind srun, ssh or a
 container: on a login node, memory, disk, ports and packages are not those of the job (docs/decisions.md, 34).
-A checkpoint that is already there is read from anywhere. The rules are in `preflight/node_checks/`.
+A checkpoint that is already there is read from anywhere. The rules are in `preflight/node/checks/`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ def preflight_findings(
     if plan.source is None:
         return
     if plan.trainer in ("transformers", "trl"):
-        from preflight.node_checks import resume
-        from preflight.this_node import sees_same_files
+        from preflight.node.checks import resume
+        from preflight.node.this_node import sees_same_files
 
         if sees_same_files(plan):
             yield from resume.findings(plan)
     if not plan.on_this_node:
         return
-    from preflight.node_checks import memory
-    from preflight.this_node import starts_here
+    from preflight.node.checks import memory
+    from preflight.node.this_node import starts_here
 
     yield from memory.findings(plan, estimate)
     if not starts_here(plan):
         return
-    from preflight.node_checks import data, disk, hub, limits, network, packages, ports
+    from preflight.node.checks import data, disk, hub, limits, network, packages, ports
 
     yield from ports.findings(plan)
     yield from network.findings(plan)

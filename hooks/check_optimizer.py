@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.optimizers import NUM_STATES
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan, nearest_fix
-from preflight.optimizers import NUM_STATES
 
 
 @hookimpl

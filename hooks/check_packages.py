@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.trainer_told import has_trainer, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.trainer_told import has_trainer, told, where_of
 
 
 class Need(NamedTuple):
@@ -93,9 +93,9 @@ def _needs(plan: LaunchPlan) -> Iterable[Need]:
 
 def _versions_here(plan: LaunchPlan, names: tuple[str, ...]) -> Mapping[str, str] | None:
     """Return what the launch's Python has of some packages; None where that Python is not known here."""
-    from preflight.launch_packages import folders_of_launch
-    from preflight.node_packages import versions_in
-    from preflight.this_node import starts_here
+    from preflight.node.launch_packages import folders_of_launch
+    from preflight.node.packages import versions_in
+    from preflight.node.this_node import starts_here
 
     if not starts_here(plan):
         return None

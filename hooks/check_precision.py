@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.precision import precision_of
+from preflight.formulas.trainer_told import has_trainer, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
-from preflight.trainer_told import has_trainer, told, where_of
 
 SMALL_LEARNING_RATE = 1e-4
 """A step of AdamW moves a weight by the learning rate, and bf16 keeps 8 bits: a weight of the usual 0.02

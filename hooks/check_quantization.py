@@ -13,11 +13,11 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.precision import load_dtype
+from preflight.formulas.trainer_told import has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import load_dtype
-from preflight.trainer_told import has_trainer, where_of
 
 FLOATING = ("fp32", "bf16", "fp16")
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.sharding import shards_quantized_base
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.sharding import shards_quantized_base
 
 
 @hookimpl

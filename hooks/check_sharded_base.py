@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.dialects.settings import script_text
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formats.places import script_text
+from preflight.formulas.trainer_told import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
-from preflight.trainer_told import where_of
 
 HALF = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
 """Mixed precision -> the dtype in which FSDP computes."""

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.precision import version_of
+from preflight.formulas.trainer_told import has_trainer, method_of, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.precision import version_of
-from preflight.trainer_told import has_trainer, method_of, told, where_of
 
 LOW_RANK_OPTIMIZERS = ("galore_", "apollo_")
 GRPO_REFUSES_AUTO_BATCH_SINCE = (1, 9)

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.precision import version_of
+from preflight.formulas.trainer_told import method_of, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.precision import version_of
-from preflight.trainer_told import method_of, told, where_of
 
 FUSED_HEAD_SINCE = (1, 15)
 """SFT's own fused head (sft_trainer.py: 1.15.0 has it, 1.14.0 has not); selective checkpointing came with it."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.dialects.settings import script_text
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formats.places import script_text
+from preflight.formulas.optimizers import EIGHT_BIT
+from preflight.formulas.trainer_told import told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.optimizers import EIGHT_BIT
-from preflight.trainer_told import told, where_of
 
 ADAMW_8BIT = EIGHT_BIT & {"adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"}
 """AdamW that accelerate does not take for AdamW when it chooses DeepSpeedCPUAdam's mode."""

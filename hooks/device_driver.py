@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from preflight.device import DeviceSpec
+from preflight.devices.gpu_table import GpuEntry, device_of, find_gpus
 from preflight.errors import BadInput
-from preflight.gpu_table import GpuEntry, device_of, find_gpus
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.units import GIB, MIB
 
 if TYPE_CHECKING:
-    from preflight.driver import Card
+    from preflight.devices.driver import Card
 
 LARGEST_RESERVE_BYTES = 870 * MIB
 """What the driver kept of a card at most: 81920 MiB against 79.15 GiB for torch, A100 80GB (data/README.md)."""
@@ -23,7 +23,7 @@ def preflight_describe_device(plan: LaunchPlan) -> DeviceSpec | None:
     """Describe the smallest visible device of this machine; nothing where there is no driver."""
     if plan.device is not None and plan.device.lower() != "auto":
         return None
-    from preflight.driver import amd_cards, nvidia_cards
+    from preflight.devices.driver import amd_cards, nvidia_cards
 
     is_asked = plan.device is not None
     origin = plan.origins.get("device")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from preflight.device import DeviceSpec
+from preflight.devices.gpu_table import GpuEntry, device_of, find_gpus
 from preflight.errors import BadInput
-from preflight.gpu_table import GpuEntry, device_of, find_gpus
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.units import GIB

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from preflight.device import DeviceSpec
+from preflight.devices.gpu_table import device_of, find_gpus, one_gpu, similar_gpus
 from preflight.errors import BadInput
-from preflight.gpu_table import device_of, find_gpus, one_gpu, similar_gpus
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 

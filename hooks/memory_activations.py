@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.hookspecs import hookimpl
-from preflight.launch import LaunchPlan
-from preflight.layer_costs import (
+from preflight.formulas.layer_costs import (
     LayerCosts,
     has_bool_mask,
     layer_costs,
     mask_bytes,
     shared_bytes,
 )
+from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
+from preflight.formulas.sharding import held_tensors, num_tokens
+from preflight.formulas.user_loop import finds_gradients
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
-from preflight.precision import Precision, gradient_element_bytes, precision_of
-from preflight.sharding import held_tensors, num_tokens
-from preflight.user_loop import finds_gradients
 
 ALL_SAVED = frozenset(
     {
@@ -28,9 +28,11 @@ ALL_SAVED = frozenset(
         Moment.LAST_LAYER_BACKWARD,
     }
 )
-TRACED_SOURCE = "preflight/families/costs: traces of transformers 5.24"
+TRACED_SOURCE = "preflight/formulas/costs: traces of transformers 5.24"
 Costs = list[tuple[ModelUnit, LayerCosts]]
-LAYER_SOURCE = "preflight/layer_costs.py: transformers 5.24 modelling code, saved-tensor hooks"
+LAYER_SOURCE = (
+    "preflight/formulas/layer_costs.py: transformers 5.24 modelling code, saved-tensor hooks"
+)
 
 
 @hookimpl

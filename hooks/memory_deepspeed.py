@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.deepspeed_rules import (
+from preflight.formulas.deepspeed_rules import (
     bucket_elements,
     live_parameters,
     overlaps,
@@ -21,13 +21,13 @@ from preflight.deepspeed_rules import (
     reduces_in_backward,
     sub_group,
 )
+from preflight.formulas.optimizers import paged_bytes, state_bytes, step_copies_of_flat
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import held_tensors, local_elements, quantized_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.optimizers import paged_bytes, state_bytes, step_copies_of_flat
-from preflight.precision import precision_of
-from preflight.sharding import held_tensors, local_elements, quantized_bytes
 from preflight.units import ceil_div, dtype_bytes
 
 STEP = frozenset({Moment.OPTIMIZER_STEP})

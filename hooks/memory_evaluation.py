@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.deepspeed_rules import live_parameters
+from preflight.formulas.deepspeed_rules import live_parameters
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import layer_costs
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
-from preflight.sharding import held_tensors, wrap_units
 from preflight.units import ceil_div
 
 EVALUATION = frozenset({Moment.EVALUATION})
@@ -70,7 +70,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             beyond,
             EVALUATION,
             f"{passing:,} gathered + {activations:,} in passing - {logits:,}",
-            FSDP_SOURCE if plan.is_fsdp else "preflight/layer_costs.py",
+            FSDP_SOURCE if plan.is_fsdp else "preflight/formulas/layer_costs.py",
         )
 
 

@@ -11,15 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from preflight.deepspeed_rules import settings_of, sub_group
+from preflight.formulas.deepspeed_rules import settings_of, sub_group
+from preflight.formulas.optimizers import state_bytes
+from preflight.formulas.precision import load_dtype, num_trainable_params, precision_of
+from preflight.formulas.sharding import (
+    held_tensors,
+    local_elements,
+    num_tokens,
+    saves_shards,
+    wrap_units,
+)
+from preflight.formulas.stored_bytes import local_bytes, whole_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, HOST_ALLOWANCE, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.optimizers import state_bytes
-from preflight.precision import load_dtype, num_trainable_params, precision_of
-from preflight.sharding import held_tensors, local_elements, num_tokens, saves_shards, wrap_units
-from preflight.stored_bytes import local_bytes, whole_bytes
 from preflight.units import ceil_div, dtype_bytes
 
 PREPARE = frozenset({Moment.LOAD, Moment.PREPARE})

@@ -14,13 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.hookspecs import hookimpl
-from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm, Moment
-from preflight.model import ModelSpec
-from preflight.optimizers import state_bytes, step_bytes_per_element
-from preflight.precision import Precision, load_dtype, precision_of, version_of
-from preflight.sharding import (
+from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
+from preflight.formulas.precision import Precision, load_dtype, precision_of, version_of
+from preflight.formulas.sharding import (
     HeldTensor,
     held_quantized_bytes,
     held_tensors,
@@ -29,7 +25,11 @@ from preflight.sharding import (
     shards_quantized_base,
     wrap_units,
 )
-from preflight.stored_bytes import local_bytes, whole_bytes
+from preflight.formulas.stored_bytes import local_bytes, whole_bytes
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.memory import MemoryTerm, Moment
+from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
 
 LOAD = frozenset({Moment.LOAD})

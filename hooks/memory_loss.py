@@ -1,7 +1,7 @@
 """The loss head: logits and what the cross entropy makes of them, by loss kind and transformers version.
 
 What a loss over whole logits takes per token and vocabulary entry, and how long its logits live, are rules of
-trainer and version (preflight/user_loop.py). logits_dtype bf16 is the model's own loss, shifted and not upcast
+trainer and version (preflight/formulas/user_loop.py). logits_dtype bf16 is the model's own loss, shifted and not upcast
 (gpt_bigcode): 4c bytes; 2c + 4 + 4 + 4 under autocast, which runs cross entropy in fp32.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.chunked_heads import head_bytes
+from preflight.formulas.chunked_heads import head_bytes
+from preflight.formulas.layer_costs import more_logits, shared_bytes
+from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.sharding import num_tokens
+from preflight.formulas.tensor_parallel import local_vocab
+from preflight.formulas.user_loop import HUGGING_FACE, keeps_outputs, loss_bytes, output_rule
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import more_logits, shared_bytes
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.precision import precision_of, uses_autocast
-from preflight.sharding import num_tokens
-from preflight.tensor_parallel import local_vocab
 from preflight.units import ceil_div
-from preflight.user_loop import HUGGING_FACE, keeps_outputs, loss_bytes, output_rule
 
 FORWARD = frozenset({Moment.LOSS_FORWARD})
 BACKWARD = frozenset({Moment.LOSS_BACKWARD})
@@ -125,7 +125,7 @@ def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iter
 
 
 def _idle(plan: LaunchPlan, size: int, entries: int, is_kept: bool) -> Iterable[MemoryTerm]:
-    """What of the loss's own segments serves nothing while its backward peaks (preflight/allocator.py)."""
+    """What of the loss's own segments serves nothing while its backward peaks (preflight/formulas/allocator.py)."""
     source = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
     if size < 4 and not plan.logits_dtype and not is_kept:
         yield MemoryTerm(

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.hookspecs import hookimpl
-from preflight.launch import LaunchPlan
-from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
-from preflight.model import ModelSpec
-from preflight.optimizers import paged_bytes, state_bytes
-from preflight.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
-from preflight.sharding import (
+from preflight.formulas.optimizers import paged_bytes, state_bytes
+from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
+from preflight.formulas.sharding import (
     held_quantized_bytes,
     held_tensors,
     local_elements,
     shards_quantized_base,
 )
-from preflight.user_loop import drops_gradients, finds_gradients
+from preflight.formulas.user_loop import drops_gradients, finds_gradients
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
+from preflight.model import ModelSpec
 
 GRADIENTS_DONE = frozenset(
     {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}

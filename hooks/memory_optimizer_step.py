@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.optimizers import step_bytes_per_element, step_copies_of_one
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.optimizers import step_bytes_per_element, step_copies_of_one
-from preflight.precision import precision_of
-from preflight.sharding import held_tensors, local_elements
 
 STEP = frozenset({Moment.OPTIMIZER_STEP})
 
@@ -32,7 +32,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             copies * size * trainable,
             STEP,
             f"{copies} x {trainable:,} x {size}",
-            "preflight/optimizers.py STEP_COPIES: torch/optim _multi_tensor_* (2.13)",
+            "preflight/formulas/optimizers.py STEP_COPIES: torch/optim _multi_tensor_* (2.13)",
         )
     each = step_copies_of_one(plan)
     if each and trainable:
@@ -42,7 +42,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             size * elements,
             STEP,
             f"{elements:,} x {size}: {each} of a tensor, and one of the tensor before",
-            "preflight/optimizers.py STEP_COPIES: torch/optim _single_tensor_* (2.13)",
+            "preflight/formulas/optimizers.py STEP_COPIES: torch/optim _single_tensor_* (2.13)",
         )
     if plan.optimizer == "adafactor":
         largest = model.largest_tensor_params

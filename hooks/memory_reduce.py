@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import WrapUnits, reduces_beside, wrap_units
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
-from preflight.sharding import WrapUnits, reduces_beside, wrap_units
 from preflight.units import dtype_bytes
 
 LAYERS = frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD})

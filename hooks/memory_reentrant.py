@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.checkpointing import is_reentrant, recomputes_wrapped_layers
+from preflight.formulas.checkpointing import is_reentrant, recomputes_wrapped_layers
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import num_tokens, wrap_units
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import layer_costs
 from preflight.memory import Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
-from preflight.sharding import num_tokens, wrap_units
 from preflight.units import ceil_div
 
 LAYERS = (Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD)

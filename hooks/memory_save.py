@@ -12,13 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import (
+    held_tensors,
+    saves_shards,
+    shards_quantized_base,
+    wrap_units,
+)
+from preflight.formulas.stored_bytes import whole_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
-from preflight.sharding import held_tensors, saves_shards, shards_quantized_base, wrap_units
-from preflight.stored_bytes import whole_bytes
 from preflight.units import ceil_div
 
 SAVE = frozenset({Moment.SAVE})

@@ -27,17 +27,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.checkpointing import recomputes_wrapped_layers
+from preflight.formulas.checkpointing import recomputes_wrapped_layers
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import WrapUnits, num_tokens, wrap_units
+from preflight.formulas.tensor_parallel import divided_elements, local_vocab
+from preflight.formulas.user_loop import HUGGING_FACE
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import layer_costs
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
-from preflight.sharding import WrapUnits, num_tokens, wrap_units
-from preflight.tensor_parallel import divided_elements, local_vocab
 from preflight.units import ceil_div, dtype_bytes
-from preflight.user_loop import HUGGING_FACE
 
 LAYERS = (Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD)
 BEFORE_LAYERS = (

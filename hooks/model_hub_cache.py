@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from preflight.hookspecs import hookimpl
-from preflight.hub_cache import HUB_ID, find_snapshot
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.model_folder import describe_folder
+from preflight.models.folder import describe_folder
+from preflight.models.hub_cache import HUB_ID, find_snapshot
 
 
 @hookimpl

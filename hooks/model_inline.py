@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from preflight.families import describe
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.models import describe
 
 
 @hookimpl

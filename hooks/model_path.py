@@ -8,7 +8,7 @@ from preflight.errors import BadInput
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.model_folder import describe_file, describe_folder
+from preflight.models.folder import describe_file, describe_folder
 
 
 @hookimpl

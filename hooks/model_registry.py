@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from preflight.errors import BadInput
-from preflight.families import describe
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.registry import find_model, similar_models
+from preflight.models import describe
+from preflight.models.registry import find_model, similar_models
 
 
 @hookimpl

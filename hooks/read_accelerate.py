@@ -10,11 +10,11 @@ from preflight.rewrite import Rewrite
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `accelerate launch`, `accelerate-launch` and `python -m accelerate.commands.launch`."""
-    from preflight.dialects.accelerate_argv import first_option_index
+    from preflight.launchers.accelerate.argv import first_option_index
 
     if first_option_index(command.argv) is None:
         return None
-    from preflight.dialects.accelerate_plan import read_accelerate_launch
+    from preflight.launchers.accelerate.plan import read_accelerate_launch
 
     return read_accelerate_launch(command)
 
@@ -24,6 +24,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a launch that this module read back to its YAML, JSON, argv and environment."""
     if before.launcher != "accelerate":
         return None
-    from preflight.dialects.write_launch import write_launch
+    from preflight.writers.launch import write_launch
 
     return write_launch(before, after)

@@ -12,7 +12,7 @@ def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `axolotl train config.yaml` and `... -m axolotl.cli.train config.yaml`."""
     if not any("axolotl" in word for word in command.argv):
         return None
-    from preflight.dialects.axolotl_cli import read_axolotl
+    from preflight.launchers.axolotl.cli import read_axolotl
 
     return read_axolotl(command)
 
@@ -22,6 +22,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write an axolotl launch back to its config and the words that beat it."""
     if before.launcher != "axolotl":
         return None
-    from preflight.dialects.axolotl_write import write_axolotl
+    from preflight.launchers.axolotl.write import write_axolotl
 
     return write_axolotl(before, after)

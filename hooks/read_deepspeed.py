@@ -10,12 +10,12 @@ from preflight.rewrite import Rewrite
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `deepspeed` and `python -m deepspeed.launcher.runner`."""
-    from preflight.dialects.program_names import calls
+    from preflight.shell.program_names import calls
 
     programs, modules = ("deepspeed", "deepspeed.pt", "ds"), ("deepspeed.launcher.runner",)
     if calls(command.argv, programs, modules) is None:
         return None
-    from preflight.dialects.deepspeed_plan import read_deepspeed_launch
+    from preflight.launchers.deepspeed.plan import read_deepspeed_launch
 
     return read_deepspeed_launch(command)
 
@@ -25,6 +25,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a deepspeed launch back to its JSON, the script's arguments and the environment."""
     if before.launcher != "deepspeed":
         return None
-    from preflight.dialects.write_launch import write_launch
+    from preflight.writers.launch import write_launch
 
     return write_launch(before, after)

@@ -12,7 +12,7 @@ def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `llamafactory-cli train config.yaml` and `torchrun src/train.py config.yaml`."""
     if not any(_may_be_its(command, word) for word in command.argv):
         return None
-    from preflight.dialects.llamafactory_cli import read_llamafactory
+    from preflight.launchers.llamafactory.cli import read_llamafactory
 
     return read_llamafactory(command)
 
@@ -34,6 +34,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a LLaMA-Factory launch back to its config and the words that beat it."""
     if before.launcher != "llamafactory":
         return None
-    from preflight.dialects.llamafactory_write import write_llamafactory
+    from preflight.launchers.llamafactory.write import write_llamafactory
 
     return write_llamafactory(before, after)

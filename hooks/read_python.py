@@ -10,12 +10,12 @@ from preflight.rewrite import Rewrite
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read a script or module that Python starts directly; asked after every other reader."""
-    from preflight.dialects.program_names import called
+    from preflight.shell.program_names import called
 
     what = called(command.argv)
     if what is None or what.kind == "program":
         return None
-    from preflight.dialects.python_plan import read_python
+    from preflight.launchers.python import read_python
 
     return read_python(command)
 
@@ -25,6 +25,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a plain Python launch back to the script's arguments, its files and the environment."""
     if before.launcher != "python":
         return None
-    from preflight.dialects.write_launch import write_launch
+    from preflight.writers.launch import write_launch
 
     return write_launch(before, after)

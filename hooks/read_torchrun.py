@@ -10,12 +10,12 @@ from preflight.rewrite import Rewrite
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `torchrun`, `python -m torch.distributed.run` and `python -m torch.distributed.launch`."""
-    from preflight.dialects.program_names import calls
+    from preflight.shell.program_names import calls
 
     modules = ("torch.distributed.run", "torch.distributed.launch")
     if calls(command.argv, ("torchrun",), modules) is None:
         return None
-    from preflight.dialects.torchrun_plan import read_torchrun
+    from preflight.launchers.torchrun.plan import read_torchrun
 
     return read_torchrun(command)
 
@@ -25,6 +25,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a torchrun launch back to the script's arguments, its files and the environment."""
     if before.launcher != "torchrun":
         return None
-    from preflight.dialects.write_launch import write_launch
+    from preflight.writers.launch import write_launch
 
     return write_launch(before, after)

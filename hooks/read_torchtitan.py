@@ -14,7 +14,7 @@ def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `torchrun -m torchtitan.train --job.config_file FILE --section.key value`, its `--module` form and run_train.sh."""
     if not any(mark in word for word in command.argv for mark in MARKS):
         return None
-    from preflight.dialects.torchtitan_cli import read_torchtitan
+    from preflight.launchers.torchtitan.cli import read_torchtitan
 
     return read_torchtitan(command)
 
@@ -24,6 +24,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a torchtitan launch back to `--section.key value` flags of its script."""
     if before.launcher != "torchtitan":
         return None
-    from preflight.dialects.torchtitan_write import write_torchtitan
+    from preflight.launchers.torchtitan.write import write_torchtitan
 
     return write_torchtitan(before, after)

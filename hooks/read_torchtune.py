@@ -10,11 +10,11 @@ from preflight.rewrite import Rewrite
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `tune run [torchrun options] RECIPE --config NAME_OR_FILE key=value`."""
-    from preflight.dialects.program_names import calls
+    from preflight.shell.program_names import calls
 
     if calls(command.argv, ("tune",), ("torchtune._cli.tune",)) is None:
         return None
-    from preflight.dialects.torchtune_cli import read_torchtune
+    from preflight.launchers.torchtune.cli import read_torchtune
 
     return read_torchtune(command)
 
@@ -24,6 +24,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a torchtune launch back to `key=value` words of its command line."""
     if before.launcher != "torchtune":
         return None
-    from preflight.dialects.torchtune_write import write_torchtune
+    from preflight.launchers.torchtune.write import write_torchtune
 
     return write_torchtune(before, after)

@@ -10,11 +10,11 @@ from preflight.rewrite import Rewrite
 @hookimpl
 def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Read `trl sft`, `trl dpo`, `trl grpo`, `trl kto`, `trl reward`, `trl rloo` and `trl distillation`."""
-    from preflight.dialects.program_names import calls
+    from preflight.shell.program_names import calls
 
     if calls(command.argv, ("trl",), ("trl.cli.main",)) is None:
         return None
-    from preflight.dialects.trl_cli import read_trl
+    from preflight.launchers.trl import read_trl
 
     return read_trl(command)
 
@@ -24,6 +24,6 @@ def preflight_write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | N
     """Write a trl launch back to its flags, its argument file and the accelerate config."""
     if before.launcher != "trl":
         return None
-    from preflight.dialects.write_launch import write_launch
+    from preflight.writers.launch import write_launch
 
     return write_launch(before, after)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.lever_rules import HF_TRAINERS, PLAIN_ADAMW
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import HF_TRAINERS, PLAIN_ADAMW
 from preflight.remedy import Remedy
 
 

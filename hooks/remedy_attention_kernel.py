@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.attention import OWN_MODEL_CODE, default_attention
+from preflight.formulas.attention import OWN_MODEL_CODE, default_attention
+from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import version_of
 from preflight.remedy import Remedy
 
 

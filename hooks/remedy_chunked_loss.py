@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.lever_rules import HF_TRAINERS, is_installed
+from preflight.formulas.precision import version_of
+from preflight.formulas.user_loop import FUSED_HEAD_SINCE
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import HF_TRAINERS, is_installed
 from preflight.model import ModelSpec
-from preflight.precision import version_of
 from preflight.remedy import Remedy
-from preflight.user_loop import FUSED_HEAD_SINCE
 
 TRL_CHUNKS_SINCE = (1, 7)
 LIGER_MODELS = frozenset(

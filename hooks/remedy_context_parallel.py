@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.lever_rules import HF_TRAINERS
+from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import HF_TRAINERS
-from preflight.precision import version_of
 from preflight.remedy import Remedy
 
 DEGREES = (2, 4, 8)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.framework_rules import frozen_base_dtype
+from preflight.formulas.framework_rules import frozen_base_dtype
+from preflight.formulas.precision import load_dtype
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import load_dtype
 from preflight.remedy import Remedy
 
 

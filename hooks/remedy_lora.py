@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.framework_rules import frozen_base_dtype
+from preflight.formulas.framework_rules import frozen_base_dtype
+from preflight.formulas.precision import ADAPTED_EXPERTS
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import ADAPTED_EXPERTS
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
 TRL_FLAGS = (

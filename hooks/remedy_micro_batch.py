@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.precision import version_of
 from preflight.remedy import Remedy
 
 TOKEN_WEIGHTED_SINCE = (4, 46)

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.precision import version_of
 from preflight.remedy import Remedy
 
 OFFLOADS_SINCE = (5, 18)

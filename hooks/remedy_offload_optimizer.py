@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from preflight.formulas.lever_rules import PLAIN_ADAMW
+from preflight.formulas.precision import num_trainable_params
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import PLAIN_ADAMW
 from preflight.model import ModelSpec
-from preflight.precision import num_trainable_params
 from preflight.remedy import Remedy
 from preflight.units import ceil_div
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.framework_rules import PACKS_ITSELF
+from preflight.formulas.framework_rules import PACKS_ITSELF
+from preflight.formulas.lever_rules import HF_TRAINERS, PLAIN_ADAMW, stored
+from preflight.formulas.precision import precision_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import HF_TRAINERS, PLAIN_ADAMW, stored
 from preflight.model import ModelSpec
-from preflight.precision import precision_of
 from preflight.remedy import Remedy
 
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.framework_rules import PACKS_ITSELF, frozen_base_dtype
+from preflight.formulas.framework_rules import PACKS_ITSELF, frozen_base_dtype
+from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec
-from preflight.precision import version_of
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
 TRL_CASTS_ADAPTERS_SINCE = (0, 26)

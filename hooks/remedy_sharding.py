@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from preflight.deepspeed_rules import bucket_elements, live_parameters, sub_group
-from preflight.framework_rules import LOADS_AS_CHECKPOINT
+from preflight.formulas.deepspeed_rules import bucket_elements, live_parameters, sub_group
+from preflight.formulas.framework_rules import LOADS_AS_CHECKPOINT
+from preflight.formulas.lever_rules import HF_TRAINERS, PLAIN_ADAMW, rounds_alike
+from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import HF_TRAINERS, PLAIN_ADAMW, rounds_alike
 from preflight.model import ModelSpec
-from preflight.precision import version_of
 from preflight.remedy import Remedy
 from preflight.units import ceil_div
 

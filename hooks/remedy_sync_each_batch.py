@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.lever_rules import syncs_when_asked
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import syncs_when_asked
 from preflight.remedy import Remedy
 
 

@@ -15,7 +15,7 @@ from preflight.pipeline import Request, check_launch, check_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.report import Report
-from preflight.repository import Repository, find_repository
+from preflight.repository.settings import Repository, find_repository
 
 
 def check(

@@ -124,7 +124,7 @@ class ModelSpec:
     num_params_override: int | None = None
     """An exact published total, where the units do not list every tensor."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else activations depend on; the keys are listed in preflight/families/layout.py."""
+    """What else activations depend on; the keys are listed in preflight/models/families/layout.py."""
 
     @cached_property
     def num_params(self) -> int:

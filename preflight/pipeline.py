@@ -12,30 +12,30 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
-from preflight.allocator import reserved_terms
-from preflight.attention import is_of_class, with_default_attention
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed
 from preflight.finding import Finding
 from preflight.findings import noticed
+from preflight.formulas.allocator import reserved_terms
+from preflight.formulas.attention import is_of_class, with_default_attention
+from preflight.formulas.precision import missing_inputs, num_trainable_params
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.precision import missing_inputs, num_trainable_params
-from preflight.records_folder import known_correction
+from preflight.records.folder import known_correction
 from preflight.report import Report
-from preflight.repository import OWN_FILE, SHARED_FILE, Repository
+from preflight.repository.settings import OWN_FILE, SHARED_FILE, Repository
 from preflight.rewrite import Rewrite
-from preflight.search import suggest, treat
+from preflight.search.remedies import suggest, treat
 from preflight.units import GIB
 from preflight.values import dataclass
 from preflight.verdict import Answer, Verdict, judge
 
 if TYPE_CHECKING:
-    from preflight.dataset import RowLengths
-    from preflight.prices import Price
+    from preflight.datasets.lengths import RowLengths
+    from preflight.devices.prices import Price
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan | 
 
     plan = read(command)
     if plan is None:
-        from preflight.dialects.wrappers import read_behind
+        from preflight.shell.wrappers import read_behind
 
         plan = read_behind(command, read)
     return plan
@@ -105,7 +105,7 @@ def check_plan(
     plan, model, device = judged.plan, judged.model, judged.device
     correction = known_correction(device)
     if correction is not None:
-        from preflight.site_correction import to_dict
+        from preflight.records.site_correction import to_dict
 
         notes = (*notes, correction.words)
         extra["site_correction"] = to_dict(correction)
@@ -148,11 +148,11 @@ def check_plan(
         )
         report = suggest(report, judged, plugins, request.policy, judge_plan, write_draft)
         if report.final_verdict.answer is Answer.DOES_NOT_FIT:
-            from preflight.advise import advise
+            from preflight.search.advise import advise
 
             report = advise(report, judged, plugins, request.policy, judge_plan, request.prices)
     if request.use_headroom:
-        from preflight.headroom import use_headroom
+        from preflight.search.headroom import use_headroom
 
         report = use_headroom(report, judged, plugins, request.policy, judge_plan, write_checked)
     plugins.tell("preflight_reported", report=report)
@@ -164,7 +164,7 @@ def _with_host_memory(plan: LaunchPlan) -> LaunchPlan:
     if plan.host_memory_gib is not None:
         return plan
     if plan.on_this_node:
-        from preflight.this_node import host_limit
+        from preflight.node.this_node import host_limit
 
         limit = host_limit(plan)
         if limit is not None:
@@ -223,7 +223,7 @@ def estimate_memory(
     every = (*terms, *reserved_terms(terms, plan))
     correction = known_correction(device)
     if correction is not None:
-        from preflight.site_correction import corrected_terms
+        from preflight.records.site_correction import corrected_terms
 
         every = corrected_terms(every, correction)
     return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
@@ -251,7 +251,7 @@ def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -
     """Write the launch back; None unless every change can be said. Good enough to offer, not to start."""
     rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
     if rewrite is not None and before.wrapping:
-        from preflight.dialects.wrappers import rewrapped
+        from preflight.shell.wrappers import rewrapped
 
         return rewrapped(rewrite, before.wrapping)
     return rewrite

@@ -31,7 +31,7 @@ class Remedy:
     safety: str
     step_time_factor: float = 1.0
     """A cost that the plan's fields do not show, as step time with it over without; the rest is estimated
-    (preflight/step_time.py)."""
+    (preflight/devices/step_time.py)."""
     may_raise_peak: bool = False
     """True where this dose can make a plan larger than the dose before it does, or none, by itself or by a
     lever that it rules out: the search tries both."""

@@ -1,7 +1,7 @@
 """A launch written back with other values: new argv, environment and files, and the diff a person sees.
 
 The user's files are never overwritten: every changed file is a copy in `.preflight/`.
-The text-level editors (YAML at marks, JSON at marks, argv) are in `preflight.dialects`.
+The text-level editors (YAML at marks, JSON at marks, argv) are in `preflight.launchers`.
 """
 
 from __future__ import annotations

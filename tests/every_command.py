@@ -170,9 +170,9 @@ def _some_runs() -> str:
 
 
 def _save_records(folder: str) -> None:
-    from preflight.run_record import RunRecord
-    from preflight.run_store import save
-    from preflight.site_correction import MIN_RUNS
+    from preflight.records.run_record import RunRecord
+    from preflight.records.run_store import save
+    from preflight.records.site_correction import MIN_RUNS
     from preflight.units import GIB, MIB
 
     done = RunRecord(

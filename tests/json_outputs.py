@@ -15,7 +15,7 @@ import pytest
 import preflight
 from preflight.cli import main
 from preflight.commands.guard import FILE_NAME
-from preflight.site_correction import MIN_RUNS
+from preflight.records.site_correction import MIN_RUNS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -138,7 +138,7 @@ def records_in(folder: str) -> list[Any]:
     """Measure one tiny training for real, and save copies of it as a GPU's, enough to correct something."""
     import torch
 
-    from preflight.run_store import save
+    from preflight.records.run_store import save
 
     model = torch.nn.Linear(8, 8)
     optimizer = torch.optim.AdamW(model.parameters())

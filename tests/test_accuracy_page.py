@@ -71,8 +71,8 @@ def test_the_constants_on_the_page_are_those_of_the_code():
         NCCL_TWO_RANKS_BYTES,
     )
 
-    from preflight.step_links import LINK_SHARE
-    from preflight.step_work import MATMUL_SHARE
+    from preflight.devices.step_links import LINK_SHARE
+    from preflight.devices.step_work import MATMUL_SHARE
     from preflight.units import GIB, MIB
 
     page = PAGE.read_text().partition("## What is fitted")[2]

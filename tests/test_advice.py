@@ -10,14 +10,14 @@ import yaml
 from toy import preflight
 
 from preflight.advice import Advice
-from preflight.advise import _Sizes, advise
-from preflight.gpu_table import device_of, gpu_table
+from preflight.devices.gpu_table import device_of, gpu_table
+from preflight.devices.prices import listed_prices
 from preflight.pipeline import Judged, Request, check_plan, judge_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.prices import listed_prices
 from preflight.remedy import SUGGESTED_ADAPTER
 from preflight.report import Report
+from preflight.search.advise import _Sizes, advise
 from preflight.verdict import Answer
 from tests.test_lattice import START
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from preflight.datafile import read_data_file
-from preflight.measured import read_runs
+from preflight.formats.datafile import read_data_file
 from preflight.plugins import load_plugins
+from preflight.studies.measured import read_runs
+from preflight.studies.validate import validate_run
 from preflight.units import GIB
-from preflight.validate import validate_run
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "comparison.md").read_text()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from preflight.dataset import RowLengths, read_lengths, with_longest_batch
+from preflight.datasets.lengths import RowLengths, read_lengths, with_longest_batch
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
 

@@ -13,14 +13,14 @@ import pytest
 import yaml
 from unfit_launches import CASES, FOLDER, command_of, report_of, request_of
 
+from preflight.formulas.lever_rules import PLAIN_ADAMW
 from preflight.launch import LaunchPlan
-from preflight.lever_rules import PLAIN_ADAMW
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.remedy import UNPROVED
 from preflight.report import Report
-from preflight.search import Search
+from preflight.search.remedies import Search
 from preflight.units import GIB
 from preflight.verdict import Answer
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from preflight.derive.finding_reference import PROOF_KINDS, page
 from preflight.errors import Problem
 from preflight.finding import Finding
 from preflight.findings import all_kinds, found, kind_of, noticed
 from preflight.findings.ignored import without_ignored
 from preflight.launch import LaunchCommand
 from preflight.policy import policy_from_dict
-from preflight.render.finding_reference import PROOF_KINDS, page
 
 ROOT = Path(__file__).parent.parent
 KINDS = all_kinds()
@@ -71,7 +71,7 @@ def test_names_are_given_once():
 
 def test_the_page_is_the_generated_one():
     assert (ROOT / "docs" / "findings.md").read_text() == page(), (
-        "python -m preflight.render.finding_reference > docs/findings.md"
+        "python -m preflight.derive.finding_reference > docs/findings.md"
     )
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from preflight.families.description import group_of
-from preflight.formula_table import BEGIN, COLUMNS, END, compare_all, table_lines
+from preflight.derive.formula_table import BEGIN, COLUMNS, END, compare_all, table_lines
+from preflight.derive.small_models import SMALL_MODELS, TOWERS
+from preflight.models.families.description import group_of
 from preflight.plugins import load_plugins
-from preflight.trace.small_models import SMALL_MODELS, TOWERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "formulas.md"
 LINES = PAGE.read_text().partition(BEGIN)[2].partition(END)[0].split("\n")

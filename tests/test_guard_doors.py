@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from toy import make
 
-from preflight.guard_doors import guard_mode, is_launcher, is_training_script
+from preflight.embedded.guard_doors import guard_mode, is_launcher, is_training_script
 
 BIN = Path(sys.executable).parent
 SMALL, ROOMY = "tiny:0.05", "tiny:1.9"
@@ -154,8 +154,10 @@ def test_nothing_is_said_or_loaded_where_no_guard_is_asked_for(folder):
     assert done.returncode == off.returncode == 0
     assert "preflight" not in done.stderr + off.stderr
     # Launcher and workers load the door, and the door loads nothing: there is nothing else to cost.
-    assert len(loaded) == 3 and all(m <= {"preflight", "preflight.guard_doors"} for m in loaded)
-    assert {"preflight", "preflight.guard_doors"} in loaded
+    assert len(loaded) == 3 and all(
+        m <= {"preflight", "preflight.embedded.guard_doors"} for m in loaded
+    )
+    assert {"preflight", "preflight.embedded.guard_doors"} in loaded
     assert len(workers(folder)) == 4
 
 

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from toy import preflight
 
-from preflight.headroom import NOTHING_FASTER, WORTH_A_CHANGE, upward_edits, use_headroom
+from preflight.devices.step_time import estimate_step_time
 from preflight.pipeline import judge_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.report import Report
 from preflight.rewrite import Rewrite
-from preflight.step_time import estimate_step_time
+from preflight.search.headroom import NOTHING_FASTER, WORTH_A_CHANGE, upward_edits, use_headroom
 from preflight.verdict import Answer
 from tests.test_lattice import START
 

@@ -13,7 +13,7 @@ import pytest
 from toy import preflight as in_terminal
 
 from preflight.cli import main
-from preflight.template_files import TEMPLATES, template_text
+from preflight.studies.template_files import TEMPLATES, template_text
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE_FOLDER = ROOT / "templates"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy import preflight
 
-from preflight.repository import _READERS, read_repository
+from preflight.repository.settings import _READERS, read_repository
 
 TRAIN = """\
 import argparse

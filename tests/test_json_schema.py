@@ -25,8 +25,8 @@ from json_schemas import (
 )
 from jsonschema import Draft202012Validator
 
+from preflight.derive.plan_reference import docstrings_of, plan_page, plan_schema, told_fields
 from preflight.launch import PLAN_FIELDS
-from preflight.render.plan_reference import docstrings_of, plan_page, plan_schema, told_fields
 
 UPDATE = "pytest tests/test_json_schema.py --update-expected"
 SEEN_ELSEWHERE = {

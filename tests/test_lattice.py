@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from unfit_launches import CASES, plan_of
 
-from preflight.lattice import Lattice, best_plans, every_plan, key_of, num_not_same
+from preflight.devices.step_time import estimate_step_time
 from preflight.launch import LaunchPlan
 from preflight.pipeline import Judged, judge_plan, write_checked
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
-from preflight.search import Search
-from preflight.step_time import estimate_step_time
+from preflight.search.lattice import Lattice, best_plans, every_plan, key_of, num_not_same
+from preflight.search.remedies import Search
 from preflight.verdict import Answer
 
 START = LaunchPlan(

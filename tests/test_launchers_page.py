@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from preflight.dialects.wrapper_options import OPTIONS, SAME_AS, SHELLS
 from preflight.plugins import BUILTIN_HOOKS
+from preflight.shell.wrapper_options import OPTIONS, SAME_AS, SHELLS
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "launchers.md").read_text()

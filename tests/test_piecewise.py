@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight.piecewise import MOST_PIECES, ROUNDING, pieces_of
+from preflight.studies.piecewise import MOST_PIECES, ROUNDING, pieces_of
 
 PLACES = tuple(range(1024, 16385, 128))
 coefficient = st.integers(0, 1 << 20)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from preflight import node
 from preflight.cli import main
 from preflight.commands.probe_nodes import expand_node_list
-from preflight.node_packages import folders_of, interpreter_of, versions_in
-from preflight.node_report import describe_node, differences
+from preflight.node import limits as node
+from preflight.node.packages import folders_of, interpreter_of, versions_in
+from preflight.node.report import describe_node, differences
 from preflight.units import GIB, MIB
 
 
@@ -141,7 +141,7 @@ def test_room_is_that_of_the_nearest_folder_that_exists(tmp_path):
 def test_packages_are_found_without_importing_them():
     """The versions that importlib.metadata tells, and no torch in the process."""
     code = (
-        "import sys, importlib.metadata as m; from preflight.node_packages import *;"
+        "import sys, importlib.metadata as m; from preflight.node.packages import *;"
         "v = versions_in(sys.path); assert 'torch' not in sys.modules;"
         "assert v['torch'] == m.version('torch'), v; assert v['accelerate'] == m.version('accelerate')"
     )

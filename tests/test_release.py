@@ -17,7 +17,7 @@ from preflight import __version__
 from preflight.commands import COMMANDS
 from preflight.commands.completion import bash, fish, zsh
 from preflight.commands.helps import help_of, options_of
-from preflight.render.man_page import man_page
+from preflight.derive.man_page import man_page
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "docs" / "preflight.1"

@@ -9,7 +9,7 @@ import pytest
 from toy import preflight
 
 from preflight.errors import BadInput
-from preflight.repository import find_repository, read_repository
+from preflight.repository.settings import find_repository, read_repository
 
 FILE = """\
 device = "h100-sxm-80"

@@ -17,8 +17,8 @@ import yaml
 from preflight.plugins import load_plugins
 from preflight.render.page import Page
 from preflight.render.worksheet import worksheet_lines
-from preflight.sizing import NUMBERS, SizingRequest, size
-from preflight.worksheet import BUCKETS, WorksheetRow
+from preflight.studies.sizing import NUMBERS, SizingRequest, size
+from preflight.studies.worksheet import BUCKETS, WorksheetRow
 
 ROOT = Path(__file__).parent.parent
 TABLE: Mapping[str, Any] = yaml.safe_load(
@@ -125,7 +125,7 @@ def test_what_is_set_changes_the_rows_it_is_about(plugins):
 
 
 def test_own_prices_and_a_budget_decide_what_is_cheapest(plugins):
-    from preflight.prices import Price
+    from preflight.devices.prices import Price
 
     devices = ("a100-sxm-80", "h100-sxm-80")
     prices = {"a100-sxm-80": Price(9.0, "", "", "mine.yaml")}

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from preflight.devices.step_time import StepTime, estimate_step_time
 from preflight.launch import LaunchPlan
 from preflight.pipeline import judge_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.step_time import StepTime, estimate_step_time
 from tests.test_lattice import START
 
 LARGE = replace(START, reshard_after_forward=True, micro_batch_size=2, seq_len=8192)

@@ -17,7 +17,7 @@ from toy import preflight
 
 from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
-from preflight.template_files import template_text
+from preflight.studies.template_files import template_text
 
 CHECK = ("check", "--format", "json", "--device", "h100-sxm-80", "--")
 LAUNCH = (

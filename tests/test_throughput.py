@@ -3,7 +3,7 @@
 What this shows is narrow. All pairs but one are of a single card, most of one project's tables, and the ratio of
 a pair forgives every error that both runs share; nothing here compares ZeRO-2 with 3, FSDP with DDP, or two nodes,
 because no source that was found gives both sides of such a pair.
-Where a step spends its time is reckoned from counts and rates (preflight/step_work.py). No constant was fitted to
+Where a step spends its time is reckoned from counts and rates (preflight/devices/step_work.py). No constant was fitted to
 these pairs, but they were at hand while its rules were written, and the share for unpacking 4-bit weights was
 chosen from what users report of QLoRA: the pairs check the ranking, and are no independent test of it.
 The tolerances are of the logarithm of the factor: 0.1 is about ten percent.
@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 import yaml
 
+from preflight.devices.step_time import StepTime, estimate_step_time
 from preflight.pipeline import judge_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.step_time import StepTime, estimate_step_time
 
 FILE = Path(__file__).parent / "measured" / "throughput.yaml"
 WHOLE: Mapping[str, Any] = yaml.safe_load(FILE.read_text())

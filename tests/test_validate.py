@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from preflight.accuracy import quantile
 from preflight.cli import main
-from preflight.datafile import read_data_file
 from preflight.errors import BadInput
+from preflight.formats.datafile import read_data_file
 from preflight.launch import LaunchPlan
-from preflight.measured import MeasuredRun, read_runs
 from preflight.plugins import load_plugins
 from preflight.render.page import Page
 from preflight.render.validation import validation_lines
-from preflight.validate import ValidatedRun, Validation, device_of, summarize
+from preflight.studies.accuracy import quantile
+from preflight.studies.measured import MeasuredRun, read_runs
+from preflight.studies.validate import ValidatedRun, Validation, device_of, summarize
 from preflight.verdict import Answer
 
 MEASURED = Path(__file__).parent / "measured" / "runs-dev.yaml"
@@ -195,7 +195,7 @@ def test_a_device_is_its_stated_bytes_before_its_key_before_its_nominal_size():
 
 @pytest.fixture(scope="module")
 def real_runs() -> Validation:
-    from preflight.validate import validate_runs
+    from preflight.studies.validate import validate_runs
 
     return validate_runs(read_runs(read_data_file(str(MEASURED))), load_plugins())
 

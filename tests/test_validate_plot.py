@@ -8,15 +8,15 @@ from xml.etree import ElementTree
 import pytest
 
 from preflight.cli import main
-from preflight.datafile import read_data_file
 from preflight.device import DeviceSpec
-from preflight.measured import read_runs
+from preflight.formats.datafile import read_data_file
 from preflight.memory import ALWAYS, Level, MemoryTerm, estimate_peaks
 from preflight.plugins import load_plugins
 from preflight.render.page import Page
 from preflight.render.scatter import scatter_svg
 from preflight.render.validation import validation_lines
-from preflight.validate import Validation, levels_of, validate_runs
+from preflight.studies.measured import read_runs
+from preflight.studies.validate import Validation, levels_of, validate_runs
 
 MEASURED = Path(__file__).parent / "measured" / "runs-dev.yaml"
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from preflight.devices.step_time import estimate_step_time
 from preflight.launch import LaunchPlan
 from preflight.pipeline import Judged, judge_plan
 from preflight.plan_dict import plan_from_dict
@@ -20,8 +21,7 @@ from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.report import Report
 from preflight.rewrite import Rewrite
-from preflight.search import suggest, treat
-from preflight.step_time import estimate_step_time
+from preflight.search.remedies import suggest, treat
 from preflight.units import GIB
 from preflight.verdict import Answer
 

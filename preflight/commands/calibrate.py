@@ -14,7 +14,7 @@ from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
 from preflight.errors import BadInput
-from preflight.records_folder import records_folder
+from preflight.records.folder import records_folder
 from preflight.report import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def run(name: str, args: list[str]) -> int:
         return 0
     trials = _trials(options.rehearse)
     failed = _train(trials)
-    from preflight.run_store import read_records
-    from preflight.site_correction import to_dict, write_corrections
+    from preflight.records.run_store import read_records
+    from preflight.records.site_correction import to_dict, write_corrections
 
     corrections = write_corrections(read_records().records)
     if options.format == "json":

@@ -76,7 +76,7 @@ def run(name: str, args: list[str]) -> int:
 def values() -> Mapping[str, list[str]]:
     """Return the values that options take, by option."""
     from preflight.commands.explain import VERDICTS, all_pages
-    from preflight.gpu_table import gpu_table
+    from preflight.devices.gpu_table import gpu_table
 
     remedies = [page for page in all_pages() if page.islower() and page not in VERDICTS]
     devices = [entry.key for entry in gpu_table()]

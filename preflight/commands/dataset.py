@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from preflight.commands.progress import progress
-from preflight.dataset import RowLengths, read_lengths
+from preflight.datasets.lengths import RowLengths, read_lengths
 from preflight.units import MIB
 
 

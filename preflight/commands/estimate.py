@@ -23,8 +23,8 @@ from preflight.commands.options import (
 )
 from preflight.commands.output import print_report, save_page
 from preflight.commands.parser import Parser
-from preflight.datafile import DataFile, read_data_file
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.datafile import DataFile, read_data_file
 from preflight.launch import LaunchPlan, Origin
 from preflight.pipeline import Request, check_plan
 from preflight.plan_dict import plan_from_dict

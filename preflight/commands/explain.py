@@ -10,10 +10,10 @@ from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
 from preflight.launch import nearest_fix
-from preflight.proved import proof_words
 from preflight.render.manual import index_lines, manual_lines, summary_of
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
+from preflight.search.proved import proof_words
 
 EPILOG = """\
 examples:

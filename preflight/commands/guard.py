@@ -9,8 +9,8 @@ import sysconfig
 from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
+from preflight.embedded.guard_doors import guard_mode
 from preflight.errors import BadInput
-from preflight.guard_doors import guard_mode
 from preflight.report import SCHEMA_VERSION
 
 EPILOG = """\
@@ -30,7 +30,7 @@ exit: 0 done, or nothing to do; 2 the file cannot be written or is not ours
 
 FILE_NAME = "preflight-guard.pth"
 LINE = (
-    'import sys; sys.orig_argv[1:2] in ([], ["-c"]) or exec("try:\\n from preflight.guard_doors import at_startup\\n'
+    'import sys; sys.orig_argv[1:2] in ([], ["-c"]) or exec("try:\\n from preflight.embedded.guard_doors import at_startup\\n'
     'except ImportError:\\n pass\\nelse:\\n at_startup()")'
     " # preflight guard --remove takes this file away\n"
 )
@@ -90,7 +90,7 @@ def _reason() -> str:
     if said:
         known = said.lower() in ("off", "warn", "enforce")
         return f"PREFLIGHT={said}" + ("" if known else ", which is none of off, warn, enforce")
-    from preflight.repository import find_repository
+    from preflight.repository.settings import find_repository
 
     repository = find_repository(os.getcwd())
     return repository.place("guard") if repository.guard != "off" else "nothing asks for it"
@@ -132,7 +132,7 @@ def _remove(path: str) -> bool:
 def _raise_unless_ours(path: str) -> None:
     try:
         with open(path, encoding="utf-8") as file:
-            is_ours = "preflight.guard_doors" in file.read()
+            is_ours = "preflight.embedded.guard_doors" in file.read()
     except (OSError, UnicodeDecodeError):
         is_ours = False
     if not is_ours:

@@ -8,7 +8,7 @@ from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
-from preflight.records_folder import records_folder
+from preflight.records.folder import records_folder
 from preflight.report import SCHEMA_VERSION
 
 EPILOG = """\
@@ -43,8 +43,8 @@ def run(name: str, args: list[str]) -> int:
         return 0
     if not options.last.isdecimal():
         raise BadInput.one(f"must be a whole number, not {options.last!r}", "--last")
-    from preflight.run_store import read_records
-    from preflight.site_correction import runs_of, to_dict, write_corrections
+    from preflight.records.run_store import read_records
+    from preflight.records.site_correction import runs_of, to_dict, write_corrections
 
     folder = options.folder or records_folder()
     records, num_unreadable = read_records(folder)

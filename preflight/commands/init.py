@@ -119,7 +119,7 @@ def _parser(name: str) -> Parser:
 
 
 def _list(options: Any) -> int:
-    from preflight.template_files import TEMPLATES
+    from preflight.studies.template_files import TEMPLATES
 
     if options.format == "json":
         rows = [
@@ -136,7 +136,7 @@ def _list(options: Any) -> int:
 
 
 def _copy(options: Any) -> int:
-    from preflight.template_files import TEMPLATES, template_text
+    from preflight.studies.template_files import TEMPLATES, template_text
 
     text = template_text(options.template)
     name, _ = TEMPLATES[options.template]

@@ -9,13 +9,13 @@ from typing import Any
 
 from preflight.commands.options import FITS
 from preflight.commands.output import print_json, print_lines
+from preflight.devices.gpu_table import card_key
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.fitting import METHODS, Fitter, Fitting, engines_for, peak_words
-from preflight.gpu_table import card_key
 from preflight.launch import LaunchPlan, Origin
-from preflight.new_launch import LAUNCHERS, PER_NODE, Wish, files_of, read_back, read_choice
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import SCHEMA_VERSION, Report
+from preflight.studies.fitting import METHODS, Fitter, Fitting, engines_for, peak_words
+from preflight.studies.new_launch import LAUNCHERS, PER_NODE, Wish, files_of, read_back, read_choice
 from preflight.units import ceil_div
 
 SEQ_LEN = 2048

@@ -11,7 +11,12 @@ from preflight.commands.output import print_json, print_lines
 from preflight.errors import BadInput
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
-from preflight.repository import OWN_FILE, check_repository, find_repository, read_repository
+from preflight.repository.settings import (
+    OWN_FILE,
+    check_repository,
+    find_repository,
+    read_repository,
+)
 
 
 def write_settings(options: Any) -> int:

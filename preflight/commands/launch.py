@@ -28,7 +28,7 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import Request, check_launch
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import Report
-from preflight.repository import find_repository
+from preflight.repository.settings import find_repository
 from preflight.verdict import Answer
 
 ABOUT = {
@@ -112,7 +112,7 @@ def run(name: str, args: list[str]) -> int:
     if request.policy.allow or request.policy.forbid:
         known = known_remedies(plugins)
         if known is not None and request.use_headroom:
-            from preflight.headroom import IDS
+            from preflight.search.headroom import IDS
 
             known += IDS
         raise_if_any(unknown_remedies(request.policy, known))
@@ -235,7 +235,7 @@ def _start_unchecked(args: list[str]) -> int:
 
 def _become(program: str, argv: tuple[str, ...], env: dict[str, str]) -> int:
     """Replace this process: its signals and exit code are the launcher's from here on."""
-    from preflight.guard_doors import CHECKED
+    from preflight.embedded.guard_doors import CHECKED
 
     sys.stdout.flush()
     sys.stderr.flush()

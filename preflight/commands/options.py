@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.commands.parser import Parser
-from preflight.datafile import parse_json, read_data_file, read_text_file
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.datafile import parse_json, read_data_file, read_text_file
 from preflight.launch import (
     CHOICES,
     PLAN_FIELDS,
@@ -22,8 +22,8 @@ from preflight.launch import (
 from preflight.policy import Policy, policy_from_dict
 
 if TYPE_CHECKING:
-    from preflight.dataset import RowLengths
-    from preflight.prices import Price
+    from preflight.datasets.lengths import RowLengths
+    from preflight.devices.prices import Price
 
 FITS = 0
 DOES_NOT_FIT = 1
@@ -247,7 +247,7 @@ def prices_from(options: Any) -> Mapping[str, Price] | None:
     """Return the prices of `--prices`; None where it was not given."""
     if options.prices is None:
         return None
-    from preflight.prices import read_prices
+    from preflight.devices.prices import read_prices
 
     return read_prices(options.prices)
 

@@ -41,8 +41,8 @@ def save_page(
     `settings` are the `--set` options and `plan_file` the file that were given: a trace takes them too.
     """
     from preflight.render.html_report import report_html
+    from preflight.studies.what_if import what_if
     from preflight.trace.kept import find_kept
-    from preflight.what_if import what_if
 
     kept = None
     if report.model is not None:

@@ -53,7 +53,7 @@ def run(name: str, args: list[str]) -> int:
     timeout_s = _seconds(options.timeout)
     if options.nodes and options.gather:
         raise BadInput.one("--nodes and --gather are two ways to the same", fix="give one of them")
-    from preflight.node_report import describe_node
+    from preflight.node.report import describe_node
 
     missing: tuple[str, ...] = ()
     if options.nodes:
@@ -89,7 +89,7 @@ def _seconds(text: str) -> float:
 
 
 def _print(nodes: list[dict[str, Any]], missing: tuple[str, ...], options: Any) -> None:
-    from preflight.node_report import differences
+    from preflight.node.report import differences
 
     if options.format == "json":
         value = {

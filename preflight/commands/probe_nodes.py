@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from preflight.errors import BadInput
-from preflight.node_network import host_name
+from preflight.node.network import host_name
 
 KEY = "preflight/probe"
 

@@ -22,8 +22,8 @@ from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
 from preflight.pipeline import Request
 from preflight.plugins import load_plugins
-from preflight.repository import find_repository
-from preflight.scan import scan_repository
+from preflight.repository.settings import find_repository
+from preflight.studies.scan import scan_repository
 
 EPILOG = """\
 Launches are looked for in shell scripts, Makefiles and the examples of READMEs. With FILES, only

@@ -14,11 +14,11 @@ from preflight.commands.options import (
 )
 from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
+from preflight.devices.gpu_table import card_key
 from preflight.errors import BadInput
-from preflight.gpu_table import card_key
 from preflight.plugins import load_plugins
 from preflight.report import SCHEMA_VERSION
-from preflight.sizing import DEVICES, SEQ_LENS, SizingRequest, size
+from preflight.studies.sizing import DEVICES, SEQ_LENS, SizingRequest, size
 
 EPILOG = """\
 MODEL is a hub id of the registry, or a folder with a config.json, or such a file.

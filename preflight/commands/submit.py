@@ -155,7 +155,7 @@ def _may_have_gpus(submission: Submission, env: Mapping[str, str]) -> bool:
 
 def _judged(submission: Submission, env: Mapping[str, str], options: Any) -> tuple[Answer, Asked]:
     from preflight.commands.options import policy_from, settings_from
-    from preflight.repository import find_repository
+    from preflight.repository.settings import find_repository
     from preflight.slurm.guard import asked_in, judge_submission
 
     options.no_rewrite = False

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from preflight.attention import with_default_attention
 from preflight.commands.estimate import read_plan
 from preflight.commands.options import (
     FITS,
@@ -19,17 +18,18 @@ from preflight.commands.options import (
 )
 from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
-from preflight.datafile import read_data_file
 from preflight.errors import BadInput
-from preflight.families import lays_out
+from preflight.formats.datafile import read_data_file
+from preflight.formulas.attention import with_default_attention
+from preflight.formulas.precision import missing_inputs
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
-from preflight.model_folder import read_config
+from preflight.models import lays_out
+from preflight.models.folder import read_config
 from preflight.pipeline import Request, estimate_memory, read_launch, with_request
 from preflight.plugins import PluginManager, load_plugins
-from preflight.precision import missing_inputs
-from preflight.repository import Repository, find_repository
+from preflight.repository.settings import Repository, find_repository
 from preflight.trace.client import run_trace
 from preflight.trace.job import folder_of, job_of
 from preflight.trace.result import TraceResult

@@ -9,11 +9,11 @@ from preflight.commands.options import FITS, add_output_options, add_report_opti
 from preflight.commands.output import print_json, print_lines, write_asked, write_page
 from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
-from preflight.datafile import read_data_file
 from preflight.errors import BadInput
-from preflight.measured import MeasuredRun, read_runs
+from preflight.formats.datafile import read_data_file
 from preflight.plugins import load_plugins
-from preflight.validate import validate_runs
+from preflight.studies.measured import MeasuredRun, read_runs
+from preflight.studies.validate import validate_runs
 
 EPILOG = """\
 RUNS.yaml is {schema: 1, models: {NAME: config}, runs: [{id, group, plan, device, measured}]};
@@ -89,9 +89,9 @@ def _runs(path: str | None, is_own: bool) -> tuple[MeasuredRun, ...]:
         raise BadInput.one("give a file of runs, or --history", fix="preflight validate RUNS.yaml")
     if path is not None:
         return read_runs(read_data_file(path))
-    from preflight.own_runs import measured_runs
-    from preflight.records_folder import records_folder
-    from preflight.run_store import read_records
+    from preflight.records.folder import records_folder
+    from preflight.records.run_store import read_records
+    from preflight.studies.own_runs import measured_runs
 
     runs, _ = measured_runs(read_records().records)
     if not runs:

@@ -19,9 +19,9 @@ from preflight.policy import Policy
 from preflight.render.page import Page
 from preflight.render.words import of_capacity
 from preflight.report import Report
-from preflight.repository import find_repository
+from preflight.repository.settings import find_repository
 from preflight.rewrite import Rewrite
-from preflight.search import treat
+from preflight.search.remedies import treat
 
 SAME_SHARE = 0.005
 """Parameters of a live model may differ from its config's by this share: a head for a reward, a few new tokens."""

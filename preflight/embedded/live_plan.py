@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.dialects.library_versions import installed_versions, versions_used
 from preflight.embedded.live_engine import ACCELERATOR, engine_fields
 from preflight.embedded.live_model import MODEL, model_fields, num_elements, unwrapped
 from preflight.launch import LaunchPlan, Origin
+from preflight.library_versions import installed_versions, versions_used
 from preflight.values import dataclass
 
 LIBRARIES = ("accelerate", "deepspeed", "peft", "torch", "transformers", "trl")

@@ -21,7 +21,7 @@ class LiveModels:
     def preflight_describe_model(self, plan: LaunchPlan) -> ModelSpec | None:
         """Describe the live model by its parameters where nothing else can."""
         if plan.model_config is not None:
-            from preflight.families import describe
+            from preflight.models import describe
 
             try:
                 return describe(plan.model_config, plan.model or "", "the live model's config")

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from preflight.embedded.measurement import Measurement, outcome_of
 from preflight.embedded.recorder import BETWEEN
-from preflight.run_record import RunRecord
+from preflight.records.run_record import RunRecord
 
 PHASES = ("evaluation", "save")
 

@@ -13,11 +13,11 @@ from preflight.embedded.live_plan import live_plan
 from preflight.embedded.prediction import predicted_phases
 from preflight.embedded.recorder import BETWEEN, LOAD, Recorder, new_run_id
 from preflight.memory import Level
+from preflight.records.run_record import DONE, FAILED, OOM, RUNNING, RunRecord
+from preflight.records.run_store import read_records, save
+from preflight.records.site_correction import uncorrected, write_corrections
 from preflight.render.words import amount
 from preflight.report import Report
-from preflight.run_record import DONE, FAILED, OOM, RUNNING, RunRecord
-from preflight.run_store import read_records, save
-from preflight.site_correction import uncorrected, write_corrections
 from preflight.units import GIB
 
 PLACES = ("cwd", "launcher", "device", "on_this_node", "origins", "notices", "source", "wrapping")
@@ -281,7 +281,7 @@ def outcome_of(error: BaseException | None) -> str:
 def _versions() -> dict[str, str]:
     import torch
 
-    from preflight.dialects.library_versions import installed_versions
+    from preflight.library_versions import installed_versions
 
     found = dict(installed_versions())
     found["torch"] = str(torch.__version__)

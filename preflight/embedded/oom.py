@@ -7,9 +7,9 @@ from typing import Any
 
 from preflight.embedded.counters import Block
 from preflight.embedded.guard import change_lines, check_live
+from preflight.records.run_record import RunRecord
 from preflight.render.words import amount
 from preflight.report import Report
-from preflight.run_record import RunRecord
 from preflight.units import GIB
 
 

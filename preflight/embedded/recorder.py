@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from preflight.embedded.counters import CpuCounters, CudaCounters
-from preflight.run_record import RUNNING, RunRecord
-from preflight.run_store import host_name
+from preflight.records.run_record import RUNNING, RunRecord
+from preflight.records.run_store import host_name
 
 LOAD, FORWARD, BACKWARD, STEP = "load", "forward", "backward", "optimizer_step"
 SECOND, EVALUATION, SAVE, BETWEEN = "second_step", "evaluation", "save", "between"

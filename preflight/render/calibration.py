@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from preflight.records.site_correction import Correction
 from preflight.render.page import Page
-from preflight.site_correction import Correction
 
 
 def calibration_lines(

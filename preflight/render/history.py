@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from preflight.own_runs import fullest, outcome_of
+from preflight.records.run_record import RunRecord
+from preflight.records.site_correction import MIN_RUNS, Correction
 from preflight.render.page import Page
 from preflight.render.words import amount
-from preflight.run_record import RunRecord
-from preflight.site_correction import MIN_RUNS, Correction
+from preflight.studies.own_runs import fullest, outcome_of
 
 NUM_RUNS = 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from preflight import __version__
-from preflight.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
+from preflight.formulas.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
 from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
 from preflight.render.html_bars import bar, legend, scale_of, unit_of
@@ -16,9 +16,9 @@ from preflight.render.page import Page
 from preflight.render.report import head_lines, next_lines
 from preflight.render.words import amount, devices, phase_name, plan_value
 from preflight.report import Report, TriedRemedy
+from preflight.studies.what_if import WhatIf
 from preflight.trace.kept import Kept
 from preflight.units import format_count
-from preflight.what_if import WhatIf
 
 HIDDEN_FIELDS = ("origins", "notices", "source", "cwd", "on_this_node", "wrapping")
 

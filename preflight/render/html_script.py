@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from preflight.allocator import TURN, is_gradient
-from preflight.buckets import BUCKET_WORDS, BUCKETS, bucket_of
+from preflight.formulas.allocator import TURN, is_gradient
+from preflight.formulas.buckets import BUCKET_WORDS, BUCKETS, bucket_of
 from preflight.memory import (
     ALWAYS,
     FIRST_STEP,
@@ -22,11 +22,11 @@ from preflight.memory import (
     Moment,
     Phase,
 )
-from preflight.piecewise import Coefficients
 from preflight.render.html_bars import unit_of
 from preflight.render.words import phase_name
+from preflight.studies.piecewise import Coefficients
+from preflight.studies.what_if import WhatIf
 from preflight.verdict import Answer
-from preflight.what_if import WhatIf
 
 AXIS_WORDS = {
     "seq_len": "tokens of a sequence",

@@ -8,8 +8,8 @@ from preflight.render.html_page import details, page, table
 from preflight.render.page import Page
 from preflight.render.scatter import scatter_svg
 from preflight.render.validation import validation_lines
+from preflight.studies.validate import Validation
 from preflight.units import format_gib
-from preflight.validate import Validation
 
 
 def validation_html(validation: Validation, num_explained: int = 0) -> str:

@@ -8,8 +8,8 @@ from html import escape
 from preflight.render.html_bars import bar, legend, scale_of
 from preflight.render.html_page import page, table
 from preflight.render.worksheet import cost_rows, device_rows
+from preflight.studies.worksheet import Worksheet, WorksheetRow
 from preflight.units import GIB, format_count
-from preflight.worksheet import Worksheet, WorksheetRow
 
 WORDS = {
     "weights": "weights",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preflight.node_report import differences
+from preflight.node.report import differences
 from preflight.render.page import Page
 from preflight.units import format_gib
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from preflight.buckets import peaks_of_launch
 from preflight.finding import Finding
+from preflight.formulas.buckets import peaks_of_launch
 from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.render.changes import alternative_lines, applied_lines, change_lines, suggested_lines

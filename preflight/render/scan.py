@@ -9,7 +9,7 @@ from preflight.render.page import Page
 from preflight.render.problems import problem_lines
 from preflight.render.report import finding_lines, head_lines
 from preflight.report import SCHEMA_VERSION
-from preflight.scan import ScannedLaunch
+from preflight.studies.scan import ScannedLaunch
 
 
 def scan_lines(

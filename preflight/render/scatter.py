@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from preflight.measured import COUNTERS
 from preflight.render.svg import STYLE, cross, line, mark, text
+from preflight.studies.measured import COUNTERS
+from preflight.studies.validate import ValidatedRun, Validation, summarize
 from preflight.units import GIB, format_gib
-from preflight.validate import ValidatedRun, Validation, summarize
 from preflight.values import dataclass
 from preflight.verdict import Answer
 

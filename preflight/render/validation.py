@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from preflight.measured import COUNTERS
 from preflight.memory import Phase
 from preflight.render.page import Page
 from preflight.render.words import PHASE_WORDS
+from preflight.studies.measured import COUNTERS
+from preflight.studies.validate import ValidatedRun, Validation, summarize
 from preflight.units import format_gib
-from preflight.validate import ValidatedRun, Validation, summarize
 from preflight.verdict import Answer
 
 NUM_WORST = 8

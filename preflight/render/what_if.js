@@ -26,7 +26,7 @@
     });
   }
 
-  // preflight/allocator.py, rules 1 to 3.
+  // preflight/formulas/allocator.py, rules 1 to 3.
   function idleOfDefaultStream(held) {
     const own = held.filter((term) => term.stream === "default");
     const isKept = (term) => term.level === ALLOCATED && within(always, term.moments);
@@ -57,7 +57,7 @@
     return [reserved(both, false), reserved(Math.max(0, idle - both), true)];
   }
 
-  // preflight/allocator.py, rule 4.
+  // preflight/formulas/allocator.py, rule 4.
   function idleOfSideStreams(held) {
     const streams = new Set(held.map((term) => term.stream));
     streams.delete("default");

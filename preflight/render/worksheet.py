@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 
 from preflight.render.page import Page
+from preflight.studies.worksheet import BUCKETS, Worksheet, WorksheetRow
 from preflight.units import GIB, format_count
-from preflight.worksheet import BUCKETS, Worksheet, WorksheetRow
 
 NAMES = ("method", "seq", "ckpt")
 HEADS = ("weights", "grads", "states", "acts", "other", "total")

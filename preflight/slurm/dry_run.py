@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from preflight.dialects.wrapper_options import OPTIONS
+from preflight.shell.wrapper_options import OPTIONS
 from preflight.slurm.redirections import redirected
 from preflight.slurm.sandbox import run_confined
 from preflight.slurm.sandbox_keeper import LONGEST_S, Confinement

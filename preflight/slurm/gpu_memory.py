@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from preflight.device import DeviceSpec
-from preflight.gpu_table import (
+from preflight.devices.gpu_table import (
     SAME_CAPACITY_SHARE,
     GpuEntry,
     device_of,

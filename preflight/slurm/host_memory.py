@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from preflight.node import MemoryLimit
+from preflight.node.limits import MemoryLimit
 from preflight.slurm.inventory import Inventory, Node, Partition
 from preflight.slurm.options import SubmitOptions
 from preflight.units import ceil_div

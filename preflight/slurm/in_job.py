@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.launch import LaunchCommand
+from preflight.node.this_node import leaves_node
 from preflight.pipeline import Request, read_launch
 from preflight.plugins import PluginManager
 from preflight.report import Report
@@ -13,7 +14,6 @@ from preflight.slurm.allocation import ask_nodes, is_in_job, num_nodes, options_
 from preflight.slurm.inventory import Inventory
 from preflight.slurm.job_findings import job_findings
 from preflight.slurm.nodes import Candidates
-from preflight.this_node import leaves_node
 
 
 def request_in_job(

@@ -12,7 +12,7 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate
-from preflight.node_checks.memory import compared
+from preflight.node.checks.memory import compared
 from preflight.slurm.host_memory import memory_on
 from preflight.slurm.inventory import Inventory, Partition, default_memory
 from preflight.slurm.nodes import Candidates

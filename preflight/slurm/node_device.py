@@ -11,7 +11,7 @@ def main() -> int:
     """Print one line of JSON; a node whose driver shows nothing has no `name`."""
     from preflight.errors import PreflightError
     from preflight.launch import LaunchPlan
-    from preflight.node_network import host_name
+    from preflight.node.network import host_name
     from preflight.plugins import load_plugins
 
     said: dict[str, object] = {"preflight_node": host_name(dict(os.environ))}

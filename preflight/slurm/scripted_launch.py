@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
-from preflight.dialects.program_names import called, program_name
+from preflight.shell.program_names import called, program_name
 from preflight.values import dataclass
 
 LAUNCHERS = (

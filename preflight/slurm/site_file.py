@@ -9,8 +9,8 @@ feature_memory:
 
 from __future__ import annotations
 
-from preflight.datafile import read_data_file
 from preflight.errors import Problem, raise_if_any
+from preflight.formats.datafile import read_data_file
 from preflight.launch import nearest_fix
 from preflight.slurm.gpu_memory import SiteMap, device_of_words
 

@@ -6,16 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from preflight.dialects.program_names import program_name
-from preflight.dialects.shell_expansion import CannotTell
-from preflight.dialects.wrapper_notes import rank_environment
-from preflight.dialects.wrappers import unwrapped
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
+from preflight.shell.expansion import CannotTell
+from preflight.shell.program_names import program_name
+from preflight.shell.tree import Redirection
+from preflight.shell.values import Unknown, Value, Variables, text_of, unmarked
+from preflight.shell.wrapper_notes import rank_environment
+from preflight.shell.wrappers import unwrapped
 from preflight.slurm.option_words import OptionWord, split_words
 from preflight.slurm.scripted_launch import ScriptLaunch, is_launch, shown_origin
-from preflight.slurm.shell_tree import Redirection
-from preflight.slurm.shell_words import Unknown, Value, Variables, text_of, unmarked
 
 MOST_LAUNCHES = 200
 MOST_TEXT_BYTES = 1 << 20

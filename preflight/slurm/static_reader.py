@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from preflight.slurm.scripted_launch import ScriptReading
-from preflight.slurm.shell_commands import output_of
-from preflight.slurm.shell_fills import fill
-from preflight.slurm.shell_tests import is_true
-from preflight.slurm.shell_tree import (
+from preflight.shell.conditions import is_true
+from preflight.shell.fills import fill
+from preflight.shell.substitutions import output_of
+from preflight.shell.tree import (
     AndOr,
     CannotRead,
     Command,
@@ -24,7 +23,7 @@ from preflight.slurm.shell_tree import (
     shell_tree,
     words_in,
 )
-from preflight.slurm.shell_words import (
+from preflight.shell.values import (
     Unknown,
     Value,
     Variables,
@@ -33,6 +32,7 @@ from preflight.slurm.shell_words import (
     text_of,
     unmarked,
 )
+from preflight.slurm.scripted_launch import ScriptReading
 from preflight.slurm.static_launches import LaunchFinder
 
 MOST_STEPS = 20_000

@@ -37,7 +37,7 @@ def refusal(words: list[str]) -> tuple[str, ...]:
     from preflight.pipeline import Request, judge_plan, read_launch, with_request
     from preflight.plugins import load_plugins
     from preflight.policy import Policy, policy_from_dict
-    from preflight.repository import find_repository
+    from preflight.repository.settings import find_repository
     from preflight.slurm.allocation import ask_nodes
     from preflight.verdict import Answer
 

@@ -8,18 +8,18 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from preflight.errors import Problem, raise_if_any
-from preflight.launch import LaunchPlan
-from preflight.layer_costs import has_padding_mask
-from preflight.model import ModelSpec
-from preflight.precision import adapter_targets, precision_of, uses_autocast, version_of
-from preflight.trace.eight_bit import BITSANDBYTES
-from preflight.user_loop import (
+from preflight.formulas.layer_costs import has_padding_mask
+from preflight.formulas.precision import adapter_targets, precision_of, uses_autocast, version_of
+from preflight.formulas.user_loop import (
     FUSED_HEAD_SINCE,
     WITH_FOREACH,
     drops_gradients,
     keeps_outputs,
     optimizer_kernel,
 )
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.values import dataclass
 
 ENGINES = ("single", "ddp", "fsdp2")

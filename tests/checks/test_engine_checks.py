@@ -10,8 +10,6 @@ import pytest
 import yaml
 
 from preflight.errors import BadInput
-from preflight.families import describe
-from preflight.families.library_defaults import LAYER_CLASSES
 from preflight.findings import kind_of
 from preflight.launch import (
     Adapter,
@@ -20,6 +18,8 @@ from preflight.launch import (
     LaunchCommand,
     LaunchPlan,
 )
+from preflight.models import describe
+from preflight.models.families.library_defaults import LAYER_CLASSES
 from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight.dialects.accelerate_argv import first_option_index, parse_launcher_arguments
-from preflight.dialects.accelerate_options import OPTIONS, Option
+from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
+from preflight.launchers.accelerate.options import OPTIONS, Option
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from preflight.dialects import accelerate_keys, deepspeed_keys
-from preflight.dialects.accelerate_options import DYNAMO_BACKENDS, OPTIONS, options_by_flag
+from preflight.engines import deepspeed_keys
+from preflight.launchers.accelerate import keys as accelerate_keys
+from preflight.launchers.accelerate.options import DYNAMO_BACKENDS, OPTIONS, options_by_flag
 
 KINDS = {
     "_StoreAction": "value",

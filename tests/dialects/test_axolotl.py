@@ -13,10 +13,10 @@ import pytest
 from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of, said_plan, unstated
 from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_launch
 
-from preflight.dialects.axolotl_keys import axolotl_table, option_of
 from preflight.errors import BadInput
-from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.launchers.axolotl.keys import axolotl_table, option_of
+from preflight.models import describe
 from preflight.plugins import load_plugins
 
 FOLDER = CONFIGS / "axolotl"

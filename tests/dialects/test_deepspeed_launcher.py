@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import pytest
 from preflight.hooks.read_deepspeed import preflight_read_launch
 
-from preflight.dialects.deepspeed_launcher import OPTIONS, rank_variables
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.deepspeed.launcher import OPTIONS, rank_variables
 from preflight.pipeline import write_checked
 from preflight.plugins import load_plugins
 
@@ -266,7 +266,7 @@ def test_a_remedy_is_written_back_and_reads_as_edited(line, edits, tmp_path):
 
 
 def test_only_ranks_of_one_node_see_every_variable(tmp_path):
-    from preflight.dialects.deepspeed_launcher import DEFAULT, Slots
+    from preflight.launchers.deepspeed.launcher import DEFAULT, Slots
 
     one = command("deepspeed --num_gpus 2 train.py", tmp_path, {"A": "1"})
 

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight.dialects.documents import dotted, load_json, load_yaml, read_document, split_key
 from preflight.errors import BadInput
+from preflight.formats.load import dotted, load_json, load_yaml, read_document, split_key
 from preflight.launch import LaunchCommand
 
 unhurried = settings(deadline=None)

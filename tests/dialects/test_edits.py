@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight.dialects.argv_edits import find_flag, merged_list_setting, with_bool, with_values
-from preflight.dialects.edits import REMOVE, CannotEdit, with_value, yaml_text
-from preflight.dialects.json_edits import splice_json
-from preflight.dialects.yaml_edits import splice_yaml
+from preflight.formats.argv_edits import find_flag, merged_list_setting, with_bool, with_values
+from preflight.formats.edits import REMOVE, CannotEdit, with_value, yaml_text
+from preflight.formats.json_edits import splice_json
+from preflight.formats.yaml_edits import splice_yaml
 
 unhurried = settings(deadline=None)
 

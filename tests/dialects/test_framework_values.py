@@ -8,12 +8,12 @@ import pytest
 import yaml
 from framework_launches import CONFIGS, EIGHT
 
-from preflight.dialects.axolotl_cli import read_axolotl
-from preflight.dialects.axolotl_plan import DECIDES as AXOLOTL
-from preflight.dialects.llamafactory_cli import read_llamafactory
-from preflight.dialects.llamafactory_plan import DECIDES as LLAMAFACTORY
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
+from preflight.launchers.axolotl.cli import read_axolotl
+from preflight.launchers.axolotl.plan import DECIDES as AXOLOTL
+from preflight.launchers.llamafactory.cli import read_llamafactory
+from preflight.launchers.llamafactory.plan import DECIDES as LLAMAFACTORY
 
 VALUES: tuple[Any, ...] = (
     None,

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import pytest
 from preflight.hooks.read_python import preflight_read_launch
 
-from preflight.dialects.program_names import called
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import read_launch, write_checked
 from preflight.plugins import load_plugins
+from preflight.shell.program_names import called
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from preflight.hooks.read_torchrun import preflight_read_launch
 
-from preflight.dialects.torchrun_options import OPTIONS
-from preflight.dialects.torchrun_plan import parse_torchrun
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.torchrun.options import OPTIONS
+from preflight.launchers.torchrun.plan import parse_torchrun
 from preflight.pipeline import write_checked
 from preflight.plugins import load_plugins
 

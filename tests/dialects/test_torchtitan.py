@@ -13,11 +13,11 @@ import yaml
 from preflight.hooks import memory_host, remedy_seq_len
 from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 
-from preflight.dialects.torchtitan_table import FILE_VERSIONS, MODULE_VERSION, table
 from preflight.errors import BadInput
-from preflight.families import describe
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.registry import find_model
+from preflight.launchers.torchtitan.table import FILE_VERSIONS, MODULE_VERSION, table
+from preflight.models import describe
+from preflight.models.registry import find_model
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load(

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from preflight.hooks.read_torchtune import preflight_read_launch, preflight_write_launch
 
-from preflight.dialects.torchtune_table import builders, config_values, recipes
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.registry import find_model
+from preflight.launchers.torchtune.table import builders, config_values, recipes
+from preflight.models.registry import find_model
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((CONFIGS / "torchtune/manifest.yaml").read_text())

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from preflight.dialects.documents import load_yaml
-from preflight.dialects.torchtune_config import TuneConfig, merge_words, resolve
 from preflight.errors import Problem
+from preflight.formats.load import load_yaml
 from preflight.launch import LaunchCommand
+from preflight.launchers.torchtune.config import TuneConfig, merge_words, resolve
 
 FILE = """model:
   _component_: lab.big

@@ -9,10 +9,10 @@ from enum import Enum
 
 import pytest
 
-from preflight.dialects.trainer_arguments import read_trainer_arguments
-from preflight.dialects.trainer_tables import argument_table
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
+from preflight.scripts.trainer_tables import argument_table
+from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
 TRAIN_PY = "from transformers import HfArgumentParser, TrainingArguments\n"

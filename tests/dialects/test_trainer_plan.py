@@ -7,9 +7,9 @@ import shlex
 
 import pytest
 
-from preflight.dialects.trainer_arguments import read_trainer_arguments
 from preflight.errors import BadInput
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand
+from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
 HF = "from transformers import HfArgumentParser, TrainingArguments\n"

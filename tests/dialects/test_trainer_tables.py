@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from preflight.dialects.derive_trainer_tables import derive
-from preflight.dialects.trainer_tables import argument_table, tables_path
-from preflight.dialects.trainer_versions import DEFAULT_CHANGES, LibraryVersions, default_of, parse
+from preflight.derive.trainer_tables import derive
+from preflight.scripts.trainer_tables import argument_table, tables_path
+from preflight.scripts.trainer_versions import DEFAULT_CHANGES, LibraryVersions, default_of, parse
 
 
 def test_the_shipped_table_is_that_of_the_installed_libraries():

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from preflight.hooks.read_trl import preflight_read_launch
 
-from preflight.dialects.trainer_tables import argument_table
-from preflight.dialects.trl_cli import SCRIPTS, split_words
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.trl import SCRIPTS, split_words
 from preflight.pipeline import read_launch, write_checked
 from preflight.plugins import load_plugins
+from preflight.scripts.trainer_tables import argument_table
 
 FSDP2 = """distributed_type: FSDP
 num_processes: 8

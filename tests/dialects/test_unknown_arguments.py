@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight.dialects.trainer_arguments import read_trainer_arguments
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand
+from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
 HEAD = """\

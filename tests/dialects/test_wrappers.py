@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight.dialects.shell_edits import with_words
-from preflight.dialects.shell_words import parse_script
-from preflight.dialects.wrappers import rewrapped, unwrapped
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import Request, check_launch, read_launch, write_checked
 from preflight.plugins import PluginManager, load_plugins
 from preflight.rewrite import Rewrite
+from preflight.shell.commands import parse_script
+from preflight.shell.edits import with_words
+from preflight.shell.wrappers import rewrapped, unwrapped
 
 SHOW = f"""#!{sys.executable}
 import json, os, sys

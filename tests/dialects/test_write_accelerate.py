@@ -8,10 +8,10 @@ import shlex
 import pytest
 import yaml
 
-from preflight.dialects.accelerate_plan import read_accelerate_launch
-from preflight.dialects.write_launch import write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand
+from preflight.launchers.accelerate.plan import read_accelerate_launch
 from preflight.pipeline import differing_fields, rewritten_command
+from preflight.writers.launch import write_launch
 
 TRAINER = "from transformers import HfArgumentParser, TrainingArguments\nHfArgumentParser(TrainingArguments)\n"
 OWN_ARGUMENTS = "from transformers import TrainingArguments\nTrainingArguments(output_dir='x')\n"

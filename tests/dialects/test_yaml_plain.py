@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from preflight.dialects.yaml_marks import read_yaml
-from preflight.dialects.yaml_plain import read_plain_yaml
 from preflight.errors import BadInput
+from preflight.formats.yaml_marks import read_yaml
+from preflight.formats.yaml_plain import read_plain_yaml
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIGS = sorted(

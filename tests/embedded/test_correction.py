@@ -13,9 +13,9 @@ from json_schemas import problems
 
 import preflight
 from preflight.memory import Level
-from preflight.run_record import DONE, RunRecord
-from preflight.run_store import read_records, save
-from preflight.site_correction import MIN_RUNS, corrections_of, write_corrections
+from preflight.records.run_record import DONE, RunRecord
+from preflight.records.run_store import read_records, save
+from preflight.records.site_correction import MIN_RUNS, corrections_of, write_corrections
 from preflight.units import GIB, MIB
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda", "capacity_bytes": int(79.19 * GIB)}

@@ -6,7 +6,7 @@ import shutil
 
 import tiny
 
-from preflight.run_store import read_records
+from preflight.records.run_store import read_records
 
 EXAMPLE = tiny.ROOT / "examples" / "6-embedded"
 

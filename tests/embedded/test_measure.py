@@ -17,7 +17,7 @@ import torch
 import preflight
 from preflight.embedded import measurement as measurement_module
 from preflight.embedded.counters import CpuCounters, CudaCounters
-from preflight.run_store import read_records
+from preflight.records.run_store import read_records
 
 MIB = 2**20
 
@@ -361,7 +361,7 @@ def test_every_argument_phase_and_field_is_on_the_page():
     from dataclasses import fields
 
     from preflight.embedded.prediction import MOMENTS
-    from preflight.run_record import RunRecord
+    from preflight.records.run_record import RunRecord
 
     page = (tiny.ROOT / "docs" / "embedding.md").read_text()
     arguments = {*inspect.signature(preflight.guard).parameters}

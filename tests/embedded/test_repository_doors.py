@@ -240,7 +240,7 @@ def test_the_fixture_fails_a_test_with_the_report_and_loads_nothing_without_one(
     (repository / "test_other.py").write_text(
         "import sys\n\n\ndef test_nothing_is_loaded():\n"
         "    loaded = {name for name in sys.modules if name.startswith('preflight')}\n"
-        "    assert loaded <= {'preflight', 'preflight.pytest_plugin'}, loaded\n"
+        "    assert loaded <= {'preflight', 'preflight.embedded.pytest_plugin'}, loaded\n"
     )
     started = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(

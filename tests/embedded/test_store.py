@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import tiny
 
-from preflight.run_record import DONE, RUNNING, RunRecord, record_from_dict
-from preflight.run_store import host_name, read_lines, read_records, save
+from preflight.records.run_record import DONE, RUNNING, RunRecord, record_from_dict
+from preflight.records.run_store import host_name, read_lines, read_records, save
 
 RECORD = RunRecord(
     run_id="a",
@@ -31,7 +31,7 @@ import sys
 from dataclasses import replace
 sys.path.insert(0, sys.argv[1])
 from test_store import RECORD
-from preflight.run_store import save
+from preflight.records.run_store import save
 name, first, last = sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 print("ready", flush=True)
 for number in range(first, last):

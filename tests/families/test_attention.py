@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.attention import EAGER_VERSIONS, default_attention, with_default_attention
-from preflight.families import describe
-from preflight.families.description import GROUPS
+from preflight.derive.small_models import SMALL_MODELS, small_config
+from preflight.formulas.attention import EAGER_VERSIONS, default_attention, with_default_attention
 from preflight.launch import LaunchPlan, Origin
-from preflight.trace.small_models import SMALL_MODELS, small_config
+from preflight.models import describe
+from preflight.models.families.description import GROUPS
 
 LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(SMALL_MODELS))
 ASSUMED = {"attention": Origin("default of transformers", assumed=True)}

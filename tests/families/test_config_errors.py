@@ -7,7 +7,7 @@ import json
 import pytest
 
 from preflight.errors import BadInput
-from preflight.families import describe
+from preflight.models import describe
 
 LLAMA = {
     "model_type": "llama",

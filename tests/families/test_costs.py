@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from preflight.families import describe, lays_out
-from preflight.formula_table import compare, formulas_of, moments_of
+from preflight.derive.formula_table import compare, formulas_of, moments_of
+from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
+from preflight.formulas.layer_coefficients import family_costs, file_of
+from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan
-from preflight.layer_coefficients import family_costs, file_of
+from preflight.models import describe, lays_out
 from preflight.plugins import load_plugins
-from preflight.sharding import held_tensors
 from preflight.trace.job import job_of
 from preflight.trace.run import trace
-from preflight.trace.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
 
-REGISTRY = Path(__file__).parents[2] / "hooks" / "data" / "models.tsv"
+REGISTRY = Path(__file__).parents[2] / "preflight" / "models" / "models.tsv"
 NO_LAYOUT = {
     "gemma3n_text", "gemma4_text",
     "bert", "modernbert", "roberta", "t5", "vit", "whisper",

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from preflight.families import describe, lays_out
-from preflight.registry import all_models, all_names, find_model, similar_models
+from preflight.models import describe, lays_out
+from preflight.models.registry import all_models, all_names, find_model, similar_models
 
 ENTRIES = list(all_models())
 

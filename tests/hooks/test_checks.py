@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from preflight.device import DeviceSpec
-from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.models import describe
 from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 from preflight.units import GIB

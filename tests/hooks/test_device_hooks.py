@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
+from preflight.devices.gpu_table import find_gpus, gpu_table, one_gpu
 from preflight.errors import BadInput
-from preflight.gpu_table import find_gpus, gpu_table, one_gpu
 from preflight.launch import LaunchPlan, Origin
 from preflight.plugins import load_plugins
 from preflight.units import GIB, MIB
@@ -245,7 +245,7 @@ def test_a_sliced_card_counts_as_its_slices(machine, monkeypatch, chosen, key, c
     "script", ["exit 9", "echo 'No devices were found'", "/bin/sleep 20", "printf '\\377\\376'"]
 )
 def test_a_driver_that_fails_or_hangs_is_no_driver(machine, monkeypatch, script):
-    from preflight import driver
+    from preflight.devices import driver
 
     monkeypatch.setattr(driver, "DRIVER_TIMEOUT_S", 0.2)
     install(machine, "nvidia-smi", script)

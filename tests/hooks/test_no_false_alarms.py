@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from preflight.datafile import read_data_file
+from preflight.formats.datafile import read_data_file
 from preflight.launch import LaunchCommand
-from preflight.measured import read_runs
 from preflight.pipeline import Request, judge_plan, read_launch, with_request
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.validate import device_of
+from preflight.studies.measured import read_runs
+from preflight.studies.validate import device_of
 
 TESTS = Path(__file__).parent.parent
 CONFIGS = TESTS / "configs"

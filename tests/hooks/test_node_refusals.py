@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from preflight.checkpoint_bytes import checkpoint_bytes
-from preflight.families import describe
-from preflight.hub_cache import find_snapshot, has_token, missing_weights
+from preflight.formulas.checkpoint_bytes import checkpoint_bytes
 from preflight.launch import Adapter, LaunchCommand, LaunchPlan
-from preflight.node import num_cpus
-from preflight.node_checks import packages
-from preflight.node_checks.resume import read_checkpoint
+from preflight.models import describe
+from preflight.models.hub_cache import find_snapshot, has_token, missing_weights
+from preflight.node.checks import packages
+from preflight.node.checks.resume import read_checkpoint
+from preflight.node.limits import num_cpus
 from preflight.pipeline import Request, read_launch, with_request
 from preflight.plugins import load_plugins
 
@@ -197,7 +197,7 @@ def test_what_is_installed_here_is_not_called_missing(plugins, tmp_path):
 
 
 def test_gloo_refuses_an_interface_that_is_not_there(said, plugins, tmp_path):
-    from preflight.node_checks import network
+    from preflight.node.checks import network
 
     assert "Unable to find address for: nosuch0" in said["interface_not_there"]
     (tmp_path / "train.py").write_text("")

@@ -223,7 +223,7 @@ deepspeed_config:
 
 def test_the_device_of_nobody_is_probed_for_a_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """A login node has no GPU: a config that says its ranks is read without looking for one."""
-    import preflight.dialects.accelerate_launcher as launcher
+    import preflight.launchers.accelerate.launcher as launcher
 
     def looked(env: Mapping[str, str]) -> int:
         raise AssertionError("the reader counted devices")

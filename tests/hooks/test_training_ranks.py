@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
+from preflight.models import describe
 from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 

@@ -13,8 +13,8 @@ from transformers import Trainer
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
-from preflight.families import describe
 from preflight.launch import LaunchCommand
+from preflight.models import describe
 from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 from preflight.units import GIB

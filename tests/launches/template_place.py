@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness import TINY_LLAMA, Workplace
 
-from preflight.template_files import template_text
+from preflight.studies.template_files import template_text
 
 QUICK = (
     *("--model_name_or_path", "tiny", "--dataset_name", "rows", "--max_length", "64"),

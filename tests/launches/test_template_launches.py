@@ -17,7 +17,7 @@ from checked_launch import ROOMY_DEVICE
 from harness import BIN, Launched, Workplace, environment, launch
 from template_place import QUICK, make_place, save_model, save_rows, saved_tensors
 
-from preflight.template_files import template_text
+from preflight.studies.template_files import template_text
 
 pytestmark = pytest.mark.launch
 LINEARS_PER_LAYER = 7

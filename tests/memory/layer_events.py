@@ -1,17 +1,17 @@
 """The allocations of one decoder layer, operation by operation, as transformers runs it.
 
 RMSNorm in fp32, rotary embedding, fused attention, MLP; what the layer keeps for its backward adds up to
-preflight/layer_costs.py.
+preflight/formulas/layer_costs.py.
 """
 
 from __future__ import annotations
 
-from preflight.caching_allocator import SYNC, Event
+from preflight.derive.caching_allocator import SYNC, Event
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import layer_costs
 from preflight.model import ModelSpec, ModelUnit
-from preflight.precision import precision_of
-from preflight.sharding import num_tokens
 
 DEFAULT, GATHER, REDUCE = "default", "all_gather", "reduce_scatter"
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from layer_events import DEFAULT, GATHER, REDUCE, Layers, Saved
 
-from preflight.caching_allocator import Event
-from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm
-from preflight.model import ModelSpec, ModelUnit
-from preflight.optimizers import state_bytes, step_bytes_per_element
-from preflight.precision import version_of
-from preflight.sharding import (
+from preflight.derive.caching_allocator import Event
+from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
+from preflight.formulas.precision import version_of
+from preflight.formulas.sharding import (
     HeldTensor,
     held_tensors,
     local_elements,
@@ -23,6 +20,9 @@ from preflight.sharding import (
     reduces_beside,
     shards_quantized_base,
 )
+from preflight.launch import LaunchPlan
+from preflight.memory import MemoryTerm
+from preflight.model import ModelSpec, ModelUnit
 from preflight.units import ceil_div, dtype_bytes
 
 GATHERS_OF_FIRST_FORWARD = 2

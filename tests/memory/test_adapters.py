@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from preflight.families import describe
+from preflight.formulas.precision import PEFT_DEFAULT_TARGETS, num_trainable_params
 from preflight.launch import Adapter, LaunchPlan
-from preflight.precision import PEFT_DEFAULT_TARGETS, num_trainable_params
+from preflight.models import describe
 
 SHAPE = {
     "hidden_size": 64,

@@ -8,11 +8,11 @@ from functools import lru_cache
 import pytest
 from step_events import step_events
 
-from preflight.allocator import reserved_terms
-from preflight.caching_allocator import AllocatorPeaks, Event, replay
-from preflight.families import describe
+from preflight.derive.caching_allocator import AllocatorPeaks, Event, replay
+from preflight.formulas.allocator import reserved_terms
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryEstimate, MemoryTerm, Moment
+from preflight.models import describe
 from preflight.pipeline import estimate_memory
 from preflight.trace.job import job_of
 from preflight.trace.log import GATHERED, GRADIENTS, HOST

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight.caching_allocator import SYNC, CachingAllocator, Event, replay
+from preflight.derive.caching_allocator import SYNC, CachingAllocator, Event, replay
 from preflight.units import KIB, MIB, round_up
 
 MODES = pytest.mark.parametrize("expandable", [False, True], ids=["native", "expandable"])

@@ -6,10 +6,10 @@ import pytest
 import torch
 from partitioned import NUM_TOKENS, kept_by_one_layer, kept_bytes, small_model
 
-from preflight.families import describe
+from preflight.formulas.layer_costs import LayerCosts, layer_costs
+from preflight.formulas.precision import precision_of
 from preflight.launch import Adapter, LaunchPlan
-from preflight.layer_costs import LayerCosts, layer_costs
-from preflight.precision import precision_of
+from preflight.models import describe
 
 LORA = Adapter("lora", 8, 16, 0.0, "all-linear", "bf16")
 

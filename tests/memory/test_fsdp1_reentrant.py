@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from preflight.caching_allocator import CachingAllocator
-from preflight.checkpointing import is_reentrant
-from preflight.families import describe
+from preflight.derive.caching_allocator import CachingAllocator
+from preflight.formulas.checkpointing import is_reentrant
+from preflight.formulas.sharding import held_quantized_bytes, packed_bytes, scale_bytes
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.memory import Level, MemoryEstimate, Moment
+from preflight.models import describe
 from preflight.pipeline import estimate_memory
-from preflight.sharding import held_quantized_bytes, packed_bytes, scale_bytes
 
 SCRIPT = Path(__file__).with_name("fsdp1_reentrant.py")
 LAYERS, TOKENS = (5, 7), (512, 1024)

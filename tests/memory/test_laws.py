@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preflight.device import DeviceSpec
-from preflight.families import describe
+from preflight.formulas.precision import num_trainable_params
+from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.launch import Adapter, LaunchPlan
+from preflight.models import describe
 from preflight.pipeline import estimate_memory
-from preflight.precision import num_trainable_params
-from preflight.sharding import held_tensors, local_elements
 from preflight.verdict import Answer, judge
 
 LLAMA = describe(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from saved_tensors import decoder_layers, saved_bytes_of_layer
 
-from preflight.families import describe
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.precision import precision_of
 from preflight.launch import Adapter, LaunchPlan
-from preflight.layer_costs import layer_costs
-from preflight.precision import precision_of
+from preflight.models import describe
 
 BATCH, LENGTH = 2, 64
 SHAPE = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.families import describe
-from preflight.formula_table import compare, formulas_of, moments_of
-from preflight.layer_coefficients import METHODS, method_of
+from preflight.derive.formula_table import compare, formulas_of, moments_of
+from preflight.derive.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.formulas.layer_coefficients import METHODS, method_of
+from preflight.formulas.precision import precision_of
+from preflight.models import describe
 from preflight.plugins import load_plugins
-from preflight.precision import precision_of
 from preflight.trace.job import job_of
 from preflight.trace.run import trace
-from preflight.trace.small_models import NUM_VARIANTS, plan_of, small_config
 
 TOLERANCE = 0.001
 FEW_TOKENS = 128

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from preflight.families import describe
+from preflight.formulas.optimizers import paged_bytes, state_bytes
+from preflight.formulas.precision import Precision
+from preflight.formulas.sharding import quantized_bytes
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ParameterTensor
-from preflight.optimizers import paged_bytes, state_bytes
+from preflight.models import describe
 from preflight.pipeline import estimate_memory
-from preflight.precision import Precision
-from preflight.sharding import quantized_bytes
 from preflight.trace.eight_bit import bitsandbytes_optimizer, is_paged
 
 PRECISIONS = {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight.families import describe
 from preflight.launch import Adapter, BaseQuantization, DeepSpeedSettings, LaunchPlan
 from preflight.memory import ALWAYS, Level, Moment
+from preflight.models import describe
 from preflight.pipeline import estimate_memory
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 

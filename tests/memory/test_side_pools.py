@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from step_events import step_events
 
-from preflight.caching_allocator import SYNC, CachingAllocator
-from preflight.families import describe
+from preflight.derive.caching_allocator import SYNC, CachingAllocator
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryEstimate, Moment
+from preflight.models import describe
 from preflight.pipeline import estimate_memory
 from preflight.units import MIB
 

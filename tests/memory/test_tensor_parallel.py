@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from tensor_parallel_ranks import BATCH, LENGTH
 
-from preflight.families import describe
+from preflight.formulas.layer_costs import layer_costs, stream_bytes
+from preflight.formulas.precision import precision_of
+from preflight.formulas.sharding import held_tensors, local_elements, wrap_units
+from preflight.formulas.tensor_parallel import divided_costs, local_vocab
 from preflight.launch import LaunchPlan
-from preflight.layer_costs import layer_costs, stream_bytes
-from preflight.precision import precision_of
-from preflight.sharding import held_tensors, local_elements, wrap_units
-from preflight.tensor_parallel import divided_costs, local_vocab
+from preflight.models import describe
 
 RANKS = Path(__file__).with_name("tensor_parallel_ranks.py")
 SIZES = {

@@ -9,16 +9,16 @@ from html import unescape
 
 import pytest
 
-from preflight.buckets import at_peak, peaks_of_launch
-from preflight.piecewise import ROUNDING
+from preflight.formulas.buckets import at_peak, peaks_of_launch
 from preflight.pipeline import Request, check_plan, judge_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.records_folder import CORRECTION_FILE, FOLDER_VARIABLE
+from preflight.records.folder import CORRECTION_FILE, FOLDER_VARIABLE
+from preflight.records.site_correction import SCHEMA, Correction, to_dict
 from preflight.render.html_report import report_html
-from preflight.site_correction import SCHEMA, Correction, to_dict
-from preflight.what_if import edits_to, what_if
+from preflight.studies.piecewise import ROUNDING
+from preflight.studies.what_if import edits_to, what_if
 
 LLAMA = {
     "model": "meta-llama/Llama-3.1-8B", "engine": "fsdp2", "world_size": 8, "shard_degree": 8,

@@ -10,9 +10,9 @@ import pytest
 from table import CONTRASTS, NOT_PROVED, PROOFS, ROUNDING, Proof
 
 from preflight.commands.explain import all_pages
-from preflight.proved import FIELDS
+from preflight.search.proved import FIELDS
 
-DATA = Path(__file__).parents[2] / "hooks" / "data" / "proofs.tsv"
+DATA = Path(__file__).parents[2] / "preflight" / "search" / "proofs.tsv"
 PAGE = Path(__file__).parents[2] / "docs" / "remedies-proof.md"
 UPDATE = "pytest tests/proofs --update-expected"
 HEAD = (

@@ -10,9 +10,9 @@ MAY_IMPORT = (
     "preflight/trace/",
     "preflight/commands/trace.py",
     "preflight/render/trace.py",
-    "preflight/families/derive",
-    "preflight/formula_table.py",
-    "preflight/loop_table.py",
+    "preflight/derive/",
+    "preflight/derive/formula_table.py",
+    "preflight/derive/loop_table.py",
 )
 """The last three: scripts that write the families' facts and the tables of the docs."""
 PAGES = (

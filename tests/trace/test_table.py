@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from preflight.families.derive_costs import derive, rendered
-from preflight.formula_table import BEGIN, END, compare, table_lines, update
-from preflight.layer_coefficients import CHECKPOINTED, family_costs, in_words
+from preflight.derive.costs import derive, rendered
+from preflight.derive.formula_table import BEGIN, END, compare, table_lines, update
+from preflight.formulas.layer_coefficients import CHECKPOINTED, family_costs, in_words
 from preflight.plugins import load_plugins
 
 FAMILIES = (

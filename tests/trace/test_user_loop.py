@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.launch import LaunchPlan
-from preflight.loop_table import (
+from preflight.derive.loop_table import (
     FEATURES,
     cost_of,
     loss_code,
@@ -16,15 +15,16 @@ from preflight.loop_table import (
     traced_loss,
     weight_copies,
 )
-from preflight.optimizers import step_bytes_per_element, step_copies_of_flat
-from preflight.plugins import load_plugins
-from preflight.user_loop import (
+from preflight.formulas.optimizers import step_bytes_per_element, step_copies_of_flat
+from preflight.formulas.user_loop import (
     LOSS_RULES,
     OUTPUT_RULES,
     drops_gradients,
     keeps_outputs,
     optimizer_kernel,
 )
+from preflight.launch import LaunchPlan
+from preflight.plugins import load_plugins
 
 PAGE = Path(__file__).parents[2] / "docs" / "user-loop.md"
 PER_TOKEN_BYTES = 60
@@ -68,7 +68,7 @@ def test_a_loss_takes_the_bytes_per_logit_of_its_version(rule, dtype, batch):
 
 
 def test_the_page_has_the_rows_of_today(plugins, costs):
-    """The page's tables are `python -m preflight.loop_table --update docs/user-loop.md`."""
+    """The page's tables are `python -m preflight.derive.loop_table --update docs/user-loop.md`."""
     copies = [weight_copies(checkpointing, plugins) for checkpointing in (False, True)]
     page = PAGE.read_text(encoding="utf-8")
 

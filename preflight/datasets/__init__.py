@@ -1,0 +1,1 @@
+"""Rows of a dataset: where they are, what they hold, how long they are."""

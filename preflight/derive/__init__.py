@@ -1,0 +1,1 @@
+"""Tables and pages made from installed libraries; what only developers run, not in the wheel."""

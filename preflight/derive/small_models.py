@@ -1,0 +1,239 @@
+"""A small config of every decoder family, with sizes that cannot be mistaken for each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from preflight.formulas.attention import default_attention
+from preflight.formulas.layer_coefficients import ADAPTED, FLASH, METHODS, NEWEST
+from preflight.launch import LaunchPlan
+
+BATCH, LENGTH = 2, 256
+PACKED_LENGTH = 1024
+"""Enough tokens that a packed base unpacks its weights."""
+
+PLAIN = {
+    "hidden_size": 320, "num_hidden_layers": 3, "num_attention_heads": 10, "vocab_size": 1000,
+    "intermediate_size": 832, "max_position_embeddings": 2048, "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+GROUPED = {**PLAIN, "num_key_value_heads": 2}
+HEADS = {**GROUPED, "head_dim": 48}
+GPT = {
+    "n_embd": 320, "n_layer": 3, "n_head": 10, "vocab_size": 1000, "n_positions": 2048,
+    "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "tie_word_embeddings": False,
+}  # fmt: skip
+EXPERTS = {"num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 224}
+LOCAL_EXPERTS = {"num_local_experts": 12, "num_experts_per_tok": 3}
+DELTA = {
+    **HEADS, "num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2,
+    "linear_num_key_heads": 3, "linear_num_value_heads": 6, "linear_key_head_dim": 28,
+    "linear_value_head_dim": 36, "linear_conv_kernel_dim": 4,
+}  # fmt: skip
+LATENT = {
+    **PLAIN, "num_hidden_layers": 5, "num_key_value_heads": 10, "moe_intermediate_size": 224, "n_routed_experts": 12,
+    "num_experts_per_tok": 3, "n_shared_experts": 2, "kv_lora_rank": 56, "q_lora_rank": 88,
+    "qk_nope_head_dim": 24, "qk_rope_head_dim": 16, "v_head_dim": 32, "n_group": 2,
+    "topk_group": 1,
+}  # fmt: skip
+
+SMALL_MODELS: dict[str, dict[str, Any]] = {
+    "llama": HEADS,
+    "mistral": HEADS,
+    "ministral": HEADS,
+    "ministral3": HEADS,
+    "granite": HEADS,
+    "smollm3": HEADS,
+    "qwen2": HEADS,
+    "qwen3": HEADS,
+    "gemma": HEADS,
+    "gemma2": {**HEADS, "num_hidden_layers": 5, "sliding_window": 64},
+    "gemma3_text": {**HEADS, "num_hidden_layers": 7, "sliding_window": 64},
+    "olmo": HEADS,
+    "olmo2": HEADS,
+    "olmo3": {**HEADS, "num_hidden_layers": 5, "sliding_window": 64},
+    "cohere": HEADS,
+    "cohere2": {**HEADS, "num_hidden_layers": 5, "sliding_window": 64},
+    "stablelm": GROUPED,
+    "phi": HEADS,
+    "phi3": HEADS,
+    "glm": HEADS,
+    "glm4": HEADS,
+    "starcoder2": {**HEADS, "residual_dropout": 0.0, "embedding_dropout": 0.0},
+    "gpt2": GPT,
+    "gpt_bigcode": GPT,
+    "gptj": {**GPT, "rotary_dim": 16},
+    "gpt_neox": PLAIN,
+    "falcon": PLAIN,
+    "opt": {**PLAIN, "ffn_dim": 832, "word_embed_proj_dim": 320, "dropout": 0.0},
+    "bloom": {
+        "hidden_size": 320, "n_layer": 3, "n_head": 10, "vocab_size": 1000, "hidden_dropout": 0.0,
+        "tie_word_embeddings": False,
+    },
+    "mixtral": {**HEADS, **LOCAL_EXPERTS},
+    "granitemoe": {**HEADS, **LOCAL_EXPERTS},
+    "olmoe": {**GROUPED, **EXPERTS},
+    "phimoe": {**HEADS, **LOCAL_EXPERTS, "num_experts_per_tok": 2},
+    "qwen2_moe": {**HEADS, **EXPERTS, "shared_expert_intermediate_size": 416},
+    "qwen3_moe": {**HEADS, **EXPERTS},
+    "glm4_moe": {**HEADS, **LATENT, "num_key_value_heads": 2, "first_k_dense_replace": 2},
+    "gpt_oss": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
+    "llama4_text": {
+        **HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "num_experts_per_tok": 1, "intermediate_size_mlp": 704,
+        "attention_chunk_size": 64,
+    },
+    "deepseek_v2": {**LATENT, "first_k_dense_replace": 2},
+    "deepseek_v3": {**LATENT, "first_k_dense_replace": 2},
+    "deepseek_v32": {
+        **LATENT, "first_k_dense_replace": 2, "index_n_heads": 2, "index_head_dim": 36, "index_topk": 80,
+    },
+    "glm4_moe_lite": {
+        **LATENT, "mlp_layer_types": ["dense", "dense", "sparse", "sparse", "sparse"],
+    },
+    "qwen3_next": {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 416},
+    "qwen3_5_text": DELTA,
+    "qwen3_5_moe_text": {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 416},
+    "qwen2_vl_text": GROUPED,
+    "qwen2_5_vl_text": GROUPED,
+    "qwen3_vl_text": HEADS,
+    "qwen3_vl_moe_text": {**HEADS, **EXPERTS},
+    "mllama_text_model": GROUPED,
+    "gemma2_flash": {**HEADS, "num_hidden_layers": 5, "sliding_window": 64},
+    "gpt_oss_flash": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
+}  # fmt: skip
+"""By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
+
+`_flash` is a family that runs eagerly unless it is asked for flash attention, asked for it.
+"""
+
+
+TINY = {
+    "num_heads": 1, "depth": 1, "patch_size": 2, "spatial_merge_size": 1, "temporal_patch_size": 1,
+}  # fmt: skip
+QWEN3_TOWER = {
+    **TINY, "hidden_size": 8, "intermediate_size": 8, "num_position_embeddings": 4,
+    "deepstack_visual_indexes": [],
+}  # fmt: skip
+TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2_vl_text": ("qwen2_vl", {**TINY, "embed_dim": 8, "mlp_ratio": 1}),
+    "qwen2_5_vl_text": ("qwen2_5_vl", {**TINY, "hidden_size": 8, "intermediate_size": 8}),
+    "qwen3_vl_text": ("qwen3_vl", QWEN3_TOWER),
+    "qwen3_vl_moe_text": ("qwen3_vl_moe", QWEN3_TOWER),
+    "qwen3_5_text": ("qwen3_5", QWEN3_TOWER),
+    "qwen3_5_moe_text": ("qwen3_5_moe", QWEN3_TOWER),
+    "mllama_text_model": (
+        "mllama",
+        {
+            "hidden_size": 8, "num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 1,
+            "intermediate_size": 8, "vision_output_dim": 16, "image_size": 4, "patch_size": 2,
+            "max_num_tiles": 1, "intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1]],
+        },
+    ),
+}  # fmt: skip
+"""Decoders that are only inside a model that sees: the type of the whole, and as little of a tower as it can have."""
+
+
+OTHER_SIZES: dict[str, tuple[int, ...]] = {
+    "hidden_size": (448, 480, 384),
+    "n_embd": (448, 480, 384),
+    "word_embed_proj_dim": (448, 480, 384),
+    "num_attention_heads": (8, 12, 6),
+    "n_head": (14, 12, 6),
+    "num_key_value_heads": (4, 3, 3),
+    "head_dim": (40, 56, 64),
+    "intermediate_size": (992, 1184, 1088),
+    "ffn_dim": (992, 1184, 1088),
+    "intermediate_size_mlp": (928, 1056, 800),
+    "moe_intermediate_size": (288, 352, 160),
+    "shared_expert_intermediate_size": (448, 608, 352),
+    "vocab_size": (1104, 1208, 1512),
+    "num_experts": (16, 20, 10),
+    "num_local_experts": (16, 20, 10),
+    "n_routed_experts": (16, 20, 10),
+    "linear_num_key_heads": (2, 5, 4),
+    "linear_num_value_heads": (6, 10, 8),
+    "linear_key_head_dim": (44, 20, 32),
+    "linear_value_head_dim": (52, 24, 40),
+    "kv_lora_rank": (72, 64, 48),
+    "q_lora_rank": (104, 120, 80),
+    "qk_nope_head_dim": (40, 32, 56),
+    "qk_rope_head_dim": (24, 32, 8),
+    "v_head_dim": (40, 24, 48),
+    "index_n_heads": (3, 4, 5),
+    "index_head_dim": (52, 60, 44),
+    "index_topk": (96, 72, 88),
+}
+"""The same models again in sizes that are no multiple of the first: what a layer allocates is solved from all."""
+NUM_VARIANTS = 3
+"""As many as solving needs; one more is left for comparing."""
+
+
+def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
+    """Return the small config of a family; the variants have the same layers in other sizes."""
+    config = {"model_type": model_type.removesuffix(FLASH), **SMALL_MODELS[model_type]}
+    if variant:
+        for name, others in OTHER_SIZES.items():
+            if name in config:
+                config[name] = others[variant - 1]
+        if config.get("num_experts_per_tok") == 3:
+            config["num_experts_per_tok"] = (2, 4, 3)[variant - 1]
+        if "n_routed_experts" in SMALL_MODELS[model_type]:  # latent attention has no grouped keys
+            is_grouped = SMALL_MODELS[model_type]["num_key_value_heads"] == 2
+            if not is_grouped:
+                config["num_key_value_heads"] = config["num_attention_heads"]
+    if (
+        model_type == "bloom"
+    ):  # logits are more than the scores that its last layer hands on, as published
+        config["vocab_size"] *= 6
+    if model_type == "glm4_moe_lite":  # as published: which kernel attends depends on it
+        config["v_head_dim"] = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
+    return config if model_type not in TOWERS else _with_tower(model_type, config)
+
+
+def _with_tower(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
+    whole, tower = TOWERS[model_type]
+    width = "hidden_size" if "embed_dim" in tower else "out_hidden_size"
+    if whole != "mllama":
+        tower = {**tower, width: text["hidden_size"]}
+    if "head_dim" not in text and whole != "mllama":  # positions in time, height and width
+        eighth = text["hidden_size"] // text["num_attention_heads"] // 8
+        sections = [2 * eighth, eighth, eighth]
+        text = {**text, "rope_parameters": {"rope_type": "default", "mrope_section": sections}}
+    return {
+        "model_type": whole,
+        "text_config": text,
+        "vision_config": tower,
+        "tie_word_embeddings": text["tie_word_embeddings"],
+    }
+
+
+def attention_of(model_type: str) -> str:
+    """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
+    if model_type.endswith(FLASH):
+        return "flash_attention_2"
+    return default_attention(model_type, NEWEST)
+
+
+def small_launch(model_type: str, method: str, checkpointing: bool, **more: Any) -> LaunchPlan:
+    """Return the small launch of a family and method: its own attention, and adapters where it can have them."""
+    plan = plan_of(method, checkpointing, attention=attention_of(model_type), **more)
+    if plan.adapter is None or model_type not in ADAPTED:
+        return plan
+    return replace(plan, adapter=replace(plan.adapter, targets=ADAPTED[model_type]))
+
+
+def plan_of(method: str, checkpointing: bool, **more: Any) -> LaunchPlan:
+    """Return the small launch of a method: one device, bf16, two sequences of equal length."""
+    values = {
+        "micro_batch_size": BATCH,
+        "seq_len": PACKED_LENGTH if "base_quantization" in METHODS[method] else LENGTH,
+        "attention": "sdpa",
+        "load_dtype": "bf16",
+        "sequence_kind": "fixed",
+        "optimizer": "adamw_torch_fused",
+        "activation_checkpointing": "full" if checkpointing else "none",
+        **METHODS[method],
+        **more,
+    }
+    return LaunchPlan(**values)

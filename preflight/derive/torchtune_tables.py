@@ -1,0 +1,202 @@
+"""Writes preflight/launchers/torchtune/table.json: recipes, the keys they read, built-in configs and model builders of one torchtune.
+
+Run by hand with `python -m preflight.derive.torchtune_tables FOLDER VERSION`, FOLDER being where
+the wheel is unpacked (recipes/ and torchtune/ side by side). Sources are parsed, nothing is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from preflight.models.registry import all_models
+
+NOT_READ = ("profiler", "metric_logger", "lr_scheduler", "output_dir", "log_level")
+"""Sections of a config that no plan field comes from: left out of the table."""
+NO_MODELS = ("_tokenizer", "_transform", "_text_encoder", "_autoencoder", "_encoder")
+"""Ends of the names of builders that make something else."""
+SIZES = {
+    "vocab_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "embed_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+}
+"""Argument of a component builder -> key of the model's config.json."""
+
+
+def derive(folder: Path, version: str) -> dict[str, Any]:
+    """Return the table of an unpacked torchtune."""
+    recipes: dict[str, Any] = {}
+    configs: dict[str, Any] = {}
+    for name, file, is_distributed, names in _registry(folder):
+        reads = _keys_read((folder / "recipes" / file).read_text())
+        if "optimizer" not in reads:
+            continue  # generate, eleuther_eval, quantize: nothing is trained
+        known = {}
+        for config, path in names:
+            source = folder / "recipes" / "configs" / path
+            if not source.is_file():
+                continue  # dev/7B_full_early_exit of 0.6.1 is registered and not shipped
+            known[config] = path
+            values = yaml.safe_load(source.read_text())
+            configs[path] = {k: _compact(v) for k, v in values.items() if k not in NOT_READ}
+        recipes[name] = {"distributed": is_distributed, "reads": sorted(reads), "configs": known}
+    return {
+        "version": version,
+        "recipes": recipes,
+        "configs": configs,
+        "builders": _builders(folder / "torchtune" / "models", configs),
+    }
+
+
+def _compact(value: Any) -> Any:
+    """Return a section without the file lists that nothing is read from."""
+    if not isinstance(value, dict):
+        return value
+    dropped = ("checkpoint_files", "recipe_checkpoint", "output_dir", "path", "prompt_template")
+    return {key: inner for key, inner in value.items() if key not in dropped}
+
+
+def _registry(folder: Path) -> list[tuple[str, str, bool, list[tuple[str, str]]]]:
+    found = []
+    tree = ast.parse((folder / "torchtune" / "_recipe_registry.py").read_text())
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "Recipe":
+            continue
+        given = {word.arg: word.value for word in call.keywords}
+        configs = []
+        for config in getattr(given["configs"], "elts", ()):
+            words = {word.arg: ast.literal_eval(word.value) for word in config.keywords}
+            configs.append((words["name"], words["file_path"]))
+        name, file, many = (
+            ast.literal_eval(given[key]) for key in ("name", "file_path", "supports_distributed")
+        )
+        found.append((name, file, many, configs))
+    return found
+
+
+def _keys_read(text: str) -> set[str]:
+    """Return the top-level keys that a recipe takes from its config: `cfg.KEY` and `cfg.get("KEY")`."""
+    keys = {"output_dir", "resume_from_checkpoint", "enable_async_checkpointing", "checkpointer"}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and _is_config(node.value):
+            keys.add(node.attr)
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "get"
+            and _is_config(node.func.value)
+            and node.args
+        ):
+            key = node.args[0]
+            keys.add(str(key.value) if isinstance(key, ast.Constant) else "profiler")
+    return keys - {"get"}
+
+
+def _is_config(node: ast.expr) -> bool:
+    own = isinstance(node, ast.Attribute) and node.attr in ("cfg", "_cfg")
+    return own or (isinstance(node, ast.Name) and node.id == "cfg")
+
+
+def _builders(folder: Path, configs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return model builder -> its arguments, the registry's model of its sizes, and whether it quantizes the base."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*/_model_builders.py")):
+        prefix = f"torchtune.models.{path.parent.name}."
+        imported: dict[str, str] = {}
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                package = node.module.removesuffix("._model_builders")
+                imported.update({a.name: f"{package}.{a.name}" for a in node.names})
+            elif isinstance(node, ast.FunctionDef):
+                entry = _builder(node)
+                if entry is not None:
+                    found[prefix + node.name] = entry
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                _assigned(node.targets[0].id, node.value, prefix, imported, found)
+    folders = _folders(configs)
+    for name, entry in found.items():
+        sizes = entry.pop("sizes")
+        model = _model(name, sizes, folders)
+        if model is not None:
+            entry["model"] = model
+    return {name: entry for name, entry in found.items() if not name.endswith(NO_MODELS)}
+
+
+def _assigned(
+    name: str, value: ast.expr, prefix: str, imported: Mapping[str, str], found: dict[str, Any]
+) -> None:
+    """Take `qlora_x = partial(lora_x, quantize_base=True)` and `llama3_3_70b = llama3_1_70b`."""
+    wrapped = value.args[0] if isinstance(value, ast.Call) and value.args else value
+    if not isinstance(wrapped, ast.Name):
+        return
+    entry = found.get(prefix + wrapped.id) or found.get(imported.get(wrapped.id, ""))
+    if entry is None:
+        return
+    found[prefix + name] = dict(entry)
+    if isinstance(value, ast.Call):
+        words = {word.arg: getattr(word.value, "value", None) for word in value.keywords}
+        if words.get("quantize_base"):
+            found[prefix + name]["quantizes"] = True
+
+
+def _builder(node: ast.FunctionDef) -> dict[str, Any] | None:
+    """Return a builder's arguments and the sizes that its return statement writes out."""
+    call = next((n.value for n in reversed(node.body) if isinstance(n, ast.Return)), None)
+    if not isinstance(call, ast.Call):
+        return None
+    sizes = {}
+    for word in call.keywords:
+        if word.arg in SIZES and isinstance(word.value, ast.Constant):
+            sizes[SIZES[word.arg]] = word.value.value
+    arguments = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+    return {"arguments": arguments, "sizes": sizes}
+
+
+def _folders(configs: Mapping[str, Any]) -> dict[str, str]:
+    """Return builder -> the folder name that a shipped config loads its checkpoint from."""
+    found: dict[str, str] = {}
+    for values in configs.values():
+        model, checkpointer = values.get("model"), values.get("checkpointer")
+        if isinstance(model, dict) and isinstance(checkpointer, dict):
+            folder = str(checkpointer.get("checkpoint_dir", "")).strip("/").rsplit("/", 1)[-1]
+            found.setdefault(str(model.get("_component_")), folder)
+    return found
+
+
+def _model(name: str, sizes: Mapping[str, Any], folders: Mapping[str, str]) -> str | None:
+    """Return the registry's id of a builder: the same sizes and the nearest name; the checkpoint's name without sizes."""
+    plain = _plain(name.rsplit(".", 1)[-1].removeprefix("qlora_").removeprefix("lora_"))
+    best, score = None, 0.0
+    for entry in all_models():
+        names = {alias: alias.rsplit("/", 1)[-1] for alias in (entry.id, *entry.aliases)}
+        if sizes:
+            is_text = "vision_config" not in entry.config and "-VL-" not in entry.id
+            same = is_text and all(entry.config.get(key) == size for key, size in sizes.items())
+        else:
+            same = folders.get(name, "") in names.values()
+        for alias, short in names.items():
+            text = _plain(short).removeprefix("meta")
+            likeness = text.startswith(plain) + difflib.SequenceMatcher(None, plain, text).ratio()
+            if same and likeness > score:
+                best, score = alias, likeness
+    return best
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+if __name__ == "__main__":
+    table = derive(Path(sys.argv[1]), sys.argv[2])
+    target = Path(__file__).resolve().parents[1] / "launchers" / "torchtune" / "table.json"
+    target.write_text(json.dumps(table, separators=(",", ":"), sort_keys=True) + "\n")

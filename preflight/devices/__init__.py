@@ -1,0 +1,1 @@
+"""GPUs: what torch may have of a card, how fast it is, what it costs, and how long a step takes."""

@@ -1,0 +1,1 @@
+"""DDP, FSDP and DeepSpeed: from their settings to the fields of a plan."""

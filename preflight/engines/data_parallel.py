@@ -1,0 +1,38 @@
+"""What Trainer does in one process that sees several GPUs, and nobody asked for: nn.DataParallel.
+
+Source: TrainingArguments._setup_devices and Trainer._wrap_model of transformers 5.24.0, and the
+check of n_gpu in the trainers of TRL 1.16.0.
+"""
+
+from __future__ import annotations
+
+from preflight.errors import Problem
+from preflight.trainers.arguments import TrainerArguments
+
+
+def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) -> list[Problem]:
+    """Say what Trainer does in one process that sees several GPUs; TRL's trainers refuse it."""
+    if num_devices < 2 or trainer.trainer not in ("transformers", "trl"):
+        return []
+    fix = (
+        f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0"
+    )
+    if trainer.trainer == "trl":
+        return [
+            Problem(
+                f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, and TRL's trainers stop unless device_map spreads the model",
+                launcher,
+                fix,
+                "PF136",
+                "warning",
+            )
+        ]
+    return [
+        Problem(
+            f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, {num_devices} times the micro batch per step, and the first GPU holds the model states and gathers what all others return",
+            launcher,
+            fix,
+            "PF136",
+            "warning",
+        )
+    ]

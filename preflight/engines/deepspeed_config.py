@@ -1,0 +1,227 @@
+"""The DeepSpeed config of a launch: from a JSON file or made from the launcher's keys, `auto` filled in, and what it means.
+
+Source: DeepSpeedPlugin of accelerate 1.15.0 (accelerate/utils/dataclasses.py), HfTrainerDeepSpeedConfig of
+transformers 5.24.0 (transformers/integrations/deepspeed.py), DeepSpeed 0.19.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, replace
+from typing import Any
+
+from preflight.errors import BadInput, Problem
+from preflight.formats.load import Document, load_json
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand
+from preflight.launchers.accelerate.config import with_id
+from preflight.launchers.accelerate.worker_environment import text
+from preflight.values import dataclass
+
+
+@dataclass
+class DeepSpeedConfig:
+    """The config dict while the libraries fill it in; every value knows where it was written."""
+
+    values: dict[str, Any]
+    path: str = ""
+    """The file as spelled; empty where the config is made from the launcher's keys."""
+    document: Document | None = None
+    places: dict[str, Place] = field(default_factory=dict)
+    """Dotted key -> place, for values that do not stand in the file."""
+
+    def get(self, key: str) -> Any:
+        """Return the value of a dotted key, or None."""
+        value: Any = self.values
+        for part in key.split("."):
+            if not isinstance(value, Mapping):
+                return None
+            value = value.get(part)
+        return value
+
+    def has(self, key: str) -> bool:
+        section, _, name = key.rpartition(".")
+        holder = self.get(section) if section else self.values
+        return isinstance(holder, Mapping) and name in holder
+
+    def put(self, key: str, value: Any, place: Place) -> None:
+        """Set a dotted key; its section must exist."""
+        section, _, name = key.rpartition(".")
+        holder = self.get(section) if section else self.values
+        holder[name] = value
+        self.places[key] = place
+
+    def place(self, key: str) -> Place:
+        """Return where a dotted key gets its value from."""
+        if key in self.places:
+            return self.places[key]
+        if self.document is not None and self.has(key):
+            return Place("json", self.path, key, line=self.document.line(key))
+        return Place("default", "", "deepspeed")
+
+    def setting(self, key: str) -> Setting:
+        return Setting(self.get(key), self.place(key))
+
+    def is_true(self, key: str) -> bool:
+        return bool(self.get(key)) and self.get(key) != "auto"
+
+
+def load_deepspeed_file(
+    stated: Setting, command: LaunchCommand, problems: list[Problem]
+) -> DeepSpeedConfig | None:
+    """Read a DeepSpeed config given as a path, as JSON text or as a mapping; None where it cannot be used."""
+    value = stated.value
+    if isinstance(value, Mapping):
+        prefix = stated.place.key
+        config = DeepSpeedConfig(_copied(value))
+        for key in _dotted_keys(value):
+            config.places[key] = Place(
+                stated.place.kind, stated.place.document, f"{prefix}.{key}", stated.place.line
+            )
+    else:
+        path = str(value)
+        is_inline = path.lstrip().startswith("{")
+        if not is_inline and not command.exists(path):
+            fix = f"looked for {command.resolve(path)}: relative paths start at the folder of the launch"
+            problems.append(
+                Problem(
+                    f"the DeepSpeed config {path!r} does not exist",
+                    stated.place.where,
+                    fix,
+                    "PF112",
+                )
+            )
+            return None
+        shown = stated.place.where if is_inline else path
+        try:
+            content = path if is_inline else command.read_text(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput.one(f"cannot be read: {error}", path, id="PF112") from error
+        # transformers and accelerate load the file with json.load: the last of two equal keys counts.
+        try:
+            document = load_json(content, shown, duplicates="warning")
+        except BadInput as error:
+            raise with_id(error, "PF112") from error
+        problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
+        config = DeepSpeedConfig(_copied(document.value), shown, document)
+    if not isinstance(config.values.get("zero_optimization"), Mapping):
+        problems.append(
+            Problem(
+                "zero_optimization is missing, and accelerate refuses the file without it",
+                config.path or stated.place.where,
+                'add "zero_optimization": {"stage": 2}',
+                "PF112",
+            )
+        )
+        return None
+    return config
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _dotted_keys(value: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, item in value.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(item, Mapping):
+            keys.extend(_dotted_keys(item, f"{prefix}{key}."))
+    return keys
+
+
+_PLUGIN_VALUES = {
+    # key of the config -> (variable, the plugin's default)
+    "gradient_accumulation_steps": ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "auto"),
+    "gradient_clipping": ("ACCELERATE_GRADIENT_CLIPPING", "auto"),
+    "zero_optimization.stage": ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"),
+    "zero_optimization.offload_optimizer.device": (
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
+        "none",
+    ),
+    "zero_optimization.offload_param.device": (
+        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE",
+        "none",
+    ),
+    "zero_optimization.stage3_gather_16bit_weights_on_model_save": (
+        "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL",
+        "false",
+    ),
+}
+
+
+def plugin_values(env: Mapping[str, Setting], problems: list[Problem]) -> dict[str, Setting]:
+    """Return what accelerate's plugin holds for each config key, from the launcher's environment."""
+    values: dict[str, Setting] = {}
+    for key, (variable, default) in _PLUGIN_VALUES.items():
+        raw = str(text(env, variable, default))
+        place = env[variable].place if variable in env else Place("default", "", "accelerate")
+        value: Any = raw
+        try:
+            if key == "gradient_accumulation_steps":
+                value = int(raw) if raw.isdecimal() else raw
+            elif key == "gradient_clipping":
+                value = raw if raw == "auto" else float(raw)
+            elif key.endswith(".stage"):
+                value = int(raw)
+        except ValueError:
+            name = place.key.rpartition(".")[2]
+            problems.append(
+                Problem(f"{name} must be a number, not {raw!r}", place.where, id="PF112")
+            )
+            value = 2 if key.endswith(".stage") else "auto"
+        if key.endswith("model_save"):
+            value = raw == "true"
+        values[key] = Setting(value, place)
+    return values
+
+
+def synthesized(values: Mapping[str, Setting]) -> DeepSpeedConfig:
+    """Return the config that accelerate makes when it has no DeepSpeed file."""
+    default = Place("default", "", "accelerate")
+    config = DeepSpeedConfig(
+        {"zero_optimization": {"offload_optimizer": {}, "offload_param": {}}},
+        places={"train_batch_size": default, "train_micro_batch_size_per_gpu": default},
+    )
+    config.values["train_batch_size"] = config.values["train_micro_batch_size_per_gpu"] = "auto"
+    for key, setting in values.items():
+        if key != "gradient_clipping" or setting.value:
+            config.put(key, setting.value, setting.place)
+    return config
+
+
+def fill_from_plugin(config: DeepSpeedConfig, values: Mapping[str, Setting]) -> None:
+    """Replace `auto` in a file by the plugin's values, and add the accumulation steps where the file has none."""
+    if "gradient_accumulation_steps" not in config.values:
+        config.put("gradient_accumulation_steps", 1, Place("default", "", "accelerate"))
+    for key, setting in values.items():
+        if config.get(key) == "auto":
+            config.put(key, setting.value, setting.place)
+
+
+def fill_precision(config: DeepSpeedConfig, precision: Setting, problems: list[Problem]) -> None:
+    """Add and fill the fp16 and bf16 blocks as accelerate's plugin does; a disabled block stays disabled."""
+    kind = str(precision.value)
+    wanted = {"fp16": kind == "fp16", "bf16": kind in ("bf16", "fp8")}
+    for block, on in wanted.items():
+        if on and block not in config.values:
+            config.values[block] = {"enabled": True}
+            config.places[f"{block}.enabled"] = precision.place
+    if kind != "no":
+        other = "bf16" if kind == "fp16" else "fp16"
+        if str(config.get(f"{other}.enabled")).lower() == "true":
+            problems.append(
+                Problem(
+                    f"{other} is enabled in the DeepSpeed config, but mixed precision is {kind} ({precision.place.where})",
+                    config.place(f"{other}.enabled").where,
+                    f'"{other}": {{"enabled": "auto"}}',
+                    "PF303",
+                )
+            )
+    for block, on in wanted.items():
+        if block not in config.values:
+            config.values[block] = {"enabled": False}
+        elif config.get(f"{block}.enabled") == "auto":
+            config.put(f"{block}.enabled", on, precision.place)

@@ -1,0 +1,232 @@
+"""What FSDP does in every worker: accelerate's plugin, filled from the trainer's flags and the environment.
+
+Source: FullyShardedDataParallelPlugin of accelerate 1.15.0 (accelerate/utils/dataclasses.py) and
+TrainingArguments._process_fsdp_args of transformers 5.24.0. A value that is passed explicitly (by the
+trainer) beats the environment (by the launcher); what neither says is the plugin's own default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.formats.places import Place, Setting
+from preflight.launch import nearest_fix
+from preflight.launchers.accelerate.argv import FALSE_WORDS, TRUE_WORDS
+from preflight.values import dataclass
+
+SHARDING_STRATEGIES = (
+    "FULL_SHARD",
+    "SHARD_GRAD_OP",
+    "NO_SHARD",
+    "HYBRID_SHARD",
+    "HYBRID_SHARD_ZERO2",
+)
+WRAP_POLICIES = {
+    "TRANSFORMER_BASED_WRAP": "transformer",
+    "SIZE_BASED_WRAP": "size",
+    "NO_WRAP": "none",
+}
+BACKWARD_PREFETCHES = ("BACKWARD_PRE", "BACKWARD_POST")
+STATE_DICT_TYPES = ("FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT")
+
+_ENV_NAMES = {
+    # plugin argument -> variable
+    "fsdp_version": "FSDP_VERSION",
+    "sharding_strategy": "FSDP_SHARDING_STRATEGY",
+    "reshard_after_forward": "FSDP_RESHARD_AFTER_FORWARD",
+    "cpu_offload": "FSDP_OFFLOAD_PARAMS",
+    "auto_wrap_policy": "FSDP_AUTO_WRAP_POLICY",
+    "transformer_cls_names_to_wrap": "FSDP_TRANSFORMER_CLS_TO_WRAP",
+    "min_num_params": "FSDP_MIN_NUM_PARAMS",
+    "backward_prefetch": "FSDP_BACKWARD_PREFETCH",
+    "state_dict_type": "FSDP_STATE_DICT_TYPE",
+    "cpu_ram_efficient_loading": "FSDP_CPU_RAM_EFFICIENT_LOADING",
+    "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",
+    "activation_checkpointing_offload": "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD",
+    "use_orig_params": "FSDP_USE_ORIG_PARAMS",
+}
+
+
+@dataclass(frozen=True)
+class FsdpSettings:
+    """FSDP as every worker sets it up, in plan values, each with its place."""
+
+    version: int
+    strategy: str
+    """FSDP1's sharding strategy; FULL_SHARD under FSDP2."""
+    fields: Mapping[str, Setting]
+    """Plan field -> value and place."""
+    checkpoints: bool
+    """FSDP's own activation checkpointing."""
+    checkpoints_place: Place
+    uses_orig_params: bool
+    """FSDP1's flat parameters show as the originals. The launcher's default is true, the plugin's own false."""
+
+
+class _Plugin:
+    """Looks a plugin argument up: explicit value, then environment, then default."""
+
+    def __init__(
+        self, env: Mapping[str, Setting], explicit: Mapping[str, Setting], problems: list[Problem]
+    ) -> None:
+        self.env, self.explicit, self.problems = env, explicit, problems
+
+    def get(self, name: str, default: Any) -> Setting:
+        if name in self.explicit:
+            return self.explicit[name]
+        variable = _ENV_NAMES[name]
+        if variable in self.env:
+            return self.env[variable]
+        return Setting(default, Place("default", "", "accelerate"))
+
+    def wrong(
+        self, name: str, setting: Setting, wanted: str, fix: str = "", id: str = "PF112"
+    ) -> None:
+        key = spelling(setting.place, name)
+        message = f"{key} must be {wanted}, not {setting.value!r}"
+        self.problems.append(Problem(message, setting.place.where, fix, id))
+
+    def flag(self, name: str, default: bool) -> Setting:
+        setting = self.get(name, default)
+        if isinstance(setting.value, bool):
+            return setting
+        word = str(setting.value).lower()
+        if word in TRUE_WORDS or word in FALSE_WORDS:
+            return Setting(word in TRUE_WORDS, setting.place)
+        if name == "reshard_after_forward" and word.upper() in SHARDING_STRATEGIES:
+            reshards = word in ("full_shard", "hybrid_shard")
+            fix = f"{spelling(setting.place, name)}: {str(reshards).lower()}"
+            self.wrong(name, setting, "true or false with FSDP2", fix, "PF208")
+        else:
+            self.wrong(name, setting, "true or false")
+        return Setting(default, setting.place)
+
+    def choice(self, name: str, default: Any, choices: tuple[str, ...]) -> Setting:
+        """Return one of the names, given as the name in any case or as its number from 1."""
+        setting = self.get(name, default)
+        if setting.value is None:
+            return setting
+        word = str(setting.value).upper()
+        if word in choices:
+            return Setting(word, setting.place)
+        if word.isdecimal() and 1 <= int(word) <= len(choices):
+            return Setting(choices[int(word) - 1], setting.place)
+        self.wrong(name, setting, f"one of {', '.join(choices)}", nearest_fix(word, choices))
+        return Setting(default, setting.place)
+
+
+def spelling(place: Place, name: str) -> str:
+    """Return how the user wrote a setting: the last part of its key, its flag, its variable."""
+    if place.kind in ("yaml", "json"):
+        return place.key.rpartition(".")[2]
+    return place.key if place.kind in ("argv", "env") else name
+
+
+def read_fsdp(
+    env: Mapping[str, Setting], explicit: Mapping[str, Setting], problems: list[Problem]
+) -> FsdpSettings:
+    """Return what the plugin makes of its arguments; what it refuses is a problem."""
+    plugin = _Plugin(env, explicit, problems)
+    version = plugin.get("fsdp_version", 1)
+    if str(version.value) not in ("1", "2"):
+        plugin.wrong("fsdp_version", version, "1 or 2")
+    is_v2 = str(version.value) == "2"
+    fields: dict[str, Setting] = {"engine": Setting("fsdp2" if is_v2 else "fsdp1", version.place)}
+    strategy = "FULL_SHARD"
+    if is_v2:
+        fields["reshard_after_forward"] = plugin.flag("reshard_after_forward", True)
+    else:
+        chosen = plugin.choice("sharding_strategy", "FULL_SHARD", SHARDING_STRATEGIES)
+        strategy = chosen.value
+        fields["reshard_after_forward"] = Setting(
+            strategy in ("FULL_SHARD", "HYBRID_SHARD"), chosen.place
+        )
+    offload = plugin.flag("cpu_offload", False)
+    fields["offload_params"] = Setting("cpu" if offload.value else "none", offload.place)
+    fields.update(_wrapping(plugin))
+    prefetch = plugin.get("backward_prefetch", None)
+    if prefetch.value is not None and str(prefetch.value).upper() != "NO_PREFETCH":
+        prefetch = plugin.choice("backward_prefetch", None, BACKWARD_PREFETCHES)
+        if not is_v2 and prefetch.value is not None:
+            fields["backward_prefetch"] = Setting(prefetch.value.lower(), prefetch.place)
+    if not is_v2:
+        fields.setdefault("backward_prefetch", Setting("none", prefetch.place))
+    default = "SHARDED_STATE_DICT" if is_v2 else "FULL_STATE_DICT"
+    saved = plugin.choice("state_dict_type", default, STATE_DICT_TYPES)
+    if is_v2 and saved.value == "LOCAL_STATE_DICT":
+        wanted = "SHARDED_STATE_DICT or FULL_STATE_DICT with FSDP2"
+        plugin.wrong("state_dict_type", saved, wanted, id="PF209")
+    full = saved.value == "FULL_STATE_DICT"
+    fields["state_dict_type"] = Setting("full" if full else "sharded", saved.place)
+    fields["cpu_ram_efficient_loading"] = plugin.flag("cpu_ram_efficient_loading", False)
+    checkpoints = plugin.flag("activation_checkpointing", False)
+    offloads = plugin.flag("activation_checkpointing_offload", False)
+    if offloads.value:
+        key = spelling(offloads.place, "activation_checkpointing_offload")
+        if not checkpoints.value:
+            problems.append(
+                Problem(
+                    f"{key} needs fsdp_activation_checkpointing: true",
+                    offloads.place.where,
+                    id="PF112",
+                )
+            )
+        elif not is_v2:
+            problems.append(
+                Problem(f"{key} needs fsdp_version: 2", offloads.place.where, id="PF112")
+            )
+        fields["offload_activations"] = Setting("cpu", offloads.place)
+    if is_v2 and checkpoints.value and fields["wrap_policy"].value == "none":
+        problems.append(
+            Problem(
+                f"{spelling(checkpoints.place, 'activation_checkpointing')} with FSDP2 needs a wrap policy, and there is none",
+                checkpoints.place.where,
+                "fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP",
+                "PF207",
+            )
+        )
+    return FsdpSettings(
+        version=2 if is_v2 else 1,
+        strategy=strategy,
+        fields=fields,
+        checkpoints=bool(checkpoints.value),
+        checkpoints_place=checkpoints.place,
+        uses_orig_params=bool(plugin.flag("use_orig_params", False).value),
+    )
+
+
+def _wrapping(plugin: _Plugin) -> dict[str, Setting]:
+    policy = plugin.choice("auto_wrap_policy", "NO_WRAP", tuple(WRAP_POLICIES))
+    fields = {"wrap_policy": Setting(WRAP_POLICIES[policy.value], policy.place)}
+    if policy.value == "TRANSFORMER_BASED_WRAP":
+        classes = plugin.get("transformer_cls_names_to_wrap", None)
+        if classes.value is not None:
+            names = tuple(str(classes.value).split(","))
+            if any(not name.isidentifier() for name in names):
+                plugin.wrong(
+                    "transformer_layer_cls_to_wrap",
+                    classes,
+                    "class names with commas and nothing else between them",
+                    ",".join("".join(c for c in name if c.isalnum() or c == "_") for name in names),
+                )
+            fields["wrap_classes"] = Setting(names, classes.place)
+    elif policy.value == "SIZE_BASED_WRAP":
+        least = plugin.get("min_num_params", 0)
+        text = str(least.value)
+        if not text.lstrip("+-").isdecimal():
+            plugin.wrong("min_num_params", least, "a whole number", _whole(text))
+        elif int(text) > 0:
+            fields["wrap_min_num_params"] = Setting(int(text), least.place)
+        else:
+            # The plugin drops the policy without a word.
+            fields["wrap_policy"] = Setting("none", least.place)
+    return fields
+
+
+def _whole(text: str) -> str:
+    try:
+        return f"write {int(float(text))}"
+    except (ValueError, OverflowError):
+        return ""

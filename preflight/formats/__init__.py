@@ -1,0 +1,1 @@
+"""Documents with marks: YAML, JSON and command lines read with their places, and edited there."""

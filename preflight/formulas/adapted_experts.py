@@ -1,0 +1,66 @@
+"""Whether an adapter reaches the experts of a mixture of experts, which transformers 5 keeps as fused parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from preflight.formulas.precision import ADAPTED_EXPERTS, version_of
+from preflight.launch import LaunchPlan
+from preflight.model import LINEAR, ModelSpec
+
+FUSED_SINCE = (5, 0)
+"""transformers keeps the experts of these types as 3-D parameters from here on; before, as linear layers."""
+
+CONVERTED_SINCE = (0, 19)
+"""PEFT turns names of linear layers into those of the parameters (peft/utils/transformers_weight_conversion.py)."""
+
+LEFT_OUT = frozenset({"qwen2_moe", "granitemoe", "phimoe", "gpt_oss"})
+"""Types with fused experts that PEFT 0.21.2 has no conversion for; a test compares."""
+
+OLD_NAMES: dict[str, tuple[tuple[str, ...], str]] = {"mixtral": (("w1", "w3"), "w2")}
+USUAL_NAMES = (("gate_proj", "up_proj"), "down_proj")
+"""What the linear layers were called: the two that became one parameter, and the third."""
+
+
+def expert_names(model: ModelSpec) -> tuple[str, ...]:
+    """Return the names that mean a model's experts to PEFT."""
+    fused, down = OLD_NAMES.get(model.model_type, USUAL_NAMES)
+    return (*fused, down)
+
+
+def is_fused(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the experts are parameters and no linear layers, as far as it is known of this type."""
+    is_known = model.model_type in ADAPTED_EXPERTS or model.model_type in LEFT_OUT
+    return is_known and version_of(plan, "transformers") >= FUSED_SINCE
+
+
+def is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether PEFT adapts fused experts where their linear layers are named."""
+    if names_linear_modules(plan) and not has_dense_layers(model):
+        return False
+    return model.model_type in ADAPTED_EXPERTS and version_of(plan, "peft") >= CONVERTED_SINCE
+
+
+def names_linear_modules(plan: LaunchPlan) -> bool:
+    """Tell whether all linear layers are named one by one, as axolotl does (axolotl/loaders/adapter.py:54, 0.19.0).
+
+    PEFT then sees no `all-linear` to turn into the fused experts.
+    """
+    return (
+        plan.launcher == "axolotl"
+        and plan.adapter is not None
+        and plan.adapter.targets == "all-linear"
+    )
+
+
+def has_dense_layers(model: ModelSpec) -> bool:
+    """Tell whether a layer without experts, or a shared expert, has linear layers of the experts' names."""
+    names = expert_names(model)
+    return any(t.kind == LINEAR and t.module in names for _, t in model.tensors())
+
+
+def lone_half(model: ModelSpec, targets: Collection[str]) -> str:
+    """Return the other half of a fused pair of which only one is a target; empty where both or none are."""
+    pair, _ = OLD_NAMES.get(model.model_type, USUAL_NAMES)
+    missing = [name for name in pair if name not in targets]
+    return missing[0] if len(missing) == 1 else ""

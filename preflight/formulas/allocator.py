@@ -1,0 +1,144 @@
+"""What the CUDA caching allocator holds beyond live tensors, in closed form.
+
+Nothing here is fitted; each rule follows from how c10/cuda/CUDACachingAllocator.cpp lends blocks:
+
+1. A block is lent only to what fits into it whole. The tensors of the loss are larger than any free block that
+   layers leave, so the two never share: a forward needs what passes through a layer and, above it, what the
+   loss makes. The first is free while the second is alive.
+2. A free block is lent to anything smaller before new memory is asked for. The states that the first `step()`
+   creates move into what the first step left, and what they take the second step needs anew, unless gradients
+   and the step's own temporaries were larger than all of that. Expandable segments grow instead, by the same.
+3. States that do not fit into what layers left break up the segments of the loss, and the freed gradients that
+   replace them are too small for its tensors. Expandable segments join the freed ones, and lose nothing.
+4. A block freed on one stream is not lent to another. A side stream's pool stays as large as it ever was,
+   whatever is alive in it now.
+5. A block that another stream was told to read is lent again when that stream is past it. How many of those
+   there are is how far the host may run ahead: hooks/memory_sharding.py and hooks/memory_reduce.py say it
+   with terms of level reserved.
+
+Left to the margin of the verdict: rounding (512 B; 2 and 20 MiB for segments), and the packing of tensors of
+different sizes. tests/memory/test_allocator.py holds all this against PyTorch's own order of allocations,
+traced and replayed through preflight/derive/caching_allocator.py.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from preflight.launch import LaunchPlan
+from preflight.memory import (
+    ALWAYS,
+    MOMENTS,
+    PHASE_MOMENTS,
+    STEP_MOMENTS,
+    Level,
+    MemoryTerm,
+    Moment,
+    Phase,
+)
+from preflight.units import format_gib
+
+SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
+TURN = frozenset(PHASE_MOMENTS[Phase.TURN])
+KEPT_GRADIENTS = frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
+
+
+def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[MemoryTerm]:
+    """Yield the terms of level reserved that live tensors of one rank cause."""
+    held = [term for term in terms if term.level in (Level.ALLOCATED, Level.RESERVED)]
+    yield from _idle_default_stream(held, plan.expandable_segments)
+    yield from _idle_side_streams([t for t in held if t.stream != "default"])
+
+
+def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[MemoryTerm]:
+    own = [t for t in held if t.stream == "default"]
+    kept = _sum(t for t in own if _is_kept(t) and not t.from_second_step)
+    states = _sum(t for t in own if _is_kept(t) and t.from_second_step)
+    passing = [t for t in own if not t.moments >= ALWAYS]
+    first = [t for t in passing if not t.from_second_step]
+    # what a hook knows to be idle in the loss (level reserved) is a segment of the loss all the same
+    loss = max(_at([t for t in passing if t.moments <= TURN], moment) for moment in TURN)
+    layers_first = _live_at(first, Moment.FORWARD)
+    layers = _live_at(passing, Moment.FORWARD)
+    pool_first = kept + max(layers_first + loss, *(_live_at(first, m) for m in STEP_MOMENTS))
+    pool = kept + states + max(layers + loss, *(_live_at(passing, m) for m in STEP_MOMENTS))
+    broken = 0
+    if not expandable and states:
+        gradients = _sum(t for t in first if is_gradient(t))
+        broken = min(loss, max(0, states + gradients - layers_first))
+        step = kept + states + _live_at(passing, Moment.OPTIMIZER_STEP)
+        pool = max(pool, max(pool_first, step) + broken)
+    idle_first = (
+        pool_first - kept - _at(first, _fullest([t for t in held if not t.from_second_step]))
+    )
+    idle = pool - kept - states - _at(passing, _fullest(held))
+    both = max(0, min(idle_first, idle))
+    sizes = f"passing through layers {format_gib(layers)}, loss {format_gib(loss)}"
+    if both:
+        yield MemoryTerm(
+            "blocks of layers too small for the loss",
+            both,
+            frozenset(STEP_MOMENTS),
+            f"{sizes}: never shared",
+            SOURCE,
+            Level.RESERVED,
+        )
+    if idle > both:
+        yield MemoryTerm(
+            "blocks that optimizer states broke up",
+            idle - both,
+            frozenset(STEP_MOMENTS),
+            f"states {format_gib(states)}; {sizes}, of which {format_gib(broken)} broken up",
+            SOURCE,
+            Level.RESERVED,
+            from_second_step=True,
+        )
+
+
+def _is_kept(term: MemoryTerm) -> bool:
+    return term.level is Level.ALLOCATED and term.moments >= ALWAYS
+
+
+def is_gradient(term: MemoryTerm) -> bool:
+    """Tell whether a term lives through the step without being the loss's, as logits are that a loop keeps."""
+    from_loss = Moment.LOSS_BACKWARD in term.moments and Moment.FORWARD not in term.moments
+    return term.moments >= KEPT_GRADIENTS and not from_loss
+
+
+def _fullest(terms: list[MemoryTerm]) -> Moment:
+    """Return the moment of a step with the most tensors alive, of all streams."""
+    return max(STEP_MOMENTS, key=lambda moment: _live_at(terms, moment))
+
+
+def _idle_side_streams(held: list[MemoryTerm]) -> Iterable[MemoryTerm]:
+    for stream in sorted({t.stream for t in held}):
+        own = [t for t in held if t.stream == stream]
+        alive = {moment: _at(own, moment) for moment in MOMENTS}
+        pool = max(alive.values())
+        by_idle: dict[int, set[Moment]] = defaultdict(set)
+        for moment in ALWAYS:
+            by_idle[pool - alive[moment]].add(moment)
+        for number, (idle, moments) in enumerate(sorted(by_idle.items(), reverse=True)):
+            if idle:
+                suffix = f", {number + 1}" if number else ""
+                yield MemoryTerm(
+                    f"idle pool of the {stream} stream{suffix}",
+                    idle,
+                    frozenset(moments),
+                    f"largest {format_gib(pool)} less {format_gib(pool - idle)} in use",
+                    SOURCE,
+                    Level.RESERVED,
+                )
+
+
+def _at(terms: Iterable[MemoryTerm], moment: Moment) -> int:
+    return sum([t.num_bytes for t in terms if moment in t.moments])
+
+
+def _live_at(terms: Iterable[MemoryTerm], moment: Moment) -> int:
+    return sum([t.num_bytes for t in terms if moment in t.moments and t.level is Level.ALLOCATED])
+
+
+def _sum(terms: Iterable[MemoryTerm]) -> int:
+    return sum(t.num_bytes for t in terms)

@@ -1,0 +1,163 @@
+"""Losses that never have whole logits: what a tile of them takes, and the gradients that are made with it.
+
+TRL's fused head      tiles of 4096 tokens x 32768 entries in a buffer of that size, fp32 sums of gradients
+TRL 1.7 to 1.14       256 tokens at a time, recomputed in backward
+torchtitan's wrapper  an eighth of the sequence at a time, backward included, while the loss is taken
+Liger                 about hidden / vocabulary of the tokens at a time, gradients made in forward
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from preflight.formulas.precision import precision_of, uses_autocast, version_of
+from preflight.formulas.user_loop import FUSED_HEAD_SINCE
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.units import ceil_div
+
+TRL_TILE = (4096, 32768)
+"""Tokens and vocabulary entries of the fused head's buffer (trl/kernels/chunked_logprob.py:31, utils.py:1506, 1.16.0),
+which is that wide for smaller vocabularies too (line 349)."""
+TRL_CHUNK_TOKENS = 256
+"""_CHUNKED_LM_HEAD_CHUNK_SIZE (trl/trainer/sft_trainer.py:87, 1.14.0)."""
+TITAN_NUM_CHUNKS = 8
+"""ChunkedLossWrapper.Config.num_chunks (torchtitan/components/loss.py, 0.3.0)."""
+
+
+class HeadBytes(NamedTuple):
+    """Bytes of a head and its loss, beside the hidden states that it reads."""
+
+    forward: int
+    """Alive in its forward alone."""
+    kept: int
+    """From its forward to its backward."""
+    backward: int
+    """Alive in its backward alone, gradients of hidden states and head among them."""
+    formula: str
+    source: str
+
+
+def head_bytes(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
+    """Return the bytes of a plan's chunked_linear or fused_linear loss."""
+    if plan.loss == "chunked_linear" and plan.trainer == "trl":
+        if version_of(plan, "trl") >= FUSED_HEAD_SINCE:
+            return _fused_head(plan, model, tokens)
+        return _recomputed_chunks(plan, model, tokens)
+    if plan.loss == "chunked_linear" and plan.trainer == "torchtitan":
+        return _titan_chunks(plan, model, tokens)
+    return _liger(plan, model, tokens)
+
+
+class _Sizes(NamedTuple):
+    compute: int
+    hidden: int
+    """Bytes per element of the hidden states that reach the head."""
+    weight: int
+    """Of the head's weight as the loss reads it."""
+    trains: bool
+
+
+def _sizes(plan: LaunchPlan, model: ModelSpec) -> _Sizes:
+    precision = precision_of(plan, model)
+    compute = precision.bytes_of("compute")
+    trains = plan.adapter is None
+    weight = compute
+    if plan.engine in ("single", "ddp"):  # sharded engines gather it in the compute dtype
+        weight = precision.bytes_of("trainable" if trains else "frozen")
+    # fp32 weights of embeddings and norms make an fp32 stream under autocast
+    hidden = 4 if weight == 4 and uses_autocast(plan) else compute
+    return _Sizes(compute, hidden, weight, trains)
+
+
+def _fused_head(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
+    """Copies of the scored positions, one buffer, and in backward fp32 sums beside what they are cast to."""
+    size = _sizes(plan, model)
+    h, vocab = model.hidden_size, model.vocab_size
+    scored = tokens - (plan.micro_batch_size or 1)
+    rows = min(scored, TRL_TILE[0])
+    tile = size.compute * rows * TRL_TILE[1]
+    if size.weight != size.compute:
+        tile += size.compute * min(vocab, TRL_TILE[1]) * h
+    if size.hidden != size.compute:
+        tile += size.compute * rows * h
+    kept = size.hidden * scored * h
+    sums = _with_cast(size.hidden) * scored * h
+    if size.trains:
+        # the last norm's output, which a linear head would keep and is counted with the norm, is gone
+        sums += _with_cast(size.weight) * vocab * h - size.hidden * tokens * h
+    return HeadBytes(
+        tile,
+        kept,
+        tile + sums,
+        f"{rows:,} x {TRL_TILE[1]:,} x {size.compute}; {scored:,} x {h:,}"
+        + (f"; {vocab:,} x {h:,}" if size.trains else ""),
+        "trl/kernels/chunked_logprob.py:349, 417-478; trainer/utils.py:1645 (1.16.0)",
+    )
+
+
+def _with_cast(size: int) -> int:
+    """Return the bytes of an fp32 sum and of its copy in a dtype of `size` bytes."""
+    return 4 if size == 4 else 4 + size
+
+
+def _recomputed_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
+    """A chunk's logits in fp32, its log-probabilities, and two tensors of its entropy; both again in backward.
+
+    In backward a chunk's gradient of the hidden states is as large as all of them, and adding it to the sum of
+    earlier chunks makes a third; the head's gradients are added up likewise.
+    """
+    size = _sizes(plan, model)
+    h, vocab = model.hidden_size, model.vocab_size
+    scored = tokens - (plan.micro_batch_size or 1)
+    entries = min(scored, TRL_CHUNK_TOKENS) * vocab
+    tile = 16 * entries + (size.hidden * vocab * h if size.weight != size.hidden else 0)
+    states = size.hidden * scored * h
+    weight = size.weight * vocab * h if size.trains else 0
+    least = max(tile + states + weight, 3 * states + weight, states + 3 * weight)
+    norm = size.hidden * tokens * h if size.trains else 0  # as in the fused head
+    return HeadBytes(
+        tile,
+        states,
+        max(0, least - norm),
+        f"{entries:,} x 16; {scored:,} x {h:,}" + (f"; {vocab:,} x {h:,}" if size.trains else ""),
+        "trl/trainer/sft_trainer.py _chunk, _chunked_cross_entropy_loss (1.14.0)",
+    )
+
+
+def _titan_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
+    """Forward and backward of each chunk while the loss is taken, gradients of the hidden states in fp32."""
+    size = _sizes(plan, model)
+    h, vocab = model.hidden_size, model.vocab_size
+    entries = ceil_div(tokens, TITAN_NUM_CHUNKS) * vocab
+    kept = 4 * tokens * h
+    forward = (size.compute + 12) * entries + 2 * size.hidden * tokens * h
+    if size.trains:
+        forward += 2 * size.weight * vocab * h
+    return HeadBytes(
+        forward,
+        kept,
+        0,
+        f"{entries:,} x {size.compute + 12}; {tokens:,} x {h:,}"
+        + (f"; {vocab:,} x {h:,}" if size.trains else ""),
+        "torchtitan/components/loss.py ChunkedLossWrapper, GradAccumulator (0.3.0)",
+    )
+
+
+def _liger(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
+    """Logits of a chunk become their gradient where they lie; both gradients live from forward to backward."""
+    size = _sizes(plan, model)
+    h, vocab = model.hidden_size, model.vocab_size
+    least = ceil_div(tokens, ceil_div(vocab, h))
+    rows = min(tokens, 1 << (least - 1).bit_length())
+    kept = size.hidden * tokens * h
+    if size.trains:
+        kept += size.weight * vocab * h
+    return HeadBytes(
+        size.compute * rows * vocab,
+        kept,
+        0,
+        f"{rows:,} x {vocab:,} x {size.compute}; {tokens:,} x {h:,}"
+        + (f"; {vocab:,} x {h:,}" if size.trains else ""),
+        "liger_kernel/ops/fused_linear_cross_entropy.py:71-115 (0.8.5)",
+    )

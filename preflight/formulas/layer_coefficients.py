@@ -1,0 +1,233 @@
+"""A family's own coefficients: what its layers keep and need in passing, solved from traces (preflight/formulas/costs).
+
+`python -m preflight.derive.costs` writes them from the installed transformers. They hold for
+the methods below; what a plan has that those have not (dropout, padding, other targets, autocast) is
+added as the difference that the pieces of preflight/formulas/layer_costs.py make.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from preflight.formulas.attention import default_attention
+from preflight.formulas.precision import Precision, uses_autocast, version_of
+from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.model import ModelSpec, ModelUnit
+from preflight.remembered import remembered
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "costs")
+NARROW, WIDE = (Adapter("lora", 8, 16, 0.0, "all-linear", dtype) for dtype in ("bf16", "fp32"))
+PACKED, PREPARED = (BaseQuantization("nf4", True, "bf16", None, up) for up in ("none", "all"))
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "full, bf16 under autocast": {"mixed_precision": "bf16"},
+    "full, autocast": {"load_dtype": "fp32", "mixed_precision": "bf16"},
+    "full, fp32": {"load_dtype": "fp32"},
+    "LoRA": {"adapter": NARROW},
+    "LoRA, bf16 under autocast": {"adapter": NARROW, "mixed_precision": "bf16"},
+    "LoRA, fp32 adapters": {"adapter": WIDE},
+    "LoRA, autocast": {"adapter": WIDE, "mixed_precision": "bf16"},
+    "LoRA, fp32": {"adapter": WIDE, "load_dtype": "fp32"},
+    "LoRA, fp32 under autocast": {"adapter": WIDE, "load_dtype": "fp32", "mixed_precision": "bf16"},
+    "QLoRA": {"adapter": NARROW, "base_quantization": PACKED},
+    "QLoRA, bf16 under autocast": {
+        "adapter": NARROW, "base_quantization": PACKED, "mixed_precision": "bf16",
+    },
+    "QLoRA, fp32 adapters": {"adapter": WIDE, "base_quantization": PACKED},
+    "QLoRA, autocast": {"adapter": WIDE, "base_quantization": PACKED, "mixed_precision": "bf16"},
+    "QLoRA, prepared": {"adapter": WIDE, "base_quantization": PREPARED},
+    "QLoRA, prepared, autocast": {
+        "adapter": WIDE, "base_quantization": PREPARED, "mixed_precision": "bf16",
+    },
+}  # fmt: skip
+"""What trains and in which dtypes, on one device, where a plan says nothing else on a base in bf16.
+
+Under autocast 16-bit weights are what FSDP1 computes with too. `prepared` is PEFT's
+prepare_model_for_kbit_training.
+"""
+CHECKPOINTED = ", checkpointed"
+ADAPTED = dict.fromkeys(("phimoe", "llama4_text"), ("q_proj", "k_proj", "v_proj", "o_proj"))
+"""What has adapters in the traces instead of every linear layer: PEFT 0.21.2 fails on routers that are one and
+return a tuple."""
+FLASH = "_flash"
+NEWEST = (999,)
+
+
+@lru_cache(maxsize=8)
+def family_costs(model_type: str) -> Mapping[str, Any] | None:
+    """Return the file of a family; None for one that was not derived."""
+    import json
+
+    path = os.path.join(FOLDER, f"{model_type}.json")
+    if not model_type.replace("_", "").isalnum() or not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        found: Mapping[str, Any] = json.load(file)
+    return found
+
+
+def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
+    """Return the name of the file that a model's costs are in under a plan's attention.
+
+    Families that run eagerly by themselves have a second one, without scores, for flash attention
+    and for the versions of transformers that gave them SDPA.
+    """
+    name = model.model_type
+    attention = plan.attention or "sdpa"
+    if attention == "sdpa":
+        attention = default_attention(name, version_of(plan, "transformers"))
+    has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
+    return f"{name}{FLASH}" if has_second and family_costs(f"{name}{FLASH}") else name
+
+
+def kind_of(unit: ModelUnit) -> str:
+    """Return the name of a unit's kind in the file: `dense, sliding`."""
+    assert unit.layer is not None
+    return f"{'experts' if unit.layer.num_experts else 'dense'}, {unit.layer.attention_kind}"
+
+
+def method_of(plan: LaunchPlan, precision: Precision) -> str:
+    """Return the method that a plan is nearest to."""
+    under = uses_autocast(plan)
+    is_wide_base = precision.frozen == "fp32" and (not plan.is_fsdp or precision.compute == "fp32")
+    # FSDP1 trains full weights in 16 bits, but PEFT casts to what a sharded adapter's dtype says
+    is_narrow = plan.engine == "fsdp2" or (plan.is_fsdp and plan.adapter is None)
+    is_wide = precision.trainable == "fp32" and not is_narrow
+    if plan.adapter is None:
+        if precision.compute == "fp32":
+            return "full, fp32"
+        wide, narrow = ("full, autocast", "full, bf16 under autocast") if under else ("full",) * 2
+        return wide if is_wide else narrow
+    quantization = plan.base_quantization
+    if quantization is not None and quantization.scheme != "int8":
+        upcast = quantization.upcast_unquantized_to_fp32
+        is_wide_base = is_wide_base or (upcast in ("norms", "all") and not plan.is_fsdp)
+        if is_wide_base:
+            return "QLoRA, prepared, autocast" if under else "QLoRA, prepared"
+        return _adapted("QLoRA", is_wide, under)
+    if is_wide_base:
+        return "LoRA, fp32 under autocast" if under else "LoRA, fp32"
+    return _adapted("LoRA", is_wide, under)
+
+
+def _adapted(kind: str, is_wide: bool, under_autocast: bool) -> str:
+    if under_autocast:
+        return f"{kind}, autocast" if is_wide else f"{kind}, bf16 under autocast"
+    return f"{kind}, fp32 adapters" if is_wide else kind
+
+
+def layer_forms(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, method: str, checkpointed: bool
+) -> Mapping[str, Any] | None:
+    """Return the forms of a unit's layers: `saved`, `forward`, `backward`; None where nobody derived them.
+
+    A window that no sequence leaves needs no mask: such a layer is like a full one.
+    """
+    file = file_of(plan, model)
+    costs = family_costs(file)
+    if costs is None or unit.layer is None:
+        return None
+    kinds = costs["kinds"]
+    kind = kind_of(unit)
+    first = kind.partition(",")[0]
+    is_sliding = unit.layer.attention_kind == "sliding"
+    if is_sliding and not has_window_mask(plan, unit) and f"{first}, full" in kinds:
+        kind = f"{first}, full"
+    alike = [name for name in kinds if name.startswith(first)]
+    found = kind if kind in kinds else alike[0] if alike else None
+    return None if found is None else _of_method(file, found, method, checkpointed)
+
+
+@lru_cache(maxsize=64)
+def _of_method(
+    file: str, kind: str | None, method: str, checkpointed: bool
+) -> Mapping[str, Any] | None:
+    """Return the forms of one method, of a kind of layer or of what is shared.
+
+    A method that is like another has that one's name instead.
+    """
+    costs = family_costs(file) or {}
+    forms = costs["shared"] if kind is None else costs["kinds"][kind]
+    found = forms.get(method + (CHECKPOINTED if checkpointed else ""))
+    if isinstance(found, str):
+        found = forms[found]
+    if found is None:
+        return None
+    words = {point: in_words(value, costs["names"]) for point, value in found.items()}
+    return _without_narrowed(words) if method.startswith("QLoRA, prepared") else words
+
+
+def _without_narrowed(value: Any) -> Any:
+    """Return forms without the biases that the first product of a packed layer makes narrow for good: such a
+    parameter is counted as what it is from then on (frozen_element_bytes)."""
+    if isinstance(value, list):
+        return [_without_narrowed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _without_narrowed(item)
+        for name, item in value.items()
+        if not (isinstance(item, int) and item < 0 and name.startswith("w:") and _is_vector(name))
+    }
+
+
+def _is_vector(name: str) -> bool:
+    return ".lora_" not in name and any(part in name for part in ("norm", "ln_", "bias"))
+
+
+def in_words(value: Any, names: Sequence[str]) -> Any:
+    """Return forms with the names that a file numbers: [place, count, place, count]."""
+    if isinstance(value, dict):
+        return {point: in_words(item, names) for point, item in value.items()}
+    if isinstance(value, int):
+        return value
+    if not value or isinstance(value[0], int):  # one form
+        return {names[place]: count for place, count in zip(value[::2], value[1::2], strict=True)}
+    return [in_words(item, names) for item in value]
+
+
+def has_window_mask(plan: LaunchPlan, unit: ModelUnit) -> bool:
+    """Tell whether a layer's window ends before the sequence does, which SDPA needs a mask for."""
+    shape = unit.layer
+    if shape is None or shape.attention_kind != "sliding" or shape.sliding_window is None:
+        return False
+    is_flash = (plan.attention or "").startswith("flash")
+    return shape.sliding_window < (plan.seq_len or 0) and not is_flash
+
+
+def shared_forms(
+    plan: LaunchPlan, model: ModelSpec, method: str, checkpointed: bool
+) -> Mapping[str, Any] | None:
+    """Return what is alive beside layers, parameters and gradients, by point of the step."""
+    file = file_of(plan, model)
+    return _of_method(file, None, method, checkpointed) if family_costs(file) else None
+
+
+@remembered
+def reference_of(
+    plan: LaunchPlan, model: ModelSpec, method: str, has_scores: bool
+) -> tuple[LaunchPlan, ModelSpec]:
+    """Return the plan and model that a method's forms were derived for, in this plan's sizes."""
+    usual = METHODS[method]
+    adapter = usual.get("adapter")
+    if adapter is not None and plan.adapter is not None:
+        targets = ADAPTED.get(model.model_type, adapter.targets)
+        adapter = replace(adapter, rank=plan.adapter.rank, targets=targets)
+    reference = replace(
+        plan,
+        adapter=adapter,
+        attention=plan.attention if has_scores else "sdpa",
+        load_dtype=usual.get("load_dtype", "bf16"),
+        master_dtype=None,
+        mixed_precision=usual.get("mixed_precision", "no"),
+        base_quantization=usual.get("base_quantization"),
+        engine="single",
+        sequence_kind="fixed",
+    )
+    costs = family_costs(file_of(plan, model)) or {}
+    facts = {**model.facts, **costs.get("facts", {})}
+    return reference, replace(model, facts=facts, dropouts={})

@@ -1,0 +1,544 @@
+"""What one decoder layer keeps for its backward and needs in passing, in bytes per token.
+
+Families whose layers were traced have exact coefficients (preflight/formulas/layer_coefficients.py); pieces
+say what a plan adds to them, and everything about families that were not. Pieces, with h hidden, q = heads x head_dim, kv = kv_heads x head_dim, I intermediate, c bytes of the
+compute dtype, read from transformers 5.24 modelling code and checked against saved-tensor hooks on a
+real CPU run (tests/memory/test_layer_costs.py):
+
+    RMSNorm (Llama)   4n fp32 copy + 4 rstd, and c*n normalised where its weight trains
+    LayerNorm (torch) c*n input + 8 mean and rstd
+    Gemma RMSNorm     4n fp32 copy + 4 rstd, and 4n fp32 normalised where its weight trains
+    Linear            c*in, once for layers that share their input, where its weight trains
+    attention, flash  c*(q + 2kv) + c*q output + 4 per head (log-sum-exp)
+    gated MLP         3cI (gate, act(gate), up) + cI product where down_proj trains
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.formulas.compiled_layers import compiled_bytes
+from preflight.formulas.layer_coefficients import (
+    has_window_mask,
+    layer_forms,
+    method_of,
+    reference_of,
+    shared_forms,
+)
+from preflight.formulas.layer_sizes import bytes_of, layer_sizes
+from preflight.formulas.precision import (
+    OWN_MODEL_CODE,
+    Precision,
+    adapter_targets,
+    is_quantized,
+    is_target,
+    precision_of,
+    uses_autocast,
+    version_of,
+)
+from preflight.formulas.tensor_parallel import cuts_stream, divided_costs
+from preflight.formulas.user_loop import finds_gradients
+from preflight.launch import LaunchPlan
+from preflight.model import LayerShape, ModelSpec, ModelUnit
+from preflight.remembered import remembered
+from preflight.units import ceil_div
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class LayerCosts:
+    """Bytes per token of one layer (a sequence's own squares are in `per_token` too, times its length)."""
+
+    saved: int
+    """Kept from the layer's forward to its backward when it is not checkpointed."""
+    residual: int
+    """Kept instead when it is: the layer's input."""
+    forward_transient: int
+    """Alive beside `saved` at the end of a layer's forward that keeps everything."""
+    forward_checkpointed: int
+    """Alive at the worst moment of a checkpointed layer's forward, which keeps nothing."""
+    backward_transient: int
+    """Alive beside `saved` at the worst moment of the layer's backward."""
+    selective: int
+    """Kept under torchtitan's selective_op checkpointing."""
+    attention_backward: int
+    """`saved` less what the MLP's backward has already freed, for the later half of the layer's backward."""
+    copied_bytes: int = 0
+    """Copies of one layer's weights in the compute dtype that its backward still needs."""
+    copied_in_forward_bytes: int = 0
+    """Copies that are gone when the forward's autocast ends."""
+    traced_forward_bytes: int | None = None
+    """Of all tokens at the worst moment of a layer's forward, above what was alive when it began."""
+    traced_backward_bytes: int | None = None
+    """The same of its backward, the gradients of its parameters among them; both None without a trace."""
+
+
+@remembered
+def layer_costs(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> LayerCosts:
+    """Return the costs of one decoder layer on one rank."""
+    costs = _whole_costs(plan, model, unit, precision)
+    if plan.tensor_parallel_degree == 1:
+        return costs
+    width = precision.bytes_of("compute") * model.hidden_size
+    return divided_costs(plan, costs, stream_bytes(plan, model, unit, precision), width)
+
+
+def _whole_costs(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> LayerCosts:
+    """Return the costs of one decoder layer under a plan: the family's own where they were derived."""
+    pieces = _pieces(plan, model, unit, precision)
+    if plan.torch_compile and not _has_state(unit):
+        saved = compiled_bytes(plan, model, unit, precision, pieces.residual)
+        return replace(
+            pieces,
+            saved=saved,
+            # the last projection's output, which eager selective checkpointing keeps, nothing reads again
+            selective=pieces.selective - precision.bytes_of("compute") * model.hidden_size,
+            attention_backward=max(0, pieces.attention_backward - pieces.saved + saved),
+        )
+    method = method_of(plan, precision)
+    forms = layer_forms(plan, model, unit, method, False)
+    recomputed = layer_forms(plan, model, unit, method, True)
+    if forms is None or recomputed is None:
+        return pieces
+    return _traced(plan, model, unit, precision, pieces, method, forms, recomputed)
+
+
+def _traced(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    unit: ModelUnit,
+    precision: Precision,
+    pieces: LayerCosts,
+    method: str,
+    forms: Mapping[str, Any],
+    recomputed: Mapping[str, Any],
+) -> LayerCosts:
+    """Return traced costs, plus what the pieces of this plan are more than those of the traced one."""
+    sizes = layer_sizes(plan, model, unit)
+    tokens = sizes["T*1"]
+    has_scores = "TL*nh" in forms["saved"]
+    reference, known = reference_of(plan, model, method, has_scores)
+    base = _pieces(reference, known, unit, precision_of(reference, known))
+    more = tokens * (pieces.saved - base.saved)
+    is_checkpointed = plan.activation_checkpointing == "full"
+    used = recomputed if is_checkpointed else forms
+    copies, saved_form = split(forms["saved"])
+    saved = bytes_of(saved_form, sizes) + more
+    beside = bytes_of(forms["saved"], sizes) + bytes_of(forms.get("left", {}), sizes)
+    forward = _highest(forms["forward"], sizes) - beside
+    backward = max(bytes_of(others, sizes) for others, _ in forms["backward"])
+    if not _keeps_product(plan, model, unit):
+        # traces adapt every projection; here nothing of the MLP is free again when its gradients peak
+        product = tokens * pieces.backward_transient // 3
+        backward = max(3 * product, product + _unpacked_bytes(plan, unit, precision))
+    if finds_gradients(plan):
+        with_gradients = _highest(_adding(used), sizes)
+    else:
+        with_gradients = max(
+            bytes_of(others, sizes) + bytes_of(gradients, sizes)
+            for others, gradients in used["backward"]
+        )
+    if is_checkpointed:
+        copies = split(recomputed["saved"])[0]
+    return replace(
+        pieces,
+        saved=ceil_div(saved, tokens),
+        residual=ceil_div(bytes_of(split(recomputed["saved"])[1], sizes), tokens),
+        forward_transient=ceil_div(forward, tokens),
+        forward_checkpointed=ceil_div(_highest(recomputed["forward"], sizes), tokens),
+        backward_transient=max(0, ceil_div(backward, tokens)),
+        attention_backward=max(0, pieces.attention_backward - pieces.saved + saved // tokens),
+        # a packed layer casts its own bias for good (bitsandbytes/nn/modules.py Linear4bit.forward): less, not more
+        copied_bytes=max(0, bytes_of(copies, sizes)),
+        copied_in_forward_bytes=bytes_of(used.get("left", {}), sizes),
+        traced_forward_bytes=_highest(used["forward"], sizes) + (0 if is_checkpointed else more),
+        traced_backward_bytes=with_gradients + (more if is_checkpointed else 0),
+    )
+
+
+@remembered
+def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int] | None:
+    """Return what is alive beside layers, parameters and gradients, by point of the step; None without a trace."""
+    method = method_of(plan, precision)
+    is_checkpointed = plan.activation_checkpointing == "full"
+    forms = shared_forms(plan, model, method, is_checkpointed)
+    units = [unit for unit in model.layers if unit.layer is not None]
+    if forms is None or not units:
+        return None
+    of_first = layer_forms(plan, model, units[0], method, is_checkpointed)
+    if of_first is None:
+        return None
+    adds = finds_gradients(plan)
+    if adds:
+        again = forms.get("adding", {})
+        forms = {**forms, "first_backward": None, **again}
+    sizes = layer_sizes(plan, model, units[-1])
+    if not _has_masks(plan, units):
+        sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
+    found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
+    found["head"] = bytes_of(forms.get("head", forms["turn_backward"]), sizes)
+    first = layer_sizes(plan, model, units[0])
+    if adds:
+        pairs = forms["first_backward"]
+        highest = _highest([others for others, _ in pairs] if pairs else _adding(of_first), first)
+    else:
+        highest = max(
+            bytes_of(others, first) + bytes_of(gradients, first)
+            for others, gradients in forms.get("first_backward", of_first["backward"])
+        )
+    found["first"] = bytes_of(forms["first"], first) + highest
+    found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
+    return _divided_beside(plan, model, precision, found, first["T*1"])
+
+
+def _divided_beside(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, found: dict[str, int], tokens: int
+) -> dict[str, int]:
+    """Return what is alive beside the layers where the stream is cut; the head gathers its input, and keeps it."""
+    if not cuts_stream(plan):
+        return found
+    degree = plan.tensor_parallel_degree
+    whole = precision.bytes_of("compute") * model.hidden_size * tokens
+    divided = {point: ceil_div(num_bytes, degree) for point, num_bytes in found.items()}
+    for point in ("turn", "turn_backward", "head"):
+        divided[point] += whole - whole // degree
+    return divided
+
+
+def _more(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision, method: str
+) -> int:
+    """Return the bytes per token that a layer keeps under a plan beyond those of the traced one."""
+    forms = layer_forms(plan, model, unit, method, False)
+    reference, known = reference_of(plan, model, method, "TL*nh" in (forms or {}).get("saved", ()))
+    base = _pieces(reference, known, unit, precision_of(reference, known))
+    return _pieces(plan, model, unit, precision).saved - base.saved
+
+
+def _adding(forms: Mapping[str, Any]) -> list[dict[str, int]]:
+    """Return the points of a backward whose gradients are added to what is there."""
+    found: list[dict[str, int]] = forms.get("adding") or [others for others, _ in forms["backward"]]
+    return found
+
+
+SHARED_POINTS = ("forward", "turn", "turn_backward", "backward", "embedding")
+
+
+def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
+    """Return the bytes per logit beyond the usual, by point: of a family or a method that treats them its own way."""
+    method = method_of(plan, precision)
+    forms = shared_forms(plan, model, method, plan.activation_checkpointing == "full")
+    if forms is None:
+        return dict.fromkeys(("turn", "turn_backward", "head"), 0)
+    size = precision.bytes_of("logits")
+    usual = {"turn": size + 8 if size == 2 else 8, "turn_backward": 12, "head": size}
+    # a frozen head's backward is no moment of its own
+    seen = {"head": size, **forms["logits"]}
+    return {point: seen[point] - usual[point] for point in usual}
+
+
+def split(form: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the part of a form that is copies of weights, and the rest."""
+    return (
+        {name: count for name, count in form.items() if name.startswith("w:")},
+        {name: count for name, count in form.items() if not name.startswith("w:")},
+    )
+
+
+def _has_masks(plan: LaunchPlan, units: list[ModelUnit]) -> bool:
+    """Tell whether masks are tensors: where some layers' window ends before the sequence does."""
+    windowed = [u for u in units if u.layer and u.layer.attention_kind == "sliding"]
+    return not windowed or any(has_window_mask(plan, unit) for unit in windowed)
+
+
+def _highest(forms: list[dict[str, int]], sizes: Mapping[str, int]) -> int:
+    return max(bytes_of(form, sizes) for form in forms)
+
+
+@remembered
+def _pieces(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> LayerCosts:
+    """Return the costs of a layer put together from what its parts usually keep."""
+    shape = unit.layer
+    assert shape is not None
+    facts = model.facts
+    c = precision.bytes_of("compute")
+    residual_bytes = 4 if has_fp32_residual(plan, model, precision) else c
+    trains = plan.adapter is None
+    h, q, kv = shape.hidden_size, shape.query_size, shape.kv_size
+    v = shape.num_kv_heads * (shape.v_head_dim or shape.head_dim)
+    out = shape.num_heads * (shape.v_head_dim or shape.head_dim)
+    gated = facts.get("mlp", "gated") == "gated"
+
+    norm = _norm_kind(model)
+    saved = stream_bytes(plan, model, unit, precision)
+    if facts.get("qk_norm"):
+        saved += _norm(norm, q, shape.num_heads, c, c, trains)
+        saved += _norm(norm, kv, shape.num_kv_heads, c, c, trains)
+
+    if shape.attention_kind != "none":
+        saved += c * (q + kv + v + out) + 4 * shape.num_heads
+        saved += 0 if _has_state(unit) else _attention_extra(plan, shape, c)
+        if model.model_type in CONCATENATES_ROTARY:
+            saved += c * out
+        if model.model_type in VALUES_IN_FUSED_QKV:
+            saved += c * (q + kv)
+    if not trains:
+        saved += _adapter_inputs(plan, model, unit, precision)
+
+    width = shape.intermediate_size
+    if shape.num_experts:
+        saved += _experts(shape, c, trains)
+        width = shape.experts_per_token * shape.moe_intermediate_size
+        width += shape.shared_expert_intermediate_size
+        saved += _dense_mlp(shape.shared_expert_intermediate_size, c, True, trains)
+    else:
+        rectified = facts.get("activation") == "relu" and not gated
+        saved += _dense_mlp(shape.intermediate_size, c, gated, trains or rectified)
+        if rectified:
+            saved -= c * shape.intermediate_size  # relu keeps its output, which is the next input
+        if facts.get("activation") == "gelu_new":
+            saved += 3 * c * shape.intermediate_size  # python-level tanh approximation
+    dropout = sum(
+        p > 0 for name, p in model.dropouts.items() if "resid" in name or "hidden" in name
+    )
+    saved += dropout * 2 * h  # a bool mask for each of the two residual branches
+
+    backward = 2 * c * width + 2 * c * h
+    if shape.num_experts:
+        backward += c * shape.experts_per_token * h
+    elif gated and not _keeps_product(plan, model, unit):
+        backward = 3 * c * width  # the product's gradient, and those of gate and up made of it
+    selective = residual_bytes * h + c * (q + kv + width + h) + c * out + 4 * shape.num_heads
+    mlp_part = (4 if gated else 2) * c * width
+    return LayerCosts(
+        saved=saved,
+        residual=residual_bytes * h,
+        forward_transient=c * h,
+        forward_checkpointed=c * (3 * width + 3 * h),
+        backward_transient=backward,
+        selective=selective,
+        attention_backward=max(0, saved - mlp_part) + 2 * c * (q + kv + h),
+    )
+
+
+def _norm_kind(model: ModelSpec) -> str:
+    is_wide = model.model_type in WEIGHT_APPLIED_IN_FP32
+    return "gemma_rms" if is_wide else str(model.facts.get("norm", "rms"))
+
+
+def stream_bytes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision) -> int:
+    """Return what a layer saves of the stream: in its norms, and as the inputs of weights that train."""
+    facts, shape = model.facts, unit.layer
+    assert shape is not None
+    c = precision.bytes_of("compute")
+    residual_bytes = 4 if has_fp32_residual(plan, model, precision) else c
+    trains, h = plan.adapter is None, shape.hidden_size
+    one_norm = bool(facts.get("parallel_block")) and not facts.get("two_norms")
+    num_norms = 1 if one_norm else 4 if facts.get("post_norms") else 2
+    saved = num_norms * _norm(_norm_kind(model), h, 1, c, residual_bytes, trains)
+    if trains:
+        gated = facts.get("mlp", "gated") == "gated"
+        copies_in, copies_mlp = (3, 2 if gated else 1) if residual_bytes == 4 and c == 2 else (1, 1)
+        # autocast casts the fp32 input once for every linear that reads it
+        saved += c * h * copies_in
+        if not one_norm:
+            saved += c * h * copies_mlp
+    return saved
+
+
+def _has_state(unit: ModelUnit) -> bool:
+    """Tell whether a layer has no scores: nobody partitioned its graph, and compiled it is taken to keep as much."""
+    return unit.layer is not None and unit.layer.attention_kind == "linear"
+
+
+CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4"})
+"""Queries are a new contiguous tensor after partial rotary embedding, so attention's output is not in token
+order, and the output projection reads a copy of it (measured: test_layer_costs.py)."""
+VALUES_IN_FUSED_QKV = frozenset({"gpt_neox", "phi3"})
+"""Values are a view of the fused projection's output, which stays whole."""
+
+
+def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether the stream between layers is fp32.
+
+    Embeddings in fp32 make it so under autocast. Norms in fp32 (prepare_model_for_kbit_training,
+    peft/utils/other.py:158) do, because RMSNorm multiplies by its weight last. And a 4-bit linear
+    returns its input's dtype (bitsandbytes/nn/modules.py Linear4bit.forward), which after autocast's
+    LayerNorm is fp32.
+    """
+    quantization = plan.base_quantization
+    if quantization is not None:
+        if quantization.upcast_unquantized_to_fp32 in ("norms", "all"):
+            return True
+        if model.facts.get("norm") == "layernorm" and uses_autocast(plan):
+            return True
+    return precision.autocast and precision.frozen == "fp32"
+
+
+WEIGHT_APPLIED_IN_FP32 = frozenset({"olmo2", "olmo3"})
+"""RMSNorm classes that multiply by the weight before casting back (modeling_olmo2.py, 5.24.0)."""
+
+
+def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool) -> int:
+    """Return what one norm over `n` features keeps per token; `heads` norms share the features."""
+    if kind == "layernorm":
+        return input_bytes * n + 8 * heads
+    if kind == "layernorm_plain":
+        return 4 * n + 8 * heads  # computed in fp32 without a weight (modeling_olmo.py)
+    if kind == "cohere_layernorm":
+        # x - mean twice (once squared, once scaled) and the normalised, in fp32
+        return 8 * n + 12 * heads + (4 * n if trains else 0)
+    normalised = n * (4 if kind == "gemma_rms" else input_bytes) if trains else 0
+    return 4 * n + 4 * heads + normalised
+
+
+def _attention_extra(plan: LaunchPlan, shape: LayerShape, c: int) -> int:
+    """Scores for eager; a float mask and repeated keys and values for sdpa when padding brings a mask."""
+    length = plan.seq_len or 0
+    repeated = 0
+    if 1 < shape.num_kv_heads < shape.num_heads:
+        repeated = 2 * c * (shape.query_size - shape.kv_size)
+    if plan.attention == "eager":
+        scores = (4 + c) if c == 2 else 4
+        return scores * shape.num_heads * length + repeated
+    if plan.attention == "sdpa" and has_padding_mask(plan):
+        return repeated + (c * length if has_bool_mask(plan) else 0)
+    return 0
+
+
+BOOL_MASK_SINCE = (4, 53)
+"""sdpa gets a bool mask of one byte (masking_utils.py sdpa_mask), which every layer casts; before, all layers
+shared a float one (modeling_llama.py _update_causal_mask, 4.48.1)."""
+
+
+def has_bool_mask(plan: LaunchPlan) -> bool:
+    """Tell whether sdpa's padding mask is a bool one, and the kernel's float one is each layer's own."""
+    return version_of(plan, "transformers") >= BOOL_MASK_SINCE
+
+
+def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:
+    """Return the bytes of the square mask that all layers share: eager always has one, sdpa where batches are padded.
+
+    Layers with a window have one anyway, which is counted with them, and so has a family that was traced
+    eagerly; flash attention needs none.
+    """
+    if plan.attention == "sdpa":
+        if not has_padding_mask(plan):
+            return 0
+        size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
+    elif plan.attention == "eager":
+        if _traced_eagerly(plan, model, precision):
+            return 0
+        size = precision.bytes_of("compute")
+    else:
+        return 0
+    if any(unit.layer and unit.layer.attention_kind == "sliding" for unit in model.layers):
+        return 0
+    return size * tokens * (plan.seq_len or 0)
+
+
+def _traced_eagerly(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether scores, and the mask that is added to them, are in a family's own forms."""
+    forms = layer_forms(plan, model, model.layers[0], method_of(plan, precision), False)
+    return "TL*nh" in (forms or {}).get("saved", ())
+
+
+def has_padding_mask(plan: LaunchPlan) -> bool:
+    """Tell whether an attention mask reaches the kernel: a padded batch of more than one sequence.
+
+    transformers drops the mask when no position is masked (masking_utils.py, 5.24.0:252-302), so a
+    single sequence is its own longest. torchtune pads and leaves the mask out: padded_collate_sft returns
+    tokens and labels (torchtune/data/_collate.py:216, 0.6.1).
+    """
+    if plan.trainer in OWN_MODEL_CODE:
+        return False
+    return plan.sequence_kind == "padded" and (plan.micro_batch_size or 1) > 1
+
+
+def _keeps_product(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
+    """Tell whether the input of a dense MLP's last projection is kept, and free again once its gradient exists."""
+    if plan.adapter is None:
+        return True
+    targets = adapter_targets(plan.adapter, model)
+    last = [tensor for tensor in unit.tensors if tensor.module == "down_proj"]
+    return not last or any(is_target(tensor, targets) for tensor in last)
+
+
+def _unpacked_bytes(plan: LaunchPlan, unit: ModelUnit, precision: Precision) -> int:
+    """Return the bytes of a layer's largest packed weight, unpacked to multiply with."""
+    if plan.base_quantization is None:
+        return 0
+    packed = [tensor.num_params for tensor in unit.tensors if is_quantized(plan, unit, tensor)]
+    return precision.bytes_of("compute") * max(packed, default=0)
+
+
+def _dense_mlp(width: int, c: int, gated: bool, trains: bool) -> int:
+    kept = 3 if gated else 1
+    return (kept + (1 if trains else 0)) * c * width
+
+
+def _experts(shape: LayerShape, c: int, trains: bool) -> int:
+    """Router and grouped_mm experts: rows are tokens times experts per token.
+
+    Router softmax fp32 over E, top-k sort and permutation indices (38 bytes a row), gathered
+    input and un-combined output of h, 4 widths of the expert MLP (transformers/integrations/moe.py, 5.24.0).
+    """
+    k, width = shape.experts_per_token, shape.moe_intermediate_size
+    per_row = 2 * c * shape.hidden_size + (4 if trains else 3) * c * width
+    return 4 * shape.num_experts + 4 + 38 * k + k * per_row
+
+
+def _adapter_inputs(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
+) -> int:
+    """What LoRA's A and B keep of their inputs, per token.
+
+    bf16 adapters share one input among q, k, v and among gate, up; fp32 adapters cast their own
+    (peft/tuners/lora/layer.py, 0.21.2); dropout keeps a dropped copy and a bool mask per target.
+    """
+    adapter = plan.adapter
+    assert adapter is not None
+    shape = unit.layer
+    assert shape is not None
+    targets = adapter_targets(adapter, model)
+    c = precision.bytes_of("compute")
+    # FSDP1's sharded weight is fp32 too, and PEFT casts to its dtype before FSDP casts the weight
+    wide = precision.trainable == "fp32" and c == 2 and plan.engine != "fsdp2"
+    casts = uses_autocast(plan)
+    # PEFT's bitsandbytes layers leave the cast to autocast, which casts nothing that is narrow already
+    copies = wide and not (casts and plan.base_quantization is not None)
+    total, shared = 0, set()
+    for tensor in unit.tensors:
+        if not is_target(tensor, targets):
+            continue
+        _, in_features = tensor.shape
+        own = 4 if wide and not casts else c
+        if adapter.dropout > 0:
+            total += own * in_features + in_features  # dropped copy and its bool mask
+        elif copies:
+            total += own * in_features
+        else:
+            group = _input_group(tensor.module)
+            if group not in shared:
+                shared.add(group)
+                total += 0 if group == "attention_output" else c * in_features
+        total += own * adapter.rank
+    return total
+
+
+def _input_group(module: str) -> str:
+    if module in ("q_proj", "k_proj", "v_proj"):
+        return "attention_input"
+    if module in ("gate_proj", "up_proj"):
+        return "mlp_input"
+    if module == "o_proj":
+        return "attention_output"
+    return module

@@ -1,0 +1,164 @@
+"""Bytes that each optimizer keeps per parameter, and needs in passing during its step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from preflight.formulas.precision import Precision
+from preflight.formulas.user_loop import optimizer_kernel
+from preflight.launch import LaunchPlan
+from preflight.model import ParameterTensor
+from preflight.units import ceil_div
+
+EIGHT_BIT_BLOCK = 256
+SMALLEST_8BIT_TENSOR = 4096
+"""bitsandbytes keeps states of smaller tensors in fp32 (bitsandbytes/optim/optimizer.py, min_8bit_size, 0.50.2)."""
+
+SMALLEST_PAGED_TENSOR = 100_000
+"""The states of smaller tensors are not paged (optimizer.py:383)."""
+
+EIGHT_BIT = frozenset(
+    {
+        "adamw_bnb_8bit",
+        "adamw_8bit",
+        "paged_adamw_8bit",
+        "ademamix_8bit",
+        "paged_ademamix_8bit",
+        "lion_8bit",
+        "paged_lion_8bit",
+        "adagrad_8bit",
+        "rmsprop_bnb_8bit",
+    }
+)
+TORCHAO_8BIT = "adamw_torch_8bit"
+"""As bitsandbytes' in bytes, embeddings too (torchao/optim/adam.py:75, 0.18.0)."""
+
+PAGED = frozenset(
+    {
+        "paged_adamw_8bit",
+        "paged_adamw_32bit",
+        "paged_adamw",
+        "paged_ademamix_32bit",
+        "paged_ademamix_8bit",
+        "paged_lion_8bit",
+        "paged_lion_32bit",
+    }
+)
+NUM_STATES = {
+    "sgd": 0,
+    "adamw_torch": 2,
+    "adamw_torch_fused": 2,
+    "adamw_hf": 2,
+    "adamw_apex_fused": 2,
+    "adamw_anyprecision": 2,
+    "deepspeed_fused_adam": 2,
+    "deepspeed_cpu_adam": 2,
+    "adamw_bnb_8bit": 2,
+    "adamw_torch_8bit": 2,
+    "adamw_8bit": 2,
+    "paged_adamw_8bit": 2,
+    "paged_adamw_32bit": 2,
+    "paged_adamw": 2,
+    "ademamix": 3,
+    "ademamix_8bit": 3,
+    "paged_ademamix_32bit": 3,
+    "paged_ademamix_8bit": 3,
+    "lion_32bit": 1,
+    "lion_8bit": 1,
+    "paged_lion_32bit": 1,
+    "paged_lion_8bit": 1,
+    "rmsprop": 1,
+    "rmsprop_bnb": 1,
+    "rmsprop_bnb_8bit": 1,
+    "adagrad": 1,
+    "adagrad_8bit": 1,
+    "stable_adamw": 2,
+    "schedule_free_adamw": 2,
+    "schedule_free_sgd": 1,
+    "grokadamw": 3,
+    "lomo": 0,
+    "adalomo": 0,
+}
+"""State tensors per parameter, by Trainer's names (transformers/trainer_optimizer.py, 5.24.0)."""
+
+
+def state_bytes(
+    plan: LaunchPlan, precision: Precision, tensor: ParameterTensor, elements: int
+) -> int:
+    """Return the optimizer-state bytes of one tensor's local elements."""
+    name = plan.optimizer
+    if name == "adafactor":
+        return _adafactor_bytes(tensor, elements)
+    count = NUM_STATES.get(name, 2)
+    if name in EIGHT_BIT or name == TORCHAO_8BIT:
+        # Trainer registers nn.Embedding for bitsandbytes' 32-bit states (transformers/trainer.py:1328, 5.24.0).
+        is_kept = tensor.kind == "embedding" and name != TORCHAO_8BIT
+        if elements < SMALLEST_8BIT_TENSOR or is_kept:
+            return 4 * count * elements
+        return count * (elements + 4 * ceil_div(elements, EIGHT_BIT_BLOCK))
+    if name in PAGED or name.startswith(("lion_32", "ademamix")):
+        return 4 * count * elements  # bitsandbytes 32-bit states are fp32
+    return precision.bytes_of("optimizer_state") * count * elements
+
+
+def paged_bytes(plan: LaunchPlan, tensor: ParameterTensor, elements: int) -> int:
+    """Return how many of one tensor's state bytes are CUDA managed memory.
+
+    torch's counters never see it, and the driver moves it to the host where the device is full: such states
+    slow a step down, and no allocation fails for them. Scales of 8-bit states, and the states of small tensors,
+    are ordinary memory (bitsandbytes/optim/optimizer.py:374 get_state_buffer, 0.50.2).
+    """
+    name = plan.optimizer
+    if name not in PAGED or elements < SMALLEST_PAGED_TENSOR:
+        return 0
+    is_8bit = name in EIGHT_BIT and tensor.kind != "embedding"
+    return NUM_STATES[name] * elements * (1 if is_8bit else 4)
+
+
+def _adafactor_bytes(tensor: ParameterTensor, elements: int) -> int:
+    """Rows and columns in fp32 for matrices, everything for vectors (transformers/optimization.py Adafactor)."""
+    if len(tensor.shape) < 2:
+        return 4 * elements
+    *outer, rows, columns = tensor.shape
+    stacks = 1
+    for size in outer:
+        stacks *= size
+    whole = tensor.num_params or 1
+    return ceil_div(4 * stacks * (rows + columns) * elements, whole)
+
+
+class StepCopies(NamedTuple):
+    """What one of torch's own optimizers makes while it steps, in copies of the states' dtype."""
+
+    foreach: int
+    """Of all parameters: whole lists exist at once."""
+    for_loop: int
+    """Of one parameter; the one before it is freed only when its name is used again."""
+
+
+STEP_COPIES = {
+    "adamw_torch": StepCopies(1, 2),
+    "rmsprop": StepCopies(1, 1),
+    "adagrad": StepCopies(2, 1),
+    "sgd": StepCopies(0, 0),
+}
+"""_multi_tensor_* and _single_tensor_* of torch/optim/adam.py, rmsprop.py, adagrad.py and sgd.py (2.13): the square
+root of the second moments, adagrad's scaled gradients, and the quotient that Adam's loop makes of its square root.
+Fused kernels and bitsandbytes make none. tests/trace/test_user_loop.py holds them against traces."""
+
+
+def step_bytes_per_element(plan: LaunchPlan) -> int:
+    """Return how many extra copies of all parameters the step makes."""
+    copies = STEP_COPIES.get(plan.optimizer)
+    return copies.foreach if copies and optimizer_kernel(plan) == "foreach" else 0
+
+
+def step_copies_of_one(plan: LaunchPlan) -> int:
+    """Return how many extra copies of one parameter at a time the step makes."""
+    copies = STEP_COPIES.get(plan.optimizer)
+    return copies.for_loop if copies and optimizer_kernel(plan) == "for_loop" else 0
+
+
+def step_copies_of_flat(plan: LaunchPlan) -> int:
+    """Return how many extra copies the step makes where all parameters are one flat tensor, as in ZeRO."""
+    return step_bytes_per_element(plan) or step_copies_of_one(plan)

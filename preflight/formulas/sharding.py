@@ -1,0 +1,223 @@
+"""How many elements of each parameter one rank holds, under every engine, padding included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from preflight.formulas.precision import adapter_tensors, is_quantized, version_of
+from preflight.formulas.tensor_parallel import divided_elements
+from preflight.formulas.user_loop import oldest_known
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec, ModelUnit, ParameterTensor
+from preflight.remembered import remembered
+from preflight.units import ceil_div
+from preflight.values import dataclass
+
+NF4_BLOCK = 64
+NF4_ABSMAX_BLOCK = 256
+"""bitsandbytes block sizes of 4-bit weights and of their double-quantized scales (bitsandbytes/functional.py, 0.50.2)."""
+NF4_CODES, ABSMAX_CODES = 16, 256
+"""Entries of their code books, in fp32."""
+
+
+@dataclass(frozen=True)
+class HeldTensor:
+    """One tensor kind of the model as a plan trains it."""
+
+    unit: ModelUnit
+    tensor: ParameterTensor
+    count: int
+    trains: bool
+    quantized: bool = False
+
+
+@remembered
+def held_tensors(plan: LaunchPlan, model: ModelSpec) -> tuple[HeldTensor, ...]:
+    """Return every tensor of base and adapter with whether it trains and whether it is packed.
+
+    One that gets no gradient has no optimizer state either, where states are made tensor by tensor.
+    """
+    return tuple(_held_tensors(plan, model))
+
+
+def _held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
+    frozen_base = plan.adapter is not None
+    all_train = plan.engine not in ("single", "ddp")
+    for unit, tensor in model.tensors():
+        packed = plan.base_quantization is not None and is_quantized(plan, unit, tensor)
+        trains = not frozen_base and (all_train or tensor.gets_gradient)
+        yield HeldTensor(unit, tensor, unit.count, trains, packed)
+    if plan.adapter is not None:
+        for unit, tensor in adapter_tensors(plan.adapter, model):
+            yield HeldTensor(unit, tensor, unit.count, all_train or tensor.gets_gradient)
+
+
+def local_elements(plan: LaunchPlan, held: HeldTensor) -> int:
+    """Return the elements of one instance of a tensor on the fullest rank.
+
+    FSDP2 pads dim 0 to the shard group (torch/distributed/fsdp/_fully_shard/_fsdp_param.py, 2.13);
+    FSDP1 pads the flat parameter of a unit and ZeRO each flat group: less than one element per rank
+    and tensor. ZeRO-1/2 keep the parameters whole; tensor parallelism divides matrices first.
+    """
+    shape = held.tensor.shape
+    total = prod(shape)
+    if plan.tensor_parallel_degree > 1:
+        total = divided_elements(plan, held.unit, held.tensor)
+    if not shards_parameters(plan):
+        return total
+    degree = plan.shard_degree
+    if plan.engine == "fsdp2" and shape:
+        return ceil_div(shape[0], degree) * (total // max(1, shape[0]))
+    if plan.engine == "zero3" and total <= persistence_threshold(plan, None):
+        return total
+    return ceil_div(total, degree)
+
+
+def shards_parameters(plan: LaunchPlan) -> bool:
+    return plan.is_fsdp or plan.engine == "zero3"
+
+
+def saves_shards(plan: LaunchPlan) -> bool:
+    """Tell whether every rank writes its own shards of a checkpoint: what torchtitan always does
+    (dcp.save in torchtitan/components/checkpoint.py, 0.1.0 to 0.3.0)."""
+    return plan.state_dict_type == "sharded" or plan.trainer == "torchtitan"
+
+
+def persistence_threshold(plan: LaunchPlan, model: ModelSpec | None) -> int:
+    """Return ZeRO-3's size below which a parameter stays whole; `auto` = 10 x hidden size (transformers/integrations/deepspeed.py:136)."""
+    settings = plan.deepspeed
+    if settings is None:
+        return 100_000
+    if settings.stage3_param_persistence_threshold is None:
+        return 0 if model is None else 10 * model.hidden_size
+    return settings.stage3_param_persistence_threshold
+
+
+def quantized_bytes(plan: LaunchPlan, num_elements: int) -> int:
+    """Return the bytes of a packed weight with its scales."""
+    return packed_bytes(plan, num_elements) + scale_bytes(plan, num_elements)
+
+
+def packed_bytes(plan: LaunchPlan, num_elements: int) -> int:
+    """Return the bytes of a packed weight alone: the parameter, which is what FSDP shards."""
+    quantization = plan.base_quantization
+    assert quantization is not None
+    return num_elements if quantization.scheme == "int8" else ceil_div(num_elements, 2)
+
+
+def scale_bytes(plan: LaunchPlan, num_elements: int) -> int:
+    """Return the bytes of a packed weight's scales, whole on every rank: a QuantState is no parameter.
+
+    4-bit: one scale per 64 (fp32, or uint8 plus fp32 per 256 of them when quantized twice), and each
+    weight has its own code books (bitsandbytes/functional.py QuantState, 0.50.2); int8: a fp32 scale
+    per row (counted per 4096 elements, the narrowest row in use).
+    """
+    quantization = plan.base_quantization
+    assert quantization is not None
+    if quantization.scheme == "int8":
+        return ceil_div(num_elements, 4096) * 4
+    blocks = ceil_div(num_elements, NF4_BLOCK)
+    if quantization.double_quant:
+        offset = 4
+        books = 4 * (NF4_CODES + ABSMAX_CODES) + offset
+        return blocks + 4 * ceil_div(blocks, NF4_ABSMAX_BLOCK) + books
+    return 4 * blocks + 4 * NF4_CODES
+
+
+def held_quantized_bytes(plan: LaunchPlan, num_elements: int) -> int:
+    """Return what one rank holds of a packed weight: its shard, and all of its scales."""
+    share = plan.shard_degree if shards_quantized_base(plan) else 1
+    return ceil_div(packed_bytes(plan, num_elements), share) + scale_bytes(plan, num_elements)
+
+
+def shards_quantized_base(plan: LaunchPlan) -> bool:
+    """Tell whether packed weights are sharded.
+
+    FSDP2 leaves uint8 storage whole on every rank (accelerate/utils/fsdp_utils.py:789); DDP, single
+    and ZeRO-1/2 replicate whatever the storage.
+    """
+    quantization = plan.base_quantization
+    if quantization is None or not shards_parameters(plan):
+        return False
+    if plan.engine == "fsdp2":
+        storage = quantization.storage_dtype
+        return storage is not None and not storage.startswith(("uint8", "int8"))
+    return True
+
+
+INPUT_ON_DEFAULT_STREAM_SINCE = (2, 6)
+"""torch: the input of FSDP2's reduce-scatter (_fsdp_collectives.py foreach_reduce: 325 in 2.5.1, 371 in 2.6.0)."""
+TORCHTITAN_ON_THAT_SINCE = (0, 1)
+"""torchtitan's first release that asks for a newer torch than 2.6 (README, 0.1.0: a nightly of 2025)."""
+
+
+def reduces_beside(plan: LaunchPlan) -> bool:
+    """Tell whether FSDP2 makes the input of reduce-scatter on the stream that reduces."""
+    if plan.versions.get("torch") or plan.trainer != "torchtitan":
+        return version_of(plan, "torch") < INPUT_ON_DEFAULT_STREAM_SINCE
+    return oldest_known(plan, "torchtitan") < TORCHTITAN_ON_THAT_SINCE
+
+
+@dataclass(frozen=True)
+class WrapUnits:
+    """FSDP's units in elements: what is gathered together."""
+
+    layer: int
+    """The largest wrapped layer."""
+    embedding: int
+    """0 where the embedding is not a unit of its own."""
+    tail: int
+    """Final norm and head: a unit in accelerate's FSDP2 wrapping."""
+    root: int
+    """Whatever stays in the root unit: unsharded from the start of forward to the end of backward."""
+    num_layers: int
+    whole: bool = False
+    """True where nothing is wrapped: the model is one unit."""
+
+
+def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) -> WrapUnits:
+    """Return the unit sizes under FSDP (accelerate/utils/fsdp_utils.py:751-918 for FSDP2, accelerator.py:1919 for FSDP1).
+
+    `trains_only` counts the elements that get gradients.
+    """
+
+    def size(unit: ModelUnit) -> int:
+        total = 0
+        for held in held_tensors(plan, model):
+            if held.unit is not unit or (trains_only and not held.trains):
+                continue
+            elements = divided_elements(plan, held.unit, held.tensor)
+            if held.quantized:
+                if not shards_quantized_base(plan):
+                    continue
+                elements = packed_bytes(plan, elements) // 2  # as 16-bit elements
+            total += elements
+        return total
+
+    layer = max((size(unit) for unit in model.layers), default=0)
+    others: dict[str, int] = {}
+    for unit in model.units:
+        if unit.role != "layer":
+            others[unit.role] = others.get(unit.role, 0) + size(unit) * unit.count
+    embedding, head = others.get("embedding", 0), others.get("lm_head", 0)
+    norm, other = others.get("final_norm", 0), others.get("other", 0)
+    unwrapped = plan.wrap_policy == "none" or (
+        plan.wrap_policy == "size" and (plan.wrap_min_num_params or 0) > layer
+    )
+    everything = layer * model.num_layers + embedding + head + norm + other
+    if unwrapped or not model.layers:
+        return WrapUnits(everything, 0, 0, 0, 1, whole=True)
+    if plan.engine == "fsdp1" or plan.trainer in ("torchtitan", "torchtune"):
+        return WrapUnits(layer, 0, 0, embedding + head + norm + other, model.num_layers)
+    if model.tied:
+        return WrapUnits(layer, 0, embedding + norm, other, model.num_layers)
+    return WrapUnits(layer, embedding, head + norm, other, model.num_layers)
+
+
+def num_tokens(plan: LaunchPlan) -> int:
+    """Return the tokens of one micro batch on one rank; 0 where batch or length is unknown."""
+    if plan.micro_batch_size is None or plan.seq_len is None:
+        return 0
+    split = plan.context_parallel_degree * plan.sequence_parallel_degree
+    return plan.micro_batch_size * ceil_div(plan.seq_len, split)

@@ -1,0 +1,1 @@
+"""Launchers: one folder each, and what several of them share."""

@@ -1,0 +1,1 @@
+"""accelerate launch: its command line, config file and environment."""

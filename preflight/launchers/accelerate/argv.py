@@ -1,0 +1,162 @@
+"""The command line of `accelerate launch`: recognise it, and split it into launcher options and the script's part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.formats.places import Place, Setting
+from preflight.launch import nearest_fix
+from preflight.launchers.accelerate.options import Option, options_by_flag
+from preflight.shell.launcher_options import converted_whole
+from preflight.shell.program_names import called, program_name
+from preflight.values import dataclass
+
+LAUNCH_MODULE = "accelerate.commands.launch"
+CLI_MODULES = ("accelerate.commands.accelerate_cli", "accelerate")
+TRUE_WORDS = ("y", "yes", "t", "true", "on", "1")
+FALSE_WORDS = ("n", "no", "f", "false", "off", "0")
+
+
+@dataclass(frozen=True)
+class LauncherArguments:
+    """What stood between the launcher's name and the end of the command."""
+
+    given: Mapping[str, Setting] = field(default_factory=dict)
+    """Option key -> the value that the launcher's parser keeps."""
+    first_index: int = 0
+    """argv index of the first launcher option."""
+    script_index: int = 0
+    """argv index of the training script, or of the module after -m; len(argv) where there is none."""
+    problems: tuple[Problem, ...] = ()
+
+
+def first_option_index(argv: Sequence[str]) -> int | None:
+    """Return the argv index behind `accelerate launch`, or None where this is another command."""
+    what = called(argv)
+    if what is None:
+        return None
+    first = what.first_argument
+    if what.kind == "module":
+        is_launcher, is_cli = what.name == LAUNCH_MODULE, what.name in CLI_MODULES
+    else:
+        # `python /opt/venv/bin/accelerate launch ...` is one too.
+        name = program_name(what.name)
+        is_launcher, is_cli = name == "accelerate-launch", name == "accelerate"
+    if is_launcher:
+        return first
+    return first + 1 if is_cli and list(argv[first : first + 1]) == ["launch"] else None
+
+
+def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherArguments:
+    """Split the command as the launcher's own parser does; wrong values come back as problems."""
+    flags = options_by_flag()
+    given: dict[str, Setting] = {}
+    problems: list[Problem] = []
+    index = first_index
+    while index < len(argv):
+        word = argv[index]
+        if word == "--":
+            index += 1
+            break
+        if not _is_option(word, flags):
+            break
+        name, equals, attached = word.partition("=")
+        option = flags.get(name)
+        if option is None and not word.startswith("--") and len(word) > 2 and word[:2] in flags:
+            option, equals, attached, name = flags[word[:2]], "=", word[2:], word[:2]
+        if option is None:
+            problems.append(_unknown(name, flags))
+            index += 1
+            continue
+        place = Place("argv", "", name, index=index)
+        if option.kind in ("flag", "unset"):
+            if equals:
+                problems.append(
+                    Problem(
+                        f"{name} takes no value, but got {attached!r}",
+                        name,
+                        "drop the value",
+                        "PF111",
+                    )
+                )
+            given[option.key] = Setting(option.kind == "flag", place)
+            index += 1
+            continue
+        index += 1
+        if not equals:
+            if index >= len(argv) or _is_option(argv[index], flags):
+                problems.append(Problem(f"{name} needs a value", name, _wanted(option), "PF111"))
+                continue
+            attached = argv[index]
+            index += 1
+        value, problem = convert(option, attached, name)
+        if problem is not None:
+            problems.append(problem)
+            continue
+        if option.kind == "append":
+            value = [*(given[option.key].value if option.key in given else []), value]
+        given[option.key] = Setting(value, place)
+    if index >= len(argv):
+        problems.append(
+            Problem(
+                "the command names no training script",
+                fix="accelerate launch [options] train.py [arguments of train.py]",
+                id="PF111",
+            )
+        )
+    return LauncherArguments(given, first_index, min(index, len(argv)), tuple(problems))
+
+
+def _is_option(word: str, flags: Mapping[str, Option]) -> bool:
+    """Tell what argparse takes for an option: a known one first, then anything with a dash that is no number or text."""
+    if word[:1] != "-" or len(word) == 1:
+        return False
+    if word.partition("=")[0] in flags:
+        return True
+    return " " not in word and not _is_negative_number(word)
+
+
+def _is_negative_number(word: str) -> bool:
+    return word[:1] == "-" and word[1:].replace(".", "", 1).isdecimal()
+
+
+def _unknown(name: str, flags: Mapping[str, Option]) -> Problem:
+    shown = nearest_fix(name, tuple(flags))
+    fix = shown or "flags of the training script go behind the script's name"
+    return Problem(f"accelerate launch has no option {name}", name, fix, "PF111")
+
+
+def _wanted(option: Option) -> str:
+    if option.choices:
+        return f"one of {', '.join(option.choices)}"
+    return {"int": "a whole number", "float": "a number"}.get(option.type, "")
+
+
+def convert(option: Option, text: str, where: str) -> tuple[Any, Problem | None]:
+    """Return the text as the launcher's parser keeps it, or the problem it would stop with."""
+
+    def wrong(what: str) -> tuple[None, Problem]:
+        return None, Problem(f"{where} must be {what}, not {text!r}", where, id="PF111")
+
+    value: Any = text
+    try:
+        if option.type == "int":
+            value = converted_whole(option.key, text)
+        elif option.type == "float":
+            value = float(text)
+    except ValueError:
+        return wrong(_wanted(option))
+    if option.type == "truthy":
+        value = bool(text)
+    elif option.type in ("bool", "bools"):
+        words = text.split(",") if option.type == "bools" else [text]
+        if any(word.lower() not in TRUE_WORDS + FALSE_WORDS for word in words):
+            return wrong("true or false")
+        flags = tuple(word.lower() in TRUE_WORDS for word in words)
+        value = flags if option.type == "bools" else flags[0]
+    if option.choices and value not in option.choices:
+        return wrong(f"one of {', '.join(option.choices)}")
+    return value, None

@@ -1,0 +1,169 @@
+"""What `accelerate launch` decides before it starts anything: options, config file and mode, with its own refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand
+from preflight.launchers.accelerate import keys as keys
+from preflight.launchers.accelerate.argv import LauncherArguments
+from preflight.launchers.accelerate.checks import check_config_values, check_flags, check_settings
+from preflight.launchers.accelerate.config import AccelerateConfig, fill_from_config, find_config
+from preflight.launchers.accelerate.options import BY_KEY
+from preflight.shell.visible_devices import num_visible_devices
+from preflight.values import dataclass
+
+MODE_FLAGS = ("multi_gpu", "tpu", "tpu_use_cluster", "use_deepspeed", "use_fsdp", "use_megatron_lm")
+"""Any of these on the command line keeps the config file's distributed_type from being applied."""
+
+
+@dataclass(frozen=True)
+class LauncherSettings:
+    """Every option as the launcher holds it when it starts workers."""
+
+    values: Mapping[str, Setting]
+    config: AccelerateConfig | None
+    mode: str
+    """deepspeed, fsdp, megatron, multi_gpu, tpu or single."""
+    mode_place: Place
+    precision_from_config: bool
+    uses_parallelism_config: bool
+    num_visible_devices: int | None
+    """GPUs that this machine or CUDA_VISIBLE_DEVICES shows; only looked up where the launcher needs it."""
+
+    def value(self, key: str) -> Any:
+        setting = self.values.get(key)
+        return None if setting is None else setting.value
+
+    def place(self, key: str) -> Place:
+        setting = self.values.get(key)
+        return Place("default", "", "accelerate") if setting is None else setting.place
+
+    def where(self, key: str) -> str:
+        return self.place(key).where
+
+
+def read_launcher_settings(
+    arguments: LauncherArguments, command: LaunchCommand, problems: list[Problem]
+) -> LauncherSettings:
+    """Merge command line, config file and defaults as accelerate does; problems are collected in file order."""
+    given = arguments.given
+    default = Place("default", "", "accelerate")
+    values = {key: Setting(option.default, default) for key, option in BY_KEY.items()}
+    values.update(given)
+    check_flags(given, problems)
+    config = find_config(given, command, problems)
+    modes = {flag: bool(values[flag].value) for flag in (*MODE_FLAGS, "cpu")}
+    mode_places = {flag: values[flag].place for flag in modes}
+    uses_parallelism = bool(values["use_parallelism_config"].value)
+    precision_from_config = False
+    num_devices: int | None = None
+    if config is not None:
+        kind = config.values.get("distributed_type")
+        if any(modes[flag] for flag in MODE_FLAGS):
+            _note_dropped_mode(kind, modes, mode_places, config, problems)
+        else:
+            modes["use_deepspeed"] = kind == "DEEPSPEED"
+            modes["multi_gpu"] = kind in keys.MULTI_DEVICE_TYPES
+            modes["tpu"] = kind == "XLA"
+            modes["use_fsdp"] = kind == "FSDP"
+            modes["use_megatron_lm"] = kind == "MEGATRON_LM"
+            mode_places = dict.fromkeys(mode_places, config.place("distributed_type"))
+            uses_parallelism = config.values.get("parallelism_config") not in (None, {})
+        fill_from_config(values, given, config, problems)
+        precision_from_config = _fill_precision(values, config)
+        if values["gpu_ids"].value is None:
+            values["gpu_ids"] = Setting("all", default)
+        check_config_values(values, modes, config, problems)
+    else:
+        if values["num_processes"].value is None:
+            num_devices = num_visible_devices(command.env)
+            where = Place("default", "", "accelerate: one per GPU")
+            values["num_processes"] = Setting(num_devices, where)
+        elif not modes["multi_gpu"]:
+            num_devices = num_visible_devices(command.env)
+        if values["num_machines"].value is None:
+            values["num_machines"] = Setting(1, default)
+        ranks = values["num_processes"].value
+        if ranks > 1 and num_devices != 1 and not modes["multi_gpu"]:
+            modes["multi_gpu"] = True
+            mode_places["multi_gpu"] = Place("default", "", "accelerate: more than one GPU")
+        if values["mixed_precision"].value is None:
+            values["mixed_precision"] = Setting("no", default)
+    if values["dynamo_backend"].value is None:
+        values["dynamo_backend"] = Setting("no", default)
+    mode, flag = _mode(modes)
+    settings = LauncherSettings(
+        values,
+        config,
+        mode,
+        mode_places.get(flag, default),
+        precision_from_config,
+        uses_parallelism,
+        num_devices,
+    )
+    check_settings(settings, problems)
+    return settings
+
+
+def _note_dropped_mode(
+    kind: Any,
+    modes: Mapping[str, bool],
+    places: Mapping[str, Place],
+    config: AccelerateConfig,
+    problems: list[Problem],
+) -> None:
+    given = next(flag for flag in MODE_FLAGS if modes[flag])
+    same = {"use_deepspeed": "DEEPSPEED", "use_fsdp": "FSDP", "use_megatron_lm": "MEGATRON_LM"}
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM") and same.get(given) != kind:
+        problems.append(
+            Problem(
+                f"{places[given].where} drops the {kind} of the config file",
+                config.where("distributed_type"),
+                f"remove {places[given].where}",
+                "PF107",
+                "warning",
+            )
+        )
+    elif same.get(given) == kind and config.section("parallelism_config"):
+        problems.append(
+            Problem(
+                f"{places[given].where} on the command line keeps accelerate from using parallelism_config",
+                config.where("parallelism_config"),
+                f"remove {places[given].where}: distributed_type says it already",
+                "PF107",
+                "warning",
+            )
+        )
+
+
+def _fill_precision(values: dict[str, Setting], config: AccelerateConfig) -> bool:
+    if values["mixed_precision"].value:
+        return False
+    precision = config.values.get("mixed_precision")
+    if precision is None:
+        values["mixed_precision"] = Setting("no", Place("default", "", "accelerate"))
+        return False
+    key = "mixed_precision" if "mixed_precision" in config.stated else "fp16"
+    values["mixed_precision"] = Setting(precision, config.place(key))
+    return True
+
+
+def _mode(modes: Mapping[str, bool]) -> tuple[str, str]:
+    """Return the launcher that accelerate picks and the flag that picked it; --cpu starts the script directly."""
+    if modes["cpu"]:
+        return "single", "cpu"
+    order = {
+        "use_deepspeed": "deepspeed",
+        "use_fsdp": "fsdp",
+        "use_megatron_lm": "megatron",
+        "multi_gpu": "multi_gpu",
+        "tpu": "tpu",
+    }
+    for flag, mode in order.items():
+        if modes[flag]:
+            return mode, flag
+    return "single", "multi_gpu"

@@ -1,0 +1,128 @@
+"""An `accelerate launch` command as a LaunchPlan: launcher, config file and environment; the script's half follows.
+
+Order of reading: argv -> launcher options -> config file -> the workers' environment -> the trainer's
+flags -> engine -> FSDP or DeepSpeed. Problems are collected all the way and raised once.
+"""
+
+from __future__ import annotations
+
+from preflight.engines.data_parallel import data_parallel
+from preflight.errors import Problem, raise_if_any
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launchers.accelerate.argv import (
+    LauncherArguments,
+    first_option_index,
+    parse_launcher_arguments,
+)
+from preflight.launchers.accelerate.checks import check_beside_file
+from preflight.launchers.accelerate.launcher import LauncherSettings, read_launcher_settings
+from preflight.launchers.accelerate.notes import launch_notes
+from preflight.launchers.accelerate.parallelism import count_ranks
+from preflight.launchers.accelerate.worker_environment import worker_environment
+from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.visible_devices import num_visible_devices
+from preflight.trainers.arguments import TrainerArguments
+
+
+def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of an `accelerate launch` command; None where it is another command.
+
+    Raises BadInput with everything that accelerate, the trainer or a worker would refuse.
+    """
+    first = first_option_index(command.argv)
+    if first is None:
+        return None
+    arguments = parse_launcher_arguments(command.argv, first)
+    # The launcher stops here, and without these options the rest would only repeat it.
+    raise_if_any(arguments.problems)
+    return read_accelerate_arguments(command, arguments)
+
+
+def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArguments) -> LaunchPlan:
+    """Return the plan of a launch by accelerate whose own arguments were parsed."""
+    problems: list[Problem] = []
+    settings = read_launcher_settings(arguments, command, problems)
+    part = accelerate_part(command, arguments, settings, problems)
+    trainer = read_script_arguments(command, part.script_index, problems)
+    engine = read_script_engine(command, part, trainer, problems)
+    check_beside_file(settings, engine.facts.get("deepspeed_stated"), problems)
+    # A note on a value that was refused would only explain what refusing it left behind.
+    refused = {problem.where for problem in problems if problem.severity == "error"}
+    env = {**part.env, **trainer.environment}
+    problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
+    problems.extend(single_process_notes(command, settings, trainer))
+    return make_plan(command, part, trainer, engine, problems)
+
+
+def single_process_notes(
+    command: LaunchCommand, settings: LauncherSettings, trainer: TrainerArguments
+) -> list[Problem]:
+    """Say what one process does with several GPUs; `--cpu` and `gpu_ids` keep them from it."""
+    if settings.mode != "single" or settings.value("cpu"):
+        return []
+    ids = settings.value("gpu_ids")
+    listed = isinstance(ids, str) and ids != "all"
+    env = {**command.env, "CUDA_VISIBLE_DEVICES": str(ids)} if listed else command.env
+    return data_parallel(trainer, num_visible_devices(env), "a launch of one process")
+
+
+def accelerate_part(
+    command: LaunchCommand,
+    arguments: LauncherArguments,
+    settings: LauncherSettings,
+    problems: list[Problem],
+) -> LauncherPart:
+    """Return what accelerate's launcher decided."""
+    _check_mode(settings, problems)
+    config = settings.config
+    return LauncherPart(
+        name="accelerate",
+        first_option=arguments.first_index,
+        script_index=arguments.script_index,
+        ranks=count_ranks(settings, problems),
+        mode=settings.mode,
+        mode_place=settings.mode_place,
+        env=worker_environment(settings, command.env),
+        origins=_assumed_ranks(settings, command),
+        documents={} if config is None else {"accelerate": config.path},
+        facts={
+            "is_default_config": config is not None and config.is_default,
+            "main_address": settings.values.get("main_process_ip"),
+            "main_port": settings.values.get("main_process_port"),
+            "node_rank": settings.values.get("machine_rank"),
+            "gpu_ids": settings.values.get("gpu_ids"),
+        },
+    )
+
+
+def _check_mode(settings: LauncherSettings, problems: list[Problem]) -> None:
+    if settings.mode in ("megatron", "tpu"):
+        name = {"megatron": "Megatron-LM", "tpu": "TPU"}[settings.mode]
+        problems.append(
+            Problem(
+                f"preflight does not read {name} launches",
+                settings.mode_place.where,
+                "FSDP, DeepSpeed, multi-GPU and single-GPU launches are read",
+                "PF111",
+            )
+        )
+
+
+def _assumed_ranks(settings: LauncherSettings, command: LaunchCommand) -> dict[str, Origin]:
+    """Return the origins of what accelerate takes from the GPUs of the machine that it starts on."""
+    if settings.config is not None:
+        return {}
+    origins: dict[str, Origin] = {}
+    count = settings.num_visible_devices
+    shown = f"{count} GPU" + ("" if count == 1 else "s")
+    if settings.mode == "multi_gpu" and settings.mode_place.kind == "default" and count == 0:
+        reason = "several processes and no mode: with more than one GPU accelerate trains with DDP"
+        origins["engine"] = Origin("default of accelerate", True, reason)
+    if settings.place("num_processes").kind == "default":
+        if "CUDA_VISIBLE_DEVICES" in command.env:
+            origins["world_size"] = Origin("$CUDA_VISIBLE_DEVICES")
+        else:
+            reason = f"no --num_processes: accelerate starts one process per GPU, and this machine shows {shown}"
+            origins["world_size"] = Origin("default of accelerate", True, reason)
+    return origins

@@ -1,0 +1,1 @@
+"""axolotl: its config, what it makes of it, and writing it back."""

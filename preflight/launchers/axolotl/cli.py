@@ -1,0 +1,99 @@
+"""axolotl's training commands as a LaunchPlan: `axolotl train`, and its module under accelerate, torchrun or python.
+
+Source: launch_training in cli/utils/train.py and do_cli in cli/train.py of axolotl 0.19.0: the command starts
+`accelerate launch LAUNCHER_WORDS -m axolotl.cli.train FILE --key=value ...`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.load import Document, read_document
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.axolotl.checks import check_axolotl
+from preflight.launchers.axolotl.engine import read_axolotl_engine
+from preflight.launchers.axolotl.keys import axolotl_library, note_unknown_keys
+from preflight.launchers.axolotl.launch import cli_part
+from preflight.launchers.axolotl.plan import DECIDES, read_axolotl_plan
+from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fire
+from preflight.launchers.framework_keys import FrameworkKeys, note_placeholders, settings_of
+from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.launcher_in_front import launcher_in_front
+from preflight.shell.program_names import calls
+
+PROGRAMS = ("axolotl",)
+MODULES = ("axolotl.cli.main", "axolotl.cli", "axolotl")
+TRAIN_MODULES = ("axolotl.cli.train", "scripts.finetune")
+
+
+def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of an axolotl training command; None where it is another command."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    problems: list[Problem] = []
+    if first is not None:
+        if command.argv[first : first + 1] != ("train",):
+            return None
+        words = split_cli(command.argv, first, problems)
+        raise_if_any(problems)
+        part, notes = cli_part(command, words, problems)
+    else:
+        found = launcher_in_front(
+            command, lambda index: command.argv[index] in TRAIN_MODULES, problems
+        )
+        if found is None:
+            return None
+        part, notes = found
+        words = split_fire(command.argv, part.script_index, problems)
+        words.launcher = part.name
+    if words.config is None:
+        raise BadInput(*problems)
+    document = _document(command, words.config, problems)
+    keys = _keys(words, document, problems)
+    trainer = keys.finish(document)
+    indices = {key: s.place.index for key, s in words.overrides.items()}
+    facts = {"overrides": indices, "file_index": words.config_index, "launcher": words.launcher}
+    part = replace(part, name="axolotl", facts={**part.facts, **facts})
+    problems.extend(notes)
+    # Only the command line's own program exports the allocator's setting (cli/main.py).
+    return framework_plan(command, part, trainer, keys, first is not None, problems)
+
+
+def _document(command: LaunchCommand, path: str, problems: list[Problem]) -> Document:
+    if path.startswith("https://"):
+        raise BadInput.one(
+            "the config is on the net: preflight reads files only",
+            path,
+            "download it first",
+            "PF111",
+        )
+    # Whatever its name, axolotl loads it as YAML.
+    document = read_document(command, path, "yaml", stated_at=path)
+    problems.extend(document.problems)
+    return document
+
+
+def _keys(words: AxolotlWords, document: Document, problems: list[Problem]) -> FrameworkKeys:
+    given = settings_of(document)
+    overridden: dict[str, tuple[Place, ...]] = {}
+    for key, setting in words.overrides.items():
+        parent, _, child = key.partition(".")
+        if not child:
+            if key in given:
+                overridden[key] = (given[key].place,)
+            given[key] = setting
+            continue
+        section = given.get(parent, Setting({}, setting.place))
+        inside = dict(section.value) if isinstance(section.value, dict) else {}
+        given[parent] = Setting({**inside, child: setting.value}, section.place)
+    keys = FrameworkKeys(axolotl_library(), given, problems, overridden)
+    if not given:
+        keys.refuse("the config is empty", Setting(None, Place("yaml", document.path, "")))
+        return keys
+    note_unknown_keys(keys)
+    note_placeholders(keys, DECIDES)
+    read_axolotl_plan(keys)
+    read_axolotl_engine(keys, document, words.overrides)
+    check_axolotl(keys)
+    return keys

@@ -1,0 +1,211 @@
+"""axolotl's config in plan fields: model, batch, length, precision, optimizer; the rest is in axolotl_adapter and _activations.
+
+Source: axolotl 0.19.0, utils/schemas/*.py (what a key may be), core/builders/base.py and causal.py (what
+TrainingArguments gets), utils/config/__init__.py (resolve_dtype, normalize_config).
+"""
+
+from __future__ import annotations
+
+from preflight.formats.places import Setting
+from preflight.launch import nearest_fix
+from preflight.launchers.axolotl.activations import read_attention, read_checkpointing, read_loss
+from preflight.launchers.axolotl.adapter import read_adapter
+from preflight.launchers.axolotl.keys import axolotl_table
+from preflight.launchers.framework_keys import (
+    FALSE_WORDS,
+    TRUE_WORDS,
+    FrameworkKeys,
+    read_accumulation,
+)
+from preflight.scripts.trainer_tables import argument_table
+
+DECIDES = {
+    "base_model": "model",
+    "sequence_len": "seq_len",
+    "micro_batch_size": "micro_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "gradient_checkpointing": "activation_checkpointing",
+    "optimizer": "optimizer",
+    "adapter": "adapter",
+    "load_in_4bit": "base_quantization",
+    "load_in_8bit": "base_quantization",
+    "deepspeed": "engine",
+    "fsdp": "engine",
+    "bf16": "mixed_precision",
+    "flash_attention": "attention",
+    "attn_implementation": "attention",
+}
+"""Key -> the plan field that is not known while a placeholder stands there."""
+LIKE_TRAINERS = {"adopt_adamw": "adamw_torch", "adamc": "adamw_torch"}
+"""axolotl's own optimizers that keep as much per parameter as one that is modelled (utils/optimizers)."""
+NOT_MODELLED = {
+    "rl": "preference and reinforcement training is estimated as supervised: reference model, generation and pairs are not counted",
+    "reward_model": "reward training is estimated as supervised training",
+    "process_reward_model": "reward training is estimated as supervised training",
+    "lisa_n_layers": "LISA trains a few layers at a time: the estimate is for all of them",
+    "relora": "ReLoRA is estimated as LoRA",
+    "unfrozen_parameters": "the estimate trains every parameter, not the unfrozen ones alone",
+    "spectrum_top_fraction": "the estimate trains every parameter, not Spectrum's choice alone",
+    "layer_offloading": "layer_offloading is estimated as if it were off",
+    "peft_layers_to_transform": "the adapter is estimated on every layer",
+    "peft_layer_replication": "the adapter is estimated on the layers of the checkpoint",
+    "lora_target_parameters": "the adapter is estimated on modules, not on lora_target_parameters",
+    "lora_rank_pattern": "the adapter is estimated with one rank",
+    "quantize_moe_experts": "experts are estimated as they are stored in the checkpoint",
+    "model_quantization_config": "the base is estimated in the dtype that it is loaded in",
+    "expert_parallel_size": "expert parallelism is not estimated",
+    "qat": "quantization-aware training is estimated without its fake-quantized copies",
+    "fp8": "fp8 matrices are estimated as the 16-bit ones that they are made from",
+    "fp32_norms": "norms are estimated in the dtype that the model is loaded in",
+    "tiled_mlp": "the feed-forward's intermediate is estimated whole, not in tiles",
+    "auto_find_batch_size": "the micro batch is estimated as it stands, and auto_find_batch_size may halve it",
+    "use_ray": "Ray's workers are estimated as the launcher's ranks",
+}
+"""Keys whose effect on memory the plan cannot hold -> what the estimate does instead."""
+
+
+def read_axolotl_plan(keys: FrameworkKeys) -> None:
+    """Fill in every plan field that axolotl's keys decide, and TrainingArguments as axolotl makes them."""
+    model = keys.get("base_model")
+    if model is not None:
+        keys.put("model", str(model.value), model)
+    _batch(keys)
+    dtype = _precision(keys)
+    _optimizer(keys)
+    read_adapter(keys, dtype)
+    read_checkpointing(keys)
+    read_attention(keys)
+    _length(keys)
+    read_loss(keys)
+    compiled = keys.get("torch_compile")
+    if compiled is not None and str(compiled.value).lower() not in FALSE_WORDS:
+        keys.put("torch_compile", True, compiled)
+        keys.argument("torch_compile", True, compiled)
+    for name, message in NOT_MODELLED.items():
+        setting = keys.get(name)
+        least = 1 if name == "expert_parallel_size" else 0
+        if setting is not None and setting.value not in (False, least, [], {}):
+            keys.note("PF143", message, setting)
+
+
+def _batch(keys: FrameworkKeys) -> None:
+    micro, steps = keys.count("micro_batch_size"), keys.count("gradient_accumulation_steps")
+    if micro is not None:
+        keys.put("micro_batch_size", micro.value, micro)
+    elif not keys.is_unknown("micro_batch_size"):
+        keys.assume("micro_batch_size", 1, "no micro_batch_size")
+    rows = keys.settings["micro_batch_size"].value if "micro_batch_size" in keys.settings else None
+    if steps is not None:
+        keys.put("gradient_accumulation_steps", steps.value, steps)
+    elif not keys.is_unknown("gradient_accumulation_steps"):
+        keys.assume("gradient_accumulation_steps", 1, "no gradient_accumulation_steps")
+    if rows is not None:
+        keys.argument("per_device_train_batch_size", rows, micro)
+    decided = keys.settings.get("gradient_accumulation_steps")
+    if decided is not None:
+        keys.argument("gradient_accumulation_steps", decided.value, decided)
+    norm = keys.get("max_grad_norm")
+    if norm is not None and isinstance(norm.value, (int, float)):
+        keys.put("max_grad_norm", float(norm.value), norm)
+        keys.argument("max_grad_norm", float(norm.value), norm)
+    else:
+        keys.assume("max_grad_norm", 1.0, "no max_grad_norm: that of transformers")
+    for name in ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"):
+        setting = keys.get(name)
+        if setting is not None:
+            try:
+                keys.argument(name, float(setting.value), setting)
+            except (TypeError, ValueError):
+                keys.refuse(f"{name} must be a number, not {setting.value!r}", setting)
+    _evaluation(keys, rows, micro)
+    read_accumulation(keys)
+
+
+def _evaluation(keys: FrameworkKeys, rows: int | None, micro: Setting | None) -> None:
+    """Record the rows of an evaluation step; axolotl evaluates where it holds data out and is told when."""
+    held_out = keys.value("val_set_size", 0) not in (0, 0.0, "0") or keys.value("test_datasets")
+    when = [keys.value("eval_steps"), keys.value("evals_per_epoch")]
+    strategy = keys.value("eval_strategy", "no")
+    evaluates = bool(held_out) and (any(when) or strategy not in ("no", False))
+    keys.facts["evaluates"] = evaluates
+    given = keys.count("eval_batch_size")
+    if not evaluates:
+        return
+    if given is not None:
+        keys.put("eval_micro_batch_size", given.value, given)
+    elif micro is not None:
+        keys.put("eval_micro_batch_size", rows, micro)
+    elif rows is not None:
+        keys.assume("eval_micro_batch_size", rows, "no eval_batch_size: that of training")
+
+
+def _precision(keys: FrameworkKeys) -> str:
+    """Record precision and load dtype as resolve_dtype decides them; return the load dtype."""
+    bf16, fp16, eight = keys.get("bf16", "bfloat16"), keys.get("fp16"), keys.flag("load_in_8bit")
+    word = str(bf16.value).lower() if bf16 is not None else "auto"
+    is_half = fp16 is not None and str(fp16.value).lower() in TRUE_WORDS
+    if bf16 is not None and word in TRUE_WORDS:
+        keys.put("mixed_precision", "bf16", bf16)
+        keys.put("load_dtype", "bf16", bf16)
+    elif fp16 is not None and is_half:
+        keys.put("mixed_precision", "fp16", fp16)
+        keys.put("load_dtype", "fp16", fp16)
+    elif bf16 is None or word == "auto":
+        for plan_field in ("mixed_precision", "load_dtype"):
+            keys.assume(plan_field, "bf16", "bf16: auto is bf16 on Ampere and later, fp16 before")
+            if bf16 is not None:
+                keys.places[plan_field] = (bf16.place,)
+    else:
+        if word not in FALSE_WORDS:
+            keys.refuse(f"bf16 must be true, false or auto, not {bf16.value!r}", bf16)
+        keys.put("mixed_precision", "no", bf16)
+        half = keys.get("float16")
+        loads_half = half is not None and str(half.value).lower() in TRUE_WORDS
+        loads_half = loads_half or (eight is not None and eight.value is True)
+        keys.put("load_dtype", "fp16" if loads_half else "fp32", bf16)
+    decided = keys.settings["mixed_precision"]
+    keys.argument("bf16", decided.value == "bf16", decided)
+    keys.argument("fp16", decided.value == "fp16", decided)
+    return str(keys.settings["load_dtype"].value)
+
+
+def _optimizer(keys: FrameworkKeys) -> None:
+    setting = keys.get("optimizer")
+    if setting is None:
+        if not keys.is_unknown("optimizer"):
+            keys.assume("optimizer", "adamw_torch_fused", "no optimizer")
+            keys.argument("optim", "adamw_torch_fused", None)
+        return
+    name, own = str(setting.value), axolotl_table()["optimizers"]
+    trainers = argument_table(None).arguments["optim"].choices or ()
+    if name in LIKE_TRAINERS:
+        name = LIKE_TRAINERS[name]
+    elif name in own:
+        keys.note("PF143", f"{name} is estimated as adamw_torch_fused", setting)
+        name = "adamw_torch_fused"
+    elif name not in trainers:
+        known = tuple(str(choice) for choice in (*trainers, *own))
+        keys.refuse(f"there is no optimizer {name!r}", setting, nearest_fix(name, known))
+        return
+    keys.put("optimizer", name, setting)
+    keys.argument("optim", name, setting)
+
+
+def _length(keys: FrameworkKeys) -> None:
+    length = keys.count("sequence_len")
+    if length is not None:
+        keys.put("seq_len", length.value, length)
+    elif not keys.is_unknown("sequence_len"):
+        keys.assume("seq_len", 512, "no sequence_len")
+    packing, pads = keys.flag("sample_packing"), keys.flag("pad_to_sequence_len")
+    flattens = keys.get("batch_flattening")
+    if packing is not None and packing.value is True:
+        # Packing pads to the whole length unless told not to (hint_sample_packing_padding).
+        is_fixed = pads is None or pads.value is True
+        keys.put("sequence_kind", "fixed" if is_fixed else "packed", packing)
+    elif pads is not None and pads.value:
+        keys.put("sequence_kind", "padded", pads)
+    elif flattens is not None and flattens.value is True:
+        keys.put("sequence_kind", "packed", flattens)
+    else:
+        keys.assume("sequence_kind", "padded", "no sample_packing")

@@ -1,0 +1,247 @@
+"""The options of the `deepspeed` launcher and the slots that it starts ranks on.
+
+Source: parse_args, fetch_hostfile, parse_resource_filter and main of DeepSpeed 0.19.8
+(deepspeed/launcher/runner.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from preflight.errors import Problem
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand
+from preflight.shell.launcher_options import LauncherOption, ParsedOptions
+from preflight.shell.visible_devices import num_visible_devices
+from preflight.values import dataclass
+
+DEFAULT_HOSTFILE = "/job/hostfile"
+EXPORTED_PREFIXES = ("MLFLOW", "PYTHON", "MV2", "UCX", "NCCL")
+"""Variables of the caller that ranks on several nodes get (EXPORT_ENVS, and NCCL of the CUDA accelerator)."""
+ENVIRONMENT_FILE = ".deepspeed_env"
+DEFAULT = Place("default", "", "deepspeed")
+
+
+def _option(
+    key: str, kind: str = "str", *flags: str, choices: tuple[str, ...] = ()
+) -> LauncherOption:
+    return LauncherOption(key, (*flags, f"--{key}"), kind, choices)
+
+
+OPTIONS: tuple[LauncherOption, ...] = (
+    _option("hostfile", "str", "-H"),
+    _option("include", "str", "-i"),
+    _option("exclude", "str", "-e"),
+    _option("num_nodes", "int"),
+    LauncherOption("num_gpus", ("--num_gpus", "--num_accelerators"), "int"),
+    _option("master_port", "int"),
+    _option("master_addr"),
+    _option("node_rank", "int"),
+    _option("launcher"),
+    _option("launcher_args"),
+    _option("module", "flag"),
+    _option("no_python", "flag"),
+    _option("no_local_rank", "flag"),
+    _option("no_ssh", "flag"),
+    _option("no_ssh_check", "flag"),
+    _option("force_multi", "flag"),
+    _option("save_pid", "flag"),
+    _option("enable_each_rank_log"),
+    _option("autotuning", choices=("tune", "run")),
+    _option("bind_cores_to_rank", "flag"),
+    _option("bind_core_list"),
+    _option("ssh_port", "int"),
+    _option("venv_script"),
+    _option("log_level", choices=("debug", "info", "warning", "error", "critical")),
+    _option("quiet", "flag", "-q"),
+)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Which devices of which hosts get a rank."""
+
+    hosts: Mapping[str, tuple[int, ...]]
+    place: Place
+    """What decided the number of ranks."""
+    nodes_place: Place
+    is_counted_here: bool = False
+    """The GPUs of this machine were counted."""
+    spans_nodes: bool = False
+    """Started through pdsh, MPI or Slurm: the caller's variables stay behind."""
+
+    @property
+    def num_ranks(self) -> int:
+        return sum(len(slots) for slots in self.hosts.values())
+
+
+def read_slots(
+    command: LaunchCommand, options: ParsedOptions, problems: list[Problem]
+) -> Slots | None:
+    """Return the slots that the launcher takes; None where it would refuse, which is then a problem."""
+    given = options.given
+    path = str(options.value("hostfile", DEFAULT_HOSTFILE))
+    pool = _hostfile(command, path, problems)
+    if problems:
+        return None
+    include, exclude = given.get("include"), given.get("exclude")
+    num_nodes, num_gpus = options.value("num_nodes", -1), options.value("num_gpus", -1)
+    visible = command.env.get("CUDA_VISIBLE_DEVICES", "")
+    has_filter = include is not None or exclude is not None
+    if pool is None and visible and not (has_filter or num_nodes > 1 or num_gpus > 0):
+        include = Setting(f"localhost:{visible}", Place("env", "", "CUDA_VISIBLE_DEVICES"))
+    if (num_nodes >= 0 or num_gpus >= 0) and has_filter:
+        flag = include or exclude
+        assert flag is not None
+        _refuse(
+            problems, f"{flag.place.where} and --num_nodes or --num_gpus cannot be combined", flag
+        )
+        return None
+    if include is not None and exclude is not None:
+        _refuse(problems, "--include and --exclude cannot be combined", include)
+        return None
+    flag = include or exclude
+    named = None if flag is None or not flag.value else _named(flag, problems)
+    if problems:
+        return None
+    is_counted = False
+    place = nodes_place = given["hostfile"].place if "hostfile" in given else DEFAULT
+    if pool is None:
+        if num_nodes > 1:
+            _refuse(
+                problems,
+                f"--num_nodes {num_nodes} needs a hostfile, and there is none at {path}",
+                given["num_nodes"],
+            )
+            return None
+        count = _local_devices(command, include, num_gpus)
+        if count == 0:
+            problems.append(
+                Problem(
+                    "the number of ranks is not known: no hostfile, no --num_gpus, and this machine shows no GPU",
+                    "deepspeed",
+                    "--num_gpus N",
+                    "PF115",
+                )
+            )
+            return None
+        pool, is_counted = {"localhost": count}, True
+    else:
+        place = nodes_place = Place("yaml", path, "slots") if "hostfile" not in given else place
+    hosts = {host: tuple(range(count)) for host, count in pool.items()}
+    if flag is not None and named is not None:
+        filtered = _filtered(hosts, named, flag, include is not None, problems)
+        if filtered is None:
+            return None
+        hosts, place, nodes_place = filtered, flag.place, flag.place
+        is_counted = is_counted and include is None
+    if num_nodes > 0:
+        hosts = dict(list(hosts.items())[:num_nodes])
+        nodes_place = given["num_nodes"].place
+        place = nodes_place
+    if num_gpus > 0:
+        hosts = {host: tuple(range(num_gpus)) for host in hosts}
+        place, is_counted = given["num_gpus"].place, False
+    if not hosts:
+        _refuse(problems, "no device is left to start a rank on", flag or Setting("", DEFAULT))
+        return None
+    spans = (len(hosts) > 1 or bool(options.value("force_multi"))) and not options.value("no_ssh")
+    return Slots(hosts, place, nodes_place, is_counted, spans)
+
+
+def _refuse(problems: list[Problem], message: str, setting: Setting, fix: str = "") -> None:
+    problems.append(Problem(message, setting.place.where, fix, "PF111"))
+
+
+def _hostfile(command: LaunchCommand, path: str, problems: list[Problem]) -> dict[str, int] | None:
+    if not command.exists(path):
+        return None
+    pool: dict[str, int] = {}
+    for number, line in enumerate(command.read_text(path).splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = re.match(r"(\S+)\s+slots=(\d+)", line)
+        where = f"{path}:{number}"
+        if match is None:
+            problems.append(Problem(f"not a host: {line}", where, "NAME slots=N", "PF111"))
+        elif match[1] in pool:
+            problems.append(
+                Problem(f"{match[1]} is listed twice", where, "one line per host", "PF111")
+            )
+        else:
+            pool[match[1]] = int(match[2])
+    if not pool and not problems:
+        problems.append(Problem("the hostfile names no host", path, "NAME slots=N", "PF111"))
+    return pool or None
+
+
+def _local_devices(command: LaunchCommand, include: Setting | None, num_gpus: int) -> int:
+    """Return how many devices this machine has for the launcher; what the command asks for where none is seen."""
+    # The launcher forgets CUDA_VISIBLE_DEVICES before it counts.
+    rest = {name: text for name, text in command.env.items() if name != "CUDA_VISIBLE_DEVICES"}
+    count = num_visible_devices(rest)
+    if count == 0 and num_gpus > 0:
+        return num_gpus
+    if count == 0 and include is not None:
+        slots = re.findall(r"\d+", str(include.value).partition(":")[2])
+        return max(map(int, slots), default=-1) + 1
+    return count
+
+
+def _named(flag: Setting, problems: list[Problem]) -> dict[str, list[int]] | None:
+    """Return host -> the slots that a filter names, none for all of them."""
+    named: dict[str, list[int]] = {}
+    try:
+        for node in str(flag.value).split("@"):
+            host, colon, listed = node.partition(":")
+            named.setdefault(host, [])
+            if colon:
+                named[host] += [int(slot) for slot in listed.split(",")]
+    except ValueError:
+        _refuse(
+            problems,
+            f"{flag.place.where} must be HOST:0,1@HOST, not {flag.value!r}",
+            flag,
+            "numbers behind the colon: localhost:0,1",
+        )
+        return None
+    return named
+
+
+def _filtered(
+    hosts: Mapping[str, tuple[int, ...]],
+    named: Mapping[str, Sequence[int]],
+    flag: Setting,
+    is_include: bool,
+    problems: list[Problem],
+) -> dict[str, tuple[int, ...]] | None:
+    result = {} if is_include else dict(hosts)
+    for host, slots in named.items():
+        if host not in hosts:
+            _refuse(problems, f"{host} is not in the hostfile", flag, f"one of {', '.join(hosts)}")
+            return None
+        missing = [slot for slot in slots if slot not in hosts[host]]
+        if missing:
+            _refuse(problems, f"{host} has no device {missing[0]}", flag)
+            return None
+        chosen = tuple(sorted(set(slots))) or hosts[host]
+        if is_include:
+            result[host] = chosen
+        else:
+            result[host] = tuple(slot for slot in hosts[host] if slot not in chosen)
+    return {host: result[host] for host in hosts if result.get(host)}
+
+
+def rank_variables(command: LaunchCommand, slots: Slots) -> dict[str, str]:
+    """Return the variables that every rank has: the caller's, or on several nodes the few that are exported."""
+    if not slots.spans_nodes:
+        return dict(command.env)
+    kept = {n: text for n, text in command.env.items() if n.startswith(EXPORTED_PREFIXES)}
+    for folder in ("~", "."):
+        path = f"{folder}/{command.env.get('DS_ENV_FILE', ENVIRONMENT_FILE)}"
+        if command.exists(path):
+            lines = command.read_text(path).splitlines()
+            kept.update((k, v) for k, e, v in (line.partition("=") for line in lines) if e)
+    return kept

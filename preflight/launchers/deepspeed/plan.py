@@ -1,0 +1,138 @@
+"""A `deepspeed` command as a LaunchPlan: hosts and slots of the launcher; the script names the DeepSpeed config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launchers.accelerate.environment_notes import environment_notes
+from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
+from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.shell.launcher_options import ParsedOptions, parse_options
+from preflight.shell.launcher_part import LauncherPart, caller_environment
+from preflight.shell.program_names import calls
+from preflight.trainers.arguments import TrainerArguments
+
+PROGRAMS = ("deepspeed", "deepspeed.pt", "ds")
+MODULES = ("deepspeed.launcher.runner",)
+USAGE = "deepspeed [options] train.py [arguments of train.py]"
+CONFIG_FLAGS = ("deepspeed_config", "deepspeed", "ds_config")
+"""Arguments of a script of one's own that name DeepSpeed's config (deepspeed.add_config_arguments, and custom)."""
+
+
+def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a launch by `deepspeed`; None where it is another command."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    if first is None:
+        return None
+    options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
+    problems = list(options.problems)
+    raise_if_any(problems)
+    slots = read_slots(command, options, problems)
+    if slots is None:
+        raise BadInput(*problems)
+    raise_if_any(problems)
+    part = _part(command, options, slots)
+    trainer = _with_config(read_script_arguments(command, part.script_index, problems))
+    engine = read_script_engine(command, part, trainer, problems)
+    if not str(engine.fields["engine"].value).startswith("zero"):
+        problems.append(
+            Problem(
+                "the deepspeed launcher starts this script, but no argument names a DeepSpeed config: plain data parallel is taken",
+                "deepspeed",
+                "--deepspeed ds.json behind the script's name",
+                "PF133",
+                "warning",
+            )
+        )
+        if trainer.trainer is None:
+            reason = "the script may make a DeepSpeed config itself; plain data parallel is taken"
+            part = replace(
+                part, origins={**part.origins, "engine": Origin("deepspeed", True, reason)}
+            )
+    if slots.spans_nodes:
+        problems.extend(_lost_variables(command, part))
+    problems.extend(environment_notes(part.env))
+    return make_plan(command, part, trainer, engine, problems)
+
+
+def deepspeed_in_front(
+    command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
+) -> LauncherPart | None:
+    """Return what the launcher decides; None unless it starts what `is_ours` knows at an argv index."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    if first is None:
+        return None
+    options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
+    if options.script_index >= len(command.argv) or not is_ours(options.script_index):
+        return None
+    problems.extend(options.problems)
+    raise_if_any(problems)
+    slots = read_slots(command, options, problems)
+    if slots is None:
+        raise BadInput(*problems)
+    part = _part(command, options, slots)
+    if slots.spans_nodes:
+        problems.extend(_lost_variables(command, part))
+    return part
+
+
+def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> LauncherPart:
+    origins = {}
+    if slots.is_counted_here:
+        reason = f"no --num_gpus: deepspeed starts one rank per GPU, and this machine shows {slots.num_ranks}"
+        origins["world_size"] = Origin("default of deepspeed", True, reason)
+    variables = rank_variables(command, slots)
+    return LauncherPart(
+        name="deepspeed",
+        first_option=options.first_index,
+        script_index=options.script_index,
+        ranks={
+            "world_size": Setting(slots.num_ranks, slots.place),
+            "num_nodes": Setting(len(slots.hosts), slots.nodes_place),
+        },
+        mode="multi_gpu",
+        mode_place=Place("argv", "", "deepspeed", index=0),
+        env=caller_environment(variables),
+        variables=variables if slots.spans_nodes else None,
+        origins=origins,
+        facts={
+            "main_address": options.given.get("master_addr"),
+            "main_port": options.given.get("master_port"),
+            "ranks_by_host": {host: len(ids) for host, ids in slots.hosts.items()},
+        },
+    )
+
+
+def _with_config(trainer: TrainerArguments) -> TrainerArguments:
+    """Return the arguments of a script of one's own with the DeepSpeed config that one of its flags names."""
+    if trainer.trainer in ("transformers", "trl"):
+        return trainer
+    for name in CONFIG_FLAGS:
+        setting = trainer.raw.get(name)
+        if setting is not None and isinstance(setting.value, str) and setting.value:
+            return replace(trainer, arguments={**trainer.arguments, "deepspeed": setting})
+    return trainer
+
+
+def _lost_variables(command: LaunchCommand, part: LauncherPart) -> list[Problem]:
+    """Say which variables of this shell do not reach the ranks on other nodes."""
+    wanted = [
+        name
+        for name in sorted(command.env)
+        if (name in caller_environment(command.env) or name.startswith("PYTORCH_"))
+        and name not in (part.variables or {})
+    ]
+    return [
+        Problem(
+            f"${name} of this shell does not reach the ranks: deepspeed exports few variables to several nodes",
+            f"${name}",
+            f"a line {name}={command.env[name]} in .deepspeed_env",
+            "PF134",
+            "warning",
+        )
+        for name in wanted
+    ]

@@ -1,0 +1,219 @@
+"""Keys of a framework's own config file (axolotl, LLaMA-Factory) as settings, and plan fields as they are told from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.formats.load import Document
+from preflight.formats.places import Place, Setting
+from preflight.launch import Origin
+from preflight.scripts.trainer_tables import argument_table
+from preflight.trainers.arguments import TrainerArguments
+from preflight.values import dataclass
+
+PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*?\}\}|\$[A-Z_][A-Z0-9_]*$")
+"""Text that another program fills in before the file is read."""
+TRUE_WORDS = ("true", "yes", "on", "1", "t", "y")
+FALSE_WORDS = ("false", "no", "off", "0", "f", "n")
+"""Text that pydantic takes for a bool."""
+
+
+@dataclass(frozen=True)
+class FrameworkLibrary:
+    """Whose keys these are, and whose defaults hold."""
+
+    name: str
+    """axolotl or LLaMA-Factory, as a person says it."""
+    version: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass
+class FrameworkKeys:
+    """What one config file and the command line say, and what the plan gets from it; filled while reading."""
+
+    library: FrameworkLibrary
+    given: dict[str, Setting]
+    """Key -> value; the command line beats the file."""
+    problems: list[Problem]
+    overridden: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    """Key -> places of it that count no more."""
+    settings: dict[str, Setting] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    arguments: dict[str, Setting] = field(default_factory=dict)
+    """TrainingArguments as the framework makes them."""
+    environment: dict[str, Setting] = field(default_factory=dict)
+    """Variables that the framework sets inside every worker."""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    # Looking up
+
+    def get(self, *names: str) -> Setting | None:
+        """Return the first of the keys that is given and not null; a placeholder counts as not given."""
+        for name in names:
+            setting = self.given.get(name)
+            if setting is not None and setting.value is not None and not is_placeholder(setting):
+                return setting
+        return None
+
+    def value(self, name: str, default: Any = None) -> Any:
+        setting = self.get(name)
+        return default if setting is None else setting.value
+
+    def flag(self, name: str) -> Setting | None:
+        """Return a switch; a word that is none is refused."""
+        setting = self.get(name)
+        if setting is None or isinstance(setting.value, bool):
+            return setting
+        word = str(setting.value).lower()
+        if word in TRUE_WORDS or word in FALSE_WORDS:
+            return Setting(word in TRUE_WORDS, setting.place)
+        self.refuse(f"{name} must be true or false, not {setting.value!r}", setting)
+        return None
+
+    def is_unknown(self, name: str) -> bool:
+        """Tell whether a placeholder stands where the key's value belongs."""
+        setting = self.given.get(name)
+        return setting is not None and is_placeholder(setting)
+
+    def is_on(self, name: str) -> bool:
+        setting = self.flag(name)
+        return setting is not None and setting.value is True
+
+    def count(self, name: str, least: int = 1) -> Setting | None:
+        """Return a whole number; anything else is refused."""
+        setting = self.get(name)
+        if setting is None:
+            return None
+        value = setting.value
+        if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+            value = int(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            self.refuse(
+                f"{name} must be a whole number from {least}, not {setting.value!r}", setting
+            )
+            return None
+        return Setting(value, setting.place)
+
+    # Recording
+
+    def put(self, plan_field: str, value: Any, *given: Setting) -> None:
+        """Record a plan field with the settings that say it, the deciding one first."""
+        self.settings[plan_field] = Setting(value, given[0].place)
+        self.origins[plan_field] = Origin(given[0].place.where)
+        places: list[Place] = []
+        for setting in given:
+            name = setting.place.key.lstrip("-").replace("-", "_")
+            places += [setting.place, *self.overridden.get(name, ())]
+        self.places[plan_field] = tuple(places)
+
+    def assume(self, plan_field: str, value: Any, reason: str = "") -> None:
+        """Record a plan field that the framework's default decides."""
+        self.settings[plan_field] = Setting(value, Place("default", "", self.library.label))
+        self.origins[plan_field] = Origin(f"default of {self.library.label}", True, reason)
+
+    def argument(self, name: str, value: Any, setting: Setting | None) -> None:
+        """Record an argument that the framework hands to TrainingArguments."""
+        default = Place("default", "", self.library.label)
+        self.arguments[name] = Setting(value, default if setting is None else setting.place)
+
+    def refuse(self, message: str, at: Setting, fix: str = "", severity: str = "error") -> None:
+        """Say what the framework's own schema refuses."""
+        self.problems.append(Problem(message, at.place.where, fix, "PF141", severity))
+
+    def note(
+        self, id: str, message: str, at: Setting, fix: str = "", severity: str = "warning"
+    ) -> None:
+        self.problems.append(Problem(message, at.place.where, fix, id, severity))
+
+    def finish(self, document: Document | None) -> TrainerArguments:
+        """Return the script's half of the launch."""
+        place = Place("default", "", "transformers")
+        arguments = {
+            name: Setting(argument.default, place)
+            for name, argument in argument_table(None).arguments.items()
+        }
+        arguments.update(self.arguments)
+        self.origins["trainer"] = Origin(self.library.label)
+        return TrainerArguments(
+            trainer="transformers",
+            raw=dict(self.given),
+            arguments=arguments,
+            settings=self.settings,
+            origins=self.origins,
+            places=self.places,
+            environment=self.environment,
+            documents={} if document is None else {"trainer": document.path},
+            facts={**self.facts, "trainer": "transformers", "is_own_script": True},
+        )
+
+
+def read_accumulation(keys: FrameworkKeys) -> None:
+    """Record whether gradients are reduced in every micro step: the section goes to TrainingArguments as it is."""
+    section = keys.get("accelerator_config")
+    options = section.value if section is not None and isinstance(section.value, Mapping) else {}
+    nested = options.get("gradient_accumulation_kwargs")
+    if section is not None and isinstance(nested, Mapping) and "sync_each_batch" in nested:
+        keys.put("sync_each_batch", bool(nested["sync_each_batch"]), section)
+
+
+def is_placeholder(setting: Setting) -> bool:
+    """Tell whether a value is text that another program fills in."""
+    return isinstance(setting.value, str) and PLACEHOLDER.search(setting.value) is not None
+
+
+def note_placeholders(keys: FrameworkKeys, decides: Mapping[str, str]) -> None:
+    """Say which plan fields a placeholder leaves unknown; `decides` is key -> plan field."""
+    for name, setting in keys.given.items():
+        if is_placeholder(setting):
+            plan_field = decides.get(name)
+            about = f": {plan_field} is not known" if plan_field else ""
+            keys.note(
+                "PF142",
+                f"{name} is {setting.value}, which another program fills in{about}",
+                setting,
+                f"--set {plan_field}=VALUE" if plan_field else "",
+                "warning" if plan_field else "info",
+            )
+
+
+def settings_of(document: Document, names: Iterable[Any] | None = None) -> dict[str, Setting]:
+    """Return the top-level keys of a file with their lines."""
+    return {
+        str(key): Setting(
+            document.value[key],
+            Place(document.kind, document.path, _key(key), document.line((str(key),))),
+        )
+        for key in (document.value if names is None else names)
+    }
+
+
+def nested_settings(setting: Setting, document: Document | None) -> dict[str, Setting]:
+    """Return the keys of a section with their lines; empty where it is no section."""
+    if not isinstance(setting.value, Mapping):
+        return {}
+    place = setting.place
+    found = {}
+    for key, value in setting.value.items():
+        line = place.line
+        if document is not None and place.kind in ("yaml", "json"):
+            line = document.line((place.key, str(key))) or line
+        spelled = f"{place.key}.{_key(key)}"
+        found[str(key)] = Setting(
+            value, Place(place.kind, place.document, spelled, line, place.index)
+        )
+    return found
+
+
+def _key(key: Any) -> str:
+    return str(key).replace(".", "\\.")

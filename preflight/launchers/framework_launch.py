@@ -1,0 +1,55 @@
+"""The last steps of reading a framework's launch: engine, plan, and the allocator setting that its launcher exports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.errors import Problem
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.script import make_plan, read_script_engine
+from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.visible_devices import num_visible_devices
+from preflight.trainers.arguments import TrainerArguments
+
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
+
+def framework_plan(
+    command: LaunchCommand,
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    keys: FrameworkKeys,
+    sets_allocator: bool,
+    problems: list[Problem],
+) -> LaunchPlan:
+    """Return the plan; `sets_allocator` says that the framework's own launcher turns expandable segments on."""
+    at = len(problems)
+    engine = read_script_engine(command, part, trainer, problems)
+    problems[at:] = [_softened(problem) for problem in problems[at:]]
+    env = {**part.env, **trainer.environment}
+    if not part.is_distributed and "ACCELERATE_USE_FSDP" in trainer.environment:
+        problems.append(
+            Problem(
+                "FSDP is asked for, and one process shards nothing",
+                env["ACCELERATE_USE_FSDP"].place.where,
+                "more ranks, or no fsdp_config",
+                "PF108",
+                "warning",
+            )
+        )
+    if not part.is_distributed:
+        from preflight.engines.data_parallel import data_parallel
+
+        problems.extend(data_parallel(trainer, num_visible_devices(command.env), keys.library.name))
+    plan = make_plan(command, part, trainer, engine, problems)
+    if sets_allocator and not any(name in command.env for name in ALLOCATOR):
+        plan = replace(plan, expandable_segments=True)
+        origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
+        plan = plan.with_origin("expandable_segments", origin)
+    return plan
+
+
+def _softened(problem: Problem) -> Problem:
+    """Return FSDP's and the trainer's checkpointing as a warning: frameworks recompute in their own way beside FSDP's switch."""
+    return replace(problem, severity="warning") if problem.id == "PF203" else problem

@@ -1,0 +1,75 @@
+"""The launcher in front of a framework's own module or script: accelerate, torchrun, deepspeed or python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from preflight.engines.read import EngineSettings
+from preflight.errors import Problem, raise_if_any
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand
+from preflight.launchers.accelerate.argv import (
+    LauncherArguments,
+    first_option_index,
+    parse_launcher_arguments,
+)
+from preflight.launchers.accelerate.checks import check_beside_file
+from preflight.launchers.accelerate.launcher import read_launcher_settings
+from preflight.launchers.accelerate.notes import launch_notes
+from preflight.launchers.accelerate.plan import accelerate_part
+from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.program_names import called, calls
+
+Front = tuple[LauncherPart, list[Problem]]
+"""What the launcher decides, and what is to be said about it behind everything else."""
+
+
+def launcher_in_front(
+    command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
+) -> Front | None:
+    """Return what the launcher decides; None unless it starts what `is_ours` knows at an argv index."""
+    argv = command.argv
+    first = first_option_index(argv)
+    what = called(argv)
+    if first is not None:
+        arguments = parse_launcher_arguments(argv, first)
+        if arguments.script_index >= len(argv) or not is_ours(arguments.script_index):
+            return None
+        raise_if_any(arguments.problems)
+        return accelerate_in_front(command, arguments, problems)
+    if what is not None and what.kind != "program" and is_ours(what.position):
+        from preflight.launchers.python import python_part
+
+        place = Place("argv", "", "python", index=0)
+        return python_part(command, place, 1, what.position), []
+    return _torchrun(command, is_ours, problems)
+
+
+def accelerate_in_front(
+    command: LaunchCommand, arguments: LauncherArguments, problems: list[Problem]
+) -> Front:
+    """Return what accelerate's launcher decides, and its notes."""
+    settings = read_launcher_settings(arguments, command, problems)
+    part = accelerate_part(command, arguments, settings, problems)
+    check_beside_file(settings, None, problems)
+    ranks = EngineSettings(fields={**part.ranks, "engine": Setting(part.mode, part.mode_place)})
+    refused = {problem.where for problem in problems if problem.severity == "error"}
+    notes = [n for n in launch_notes(settings, part.env, ranks) if n.where not in refused]
+    return part, notes
+
+
+def _torchrun(
+    command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
+) -> Front | None:
+    from preflight.launchers.torchrun.options import MODULES, PROGRAMS
+    from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
+
+    start = calls(command.argv, PROGRAMS, MODULES)
+    if start is None:
+        return None
+    options = parse_torchrun(command, start)
+    if options.script_index >= len(command.argv) or not is_ours(options.script_index):
+        return None
+    problems.extend(options.problems)
+    raise_if_any(problems)
+    return torchrun_part(command, options, problems), []

@@ -1,0 +1,1 @@
+"""LLaMA-Factory: its arguments, what it makes of them, and writing them back."""

@@ -1,0 +1,72 @@
+"""LLaMA-Factory's training commands as a LaunchPlan: `llamafactory-cli train`, and its script under any launcher.
+
+Source: launcher.py, train/tuner.py and hparams/parser.py of LLaMA-Factory 0.9.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.errors import BadInput, Problem
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launchers.framework_keys import FrameworkKeys, note_placeholders
+from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.llamafactory.checks import check_llamafactory
+from preflight.launchers.llamafactory.engine import read_engine_facts
+from preflight.launchers.llamafactory.keys import (
+    check_unknown_keys,
+    is_enabled,
+    llamafactory_library,
+)
+from preflight.launchers.llamafactory.launch import ALLOCATOR, cli_index, cli_part, front
+from preflight.launchers.llamafactory.plan import DECIDES, read_llamafactory_plan
+from preflight.launchers.llamafactory.words import LlamaFactoryWords, read_words
+from preflight.shell.launcher_part import LauncherPart
+
+
+def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a LLaMA-Factory training command; None where it is another command."""
+    problems: list[Problem] = []
+    notes: list[Problem] = []
+    first = cli_index(command)
+    if first is not None:
+        part = cli_part(command, first, problems)
+    else:
+        found = front(command, problems)
+        if found is None:
+            return None
+        part, notes = found
+    words = read_words(command, part.script_index + 1, problems)
+    if not words.given:
+        usage = "llamafactory-cli train config.yaml"
+        problems.append(
+            Problem("the command names no config and no flags", command.argv[0], usage, "PF111")
+        )
+        raise BadInput(*problems)
+    keys = _keys(command, part, words, problems)
+    trainer = keys.finish(words.document)
+    facts = {"overrides": words.overrides, "file_index": words.file_index}
+    launcher, part = part.name, replace(part, facts={**part.facts, **facts}, name="llamafactory")
+    problems.extend(notes)
+    plan = framework_plan(command, part, trainer, keys, False, problems)
+    # What the launcher in front of the script was told is written back to it.
+    plan = replace(plan, source=replace(plan.source, launcher=launcher))
+    if part.variables is not None and part.variables.get(ALLOCATOR) != command.env.get(ALLOCATOR):
+        origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
+        plan = plan.with_origin("expandable_segments", origin)
+    return plan
+
+
+def _keys(
+    command: LaunchCommand,
+    part: LauncherPart,
+    words: LlamaFactoryWords,
+    problems: list[Problem],
+) -> FrameworkKeys:
+    keys = FrameworkKeys(llamafactory_library(), words.given, problems, words.overridden)
+    check_unknown_keys(keys, is_enabled(command.env, "ALLOW_EXTRA_ARGS"))
+    note_placeholders(keys, DECIDES)
+    engine = read_engine_facts(keys, part, command)
+    read_llamafactory_plan(keys, engine)
+    check_llamafactory(keys, engine)
+    return keys

@@ -1,0 +1,63 @@
+"""The arguments that LLaMA-Factory's parser knows, from the shipped tables."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+from preflight.launch import nearest_fix
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
+
+TRUE_VARIABLES = ("true", "y", "1")
+"""is_env_enabled of extras/misc.py."""
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    import json
+
+    folder = os.path.dirname(os.path.abspath(__file__))
+    path = os.path.join(folder, "arguments.json")
+    with open(path, encoding="utf-8") as file:
+        table: dict[str, Any] = json.load(file)
+    return table
+
+
+@lru_cache(maxsize=1)
+def llamafactory_arguments() -> ArgumentTable:
+    """Return every argument of the parser: the framework's own, and those of TrainingArguments."""
+    own = {
+        name: Argument(name, entry[0], entry[1], tuple(entry[2]) if len(entry) > 2 else None)
+        for name, entry in _table()["arguments"].items()
+    }
+    trainers = argument_table(None)
+    return ArgumentTable({**trainers.arguments, **own}, trainers.versions)
+
+
+def llamafactory_library() -> FrameworkLibrary:
+    """Return LLaMA-Factory in the version that is installed here, else in the table's."""
+    from preflight.library_versions import installed_versions
+
+    found = installed_versions(("llamafactory",)).get("llamafactory")
+    return FrameworkLibrary("LLaMA-Factory", found or _table()["version"])
+
+
+def is_enabled(env: Any, name: str, default: str = "0") -> bool:
+    """Tell whether LLaMA-Factory takes a variable for on."""
+    return str(env.get(name, default)).lower() in TRUE_VARIABLES
+
+
+def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:
+    """Refuse keys that the parser does not know; ALLOW_EXTRA_ARGS lets it drop them."""
+    known = llamafactory_arguments().arguments
+    for name, setting in keys.given.items():
+        if name in known:
+            continue
+        near = nearest_fix(name, tuple(known))
+        if are_allowed:
+            message = f"LLaMA-Factory has no argument {name!r}: it is ignored"
+            keys.note("PF140", message, setting, near)
+        else:
+            keys.refuse(f"LLaMA-Factory has no argument {name!r}", setting, near)

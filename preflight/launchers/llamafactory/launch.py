@@ -1,0 +1,154 @@
+"""What starts LLaMA-Factory's ranks: its own command, which calls torchrun, or a launcher in front of its script.
+
+Source: launch in launcher.py of LLaMA-Factory 0.9.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from preflight.errors import BadInput, Problem
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, Origin
+from preflight.launchers.launcher_in_front import Front, launcher_in_front
+from preflight.launchers.llamafactory.keys import is_enabled
+from preflight.launchers.python import python_part
+from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.program_names import calls, program_name
+from preflight.shell.visible_devices import num_visible_devices
+
+PROGRAMS = ("llamafactory-cli", "lmf")
+MODULES = ("llamafactory.cli", "llamafactory")
+SCRIPT_MODULES = ("llamafactory.launcher", "llamafactory.train.tuner")
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
+DEFAULT = Place("default", "", "LLaMA-Factory")
+
+
+def cli_index(command: LaunchCommand) -> int | None:
+    """Return the argv index of `train`; None where the command is another one."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    return first if first is not None and command.argv[first : first + 1] == ("train",) else None
+
+
+def cli_part(command: LaunchCommand, first: int, problems: list[Problem]) -> LauncherPart:
+    """Return how many ranks the command starts: torchrun's where it is forced or sees several GPUs, else one."""
+    env, count = command.env, num_visible_devices(command.env)
+    for variable, about in (
+        ("USE_V1", "the arguments of its new version are others"),
+        ("USE_MCA", "Megatron's trainer takes other arguments"),
+        ("USE_RAY", "Ray places the workers"),
+    ):
+        if is_enabled(env, variable):
+            raise BadInput.one(
+                f"preflight does not read LLaMA-Factory under {variable}: {about}",
+                f"${variable}",
+                id="PF111",
+            )
+    is_forced = is_enabled(env, "FORCE_TORCHRUN")
+    if not is_forced and (count < 2 or is_enabled(env, "USE_KT")):
+        part = python_part(command, Place("argv", "", command.argv[0], index=0), first, first)
+        if count == 0 and "CUDA_VISIBLE_DEVICES" not in env:
+            reason = "without FORCE_TORCHRUN it starts a rank per GPU, and this machine shows none: one is taken"
+            part = replace(part, origins={"world_size": Origin(str(DEFAULT.where), True, reason)})
+        return replace(part, name="llamafactory")
+    nodes = _count(command, "NNODES", problems)
+    if "MIN_NNODES" in env and "MAX_NNODES" in env and "RDZV_ID" in env:
+        nodes = _count(command, "MIN_NNODES", problems)
+    ranks = _count(command, "NPROC_PER_NODE", problems)
+    origins = {}
+    if ranks is None:
+        ranks = Setting(count, Place("env", "", "CUDA_VISIBLE_DEVICES"))
+        if "CUDA_VISIBLE_DEVICES" not in env:
+            ranks = Setting(count, DEFAULT)
+            reason = f"no NPROC_PER_NODE: it starts a rank per GPU, and this machine shows {count}"
+            origins["world_size"] = Origin(DEFAULT.where, True, reason)
+    if ranks.value < 1:
+        problems.append(
+            Problem(
+                "the number of ranks is not known: no NPROC_PER_NODE, and this machine shows no GPU to count",
+                "$FORCE_TORCHRUN",
+                "NPROC_PER_NODE=N",
+                "PF115",
+            )
+        )
+        ranks = Setting(1, ranks.place)
+    nodes = nodes or Setting(1, DEFAULT)
+    if nodes.value > 1 and env.get("MASTER_ADDR", "127.0.0.1") in ("127.0.0.1", "localhost"):
+        message = "several nodes, but no MASTER_ADDR: the nodes cannot find each other"
+        fix = "MASTER_ADDR=HOST of the first node"
+        problems.append(Problem(message, nodes.place.where, fix, "PF109", "warning"))
+    python = python_part(command, DEFAULT, first, first)
+    return replace(
+        python,
+        name="llamafactory",
+        ranks={
+            "world_size": Setting(nodes.value * ranks.value, ranks.place),
+            "num_nodes": nodes,
+        },
+        mode="multi_gpu",
+        mode_place=Place("argv", "", command.argv[0], index=0),
+        variables=_variables(command),
+        origins=origins,
+        facts={
+            "main_address": _variable(env, "MASTER_ADDR"),
+            "main_port": _variable(env, "MASTER_PORT"),
+        },
+    )
+
+
+def _count(command: LaunchCommand, name: str, problems: list[Problem]) -> Setting | None:
+    text = command.env.get(name)
+    if text is None:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        message = f"${name} must be a whole number from 1, not {text!r}"
+        problems.append(Problem(message, f"${name}", id="PF111"))
+        return Setting(1, DEFAULT)
+    return Setting(int(text), Place("env", "", name))
+
+
+def _variable(env: Mapping[str, str], name: str) -> Setting | None:
+    return Setting(env[name], Place("env", "", name)) if name in env else None
+
+
+def _sets_allocator(command: LaunchCommand) -> bool:
+    return is_enabled(command.env, "OPTIM_TORCH", "1")
+
+
+def _variables(command: LaunchCommand) -> dict[str, str] | None:
+    """Return the ranks' variables where the command writes over the caller's; None where it does not."""
+    if not _sets_allocator(command):
+        return None
+    return {**command.env, ALLOCATOR: "expandable_segments:True"}
+
+
+def front(command: LaunchCommand, problems: list[Problem]) -> Front | None:
+    """Return what accelerate, torchrun, deepspeed or python decides in front of LLaMA-Factory's script."""
+
+    def is_ours(index: int) -> bool:
+        return is_script(command, index)
+
+    found = launcher_in_front(command, is_ours, problems)
+    if found is not None:
+        return found
+    from preflight.launchers.deepspeed.plan import deepspeed_in_front
+
+    part = deepspeed_in_front(command, is_ours, problems)
+    return None if part is None else (part, [])
+
+
+def is_script(command: LaunchCommand, index: int) -> bool:
+    """Tell whether an argv word is LLaMA-Factory's training script: its module, or a file that calls it."""
+    word = command.argv[index]
+    if word in SCRIPT_MODULES:
+        return True
+    if not word.endswith(".py"):
+        return False
+    if command.exists(word):
+        try:
+            text = command.read_text(word)
+        except (OSError, UnicodeDecodeError):
+            return False
+        return "llamafactory" in text and "run_exp" in text
+    return "llamafactory" in word and program_name(word) == "launcher.py"

@@ -1,0 +1,185 @@
+"""LLaMA-Factory's arguments in plan fields: model, batch, precision, optimizer, length, loss; the rest is in llamafactory_model.
+
+Source: LLaMA-Factory 0.9.5, hparams/*.py, data/processor, model/model_utils/liger_kernel.py, train/tuner.py.
+"""
+
+from __future__ import annotations
+
+from preflight.launch import nearest_fix
+from preflight.launchers.framework_keys import FrameworkKeys, read_accumulation
+from preflight.launchers.llamafactory.engine import EngineFacts
+from preflight.launchers.llamafactory.model import (
+    finetuning_type,
+    read_attention,
+    read_checkpointing,
+    read_quantization,
+    read_trained,
+)
+from preflight.scripts.trainer_tables import argument_table
+
+DECIDES = {
+    "model_name_or_path": "model",
+    "cutoff_len": "seq_len",
+    "per_device_train_batch_size": "micro_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "finetuning_type": "adapter",
+    "quantization_bit": "base_quantization",
+    "deepspeed": "engine",
+    "optim": "optimizer",
+    "flash_attn": "attention",
+    "bf16": "mixed_precision",
+}
+"""Key -> the plan field that is not known while a placeholder stands there."""
+NOT_MODELLED = {
+    "use_unsloth": "Unsloth's own kernels need less than the estimate says",
+    "use_kt": "KTransformers keeps experts in host memory: the estimate holds them on the GPU",
+    "use_galore": "GaLore's low-rank states are estimated as whole ones",
+    "use_apollo": "APOLLO's low-rank states are estimated as whole ones",
+    "use_badam": "BAdam trains a block at a time: the estimate trains all of them",
+    "use_adam_mini": "Adam-mini is estimated as AdamW",
+    "use_muon": "Muon is estimated as AdamW",
+    "use_llama_pro": "LLaMA Pro trains a few layers: the estimate trains all of them",
+    "shift_attn": "shifted sparse attention is estimated as whole attention",
+    "mixture_of_depths": "mixture of depths is estimated as the model without it",
+    "use_mca": "Megatron's trainer is estimated as transformers' trainer",
+    "use_hyper_parallel": "HyperParallel's sharding is not estimated",
+    "fp8": "fp8 matrices are estimated as the 16-bit ones that they are made from",
+    "use_asft_loss": "the reference model of use_asft_loss is not counted",
+    "upcast_lmhead_output": "the fp32 copy of the logits is counted by the loss's own rule",
+    "resize_vocab": "the vocabulary is estimated as the checkpoint has it",
+}
+"""Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
+STAGES = ("pt", "sft", "rm", "ppo", "dpo", "kto")
+
+
+def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
+    """Fill in every plan field that LLaMA-Factory's arguments decide, and TrainingArguments."""
+    for name in keys.given:
+        setting = keys.get(name)
+        if setting is not None:
+            keys.argument(name, setting.value, setting)
+    model = keys.get("model_name_or_path")
+    if model is not None:
+        keys.put("model", str(model.value), model)
+    stage = _stage(keys)
+    _batch(keys)
+    dtype = _precision(keys)
+    _optimizer(keys)
+    kind = finetuning_type(keys)
+    read_quantization(keys, kind, dtype)
+    read_trained(keys, kind, engine)
+    read_checkpointing(keys, engine)
+    attention = read_attention(keys)
+    _length(keys, stage, attention)
+    _loss(keys, stage)
+    for name, message in NOT_MODELLED.items():
+        setting = keys.get(name)
+        if setting is not None and str(setting.value).lower() != "false":
+            keys.note("PF143", message, setting)
+
+
+def _stage(keys: FrameworkKeys) -> str:
+    setting = keys.get("stage")
+    if setting is None:
+        return "sft"
+    if setting.value not in STAGES:
+        wanted = ", ".join(STAGES)
+        keys.refuse(f"stage must be one of {wanted}, not {setting.value!r}", setting)
+        return "sft"
+    stage = str(setting.value)
+    if stage not in ("pt", "sft"):
+        message = f"stage {stage} is estimated as sft: reference and reward models and pairs of answers are not counted"
+        keys.note("PF143", message, setting)
+    return stage
+
+
+def _batch(keys: FrameworkKeys) -> None:
+    for name, plan_field, default in (
+        ("per_device_train_batch_size", "micro_batch_size", 8),
+        ("gradient_accumulation_steps", "gradient_accumulation_steps", 1),
+    ):
+        setting = keys.count(name)
+        if setting is not None:
+            keys.put(plan_field, setting.value, setting)
+            keys.argument(name, setting.value, setting)
+        elif not keys.is_unknown(name):
+            keys.assume(plan_field, default, f"no {name}")
+            keys.argument(name, default, None)
+    strategy = keys.value("eval_strategy", "no")
+    evaluates = strategy not in ("no", False) or keys.is_on("do_eval")
+    keys.facts["evaluates"] = evaluates
+    setting = keys.count("per_device_eval_batch_size")
+    if evaluates and setting is not None:
+        keys.put("eval_micro_batch_size", setting.value, setting)
+    elif evaluates:
+        keys.assume("eval_micro_batch_size", 8, "no per_device_eval_batch_size")
+    norm = keys.get("max_grad_norm")
+    if norm is not None and isinstance(norm.value, (int, float)):
+        keys.put("max_grad_norm", float(norm.value), norm)
+    else:
+        keys.assume("max_grad_norm", 1.0, "no max_grad_norm")
+    read_accumulation(keys)
+    compiled = keys.flag("torch_compile")
+    if compiled is not None and compiled.value:
+        keys.put("torch_compile", True, compiled)
+
+
+def _precision(keys: FrameworkKeys) -> str:
+    """Record mixed precision; return the dtype that a quantized base computes in."""
+    bf16, fp16, pure = keys.flag("bf16"), keys.flag("fp16"), keys.flag("pure_bf16")
+    is_bf16, is_fp16 = bf16 is not None and bf16.value, fp16 is not None and fp16.value
+    if is_bf16 and is_fp16 and fp16 is not None:
+        keys.refuse("bf16 and fp16 are both on; the trainer takes one of them", fp16, "remove fp16")
+    elif is_bf16 and bf16 is not None:
+        keys.put("mixed_precision", "bf16", bf16)
+    elif is_fp16 and fp16 is not None:
+        keys.put("mixed_precision", "fp16", fp16)
+    elif not keys.is_unknown("bf16"):
+        keys.assume("mixed_precision", "no", "neither bf16 nor fp16")
+    is_pure = pure is not None and pure.value
+    return "fp16" if is_fp16 and not is_bf16 and not is_pure else "bf16"
+
+
+def _optimizer(keys: FrameworkKeys) -> None:
+    setting = keys.get("optim")
+    if setting is None:
+        if not keys.is_unknown("optim"):
+            keys.assume("optimizer", "adamw_torch_fused", "no optim")
+        return
+    known = tuple(str(name) for name in argument_table(None).arguments["optim"].choices or ())
+    if setting.value not in known:
+        near = nearest_fix(str(setting.value), known)
+        keys.refuse(f"there is no optimizer {setting.value!r}", setting, near)
+        return
+    keys.put("optimizer", str(setting.value), setting)
+
+
+def _length(keys: FrameworkKeys, stage: str, attention: str) -> None:
+    length = keys.count("cutoff_len")
+    if length is not None:
+        keys.put("seq_len", length.value, length)
+    elif not keys.is_unknown("cutoff_len"):
+        keys.assume("seq_len", 2048, "no cutoff_len")
+    packing, neat = keys.flag("packing"), keys.flag("neat_packing")
+    if neat is not None and neat.value:
+        # Without flash attention a block mask keeps the packed sequences apart (collator.py).
+        is_flash = attention == "flash_attention_2"
+        keys.put("sequence_kind", "packed" if is_flash else "padded", neat)
+    elif packing is not None and packing.value:
+        keys.put("sequence_kind", "fixed", packing)
+    elif packing is None and stage == "pt":
+        keys.assume("sequence_kind", "fixed", "stage pt packs")
+    else:
+        keys.assume("sequence_kind", "padded", "no packing")
+
+
+def _loss(keys: FrameworkKeys, stage: str) -> None:
+    liger = keys.flag("enable_liger_kernel")
+    by_trainer = keys.flag("use_liger_kernel")
+    if liger is not None and liger.value:
+        # Stages that look at the logits get liger's plain loss (apply_liger_kernel, require_logits).
+        keys.put("loss", "fused_linear" if stage in ("pt", "sft") else "fused_ce", liger)
+    elif by_trainer is not None and by_trainer.value:
+        keys.put("loss", "fused_linear", by_trainer)
+    else:
+        keys.assume("loss", "full_logits", "no enable_liger_kernel")

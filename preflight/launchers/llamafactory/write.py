@@ -1,0 +1,83 @@
+"""Plan fields in LLaMA-Factory's arguments: what a remedy changes, written into a copy of its file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.formats.edits import CannotEdit
+from preflight.launch import LaunchPlan
+from preflight.launchers.llamafactory.model import ATTENTIONS
+from preflight.rewrite import Rewrite
+from preflight.writers.draft import LaunchDraft
+from preflight.writers.framework import (
+    BATCH,
+    batch_keys,
+    count_key,
+    optimizer_key,
+    seq_len_key,
+    sync_key,
+    write_framework,
+)
+
+
+def write_llamafactory(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
+    """Return the launch that gives the plan `after`; None unless LLaMA-Factory's arguments can say it."""
+    return write_framework(before, after, WRITERS)
+
+
+def _checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    change = before.activation_checkpointing, after.activation_checkpointing
+    if change not in (("none", "full"), ("full", "none")):
+        raise CannotEdit("only none -> full and back is written")
+    return {"disable_gradient_checkpointing": after.activation_checkpointing == "none"}
+
+
+def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    new, quantized = after.adapter, after.base_quantization
+    if new is None:
+        raise CannotEdit("an adapter is not taken away")
+    if after.load_dtype is not None:
+        raise CannotEdit("a frozen base is loaded in the checkpoint's own dtype")
+    if quantized != before.base_quantization:
+        if quantized is None or before.base_quantization is not None:
+            raise CannotEdit("only an unquantized base is quantized")
+        keys["quantization_bit"] = 8 if quantized.scheme == "int8" else 4
+        if quantized.scheme == "fp4":
+            keys["quantization_type"] = "fp4"
+        if not quantized.double_quant and quantized.scheme != "int8":
+            keys["double_quantization"] = False
+    if before.adapter != new:
+        if before.adapter is not None or new.targets != "all-linear" or new.modules_to_save:
+            raise CannotEdit("only a first adapter on all linear layers is written")
+        keys.update(finetuning_type="lora", lora_rank=new.rank, lora_target="all")
+        keys["lora_dropout"] = new.dropout
+        if new.alpha is not None:
+            keys["lora_alpha"] = new.alpha
+    return keys
+
+
+def _attention(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    words = {name: word for word, name in ATTENTIONS.items() if name is not None}
+    if after.attention not in words:
+        raise CannotEdit(f"flash_attn has no word for {after.attention}")
+    return {"flash_attn": words[after.attention]}
+
+
+def _loss(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
+    if after.loss != "fused_linear":
+        raise CannotEdit("Liger's loss is the only other one")
+    return {"enable_liger_kernel": True}
+
+
+WRITERS = {
+    BATCH: batch_keys("per_device_train_batch_size"),
+    ("seq_len",): seq_len_key("cutoff_len"),
+    ("optimizer",): optimizer_key("optim"),
+    ("activation_checkpointing", "checkpointing_reentrant"): _checkpointing,
+    ("sync_each_batch",): sync_key,
+    ("attention",): _attention,
+    ("loss",): _loss,
+    ("eval_micro_batch_size",): count_key("per_device_eval_batch_size", "eval_micro_batch_size"),
+    ("adapter", "base_quantization", "load_dtype"): _model,
+}

@@ -1,0 +1,110 @@
+"""`python train.py` as a LaunchPlan: one process, unless variables around it say that it is one rank of several.
+
+Source: PartialState of accelerate 1.15.0 (accelerate/state.py) and TrainingArguments._setup_devices of
+transformers 5.24.0: a process group is made where LOCAL_RANK is set; else every visible GPU is one
+process's, and Trainer wraps the model in nn.DataParallel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from preflight.engines.data_parallel import data_parallel
+from preflight.errors import Problem
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.accelerate.environment_notes import environment_notes
+from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.shell.launcher_part import LauncherPart, caller_environment
+from preflight.shell.program_names import called
+from preflight.shell.visible_devices import num_visible_devices
+
+NOT_A_LAUNCH = (
+    "build",
+    "compileall",
+    "ensurepip",
+    "http.server",
+    "ipykernel",
+    "json.tool",
+    "jupyter",
+    "notebook",
+    "pip",
+    "pytest",
+    "site",
+    "torch.utils.collect_env",
+    "unittest",
+    "uv",
+    "venv",
+    "virtualenv",
+    "zipfile",
+)
+"""Modules that train nothing."""
+
+
+def read_python(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a script or module that Python starts directly; None where it is another command."""
+    what = called(command.argv)
+    if what is None or what.kind == "program" or what.name in NOT_A_LAUNCH:
+        return None
+    problems: list[Problem] = []
+    place = Place("argv", "", "python", index=0)
+    is_rank = command.env.get("LOCAL_RANK", "-1") != "-1"
+    part = python_part(command, place, 1, what.position)
+    trainer = read_script_arguments(command, part.script_index, problems)
+    engine = read_script_engine(command, part, trainer, problems)
+    if not is_rank:
+        problems.extend(_copies(command))
+        problems.extend(data_parallel(trainer, num_visible_devices(command.env), "python"))
+    problems.extend(environment_notes(part.env))
+    return make_plan(command, part, trainer, engine, problems)
+
+
+def python_part(
+    command: LaunchCommand, place: Place, first_option: int, script_index: int
+) -> LauncherPart:
+    """Return what the environment says of a process that nobody launched: alone, or one rank of several."""
+    is_rank = command.env.get("LOCAL_RANK", "-1") != "-1"
+    return LauncherPart(
+        name="python",
+        first_option=first_option,
+        script_index=script_index,
+        ranks=_ranks(command.env, is_rank, place),
+        mode="multi_gpu" if is_rank else "single",
+        mode_place=place,
+        env=caller_environment(command.env),
+    )
+
+
+def _ranks(env: Mapping[str, str], is_rank: bool, place: Place) -> dict[str, Setting]:
+    one = Setting(1, place)
+    if not is_rank:
+        return {"world_size": one, "num_nodes": one}
+    world, nodes = _count(env, "WORLD_SIZE") or one, _count(env, "SLURM_NNODES")
+    per_node = _count(env, "LOCAL_WORLD_SIZE")
+    if nodes is None and per_node is not None:
+        nodes = Setting(-(-world.value // per_node.value), per_node.place)
+    return {
+        "world_size": world,
+        "num_nodes": nodes if nodes is not None and nodes.value <= world.value else one,
+    }
+
+
+def _count(env: Mapping[str, str], name: str) -> Setting | None:
+    text = env.get(name, "")
+    return Setting(int(text), Place("env", "", name)) if text.isdecimal() and int(text) else None
+
+
+def _copies(command: LaunchCommand) -> list[Problem]:
+    """Say where srun starts the script several times, and nothing tells the copies of each other."""
+    tasks = command.env.get("SLURM_STEP_NUM_TASKS", "1")
+    if not tasks.isdecimal() or int(tasks) < 2:
+        return []
+    return [
+        Problem(
+            f"srun starts {tasks} processes without RANK and LOCAL_RANK: each trains on its own, unless the script reads Slurm's variables itself",
+            "srun",
+            "one task per node and torchrun in it, or export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS in each task",
+            "PF135",
+            "warning",
+        )
+    ]

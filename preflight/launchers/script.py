@@ -1,0 +1,212 @@
+"""A launch as a LaunchPlan, from what a launcher decided on: the script's arguments, the engine, the plan.
+
+Every dialect reads its launcher into a LauncherPart and continues here; the half behind the script's
+name is the same under each of them. Problems are collected all the way and raised once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.engines.read import EngineSettings, read_engine
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.places import LaunchSource, Place, Setting
+from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin
+from preflight.library_versions import installed_versions, versions_used
+from preflight.shell.launcher_part import LauncherPart
+from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
+
+
+def read_script_launch(
+    command: LaunchCommand, part: LauncherPart, problems: list[Problem]
+) -> LaunchPlan:
+    """Return the plan of a launch whose launcher was read; raise BadInput with every problem so far."""
+    trainer = read_script_arguments(command, part.script_index, problems)
+    engine = read_script_engine(command, part, trainer, problems)
+    return make_plan(command, part, trainer, engine, problems)
+
+
+def read_script_arguments(
+    command: LaunchCommand,
+    script_index: int,
+    problems: list[Problem],
+    script: str | None = None,
+    not_its_own: frozenset[int] = frozenset(),
+) -> TrainerArguments:
+    """Return what the words behind the script say; problems are collected.
+
+    `script` is its name where argv has another word for it, `not_its_own` the argv indices of words
+    among its own that are the launcher's.
+    """
+    if script_index >= len(command.argv):
+        return TrainerArguments(None)
+    first = script_index + 1
+    script = script or command.argv[script_index]
+    words, installed = command.argv[first:], installed_versions()
+    try:
+        trainer = read_trainer_arguments(words, first, command, installed, script, not_its_own)
+    except BadInput as error:
+        problems.extend(error.problems)
+        return TrainerArguments(None)
+    problems.extend(trainer.notices)
+    return trainer
+
+
+def read_script_engine(
+    command: LaunchCommand,
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    problems: list[Problem],
+) -> EngineSettings:
+    """Return what trains: the trainer's own DeepSpeed and FSDP arguments, else the launcher's mode."""
+    versions = versions_used(installed_versions())
+    return read_engine(part, trainer, command, versions, problems)
+
+
+def make_plan(
+    command: LaunchCommand,
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    engine: EngineSettings,
+    problems: list[Problem],
+) -> LaunchPlan:
+    """Put the plan together, its origins and what its writer needs; raise BadInput where a problem is an error."""
+    problems = in_file_order(problems)
+    raise_if_any(problems)
+    installed = installed_versions()
+    versions = versions_used(installed)
+    fields, origins = dict(trainer.settings), dict(trainer.origins)
+    for name, setting in engine.fields.items():
+        fields[name] = setting
+        if origins.get(name) is None or setting.place.kind != "default":
+            origins[name] = origin_of(setting.place, versions)
+    for name, place in trainer.facts.get("unread", {}).items():
+        if name in fields and fields[name].place.kind == "default":
+            reason = f"{place.where} sets it to something known only when it runs"
+            origins[name] = Origin(origins[name].where, True, reason)
+    origins.update(part.origins)
+    origins.update(_undecided(trainer, fields))
+    values: dict[str, Any] = {
+        name: setting.value for name, setting in fields.items() if "." not in name
+    }
+    if engine.deepspeed is not None:
+        values["deepspeed"] = engine.deepspeed
+        origins["deepspeed"] = origin_of(engine.deepspeed_place, versions)
+    expandable = _expandable_segments(command.env if part.variables is None else part.variables)
+    values["expandable_segments"] = expandable.value
+    origins["expandable_segments"] = origin_of(expandable.place, versions)
+    fields["expandable_segments"] = expandable
+    for name in engine.library_names:
+        if name not in installed:
+            reason = f"{name} is not installed here; defaults are those of {versions[name]}"
+            origins[f"versions.{name}"] = Origin(f"{name} {versions[name]}", True, reason)
+    plan = LaunchPlan(
+        **values,
+        trainer=trainer.trainer,
+        versions={name: versions[name] for name in engine.library_names},
+        launcher=part.name,
+        cwd=command.cwd,
+        origins=origins,
+        notices=tuple(problem for problem in problems if problem.severity != "error"),
+        source=LaunchSource(
+            command=command,
+            launcher=part.name,
+            first_option=part.first_option,
+            script_index=part.script_index,
+            places=_places(fields, engine, trainer),
+            documents={**trainer.documents, **engine.documents, **part.documents},
+            facts={
+                **trainer.facts,
+                **engine.facts,
+                **part.facts,
+                "mode": part.mode,
+                "arguments": {**trainer.raw, **trainer.arguments},
+                "passes_env": part.variables is None,
+            },
+        ),
+    )
+    raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
+    return plan
+
+
+def in_file_order(problems: list[Problem]) -> list[Problem]:
+    """Return the problems of one file by line, files and flags in the order in which they first came up."""
+    order: dict[str, int] = {}
+
+    def key(problem: Problem) -> tuple[int, int]:
+        path, _, line = problem.where.partition(":")
+        rank = order.setdefault(path, len(order))
+        number = line.partition(":")[0]
+        return rank, int(number) if number.isdecimal() else 0
+
+    return sorted(dict.fromkeys(problems), key=key)
+
+
+def _places(
+    fields: Mapping[str, Setting], engine: EngineSettings, trainer: TrainerArguments
+) -> dict[str, tuple[Place, ...]]:
+    """Return every place that states a field, the deciding one first; places without a home are left out."""
+    places: dict[str, tuple[Place, ...]] = {}
+    for name, setting in fields.items():
+        more = engine.more_places.get(name, ())
+        candidates = [setting.place, *more, *trainer.places.get(name, ())]
+        kept = tuple(dict.fromkeys(place for place in candidates if place.kind != "default"))
+        if kept:
+            places[name] = kept
+    return places
+
+
+def origin_of(place: Place, versions: Mapping[str, str]) -> Origin:
+    """Return a place as an Origin; a default names the library and version that it belongs to."""
+    if place.kind != "default":
+        return Origin(place.where)
+    library, _, rest = place.key.partition(":")
+    label = f"{library} {versions[library]}" if library in versions else library
+    return Origin(f"default of {label}{':' + rest if rest else ''}")
+
+
+SCRIPT_FIELDS = (
+    "activation_checkpointing",
+    "adapter",
+    "attention",
+    "base_quantization",
+    "gradient_accumulation_steps",
+    "load_dtype",
+    "loss",
+    "optimizer",
+)
+"""What a training script decides, and memory depends on."""
+
+_TAKEN_AS = {
+    "adapter": "none, full fine-tuning",
+    "attention": "sdpa",
+    "base_quantization": "none",
+    "load_dtype": "the checkpoint's own",
+    "loss": "full_logits",
+}
+"""What the estimate takes where the plan has no value."""
+
+
+def _undecided(trainer: TrainerArguments, fields: Mapping[str, Setting]) -> dict[str, Origin]:
+    """Return the origins of what a script of somebody's own decides and no flag of it says."""
+    if trainer.trainer not in (None, "plain_loop"):
+        return {}
+    return {
+        name: Origin(SCRIPT_DECIDES, True, _TAKEN_AS.get(name, ""))
+        for name in SCRIPT_FIELDS
+        if name not in fields
+    }
+
+
+def _expandable_segments(env: Mapping[str, str]) -> Setting:
+    """Read the allocator's variable; PyTorch takes the new name first."""
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        if name in env:
+            options = dict(
+                part.partition(":")[::2] for part in env[name].replace(" ", "").split(",") if part
+            )
+            on = options.get("expandable_segments", "").lower() == "true"
+            return Setting(on, Place("env", "", name))
+    return Setting(False, Place("default", "", "torch"))

@@ -1,0 +1,1 @@
+"""torchrun and python -m torch.distributed.run."""

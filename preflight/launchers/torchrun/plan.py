@@ -1,0 +1,196 @@
+"""A `torchrun` command as a LaunchPlan: its options and PET_* variables; the script's half follows.
+
+Source: parse_args and config_from_args of torch 2.13 (torch/distributed/run.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from preflight.errors import Problem, raise_if_any
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launchers.accelerate.environment_notes import environment_notes
+from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.launchers.torchrun.options import (
+    MODULES,
+    OPTIONS,
+    PROGRAMS,
+    USE_ENV,
+    from_environment,
+)
+from preflight.shell.launcher_options import ParsedOptions, parse_options
+from preflight.shell.launcher_part import LauncherPart, caller_environment
+from preflight.shell.program_names import called, calls
+from preflight.shell.visible_devices import num_visible_devices
+
+USAGE = "torchrun [options] train.py [arguments of train.py]"
+DEFAULT = Place("default", "", "torch")
+SCRIPT_MAKES_ENGINE = (
+    "torchrun starts the ranks and the script decides how they train; plain data parallel is taken"
+)
+
+
+def read_torchrun(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a torchrun launch; None where it is another command."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    if first is None:
+        return None
+    problems: list[Problem] = []
+    options = parse_torchrun(command, first)
+    problems.extend(options.problems)
+    raise_if_any(problems)
+    part = torchrun_part(command, options, problems)
+    trainer = read_script_arguments(command, part.script_index, problems)
+    engine = read_script_engine(command, part, trainer, problems)
+    if trainer.trainer is None and engine.fields["engine"].place == part.mode_place:
+        assumed = Origin("torchrun", True, SCRIPT_MAKES_ENGINE)
+        part = replace(part, origins={**part.origins, "engine": assumed})
+    problems.extend(environment_notes(part.env))
+    return make_plan(command, part, trainer, engine, problems)
+
+
+def parse_torchrun(command: LaunchCommand, first: int) -> ParsedOptions:
+    """Return torchrun's options from the command line and, for those not on it, from PET_* variables."""
+    what = called(command.argv)
+    is_old = what is not None and what.name == "torch.distributed.launch"
+    parsed = parse_options(
+        command.argv, first, (*OPTIONS, USE_ENV) if is_old else OPTIONS, "torchrun", USAGE
+    )
+    problems = list(parsed.problems)
+    given = {**from_environment(command.env, problems), **parsed.given}
+    return replace(parsed, given=given, problems=tuple(problems))
+
+
+def torchrun_part(
+    command: LaunchCommand, options: ParsedOptions, problems: list[Problem]
+) -> LauncherPart:
+    """Return what torchrun decides: how many ranks there are, on how many nodes."""
+    given, origins = options.given, {}
+    least, most = _nodes(given, problems)
+    per_node = _per_node(command, given, problems)
+    if per_node.place.kind == "default" and per_node.place.key.startswith("torch:"):
+        counted = f"--nproc-per-node {given['nproc_per_node'].value} counts the GPUs of the machine that it starts on: {per_node.value} here"
+        origins["world_size"] = Origin("default of torch", True, counted)
+    if most.value > least.value:
+        problems.append(
+            Problem(
+                f"{least.value} to {most.value} nodes may join: the estimate is for {least.value}, where a rank holds most",
+                least.place.where,
+                severity="info",
+                id="PF132",
+            )
+        )
+    if most.value > 1:
+        _check_rendezvous(given, least.place, problems)
+    # The flag that says more is the one a person looks for.
+    place = per_node.place if per_node.place.kind != "default" else least.place
+    if least.value > 1 and per_node.value == 1:
+        place = least.place
+    launcher = Place("argv", "", "torchrun", index=0)
+    return LauncherPart(
+        name="torchrun",
+        first_option=options.first_index,
+        script_index=options.script_index,
+        ranks={
+            "world_size": Setting(least.value * per_node.value, place),
+            "num_nodes": least,
+        },
+        mode="multi_gpu",
+        mode_place=launcher,
+        env=caller_environment(command.env),
+        origins=origins,
+        facts={
+            "main_address": given.get("master_addr"),
+            "main_port": given.get("master_port"),
+            "node_rank": given.get("node_rank"),
+            "rdzv_backend": given.get("rdzv_backend"),
+            "rdzv_endpoint": given.get("rdzv_endpoint"),
+            "standalone": given.get("standalone"),
+        },
+    )
+
+
+def _nodes(given: Mapping[str, Setting], problems: list[Problem]) -> tuple[Setting, Setting]:
+    setting = given.get("nnodes", Setting("1:1", DEFAULT))
+    words = str(setting.value).split(":")
+    try:
+        numbers = [int(word) for word in words]
+    except ValueError:
+        numbers = []
+    is_range = len(numbers) in (1, 2) and 0 < numbers[0] <= numbers[-1]
+    if not is_range:
+        problems.append(
+            Problem(
+                f"nnodes must be a number of nodes or MIN:MAX, not {setting.value!r}",
+                setting.place.where,
+                "--nnodes 2, or --nnodes 1:4 for an elastic job",
+                "PF111",
+            )
+        )
+        numbers = [1]
+    return Setting(numbers[0], setting.place), Setting(numbers[-1], setting.place)
+
+
+def _per_node(
+    command: LaunchCommand, given: Mapping[str, Setting], problems: list[Problem]
+) -> Setting:
+    setting = given.get("nproc_per_node", Setting("1", DEFAULT))
+    word = str(setting.value)
+    if word in ("auto", "gpu"):
+        count = num_visible_devices(command.env)
+        if count == 0:
+            problems.append(
+                Problem(
+                    f"the number of ranks is not known: nproc_per_node {word} counts GPUs, and this machine shows none",
+                    setting.place.where,
+                    "--nproc-per-node N",
+                    "PF115",
+                )
+            )
+            return Setting(1, setting.place)
+        if "CUDA_VISIBLE_DEVICES" in command.env:
+            return Setting(count, Place("env", "", "CUDA_VISIBLE_DEVICES"))
+        return Setting(count, Place("default", "", f"torch: {word}"))
+    try:
+        number = int(word)
+    except ValueError:
+        number = 0
+    if number < 1:
+        cpu = word in ("cpu", "xpu")
+        problems.append(
+            Problem(
+                f"preflight does not count {word} workers"
+                if cpu
+                else f"nproc_per_node must be a number of ranks, gpu or auto, not {word!r}",
+                setting.place.where,
+                "--nproc-per-node N",
+                "PF111",
+            )
+        )
+        return Setting(1, setting.place)
+    return Setting(number, setting.place)
+
+
+def _check_rendezvous(given: Mapping[str, Setting], nodes: Place, problems: list[Problem]) -> None:
+    """Say where several nodes are told no address at which they could meet."""
+    backend = str(given["rdzv_backend"].value) if "rdzv_backend" in given else "static"
+    endpoint = str(given["rdzv_endpoint"].value) if "rdzv_endpoint" in given else ""
+    fix = "--rdzv-endpoint HOST:PORT of the first node"
+    if given.get("standalone", Setting(False, DEFAULT)).value:
+        message = "--standalone is for one node: the nodes cannot find each other"
+        fix = "--rdzv-backend c10d --rdzv-endpoint HOST:PORT instead of --standalone"
+    elif backend == "static" and not endpoint:
+        address = given.get("master_addr")
+        if address is not None and address.value not in ("localhost", "127.0.0.1"):
+            return
+        where = "no --master-addr" if address is None else f"--master-addr {address.value}"
+        message = f"several nodes, but {where}: the nodes cannot find each other"
+        fix = "--master-addr HOST of the first node"
+    elif endpoint.partition(":")[0] in ("", "localhost", "127.0.0.1"):
+        shown = f"--rdzv-endpoint {endpoint}" if endpoint else "no --rdzv-endpoint"
+        message = f"several nodes, but {shown}: the nodes cannot find each other"
+    else:
+        return
+    problems.append(Problem(message, nodes.where, fix, "PF109", "warning"))

@@ -1,0 +1,1 @@
+"""torchtitan: its configs, what it makes of them, and writing them back."""

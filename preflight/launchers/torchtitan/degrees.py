@@ -1,0 +1,137 @@
+"""How torchtitan spreads a model over its ranks, and the reader that takes keys with their defaults.
+
+Source: torchtitan 0.2.2 (distributed/parallel_dims.py:35-56, models/llama3/infra/parallelize.py:130-165) and 0.3.0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.formats.places import Setting
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.torchtitan.config import TitanConfig
+
+RESHARD: dict[Any, bool | str] = {"always": True, "never": False, "default": "default"}
+
+
+class TitanReader:
+    """Reads one config into plan fields; made and used by read_plan."""
+
+    def __init__(self, keys: FrameworkKeys, config: TitanConfig) -> None:
+        self.keys = keys
+        self.config = config
+
+    def value(self, key: str) -> Any:
+        """Return what holds for a key: given, or the default."""
+        return self.keys.value(key, self.config.default(key))
+
+    def degree(self, key: str) -> int:
+        setting = self.keys.count(key)
+        value = self.config.default(key) if setting is None else setting.value
+        return int(value) if isinstance(value, int) else 1
+
+    def put(self, plan_field: str, value: Any, *names: str, reason: str = "") -> None:
+        """Record a field with the keys that say it, or as the default."""
+        given = [s for name in names if (s := self.keys.get(name)) is not None]
+        if given:
+            self.keys.put(plan_field, value, *given)
+        else:
+            self.keys.assume(plan_field, value, reason)
+
+    def choice(self, key: str, choices: dict[Any, Any]) -> Any:
+        """Return the plan's word for a value; refuse one that torchtitan does not have."""
+        value = self.value(key)
+        if value in choices or value is None:
+            return choices.get(value)
+        setting = self.keys.get(key)
+        if setting is not None:
+            wanted = ", ".join(str(choice) for choice in choices)
+            self.keys.refuse(f"{key} must be one of {wanted}, not {value!r}", setting)
+        return None
+
+
+def read_degrees(reader: TitanReader, world_size: Setting) -> tuple[int, int, int]:
+    """Put engine and degrees; return shards of the data, copies and pipeline stages."""
+    keys = reader.keys
+    names = ("tensor_parallel_degree", "context_parallel_degree", "pipeline_parallel_degree")
+    tensor, context, pipeline = (reader.degree(f"parallelism.{name}") for name in names)
+    copies = reader.degree("parallelism.data_parallel_replicate_degree")
+    shard_key = "parallelism.data_parallel_shard_degree"
+    given = keys.get(shard_key)
+    shards = reader.value(shard_key)
+    if not isinstance(shards, int) or shards == 0 or shards < -1:
+        if given is not None:
+            keys.refuse(f"{shard_key} must be -1 or a whole number from 1, not {shards!r}", given)
+        shards = -1
+    others = copies * context * tensor * pipeline
+    ranks = int(world_size.value)
+    if shards < 0:
+        shards = ranks // others
+    if shards * others != ranks or shards < 1:
+        culprit = next(
+            (
+                s
+                for n in ("tensor", "context", "pipeline")
+                if (s := keys.get(f"parallelism.{n}_parallel_degree"))
+            ),
+            given or keys.get("parallelism.data_parallel_replicate_degree") or world_size,
+        )
+        keys.refuse(
+            f"degrees do not multiply to {ranks} ranks: replicate {copies} x shard {max(shards, 1)}"
+            f" x context {context} x tensor {tensor} x pipeline {pipeline}",
+            culprit,
+            "data_parallel_shard_degree = -1 takes what is left",
+        )
+        shards = max(shards, 1)
+    _put_engine(reader, world_size, shards, copies, tensor, context, pipeline)
+    seq_len, divisor = reader.value("training.seq_len"), tensor * context * 2
+    at = keys.get("training.seq_len")
+    if tensor * context > 1 and isinstance(seq_len, int) and seq_len % divisor and at is not None:
+        keys.refuse(
+            f"training.seq_len {seq_len} is not divisible by {divisor}: tensor {tensor} x context {context} x 2",
+            at,
+            f"{(seq_len // divisor + 1) * divisor}",
+        )
+    return shards, copies, pipeline
+
+
+def _put_engine(
+    reader: TitanReader,
+    world_size: Setting,
+    shards: int,
+    copies: int,
+    tensor: int,
+    context: int,
+    pipeline: int,
+) -> None:
+    keys = reader.keys
+    shard, copy = (f"parallelism.data_parallel_{word}_degree" for word in ("shard", "replicate"))
+    sharded = shards * context
+    if sharded > 1:
+        engine = "fsdp2"
+    else:
+        engine = "ddp" if copies > 1 else "single"
+    by = keys.get(shard, copy) or world_size
+    keys.put("engine", engine, by)
+    reader.put("tensor_parallel_degree", tensor, "parallelism.tensor_parallel_degree")
+    reader.put("context_parallel_degree", context, "parallelism.context_parallel_degree")
+    reader.put("expert_parallel_degree", _experts(reader), "parallelism.expert_parallel_degree")
+    if engine != "fsdp2":
+        return
+    keys.put("shard_degree", sharded, by)
+    reader.put("replicate_degree", copies, copy)
+    key = "parallelism.fsdp_reshard_after_forward"
+    reshard = reader.choice(key, RESHARD)
+    if reshard == "default" and pipeline > 1:
+        reshard = False
+    reader.put("reshard_after_forward", reshard, key)
+    keys.assume("wrap_policy", "transformer", "a unit per block")
+    offload = bool(reader.value("training.enable_cpu_offload"))
+    place = "cpu" if offload else "none"
+    reader.put("offload_params", place, "training.enable_cpu_offload")
+    reader.put("offload_optimizer", place, "training.enable_cpu_offload")
+
+
+def _experts(reader: TitanReader) -> int:
+    key = "parallelism.expert_parallel_degree"
+    return reader.degree(key) if reader.config.default(key) is not None else 1

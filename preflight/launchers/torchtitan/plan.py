@@ -1,0 +1,207 @@
+"""Plan fields from a torchtitan config: model, batch, precision, checkpointing, optimizer, loss.
+
+Source: torchtitan 0.2.2 (distributed/activation_checkpoint.py, train.py:195-215) and 0.3.0 (trainer.py, distributed/fsdp.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.formats.places import Setting
+from preflight.launch import nearest_fix
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.torchtitan.config import CHECKPOINTING, TitanConfig
+from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
+from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
+
+DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
+LOSSES = {"ChunkedLossWrapper": "chunked_linear", "CrossEntropyLoss": "full_logits"}
+
+
+def read_plan(keys: FrameworkKeys, config: TitanConfig, world_size: Setting) -> None:
+    """Put every plan field that the config decides."""
+    reader = TitanReader(keys, config)
+    if config.version == MODULE_VERSION and config.entry is None:
+        return
+    shards, copies, pipeline = read_degrees(reader, world_size)
+    _model(reader, pipeline)
+    _batch(reader, shards * copies)
+    _precision(reader)
+    _checkpointing(reader)
+    _optimizer(reader)
+    _rest(reader)
+
+
+def _model(reader: TitanReader, pipeline: int) -> None:
+    keys, config = reader.keys, reader.config
+    if config.entry is not None:
+        family, flavor = config.module, str(config.entry["flavor"])
+    else:
+        family, flavor = str(reader.value("model.name")), str(reader.value("model.flavor"))
+    models = table(config.version)["models"]
+    found = model_of(config.version, family, flavor)
+    where = keys.get("model.flavor", "model.name")
+    at = where or Setting(flavor, _default_place(reader))
+    if found is None and where is not None and family in models:
+        keys.refuse(
+            f"torchtitan {config.version} has no {family} of flavor {flavor}",
+            where,
+            nearest_fix(flavor, tuple(models[family])) or f"one of {', '.join(models[family])}",
+        )
+        return
+    if pipeline > 1:
+        keys.note(
+            "PF143",
+            f"pipeline parallelism splits the layers over {pipeline} ranks, which the estimate cannot: the model is left out",
+            keys.get("parallelism.pipeline_parallel_degree") or at,
+            "--set model=ID estimates all layers on every rank",
+        )
+    elif found is not None and "model" in found:
+        keys.put("model", found["model"], at)
+    elif found is not None and "config" in found:
+        keys.put("model_config", found["config"], at)
+    else:
+        keys.note(
+            "PF143",
+            f"the sizes of {family} {flavor} are not known to preflight",
+            at,
+            "--set model_config=FILE, a config.json with its sizes",
+        )
+
+
+def _default_place(reader: TitanReader) -> Any:
+    from preflight.formats.places import Place
+
+    return Place("default", "", reader.keys.library.label)
+
+
+def _batch(reader: TitanReader, batch_degree: int) -> None:
+    keys = reader.keys
+    micro = reader.degree("training.local_batch_size")
+    reader.put("micro_batch_size", micro, "training.local_batch_size")
+    total, at = reader.value("training.global_batch_size"), keys.get("training.global_batch_size")
+    steps = 1
+    if isinstance(total, int) and total > 0:
+        steps = total // (micro * batch_degree)
+        if at is not None and (total % (micro * batch_degree) or steps < 1):
+            keys.refuse(
+                f"training.global_batch_size {total} is no multiple of {micro} per rank x {batch_degree} ranks",
+                at,
+                f"{max(1, steps) * micro * batch_degree}",
+            )
+    reader.put(
+        "gradient_accumulation_steps",
+        max(1, steps),
+        "training.global_batch_size",
+        reason="global_batch_size -1 takes one micro step",
+    )
+    reader.put("seq_len", reader.degree("training.seq_len"), "training.seq_len")
+    keys.assume("sequence_kind", "fixed", "the data loader cuts a stream into seq_len")
+    keys.assume("attention", "sdpa")
+    norm = reader.value("training.max_norm")
+    if isinstance(norm, (int, float)):
+        reader.put("max_grad_norm", float(norm), "training.max_norm")
+    if reader.value("validation.enable"):
+        reader.put(
+            "eval_micro_batch_size",
+            reader.degree("validation.local_batch_size"),
+            "validation.local_batch_size",
+        )
+
+
+def _precision(reader: TitanReader) -> None:
+    """FSDP casts, autocast does it on one rank and under DDP, nothing under tensor parallelism alone (utils.py:243, 0.2.2)."""
+    dtype = DTYPES.get(reader.value("training.dtype") or "float32")
+    reader.put("load_dtype", dtype, "training.dtype", reason="weights are made in fp32")
+    reader.put("master_dtype", dtype, "training.dtype")
+    compute = reader.choice("training.mixed_precision_param", DTYPES)
+    engine = reader.keys.settings["engine"].value
+    tensor = reader.keys.settings["tensor_parallel_degree"].value
+    if engine == "single" and tensor > 1 and reader.config.version != MODULE_VERSION:
+        compute = "fp32"
+    mixed = "no" if compute == "fp32" else compute
+    reader.put("mixed_precision", mixed, "training.mixed_precision_param")
+    if engine == "fsdp2":
+        reduce = reader.choice("training.mixed_precision_reduce", DTYPES)
+        reader.put("reduce_dtype", reduce, "training.mixed_precision_reduce")
+
+
+def _checkpointing(reader: TitanReader) -> None:
+    keys, config = reader.keys, reader.config
+    mode, option = "activation_checkpoint.mode", "activation_checkpoint.selective_ac_option"
+    if config.entry is not None:
+        word = keys.value(mode, CHECKPOINTING.get(config.entry["activation_checkpoint"]))
+        # 0.3's selective keeps every second matrix product, as the option `op` did.
+        value = {"selective": "selective_op", "full": "full", "none": "none"}.get(str(word))
+    else:
+        word = reader.value(mode)
+        value = {"full": "full", "none": "none"}.get(str(word))
+        if word == "selective":
+            value = _selective(reader, str(reader.value(option)))
+    if value is None:
+        at = keys.get(mode)
+        if at is not None and word not in ("selective", "memory_budget", "memory-budget"):
+            keys.refuse(f"{mode} must be none, selective or full, not {word!r}", at)
+        elif at is not None:
+            keys.note("PF143", f"{mode} {word} is estimated as none", at)
+        value = "none"
+    reader.put("activation_checkpointing", value, mode, option)
+
+
+def _selective(reader: TitanReader, option: str) -> str | None:
+    known = {"op": "selective_op", "2": "selective_every_2", "1": "full", "0": "full"}
+    at = reader.keys.get("activation_checkpoint.selective_ac_option")
+    if option not in known and at is not None:
+        if not option.isdigit():
+            reader.keys.refuse(f"selective_ac_option must be op or a number, not {option!r}", at)
+        else:
+            reader.keys.note(
+                "PF143", f"checkpointing every {option} layers is estimated as none", at, "", "info"
+            )
+            return "none"
+    return known.get(option)
+
+
+def _optimizer(reader: TitanReader) -> None:
+    keys, config = reader.keys, reader.config
+    name = reader.value("optimizer.name")
+    if config.entry is not None:
+        name = config.entry["optimizer"]["name"]
+    how = reader.value("optimizer.implementation") or "fused"
+    if name not in ("Adam", "AdamW"):
+        at = keys.get("optimizer.name") or Setting(name, _default_place(reader))
+        keys.note("PF143", f"optimizer {name} is estimated as AdamW", at)
+    fields = ("optimizer.implementation", "optimizer.name")
+    reader.put("optimizer", "adamw_torch_fused" if how == "fused" else "adamw_torch", *fields)
+    if how in ("foreach", "for-loop"):
+        reader.put("optimizer_kernel", str(how).replace("-", "_"), fields[0])
+    elif how != "fused" and (stated := keys.get(fields[0])) is not None:
+        message = f"optimizer.implementation must be fused, foreach or for-loop, not {how!r}"
+        keys.refuse(message, stated)
+    early = keys.flag("optimizer.early_step_in_backward")
+    if early is not None and early.value:
+        keys.note("PF143", "early_step_in_backward frees gradients: the estimate keeps them", early)
+
+
+def _rest(reader: TitanReader) -> None:
+    keys, config = reader.keys, reader.config
+    loss, key = "full_logits", "compile.enable"
+    if config.entry is not None:
+        loss = LOSSES.get(config.entry["loss"], "full_logits")
+    keys.assume("loss", loss)
+    compiles = reader.value(key)
+    if config.version == "0.1.0":
+        key = "training.compile"
+        compiles = reader.value(key)
+    components = reader.value("compile.components")
+    on = bool(compiles) and (not isinstance(components, list) or "model" in components)
+    reader.put("torch_compile", on, key)
+    converters = keys.get("model.converters")
+    names = converters.value if converters is not None else ()
+    if config.entry is not None:
+        names = config.entry["converted"]
+    names = names.split(",") if isinstance(names, str) else names
+    if names:
+        at = converters or Setting(names, _default_place(reader))
+        shown = ", ".join(str(name) for name in names)
+        keys.note("PF143", f"{shown} converts layers, which are estimated as they were", at)

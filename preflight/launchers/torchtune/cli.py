@@ -1,0 +1,215 @@
+"""`tune run` as a LaunchPlan: torchrun's options, the recipe, its config and the words that beat it.
+
+Source: Run of torchtune 0.6.1 (torchtune/_cli/run.py): the recipe starts under torchrun as soon as one word stands
+before its name (line 132), alone otherwise; without --rdzv-endpoint torchrun gets --standalone (line 90).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.engines.read import EngineSettings
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.load import load_yaml, read_document
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, LaunchPlan, Origin, nearest_fix
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.script import make_plan
+from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
+from preflight.launchers.torchtune.config import TuneConfig, merge_words, resolve
+from preflight.launchers.torchtune.engine import read_engine
+from preflight.launchers.torchtune.plan import read_plan
+from preflight.launchers.torchtune.table import (
+    TABLE_VERSION,
+    config_names,
+    config_path,
+    config_values,
+    installed_config,
+    recipes,
+)
+from preflight.library_versions import installed_versions, versions_used
+from preflight.shell.launcher_part import LauncherPart, caller_environment
+from preflight.shell.program_names import calls
+from preflight.trainers.arguments import TrainerArguments
+
+PROGRAMS = ("tune",)
+MODULES = ("torchtune._cli.tune",)
+NO_TRAINING = (
+    "generate",
+    "dev/generate_v2",
+    "dev/generate_v2_distributed",
+    "eleuther_eval",
+    "quantize",
+)
+DECIDES = {
+    "batch_size": "micro_batch_size",
+    "tokenizer.max_seq_len": "seq_len",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "dtype": "load_dtype",
+}
+
+
+def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a `tune run` that trains; None where it is another command."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    if first is None or command.argv[first : first + 1] != ("run",):
+        return None
+    problems: list[Problem] = []
+    options = parse_torchrun(command, first + 1)
+    problems.extend(options.problems)
+    raise_if_any(problems)
+    at = options.script_index
+    recipe = command.argv[at]
+    if recipe in NO_TRAINING:
+        return None
+    is_alone = at == first + 1
+    part = _alone(command, at) if is_alone else torchrun_part(command, options, problems)
+    part = replace(part, name="torchtune", script_index=at)
+    known = recipes().get(recipe)
+    _check_ranks(recipe, known, part, is_alone, command, problems)
+    if not is_alone and "rdzv_endpoint" not in options.given:
+        _check_standalone(part, problems)
+    config = read_config(command, at, recipe, problems)
+    keys = _keys(config, command, problems)
+    reads = tuple(known["reads"]) if known is not None else ()
+    world_size = part.ranks["world_size"]
+    read_plan(keys, recipe, reads)
+    distributed = not is_alone and (known is None or known["distributed"])
+    read_engine(keys, recipe, int(world_size.value), world_size.place, distributed)
+    note_placeholders(keys, DECIDES)
+    return _plan(command, part, keys, config, recipe, problems)
+
+
+def _alone(command: LaunchCommand, at: int) -> LauncherPart:
+    place = Place("argv", "", command.argv[at], index=at)
+    return LauncherPart(
+        name="torchtune",
+        first_option=at,
+        script_index=at,
+        ranks={"world_size": Setting(1, place), "num_nodes": Setting(1, place)},
+        mode="single",
+        mode_place=place,
+        env=caller_environment(command.env),
+    )
+
+
+def _check_ranks(
+    recipe: str,
+    known: Mapping[str, Any] | None,
+    part: LauncherPart,
+    is_alone: bool,
+    command: LaunchCommand,
+    problems: list[Problem],
+) -> None:
+    """Say what the recipe refuses: ranks it cannot use, or none where it needs them."""
+    if known is None:
+        if "/" not in recipe and "." not in recipe:
+            near = nearest_fix(recipe, tuple(recipes()))
+            if near:
+                message = f"there is no recipe {recipe} in torchtune {TABLE_VERSION}"
+                problems.append(Problem(message, recipe, near, "PF111"))
+        return
+    if not known["distributed"] and not is_alone:
+        other = recipe.replace("single_device", "distributed")
+        fix = f"tune run --nproc_per_node N {other}" if other in recipes() else "no options"
+        message = f"{recipe} does not run distributed: tune refuses torchrun's options"
+        problems.append(Problem(message, recipe, fix, "PF111"))
+    needs = known["distributed"] and is_alone and "WORLD_SIZE" not in command.env
+    if needs:
+        message = f"{recipe} needs torchrun's variables, and without an option tune starts one plain process"
+        problems.append(Problem(message, recipe, f"tune run --nproc_per_node 1 {recipe}", "PF111"))
+
+
+def _check_standalone(part: LauncherPart, problems: list[Problem]) -> None:
+    nodes = part.ranks["num_nodes"]
+    if nodes.value > 1:
+        message = "several nodes, but no --rdzv-endpoint: tune adds --standalone, and the nodes never meet"
+        fix = "--rdzv-backend c10d --rdzv-endpoint HOST:PORT of the first node"
+        problems[:] = [p for p in problems if p.id != "PF109"]
+        problems.append(Problem(message, nodes.place.where, fix, "PF109", "warning"))
+
+
+def read_config(
+    command: LaunchCommand, at: int, recipe: str, problems: list[Problem]
+) -> TuneConfig:
+    """Return the config that `--config` names, with the other words behind the recipe over it."""
+    words = list(enumerate(command.argv))[at + 1 :]
+    position = next((i for i, (_, word) in enumerate(words) if word == "--config"), None)
+    if position is None or position + 1 >= len(words):
+        joined = any(word.startswith("--config=") for _, word in words)
+        raise BadInput.one(
+            "tune looks for the word --config and finds none",
+            recipe,
+            "--config NAME with a space" if joined else "--config NAME_OR_FILE",
+            "PF111",
+        )
+    name = words[position + 1][1]
+    config = _load(command, name, recipe)
+    merge_words(config, words[:position] + words[position + 2 :], problems)
+    return config
+
+
+def _load(command: LaunchCommand, name: str, recipe: str) -> TuneConfig:
+    path = config_path(name, recipe)
+    if path is not None:
+        file = installed_config(path)
+        if file is None:
+            origin = f"torchtune {TABLE_VERSION}: {name}"
+            return TuneConfig(_copied(config_values(path)), None, origin)
+        with open(file, encoding="utf-8") as opened:
+            document = load_yaml(opened.read(), file)
+    elif not command.exists(name):
+        raise BadInput.one(
+            f"{name} is neither a file here nor a config of torchtune {TABLE_VERSION}",
+            "--config",
+            nearest_fix(name, config_names(recipe)) or "tune ls lists the configs of a recipe",
+            "PF111",
+        )
+    else:
+        document = read_document(command, name, "yaml", "--config")
+    return TuneConfig(_copied(document.value), document, name)
+
+
+def _copied(value: Any) -> Any:
+    """Return sections that can be changed without changing the file's or the table's own."""
+    if isinstance(value, Mapping):
+        return {str(key): _copied(inner) for key, inner in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _keys(config: TuneConfig, command: LaunchCommand, problems: list[Problem]) -> FrameworkKeys:
+    raw = " ".join(str(setting.value) for setting in config.settings().values())
+    pointed = {name.partition(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", raw)}
+    resolve(config, command)
+    version = versions_used(installed_versions())["torchtune"]
+    return FrameworkKeys(
+        FrameworkLibrary("torchtune", version),
+        config.settings(),
+        problems,
+        facts={"pointed_at": pointed},
+    )
+
+
+def _plan(
+    command: LaunchCommand,
+    part: LauncherPart,
+    keys: FrameworkKeys,
+    config: TuneConfig,
+    recipe: str,
+    problems: list[Problem],
+) -> LaunchPlan:
+    keys.origins["trainer"] = Origin("tune run")
+    trainer = TrainerArguments(
+        trainer="torchtune",
+        raw=keys.given,
+        settings=keys.settings,
+        origins=keys.origins,
+        places=keys.places,
+        documents={} if config.document is None else {"trainer": config.document.path},
+        facts={"recipe": recipe, "overrides": dict(config.overrides), "values": config.values},
+    )
+    engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtune"))
+    return make_plan(command, part, trainer, engine, problems)

@@ -1,0 +1,203 @@
+"""A torchtune config as its recipe sees it: the file, the words of the command line over it, `${...}` filled in.
+
+Source: TuneRecipeArgumentParser and _merge_yaml_and_cli_args of torchtune 0.6.1 (torchtune/config/_parse.py,
+_utils.py:92), which merge with OmegaConf: sections are joined, lists and values replaced.
+tests/dialects/test_torchtune_config.py holds what OmegaConf 2.3.0 made of the same words (2026-11-25).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Any
+
+import yaml
+
+from preflight.errors import Problem
+from preflight.formats.load import Document
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand
+from preflight.values import dataclass
+
+COMPONENT = "_component_"
+INTERPOLATION = re.compile(r"\$\{([^${}]+)\}")
+MOST_ROUNDS = 20
+"""Interpolations inside interpolations; more are a circle."""
+
+
+@dataclass
+class TuneConfig:
+    """Values of one config; filled while reading."""
+
+    values: dict[str, Any]
+    document: Document | None
+    """None for a built-in config that is not installed here."""
+    origin: str
+    """What a value of a built-in config comes from."""
+    overrides: dict[str, int] = field(default_factory=dict)
+    """Dotted key -> argv index of the last word that gives it."""
+
+    def get(self, key: str) -> Any:
+        """Return the value below a dotted key, None where there is none."""
+        return _below(self.values, key)
+
+    def place(self, key: str) -> Place:
+        """Return where a dotted key, or the nearest section above it, is written."""
+        parts = key.split(".")
+        for end in range(len(parts), 0, -1):
+            shorter = ".".join(parts[:end])
+            if shorter in self.overrides:
+                return Place("argv", "", shorter, index=self.overrides[shorter])
+            if self.document is not None and self.document.mark(tuple(parts[:end])) is not None:
+                line = self.document.line(tuple(parts[:end]))
+                return Place("yaml", self.document.path, shorter, line)
+        if self.document is not None:
+            return Place("yaml", self.document.path, key)
+        return Place("default", "", self.origin)
+
+    def setting(self, key: str) -> Setting | None:
+        """Return a value with its place; None where it is missing or null."""
+        value = self.get(key)
+        return None if value is None else Setting(value, self.place(key))
+
+    def settings(self) -> dict[str, Setting]:
+        """Return every value that is no section under its dotted key, and every section too."""
+        found: dict[str, Setting] = {}
+
+        def collect(values: Mapping[Any, Any], prefix: str) -> None:
+            for name, value in values.items():
+                key = f"{prefix}{name}"
+                found[key] = Setting(value, self.place(key))
+                if isinstance(value, Mapping):
+                    collect(value, f"{key}.")
+
+        collect(self.values, "")
+        return found
+
+
+def merge_words(
+    config: TuneConfig, words: Iterable[tuple[int, str]], problems: list[Problem]
+) -> None:
+    """Take the words behind the recipe: `key=value` over the file, `~key` out of it."""
+    file_values = config.values
+    given: list[tuple[int, str, Any]] = []
+    for index, word in words:
+        if word.startswith("--"):
+            problems.append(
+                _refused(f"{word} is no flag of a recipe", word, "--config, or key=value overrides")
+            )
+        elif word.startswith("~"):
+            _remove(config, file_values, word[1:].partition("=")[0], word, problems)
+        elif word.count("=") != 1:
+            problems.append(_refused(f"{word!r} is not key=value", word, "batch_size=1"))
+        else:
+            key, _, text = word.partition("=")
+            # Tested against the file alone: an override never makes a component of a plain key.
+            if isinstance(file_values.get(key), Mapping) and COMPONENT in file_values[key]:
+                key = f"{key}.{COMPONENT}"
+            given.append((index, key, _value(text)))
+    for index, key, value in given:
+        _put(config.values, key.split("."), value)
+        config.overrides[key] = index
+
+
+def resolve(config: TuneConfig, command: LaunchCommand) -> None:
+    """Fill `${...}` in; what points to nothing stays as it is written."""
+    config.values = _resolved(config.values, config.values, command, "")
+
+
+def _remove(
+    config: TuneConfig, values: dict[str, Any], key: str, word: str, problems: list[Problem]
+) -> None:
+    parts = key.split(".")
+    holder = _below(values, ".".join(parts[:-1])) if len(parts) > 1 else values
+    if not isinstance(holder, dict) or parts[-1] not in holder:
+        if config.document is None:
+            return  # The table of a built-in config leaves out what nothing is read from.
+        problems.append(_refused(f"there is no {key} in {config.document.path}", word, "drop it"))
+        return
+    value = holder[parts[-1]]
+    if isinstance(value, Mapping) and COMPONENT in value:
+        problems.append(
+            _refused(
+                f"{key} is a component, which the command line cannot remove",
+                word,
+                f"{key}=another.component",
+            )
+        )
+        return
+    del holder[parts[-1]]
+    # A section that is left empty goes too (_remove_key_by_dotpath).
+    if not holder and len(parts) > 1:
+        _remove(config, values, ".".join(parts[:-1]), word, problems)
+
+
+def _refused(message: str, word: str, fix: str) -> Problem:
+    return Problem(message, word, fix, "PF111")
+
+
+def _value(text: str) -> Any:
+    """Return an override's value as OmegaConf reads it: YAML, and None for null."""
+    if text == "None":
+        return None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _put(values: dict[str, Any], parts: list[str], value: Any) -> None:
+    for part in parts[:-1]:
+        inner = values.get(part)
+        if not isinstance(inner, dict):
+            inner = values[part] = {}
+        values = inner
+    old = values.get(parts[-1])
+    if isinstance(old, dict) and isinstance(value, dict):
+        for name, inner_value in value.items():
+            _put(old, [str(name)], inner_value)
+    else:
+        values[parts[-1]] = value
+
+
+def _below(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        if isinstance(values, Mapping) and part in values:
+            values = values[part]
+        elif isinstance(values, list) and part.isdecimal() and int(part) < len(values):
+            values = values[int(part)]
+        else:
+            return None
+    return values
+
+
+def _resolved(value: Any, root: Mapping[str, Any], command: LaunchCommand, at: str) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _resolved(v, root, command, f"{at}.{k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, root, command, f"{at}.{i}") for i, item in enumerate(value)]
+    for _ in range(MOST_ROUNDS):
+        if not isinstance(value, str):
+            break
+        found = INTERPOLATION.search(value)
+        if found is None:
+            break
+        inner = _looked_up(found[1].strip(), root, command, at.strip("."))
+        if inner is None:
+            break
+        whole = found[0] == value
+        value = inner if whole else value[: found.start()] + str(inner) + value[found.end() :]
+    return value
+
+
+def _looked_up(name: str, root: Mapping[str, Any], command: LaunchCommand, at: str) -> Any:
+    if name.startswith("oc.env:"):
+        variable, _, default = name[len("oc.env:") :].partition(",")
+        text = command.env.get(variable.strip())
+        return text if text is not None else (_value(default) if default else None)
+    if name.startswith("."):
+        dots = len(name) - len(name.lstrip("."))
+        parents = at.split(".")[:-dots] if at else []
+        name = ".".join([*parents, name.lstrip(".")])
+    return _below(root, name)

@@ -1,0 +1,266 @@
+"""Plan fields from a torchtune config: batch, sequence, precision, checkpointing, offload, loss, optimizer.
+
+Source: recipes/full_finetune_distributed.py, full_finetune_single_device.py and lora_finetune_distributed.py of
+torchtune 0.6.1; the other recipes read the same keys where they read them at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from preflight.formats.places import Setting
+from preflight.launch import nearest_fix
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.torchtune.config import COMPONENT
+from preflight.launchers.torchtune.model import read_model
+
+DTYPES = {
+    "fp32": "fp32",
+    "float32": "fp32",
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp16": "fp16",
+    "float16": "fp16",
+}
+"""PRECISION_STR_TO_DTYPE (torchtune/training/precision.py:15, 0.6.1) and torch's own names."""
+OPTIMIZERS = {
+    "torch.optim.Adam": "adamw_torch",
+    "torch.optim.AdamW": "adamw_torch",
+    "torch.optim.Adagrad": "adagrad",
+    "torch.optim.RMSprop": "rmsprop",
+    "torch.optim.SGD": "sgd",
+    "bitsandbytes.optim.AdamW8bit": "adamw_bnb_8bit",
+    "bitsandbytes.optim.Adam8bit": "adamw_bnb_8bit",
+    "bitsandbytes.optim.PagedAdamW": "paged_adamw_32bit",
+    "bitsandbytes.optim.PagedAdamW32bit": "paged_adamw_32bit",
+    "bitsandbytes.optim.PagedAdamW8bit": "paged_adamw_8bit",
+    "bitsandbytes.optim.Lion8bit": "lion_8bit",
+    "torchao.optim.AdamW8bit": "adamw_bnb_8bit",
+    "torchao.prototype.low_bit_optim.AdamW8bit": "adamw_bnb_8bit",
+}
+"""Class -> the plan's name. torchao's AdamW8bit keeps a byte per state and a scale per 256, as bitsandbytes' does."""
+LOSSES = {
+    "CEWithChunkedOutputLoss": "chunked_ce",
+    "LinearCrossEntropyLoss": "chunked_linear",
+    "CrossEntropyLoss": "full_logits",
+    "DPOLoss": "full_logits",
+}
+MORE_MODELS = {
+    "ppo_full_finetune_single_device": "PPO holds a policy, its reference, a value and a reward model: the estimate has the policy alone",
+    "full_dpo_distributed": "full DPO holds a frozen reference model beside the one that trains: the estimate has the second alone",
+    "knowledge_distillation_single_device": "the teacher is held beside the student: the estimate has the student alone",
+    "knowledge_distillation_distributed": "the teacher is held beside the student: the estimate has the student alone",
+}
+FAKE_QUANTIZED = ("qat_distributed", "qat_lora_finetune_distributed")
+
+
+def read_plan(keys: FrameworkKeys, recipe: str, reads: tuple[str, ...]) -> None:
+    """Put every plan field that the config decides; what the recipe does not read has no effect."""
+    _unread(keys, recipe, reads)
+    dtype = _dtype(keys, recipe)
+    section = "policy_model" if recipe.startswith("ppo_") else "model"
+    read_model(keys, dtype, section)
+    _batch(keys, recipe)
+    _sequence(keys)
+    _checkpointing(keys, reads)
+    _loss(keys)
+    _optimizer(keys)
+    compiled = keys.get("compile")
+    if compiled is not None:
+        value = compiled.value
+        on = any(value.values()) if isinstance(value, Mapping) else keys.is_on("compile")
+        keys.put("torch_compile", on, compiled)
+    if recipe in MORE_MODELS and "model" in keys.settings:
+        keys.note("PF143", MORE_MODELS[recipe], keys.given[section])
+    if recipe in FAKE_QUANTIZED and "quantizer" in keys.given:
+        keys.note(
+            "PF143",
+            "the fake-quantized copies of QAT are not in the estimate",
+            keys.given["quantizer"],
+        )
+
+
+def _unread(keys: FrameworkKeys, recipe: str, reads: tuple[str, ...]) -> None:
+    if not reads:
+        return  # A recipe of one's own may read anything.
+    for name, setting in keys.given.items():
+        if "." in name or name in reads or _is_helper(keys, name):
+            continue
+        near = nearest_fix(name, reads)
+        keys.note(
+            "PF140",
+            f"{recipe} does not read {name}: it has no effect",
+            setting,
+            near or f"drop {name}",
+            "warning" if near else "info",
+        )
+
+
+def _is_helper(keys: FrameworkKeys, name: str) -> bool:
+    """Tell whether a key is there for others to point at: `${name}`."""
+    raw = keys.facts.get("pointed_at", ())
+    return name in raw
+
+
+def _dtype(keys: FrameworkKeys, recipe: str) -> str | None:
+    setting = keys.get("dtype")
+    if setting is None:
+        return None
+    dtype = DTYPES.get(str(setting.value))
+    if dtype is None:
+        keys.refuse(f"dtype must be fp32, bf16 or fp16, not {setting.value!r}", setting, "bf16")
+        return None
+    if dtype == "fp16":
+        keys.refuse(f"{recipe} does not train in fp16", setting, "dtype: bf16")
+        return None
+    keys.put("load_dtype", dtype, setting)
+    keys.assume("mixed_precision", "no", "weights, gradients and states have the recipe's dtype")
+    return dtype
+
+
+def _batch(keys: FrameworkKeys, recipe: str) -> None:
+    micro = keys.count("batch_size")
+    if recipe.startswith("ppo_"):
+        micro = keys.count("ppo_batch_size") or micro
+    if micro is not None:
+        value = micro.value
+        if "_dpo_" in recipe:
+            value *= 2
+            keys.note(
+                "PF143",
+                f"chosen and rejected answers run together: {value} sequences in a micro batch",
+                micro,
+                "",
+                "info",
+            )
+        keys.put("micro_batch_size", value, micro)
+    steps = keys.count("gradient_accumulation_steps")
+    if steps is not None:
+        keys.put("gradient_accumulation_steps", steps.value, steps)
+    norm = keys.get("clip_grad_norm")
+    if norm is not None and isinstance(norm.value, (int, float)):
+        keys.put("max_grad_norm", float(norm.value), norm)
+    in_backward = keys.flag("optimizer_in_bwd")
+    if in_backward is None or not in_backward.value:
+        return
+    if steps is not None and steps.value > 1:
+        keys.refuse(
+            "optimizer_in_bwd and gradient_accumulation_steps above 1 exclude each other",
+            in_backward,
+            "gradient_accumulation_steps: 1",
+        )
+    if norm is not None:
+        keys.refuse(
+            "optimizer_in_bwd and clip_grad_norm exclude each other", in_backward, "drop one"
+        )
+    keys.note(
+        "PF143",
+        "optimizer_in_bwd frees each gradient in backward: the estimate keeps them all",
+        in_backward,
+        "",
+        "info",
+    )
+
+
+def _sequence(keys: FrameworkKeys) -> None:
+    longest = keys.count("tokenizer.max_seq_len")
+    packed = keys.flag("dataset.packed")
+    is_packed = packed is not None and packed.value
+    if longest is not None:
+        keys.put("seq_len", longest.value, longest)
+    elif is_packed and packed is not None:
+        keys.refuse(
+            "dataset.packed needs tokenizer.max_seq_len",
+            packed,
+            "tokenizer.max_seq_len=4096 on the command line",
+        )
+    if packed is not None:
+        keys.put("sequence_kind", "packed" if is_packed else "padded", packed)
+    else:
+        keys.assume("sequence_kind", "padded")
+    keys.assume("attention", "sdpa", "F.scaled_dot_product_attention, or flex attention for packs")
+
+
+def _checkpointing(keys: FrameworkKeys, reads: tuple[str, ...]) -> None:
+    switch, mode = keys.flag("enable_activation_checkpointing"), keys.get("ac_mode")
+    if reads and "ac_mode" not in reads:
+        mode = None
+    is_on = switch is not None and switch.value
+    if is_on and switch is not None and mode is None:
+        keys.put("activation_checkpointing", "full", switch)
+    elif is_on and switch is not None and mode is not None:
+        keys.note(
+            "PF140",
+            "enable_activation_checkpointing beside ac_mode: the recipe applies neither",
+            mode,
+            "drop one of them",
+        )
+        keys.put("activation_checkpointing", "none", switch, mode)
+    elif mode is not None:
+        keys.put("activation_checkpointing", _selective(keys, mode), mode)
+    elif switch is not None:
+        keys.put("activation_checkpointing", "none", switch)
+    offload = keys.flag("enable_activation_offloading")
+    if offload is None:
+        return
+    if offload.value and not is_on:
+        keys.refuse(
+            "enable_activation_offloading needs enable_activation_checkpointing",
+            offload,
+            "enable_activation_checkpointing: True",
+        )
+    keys.put("offload_activations", "cpu" if offload.value else "none", offload)
+
+
+def _selective(keys: FrameworkKeys, mode: Setting) -> str:
+    """Return what ac_mode and ac_option mean (torchtune/training/activations.py:20, 0.6.1)."""
+    option = keys.value("ac_option")
+    if mode.value == "full":
+        return "full"
+    if mode.value != "selective":
+        return "none"
+    if str(option) == "op":
+        return "selective_op"
+    if str(option) in ("0", "1"):
+        return "full"
+    if str(option) != "2":
+        keys.note(
+            "PF143",
+            f"checkpointing every {option} layers is estimated as none at all",
+            mode,
+            "",
+            "info",
+        )
+        return "none"
+    return "selective_every_2"
+
+
+def _loss(keys: FrameworkKeys) -> None:
+    component = keys.get(f"loss.{COMPONENT}")
+    if component is None:
+        return
+    name = str(component.value).rsplit(".", 1)[-1]
+    loss = LOSSES.get(name, "full_logits")
+    if name not in LOSSES:
+        keys.note("PF143", f"{name} is estimated as a loss over whole logits", component)
+    keys.put("loss", loss, component)
+
+
+def _optimizer(keys: FrameworkKeys) -> None:
+    component = keys.get(f"optimizer.{COMPONENT}")
+    if component is None:
+        return
+    name = str(component.value)
+    optimizer = OPTIMIZERS.get(name)
+    if optimizer is None:
+        keys.note("PF143", f"{name} is estimated as adamw_torch", component)
+        optimizer = "adamw_torch"
+    fused, foreach = keys.flag("optimizer.fused"), keys.flag("optimizer.foreach")
+    if name == "torch.optim.AdamW" and fused is not None and fused.value:
+        keys.put("optimizer", "adamw_torch_fused", component, fused)
+        return
+    keys.put("optimizer", optimizer, component)
+    if name.startswith("torch.optim.") and fused is not None and fused.value:
+        keys.put("optimizer_kernel", "fused", fused)
+    elif name.startswith("torch.optim.") and foreach is not None:
+        keys.put("optimizer_kernel", "foreach" if foreach.value else "for_loop", foreach)

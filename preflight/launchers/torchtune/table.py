@@ -1,0 +1,67 @@
+"""What torchtune ships: recipes with the keys they read, built-in configs, model builders; derived from its wheel."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+TABLE_VERSION = "0.6.1"
+"""The release that preflight/launchers/torchtune/table.json is derived from (preflight/derive/torchtune_tables.py)."""
+
+
+@lru_cache(maxsize=1)
+def _table() -> Mapping[str, Any]:
+    import json
+
+    folder = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(folder, "table.json"), encoding="utf-8") as file:
+        table: Mapping[str, Any] = json.load(file)
+    return table
+
+
+def recipes() -> Mapping[str, Any]:
+    """Return training recipe -> whether it is distributed, the keys it reads, its configs."""
+    found: Mapping[str, Any] = _table()["recipes"]
+    return found
+
+
+def builders() -> Mapping[str, Any]:
+    """Return model builder -> its arguments and the registry's model of the same sizes."""
+    found: Mapping[str, Any] = _table()["builders"]
+    return found
+
+
+def config_path(name: str, recipe: str) -> str | None:
+    """Return the file of a built-in config below recipes/configs: the recipe's own, else the first of any recipe's."""
+    own = recipes().get(recipe, {}).get("configs", {})
+    if name in own:
+        return str(own[name])
+    for other in recipes().values():
+        if name in other["configs"]:
+            return str(other["configs"][name])
+    return None
+
+
+def config_names(recipe: str) -> tuple[str, ...]:
+    """Return the names of a recipe's own configs, or of all where the recipe is not torchtune's."""
+    if recipe in recipes():
+        return tuple(recipes()[recipe]["configs"])
+    return tuple(name for other in recipes().values() for name in other["configs"])
+
+
+def config_values(path: str) -> Mapping[str, Any]:
+    """Return what the table keeps of a built-in config."""
+    values: Mapping[str, Any] = _table()["configs"][path]
+    return values
+
+
+def installed_config(path: str) -> str | None:
+    """Return the file of a built-in config of the torchtune that is installed here."""
+    for folder in sys.path:
+        file = os.path.join(folder, "recipes", "configs", path)
+        if os.path.isfile(file) and os.path.isdir(os.path.join(folder, "torchtune")):
+            return file
+    return None

@@ -1,0 +1,261 @@
+"""`trl sft ...` as a LaunchPlan: which words are the script's and which are accelerate's, then both halves.
+
+Source: TrainingCommand.run and resolve_accelerate_config_argument of TRL 1.16.0 (trl/cli). The CLI
+parses its words with the script's own parser; what that does not know, in the command and in the
+`--config` file, goes to `accelerate launch`. The script gets the rest, the file's name included.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.load import read_document
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, LaunchPlan, nearest_fix
+from preflight.launchers.accelerate.argv import LauncherArguments, parse_launcher_arguments
+from preflight.launchers.accelerate.checks import check_beside_file
+from preflight.launchers.accelerate.launcher import read_launcher_settings
+from preflight.launchers.accelerate.notes import launch_notes
+from preflight.launchers.accelerate.options import options_by_flag
+from preflight.launchers.accelerate.plan import accelerate_part, single_process_notes
+from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.scripts.trainer_spellings import argument_fix
+from preflight.scripts.trainer_tables import ArgumentTable, argument_table
+from preflight.shell.program_names import calls
+from preflight.trainers.argv import ParserRules, parse_argv
+from preflight.values import dataclass
+
+PROGRAMS = ("trl",)
+MODULES = ("trl.cli.main",)
+SCRIPTS = ("distillation", "dpo", "grpo", "kto", "reward", "rloo", "sft")
+PROFILE_OPTION = "accelerate_config"
+
+
+@dataclass(frozen=True)
+class SplitWords:
+    """What of a `trl` command goes to accelerate."""
+
+    words: tuple[str, ...] = ()
+    """As the CLI hands them on: those of the file first."""
+    places: tuple[Place, ...] = ()
+    """Where each of them is written."""
+    indices: frozenset[int] = frozenset()
+    """argv indices that are not the script's."""
+    file_keys: Mapping[str, Place] = field(default_factory=dict)
+    """Keys of the `--config` file that are accelerate's."""
+    file_environment: Mapping[str, str] = field(default_factory=dict)
+    """The file's `env:`, which the CLI exports before it starts anything."""
+
+
+def read_trl(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a `trl` training command; None where it is another command."""
+    first = calls(command.argv, PROGRAMS, MODULES)
+    if first is None or command.argv[first : first + 1] == ():
+        return None
+    name = command.argv[first]
+    if name not in SCRIPTS:
+        return None
+    problems: list[Problem] = []
+    split = split_words(command, first + 1, argument_table(name), problems)
+    problems.extend(_unknown_to_both(split, name))
+    words, profile = _with_config_file(split, command, problems)
+    raise_if_any(problems)
+    parsed = parse_launcher_arguments((*words.words, "script.py"), 0)
+    problems.extend(_placed(problem, words) for problem in parsed.problems)
+    raise_if_any(problems)
+    given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
+    arguments = LauncherArguments(given, first + 1, first)
+    # The CLI exports the file's `env:` itself, before accelerate looks at anything.
+    launcher_side = replace(command, env={**command.env, **split.file_environment})
+    settings = read_launcher_settings(arguments, launcher_side, problems)
+    part = accelerate_part(launcher_side, arguments, settings, problems)
+    facts = {**part.facts, "accelerate_profile": profile}
+    part = replace(part, name="trl", facts=facts)
+    script = f"trl.scripts.{name}"
+    trainer = read_script_arguments(command, first, problems, script, split.indices)
+    engine = read_script_engine(command, part, trainer, problems)
+    check_beside_file(settings, engine.facts.get("deepspeed_stated"), problems)
+    refused = {problem.where for problem in problems if problem.severity == "error"}
+    env = {**part.env, **trainer.environment}
+    problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
+    problems.extend(single_process_notes(launcher_side, settings, trainer))
+    # Keys that the script ignores are not lost: they went to accelerate.
+    taken = {place.where for place in split.file_keys.values()}
+    problems = [
+        p
+        for p in problems
+        if p.id not in ("", "PF122") or p.severity == "error" or p.where not in taken
+    ]
+    return make_plan(command, part, trainer, engine, problems)
+
+
+def split_words(
+    command: LaunchCommand, first: int, table: ArgumentTable, problems: list[Problem]
+) -> SplitWords:
+    """Return what goes to accelerate: everything that the script's parser does not know."""
+    argv = command.argv
+    words = list(enumerate(argv))[first:]
+    at = next((i for i, (_, word) in enumerate(words) if word == "--config"), None)
+    file_words: list[str] = []
+    file_keys: dict[str, Place] = {}
+    file_environment: dict[str, str] = {}
+    if at is not None and at + 1 < len(words):
+        path = words[at + 1][1]
+        words = words[:at] + words[at + 2 :]
+        try:
+            document = read_document(command, path, stated_at="--config")
+        except BadInput:
+            document = None  # said when the script's half reads it
+        for key, value in (document.value if document is not None else {}).items():
+            if key == "env":
+                if isinstance(value, Mapping):
+                    file_environment = {str(n): str(text) for n, text in value.items()}
+            elif key not in table.arguments and document is not None:
+                place = Place(document.kind, path, str(key), document.line((str(key),)))
+                file_keys[str(key)] = place
+                file_words += [f"--{key}", str(value)]
+    own = _unknown_positions([word for _, word in words], table, problems)
+    indices = [words[position][0] for position in own]
+    places = [place for place in file_keys.values() for _ in range(2)]
+    places += [Place("argv", "", argv[index], index=index) for index in indices]
+    return SplitWords(
+        (*file_words, *(argv[index] for index in indices)),
+        tuple(places),
+        frozenset(indices),
+        file_keys,
+        file_environment,
+    )
+
+
+def _unknown_to_both(split: SplitWords, name: str) -> list[Problem]:
+    """Return a problem for every flag and key that neither TRL's script nor accelerate knows."""
+    launcher = {*options_by_flag(), f"--{PROFILE_OPTION}", "--help"}
+    known = (*argument_table(name).arguments, *sorted(flag.lstrip("-") for flag in launcher))
+    problems = []
+    for word, place in zip(split.words, split.places, strict=True):
+        flag = word.partition("=")[0]
+        if not flag.startswith("--") or flag in launcher:
+            continue
+        dashes = "--" if place.kind == "argv" else ""
+        shown = f"{dashes}{flag[2:]}"
+        fix = argument_fix(flag[2:], known).replace("you mean ", f"you mean {dashes}")
+        message = (
+            f"{shown} is known neither to trl {name} nor to accelerate launch, which stops at it"
+        )
+        problems.append(Problem(message, place.where if not dashes else shown, fix, "PF111"))
+    return problems
+
+
+def _unknown_positions(
+    words: Sequence[str], table: ArgumentTable, problems: list[Problem]
+) -> list[int]:
+    """Return the positions of the words that the script's parser leaves over, in order."""
+    parsed = parse_argv(words, 0, table, ParserRules())
+    starts = {
+        place.index
+        for name, setting in parsed.unknown.items()
+        for place in (setting.place, *parsed.earlier.get(name, ()))
+        if place.index is not None
+    }
+    known = {setting.place.index for setting in parsed.known.values()} | {
+        place.index for name in parsed.known for place in parsed.earlier.get(name, ())
+    }
+    loose = [index for index, _ in parsed.positionals]
+    positions: list[int] = []
+    position = 0
+    while position < len(words):
+        if position in starts:
+            positions.append(position)
+            position += 1
+            while position < len(words) and position not in starts | known:
+                positions.append(position)
+                position += 1
+            continue
+        position += 1
+    for index in loose:
+        if index not in positions:
+            problems.append(
+                Problem(
+                    f"{words[index]!r} stands alone: trl takes options only, and accelerate would start it as a script",
+                    words[index],
+                    "put the option that it belongs to in front of it",
+                    "PF111",
+                )
+            )
+    return positions
+
+
+def _with_config_file(
+    split: SplitWords, command: LaunchCommand, problems: list[Problem]
+) -> tuple[SplitWords, str | None]:
+    """Return the words with `--accelerate_config` as accelerate's `--config_file`, and the profile's name if it is one."""
+    flag = f"--{PROFILE_OPTION}"
+    if flag not in split.words:
+        return split, None
+    at = split.words.index(flag)
+    place = split.places[at]
+    if at + 1 >= len(split.words):
+        problems.append(Problem(f"{flag} needs a value", flag, "a file, or fsdp2, zero3", "PF111"))
+        return split, None
+    name = split.words[at + 1]
+    path, profile = name, None
+    if not command.exists(name):
+        found = profile_path(name)
+        if found is None:
+            problems.append(_no_profile(name, place))
+            return split, None
+        path, profile = found, name
+    words = ["--config_file", path, *split.words[:at], *split.words[at + 2 :]]
+    places = [place, place, *split.places[:at], *split.places[at + 2 :]]
+    return replace(split, words=tuple(words), places=tuple(places)), profile
+
+
+def _profiles_folder() -> str | None:
+    for folder in sys.path:
+        path = os.path.join(folder, "trl", "accelerate_configs")
+        if os.path.isdir(path):
+            return path
+    return None
+
+
+def profile_path(name: str) -> str | None:
+    """Return the file of one of TRL's own accelerate configs, from the TRL that is installed here."""
+    folder = _profiles_folder()
+    path = None if folder is None else os.path.join(folder, f"{name}.yaml")
+    return path if path is not None and os.path.isfile(path) else None
+
+
+def _no_profile(name: str, place: Place) -> Problem:
+    folder = _profiles_folder()
+    if folder is None:
+        return Problem(
+            f"{name!r} is not a file here, and TRL's own configs are not seen: TRL is not installed where preflight runs",
+            place.where,
+            "install preflight beside TRL, or name a file",
+            "PF111",
+        )
+    known = tuple(sorted(f[:-5] for f in os.listdir(folder) if f.endswith(".yaml")))
+    return Problem(
+        f"accelerate_config {name!r} is neither a file nor one of TRL's own",
+        place.where,
+        nearest_fix(name, known) or f"one of {', '.join(known)}",
+        "PF111",
+    )
+
+
+def _moved(setting: Setting, words: SplitWords) -> Setting:
+    """Return a setting with the place that the user wrote it at."""
+    index = setting.place.index
+    return setting if index is None else replace(setting, place=words.places[index])
+
+
+def _placed(problem: Problem, words: SplitWords) -> Problem:
+    """Return a problem of a flag that the file gave with the file's line."""
+    for word, place in zip(words.words, words.places, strict=True):
+        if word == problem.where and place.kind != "argv":
+            return replace(problem, where=place.where)
+    return problem

@@ -1,0 +1,1 @@
+"""Layouts of model families: every parameter from a config alone."""

@@ -1,0 +1,275 @@
+"""From a config.json to a ModelSpec: find the decoder, lay it out, add what stands around it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from preflight.errors import BadInput
+from preflight.model import OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.models.families.config_view import ConfigView, place_of_key
+from preflight.models.families.layout import Layout, Paths
+from preflight.models.families.library_defaults import CONFIG_DEFAULTS, LAYER_CLASSES, TEXT_TYPES
+from preflight.units import canonical_dtype
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "split_qkv": (
+        "llama",
+        "mistral",
+        "ministral",
+        "ministral3",
+        "granite",
+        "smollm3",
+        "qwen2",
+        "qwen2_vl_text",
+        "qwen2_5_vl_text",
+        "qwen3",
+        "qwen3_vl_text",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "cohere",
+        "cohere2",
+        "stablelm",
+    ),
+    "fused_or_plain": ("phi", "phi3", "glm", "glm4", "starcoder2"),
+    "gpt_like": ("gpt2", "gpt_bigcode", "gptj", "gpt_neox", "falcon", "opt", "bloom"),
+    "mixture_of_experts": (
+        "mixtral",
+        "qwen2_moe",
+        "qwen3_moe",
+        "qwen3_vl_moe_text",
+        "olmoe",
+        "phimoe",
+        "granitemoe",
+        "glm4_moe",
+        "gpt_oss",
+        "llama4_text",
+    ),
+    "latent_attention": ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"),
+    "linear_attention": ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    "cross_attention": ("mllama_text_model",),
+}
+"""Module of this package -> the model types it lays out."""
+
+BODIES = {"llama4": ("language_model.model", "language_model.lm_head")}
+"""Where a vision-language model keeps its decoder, when not `model.language_model` and `lm_head`."""
+
+TIED_BY_EITHER = ("llava", "qwen2_vl", "qwen2_5_vl")
+"""Configs that take over a true `tie_word_embeddings` of their text_config (their configuration_*.py)."""
+
+SAME_AS = {"kimi_k2": "deepseek_v3"}
+"""Hub model types whose code is another family's under a new name."""
+
+NOT_DROPOUT = ("classifier_dropout", "layerdrop")
+
+
+def group_of(model_type: str) -> str | None:
+    """Return the module that lays a decoder out; None for a family without a layout."""
+    return next((group for group, types in GROUPS.items() if model_type in types), None)
+
+
+def is_laid_out(config: Mapping[str, Any]) -> bool:
+    """Tell whether a config gives every parameter: its decoder is laid out, its vision tower countable."""
+    top_type = config.get("model_type")
+    if not isinstance(top_type, str):
+        return False
+    if top_type not in TEXT_TYPES:
+        return group_of(SAME_AS.get(str(top_type), str(top_type))) is not None
+    section = config.get("text_config")
+    given = section.get("model_type") if isinstance(section, Mapping) else None
+    text_type = TEXT_TYPES[top_type] if given in (None, top_type) else str(given)
+    if group_of(text_type) is None:
+        return False
+    from preflight.models.families.vision_towers import count_tower
+
+    counted, _ = count_tower(ConfigView(config, top_type), text_hidden=1)
+    return counted is not None
+
+
+def describe_config(
+    config: Mapping[str, Any], name: str, source: str, num_params: int | None
+) -> ModelSpec:
+    """Describe a model; see `preflight.models.describe`."""
+    top_type, text = _decoder_section(config, name, source)
+    text_type = SAME_AS.get(text.model_type, text.model_type)
+    is_composite = top_type in TEXT_TYPES
+    top = ConfigView(config, top_type, source) if is_composite else text
+    group = group_of(text_type)
+    if group is None:
+        return _only_counted(top, text, name, source, num_params)
+    text.model_type = text_type
+    # A vision-language model ties by its own switch; only Llama 4 wraps a whole causal model.
+    tied = (text if top_type == "llama4" else top).flag("tie_word_embeddings")
+    if top_type in TIED_BY_EITHER:
+        tied = tied or text.flag("tie_word_embeddings")
+    body, head = "model", "lm_head"
+    if is_composite:
+        body, head = BODIES.get(top_type, ("model.language_model", "lm_head"))
+    layout: Layout = importlib.import_module(f"preflight.models.families.{group}").lay_out(
+        text, Paths(body, head, tied)
+    )
+    _raise_problems(text, top)
+    units = layout.units
+    tower: tuple[ModelUnit, ...] = ()
+    if is_composite:
+        text_params = sum(unit.num_params * unit.count for unit in units)
+        tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
+    facts = {**layout.facts, "top_model_type": top_type}
+    if text.assumed:
+        facts["library_defaults"] = tuple(dict.fromkeys(text.assumed))
+    return ModelSpec(
+        name=name,
+        config=config,
+        model_type=text_type,
+        hidden_size=text.size("hidden_size"),
+        vocab_size=text.size("vocab_size"),
+        num_layers=text.size("num_hidden_layers"),
+        units=(*tower, *units),
+        tied=tied,
+        layer_classes=_layer_classes(top_type, text_type),
+        config_dtype=_dtype(config, text),
+        dropouts=_dropouts(text),
+        source=source,
+        facts=facts,
+    )
+
+
+def _decoder_section(config: Mapping[str, Any], name: str, source: str) -> tuple[str, ConfigView]:
+    """Return the whole config's model_type and a view of the section that describes its decoder."""
+    top_type = config.get("model_type")
+    if not isinstance(top_type, str) or not top_type:
+        raise BadInput.one(
+            f"the config of {name} has no model_type",
+            place_of_key(source, "model_type"),
+            "give a transformers config.json; `model_type` names its family (llama, qwen3, ...)",
+        )
+    if top_type not in TEXT_TYPES:
+        if top_type not in CONFIG_DEFAULTS and SAME_AS.get(top_type) is None:
+            raise BadInput.one(
+                f"the parameters of model_type {top_type!r} are not known here",
+                place_of_key(source, "model_type"),
+                _nearest_type(top_type),
+            )
+        return top_type, ConfigView(config, SAME_AS.get(top_type, top_type), source)
+    section = config.get("text_config")
+    if section is None:
+        # Older files of Qwen-VL have the decoder's keys at the top.
+        return top_type, ConfigView(config, TEXT_TYPES[top_type], source)
+    if not isinstance(section, Mapping):
+        raise BadInput.one(
+            f"text_config must be a mapping, not {section!r}", place_of_key(source, "text_config")
+        )
+    text_type = section.get("model_type")
+    if text_type is None or text_type == top_type:
+        text_type = TEXT_TYPES[top_type]
+    return top_type, ConfigView(section, str(text_type), source, "text_config.")
+
+
+def _nearest_type(model_type: str) -> str:
+    import difflib
+
+    known = (*CONFIG_DEFAULTS, *TEXT_TYPES)
+    near = difflib.get_close_matches(model_type, known, n=1, cutoff=0.75)
+    hint = f"did you mean {near[0]}? otherwise " if near else ""
+    return (
+        f"{hint}give the config of a family it shares its shapes with: `--set model_config=FILE` "
+        "with that model_type"
+    )
+
+
+def _raise_problems(*views: ConfigView) -> None:
+    problems = {problem: None for view in views for problem in view.problems}
+    if problems:
+        raise BadInput(*problems)
+
+
+def _tower(
+    top: ConfigView, name: str, num_params: int | None, text_hidden: int, text_params: int
+) -> tuple[ModelUnit, ...]:
+    """Return the vision tower and projector as one block: their parameters are counted, not laid out."""
+    from preflight.models.families.vision_towers import count_tower
+
+    counted, vision = count_tower(top, text_hidden)
+    _raise_problems(vision, top)
+    if counted is None:
+        if num_params is None:
+            raise BadInput.one(
+                f"the vision tower of {name} cannot be counted from its config",
+                place_of_key(top.where, "vision_config"),
+                "give a folder that holds its weights (model.safetensors or its index)",
+            )
+        counted = num_params - text_params
+    if counted <= 0:
+        return ()
+    tensor = ParameterTensor("(all parameters)", (counted,), OTHER)
+    return (ModelUnit("vision tower and projector", "other", (tensor,)),)
+
+
+def _only_counted(
+    top: ConfigView, text: ConfigView, name: str, source: str, num_params: int | None
+) -> ModelSpec:
+    """Describe a model whose tensors nobody listed here: a total, and no claim about activations."""
+    if num_params is None:
+        raise BadInput.one(
+            f"the parameters of model_type {top.model_type!r} are not laid out here, "
+            f"and the config of {name} does not say how many there are",
+            source,
+            "give a folder that holds its weights (model.safetensors or its index), "
+            "or a name from the registry",
+        )
+    tensor = ParameterTensor("(all parameters)", (num_params,), OTHER)
+    vocab = text.optional_size("vocab_size") or 1
+    return ModelSpec(
+        name=name,
+        config=top.values,
+        model_type=text.model_type,
+        hidden_size=text.optional_size("hidden_size") or 1,
+        vocab_size=vocab,
+        num_layers=text.optional_size("num_hidden_layers") or 1,
+        units=(ModelUnit("(all parameters)", "other", (tensor,)),),
+        tied=top.flag("tie_word_embeddings"),
+        layer_classes=LAYER_CLASSES.get(top.model_type, LAYER_CLASSES.get(text.model_type, ())),
+        config_dtype=_dtype(top.values, text),
+        dropouts=_dropouts(text),
+        is_decoder_lm=False,
+        source=source,
+        num_params_override=num_params,
+        facts={"layout": "none", "top_model_type": top.model_type},
+    )
+
+
+def _layer_classes(top_type: str, text_type: str) -> tuple[str, ...]:
+    """Return `_no_split_modules`; a vision-language model may carry another decoder than its default."""
+    own = LAYER_CLASSES.get(top_type, ())
+    default = TEXT_TYPES.get(top_type)
+    if default is None or default == text_type:
+        return own or LAYER_CLASSES.get(text_type, ())
+    kept = set(own) - set(LAYER_CLASSES.get(default, ()))
+    return tuple(sorted(kept | set(LAYER_CLASSES.get(text_type, ()))))
+
+
+def _dtype(config: Mapping[str, Any], text: ConfigView) -> str | None:
+    """Return the dtype transformers 5 loads by default: the top's `dtype`, then `torch_dtype`, then the decoder's."""
+    for values in (config, text.values):
+        for key in ("dtype", "torch_dtype"):
+            value = values.get(key)
+            if isinstance(value, str):
+                return canonical_dtype(value)
+    return None
+
+
+def _dropouts(view: ConfigView) -> dict[str, float]:
+    """Return the active dropout probabilities among the keys that the family's class knows."""
+    known = CONFIG_DEFAULTS.get(view.model_type, {})
+    found = {}
+    for key in known:
+        is_dropout = ("dropout" in key or key.endswith("pdrop")) and key not in NOT_DROPOUT
+        value = view.get(key) if is_dropout else None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+            found[key] = float(value)
+    return found

@@ -1,0 +1,241 @@
+"""The pieces that every family's layout is put together from.
+
+Keys of `ModelSpec.facts`, where they hold:
+
+    norm            rms, gemma_rms (fp32, weight + 1), layernorm, layernorm_plain (no weight), cohere_layernorm
+    qk_norm         True where queries and keys are normalised
+    mlp             gated or plain
+    activation      the config's own name of it
+    parallel_block  True where attention and MLP read the same input
+    two_norms       True where a parallel block has a norm for each
+    post_norms      True where sublayer outputs are normalised as well as their inputs
+    pre_norms       False where only outputs are (OLMo 2 and 3)
+    qkv             split or fused
+    conv1d          True where linears store (in, out)
+    router          softmax or sigmoid
+    transposed_experts  True where expert stacks store (experts, in, out)
+    shared_expert_gate  True
+    mla             {q_lora_rank, kv_lora_rank, qk_rope_head_dim}
+    indexer         {heads, dim, topk} of a sparse attention
+    layout          none: the parameters are counted, not laid out
+    top_model_type  the model_type of the whole config
+    library_defaults  sizes that the config leaves to transformers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import field
+from typing import Any, TypeVar
+
+from preflight.model import (
+    BIAS,
+    EMBEDDING,
+    EXPERTS,
+    LINEAR,
+    NORM,
+    OTHER,
+    LayerShape,
+    ModelUnit,
+    ParameterTensor,
+)
+from preflight.models.families.config_view import ConfigView
+from preflight.values import dataclass
+
+Tensors = tuple[ParameterTensor, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A decoder's units, and the facts that its tensors do not show."""
+
+    units: tuple[ModelUnit, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a decoder's modules hang: `model`, or `model.language_model` inside a vision-language model."""
+
+    body: str = "model"
+    head: str = "lm_head"
+    tied: bool = False
+
+
+def linear(
+    name: str, num_out: int, num_in: int, bias: bool = False, is_of_subclass: bool = False
+) -> Tensors:
+    """Return a torch Linear's weight, and its bias where it has one."""
+    weight = ParameterTensor(
+        f"{name}.weight", (num_out, num_in), LINEAR, is_of_subclass=is_of_subclass
+    )
+    return (weight, ParameterTensor(f"{name}.bias", (num_out,), BIAS)) if bias else (weight,)
+
+
+def conv1d(name: str, num_out: int, num_in: int) -> Tensors:
+    """Return the weight and bias of GPT-2's Conv1D, which stores (in, out)."""
+    return (
+        ParameterTensor(f"{name}.weight", (num_in, num_out), LINEAR),
+        ParameterTensor(f"{name}.bias", (num_out,), BIAS),
+    )
+
+
+def norm(name: str, *shape: int, bias: bool = False) -> Tensors:
+    """Return a norm's weight, and its bias where it has one."""
+    weight = ParameterTensor(f"{name}.weight", shape, NORM)
+    return (weight, ParameterTensor(f"{name}.bias", shape, NORM)) if bias else (weight,)
+
+
+def experts(name: str, *shape: int) -> Tensors:
+    """Return one fused stack of expert weights."""
+    return (ParameterTensor(name, shape, EXPERTS),)
+
+
+def other(name: str, *shape: int) -> Tensors:
+    """Return a parameter of no common kind: a router, a gate, a sink."""
+    return (ParameterTensor(name, shape, OTHER),)
+
+
+def router(name: str, num_experts: int, hidden: int, stays_fp32: bool) -> Tensors:
+    """Return a router that is a bare parameter."""
+    return (ParameterTensor(name, (num_experts, hidden), OTHER, stays_fp32=stays_fp32),)
+
+
+def embedding_unit(path: str, rows: int, columns: int) -> ModelUnit:
+    """Return an embedding table."""
+    return ModelUnit(path, "embedding", (ParameterTensor("weight", (rows, columns), EMBEDDING),))
+
+
+def norm_unit(path: str, size: int, bias: bool = False) -> ModelUnit:
+    """Return the norm after the last layer."""
+    tensors = [ParameterTensor("weight", (size,), NORM)]
+    if bias:
+        tensors.append(ParameterTensor("bias", (size,), NORM))
+    return ModelUnit(path, "final_norm", tuple(tensors))
+
+
+def head_units(paths: Paths, vocab_size: int, size: int, bias: bool = False) -> Iterable[ModelUnit]:
+    """Return the lm_head: nothing when tied, but for a bias, which is never tied."""
+    tensors: list[ParameterTensor] = []
+    if not paths.tied:
+        tensors.append(ParameterTensor("weight", (vocab_size, size), LINEAR))
+    if bias:
+        tensors.append(ParameterTensor("bias", (vocab_size,), BIAS))
+    if tensors:
+        yield ModelUnit(paths.head, "lm_head", tuple(tensors))
+
+
+Kind = TypeVar("Kind", bound=Hashable)
+
+
+def layer_units(
+    path: str, kinds: Iterable[Kind], build: Callable[[Kind], tuple[Tensors, LayerShape]]
+) -> tuple[ModelUnit, ...]:
+    """Return one unit per layer kind, in order of appearance, with its count."""
+    places: dict[Kind, list[int]] = {}
+    for index, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(index)
+    units = []
+    for kind, own in places.items():
+        tensors, shape = build(kind)
+        name = f"{path}.*" if len(places) == 1 else f"{path}.* ({_said(kind)})"
+        units.append(ModelUnit(name, "layer", tensors, len(own), shape, tuple(own)))
+    return tuple(units)
+
+
+def _said(kind: object) -> str:
+    words = kind if isinstance(kind, tuple) else (kind,)
+    return ", ".join(str(word) for word in words if word)
+
+
+def attention_kinds(view: ConfigView, by_default: Callable[[int], str]) -> tuple[str, ...]:
+    """Return `full` or `sliding` per layer: from `layer_types`, else by the family's rule."""
+    num_layers = view.size("num_hidden_layers")
+    given = view.strings("layer_types")
+    if given is None:
+        return tuple(by_default(index) for index in range(num_layers))
+    if len(given) != num_layers:
+        view.complain(
+            "layer_types",
+            f"{view.section}layer_types names {len(given)} layers and num_hidden_layers is {num_layers}",
+        )
+        return ("full",) * num_layers
+    return tuple(_LAYER_TYPES.get(kind, "full") for kind in given)
+
+
+_LAYER_TYPES = {
+    "sliding_attention": "sliding",
+    "chunked_attention": "sliding",
+    "linear_attention": "linear",
+}
+
+
+def all_full(index: int) -> str:
+    """Return `full` for every layer."""
+    return "full"
+
+
+def full_every(period: int) -> Callable[[int], str]:
+    """Return the rule "sliding, but every period-th layer is full"."""
+    return lambda index: "sliding" if (index + 1) % period else "full"
+
+
+def heads(view: ConfigView) -> tuple[int, int, int]:
+    """Return query heads, key/value heads and head size, with the defaults most families share."""
+    hidden = view.size("hidden_size")
+    num_heads = view.size("num_attention_heads")
+    num_kv_heads = view.optional_size("num_key_value_heads") or num_heads
+    head_dim = view.optional_size("head_dim")
+    if head_dim is None:
+        if hidden % num_heads:
+            view.complain(
+                "num_attention_heads",
+                f"{view.section}hidden_size {hidden} is not a multiple of num_attention_heads {num_heads}",
+            )
+        head_dim = max(1, hidden // num_heads)
+    if num_heads % num_kv_heads:
+        view.complain(
+            "num_key_value_heads",
+            f"{view.section}num_attention_heads {num_heads} is not a multiple of num_key_value_heads {num_kv_heads}",
+        )
+    return num_heads, num_kv_heads, head_dim
+
+
+def gated_mlp(name: str, width: int, hidden: int, bias: bool = False) -> Tensors:
+    """Return gate, up and down projections."""
+    return (
+        *linear(f"{name}.gate_proj", width, hidden, bias),
+        *linear(f"{name}.up_proj", width, hidden, bias),
+        *linear(f"{name}.down_proj", hidden, width, bias),
+    )
+
+
+def split_attention(
+    hidden: int,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    qkv_bias: bool = False,
+    out_bias: bool = False,
+    name: str = "self_attn",
+    out_name: str = "o_proj",
+) -> Tensors:
+    """Return query, key, value and output projections."""
+    return (
+        *linear(f"{name}.q_proj", num_heads * head_dim, hidden, qkv_bias),
+        *linear(f"{name}.k_proj", num_kv_heads * head_dim, hidden, qkv_bias),
+        *linear(f"{name}.v_proj", num_kv_heads * head_dim, hidden, qkv_bias),
+        *linear(f"{name}.{out_name}", hidden, num_heads * head_dim, out_bias),
+    )
+
+
+def qk_norms(kind: str, num_heads: int, num_kv_heads: int, head_dim: int) -> Tensors:
+    """Return norms of queries and keys: one weight for every head (`head`), or over all of them (`whole`)."""
+    if kind == "head":
+        return (*norm("self_attn.q_norm", head_dim), *norm("self_attn.k_norm", head_dim))
+    if kind == "whole":
+        return (
+            *norm("self_attn.q_norm", num_heads * head_dim),
+            *norm("self_attn.k_norm", num_kv_heads * head_dim),
+        )
+    return ()

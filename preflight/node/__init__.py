@@ -1,0 +1,1 @@
+"""The node that the ranks start on: limits, packages, network, and the checks of it."""

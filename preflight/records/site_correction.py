@@ -1,0 +1,267 @@
+"""What a site's own runs say of the terms that no formula knows: context, NCCL, and what the allocator loses.
+
+Model terms are never corrected: a wrong one is a bug. Each of the three is the median over the runs
+of one card, so that half of them may be wrong in any way (another process on the device, a killed
+run) without moving it far, and is used from MIN_RUNS runs on. Fewer than half of the runs cannot
+make a median, which is why MIN_RUNS is not three.
+
+The result is kept beside the records in a file of its own: a check must not open a database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from preflight.device import DeviceSpec
+from preflight.memory import Level, MemoryTerm
+from preflight.records.folder import CORRECTION_FILE, records_folder
+from preflight.records.run_record import DONE, RunRecord
+from preflight.units import GIB, MIB
+from preflight.values import dataclass
+
+MIN_RUNS = 5
+"""Runs behind each corrected term; two that are wrong do not decide a median of five."""
+LEAST_SHARE = 0.01
+"""Of live tensors: a smaller predicted loss of the allocator says nothing about a factor."""
+
+CONTEXT, NCCL = "CUDA context", "NCCL buffers"
+"""The terms of hooks/memory_runtime.py."""
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The corrected runtime terms of one card; None for what too few runs say."""
+
+    device: str
+    num_runs: int
+    context_bytes: int | None = None
+    num_context_runs: int = 0
+    nccl_factor: float | None = None
+    num_nccl_runs: int = 0
+    allocator_factor: float | None = None
+    num_allocator_runs: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return (
+            self.context_bytes is None
+            and self.nccl_factor is None
+            and self.allocator_factor is None
+        )
+
+    @property
+    def words(self) -> str:
+        """Return what was corrected, and how many runs say so."""
+        parts = []
+        if self.context_bytes is not None:
+            runs = self.num_context_runs
+            parts.append(f"context {self.context_bytes / MIB:.0f} MiB ({runs} runs)")
+        if self.nccl_factor is not None:
+            parts.append(f"NCCL x{self.nccl_factor:.2f} ({self.num_nccl_runs} runs)")
+        if self.allocator_factor is not None:
+            runs = self.num_allocator_runs
+            parts.append(f"allocator's loss x{self.allocator_factor:.2f} ({runs} runs)")
+        return f"measured on this site's {self.device}: {', '.join(parts)}"
+
+
+def corrections_of(records: Iterable[RunRecord]) -> dict[str, Correction]:
+    """Return card -> correction, from finished runs on GPUs; each run counts once, whatever its ranks."""
+    by_device: dict[str, list[list[RunRecord]]] = defaultdict(list)
+    for ranks in runs_of(records):
+        first = ranks[0]
+        if first.device.get("kind") == "cuda" and all(r.outcome == DONE for r in ranks):
+            by_device[device_key(first)].append(ranks)
+    found = {}
+    for device, runs in sorted(by_device.items()):
+        correction = _correction(device, runs)
+        if not correction.is_empty:
+            found[device] = correction
+    return found
+
+
+def runs_of(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Return the records of each run together, oldest run first."""
+    runs: dict[str, list[RunRecord]] = {}
+    for record in records:
+        runs.setdefault(record.run_id, []).append(record)
+    return list(runs.values())
+
+
+def _correction(device: str, runs: Sequence[Sequence[RunRecord]]) -> Correction:
+    contexts = [_outside(ranks) for ranks in runs if ranks[0].world_size == 1]
+    known = [value for value in contexts if value is not None]
+    context = int(median(known)) if len(known) >= MIN_RUNS else None
+    nccl, losses = [], []
+    for ranks in runs:
+        outside, predicted = _outside(ranks), ranks[0].predicted_runtime
+        buffers = predicted.get(NCCL, 0)
+        if outside is not None and buffers:
+            own_context = predicted.get(CONTEXT, 0) if context is None else context
+            nccl.append(max(0, outside - own_context) / buffers)
+        loss = _loss(ranks)
+        if loss is not None:
+            losses.append(loss)
+    return Correction(
+        device,
+        len(runs),
+        context,
+        len(known) if context is not None else 0,
+        median(nccl) if len(nccl) >= MIN_RUNS else None,
+        len(nccl) if len(nccl) >= MIN_RUNS else 0,
+        median(losses) if len(losses) >= MIN_RUNS else None,
+        len(losses) if len(losses) >= MIN_RUNS else 0,
+    )
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the middle value, of an even number the mean of two; `statistics` takes longer to import than a check."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _outside(ranks: Sequence[RunRecord]) -> int | None:
+    values = [record.outside_bytes for record in ranks if record.outside_bytes is not None]
+    return int(median(values)) if values else None
+
+
+def _loss(ranks: Sequence[RunRecord]) -> float | None:
+    """Return what the allocator held beyond live tensors over what was predicted, on the fullest rank."""
+    fullest = max(ranks, key=lambda record: record.peak("allocated") or 0)
+    measured = _beyond(fullest.peak("reserved"), fullest.peak("allocated"))
+    predicted = _beyond(fullest.predicted_peak("reserved"), fullest.predicted_peak("allocated"))
+    if measured is None or predicted is None:
+        return None
+    if predicted < LEAST_SHARE * (fullest.predicted_peak("allocated") or 0):
+        return None
+    return measured / predicted
+
+
+def _beyond(reserved: int | None, allocated: int | None) -> int | None:
+    return None if reserved is None or allocated is None else max(0, reserved - allocated)
+
+
+def device_key(record: RunRecord) -> str:
+    """Return the key of a record's card in the GPU table, else the name that torch gave."""
+    from preflight.devices.gpu_table import find_gpus
+
+    name = str(record.device.get("name") or "")
+    capacity = int(record.device.get("capacity_bytes") or 0) / GIB
+    found = min(find_gpus(name), key=lambda entry: abs(entry.marketing_gb - capacity), default=None)
+    return name if found is None else found.key
+
+
+def write_corrections(
+    records: Iterable[RunRecord], folder: str | None = None
+) -> dict[str, Correction]:
+    """Work the corrections of a folder out anew and keep them; return them. A failure to keep them is silent."""
+    found = corrections_of(records)
+    path = os.path.join(folder or records_folder(), CORRECTION_FILE)
+    import json
+
+    from preflight.whole_file import write_whole
+
+    values = {name: {f: getattr(c, f) for f in _FIELDS} for name, c in found.items()}
+    with suppress(OSError):
+        write_whole(path, json.dumps({"schema": SCHEMA, "devices": values}, indent=1))
+    return found
+
+
+_FIELDS = (
+    "device",
+    "num_runs",
+    "context_bytes",
+    "num_context_runs",
+    "nccl_factor",
+    "num_nccl_runs",
+    "allocator_factor",
+    "num_allocator_runs",
+)
+_SWITCHED_OFF: list[None] = []
+
+
+@contextmanager
+def uncorrected() -> Iterator[None]:
+    """Estimate by the formulas alone inside: what is compared with measurements must not contain them."""
+    _SWITCHED_OFF.append(None)
+    try:
+        yield
+    finally:
+        _SWITCHED_OFF.pop()
+
+
+def correction_for(device: DeviceSpec | None) -> Correction | None:
+    """Return what this site's runs say of a device; None where they say nothing."""
+    if device is None or not device.has_runtime or _SWITCHED_OFF:
+        return None
+    path = os.path.join(records_folder(), CORRECTION_FILE)
+    try:
+        changed = os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+    devices = _read(path, changed)
+    return devices.get(device.key or "") or devices.get(device.name)
+
+
+@lru_cache(maxsize=4)
+def _read(path: str, changed: int) -> Mapping[str, Correction]:
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            whole = json.load(file)
+        if whole["schema"] != SCHEMA:
+            return {}
+        return {
+            name: Correction(**{field: value[field] for field in _FIELDS})
+            for name, value in whole["devices"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def corrected_terms(
+    terms: tuple[MemoryTerm, ...], correction: Correction
+) -> tuple[MemoryTerm, ...]:
+    """Return the terms with the runtime's as measured; terms of level allocated and host stay as they are."""
+    return tuple(_corrected(term, correction) for term in terms)
+
+
+def _corrected(term: MemoryTerm, correction: Correction) -> MemoryTerm:
+    where = f"runs of this site on {correction.device}"
+    if term.level is Level.RESERVED and correction.allocator_factor is not None:
+        factor, runs = correction.allocator_factor, correction.num_allocator_runs
+        return _scaled(term, factor, f"{where}, median of {runs}")
+    if term.level is Level.DEVICE and term.name == NCCL and correction.nccl_factor is not None:
+        factor, runs = correction.nccl_factor, correction.num_nccl_runs
+        return _scaled(term, factor, f"{where}, median of {runs}")
+    if term.level is Level.DEVICE and term.name == CONTEXT and correction.context_bytes is not None:
+        return replace(
+            term,
+            num_bytes=correction.context_bytes,
+            formula=f"median of {correction.num_context_runs} runs",
+            source=where,
+        )
+    return term
+
+
+def _scaled(term: MemoryTerm, factor: float, source: str) -> MemoryTerm:
+    formula = f"({term.formula}) * {factor:.3f}" if term.formula else f"* {factor:.3f}"
+    return replace(
+        term,
+        num_bytes=int(term.num_bytes * factor),
+        formula=formula,
+        source=f"{source}; {term.source}",
+    )
+
+
+def to_dict(correction: Correction) -> dict[str, Any]:
+    """Return a correction as JSON has it."""
+    return {name: getattr(correction, name) for name in _FIELDS}

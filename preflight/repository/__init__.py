@@ -1,0 +1,1 @@
+"""What a repository says about its launches, and the launch files that it holds."""

@@ -1,0 +1,267 @@
+"""What a repository says about its own launches: `[tool.preflight]` in pyproject.toml, or preflight.toml.
+
+The file nearest above the folder of the launch counts, up to the top of the repository. Whatever
+the launch or preflight's own options say beats it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.launch import NESTED, PLAN_FIELDS, LaunchPlan, nearest_fix
+from preflight.values import dataclass
+
+OWN_FILE = "preflight.toml"
+SHARED_FILE = "pyproject.toml"
+TABLE = "tool.preflight"
+
+NOT_SAID_HERE = (
+    "origins",
+    "notices",
+    "source",
+    "cwd",
+    "device",
+    "launcher",
+    "versions",
+    "on_this_node",
+)
+"""Plan fields that are not values of a launch, or have a key of their own."""
+
+GUARDS = ("off", "warn", "enforce")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The settings of one file, checked."""
+
+    path: str = ""
+    """Of the file; empty where there is none."""
+    text: str = field(default="", repr=False, compare=False)
+    device: str | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """Plan field (`adapter.rank` for a nested one) -> the value to take where a launch says none."""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """A flag of the repository's own scripts, without dashes, underscores for hyphens -> plan field."""
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """The keys of a policy file."""
+    hooks: tuple[str, ...] = ()
+    """Python files with hooks, absolute."""
+    guard: str = "off"
+    """off, warn or enforce: what an installed preflight does when a launcher is started without it."""
+
+    def place(self, *keys: str) -> str:
+        """Return `path:line` of a key, or of the nearest table above it that is found."""
+        line = _line_of(self.text, keys, os.path.basename(self.path) == SHARED_FILE)
+        shown = os.path.relpath(self.path) if self.path else ""
+        if shown.startswith(".."):
+            shown = self.path
+        return f"{shown}:{line}" if line else shown
+
+
+def find_repository(folder: str) -> Repository:
+    """Return the settings that hold in a folder; an empty Repository where no file says any.
+
+    Raises BadInput naming every wrong key of the file at once.
+    """
+    folder = os.path.abspath(folder)
+    while True:
+        own = os.path.join(folder, OWN_FILE)
+        if os.path.isfile(own):
+            return read_repository(own)
+        shared = os.path.join(folder, SHARED_FILE)
+        text = _text_of(shared) if os.path.isfile(shared) else ""
+        if f"[{TABLE}" in text:
+            return read_repository(shared)
+        parent = os.path.dirname(folder)
+        if parent == folder or os.path.exists(os.path.join(folder, ".git")):
+            return Repository()
+        folder = parent
+
+
+def read_repository(path: str) -> Repository:
+    """Read and check one file; raise BadInput naming every wrong key at once."""
+    return check_repository(_text_of(path), path)
+
+
+def check_repository(text: str, path: str) -> Repository:
+    """Check the text of one file, written or not; raise BadInput naming every wrong key at once."""
+    try:
+        whole = _parsed(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput.one(f"not readable as TOML: {error}", path) from error
+    is_shared = os.path.basename(path) == SHARED_FILE
+    values = whole.get("tool", {}).get("preflight", {}) if is_shared else whole
+    draft = Repository(path=path, text=text)
+    if not isinstance(values, dict):
+        raise BadInput.one(f"{TABLE} must be a table", draft.place())
+    problems: list[Problem] = []
+    for key in values:
+        if key not in _READERS:
+            fix = nearest_fix(key, tuple(_READERS)) or f"known: {', '.join(_READERS)}"
+            problems.append(Problem(f"there is no key {key!r} here", draft.place(key), fix))
+    read = {
+        key: reader(values[key], draft, problems)
+        for key, reader in _READERS.items()
+        if key in values
+    }
+    raise_if_any(problems)
+    return Repository(path=path, text=text, **read)
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise BadInput.one("is not UTF-8 text", path) from error
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    import sys
+    from importlib import import_module
+
+    # tomllib came with Python 3.11; tomli is the same code for 3.10.
+    toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    values: dict[str, Any] = toml.loads(text)
+    return values
+
+
+def _word(key: str) -> Any:
+    def read(value: Any, file: Repository, problems: list[Problem]) -> Any:
+        if isinstance(value, str) and value:
+            return value
+        problems.append(Problem(f"{key} must be text, not {value!r}", file.place(key)))
+        return None
+
+    return read
+
+
+def _guard(value: Any, file: Repository, problems: list[Problem]) -> Any:
+    if value not in GUARDS:
+        problems.append(
+            Problem(f"guard must be one of {', '.join(GUARDS)}, not {value!r}", file.place("guard"))
+        )
+    return value
+
+
+def _plan(value: Any, file: Repository, problems: list[Problem]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        problems.append(Problem("plan must be a table of plan fields", file.place("plan")))
+        return {}
+    settings: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, dict) and name in NESTED:
+            settings.update({f"{name}.{inner}": each for inner, each in item.items()})
+        else:
+            settings[name] = item
+    for name, item in settings.items():
+        keys = ("plan", *name.split("."))
+        if not _is_settable(name):
+            problems.append(
+                Problem(f"there is no plan field {name!r}", file.place(*keys), nearest_fix(name))
+            )
+            continue
+        try:
+            LaunchPlan(world_size=1 << 30, num_nodes=1).with_edits({name: item})
+        except BadInput as error:
+            problems.extend(
+                Problem(problem.message, file.place(*keys), problem.fix)
+                for problem in error.problems
+            )
+    return settings
+
+
+def _flags(value: Any, file: Repository, problems: list[Problem]) -> dict[str, str]:
+    from preflight.scripts.trainer_spellings import DECLARABLE
+
+    if not isinstance(value, dict):
+        problems.append(
+            Problem('flags must be a table of "flag" = "plan field"', file.place("flags"))
+        )
+        return {}
+    flags: dict[str, str] = {}
+    for flag, name in value.items():
+        if not isinstance(name, str) or name not in DECLARABLE:
+            problems.append(
+                Problem(
+                    f"a flag cannot stand for {name!r}",
+                    file.place("flags", flag),
+                    nearest_fix(str(name), tuple(DECLARABLE)) or f"one of {', '.join(DECLARABLE)}",
+                )
+            )
+        else:
+            flags[flag.lstrip("-").replace("-", "_")] = name
+    return flags
+
+
+def _policy(value: Any, file: Repository, problems: list[Problem]) -> dict[str, Any]:
+    from preflight.policy import policy_from_dict
+
+    if not isinstance(value, dict):
+        problems.append(Problem("policy must be a table", file.place("policy")))
+        return {}
+    try:
+        policy_from_dict(value, file.place("policy"))
+    except BadInput as error:
+        problems.extend(error.problems)
+    return value
+
+
+def _hooks(value: Any, file: Repository, problems: list[Problem]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        problems.append(Problem("hooks must be a list of Python files", file.place("hooks")))
+        return ()
+    paths = tuple(os.path.join(os.path.dirname(file.path), item) for item in value)
+    for item, path in zip(value, paths, strict=True):
+        if not os.path.isfile(path):
+            problems.append(Problem(f"there is no file {item}", file.place("hooks")))
+    return paths
+
+
+def _is_settable(name: str) -> bool:
+    from dataclasses import fields
+
+    outer, _, inner = name.partition(".")
+    if outer not in PLAN_FIELDS or outer in NOT_SAID_HERE:
+        return False
+    return not inner or (outer in NESTED and inner in {f.name for f in fields(NESTED[outer])})
+
+
+_READERS = {
+    "device": _word("device"),
+    "plan": _plan,
+    "flags": _flags,
+    "policy": _policy,
+    "hooks": _hooks,
+    "guard": _guard,
+}
+
+
+def _line_of(text: str, keys: tuple[str, ...], is_shared: bool) -> int | None:
+    """Return the line of a dotted key by looking for its table and its own name; TOML parsers keep none."""
+    import re
+
+    wanted = (*TABLE.split("."), *keys) if is_shared else keys
+    table: tuple[str, ...] = ()
+    best: tuple[int, int] | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
+        named: tuple[str, ...] = ()
+        if header:
+            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            named = table
+        else:
+            entry = re.match(r"\s*(\"[^\"]*\"|'[^']*'|[A-Za-z0-9_.-]+)\s*=", line)
+            if entry:
+                raw = entry[1]
+                own = (raw.strip("\"'"),) if raw[0] in "\"'" else tuple(raw.split("."))
+                named = (*table, *own)
+        if named and wanted[: len(named)] == named and (best is None or len(named) > best[0]):
+            best = (len(named), number)
+    return best[1] if best else None

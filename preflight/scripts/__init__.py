@@ -1,0 +1,1 @@
+"""A training script, read and never run."""

@@ -1,0 +1,138 @@
+"""A training script and the files of the repository that it imports: their functions, classes, names and calls."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterable
+
+from preflight.launch import LaunchCommand
+from preflight.scripts.commands import is_command
+from preflight.scripts.scope import Scope, absolute, scope_of, walk_block
+from preflight.values import dataclass
+
+MAX_IMPORTED_FILES = 12
+
+
+@dataclass(frozen=True)
+class CallFound:
+    """A call of interest with the scope that it stands in."""
+
+    name: str
+    node: ast.Call
+    scope: Scope
+
+
+class ScriptFiles:
+    """One script with the files of the repository that it imports, one level deep; nothing is evaluated."""
+
+    def __init__(self, command: LaunchCommand, path: str, text: str) -> None:
+        self.command = command
+        self.path = path
+        self.modules: dict[str, Scope] = {}
+        self.functions: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
+        self.classes: dict[str, tuple[ast.ClassDef, Scope]] = {}
+        self.imports: dict[str, dict[str, tuple[str, str]]] = {}
+        self.everywhere: list[CallFound] = []
+        """Every call, of branches that are not taken too: what declares the command line."""
+        self.trees: dict[str, ast.Module] = {}
+        self.nodes: list[ast.AST] = []
+        """Every node of every tree."""
+        self.blocks: list[tuple[list[ast.stmt], Scope]] = []
+        self.commands: list[tuple[ast.FunctionDef, Scope, Scope]] = []
+        """What typer, click or fire calls, its scope and the one around it."""
+        self._load(path, ast.parse(text), depth=0)
+
+    def class_of(self, name: str, path: str) -> tuple[ast.ClassDef, Scope] | None:
+        """Return the class that a name of a file means, where it is one of the script's own."""
+        file, name = self.imports.get(path, {}).get(name, (path, name))
+        held = self.classes.get(name)
+        return held if held is not None and held[1].path == file else None
+
+    def _load(self, path: str, tree: ast.Module, depth: int) -> None:
+        self.trees[path] = tree
+        in_block = list(walk_block(tree.body))
+        module, functions = scope_of(tree.body, in_block, path)
+        self.modules[path] = module
+        self.imports[path] = {}
+        every = list(ast.walk(tree))
+        self.nodes += every
+        for node in every:
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and depth == 0:
+                self._import(path, node)
+        unparsed = [
+            ast.unparse(node)
+            for node in every
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("fire.Fire", "Fire", "typer.run")
+        ]
+        self._add_block(tree.body, in_block, module)
+        self._add_functions(functions, module, unparsed)
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                self.classes[node.name] = (node, module)
+                methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+                self._add_functions(methods, module, [])
+
+    def _add_block(self, body: list[ast.stmt], nodes: list[ast.AST], scope: Scope) -> None:
+        self.blocks.append((body, scope))
+        for node in nodes:
+            if isinstance(node, ast.Call):
+                self.everywhere.append(CallFound(last_name(node.func), node, scope))
+
+    def _add_functions(
+        self, functions: Iterable[ast.FunctionDef], outer: Scope, entry_calls: list[str]
+    ) -> None:
+        for function in functions:
+            nodes = list(walk_block(function.body))
+            scope, inner = scope_of(function.body, nodes, outer.path, outer)
+            scope.unclear.update(argument.arg for argument in _all_arguments(function))
+            if is_command(function, entry_calls):
+                self.commands.append((function, scope, outer))
+            self.functions.setdefault(function.name, []).append((function, scope))
+            self._add_block(function.body, nodes, scope)
+            self._add_functions(inner, scope, [])
+
+    def _import(self, path: str, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.Import):
+            targets = [(alias.name, alias.asname or alias.name, "") for alias in node.names]
+        else:
+            module = "." * node.level + (node.module or "")
+            targets = [(module, alias.asname or alias.name, alias.name) for alias in node.names]
+        for module, local, name in targets:
+            found = self._file_of(path, module)
+            if found is None:
+                continue
+            self.imports[path][local] = (found, name)
+            if found in self.modules or len(self.modules) > MAX_IMPORTED_FILES:
+                continue
+            try:
+                tree = ast.parse(self.command.read_text(found))
+            except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
+                continue
+            self._load(found, tree, depth=1)
+
+    def _file_of(self, path: str, module: str) -> str | None:
+        folder = os.path.dirname(path)
+        level = len(module) - len(module.lstrip("."))
+        for _ in range(level - 1):
+            folder = os.path.join(folder, "..")
+        folders = [folder] if level else [folder, ""]
+        for base in folders:
+            for candidate in absolute(base, module.lstrip(".")):
+                if self.command.exists(candidate):
+                    return os.path.normpath(candidate)
+        return None
+
+
+def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:
+    arguments = function.args
+    extra = [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]
+
+
+def last_name(node: ast.expr) -> str:
+    """Return the last part of a dotted name, empty for anything else."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""

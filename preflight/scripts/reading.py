@@ -1,0 +1,249 @@
+"""From the calls of a training script to the Trainer's argument names that the rest of the reader knows."""
+
+from __future__ import annotations
+
+import re
+
+from preflight.formats.places import Place
+from preflight.launch import LaunchCommand
+from preflight.scripts.facts import ScriptFacts
+from preflight.scripts.loop import read_plain_loop
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
+
+WORTH_READING = re.compile(
+    r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
+    r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)"
+    r"|(?:HfArgument|Trl)Parser\("
+)
+
+LORA = {
+    "r": "lora_r",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "target_modules": "lora_target_modules",
+    "modules_to_save": "lora_modules_to_save",
+    "use_dora": "use_dora",
+}
+LORA_DEFAULTS = {"lora_r": 8, "lora_alpha": 8, "lora_dropout": 0.0}
+"""peft/tuners/lora/config.py, 0.21.2."""
+
+QUANTIZATION = {
+    "load_in_4bit": "load_in_4bit",
+    "load_in_8bit": "load_in_8bit",
+    "bnb_4bit_quant_type": "bnb_4bit_quant_type",
+    "bnb_4bit_use_double_quant": "use_bnb_nested_quant",
+    "bnb_4bit_compute_dtype": "bnb_4bit_compute_dtype",
+    "bnb_4bit_quant_storage": "bnb_4bit_quant_storage",
+}
+QUANTIZATION_DEFAULTS = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float32"}
+"""transformers/utils/quantization_config.py, 5.24."""
+
+FSDP_PLUGIN = {
+    "fsdp_version": "FSDP_VERSION",
+    "reshard_after_forward": "FSDP_RESHARD_AFTER_FORWARD",
+    "cpu_offload": "FSDP_OFFLOAD_PARAMS",
+    "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",
+    "sharding_strategy": "FSDP_SHARDING_STRATEGY",
+    "state_dict_type": "FSDP_STATE_DICT_TYPE",
+    "auto_wrap_policy": "FSDP_AUTO_WRAP_POLICY",
+    "transformer_cls_names_to_wrap": "FSDP_TRANSFORMER_CLS_TO_WRAP",
+    "min_num_params": "FSDP_MIN_NUM_PARAMS",
+    "cpu_ram_efficient_loading": "FSDP_CPU_RAM_EFFICIENT_LOADING",
+}
+"""Keyword of FullyShardedDataParallelPlugin -> the variable that it beats (accelerate/utils/dataclasses.py, 1.15)."""
+
+_MODEL_CLASS = re.compile(
+    r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText))$"
+)
+
+
+def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | None:
+    """Return a script, loaded; None where nothing in it is worth reading or it is not Python that this Python can parse."""
+    if not WORTH_READING.search(text):
+        return None
+    try:
+        return ScriptReader(command, path, text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> ScriptFacts:
+    """Return what a script says for a command line."""
+    facts = ScriptFacts()
+    try:
+        reader.read(flag_of)
+    except (ValueError, RecursionError):
+        return facts
+    for name, known in reader.trainer_defaults():
+        if known.place.kind == "script":
+            facts.put("seq_len" if name == "model_max_length" else name, known)
+    _trainer_arguments(reader, facts)
+    _attributes(reader, facts)
+    _adapter(reader, facts)
+    _quantization(reader, facts)
+    _prepared(reader, facts)
+    _model(reader, facts)
+    _accelerator(reader, facts)
+    if is_plain_loop:
+        read_plain_loop(reader, facts)
+    return facts
+
+
+def _trainer_arguments(reader: ScriptReader, facts: ScriptFacts) -> None:
+    calls = [*reader.trainer_calls(), *reader.unsure_trainer_calls()]
+    if not calls:
+        return
+    facts.seen["trainer_arguments"] = reader.place(calls[0])
+    for call in (*reader.named("replace"), *reader.maybe("replace")):
+        # dataclasses.replace: which of the arguments objects trains is then not known.
+        for name, known in reader.keywords(call)[0].items():
+            facts.unread[name] = known.place
+    read = [reader.keywords(call) for call in calls]
+    for name in dict.fromkeys(name for values, _ in read for name in values):
+        said = [values[name] for values, _ in read if name in values]
+        agree = len(said) == len(calls) and all(item.value == said[0].value for item in said)
+        known = said[0] if agree else Known(UNKNOWN, said[0].place)
+        facts.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
+    if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
+        facts.seen["open_arguments"] = reader.place(calls[0])
+    for call in reader.named("SFTTrainer"):  # before TRL 0.13 these were the trainer's own
+        values, _ = reader.keywords(call)
+        for name, argument in (("max_seq_length", "seq_len"), ("packing", "packing")):
+            if name in values:
+                facts.put(argument, values[name])
+        if isinstance(getattr(values.get("model"), "value", None), str):
+            facts.put("model_name_or_path", values["model"])
+
+
+def _attributes(reader: ScriptReader, facts: ScriptFacts) -> None:
+    """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
+    import ast
+
+    for node, scope in reader.statements:
+        target = node.targets[0]
+        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
+            continue
+        known = reader.evaluator.evaluate(node.value, scope)
+        place = Place("script", scope.path, target.attr, node.lineno)
+        if known.place.kind != "argv":
+            known = Known(known.value, place)
+        if target.attr == "model_max_length":
+            facts.put("seq_len", known)
+        elif _is_trainer_arguments(reader, target.value.id, scope):
+            facts.put(target.attr, known)
+        elif target.value.id != "self" and facts.seen.get("trainer_arguments"):
+            # A name that we do not follow may be the Trainer's arguments all the same.
+            facts.put(target.attr, Known(UNKNOWN, place))
+
+
+def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
+    made = {id(call.node) for call in reader.trainer_calls()}
+    if any(id(node) in made for node in scope.assigned.get(name, ())):
+        return True
+    return re.search(r"(?:train|sft|dpo)\w*(?:arg|conf)", name) is not None
+
+
+def _adapter(reader: ScriptReader, facts: ScriptFacts) -> None:
+    calls = reader.named("LoraConfig")
+    for found in reader.maybe("LoraConfig"):
+        facts.unread.setdefault("use_peft", reader.place(found))
+    if not calls:
+        return
+    place = reader.place(calls[0])
+    facts.seen["lora"] = place
+    if len(calls) > 1:
+        facts.unread["use_peft"] = place
+        return
+    values, _ = reader.keywords(calls[0])
+    facts.put("use_peft", Known(True, place))
+    for name, default in LORA_DEFAULTS.items():
+        facts.put(name, Known(default, place))
+    for keyword, name in LORA.items():
+        if keyword in values:
+            facts.put(name, values[keyword])
+
+
+def _prepared(reader: ScriptReader, facts: ScriptFacts) -> None:
+    """Read prepare_model_for_kbit_training: it turns checkpointing on unless told otherwise (peft/utils/other.py, 0.21)."""
+    for found in reader.named("prepare_model_for_kbit_training"):
+        values, is_open = reader.keywords(found)
+        stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
+        if is_open or len(found.node.args) > 1 or stated.value is UNKNOWN:
+            facts.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
+        elif stated.value:
+            facts.put("gradient_checkpointing", Known(True, stated.place, stated.flag))
+
+
+def _quantization(reader: ScriptReader, facts: ScriptFacts) -> None:
+    calls = reader.named("BitsAndBytesConfig")
+    for found in reader.maybe("BitsAndBytesConfig"):
+        facts.unread.setdefault("load_in_4bit", reader.place(found))
+    if not calls:
+        return
+    place = reader.place(calls[0])
+    facts.seen["quantization"] = place
+    if len(calls) > 1:
+        facts.unread["load_in_4bit"] = place
+        return
+    values, _ = reader.keywords(calls[0])
+    switches = [values[name] for name in ("load_in_4bit", "load_in_8bit") if name in values]
+    if any(switch.value is True for switch in switches):
+        for name, default in QUANTIZATION_DEFAULTS.items():
+            facts.put(name, Known(default, place))
+    for keyword, name in QUANTIZATION.items():
+        if keyword in values:
+            facts.put(name, values[keyword])
+
+
+def _model(reader: ScriptReader, facts: ScriptFacts) -> None:
+    import ast
+
+    calls = [
+        found
+        for found in reader.named("from_pretrained", "from_config")
+        if isinstance(found.node.func, ast.Attribute)
+        and _MODEL_CLASS.match(ast.unparse(found.node.func.value).rpartition(".")[2])
+    ]
+    if len(calls) != 1:
+        return  # none, or several models: which one trains is not known
+    found = calls[0]
+    facts.seen["model"] = reader.place(found)
+    values, is_open = reader.keywords(found)
+    named = found.node.args[0] if found.node.args else None
+    if found.name == "from_pretrained" and named is not None:
+        known = reader.evaluator.evaluate(named, found.scope)
+        if isinstance(known.value, str):
+            facts.put("model_name_or_path", known)
+    elif "pretrained_model_name_or_path" in values:
+        facts.put("model_name_or_path", values["pretrained_model_name_or_path"])
+    for keyword, name in (
+        ("torch_dtype", "dtype"),
+        ("dtype", "dtype"),
+        ("attn_implementation", "attn_implementation"),
+        ("load_in_4bit", "load_in_4bit"),
+        ("load_in_8bit", "load_in_8bit"),
+    ):
+        if keyword in values and values[keyword].value is not None:
+            facts.put(name, values[keyword])
+    if not {"torch_dtype", "dtype"} & set(values) and not is_open:
+        facts.seen["no_dtype"] = reader.place(found)
+    if "device_map" in values and values["device_map"].value is not None:
+        facts.device_map = values["device_map"]
+
+
+def _accelerator(reader: ScriptReader, facts: ScriptFacts) -> None:
+    for found in reader.named("Accelerator"):
+        facts.seen["accelerator"] = reader.place(found)
+        values, _ = reader.keywords(found)
+        for name in ("mixed_precision", "gradient_accumulation_steps"):
+            if name in values and values[name].value is not None:
+                facts.put(name, values[name])
+    for found in reader.named("FullyShardedDataParallelPlugin"):
+        facts.seen["fsdp_plugin"] = reader.place(found)
+        values, _ = reader.keywords(found)
+        for keyword, variable in FSDP_PLUGIN.items():
+            if keyword in values:
+                facts.fsdp_plugin[variable] = values[keyword]
+    for found in reader.named("DeepSpeedPlugin"):
+        facts.seen["deepspeed_plugin"] = reader.place(found)

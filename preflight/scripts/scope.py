@@ -1,0 +1,180 @@
+"""The names of a training script: what each block assigns, once or more often, and what changes it later."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field
+from typing import Any
+
+from preflight.formats.places import Place, Setting
+from preflight.values import dataclass
+
+
+class _Unknown:
+    """The value of what cannot be known."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN = _Unknown()
+
+
+FlagOf = Callable[[Iterable[str]], "Setting | None"]
+"""Names of one argument, underscored -> what the command line says, if it does."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A value, where it is written, and the flag that sets it, where one does."""
+
+    value: Any
+    place: Place
+    flag: str = ""
+    """Without dashes; empty where no flag reaches the value."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The value of `parser.parse_args()`, or of one dataclass of HfArgumentParser: attributes are looked up."""
+
+    names: Mapping[str, Known]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One module or function of a script: the names that it assigns, once or more often."""
+
+    path: str
+    assigned: dict[str, list[ast.expr]] = field(default_factory=dict)
+    unclear: set[str] = field(default_factory=set)
+    """Names that loops, `with`, `+=`, `global` or deletions change."""
+    outer: Scope | None = None
+    changed: dict[str, dict[Any, list[ast.expr]]] = field(default_factory=dict)
+    """Name -> keys that are set in the dict or list that it holds -> what they are set to."""
+    parameters: dict[str, Known] = field(default_factory=dict)
+    """Values of a function's parameters, where its only call or its command line interface gives them."""
+
+
+CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
+"""Methods after which a list or dict holds something else."""
+
+
+def scope_of(
+    body: list[ast.stmt], nodes: Iterable[ast.AST], path: str, outer: Scope | None = None
+) -> tuple[Scope, list[ast.FunctionDef]]:
+    """Return the names that a block assigns, and the functions that it defines; `nodes` are those of `walk_block`."""
+    scope = Scope(path=path, outer=outer)
+    functions: list[ast.FunctionDef] = []
+    sure = {id(node) for node in body}
+    sure |= {id(node.value) for node in body if isinstance(node, ast.Expr)}
+    for node in nodes:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if isinstance(node, ast.FunctionDef):
+                functions.append(node)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                _assign(target, node.value, scope, id(node) in sure)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            _assign(node.target, node.value, scope)
+        elif isinstance(node, ast.AugAssign):
+            scope.unclear.update(_names_in(node.target)[:1])
+        elif isinstance(node, ast.Delete):
+            scope.unclear.update(name for target in node.targets for name in _names_in(target)[:1])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if isinstance(node.func.value, ast.Name):
+                _note_method(node, node.func.attr, node.func.value.id, scope, sure)
+        elif isinstance(node, (ast.For, ast.AsyncFor)):
+            scope.unclear.update(_names_in(node.target))
+        elif isinstance(node, (ast.With, ast.AsyncWith)):
+            for item in node.items:
+                if item.optional_vars is not None:
+                    scope.unclear.update(_names_in(item.optional_vars))
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            scope.unclear.update(node.names)
+        elif isinstance(node, ast.NamedExpr):
+            scope.unclear.add(node.target.id)
+    return scope, functions
+
+
+def _note_method(call: ast.Call, method: str, name: str, scope: Scope, sure: set[int]) -> None:
+    """Note what `settings.pop("bf16")` and `settings.update(bf16=True)` do to a name."""
+    if method in CHANGING:
+        scope.unclear.add(name)
+    elif method == "update":
+        if call.args or id(call) not in sure or any(k.arg is None for k in call.keywords):
+            scope.unclear.add(name)
+        for keyword in call.keywords:
+            keys = scope.changed.setdefault(name, {})
+            keys.setdefault(keyword.arg, []).append(keyword.value)
+
+
+def changed_attributes(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Return the attributes that are set on a plain name: `args.batch_size //= 2`."""
+    found: set[str] = set()
+    for node in nodes:
+        targets: list[ast.expr] = []
+        if isinstance(node, (ast.Assign, ast.Delete)):
+            targets = node.targets
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+            targets = [node.target]
+        found.update(
+            target.attr
+            for target in targets
+            if isinstance(target, ast.Attribute)
+            and isinstance(target.value, ast.Name)
+            and target.value.id != "self"
+        )
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+            name = node.args[1] if len(node.args) > 1 else None
+            if isinstance(name, ast.Constant):
+                found.add(str(name.value))
+    return frozenset(found)
+
+
+def _assign(target: ast.expr, value: ast.expr, scope: Scope, is_sure: bool = True) -> None:
+    if isinstance(target, ast.Name):
+        scope.assigned.setdefault(target.id, []).append(value)
+    elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+        key = target.slice.value if isinstance(target.slice, ast.Constant) else None
+        if not isinstance(key, str):
+            scope.unclear.add(target.value.id)
+        else:
+            written = scope.changed.setdefault(target.value.id, {}).setdefault(key, [])
+            written.extend([value] if is_sure else [value, value])
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
+            for each, item in zip(target.elts, value.elts, strict=True):
+                _assign(each, item, scope)
+        else:
+            for position, each in enumerate(target.elts):
+                picked = ast.Subscript(value, ast.Constant(position), ast.Load())
+                for node in (picked, picked.slice):
+                    ast.copy_location(node, value)
+                _assign(each, picked, scope)
+
+
+def _names_in(node: ast.expr) -> list[str]:
+    return [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+
+
+def walk_block(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Yield every node of a block in order, functions and classes themselves but not what is inside them."""
+    waiting: list[ast.AST] = list(reversed(body))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            continue
+        waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+
+
+def absolute(folder: str, module: str) -> list[str]:
+    """Return the files that `import module` may mean, below a folder."""
+    relative = module.replace(".", os.sep)
+    return [
+        os.path.join(folder, relative + ".py"),
+        os.path.join(folder, relative, "__init__.py"),
+    ]

@@ -1,0 +1,101 @@
+"""The arguments that transformers' and TRL's parsers know, with type, default and choices, from the shipped table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+from preflight.values import dataclass
+
+
+def tables_path() -> str:
+    """Return where the table lies: package data beside the hooks."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return os.path.join(folder, "trainer_arguments.json")
+
+
+class Argument(NamedTuple):
+    """One argument of a trainer's parser."""
+
+    name: str
+    """Underscore spelling."""
+    kind: str
+    """flag (value optional), bool (value needed), int, float, str, optional_str, list, list_int, list_float,
+    dict (JSON text or a path), file_only (argparse cannot set it)."""
+    default: Any
+    choices: tuple[Any, ...] | None = None
+
+    @property
+    def is_list(self) -> bool:
+        return self.kind.startswith("list")
+
+
+@dataclass(frozen=True)
+class ArgumentTable:
+    """Every argument one script's parser takes."""
+
+    arguments: Mapping[str, Argument]
+    versions: Mapping[str, str]
+    """Library versions the table was derived from."""
+
+    @cached_property
+    def options(self) -> Mapping[str, tuple[Argument, bool]]:
+        """Return option string -> (argument, True where it is the `--no_` form), as HfArgumentParser adds them."""
+        options: dict[str, tuple[Argument, bool]] = {}
+        for name, argument in self.arguments.items():
+            options[f"--{name}"] = (argument, False)
+            options[f"--{name.replace('_', '-')}"] = (argument, False)
+            if argument.kind == "flag" and argument.default is True:
+                options[f"--no_{name}"] = (argument, True)
+                options[f"--no-{name.replace('_', '-')}"] = (argument, True)
+        return options
+
+    def only(self, names: Collection[str] | None) -> ArgumentTable:
+        """Return the table of a parser that has these arguments and no others of it; None is all."""
+        if names is None:
+            return self
+        kept = {name: argument for name, argument in self.arguments.items() if name in names}
+        return ArgumentTable(kept, self.versions)
+
+
+@lru_cache(maxsize=1)
+def _tables() -> dict[str, Any]:
+    import json
+
+    with open(tables_path(), encoding="utf-8") as file:
+        tables: dict[str, Any] = json.load(file)
+    return tables
+
+
+def table_versions() -> Mapping[str, str]:
+    """Return the library versions that the shipped table was derived from."""
+    versions: Mapping[str, str] = _tables()["versions"]
+    return versions
+
+
+@lru_cache(maxsize=8)
+def argument_table(trl_script: str | None) -> ArgumentTable:
+    """Return the arguments of TrainingArguments alone (None), or of a TRL script: sft, dpo, distillation, ...
+
+    A TRL script that has no table of its own is read with SFT's.
+    """
+    tables = _tables()
+    entries = dict(tables["TrainingArguments"])
+    if trl_script is not None:
+        entries.update(tables["scripts"].get(trl_script, tables["scripts"]["sft"]))
+    arguments = {
+        name: Argument(name, entry[0], entry[1], tuple(entry[2]) if len(entry) > 2 else None)
+        for name, entry in entries.items()
+    }
+    return ArgumentTable(arguments, tables["versions"])
+
+
+def fields_of_class(name: str) -> frozenset[str] | None:
+    """Return the arguments that a dataclass of transformers or TRL gives a parser; None where it is not in the table."""
+    tables = _tables()
+    if name in tables["trainer_classes"]:
+        return frozenset((*tables["TrainingArguments"], *tables["trainer_classes"][name]))
+    fields = tables["other_classes"].get(name)
+    return None if fields is None else frozenset(fields)

@@ -1,0 +1,1 @@
+"""Remedies: which changes make a launch fit, and what the freest one is."""

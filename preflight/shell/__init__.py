@@ -1,0 +1,1 @@
+"""Command lines and shell text, read and never run."""

@@ -1,0 +1,60 @@
+"""What a launcher decided before the training script starts: the half of a launch that each dialect reads for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from preflight.formats.places import Place, Setting
+from preflight.launch import Origin
+from preflight.values import dataclass
+
+DISTRIBUTED_MODES = ("fsdp", "deepspeed", "multi_gpu")
+READ_PREFIXES = ("FSDP_", "ACCELERATE_", "PARALLELISM_CONFIG_")
+"""Variables that accelerate and transformers read inside a worker."""
+
+
+@dataclass(frozen=True)
+class LauncherPart:
+    """Ranks, mode and the workers' environment, with what the writer needs to find the words again."""
+
+    name: str
+    """The plan's `launcher`: accelerate, torchrun, deepspeed, python, ..."""
+    first_option: int
+    """argv index of the first launcher option."""
+    script_index: int
+    """argv index of the training script (or of the module after -m); len(argv) where there is none."""
+    ranks: Mapping[str, Setting]
+    """world_size and num_nodes."""
+    mode: str
+    """single (no process group), multi_gpu, fsdp or deepspeed: what trains unless the script says otherwise."""
+    mode_place: Place
+    env: Mapping[str, Setting] = field(default_factory=dict)
+    """Variable -> text as every worker sees it, for READ_PREFIXES."""
+    variables: Mapping[str, str] | None = None
+    """What reaches the ranks of the caller's variables, where it is not all of them."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Plan field -> origin, where a place does not say enough: what was assumed, and why."""
+    documents: Mapping[str, str] = field(default_factory=dict)
+    """Role -> path as spelled, of the launcher's own files."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_distributed(self) -> bool:
+        """True where ranks meet in a process group, even a single one."""
+        return self.mode in DISTRIBUTED_MODES
+
+    @property
+    def mixed_precision(self) -> Setting:
+        """The launcher's or the shell's mixed precision; `no` by default."""
+        default = Setting("no", Place("default", "", "accelerate"))
+        return self.env.get("ACCELERATE_MIXED_PRECISION", default)
+
+
+def caller_environment(env: Mapping[str, str]) -> dict[str, Setting]:
+    """Return the variables of the caller that accelerate and transformers read in a worker."""
+    return {
+        name: Setting(text, Place("env", "", name))
+        for name, text in env.items()
+        if name.startswith(READ_PREFIXES)
+    }

@@ -1,0 +1,1 @@
+"""Questions beside one launch: sizing, what-if, a new launch, measured runs, a repository."""

@@ -1,0 +1,152 @@
+"""Launches that stand in files, each checked: what a commit hook, a test and a code review ask for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from preflight.errors import BadInput, Problem
+from preflight.launch import LaunchCommand
+from preflight.pipeline import Request, check_launch, read_launch
+from preflight.plugins import PluginManager
+from preflight.report import Report
+from preflight.repository.launch_files import FoundCommand, found_in, launch_files, text_of
+from preflight.values import dataclass
+from preflight.verdict import Answer
+
+OWN_FOLDER = re.compile(
+    r"^\s*cd\s+[\"']?\$\(\s*dirname\s+[\"']?\$(?:0|\{0\}|\{?BASH_SOURCE(?:\[0\])?\}?)[\"']?\s*\)"
+    r"((?:/\.\.)*)",
+    re.MULTILINE,
+)
+"""`cd "$(dirname "$0")/.."`: the script starts its launches from its own folder."""
+
+
+@dataclass(frozen=True)
+class ScannedLaunch:
+    """One launch of a file, and what its check said."""
+
+    path: str
+    """As the caller gave it, or relative to the folder that was scanned."""
+    line: int
+    argv: tuple[str, ...]
+    report: Report | None = None
+    problems: tuple[Problem, ...] = ()
+    """Why there is no report: what the launch's own reader refuses."""
+    untold: str = ""
+    """Why nobody but a shell could say what is launched."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}:{self.line}"
+
+    @property
+    def is_refused(self) -> bool:
+        """Tell whether this launch would not start, or dies: what its reader refuses, does not fit, or a policy forbids."""
+        if self.problems:
+            return True
+        report = self.report
+        return report is not None and (
+            report.verdict.answer is Answer.DOES_NOT_FIT
+            or "refused_by" in report.extra
+            or not report.may_launch
+        )
+
+
+def scan_files(
+    paths: Iterable[str],
+    folder: str,
+    plugins: PluginManager,
+    request: Request,
+    flags: Mapping[str, str] | None = None,
+) -> Iterator[ScannedLaunch]:
+    """Yield every launch of some files, checked; a file without launches yields nothing."""
+    for path in paths:
+        text = text_of(os.path.join(folder, path))
+        place = _folder_of(path, text, folder)
+        for found in found_in(path, text):
+            scanned = _scan(path, found, place, plugins, request, flags or {})
+            if scanned is not None:
+                yield scanned
+
+
+def scan_repository(
+    folder: str,
+    changed: Sequence[str],
+    plugins: PluginManager,
+    request: Request,
+    flags: Mapping[str, str] | None = None,
+) -> Iterator[ScannedLaunch]:
+    """Yield the launches of a repository, checked; of those alone that changed files concern, where any are named.
+
+    A file concerns a launch that stands in it, that names it, or that reads it: a config, a
+    DeepSpeed JSON, a training script.
+    """
+    own = {
+        os.path.normpath(os.path.relpath(os.path.join(folder, path), folder)) for path in changed
+    }
+    listed = [os.path.normpath(path) for path in launch_files(folder)]
+    for path in dict.fromkeys([*listed, *sorted(own)]):
+        if path not in listed and not path.endswith(SCANNED_ENDINGS):
+            continue
+        text = text_of(os.path.join(folder, path))
+        place = _folder_of(path, text, folder)
+        for found in found_in(path, text):
+            if changed and path not in own and not _names_any(found.argv, place, folder, own):
+                continue
+            scanned = _scan(path, found, place, plugins, request, flags or {})
+            if scanned is not None:
+                yield scanned
+
+
+SCANNED_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm", "Makefile")
+"""Files that are looked into where they are named, however deep they lie."""
+
+
+def _folder_of(path: str, text: str, folder: str) -> str:
+    own = OWN_FOLDER.search(text)
+    if own is None:
+        return folder
+    return os.path.normpath(os.path.join(folder, os.path.dirname(path), f".{own[1]}"))
+
+
+def _names_any(argv: tuple[str, ...], place: str, folder: str, changed: set[str]) -> bool:
+    """Tell whether words of a launch are, or their values are, one of the changed files."""
+    for word in argv:
+        for part in (word, word.partition("=")[2]):
+            if part and not part.startswith("-"):
+                path = os.path.relpath(os.path.join(place, part), folder)
+                if os.path.normpath(path) in changed:
+                    return True
+    return False
+
+
+def _scan(
+    path: str,
+    found: FoundCommand,
+    place: str,
+    plugins: PluginManager,
+    request: Request,
+    flags: Mapping[str, str],
+) -> ScannedLaunch | None:
+    scanned = ScannedLaunch(path, found.line, found.argv, untold=found.untold)
+    if found.untold:
+        return scanned
+    env = {**os.environ, **found.env}
+    command = LaunchCommand(found.argv, env, place, declared_flags=flags)
+    if request.device is None and found.device:
+        request = replace(request, device=found.device, device_origin=f"{path}:{found.line}")
+    try:
+        plan = read_launch(command, plugins)
+        if plan is None or (plan.launcher == "python" and plan.trainer is None):
+            return None  # a script of another kind
+        report = check_launch(command, plugins, request)
+    except BadInput as error:
+        if found.unknown:
+            return replace(scanned, untold=f"only a shell knows {', '.join(found.unknown)}")
+        if os.path.basename(path).startswith("README"):
+            return replace(scanned, untold=error.problems[0].message)  # an example with blanks
+        return replace(scanned, problems=error.problems)
+    return replace(scanned, report=report)

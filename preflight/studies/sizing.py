@@ -1,0 +1,271 @@
+"""Filling in the sizing worksheet: a plan for every row, estimated on one device and sharded over several.
+
+Every row is a plan like any other, priced by the same terms as a launch; the numbers of devices are those
+that can be rented: parts of a node, and whole nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
+from typing import Any
+
+from preflight.advice import QUALITY
+from preflight.device import DeviceSpec
+from preflight.devices.gpu_table import GpuEntry, device_of, gpu_table
+from preflight.devices.prices import Price, listed_prices
+from preflight.devices.step_time import estimate_step_time
+from preflight.errors import BadInput
+from preflight.formulas.attention import with_default_attention
+from preflight.formulas.precision import missing_inputs, num_trainable_params
+from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
+from preflight.memory import MemoryEstimate
+from preflight.model import ModelSpec
+from preflight.pipeline import estimate_memory
+from preflight.plugins import PluginManager
+from preflight.studies.worksheet import Worksheet, WorksheetRow, buckets_of
+from preflight.units import ceil_div
+from preflight.values import dataclass
+from preflight.verdict import MARGIN_SHARE, Answer, judge
+
+METHODS = ("full", "lora", "qlora")
+SEQ_LENS = (512, 2048, 8192)
+DEVICES = ("rtx4090-24", "rtx5090-32", "l40s-48", "a100-sxm-80", "h100-sxm-80", "h200-sxm-141")
+"""Cards of the worksheet unless others are asked for: those that are rented most, one of each size."""
+PER_NODE = 8
+NODES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+NUMBERS = (1, 2, 4, *(PER_NODE * nodes for nodes in NODES))
+"""Numbers of devices that are tried: parts of a node, and whole nodes."""
+NO_LONGER_FALLS = 0.995
+"""A peak that more ranks lower by less than this is what no sharding lowers."""
+ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
+ASSUMPTIONS = {
+    "full": "weights loaded in fp32 and autocast to bf16: weights 4, gradients 4 and Adam's states 8 bytes a"
+    " parameter, as FSDP and ZeRO keep them too; `--set load_dtype=bf16` for pure bf16 (8 bytes)",
+    "lora": "frozen base in bf16, fp32 adapters of rank 16 on all linear layers; `--set adapter.rank=64`",
+    "qlora": "NF4 with double quantization by bitsandbytes, prepared by PEFT: what is not packed goes to fp32;"
+    " `--set base_quantization.upcast_unquantized_to_fp32=none` leaves it in 16 bits",
+    "optimizer": "adamw_torch_fused",
+    "loss": "full logits, as transformers' Trainer computes it",
+    "attention": "sdpa",
+    "gradients": "two accumulated micro steps, so that gradients are alive beside all activations",
+    "sharding": "FSDP2 over all devices, everything resharded, gradients reduced in every micro step",
+    "devices": "1, 2 or 4 devices, or whole nodes of 8; each holds its own activations, gathered layers,"
+    " allocator, CUDA context and NCCL buffers, and leaves a margin of 6.5 percent",
+    "dora": "its magnitudes are counted, the weights that it builds in each forward pass are not",
+    "speed": "$ per million tokens is a count over rates: published speeds of one card were 0.55 to 1.3 of it",
+}
+
+
+@dataclass(frozen=True)
+class SizingRequest:
+    """What the worksheet is asked for."""
+
+    seq_lens: Sequence[int] = SEQ_LENS
+    micro_batch_size: int = 1
+    devices: Sequence[str] = DEVICES
+    """Keys of the GPU table."""
+    has_variants: bool = False
+    """Whether DoRA and the 8-bit optimizer have rows: `--all`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Plan fields in place of the assumed ones; those of adapters count where there is one."""
+    prices: Mapping[str, Price] | None = None
+    cwd: str = ""
+
+
+def size(model_name: str, request: SizingRequest, plugins: PluginManager) -> Worksheet:
+    """Return the worksheet of a model; raise BadInput where it is not known or has no formula."""
+    named = _base_plan(model_name, request)
+    model = plugins.first("preflight_describe_model", plan=named)
+    if model is None:
+        raise BadInput.one(
+            f"the model {model_name!r} is not known here",
+            fix="give a folder with its config.json, or that file",
+        )
+    if not model.layers or not model.is_decoder_lm:
+        raise BadInput.one(f"{model_name}: no activation formula knows {model.model_type} models")
+    prices = {**listed_prices(), **(request.prices or {})}
+    rows = []
+    for method, variant, edits in _ways(request.has_variants):
+        for seq_len in request.seq_lens:
+            for checkpointing in ("none", "full"):
+                own = {**edits, "seq_len": seq_len, "activation_checkpointing": checkpointing}
+                plan = _with_settings(named.with_edits(own), request.settings)
+                rows.append(_row(method, variant, plan, model, request, plugins, prices))
+    changed = {name: f"{value}, by --set" for name, value in request.settings.items()}
+    return Worksheet(
+        model_name,
+        model.num_params,
+        tuple(rows),
+        {**ASSUMPTIONS, **changed},
+        {key: prices[key].words for key in request.devices if key in prices},
+        {method: QUALITY[method] for method in METHODS if QUALITY[method][0]},
+    )
+
+
+def _base_plan(model_name: str, request: SizingRequest) -> LaunchPlan:
+    plan = LaunchPlan(
+        model=model_name,
+        engine="single",
+        world_size=1,
+        num_nodes=1,
+        trainer="transformers",
+        mixed_precision="bf16",
+        load_dtype="fp32",
+        optimizer="adamw_torch_fused",
+        micro_batch_size=request.micro_batch_size,
+        gradient_accumulation_steps=2,
+        loss="full_logits",
+        attention="sdpa",
+        sequence_kind="fixed",
+        cwd=request.cwd,
+    )
+    return plan.with_origin("model", Origin("the command line"))
+
+
+def _ways(has_variants: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield each method and variant with the plan edits that make it."""
+    packed = BaseQuantization("nf4", True, compute_dtype="bf16", storage_dtype="bf16")
+    lora: dict[str, Any] = {"adapter": ADAPTER, "load_dtype": "bf16"}
+    qlora = {**lora, "base_quantization": packed}
+    small = {"optimizer": "adamw_bnb_8bit"}
+    dora = {"adapter": replace(ADAPTER, kind="dora")}
+    yield "full", "", {}
+    if has_variants:
+        yield "full", "8bit", small
+    yield "lora", "", lora
+    if has_variants:
+        yield "lora", "8bit", {**lora, **small}
+        yield "lora", "dora", {**lora, **dora}
+    yield "qlora", "", qlora
+    if has_variants:
+        yield "qlora", "8bit", {**qlora, **small}
+        yield "qlora", "dora", {**qlora, **dora}
+
+
+def _with_settings(plan: LaunchPlan, settings: Mapping[str, Any]) -> LaunchPlan:
+    """Return the plan with the caller's values; those of an adapter or a packed base only where it has one."""
+    kept = {
+        name: value
+        for name, value in settings.items()
+        if "." not in name or getattr(plan, name.partition(".")[0]) is not None
+    }
+    return plan.with_edits(kept)
+
+
+def _row(
+    method: str,
+    variant: str,
+    plan: LaunchPlan,
+    model: ModelSpec,
+    request: SizingRequest,
+    plugins: PluginManager,
+    prices: Mapping[str, Price],
+) -> WorksheetRow:
+    alone = _estimate(plan, model, plugins)
+    num_devices, plans = _fewest(plan, model, alone, request.devices, plugins)
+    per_hour: dict[str, float | None] = {}
+    per_tokens: dict[str, float | None] = {}
+    for key in request.devices:
+        number, price = num_devices[key], prices.get(key)
+        if number is None or price is None:
+            per_hour[key] = per_tokens[key] = None
+            continue
+        per_hour[key] = round(number * price.usd_per_hour, 4)
+        time = estimate_step_time(plans[number], model, _device(key))
+        hours = time.seconds_per_token * 1e6 / 3600
+        per_tokens[key] = (
+            float(f"{hours * number * price.usd_per_hour:.2g}") if time.parts else None
+        )
+    return WorksheetRow(
+        method,
+        variant,
+        plan.seq_len or 0,
+        plan.micro_batch_size or 1,
+        plan.activation_checkpointing,
+        num_trainable_params(plan, model),
+        buckets_of(alone),
+        _smallest(alone),
+        num_devices,
+        per_hour,
+        per_tokens,
+    )
+
+
+def _estimate(plan: LaunchPlan, model: ModelSpec, plugins: PluginManager) -> MemoryEstimate:
+    missing = missing_inputs(plan, model)
+    if missing:
+        raise BadInput.one(f"{', '.join(missing)} must be given", fix=f"--set {missing[0]}=VALUE")
+    plan = with_default_attention(plan, model)
+    return estimate_memory(plan, model, None, plugins)
+
+
+def _fewest(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    alone: MemoryEstimate,
+    keys: Iterable[str],
+    plugins: PluginManager,
+) -> tuple[dict[str, int | None], dict[int, LaunchPlan]]:
+    """Return the fewest devices of each card, and the plan on each number that was tried."""
+    devices = {key: _device(key) for key in keys}
+    fewest: dict[str, int | None] = dict.fromkeys(devices)
+    plans = {1: plan}
+    peak_before = 0
+    for number in NUMBERS:
+        if number > 1:
+            plans[number] = sharded(plan, number)
+        estimate = alone if number == 1 else _estimate(plans[number], model, plugins)
+        for key, device in devices.items():
+            if fewest[key] is None and _fits(estimate, device):
+                fewest[key] = number
+        peak = estimate.device_peak_bytes
+        if None not in fewest.values() or (
+            number > PER_NODE and peak > NO_LONGER_FALLS * peak_before
+        ):
+            break
+        peak_before = peak
+    return fewest, plans
+
+
+def sharded(plan: LaunchPlan, number: int) -> LaunchPlan:
+    """Return the plan under FSDP2 over a number of devices, the same micro batch on each."""
+    return plan.with_edits(
+        {
+            "engine": "fsdp2",
+            "world_size": number,
+            "num_nodes": ceil_div(number, PER_NODE),
+            "shard_degree": number,
+            "reshard_after_forward": True,
+            "sync_each_batch": True,
+        }
+    )
+
+
+def _smallest(estimate: MemoryEstimate) -> str | None:
+    """Return the smallest card that holds an estimate; of equal ones the one with the lowest price."""
+    prices = listed_prices()
+
+    def order(entry: GpuEntry) -> tuple[int, float]:
+        price = prices.get(entry.key)
+        return entry.marketing_gb, float("inf") if price is None else price.usd_per_hour
+
+    for entry in sorted(gpu_table(), key=order):
+        if entry.capacity_bytes is None or entry.vendor != "NVIDIA" or not entry.bf16:
+            continue
+        if "unified" in entry.name or entry.key.startswith("mig-"):
+            continue  # the host's memory, or a part of a card
+        if _fits(estimate, _device(entry.key)):
+            return entry.key
+    return None
+
+
+def _device(key: str) -> DeviceSpec:
+    entry = next((entry for entry in gpu_table() if entry.key == key), None)
+    if entry is None or entry.capacity_bytes is None:
+        raise BadInput.one(f"nobody has said how much memory {key} leaves to torch", "--gpu")
+    return device_of(entry, entry.capacity_bytes, "the GPU table")
+
+
+def _fits(estimate: MemoryEstimate, device: DeviceSpec) -> bool:
+    return judge(estimate, device, (), MARGIN_SHARE).answer is Answer.FITS

@@ -1,0 +1,261 @@
+"""The same plan at other lengths, micro batches and numbers of ranks: every memory term as coefficients, for a page that adds them up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import product
+from typing import Any
+
+from preflight.device import DeviceSpec
+from preflight.errors import BadInput
+from preflight.formulas.precision import missing_inputs
+from preflight.launch import LaunchPlan
+from preflight.memory import Level, MemoryTerm, Moment
+from preflight.pipeline import Judged, collect_terms, judge_plan
+from preflight.plugins import PluginManager
+from preflight.policy import Policy
+from preflight.records.folder import known_correction
+from preflight.report import Report
+from preflight.studies.piecewise import Piece, pieces_of
+from preflight.units import GIB, ceil_div
+from preflight.values import dataclass
+
+DOUBLINGS = (-2, -1, 0, 1, 2)
+SHORTEST = 128
+"""Tokens below which nobody trains a language model."""
+STEPS = (32, 16, 8, 4, 2, 1)
+"""Into how many parts the plan's own length is divided, the first that divides it."""
+
+Choice = tuple[int, int]
+"""Micro batch and ranks."""
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Every place of the sliders of one plan, as the coefficients of its memory terms."""
+
+    axes: Mapping[str, tuple[int, ...]]
+    """Plan field -> its values, in order; a field with one value has no slider."""
+    own: Mapping[str, int]
+    """Where the plan itself is."""
+    terms: tuple[MemoryTerm, ...]
+    """One of each that hooks yield anywhere, with its bytes somewhere."""
+    curves: Mapping[Choice, _Curve]
+    """Micro batch and ranks -> number of a term, and its bytes over the length; a plan that cannot be is left out."""
+    expandable_segments: bool
+    is_cuda: bool
+    evaluates: bool
+    missing: bool
+    """Whether something that decides the verdict is not known."""
+    allocator_factor: float | None = None
+    """What this site's runs say of the allocator's bytes."""
+    capacity_bytes: int | None = None
+    margin_bytes: int = 0
+    host_bytes: int | None = None
+
+
+def what_if(report: Report, plugins: PluginManager, policy: Policy) -> WhatIf | None:
+    """Return the terms of what would be started as coefficients; None where nothing can be estimated."""
+    plan = report.applied[-1].plan if report.applied and report.rewrite else report.plan
+    if report.model is None or not plan.seq_len or not plan.micro_batch_size:
+        return None
+    judged = judge_plan(plan, plugins, policy, report.model, report.device)
+    if judged.estimate is None or not judged.estimate.peaks:
+        return None
+    fine = tuple(_divided(plan.seq_len))
+    found = _curves(judged, fine, plugins, pieces_of)
+    if found is not None:
+        return _exported(judged, fine, found, policy)
+    coarse = _possible(judged, plugins)
+    found = _curves(judged, coarse, plugins, point_by_point)
+    return None if found is None else _exported(judged, coarse, found, policy)
+
+
+def micros_and_ranks(plan: LaunchPlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the places of the other two sliders."""
+    assert plan.micro_batch_size is not None
+    ranks = tuple(_doubled(plan.world_size, 1)) if _scales(plan) else (plan.world_size,)
+    return tuple(_doubled(plan.micro_batch_size, 1)), ranks
+
+
+def edits_to(plan: LaunchPlan, seq_len: int, micro_batch_size: int, ranks: int) -> dict[str, Any]:
+    """Return the plan fields that a place of the sliders sets."""
+    edits = {"seq_len": seq_len, "micro_batch_size": micro_batch_size}
+    if ranks == plan.world_size:
+        return edits
+    num_nodes = ceil_div(ranks, plan.ranks_per_node)
+    return {**edits, "world_size": ranks, "shard_degree": ranks, "num_nodes": num_nodes}
+
+
+_Key = tuple[str, Level, frozenset[Moment], bool, str]
+_Curve = tuple[tuple[int, tuple[Piece, ...]], ...]
+_Fit = Callable[[Callable[[int], int], Sequence[int]], "tuple[Piece, ...] | None"]
+
+
+@dataclass(frozen=True)
+class _Found:
+    terms: tuple[MemoryTerm, ...]
+    curves: Mapping[Choice, _Curve]
+
+
+class _Samples:
+    """The terms of every hook at some micro batch and ranks, each length asked once."""
+
+    def __init__(
+        self, judged: Judged, micro_batch_size: int, ranks: int, plugins: PluginManager
+    ) -> None:
+        self._judged, self._plugins = judged, plugins
+        self._micro_batch_size, self._ranks = micro_batch_size, ranks
+        self._asked: dict[int, dict[_Key, MemoryTerm]] = {}
+
+    def at(self, seq_len: int) -> Mapping[_Key, MemoryTerm]:
+        """Return the terms at a length; raise BadInput where that plan cannot be."""
+        if seq_len not in self._asked:
+            plan, model = self._judged.plan, self._judged.model
+            assert model is not None
+            there = plan.with_edits(edits_to(plan, seq_len, self._micro_batch_size, self._ranks))
+            terms = _corrected(collect_terms(there, model, self._plugins), self._judged.device)
+            self._asked[seq_len] = {
+                (t.name, t.level, t.moments, t.from_second_step, t.stream): t for t in terms
+            }
+        return self._asked[seq_len]
+
+    def value_of(self, key: _Key) -> Callable[[int], int]:
+        """Return the bytes of one term over the length, 0 where no hook yields it."""
+
+        def value(seq_len: int) -> int:
+            term = self.at(seq_len).get(key)
+            return 0 if term is None else term.num_bytes
+
+        return value
+
+    def seen(self) -> dict[_Key, MemoryTerm]:
+        """Return one of every term at any length asked so far."""
+        return {key: term for terms in self._asked.values() for key, term in terms.items()}
+
+
+def point_by_point(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece, ...]:
+    """Return every place as a piece of its own: the fit of what is no few quadratics."""
+    return tuple(Piece(place, (float(value(place)), 0.0, 0.0)) for place in places)
+
+
+def _curves(
+    judged: Judged, lengths: Sequence[int], plugins: PluginManager, fit: _Fit
+) -> _Found | None:
+    """Return the terms and their bytes over the lengths; None where the fit finds none.
+
+    A micro batch or number of ranks that cannot be is left out, unless it is the plan's own.
+    """
+    numbers: dict[_Key, int] = {}
+    terms: list[MemoryTerm] = []
+    curves: dict[Choice, _Curve] = {}
+    micros, every_ranks = micros_and_ranks(judged.plan)
+    for choice in product(micros, every_ranks):
+        samples = _Samples(judged, *choice, plugins)
+        try:
+            curve = _curve(samples, lengths, fit)
+        except BadInput:
+            if choice == (judged.plan.micro_batch_size, judged.plan.world_size):
+                return None
+            continue
+        if curve is None:
+            return None
+        for key, term in samples.seen().items():
+            if key not in numbers:
+                numbers[key] = len(terms)
+                terms.append(term)
+        curves[choice] = tuple((numbers[key], pieces) for key, pieces in curve.items())
+    return _Found(tuple(terms), curves)
+
+
+def _curve(
+    samples: _Samples, lengths: Sequence[int], fit: _Fit
+) -> dict[_Key, tuple[Piece, ...]] | None:
+    samples.at(lengths[0])
+    curve: dict[_Key, tuple[Piece, ...]] = {}
+    while len(curve) < len(samples.seen()):
+        for key in samples.seen():
+            if key not in curve:
+                pieces = fit(samples.value_of(key), lengths)
+                if pieces is None:
+                    return None
+                curve[key] = pieces
+    return curve
+
+
+def _possible(judged: Judged, plugins: PluginManager) -> tuple[int, ...]:
+    """Return the halved and doubled lengths that the plan can have."""
+    plan = judged.plan
+    assert plan.seq_len is not None and plan.micro_batch_size is not None
+    samples = _Samples(judged, plan.micro_batch_size, plan.world_size, plugins)
+    possible = []
+    for length in _doubled(plan.seq_len, SHORTEST):
+        with suppress(BadInput):
+            samples.at(length)
+            possible.append(length)
+    return tuple(possible)
+
+
+def _corrected(terms: tuple[MemoryTerm, ...], device: DeviceSpec | None) -> tuple[MemoryTerm, ...]:
+    """Return the terms with what lies outside torch as this site measured it; the allocator's come later."""
+    correction = known_correction(device)
+    if correction is None:
+        return terms
+    from preflight.records.site_correction import corrected_terms
+
+    outside = corrected_terms(tuple(t for t in terms if t.level is Level.DEVICE), correction)
+    return (*(t for t in terms if t.level is not Level.DEVICE), *outside)
+
+
+def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: Policy) -> WhatIf:
+    plan, device, estimate = judged.plan, judged.device, judged.estimate
+    assert estimate is not None
+    micros, ranks = micros_and_ranks(plan)
+    axes = {"seq_len": lengths, "micro_batch_size": micros, "world_size": ranks}
+    capacity = None if device is None else device.capacity_bytes
+    correction = known_correction(device)
+    return WhatIf(
+        axes=axes,
+        own={name: int(getattr(plan, name)) for name in axes},
+        terms=found.terms,
+        curves=found.curves,
+        expandable_segments=plan.expandable_segments,
+        is_cuda=device is None or device.has_runtime,
+        evaluates=plan.eval_micro_batch_size is not None,
+        missing=bool(missing_inputs(plan, judged.model) or estimate.unknown),
+        allocator_factor=None if correction is None else correction.allocator_factor,
+        capacity_bytes=capacity,
+        margin_bytes=int((capacity or 0) * policy.margin_share),
+        host_bytes=None if plan.host_memory_gib is None else plan.host_memory_gib * GIB,
+    )
+
+
+def _scales(plan: LaunchPlan) -> bool:
+    """Tell whether other numbers of ranks shard the same way: over all of them, and nothing else."""
+    others = {
+        plan.tensor_parallel_degree,
+        plan.context_parallel_degree,
+        plan.sequence_parallel_degree,
+        plan.expert_parallel_degree,
+    }
+    is_sharded = plan.is_fsdp or (plan.zero_stage or 0) > 0
+    return is_sharded and plan.shard_degree == plan.world_size > 1 and others == {1}
+
+
+def _doubled(value: int, least: int) -> Iterator[int]:
+    """Yield a value halved and doubled twice, as far as halves are whole and not too small."""
+    for power in DOUBLINGS:
+        if power >= 0:
+            yield value * 2**power
+        elif value % 2**-power == 0 and value // 2**-power >= least:
+            yield value // 2**-power
+
+
+def _divided(value: int) -> Iterator[int]:
+    """Yield the multiples of a part of a value, from a quarter to four times of it."""
+    parts = next(parts for parts in STEPS if value % parts == 0)
+    step = value // parts
+    for times in range(max(1, parts // 4), 4 * parts + 1):
+        if times * step >= min(SHORTEST, value):
+            yield times * step

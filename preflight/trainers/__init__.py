@@ -1,0 +1,1 @@
+"""What Trainer and TRL make of arguments."""

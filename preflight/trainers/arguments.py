@@ -1,0 +1,283 @@
+"""Reads the arguments of a training script (transformers' Trainer, TRL, a loop of somebody's own) without running it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.load import read_document
+from preflight.formats.places import Place, Setting
+from preflight.launch import LaunchCommand, Origin
+from preflight.scripts.trainer_tables import ArgumentTable, argument_table
+from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
+from preflight.trainers.files import ArgumentFile, read_argument_file
+from preflight.trainers.hints import (
+    note_near_misses,
+    note_unread_switches,
+    note_what_script_decides,
+)
+from preflight.trainers.kind import TrainerKind, trainer_kind
+from preflight.trainers.lookup import Given, PlanFields
+from preflight.trainers.plan import read_plan_fields
+from preflight.trainers.resolved import resolved_arguments
+from preflight.trainers.script_told import open_script, script_told, settle, with_script
+from preflight.trainers.trl import read_model_fields
+from preflight.trainers.unknown_arguments import note_unknown_arguments
+from preflight.values import dataclass
+
+PLAN_FLAGS = {
+    "model": "model_name_or_path",
+    "micro_batch_size": "per_device_train_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "eval_micro_batch_size": "per_device_eval_batch_size",
+    "activation_checkpointing": "gradient_checkpointing",
+    "optimizer": "optim",
+    "max_grad_norm": "max_grad_norm",
+}
+"""Plan field -> the argument that a Trainer of any version takes for it."""
+
+TRL_PLAN_FLAGS = {
+    "seq_len": "max_length",
+    "load_dtype": "dtype",
+    "attention": "attn_implementation",
+    "offload_activations": "activation_offloading",
+}
+
+
+@dataclass(frozen=True)
+class TrainerArguments:
+    """What the training script was told, in its own words and in the plan's."""
+
+    trainer: str | None
+    """trl, transformers, plain_loop, or None where neither the script nor its flags tell."""
+    raw: Mapping[str, Setting] = field(default_factory=dict)
+    """What was given: argument in underscore spelling -> value in its type; the script's own flags as text."""
+    arguments: Mapping[str, Setting] = field(default_factory=dict)
+    """The Trainer's arguments with the library's defaults (place kind `default`); only what was given where the
+    script makes its arguments object itself, and nothing without a Trainer."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Plan field -> value, given or (place kind `default`) by default. A load_dtype of None is the checkpoint's own."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Plan field -> where its value comes from, for every field of `settings` and for `trainer`."""
+    defaults: Mapping[str, tuple[Any, Origin]] = field(default_factory=dict)
+    """The part of `settings` that nobody gave."""
+    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    """Plan field -> every place that says it, the deciding one first."""
+    environment: Mapping[str, Setting] = field(default_factory=dict)
+    """Variables that TrlParser exports inside every worker."""
+    notices: tuple[Problem, ...] = ()
+    documents: Mapping[str, str] = field(default_factory=dict)
+    """`trainer` -> the argument file's path."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """trainer_because, trl_script, is_own_script, inferred (plan field -> how), plan_flags (plan field -> flag to
+    add it with), unknown (names the trainer does not have), evaluates, use_reentrant, save_strategy, ..."""
+
+
+def read_trainer_arguments(
+    argv: Sequence[str],
+    first_index: int,
+    command: LaunchCommand,
+    versions: Mapping[str, str],
+    script: str | None = None,
+    not_its_own: frozenset[int] = frozenset(),
+) -> TrainerArguments:
+    """Return what the words behind the training script say.
+
+    `first_index` is where they start in the whole argv; `versions` are the installed libraries by
+    import name; `not_its_own` are argv indices of words that go to the launcher. Raises BadInput with every problem of the flags and the argument file at once.
+    """
+    words = list(argv)
+    kind = trainer_kind(script, _names(words, command), command)
+    installed = LibraryVersions(versions)
+    table = argument_table(kind.trl_script if kind.trainer == "trl" else None)
+    if not kind.trainer or kind.trainer == "plain_loop":
+        table = ArgumentTable({}, table.versions)  # nothing is known of its parser
+    is_exact = installed.is_tabled("transformers") and (
+        kind.trainer != "trl" or installed.is_tabled("trl")
+    )
+    rules = ParserRules(
+        is_complete=kind.is_own_script and is_exact,
+        is_exact=is_exact,
+        abbreviates=kind.trainer in ("trl", "transformers") and _may_take_prefixes(kind.text),
+    )
+    file, rest = _argument_file(words, first_index, command, table, kind, rules)
+    rest = [(index, word) for index, word in rest if index not in not_its_own]
+    opened = open_script(kind, command, script)
+    own = opened[1] if opened is not None else None
+    parsed = parse_argv([word for _, word in rest], first_index, table, rules, own)
+    parsed = _with_true_indices(parsed, [index for index, _ in rest], first_index)
+    fields = PlanFields(problems=[*(file.problems if file else ()), *parsed.problems])
+    given = _given(kind, table, installed, file, parsed, fields, command.declared_flags)
+    told = script_told(given, opened[0]) if opened is not None else None
+    if told is not None:
+        given = with_script(given, told)
+    read_plan_fields(given)
+    read_model_fields(given)
+    if own is not None and is_exact:
+        note_unknown_arguments(given, own, script or "", file)
+    note_near_misses(given, own.declared if own is not None else ())
+    note_unread_switches(given)
+    if told is None:
+        note_what_script_decides(given, script)
+    else:
+        settle(given, told)
+    raise_if_any(fields.problems)
+    return _result(given, file)
+
+
+def _may_take_prefixes(text: str) -> bool:
+    """Tell whether a prefix of a Trainer's argument can mean it: not where the script has a parser of its own."""
+    return not text or "HfArgumentParser" in text or "TrlParser" in text
+
+
+def _names(words: list[str], command: LaunchCommand) -> Iterator[str]:
+    """Yield the names of flags, then those of the argument file, which is read only where somebody asks so far."""
+    yield from _flag_names(words)
+    yield from _config_keys(words, command)
+
+
+def _flag_names(words: list[str]) -> list[str]:
+    return [
+        word.lstrip("-").partition("=")[0].replace("-", "_")
+        for word in words
+        if word.startswith("--") and len(word) > 2
+    ]
+
+
+def _config_keys(words: list[str], command: LaunchCommand) -> list[str]:
+    """Return the keys of the argument file: they tell the trainer as flags do."""
+    path = words[words.index("--config") + 1] if "--config" in words[:-1] else "".join(words[:1])
+    if not re.search(r"\.(json|ya?ml)$", path) or not command.exists(path):
+        return []
+    try:
+        return [str(key) for key in read_document(command, path).value]
+    except BadInput:
+        return []  # said with its line when the file is read as an argument file
+
+
+def _argument_file(
+    words: list[str],
+    first_index: int,
+    command: LaunchCommand,
+    table: ArgumentTable,
+    kind: TrainerKind,
+    rules: ParserRules,
+) -> tuple[ArgumentFile | None, list[tuple[int, str]]]:
+    """Return the argument file, and the words that are left with their index in the whole argv."""
+    rest = [(first_index + position, word) for position, word in enumerate(words)]
+
+    def read(path: str, stated_at: str, is_trl: bool) -> ArgumentFile:
+        return read_argument_file(
+            path,
+            stated_at,
+            command,
+            table,
+            is_trl=is_trl,
+            is_complete=rules.is_complete,
+            is_exact=rules.is_exact,
+        )
+
+    # A script that cannot be read here may well use TrlParser, which is where --config comes from.
+    reads_config = kind.uses_trl_parser or (not kind.text and kind.trainer is not None)
+    if reads_config and "--config" in words[:-1]:
+        position = words.index("--config")
+        return read(words[position + 1], "--config", True), rest[:position] + rest[position + 2 :]
+    if words and re.search(r"\.(json|ya?ml)$", words[0]) and command.exists(words[0]):
+        return read(words[0], words[0], False), rest[1:]
+    return None, rest
+
+
+def _with_true_indices(parsed: ParsedArgv, indices: list[int], first_index: int) -> ParsedArgv:
+    """Return the settings with the index that their flag has in the whole argv, the file's words included."""
+
+    def moved(place: Place) -> Place:
+        index = None if place.index is None else indices[place.index - first_index]
+        return Place(place.kind, place.document, place.key, place.line, index)
+
+    for settings in (parsed.known, parsed.unknown):
+        for name, setting in settings.items():
+            settings[name] = Setting(setting.value, moved(setting.place))
+    for places in parsed.earlier.values():
+        places[:] = [moved(place) for place in places]
+    return parsed
+
+
+def _given(
+    kind: TrainerKind,
+    table: ArgumentTable,
+    versions: LibraryVersions,
+    file: ArgumentFile | None,
+    parsed: ParsedArgv,
+    fields: PlanFields,
+    declared: Mapping[str, str],
+) -> Given:
+    """Join file and command line: a flag beats the file."""
+    known, others = dict(parsed.known), dict(parsed.unknown)
+    earlier = {name: tuple(reversed(places)) for name, places in parsed.earlier.items()}
+    for own, of_file in (
+        (known, file.known if file else {}),
+        (others, file.unknown if file else {}),
+    ):
+        for name, setting in of_file.items():
+            if name in own:
+                earlier[name] = (*earlier.get(name, ()), setting.place)
+            else:
+                own[name] = setting
+    return Given(kind, table, versions, known, others, earlier, fields, declared)
+
+
+def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
+    kind, fields = given.kind, given.fields
+    flags: dict[str, str] = {}
+    if given.has_trainer:
+        flags = dict(PLAN_FLAGS)
+    if kind.trainer == "trl":
+        flags.update(TRL_PLAN_FLAGS)
+    inferred = {name: how for name, how in fields.inferred.items() if name in fields.settings}
+    settings = {
+        name: Setting(value, _default_place(given, name))
+        for name, (value, _) in fields.defaults.items()
+    }
+    settings.update(fields.settings)
+    origins = {name: origin for name, (_, origin) in fields.defaults.items()}
+    for name, setting in fields.settings.items():
+        origins[name] = Origin(setting.place.where, reason=inferred.get(name, ""))
+    if kind.trainer is not None:
+        where = "a guess from its flags" if kind.is_guess else kind.because
+        reason = f"the script could not tell: {kind.because}" if kind.is_guess else ""
+        origins["trainer"] = Origin(where, assumed=kind.is_guess, reason=reason)
+    return TrainerArguments(
+        trainer=kind.trainer,
+        raw={**given.others, **given.known},
+        arguments=resolved_arguments(given),
+        settings=settings,
+        origins=origins,
+        defaults=fields.defaults,
+        places=fields.places,
+        environment={
+            **(file.environment if file else {}),
+            **fields.facts.pop("script_environment", {}),
+        },
+        notices=tuple(fields.problems),
+        documents={"trainer": file.path} if file else {},
+        facts={
+            **fields.facts,
+            "trainer": kind.trainer,
+            "trainer_because": kind.because,
+            "trl_script": kind.trl_script,
+            "is_own_script": kind.is_own_script,
+            "inferred": inferred,
+            "plan_flags": flags,
+            "unknown": tuple(given.others),
+        },
+    )
+
+
+def _default_place(given: Given, plan_field: str) -> Place:
+    """Return the place of a default; its key is the library's name."""
+    where = given.fields.defaults[plan_field][1].where
+    return Place("default", "", where.removeprefix("default of ").partition(" ")[0])

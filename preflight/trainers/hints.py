@@ -1,0 +1,108 @@
+"""Where a training script may decide something itself that we would otherwise take from flags and defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from preflight.errors import Problem
+from preflight.scripts.trainer_spellings import OLD_NAMES, SPELLINGS
+from preflight.trainers.lookup import Given
+
+
+def note_near_misses(given: Given, declared: Collection[str]) -> None:
+    """Say which of the script's own names are one slip away from a trainer argument: the default is used then.
+
+    `declared` are the names that its parser has been read to take.
+    """
+    if not given.has_trainer or given.kind.is_own_script or not given.others:
+        return
+    read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
+    said = {problem.where for problem in given.fields.problems}
+    for name, setting in given.others.items():
+        if name in read or name in OLD_NAMES or name in declared or setting.place.where in said:
+            continue
+        import difflib
+
+        near = difflib.get_close_matches(name, given.table.arguments, n=1, cutoff=0.85)
+        if near:
+            given.fields.problems.append(
+                Problem(
+                    f"{setting.place.key} is not a trainer argument; if the script has none of that name, it stops",
+                    setting.place.where,
+                    f"did you mean {near[0]}",
+                    severity="warning",
+                )
+            )
+
+
+_SHRINKS = re.compile(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adapter\w*)(?:_|$)")
+_OFF = ("", "0", "no", "none", "null", "false")
+
+
+def note_unread_switches(given: Given) -> None:
+    """Say which of the script's own names sound like quantization or an adapter and were not read as such."""
+    read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
+    settings = given.fields.settings
+    if given.kind.is_own_script or {"adapter", "base_quantization"} <= settings.keys():
+        return
+    for name, setting in given.others.items():
+        found = _SHRINKS.search(name)
+        if found is None or name in read or str(setting.value).lower() in _OFF:
+            continue
+        is_adapter = any(word in found[0] for word in ("lora", "peft", "adapter"))
+        plan_field = "adapter" if is_adapter else "base_quantization"
+        if plan_field in settings:
+            continue
+        example = "adapter.rank=16" if is_adapter else "base_quantization.scheme=nf4"
+        given.fields.problems.append(
+            Problem(
+                f"{setting.place.key} is the script's own and is not read: {plan_field} is taken as none",
+                setting.place.where,
+                f"if it turns one on, say so with --set {example}",
+                "PF120",
+                "warning",
+            )
+        )
+        return
+
+
+def note_what_script_decides(given: Given, script: str | None) -> None:
+    """Say where the script decides for itself what we would otherwise take from defaults."""
+    text, fields = given.kind.text, given.fields
+    if not text or script is None:
+        return
+    built = re.search(
+        r"\b(?:Seq2Seq)?TrainingArguments\(|\b(?:SFT|DPO|GRPO|KTO|Reward|RLOO)Config\(", text
+    )
+    fields.facts["builds_arguments"] = built is not None
+    if built is not None:
+        dropped = [
+            name for name in ("micro_batch_size", "seq_len") if fields.defaults.pop(name, None)
+        ]
+        if dropped:
+            fields.problems.append(
+                _script_decides(
+                    text, script, built.start(), f"sets its {built[0]}...) itself", dropped
+                )
+            )
+    for pattern, plan_field, says in (
+        (r"\bLoraConfig\(|\bget_peft_model\(", "adapter", "makes its own PEFT adapter"),
+        (r"\bBitsAndBytesConfig\(", "base_quantization", "quantizes its model itself"),
+    ):
+        found = re.search(pattern, text)
+        if found is not None and plan_field not in fields.settings:
+            fields.problems.append(_script_decides(text, script, found.start(), says, [plan_field]))
+
+
+def _script_decides(
+    text: str, script: str, position: int, says: str, plan_fields: list[str]
+) -> Problem:
+    line = text.count("\n", 0, position) + 1
+    names = " and ".join(plan_fields)
+    return Problem(
+        f"{script} {says}, and scripts are not read for values: {names} is not known from it",
+        f"{script}:{line}",
+        f"say it with --set {plan_fields[0]}=VALUE",
+        severity="warning",
+    )

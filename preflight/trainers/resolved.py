@@ -1,0 +1,41 @@
+"""The Trainer's arguments with their defaults, as TrainingArguments.__post_init__ resolves them."""
+
+from __future__ import annotations
+
+from preflight.formats.places import Place, Setting
+from preflight.trainers.lookup import Given
+
+
+def resolved_arguments(given: Given) -> dict[str, Setting]:
+    """Return every argument of the Trainer; none where the script has none."""
+    if not given.has_trainer:
+        return {}
+    arguments: dict[str, Setting] = {}
+    if not given.fields.facts.get("builds_arguments"):
+        place = Place("default", "", given.library)
+        for name, argument in given.table.arguments.items():
+            arguments[name] = Setting(argument.default, place)
+        for name, plan_field, value in (
+            ("bf16", "mixed_precision", "bf16"),
+            ("fp16", "mixed_precision", "fp16"),
+        ):
+            default, _ = given.fields.defaults.get(plan_field, (None, None))
+            arguments[name] = Setting(default == value, place)
+        arguments["optim"] = Setting(given.versions.default_optimizer(), place)
+    arguments.update(
+        (name, setting)
+        for name, setting in given.known.items()
+        if setting.value is not None or name not in arguments
+    )
+    checkpointing = given.fields.settings.get("activation_checkpointing")
+    if checkpointing is not None or "activation_checkpointing" in arguments:
+        default, _ = given.fields.defaults.get("activation_checkpointing", ("none", None))
+        value = checkpointing.value if checkpointing is not None else default
+        place = (
+            checkpointing.place
+            if checkpointing is not None
+            else arguments["activation_checkpointing"].place
+        )
+        for name in ("activation_checkpointing", "gradient_checkpointing"):
+            arguments[name] = Setting(value != "none", place)
+    return arguments

@@ -1,0 +1,207 @@
+"""Joins what a training script says itself with what its flags and its argument file say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from preflight.errors import Problem
+from preflight.formats.places import Place, Setting
+from preflight.launch import Origin
+from preflight.scripts.trainer_spellings import KINDS
+from preflight.trainers.lookup import Given
+
+if TYPE_CHECKING:
+    from preflight.launch import LaunchCommand
+    from preflight.scripts.facts import ScriptFacts
+    from preflight.scripts.own_parser import OwnParser
+    from preflight.scripts.reader import ScriptReader
+    from preflight.trainers.kind import TrainerKind
+
+DECIDES = {
+    "model_name_or_path": "model",
+    "per_device_train_batch_size": "micro_batch_size",
+    "per_device_eval_batch_size": "eval_micro_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "seq_len": "seq_len",
+    "gradient_checkpointing": "activation_checkpointing",
+    "activation_checkpointing": "activation_checkpointing",
+    "bf16": "mixed_precision",
+    "fp16": "mixed_precision",
+    "mixed_precision": "mixed_precision",
+    "optim": "optimizer",
+    "max_grad_norm": "max_grad_norm",
+    "dtype": "load_dtype",
+    "attn_implementation": "attention",
+    "use_peft": "adapter",
+    "lora_r": "adapter",
+    "lora_target_modules": "adapter",
+    "load_in_4bit": "base_quantization",
+    "load_in_8bit": "base_quantization",
+    "packing": "sequence_kind",
+    "torch_compile": "torch_compile",
+    "use_liger_kernel": "loss",
+}
+"""Argument that memory depends on -> the plan field that it decides."""
+
+NEVER_GUESSED = ("micro_batch_size", "seq_len")
+"""Fields whose default is not taken where the script sets them to something unknown."""
+
+
+def open_script(
+    kind: TrainerKind, command: LaunchCommand, script: str | None
+) -> tuple[ScriptReader, OwnParser] | None:
+    """Return the script with the options that it declares; None where there is none of somebody's own to read."""
+    if not kind.text or script is None or kind.is_own_script:
+        return None
+    from preflight.scripts import options as script_options
+    from preflight.scripts import reading as script_reading
+
+    path = script if command.exists(script) else script.replace(".", "/") + ".py"
+    reader = script_reading.open_script(command, path, kind.text)
+    return None if reader is None else (reader, script_options.own_parser(reader, path))
+
+
+def script_told(given: Given, reader: ScriptReader) -> ScriptFacts | None:
+    """Return what the script says; None where that is nothing."""
+    from preflight.scripts.reading import read_script
+
+    def flag_of(names: Iterable[str]) -> Setting | None:
+        for name in names:
+            for told in (given.known, given.others):
+                if name in told:
+                    return told[name]
+        return None
+
+    facts = read_script(reader, flag_of, given.kind.trainer in (None, "plain_loop"))
+    return facts if facts.arguments or facts.seen else None
+
+
+def with_script(given: Given, facts: ScriptFacts) -> Given:
+    """Return what was given with the script's own values: they win, but a default of its parser does not."""
+    known = dict(given.known)
+    for name, value in facts.arguments.items():
+        if not _is_of_its_kind(name, value.value, given):
+            facts.unread.setdefault(name, value.place)
+            continue
+        is_default = bool(value.flag) and value.place.kind == "script"
+        if is_default and given.get(name) is not None:
+            continue
+        if value.value is None and name in known:
+            continue
+        known[name] = Setting(value.value, value.place)
+    if "no_dtype" in facts.seen and given.get("dtype") is None:
+        word = given.versions.default("transformers", "load_dtype")
+        if word is not None:
+            known["dtype"] = Setting(word, facts.seen["no_dtype"])
+    return replace(given, known=known)
+
+
+_IS_KIND: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "list_int": (list, tuple),
+    "float": (int, float),
+    "list_float": (list, tuple),
+    "flag": (bool, int),
+    "bool": (bool, int),
+    "str": (str,),
+    "optional_str": (str, bool),
+    "list": (str, list, tuple),
+    "dict": (str, dict),
+    "file_only": (str, bool, int, float, list, tuple, dict),
+}
+_OWN_KINDS = {
+    "fsdp": (str, bool, list, tuple),
+    "seq_len": (int,),
+    "lora_target_modules": (str, list, tuple),
+}
+
+
+def _is_of_its_kind(name: str, value: Any, given: Given) -> bool:
+    """Tell whether an argument can have a value at all; a script may set a name that only looks like one."""
+    argument = given.table.arguments.get(name)
+    kind = KINDS.get(name, "str") if argument is None else argument.kind
+    wanted = _OWN_KINDS.get(name, _IS_KIND.get(kind, ()))
+    if value is None or not wanted:
+        return True
+    if isinstance(value, bool) and bool not in wanted:
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, (list, tuple)) and kind == "list":
+        return all(isinstance(item, str) for item in value)
+    return isinstance(value, wanted)
+
+
+def settle(given: Given, facts: ScriptFacts) -> None:
+    """Say what the script sets and could not be read, and leave for the writer which flag sets what."""
+    fields = given.fields
+    fields.facts["builds_arguments"] = False
+    flags = {
+        DECIDES[name]: value.flag
+        for name, value in facts.arguments.items()
+        if name in DECIDES and value.flag
+    }
+    fields.facts["script_flags"] = flags
+    unread: dict[str, Place] = {}
+    for name, place in facts.unread.items():
+        plan_field = DECIDES.get(name)
+        if plan_field is not None and given.get(name) is None:
+            unread[plan_field] = place
+    unsure = dict(unread)
+    if "open_arguments" in facts.seen:
+        place = facts.seen["open_arguments"]
+        for plan_field in (*NEVER_GUESSED, *fields.defaults):
+            if plan_field not in fields.settings:
+                unsure.setdefault(plan_field, place)
+        unread.update({name: unsure[name] for name in NEVER_GUESSED if name in unsure})
+    fields.facts["unread"] = unsure
+    for plan_field, place in unsure.items():
+        if plan_field in NEVER_GUESSED:
+            fields.defaults.pop(plan_field, None)
+        elif plan_field in fields.defaults:
+            value, origin = fields.defaults[plan_field]
+            reason = f"{place.where} sets it to something known only when it runs"
+            fields.defaults[plan_field] = (value, Origin(origin.where, True, reason))
+    for place, names in _by_place(unread).items():
+        named = " and ".join(names)
+        fields.problems.append(
+            Problem(
+                f"{place.document} sets {named} to something that is known only when it runs",
+                place.where,
+                f"say it with --set {names[0]}=VALUE",
+                "PF121",
+                "warning",
+            )
+        )
+    if "fsdp_plugin" in facts.seen:
+        fields.facts["script_environment"] = _plugin_environment(facts)
+    if facts.device_map is not None:
+        fields.facts["device_map"] = Setting(facts.device_map.value, facts.device_map.place)
+
+
+def _plugin_environment(facts: ScriptFacts) -> dict[str, Setting]:
+    """Return a FullyShardedDataParallelPlugin of the script as the variables that it stands for.
+
+    A plugin handed to Accelerator turns FSDP on whatever launches it (accelerate/accelerator.py, 1.15).
+    """
+    environment = {"ACCELERATE_USE_FSDP": Setting("true", facts.seen["fsdp_plugin"])}
+    for name, known in facts.fsdp_plugin.items():
+        value = known.value
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, (list, tuple)):
+            value = ",".join(map(str, value))
+        if isinstance(value, (str, int)):
+            environment[name] = Setting(str(value), known.place)
+    return environment
+
+
+def _by_place(unread: dict[str, Place]) -> dict[Place, list[str]]:
+    places: dict[Place, list[str]] = {}
+    for name, place in unread.items():
+        key = Place("script", place.document, "", place.line)
+        places.setdefault(key, []).append(name)
+    return places

@@ -1,0 +1,287 @@
+"""Plan fields that TRL's model arguments decide: load dtype, loss, adapter, quantized base."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.formats.places import Setting
+from preflight.launch import Adapter, BaseQuantization
+from preflight.scripts.trainer_spellings import DTYPES
+from preflight.trainers.lookup import Given
+from preflight.trainers.plan import positive
+
+UNCOUNTED = {
+    "distillation": "its teacher and generation",
+}
+"""TRL method -> what its trainer holds beside SFT's, where that is not a reference model and a reward."""
+
+PEFT_DEFAULT_RANK = 8
+"""peft.LoraConfig.r."""
+
+_CONTAINERS = ("model", "layers", "self_attn", "mlp", "language_model")
+"""Parts of a module's full name that hold the adapted modules."""
+
+
+def read_model_fields(given: Given) -> None:
+    """Fill in load dtype, loss, adapter and base quantization."""
+    _method(given)
+    load_dtype = _load_dtype(given)
+    _loss(given)
+    quantization = _quantization(given, load_dtype)
+    _adapter(given, quantization)
+
+
+def _method(given: Given) -> None:
+    method = given.kind.trl_script
+    if given.kind.trainer == "trl" and method != "sft":
+        left_out = UNCOUNTED.get(str(method), "its reference model, generation and reward")
+        given.fields.problems.append(
+            Problem(
+                f"TRL's {method} trainer is estimated as SFT: {left_out} are not counted",
+                id="PF438",
+                severity="warning",
+            )
+        )
+
+
+def _load_dtype(given: Given) -> str | None:
+    """Record and return the dtype the weights are loaded in; None = the checkpoint's own."""
+    setting = given.get("dtype", "load_dtype")
+    kwargs = given.get("model_init_kwargs")
+    if kwargs is not None and isinstance(kwargs.value, dict):
+        # TRL's script lets these override ModelConfig.
+        named = kwargs.value.get("dtype", kwargs.value.get("torch_dtype"))
+        setting = Setting(named, kwargs.place) if named is not None else setting
+    if setting is not None and setting.value is not None:
+        dtype = given.dtype(setting)
+        given.put("load_dtype", dtype, setting)
+        return dtype
+    if not given.has_trainer:
+        return None
+    library = given.library
+    word = given.versions.default(library, "load_dtype")
+    if word is None:
+        library = "transformers"
+        word = given.versions.default(library, "load_dtype")
+    if word == "auto":
+        given.assume("load_dtype", None, "no dtype given: the checkpoint's own dtype", library)
+        return None
+    given.assume("load_dtype", DTYPES[word], "no dtype given", library)
+    return DTYPES[word]
+
+
+def _loss(given: Given) -> None:
+    if not given.has_trainer:
+        return
+    liger = given.get("use_liger_kernel", "loss")
+    is_liger = liger is not None and liger.value is True
+    smoothing = given.get("label_smoothing_factor")
+    is_smoothed = smoothing is not None and bool(smoothing.value)
+    loss_type = given.get("loss_type")
+    default = given.versions.default("trl", "loss") if given.kind.trainer == "trl" else "model"
+    if given.kind.trl_script not in (None, "sft") and default != "model":
+        default = "model"  # SFT's head is the one that we know
+    if default == "fused_head":
+        if is_smoothed and smoothing is not None:
+            given.put("loss", "full_logits", smoothing)
+        elif loss_type is not None:
+            given.put("loss", "chunked_linear", loss_type)
+        else:
+            given.assume("loss", "chunked_linear", "SFT's fused head")
+        return
+    if is_liger and liger is not None:
+        given.put("loss", _liger_loss(given), liger)
+    elif loss_type is not None and given.kind.trl_script == "sft":
+        chunked = loss_type.value == "chunked_nll"
+        given.put("loss", "chunked_linear" if chunked else "full_logits", loss_type)
+    elif is_smoothed and smoothing is not None:
+        given.put("loss", "full_logits", smoothing)
+    elif default == "chunked_unless_liger":
+        given.assume("loss", "chunked_linear", "no --loss_type")
+    else:
+        given.assume("loss", "full_logits", "the model's own loss", "transformers")
+
+
+def _liger_loss(given: Given) -> str:
+    config = given.value("liger_kernel_config")
+    if isinstance(config, dict) and config.get("fused_linear_cross_entropy") is False:
+        return "fused_ce" if config.get("cross_entropy") else "full_logits"
+    return "fused_linear"
+
+
+def _quantization(given: Given, load_dtype: str | None) -> BaseQuantization | None:
+    four, eight = given.get("load_in_4bit"), given.get("load_in_8bit")
+    is_four = four is not None and four.value is True
+    is_eight = eight is not None and eight.value is True
+    if is_four and is_eight and four is not None and eight is not None:
+        given.fields.problems.append(
+            Problem(
+                "load_in_4bit and load_in_8bit are both on; a base is quantized one way",
+                f"{four.place.where}, {eight.place.where}",
+                "remove one of them",
+                "PF415",
+            )
+        )
+        return None
+    is_trl = given.kind.trainer == "trl"
+    preparation = given.versions.default("trl", "kbit_preparation") if is_trl else None
+    bits = given.others.get("quantization_bit")
+    if bits is not None and str(bits.value) == "4" and not is_four:
+        return _llama_factory_bits(given, bits, load_dtype)
+    if is_eight and eight is not None:
+        given.get("load_in_8bit", "base_quantization")
+        quantization = BaseQuantization("int8", upcast_unquantized_to_fp32=preparation)
+        given.put("base_quantization", quantization, eight)
+        return quantization
+    if not is_four or four is None:
+        return None
+    given.get("load_in_4bit", "base_quantization")
+    compute = given.get("bnb_4bit_compute_dtype")
+    storage = _storage(given, load_dtype)
+    quantization = BaseQuantization(
+        scheme=str(given.value("bnb_4bit_quant_type", "nf4")),
+        double_quant=bool(given.value("use_bnb_nested_quant", False)),
+        # TRL computes in the dtype that the model is loaded in.
+        compute_dtype=given.dtype(compute) if compute is not None else load_dtype,
+        storage_dtype=storage,
+        upcast_unquantized_to_fp32=preparation,
+    )
+    details = [
+        setting
+        for name in ("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage")
+        if (setting := given.get(name)) is not None
+    ]
+    given.put("base_quantization", quantization, four, *details)
+    return quantization
+
+
+def _llama_factory_bits(given: Given, bits: Setting, load_dtype: str | None) -> BaseQuantization:
+    """Read LLaMA-Factory's `quantization_bit: 4` (llamafactory/model/model_utils/quantization.py).
+
+    Packed bits pretend to be the compute dtype, and double quantization is on unless turned off.
+    """
+    compute = load_dtype or ("fp16" if given.value("fp16") is True else "bf16")
+    double = given.others.get("double_quantization")
+    quantization = BaseQuantization(
+        scheme="nf4",
+        double_quant=double is None or str(double.value).lower() != "false",
+        compute_dtype=compute,
+        storage_dtype=compute,
+    )
+    given.fields.inferred["base_quantization"] = f"read as base_quantization from {bits.place.key}"
+    given.put("base_quantization", quantization, bits)
+    return quantization
+
+
+def _storage(given: Given, load_dtype: str | None) -> str | None:
+    """Return the dtype that the packed bits pretend to be; None = uint8."""
+    setting = given.get("bnb_4bit_quant_storage")
+    if setting is not None and setting.value is not None:
+        return None if str(setting.value) == "uint8" else given.dtype(setting)
+    if (
+        given.kind.trainer == "trl"
+        and given.versions.default("trl", "quant_storage") == "model_dtype"
+    ):
+        return load_dtype if given.get("dtype") is not None else None
+    return None
+
+
+def _adapter(given: Given, quantization: BaseQuantization | None) -> None:
+    switch, rank = given.get("use_peft"), positive(given, "lora_r", "adapter")
+    is_declared = "use_peft" in given.table.arguments
+    if switch is not None:
+        is_on = switch.value is True
+    elif is_declared:
+        is_on = False
+    else:
+        # Somebody's own script: a rank, or QLoRA by name, is an adapter.
+        qlora = next((s for n, s in given.others.items() if n in ("qlora", "use_qlora")), None)
+        switch = rank or (qlora if quantization is not None else None)
+        is_on = switch is not None
+    if not is_on or switch is None:
+        _lora_without_switch(given, is_declared)
+        return
+    if not is_declared:
+        given.fields.inferred["adapter"] = f"read as adapter from {switch.place.key}"
+    alpha = given.value("lora_alpha", 32 if is_declared else None)
+    targets = given.get("lora_target_modules")
+    to_save = given.value("lora_modules_to_save")
+    adapter = Adapter(
+        kind="dora" if given.value("use_dora") is True else "lora",
+        rank=rank.value if rank is not None else (16 if is_declared else PEFT_DEFAULT_RANK),
+        alpha=int(alpha) if alpha is not None else None,
+        dropout=float(given.value("lora_dropout", 0.05 if is_declared else 0.0)),
+        targets=_targets(given, targets),
+        dtype="bf16" if quantization is not None and given.kind.trainer == "trl" else None,
+        modules_to_save=tuple(to_save) if isinstance(to_save, list) else None,
+    )
+    details = [
+        setting
+        for name in (
+            "lora_r",
+            "lora_alpha",
+            "lora_dropout",
+            "lora_target_modules",
+            "lora_modules_to_save",
+            "use_dora",
+        )
+        if (setting := given.get(name)) is not None and setting is not switch
+    ]
+    given.put("adapter", adapter, switch, *details)
+
+
+def _lora_without_switch(given: Given, is_declared: bool) -> None:
+    stray = given.known.get("lora_r") or given.known.get("lora_target_modules")
+    if is_declared and stray is not None and given.kind.is_own_script:
+        given.fields.problems.append(
+            Problem(
+                f"{stray.place.key} has no effect without use_peft: this is full fine-tuning",
+                stray.place.where,
+                "add --use_peft true for LoRA",
+                "PF427",
+                "warning",
+            )
+        )
+
+
+def _targets(given: Given, setting: Setting | None) -> tuple[str, ...] | str | None:
+    if setting is None or setting.value is None:
+        return None
+    value: Any = setting.value
+    if isinstance(value, list) and len(value) > 1:
+        return tuple(str(item) for item in value)
+    single = str(value[0] if isinstance(value, list) else value)
+    if single in ("all-linear", "all"):
+        return "all-linear"
+    if given.kind.is_own_script and "," in single:
+        given.fields.problems.append(
+            Problem(
+                f"lora_target_modules {single!r} is one name with commas; PEFT finds no module called that",
+                setting.place.where,
+                f"separate the names with spaces: {' '.join(single.split(','))}",
+                "PF421",
+            )
+        )
+    elif given.kind.is_own_script and isinstance(value, list) and single.isidentifier():
+        # ModelConfig unpacks a list of one, and PEFT matches text as a pattern of the whole module name.
+        given.fields.problems.append(
+            Problem(
+                f"lora_target_modules {single} alone is a pattern for whole module names, and PEFT finds none",
+                setting.place.where,
+                f"write it as a pattern, '.*{single}', or name two modules",
+                "PF421",
+            )
+        )
+    if single.isidentifier() or "," in single:
+        return tuple(part for part in single.split(",") if part)
+    names = tuple(n for n in re.findall(r"[A-Za-z]\w+", single) if n not in _CONTAINERS)
+    given.fields.problems.append(
+        Problem(
+            f"lora_target_modules {single!r} is a pattern; it is read as the names {', '.join(names)}",
+            setting.place.where,
+            severity="info",
+        )
+    )
+    return names

@@ -1,0 +1,55 @@
+"""Flags and keys that the parser of a training script does not have, said before the launch."""
+
+from __future__ import annotations
+
+from preflight.errors import Problem
+from preflight.formats.places import Place
+from preflight.scripts.own_parser import NOT_KNOWN, REFUSED, OwnParser
+from preflight.scripts.trainer_spellings import argument_fix
+from preflight.trainers.files import ArgumentFile
+from preflight.trainers.lookup import Given
+
+
+def note_unknown_arguments(
+    given: Given, parser: OwnParser, script: str, file: ArgumentFile | None
+) -> None:
+    """Say which flags and keys the script's own parser does not have, and what it does with them."""
+    if parser.names is None:
+        return
+    for name, setting in (*given.known.items(), *given.others.items()):
+        place = setting.place
+        fate = _fate(place, parser, file)
+        if fate == NOT_KNOWN or _is_taken(name, place, parser, parser.names):
+            continue
+        does = "stops at it" if fate == REFUSED else "drops it without a word"
+        message = f"{place.key} is not an argument of {script}, whose parser {does}"
+        fix = argument_fix(name, parser.names)
+        if place.kind == "argv":
+            fix = fix.replace("you mean ", "you mean --")
+        given.fields.problems.append(
+            Problem(message, place.where, fix, "PF123")
+            if fate == REFUSED
+            else Problem(message, place.where, fix, "PF122", "warning")
+        )
+
+
+def _fate(place: Place, parser: OwnParser, file: ArgumentFile | None) -> str:
+    """Return what the script's parser does with a name at this place that it does not have."""
+    if place.kind == "argv":
+        # A file in place of the flags: whether the parser sees the flags behind it is not known.
+        return parser.flags if file is None or file.is_config else NOT_KNOWN
+    if place.kind not in ("yaml", "json") or file is None:
+        return NOT_KNOWN
+    if file.is_config:
+        return parser.config
+    return parser.json_file if place.kind == "json" else parser.yaml_file
+
+
+def _is_taken(name: str, place: Place, parser: OwnParser, names: frozenset[str]) -> bool:
+    """Tell whether a parser has an argument of this name, or one that argparse takes the flag for."""
+    if place.kind != "argv":
+        return name in names
+    if parser.has_aliases or not place.key.startswith("--"):
+        return True
+    flag = place.key[2:].replace("-", "_")
+    return any(f"{prefix}{known}".startswith(flag) for known in names for prefix in ("", "no_"))

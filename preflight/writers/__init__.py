@@ -1,0 +1,1 @@
+"""Plan fields back into files and flags."""

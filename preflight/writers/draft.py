@@ -1,0 +1,326 @@
+"""A rewritten launch while it grows: words of the command line, edits of files, variables; then the Rewrite.
+
+Whatever cannot be said raises CannotEdit, and then nothing is written at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from preflight.errors import BadInput
+from preflight.formats import argv_edits
+from preflight.formats.argv_edits import Occurrence
+from preflight.formats.edits import CannotEdit, yaml_text
+from preflight.formats.load import Document, KeyPath, load_json, read_document, split_key
+from preflight.formats.places import LaunchSource
+from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
+
+POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file", "accelerate_config")
+POINTER_FLAGS_OF_SCRIPT = (
+    "config",
+    "deepspeed",
+    "deepspeed_config",
+    "fsdp_config",
+    "accelerator_config",
+)
+POINTER_KEYS = {
+    "accelerate": ("deepspeed_config.deepspeed_config_file",),
+    "trainer": ("deepspeed", "fsdp_config", "accelerator_config", "accelerate_config"),
+}
+"""What names another file of the launch, by the role of the file that names it."""
+
+
+class LaunchDraft:
+    """Collects the edits of one launch. Made, filled and finished by write_launch; nobody else sees it."""
+
+    def __init__(self, source: LaunchSource) -> None:
+        self.source = source
+        self.command = source.command
+        self.argv = source.command.argv
+        self.first_option = source.first_option
+        self.script_index = source.script_index
+        self.options_are_mixed = source.first_option > source.script_index
+        """`trl sft` takes the launcher's options among the script's."""
+        self.words: list[list[str]] = [[word] for word in self.argv]
+        """For every word of the command the words that take its place."""
+        self.touched: list[tuple[int, int]] = []
+        self.launcher_additions: list[list[str]] = []
+        self.script_additions: list[list[str]] = []
+        self.env: dict[str, str] = {}
+        self.edits: dict[str, dict[str | KeyPath, Any]] = {}
+        """Path as spelled -> key -> new value, in the file's own text form for YAML."""
+        self.taken: set[str] = set()
+        """Names below .preflight/ that other launches use."""
+        self.pointer_flags: dict[str, str] = {}
+        """Launcher flags that name a copy in the place of a key of the account's default config."""
+        self._documents: dict[str, Document] = {}
+
+    # Reading
+
+    def document(self, path: str) -> Document:
+        """Return a file of the launch as it is before the edits."""
+        if path not in self._documents:
+            kind = "json" if self._is_json(path) else None
+            try:
+                self._documents[path] = read_document(self.command, path, kind)
+            except BadInput as error:
+                raise CannotEdit(f"{path} cannot be read") from error
+        return self._documents[path]
+
+    def _is_json(self, path: str) -> bool:
+        # DeepSpeed's and the trainer's nested configs are JSON whatever they are called.
+        return path not in (self.role("accelerate"), self.role("trainer"))
+
+    def role(self, name: str) -> str | None:
+        """Return the path of the file with a role (accelerate, deepspeed, trainer)."""
+        return self.source.documents.get(name)
+
+    def launcher_flags(self, *names: str) -> list[Occurrence]:
+        """Return where the launcher's options are given."""
+        stop = len(self.argv) if self.options_are_mixed else self.script_index
+        return argv_edits.find_flag(self.argv, self.first_option, stop, names)
+
+    def script_flags(self, *names: str, takes_many: bool = False) -> list[Occurrence]:
+        """Return where the script's flags are given."""
+        start, stop = self.script_index + 1, len(self.argv)
+        return argv_edits.find_flag(self.argv, start, stop, names, takes_many)
+
+    def flag_at(self, index: int) -> Occurrence:
+        """Return the flag at an argv index."""
+        stop = self.script_index if index < self.script_index else len(self.argv)
+        return argv_edits.occurrence_at(self.argv, index, stop)
+
+    @property
+    def reads_only_a_file(self) -> bool:
+        """True where the script is given nothing but the path of its argument file."""
+        return list(self.argv[self.script_index + 1 :]) == [self.role("trainer")]
+
+    # Changing
+
+    def replace(self, occurrence: Occurrence, words: list[str]) -> None:
+        """Put other words in the place of a flag and its values."""
+        start, stop = occurrence.index, occurrence.index + occurrence.num_words
+        if [word for group in self.words[start:stop] for word in group] == words:
+            return
+        self.words[start] = words
+        for index in range(start + 1, stop):
+            self.words[index] = []
+        if (start, stop) not in self.touched:
+            self.touched.append((start, stop))
+
+    def write_flag(self, occurrence: Occurrence, value: Any) -> None:
+        """Give a flag another value."""
+        if isinstance(value, bool):
+            self.replace(occurrence, argv_edits.with_bool(occurrence, value))
+        else:
+            self.replace(occurrence, argv_edits.with_values(occurrence, flag_texts(value)))
+
+    def add_launcher_flag(self, name: str, value: Any) -> None:
+        """Give the launcher an option that it was not given."""
+        self.launcher_additions.append([self._added_spelling(name, 0), *flag_texts(value)])
+
+    def add_launcher_switch(self, name: str) -> None:
+        """Give the launcher an option that takes no value."""
+        self.launcher_additions.append([self._added_spelling(name, 0)])
+
+    def add_script_flag(self, name: str, value: Any) -> None:
+        """Give the script a flag that it was not given."""
+        spelled = self._added_spelling(name, self.script_index + 1)
+        self.script_additions.append([spelled, *flag_texts(value)])
+
+    def add_script_switch(self, name: str) -> None:
+        """Give the script a flag that takes no value."""
+        self.script_additions.append([self._added_spelling(name, self.script_index + 1)])
+
+    def _added_spelling(self, name: str, start: int) -> str:
+        flags = self.argv[start : self.script_index] if start == 0 else self.argv[start:]
+        return argv_edits.spellings(name)[argv_edits.prefers_dashes(flags, 0)]
+
+    def edit(self, path: str, key: str | KeyPath, value: Any) -> None:
+        """Set a key of a file to a value, or take it out by REMOVE."""
+        document = self.document(path)
+        key_path = split_key(key) if isinstance(key, str) else key
+        if document.kind == "yaml" and isinstance(value, str):
+            value = yaml_text(value)
+        self.edits.setdefault(path, {})[key_path] = value
+
+    def inline_json(self, occurrence: Occurrence) -> dict[str, Any]:
+        """Return the JSON that a flag holds now, earlier edits included."""
+        return load_json(self._inline_text(occurrence), occurrence.flag).value
+
+    def edit_inline_json(self, occurrence: Occurrence, key: str, value: Any) -> None:
+        """Set a key of the JSON that a flag holds."""
+        from preflight.formats.json_edits import splice_json
+
+        text = splice_json(self._inline_text(occurrence), {key: value})
+        self.replace(occurrence, argv_edits.with_values(occurrence, [text]))
+
+    def _inline_text(self, occurrence: Occurrence) -> str:
+        start = occurrence.index
+        words = [
+            word for group in self.words[start : start + occurrence.num_words] for word in group
+        ]
+        return words[0].partition("=")[2] if occurrence.is_attached else words[1]
+
+    # Finishing
+
+    def finish(self) -> Rewrite:
+        """Return the rewrite: changed files as copies, and everything that names them pointing there."""
+        while True:
+            new_paths = self._new_paths()
+            files = tuple(
+                RewrittenFile(path, new_paths[path], self.document(path).text, after)
+                for path, after in self._spliced().items()
+            )
+            # An earlier rewrite may still be read by a launch that runs: its copies stay as they are.
+            clashes = {file.new_path for file in files if self._is_other(file)}
+            if not clashes:
+                return Rewrite(self._new_argv(), files, dict(self.env), self._argv_diff())
+            self.taken |= clashes
+
+    def _is_other(self, file: RewrittenFile) -> bool:
+        if not self.command.exists(file.new_path):
+            return False
+        try:
+            return self.command.read_text(file.new_path) != file.after
+        except (OSError, UnicodeDecodeError):
+            return True
+
+    def _new_paths(self) -> dict[str, str]:
+        """Choose where the copies go and point everything to them; a file that names a copy is copied too."""
+        new_paths: dict[str, str] = {}
+        last = [path for path in (self.role("trainer"), self.role("accelerate")) if path]
+        pending = [path for path in self.edits if path not in last]
+        pending += [path for path in last if path in self.edits]
+        while pending:
+            path = pending.pop(0)
+            new_paths[path] = self._new_path(path, new_paths.values())
+            for holder in self._point_to(path, new_paths[path]):
+                if holder not in new_paths and holder not in pending:
+                    pending.append(holder)
+        return new_paths
+
+    def _new_path(self, path: str, taken: Iterable[str]) -> str:
+        stem, extension = os.path.splitext(os.path.basename(path))
+        number = 1
+        while True:
+            name = f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}"
+            new = self.command.resolve(os.path.join(FOLDER, name))
+            free = new not in taken and new not in self.taken
+            if free and new != self.command.resolve(path):
+                return new
+            number += 1
+
+    def _point_to(self, path: str, new_path: str) -> list[str]:
+        """Make everything that names `path` name the copy; return the files that had to be edited for it."""
+        spelled = (
+            new_path if os.path.isabs(path) else os.path.join(FOLDER, os.path.basename(new_path))
+        )
+        holders: list[str] = []
+        is_named = False
+        for found in (
+            *self.launcher_flags(*POINTER_FLAGS_OF_LAUNCHER),
+            *self.script_flags(*POINTER_FLAGS_OF_SCRIPT),
+        ):
+            if found.value is not None and self._names(found.flag, found.value, path):
+                self.replace(found, argv_edits.with_values(found, [spelled]))
+                is_named = True
+        file_index = self.source.facts.get("file_index")
+        if path == self.role("trainer") and (self.reads_only_a_file or file_index is not None):
+            index = self.script_index + 1 if file_index is None else file_index
+            self.words[index] = [spelled]
+            self.touched.append((index, index + 1))
+            is_named = True
+        for role, keys in POINTER_KEYS.items():
+            holder = self.role(role)
+            if holder is None or holder == path:
+                continue
+            for key in keys:
+                value = self.document(holder).get(key)
+                if not isinstance(value, str) or not self._names(key, value, path):
+                    continue
+                is_named = True
+                if role == "accelerate" and self.source.facts.get("is_default_config"):
+                    # A flag beats the default config, which then needs no copy.
+                    self.pointer_flags[key.rpartition(".")[2]] = spelled
+                else:
+                    self.edit(holder, key, spelled)
+                    holders.append(holder)
+        if not is_named:
+            raise CannotEdit(f"nothing in the launch names {path}")
+        return holders
+
+    def _names(self, key: str, value: str, path: str) -> bool:
+        """Tell whether a flag's or a key's value names a file; TRL's own accelerate configs have names for paths."""
+        if self.command.resolve(value) == self.command.resolve(path):
+            return True
+        is_profile = key.lstrip("-").replace("-", "_") == "accelerate_config"
+        profile = self.source.facts.get("accelerate_profile")
+        return is_profile and value == profile and path == self.role("accelerate")
+
+    def _spliced(self) -> dict[str, str]:
+        from preflight.formats.json_edits import splice_json
+        from preflight.formats.yaml_edits import splice_yaml
+
+        spliced = {}
+        for path, edits in self.edits.items():
+            document = self.document(path)
+            splice = splice_json if document.kind == "json" else splice_yaml
+            spliced[path] = splice(document.text, edits)
+        return spliced
+
+    def _new_argv(self) -> tuple[str, ...]:
+        insert_at = self.script_index
+        while insert_at > self.first_option and self.argv[insert_at - 1] in (
+            "--",
+            "-m",
+            "--module",
+        ):
+            insert_at -= 1
+        ends_at = len(self.argv)
+        if "--" in self.argv[self.script_index :]:
+            ends_at = self.argv.index("--", self.script_index)
+        result: list[str] = []
+        for index, words in enumerate([*self.words, []]):
+            if index == insert_at and not self.options_are_mixed:
+                result += [word for added in self._added_to_launcher() for word in added]
+            if index == ends_at:
+                launcher = self._added_to_launcher() if self.options_are_mixed else []
+                result += [word for added in (*launcher, *self.script_additions) for word in added]
+            result += words
+        return tuple(result)
+
+    def _added_to_launcher(self) -> list[list[str]]:
+        pointers = [
+            [self._added_spelling(name, 0), path] for name, path in self.pointer_flags.items()
+        ]
+        return [*pointers, *self.launcher_additions]
+
+    def _argv_diff(self) -> tuple[tuple[str, str], ...]:
+        changed = [
+            (
+                argv_edits.shown(self.argv[start:stop]),
+                argv_edits.shown(word for group in self.words[start:stop] for word in group),
+            )
+            for start, stop in sorted(self.touched)
+        ]
+        added = [
+            ("", argv_edits.shown(words))
+            for words in (*self._added_to_launcher(), *self.script_additions)
+        ]
+        return (*changed, *added)
+
+
+def flag_texts(value: Any) -> list[str]:
+    """Return a value as the words that a flag takes."""
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
+    if isinstance(value, Mapping):
+        import json
+
+        return [json.dumps(value)]
+    if isinstance(value, (list, tuple)):
+        return [str(item) for item in value]
+    return [str(value)]

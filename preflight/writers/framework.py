@@ -1,0 +1,176 @@
+"""Writing a framework's config back: keys of its file, or the words of the command line that beat the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from preflight.errors import BadInput
+from preflight.formats.edits import CannotEdit
+from preflight.formats.places import LaunchSource
+from preflight.launch import LaunchPlan
+from preflight.rewrite import Rewrite
+from preflight.writers import engine as write_engine
+from preflight.writers.draft import LaunchDraft
+from preflight.writers.launch import changed_fields
+from preflight.writers.sharding import (
+    OFFLOAD_FIELDS,
+    SHARDING_FIELDS,
+    STATE_FIELDS,
+    write_offload,
+    write_sharding,
+    write_states,
+)
+
+Keys = Mapping[str, Any]
+FieldWriter = Callable[[LaunchDraft, LaunchPlan, LaunchPlan], Keys]
+"""Returns the keys of the file (dotted below a section) that give the plan field its new value."""
+
+BATCH = ("micro_batch_size", "gradient_accumulation_steps")
+ENGINE_WRITERS = {
+    SHARDING_FIELDS: write_sharding,
+    OFFLOAD_FIELDS: write_offload,
+    STATE_FIELDS: write_states,
+}
+"""What launcher and DeepSpeed's config say, under every framework on top of them."""
+OF_EVERY_FRAMEWORK = {"deepspeed", "expandable_segments"}
+
+
+def write_framework(
+    before: LaunchPlan, after: LaunchPlan, writers: Mapping[tuple[str, ...], FieldWriter]
+) -> Rewrite | None:
+    """Return the launch that gives the plan `after`; None unless every changed field has a key."""
+    source = before.source
+    if not isinstance(source, LaunchSource):
+        return None
+    changed = changed_fields(before, after)
+    own = {name for names in writers for name in names}
+    # FSDP's fields are the framework's own where it has keys for them.
+    shared = {
+        names: write
+        for names, write in ENGINE_WRITERS.items()
+        if not own & set(names) and changed & set(names)
+    }
+    known = own | {name for names in shared for name in names} | OF_EVERY_FRAMEWORK
+    if not changed <= known:
+        return None
+    draft = LaunchDraft(source)
+    try:
+        if changed & set(BATCH):
+            write_engine.write_zero_batch(draft, before, after)
+        for names, write in writers.items():
+            if changed & set(names):
+                for key, value in write(draft, before, after).items():
+                    set_key(draft, key, value)
+        for engine_writer in shared.values():
+            engine_writer(draft, before, after)
+        if "deepspeed" in changed:
+            write_engine.write_deepspeed_sizes(draft, before, after)
+        if "expandable_segments" in changed:
+            write_engine.write_expandable_segments(draft, before, after)
+        return draft.finish()
+    except (CannotEdit, BadInput):
+        return None
+
+
+def set_key(draft: LaunchDraft, key: str, value: Any) -> None:
+    """Give a key another value where it is given now; the command line beats the file."""
+    path = draft.role("trainer")
+    overrides: Mapping[str, int] = draft.source.facts.get("overrides", {})
+    index = overrides.get(key)
+    if index is not None:
+        _set_word(draft, index, value)
+    elif path is None:
+        if "." in key:
+            raise CannotEdit(f"{key} has no flag")
+        draft.add_script_flag(key, value)
+    else:
+        draft.edit(path, key, value)
+
+
+def _set_word(draft: LaunchDraft, index: int, value: Any) -> None:
+    """Change an override: `key=value`, `--key value`, `--key=value`, `--key` or `--no-key`."""
+    word = draft.argv[index]
+    if not word.startswith("-"):
+        draft.words[index] = [f"{word.partition('=')[0]}={_text(value)}"]
+        draft.touched.append((index, index + 1))
+        return
+    occurrence = draft.flag_at(index)
+    if isinstance(value, bool) and not occurrence.values:
+        name = word[5:] if word.startswith(("--no-", "--no_")) else word[2:]
+        draft.replace(occurrence, [f"--{name}" if value else f"--no-{name}"])
+    elif isinstance(value, (Mapping, list)):
+        raise CannotEdit(f"{word} takes one word")
+    else:
+        draft.write_flag(occurrence, value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Mapping, list, tuple)):
+        raise CannotEdit("a list is not written as one word")
+    return str(value)
+
+
+def batch_keys(micro: str) -> FieldWriter:
+    """Return the writer of micro batch and accumulation; `micro` is the framework's key of the first."""
+
+    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        if after.micro_batch_size is None:
+            raise CannotEdit("micro_batch_size cannot be unknown")
+        keys: dict[str, Any] = {}
+        if before.micro_batch_size != after.micro_batch_size:
+            keys[micro] = after.micro_batch_size
+        if before.gradient_accumulation_steps != after.gradient_accumulation_steps:
+            keys["gradient_accumulation_steps"] = after.gradient_accumulation_steps
+        return keys
+
+    return write
+
+
+def seq_len_key(name: str) -> FieldWriter:
+    """Return the writer of the sequence length."""
+
+    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        if after.seq_len is None:
+            raise CannotEdit("seq_len cannot be unknown")
+        return {name: after.seq_len}
+
+    return write
+
+
+def optimizer_key(name: str) -> FieldWriter:
+    """Return the writer of the optimizer's name."""
+
+    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        offloads = (before.offload_optimizer, after.offload_optimizer) == ("none", "cpu")
+        if offloads and after.optimizer == "deepspeed_cpu_adam":
+            return {}  # comes with offloading, and is nobody's key
+        of_deepspeed = any(plan.optimizer.startswith("deepspeed_") for plan in (before, after))
+        if of_deepspeed or draft.source.facts.get("deepspeed_optimizer"):
+            raise CannotEdit("DeepSpeed's config makes the optimizer")
+        return {name: after.optimizer}
+
+    return write
+
+
+def count_key(name: str, plan_field: str) -> FieldWriter:
+    """Return the writer of a number that has one key."""
+
+    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        value = getattr(after, plan_field)
+        if value is None:
+            raise CannotEdit(f"{plan_field} cannot be unknown")
+        return {name: value}
+
+    return write
+
+
+def sync_key(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+    """Return the key that TrainingArguments gets for reducing in every micro step."""
+    return {
+        "accelerator_config.gradient_accumulation_kwargs.sync_each_batch": after.sync_each_batch
+    }

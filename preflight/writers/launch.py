@@ -1,0 +1,85 @@
+"""Writing a launch back with other values: every changed plan field, in every place that states it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+from preflight.errors import BadInput
+from preflight.formats.edits import CannotEdit
+from preflight.formats.places import LaunchSource
+from preflight.launch import LaunchPlan
+from preflight.rewrite import Rewrite
+from preflight.writers import engine as write_engine
+from preflight.writers import step as write_step
+from preflight.writers import trainer as write_trainer
+from preflight.writers.draft import LaunchDraft
+from preflight.writers.sharding import (
+    OFFLOAD_FIELDS,
+    SHARDING_FIELDS,
+    STATE_FIELDS,
+    write_context_parallel,
+    write_offload,
+    write_sharding,
+    write_states,
+)
+
+Writer = Callable[[LaunchDraft, LaunchPlan, LaunchPlan], None]
+
+WRITERS: tuple[tuple[tuple[str, ...], Writer], ...] = (
+    (("activation_checkpointing",), write_trainer.write_checkpointing),
+    (("micro_batch_size", "gradient_accumulation_steps"), write_trainer.write_batch),
+    (("seq_len",), write_trainer.write_seq_len),
+    (("eval_micro_batch_size",), write_step.write_evaluation_batch),
+    (("optimizer", "optimizer_kernel"), write_trainer.write_optimizer),
+    (("attention",), write_step.write_attention),
+    (("loss",), write_step.write_loss),
+    (("offload_activations",), write_step.write_activation_offload),
+    (("sync_each_batch",), write_trainer.write_sync_each_batch),
+    (("adapter", "base_quantization", "load_dtype"), write_trainer.write_model_arguments),
+    (SHARDING_FIELDS, write_sharding),
+    (OFFLOAD_FIELDS, write_offload),
+    (STATE_FIELDS, write_states),
+    (("context_parallel_degree",), write_context_parallel),
+    (("mixed_precision",), write_step.write_no_mixed_precision),
+    (("deepspeed",), write_engine.write_deepspeed_sizes),
+    (("expandable_segments",), write_engine.write_expandable_segments),
+)
+"""Plan fields -> what writes them together."""
+
+NOT_OF_THE_LAUNCH = ("device", "cwd", "launcher", "versions")
+"""Fields that say how preflight was asked or what is installed."""
+
+
+def write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
+    """Return the launch that gives the plan `after`; None unless every changed field can be written.
+
+    Nothing is written to disk: the rewrite holds the copies.
+    """
+    source = before.source
+    if not isinstance(source, LaunchSource):
+        return None
+    changed = changed_fields(before, after)
+    known = {name for names, _ in WRITERS for name in names}
+    if not changed <= known:
+        return None
+    draft = LaunchDraft(source)
+    try:
+        for names, write in WRITERS:
+            if changed & set(names):
+                write(draft, before, after)
+        return draft.finish()
+    except (CannotEdit, BadInput):
+        # Bad input cannot come from the launch itself, which was read: an edit did not hold.
+        return None
+
+
+def changed_fields(before: LaunchPlan, after: LaunchPlan) -> set[str]:
+    """Return the names of the plan fields that differ."""
+    return {
+        field.name
+        for field in fields(LaunchPlan)
+        if field.compare
+        and field.name not in NOT_OF_THE_LAUNCH
+        and getattr(before, field.name) != getattr(after, field.name)
+    }

@@ -1,0 +1,105 @@
+"""What one step computes and keeps, written back: attention, loss, the evaluation batch, offloaded activations."""
+
+from __future__ import annotations
+
+from preflight.formats.edits import CannotEdit
+from preflight.formulas.precision import version_of
+from preflight.launch import LaunchPlan
+from preflight.writers.draft import LaunchDraft
+from preflight.writers.engine import set_launcher_option
+from preflight.writers.trainer_edits import (
+    HF_TRAINERS,
+    is_given,
+    nested_target,
+    set_argument,
+    takes_model_flags,
+    takes_trainer_flags,
+)
+
+OFFLOADS_SINCE = (5, 18)
+"""Trainer reads `offload` in its checkpointing kwargs (transformers/trainer.py:1509, 5.24.0); 5.16.0 does not."""
+RENAMED_SINCE = (5, 24)
+CHUNKED_LOSS_TYPE = "chunked_nll"
+"""TRL's name for the loss in pieces (trl/trainer/sft_config.py, 1.7 to 1.14)."""
+
+
+def write_attention(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Name another attention, where it is named now or in TRL's ModelConfig."""
+    kwargs = nested_target(draft, "model_init_kwargs")
+    if kwargs is not None and kwargs.has("attn_implementation"):
+        kwargs.set(draft, "attn_implementation", after.attention)
+        return
+    may_add = takes_model_flags(draft, before)
+    name = "attn_implementation"
+    set_argument(draft, before, name, after.attention, (), "attention", may_add)
+
+
+def write_loss(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Take the loss in pieces by the trainer's own switch."""
+    if before.trainer not in HF_TRAINERS or before.loss not in (None, "full_logits"):
+        raise CannotEdit("only a trainer's loss over whole logits is replaced")
+    if after.loss == "fused_linear":
+        set_argument(draft, before, "use_liger_kernel", True)
+    elif after.loss == "chunked_linear" and before.trainer == "trl":
+        set_argument(draft, before, "loss_type", CHUNKED_LOSS_TYPE)
+    else:
+        raise CannotEdit(f"the trainer has no switch for {after.loss}")
+
+
+def write_evaluation_batch(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Change the rows of an evaluation step."""
+    if after.eval_micro_batch_size is None:
+        raise CannotEdit("eval_micro_batch_size cannot be unknown")
+    name, value = "per_device_eval_batch_size", after.eval_micro_batch_size
+    set_argument(draft, before, name, value, plan_field="eval_micro_batch_size")
+
+
+def write_activation_offload(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Keep what checkpointing saves in host memory."""
+    if (before.offload_activations, after.offload_activations) != ("none", "cpu"):
+        raise CannotEdit("only none -> cpu is written")
+    if draft.source.facts.get("fsdp_activation_checkpointing") and before.engine == "fsdp2":
+        key = "fsdp_activation_checkpointing_offload"
+        set_launcher_option(draft, "fsdp_config", key, True)
+    elif before.trainer == "trl":
+        set_argument(draft, before, "activation_offloading", True, (), "offload_activations")
+    elif before.trainer == "transformers" and takes_trainer_flags(draft, before):
+        _write_kwargs(draft, before)
+    else:
+        raise CannotEdit("the launch has no switch for offloaded activations")
+
+
+def _write_kwargs(draft: LaunchDraft, before: LaunchPlan) -> None:
+    version = version_of(before, "transformers")
+    if version < OFFLOADS_SINCE:
+        raise CannotEdit("this transformers does not offload activations")
+    names = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+    for name in names:
+        target = nested_target(draft, name)
+        if target is not None:
+            target.set(draft, "offload", True)
+            return
+    if is_given(draft, names):
+        raise CannotEdit("the checkpointing kwargs are no JSON")
+    name = names[version < RENAMED_SINCE]
+    # Kwargs that do not name the kind would bring the reentrant one.
+    set_argument(draft, before, name, {"use_reentrant": False, "offload": True})
+
+
+def write_no_mixed_precision(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Turn mixed precision off for weights that are bf16 themselves, in the trainer and wherever the launcher says it."""
+    if (before.mixed_precision, after.mixed_precision) != ("bf16", "no"):
+        raise CannotEdit("only bf16 -> no is written")
+    if before.trainer not in HF_TRAINERS or before.zero_stage is not None:
+        raise CannotEdit("a loop of one's own makes its Accelerator itself")
+    set_argument(draft, before, "bf16", False)
+    flags = draft.launcher_flags("mixed_precision")
+    path = draft.role("accelerate")
+    for flag in flags:
+        draft.write_flag(flag, "no")
+    if flags or path is None or draft.document(path).get(("mixed_precision",)) is None:
+        return
+    if draft.source.facts.get("is_default_config"):
+        draft.add_launcher_flag("mixed_precision", "no")
+    else:
+        draft.edit(path, ("mixed_precision",), "no")
