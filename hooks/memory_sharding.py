@@ -179,7 +179,7 @@ def _fsdp2(
     source = FSDP2_SOURCE
     if kept:
         yield _term("gathered parameters kept to backward", size, kept, BEFORE_LAYERS, source)
-        moments = (Moment.FIRST_LAYER_BACKWARD,)
+        moments: tuple[Moment, ...] = (Moment.FIRST_LAYER_BACKWARD,)
         yield _term("gathered first layer, still kept", size, layer, moments, source)
         name = "gathered embedding, still kept"
         yield _term(name, size, embedding, END, source)
@@ -222,7 +222,7 @@ def _fsdp2(
             source,
             stream=GATHER,
         )
-        turn = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
+        turn: tuple[Moment, ...] = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
         if tied:
             turn = STEP_MOMENTS
         yield _term("gathered tail (norm, head)", size, tail, turn, source)
@@ -276,7 +276,7 @@ def _fsdp1(
         yield _term(name, size, root, STEP_MOMENTS, source, GATHER)
     if kept:
         yield _term("gathered parameters kept to backward", size, kept, BEFORE_LAYERS, source)
-        moments = (Moment.FIRST_LAYER_BACKWARD,)
+        moments: tuple[Moment, ...] = (Moment.FIRST_LAYER_BACKWARD,)
         yield _term("gathered first layer, still kept", size, layer, moments, source)
     else:
         moments = (Moment.FORWARD, *LAYERS)

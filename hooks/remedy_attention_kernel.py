@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.attention import OWN_MODEL_CODE, default_attention
-from preflight.formulas.precision import version_of
+from preflight.formulas.attention import default_attention
+from preflight.formulas.precision import OWN_MODEL_CODE, version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec

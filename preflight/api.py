@@ -11,11 +11,12 @@ from typing import IO, Any
 from preflight.errors import BadInput, LaunchRefused
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.memory import MemoryEstimate
-from preflight.pipeline import Request, check_launch, check_plan
+from preflight.pipeline import check_launch, check_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.report import Report
 from preflight.repository.settings import Repository, find_repository
+from preflight.request import Request
 
 
 def check(
@@ -112,7 +113,7 @@ def estimate(
     A mapping has the keys of a plan file. Raises BadInput where the model is not known;
     `unknown` of the result names what else the sums would need.
     """
-    from preflight.pipeline import judge_plan
+    from preflight.judge import judge_plan
 
     if not isinstance(plan, LaunchPlan):
         from preflight.plan_dict import plan_from_dict

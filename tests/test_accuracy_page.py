@@ -64,15 +64,14 @@ def test_no_run_that_died_was_said_to_fit_and_none_that_ran_was_refused(told):
 
 
 def test_the_constants_on_the_page_are_those_of_the_code():
+    from preflight.devices.step_links import LINK_SHARE
+    from preflight.devices.step_work import MATMUL_SHARE
     from preflight.hooks.memory_host import PROCESS_BYTES
     from preflight.hooks.memory_runtime import (
         CUDA_CONTEXT_BYTES,
         NCCL_GROUP_BYTES,
         NCCL_TWO_RANKS_BYTES,
     )
-
-    from preflight.devices.step_links import LINK_SHARE
-    from preflight.devices.step_work import MATMUL_SHARE
     from preflight.units import GIB, MIB
 
     page = PAGE.read_text().partition("## What is fitted")[2]

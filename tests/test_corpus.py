@@ -10,8 +10,8 @@ import yaml
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan, plain
-from preflight.pipeline import read_launch
 from preflight.plugins import load_plugins
+from preflight.rewriting import read_launch
 
 CONFIGS = Path(__file__).parent / "configs"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load(

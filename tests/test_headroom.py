@@ -11,7 +11,7 @@ import yaml
 from toy import preflight
 
 from preflight.devices.step_time import estimate_step_time
-from preflight.pipeline import judge_plan
+from preflight.judge import judge_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.report import Report
@@ -104,7 +104,7 @@ def test_the_plan_found_is_the_fastest_of_all_that_fit(plan, plugins):
     start = judge_plan(plan, plugins, Policy())
     assert start.verdict.answer is Answer.FITS
     report = Report(plan=start.plan, verdict=start.verdict, may_launch=True)
-    found = use_headroom(report, start, plugins, Policy(), judge_plan, written_as_is)
+    found = use_headroom(report, start, plugins, Policy(), write=written_as_is)
     written = estimate_step_time(start.plan, start.model, start.device)
     factors = []
     for path in product(*upward_edits(start.plan)):

@@ -8,10 +8,11 @@ import pytest
 from unfit_launches import command_of, request_of
 
 from preflight.devices.step_time import estimate_step_time
+from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryTerm, Moment, Phase, during, estimate_peaks
 from preflight.node.this_node import host_limit
-from preflight.pipeline import Request, check_launch, check_plan, judge_plan
+from preflight.pipeline import check_launch, check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
@@ -19,6 +20,7 @@ from preflight.remedy import Remedy
 from preflight.render.page import Page
 from preflight.render.report import report_lines
 from preflight.report import Report
+from preflight.request import Request
 from preflight.search.lattice import Lattice, best_plans, every_plan, key_of
 from preflight.units import GIB
 from preflight.verdict import Answer, judge

@@ -8,10 +8,11 @@ import pytest
 from unfit_launches import CASES, plan_of
 
 from preflight.devices.step_time import estimate_step_time
+from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.pipeline import Judged, judge_plan, write_checked
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
+from preflight.rewriting import write_checked
 from preflight.search.lattice import Lattice, best_plans, every_plan, key_of, num_not_same
 from preflight.search.remedies import Search
 from preflight.verdict import Answer
@@ -65,7 +66,7 @@ def lattice_of(plan: LaunchPlan, plugins: PluginManager) -> Lattice:
     start = judge_plan(plan, plugins, Policy())
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, Policy(), judge_plan, write_checked, time)
+    search = Search(start, plugins, Policy(), write_checked, time)
     return search.lattice(start, lambda remedy: remedy.keeps_training)
 
 
@@ -143,7 +144,7 @@ def test_the_answer_for_a_launch_that_does_not_fit_is_the_best_of_all_plans(name
     start = judge_plan(plan_of(name, plugins), plugins, Policy())
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, Policy(), judge_plan, write_checked, time)
+    search = Search(start, plugins, Policy(), write_checked, time)
 
     def lattice() -> Lattice:
         return search.lattice(start, lambda r: r.keeps_training and r.id in SMALL_LATTICE)

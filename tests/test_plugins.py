@@ -11,10 +11,10 @@ from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed
 from preflight.finding import Finding
 from preflight.hookspecs import hookimpl
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
-from preflight.pipeline import estimate_memory
 from preflight.plugins import BUILTIN_HOOKS, FIRST_WORDS, PluginManager, load_plugins
 
 HOOKS = Path(__file__).parent.parent / "hooks"

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from preflight.devices.step_time import StepTime, estimate_step_time
+from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
-from preflight.pipeline import judge_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from tests.test_lattice import START

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from preflight.devices.step_time import StepTime, estimate_step_time
-from preflight.pipeline import judge_plan
+from preflight.judge import judge_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.policy import Policy

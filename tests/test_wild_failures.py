@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from preflight.devices.step_time import estimate_step_time
+from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.pipeline import Judged, judge_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
@@ -64,8 +64,8 @@ def outcome_of(case: Mapping[str, Any], plugins) -> Outcome:
     # Whoever looks for a fix has seen it die: a tight estimate is no reason to leave it as it is.
     died = replace(start.verdict, answer=Answer.DOES_NOT_FIT)
     died_report = Report(plan=start.plan, verdict=died, model=start.model, device=start.device)
-    treated = treat(died_report, start, plugins, Policy(), judge_plan, writes_all)
-    report = suggest(treated, start, plugins, Policy(), judge_plan, writes_all)
+    treated = treat(died_report, start, plugins, Policy(), write=writes_all)
+    report = suggest(treated, start, plugins, Policy(), write=writes_all)
     safe, is_quick = "", False
     if report.applied:
         last = report.applied[-1]

@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import Request, check_launch, read_launch, with_request
+from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.report import Report
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 
 FOLDER = Path(__file__).parent / "does_not_fit"
 CASES: dict[str, Mapping[str, Any]] = yaml.safe_load((FOLDER / "manifest.yaml").read_text())

@@ -26,9 +26,10 @@ from preflight.commands.parser import Parser
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.datafile import DataFile, read_data_file
 from preflight.launch import LaunchPlan, Origin
-from preflight.pipeline import Request, check_plan
+from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
+from preflight.request import Request
 from preflight.verdict import Answer
 
 EPILOG = """\

@@ -39,7 +39,7 @@ def survey(folder: str) -> Survey:
     unread: list[tuple[str, str]] = []
     gpus: list[tuple[str, str]] = []
     seen: set[tuple[str, ...]] = set()
-    from preflight.pipeline import read_launch
+    from preflight.rewriting import read_launch
 
     for path in launch_files(folder):
         text = text_of(os.path.join(folder, path))

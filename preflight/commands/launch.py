@@ -25,10 +25,11 @@ from preflight.commands.output import print_json, print_report, save_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
 from preflight.launch import LaunchCommand
-from preflight.pipeline import Request, check_launch
+from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import Report
 from preflight.repository.settings import find_repository
+from preflight.request import Request
 from preflight.verdict import Answer
 
 ABOUT = {

@@ -20,9 +20,9 @@ from preflight.commands.options import (
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
-from preflight.pipeline import Request
 from preflight.plugins import load_plugins
 from preflight.repository.settings import find_repository
+from preflight.request import Request
 from preflight.studies.scan import scan_repository
 
 EPILOG = """\

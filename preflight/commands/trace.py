@@ -22,14 +22,16 @@ from preflight.errors import BadInput
 from preflight.formats.datafile import read_data_file
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.precision import missing_inputs
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
 from preflight.models import lays_out
 from preflight.models.folder import read_config
-from preflight.pipeline import Request, estimate_memory, read_launch, with_request
 from preflight.plugins import PluginManager, load_plugins
 from preflight.repository.settings import Repository, find_repository
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 from preflight.trace.client import run_trace
 from preflight.trace.job import folder_of, job_of
 from preflight.trace.result import TraceResult

@@ -8,11 +8,11 @@ from typing import Any
 
 from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
 from preflight.errors import BadInput
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.model import ModelSpec
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.plugins import PluginManager, load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.log import (

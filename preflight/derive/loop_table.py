@@ -10,10 +10,10 @@ from preflight.derive.small_models import NUM_VARIANTS, plan_of, small_config
 from preflight.formulas.layer_coefficients import method_of, shared_forms
 from preflight.formulas.precision import precision_of
 from preflight.formulas.user_loop import LOSS_RULES, LossBytes, loss_bytes
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.plugins import PluginManager, load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.log import (

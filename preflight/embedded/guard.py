@@ -12,14 +12,16 @@ from preflight.api import policy_of, report_text
 from preflight.embedded.live_plan import live_plan, num_live_params
 from preflight.embedded.live_spec import LiveModels
 from preflight.errors import LaunchRefused
+from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
-from preflight.pipeline import Request, check_plan, judge_plan
+from preflight.pipeline import check_plan
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
 from preflight.render.page import Page
 from preflight.render.words import of_capacity
 from preflight.report import Report
 from preflight.repository.settings import find_repository
+from preflight.request import Request
 from preflight.rewrite import Rewrite
 from preflight.search.remedies import treat
 
@@ -116,7 +118,7 @@ def with_changes(report: Report, plugins: PluginManager, policy: Policy) -> Repo
         return report
     judged = judge_plan(report.plan, plugins, policy, report.model, report.device)
     plain = replace(report, applied=(), rewrite=None, notes=())
-    found = treat(plain, judged, plugins, policy, judge_plan, lambda *_: Rewrite(()))
+    found = treat(plain, judged, plugins, policy, write=lambda *_: Rewrite(()))
     if not found.applied:
         return report
     told = tuple(note for note in report.notes if "cannot be written into this launch" not in note)

@@ -50,9 +50,9 @@ def fitting(
 ) -> list[Report]:
     """Return the reports of the launches of a file, or of argv; raise AssertionError where one does not fit."""
     from preflight.api import check, policy_of, report_text
-    from preflight.pipeline import Request
     from preflight.plugins import load_plugins
     from preflight.repository.settings import find_repository
+    from preflight.request import Request
     from preflight.studies.scan import scan_files
 
     __tracebackhide__ = True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from preflight.advice import Advice, DeviceAdvice, MethodAdvice
 from preflight.device import DeviceSpec
@@ -17,6 +16,7 @@ from preflight.devices.gpu_table import GpuEntry, device_of, gpu_table
 from preflight.devices.prices import Price, listed_prices
 from preflight.errors import BadInput
 from preflight.formulas.precision import num_trainable_params
+from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -26,9 +26,6 @@ from preflight.search.lattice import checked_remedy
 from preflight.units import ceil_div
 from preflight.values import dataclass
 from preflight.verdict import Answer, judge
-
-if TYPE_CHECKING:
-    from preflight.pipeline import Judged
 
 USUAL_NODE = 8
 """Devices of a node where the launch has fewer."""
@@ -42,7 +39,6 @@ def advise(
     start: Judged,
     plugins: PluginManager,
     policy: Policy,
-    judge_plan: Callable[..., Judged],
     own_prices: Mapping[str, Price] | None = None,
 ) -> Report:
     """Return the report of a launch that nothing makes fit with advice, where enough is known to give any."""

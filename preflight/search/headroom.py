@@ -10,28 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
 
 from preflight.devices.step_time import estimate_step_time
 from preflight.formulas.precision import version_of
+from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
+from preflight.rewriting import write_checked
 from preflight.values import dataclass
 from preflight.verdict import Answer
-
-if TYPE_CHECKING:
-    from preflight.pipeline import Judged
 
 WORTH_A_CHANGE = 0.98
 """Step times above it are not worth a rewrite: they are estimates."""
 NOTHING_FASTER = "no faster plan fits in the memory that is left"
 
 Edits = Sequence[Remedy | None]
-Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], "Rewrite | None"]
+Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], Rewrite | None]
 
 
 def upward_edits(plan: LaunchPlan) -> Iterator[Edits]:
@@ -87,8 +85,7 @@ def use_headroom(
     start: Judged,
     plugins: PluginManager,
     policy: Policy,
-    judge: Callable[..., Judged],
-    write: Write,
+    write: Write = write_checked,
 ) -> Report:
     """Return the report with the fastest plan that fits, where it is faster than the launch as written."""
     if report.verdict.answer is not Answer.FITS or not report.may_launch or not policy.rewrite:
@@ -111,7 +108,7 @@ def use_headroom(
         after, changes = plan, []
         for remedy in candidate.path:
             after = after.with_edits(remedy.edits)
-            judged = judge(after, plugins, policy, model, device)
+            judged = judge_plan(after, plugins, policy, model, device)
             time = estimate_step_time(after, model, device)
             assert judged.estimate is not None
             factor = time.factor_of(written)
@@ -121,7 +118,7 @@ def use_headroom(
         return tuple(changes)
 
     for candidate in sorted(found, key=lambda c: (round(c.factor, 2), len(c.path), c.factor)):
-        judged = judge(candidate.plan, plugins, policy, model, device)
+        judged = judge_plan(candidate.plan, plugins, policy, model, device)
         if judged.verdict.answer is not Answer.FITS:
             continue
         rewrite = write(plan, candidate.plan, plugins)

@@ -16,18 +16,16 @@ Tests compare the answer with trying every plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from preflight.devices.step_time import StepTime, estimate_step_time
 from preflight.errors import HookFailed
+from preflight.judge import Judged
 from preflight.launch import LaunchPlan
 from preflight.memory import Level
 from preflight.plugins import PluginManager
 from preflight.remedy import Remedy
 from preflight.values import dataclass
-
-if TYPE_CHECKING:
-    from preflight.pipeline import Judged
 
 MAX_ESTIMATES = 600
 """Plans estimated at most in one search; the built-in levers need 3 to 130 on the launches that were tried."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from preflight.devices.step_time import StepTime, estimate_step_time
+from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.memory import Level
 from preflight.plugins import PluginManager
@@ -14,6 +15,7 @@ from preflight.policy import Policy
 from preflight.remedy import UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
+from preflight.rewriting import write_checked, write_draft
 from preflight.search.lattice import (
     Edits,
     Lattice,
@@ -27,12 +29,8 @@ from preflight.units import format_gib
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
-if TYPE_CHECKING:
-    from preflight.pipeline import Judged
-
-Judge = Callable[..., "Judged"]
 Wanted = Callable[[Remedy], bool]
-Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], "Rewrite | None"]
+Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], Rewrite | None]
 FITTING: tuple[Answer, ...] = (Answer.FITS,)
 STARTING: tuple[Answer, ...] = (Answer.FITS, Answer.TIGHT)
 
@@ -45,8 +43,8 @@ class Search:
     """The launch as the user wrote it."""
     plugins: PluginManager
     policy: Policy
-    judge: Judge
     write: Write
+    """How a plan is written back: `write_checked` for what may be started, `write_draft` for what is only offered."""
     written_time: StepTime
     known: dict[int, tuple[Judged, dict[Edits, Judged]]] = field(default_factory=dict)
     """What was judged already, by the plan that a lattice starts from: lattices of fewer levers ask again."""
@@ -56,7 +54,7 @@ class Search:
     """Lattices by the plan that they start from and what may be used: one that fits and one that may are looked for."""
 
     def judged(self, plan: LaunchPlan) -> Judged:
-        return self.judge(plan, self.plugins, self.policy, self.written.model, self.written.device)
+        return judge_plan(plan, self.plugins, self.policy, self.written.model, self.written.device)
 
     def lattice(self, start: Judged, wanted: Wanted) -> Lattice:
         key = id(start), wanted
@@ -125,9 +123,8 @@ def treat(
     start: Judged,
     plugins: PluginManager,
     policy: Policy,
-    judge: Judge,
-    write: Write,
     num_alternatives: int = 0,
+    write: Write = write_checked,
 ) -> Report:
     """Return the report with the fastest safe remedies that make the launch fit, and its rewrite.
 
@@ -135,7 +132,7 @@ def treat(
     """
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, policy, judge, write, time)
+    search = Search(start, plugins, policy, write, time)
     unwritable: list[str] = []
     was_tight = report.verdict.answer is Answer.TIGHT
     for found in _answers(search, was_tight, num_alternatives, unwritable):
@@ -278,8 +275,7 @@ def suggest(
     start: Judged,
     plugins: PluginManager,
     policy: Policy,
-    judge: Judge,
-    write: Write,
+    write: Write = write_draft,
 ) -> Report:
     """Return the report with remedies that change training, each with the safe ones it needs beside it.
 
@@ -293,7 +289,7 @@ def suggest(
         return report
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
-    search = Search(start, plugins, policy, judge, write, time)
+    search = Search(start, plugins, policy, write, time)
     mildest: dict[str, TriedRemedy] = {}
     for remedy in (*_back_to_device(report, policy), *_to_suggest(search, bool(report.applied))):
         settled = mildest.get(remedy.id)

@@ -12,10 +12,11 @@ from dataclasses import field, replace
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import Request, read_launch, with_request
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.repository.settings import Repository, find_repository
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
 from preflight.slurm.job_environment import JobPlace, components_of, place_of
 from preflight.slurm.job_script import Submission

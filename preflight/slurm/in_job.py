@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from preflight.launch import LaunchCommand
 from preflight.node.this_node import leaves_node
-from preflight.pipeline import Request, read_launch
 from preflight.plugins import PluginManager
 from preflight.report import Report
+from preflight.request import Request
+from preflight.rewriting import read_launch
 from preflight.slurm.allocation import ask_nodes, is_in_job, num_nodes, options_of_job
 from preflight.slurm.inventory import Inventory
 from preflight.slurm.job_findings import job_findings

@@ -12,10 +12,12 @@ from dataclasses import replace
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
-from preflight.pipeline import check_plan, differing_fields, read_launch, with_request
+from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins
 from preflight.report import Report
+from preflight.request import with_request
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
+from preflight.rewriting import differing_fields, read_launch
 from preflight.slurm.gpu_memory import device_words
 from preflight.slurm.guard import Answer, Asked, JudgedLaunch, command_of
 from preflight.slurm.job_environment import JobPlace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
+from preflight.judge import Judged as JudgedPlan
+from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
-from preflight.pipeline import Judged as JudgedPlan
-from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.slurm.gpu_memory import device_words

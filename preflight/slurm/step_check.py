@@ -33,11 +33,13 @@ def refusal(words: list[str]) -> tuple[str, ...]:
     from dataclasses import replace
 
     from preflight.errors import BadInput
+    from preflight.judge import judge_plan
     from preflight.launch import LaunchCommand
-    from preflight.pipeline import Request, judge_plan, read_launch, with_request
     from preflight.plugins import load_plugins
     from preflight.policy import Policy, policy_from_dict
     from preflight.repository.settings import find_repository
+    from preflight.request import Request, with_request
+    from preflight.rewriting import read_launch
     from preflight.slurm.allocation import ask_nodes
     from preflight.verdict import Answer
 

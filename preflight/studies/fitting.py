@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 from preflight.devices.step_time import estimate_step_time
 from preflight.errors import BadInput
+from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.pipeline import Judged, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.units import format_gib

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 from preflight.errors import BadInput, PreflightError
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import Request, check_plan, differing_fields, read_launch, with_request
+from preflight.pipeline import check_plan
 from preflight.plugins import PluginManager
 from preflight.report import Report
 from preflight.repository.launch_files import found_in
+from preflight.request import Request, with_request
+from preflight.rewriting import differing_fields, read_launch
 from preflight.studies.fitting import Choice, Fitting
 from preflight.studies.template_files import Filled, filled, template_text
 from preflight.units import ceil_div

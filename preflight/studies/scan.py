@@ -9,10 +9,12 @@ from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand
-from preflight.pipeline import Request, check_launch, read_launch
+from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager
 from preflight.report import Report
 from preflight.repository.launch_files import FoundCommand, found_in, launch_files, text_of
+from preflight.request import Request
+from preflight.rewriting import read_launch
 from preflight.values import dataclass
 from preflight.verdict import Answer
 

@@ -18,10 +18,10 @@ from preflight.devices.step_time import estimate_step_time
 from preflight.errors import BadInput
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.precision import missing_inputs, num_trainable_params
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
-from preflight.pipeline import estimate_memory
 from preflight.plugins import PluginManager
 from preflight.studies.worksheet import Worksheet, WorksheetRow, buckets_of
 from preflight.units import ceil_div

@@ -8,8 +8,8 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
+from preflight.judge import judge_plan
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, PhasePeak
-from preflight.pipeline import judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.records.site_correction import uncorrected

@@ -10,12 +10,12 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.formulas.precision import missing_inputs
+from preflight.judge import Judged, collect_terms, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryTerm, Moment
-from preflight.pipeline import Judged, collect_terms, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.records.folder import known_correction
+from preflight.records.known import known_correction
 from preflight.report import Report
 from preflight.studies.piecewise import Piece, pieces_of
 from preflight.units import GIB, ceil_div

@@ -20,8 +20,8 @@ from preflight.launch import (
 )
 from preflight.models import describe
 from preflight.models.families.library_defaults import LAYER_CLASSES
-from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.rewriting import read_launch
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CASES = yaml.safe_load((CONFIGS / "manifest.yaml").read_text())

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import differing_fields, rewritten_command
 from preflight.rewrite import Rewrite
+from preflight.rewriting import differing_fields, rewritten_command
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 EIGHT = {"CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from preflight.hooks.read_deepspeed import preflight_read_launch
 
 from preflight.errors import BadInput
+from preflight.hooks.read_deepspeed import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.deepspeed.launcher import OPTIONS, rank_variables
-from preflight.pipeline import write_checked
 from preflight.plugins import load_plugins
+from preflight.rewriting import write_checked
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.pipeline import SET_ORIGIN, read_launch, write_checked
 from preflight.plugins import load_plugins
+from preflight.request import SET_ORIGIN
+from preflight.rewriting import read_launch, write_checked
 
 LLAMA = {
     "model_type": "llama",

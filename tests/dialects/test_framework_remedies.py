@@ -11,8 +11,9 @@ import pytest
 from framework_launches import CONFIGS, cases_of, command_of
 
 from preflight.launch import Origin
-from preflight.pipeline import SET_ORIGIN, read_launch, write_checked
 from preflight.plugins import load_plugins
+from preflight.request import SET_ORIGIN
+from preflight.rewriting import read_launch, write_checked
 
 LLAMA = {
     "model_type": "llama",

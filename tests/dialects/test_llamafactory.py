@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from framework_launches import CONFIGS, Rewritten, cases_of, command_of, said_plan, unstated
-from preflight.hooks.read_llamafactory import preflight_read_launch, preflight_write_launch
 
 from preflight.errors import BadInput
+from preflight.hooks.read_llamafactory import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.llamafactory.keys import llamafactory_arguments
 

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from installed_accelerate import MODEL_HIDDEN_SIZE, Refused, ask_accelerate
-from preflight.hooks.read_accelerate import preflight_read_launch
 
 from preflight.errors import BadInput
+from preflight.hooks.read_accelerate import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Mapping
 
 import pytest
-from preflight.hooks.read_python import preflight_read_launch
 
+from preflight.hooks.read_python import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import read_launch, write_checked
 from preflight.plugins import load_plugins
+from preflight.rewriting import read_launch, write_checked
 from preflight.shell.program_names import called
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from preflight.launch import LaunchCommand, LaunchPlan, plain
-from preflight.pipeline import read_launch
 from preflight.plugins import load_plugins
+from preflight.rewriting import read_launch
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "configs" / "scripts"

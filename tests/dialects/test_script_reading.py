@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import write_draft
 from preflight.plugins import load_plugins
+from preflight.rewriting import write_draft
 
 ARGPARSE = """\
 import argparse

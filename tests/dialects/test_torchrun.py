@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preflight.hooks.read_torchrun import preflight_read_launch
 
 from preflight.errors import BadInput
+from preflight.hooks.read_torchrun import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.torchrun.options import OPTIONS
 from preflight.launchers.torchrun.plan import parse_torchrun
-from preflight.pipeline import write_checked
 from preflight.plugins import load_plugins
+from preflight.rewriting import write_checked
 
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(return_remaining_strings=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from preflight.hooks import memory_host, remedy_seq_len
-from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 
 from preflight.errors import BadInput
+from preflight.hooks import memory_host, remedy_seq_len
+from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.torchtitan.table import FILE_VERSIONS, MODULE_VERSION, table
 from preflight.models import describe

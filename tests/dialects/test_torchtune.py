@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from preflight.hooks.read_torchtune import preflight_read_launch, preflight_write_launch
 
 from preflight.errors import BadInput
+from preflight.hooks.read_torchtune import preflight_read_launch, preflight_write_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.torchtune.table import builders, config_values, recipes
 from preflight.models.registry import find_model

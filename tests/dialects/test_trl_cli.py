@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preflight.hooks.read_trl import preflight_read_launch
 
 from preflight.errors import BadInput
+from preflight.hooks.read_trl import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.trl import SCRIPTS, split_words
-from preflight.pipeline import read_launch, write_checked
 from preflight.plugins import load_plugins
+from preflight.rewriting import read_launch, write_checked
 from preflight.scripts.trainer_tables import argument_table
 
 FSDP2 = """distributed_type: FSDP

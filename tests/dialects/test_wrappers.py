@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import Request, check_launch, read_launch, write_checked
+from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager, load_plugins
+from preflight.request import Request
 from preflight.rewrite import Rewrite
+from preflight.rewriting import read_launch, write_checked
 from preflight.shell.commands import parse_script
 from preflight.shell.edits import with_words
 from preflight.shell.wrappers import rewrapped, unwrapped

@@ -10,7 +10,7 @@ import yaml
 
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand
 from preflight.launchers.accelerate.plan import read_accelerate_launch
-from preflight.pipeline import differing_fields, rewritten_command
+from preflight.rewriting import differing_fields, rewritten_command
 from preflight.writers.launch import write_launch
 
 TRAINER = "from transformers import HfArgumentParser, TrainingArguments\nHfArgumentParser(TrainingArguments)\n"

@@ -7,8 +7,9 @@ import os
 import pytest
 
 from preflight.launch import LaunchCommand
-from preflight.pipeline import Request, read_launch, with_request
 from preflight.plugins import load_plugins
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 
 TRAIN = "from transformers import HfArgumentParser, Trainer, TrainingArguments\nHfArgumentParser(TrainingArguments)\n"
 

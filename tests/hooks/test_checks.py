@@ -7,8 +7,8 @@ import pytest
 from preflight.device import DeviceSpec
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.models import describe
-from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.rewriting import read_launch
 from preflight.units import GIB
 
 CONFIG = {

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from preflight.formats.datafile import read_data_file
+from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
-from preflight.pipeline import Request, judge_plan, read_launch, with_request
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 from preflight.studies.measured import read_runs
 from preflight.studies.validate import device_of
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from preflight.commands.launch import is_for_this_node
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.models import describe
 from preflight.node.checks import data, disk, hub, limits, memory, network, ports, resume
 from preflight.node.limits import Space, file_system_at, space_at
-from preflight.pipeline import Request, estimate_memory, read_launch, with_request
 from preflight.plugins import load_plugins
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 from preflight.units import GIB, MIB
 
 CONFIG = {

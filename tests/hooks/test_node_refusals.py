@@ -18,8 +18,9 @@ from preflight.models.hub_cache import find_snapshot, has_token, missing_weights
 from preflight.node.checks import packages
 from preflight.node.checks.resume import read_checkpoint
 from preflight.node.limits import num_cpus
-from preflight.pipeline import Request, read_launch, with_request
 from preflight.plugins import load_plugins
+from preflight.request import Request, with_request
+from preflight.rewriting import read_launch
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent

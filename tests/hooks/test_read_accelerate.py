@@ -8,10 +8,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from preflight.hooks.read_accelerate import preflight_read_launch
 
 from preflight.errors import BadInput, Problem
 from preflight.findings import kind_of
+from preflight.hooks.read_accelerate import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 
 FSDP2 = """distributed_type: FSDP

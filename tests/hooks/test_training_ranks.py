@@ -13,8 +13,8 @@ import pytest
 
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.models import describe
-from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.rewriting import read_launch
 
 HERE = Path(__file__).parent
 CONFIG = {

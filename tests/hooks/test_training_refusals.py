@@ -15,8 +15,8 @@ from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.models import describe
-from preflight.pipeline import read_launch
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.rewriting import read_launch
 from preflight.units import GIB
 
 TRAIN = "from transformers import HfArgumentParser, Trainer, TrainingArguments\nHfArgumentParser(TrainingArguments)\n"

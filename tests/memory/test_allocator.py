@@ -10,10 +10,10 @@ from step_events import step_events
 
 from preflight.derive.caching_allocator import AllocatorPeaks, Event, replay
 from preflight.formulas.allocator import reserved_terms
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryEstimate, MemoryTerm, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.trace.job import job_of
 from preflight.trace.log import GATHERED, GRADIENTS, HOST
 from preflight.trace.run import trace

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from preflight.judge import estimate_memory
 from preflight.launch import DeepSpeedSettings, LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 
 SCRIPT = Path(__file__).with_name("deepspeed_states.py")
 HIDDEN = 256

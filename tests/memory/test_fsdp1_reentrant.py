@@ -14,10 +14,10 @@ import pytest
 from preflight.derive.caching_allocator import CachingAllocator
 from preflight.formulas.checkpointing import is_reentrant
 from preflight.formulas.sharding import held_quantized_bytes, packed_bytes, scale_bytes
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 
 SCRIPT = Path(__file__).with_name("fsdp1_reentrant.py")
 LAYERS, TOKENS = (5, 7), (512, 1024)

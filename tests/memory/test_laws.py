@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from preflight.device import DeviceSpec
 from preflight.formulas.precision import num_trainable_params
 from preflight.formulas.sharding import held_tensors, local_elements
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.verdict import Answer, judge
 
 LLAMA = describe(

@@ -10,10 +10,10 @@ import torch
 from preflight.formulas.optimizers import paged_bytes, state_bytes
 from preflight.formulas.precision import Precision
 from preflight.formulas.sharding import quantized_bytes
+from preflight.judge import estimate_memory
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ParameterTensor
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.trace.eight_bit import bitsandbytes_optimizer, is_paged
 
 PRECISIONS = {

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, DeepSpeedSettings, LaunchPlan
 from preflight.memory import ALWAYS, Level, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 
 SCRIPT = Path(__file__).with_name("real_phases.py")

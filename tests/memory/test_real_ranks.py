@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from preflight.judge import estimate_memory
 from preflight.launch import Adapter, DeepSpeedSettings, LaunchPlan
 from preflight.memory import ALWAYS, Level, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 
 SCRIPT = Path(__file__).with_name("real_ranks.py")
 CONFIG = {

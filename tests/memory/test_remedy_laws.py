@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from preflight.judge import Judged, judge_plan
 from preflight.launch import Adapter, DeepSpeedSettings, LaunchPlan
-from preflight.pipeline import Judged, judge_plan
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
 from preflight.remedy import Remedy

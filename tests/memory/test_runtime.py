@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from test_laws import LAW, LLAMA, plans
 
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level
-from preflight.pipeline import estimate_memory
 from preflight.units import MIB
 
 ONE = LaunchPlan(engine="single", micro_batch_size=1, seq_len=64)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.trace.job import TraceJob
 from preflight.trace.log import LAYER_BACKWARD, LAYER_FORWARD, LOSS, LOSS_BACKWARD
 from preflight.trace.run import trace

@@ -8,10 +8,10 @@ import pytest
 from step_events import step_events
 
 from preflight.derive.caching_allocator import SYNC, CachingAllocator
+from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.models import describe
-from preflight.pipeline import estimate_memory
 from preflight.units import MIB
 
 MODEL = describe(

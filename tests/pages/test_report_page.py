@@ -13,12 +13,13 @@ from page_reader import read
 
 from preflight.commands.output import save_page
 from preflight.formulas.buckets import BUCKETS, at_peak
-from preflight.pipeline import Request, check_plan
+from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.render.html_page import STYLE
 from preflight.render.html_report import report_html
+from preflight.request import Request
 from preflight.studies.what_if import what_if
 
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,15 @@ from html import unescape
 import pytest
 
 from preflight.formulas.buckets import at_peak, peaks_of_launch
-from preflight.pipeline import Request, check_plan, judge_plan
+from preflight.judge import judge_plan
+from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.records.folder import CORRECTION_FILE, FOLDER_VARIABLE
 from preflight.records.site_correction import SCHEMA, Correction, to_dict
 from preflight.render.html_report import report_html
+from preflight.request import Request
 from preflight.studies.piecewise import ROUNDING
 from preflight.studies.what_if import edits_to, what_if
 

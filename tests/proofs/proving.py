@@ -14,10 +14,10 @@ from harness import HERE as LAUNCHES
 from harness import TINY_LLAMA, Launched, Workplace, environment, launch
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.pipeline import read_launch, write_checked
 from preflight.plugins import load_plugins
 from preflight.remedy import Remedy
 from preflight.rewrite import Rewrite, save_rewrite
+from preflight.rewriting import read_launch, write_checked
 
 if TYPE_CHECKING:
     from table import Proof

@@ -6,10 +6,11 @@ import shlex
 
 import pytest
 
+from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
-from preflight.pipeline import judge_plan, read_launch
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
+from preflight.rewriting import read_launch
 from preflight.slurm.host_memory import memory_on
 from preflight.slurm.inventory import (
     Inventory,

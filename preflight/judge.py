@@ -1,0 +1,96 @@
+"""Judging a plan: describe its model and device, add up the memory terms, and give the verdict."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from preflight.device import DeviceSpec
+from preflight.errors import HookFailed
+from preflight.formulas.allocator import reserved_terms
+from preflight.formulas.attention import with_default_attention
+from preflight.formulas.precision import missing_inputs
+from preflight.launch import LaunchPlan
+from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
+from preflight.model import ModelSpec
+from preflight.plugins import PluginManager
+from preflight.policy import Policy
+from preflight.records.known import known_correction
+from preflight.units import GIB
+from preflight.values import dataclass
+from preflight.verdict import Verdict, judge
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A plan with everything that was worked out about it."""
+
+    plan: LaunchPlan
+    model: ModelSpec | None
+    device: DeviceSpec | None
+    estimate: MemoryEstimate | None
+    verdict: Verdict
+
+
+def judge_plan(
+    plan: LaunchPlan,
+    plugins: PluginManager,
+    policy: Policy,
+    model: ModelSpec | None = None,
+    device: DeviceSpec | None = None,
+) -> Judged:
+    """Describe model and device unless given, add up the memory terms, and judge."""
+    model = model or plugins.first("preflight_describe_model", plan=plan)
+    device = device or plugins.first("preflight_describe_device", plan=plan)
+    missing = missing_inputs(plan, model)
+    estimate = None
+    if model is not None:
+        plan = with_default_attention(plan, model)
+        estimate = estimate_memory(plan, model, device, plugins, missing)
+    host_bytes = None if plan.host_memory_gib is None else plan.host_memory_gib * GIB
+    verdict = judge(estimate, device, missing, policy.margin_share, host_bytes)
+    return Judged(plan, model, device, estimate, verdict)
+
+
+def estimate_memory(
+    plan: LaunchPlan,
+    model: ModelSpec,
+    device: DeviceSpec | None,
+    plugins: PluginManager,
+    missing: tuple[str, ...] = (),
+) -> MemoryEstimate:
+    """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
+    terms = collect_terms(plan, model, plugins)
+    every = (*terms, *reserved_terms(terms, plan))
+    correction = known_correction(device)
+    if correction is not None:
+        from preflight.records.site_correction import corrected_terms
+
+        every = corrected_terms(every, correction)
+    return estimate_peaks(every, missing, is_cuda=device is None or device.has_runtime)
+
+
+def collect_terms(
+    plan: LaunchPlan, model: ModelSpec, plugins: PluginManager
+) -> tuple[MemoryTerm, ...]:
+    """Return every plugin's terms; raise HookFailed for two of one name."""
+    terms: dict[str, MemoryTerm] = {}
+    owners: dict[str, str] = {}
+    for owner, item in plugins.collect("preflight_memory_terms", plan=plan, model=model):
+        term = checked_item(item, MemoryTerm, owner, "preflight_memory_terms")
+        if term.name in terms:
+            raise HookFailed(
+                owner,
+                "preflight_memory_terms",
+                f"yields a second term named {term.name!r}; the first is from {owners[term.name]}",
+            )
+        terms[term.name], owners[term.name] = term, owner
+    return tuple(terms.values())
+
+
+def checked_item(item: object, wanted: type[Item], owner: str, hook: str) -> Item:
+    """Return what a hook yielded; raise HookFailed, naming the plugin, where it is of another type."""
+    if not isinstance(item, wanted):
+        raise HookFailed(owner, hook, f"yielded {item!r}, which is not a {wanted.__name__}")
+    return item

@@ -1,0 +1,21 @@
+"""Whether this site's runs correct anything: asked in every check, so what reads them is loaded only where there are any."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from preflight.records.folder import CORRECTION_FILE, records_folder
+
+if TYPE_CHECKING:
+    from preflight.device import DeviceSpec
+    from preflight.records.site_correction import Correction
+
+
+def known_correction(device: DeviceSpec | None) -> Correction | None:
+    """Return what this site's runs correct on a device; what reads them is loaded where there are any."""
+    if device is None or not os.path.exists(os.path.join(records_folder(), CORRECTION_FILE)):
+        return None
+    from preflight.records.site_correction import correction_for
+
+    return correction_for(device)

@@ -1,0 +1,87 @@
+"""What the caller asked beside the command, and what it and the repository say about a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any
+
+from preflight.launch import LaunchPlan, Origin
+from preflight.policy import Policy
+from preflight.repository.settings import OWN_FILE, SHARED_FILE, Repository
+from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.datasets.lengths import RowLengths
+    from preflight.devices.prices import Price
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller asked beside the command: device, overrides, policy, dataset."""
+
+    device: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`--set FIELD=VALUE`, parsed: values that the files do not say."""
+    policy: Policy = field(default_factory=Policy)
+    lengths: RowLengths | None = None
+    """How long the rows of `--dataset` are."""
+    repository: Repository = field(default_factory=Repository)
+    """What the repository says where the launch says nothing."""
+    num_alternatives: int = 0
+    """Next best answers to look for beside the best one."""
+    prices: Mapping[str, Price] | None = None
+    """Dollars per GPU and hour in place of the listed ones, by key of the GPU table."""
+    use_headroom: bool = False
+    """Whether a launch that fits is made faster with the memory it leaves: `fix --use-headroom`."""
+    on_this_node: bool = False
+    """Whether the ranks start here: `--here`, `--device auto`, or `run` without a named device."""
+    device_origin: str = "--device"
+    """Who named the device."""
+
+
+SET_ORIGIN = "--set"
+
+
+DATASET_ORIGIN = "--dataset "
+
+
+def is_override(origin: Origin) -> bool:
+    """Tell whether a value comes from preflight's own options or settings, not from the launch."""
+    where = origin.where
+    return (
+        where == SET_ORIGIN
+        or where.startswith(DATASET_ORIGIN)
+        or where.partition(":")[0].endswith((OWN_FILE, SHARED_FILE))
+    )
+
+
+def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
+    """Return the plan with the repository's values where it has none, and the caller's overrides."""
+    plan = _with_repository(plan, request.repository)
+    if request.on_this_node:
+        plan = replace(plan, on_this_node=True)
+    for name in request.settings:
+        # Before the edit: a value that cannot be is reported where it was given.
+        plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
+    plan = plan.with_edits(request.settings)
+    if request.device is not None:
+        plan = replace(plan, device=request.device).with_origin(
+            "device", Origin(request.device_origin)
+        )
+    return plan
+
+
+def _with_repository(plan: LaunchPlan, repository: Repository) -> LaunchPlan:
+    for name, value in repository.plan.items():
+        outer, _, inner = name.partition(".")
+        origin = plan.origins.get(outer)
+        is_said = origin is not None and not origin.assumed and not is_override(origin)
+        if is_said or (inner and getattr(plan, outer) is not None and origin is None):
+            continue
+        plan = plan.with_edits({name: value})
+        plan = plan.with_origin(outer, Origin(repository.place("plan", *name.split("."))))
+    if plan.device is None and repository.device is not None:
+        plan = replace(plan, device=repository.device)
+        plan = plan.with_origin("device", Origin(repository.place("device")))
+    return plan

@@ -1,0 +1,81 @@
+"""Reading a launch and writing it back: a rewrite counts only if it reads as the plan that it was made for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.errors import BadInput
+from preflight.formulas.attention import is_of_class
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.plugins import PluginManager
+from preflight.request import is_override
+from preflight.rewrite import Rewrite
+
+
+def read_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan | None:
+    """Return the plan of a launch, through srun, env, bash -c and the like; None where no reader knows it."""
+
+    def read(one: LaunchCommand) -> LaunchPlan | None:
+        plan: LaunchPlan | None = plugins.first("preflight_read_launch", command=one)
+        return plan
+
+    plan = read(command)
+    if plan is None:
+        from preflight.shell.wrappers import read_behind
+
+        plan = read_behind(command, read)
+    return plan
+
+
+def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
+    """Write the launch back; None unless every change can be said. Good enough to offer, not to start."""
+    rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
+    if rewrite is not None and before.wrapping:
+        from preflight.shell.wrappers import rewrapped
+
+        return rewrapped(rewrite, before.wrapping)
+    return rewrite
+
+
+def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
+    """Write the launch back, read the result again, and return it only if it gives the edited plan."""
+    rewrite = write_draft(before, after, plugins)
+    if rewrite is None or before.source is None:
+        return rewrite
+    whole = before.wrapping[0].command if before.wrapping else before.source.command
+    try:
+        again = read_launch(rewritten_command(whole, rewrite), plugins)
+    except BadInput:
+        return None  # the launcher refuses what an edit makes of its other settings
+    if again is None or differing_fields(again, after, before):
+        return None
+    return rewrite
+
+
+def rewritten_command(command: LaunchCommand, rewrite: Rewrite) -> LaunchCommand:
+    """Return the command that a rewrite starts, with its files in the overlay."""
+    overlay = {**command.overlay, **{file.new_path: file.after for file in rewrite.files}}
+    return replace(command, argv=rewrite.argv, env={**command.env, **rewrite.env}, overlay=overlay)
+
+
+def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -> tuple[str, ...]:
+    """Return the fields of a re-read rewrite that are not as edited.
+
+    A field that `--set`, `--dataset` or the model's class decided is not in the launch, so it is
+    compared only where a remedy edited it.
+    """
+    overridden = {
+        name
+        for name, origin in before.origins.items()
+        if is_override(origin) or is_of_class(origin)
+    }
+    left, right, old = again.to_dict(), after.to_dict(), before.to_dict()
+    return tuple(
+        name
+        for name in right
+        if left[name] != right[name]
+        # An adapter brings peft: what is installed is not what is asked for; who writes checkpointing
+        # chooses its kind; and a node's memory is in no launch.
+        and name not in ("versions", "checkpointing_reentrant", "host_memory_gib")
+        and not (name in overridden and old[name] == right[name])
+    )
