@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.layer_costs import (
-    LayerCosts,
-    has_bool_mask,
-    layer_costs,
-    mask_bytes,
-    shared_bytes,
-)
+from preflight.formulas.layer_bytes import LayerCosts
+from preflight.formulas.layer_costs import has_bool_mask, layer_costs, mask_bytes, shared_bytes
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.user_loop import finds_gradients

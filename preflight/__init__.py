@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from preflight.version import __version__
+
 TYPE_CHECKING = (
     False  # typing takes longer to import than all of this, and every Python start pays it
 )
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from preflight.policy import Policy as Policy
     from preflight.report import Report as Report
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "check": "preflight.api",

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from preflight import __version__
 from preflight.commands import COMMANDS
 from preflight.commands.options import (
     BAD_INPUT,
@@ -22,6 +21,7 @@ from preflight.commands.options import (
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, HookFailed
 from preflight.launch import nearest_fix
+from preflight.version import __version__
 
 STARTERS = ("run", "sbatch", "srun", "salloc")
 """Commands that become another program: stdout is that program's, and 78 says that it was not started."""

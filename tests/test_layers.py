@@ -1,105 +1,169 @@
-"""Imports point backwards along the flow, and the core imports nothing heavy."""
+"""Imports point downwards, every package has a floor, nothing runs in a circle, and the core imports nothing heavy."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CORE = sorted((ROOT / "preflight").rglob("*.py"))
+LINKED = {ROOT / "preflight" / "hooks", ROOT / "preflight" / "templates"}
+"""Where a checkout may link the top-level folders into the package."""
+CORE = sorted(
+    path for path in (ROOT / "preflight").rglob("*.py") if LINKED.isdisjoint(path.parents)
+)
 HOOKS = sorted((ROOT / "hooks").glob("*.py"))
 
-FLOW = [
-    ("units", "errors"),
-    ("launch", "model", "device"),
-    ("memory", "remedy", "rewrite", "finding"),
-    ("verdict", "buckets"),
-    ("report", "hookspecs", "policy", "repository", "worksheet"),
+FLOORS = (
+    ("values", "units", "errors", "plan_types", "remembered", "whole_file", "version"),
+    ("library_versions", "device", "model", "finding"),
+    ("launch", "memory", "rewrite"),
+    ("verdict", "remedy", "plan_dict", "advice"),
+    ("formats", "findings"),
+    ("formulas",),
+    ("trace",),
+    ("models",),
+    ("devices",),
+    ("datasets",),
+    ("report", "policy"),
+    ("records",),
+    ("shell",),
+    ("node",),
+    ("scripts",),
+    ("repository",),
+    ("hookspecs",),
     ("plugins",),
-    ("search", "lattice", "headroom", "advise", "pipeline", "sizing", "what_if", "fitting"),
-    ("validate", "formula_table", "loop_table", "scan", "slurm", "new_launch"),
+    ("trainers",),
+    ("engines",),
+    ("writers",),
+    ("launchers",),
+    ("hooks",),
+    ("request",),
+    ("judge", "rewriting"),
+    ("search",),
+    ("pipeline",),
+    ("slurm",),
+    ("studies",),
     ("render",),
     ("api",),
-    ("guarded_launch", "guard_doors", "embedded", "pytest_plugin"),
-    ("commands",),
-    ("cli", "__main__"),
-]
-"""Layer by layer; a module imports its own layer and the ones before it."""
+    ("embedded",),
+    ("__init__", "commands"),
+    ("cli",),
+    ("__main__",),
+    ("derive",),
+)
+"""From the ground up: a module imports its own package and the floors below it. No two on one floor know each other,
+except the nouns of the three lowest floors."""
 
-RULES = 2
-"""Layer of every module not named above: rules about plan and model that hooks share."""
-
-FOUNDATION = {"datafile": 0, "whole_file": 0, "values": 0, "remembered": 0, "plan_types": 0, "": 0}
-"""Beside the flow: reading a file of our own, writing one, how a dataclass is made, what was answered before, and the package itself."""
+NOUNS = 3
+"""Floors whose modules may know those beside them: nouns are made of nouns."""
 
 
-def layer_of(module: str) -> int:
-    """Return the layer of `preflight.memory`, `preflight.render.page`, ..."""
-    first = module.removeprefix("preflight").lstrip(".").partition(".")[0]
-    for layer, names in enumerate(FLOW):
-        if first in names:
-            return layer
-    return FOUNDATION.get(first, RULES)
+def floor_of(package: str) -> int:
+    """Return the floor of a package or root module; every one has to be named above."""
+    for floor, names in enumerate(FLOORS):
+        if package in names:
+            return floor
+    raise AssertionError(f"preflight/{package} has no floor: name it in FLOORS")
+
+
+def module_of(path: Path) -> str:
+    """Return `preflight.memory`, `preflight.render.page`, `preflight.hooks.read_trl`, ..."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] == "hooks":
+        parts = ("preflight", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in (*CORE, *HOOKS)}
+
+
+def package_of(module: str) -> str:
+    """Return the first name under `preflight`; the package's own module is `__init__`."""
+    return [*module.split("."), "__init__"][1]
 
 
 def imported(tree: ast.Module, with_functions: bool = True) -> Iterator[tuple[str, int]]:
-    """Yield the modules that a file imports, without those for the type checker only."""
-    waiting: list[ast.stmt] = list(tree.body)
-    while waiting:
-        node = waiting.pop()
+    """Yield the modules that a file imports, those for the type checker and those of functions among them."""
+    nodes: list[ast.AST] = list(tree.body)
+    while nodes:
+        node = nodes.pop()
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where a name comes from"
-            if node.module == "preflight":
-                for alias in node.names:
-                    yield f"preflight.{alias.name}", node.lineno
-            else:
-                yield node.module or "", node.lineno
-        elif (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING") or (
-            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not with_functions
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield (name if name in MODULES else node.module or ""), node.lineno
+        elif not with_functions and (
+            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
         ):
             continue
-        for field in ("body", "orelse", "finalbody", "handlers"):
-            waiting.extend(getattr(node, field, []))
-
-
-def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        nodes.extend(ast.iter_child_nodes(node))
 
 
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
-@pytest.mark.parametrize("path", CORE, ids=module_of)
-def test_a_module_imports_only_what_comes_before_it(path):
-    own = layer_of(module_of(path))
-    late = [
+def own_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the modules of preflight that a file imports, wherever in it."""
+    for name, line in imported(tree_of(path)):
+        if name in MODULES and name != module_of(path):
+            yield name, line
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_stands_below_it(module):
+    path = MODULES[module]
+    own = package_of(module)
+    floor = floor_of(own)
+    wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
-        for name, line in imported(tree_of(path))
-        if name.startswith("preflight")
-        and name != "preflight.__version__"
-        # explain and hooks show what the built-ins are; nobody else reaches into them
-        and (layer_of(name) > own or name.startswith("preflight.hooks."))
+        for name, line in own_imports(path)
+        if (package_of(name) != own and (floor_of(package_of(name)) > floor - (floor >= NOUNS)))
+        # explain and the references show what the built-ins are; nobody else reaches into them
+        or (package_of(name) == "hooks" != own and own != "derive")
     ]
 
-    assert not late
+    assert not wrong
+
+
+def test_every_package_and_no_other_has_a_floor():
+    named = [name for names in FLOORS for name in names]
+
+    assert sorted(named) == sorted({package_of(module) for module in MODULES})
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the modules of one circle of imports; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
+def test_no_imports_run_in_a_circle_those_of_functions_and_of_the_type_checker_counted():
+    graph = {name: {other for other, _ in own_imports(path)} for name, path in MODULES.items()}
+
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert not circle(graph)
 
 
 @pytest.mark.parametrize("path", HOOKS, ids=lambda path: path.stem)
 def test_a_hook_imports_values_from_preflight_and_no_other_hook(path):
     others = [
         f"{path.name}:{line} imports {name}"
-        for name, line in imported(tree_of(path))
-        if name.startswith(("preflight.hooks.", "hooks"))
-        or (name.startswith("preflight") and layer_of(name) >= layer_of("preflight.plugins"))
+        for name, line in own_imports(path)
+        if package_of(name) in ("hooks", "plugins")
     ]
 
     assert not others

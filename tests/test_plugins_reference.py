@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from preflight import hookspecs
-from preflight.derive.hook_reference import hook_reference, hooks_in_order
+from preflight.render.hook_reference import hook_reference, hooks_in_order
 
 README = Path(__file__).parent.parent / "hooks" / "README.md"
 
 
 def test_the_hook_reference_is_up_to_date():
-    """`python -m preflight.derive.hook_reference > hooks/README.md` writes it again."""
+    """`python -m preflight.render.hook_reference > hooks/README.md` writes it again."""
 
     assert README.read_text() == hook_reference()
 

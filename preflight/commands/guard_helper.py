@@ -19,7 +19,7 @@ def main(args: list[str]) -> int:
         if args[-1:] == ["--version"]:
             import importlib
 
-            from preflight import __version__
+            from preflight.version import __version__
 
             importlib.import_module("preflight.commands.guard_answer")  # what a request needs
             sys.stdout.write(f"preflight {__version__}\n")

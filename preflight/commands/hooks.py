@@ -8,8 +8,8 @@ import sys
 from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
-from preflight.derive.hook_reference import hooks_in_order
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.render.hook_reference import hooks_in_order
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
 

@@ -31,7 +31,7 @@ def write_launch(options: Any) -> int:
     report = read_back(wish, fitting, files, plugins)
     paths: list[str] = []
     if not options.print:
-        from preflight.commands.init import write_files
+        from preflight.commands.init_files import write_files
 
         paths = write_files(options.output or ".", files)
     if options.format == "json":

@@ -204,7 +204,7 @@ def traced_loss(take: Taken, dtype: str, batch: int) -> LossBytes:
     """Return bytes per logit of a loss, run on tensors without data after a head in `dtype`."""
     import torch
 
-    from preflight.trace.build import torch_dtype
+    from preflight.trace.built import torch_dtype
     from preflight.trace.log import AllocationLog, Part
     from preflight.trace.recorder import Recorder, recording
 

@@ -14,7 +14,7 @@ from preflight.engines.deepspeed_config import (
 )
 from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
 from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, fill_and_match
-from preflight.engines.read import HF_TRAINERS, EngineSettings
+from preflight.engines.settings import HF_TRAINERS, EngineSettings
 from preflight.errors import Problem
 from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand

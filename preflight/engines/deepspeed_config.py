@@ -11,11 +11,12 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.load import Document, load_json
+from preflight.formats.document import Document
+from preflight.formats.load import load_json
 from preflight.formats.places import Place, Setting
+from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
-from preflight.launchers.accelerate.config import with_id
-from preflight.launchers.accelerate.worker_environment import text
+from preflight.shell.variables import text
 from preflight.values import dataclass
 
 

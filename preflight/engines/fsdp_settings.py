@@ -13,7 +13,7 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.formats.places import Place, Setting
 from preflight.launch import nearest_fix
-from preflight.launchers.accelerate.argv import FALSE_WORDS, TRUE_WORDS
+from preflight.shell.words import FALSE_WORDS, TRUE_WORDS
 from preflight.values import dataclass
 
 SHARDING_STRATEGIES = (

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
-from typing import Any
 
+from preflight.engines.parallelism import read_parallelism, shard_fields
+from preflight.engines.settings import HF_TRAINERS, EngineSettings
 from preflight.errors import Problem
 from preflight.formats.places import Place, Setting
-from preflight.launch import DeepSpeedSettings, LaunchCommand
-from preflight.launchers.accelerate.parallelism import read_parallelism, shard_fields
-from preflight.launchers.accelerate.worker_environment import is_on
+from preflight.launch import LaunchCommand
 from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
-from preflight.values import dataclass
-
-HF_TRAINERS = ("transformers", "trl")
-"""Trainers that read TrainingArguments and hold them against DeepSpeed's config."""
-
-
-@dataclass
-class EngineSettings:
-    """The engine's part of the plan."""
-
-    fields: dict[str, Setting] = field(default_factory=dict)
-    deepspeed: DeepSpeedSettings | None = None
-    deepspeed_place: Place = field(default_factory=lambda: Place("default", "", "deepspeed"))
-    documents: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    more_places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
-    """Plan field -> places that state the same value again and must be changed with it."""
-    library_names: tuple[str, ...] = ("accelerate", "torch")
-    fsdp_arguments: Mapping[str, Setting] = field(default_factory=dict)
-    """The trainer's own FSDP arguments; empty where the launcher decides."""
 
 
 def read_engine(

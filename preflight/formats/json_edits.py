@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.formats.document import Document, KeyPath, split_key
 from preflight.formats.edits import (
     REMOVE,
     CannotEdit,
@@ -15,7 +16,7 @@ from preflight.formats.edits import (
     replaced,
     with_value,
 )
-from preflight.formats.load import Document, KeyPath, load_json, split_key
+from preflight.formats.load import load_json
 
 
 def splice_json(text: str, edits: Mapping[str | KeyPath, Any]) -> str:

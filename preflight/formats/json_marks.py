@@ -7,7 +7,7 @@ from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-define
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.load import (
+from preflight.formats.document import (
     MAX_MARKS,
     Document,
     KeyPath,

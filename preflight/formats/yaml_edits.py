@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.formats.document import Document, KeyPath, Mark, split_key
 from preflight.formats.edits import (
     REMOVE,
     CannotEdit,
@@ -16,7 +17,7 @@ from preflight.formats.edits import (
     with_value,
     yaml_text,
 )
-from preflight.formats.load import Document, KeyPath, Mark, load_yaml, split_key
+from preflight.formats.load import load_yaml
 
 
 def splice_yaml(text: str, edits: Mapping[str | KeyPath, Any]) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.load import (
+from preflight.formats.document import (
     MAX_MARKS,
     Document,
     KeyPath,

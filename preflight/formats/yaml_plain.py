@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from preflight.formats.load import Document, KeyPath, Mark
+from preflight.formats.document import Document, KeyPath, Mark
 
 _LINE = re.compile(
     r"( *)([A-Za-z_]\w*):"  # indent and key

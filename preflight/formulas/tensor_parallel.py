@@ -25,7 +25,7 @@ from preflight.model import ModelUnit, ParameterTensor
 from preflight.units import ceil_div
 
 if TYPE_CHECKING:
-    from preflight.formulas.layer_costs import LayerCosts
+    from preflight.formulas.layer_bytes import LayerCosts
 
 DIVIDED_ROLES = ("layer", "lm_head")
 

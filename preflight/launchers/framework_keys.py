@@ -8,7 +8,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.load import Document
+from preflight.formats.document import Document
 from preflight.formats.places import Place, Setting
 from preflight.launch import Origin
 from preflight.scripts.trainer_tables import argument_table

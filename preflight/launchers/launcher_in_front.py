@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from preflight.engines.read import EngineSettings
+from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand

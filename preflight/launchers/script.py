@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.engines.read import EngineSettings, read_engine
+from preflight.engines.read import read_engine
+from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.places import LaunchSource, Place, Setting
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 
-from preflight import __version__
 from preflight.formulas.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
 from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
@@ -19,6 +18,7 @@ from preflight.report import Report, TriedRemedy
 from preflight.studies.what_if import WhatIf
 from preflight.trace.kept import Kept
 from preflight.units import format_count
+from preflight.version import __version__
 
 HIDDEN_FIELDS = ("origins", "notices", "source", "cwd", "on_this_node", "wrapping")
 

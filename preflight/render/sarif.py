@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from preflight import __version__
 from preflight.errors import Problem
 from preflight.finding import Finding
 from preflight.render.page import Page
 from preflight.render.report import head_lines
 from preflight.report import Report
 from preflight.verdict import Answer
+from preflight.version import __version__
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {"error": "error", "warning": "warning", "info": "note"}

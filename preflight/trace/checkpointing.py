@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from preflight.trace.job import TraceJob
 
 if TYPE_CHECKING:
-    from preflight.trace.build import BuiltModel
+    from preflight.trace.built import BuiltModel
 
 Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 ATTENTION = (

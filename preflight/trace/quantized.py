@@ -44,7 +44,7 @@ def _packed(linear: Any, quantization: Mapping[str, Any]) -> Any:
 
     import torch
 
-    from preflight.trace.build import torch_dtype
+    from preflight.trace.built import torch_dtype
 
     layers, functional = import_module("bitsandbytes.nn"), import_module("bitsandbytes.functional")
     rows, columns = linear.weight.shape

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from preflight.trace.autocast import EmulatedAutocast
-from preflight.trace.build import BuiltModel, build, torch_dtype
+from preflight.trace.build import build
+from preflight.trace.built import BuiltModel, torch_dtype
 from preflight.trace.checkpointing import apply_checkpointing
 from preflight.trace.compose import Depth, Level, compose
 from preflight.trace.fused_head import add_fused_head, head_like_cuda

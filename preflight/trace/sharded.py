@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from preflight.trace.build import BuiltModel, torch_dtype
+from preflight.trace.built import BuiltModel, torch_dtype
 from preflight.trace.job import TraceJob
 
 

@@ -6,7 +6,8 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.load import Document, read_document
+from preflight.formats.document import Document
+from preflight.formats.load import read_document
 from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.scripts.trainer_spellings import argument_fix

@@ -12,8 +12,9 @@ from typing import Any
 from preflight.errors import BadInput
 from preflight.formats import argv_edits
 from preflight.formats.argv_edits import Occurrence
+from preflight.formats.document import Document, KeyPath, split_key
 from preflight.formats.edits import CannotEdit, yaml_text
-from preflight.formats.load import Document, KeyPath, load_json, read_document, split_key
+from preflight.formats.load import load_json, read_document
 from preflight.formats.places import LaunchSource
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
 

@@ -81,7 +81,7 @@ def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) 
 
 def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
     """Set the variable that accelerate's launcher would write; it is read where the user exports FSDP's settings."""
-    from preflight.launchers.accelerate.worker_environment import FSDP_VARIABLES
+    from preflight.engines.fsdp_variables import FSDP_VARIABLES
 
     env = draft.command.env
     if not draft.source.facts.get("passes_env", True):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preflight.errors import BadInput
-from preflight.formats.load import dotted, load_json, load_yaml, read_document, split_key
+from preflight.formats.document import dotted, split_key
+from preflight.formats.load import load_json, load_yaml, read_document
 from preflight.launch import LaunchCommand
 
 unhurried = settings(deadline=None)

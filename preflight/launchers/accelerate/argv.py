@@ -12,12 +12,11 @@ from preflight.launch import nearest_fix
 from preflight.launchers.accelerate.options import Option, options_by_flag
 from preflight.shell.launcher_options import converted_whole
 from preflight.shell.program_names import called, program_name
+from preflight.shell.words import FALSE_WORDS, TRUE_WORDS
 from preflight.values import dataclass
 
 LAUNCH_MODULE = "accelerate.commands.launch"
 CLI_MODULES = ("accelerate.commands.accelerate_cli", "accelerate")
-TRUE_WORDS = ("y", "yes", "t", "true", "on", "1")
-FALSE_WORDS = ("n", "no", "f", "false", "off", "0")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from preflight.launchers.accelerate.options import DYNAMO_BACKENDS
 
 if TYPE_CHECKING:
     from preflight.launchers.accelerate.config import AccelerateConfig
-    from preflight.launchers.accelerate.launcher import LauncherSettings
+    from preflight.launchers.accelerate.settings import LauncherSettings
 
 EXCLUSIVE_FLAGS = ("multi_gpu", "cpu", "tpu", "use_deepspeed", "use_fsdp")
 PRECISIONS = ("no", "fp8", "fp16", "bf16")

@@ -8,8 +8,10 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.load import Document, load_json, load_yaml
+from preflight.formats.document import Document
+from preflight.formats.load import load_json, load_yaml
 from preflight.formats.places import Place, Setting
+from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand, nearest_fix
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.options import BY_KEY
@@ -114,11 +116,6 @@ def load_config(
     config = AccelerateConfig(path, is_default, document, {}, frozenset(map(str, document.value)))
     values = _converted(dict(document.value), config, problems)
     return AccelerateConfig(path, is_default, document, values, config.stated)
-
-
-def with_id(error: BadInput, id: str) -> BadInput:
-    """Return the error with an id on every problem that has none."""
-    return BadInput(*(replace(problem, id=problem.id or id) for problem in error.problems))
 
 
 def _converted(

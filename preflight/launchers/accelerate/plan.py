@@ -15,9 +15,10 @@ from preflight.launchers.accelerate.argv import (
     parse_launcher_arguments,
 )
 from preflight.launchers.accelerate.checks import check_beside_file
-from preflight.launchers.accelerate.launcher import LauncherSettings, read_launcher_settings
+from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.parallelism import count_ranks
+from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.shell.launcher_part import LauncherPart

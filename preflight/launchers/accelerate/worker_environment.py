@@ -8,38 +8,12 @@ the place where the user wrote it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from preflight.engines.fsdp_variables import FSDP_ALWAYS, FSDP_IF_GIVEN
 from preflight.formats.places import Setting
-from preflight.launchers.accelerate.launcher import LauncherSettings
+from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.shell.launcher_part import caller_environment
 
-_FSDP_ALWAYS = {
-    # variable -> (option, lower-cased)
-    "FSDP_VERSION": ("fsdp_version", False),
-    "FSDP_SHARDING_STRATEGY": ("fsdp_sharding_strategy", False),
-    "FSDP_RESHARD_AFTER_FORWARD": ("fsdp_reshard_after_forward", True),
-    "FSDP_OFFLOAD_PARAMS": ("fsdp_offload_params", True),
-    "FSDP_MIN_NUM_PARAMS": ("fsdp_min_num_params", False),
-    "FSDP_FORWARD_PREFETCH": ("fsdp_forward_prefetch", True),
-    "FSDP_USE_ORIG_PARAMS": ("fsdp_use_orig_params", True),
-    "FSDP_CPU_RAM_EFFICIENT_LOADING": ("fsdp_cpu_ram_efficient_loading", True),
-    "FSDP_SYNC_MODULE_STATES": ("fsdp_sync_module_states", True),
-    "FSDP_ACTIVATION_CHECKPOINTING": ("fsdp_activation_checkpointing", True),
-    "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": ("fsdp_activation_checkpointing_offload", True),
-}
-_FSDP_IF_GIVEN = {
-    "FSDP_AUTO_WRAP_POLICY": "fsdp_auto_wrap_policy",
-    "FSDP_TRANSFORMER_CLS_TO_WRAP": "fsdp_transformer_layer_cls_to_wrap",
-    "FSDP_BACKWARD_PREFETCH": "fsdp_backward_prefetch",
-    "FSDP_STATE_DICT_TYPE": "fsdp_state_dict_type",
-    "FSDP_IGNORED_MODULES": "fsdp_ignored_modules",
-}
-FSDP_VARIABLES = {
-    **{option: variable for variable, (option, _) in _FSDP_ALWAYS.items()},
-    **{option: variable for variable, option in _FSDP_IF_GIVEN.items()},
-}
-"""Option of accelerate's launcher -> the variable that it writes."""
 _DEEPSPEED_IF_GIVEN = {
     "ACCELERATE_DEEPSPEED_ZERO_STAGE": "zero_stage",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "gradient_accumulation_steps",
@@ -75,9 +49,9 @@ def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) ->
         env["ACCELERATE_DYNAMO_BACKEND"] = Setting(backend, settings.place("dynamo_backend"))
     if settings.mode == "fsdp":
         env["ACCELERATE_USE_FSDP"] = Setting("true", settings.mode_place)
-        for name, (option, lower) in _FSDP_ALWAYS.items():
+        for name, (option, lower) in FSDP_ALWAYS.items():
             write(name, option, lower)
-        for name, option in _FSDP_IF_GIVEN.items():
+        for name, option in FSDP_IF_GIVEN.items():
             if settings.value(option) is not None:
                 write(name, option)
     if settings.mode == "deepspeed":
@@ -92,13 +66,3 @@ def worker_environment(settings: LauncherSettings, caller: Mapping[str, str]) ->
         for name, option in _PARALLELISM.items():
             write(name, option)
     return env
-
-
-def is_on(env: Mapping[str, Setting], name: str) -> bool:
-    """Tell whether an ACCELERATE_USE_* variable switches its mode on: accelerate takes the word `true` only."""
-    return name in env and str(env[name].value).lower() == "true"
-
-
-def text(env: Mapping[str, Setting], name: str, default: Any = None) -> Any:
-    """Return a variable's text, or the default."""
-    return env[name].value if name in env else default

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.load import Document, read_document
+from preflight.formats.document import Document
+from preflight.formats.load import read_document
 from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl.checks import check_axolotl

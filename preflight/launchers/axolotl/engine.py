@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight.formats.load import Document
+from preflight.formats.document import Document
 from preflight.formats.places import Place, Setting
 from preflight.launch import nearest_fix
 from preflight.launchers.axolotl.keys import axolotl_table

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from preflight.errors import Problem
-from preflight.formats.load import Document, read_document
+from preflight.formats.document import Document
+from preflight.formats.load import read_document
 from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import settings_of

@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import replace
 
-from preflight.engines.read import EngineSettings
+from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan, Origin

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.engines.read import EngineSettings
+from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import load_yaml, read_document
 from preflight.formats.places import Place, Setting

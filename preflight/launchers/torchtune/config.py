@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from preflight.errors import Problem
-from preflight.formats.load import Document
+from preflight.formats.document import Document
 from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.values import dataclass

@@ -1,4 +1,4 @@
-"""The hook reference, made from the hook specifications: `python -m preflight.derive.hook_reference`."""
+"""The hook reference, made from the hook specifications: `python -m preflight.render.hook_reference`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEAD = """\
 # Hooks
 
 One file per fact about the outside world; the first word of its name is the hook that it implements.
-This page is made from `preflight/hookspecs.py`: `python -m preflight.derive.hook_reference > hooks/README.md`.
+This page is made from `preflight/hookspecs.py`: `python -m preflight.render.hook_reference > hooks/README.md`.
 
 A hook takes values and returns values.
 `None` (or nothing) means "not mine"; an exception means "mine, and wrong".

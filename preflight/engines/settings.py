@@ -1,0 +1,30 @@
+"""What an engine was found to be set to: its part of the plan, and where each value stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from preflight.formats.places import Place, Setting
+from preflight.launch import DeepSpeedSettings
+from preflight.values import dataclass
+
+HF_TRAINERS = ("transformers", "trl")
+"""Trainers that read TrainingArguments and hold them against DeepSpeed's config."""
+
+
+@dataclass
+class EngineSettings:
+    """The engine's part of the plan."""
+
+    fields: dict[str, Setting] = field(default_factory=dict)
+    deepspeed: DeepSpeedSettings | None = None
+    deepspeed_place: Place = field(default_factory=lambda: Place("default", "", "deepspeed"))
+    documents: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    more_places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    """Plan field -> places that state the same value again and must be changed with it."""
+    library_names: tuple[str, ...] = ("accelerate", "torch")
+    fsdp_arguments: Mapping[str, Setting] = field(default_factory=dict)
+    """The trainer's own FSDP arguments; empty where the launcher decides."""

@@ -1,0 +1,18 @@
+"""Variables of an environment, each with the place where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from preflight.formats.places import Setting
+
+
+def is_on(env: Mapping[str, Setting], name: str) -> bool:
+    """Tell whether an ACCELERATE_USE_* variable switches its mode on: accelerate takes the word `true` only."""
+    return name in env and str(env[name].value).lower() == "true"
+
+
+def text(env: Mapping[str, Setting], name: str, default: Any = None) -> Any:
+    """Return a variable's text, or the default."""
+    return env[name].value if name in env else default
