@@ -47,7 +47,7 @@ def run(name: str, args: list[str]) -> int:
     from preflight.records.site_correction import runs_of, to_dict, write_corrections
 
     folder = options.folder or records_folder()
-    records, num_unreadable = read_records(folder)
+    records, unreadable = read_records(folder)
     corrections = write_corrections(records, folder) if records else {}
     runs, last = runs_of(records), int(options.last)
     if options.format == "json":
@@ -56,7 +56,8 @@ def run(name: str, args: list[str]) -> int:
             "schema_version": SCHEMA_VERSION,
             "folder": folder,
             "runs": [[record.to_dict() for record in ranks] for ranks in shown],
-            "num_unreadable": num_unreadable,
+            "num_unreadable": len(unreadable),
+            "unreadable": list(unreadable),
             "corrections": {name: to_dict(c) for name, c in corrections.items()},
         }
         print_json(value, sys.stdout)
@@ -65,5 +66,5 @@ def run(name: str, args: list[str]) -> int:
     from preflight.render.page import page_for
 
     page = page_for(sys.stdout, options.color)
-    print_lines(history_lines(runs, corrections, num_unreadable, folder, page, last), sys.stdout)
+    print_lines(history_lines(runs, corrections, unreadable, folder, page, last), sys.stdout)
     return FITS

@@ -1,44 +1,36 @@
-"""Where records of runs are kept: a line of JSON each, and an SQLite store that is read.
+"""Where records of runs are kept: lines of JSON, the last line of a rank of a run being its record.
 
-Both are of one host and named after it, so that ranks of several hosts may share a folder on a
-network file system, where neither locks nor shared memory can be relied on. A host reads its own
-store, and the lines of the others.
+A file is of one host and named after it, so that ranks of several hosts may share a folder on a
+network file system, where lines that two hosts append at once are lost and locks cannot be relied on.
 
-A process may be killed at any moment and a disk may be full: a line is written in one call and a
-torn one is passed over; SQLite's journal is write-ahead, and a commit is there or not. Whatever
-fails is returned and never raised: a record is not worth a run.
+A process may be killed at any moment and a disk may be full: a line is appended in one call under
+a lock, and the next writer ends a line that was cut short. Whatever fails is returned and never
+raised: a record is not worth a run.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import NamedTuple
 
 from preflight.records.folder import records_folder
-from preflight.records.run_record import RUNNING, RunRecord, record_from_dict
-
-if TYPE_CHECKING:
-    import sqlite3
+from preflight.records.run_record import RunRecord, record_from_dict
 
 LOCK_TIMEOUT_S = 30.0
-"""How long a rank waits for the others that write; a commit takes milliseconds."""
-
-TABLE = """\
-CREATE TABLE IF NOT EXISTS runs (
-    run_id TEXT NOT NULL, rank INTEGER NOT NULL, started TEXT NOT NULL, outcome TEXT NOT NULL,
-    device TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (run_id, rank)
-)"""
+"""How long a rank waits for the others that write; a line takes milliseconds."""
+LOCK_PAUSE_S = 0.005
 
 
 class Records(NamedTuple):
-    """Every record of a folder, oldest first, and how many lines were no record."""
+    """Every record of a folder, oldest first, and where something lies that is no record."""
 
     records: tuple[RunRecord, ...]
-    num_unreadable: int
+    unreadable: tuple[str, ...] = ()
+    """FILE:LINE of each line that was cut short or is of another schema, and why."""
 
 
 def host_name() -> str:
@@ -47,126 +39,100 @@ def host_name() -> str:
 
 
 def save(record: RunRecord, folder: str | None = None) -> list[str]:
-    """Write a record down; return what went wrong, in words. A finished run gets its line too."""
+    """Write a record down; return what went wrong, in words."""
     folder = folder or records_folder()
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        return [f"{folder}: {error.strerror}"]
-    wrong = [] if record.outcome == RUNNING else _add_line(record, folder)
-    return wrong + _add_row(record, folder)
-
-
-def _add_line(record: RunRecord, folder: str) -> list[str]:
     path = os.path.join(folder, f"runs-{host_name()}.jsonl")
     line = json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
     try:
-        # One write at the end of the file; the kernel lets no other writer of this host in between.
+        os.makedirs(folder, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
+            _lock(file)
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
                 line = b"\n" + line  # somebody was stopped in the middle of a line
-            written = os.write(file, line)
+            is_whole = os.write(file, line) == len(line)
+            os.fsync(file)  # a network file system says only here that it is full
         finally:
             os.close(file)
     except OSError as error:
-        return [f"{path}: {error.strerror}"]
-    return [] if written == len(line) else [f"{path}: the disk took a part of the line only"]
+        return [f"{error.filename or path}: {error.strerror}"]
+    return [] if is_whole else [f"{path}: the disk took a part of the line only"]
 
 
-def _add_row(record: RunRecord, folder: str) -> list[str]:
-    try:
-        import sqlite3
-    except ImportError:
-        return []  # a Python built without it: the lines are kept
-    path = _store(folder)
-    row = (record.run_id, record.rank, record.started, record.outcome, record.device_class)
-    text = json.dumps(record.to_dict(), separators=(",", ":"))
-    try:
-        with closing(_opened(path)) as store, store:
-            store.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)", (*row, text))
-    except (sqlite3.Error, OSError) as error:
-        return [f"{path}: {error}"]
-    return []
+def _lock(file: int) -> None:
+    """Keep other writers out until the file is closed.
 
-
-def _store(folder: str) -> str:
-    return os.path.join(folder, f"runs-{host_name()}.sqlite")
-
-
-def _opened(path: str) -> sqlite3.Connection:
-    import sqlite3
-
-    store = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
-    try:
-        # Kept in the file once set; where the file system cannot, SQLite says so and keeps its own.
-        store.execute("PRAGMA journal_mode=WAL").fetchone()
-        store.execute(TABLE)
-    except BaseException:
-        store.close()
-        raise
-    return store
+    Where there are no locks, or somebody stopped holds one, the line is appended all the same: a
+    local disk lets no other append in between, and a record late is better than a run that hangs.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_S)
+        except OSError:
+            return
+        else:
+            return
 
 
 def read_records(folder: str | None = None) -> Records:
-    """Return every record of a folder: of this host from its store, of others from their lines."""
+    """Return every record of a folder, of whichever host, and of the SQLite store that this one may have from before."""
     folder = folder or records_folder()
-    found: dict[tuple[str, int], RunRecord] = {}
-    unreadable = 0
     try:
         names = sorted(os.listdir(folder))
     except OSError:
-        return Records((), 0)
+        return Records(())
+    store = f"runs-{host_name()}.sqlite"
+    files = [read_sqlite(os.path.join(folder, store))] if store in names else []
     for name in names:
         if name.startswith("runs-") and name.endswith(".jsonl"):
-            records, torn = read_lines(os.path.join(folder, name))
-            unreadable += torn
-            found.update(((record.run_id, record.rank), record) for record in records)
-    if os.path.basename(_store(folder)) in names:
-        for record in read_store(_store(folder)):
-            known = found.get((record.run_id, record.rank))
-            if known is None or known.outcome == RUNNING:
-                found[(record.run_id, record.rank)] = record
-    ordered = sorted(found.values(), key=lambda r: (r.started, r.run_id, r.rank))
-    return Records(tuple(ordered), unreadable)
+            files.append(read_lines(os.path.join(folder, name)))
+    latest = {(r.run_id, r.rank): r for file in files for r in file.records}
+    ordered = sorted(latest.values(), key=lambda r: (r.started, r.run_id, r.rank))
+    return Records(tuple(ordered), tuple(place for file in files for place in file.unreadable))
 
 
-def read_lines(path: str) -> tuple[list[RunRecord], int]:
-    """Return the records of a file of lines, and how many lines are none."""
+def read_lines(path: str) -> Records:
+    """Return the records of a file of lines, in its order."""
     records: list[RunRecord] = []
-    unreadable = 0
+    unreadable: list[str] = []
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
-    except OSError:
-        return [], 0
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            record = record_from_dict(json.loads(line))
-        except (ValueError, RecursionError):
-            record = None
-        if record is None:
-            unreadable += 1
-        else:
+    except OSError as error:
+        return Records((), (f"{path}: {error.strerror}",))
+    for number, line in enumerate(lines, 1):
+        record = _record_of(line)
+        if record is not None:
             records.append(record)
-    return records, unreadable
+        elif line.strip():
+            unreadable.append(f"{path}:{number}: no record")
+    return Records(tuple(records), tuple(unreadable))
 
 
-def read_store(path: str) -> Iterator[RunRecord]:
-    """Yield the records of a store; nothing where it cannot be read."""
+def read_sqlite(path: str) -> Records:
+    """Return the records of a store as preflight kept it beside the lines before."""
     try:
         import sqlite3
-    except ImportError:
-        return
+    except ImportError:  # a Python built without it
+        return Records((), (f"{path}: this Python has no sqlite3",))
     try:
-        with closing(_opened(path)) as store:
+        store = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
+        try:
             rows = store.execute("SELECT record FROM runs ORDER BY started").fetchall()
-    except (sqlite3.Error, OSError):
-        return
-    for (text,) in rows:
-        record = record_from_dict(json.loads(text))
-        if record is not None:
-            yield record
+        finally:
+            store.close()
+    except sqlite3.Error as error:
+        return Records((), (f"{path}: {error}",))
+    records = [_record_of(text) for (text,) in rows]
+    return Records(tuple(record for record in records if record is not None))
+
+
+def _record_of(text: str | bytes) -> RunRecord | None:
+    try:
+        return record_from_dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return None

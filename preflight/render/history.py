@@ -11,20 +11,24 @@ from preflight.render.words import amount
 from preflight.studies.own_runs import fullest, outcome_of
 
 NUM_RUNS = 20
+NUM_UNREADABLE = 5
+"""Places that are named; a folder of another schema may have thousands."""
 
 
 def history_lines(
     runs: Sequence[Sequence[RunRecord]],
     corrections: Mapping[str, Correction],
-    num_unreadable: int,
+    unreadable: Sequence[str],
     folder: str,
     page: Page,
     num_shown: int = NUM_RUNS,
 ) -> list[str]:
     """Return a line per run, the newest last, and what the runs correct."""
     lines = [f"preflight: {len(runs)} runs in {folder}"]
-    if num_unreadable:
-        lines.append(f"  {num_unreadable} lines there are no record, and were passed over")
+    for place in unreadable[:NUM_UNREADABLE]:
+        lines += page.wrap(f"passed over {place}", "  ", "    ")
+    if len(unreadable) > NUM_UNREADABLE:
+        lines.append(f"  and {len(unreadable) - NUM_UNREADABLE} more")
     if not runs:
         return [*lines, "next: preflight.PreflightCallback() or preflight.measure() records one"]
     rows = [["started", "run", "device", "predicted", "measured", "off", ""]]
