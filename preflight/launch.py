@@ -477,22 +477,13 @@ class LaunchPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as the `plan:` of a measured run: plain values, contract names only."""
-        return {
-            name: plain(getattr(self, name)) for name in PLAN_FIELDS if name not in _NOT_ON_DISK
-        }
+        return {name: plain(getattr(self, name)) for name in PLAN_FIELDS if name not in ASKED}
 
 
-_NOT_ON_DISK = (
-    "origins",
-    "notices",
-    "source",
-    "wrapping",
-    "cwd",
-    "device",
-    "launcher",
-    "on_this_node",
-)
-PLAN_FIELDS = tuple(f.name for f in fields(LaunchPlan))
+PLAN_FIELDS = tuple(f.name for f in fields(LaunchPlan) if f.repr)
+"""Fields that a person may say and a report shows; the others are what one stage hands on to the next."""
+ASKED = ("cwd", "device", "launcher")
+"""Plan fields that say how preflight was asked, or where: no part of a plan on disk."""
 NESTED: dict[str, type[Any]] = {
     "adapter": Adapter,
     "base_quantization": BaseQuantization,

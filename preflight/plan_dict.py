@@ -23,7 +23,7 @@ def plan_from_dict(
     known: dict[str, Any] = {}
     for name, value in values.items():
         place = places.get(name, where)
-        if name not in PLAN_FIELDS or name in ("origins", "notices", "source", "on_this_node"):
+        if name not in PLAN_FIELDS:
             problems.append(
                 Problem(f"there is no plan field {name!r}", place, nearest_fix(str(name)))
             )

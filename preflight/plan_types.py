@@ -13,8 +13,6 @@ LARGEST = 2**40
 """Of a whole number that counts elements or bytes; nothing that trains has more."""
 NESTED_DTYPES = ("compute_dtype", "dtype", "grad_accum_dtype")
 """Fields of nested values that memory is counted in; those of the plan itself have their own choices."""
-UNREAD = ("origins", "notices", "source", "wrapping")
-"""Fields that no file gives."""
 
 
 def _is_whole(value: Any) -> bool:
@@ -75,7 +73,7 @@ def _kinds_of(owner: type[Any]) -> tuple[_Kinds, ...]:
         return _KINDS_OF[owner]
     found = []
     for field in fields(owner):
-        if field.name in UNREAD:
+        if not field.repr:  # no file gives it
             continue
         kinds = str(field.type).split(" | ")
         known = [KINDS[kind] for kind in kinds if kind in KINDS]

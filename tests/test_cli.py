@@ -130,6 +130,21 @@ def test_a_model_config_that_is_none_is_bad_input(tmp_path, content, message):
         settings_from([f"model_config={path}"])
 
 
+@pytest.mark.parametrize("name", ["origins", "source", "wrapping", "on_this_node"])
+def test_what_stages_hand_on_cannot_be_set(name):
+    with pytest.raises(BadInput, match="there is no plan field"):
+        settings_from([f"{name}=1"])
+
+
+def test_no_value_of_the_environment_is_shown_behind_a_wrapper(tmp_path):
+    options = ("check", "-v", "--device", "t4-16", "--set", "seq_len=128")
+    launch = ("env", "A=1", "torchrun", "t.py", "--model_name_or_path=Qwen/Qwen3-0.6B", "--bf16")
+    done = preflight(tmp_path, *options, "--", *launch, WANDB_API_KEY="not-to-be-seen")
+
+    assert "micro_batch_size" in done.stdout, done.stderr
+    assert "not-to-be-seen" not in done.stdout + done.stderr
+
+
 def test_a_remedy_that_nobody_has_is_an_error_with_the_nearest_name(tmp_path):
     """A misspelt --forbid would otherwise forbid nothing."""
     done = preflight(make(tmp_path), "check", "--forbid", "micro_batches", "--", *launch(1))

@@ -164,7 +164,7 @@ def settings_from(pairs: list[str]) -> dict[str, Any]:
             problems.append(Problem("--set takes FIELD=VALUE", where))
             continue
         outer, _, inner = name.partition(".")
-        if outer not in PLAN_FIELDS or outer in ("origins", "notices", "source", "on_this_node"):
+        if outer not in PLAN_FIELDS:
             problems.append(Problem(f"there is no plan field {name!r}", where, nearest_fix(outer)))
             continue
         try:

@@ -9,8 +9,8 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from preflight import launch
-from preflight.launch import CHOICES, NESTED, SCHEMES, LaunchPlan
-from preflight.plan_types import KINDS, NESTED_DTYPES, UNREAD
+from preflight.launch import ASKED, CHOICES, NESTED, PLAN_FIELDS, SCHEMES, LaunchPlan
+from preflight.plan_types import KINDS, NESTED_DTYPES
 from preflight.units import DTYPE_BYTES
 
 HEAD = """\
@@ -24,8 +24,6 @@ A field without a value is null, and so are fields whose default here is null: n
 `None` in a meaning is null in a file.
 """
 TABLE = ["| field | type | values | default | meaning |", "|---|---|---|---|---|"]
-ASKED = ("device", "launcher", "cwd", "on_this_node")
-"""How preflight was asked, or where: no part of a plan on disk."""
 ABOUT: dict[type[Any], str] = {
     LaunchPlan: "## Of the launch",
     **{kind: f"## Of `{name}`" for name, kind in NESTED.items()},
@@ -73,7 +71,7 @@ def plan_schema() -> dict[str, Any]:
 def told_fields(kind: type[Any]) -> Iterator[Field[Any]]:
     """Yield the fields that a plan on disk has."""
     for field in fields(kind):
-        if kind is not LaunchPlan or field.name not in (*UNREAD, *ASKED):
+        if kind is not LaunchPlan or (field.name in PLAN_FIELDS and field.name not in ASKED):
             yield field
 
 

@@ -20,9 +20,6 @@ from preflight.render.words import amount
 from preflight.report import Report
 from preflight.units import GIB
 
-PLACES = ("cwd", "launcher", "device", "on_this_node", "origins", "notices", "source", "wrapping")
-"""Plan fields that say where a plan came from, and nothing about memory."""
-
 
 class Measurement:
     """What a training takes, from start to finish. Nothing that it does may end the training."""
@@ -214,11 +211,7 @@ def with_prediction(record: RunRecord, report: Report) -> RunRecord:
     """Return a record with the plan of its run and what was predicted of the counters that it has."""
     held = {counter for peaks in record.phases.values() for counter in peaks}
     counters = tuple(name for name in ("allocated", "reserved", "device") if name in held)
-    plan = {
-        name: value
-        for name, value in report.plan.to_dict().items()
-        if name not in PLACES and value is not None
-    }
+    plan = {name: value for name, value in report.plan.to_dict().items() if value is not None}
     predicted = (
         {}
         if report.estimate is None

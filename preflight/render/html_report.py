@@ -20,8 +20,6 @@ from preflight.trace.kept import Kept
 from preflight.units import format_count
 from preflight.version import __version__
 
-HIDDEN_FIELDS = ("origins", "notices", "source", "cwd", "on_this_node", "wrapping")
-
 
 def report_html(
     report: Report,
@@ -217,7 +215,7 @@ def _terms(estimate: MemoryEstimate) -> list[str]:
 def _origins(report: Report) -> list[str]:
     rows = []
     for name in PLAN_FIELDS:
-        if name in HIDDEN_FIELDS:
+        if name == "cwd":
             continue
         value = plan_value(report.plan, name)
         if name == "model_config" and report.plan.model_config is not None:

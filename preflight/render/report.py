@@ -312,9 +312,9 @@ def finding_lines(finding: Finding, page: Page) -> list[str]:
 def plan_lines(report: Report, page: Page) -> list[str]:
     """Return every plan value with its origin."""
     rows = []
-    for name in (
-        n for n in PLAN_FIELDS if n not in ("origins", "notices", "source", "cwd", "on_this_node")
-    ):
+    for name in PLAN_FIELDS:
+        if name == "cwd":
+            continue
         origin = report.plan.origins.get(name)
         where = origin.where if origin else ""
         if origin and origin.assumed:

@@ -12,23 +12,14 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.launch import NESTED, PLAN_FIELDS, LaunchPlan, nearest_fix
+from preflight.launch import ASKED, NESTED, PLAN_FIELDS, LaunchPlan, nearest_fix
 from preflight.values import dataclass
 
 OWN_FILE = "preflight.toml"
 SHARED_FILE = "pyproject.toml"
 TABLE = "tool.preflight"
 
-NOT_SAID_HERE = (
-    "origins",
-    "notices",
-    "source",
-    "cwd",
-    "device",
-    "launcher",
-    "versions",
-    "on_this_node",
-)
+NOT_SAID_HERE = (*ASKED, "versions")
 """Plan fields that are not values of a launch, or have a key of their own."""
 
 GUARDS = ("off", "warn", "enforce")
