@@ -29,8 +29,9 @@ from preflight.formulas.precision import (
 )
 from preflight.formulas.trainer_told import method_of, where_of
 from preflight.hookspecs import hookimpl
-from preflight.launch import LaunchPlan, nearest_fix
+from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
+from preflight.near_names import nearest_fix
 
 FUSED_HEAD_SINCE = (1, 15)
 """TRL's SFT multiplies by lm_head.weight itself, past any adapter (sft_trainer.py, 1.15.0)."""

@@ -12,7 +12,8 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.optimizers import NUM_STATES
 from preflight.hookspecs import hookimpl
-from preflight.launch import LaunchPlan, nearest_fix
+from preflight.launch import LaunchPlan
+from preflight.near_names import nearest_fix
 
 
 @hookimpl

@@ -20,7 +20,7 @@ from preflight.commands.options import (
 )
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, HookFailed
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.version import __version__
 
 STARTERS = ("run", "sbatch", "srun", "salloc")

@@ -1,199 +1,43 @@
-"""A launch as it was typed (LaunchCommand) and as it was understood (LaunchPlan)."""
+"""A launch as it was understood: LaunchPlan, with the nouns that readers, checks and remedies need beside it."""
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass, replace
-from functools import lru_cache
+from dataclasses import field, fields, replace
 from typing import Any
 
+from preflight.command import LaunchCommand
 from preflight.errors import BadInput, Problem
-from preflight.plan_types import wrong_types
+from preflight.near_names import nearest_fix
+from preflight.plan_choices import CHOICES, ENGINES, MOST, SCHEMES, impossible_values
+from preflight.plan_parts import (
+    NESTED,
+    SCRIPT_DECIDES,
+    Adapter,
+    BaseQuantization,
+    DeepSpeedSettings,
+    Origin,
+    plain,
+)
 from preflight.values import dataclass
 
-
-@dataclass(frozen=True)
-class LaunchCommand:
-    """What would be started: argv, environment and folder, exactly as given."""
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str = "."
-    overlay: Mapping[str, str] = field(default_factory=dict)
-    """Absolute path -> text that stands in for the file: a rewrite is read again before it is written."""
-    declared_flags: Mapping[str, str] = field(default_factory=dict)
-    """A flag of the repository's own scripts, without dashes -> the plan field that it means."""
-
-    def resolve(self, path: str) -> str:
-        """Return `path` as an absolute path, the way the launcher in `cwd` would find it."""
-        return os.path.normpath(os.path.join(os.path.abspath(self.cwd), os.path.expanduser(path)))
-
-    def exists(self, path: str) -> bool:
-        """Tell whether a file is there, in the overlay or on disk."""
-        absolute = self.resolve(path)
-        return absolute in self.overlay or os.path.isfile(absolute)
-
-    def read_text(self, path: str) -> str:
-        """Return a file's text with its line ends unchanged.
-
-        Raises OSError where the file cannot be read, UnicodeDecodeError where it is not UTF-8.
-        """
-        absolute = self.resolve(path)
-        if absolute in self.overlay:
-            return self.overlay[absolute]
-        if "\0" in absolute:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), absolute)
-        if (
-            os.path.exists(absolute)
-            and not os.path.isfile(absolute)
-            and not os.path.isdir(absolute)
-        ):
-            # A pipe, such as <(...), could be read once: the launcher would find it empty.
-            raise OSError(
-                errno.EINVAL, "it is no regular file, and can be read only once or without end"
-            )
-        with open(absolute, encoding="utf-8", newline="") as file:
-            return file.read()
-
-
-SCRIPT_DECIDES = "not said by a known flag, and the script may say otherwise"
-"""Origin of a value of a script that no trainer's table describes."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a value of the plan comes from."""
-
-    where: str
-    """`configs/fsdp2.yaml:6`, `--max_length`, `default of transformers 5.24.0`, `$ACCELERATE_MIXED_PRECISION`."""
-    assumed: bool = False
-    """True for a value that nobody gave: shown in every report."""
-    reason: str = ""
-    """Why this value was assumed."""
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A PEFT adapter on a frozen base."""
-
-    kind: str = "lora"
-    """lora, dora, ..."""
-    rank: int = 8
-    """Of the two matrices of each target."""
-    alpha: int | None = None
-    """Scale of the adapter's output, which memory does not depend on."""
-    dropout: float = 0.0
-    """In front of the adapter; above 0 it keeps a mask."""
-    targets: tuple[str, ...] | str | None = None
-    """Module name endings, `all-linear`, or None for PEFT's own default of the architecture."""
-    dtype: str | None = None
-    """None = PEFT's rule: fp32 for a bf16 or fp16 base (autocast_adapter_dtype)."""
-    modules_to_save: tuple[str, ...] | None = None
-    """Modules that are trained whole beside the adapter."""
-
-
-@dataclass(frozen=True)
-class BaseQuantization:
-    """How the frozen base is stored (bitsandbytes)."""
-
-    scheme: str = "nf4"
-    """nf4, fp4 or int8."""
-    double_quant: bool = False
-    """Quantize the scales of the packed weights too."""
-    compute_dtype: str | None = None
-    """Of the products with unpacked weights."""
-    storage_dtype: str | None = None
-    """The dtype that the packed bits pretend to be; FSDP can shard floating ones only. None = uint8."""
-    upcast_unquantized_to_fp32: str | None = None
-    """none, norms or all (prepare_model_for_kbit_training); None = the trainer's rule."""
-
-
-@dataclass(frozen=True)
-class DeepSpeedSettings:
-    """ZeRO's bucket sizes and stage-3 limits, in elements, after `auto` was resolved.
-
-    Defaults are DeepSpeed's own (deepspeed/runtime/zero/config.py, 0.19.8).
-    None in the three sizes that transformers derives from the model: `auto` with the model's hidden
-    size h, which a reader does not know (reduce h*h, prefetch int(0.9*h*h), persistence 10*h).
-    """
-
-    reduce_bucket_size: int | None = 500_000_000
-    """Elements of gradients that are reduced at once."""
-    allgather_bucket_size: int = 500_000_000
-    """Elements that are gathered at once after a step, in stages 1 and 2."""
-    overlap_comm: bool | None = None
-    """None = DeepSpeed's rule: true for stage 3 only."""
-    contiguous_gradients: bool = True
-    """Copy gradients into one buffer as they appear."""
-    stage3_prefetch_bucket_size: int | None = 50_000_000
-    """Elements that are gathered ahead."""
-    stage3_param_persistence_threshold: int | None = 100_000
-    """Smaller parameters are never sharded."""
-    stage3_max_live_parameters: int = 1_000_000_000
-    """Elements that may be gathered at a time."""
-    stage3_max_reuse_distance: int = 1_000_000_000
-    """A parameter that is used again within so many elements is kept."""
-    sub_group_size: int = 1_000_000_000
-    """Elements that are stepped at once."""
-    stage3_gather_16bit_weights_on_model_save: bool = False
-    """Gather the whole model on rank 0 for a checkpoint."""
-    zero_hpz_partition_size: int = 1
-    """Ranks of a second shard inside a node (ZeRO++)."""
-    grad_accum_dtype: str | None = None
-    """Of gradients kept between micro steps."""
-    offload_pin_memory: bool = True
-    """Whether offloaded tensors are in pinned memory."""
-
-
-SCHEMES = ("nf4", "fp4", "int8")
-
-ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3")
-
-CHOICES: dict[str, tuple[object, ...]] = {
-    "engine": ENGINES,
-    "reshard_after_forward": (True, False, "default"),
-    "offload_params": ("none", "cpu", "nvme"),
-    "offload_optimizer": ("none", "cpu", "nvme"),
-    "offload_activations": ("none", "cpu"),
-    "load_dtype": ("fp32", "bf16", "fp16"),
-    "mixed_precision": ("no", "bf16", "fp16", "fp8"),
-    "master_dtype": ("fp32", "bf16", "fp16"),
-    "reduce_dtype": ("fp32", "bf16", "fp16"),
-    "optimizer_state_dtype": ("fp32", "bf16", "fp16", "int8"),
-    "logits_dtype": ("fp32", "bf16", "fp16"),
-    "activation_checkpointing": ("none", "full", "selective_op", "selective_every_2"),
-    "attention": ("eager", "sdpa", "flash_attention_2", "flash_attention_3"),
-    "loss": ("full_logits", "chunked_ce", "fused_ce", "chunked_linear", "fused_linear"),
-    "state_dict_type": ("full", "sharded"),
-    "sequence_kind": ("padded", "packed", "fixed"),
-    "wrap_policy": ("transformer", "size", "none"),
-    "optimizer_kernel": ("foreach", "fused", "for_loop"),
-    "keeps_outputs": (True, False),
-    "checkpointing_reentrant": (True, False),
-    "zero_grad_set_to_none": (True, False),
-}
-"""Plan field -> the values it may have (None, for not given, beside them)."""
-
-MOST = 2**30
-"""Of ranks, tokens and sequences: far beyond what anybody trains with, and below what would take long to try."""
-
-POSITIVE_FIELDS = (
-    "world_size",
-    "num_nodes",
-    "shard_degree",
-    "replicate_degree",
-    "tensor_parallel_degree",
-    "context_parallel_degree",
-    "sequence_parallel_degree",
-    "expert_parallel_degree",
-    "micro_batch_size",
-    "seq_len",
-    "gradient_accumulation_steps",
-    "eval_micro_batch_size",
-    "host_memory_gib",
-)
+__all__ = [
+    "ASKED",
+    "CHOICES",
+    "ENGINES",
+    "MOST",
+    "NESTED",
+    "PLAN_FIELDS",
+    "SCHEMES",
+    "SCRIPT_DECIDES",
+    "Adapter",
+    "BaseQuantization",
+    "DeepSpeedSettings",
+    "LaunchCommand",
+    "LaunchPlan",
+    "Origin",
+    "plain",
+]
 
 
 @dataclass(frozen=True)
@@ -377,7 +221,9 @@ class LaunchPlan:
         for name, value in edits.items():
             outer, _, inner = name.partition(".")
             if outer not in PLAN_FIELDS:
-                raise BadInput.one(f"there is no plan field {name!r}", fix=nearest_fix(outer))
+                raise BadInput.one(
+                    f"there is no plan field {name!r}", fix=nearest_fix(outer, PLAN_FIELDS)
+                )
             if inner:
                 nested = changed[outer] if outer in changed else getattr(self, outer)
                 if nested is None:
@@ -409,71 +255,8 @@ class LaunchPlan:
         return replace(self, origins={**self.origins, name: origin})
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return what cannot be true of any launch: values outside their choices, degrees that do not multiply."""
-        found: list[Problem] = []
-
-        def at(name: str) -> str:
-            origin = self.origins.get(name)
-            return origin.where if origin else ""
-
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value is not None and value not in choices:
-                wanted = ", ".join(str(choice) for choice in choices)
-                found.append(
-                    Problem(
-                        f"{name} must be one of {wanted}, not {value!r}",
-                        at(name),
-                        "put quotes around 'no': YAML reads it as false"
-                        if value is False and "no" in choices
-                        else "",
-                    )
-                )
-        for name, nested in NESTED.items():
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, nested):
-                inner = ", ".join(f.name for f in fields(nested))
-                found.append(Problem(f"{name} must be a mapping of {inner}", at(name)))
-        quantization = self.base_quantization
-        if isinstance(quantization, BaseQuantization) and quantization.scheme not in SCHEMES:
-            found.append(
-                Problem(
-                    f"base_quantization.scheme must be one of {', '.join(SCHEMES)},"
-                    f" not {quantization.scheme!r}",
-                    at("base_quantization"),
-                )
-            )
-        for name in POSITIVE_FIELDS:
-            value = getattr(self, name)
-            if value is not None and (
-                not isinstance(value, int) or isinstance(value, bool) or value < 1
-            ):
-                found.append(
-                    Problem(f"{name} must be a whole number from 1, not {value!r}", at(name))
-                )
-            elif value is not None and value > MOST:
-                found.append(Problem(f"{name} cannot be more than {MOST:,}", at(name)))
-        told = {problem.message.partition(" ")[0] for problem in found}
-        for name, complaint in wrong_types(self):
-            if name.partition(".")[0] not in told and name not in told:
-                found.append(Problem(complaint, at(name.partition(".")[0])))
-        if not found and self.world_size % self.shard_degree:
-            found.append(
-                Problem(
-                    f"{self.world_size} ranks cannot be cut into groups of {self.shard_degree}",
-                    at("shard_degree") or at("world_size"),
-                    "shard_degree must divide world_size",
-                )
-            )
-        if not found and self.num_nodes > self.world_size:
-            found.append(
-                Problem(
-                    f"{self.num_nodes} nodes but only {self.world_size} ranks",
-                    at("world_size"),
-                    "the number of processes is the total over all nodes",
-                )
-            )
-        return tuple(found)
+        """Return what cannot be true of any launch."""
+        return impossible_values(self, self.origins)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as the `plan:` of a measured run: plain values, contract names only."""
@@ -484,54 +267,3 @@ PLAN_FIELDS = tuple(f.name for f in fields(LaunchPlan) if f.repr)
 """Fields that a person may say and a report shows; the others are what one stage hands on to the next."""
 ASKED = ("cwd", "device", "launcher")
 """Plan fields that say how preflight was asked, or where: no part of a plan on disk."""
-NESTED: dict[str, type[Any]] = {
-    "adapter": Adapter,
-    "base_quantization": BaseQuantization,
-    "deepspeed": DeepSpeedSettings,
-}
-"""Plan field -> the class of its value."""
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: dataclasses as dicts, tuples as lists."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    return value
-
-
-NEAR = 0.6
-"""What two names must share of both their lengths to be one misspelt: difflib's own cutoff."""
-
-
-def nearest_fix(name: str, known: tuple[str, ...] = PLAN_FIELDS) -> str:
-    """Return `did you mean X`, or an empty string where nothing is near.
-
-    Only names that have letters enough in common are given to difflib: a file may have thousands of unknown keys.
-    """
-    import difflib
-
-    size = len(name)
-    possible = [
-        other
-        for length, group in _by_length(known)
-        if 2 * min(size, length) / (size + length or 1) >= NEAR
-        for other, letters in group
-        if 2 * sum(map(letters.__contains__, name)) / (size + length) >= NEAR
-    ]
-    near = difflib.get_close_matches(name, possible, n=1, cutoff=NEAR) if possible else ()
-    return f"did you mean {near[0]}" if near else ""
-
-
-@lru_cache(maxsize=8)
-def _by_length(
-    known: tuple[str, ...],
-) -> tuple[tuple[int, tuple[tuple[str, frozenset[str]], ...]], ...]:
-    """Return names with their letters, by length."""
-    groups: dict[int, list[tuple[str, frozenset[str]]]] = {}
-    for name in known:
-        groups.setdefault(len(name), []).append((name, frozenset(name)))
-    return tuple((length, tuple(group)) for length, group in groups.items())

@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.launch import NESTED, PLAN_FIELDS, LaunchPlan, Origin, nearest_fix
+from preflight.launch import NESTED, PLAN_FIELDS, LaunchPlan, Origin
+from preflight.near_names import nearest_fix
 
 
 def plan_from_dict(
@@ -25,7 +26,9 @@ def plan_from_dict(
         place = places.get(name, where)
         if name not in PLAN_FIELDS:
             problems.append(
-                Problem(f"there is no plan field {name!r}", place, nearest_fix(str(name)))
+                Problem(
+                    f"there is no plan field {name!r}", place, nearest_fix(str(name), PLAN_FIELDS)
+                )
             )
         elif name in NESTED:
             nested, complaints = _nested_from_dict(name, value, place)

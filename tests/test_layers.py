@@ -19,8 +19,17 @@ CORE = sorted(
 HOOKS = sorted((ROOT / "hooks").glob("*.py"))
 
 FLOORS = (
-    ("values", "units", "errors", "plan_types", "remembered", "whole_file", "version"),
-    ("library_versions", "device", "model", "finding"),
+    (
+        "values",
+        "units",
+        "errors",
+        "plan_types",
+        "near_names",
+        "remembered",
+        "whole_file",
+        "version",
+    ),
+    ("library_versions", "device", "model", "finding", "command", "plan_parts", "plan_choices"),
     ("launch", "memory", "rewrite"),
     ("verdict", "remedy", "plan_dict", "advice"),
     ("formats", "findings"),

@@ -7,7 +7,8 @@ import difflib
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from preflight.launch import NEAR, PLAN_FIELDS, nearest_fix
+from preflight.launch import PLAN_FIELDS
+from preflight.near_names import NEAR, nearest_fix
 from preflight.scripts.trainer_tables import argument_table
 
 ARGUMENTS = tuple(argument_table("sft").arguments)

@@ -9,7 +9,7 @@ from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.render.manual import index_lines, manual_lines, summary_of
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION

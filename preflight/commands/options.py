@@ -17,8 +17,8 @@ from preflight.launch import (
     BaseQuantization,
     DeepSpeedSettings,
     LaunchPlan,
-    nearest_fix,
 )
+from preflight.near_names import nearest_fix
 from preflight.policy import Policy, policy_from_dict
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ def settings_from(pairs: list[str]) -> dict[str, Any]:
             continue
         outer, _, inner = name.partition(".")
         if outer not in PLAN_FIELDS:
-            problems.append(Problem(f"there is no plan field {name!r}", where, nearest_fix(outer)))
+            problems.append(
+                Problem(f"there is no plan field {name!r}", where, nearest_fix(outer, PLAN_FIELDS))
+            )
             continue
         try:
             value = _setting(name, text, where)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from preflight.commands.options import add_output_options, first_positional
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 
 WORDS: dict[str, tuple[str, str]] = {
     "install": ("slurm_guard", "put the guard of sbatch in place: on clients, on the controller"),

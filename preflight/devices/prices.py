@@ -10,7 +10,7 @@ from typing import Any
 from preflight.devices.gpu_table import gpu_table
 from preflight.errors import Problem, raise_if_any
 from preflight.formats.datafile import read_data_file
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.values import dataclass
 
 KINDS = ("on-demand", "serverless")

@@ -9,7 +9,8 @@ from preflight.engines import deepspeed_keys as keys
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.formats.places import Place, Setting
-from preflight.launch import DeepSpeedSettings, nearest_fix
+from preflight.launch import DeepSpeedSettings
+from preflight.near_names import nearest_fix
 
 ZERO = "zero_optimization"
 OFFLOAD_DEVICES = ("none", "cpu", "nvme")

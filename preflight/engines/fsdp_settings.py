@@ -12,7 +12,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.formats.places import Place, Setting
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.shell.words import FALSE_WORDS, TRUE_WORDS
 from preflight.values import dataclass
 

@@ -14,7 +14,8 @@ from preflight.engines.fsdp_settings import SHARDING_STRATEGIES, WRAP_POLICIES
 from preflight.errors import Problem
 from preflight.formats.load import load_json
 from preflight.formats.places import Place, Setting
-from preflight.launch import LaunchCommand, nearest_fix
+from preflight.launch import LaunchCommand
+from preflight.near_names import nearest_fix
 
 READ_KEYS = (
     "version",

@@ -15,7 +15,7 @@ from dataclasses import field, replace
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
 from preflight.formats.places import Place, Setting
-from preflight.launch import LaunchCommand, LaunchPlan, nearest_fix
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.argv import LauncherArguments, parse_launcher_arguments
 from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
@@ -23,6 +23,7 @@ from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.options import options_by_flag
 from preflight.launchers.accelerate.plan import accelerate_part, single_process_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.shell.program_names import calls

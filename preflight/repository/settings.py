@@ -12,7 +12,8 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.launch import ASKED, NESTED, PLAN_FIELDS, LaunchPlan, nearest_fix
+from preflight.launch import ASKED, NESTED, PLAN_FIELDS, LaunchPlan
+from preflight.near_names import nearest_fix
 from preflight.values import dataclass
 
 OWN_FILE = "preflight.toml"
@@ -155,7 +156,11 @@ def _plan(value: Any, file: Repository, problems: list[Problem]) -> dict[str, An
         keys = ("plan", *name.split("."))
         if not _is_settable(name):
             problems.append(
-                Problem(f"there is no plan field {name!r}", file.place(*keys), nearest_fix(name))
+                Problem(
+                    f"there is no plan field {name!r}",
+                    file.place(*keys),
+                    nearest_fix(name, PLAN_FIELDS),
+                )
             )
             continue
         try:

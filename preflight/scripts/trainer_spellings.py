@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     # The first spelling that is given wins.

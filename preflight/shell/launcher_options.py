@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.formats.places import Place, Setting
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.values import dataclass
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from preflight.errors import Problem, raise_if_any
 from preflight.formats.datafile import read_data_file
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.slurm.gpu_memory import SiteMap, device_of_words
 
 KEYS = {"gpu_memory": "types", "feature_memory": "features"}

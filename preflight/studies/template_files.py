@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from preflight.errors import BadInput
 from preflight.formats.edits import yaml_text
-from preflight.launch import nearest_fix
+from preflight.near_names import nearest_fix
 
 TEMPLATES: dict[str, tuple[str, str]] = {
     "accelerate/single.yaml": ("accelerate.yaml", "accelerate: one GPU"),

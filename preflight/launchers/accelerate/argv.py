@@ -8,8 +8,8 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.formats.places import Place, Setting
-from preflight.launch import nearest_fix
 from preflight.launchers.accelerate.options import Option, options_by_flag
+from preflight.near_names import nearest_fix
 from preflight.shell.launcher_options import converted_whole
 from preflight.shell.program_names import called, program_name
 from preflight.shell.words import FALSE_WORDS, TRUE_WORDS

@@ -12,9 +12,10 @@ from preflight.formats.document import Document
 from preflight.formats.load import load_json, load_yaml
 from preflight.formats.places import Place, Setting
 from preflight.formats.problems import with_id
-from preflight.launch import LaunchCommand, nearest_fix
+from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.options import BY_KEY
+from preflight.near_names import nearest_fix
 from preflight.values import dataclass
 
 

@@ -148,7 +148,7 @@ def known_keys(section: str) -> tuple[str, ...]:
 
 def key_fix(section: str, key: str) -> str:
     """Return what to write instead of a key that accelerate does not know, or an empty string."""
-    from preflight.launch import nearest_fix
+    from preflight.near_names import nearest_fix
 
     known = known_keys(section)
     bare = LOOK_ALIKES.get(section, {})

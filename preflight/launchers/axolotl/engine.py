@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from preflight.formats.document import Document
 from preflight.formats.places import Place, Setting
-from preflight.launch import nearest_fix
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import FrameworkKeys, nested_settings
+from preflight.near_names import nearest_fix
 
 FSDP_VARIABLES = {
     "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",

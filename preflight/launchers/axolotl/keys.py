@@ -6,8 +6,8 @@ import os
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from preflight.launch import nearest_fix
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.near_names import nearest_fix
 
 
 @lru_cache(maxsize=1)

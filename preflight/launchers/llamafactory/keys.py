@@ -6,8 +6,8 @@ import os
 from functools import lru_cache
 from typing import Any
 
-from preflight.launch import nearest_fix
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
 
 TRUE_VARIABLES = ("true", "y", "1")

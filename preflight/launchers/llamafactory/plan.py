@@ -5,7 +5,6 @@ Source: LLaMA-Factory 0.9.5, hparams/*.py, data/processor, model/model_utils/lig
 
 from __future__ import annotations
 
-from preflight.launch import nearest_fix
 from preflight.launchers.framework_keys import FrameworkKeys, read_accumulation
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.launchers.llamafactory.model import (
@@ -15,6 +14,7 @@ from preflight.launchers.llamafactory.model import (
     read_quantization,
     read_trained,
 )
+from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_tables import argument_table
 
 DECIDES = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from preflight.errors import BadInput, Problem
 from preflight.formats.places import Place, Setting
-from preflight.launch import LaunchCommand, nearest_fix
+from preflight.launch import LaunchCommand
 from preflight.launchers.torchtitan.table import (
     MODULE_VERSION,
     file_version,
@@ -22,6 +22,7 @@ from preflight.launchers.torchtitan.table import (
     is_key,
     table,
 )
+from preflight.near_names import nearest_fix
 from preflight.values import dataclass
 
 Words = Sequence[tuple[int | None, str]]

@@ -1,0 +1,54 @@
+"""A launch as it was typed: words, environment and folder, and how its files are read."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import field
+
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class LaunchCommand:
+    """What would be started: argv, environment and folder, exactly as given."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "."
+    overlay: Mapping[str, str] = field(default_factory=dict)
+    """Absolute path -> text that stands in for the file: a rewrite is read again before it is written."""
+    declared_flags: Mapping[str, str] = field(default_factory=dict)
+    """A flag of the repository's own scripts, without dashes -> the plan field that it means."""
+
+    def resolve(self, path: str) -> str:
+        """Return `path` as an absolute path, the way the launcher in `cwd` would find it."""
+        return os.path.normpath(os.path.join(os.path.abspath(self.cwd), os.path.expanduser(path)))
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a file is there, in the overlay or on disk."""
+        absolute = self.resolve(path)
+        return absolute in self.overlay or os.path.isfile(absolute)
+
+    def read_text(self, path: str) -> str:
+        """Return a file's text with its line ends unchanged.
+
+        Raises OSError where the file cannot be read, UnicodeDecodeError where it is not UTF-8.
+        """
+        absolute = self.resolve(path)
+        if absolute in self.overlay:
+            return self.overlay[absolute]
+        if "\0" in absolute:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), absolute)
+        if (
+            os.path.exists(absolute)
+            and not os.path.isfile(absolute)
+            and not os.path.isdir(absolute)
+        ):
+            # A pipe, such as <(...), could be read once: the launcher would find it empty.
+            raise OSError(
+                errno.EINVAL, "it is no regular file, and can be read only once or without end"
+            )
+        with open(absolute, encoding="utf-8", newline="") as file:
+            return file.read()

@@ -1,0 +1,128 @@
+"""Which values a plan may have, and what is said of one that no launch can have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from preflight.errors import Problem
+from preflight.plan_parts import NESTED, BaseQuantization, Origin
+from preflight.plan_types import wrong_types
+
+SCHEMES = ("nf4", "fp4", "int8")
+
+ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3")
+
+CHOICES: dict[str, tuple[object, ...]] = {
+    "engine": ENGINES,
+    "reshard_after_forward": (True, False, "default"),
+    "offload_params": ("none", "cpu", "nvme"),
+    "offload_optimizer": ("none", "cpu", "nvme"),
+    "offload_activations": ("none", "cpu"),
+    "load_dtype": ("fp32", "bf16", "fp16"),
+    "mixed_precision": ("no", "bf16", "fp16", "fp8"),
+    "master_dtype": ("fp32", "bf16", "fp16"),
+    "reduce_dtype": ("fp32", "bf16", "fp16"),
+    "optimizer_state_dtype": ("fp32", "bf16", "fp16", "int8"),
+    "logits_dtype": ("fp32", "bf16", "fp16"),
+    "activation_checkpointing": ("none", "full", "selective_op", "selective_every_2"),
+    "attention": ("eager", "sdpa", "flash_attention_2", "flash_attention_3"),
+    "loss": ("full_logits", "chunked_ce", "fused_ce", "chunked_linear", "fused_linear"),
+    "state_dict_type": ("full", "sharded"),
+    "sequence_kind": ("padded", "packed", "fixed"),
+    "wrap_policy": ("transformer", "size", "none"),
+    "optimizer_kernel": ("foreach", "fused", "for_loop"),
+    "keeps_outputs": (True, False),
+    "checkpointing_reentrant": (True, False),
+    "zero_grad_set_to_none": (True, False),
+}
+"""Plan field -> the values it may have (None, for not given, beside them)."""
+
+MOST = 2**30
+"""Of ranks, tokens and sequences: far beyond what anybody trains with, and below what would take long to try."""
+
+POSITIVE_FIELDS = (
+    "world_size",
+    "num_nodes",
+    "shard_degree",
+    "replicate_degree",
+    "tensor_parallel_degree",
+    "context_parallel_degree",
+    "sequence_parallel_degree",
+    "expert_parallel_degree",
+    "micro_batch_size",
+    "seq_len",
+    "gradient_accumulation_steps",
+    "eval_micro_batch_size",
+    "host_memory_gib",
+)
+
+
+def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Problem, ...]:
+    """Return what cannot be true of any launch: values outside their choices, degrees that do not multiply."""
+    found: list[Problem] = []
+    values = vars(plan)
+
+    def at(name: str) -> str:
+        origin = origins.get(name)
+        return origin.where if origin else ""
+
+    for name, choices in CHOICES.items():
+        value = values[name]
+        if value is not None and value not in choices:
+            wanted = ", ".join(str(choice) for choice in choices)
+            found.append(
+                Problem(
+                    f"{name} must be one of {wanted}, not {value!r}",
+                    at(name),
+                    "put quotes around 'no': YAML reads it as false"
+                    if value is False and "no" in choices
+                    else "",
+                )
+            )
+    for name, nested in NESTED.items():
+        value = values[name]
+        if value is not None and not isinstance(value, nested):
+            inner = ", ".join(f.name for f in fields(nested))
+            found.append(Problem(f"{name} must be a mapping of {inner}", at(name)))
+    quantization = values["base_quantization"]
+    if isinstance(quantization, BaseQuantization) and quantization.scheme not in SCHEMES:
+        found.append(
+            Problem(
+                f"base_quantization.scheme must be one of {', '.join(SCHEMES)},"
+                f" not {quantization.scheme!r}",
+                at("base_quantization"),
+            )
+        )
+    for name in POSITIVE_FIELDS:
+        value = values[name]
+        if value is not None and (
+            not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ):
+            found.append(Problem(f"{name} must be a whole number from 1, not {value!r}", at(name)))
+        elif value is not None and value > MOST:
+            found.append(Problem(f"{name} cannot be more than {MOST:,}", at(name)))
+    told = {problem.message.partition(" ")[0] for problem in found}
+    for name, complaint in wrong_types(plan):
+        if name.partition(".")[0] not in told and name not in told:
+            found.append(Problem(complaint, at(name.partition(".")[0])))
+    if found:
+        return tuple(found)
+    ranks, nodes, shard_degree = values["world_size"], values["num_nodes"], values["shard_degree"]
+    if ranks % shard_degree:
+        found.append(
+            Problem(
+                f"{ranks} ranks cannot be cut into groups of {shard_degree}",
+                at("shard_degree") or at("world_size"),
+                "shard_degree must divide world_size",
+            )
+        )
+    elif nodes > ranks:
+        found.append(
+            Problem(
+                f"{nodes} nodes but only {ranks} ranks",
+                at("world_size"),
+                "the number of processes is the total over all nodes",
+            )
+        )
+    return tuple(found)

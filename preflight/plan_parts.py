@@ -1,0 +1,116 @@
+"""What a plan is made of beside plain values: an adapter, a quantized base, DeepSpeed's sizes, and where values come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from preflight.values import dataclass
+
+SCRIPT_DECIDES = "not said by a known flag, and the script may say otherwise"
+"""Origin of a value of a script that no trainer's table describes."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value of the plan comes from."""
+
+    where: str
+    """`configs/fsdp2.yaml:6`, `--max_length`, `default of transformers 5.24.0`, `$ACCELERATE_MIXED_PRECISION`."""
+    assumed: bool = False
+    """True for a value that nobody gave: shown in every report."""
+    reason: str = ""
+    """Why this value was assumed."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT adapter on a frozen base."""
+
+    kind: str = "lora"
+    """lora, dora, ..."""
+    rank: int = 8
+    """Of the two matrices of each target."""
+    alpha: int | None = None
+    """Scale of the adapter's output, which memory does not depend on."""
+    dropout: float = 0.0
+    """In front of the adapter; above 0 it keeps a mask."""
+    targets: tuple[str, ...] | str | None = None
+    """Module name endings, `all-linear`, or None for PEFT's own default of the architecture."""
+    dtype: str | None = None
+    """None = PEFT's rule: fp32 for a bf16 or fp16 base (autocast_adapter_dtype)."""
+    modules_to_save: tuple[str, ...] | None = None
+    """Modules that are trained whole beside the adapter."""
+
+
+@dataclass(frozen=True)
+class BaseQuantization:
+    """How the frozen base is stored (bitsandbytes)."""
+
+    scheme: str = "nf4"
+    """nf4, fp4 or int8."""
+    double_quant: bool = False
+    """Quantize the scales of the packed weights too."""
+    compute_dtype: str | None = None
+    """Of the products with unpacked weights."""
+    storage_dtype: str | None = None
+    """The dtype that the packed bits pretend to be; FSDP can shard floating ones only. None = uint8."""
+    upcast_unquantized_to_fp32: str | None = None
+    """none, norms or all (prepare_model_for_kbit_training); None = the trainer's rule."""
+
+
+@dataclass(frozen=True)
+class DeepSpeedSettings:
+    """ZeRO's bucket sizes and stage-3 limits, in elements, after `auto` was resolved.
+
+    Defaults are DeepSpeed's own (deepspeed/runtime/zero/config.py, 0.19.8).
+    None in the three sizes that transformers derives from the model: `auto` with the model's hidden
+    size h, which a reader does not know (reduce h*h, prefetch int(0.9*h*h), persistence 10*h).
+    """
+
+    reduce_bucket_size: int | None = 500_000_000
+    """Elements of gradients that are reduced at once."""
+    allgather_bucket_size: int = 500_000_000
+    """Elements that are gathered at once after a step, in stages 1 and 2."""
+    overlap_comm: bool | None = None
+    """None = DeepSpeed's rule: true for stage 3 only."""
+    contiguous_gradients: bool = True
+    """Copy gradients into one buffer as they appear."""
+    stage3_prefetch_bucket_size: int | None = 50_000_000
+    """Elements that are gathered ahead."""
+    stage3_param_persistence_threshold: int | None = 100_000
+    """Smaller parameters are never sharded."""
+    stage3_max_live_parameters: int = 1_000_000_000
+    """Elements that may be gathered at a time."""
+    stage3_max_reuse_distance: int = 1_000_000_000
+    """A parameter that is used again within so many elements is kept."""
+    sub_group_size: int = 1_000_000_000
+    """Elements that are stepped at once."""
+    stage3_gather_16bit_weights_on_model_save: bool = False
+    """Gather the whole model on rank 0 for a checkpoint."""
+    zero_hpz_partition_size: int = 1
+    """Ranks of a second shard inside a node (ZeRO++)."""
+    grad_accum_dtype: str | None = None
+    """Of gradients kept between micro steps."""
+    offload_pin_memory: bool = True
+    """Whether offloaded tensors are in pinned memory."""
+
+
+NESTED: dict[str, type[Any]] = {
+    "adapter": Adapter,
+    "base_quantization": BaseQuantization,
+    "deepspeed": DeepSpeedSettings,
+}
+"""Plan field -> the class of its value."""
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: dataclasses as dicts, tuples as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value
