@@ -16,8 +16,8 @@ from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nes
 from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, fill_and_match
 from preflight.engines.settings import HF_TRAINERS, EngineSettings
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
+from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
 from preflight.formats.load import load_json
-from preflight.formats.places import Place, Setting
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
+from preflight.setting import Place, Setting
 from preflight.shell.variables import text
 from preflight.values import dataclass
 

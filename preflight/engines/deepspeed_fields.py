@@ -8,9 +8,9 @@ from typing import Any
 from preflight.engines import deepspeed_keys as keys
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import DeepSpeedSettings
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 
 ZERO = "zero_optimization"
 OFFLOAD_DEVICES = ("none", "cpu", "nvme")

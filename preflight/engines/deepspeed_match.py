@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
+from preflight.setting import Place, Setting
 
 BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 from preflight.shell.words import FALSE_WORDS, TRUE_WORDS
 from preflight.values import dataclass
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
+from preflight.setting import Place, Setting
 from preflight.shell.variables import is_on
 
 SIZES = {

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from preflight.engines.parallelism import read_parallelism, shard_fields
 from preflight.engines.settings import HF_TRAINERS, EngineSettings
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.variables import is_on
 from preflight.trainers.arguments import TrainerArguments

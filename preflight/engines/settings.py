@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.formats.places import Place, Setting
 from preflight.launch import DeepSpeedSettings
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 HF_TRAINERS = ("transformers", "trl")

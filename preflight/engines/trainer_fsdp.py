@@ -13,9 +13,9 @@ from typing import Any
 from preflight.engines.fsdp_settings import SHARDING_STRATEGIES, WRAP_POLICIES
 from preflight.errors import Problem
 from preflight.formats.load import load_json
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 
 READ_KEYS = (
     "version",

@@ -1,4 +1,4 @@
-"""A value under the user's own spelling with the place it is written, and what a reader leaves behind for its writer."""
+"""What the reader of a launch leaves behind for its writer."""
 
 from __future__ import annotations
 
@@ -6,43 +6,9 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.launch import LaunchCommand
+from preflight.command import LaunchCommand
+from preflight.setting import Place
 from preflight.values import dataclass
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a value is written, so that it can be written again."""
-
-    kind: str
-    """yaml, json, toml, argv, env, script or default."""
-    document: str
-    """The file's path as the user spelled it, a training script's too; empty for argv, env and default."""
-    key: str
-    """Dotted key path in a file, flag spelling in argv, name of the variable in env, library and version of a default."""
-    line: int | None = None
-    """1-based."""
-    index: int | None = None
-    """Index of the flag in argv."""
-
-    @property
-    def where(self) -> str:
-        """Return the place as an Origin or an error names it."""
-        if self.kind in ("yaml", "json", "toml", "script"):
-            return self.document if self.line is None else f"{self.document}:{self.line}"
-        if self.kind == "env":
-            return f"${self.key}"
-        if self.kind == "default":
-            return f"default of {self.key}"
-        return self.key
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One value under the user's spelling, with its place."""
-
-    value: Any
-    place: Place
 
 
 @dataclass(frozen=True)

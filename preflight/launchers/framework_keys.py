@@ -9,9 +9,9 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.formats.document import Document
-from preflight.formats.places import Place, Setting
 from preflight.launch import Origin
 from preflight.scripts.trainer_tables import argument_table
+from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import dataclass
 

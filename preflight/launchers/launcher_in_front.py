@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate.argv import (
     LauncherArguments,
@@ -17,6 +16,7 @@ from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.plan import accelerate_part
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import called, calls
 

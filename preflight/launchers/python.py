@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import called
 from preflight.shell.visible_devices import num_visible_devices

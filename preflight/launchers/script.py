@@ -13,9 +13,10 @@ from typing import Any
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.places import LaunchSource, Place, Setting
+from preflight.formats.places import LaunchSource
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin
 from preflight.library_versions import installed_versions, versions_used
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 

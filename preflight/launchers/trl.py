@@ -14,7 +14,6 @@ from dataclasses import field, replace
 
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.argv import LauncherArguments, parse_launcher_arguments
 from preflight.launchers.accelerate.checks import check_beside_file
@@ -26,6 +25,7 @@ from preflight.launchers.script import make_plan, read_script_arguments, read_sc
 from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
+from preflight.setting import Place, Setting
 from preflight.shell.program_names import calls
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from preflight.formats.places import LaunchSource, Setting
+from preflight.formats.places import LaunchSource
 from preflight.launch import LaunchPlan
+from preflight.setting import Setting
 
 if TYPE_CHECKING:
     from preflight.node.limits import MemoryLimit

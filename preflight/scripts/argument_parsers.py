@@ -6,10 +6,10 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from preflight.formats.places import Place
 from preflight.scripts.own_parser import MANY, NONE, ONE, OPTIONAL, OwnOption
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.values import Evaluator
+from preflight.setting import Place
 
 SWITCH = "?"
 """Ends the name of a flag that takes no value."""

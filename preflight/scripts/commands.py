@@ -6,10 +6,10 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from preflight.formats.places import Place
 from preflight.scripts.field_types import converted
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.values import Evaluator
+from preflight.setting import Place
 
 
 def command_parameters(

@@ -6,11 +6,11 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from preflight.formats.places import Place
 from preflight.scripts.field_types import converted
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.trainer_tables import fields_of_class
 from preflight.scripts.values import Evaluator
+from preflight.setting import Place
 
 DATACLASS_PARSERS = ("HfArgumentParser", "TrlParser")
 TRAINER_BASES = (

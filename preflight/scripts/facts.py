@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from preflight.formats.places import Place
 from preflight.scripts.scope import UNKNOWN, Known
+from preflight.setting import Place
 from preflight.values import dataclass
 
 

@@ -9,7 +9,6 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from preflight.formats.places import Place
 from preflight.launch import LaunchCommand
 from preflight.scripts.argument_parsers import argparse_names
 from preflight.scripts.blocks import reachable
@@ -39,6 +38,7 @@ from preflight.scripts.scope import (
     walk_block,
 )
 from preflight.scripts.values import Evaluator
+from preflight.setting import Place
 
 
 class ScriptReader(ScriptFiles):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from preflight.formats.places import Place
 from preflight.launch import LaunchCommand
 from preflight.scripts.facts import ScriptFacts
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
+from preflight.setting import Place
 
 WORTH_READING = re.compile(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
-from preflight.formats.places import Place, Setting
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 

@@ -11,9 +11,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from preflight.formats.places import Place
 from preflight.launch import LaunchCommand
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
+from preflight.setting import Place
 
 MAX_DEPTH = 24
 """Names that refer to names; also what ends a cycle."""

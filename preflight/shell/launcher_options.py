@@ -7,8 +7,8 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
-from preflight.formats.places import Place, Setting
 from preflight.launch import Origin
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 DISTRIBUTED_MODES = ("fsdp", "deepspeed", "multi_gpu")

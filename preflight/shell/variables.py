@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.formats.places import Setting
+from preflight.setting import Setting
 
 
 def is_on(env: Mapping[str, Setting], name: str) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, Origin
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
 from preflight.trainers.files import ArgumentFile, read_argument_file
 from preflight.trainers.hints import (

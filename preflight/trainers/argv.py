@@ -8,11 +8,11 @@ from dataclasses import field
 from typing import Any, NamedTuple
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.scripts.own_parser import MANY, NONE, OwnOption, OwnParser
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.trainer_values import NotConverted, Written, from_text
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 _NEGATIVE_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")

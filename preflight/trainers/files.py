@@ -8,11 +8,11 @@ from typing import Any
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable
 from preflight.scripts.trainer_values import NotConverted, Written, from_file
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 

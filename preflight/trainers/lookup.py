@@ -7,12 +7,12 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import Origin
 from preflight.scripts.trainer_spellings import DECLARABLE, DTYPES, KINDS, SPELLINGS
 from preflight.scripts.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.trainer_values import NotConverted, Written, from_file, from_text
 from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.setting import Place, Setting
 from preflight.trainers.kind import TrainerKind
 from preflight.values import dataclass
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Setting
 from preflight.scripts.trainer_spellings import ATTENTIONS
+from preflight.setting import Setting
 from preflight.trainers.lookup import Given
 
 MAX_LENGTH_DEFAULT = 1024

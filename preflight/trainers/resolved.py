@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.formats.places import Place, Setting
+from preflight.setting import Place, Setting
 from preflight.trainers.lookup import Given
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import Origin
 from preflight.scripts.trainer_spellings import KINDS
+from preflight.setting import Place, Setting
 from preflight.trainers.lookup import Given
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Setting
 from preflight.launch import Adapter, BaseQuantization
 from preflight.scripts.trainer_spellings import DTYPES
+from preflight.setting import Setting
 from preflight.trainers.lookup import Given
 from preflight.trainers.plan import positive
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from preflight.errors import Problem
-from preflight.formats.places import Place
 from preflight.scripts.own_parser import NOT_KNOWN, REFUSED, OwnParser
 from preflight.scripts.trainer_spellings import argument_fix
+from preflight.setting import Place
 from preflight.trainers.files import ArgumentFile
 from preflight.trainers.lookup import Given
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from preflight.formats.argv_edits import Occurrence
 from preflight.formats.edits import CannotEdit
-from preflight.formats.places import Place
 from preflight.launch import LaunchPlan
+from preflight.setting import Place
 from preflight.values import dataclass
 from preflight.writers.draft import LaunchDraft
 

@@ -7,9 +7,9 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launchers.accelerate.options import Option, options_by_flag
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import converted_whole
 from preflight.shell.program_names import called, program_name
 from preflight.shell.words import FALSE_WORDS, TRUE_WORDS

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
-from preflight.formats.places import Setting
 from preflight.launchers.accelerate.options import DYNAMO_BACKENDS
+from preflight.setting import Setting
 
 if TYPE_CHECKING:
     from preflight.launchers.accelerate.config import AccelerateConfig

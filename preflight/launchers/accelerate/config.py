@@ -10,12 +10,12 @@ from typing import Any
 from preflight.errors import BadInput, Problem
 from preflight.formats.document import Document
 from preflight.formats.load import load_json, load_yaml
-from preflight.formats.places import Place, Setting
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.options import BY_KEY
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 

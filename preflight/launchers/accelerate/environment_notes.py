@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from preflight.errors import Problem
-from preflight.formats.places import Setting
+from preflight.setting import Setting
 
 
 def environment_notes(env: Mapping[str, Setting], changes_mode: bool = False) -> Iterator[Problem]:

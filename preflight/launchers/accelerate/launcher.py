@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.argv import LauncherArguments
@@ -14,6 +13,7 @@ from preflight.launchers.accelerate.checks import check_config_values, check_fla
 from preflight.launchers.accelerate.config import AccelerateConfig, fill_from_config, find_config
 from preflight.launchers.accelerate.options import BY_KEY
 from preflight.launchers.accelerate.settings import MODE_FLAGS, LauncherSettings
+from preflight.setting import Place, Setting
 from preflight.shell.visible_devices import num_visible_devices
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
-from preflight.formats.places import Setting
 from preflight.launchers.accelerate.config import AccelerateConfig
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.accelerate.keys import with_prefix
 from preflight.launchers.accelerate.settings import LauncherSettings
+from preflight.setting import Setting
 from preflight.shell.launcher_part import DISTRIBUTED_MODES
 
 _ONLY_V1 = {

@@ -6,8 +6,8 @@ Source: the launcher's `num_processes // num_machines` (accelerate/utils/launch.
 from __future__ import annotations
 
 from preflight.errors import Problem
-from preflight.formats.places import Setting
 from preflight.launchers.accelerate.settings import LauncherSettings
+from preflight.setting import Setting
 
 
 def count_ranks(settings: LauncherSettings, problems: list[Problem]) -> dict[str, Setting]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.formats.places import Place, Setting
 from preflight.launchers.accelerate.config import AccelerateConfig
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 MODE_FLAGS = ("multi_gpu", "tpu", "tpu_use_cluster", "use_deepspeed", "use_fsdp", "use_megatron_lm")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.engines.fsdp_variables import FSDP_ALWAYS, FSDP_IF_GIVEN
-from preflight.formats.places import Setting
 from preflight.launchers.accelerate.settings import LauncherSettings
+from preflight.setting import Setting
 from preflight.shell.launcher_part import caller_environment
 
 _DEEPSPEED_IF_GIVEN = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight.formats.places import Setting
 from preflight.launchers.axolotl.keys import listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.scripts.trainer_spellings import ATTENTIONS
+from preflight.setting import Setting
 
 ATTENTION_FLAGS = {
     # LEGACY_ATTN_FLAG_TO_IMPL of utils/schemas/enums.py, the first one that is on wins

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from preflight.formats.places import Setting
 from preflight.launch import Adapter, BaseQuantization
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.scripts.trainer_spellings import DTYPES
+from preflight.setting import Setting
 
 
 def read_adapter(keys: FrameworkKeys, dtype: str) -> None:

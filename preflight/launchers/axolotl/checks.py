@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from preflight.formats.places import Setting
 from preflight.launchers.axolotl.activations import ATTENTION_FLAGS
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.axolotl.lora_kernels import check_lora_kernels
 from preflight.launchers.framework_keys import FALSE_WORDS, TRUE_WORDS, FrameworkKeys
+from preflight.setting import Setting
 
 KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 CHECKED_WHERE_READ = (

@@ -11,7 +11,6 @@ from dataclasses import replace
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl.checks import check_axolotl
 from preflight.launchers.axolotl.engine import read_axolotl_engine
@@ -22,6 +21,7 @@ from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fir
 from preflight.launchers.framework_keys import FrameworkKeys, note_placeholders, settings_of
 from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.launcher_in_front import launcher_in_front
+from preflight.setting import Place, Setting
 from preflight.shell.program_names import calls
 
 PROGRAMS = ("axolotl",)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.formats.document import Document
-from preflight.formats.places import Place, Setting
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import FrameworkKeys, nested_settings
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 
 FSDP_VARIABLES = {
     "activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.errors import Problem, raise_if_any
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate.argv import LauncherArguments, parse_launcher_arguments
 from preflight.launchers.axolotl.words import AxolotlWords
 from preflight.launchers.launcher_in_front import accelerate_in_front
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 
 

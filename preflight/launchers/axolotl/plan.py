@@ -6,7 +6,6 @@ TrainingArguments gets), utils/config/__init__.py (resolve_dtype, normalize_conf
 
 from __future__ import annotations
 
-from preflight.formats.places import Setting
 from preflight.launchers.axolotl.activations import read_attention, read_checkpointing, read_loss
 from preflight.launchers.axolotl.adapter import read_adapter
 from preflight.launchers.axolotl.keys import axolotl_table
@@ -18,6 +17,7 @@ from preflight.launchers.framework_keys import (
 )
 from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_tables import argument_table
+from preflight.setting import Setting
 
 DECIDES = {
     "base_model": "model",

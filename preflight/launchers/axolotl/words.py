@@ -11,8 +11,8 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launchers.axolotl.keys import Option, axolotl_table, option_of
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 LAUNCHERS = ("accelerate", "torchrun", "python")

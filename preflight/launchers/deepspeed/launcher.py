@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import LauncherOption, ParsedOptions
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.values import dataclass

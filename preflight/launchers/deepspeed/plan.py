@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import calls

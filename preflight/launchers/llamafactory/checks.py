@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from preflight.formats.places import Setting
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.scripts.trainer_tables import argument_table
+from preflight.setting import Setting
 
 BLOCKWISE = ("use_galore", "use_apollo", "use_badam")
 LORA_ONLY = ("loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init")

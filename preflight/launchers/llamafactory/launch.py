@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, Origin
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.llamafactory.keys import is_enabled
 from preflight.launchers.python import python_part
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import calls, program_name
 from preflight.shell.visible_devices import num_visible_devices

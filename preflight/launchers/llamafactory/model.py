@@ -9,10 +9,10 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
-from preflight.formats.places import Setting
 from preflight.launch import Adapter, BaseQuantization
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.llamafactory.engine import EngineFacts
+from preflight.setting import Setting
 
 ATTENTIONS = {
     "auto": None,

@@ -13,10 +13,10 @@ import yaml
 from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import settings_of
 from preflight.launchers.llamafactory.keys import llamafactory_arguments
+from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.errors import Problem
-from preflight.formats.places import Place, Setting
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import LauncherOption
 
 PROGRAMS = ("torchrun",)

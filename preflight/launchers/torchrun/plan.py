@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.errors import Problem, raise_if_any
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
@@ -20,6 +19,7 @@ from preflight.launchers.torchrun.options import (
     USE_ENV,
     from_environment,
 )
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import called, calls

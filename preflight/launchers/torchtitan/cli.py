@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.script import make_plan
@@ -17,6 +16,7 @@ from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
 from preflight.library_versions import installed_versions
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import calls
 from preflight.trainers.arguments import TrainerArguments

@@ -13,7 +13,6 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
 from preflight.launchers.torchtitan.table import (
     MODULE_VERSION,
@@ -23,6 +22,7 @@ from preflight.launchers.torchtitan.table import (
     table,
 )
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 Words = Sequence[tuple[int | None, str]]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.formats.places import Setting
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.torchtitan.config import TitanConfig
+from preflight.setting import Setting
 
 RESHARD: dict[Any, bool | str] = {"always": True, "never": False, "default": "default"}
 

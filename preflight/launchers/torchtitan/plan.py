@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.formats.places import Setting
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.torchtitan.config import CHECKPOINTING, TitanConfig
 from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
+from preflight.setting import Setting
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp16"}
 LOSSES = {"ChunkedLossWrapper": "chunked_linear", "CrossEntropyLoss": "full_logits"}
@@ -70,7 +70,7 @@ def _model(reader: TitanReader, pipeline: int) -> None:
 
 
 def _default_place(reader: TitanReader) -> Any:
-    from preflight.formats.places import Place
+    from preflight.setting import Place
 
     return Place("default", "", reader.keys.library.label)
 

@@ -14,7 +14,6 @@ from typing import Any
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import load_yaml, read_document
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.script import make_plan
@@ -32,6 +31,7 @@ from preflight.launchers.torchtune.table import (
 )
 from preflight.library_versions import installed_versions, versions_used
 from preflight.near_names import nearest_fix
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import calls
 from preflight.trainers.arguments import TrainerArguments

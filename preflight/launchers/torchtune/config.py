@@ -16,8 +16,8 @@ import yaml
 
 from preflight.errors import Problem
 from preflight.formats.document import Document
-from preflight.formats.places import Place, Setting
 from preflight.launch import LaunchCommand
+from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 COMPONENT = "_component_"

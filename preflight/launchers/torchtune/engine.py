@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.formats.places import Place, Setting
 from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.setting import Place, Setting
 
 
 def read_engine(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.formats.places import Setting
 from preflight.launch import Adapter, BaseQuantization
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.table import builders
 from preflight.near_names import nearest_fix
+from preflight.setting import Setting
 
 DEFAULT_RANK, DEFAULT_ALPHA = 8, 16
 """lora_rank and lora_alpha of every lora_ builder (models/llama3_1/_model_builders.py:88, 0.6.1)."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight.formats.places import Setting
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import read_model
 from preflight.near_names import nearest_fix
+from preflight.setting import Setting
 
 DTYPES = {
     "fp32": "fp32",
