@@ -13,13 +13,11 @@ from collections.abc import Iterable
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.checkpointing import is_launchers_own
-from preflight.formulas.precision import version_of
 from preflight.formulas.trainer_told import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.versions.peft import SAVES_BY_MODULE_NAMES
 
-BY_MODULE_NAMES_SINCE = (0, 21)
-"""PEFT 0.20 and before matched the names of tensors alone."""
 WITHOUT_PEFT = ("torchtune", "torchtitan", "litgpt")
 
 
@@ -28,7 +26,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     """Name a launch whose adapter would be lost."""
     if plan.adapter is None or not plan.is_fsdp or plan.trainer in WITHOUT_PEFT:
         return
-    if version_of(plan, "peft") < BY_MODULE_NAMES_SINCE:
+    if not SAVES_BY_MODULE_NAMES.holds_in(plan.versions):
         return
     lost = "PEFT 0.21 finds no tensor of the adapter, and saves an empty one without a word"
     if plan.engine == "fsdp1":

@@ -25,16 +25,13 @@ from preflight.formulas.precision import (
     OWN_MODEL_CODE,
     PEFT_DEFAULT_TARGETS,
     peft_model_type,
-    version_of,
 )
 from preflight.formulas.trainer_told import method_of, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
 from preflight.near_names import nearest_fix
-
-FUSED_HEAD_SINCE = (1, 15)
-"""TRL's SFT multiplies by lm_head.weight itself, past any adapter (sft_trainer.py, 1.15.0)."""
+from preflight.versions.trl import FUSES_HEAD
 
 
 @hookimpl
@@ -45,7 +42,7 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
         return  # without PEFT
     where = where_of(plan, "adapter")
     targets = _names(adapter.targets)
-    is_fused_head = method_of(plan) == "sft" and version_of(plan, "trl") >= FUSED_HEAD_SINCE
+    is_fused_head = method_of(plan) == "sft" and FUSES_HEAD.holds_in(plan.versions)
     if is_fused_head and "lm_head" in targets:
         yield found(
             "PF426",

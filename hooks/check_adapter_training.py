@@ -13,17 +13,13 @@ from collections.abc import Iterable
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.checkpointing import is_reentrant
-from preflight.formulas.precision import version_of
 from preflight.formulas.trainer_told import has_trainer, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.versions.transformers import EMBEDDINGS_ASK_FOR_GRADIENTS
 
 TIED_MODULES = ("lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings")
-
-INPUTS_ASK_SINCE = (5, 0)
-"""`gradient_checkpointing_enable` makes the embedding's output ask for gradients (modeling_utils.py:3116, 5.0.0);
-before, only for a model that loaded its adapter itself (:2608, 4.49.0)."""
 
 WAYS_TO_ASK = (
     "enable_input_require_grads",
@@ -75,7 +71,7 @@ def _inputs_are_frozen(plan: LaunchPlan) -> bool:
     """Tell whether nothing makes the inputs ask for gradients, as far as versions and the script tell."""
     if plan.trainer not in ("transformers", "plain_loop"):
         return False  # TRL asks itself
-    if version_of(plan, "transformers") >= INPUTS_ASK_SINCE:
+    if EMBEDDINGS_ASK_FOR_GRADIENTS.holds_in(plan.versions):
         return False
     text = _script_text(plan)
     return bool(text) and not any(way in text for way in WAYS_TO_ASK)

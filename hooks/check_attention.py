@@ -12,17 +12,15 @@ from collections.abc import Iterable
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.precision import load_dtype, version_of
+from preflight.formulas.precision import load_dtype
 from preflight.formulas.trainer_told import has_trainer, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.versions.transformers import MASKS_PACKED_SAMPLES
 
 WIDEST_FLASH_HEAD = 256
 """flash_attn/csrc/flash_api.cpp:393, 2.8.3."""
-
-MASKS_PACKED_SAMPLES_SINCE = (4, 53, 3)
-"""transformers' own masks follow position_ids that start again (masking_utils.py): 4.53.3 does, 4.53.0 does not."""
 
 
 @hookimpl
@@ -94,7 +92,7 @@ def _packing(plan: LaunchPlan, is_flash: bool) -> Iterable[Finding]:
     is_packed = plan.sequence_kind == "packed" and plan.trainer == "trl"
     if not is_packed or is_flash or plan.attention not in ("eager", "sdpa"):
         return
-    if version_of(plan, "transformers") < MASKS_PACKED_SAMPLES_SINCE:
+    if not MASKS_PACKED_SAMPLES.holds_in(plan.versions):
         yield found(
             "PF412",
             f"packed samples attend to each other under {plan.attention}: this transformers masks"

@@ -13,16 +13,13 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.precision import version_of
 from preflight.formulas.trainer_told import has_trainer, method_of, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.versions.transformers import ZERO3_REFUSES_AUTO_BATCH
+from preflight.versions.trl import GRPO_REFUSES_AUTO_BATCH
 
 LOW_RANK_OPTIMIZERS = ("galore_", "apollo_")
-GRPO_REFUSES_AUTO_BATCH_SINCE = (1, 9)
-"""trl/trainer/grpo_config.py: 1.9.0 does, 1.5.0 does not."""
-ZERO3_REFUSES_AUTO_BATCH_SINCE = (4, 45)
-"""transformers/trainer.py: 4.45.2 does, 4.44.2 does not."""
 
 
 @hookimpl
@@ -58,10 +55,10 @@ def _auto_batch(plan: LaunchPlan) -> Iterable[Finding]:
     if not finder.is_on:
         return
     fix = "--auto_find_batch_size false, and a micro batch that fits"
-    if plan.zero_stage == 3 and version_of(plan, "transformers") >= ZERO3_REFUSES_AUTO_BATCH_SINCE:
+    if plan.zero_stage == 3 and ZERO3_REFUSES_AUTO_BATCH.holds_in(plan.versions):
         message = "auto_find_batch_size is not supported under ZeRO-3"
         yield found("PF432", message, finder.where, fix)
-    elif method_of(plan) == "grpo" and version_of(plan, "trl") >= GRPO_REFUSES_AUTO_BATCH_SINCE:
+    elif method_of(plan) == "grpo" and GRPO_REFUSES_AUTO_BATCH.holds_in(plan.versions):
         message = (
             "auto_find_batch_size is not supported by GRPO: groups of completions must stay whole"
         )

@@ -15,16 +15,11 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.precision import version_of
 from preflight.formulas.trainer_told import method_of, told, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.versions.trl import CHECKS_GROUPS, CHECKS_REFERENCE_SYNC, FUSES_HEAD
 
-FUSED_HEAD_SINCE = (1, 15)
-"""SFT's own fused head (sft_trainer.py: 1.15.0 has it, 1.14.0 has not); selective checkpointing came with it."""
-GRPO_GROUPS_SINCE = (0, 26)
-SYNC_CHECKED_SINCE = (1, 0)
-"""grpo_config.py of 0.26.0 and dpo_trainer.py of 1.0.0 refuse; the versions read before do not."""
 HAS_REFERENCE = ("dpo", "kto", "grpo", "rloo")
 
 
@@ -34,7 +29,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     method = method_of(plan)
     if method is None:
         return
-    if method in ("grpo", "rloo") and version_of(plan, "trl") >= GRPO_GROUPS_SINCE:
+    if method in ("grpo", "rloo") and CHECKS_GROUPS.holds_in(plan.versions):
         yield from _groups(plan, method)
     if method in HAS_REFERENCE:
         yield from _reference(plan, method)
@@ -78,7 +73,7 @@ def _reference(plan: LaunchPlan, method: str) -> Iterable[Finding]:
     precomputed = told(plan, "precompute_ref_log_probs")
     is_without_beta = method in ("grpo", "rloo") and beta.value in (0, 0.0)
     is_needed = plan.adapter is None and not is_without_beta and not precomputed.is_on
-    if sync.is_on and not is_needed and version_of(plan, "trl") >= SYNC_CHECKED_SINCE:
+    if sync.is_on and not is_needed and CHECKS_REFERENCE_SYNC.holds_in(plan.versions):
         why = (
             "an adapter's base is its reference" if plan.adapter else "nothing is compared with one"
         )
@@ -103,7 +98,7 @@ def _sft(plan: LaunchPlan) -> Iterable[Finding]:
     if packing.is_on and plan.seq_len is None and facts.get("is_own_script"):
         message = "packing fills rows of max_length tokens, and max_length is empty"
         yield found("PF441", message, packing.where, "max_length: 4096, or the longest that fits")
-    if version_of(plan, "trl") < FUSED_HEAD_SINCE:
+    if not FUSES_HEAD.holds_in(plan.versions):
         return
     liger, config = told(plan, "use_liger_kernel"), told(plan, "liger_kernel_config")
     fuses = isinstance(config.value, dict) and config.value.get("fused_linear_cross_entropy")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
-from preflight.formulas.precision import Precision, load_dtype, precision_of, version_of
+from preflight.formulas.precision import Precision, load_dtype, precision_of
 from preflight.formulas.sharding import (
     HeldTensor,
     held_quantized_bytes,
@@ -31,12 +31,10 @@ from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
+from preflight.versions.transformers import PACKED_STAYS_ON_DEVICE
 
 LOAD = frozenset({Moment.LOAD})
 PREPARE = frozenset({Moment.PREPARE})
-QUANTIZED_STAYS_ON_DEVICE_SINCE = (5, 0)
-"""Before, a tensor under FSDP went back to the host once it was packed, on every rank but the first to
-`meta`, and its scales stayed (transformers/modeling_utils.py:876, 4.48.1)."""
 
 
 @hookimpl
@@ -124,7 +122,7 @@ def _packs_one_by_one(plan: LaunchPlan) -> bool:
     return (
         plan.engine == "fsdp1"
         and plan.cpu_ram_efficient_loading is not False
-        and version_of(plan, "transformers") < QUANTIZED_STAYS_ON_DEVICE_SINCE
+        and not PACKED_STAYS_ON_DEVICE.holds_in(plan.versions)
     )
 
 

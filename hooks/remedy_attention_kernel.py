@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.attention import default_attention
-from preflight.formulas.precision import OWN_MODEL_CODE, version_of
+from preflight.formulas.precision import OWN_MODEL_CODE
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
+from preflight.versions.boundary import version_in
 
 
 @hookimpl
@@ -25,7 +26,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Replace eager attention by SDPA where the model's class has it."""
     if plan.attention != "eager" or plan.trainer in OWN_MODEL_CODE:
         return
-    if default_attention(model.model_type, version_of(plan, "transformers")) != "sdpa":
+    if default_attention(model.model_type, version_in(plan.versions, "transformers")) != "sdpa":
         return
     yield Remedy(
         "attention_kernel",

@@ -15,14 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.lever_rules import HF_TRAINERS, is_installed
-from preflight.formulas.precision import version_of
-from preflight.formulas.user_loop import FUSED_HEAD_SINCE
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
+from preflight.versions.trl import CHUNKS_LOSS, FUSES_HEAD
 
-TRL_CHUNKS_SINCE = (1, 7)
 LIGER_MODELS = frozenset(
     {
         *(
@@ -78,10 +76,9 @@ def _loss(plan: LaunchPlan, model: ModelSpec) -> tuple[str, str] | None:
     if plan.launcher == "axolotl":
         return "chunked_ce", "chunked_cross_entropy: true"
     if plan.trainer == "trl":
-        version = version_of(plan, "trl")
-        if version >= FUSED_HEAD_SINCE:
+        if FUSES_HEAD.holds_in(plan.versions):
             return None  # whole logits only where something asks for them: label smoothing, other methods
-        if version >= TRL_CHUNKS_SINCE:
+        if CHUNKS_LOSS.holds_in(plan.versions):
             return "chunked_linear", "--loss_type chunked_nll"
     if model.model_type in LIGER_MODELS and is_installed("liger_kernel"):
         return "fused_linear", "--use_liger_kernel true"

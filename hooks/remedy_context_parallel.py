@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.lever_rules import HF_TRAINERS
-from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
+from preflight.versions.accelerate import HAS_PARALLELISM_CONFIG
+from preflight.versions.torch import SHARDS_CONTEXT
 
 DEGREES = (2, 4, 8)
-SINCE = {"accelerate": (1, 10), "torch": (2, 7)}
-"""accelerate 1.10 brings ParallelismConfig and its cp_size (read in 1.10.0); torch's ring attention is older."""
+HAS_CONTEXT_PARALLEL = (HAS_PARALLELISM_CONFIG, SHARDS_CONTEXT)
 
 
 @hookimpl
@@ -28,7 +28,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Let two, four and eight ranks of a node share each sequence."""
     if plan.engine != "fsdp2" or plan.attention != "sdpa" or plan.trainer not in HF_TRAINERS:
         return
-    is_new = all(version_of(plan, name) >= since for name, since in SINCE.items())
+    is_new = all(boundary.holds_in(plan.versions) for boundary in HAS_CONTEXT_PARALLEL)
     if plan.micro_batch_size != 1:
         return  # a smaller micro batch saves as much, and sends nothing around
     alone = plan.data_parallel_degree == plan.world_size and plan.replicate_degree == 1

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
-
-FUSED_SINCE = (2, 4)
-"""torch whose fused AdamW takes FSDP2's tensors and a gradient scaler together; on one GPU it is older."""
+from preflight.versions.torch import FUSES_SHARDED_ADAMW
 
 
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Replace torch's AdamW by its fused kernel."""
-    if plan.optimizer != "adamw_torch" or version_of(plan, "torch") < FUSED_SINCE:
+    if plan.optimizer != "adamw_torch" or not FUSES_SHARDED_ADAMW.holds_in(plan.versions):
         return
     if plan.offload_params != "none" or plan.offload_optimizer != "none":
         return

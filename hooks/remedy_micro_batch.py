@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
+from preflight.versions.transformers import WEIGHS_TOKENS
 
-TOKEN_WEIGHTED_SINCE = (4, 46)
 LARGEST_TRIED = 4096
 """A micro batch above it is a slip of the pen; every number below it is tried as a divisor."""
 
@@ -30,9 +29,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     micro = plan.micro_batch_size
     if micro is None or micro == 1:
         return
-    weighted = plan.trainer in ("transformers", "trl") and (
-        version_of(plan, "transformers") >= TOKEN_WEIGHTED_SINCE
-    )
+    weighted = plan.trainer in ("transformers", "trl") and WEIGHS_TOKENS.holds_in(plan.versions)
     # The first micro step beside another keeps gradients that are not sharded; more of them add nothing.
     keeps_gradients = plan.is_fsdp and not plan.sync_each_batch
     first = plan.gradient_accumulation_steps == 1

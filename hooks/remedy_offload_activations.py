@@ -15,13 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
-
-OFFLOADS_SINCE = (5, 18)
-"""Trainer reads `offload` in its checkpointing kwargs (transformers/trainer.py:1509, 5.24.0); 5.16.0 does not."""
+from preflight.versions.transformers import OFFLOADS_ACTIVATIONS
 
 
 @hookimpl
@@ -47,5 +44,5 @@ def may_offload(plan: LaunchPlan) -> bool:
     if plan.launcher == "llamafactory":
         return False
     if plan.trainer == "transformers":
-        return version_of(plan, "transformers") >= OFFLOADS_SINCE
+        return OFFLOADS_ACTIVATIONS.holds_in(plan.versions)
     return True

@@ -13,13 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.lever_rules import PLAIN_ADAMW
-from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
-
-KEPT_SINCE = (0, 18, 3)
-"""DeepSpeed whose config has both switches (deepspeed/runtime/precision_config.py:63): 0.18.2 has neither."""
+from preflight.versions.deepspeed import KEEPS_STATES_IN_BF16
 
 
 @hookimpl
@@ -29,7 +26,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
         return
     if plan.offload_optimizer != "none" or plan.optimizer not in PLAIN_ADAMW:
         return
-    if version_of(plan, "deepspeed") >= KEPT_SINCE:
+    if KEEPS_STATES_IN_BF16.holds_in(plan.versions):
         yield Remedy(
             "optimizer_states_16bit",
             "bf16 master weights and optimizer states",

@@ -17,14 +17,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from preflight.formulas.framework_rules import PACKS_ITSELF, frozen_base_dtype
-from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
-
-TRL_CASTS_ADAPTERS_SINCE = (0, 26)
-"""From then on TRL casts adapters to bf16 and leaves norms alone (trl/trainer/sft_trainer.py:908, 1.16.0)."""
+from preflight.versions.trl import CASTS_ADAPTERS
 
 
 @hookimpl
@@ -40,7 +37,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     adapter = plan.adapter or SUGGESTED_ADAPTER
     if plan.launcher in PACKS_ITSELF:
         quantization = replace(quantization, storage_dtype=half, upcast_unquantized_to_fp32="none")
-    elif plan.trainer == "trl" and version_of(plan, "trl") >= TRL_CASTS_ADAPTERS_SINCE:
+    elif plan.trainer == "trl" and CASTS_ADAPTERS.holds_in(plan.versions):
         quantization = replace(quantization, upcast_unquantized_to_fp32="none")
         adapter = replace(adapter, dtype="bf16")
     flags = ["--load_in_4bit", "--use_bnb_nested_quant", f"--dtype {dtype}"]

@@ -25,16 +25,16 @@ from typing import Any
 from preflight.formulas.deepspeed_rules import bucket_elements, live_parameters, sub_group
 from preflight.formulas.framework_rules import LOADS_AS_CHECKPOINT
 from preflight.formulas.lever_rules import HF_TRAINERS, PLAIN_ADAMW, rounds_alike
-from preflight.formulas.precision import version_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 from preflight.units import ceil_div
+from preflight.versions.accelerate import SAVES_FSDP2
+from preflight.versions.torch import HAS_FULLY_SHARD
+from preflight.versions.transformers import READS_FSDP_VERSION
 
-FSDP2_SINCE = {"torch": (2, 6), "accelerate": (1, 6), "transformers": (5, 0)}
-"""fully_shard is public from torch 2.6 on; accelerate loads and saves what it sharded from 1.6 on, and Trainer reads
-`version` in its own fsdp_config from 5.0 on (transformers/training_args.py:2753, 5.0.0)."""
+HAS_FSDP2 = (HAS_FULLY_SHARD, SAVES_FSDP2, READS_FSDP_VERSION)
 
 BNB_8BIT = ("adamw_bnb_8bit", "adamw_8bit")
 """bitsandbytes' AdamW with states in device memory, by Trainer's names."""
@@ -84,7 +84,7 @@ def _gathers_as_much(plan: LaunchPlan, model: ModelSpec) -> bool:
 
 
 def _may_become_fsdp(plan: LaunchPlan, model: ModelSpec) -> bool:
-    is_new = all(version_of(plan, name) >= since for name, since in FSDP2_SINCE.items())
+    is_new = all(boundary.holds_in(plan.versions) for boundary in HAS_FSDP2)
     return (
         is_new
         and plan.world_size > 1

@@ -30,7 +30,7 @@ FLOORS = (
         "version",
     ),
     (
-        "library_versions",
+        "versions",
         "device",
         "model",
         "finding",

@@ -25,6 +25,8 @@ from preflight.trace.log import (
     WEIGHT_COPIES,
 )
 from preflight.values import dataclass
+from preflight.versions import torchtitan, transformers
+from preflight.versions.boundary import Boundary
 
 BEGIN, END = "<!-- what a loop costs -->", "<!-- end of what a loop costs -->"
 AUTOCAST = "full, autocast"
@@ -64,9 +66,9 @@ FEATURES = (
             IN_MIXED_PRECISION, {"keeps_outputs": True}, Moment.LOSS_BACKWARD),
     Feature("gradients zeroed, not dropped", "zero_grad_set_to_none", {},
             {"zero_grad_set_to_none": False}, Moment.FORWARD, True),
-    Feature("padding mask, sdpa", "sequence_kind, BOOL_MASK_SINCE", {},
+    Feature("padding mask, sdpa", "sequence_kind, HAS_BOOL_MASK", {},
             {"sequence_kind": "padded"}, Moment.FORWARD),
-    Feature("padding mask, sdpa, checkpointed", "sequence_kind, BOOL_MASK_SINCE",
+    Feature("padding mask, sdpa, checkpointed", "sequence_kind, HAS_BOOL_MASK",
             {"activation_checkpointing": "full"}, {"sequence_kind": "padded"}, Moment.LOSS_FORWARD),
     Feature("padding mask, flash attention", "sequence_kind", {"attention": "flash_attention_2"},
             {"sequence_kind": "padded"}, Moment.FORWARD),
@@ -84,8 +86,8 @@ FEATURES = (
     Feature("SGD, foreach instead of a loop", "optimizer_kernel",
             {"optimizer": "sgd", "optimizer_kernel": "for_loop"},
             {"optimizer_kernel": "foreach"}, Moment.OPTIMIZER_STEP, True),
-    Feature("TRL's fused head, forward", "loss, FUSED_HEAD_SINCE", {}, TRL, Moment.LOSS_FORWARD),
-    Feature("TRL's fused head, backward", "loss, FUSED_HEAD_SINCE", {}, TRL, Moment.LOSS_BACKWARD),
+    Feature("TRL's fused head, forward", "loss, FUSES_HEAD", {}, TRL, Moment.LOSS_FORWARD),
+    Feature("TRL's fused head, backward", "loss, FUSES_HEAD", {}, TRL, Moment.LOSS_BACKWARD),
 )  # fmt: skip
 
 
@@ -167,7 +169,7 @@ Taken = Callable[[Any, Any, int], tuple[Any, Any]]
 """From logits, labels and vocabulary to what the model returns and the loss."""
 
 
-def loss_code() -> dict[tuple[str, tuple[int, ...]], Taken]:
+def loss_code() -> dict[tuple[str, Boundary | None], Taken]:
     """Return the operations of every rule of LOSS_RULES, as its source has them."""
     from torch.nn.functional import cross_entropy
 
@@ -190,13 +192,13 @@ def loss_code() -> dict[tuple[str, tuple[int, ...]], Taken]:
         return logits, cross_entropy(logits.view(-1, vocab), labels.view(-1))
 
     return {
-        ("transformers", (0,)): upcast_by_the_model,
-        ("transformers", (4, 45)): upcast_and_copied,
-        ("transformers", (4, 49)): upcast,
-        ("torchtitan", (0,)): upcast_output,
-        ("torchtitan", (0, 1)): upcast,
-        ("torchtune", (0,)): upcast_output,
-        ("litgpt", (0,)): upcast,
+        ("transformers", None): upcast_by_the_model,
+        ("transformers", transformers.LOSS_UPCASTS_LOGITS): upcast_and_copied,
+        ("transformers", transformers.LOSS_PADS_LABELS): upcast,
+        ("torchtitan", None): upcast_output,
+        ("torchtitan", torchtitan.LOSS_UPCASTS_LOGITS): upcast,
+        ("torchtune", None): upcast_output,
+        ("litgpt", None): upcast,
     }
 
 
@@ -234,9 +236,9 @@ def traced_loss(take: Taken, dtype: str, batch: int) -> LossBytes:
     )
 
 
-def ruled_loss(trainer: str, since: tuple[int, ...], dtype: str, batch: int) -> LossBytes:
+def ruled_loss(trainer: str, since: Boundary | None, dtype: str, batch: int) -> LossBytes:
     """Return bytes per logit by LOSS_RULES."""
-    version = ".".join(map(str, since)) if since != (0,) else "0.0.1"
+    version = since.since if since is not None else "0.0.1"
     plan = LaunchPlan(trainer=trainer, versions={trainer: version}, micro_batch_size=batch)
     return loss_bytes(plan, 4 if dtype == "fp32" else 2)
 
@@ -260,7 +262,7 @@ def table_lines(costs: Iterable[Cost]) -> list[str]:
     for rule in LOSS_RULES:
         ruled = ruled_loss(rule.trainer, rule.since, "bf16", 2)
         traced = traced_loss(code[rule.trainer, rule.since], "bf16", 2)
-        since = ".".join(map(str, rule.since)) if rule.since != (0,) else "the beginning"
+        since = rule.since.since if rule.since is not None else "the beginning"
         same = "the same" if traced[:3] == ruled[:3] else " / ".join(map(str, traced[:3]))
         lines.append(
             f"| {rule.trainer} since {since} | {ruled.forward} | {ruled.backward} |"

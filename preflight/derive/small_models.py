@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.attention import default_attention
-from preflight.formulas.layer_coefficients import ADAPTED, FLASH, METHODS, NEWEST
+from preflight.formulas.layer_coefficients import ADAPTED, FLASH, METHODS
 from preflight.launch import LaunchPlan
+from preflight.versions.boundary import NEWEST
 
 BATCH, LENGTH = 2, 256
 PACKED_LENGTH = 1024

@@ -19,6 +19,8 @@ from typing import Any
 
 from preflight.models import describe
 from preflight.models.registry import all_models
+from preflight.versions.boundary import release
+from preflight.versions.torchtitan import CONFIGS_ARE_PYTHON
 
 TARGET = Path(__file__).resolve().parents[1] / "launchers" / "torchtitan" / "table.json"
 FAMILIES = (
@@ -49,7 +51,7 @@ SECTIONS = (
 def derive(version: str) -> dict[str, Any]:
     """Return the tables of the torchtitan that is on sys.path."""
     found: dict[str, Any] = {"models": {}}
-    has_files = version < "0.3"
+    has_files = release(version) < CONFIGS_ARE_PYTHON.release
     if has_files:
         found["keys"], found["defaults"] = _job_config()
     else:

@@ -9,8 +9,8 @@ from typing import Any
 from preflight.embedded.live_engine import ACCELERATOR, engine_fields
 from preflight.embedded.live_model import MODEL, model_fields, num_elements, unwrapped
 from preflight.launch import LaunchPlan, Origin
-from preflight.library_versions import installed_versions, versions_used
 from preflight.values import dataclass
+from preflight.versions.installed import installed_versions, versions_used
 
 LIBRARIES = ("accelerate", "deepspeed", "peft", "torch", "transformers", "trl")
 ARGUMENTS = "the training arguments"

@@ -274,7 +274,7 @@ def outcome_of(error: BaseException | None) -> str:
 def _versions() -> dict[str, str]:
     import torch
 
-    from preflight.library_versions import installed_versions
+    from preflight.versions.installed import installed_versions
 
     found = dict(installed_versions())
     found["torch"] = str(torch.__version__)

@@ -53,7 +53,7 @@ def read_deepspeed(
             engine.fields["engine"] = Setting("zero0", stated.place)
             engine.fields["mixed_precision"] = precision
             return
-        problems.extend(check_keys(config, _numbers(versions["deepspeed"])))
+        problems.extend(check_keys(config, versions))
         if config.path and not config.path.startswith("-"):
             engine.documents["deepspeed"] = config.path
     silent = config.get("bf16.enabled") == "auto" and config.place("bf16.enabled")
@@ -146,8 +146,3 @@ _LINKED = {
     "bf16.enabled": "mixed_precision",
     "fp16.enabled": "mixed_precision",
 }
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    parts = version.split("+")[0].split(".")
-    return tuple(int(part) for part in parts if part.isdecimal())

@@ -11,6 +11,7 @@ from preflight.errors import Problem
 from preflight.launch import DeepSpeedSettings
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
+from preflight.versions.deepspeed import REFUSES_REMOVED_KEYS
 
 ZERO = "zero_optimization"
 OFFLOAD_DEVICES = ("none", "cpu", "nvme")
@@ -194,10 +195,10 @@ def _dropped_auto(key: str, place: Place) -> Problem:
     )
 
 
-def check_keys(config: DeepSpeedConfig, version: tuple[int, ...]) -> list[Problem]:
+def check_keys(config: DeepSpeedConfig, versions: Mapping[str, str]) -> list[Problem]:
     """Return what DeepSpeed refuses by name: unknown keys of zero_optimization, and removed ones."""
     problems: list[Problem] = []
-    removed = version >= keys.REMOVED_SINCE
+    removed = REFUSES_REMOVED_KEYS.holds_in(versions)
     for key in config.values:
         if removed and key in keys.REMOVED_KEYS:
             problems.append(

@@ -97,8 +97,6 @@ REMOVED_KEYS = (
     "progressive_layer_drop",
 )
 REMOVED_ZERO_KEYS = ("mics_shard_size", "mics_hierarchical_params_gather", "zeropp_loco_param")
-REMOVED_SINCE = (0, 19, 8)
-"""The DeepSpeed release in which the removed keys were seen to stop a run; an older one may still take them."""
 
 INT_SETTINGS = {
     # DeepSpeedSettings field -> its spellings below zero_optimization

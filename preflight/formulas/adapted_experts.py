@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from preflight.formulas.precision import ADAPTED_EXPERTS, version_of
+from preflight.formulas.precision import ADAPTED_EXPERTS
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
-
-FUSED_SINCE = (5, 0)
-"""transformers keeps the experts of these types as 3-D parameters from here on; before, as linear layers."""
-
-CONVERTED_SINCE = (0, 19)
-"""PEFT turns names of linear layers into those of the parameters (peft/utils/transformers_weight_conversion.py)."""
+from preflight.versions.peft import CONVERTS_EXPERT_NAMES
+from preflight.versions.transformers import FUSES_EXPERTS
 
 LEFT_OUT = frozenset({"qwen2_moe", "granitemoe", "phimoe", "gpt_oss"})
 """Types with fused experts that PEFT 0.21.2 has no conversion for; a test compares."""
@@ -31,14 +27,14 @@ def expert_names(model: ModelSpec) -> tuple[str, ...]:
 def is_fused(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether the experts are parameters and no linear layers, as far as it is known of this type."""
     is_known = model.model_type in ADAPTED_EXPERTS or model.model_type in LEFT_OUT
-    return is_known and version_of(plan, "transformers") >= FUSED_SINCE
+    return is_known and FUSES_EXPERTS.holds_in(plan.versions)
 
 
 def is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether PEFT adapts fused experts where their linear layers are named."""
     if names_linear_modules(plan) and not has_dense_layers(model):
         return False
-    return model.model_type in ADAPTED_EXPERTS and version_of(plan, "peft") >= CONVERTED_SINCE
+    return model.model_type in ADAPTED_EXPERTS and CONVERTS_EXPERT_NAMES.holds_in(plan.versions)
 
 
 def names_linear_modules(plan: LaunchPlan) -> bool:

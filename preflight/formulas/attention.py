@@ -5,31 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from preflight.formulas.precision import OWN_MODEL_CODE, version_of
+from preflight.formulas.precision import OWN_MODEL_CODE
 from preflight.launch import LaunchPlan, Origin
 from preflight.model import ModelSpec
+from preflight.versions import transformers
+from preflight.versions.boundary import Boundary, Version, has_begun, version_in
 
-EAGER_VERSIONS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
-    "bloom": ((0,), None),
-    "gemma2": ((5, 21), None),
-    "gpt_oss": ((0,), None),
-    "gptj": ((0,), (5, 24)),
-    "opt": ((0,), (4, 46)),
-    "phi3": ((0,), (4, 45)),
+EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
+    "bloom": (None, None),
+    "gemma2": (transformers.GEMMA2_HAS_NO_SDPA, None),
+    "gpt_oss": (None, None),
+    "gptj": (None, transformers.GPTJ_HAS_SDPA),
+    "opt": (None, transformers.OPT_HAS_SDPA),
+    "phi3": (None, transformers.PHI3_HAS_SDPA),
 }
-"""Decoder -> the first transformers whose class has no SDPA, and the first that has it again, None for none yet.
+"""Decoder -> since when its class has no SDPA, None for ever since; and since when it has, None for not yet.
 
 Read in modeling_*.py of the releases 4.44.2 to 5.24.0. `get_correct_attn_implementation` (modeling_utils.py,
 5.24.0) takes eager there: ALiBi, sinks and capped scores are not in torch's kernel.
 """
 
 
-def default_attention(model_type: str, version: tuple[int, ...]) -> str:
+def default_attention(model_type: str, version: Version) -> str:
     """Return what transformers of a version runs when nobody names an attention."""
     if model_type not in EAGER_VERSIONS:
         return "sdpa"
     first, until = EAGER_VERSIONS[model_type]
-    is_eager = first <= version and (until is None or version < until)
+    is_eager = has_begun(first, version) and (until is None or not has_begun(until, version))
     return "eager" if is_eager else "sdpa"
 
 
@@ -39,7 +41,7 @@ def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     is_given = plan.attention is not None and (origin is None or not origin.assumed)
     if is_given or plan.trainer in OWN_MODEL_CODE or model.model_type not in EAGER_VERSIONS:
         return plan
-    if default_attention(model.model_type, version_of(plan, "transformers")) == "sdpa":
+    if default_attention(model.model_type, version_in(plan.versions, "transformers")) == "sdpa":
         return plan
     version = plan.versions.get("transformers")
     library = "transformers" + (f" {version}" if version else "")

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from preflight.formulas.precision import precision_of, uses_autocast, version_of
-from preflight.formulas.user_loop import FUSED_HEAD_SINCE
+from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
+from preflight.versions.trl import FUSES_HEAD
 
 TRL_TILE = (4096, 32768)
 """Tokens and vocabulary entries of the fused head's buffer (trl/kernels/chunked_logprob.py:31, utils.py:1506, 1.16.0),
@@ -41,7 +41,7 @@ class HeadBytes(NamedTuple):
 def head_bytes(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
     """Return the bytes of a plan's chunked_linear or fused_linear loss."""
     if plan.loss == "chunked_linear" and plan.trainer == "trl":
-        if version_of(plan, "trl") >= FUSED_HEAD_SINCE:
+        if FUSES_HEAD.holds_in(plan.versions):
             return _fused_head(plan, model, tokens)
         return _recomputed_chunks(plan, model, tokens)
     if plan.loss == "chunked_linear" and plan.trainer == "torchtitan":

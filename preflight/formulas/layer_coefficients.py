@@ -14,10 +14,11 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.formulas.attention import default_attention
-from preflight.formulas.precision import Precision, uses_autocast, version_of
+from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
+from preflight.versions.boundary import NEWEST, version_in
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "costs")
 NARROW, WIDE = (Adapter("lora", 8, 16, 0.0, "all-linear", dtype) for dtype in ("bf16", "fp32"))
@@ -54,7 +55,6 @@ ADAPTED = dict.fromkeys(("phimoe", "llama4_text"), ("q_proj", "k_proj", "v_proj"
 """What has adapters in the traces instead of every linear layer: PEFT 0.21.2 fails on routers that are one and
 return a tuple."""
 FLASH = "_flash"
-NEWEST = (999,)
 
 
 @lru_cache(maxsize=8)
@@ -79,7 +79,7 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     name = model.model_type
     attention = plan.attention or "sdpa"
     if attention == "sdpa":
-        attention = default_attention(name, version_of(plan, "transformers"))
+        attention = default_attention(name, version_in(plan.versions, "transformers"))
     has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
     return f"{name}{FLASH}" if has_second and family_costs(f"{name}{FLASH}") else name
 

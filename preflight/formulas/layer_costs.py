@@ -37,7 +37,6 @@ from preflight.formulas.precision import (
     is_target,
     precision_of,
     uses_autocast,
-    version_of,
 )
 from preflight.formulas.tensor_parallel import cuts_stream, divided_costs
 from preflight.formulas.user_loop import finds_gradients
@@ -45,6 +44,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.remembered import remembered
 from preflight.units import ceil_div
+from preflight.versions.transformers import HAS_BOOL_MASK
 
 
 @remembered
@@ -386,14 +386,9 @@ def _attention_extra(plan: LaunchPlan, shape: LayerShape, c: int) -> int:
     return 0
 
 
-BOOL_MASK_SINCE = (4, 53)
-"""sdpa gets a bool mask of one byte (masking_utils.py sdpa_mask), which every layer casts; before, all layers
-shared a float one (modeling_llama.py _update_causal_mask, 4.48.1)."""
-
-
 def has_bool_mask(plan: LaunchPlan) -> bool:
     """Tell whether sdpa's padding mask is a bool one, and the kernel's float one is each layer's own."""
-    return version_of(plan, "transformers") >= BOOL_MASK_SINCE
+    return HAS_BOOL_MASK.holds_in(plan.versions)
 
 
 def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from preflight.formulas.precision import Precision, precision_of, version_of
+from preflight.formulas.precision import Precision, precision_of
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.versions.transformers import HAS_OWN_NO_SYNC, SYNCS_WHEN_ASKED_AGAIN
 
 HF_TRAINERS = ("transformers", "trl")
 """Trainers that are configured by TrainingArguments; frameworks on top of them count as `transformers`."""
@@ -20,7 +21,7 @@ PLAIN_ADAMW = (
 
 def is_installed(package: str) -> bool:
     """Tell whether a package is in this Python, by its import name."""
-    from preflight.library_versions import installed_versions
+    from preflight.versions.installed import installed_versions
 
     return package in installed_versions((package,))
 
@@ -29,17 +30,12 @@ def syncs_when_asked(plan: LaunchPlan) -> bool:
     """Tell whether the trainer listens to gradient_accumulation_kwargs.sync_each_batch.
 
     Before 4.46 Trainer accumulates in accelerate's context, which does; from then on it calls no_sync
-    itself, and asks again only in newer releases (transformers/trainer.py).
+    itself, and asks again only in newer releases.
     """
     if plan.trainer not in HF_TRAINERS:
         return False
-    version = version_of(plan, "transformers")
-    return version < OWN_NO_SYNC_SINCE or version >= SYNCS_AGAIN_SINCE
-
-
-OWN_NO_SYNC_SINCE = (4, 46)
-SYNCS_AGAIN_SINCE = (5, 2)
-"""Read in the releases 4.46.3 to 5.24.0: 5.1.0 does not ask, 5.2.0 does."""
+    is_deaf = HAS_OWN_NO_SYNC.holds_in(plan.versions)
+    return not is_deaf or SYNCS_WHEN_ASKED_AGAIN.holds_in(plan.versions)
 
 
 def stored(precision: Precision) -> tuple[str, str]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import BIAS, EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
-
-TRANSFORMERS_AUTO_DTYPE_SINCE = (5, 0)
-"""`from_pretrained` loads the checkpoint's dtype since transformers 5.0 (modeling_utils.py, 5.24.0:4184); fp32 before."""
+from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE, PACKS_PLAIN_LINEAR_ALONE
 
 _QV = ("q_proj", "v_proj")
 PEFT_DEFAULT_TARGETS = {
@@ -91,7 +88,7 @@ def load_dtype(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return the dtype that the weights are loaded in."""
     if plan.load_dtype:
         return plan.load_dtype
-    if version_of(plan, "transformers") >= TRANSFORMERS_AUTO_DTYPE_SINCE:
+    if LOADS_CHECKPOINTS_DTYPE.holds_in(plan.versions):
         return model.config_dtype or "fp32"
     return "fp32"
 
@@ -106,22 +103,6 @@ def _adapter_dtype(plan: LaunchPlan, loaded: str) -> str:
     """fp32 for a 16-bit base unless asked otherwise (peft autocast_adapter_dtype, tuners_utils.py:2705)."""
     assert plan.adapter is not None
     return plan.adapter.dtype or "fp32"
-
-
-def version_of(plan: LaunchPlan, package: str) -> tuple[int, ...]:
-    """Return a library's version as numbers; a very new one where nobody said."""
-    return _numbers(plan.versions.get(package) or "")
-
-
-@lru_cache(maxsize=32)
-def _numbers(text: str) -> tuple[int, ...]:
-    numbers = []
-    for part in text.split(".")[:3]:
-        digits = "".join(ch for ch in part if ch.isdecimal())
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers) or (999,)
 
 
 def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]:
@@ -294,9 +275,6 @@ def _packed_bias_bytes(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTenso
 
 
 OWN_MODEL_CODE = ("torchtitan", "torchtune", "litgpt")
-SUBCLASSES_STAY_SINCE = (5, 5)
-"""transformers that packs torch's own Linear alone, and leaves Falcon's and routers that are one as they are
-(integrations/bitsandbytes.py replace_with_bnb_linear, 5.4.0 and 5.5.0)."""
 
 
 def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
@@ -304,7 +282,7 @@ def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> 
     is_own = tensor.is_of_subclass and plan.trainer not in OWN_MODEL_CODE
     return (
         unit.role == "layer"
-        and not (is_own and version_of(plan, "transformers") >= SUBCLASSES_STAY_SINCE)
+        and not (is_own and PACKS_PLAIN_LINEAR_ALONE.holds_in(plan.versions))
         and tensor.kind == LINEAR
         and len(tensor.shape) == 2
         and tensor.name.endswith("weight")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from preflight.formulas.precision import adapter_tensors, is_quantized, version_of
+from preflight.formulas.precision import adapter_tensors, is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
-from preflight.formulas.user_loop import oldest_known
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.values import dataclass
+from preflight.versions.boundary import OLDEST
+from preflight.versions.torch import REDUCES_ON_DEFAULT_STREAM
+from preflight.versions.torchtitan import WANTS_TORCH_2_6
 
 NF4_BLOCK = 64
 NF4_ABSMAX_BLOCK = 256
@@ -146,17 +148,11 @@ def shards_quantized_base(plan: LaunchPlan) -> bool:
     return True
 
 
-INPUT_ON_DEFAULT_STREAM_SINCE = (2, 6)
-"""torch: the input of FSDP2's reduce-scatter (_fsdp_collectives.py foreach_reduce: 325 in 2.5.1, 371 in 2.6.0)."""
-TORCHTITAN_ON_THAT_SINCE = (0, 1)
-"""torchtitan's first release that asks for a newer torch than 2.6 (README, 0.1.0: a nightly of 2025)."""
-
-
 def reduces_beside(plan: LaunchPlan) -> bool:
     """Tell whether FSDP2 makes the input of reduce-scatter on the stream that reduces."""
     if plan.versions.get("torch") or plan.trainer != "torchtitan":
-        return version_of(plan, "torch") < INPUT_ON_DEFAULT_STREAM_SINCE
-    return oldest_known(plan, "torchtitan") < TORCHTITAN_ON_THAT_SINCE
+        return not REDUCES_ON_DEFAULT_STREAM.holds_in(plan.versions)
+    return not WANTS_TORCH_2_6.holds_in(plan.versions, OLDEST)
 
 
 @dataclass(frozen=True)

@@ -13,40 +13,43 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from preflight.formulas.precision import version_of
 from preflight.launch import LaunchPlan
+from preflight.versions import torchtitan, torchtune, transformers
+from preflight.versions.boundary import OLDEST, Boundary, has_begun, version_in
+from preflight.versions.torch import HAS_FOREACH, ZERO_GRAD_SETS_NONE
 
 HUGGING_FACE = ("transformers", "trl", "plain_loop", None)
 """Trainers whose loss is the one that transformers' model computes."""
 
 
 class OutputRule(NamedTuple):
-    """From this version on, a trainer's loop does or does not hold the logits while it runs backward."""
+    """From this release on, a trainer's loop does or does not hold the logits while it runs backward."""
 
     trainer: str
-    since: tuple[int, ...]
+    since: Boundary | None
     keeps: bool
     source: str
 
 
 OUTPUT_RULES = (
-    OutputRule("transformers", (0,), False, "trainer.py compute_loss returns the loss alone"),
+    OutputRule("transformers", None, False, "trainer.py compute_loss returns the loss alone"),
     OutputRule(
-        "trl", (0,), False, "sft_trainer.py compute_loss reads outputs.logits and returns the loss"
+        "trl", None, False, "sft_trainer.py compute_loss reads outputs.logits and returns the loss"
     ),
-    OutputRule("plain_loop", (0,), True, "outputs = model(**batch); outputs.loss.backward()"),
-    OutputRule("torchtitan", (0,), True, "train.py, 2024-05: pred lives until it is made again"),
-    OutputRule("torchtitan", (0, 1), False, "train.py:412 del pred (0.1.0)"),
-    OutputRule("torchtune", (0,), True, "recipes/full_finetune_distributed.py:440 (0.1.1)"),
-    OutputRule("torchtune", (0, 3), False, "full_finetune_distributed.py:651 del logits (0.3.1)"),
-    OutputRule("litgpt", (0,), True, "finetune/lora.py: logits live until they are made again"),
+    OutputRule("plain_loop", None, True, "outputs = model(**batch); outputs.loss.backward()"),
+    OutputRule("torchtitan", None, True, "train.py, 2024-05: pred lives until it is made again"),
+    OutputRule("torchtitan", torchtitan.DELETES_LOGITS, False, "train.py:412 del pred (0.1.0)"),
+    OutputRule("torchtune", None, True, "recipes/full_finetune_distributed.py:440 (0.1.1)"),
+    OutputRule(
+        "torchtune",
+        torchtune.DELETES_LOGITS,
+        False,
+        "full_finetune_distributed.py:651 del logits (0.3.1)",
+    ),
+    OutputRule("litgpt", None, True, "finetune/lora.py: logits live until they are made again"),
 )
-"""In order; the last that is not newer than the installed version holds. See `oldest_known`."""
-
-
-def oldest_known(plan: LaunchPlan, package: str) -> tuple[int, ...]:
-    """Return a version as numbers; the oldest where nobody said, whose loops need most."""
-    return version_of(plan, package) if plan.versions.get(package) else (0,)
+"""In order; the last that has begun in the installed release holds. Where nobody said a release, it is the oldest,
+whose loops need most."""
 
 
 def keeps_outputs(plan: LaunchPlan) -> bool:
@@ -59,15 +62,9 @@ def keeps_outputs(plan: LaunchPlan) -> bool:
 
 def output_rule(plan: LaunchPlan) -> OutputRule | None:
     """Return the rule of a plan's trainer and version; None for a trainer that is not known."""
-    found = None
-    for rule in OUTPUT_RULES:
-        if rule.trainer == plan.trainer and rule.since <= oldest_known(plan, rule.trainer):
-            found = rule
-    return found
-
-
-SET_TO_NONE_SINCE = (2, 0)
-"""torch.optim and Module.zero_grad fill gradients with zeros before (torch/optim/optimizer.py zero_grad)."""
+    version = version_in(plan.versions, str(plan.trainer), OLDEST)
+    rules = [r for r in OUTPUT_RULES if r.trainer == plan.trainer and has_begun(r.since, version)]
+    return rules[-1] if rules else None
 
 
 def drops_gradients(plan: LaunchPlan) -> bool:
@@ -76,7 +73,7 @@ def drops_gradients(plan: LaunchPlan) -> bool:
         return True
     if plan.zero_grad_set_to_none is not None:
         return plan.zero_grad_set_to_none
-    return version_of(plan, "torch") >= SET_TO_NONE_SINCE
+    return ZERO_GRAD_SETS_NONE.holds_in(plan.versions)
 
 
 def finds_gradients(plan: LaunchPlan) -> bool:
@@ -84,8 +81,6 @@ def finds_gradients(plan: LaunchPlan) -> bool:
     return plan.gradient_accumulation_steps > 1 or not drops_gradients(plan)
 
 
-FOREACH_SINCE = (2, 0)
-"""torch.optim takes foreach for CUDA tensors by default (torch/optim/optimizer.py _default_to_fused_or_foreach)."""
 WITH_FOREACH = frozenset({"adamw_torch", "sgd", "rmsprop", "adagrad"})
 """Trainer's names of torch's own optimizers (transformers/trainer_optimizer.py, 5.24.0)."""
 
@@ -103,7 +98,7 @@ def optimizer_kernel(plan: LaunchPlan) -> str:
         return plan.optimizer_kernel
     if plan.zero_stage is not None and plan.trainer == "plain_loop":
         return "fused"
-    return "foreach" if version_of(plan, "torch") >= FOREACH_SINCE else "for_loop"
+    return "foreach" if HAS_FOREACH.holds_in(plan.versions) else "for_loop"
 
 
 class LossBytes(NamedTuple):
@@ -119,10 +114,10 @@ class LossBytes(NamedTuple):
 
 
 class LossRule(NamedTuple):
-    """From this version on, a trainer's loss works like this."""
+    """From this release on, a trainer's loss works like this."""
 
     trainer: str
-    since: tuple[int, ...]
+    since: Boundary | None
     upcasts_in_model: bool
     """The model returns fp32 logits, and its 16-bit ones are gone when the loss begins."""
     copies_shifted: bool
@@ -131,15 +126,33 @@ class LossRule(NamedTuple):
 
 
 LOSS_RULES = (
-    LossRule("transformers", (0,), True, True, "models/llama/modeling_llama.py:1209-1214 (4.44.2)"),
-    LossRule("transformers", (4, 45), False, True, "loss/loss_utils.py:36-39 (4.48.1)"),
-    LossRule("transformers", (4, 49), False, False, "loss/loss_utils.py:61-69 (5.24.0)"),
-    LossRule("torchtitan", (0,), True, False, "models/llama/model.py output.float() (2024-05)"),
-    LossRule("torchtitan", (0, 1), False, False, "components/loss.py:20 (0.1.0), :60 (0.3.0)"),
-    LossRule("torchtune", (0,), True, False, "modules/transformer.py:210 (0.1.1), :659 (0.6.1)"),
+    LossRule("transformers", None, True, True, "models/llama/modeling_llama.py:1209-1214 (4.44.2)"),
+    LossRule(
+        "transformers",
+        transformers.LOSS_UPCASTS_LOGITS,
+        False,
+        True,
+        "loss/loss_utils.py:36-39 (4.48.1)",
+    ),
+    LossRule(
+        "transformers",
+        transformers.LOSS_PADS_LABELS,
+        False,
+        False,
+        "loss/loss_utils.py:61-69 (5.24.0)",
+    ),
+    LossRule("torchtitan", None, True, False, "models/llama/model.py output.float() (2024-05)"),
+    LossRule(
+        "torchtitan",
+        torchtitan.LOSS_UPCASTS_LOGITS,
+        False,
+        False,
+        "components/loss.py:20 (0.1.0), :60 (0.3.0)",
+    ),
+    LossRule("torchtune", None, True, False, "modules/transformer.py:210 (0.1.1), :659 (0.6.1)"),
     LossRule(
         "litgpt",
-        (0,),
+        None,
         False,
         False,
         "as if chunked_cross_entropy (utils.py:302, 0.5.13) did not chunk",
@@ -151,15 +164,13 @@ nll_loss and that of log_softmax: aten/src/ATen/native/LossNLL.cpp); what differ
 
 def loss_rule(plan: LaunchPlan) -> LossRule:
     """Return the rule of a plan's trainer and version."""
-    package = "transformers" if plan.trainer in HUGGING_FACE else plan.trainer
-    version = version_of(plan, "transformers")
-    if package != "transformers":
-        version = oldest_known(plan, str(package))
-    found = LOSS_RULES[0]
-    for rule in LOSS_RULES:
-        if rule.trainer == package and rule.since <= version:
-            found = rule
-    return found
+    if plan.trainer in HUGGING_FACE:
+        package, version = "transformers", version_in(plan.versions, "transformers")
+    else:
+        package = str(plan.trainer)
+        version = version_in(plan.versions, package, OLDEST)
+    rules = [r for r in LOSS_RULES if r.trainer == package and has_begun(r.since, version)]
+    return rules[-1] if rules else LOSS_RULES[0]
 
 
 def loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool = False) -> LossBytes:
@@ -174,8 +185,3 @@ def loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool = False) -> Loss
     forward = max(size + upcast, held + copy + 4)
     outputs = 4 if rule.upcasts_in_model or casts_outputs else size
     return LossBytes(forward, 12, outputs, f"{rule.trainer}: {rule.source}")
-
-
-FUSED_HEAD_SINCE = (1, 15)
-"""TRL's SFT takes the loss with add_fused_lm_head (trainer/utils.py:1548, 1.16.0); 1.7 to 1.14 took it in chunks of
-256 tokens under checkpointing (_chunked_cross_entropy_loss, sft_trainer.py:121, 1.14.0)."""

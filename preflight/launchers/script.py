@@ -15,10 +15,10 @@ from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.places import LaunchSource
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin
-from preflight.library_versions import installed_versions, versions_used
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
+from preflight.versions.installed import installed_versions, versions_used
 
 
 def read_script_launch(

@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import product
 
 from preflight.devices.step_time import estimate_step_time
-from preflight.formulas.precision import version_of
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
@@ -23,6 +22,7 @@ from preflight.rewrite import Rewrite
 from preflight.rewriting import write_checked
 from preflight.values import dataclass
 from preflight.verdict import Answer
+from preflight.versions.transformers import WEIGHS_TOKENS
 
 WORTH_A_CHANGE = 0.98
 """Step times above it are not worth a rewrite: they are estimates."""
@@ -67,16 +67,11 @@ def upward_edits(plan: LaunchPlan) -> Iterator[Edits]:
         )
 
 
-TOKEN_WEIGHTED_SINCE = (4, 46)
-"""From then on Trainer divides by the tokens of all micro batches of a step, and not by each one's own
-(transformers/trainer.py num_items_in_batch)."""
-
-
 def weighs_tokens(plan: LaunchPlan) -> bool:
     """Tell whether a step's loss is the same however its sequences are cut into micro batches."""
     if plan.sequence_kind == "fixed":
         return True
-    is_weighted = version_of(plan, "transformers") >= TOKEN_WEIGHTED_SINCE
+    is_weighted = WEIGHS_TOKENS.holds_in(plan.versions)
     return plan.trainer in ("transformers", "trl") and is_weighted
 
 

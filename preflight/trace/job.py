@@ -9,9 +9,8 @@ from typing import Any
 
 from preflight.errors import Problem, raise_if_any
 from preflight.formulas.layer_costs import has_padding_mask
-from preflight.formulas.precision import adapter_targets, precision_of, uses_autocast, version_of
+from preflight.formulas.precision import adapter_targets, precision_of, uses_autocast
 from preflight.formulas.user_loop import (
-    FUSED_HEAD_SINCE,
     WITH_FOREACH,
     drops_gradients,
     keeps_outputs,
@@ -21,6 +20,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.values import dataclass
+from preflight.versions.trl import FUSES_HEAD
 
 ENGINES = ("single", "ddp", "fsdp2")
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad", *BITSANDBYTES)
@@ -178,7 +178,7 @@ def _is_old_head(plan: LaunchPlan) -> bool:
     """Tell whether TRL's fused head is not the one that is run here."""
     if plan.loss != "chunked_linear":
         return False
-    return plan.trainer != "trl" or version_of(plan, "trl") < FUSED_HEAD_SINCE
+    return plan.trainer != "trl" or not FUSES_HEAD.holds_in(plan.versions)
 
 
 def folder_of(plan: LaunchPlan) -> str:

@@ -10,6 +10,7 @@ from preflight.engines.deepspeed_keys import BOOL_SETTINGS, INT_SETTINGS
 from preflight.formats import argv_edits
 from preflight.formats.edits import CannotEdit
 from preflight.launch import DeepSpeedSettings, LaunchPlan
+from preflight.versions.torch import RENAMES_ALLOCATOR_VARIABLE
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.trainer_edits import (
     deepspeed_target,
@@ -51,8 +52,6 @@ ONLY_ATTENTION_DROPOUT = (
 )
 """Model types whose only dropout is attention_dropout, 0.0 where the config does not say it (transformers 5.24)."""
 FSDP_CHECKPOINTING = "fsdp_activation_checkpointing"
-RENAMED_ALLOCATOR_SINCE = (2, 9)
-"""torch 2.9 renamed PYTORCH_CUDA_ALLOC_CONF to PYTORCH_ALLOC_CONF and still reads the old one."""
 
 
 def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) -> None:
@@ -281,7 +280,7 @@ def write_expandable_segments(draft: LaunchDraft, before: LaunchPlan, after: Lau
         raise CannotEdit("variables of the launcher do not reach the ranks")
     env = draft.command.env
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-    renamed = _torch_version(before) >= RENAMED_ALLOCATOR_SINCE
+    renamed = RENAMES_ALLOCATOR_VARIABLE.holds_in(before.versions)
     name = next((name for name in names if env.get(name)), names[0] if renamed else names[1])
     if name == names[0] and not renamed:
         name = names[1]  # This torch does not read the new name.
@@ -292,9 +291,3 @@ def _merged(old: str, word: str) -> str:
     if "cudaMallocAsync" in old:
         raise CannotEdit("CUDA's own allocator has no expandable segments")
     return argv_edits.merged_list_setting(old, "expandable_segments", word)
-
-
-def _torch_version(plan: LaunchPlan) -> tuple[int, ...]:
-    from preflight.formulas.precision import version_of
-
-    return version_of(plan, "torch")

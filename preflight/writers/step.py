@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from preflight.formats.edits import CannotEdit
-from preflight.formulas.precision import version_of
 from preflight.launch import LaunchPlan
+from preflight.versions.transformers import OFFLOADS_ACTIVATIONS, SAYS_ACTIVATION_CHECKPOINTING
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.engine import set_launcher_option
 from preflight.writers.trainer_edits import (
@@ -16,9 +16,6 @@ from preflight.writers.trainer_edits import (
     takes_trainer_flags,
 )
 
-OFFLOADS_SINCE = (5, 18)
-"""Trainer reads `offload` in its checkpointing kwargs (transformers/trainer.py:1509, 5.24.0); 5.16.0 does not."""
-RENAMED_SINCE = (5, 24)
 CHUNKED_LOSS_TYPE = "chunked_nll"
 """TRL's name for the loss in pieces (trl/trainer/sft_config.py, 1.7 to 1.14)."""
 
@@ -70,8 +67,7 @@ def write_activation_offload(draft: LaunchDraft, before: LaunchPlan, after: Laun
 
 
 def _write_kwargs(draft: LaunchDraft, before: LaunchPlan) -> None:
-    version = version_of(before, "transformers")
-    if version < OFFLOADS_SINCE:
+    if not OFFLOADS_ACTIVATIONS.holds_in(before.versions):
         raise CannotEdit("this transformers does not offload activations")
     names = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
     for name in names:
@@ -81,7 +77,7 @@ def _write_kwargs(draft: LaunchDraft, before: LaunchPlan) -> None:
             return
     if is_given(draft, names):
         raise CannotEdit("the checkpointing kwargs are no JSON")
-    name = names[version < RENAMED_SINCE]
+    name = names[0 if SAYS_ACTIVATION_CHECKPOINTING.holds_in(before.versions) else 1]
     # Kwargs that do not name the kind would bring the reentrant one.
     set_argument(draft, before, name, {"use_reentrant": False, "offload": True})
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from preflight.formats.edits import CannotEdit
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.versions import transformers, trl
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.engine import (
     FSDP_CHECKPOINTING,
@@ -24,21 +25,7 @@ from preflight.writers.trainer_edits import (
 )
 
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
-RENAMED_SINCE = (5, 24)
-"""transformers 5.24 calls it activation_checkpointing; the old name goes away in 6 (training_args.py)."""
-NOT_REENTRANT_SINCE = (5, 0)
-"""From transformers 5 on, checkpointing is the non-reentrant kind unless asked otherwise (modeling_utils.py)."""
-MAX_LENGTH_SINCE = (0, 16)
-DTYPE_SINCE = (0, 26)
-"""TRL's names before: max_seq_length, torch_dtype."""
 DTYPE_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-def library_version(plan: LaunchPlan, name: str) -> tuple[int, ...]:
-    """Return a library's version as numbers; a very new one where nobody said."""
-    from preflight.formulas.precision import version_of
-
-    return version_of(plan, name)
 
 
 def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
@@ -53,7 +40,7 @@ def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPla
     if not given and not takes_trainer_flags(draft, before):
         write_fsdp_checkpointing(draft, before)
         return
-    renamed = library_version(before, "transformers") >= RENAMED_SINCE
+    renamed = transformers.SAYS_ACTIVATION_CHECKPOINTING.holds_in(before.versions)
     # TRL declares the old name itself, with its own default.
     new, old = CHECKPOINTING
     name = new if renamed and before.trainer == "transformers" else old
@@ -64,7 +51,7 @@ def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPla
     if (
         before.trainer in HF_TRAINERS
         and is_wrapped
-        and library_version(before, "transformers") < NOT_REENTRANT_SINCE
+        and not transformers.IS_NOT_REENTRANT.holds_in(before.versions)
         and not is_given(draft, kwargs)
     ):
         # The reentrant kind runs its own backward, which DDP's and FSDP's hooks do not see.
@@ -76,7 +63,7 @@ def _stop_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:
     if is_fsdp_checkpointing(draft):
         set_launcher_option(draft, "fsdp_config", FSDP_CHECKPOINTING, False)
         return
-    renamed = library_version(before, "transformers") >= RENAMED_SINCE
+    renamed = transformers.SAYS_ACTIVATION_CHECKPOINTING.holds_in(before.versions)
     new, old = CHECKPOINTING
     name = new if renamed and before.trainer == "transformers" else old
     other = old if name == new else new
@@ -106,7 +93,7 @@ def write_seq_len(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> 
         raise CannotEdit("seq_len cannot be unknown")
     is_trl = before.trainer == "trl"
     new, old = "max_length", "max_seq_length"
-    is_old = library_version(before, "trl") < MAX_LENGTH_SINCE
+    is_old = not trl.SAYS_MAX_LENGTH.holds_in(before.versions)
     may_add = is_trl and takes_trainer_flags(draft, before)
     set_argument(
         draft,
@@ -165,7 +152,7 @@ def _dtype_argument(draft: LaunchDraft, before: LaunchPlan, dtype: str | None) -
     kwargs = nested_target(draft, "model_init_kwargs")
     if kwargs is not None and (kwargs.has("dtype") or kwargs.has("torch_dtype")):
         raise CannotEdit("model_init_kwargs decides the dtype")
-    is_old = library_version(before, "trl") < DTYPE_SINCE
+    is_old = not trl.SAYS_DTYPE.holds_in(before.versions)
     name = "torch_dtype" if is_old or is_given(draft, ("torch_dtype",)) else "dtype"
     return {name: "auto" if dtype is None else DTYPE_NAMES[dtype]}
 

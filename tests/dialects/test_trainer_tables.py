@@ -8,7 +8,8 @@ import pytest
 
 from preflight.derive.trainer_tables import derive
 from preflight.scripts.trainer_tables import argument_table, tables_path
-from preflight.scripts.trainer_versions import DEFAULT_CHANGES, LibraryVersions, default_of, parse
+from preflight.scripts.trainer_versions import DEFAULT_CHANGES, LibraryVersions, default_of
+from preflight.versions.boundary import OLDEST
 
 
 def test_the_shipped_table_is_that_of_the_installed_libraries():
@@ -39,10 +40,12 @@ def test_the_newest_rules_agree_with_the_table():
 
 def test_rules_are_in_version_order():
     for library, name in {(change.library, change.name) for change in DEFAULT_CHANGES}:
-        since = [c.since for c in DEFAULT_CHANGES if (c.library, c.name) == (library, name)]
+        first, *later = (c.since for c in DEFAULT_CHANGES if (c.library, c.name) == (library, name))
+        releases = [OLDEST, *(boundary.release for boundary in later)]
 
-        assert since == sorted(set(since))
-        assert since[0] == (0,)
+        assert first is None
+        assert releases == sorted(set(releases))
+        assert {boundary.library for boundary in later} == {library}
 
 
 @pytest.mark.parametrize(
@@ -62,11 +65,3 @@ def test_rules_are_in_version_order():
 )
 def test_a_default_is_that_of_its_version(library, name, version, value):
     assert default_of(library, name, version) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [("5.24.0", (5, 24, 0)), ("2.13.0+cpu", (2, 13, 0)), ("1.0.0rc1", (1, 0, 0)), ("", ())],
-)
-def test_a_version_is_its_leading_numbers(text, numbers):
-    assert parse(text) == numbers

@@ -9,6 +9,7 @@ from preflight.formulas.attention import EAGER_VERSIONS, default_attention, with
 from preflight.launch import LaunchPlan, Origin
 from preflight.models import describe
 from preflight.models.families.description import GROUPS
+from preflight.versions.boundary import release
 
 LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(SMALL_MODELS))
 ASSUMED = {"attention": Origin("default of transformers", assumed=True)}
@@ -22,7 +23,7 @@ def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
     whole = small_config(model_type)["model_type"]
     name = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(whole)
     name = name or auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[whole]
-    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    version = release(transformers.__version__)
 
     has_sdpa = getattr(transformers, name)._supports_sdpa
     assert (default_attention(model_type, version) == "sdpa") == has_sdpa
@@ -31,18 +32,18 @@ def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
 @pytest.mark.parametrize(
     ("model_type", "version", "attention"),
     [
-        ("gemma2", (5, 20), "sdpa"),
-        ("gemma2", (5, 21), "eager"),
-        ("gptj", (4, 56), "eager"),
-        ("gptj", (5, 24), "sdpa"),
-        ("opt", (4, 45), "eager"),
-        ("phi3", (4, 44), "eager"),
-        ("gpt_oss", (999,), "eager"),
-        ("llama", (4, 44), "sdpa"),
+        ("gemma2", "5.20", "sdpa"),
+        ("gemma2", "5.21", "eager"),
+        ("gptj", "4.56", "eager"),
+        ("gptj", "5.24", "sdpa"),
+        ("opt", "4.45", "eager"),
+        ("phi3", "4.44", "eager"),
+        ("gpt_oss", "main", "eager"),
+        ("llama", "4.44", "sdpa"),
     ],
 )
 def test_the_default_follows_the_version(model_type, version, attention):
-    assert default_attention(model_type, version) == attention
+    assert default_attention(model_type, release(version)) == attention
 
 
 @pytest.mark.parametrize("model_type", sorted(EAGER_VERSIONS))

@@ -11,7 +11,6 @@ from layer_events import DEFAULT, GATHER, REDUCE, Layers, Saved
 
 from preflight.derive.caching_allocator import Event
 from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
-from preflight.formulas.precision import version_of
 from preflight.formulas.sharding import (
     HeldTensor,
     held_tensors,
@@ -24,6 +23,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
 from preflight.model import ModelSpec, ModelUnit
 from preflight.units import ceil_div, dtype_bytes
+from preflight.versions.transformers import LOSS_PADS_LABELS
 
 GATHERS_OF_FIRST_FORWARD = 2
 GATHERS = 3
@@ -49,7 +49,7 @@ class Steps(Layers):
         self.forward_per_entry = by_name.get("logits and loss, forward", 0) // entries
         self.backward_per_entry = by_name.get("logits and loss, backward", 0) // entries
         self.shifts_logits = (
-            version_of(plan, "transformers") < (4, 49)
+            not LOSS_PADS_LABELS.holds_in(plan.versions)
             and plan.trainer not in ("torchtitan", "torchtune", "litgpt")
             and (plan.micro_batch_size or 1) > 1
         )

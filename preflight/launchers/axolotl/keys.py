@@ -23,7 +23,7 @@ def axolotl_table() -> dict[str, Any]:
 
 def axolotl_library() -> FrameworkLibrary:
     """Return axolotl in the version that is installed here, else in the table's."""
-    from preflight.library_versions import installed_versions
+    from preflight.versions.installed import installed_versions
 
     found = installed_versions(("axolotl",)).get("axolotl")
     return FrameworkLibrary("axolotl", found or axolotl_table()["version"])

@@ -38,7 +38,7 @@ def llamafactory_arguments() -> ArgumentTable:
 
 def llamafactory_library() -> FrameworkLibrary:
     """Return LLaMA-Factory in the version that is installed here, else in the table's."""
-    from preflight.library_versions import installed_versions
+    from preflight.versions.installed import installed_versions
 
     found = installed_versions(("llamafactory",)).get("llamafactory")
     return FrameworkLibrary("LLaMA-Factory", found or _table()["version"])

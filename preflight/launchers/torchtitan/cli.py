@@ -15,11 +15,11 @@ from preflight.launchers.torchrun.options import MODULES, PROGRAMS
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
-from preflight.library_versions import installed_versions
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import calls
 from preflight.trainers.arguments import TrainerArguments
+from preflight.versions.installed import installed_versions
 
 SCRIPT = "run_train.sh"
 SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh")

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from preflight.versions.boundary import release
+from preflight.versions.torchtitan import CONFIGS_ARE_PYTHON
+
 FILE_VERSIONS = ("0.1.0", "0.2.0", "0.2.2")
 """Releases that read TOML (`--job.config_file`), oldest first."""
 MODULE_VERSION = "0.3.0"
@@ -47,23 +50,17 @@ def is_key(version: str, section: str, name: str) -> bool:
 
 def file_version(keys: Mapping[tuple[str, str], Any], installed: str | None) -> str:
     """Return the release whose keys a file has: the installed one, else the newest that knows them all."""
-    if installed is not None and _numbers(installed) < _numbers(MODULE_VERSION):
-        older = [v for v in FILE_VERSIONS if _numbers(v) <= _numbers(installed)]
+    if installed is not None and release(installed) < CONFIGS_ARE_PYTHON.release:
+        older = [v for v in FILE_VERSIONS if release(v) <= release(installed)]
         return older[-1] if older else FILE_VERSIONS[0]
     unknown = {version: sum(not is_key(version, *key) for key in keys) for version in FILE_VERSIONS}
     return min(reversed(FILE_VERSIONS), key=lambda version: unknown[version])
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(
-        int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:3]
-    )
-
-
 def model_of(version: str, family: str, flavor: str) -> Mapping[str, Any] | None:
     """Return a flavor's model; another release's where this one could not be built for the table."""
-    for release in (version, *reversed(FILE_VERSIONS)):
-        found: Mapping[str, Any] | None = table(release)["models"].get(family, {}).get(flavor)
+    for other in (version, *reversed(FILE_VERSIONS)):
+        found: Mapping[str, Any] | None = table(other)["models"].get(family, {}).get(flavor)
         if found is not None:
             return found
     return None

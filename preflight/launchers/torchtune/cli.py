@@ -29,12 +29,12 @@ from preflight.launchers.torchtune.table import (
     installed_config,
     recipes,
 )
-from preflight.library_versions import installed_versions, versions_used
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import calls
 from preflight.trainers.arguments import TrainerArguments
+from preflight.versions.installed import installed_versions, versions_used
 
 PROGRAMS = ("tune",)
 MODULES = ("torchtune._cli.tune",)

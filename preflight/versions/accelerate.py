@@ -1,0 +1,14 @@
+"""What changed in which release of accelerate."""
+
+from __future__ import annotations
+
+from preflight.versions.boundary import Boundary
+
+_NAME = "accelerate"
+
+SAVES_FSDP2 = Boundary(
+    _NAME, "1.6", "what fully_shard sharded is loaded and saved", "utils/fsdp_utils.py"
+)
+HAS_PARALLELISM_CONFIG = Boundary(
+    _NAME, "1.10", "there is a ParallelismConfig, with cp_size", "read in 1.10.0"
+)

@@ -1,0 +1,34 @@
+"""What changed in which release of torchtitan."""
+
+from __future__ import annotations
+
+from preflight.versions.boundary import Boundary
+
+_NAME = "torchtitan"
+
+DELETES_LOGITS = Boundary(
+    _NAME,
+    "0.1",
+    "the loop deletes the logits before backward; before, they live until they are made again",
+    "train.py:412 `del pred` (0.1.0); train.py of 2024-05",
+)
+LOSS_UPCASTS_LOGITS = Boundary(
+    _NAME,
+    "0.1",
+    "the loss casts the logits to fp32; before, the model returned fp32 logits",
+    "components/loss.py:20 (0.1.0), :60 (0.3.0); models/llama/model.py output.float() of 2024-05",
+    "0.3.0",
+)
+WANTS_TORCH_2_6 = Boundary(
+    _NAME,
+    "0.1",
+    "it asks for a newer torch than 2.6",
+    "README of 0.1.0: a nightly of 2025",
+)
+CONFIGS_ARE_PYTHON = Boundary(
+    _NAME,
+    "0.3",
+    "configs are functions (`--module llama3 --config llama3_8b`); before, TOML files",
+    "the wheels of 0.2.2 and 0.3.0",
+    "0.3.0",
+)

@@ -1,0 +1,156 @@
+"""What changed in which release of transformers."""
+
+from __future__ import annotations
+
+from preflight.versions.boundary import Boundary
+
+_NAME = "transformers"
+
+LOSS_UPCASTS_LOGITS = Boundary(
+    _NAME,
+    "4.45",
+    "the loss casts the logits to fp32; before, the model returned fp32 logits",
+    "models/llama/modeling_llama.py:1209-1214 (4.44.2), loss/loss_utils.py:36-39 (4.48.1)",
+    "5.24.0",
+)
+PHI3_HAS_SDPA = Boundary(
+    _NAME,
+    "4.45",
+    "Phi-3's class has SDPA",
+    "models/phi3/modeling_phi3.py, 4.44.2 to 5.24.0",
+    "5.24.0",
+)
+ZERO3_REFUSES_AUTO_BATCH = Boundary(
+    _NAME,
+    "4.45",
+    "Trainer refuses auto_find_batch_size under ZeRO-3",
+    "trainer.py: 4.45.2 does, 4.44.2 does not",
+)
+OPT_HAS_SDPA = Boundary(
+    _NAME, "4.46", "OPT's class has SDPA", "models/opt/modeling_opt.py, 4.44.2 to 5.24.0", "5.24.0"
+)
+WEIGHS_TOKENS = Boundary(
+    _NAME,
+    "4.46",
+    "Trainer divides the loss by the tokens of all micro batches of a step, not by each one's own",
+    "trainer.py num_items_in_batch: :2426 in 4.46.0, :1881 in 5.24.0, none in 4.45.2",
+    "5.24.0",
+)
+HAS_OWN_NO_SYNC = Boundary(
+    _NAME,
+    "4.46",
+    "Trainer calls no_sync itself; before, it accumulates in accelerate's context, which asks sync_each_batch",
+    "trainer.py of 4.46.3 to 5.1.0",
+    "5.1.0",
+)
+LOSS_PADS_LABELS = Boundary(
+    _NAME,
+    "4.49",
+    "the loss shifts labels and takes all logits; before, it copied those of all positions but the last",
+    "loss/loss_utils.py:61-69 (5.24.0)",
+    "5.24.0",
+)
+LAYERS_CHECKPOINT_THEMSELVES = Boundary(
+    _NAME,
+    "4.53",
+    "a layer's own `__call__` checkpoints, inside FSDP's wrapper; before, the model checkpointed the wrapper",
+    "modeling_layers.py (Llama, Mistral and Qwen2 since 4.52)",
+    "5.24.0",
+)
+HAS_BOOL_MASK = Boundary(
+    _NAME,
+    "4.53",
+    "sdpa gets a bool mask, which every layer casts; before, all layers shared a float one",
+    "masking_utils.py sdpa_mask; modeling_llama.py _update_causal_mask (4.48.1)",
+    "5.24.0",
+)
+MASKS_PACKED_SAMPLES = Boundary(
+    _NAME,
+    "4.53.3",
+    "the masks of eager and sdpa follow position_ids that start again",
+    "masking_utils.py: 4.53.3 does, 4.53.0 does not",
+)
+DEFAULTS_TO_FUSED_ADAMW = Boundary(
+    _NAME,
+    "4.54",
+    "Trainer's `optim` is adamw_torch_fused with torch 2.8 or newer, adamw_torch before",
+    "training_args.py: 4.54.1 against 4.53.3",
+    "5.24.0",
+)
+LOADS_CHECKPOINTS_DTYPE = Boundary(
+    _NAME,
+    "5.0",
+    "`from_pretrained` without a dtype loads the checkpoint's; before, fp32",
+    "modeling_utils.py:4184 (5.24.0)",
+    "5.24.0",
+)
+IS_NOT_REENTRANT = Boundary(
+    _NAME,
+    "5.0",
+    "`gradient_checkpointing_enable` asks for the non-reentrant kind unless told otherwise",
+    "modeling_utils.py:2539 (4.48.1), :3158 (5.24.0)",
+    "5.24.0",
+)
+FUSES_EXPERTS = Boundary(
+    _NAME,
+    "5.0",
+    "the experts of most families are fused 3-D parameters; before, linear layers",
+    "a test compares the classes of the installed release",
+    "5.24.0",
+)
+EMBEDDINGS_ASK_FOR_GRADIENTS = Boundary(
+    _NAME,
+    "5.0",
+    "`gradient_checkpointing_enable` makes the embedding's output ask for gradients; before, only for a"
+    " model that loaded its adapter itself",
+    "modeling_utils.py:3116 (5.0.0), :2608 (4.49.0)",
+)
+PACKED_STAYS_ON_DEVICE = Boundary(
+    _NAME,
+    "5.0",
+    "a packed tensor under FSDP stays on the device; before, it went back to the host, on every rank but the"
+    " first to `meta`, and its scales stayed",
+    "modeling_utils.py:876 (4.48.1)",
+)
+READS_FSDP_VERSION = Boundary(
+    _NAME,
+    "5.0",
+    "Trainer reads `version` in its own fsdp_config",
+    "training_args.py:2753 (5.0.0)",
+)
+SYNCS_WHEN_ASKED_AGAIN = Boundary(
+    _NAME,
+    "5.2",
+    "Trainer asks gradient_accumulation_kwargs.sync_each_batch before it calls no_sync",
+    "trainer.py:1734 (5.2.0), :1906 (5.24.0); 5.1.0 does not ask",
+    "5.24.0",
+)
+PACKS_PLAIN_LINEAR_ALONE = Boundary(
+    _NAME,
+    "5.5",
+    "bitsandbytes packs torch's own Linear alone, and leaves Falcon's and routers that are one as they are",
+    "integrations/bitsandbytes.py replace_with_bnb_linear: 5.4.0 and 5.5.0",
+)
+OFFLOADS_ACTIVATIONS = Boundary(
+    _NAME,
+    "5.18",
+    "Trainer reads `offload` in its checkpointing kwargs",
+    "trainer.py:1509 (5.24.0); 5.16.0 does not",
+    "5.24.0",
+)
+GEMMA2_HAS_NO_SDPA = Boundary(
+    _NAME,
+    "5.21",
+    "Gemma 2's class has no SDPA: capped scores are not in torch's kernel",
+    "models/gemma2/modeling_gemma2.py, 4.44.2 to 5.24.0",
+    "5.24.0",
+)
+GPTJ_HAS_SDPA = Boundary(
+    _NAME, "5.24", "GPT-J's class has SDPA", "models/gptj/modeling_gptj.py, 4.44.2 to 5.24.0"
+)
+SAYS_ACTIVATION_CHECKPOINTING = Boundary(
+    _NAME,
+    "5.24",
+    "Trainer calls gradient_checkpointing `activation_checkpointing`; the old name goes away in 6",
+    "training_args.py",
+)

@@ -1,0 +1,100 @@
+"""What changed in which release of TRL."""
+
+from __future__ import annotations
+
+from preflight.versions.boundary import Boundary
+
+_NAME = "trl"
+
+STORES_AS_MODEL_DTYPE = Boundary(
+    _NAME,
+    "0.12",
+    "bnb_4bit_quant_storage is the model's dtype; before, it was not set",
+    "trainer/utils.py: 0.12.2 against 0.9.6",
+)
+SAYS_MAX_LENGTH = Boundary(
+    _NAME,
+    "0.16",
+    "SFT's length is `max_length`; before, `max_seq_length`",
+    "trainer/sft_config.py:95 (0.16.0), :98 (0.15.2)",
+)
+DEFAULTS_TO_BF16 = Boundary(
+    _NAME,
+    "0.19",
+    "`bf16` is on unless fp16 is",
+    "trainer/sft_config.py: 0.19.1 against 0.18.2",
+    "1.16.0",
+)
+DEFAULTS_TO_CHECKPOINTING = Boundary(
+    _NAME,
+    "0.22",
+    "`gradient_checkpointing` is on",
+    "trainer/sft_config.py: 0.22.2 against 0.21.0",
+    "1.16.0",
+)
+HAS_QUANT_STORAGE = Boundary(
+    _NAME,
+    "0.26",
+    "bnb_4bit_quant_storage is an argument of its own",
+    "trainer/model_config.py, 0.26.0",
+)
+CASTS_ADAPTERS = Boundary(
+    _NAME,
+    "0.26",
+    "SFT casts adapters on a packed base to bf16 and leaves norms alone; before, it called PEFT's preparation",
+    "trainer/sft_trainer.py: 0.26.0, :908 (1.16.0)",
+    "1.16.0",
+)
+SAYS_DTYPE = Boundary(
+    _NAME,
+    "0.26",
+    "ModelConfig's dtype is written as `dtype`, not `torch_dtype`",
+    "trainer/model_config.py:92 and :184 (0.26.0): both are read, torch_dtype until 0.27",
+)
+CHECKS_GROUPS = Boundary(
+    _NAME,
+    "0.26",
+    "GRPO refuses a batch that is not whole groups of completions",
+    "trainer/grpo_config.py, 0.26.0; the releases read before do not",
+)
+LOADS_FP32 = Boundary(
+    _NAME,
+    "0.27",
+    "a model given by name is loaded in fp32; before, in transformers' own default",
+    "trainer/model_config.py, 0.27.2",
+    "1.16.0",
+)
+IS_NOT_REENTRANT = Boundary(
+    _NAME,
+    "0.27",
+    "TRL asks for the non-reentrant kind of checkpointing itself",
+    "trainer/sft_config.py (0.27.0), sft_trainer.py:1081 (1.16)",
+    "1.16.0",
+)
+CHECKS_REFERENCE_SYNC = Boundary(
+    _NAME,
+    "1.0",
+    "sync_ref_model is refused where there is no reference model",
+    "trainer/dpo_trainer.py, 1.0.0; the releases read before do not",
+)
+CHUNKS_LOSS = Boundary(
+    _NAME,
+    "1.7",
+    "SFT takes the loss in chunks of 256 tokens (`loss_type` chunked_nll) unless Liger does",
+    "trainer/sft_config.py:107 (1.7.0), sft_trainer.py:121 (1.14.0)",
+    "1.14.0",
+)
+GRPO_REFUSES_AUTO_BATCH = Boundary(
+    _NAME,
+    "1.9",
+    "GRPO refuses auto_find_batch_size",
+    "trainer/grpo_config.py: 1.9.0 does, 1.5.0 does not",
+)
+FUSES_HEAD = Boundary(
+    _NAME,
+    "1.15",
+    "SFT takes the loss with add_fused_lm_head, which multiplies by lm_head.weight past any adapter;"
+    " selective checkpointing came with it",
+    "trainer/sft_trainer.py: 1.15.0 has it, 1.14.0 has not; trainer/utils.py:1548 (1.16.0)",
+    "1.16.0",
+)
