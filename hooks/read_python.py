@@ -15,7 +15,7 @@ def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
     what = called(command.argv)
     if what is None or what.kind == "program":
         return None
-    from preflight.launchers.python import read_python
+    from preflight.launchers.python.plan import read_python
 
     return read_python(command)
 

@@ -14,7 +14,7 @@ def preflight_read_launch(command: LaunchCommand) -> LaunchPlan | None:
 
     if calls(command.argv, ("trl",), ("trl.cli.main",)) is None:
         return None
-    from preflight.launchers.trl import read_trl
+    from preflight.launchers.trl.plan import read_trl
 
     return read_trl(command)
 

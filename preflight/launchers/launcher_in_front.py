@@ -38,7 +38,7 @@ def launcher_in_front(
         raise_if_any(arguments.problems)
         return accelerate_in_front(command, arguments, problems)
     if what is not None and what.kind != "program" and is_ours(what.position):
-        from preflight.launchers.python import python_part
+        from preflight.launchers.python.plan import python_part
 
         place = Place("argv", "", "python", index=0)
         return python_part(command, place, 1, what.position), []

@@ -14,7 +14,7 @@ import pytest
 from preflight.errors import BadInput
 from preflight.hooks.read_trl import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.trl import SCRIPTS, split_words
+from preflight.launchers.trl.plan import SCRIPTS, split_words
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
 from preflight.scripts.trainer_tables import argument_table

@@ -22,7 +22,7 @@ def cli_part(
     """Return what the launcher that `axolotl train` starts decides, with the places that the user wrote."""
     launched = tuple(command.argv[index] for index in words.launcher_indices)
     if words.launcher == "python":
-        from preflight.launchers.python import python_part
+        from preflight.launchers.python.plan import python_part
 
         place, index = words.launcher_place, words.script_index
         return python_part(command, place, index, index), []

@@ -12,7 +12,7 @@ from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, Origin
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.llamafactory.keys import is_enabled
-from preflight.launchers.python import python_part
+from preflight.launchers.python.plan import python_part
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import calls, program_name

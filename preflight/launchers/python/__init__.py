@@ -1,0 +1,1 @@
+"""python: a script or module that Python starts directly."""
