@@ -27,7 +27,7 @@ def test_every_reader_has_a_row_and_no_other():
 def test_a_reader_that_writes_says_so():
     for row in rows(READERS):
         name = row[0].strip("`")
-        writes = "def preflight_write_launch" in (ROOT / "hooks" / f"{name}.py").read_text()
+        writes = "preflight_write_launch" in (ROOT / "hooks" / f"{name}.py").read_text()
 
         assert writes is (row[2] != "nothing"), name
 

@@ -18,7 +18,7 @@ from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.plan import accelerate_part
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import called, calls
+from preflight.shell.program_names import called
 
 Front = tuple[LauncherPart, list[Problem]]
 """What the launcher decides, and what is to be said about it behind everything else."""
@@ -61,10 +61,10 @@ def accelerate_in_front(
 def _torchrun(
     command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
 ) -> Front | None:
-    from preflight.launchers.torchrun.options import MODULES, PROGRAMS
+    from preflight.launchers.torchrun import LAUNCHER
     from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 
-    start = calls(command.argv, PROGRAMS, MODULES)
+    start = LAUNCHER.first_argument(command.argv)
     if start is None:
         return None
     options = parse_torchrun(command, start)

@@ -14,7 +14,8 @@ import pytest
 from preflight.errors import BadInput
 from preflight.hooks.read_trl import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.trl.plan import SCRIPTS, split_words
+from preflight.launchers.trl import LAUNCHER
+from preflight.launchers.trl.plan import split_words
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
 from preflight.scripts.trainer_tables import argument_table
@@ -162,7 +163,7 @@ def test_the_commands_are_those_of_trl():
 
     training = {command.name for command in get_commands() if isinstance(command, TrainingCommand)}
 
-    assert training == set(SCRIPTS)
+    assert training == set(LAUNCHER.subcommands)
 
 
 @pytest.mark.parametrize("line", ["trl env", "trl vllm-serve --model m", "trl", "trlx sft"])

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.launchers.accelerate import LAUNCHER
 from preflight.launchers.accelerate.options import Option, options_by_flag
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
@@ -14,9 +15,6 @@ from preflight.shell.launcher_options import converted_whole
 from preflight.shell.program_names import called, program_name
 from preflight.shell.words import FALSE_WORDS, TRUE_WORDS
 from preflight.values import dataclass
-
-LAUNCH_MODULE = "accelerate.commands.launch"
-CLI_MODULES = ("accelerate.commands.accelerate_cli", "accelerate")
 
 
 @dataclass(frozen=True)
@@ -34,19 +32,13 @@ class LauncherArguments:
 
 def first_option_index(argv: Sequence[str]) -> int | None:
     """Return the argv index behind `accelerate launch`, or None where this is another command."""
-    what = called(argv)
-    if what is None:
+    first = LAUNCHER.first_argument(argv)
+    if first is None:
         return None
-    first = what.first_argument
-    if what.kind == "module":
-        is_launcher, is_cli = what.name == LAUNCH_MODULE, what.name in CLI_MODULES
-    else:
-        # `python /opt/venv/bin/accelerate launch ...` is one too.
-        name = program_name(what.name)
-        is_launcher, is_cli = name == "accelerate-launch", name == "accelerate"
-    if is_launcher:
-        return first
-    return first + 1 if is_cli and list(argv[first : first + 1]) == ["launch"] else None
+    what = called(argv)
+    assert what is not None
+    takes_none = program_name(what.name) in LAUNCHER.without_subcommand
+    return first if takes_none else first + 1
 
 
 def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherArguments:

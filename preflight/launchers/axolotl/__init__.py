@@ -1,1 +1,28 @@
 """axolotl: its config, what it makes of it, and writing it back."""
+
+from __future__ import annotations
+
+from preflight.launch import LaunchCommand
+from preflight.launchers.contract import Launcher
+
+
+def _is_named(command: LaunchCommand) -> bool:
+    return any("axolotl" in word for word in command.argv)
+
+
+LAUNCHER = Launcher(
+    name="axolotl",
+    reader="preflight.launchers.axolotl.cli:read_axolotl",
+    writer="preflight.launchers.axolotl.write:write_axolotl",
+    programs=("axolotl",),
+    modules=("axolotl.cli.main", "axolotl.cli", "axolotl"),
+    subcommands=("train",),
+    trains_nothing=("preprocess", "fetch", "merge-lora", "inference", "evaluate", "vllm-serve"),
+    recognises=_is_named,
+    packs_base=True,  # _set_quantization_config of axolotl 0.19.0 (loaders/model.py)
+    spellings={
+        "chunked_loss": "chunked_cross_entropy: true",
+        "qlora": "adapter: qlora, load_in_4bit: true, lora_r: 16, lora_alpha: 32, lora_target_linear: true",
+        "sharding": "deepspeed: deepspeed_configs/zero{stage}.json",
+    },
+)

@@ -12,6 +12,7 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.axolotl import LAUNCHER
 from preflight.launchers.axolotl.checks import check_axolotl
 from preflight.launchers.axolotl.engine import read_axolotl_engine
 from preflight.launchers.axolotl.keys import axolotl_library, note_unknown_keys
@@ -22,20 +23,15 @@ from preflight.launchers.framework_keys import FrameworkKeys, note_placeholders,
 from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.setting import Place, Setting
-from preflight.shell.program_names import calls
 
-PROGRAMS = ("axolotl",)
-MODULES = ("axolotl.cli.main", "axolotl.cli", "axolotl")
 TRAIN_MODULES = ("axolotl.cli.train", "scripts.finetune")
 
 
 def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of an axolotl training command; None where it is another command."""
-    first = calls(command.argv, PROGRAMS, MODULES)
+    first = LAUNCHER.first_argument(command.argv)
     problems: list[Problem] = []
     if first is not None:
-        if command.argv[first : first + 1] != ("train",):
-            return None
         words = split_cli(command.argv, first, problems)
         raise_if_any(problems)
         part, notes = cli_part(command, words, problems)

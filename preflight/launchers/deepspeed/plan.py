@@ -8,16 +8,14 @@ from dataclasses import replace
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.accelerate.environment_notes import environment_notes
+from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
-from preflight.shell.program_names import calls
 from preflight.trainers.arguments import TrainerArguments
 
-PROGRAMS = ("deepspeed", "deepspeed.pt", "ds")
-MODULES = ("deepspeed.launcher.runner",)
 USAGE = "deepspeed [options] train.py [arguments of train.py]"
 CONFIG_FLAGS = ("deepspeed_config", "deepspeed", "ds_config")
 """Arguments of a script of one's own that name DeepSpeed's config (deepspeed.add_config_arguments, and custom)."""
@@ -25,7 +23,7 @@ CONFIG_FLAGS = ("deepspeed_config", "deepspeed", "ds_config")
 
 def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a launch by `deepspeed`; None where it is another command."""
-    first = calls(command.argv, PROGRAMS, MODULES)
+    first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
     options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
@@ -63,7 +61,7 @@ def deepspeed_in_front(
     command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
 ) -> LauncherPart | None:
     """Return what the launcher decides; None unless it starts what `is_ours` knows at an argv index."""
-    first = calls(command.argv, PROGRAMS, MODULES)
+    first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
     options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)

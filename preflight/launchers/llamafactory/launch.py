@@ -11,15 +11,14 @@ from dataclasses import replace
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, Origin
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
+from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import is_enabled
 from preflight.launchers.python.plan import python_part
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import calls, program_name
+from preflight.shell.program_names import program_name
 from preflight.shell.visible_devices import num_visible_devices
 
-PROGRAMS = ("llamafactory-cli", "lmf")
-MODULES = ("llamafactory.cli", "llamafactory")
 SCRIPT_MODULES = ("llamafactory.launcher", "llamafactory.train.tuner")
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 DEFAULT = Place("default", "", "LLaMA-Factory")
@@ -27,8 +26,7 @@ DEFAULT = Place("default", "", "LLaMA-Factory")
 
 def cli_index(command: LaunchCommand) -> int | None:
     """Return the argv index of `train`; None where the command is another one."""
-    first = calls(command.argv, PROGRAMS, MODULES)
-    return first if first is not None and command.argv[first : first + 1] == ("train",) else None
+    return LAUNCHER.first_argument(command.argv)
 
 
 def cli_part(command: LaunchCommand, first: int, problems: list[Problem]) -> LauncherPart:

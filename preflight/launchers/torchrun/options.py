@@ -8,9 +8,6 @@ from preflight.errors import Problem
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import LauncherOption
 
-PROGRAMS = ("torchrun",)
-MODULES = ("torch.distributed.run", "torch.distributed.launch")
-
 
 def _option(name: str, kind: str = "str", *more: str) -> LauncherOption:
     dashes = f"--{name.replace('_', '-')}"

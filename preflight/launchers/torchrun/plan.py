@@ -12,17 +12,12 @@ from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
-from preflight.launchers.torchrun.options import (
-    MODULES,
-    OPTIONS,
-    PROGRAMS,
-    USE_ENV,
-    from_environment,
-)
+from preflight.launchers.torchrun import LAUNCHER
+from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environment
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
-from preflight.shell.program_names import called, calls
+from preflight.shell.program_names import called
 from preflight.shell.visible_devices import num_visible_devices
 
 USAGE = "torchrun [options] train.py [arguments of train.py]"
@@ -34,7 +29,7 @@ SCRIPT_MAKES_ENGINE = (
 
 def read_torchrun(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a torchrun launch; None where it is another command."""
-    first = calls(command.argv, PROGRAMS, MODULES)
+    first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
     problems: list[Problem] = []

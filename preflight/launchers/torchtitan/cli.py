@@ -11,13 +11,12 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.script import make_plan
-from preflight.launchers.torchrun.options import MODULES, PROGRAMS
+from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
-from preflight.shell.program_names import calls
 from preflight.trainers.arguments import TrainerArguments
 from preflight.versions.installed import installed_versions
 
@@ -33,7 +32,7 @@ def read_torchtitan(command: LaunchCommand) -> LaunchPlan | None:
     at = _shell_script(command)
     if at is not None:
         return _from_script(command, at)
-    first = calls(command.argv, PROGRAMS, MODULES)
+    first = TORCHRUN.first_argument(command.argv)
     if first is None:
         return None
     problems: list[Problem] = []
@@ -81,7 +80,7 @@ def _from_script(command: LaunchCommand, at: int) -> LaunchPlan:
         )
     inner = replace(command, argv=tuple(line))
     problems: list[Problem] = []
-    first = calls(inner.argv, PROGRAMS, MODULES)
+    first = TORCHRUN.first_argument(inner.argv)
     assert first is not None
     options = parse_torchrun(inner, first)
     problems.extend(options.problems)

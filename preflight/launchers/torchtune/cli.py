@@ -18,6 +18,7 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
+from preflight.launchers.torchtune import LAUNCHER
 from preflight.launchers.torchtune.config import TuneConfig, merge_words, resolve
 from preflight.launchers.torchtune.engine import read_engine
 from preflight.launchers.torchtune.plan import read_plan
@@ -32,12 +33,9 @@ from preflight.launchers.torchtune.table import (
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
-from preflight.shell.program_names import calls
 from preflight.trainers.arguments import TrainerArguments
 from preflight.versions.installed import installed_versions, versions_used
 
-PROGRAMS = ("tune",)
-MODULES = ("torchtune._cli.tune",)
 NO_TRAINING = (
     "generate",
     "dev/generate_v2",
@@ -55,8 +53,8 @@ DECIDES = {
 
 def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a `tune run` that trains; None where it is another command."""
-    first = calls(command.argv, PROGRAMS, MODULES)
-    if first is None or command.argv[first : first + 1] != ("run",):
+    first = LAUNCHER.first_argument(command.argv)
+    if first is None:
         return None
     problems: list[Problem] = []
     options = parse_torchrun(command, first + 1)

@@ -22,17 +22,14 @@ from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.options import options_by_flag
 from preflight.launchers.accelerate.plan import accelerate_part, single_process_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.launchers.trl import LAUNCHER
 from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
-from preflight.shell.program_names import calls
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
 
-PROGRAMS = ("trl",)
-MODULES = ("trl.cli.main",)
-SCRIPTS = ("distillation", "dpo", "grpo", "kto", "reward", "rloo", "sft")
 PROFILE_OPTION = "accelerate_config"
 
 
@@ -54,12 +51,10 @@ class SplitWords:
 
 def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a `trl` training command; None where it is another command."""
-    first = calls(command.argv, PROGRAMS, MODULES)
-    if first is None or command.argv[first : first + 1] == ():
+    first = LAUNCHER.first_argument(command.argv)
+    if first is None:
         return None
     name = command.argv[first]
-    if name not in SCRIPTS:
-        return None
     problems: list[Problem] = []
     split = split_words(command, first + 1, argument_table(name), problems)
     problems.extend(_unknown_to_both(split, name))

@@ -1,0 +1,38 @@
+"""Every launcher that a built-in hook reads: asked for its facts here, and listed nowhere else."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+
+from preflight.launch import LaunchPlan
+from preflight.launchers.contract import Launcher
+from preflight.plugins import BUILTIN_HOOKS
+
+READERS = "read_"
+
+
+@lru_cache(maxsize=1)
+def launchers() -> tuple[Launcher, ...]:
+    """Return all launchers, those that stand in front of others last."""
+    names = [name.removeprefix(READERS) for name in BUILTIN_HOOKS if name.startswith(READERS)]
+    return tuple(_launcher(name) for name in names)
+
+
+def _launcher(name: str) -> Launcher:
+    launcher: Launcher = import_module(f"preflight.launchers.{name}").LAUNCHER
+    return launcher
+
+
+def launcher_of(plan: LaunchPlan) -> Launcher:
+    """Return the launcher whose words a plan's user writes: the framework that trains, else what starts the ranks.
+
+    A plan of another reader, or of a file, has one that differs in nothing.
+    """
+    for launcher in launchers():
+        if plan.trainer is not None and launcher.trainer == plan.trainer:
+            return launcher
+    for launcher in launchers():
+        if launcher.name == plan.launcher:
+            return launcher
+    return Launcher(plan.launcher or "", reader="")
