@@ -14,6 +14,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 
 
 @hookimpl
@@ -23,7 +24,7 @@ def preflight_findings(
     """Compare the launch with this node, and its checkpoint folder with its ranks."""
     if plan.source is None:
         return
-    if plan.trainer in ("transformers", "trl"):
+    if plan.trainer in HF_TRAINERS:
         from preflight.node.checks import resume
         from preflight.node.this_node import sees_same_files
 

@@ -11,6 +11,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 
 STEP = frozenset({Moment.OPTIMIZER_STEP})
 
@@ -62,12 +63,9 @@ def _most_in_a_loop(plan: LaunchPlan, model: ModelSpec, each: int) -> int:
     """
     highest = before = 0
     for held in held_tensors(plan, model):
-        if not held.trains or (plan.trainer in HAS_GROUPS and len(held.tensor.shape) < 2):
+        if not held.trains or (plan.trainer in HF_TRAINERS and len(held.tensor.shape) < 2):
             continue
         elements = local_elements(plan, held)
         highest = max(highest, each * elements + before)
         before = elements
     return highest
-
-
-HAS_GROUPS = ("transformers", "trl")

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.lever_rules import HF_TRAINERS, PLAIN_ADAMW
+from preflight.formulas.lever_rules import PLAIN_ADAMW
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 
 

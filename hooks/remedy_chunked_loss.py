@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.lever_rules import HF_TRAINERS, is_installed
+from preflight.formulas.lever_rules import is_installed
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 from preflight.versions.trl import CHUNKS_LOSS, FUSES_HEAD
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.lever_rules import HF_TRAINERS
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 from preflight.versions.accelerate import HAS_PARALLELISM_CONFIG
 from preflight.versions.torch import SHARDS_CONTEXT

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 from preflight.versions.transformers import WEIGHS_TOKENS
 
@@ -29,7 +30,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     micro = plan.micro_batch_size
     if micro is None or micro == 1:
         return
-    weighted = plan.trainer in ("transformers", "trl") and WEIGHS_TOKENS.holds_in(plan.versions)
+    weighted = plan.trainer in HF_TRAINERS and WEIGHS_TOKENS.holds_in(plan.versions)
     # The first micro step beside another keeps gradients that are not sharded; more of them add nothing.
     keeps_gradients = plan.is_fsdp and not plan.sync_each_batch
     first = plan.gradient_accumulation_steps == 1

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.framework_rules import PACKS_ITSELF
-from preflight.formulas.lever_rules import HF_TRAINERS, PLAIN_ADAMW, stored
+from preflight.formulas.lever_rules import PLAIN_ADAMW, stored
 from preflight.formulas.precision import precision_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 
 

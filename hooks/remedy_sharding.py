@@ -24,10 +24,11 @@ from typing import Any
 
 from preflight.formulas.deepspeed_rules import bucket_elements, live_parameters, sub_group
 from preflight.formulas.framework_rules import LOADS_AS_CHECKPOINT
-from preflight.formulas.lever_rules import HF_TRAINERS, PLAIN_ADAMW, rounds_alike
+from preflight.formulas.lever_rules import PLAIN_ADAMW, rounds_alike
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
 from preflight.units import ceil_div
 from preflight.versions.accelerate import SAVES_FSDP2

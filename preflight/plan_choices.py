@@ -11,6 +11,10 @@ from preflight.plan_types import wrong_types
 
 SCHEMES = ("nf4", "fp4", "int8")
 
+HF_TRAINERS = ("transformers", "trl")
+"""Trainers that TrainingArguments configure, named like their libraries; frameworks on top of them count as
+`transformers`."""
+
 ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3")
 
 CHOICES: dict[str, tuple[object, ...]] = {

@@ -7,12 +7,13 @@ check of n_gpu in the trainers of TRL 1.16.0.
 from __future__ import annotations
 
 from preflight.errors import Problem
+from preflight.plan_choices import HF_TRAINERS
 from preflight.trainers.arguments import TrainerArguments
 
 
 def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) -> list[Problem]:
     """Say what Trainer does in one process that sees several GPUs; TRL's trainers refuse it."""
-    if num_devices < 2 or trainer.trainer not in ("transformers", "trl"):
+    if num_devices < 2 or trainer.trainer not in HF_TRAINERS:
         return []
     fix = (
         f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0"

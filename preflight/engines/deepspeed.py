@@ -14,9 +14,10 @@ from preflight.engines.deepspeed_config import (
 )
 from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
 from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, fill_and_match
-from preflight.engines.settings import HF_TRAINERS, EngineSettings
+from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
+from preflight.plan_choices import HF_TRAINERS
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.engines.parallelism import read_parallelism, shard_fields
-from preflight.engines.settings import HF_TRAINERS, EngineSettings
+from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
+from preflight.plan_choices import HF_TRAINERS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.variables import is_on

@@ -10,7 +10,6 @@ from preflight.launch import DeepSpeedSettings
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
-HF_TRAINERS = ("transformers", "trl")
 """Trainers that read TrainingArguments and hold them against DeepSpeed's config."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.versions import transformers, trl
 
 
@@ -12,7 +13,7 @@ def is_reentrant(plan: LaunchPlan) -> bool:
         return False
     if plan.checkpointing_reentrant is not None:
         return plan.checkpointing_reentrant
-    if plan.trainer not in ("transformers", "trl", "plain_loop"):
+    if plan.trainer not in (*HF_TRAINERS, "plain_loop"):
         return False
     if plan.trainer == "trl" and trl.IS_NOT_REENTRANT.holds_in(plan.versions):
         return False

@@ -20,6 +20,7 @@ from __future__ import annotations
 from preflight.formulas.precision import Precision, adapter_targets, is_target
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
+from preflight.plan_choices import HF_TRAINERS
 
 ROUTING_BYTES_PER_ROW = 38
 """Sort order, positions and weights of a token's expert (transformers/integrations/moe.py, 5.24)."""
@@ -94,7 +95,7 @@ def _attention(plan: LaunchPlan, model: ModelSpec, shape: LayerShape, c: int) ->
 
 
 def _has_mask(plan: LaunchPlan) -> bool:
-    return plan.attention == "sdpa" and plan.trainer in ("transformers", "trl")
+    return plan.attention == "sdpa" and plan.trainer in HF_TRAINERS
 
 
 def _dense(width: int, c: int, gated: bool, keeps_product: bool) -> int:

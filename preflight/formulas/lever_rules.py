@@ -5,10 +5,9 @@ from __future__ import annotations
 from preflight.formulas.precision import Precision, precision_of
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.transformers import HAS_OWN_NO_SYNC, SYNCS_WHEN_ASKED_AGAIN
 
-HF_TRAINERS = ("transformers", "trl")
-"""Trainers that are configured by TrainingArguments; frameworks on top of them count as `transformers`."""
 PLAIN_ADAMW = (
     "adamw_torch",
     "adamw_torch_fused",

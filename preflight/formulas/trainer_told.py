@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.values import dataclass
 
 
@@ -53,4 +54,4 @@ def method_of(plan: LaunchPlan) -> str | None:
 
 def has_trainer(plan: LaunchPlan) -> bool:
     """Tell whether transformers' Trainer, or TRL's on top of it, trains."""
-    return plan.trainer in ("transformers", "trl")
+    return plan.trainer in HF_TRAINERS

@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.versions import torchtitan, torchtune, transformers
 from preflight.versions.boundary import OLDEST, Boundary, has_begun, version_in
 from preflight.versions.torch import HAS_FOREACH, ZERO_GRAD_SETS_NONE
 
-HUGGING_FACE = ("transformers", "trl", "plain_loop", None)
+HUGGING_FACE = (*HF_TRAINERS, "plain_loop", None)
 """Trainers whose loss is the one that transformers' model computes."""
 
 

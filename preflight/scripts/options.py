@@ -9,6 +9,7 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.argument_parsers import added_arguments, options_of
 from preflight.scripts.dataclass_fields import (
     DATACLASS_PARSERS,
@@ -34,7 +35,6 @@ from preflight.scripts.trainer_tables import fields_of_class
 if TYPE_CHECKING:
     from preflight.scripts.reader import ScriptReader
 
-LIBRARIES = ("transformers", "trl")
 ADDING = ("add_argument", "add_argument_group", "add_mutually_exclusive_group")
 
 
@@ -175,7 +175,7 @@ def _names(
 ) -> frozenset[str] | None:
     """Return the names that a dataclass gives a parser, those of its bases too; None where one of them is not read."""
     if isinstance(node, ast.Attribute):
-        return fields_of_class(node.attr) if ast.unparse(node.value) in LIBRARIES else None
+        return fields_of_class(node.attr) if ast.unparse(node.value) in HF_TRAINERS else None
     if not isinstance(node, ast.Name):
         return None
     held = reader.class_of(node.id, path)
@@ -197,7 +197,7 @@ def _names(
 def _library_name(tree: ast.Module | None, local: str) -> str:
     """Return what a name that a file imports from transformers or TRL is called there; empty where it does not."""
     for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in LIBRARIES:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in HF_TRAINERS:
             for alias in node.names:
                 if local == (alias.asname or alias.name) and not node.level:
                     return alias.name

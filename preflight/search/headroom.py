@@ -14,6 +14,7 @@ from itertools import product
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
@@ -72,7 +73,7 @@ def weighs_tokens(plan: LaunchPlan) -> bool:
     if plan.sequence_kind == "fixed":
         return True
     is_weighted = WEIGHS_TOKENS.holds_in(plan.versions)
-    return plan.trainer in ("transformers", "trl") and is_weighted
+    return plan.trainer in HF_TRAINERS and is_weighted
 
 
 def use_headroom(

@@ -18,6 +18,7 @@ from preflight.formulas.user_loop import (
 )
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.plan_choices import HF_TRAINERS
 from preflight.trace.eight_bit import BITSANDBYTES
 from preflight.values import dataclass
 from preflight.versions.trl import FUSES_HEAD
@@ -26,10 +27,6 @@ ENGINES = ("single", "ddp", "fsdp2")
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad", *BITSANDBYTES)
 LOSSES = ("full_logits", "chunked_linear")
 ADAPTERS = ("lora", "dora")
-TRAINERS_WITH_GROUPS = ("transformers", "trl")
-"""Trainer puts biases and norms into a group without weight decay; an optimizer steps group by group."""
-TRAINERS_THAT_CLIP = ("transformers", "trl")
-"""`max_grad_norm` is 1.0 there unless it is set (transformers/training_args.py, 5.24.0)."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,8 @@ def job_of(
             "targets": list(targets) if isinstance(targets, tuple) else targets,
             "modules_to_save": list(plan.adapter.modules_to_save or ()) or None,
         }
-    clips = plan.trainer in TRAINERS_THAT_CLIP
+    # `max_grad_norm` is 1.0 there unless it is set (transformers/training_args.py, 5.24.0).
+    clips = plan.trainer in HF_TRAINERS
     if plan.max_grad_norm is not None:
         clips = plan.max_grad_norm > 0
     is_sharded = plan.engine == "fsdp2"
@@ -151,7 +149,8 @@ def job_of(
         optimizer=plan.optimizer,
         optimizer_kernel=optimizer_kernel(plan),
         loss=plan.loss or "full_logits",
-        has_groups=plan.trainer in TRAINERS_WITH_GROUPS,
+        # Trainer puts biases and norms into a group without weight decay; an optimizer steps group by group.
+        has_groups=plan.trainer in HF_TRAINERS,
         clips=clips,
         has_buckets=plan.engine == "ddp",
         full_depth=full_depth,

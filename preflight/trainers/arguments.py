@@ -10,6 +10,7 @@ from typing import Any
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, Origin
+from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
@@ -102,7 +103,7 @@ def read_trainer_arguments(
     rules = ParserRules(
         is_complete=kind.is_own_script and is_exact,
         is_exact=is_exact,
-        abbreviates=kind.trainer in ("trl", "transformers") and _may_take_prefixes(kind.text),
+        abbreviates=kind.trainer in HF_TRAINERS and _may_take_prefixes(kind.text),
     )
     file, rest = _argument_file(words, first_index, command, table, kind, rules)
     rest = [(index, word) for index, word in rest if index not in not_its_own]

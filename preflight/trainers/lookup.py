@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.launch import Origin
+from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.trainer_spellings import DECLARABLE, DTYPES, KINDS, SPELLINGS
 from preflight.scripts.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.trainer_values import NotConverted, Written, from_file, from_text
@@ -53,7 +54,7 @@ class Given:
     @property
     def has_trainer(self) -> bool:
         """Tell whether the Trainer's defaults hold."""
-        return self.kind.trainer in ("trl", "transformers")
+        return self.kind.trainer in HF_TRAINERS
 
     def get(self, name: str, plan_field: str = "") -> Setting | None:
         """Return what was given for an argument; a name that only looks like it is noted as inferred."""

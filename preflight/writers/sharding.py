@@ -7,6 +7,7 @@ from typing import Any
 
 from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.engine import (
     HAVE_OPTIONS,
@@ -15,7 +16,6 @@ from preflight.writers.engine import (
     write_reshard,
 )
 from preflight.writers.trainer_edits import (
-    HF_TRAINERS,
     deepspeed_target,
     is_given,
     nested_target,

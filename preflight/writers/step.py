@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.transformers import OFFLOADS_ACTIVATIONS, SAYS_ACTIVATION_CHECKPOINTING
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.engine import set_launcher_option
 from preflight.writers.trainer_edits import (
-    HF_TRAINERS,
     is_given,
     nested_target,
     set_argument,

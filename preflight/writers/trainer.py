@@ -6,6 +6,7 @@ from typing import Any
 
 from preflight.formats.edits import CannotEdit
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.versions import transformers, trl
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.engine import (
@@ -16,7 +17,6 @@ from preflight.writers.engine import (
     write_zero_batch,
 )
 from preflight.writers.trainer_edits import (
-    HF_TRAINERS,
     is_given,
     nested_target,
     set_argument,

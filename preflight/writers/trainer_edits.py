@@ -9,11 +9,11 @@ from typing import Any
 from preflight.formats.argv_edits import Occurrence
 from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
+from preflight.plan_choices import HF_TRAINERS
 from preflight.setting import Place
 from preflight.values import dataclass
 from preflight.writers.draft import LaunchDraft
 
-HF_TRAINERS = ("transformers", "trl")
 _PARSERS = re.compile(r"\b(?:HfArgumentParser|TrlParser)\b")
 _MODEL_ARGUMENTS = re.compile(r"\bModelConfig\b")
 

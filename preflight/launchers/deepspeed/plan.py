@@ -11,6 +11,7 @@ from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.plan_choices import HF_TRAINERS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
@@ -107,7 +108,7 @@ def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> Launc
 
 def _with_config(trainer: TrainerArguments) -> TrainerArguments:
     """Return the arguments of a script of one's own with the DeepSpeed config that one of its flags names."""
-    if trainer.trainer in ("transformers", "trl"):
+    if trainer.trainer in HF_TRAINERS:
         return trainer
     for name in CONFIG_FLAGS:
         setting = trainer.raw.get(name)

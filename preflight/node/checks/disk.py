@@ -12,9 +12,9 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.node.limits import file_system_at, space_at
 from preflight.node.this_node import argument, path_of, value
+from preflight.plan_choices import HF_TRAINERS
 from preflight.units import format_gib
 
-TRAINERS = ("transformers", "trl")
 OF_ONE_NODE = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs", "zfs", "overlay")
 """File systems of this node alone; one on a network block device is still mounted by one node."""
 
@@ -22,7 +22,7 @@ OF_ONE_NODE = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs",
 def findings(plan: LaunchPlan, model: ModelSpec | None, root: str = "/") -> Iterator[Finding]:
     """Look at the folder of the checkpoints of transformers' or TRL's trainer."""
     output = argument(plan, "output_dir")
-    if plan.trainer not in TRAINERS or output is None or not isinstance(output.value, str):
+    if plan.trainer not in HF_TRAINERS or output is None or not isinstance(output.value, str):
         return
     where, folder = output.place.where, path_of(plan, output.value)
     reason = why_not_writable(folder)

@@ -11,6 +11,7 @@ from preflight.launch import LaunchPlan
 from preflight.node.launch_packages import folders_of_launch
 from preflight.node.packages import build_tools, find_program, versions_in
 from preflight.node.this_node import environment
+from preflight.plan_choices import HF_TRAINERS
 
 LAUNCHERS = {
     "accelerate": "accelerate",
@@ -44,7 +45,7 @@ def _wanted(plan: LaunchPlan) -> Iterator[tuple[str, str]]:
         yield "deepspeed", "this launch trains with DeepSpeed"
     if plan.trainer == "trl":
         yield "trl", "the script trains with it"
-    if plan.trainer in ("transformers", "trl"):
+    if plan.trainer in HF_TRAINERS:
         yield "transformers", "the script trains with it"
         yield "accelerate", "Trainer imports it"
 

@@ -11,18 +11,18 @@ from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.node.limits import text_of
 from preflight.node.this_node import argument, given, path_of, script_mentions, starts_here, value
+from preflight.plan_choices import HF_TRAINERS
 from preflight.values import dataclass
 
 STATES_OF_RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt$")
 """deepspeed/runtime/engine.py _get_zero_ckpt_name (0.19.8)."""
 CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
-TRAINERS = ("transformers", "trl")
 WORDS_OF_YES = ("true", "1", "yes")
 
 
 def findings(plan: LaunchPlan) -> Iterator[Finding]:
     """Look at the checkpoint that the launch resumes from, or at those it would write among."""
-    if plan.trainer not in TRAINERS:
+    if plan.trainer not in HF_TRAINERS:
         return
     resume = given(plan, "resume_from_checkpoint")
     output = argument(plan, "output_dir")

@@ -1,0 +1,42 @@
+"""A fact is written in one place: these lists are not spelled out again elsewhere."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from preflight.plan_choices import HF_TRAINERS
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [
+    path
+    for folder in ("preflight", "hooks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "templates" not in path.parts
+]
+HOMES = {frozenset(HF_TRAINERS): "preflight/plan_choices.py"}
+"""Words of a list -> the file that may write them out."""
+
+
+def listed_words(tree: ast.AST) -> list[frozenset[object]]:
+    """Return the words of every tuple, list and set of constants in a file."""
+    return [
+        frozenset(each.value for each in node.elts if isinstance(each, ast.Constant))
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Tuple, ast.List, ast.Set))
+        and all(isinstance(each, ast.Constant) for each in node.elts)
+    ]
+
+
+@pytest.mark.parametrize(("words", "home"), HOMES.items(), ids=lambda each: str(each))
+def test_a_list_is_written_out_in_its_home_alone(words, home):
+    homes = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if not path.relative_to(ROOT).is_relative_to("preflight/hooks")
+        and words in listed_words(ast.parse(path.read_text()))
+    ]
+
+    assert homes == [home]
