@@ -15,11 +15,6 @@ from preflight.values import dataclass
 
 KeyPath = tuple[str, ...]
 
-
-MAX_MARKS = 100_000
-"""Entries of one file, aliases counted as often as they are used: above this it is an attack, not a config."""
-
-
 class Mark(NamedTuple):
     """Where one entry of a document is written; character offsets into its text."""
 
@@ -79,6 +74,13 @@ class Document:
         line = self.line(key) if key else None
         return self.path if line is None else f"{self.path}:{line}"
 
+    def place(self, *keys: str | int) -> str:
+        """Return `path:line` of what stands below these keys, or of the nearest above it that is there."""
+        path = tuple(str(key) for key in keys)
+        while path not in self.marks:
+            path = path[:-1]
+        return at(self.path, self.marks[path].line)
+
     def get(self, key: str | KeyPath, default: Any = None) -> Any:
         """Return the value below a key path, or the default where it is missing."""
         value: Any = self.value
@@ -109,15 +111,6 @@ def at(path: str, line: int, column: int | None = None) -> str:
     if path.startswith("-"):
         return path if column is None else f"{path} (character {column})"
     return f"{path}:{line}" if column is None else f"{path}:{line}:{column}"
-
-
-def duplicate_problem(path: str, key: str, first: int, second: int, severity: str) -> Problem:
-    """Return the problem of a key that a mapping has twice; the second value is the one that counts."""
-    if first == second:
-        message = f"{key} is given twice; the last one counts"
-    else:
-        message = f"{key} is given twice, on lines {first} and {second}; line {second} counts"
-    return Problem(message, at(path, second), f"remove one of the two {key}", severity=severity)
 
 
 def not_a_mapping(path: str, value: Any, line: int = 1) -> BadInput:

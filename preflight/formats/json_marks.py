@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
 from typing import Any
 
-from preflight.errors import BadInput, Problem
-from preflight.formats.document import (
-    MAX_MARKS,
-    Document,
-    KeyPath,
-    Mark,
-    at,
-    dotted,
-    duplicate_problem,
-    not_a_mapping,
-)
+from preflight.errors import BadInput
+from preflight.formats.document import Document, KeyPath, Mark, at, not_a_mapping
+from preflight.formats.marks import Entries
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -49,7 +42,7 @@ def read_json(text: str, path: str, duplicates: str) -> Document:
         raise BadInput.one(f"{path} is nested too deeply", path) from error
     if not isinstance(value, dict):
         raise not_a_mapping(path, value)
-    return Document(path, text, "json", value, scanner.marks, tuple(scanner.problems))
+    return Document(path, text, "json", value, scanner.marks, scanner.entries.problems)
 
 
 class _Scanner:
@@ -58,9 +51,9 @@ class _Scanner:
     def __init__(self, text: str, path: str, duplicates: str) -> None:
         self.text = text
         self.path = path
-        self.duplicates = duplicates
-        self.marks: dict[KeyPath, Mark] = {}
-        self.problems: list[Problem] = []
+        self.entries = Entries(path, duplicates)
+        self.marks = self.entries.marks
+        self.line_ends = [match.start() for match in re.finditer("\n", text)]
 
     def document(self) -> Any:
         """Return the only value of the text."""
@@ -81,8 +74,7 @@ class _Scanner:
 
     def value(self, start: int, key_path: KeyPath, key: tuple[int, int, int]) -> tuple[Any, int]:
         """Return the value at `start` and the offset after it."""
-        if len(self.marks) >= MAX_MARKS:
-            raise BadInput.one(f"{self.path} has more than {MAX_MARKS:,} entries", self.path)
+        self.entries.refuse_more()
         first = self.text[start : start + 1]
         value: Any
         if first == "{":
@@ -115,11 +107,7 @@ class _Scanner:
             key, key_end = self.string(here)
             line = self.line(here)
             if key in lines:
-                shown = dotted((*key_path, key))
-                self.problems.append(
-                    duplicate_problem(self.path, shown, lines[key], line, self.duplicates)
-                )
-                self.forget((*key_path, key))
+                self.entries.given_twice((*key_path, key), lines[key], line)
             lines[key] = line
             colon = self.skip(key_end)
             if self.text[colon : colon + 1] != ":":
@@ -258,15 +246,9 @@ class _Scanner:
 
     def line(self, offset: int) -> int:
         """Return the 1-based line of an offset."""
-        return self.text.count("\n", 0, offset) + 1
+        return bisect_left(self.line_ends, offset) + 1
 
     def error(self, offset: int, message: str, fix: str) -> BadInput:
         """Return the error at an offset."""
         column = offset - self.text.rfind("\n", 0, offset)
         return BadInput.one(message, at(self.path, self.line(offset), column), fix)
-
-    def forget(self, key_path: KeyPath) -> None:
-        """Drop the marks of a value that a later one with the same key replaces."""
-        depth = len(key_path)
-        for old in [path for path in self.marks if path[:depth] == key_path]:
-            del self.marks[old]

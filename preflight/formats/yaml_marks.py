@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.formats.document import (
-    MAX_MARKS,
-    Document,
-    KeyPath,
-    Mark,
-    at,
-    dotted,
-    duplicate_problem,
-    not_a_mapping,
-)
+from preflight.formats.document import Document, KeyPath, Mark, at, dotted, not_a_mapping
+from preflight.formats.marks import Entries
 
 _PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)+")
 _ALIAS = re.compile(r"\s*:\s+(\*[^\s,\[\]{}]+)")
@@ -54,11 +47,9 @@ def read_yaml(text: str, path: str, duplicates: str) -> Document:
         loader.dispose()
     if not isinstance(value, dict):
         raise not_a_mapping(path, value, node.start_mark.line + 1)
-    problems = tuple(sorted(marker.problems, key=lambda found: found[0]))
-    return Document(path, text, "yaml", value, marker.marks, tuple(p for _, p in problems))
+    return Document(path, text, "yaml", value, marker.marks, marker.entries.problems)
 
 
-MAX_DUPLICATES = 200
 LONGEST_NUMBER = 1_000
 """Characters; Python writes no number of more than 4,300 digits."""
 MAX_MERGED = 10_000
@@ -72,9 +63,8 @@ class _Marker:
         self.text = text
         self.path = path
         self.shift = shift
-        self.duplicates = duplicates
-        self.marks: dict[KeyPath, Mark] = {}
-        self.problems: list[tuple[int, Problem]] = []
+        self.entries = Entries(path, duplicates)
+        self.marks = self.entries.marks
         self.seen: dict[int, KeyPath] = {}
         self.num_merged = 0
 
@@ -85,22 +75,24 @@ class _Marker:
         key: tuple[int, int, int],
         is_own: bool,
         above: tuple[int, ...],
-    ) -> None:
-        """Mark a node and everything below it. `key` is (start, end, line) of its key."""
+    ) -> int:
+        """Mark a node and everything below it; return where it ends, -1 where it is written elsewhere.
+
+        `key` is (start, end, line) of its key.
+        """
         if id(node) in above:
             raise BadInput.one(
                 f"{dotted(key_path)} contains itself through an alias",
                 at(self.path, key[2]),
                 "write the value out instead of using `*`",
             )
-        if len(self.marks) >= MAX_MARKS:
-            raise BadInput.one(f"{self.path} has more than {MAX_MARKS:,} entries", self.path)
+        self.entries.refuse_more()
         if node.tag == _INT_TAG and len(node.value) > LONGEST_NUMBER:
             long = f"{dotted(key_path)} is a number of {len(node.value):,} characters"
             raise BadInput.one(long, at(self.path, key[2]))
         kind = _kind(node)
-        start = node.start_mark.index + self.shift
-        end = node.end_mark.index + self.shift
+        start: int = node.start_mark.index + self.shift
+        end: int = node.end_mark.index + self.shift
         if self.text[start : start + 1] in ("&", "!") and start < end:
             match = _PROPERTIES.match(self.text, start, end)
             start = match.end() if match else end
@@ -116,29 +108,25 @@ class _Marker:
             is_shared = match is None
         self.marks[key_path] = Mark(*key[:2], start, end, key[2], kind, is_own, is_shared)
         above = (*above, id(node))
+        ends = [-1]
         if kind in ("mapping", "flow_mapping"):
-            self._walk_mapping(node, key_path, is_own, above)
+            ends += self._walk_mapping(node, key_path, is_own, above)
         elif kind in ("sequence", "flow_sequence"):
             for index, item in enumerate(node.value):
                 where = (-1, -1, item.start_mark.line + 1)
-                self.walk(item, (*key_path, str(index)), where, is_own, above)
-        if kind in ("mapping", "sequence") and is_own:
+                ends.append(self.walk(item, (*key_path, str(index)), where, is_own, above))
+        if not is_own:
+            return -1
+        if kind in ("mapping", "sequence"):
             # The parser ends a block at the next token, after the comments and blank lines between.
-            self._end_at_last_entry(key_path)
-
-    def _end_at_last_entry(self, key_path: KeyPath) -> None:
-        depth = len(key_path)
-        ends = [
-            mark.end
-            for path, mark in self.marks.items()
-            if path[:depth] == key_path and path != key_path and mark.is_own
-        ]
-        mark = self.marks[key_path]
-        self.marks[key_path] = mark._replace(end=max(ends, default=mark.start))
+            end = max(start, *ends)
+            self.marks[key_path] = self.marks[key_path]._replace(end=end)
+        return end
 
     def _walk_mapping(
         self, node: Any, key_path: KeyPath, is_own: bool, above: tuple[int, ...]
-    ) -> None:
+    ) -> Iterator[int]:
+        """Mark the entries of a mapping; yield where each ends."""
         lines: dict[str, int] = {}
         merged: list[Any] = []
         for key_node, value_node in node.value:
@@ -150,15 +138,10 @@ class _Marker:
             name: str = key_node.value
             line = key_node.start_mark.line + 1
             if name in lines and is_own:
-                shown = dotted((*key_path, name))
-                found = duplicate_problem(self.path, shown, lines[name], line, self.duplicates)
-                self.problems.append((line, found))
-                if len(self.problems) > MAX_DUPLICATES:
-                    raise BadInput.one(f"{self.path} gives {MAX_DUPLICATES} keys twice", self.path)
-                self._forget((*key_path, name))
+                self._forget((*key_path, name), lines[name], line)
             lines[name] = line
             span = (key_node.start_mark.index + self.shift, key_node.end_mark.index + self.shift)
-            self.walk(value_node, (*key_path, name), (*span, line), is_own, above)
+            yield self.walk(value_node, (*key_path, name), (*span, line), is_own, above)
         for source in merged:
             self._walk_merge(source, key_path, lines, above)
 
@@ -183,11 +166,10 @@ class _Marker:
                 place = (-1, -1, lines[key_node.value])
                 self.walk(value_node, (*key_path, key_node.value), place, False, above)
 
-    def _forget(self, key_path: KeyPath) -> None:
-        """Drop the marks of a value that a later one with the same key replaces."""
+    def _forget(self, key_path: KeyPath, first: int, second: int) -> None:
+        """Drop what is known of a value that a later one with the same key replaces."""
+        self.entries.given_twice(key_path, first, second)
         depth = len(key_path)
-        for old in [path for path in self.marks if path[:depth] == key_path]:
-            del self.marks[old]
         self.seen = {i: path for i, path in self.seen.items() if path[:depth] != key_path}
 
 
