@@ -92,8 +92,8 @@ def test_every_problem_of_a_plan_is_told_at_once_with_its_line(files, capsys):
         ("plan: {}\nplans: 3\n", "there is no key 'plans' beside plan"),
         ("plan: 5\n", "plan must be a mapping of plan fields"),
         ("plan: {}\ndevice: 5\n", "device must be a key of the GPU table"),
-        ("a: b: c\n", "not readable as YAML"),
-        ("seq_len: 1\nseq_len: 2\n", "seq_len is given twice, first in line 1"),
+        ("a: b: c\n", "a `key:` stands where none can be"),
+        ("seq_len: 1\nseq_len: 2\n", "seq_len is given twice, on lines 1 and 2"),
     ],
 )
 def test_a_malformed_plan_file_is_bad_input(files, capsys, text, message):

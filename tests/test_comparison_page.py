@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.plugins import load_plugins
 from preflight.studies.measured import read_runs
 from preflight.studies.validate import validate_run

@@ -126,7 +126,7 @@ def test_the_index_sorts_every_page_into_one_of_the_four_kinds():
 
 
 def test_numbers_of_the_readme_are_those_of_the_measured_runs():
-    from preflight.formats.datafile import read_data_file
+    from preflight.formats.load import read_data_file
     from preflight.studies.measured import read_runs
 
     runs = read_runs(read_data_file(str(ROOT / "tests" / "measured" / "runs-dev.yaml")))

@@ -9,7 +9,7 @@ import pytest
 
 from preflight.cli import main
 from preflight.errors import BadInput
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.launch import LaunchPlan
 from preflight.plugins import load_plugins
 from preflight.render.page import Page
@@ -163,10 +163,10 @@ runs:
     [
         ("schema: 2\nruns: []\n", "schema must be 1, not 2"),
         ("schema: 1\nruns: {}\n", "runs must be a list"),
-        ("schema: 1\nschema: 1\nruns: []\n", "schema is given twice, first in line 1"),
-        ("- 1\n", "must hold a mapping, not list"),
-        ("", "must hold a mapping, not nothing"),
-        ("a: [1\n", "not readable as YAML"),
+        ("schema: 1\nschema: 1\nruns: []\n", "schema is given twice, on lines 1 and 2"),
+        ("- 1\n", "holds a list, not a mapping"),
+        ("", "is empty"),
+        ("a: [1\n", "a `,`, `}` or `]` is missing"),
     ],
 )
 def test_a_malformed_file_is_bad_input_and_no_traceback(tmp_path, capsys, text, message):

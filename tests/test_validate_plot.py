@@ -9,7 +9,7 @@ import pytest
 
 from preflight.cli import main
 from preflight.device import DeviceSpec
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.memory import ALWAYS, Level, MemoryTerm, estimate_peaks
 from preflight.plugins import load_plugins
 from preflight.render.page import Page

@@ -24,7 +24,8 @@ from preflight.commands.options import (
 from preflight.commands.output import print_report, save_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.datafile import DataFile, read_data_file
+from preflight.formats.document import Document
+from preflight.formats.load import read_data_file
 from preflight.launch import LaunchPlan, Origin
 from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
@@ -81,9 +82,9 @@ def run(name: str, args: list[str]) -> int:
     return DOES_NOT_FIT if report.verdict.answer is Answer.DOES_NOT_FIT else FITS
 
 
-def read_plan(file: DataFile) -> LaunchPlan:
+def read_plan(file: Document) -> LaunchPlan:
     """Return the plan of a plan file, with the line of every value as its origin."""
-    whole = file.mapping()
+    whole = file.value
     above: tuple[str, ...] = ()
     device: Any = None
     values: Mapping[str, Any] = whole
@@ -132,7 +133,7 @@ def with_config_of(plan: LaunchPlan, models: Any) -> LaunchPlan:
     return plan
 
 
-def _device_name(device: Any, file: DataFile) -> str:
+def _device_name(device: Any, file: Document) -> str:
     """Return what `--device` would be for a plan file's device: a key, a name, or a mapping of both."""
     if isinstance(device, str):
         return device

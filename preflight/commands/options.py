@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.datafile import parse_json, read_data_file, read_text_file
+from preflight.formats.load import parse_json, read_data_file, read_text_file
 from preflight.launch import (
     CHOICES,
     PLAN_FIELDS,
@@ -258,7 +258,7 @@ def policy_from(options: Any, of_repository: Mapping[str, Any] | None = None) ->
     """Return the repository's policy, with the keys of `--policy` in their place, and what options add."""
     keys: dict[str, Any] = dict(of_repository or {})
     if options.policy is not None:
-        given = read_data_file(options.policy).mapping()
+        given = read_data_file(options.policy).value
         policy_from_dict(given, options.policy)
         keys.update(given)
     policy = policy_from_dict(keys) if keys else Policy()

@@ -19,7 +19,7 @@ from preflight.commands.options import (
 from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.precision import missing_inputs
 from preflight.judge import estimate_memory

@@ -10,7 +10,7 @@ from preflight.commands.output import print_json, print_lines, write_asked, writ
 from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
 from preflight.errors import BadInput
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.plugins import load_plugins
 from preflight.studies.measured import MeasuredRun, read_runs
 from preflight.studies.validate import validate_runs

@@ -9,7 +9,7 @@ from typing import Any
 
 from preflight.devices.gpu_table import gpu_table
 from preflight.errors import Problem, raise_if_any
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.near_names import nearest_fix
 from preflight.values import dataclass
 
@@ -53,7 +53,7 @@ def read_prices(path: str) -> Mapping[str, Price]:
     known = tuple(entry.key for entry in gpu_table())
     problems: list[Problem] = []
     prices: dict[str, Price] = {}
-    for key, usd in file.mapping().items():
+    for key, usd in file.value.items():
         where = file.place(key)
         if key not in known:
             fix = nearest_fix(str(key), known) or "a key of the GPU table such as h100-sxm-80"

@@ -15,6 +15,7 @@ from preflight.values import dataclass
 
 KeyPath = tuple[str, ...]
 
+
 class Mark(NamedTuple):
     """Where one entry of a document is written; character offsets into its text."""
 

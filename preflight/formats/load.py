@@ -1,10 +1,16 @@
-"""YAML and JSON files of a launch, loaded with marks; the reader that a text needs is imported when it is met."""
+"""YAML and JSON files, of a launch or for preflight itself, loaded with marks; the reader that a text needs is imported when it is met."""
 
 from __future__ import annotations
 
-from preflight.errors import BadInput
+import json
+from typing import Any
+
+from preflight.errors import BadInput, raise_if_any
 from preflight.formats.document import Document, at
 from preflight.launch import LaunchCommand
+
+LONGEST_TEXT = 64 * 1024**2
+"""Characters of a file; a config has thousands."""
 
 
 def load_yaml(text: str, path: str, duplicates: str = "warning") -> Document:
@@ -14,6 +20,7 @@ def load_yaml(text: str, path: str, duplicates: str = "warning") -> Document:
     """
     from preflight.formats.yaml_plain import read_plain_yaml
 
+    _refuse_long(text, path)
     document = read_plain_yaml(text, path)
     if document is not None:
         return document
@@ -29,7 +36,46 @@ def load_json(text: str, path: str, duplicates: str = "error") -> Document:
     """
     from preflight.formats.json_marks import read_json
 
+    _refuse_long(text, path)
     return read_json(text, path, duplicates)
+
+
+def parse_json(text: str, path: str) -> Any:
+    """Return the value of a JSON text without marks; raise BadInput with the line that breaks it."""
+    _refuse_long(text, path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadInput.one(f"not readable as JSON: {error.msg}", at(path, error.lineno)) from error
+    except RecursionError as error:
+        raise BadInput.one("is nested too deeply", path) from error
+    except ValueError as error:  # Python converts no number of more than 4,300 digits
+        raise BadInput.one(f"not readable as JSON: {error}", path) from error
+
+
+def _refuse_long(text: str, path: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise BadInput.one(f"has more than {LONGEST_TEXT:,} characters", path)
+
+
+def read_data_file(path: str) -> Document:
+    """Read a file that a person wrote for preflight (plan, runs, policy), in which no key may be given twice."""
+    text = read_text_file(path)
+    is_json = path.endswith(".json")
+    document = load_json(text, path) if is_json else load_yaml(text, path, duplicates="error")
+    raise_if_any(document.problems)
+    return document
+
+
+def read_text_file(path: str) -> str:
+    """Return a file's text, or as much as no reader takes; raise BadInput where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(LONGEST_TEXT + 1)
+    except OSError as error:
+        raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
+    except UnicodeDecodeError as error:
+        raise BadInput.one("is not UTF-8 text", path) from error
 
 
 def read_document(

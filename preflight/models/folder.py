@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
-from preflight.formats.datafile import parse_json, read_text_file
+from preflight.formats.load import parse_json, read_text_file
 from preflight.model import ModelSpec
 from preflight.models import describe, lays_out
 from preflight.units import canonical_dtype, dtype_bytes

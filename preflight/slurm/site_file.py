@@ -10,7 +10,7 @@ feature_memory:
 from __future__ import annotations
 
 from preflight.errors import Problem, raise_if_any
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.near_names import nearest_fix
 from preflight.slurm.gpu_memory import SiteMap, device_of_words
 
@@ -23,7 +23,7 @@ def read_site_map(path: str) -> SiteMap:
     tables: dict[str, dict[str, str]] = {"types": {}, "features": {}}
     origins: dict[str, str] = {}
     problems: list[Problem] = []
-    for key, table in file.mapping().items():
+    for key, table in file.value.items():
         kind = KEYS.get(key)
         if kind is None or not isinstance(table, dict):
             message = (

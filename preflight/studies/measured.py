@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.datafile import DataFile
+from preflight.formats.document import Document
 from preflight.launch import LaunchPlan
 from preflight.plan_dict import plan_from_dict
 from preflight.values import dataclass
@@ -36,9 +36,9 @@ class MeasuredRun:
     not_scored_because: str = ""
 
 
-def read_runs(file: DataFile) -> tuple[MeasuredRun, ...]:
+def read_runs(file: Document) -> tuple[MeasuredRun, ...]:
     """Return the runs of a measured-run file (schema 1); raise BadInput naming every problem at once."""
-    whole = file.mapping()
+    whole = file.value
     problems: list[Problem] = []
     if whole.get("schema") != 1:
         problems.append(
@@ -67,7 +67,7 @@ def read_runs(file: DataFile) -> tuple[MeasuredRun, ...]:
     return tuple(runs)
 
 
-def _run(entry: Any, index: int, models: Mapping[str, Any], file: DataFile) -> MeasuredRun:
+def _run(entry: Any, index: int, models: Mapping[str, Any], file: Document) -> MeasuredRun:
     place = file.place("runs", index)
     if not isinstance(entry, dict):
         raise BadInput.one("a run must be a mapping", place)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from preflight.errors import BadInput
 from preflight.formats.document import dotted, split_key
-from preflight.formats.load import load_json, load_yaml, read_document
+from preflight.formats.load import load_json, load_yaml, read_data_file, read_document
 from preflight.launch import LaunchCommand
 
 unhurried = settings(deadline=None)
@@ -75,6 +75,27 @@ def test_a_key_with_a_dot_is_written_with_a_backslash():
     assert dotted(("a.b", "c")) == r"a\.b.c"
     assert document.get(r"a\.b.c") == 1
     assert document.get("a.b.c") == 2
+
+
+def test_a_place_is_the_value_s_or_the_nearest_above_it_that_is_there():
+    document = load_yaml("runs:\n- id: a\n  plan:\n    seq_len: 5\n- id: b\n", "f.yaml")
+
+    assert document.place("runs", 0, "plan", "seq_len") == "f.yaml:4"
+    assert document.place("runs", 0, "plan", "engine") == "f.yaml:3"
+    assert document.place("runs", 1, "plan", "seq_len") == "f.yaml:5"
+    assert document.place("models", "x") == document.place() == "f.yaml:1"
+
+
+def test_a_file_of_preflight_s_own_may_not_give_a_key_twice_but_override_what_it_merges(tmp_path):
+    file = tmp_path / "plan.yaml"
+    file.write_text("base: &b {a: 1}\nown:\n  <<: *b\n  a: 2\n")
+    merged = read_data_file(str(file)).value
+    file.write_text("a: 1\nb: 1\na: 2\nb: 2\n")
+    with pytest.raises(BadInput) as caught:
+        read_data_file(str(file))
+
+    assert merged["own"] == {"a": 2}
+    assert [p.where for p in caught.value.problems] == [f"{file}:3", f"{file}:4"]
 
 
 def test_a_key_given_twice_is_named_with_both_lines_and_the_last_one_counts():

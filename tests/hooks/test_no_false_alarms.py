@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from preflight.formats.datafile import read_data_file
+from preflight.formats.load import read_data_file
 from preflight.judge import judge_plan
 from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
