@@ -167,8 +167,8 @@ def _beside_layers(shared: dict[str, int], least: int) -> Iterable[MemoryTerm]:
 
 POINTS = {
     "forward": ("forward", (Moment.FORWARD,)),
-    "turn": ("loss", (Moment.LOSS_FORWARD,)),
-    "turn_backward": ("loss backward", (Moment.LOSS_BACKWARD,)),
+    "loss": ("loss", (Moment.LOSS_FORWARD,)),
+    "loss_backward": ("loss backward", (Moment.LOSS_BACKWARD,)),
     "head": ("head backward", (Moment.HEAD_BACKWARD,)),
     "backward": ("backward", (Moment.LAST_LAYER_BACKWARD,)),
     "embedding": ("embedding backward", (Moment.EMBEDDING_BACKWARD,)),

@@ -7,7 +7,7 @@ G is a layer, c the bytes of the gathered dtype and P the model:
              3 cG        the layer, its buffer and the next one's; cP where layers stay gathered
     FSDP1    c root      kept like the tail
              cG + cG/W   the layer, and its shard in the compute dtype; cP where layers stay gathered
-    ZeRO-3   c live      as at the turn of a step: the training trace decides what is used again
+    ZeRO-3   c live      as at the loss of a step: the training trace decides what is used again
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     of_head = size
     if plan.logits_dtype is None:
         more = more_logits(plan, model, precision_of(plan, model))
-        forward, backward = forward + more["turn"], backward + more["turn_backward"]
+        forward, backward = forward + more["loss"], backward + more["loss_backward"]
         of_head += more["head"]
     vocab = local_vocab(plan, model.vocab_size)
     entries = tokens * vocab
@@ -115,7 +115,7 @@ def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iter
     formula = f"{tokens:,} x {vocab:,} x {outputs}"
     yield MemoryTerm("logits kept by the loop", num_bytes, AFTER_LOSS, formula, source)
     yield MemoryTerm(
-        "logits kept from the turn before",
+        "logits kept from the step before",
         num_bytes,
         frozenset({Moment.FORWARD}) | FORWARD,
         formula,

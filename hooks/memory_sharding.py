@@ -222,10 +222,10 @@ def _fsdp2(
             source,
             stream=GATHER,
         )
-        turn: tuple[Moment, ...] = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
+        alive: tuple[Moment, ...] = (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD)
         if tied:
-            turn = STEP_MOMENTS
-        yield _term("gathered tail (norm, head)", size, tail, turn, source)
+            alive = STEP_MOMENTS
+        yield _term("gathered tail (norm, head)", size, tail, alive, source)
     if embedding and not kept:
         moments = (Moment.FIRST_LAYER_BACKWARD,)
         yield _term("gather buffer of the embedding", size, embedding, moments, source, GATHER)

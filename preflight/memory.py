@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import TypeVar
 
 from preflight.errors import BadInput
 from preflight.values import dataclass
+
+T = TypeVar("T")
 
 
 class Phase(Enum):
@@ -14,12 +17,28 @@ class Phase(Enum):
 
     LOAD = "load"
     FORWARD = "forward"
-    TURN = "turn"
+    LOSS = "loss"
     BACKWARD = "backward"
     OPTIMIZER_STEP = "optimizer_step"
     SECOND_STEP = "second_step"
     EVALUATION = "evaluation"
     SAVE = "save"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Phase | None:
+        return cls.LOSS if value == OLD_LOSS else None
+
+
+OLD_LOSS = "turn"
+"""What the loss was called before 0.2: read still, and written beside it as a key for one version."""
+
+
+def by_phase(values: Mapping[Phase, T]) -> dict[str, T]:
+    """Return values by the names of their phases, the loss by its old name too."""
+    named = {phase.value: value for phase, value in values.items()}
+    if Phase.LOSS in values:
+        named[OLD_LOSS] = values[Phase.LOSS]
+    return named
 
 
 class Moment(Enum):
@@ -57,7 +76,7 @@ MOMENTS = tuple(Moment)
 PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
     Phase.LOAD: (Moment.LOAD, Moment.PREPARE),
     Phase.FORWARD: (Moment.FORWARD,),
-    Phase.TURN: (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD),
+    Phase.LOSS: (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD),
     Phase.BACKWARD: (
         Moment.LAST_LAYER_BACKWARD,
         Moment.FIRST_LAYER_BACKWARD,
@@ -67,14 +86,14 @@ PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
     Phase.EVALUATION: (Moment.EVALUATION,),
     Phase.SAVE: (Moment.SAVE,),
 }
-"""The second step has no moments of its own: it is forward, turn or backward with what the first step left."""
+"""The second step has no moments of its own: it is forward, loss or backward with what the first step left."""
 
 STEP_MOMENTS = (
-    PHASE_MOMENTS[Phase.FORWARD] + PHASE_MOMENTS[Phase.TURN] + PHASE_MOMENTS[Phase.BACKWARD]
+    PHASE_MOMENTS[Phase.FORWARD] + PHASE_MOMENTS[Phase.LOSS] + PHASE_MOMENTS[Phase.BACKWARD]
 )
 
 
-FIRST_STEP = (Phase.FORWARD, Phase.TURN, Phase.BACKWARD)
+FIRST_STEP = (Phase.FORWARD, Phase.LOSS, Phase.BACKWARD)
 """Phases before the optimizer states exist."""
 
 

@@ -10,7 +10,7 @@ from preflight.advice import Advice
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, plain
-from preflight.memory import MemoryEstimate, Moment
+from preflight.memory import MemoryEstimate, Moment, by_phase
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 from preflight.rewrite import Rewrite
@@ -154,8 +154,8 @@ def estimate_to_dict(estimate: MemoryEstimate) -> dict[str, Any]:
         "reserved_peak_bytes": estimate.reserved_peak_bytes,
         "device_peak_bytes": estimate.device_peak_bytes,
         "host_peak_bytes_per_node": estimate.host_peak_bytes_per_node,
-        "phases": {peak.phase.value: peak.allocated_bytes for peak in estimate.peaks},
-        "peak_moments": {peak.phase.value: peak.moment.value for peak in estimate.peaks},
+        "phases": by_phase({peak.phase: peak.allocated_bytes for peak in estimate.peaks}),
+        "peak_moments": by_phase({peak.phase: peak.moment.value for peak in estimate.peaks}),
         "terms": [
             {
                 "name": term.name,

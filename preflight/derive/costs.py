@@ -290,7 +290,7 @@ def _shared(
 ) -> dict[str, Any]:
     """Return what is alive outside of layers, parameters and gradients: inputs, tables, masks, the last norm.
 
-    `forward` when the last layer begins, `turn`, `turn_backward` and `head` at the peaks of the loss
+    `forward` when the last layer begins, `loss`, `loss_backward` and `head` at the peaks of the loss
     and of the head's gradient beside their `logits`, `backward` when the last layer's backward begins:
     what each layer is said to keep is taken off. `first` when the first layer's backward begins, with
     what that layer kept; `embedding` at the end.
@@ -305,9 +305,9 @@ def _shared(
         if part.name == LAYER_FORWARD:
             found["forward"] = now
         elif part.name in (LOSS, OUTPUTS):
-            _keep_peak(found, "turn", now, _peak(levels, BY_LOGITS))
+            _keep_peak(found, "loss", now, _peak(levels, BY_LOGITS))
         elif part.name == LOSS_BACKWARD:
-            _keep_peak(found, "turn_backward", now, _peak(levels, BY_LOGITS))
+            _keep_peak(found, "loss_backward", now, _peak(levels, BY_LOGITS))
             if any("hV" in form for pair in levels for form in pair):
                 _keep_peak(found, "head", now, _peak(levels, BY_HEAD))
         elif part.name == LAYER_BACKWARD:

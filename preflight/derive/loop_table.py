@@ -152,7 +152,7 @@ def weight_copies(checkpointing: bool, plugins: PluginManager) -> Cost:
     )
     assert beside_layers is not None
     formula += (
-        beside_layers["turn"]["hV"] * spec.head_params
+        beside_layers["loss"]["hV"] * spec.head_params
     )  # the head's copy stands with the loss
     traced = max(
         sum(size for (category, _), size in level.at_peak.items() if category == WEIGHT_COPIES)

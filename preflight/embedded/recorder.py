@@ -16,7 +16,7 @@ from preflight.records.run_store import host_name
 
 LOAD, FORWARD, BACKWARD, STEP = "load", "forward", "backward", "optimizer_step"
 SECOND, EVALUATION, SAVE, BETWEEN = "second_step", "evaluation", "save", "between"
-"""Phases as a process can tell them apart. The turn of a plan is the end of forward and the begin of backward."""
+"""Phases as a process can tell them apart. The loss of a plan is the end of forward and the begin of backward."""
 
 
 class Recorder:

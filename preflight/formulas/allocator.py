@@ -40,7 +40,7 @@ from preflight.memory import (
 from preflight.units import format_gib
 
 SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
-TURN = frozenset(PHASE_MOMENTS[Phase.TURN])
+LOSS = frozenset(PHASE_MOMENTS[Phase.LOSS])
 KEPT_GRADIENTS = frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
 
 
@@ -58,7 +58,7 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
     passing = [t for t in own if not t.moments >= ALWAYS]
     first = [t for t in passing if not t.from_second_step]
     # what a hook knows to be idle in the loss (level reserved) is a segment of the loss all the same
-    loss = max(_at([t for t in passing if t.moments <= TURN], moment) for moment in TURN)
+    loss = max(_at([t for t in passing if t.moments <= LOSS], moment) for moment in LOSS)
     layers_first = _live_at(first, Moment.FORWARD)
     layers = _live_at(passing, Moment.FORWARD)
     pool_first = kept + max(layers_first + loss, *(_live_at(first, m) for m in STEP_MOMENTS))

@@ -40,9 +40,9 @@ def sub_group(plan: LaunchPlan) -> int:
 
 
 def live_parameters(plan: LaunchPlan, model: ModelSpec) -> int:
-    """Return the elements of stage 3's gathered parameters around the turn.
+    """Return the elements of stage 3's gathered parameters around the loss.
 
-    Parameters used again within stage3_max_reuse_distance are not released; around the turn that is
+    Parameters used again within stage3_max_reuse_distance are not released; around the loss that is
     the last half of the distance (used once forward, once backward). The current layer and the
     prefetch come on top, all of it bounded by the model and by stage3_max_live_parameters.
     """

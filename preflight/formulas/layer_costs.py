@@ -154,7 +154,7 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     if not _has_masks(plan, units):
         sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
     found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
-    found["head"] = bytes_of(forms.get("head", forms["turn_backward"]), sizes)
+    found["head"] = bytes_of(forms.get("head", forms["loss_backward"]), sizes)
     first = layer_sizes(plan, model, units[0])
     if adds:
         pairs = forms["first_backward"]
@@ -178,7 +178,7 @@ def _divided_beside(
     degree = plan.tensor_parallel_degree
     whole = precision.bytes_of("compute") * model.hidden_size * tokens
     divided = {point: ceil_div(num_bytes, degree) for point, num_bytes in found.items()}
-    for point in ("turn", "turn_backward", "head"):
+    for point in ("loss", "loss_backward", "head"):
         divided[point] += whole - whole // degree
     return divided
 
@@ -199,7 +199,7 @@ def _adding(forms: Mapping[str, Any]) -> list[dict[str, int]]:
     return found
 
 
-SHARED_POINTS = ("forward", "turn", "turn_backward", "backward", "embedding")
+SHARED_POINTS = ("forward", "loss", "loss_backward", "backward", "embedding")
 
 
 def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
@@ -207,9 +207,9 @@ def more_logits(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dic
     method = method_of(plan, precision)
     forms = shared_forms(plan, model, method, plan.activation_checkpointing == "full")
     if forms is None:
-        return dict.fromkeys(("turn", "turn_backward", "head"), 0)
+        return dict.fromkeys(("loss", "loss_backward", "head"), 0)
     size = precision.bytes_of("logits")
-    usual = {"turn": size + 8 if size == 2 else 8, "turn_backward": 12, "head": size}
+    usual = {"loss": size + 8 if size == 2 else 8, "loss_backward": 12, "head": size}
     # a frozen head's backward is no moment of its own
     seen = {"head": size, **forms["logits"]}
     return {point: seen[point] - usual[point] for point in usual}

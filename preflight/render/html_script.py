@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from preflight.formulas.allocator import TURN, is_gradient
+from preflight.formulas.allocator import LOSS, is_gradient
 from preflight.formulas.buckets import BUCKET_WORDS, BUCKETS, bucket_of
 from preflight.memory import (
     ALWAYS,
@@ -87,7 +87,7 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
         "moments": [moment.value for moment in MOMENTS],
         "sets": {
             "always": bits(ALWAYS),
-            "turn": bits(TURN),
+            "loss": bits(LOSS),
             "step": bits(STEP_MOMENTS),
             "forward": bits([Moment.FORWARD]),
             "optimizer_step": bits([Moment.OPTIMIZER_STEP]),

@@ -16,11 +16,11 @@ from preflight.values import dataclass
 PHASE_OF = {name: phase for phase, names in PHASE_PARTS.items() for name in names}
 PHASE_WORDS = {
     Phase.FORWARD: "forward",
-    Phase.TURN: "loss",
+    Phase.LOSS: "loss",
     Phase.BACKWARD: "backward",
     Phase.OPTIMIZER_STEP: "optimizer",
 }
-SHARES = {Phase.FORWARD: 3, Phase.TURN: 2, Phase.BACKWARD: 3, Phase.OPTIMIZER_STEP: 3}
+SHARES = {Phase.FORWARD: 3, Phase.LOSS: 2, Phase.BACKWARD: 3, Phase.OPTIMIZER_STEP: 3}
 """How wide a phase is drawn: an optimizer's three parts would vanish beside those of eighty layers."""
 STEP_WORDS = ("first step: makes the optimizer's states", "second step: as every later one")
 MICRO_WORDS = ("first micro step", "each later one")

@@ -4,7 +4,7 @@
   "use strict";
   const data = JSON.parse(document.getElementById("what-if").textContent);
   const ALLOCATED = "allocated", RESERVED = "reserved", DEVICE = "device", HOST = "host";
-  const { always, turn, forward, optimizer_step: optimizerStep } = data.sets;
+  const { always, loss: lossMoments, forward, optimizer_step: optimizerStep } = data.sets;
   const moments = data.moments.map((_, index) => 1 << index);
   const stepMoments = moments.filter((moment) => moment & data.sets.step);
 
@@ -34,8 +34,8 @@
     const states = sum(own.filter((term) => isKept(term) && term.from_second_step));
     const passing = own.filter((term) => !within(always, term.moments));
     const first = passing.filter((term) => !term.from_second_step);
-    const ofLoss = passing.filter((term) => within(term.moments, turn));
-    const loss = Math.max(...moments.filter((m) => m & turn).map((m) => at(ofLoss, m)));
+    const ofLoss = passing.filter((term) => within(term.moments, lossMoments));
+    const loss = Math.max(...moments.filter((m) => m & lossMoments).map((m) => at(ofLoss, m)));
     const layersFirst = live(first, forward), layers = live(passing, forward);
     const poolFirst = kept + Math.max(layersFirst + loss, most(first, stepMoments));
     let pool = kept + states + Math.max(layers + loss, most(passing, stepMoments));

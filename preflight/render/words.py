@@ -15,7 +15,7 @@ NOT_STATED = "not stated"
 PHASE_WORDS = {
     Phase.LOAD: "while the model loads",
     Phase.FORWARD: "in the first forward pass",
-    Phase.TURN: "at the loss of the first step",
+    Phase.LOSS: "at the loss of the first step",
     Phase.BACKWARD: "in the first backward pass",
     Phase.OPTIMIZER_STEP: "in the first optimizer step",
     Phase.SECOND_STEP: "in the second step",

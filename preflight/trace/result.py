@@ -26,7 +26,7 @@ from preflight.values import dataclass
 
 PHASE_PARTS: dict[Phase, tuple[str, ...]] = {
     Phase.FORWARD: (INPUTS, PRELUDE, LAYER_FORWARD),
-    Phase.TURN: (LOSS, REGION_END, OUTPUTS, LOSS_BACKWARD),
+    Phase.LOSS: (LOSS, REGION_END, OUTPUTS, LOSS_BACKWARD),
     Phase.BACKWARD: (LAYER_BACKWARD, EMBEDDING_BACKWARD),
     Phase.OPTIMIZER_STEP: (CLIP, OPTIMIZER, ZERO),
 }
@@ -122,7 +122,7 @@ def result_from_dict(values: Mapping[str, Any], is_cached: bool = False) -> Trac
 def traced_phases(levels: Iterable[Level]) -> tuple[TracedPhase, ...]:
     """Return the highest level of every phase.
 
-    The first step is forward, turn and backward; the second step is those of any later one. The
+    The first step is forward, loss and backward; the second step is those of any later one. The
     optimizer's phase is the higher of both: the first creates the states beside its temporaries.
     """
     levels = list(levels)

@@ -78,7 +78,7 @@ def test_every_moment_is_within_a_few_percent_of_the_trace(name, plugins):
             predicted(Moment.FORWARD),
         ),
         "loss forward": (parts[f"{LOSS} -1"], predicted(Moment.LOSS_FORWARD)),
-        "turn": (
+        "loss": (
             parts[f"{LOSS_BACKWARD} -1"],
             predicted(Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD),
         ),

@@ -39,7 +39,7 @@ def test_phases_are_shown_beside_the_formulas_and_the_second_time_from_the_cache
     text = capsys.readouterr().out
 
     assert [entry["phase"] for entry in first["phases"]] == [
-        "forward", "turn", "backward", "optimizer_step", "second_step",
+        "forward", "loss", "backward", "optimizer_step", "second_step",
     ]  # fmt: skip
     for entry in first["phases"]:
         assert entry["num_bytes"] == sum(entry["categories"].values())
