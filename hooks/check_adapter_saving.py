@@ -14,17 +14,16 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.checkpointing import is_launchers_own
 from preflight.formulas.trainer_told import where_of
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.peft import SAVES_BY_MODULE_NAMES
-
-WITHOUT_PEFT = ("torchtune", "torchtitan", "litgpt")
 
 
 @hookimpl
 def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     """Name a launch whose adapter would be lost."""
-    if plan.adapter is None or not plan.is_fsdp or plan.trainer in WITHOUT_PEFT:
+    if plan.adapter is None or not plan.is_fsdp or has_own_model_code(plan):
         return
     if not SAVES_BY_MODULE_NAMES.holds_in(plan.versions):
         return

@@ -22,11 +22,11 @@ from preflight.formulas.adapted_experts import (
     names_linear_modules,
 )
 from preflight.formulas.precision import (
-    OWN_MODEL_CODE,
     PEFT_DEFAULT_TARGETS,
     peft_model_type,
 )
 from preflight.formulas.trainer_told import method_of, where_of
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
@@ -38,7 +38,7 @@ from preflight.versions.trl import FUSES_HEAD
 def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Finding]:
     """Compare the target modules with those of the model."""
     adapter = plan.adapter
-    if adapter is None or plan.trainer in OWN_MODEL_CODE:
+    if adapter is None or has_own_model_code(plan):
         return  # without PEFT
     where = where_of(plan, "adapter")
     targets = _names(adapter.targets)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.attention import default_attention
-from preflight.formulas.precision import OWN_MODEL_CODE
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -24,7 +24,7 @@ from preflight.versions.boundary import version_in
 @hookimpl
 def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Replace eager attention by SDPA where the model's class has it."""
-    if plan.attention != "eager" or plan.trainer in OWN_MODEL_CODE:
+    if plan.attention != "eager" or has_own_model_code(plan):
         return
     if default_attention(model.model_type, version_in(plan.versions, "transformers")) != "sdpa":
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from preflight.formulas.precision import OWN_MODEL_CODE
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan, Origin
 from preflight.model import ModelSpec
 from preflight.versions import transformers
@@ -39,7 +39,7 @@ def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with eager attention where the model's class has nothing else and nobody asked for more."""
     origin = plan.origins.get("attention")
     is_given = plan.attention is not None and (origin is None or not origin.assumed)
-    if is_given or plan.trainer in OWN_MODEL_CODE or model.model_type not in EAGER_VERSIONS:
+    if is_given or has_own_model_code(plan) or model.model_type not in EAGER_VERSIONS:
         return plan
     if default_attention(model.model_type, version_in(plan.versions, "transformers")) == "sdpa":
         return plan

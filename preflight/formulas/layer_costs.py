@@ -30,7 +30,6 @@ from preflight.formulas.layer_coefficients import (
 )
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
 from preflight.formulas.precision import (
-    OWN_MODEL_CODE,
     Precision,
     adapter_targets,
     is_quantized,
@@ -39,7 +38,7 @@ from preflight.formulas.precision import (
     uses_autocast,
 )
 from preflight.formulas.tensor_parallel import cuts_stream, divided_costs
-from preflight.formulas.user_loop import finds_gradients
+from preflight.formulas.user_loop import finds_gradients, has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -425,7 +424,7 @@ def has_padding_mask(plan: LaunchPlan) -> bool:
     single sequence is its own longest. torchtune pads and leaves the mask out: padded_collate_sft returns
     tokens and labels (torchtune/data/_collate.py:216, 0.6.1).
     """
-    if plan.trainer in OWN_MODEL_CODE:
+    if has_own_model_code(plan):
         return False
     return plan.sequence_kind == "padded" and (plan.micro_batch_size or 1) > 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import BIAS, EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
@@ -274,12 +275,9 @@ def _packed_bias_bytes(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTenso
     return dtype_bytes(quantization.compute_dtype or "fp32") if packed else 0
 
 
-OWN_MODEL_CODE = ("torchtitan", "torchtune", "litgpt")
-
-
 def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
     """Tell whether bitsandbytes packs a tensor: linear weights of the layers (transformers/quantizers/base.py:39)."""
-    is_own = tensor.is_of_subclass and plan.trainer not in OWN_MODEL_CODE
+    is_own = tensor.is_of_subclass and not has_own_model_code(plan)
     return (
         unit.role == "layer"
         and not (is_own and PACKS_PLAIN_LINEAR_ALONE.holds_in(plan.versions))

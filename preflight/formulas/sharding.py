@@ -7,6 +7,7 @@ from math import prod
 
 from preflight.formulas.precision import adapter_tensors, is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
@@ -204,7 +205,7 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
     everything = layer * model.num_layers + embedding + head + norm + other
     if unwrapped or not model.layers:
         return WrapUnits(everything, 0, 0, 0, 1, whole=True)
-    if plan.engine == "fsdp1" or plan.trainer in ("torchtitan", "torchtune"):
+    if plan.engine == "fsdp1" or has_own_model_code(plan):
         return WrapUnits(layer, 0, 0, embedding + head + norm + other, model.num_layers)
     if model.tied:
         return WrapUnits(layer, 0, embedding + norm, other, model.num_layers)

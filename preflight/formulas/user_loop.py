@@ -163,6 +163,17 @@ LOSS_RULES = (
 nll_loss and that of log_softmax: aten/src/ATen/native/LossNLL.cpp); what differs is what comes before."""
 
 
+OWN_MODEL_CODE = frozenset(rule.trainer for rule in LOSS_RULES) - {"transformers"}
+
+
+def has_own_model_code(plan: LaunchPlan) -> bool:
+    """Tell whether the trainer brings the model's code, and transformers' and PEFT's do not run.
+
+    Such a trainer's loss has rules of its own, and its FSDP2 wraps the layers and one rest around them.
+    """
+    return plan.trainer in OWN_MODEL_CODE
+
+
 def loss_rule(plan: LaunchPlan) -> LossRule:
     """Return the rule of a plan's trainer and version."""
     if plan.trainer in HUGGING_FACE:

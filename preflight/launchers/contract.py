@@ -60,7 +60,7 @@ class Launcher:
     # What its ranks run
 
     trainer: str | None = None
-    """The plan's trainer where its ranks run a training loop of its own; what that needs is in formulas/loop_rules.py."""
+    """The plan's trainer where its ranks run a training loop of its own; what that needs is in formulas/user_loop.py."""
     packs_base: bool = False
     """Packs a quantized base itself: NF4 that pretends to be the compute dtype on every engine, norms left in it."""
     loads_as_checkpoint: bool = False
