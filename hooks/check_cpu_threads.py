@@ -12,6 +12,7 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 
 FLAGS = ("--num_cpu_threads_per_process", "--num-cpu-threads-per-process")
 
@@ -24,7 +25,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     )
     if not steps_on_cpu or plan.ranks_per_node == 1:
         return
-    if plan.source is None or plan.launcher not in ("torchrun", "accelerate", "trl"):
+    if plan.source is None or not launcher_of(plan).gives_one_thread:
         return
     from preflight.node.this_node import environment, source_of
 

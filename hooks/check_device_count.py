@@ -15,10 +15,8 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.shell.visible_devices import num_visible_devices
-
-FLAGS = {"torchrun": "--nproc-per-node", "deepspeed": "--num_gpus"}
-"""Launchers that are told the ranks of a node; accelerate is told the ranks of all."""
 
 
 @hookimpl
@@ -33,7 +31,7 @@ def preflight_findings(plan: LaunchPlan, device: DeviceSpec | None) -> Iterable[
     if count is None or plan.ranks_per_node <= count:
         return
     origin = plan.origins.get("world_size")
-    per_node = FLAGS.get(plan.launcher or "")
+    per_node = launcher_of(plan).ranks_per_node_flag
     flag = f"{per_node} {count}" if per_node else f"--num_processes {count * plan.num_nodes}"
     yield found(
         "PF119",

@@ -17,6 +17,7 @@ from preflight.formulas.precision import load_dtype
 from preflight.formulas.trainer_told import has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 
 FLOATING = ("fp32", "bf16", "fp16")
@@ -41,8 +42,7 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
             "--use_peft true, or no quantization",
             {"adapter.rank": 16},
         )
-    # axolotl teaches FSDP2 about int8 weights itself (axolotl/monkeypatch/fsdp2_qlora.py, 0.19.0).
-    is_patched = plan.launcher == "axolotl" and plan.engine == "fsdp2"
+    is_patched = launcher_of(plan).shards_int8_base and plan.engine == "fsdp2"
     if plan.is_fsdp and quantization.scheme == "int8" and not is_patched:
         yield found(
             "PF417",

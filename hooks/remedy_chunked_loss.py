@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from preflight.formulas.lever_rules import is_installed
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
@@ -70,12 +71,11 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
 
 def _loss(plan: LaunchPlan, model: ModelSpec) -> tuple[str, str] | None:
     """Return the plan's word for the trainer's own chunked loss, and how it is asked for."""
-    if plan.trainer == "torchtune":
-        return "chunked_ce", "loss._component_=torchtune.modules.loss.CEWithChunkedOutputLoss"
+    own_key = launcher_of(plan).spellings.get("chunked_loss")
+    if own_key is not None:
+        return "chunked_ce", own_key
     if plan.trainer not in HF_TRAINERS:
         return None
-    if plan.launcher == "axolotl":
-        return "chunked_ce", "chunked_cross_entropy: true"
     if plan.trainer == "trl":
         if FUSES_HEAD.holds_in(plan.versions):
             return None  # whole logits only where something asks for them: label smoothing, other methods

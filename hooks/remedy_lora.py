@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.framework_rules import frozen_base_dtype
 from preflight.formulas.precision import ADAPTED_EXPERTS
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 
@@ -37,7 +37,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     yield Remedy(
         "lora",
         "LoRA, rank 16 on all linear layers",
-        {"adapter": SUGGESTED_ADAPTER, "load_dtype": frozen_base_dtype(plan, "bf16")},
+        {"adapter": SUGGESTED_ADAPTER, "load_dtype": launcher_of(plan).frozen_base_dtype("bf16")},
         "changes_training",
         how=TRL_FLAGS if is_trl else SCRIPT,
         notes=_about_experts(model),

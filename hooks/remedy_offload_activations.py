@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.remedy import Remedy
 from preflight.versions.transformers import OFFLOADS_ACTIVATIONS
 
@@ -39,10 +40,9 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
 
 def may_offload(plan: LaunchPlan) -> bool:
     """Tell whether the trainer has a switch that leaves recomputation as it is."""
-    if plan.launcher == "axolotl":
-        return plan.adapter is None
-    if plan.launcher == "llamafactory":
-        return False
+    allowed = launcher_of(plan).offloads_activations
+    if allowed != "as_trainer":
+        return allowed == "full_training" and plan.adapter is None
     if plan.trainer == "transformers":
         return OFFLOADS_ACTIVATIONS.holds_in(plan.versions)
     return True

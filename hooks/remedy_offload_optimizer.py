@@ -22,16 +22,12 @@ from preflight.formulas.lever_rules import PLAIN_ADAMW
 from preflight.formulas.precision import num_trainable_params
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 from preflight.units import ceil_div
 
 NOTE = "needs host memory: the report's host line says how much per node"
-ONE_KEY = {
-    "torchtune": "fsdp_cpu_offload=True",
-    "torchtitan": "--training.enable_cpu_offload",
-}
-"""Trainers whose plan says that both are offloaded -> how they are asked."""
 HOST_BYTES = 18
 """A parameter: fp32 master, gradient and two states, and a 16-bit buffer (ZeRO-Offload, section 4)."""
 LARGEST_HOST_BYTES = 2 * 2**40
@@ -53,8 +49,9 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         if plan.engine == "fsdp1" and plan.sync_each_batch:
             return  # torch would lose gradients without a word
         edits, how = {"offload_params": "cpu"}, "fsdp_offload_params: true"
-        if plan.trainer in ONE_KEY:
-            edits, how = {**edits, "offload_optimizer": "cpu"}, ONE_KEY[str(plan.trainer)]
+        one_key = launcher_of(plan).spellings.get("offload_optimizer")
+        if one_key is not None:
+            edits, how = {**edits, "offload_optimizer": "cpu"}, one_key
     elif plan.zero_stage:
         edits = {"offload_optimizer": "cpu", "optimizer": "deepspeed_cpu_adam"}
         how = "zero_optimization.offload_optimizer.device: cpu"

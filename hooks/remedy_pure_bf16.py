@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.framework_rules import PACKS_ITSELF
 from preflight.formulas.lever_rules import PLAIN_ADAMW, stored
 from preflight.formulas.precision import precision_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
@@ -28,7 +28,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Take fp32 copies away where bf16 multiplies anyway."""
     if plan.zero_stage is not None or plan.adapter is not None or plan.mixed_precision != "bf16":
         return
-    if plan.trainer not in HF_TRAINERS or plan.launcher in PACKS_ITSELF:
+    if plan.trainer not in HF_TRAINERS or launcher_of(plan).packs_base:
         return  # frameworks have words of their own for it
     if plan.optimizer not in PLAIN_ADAMW:
         return

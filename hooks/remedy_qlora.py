@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.framework_rules import PACKS_ITSELF, frozen_base_dtype
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
 from preflight.versions.trl import CASTS_ADAPTERS
@@ -35,7 +35,8 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     storage = half if plan.is_fsdp or plan.engine == "zero3" else None
     quantization = BaseQuantization("nf4", True, compute_dtype=half, storage_dtype=storage)
     adapter = plan.adapter or SUGGESTED_ADAPTER
-    if plan.launcher in PACKS_ITSELF:
+    launcher = launcher_of(plan)
+    if launcher.packs_base:
         quantization = replace(quantization, storage_dtype=half, upcast_unquantized_to_fp32="none")
     elif plan.trainer == "trl" and CASTS_ADAPTERS.holds_in(plan.versions):
         quantization = replace(quantization, upcast_unquantized_to_fp32="none")
@@ -65,11 +66,11 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         {
             "base_quantization": quantization,
             "adapter": adapter,
-            "load_dtype": frozen_base_dtype(plan, half),
+            "load_dtype": launcher.frozen_base_dtype(half),
         },
         "changes_training",
         notes=tuple(notes),
-        how=PACKS_ITSELF.get(
-            str(plan.launcher), " ".join(flags) if plan.trainer == "trl" else in_script
+        how=launcher.spellings.get(
+            "qlora", " ".join(flags) if plan.trainer == "trl" else in_script
         ),
     )

@@ -12,12 +12,10 @@ from collections.abc import Iterable
 
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.remedy import Remedy
 
 SHORTEST = 256
-
-OWN_KEYS = {"torchtune": "tokenizer.max_seq_len=", "torchtitan": "--training.seq_len "}
-"""Trainer -> the word that says it, where that is no argument of transformers' kind."""
 
 
 @hookimpl
@@ -29,7 +27,7 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     origin = plan.origins.get("seq_len")
     is_flag = origin is not None and origin.where.startswith("--") and origin.where != "--set"
     # Where a dataset said it, the origin is `--dataset FILE: row 17 is the longest, ...`.
-    flag = OWN_KEYS.get(plan.trainer or "", "--max_length ")
+    flag = launcher_of(plan).spellings.get("seq_len", "--max_length ")
     if origin is not None and is_flag and " " not in origin.where:
         flag = f"{origin.where} "
     shorter = length // 2

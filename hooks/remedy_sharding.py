@@ -23,10 +23,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from preflight.formulas.deepspeed_rules import bucket_elements, live_parameters, sub_group
-from preflight.formulas.framework_rules import LOADS_AS_CHECKPOINT
 from preflight.formulas.lever_rules import PLAIN_ADAMW, rounds_alike
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.remedy import Remedy
@@ -59,7 +59,7 @@ def _stages(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     if plan.world_size == 1 or plan.base_quantization is not None:
         return
     # LLaMA-Factory loads in another dtype under stage 3: what it costs there is another launch's estimate.
-    highest = 2 if plan.launcher in LOADS_AS_CHECKPOINT else 3
+    highest = 2 if launcher_of(plan).loads_as_checkpoint else 3
     for higher in range(stage + 1, highest + 1):
         edits: dict[str, Any] = {"engine": f"zero{higher}"}
         if stage == 0:
@@ -91,7 +91,7 @@ def _may_become_fsdp(plan: LaunchPlan, model: ModelSpec) -> bool:
         and plan.world_size > 1
         and plan.data_parallel_degree == plan.world_size
         and plan.trainer in HF_TRAINERS
-        and plan.launcher not in LOADS_AS_CHECKPOINT
+        and not launcher_of(plan).loads_as_checkpoint
         and plan.optimizer in PLAIN_ADAMW
         and plan.base_quantization is None
         and bool(model.layers)
@@ -127,7 +127,7 @@ def _may_become_zero(plan: LaunchPlan, model: ModelSpec) -> bool:
         and plan.world_size > 1
         and plan.data_parallel_degree == plan.world_size
         and plan.trainer in HF_TRAINERS
-        and plan.launcher not in LOADS_AS_CHECKPOINT
+        and not launcher_of(plan).loads_as_checkpoint
         and plan.base_quantization is None
         and bool(model.layers)
     )
@@ -136,13 +136,13 @@ def _may_become_zero(plan: LaunchPlan, model: ModelSpec) -> bool:
 def _zero(plan: LaunchPlan) -> Iterable[Remedy]:
     """Offer stages 1 and 2, which take any optimizer that torch steps (Trainer allows an untested one)."""
     for stage in (1, 2):
-        how = f"deepspeed: deepspeed_configs/zero{stage}.json"
+        how = launcher_of(plan).spellings.get("sharding", "a DeepSpeed config with stage {stage}")
         yield Remedy(
             "sharding",
             f"DDP -> ZeRO stage {stage} over {plan.world_size} ranks",
             {"engine": f"zero{stage}", "shard_degree": plan.world_size},
             "changes_training",
-            how=how if plan.launcher == "axolotl" else f"a DeepSpeed config with stage {stage}",
+            how=how.format(stage=stage),
         )
 
 

@@ -29,10 +29,15 @@ def launcher_of(plan: LaunchPlan) -> Launcher:
 
     A plan of another reader, or of a file, has one that differs in nothing.
     """
+    return _called(plan.trainer, plan.launcher)
+
+
+@lru_cache(maxsize=64)
+def _called(trainer: str | None, name: str | None) -> Launcher:
     for launcher in launchers():
-        if plan.trainer is not None and launcher.trainer == plan.trainer:
+        if trainer is not None and launcher.trainer == trainer:
             return launcher
     for launcher in launchers():
-        if launcher.name == plan.launcher:
+        if launcher.name == name:
             return launcher
-    return Launcher(plan.launcher or "", reader="")
+    return Launcher(name or "", reader="")

@@ -65,6 +65,10 @@ class Launcher:
     """Packs a quantized base itself: NF4 that pretends to be the compute dtype on every engine, norms left in it."""
     loads_as_checkpoint: bool = False
     """Loads a frozen base in the checkpoint's own dtype, whatever it is."""
+    shards_int8_base: bool = False
+    """Teaches FSDP2 about an 8-bit base, which nobody else can shard."""
+    offloads_activations: str = "as_trainer"
+    """What may keep saved layer inputs in host memory: `as_trainer`, `full_training` (no adapter) or `nothing`."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Remedy -> how its users ask for it, where that is no argument of transformers or accelerate."""
 
@@ -88,6 +92,10 @@ class Launcher:
         if not self.subcommands or name in self.without_subcommand:
             return first
         return first if first < len(argv) and argv[first] in self.subcommands else None
+
+    def frozen_base_dtype(self, dtype: str) -> str | None:
+        """Return the dtype that a frozen base is loaded in where `dtype` is asked for; None is the checkpoint's own."""
+        return None if self.loads_as_checkpoint else dtype
 
     def may_own(self, command: LaunchCommand) -> bool:
         """Tell whether its reader is to look at a command."""

@@ -20,6 +20,8 @@ LAUNCHER = Launcher(
     trains_nothing=("preprocess", "fetch", "merge-lora", "inference", "evaluate", "vllm-serve"),
     recognises=_is_named,
     packs_base=True,  # _set_quantization_config of axolotl 0.19.0 (loaders/model.py)
+    shards_int8_base=True,  # axolotl/monkeypatch/fsdp2_qlora.py, 0.19.0
+    offloads_activations="full_training",  # recomputation goes where it is on beside an adapter
     spellings={
         "chunked_loss": "chunked_cross_entropy: true",
         "qlora": "adapter: qlora, load_in_4bit: true, lora_r: 16, lora_alpha: 32, lora_target_linear: true",

@@ -33,6 +33,7 @@ LAUNCHER = Launcher(
     recognises=_may_be_named,
     packs_base=True,  # configure_quantization of LLaMA-Factory 0.9.5
     loads_as_checkpoint=True,
+    offloads_activations="nothing",  # use_unsloth_gc forgets the random state of dropout
     spellings={
         "qlora": "quantization_bit: 4, finetuning_type: lora, lora_rank: 16, lora_alpha: 32, lora_target: all",
     },

@@ -17,6 +17,7 @@ LAUNCHER = Launcher(
     reader="preflight.launchers.torchtitan.cli:read_torchtitan",
     writer="preflight.launchers.torchtitan.write:write_torchtitan",
     recognises=_is_named,
+    ranks_per_node_flag="--nproc-per-node",
     trainer="torchtitan",
     spellings={
         "offload_optimizer": "--training.enable_cpu_offload",

@@ -12,6 +12,7 @@ LAUNCHER = Launcher(
     modules=("torchtune._cli.tune",),
     subcommands=("run",),
     trains_nothing=("ls", "cp", "download", "validate", "cat"),
+    ranks_per_node_flag="--nproc-per-node",
     trainer="torchtune",
     spellings={
         "chunked_loss": "loss._component_=torchtune.modules.loss.CEWithChunkedOutputLoss",
