@@ -21,6 +21,7 @@ HOOKS = sorted((ROOT / "hooks").glob("*.py"))
 FLOORS = (
     (
         "values",
+        "bool_words",
         "units",
         "errors",
         "plan_types",

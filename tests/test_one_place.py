@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight.bool_words import STRTOBOOL
 from preflight.plan_choices import HF_TRAINERS
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,24 @@ def listed_words(tree: ast.AST) -> list[frozenset[object]]:
         if isinstance(node, (ast.Tuple, ast.List, ast.Set))
         and all(isinstance(each, ast.Constant) for each in node.elts)
     ]
+
+
+def names_bools(words: frozenset[object]) -> bool:
+    """Tell whether a list is one of words for true, for false, or for both."""
+    lower = {word.lower() for word in words if isinstance(word, str)}
+    bools = lower & (STRTOBOOL.true | STRTOBOOL.false)
+    return len(bools) > 1 and bools == lower and bool(lower & {"yes", "y", "on", "no", "n", "off"})
+
+
+def test_words_for_true_and_false_are_written_out_in_one_file():
+    """Each tool has its own; a shell's `true` and `false` are programs."""
+    homes = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if any(map(names_bools, listed_words(ast.parse(path.read_text()))))
+    }
+
+    assert homes == {"preflight/bool_words.py"}
 
 
 @pytest.mark.parametrize(("words", "home"), HOMES.items(), ids=lambda each: str(each))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
-from preflight.shell.words import FALSE_WORDS, TRUE_WORDS
 from preflight.values import dataclass
 
 SHARDING_STRATEGIES = (
@@ -92,9 +92,10 @@ class _Plugin:
         setting = self.get(name, default)
         if isinstance(setting.value, bool):
             return setting
+        switch = STRTOBOOL.read(setting.value)
+        if switch is not None:
+            return Setting(switch, setting.place)
         word = str(setting.value).lower()
-        if word in TRUE_WORDS or word in FALSE_WORDS:
-            return Setting(word in TRUE_WORDS, setting.place)
         if name == "reshard_after_forward" and word.upper() in SHARDING_STRATEGIES:
             reshards = word in ("full_shard", "hybrid_shard")
             fix = f"{spelling(setting.place, name)}: {str(reshards).lower()}"

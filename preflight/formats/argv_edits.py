@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from preflight.bool_words import STRTOBOOL
 from preflight.values import dataclass
 
 _NEGATIVE_NUMBER = re.compile(r"-(\d+|\d*\.\d+)$")
-TRUE_WORDS = ("yes", "true", "t", "y", "1", "on")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def with_bool(occurrence: Occurrence, value: bool) -> list[str]:
     if occurrence.is_negated:
         return with_values(occurrence, ["true"]) if value else words
     old = occurrence.value
-    if (old is None and value) or (old is not None and (old.lower() in TRUE_WORDS) == value):
+    if (old is None and value) or (old is not None and (STRTOBOOL.read(old) is True) == value):
         return words
     text = "true" if value else "false"
     # The user's own way of writing it: True, TRUE or true.

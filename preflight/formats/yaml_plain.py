@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from preflight.bool_words import YAML_1_1
 from preflight.formats.document import Document, KeyPath, Mark
 
 _LINE = re.compile(
@@ -21,8 +22,8 @@ _LINE = re.compile(
 _WORDS = {
     spelling: value
     for word, value in (
-        *dict.fromkeys(("yes", "true", "on"), True).items(),
-        *dict.fromkeys(("no", "false", "off"), False).items(),
+        *dict.fromkeys(YAML_1_1.true, True).items(),
+        *dict.fromkeys(YAML_1_1.false, False).items(),
         ("null", None),
     )
     for spelling in (word, word.capitalize(), word.upper())

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
+from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.launch import Origin
@@ -17,9 +18,6 @@ from preflight.values import dataclass
 
 PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*?\}\}|\$[A-Z_][A-Z0-9_]*$")
 """Text that another program fills in before the file is read."""
-TRUE_WORDS = ("true", "yes", "on", "1", "t", "y")
-FALSE_WORDS = ("false", "no", "off", "0", "f", "n")
-"""Text that pydantic takes for a bool."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,9 @@ class FrameworkKeys:
         setting = self.get(name)
         if setting is None or isinstance(setting.value, bool):
             return setting
-        word = str(setting.value).lower()
-        if word in TRUE_WORDS or word in FALSE_WORDS:
-            return Setting(word in TRUE_WORDS, setting.place)
+        switch = STRTOBOOL.read(setting.value)
+        if switch is not None:
+            return Setting(switch, setting.place)
         self.refuse(f"{name} must be true or false, not {setting.value!r}", setting)
         return None
 

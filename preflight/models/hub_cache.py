@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from preflight.bool_words import HUB_VARIABLE
 from preflight.models.folder import ADAPTER_CONFIG, CONFIG
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -17,7 +18,6 @@ WEIGHTS = (
     "adapter_model.safetensors",
     "adapter_model.bin",
 )
-TRUE_WORDS = ("1", "ON", "YES", "TRUE")
 
 
 def home_folder(env: Mapping[str, str]) -> str:
@@ -68,7 +68,7 @@ def is_offline(env: Mapping[str, str]) -> str | None:
     """Return the variable that keeps huggingface_hub from the network; None where none does (constants.py:194, 1.0)."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if env.get(name):
-            return name if env[name].upper() in TRUE_WORDS else None
+            return name if HUB_VARIABLE.read(env[name]) is True else None
     return None
 
 

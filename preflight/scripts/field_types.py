@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any, NamedTuple
 
+from preflight.bool_words import HF_ARGUMENT
 from preflight.scripts.scope import UNKNOWN
-from preflight.scripts.trainer_values import FALSE_WORDS, TRUE_WORDS
 
 
 class FieldType(NamedTuple):
@@ -81,8 +81,8 @@ def _converted(value: Any, kind: FieldType) -> Any:
         except ValueError:
             return UNKNOWN
     if kind.name == "bool":
-        word = value.lower()
-        return word in TRUE_WORDS if word in TRUE_WORDS + FALSE_WORDS else UNKNOWN
+        switch = HF_ARGUMENT.read(value)
+        return UNKNOWN if switch is None else switch
     if kind.name == "literal":
         return next((choice for choice in kind.choices if str(choice) == value), UNKNOWN)
     return value

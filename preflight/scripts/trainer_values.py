@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from preflight.bool_words import HF_ARGUMENT
 from preflight.errors import BadInput, Problem
 from preflight.formats.load import load_json
 from preflight.scripts.trainer_tables import Argument
 
-TRUE_WORDS = ("yes", "true", "t", "y", "1")
-FALSE_WORDS = ("no", "false", "f", "n", "0")
 """transformers/hf_argparser.py, string_to_bool."""
 
 
@@ -92,12 +91,10 @@ def from_file(
 
 def to_bool(text: str, written: Written) -> bool:
     """Return a word as transformers reads it. Raises NotConverted."""
-    word = text.lower()
-    if word in TRUE_WORDS:
-        return True
-    if word in FALSE_WORDS:
-        return False
-    raise NotConverted(_must_be("true or false", text, written))
+    value = HF_ARGUMENT.read(text)
+    if value is None:
+        raise NotConverted(_must_be("true or false", text, written))
+    return value
 
 
 def _to_number(convert: Any, noun: str, text: str, written: Written) -> Any:

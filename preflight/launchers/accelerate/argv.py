@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.launchers.accelerate import LAUNCHER
 from preflight.launchers.accelerate.options import Option, options_by_flag
@@ -13,7 +14,6 @@ from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import converted_whole
 from preflight.shell.program_names import called, program_name
-from preflight.shell.words import FALSE_WORDS, TRUE_WORDS
 from preflight.values import dataclass
 
 
@@ -144,9 +144,9 @@ def convert(option: Option, text: str, where: str) -> tuple[Any, Problem | None]
         value = bool(text)
     elif option.type in ("bool", "bools"):
         words = text.split(",") if option.type == "bools" else [text]
-        if any(word.lower() not in TRUE_WORDS + FALSE_WORDS for word in words):
+        flags = tuple(STRTOBOOL.read(word) for word in words)
+        if None in flags:
             return wrong("true or false")
-        flags = tuple(word.lower() in TRUE_WORDS for word in words)
         value = flags if option.type == "bools" else flags[0]
     if option.choices and value not in option.choices:
         return wrong(f"one of {', '.join(option.choices)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.setting import Setting
 
@@ -23,7 +24,7 @@ def environment_notes(env: Mapping[str, Setting], changes_mode: bool = False) ->
                 "PF116",
                 "warning",
             )
-        elif text in ("1", "yes", "on", "y", "t"):
+        elif text != "true" and STRTOBOOL.read(text) is True:
             yield Problem(
                 f"${name}={setting.value} has no effect: accelerate takes the word true only",
                 f"${name}",

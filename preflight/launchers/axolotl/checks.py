@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from preflight.bool_words import STRTOBOOL
 from preflight.launchers.axolotl.activations import ATTENTION_FLAGS
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.axolotl.lora_kernels import check_lora_kernels
-from preflight.launchers.framework_keys import FALSE_WORDS, TRUE_WORDS, FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.setting import Setting
 
 KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
@@ -95,7 +96,7 @@ def _is_of_kind(value: object, kind: str) -> bool:
         return isinstance(value, str)
     if kind == "bool":
         is_number = isinstance(value, (int, float)) and value in (0, 1)
-        return is_number or str(value).lower() in (*TRUE_WORDS, *FALSE_WORDS)
+        return is_number or STRTOBOOL.read(value) is not None
     if kind in ("int", "float"):
         try:
             number = float(value)  # type: ignore[arg-type]

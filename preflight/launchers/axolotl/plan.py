@@ -6,12 +6,11 @@ TrainingArguments gets), utils/config/__init__.py (resolve_dtype, normalize_conf
 
 from __future__ import annotations
 
+from preflight.bool_words import STRTOBOOL
 from preflight.launchers.axolotl.activations import read_attention, read_checkpointing, read_loss
 from preflight.launchers.axolotl.adapter import read_adapter
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import (
-    FALSE_WORDS,
-    TRUE_WORDS,
     FrameworkKeys,
     read_accumulation,
 )
@@ -78,7 +77,7 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
     _length(keys)
     read_loss(keys)
     compiled = keys.get("torch_compile")
-    if compiled is not None and str(compiled.value).lower() not in FALSE_WORDS:
+    if compiled is not None and STRTOBOOL.read(compiled.value) is not False:
         keys.put("torch_compile", True, compiled)
         keys.argument("torch_compile", True, compiled)
     for name, message in NOT_MODELLED.items():
@@ -143,8 +142,8 @@ def _precision(keys: FrameworkKeys) -> str:
     """Record precision and load dtype as resolve_dtype decides them; return the load dtype."""
     bf16, fp16, eight = keys.get("bf16", "bfloat16"), keys.get("fp16"), keys.flag("load_in_8bit")
     word = str(bf16.value).lower() if bf16 is not None else "auto"
-    is_half = fp16 is not None and str(fp16.value).lower() in TRUE_WORDS
-    if bf16 is not None and word in TRUE_WORDS:
+    is_half = fp16 is not None and STRTOBOOL.read(fp16.value) is True
+    if bf16 is not None and STRTOBOOL.read(word) is True:
         keys.put("mixed_precision", "bf16", bf16)
         keys.put("load_dtype", "bf16", bf16)
     elif fp16 is not None and is_half:
@@ -156,11 +155,11 @@ def _precision(keys: FrameworkKeys) -> str:
             if bf16 is not None:
                 keys.places[plan_field] = (bf16.place,)
     else:
-        if word not in FALSE_WORDS:
+        if STRTOBOOL.read(word) is not False:
             keys.refuse(f"bf16 must be true, false or auto, not {bf16.value!r}", bf16)
         keys.put("mixed_precision", "no", bf16)
         half = keys.get("float16")
-        loads_half = half is not None and str(half.value).lower() in TRUE_WORDS
+        loads_half = half is not None and STRTOBOOL.read(half.value) is True
         loads_half = loads_half or (eight is not None and eight.value is True)
         keys.put("load_dtype", "fp16" if loads_half else "fp32", bf16)
     decided = keys.settings["mixed_precision"]

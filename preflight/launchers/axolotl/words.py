@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
+from preflight.bool_words import AXOLOTL_OPTION
 from preflight.errors import Problem
 from preflight.launchers.axolotl.keys import Option, axolotl_table, option_of
 from preflight.setting import Place, Setting
@@ -139,12 +140,10 @@ def split_fire(argv: Sequence[str], script: int, problems: list[Problem]) -> Axo
 
 def inferred(text: str) -> Any:
     """Return a word of the command line as axolotl infers its type."""
-    lower = text.lower()
-    if lower in ("true", "yes"):
-        return True
-    if lower in ("false", "no"):
-        return False
-    if lower in ("null", "none", "~"):
+    switch = AXOLOTL_OPTION.read(text)
+    if switch is not None:
+        return switch
+    if text.lower() in ("null", "none", "~"):
         return None
     for convert in (int, float):
         try:

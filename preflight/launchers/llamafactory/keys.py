@@ -6,12 +6,10 @@ import os
 from functools import lru_cache
 from typing import Any
 
+from preflight.bool_words import LLAMAFACTORY_VARIABLE
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
 from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
-
-TRUE_VARIABLES = ("true", "y", "1")
-"""is_env_enabled of extras/misc.py."""
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +44,7 @@ def llamafactory_library() -> FrameworkLibrary:
 
 def is_enabled(env: Any, name: str, default: str = "0") -> bool:
     """Tell whether LLaMA-Factory takes a variable for on."""
-    return str(env.get(name, default)).lower() in TRUE_VARIABLES
+    return LLAMAFACTORY_VARIABLE.read(env.get(name, default)) is True
 
 
 def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:

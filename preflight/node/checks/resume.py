@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from preflight.bool_words import STRTOBOOL
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
@@ -17,7 +18,6 @@ from preflight.values import dataclass
 STATES_OF_RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt$")
 """deepspeed/runtime/engine.py _get_zero_ckpt_name (0.19.8)."""
 CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
-WORDS_OF_YES = ("true", "1", "yes")
 
 
 def findings(plan: LaunchPlan) -> Iterator[Finding]:
@@ -28,8 +28,7 @@ def findings(plan: LaunchPlan) -> Iterator[Finding]:
     output = argument(plan, "output_dir")
     if resume is not None and isinstance(resume.value, str):
         text = resume.value
-        is_path = text.lower() not in (*WORDS_OF_YES, "false", "none", "null", "")
-        if is_path:
+        if STRTOBOOL.read(text) is None and text.lower() not in ("none", "null", ""):
             yield from _resumed(plan, text, resume.place.where)
             return
     if output is not None and isinstance(output.value, str):
