@@ -21,7 +21,8 @@ from preflight.render.page import Page
 from preflight.render.report import report_lines
 from preflight.report import Report
 from preflight.request import Request
-from preflight.search.lattice import Lattice, best_plans, every_plan, key_of
+from preflight.search.best_plans import best_plans, key_of
+from preflight.search.lattice import Lattice, every_plan
 from preflight.units import GIB
 from preflight.verdict import Answer, judge
 

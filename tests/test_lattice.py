@@ -13,7 +13,8 @@ from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
 from preflight.rewriting import write_checked
-from preflight.search.lattice import Lattice, best_plans, every_plan, key_of, num_not_same
+from preflight.search.best_plans import best_plans, key_of, num_not_same
+from preflight.search.lattice import Lattice, every_plan
 from preflight.search.remedies import Search
 from preflight.verdict import Answer
 

@@ -16,13 +16,12 @@ from preflight.devices.gpu_table import GpuEntry, device_of, gpu_table
 from preflight.devices.prices import Price, listed_prices
 from preflight.errors import BadInput
 from preflight.formulas.precision import num_trainable_params
-from preflight.judge import Judged, judge_plan
+from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report
-from preflight.search.lattice import checked_remedy
 from preflight.units import ceil_div
 from preflight.values import dataclass
 from preflight.verdict import Answer, judge
@@ -50,7 +49,7 @@ def advise(
         return judge_plan(plan, plugins, policy, model, device)
 
     offered = plugins.collect("preflight_remedies", plan=start.plan, model=model)
-    remedies = [checked_remedy(item, owner) for owner, item in offered]
+    remedies = [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in offered]
     remedies = [remedy for remedy in remedies if remedy.id not in policy.forbid]
     prices = dict(listed_prices())
     prices.update(own_prices or {})

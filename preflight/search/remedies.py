@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.devices.step_time import StepTime, estimate_step_time
-from preflight.judge import Judged, judge_plan
+from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.memory import Level
 from preflight.plugins import PluginManager
@@ -16,15 +16,8 @@ from preflight.remedy import UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.rewriting import write_checked, write_draft
-from preflight.search.lattice import (
-    Edits,
-    Lattice,
-    Reached,
-    Solution,
-    best_plans,
-    checked_remedy,
-    hardened,
-)
+from preflight.search.best_plans import Solution, best_plans, hardened
+from preflight.search.lattice import Edits, Lattice, Reached
 from preflight.units import format_gib
 from preflight.values import dataclass
 from preflight.verdict import Answer
@@ -100,7 +93,7 @@ class Search:
     def offered(self, plan: LaunchPlan) -> list[Remedy]:
         """Return every plugin's remedies for a plan."""
         items = self.plugins.collect("preflight_remedies", plan=plan, model=self.written.model)
-        return [checked_remedy(item, owner) for owner, item in items]
+        return [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in items]
 
     def is_safe(self, remedy: Remedy) -> bool:
         """Tell whether a remedy may be used without changing what is trained; one that is not proved, if asked for."""
