@@ -11,7 +11,7 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_plan
 from preflight.plugins import PluginManager
 from preflight.report import Report
-from preflight.repository.launch_files import found_in
+from preflight.studies.launch_files import found_in
 from preflight.request import Request, with_request
 from preflight.rewriting import differing_fields, read_launch
 from preflight.studies.fitting import Choice, Fitting
