@@ -87,7 +87,9 @@ def _command_of(args: list[str]) -> tuple[str, list[str]]:
     if name in COMMANDS:
         return name, [*args[:at], *args[at + 1 :]]
     known = tuple(COMMANDS)
-    if name == "--" or os.path.basename(name) in ("accelerate", "accelerate-launch", "torchrun"):
+    from preflight.launchers.all import programs
+
+    if name == "--" or os.path.basename(name) in programs():
         import shlex
 
         launch = shlex.join(args[at + 1 :] if name == "--" else args[at:])

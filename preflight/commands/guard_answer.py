@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.launchers.all import words_in_texts
 from preflight.slurm.guard import Answer, Asked, asked_in, judge_submission
 from preflight.slurm.inventory import NoInventory, Question
 from preflight.slurm.job_script import MOST_BYTES, STANDARD_INPUT, Submission
 from preflight.slurm.nodes import Fit
 from preflight.slurm.option_words import OptionWord
 from preflight.slurm.options import submit_options
-from preflight.slurm.scripted_launch import LAUNCHERS, relative_name
+from preflight.slurm.scripted_launch import UNREAD, relative_name
 from preflight.slurm.stamp import stamp_of, wrapped_script
 from preflight.values import dataclass
 
@@ -64,7 +65,8 @@ def judged(submission: Submission, env: Mapping[str, str], asked: Asked) -> Answ
 
 
 def _names_a_launch(text: str) -> bool:
-    return any(name in text for name in (*LAUNCHERS, "torch.distributed", "python", "preflight"))
+    others = (*UNREAD, "torch.distributed", "python", "preflight")
+    return any(name in text for name in (*words_in_texts(), *others))
 
 
 def read_request(request: bytes, cwd: str) -> Submission:

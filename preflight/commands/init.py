@@ -10,6 +10,7 @@ from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
+from preflight.launchers.all import launchers
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
 
@@ -107,7 +108,8 @@ def _parser(name: str) -> Parser:
         choices=("single", "ddp", "fsdp2", "hsdp", "zero2", "zero3"),
         help="this one, in place of ddp where it fits, else fsdp2 (torchrun: zero3)",
     )
-    group.add_argument("--launcher", choices=("accelerate", "torchrun"), default="accelerate")
+    written = sorted(one.name for one in launchers() if one.template_engines)
+    group.add_argument("--launcher", choices=tuple(written), default="accelerate")
     group.add_argument("--slurm", action="store_true", help="a job script too")
     group = parser.add_argument_group("where")
     group.add_argument(

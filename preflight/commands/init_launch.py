@@ -12,10 +12,11 @@ from preflight.commands.output import print_json, print_lines
 from preflight.devices.gpu_table import card_key
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchPlan, Origin
+from preflight.launchers.all import launcher_named
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import SCHEMA_VERSION, Report
 from preflight.studies.fitting import METHODS, Fitter, Fitting, engines_for, peak_words
-from preflight.studies.new_launch import LAUNCHERS, PER_NODE, Wish, files_of, read_back, read_choice
+from preflight.studies.new_launch import PER_NODE, Wish, files_of, read_back, read_choice
 from preflight.units import ceil_div
 
 SEQ_LEN = 2048
@@ -115,8 +116,9 @@ def _wish(options: Any) -> Wish:
         )
     if options.engine not in (None, "single", "ddp") and options.num_gpus == 1:
         problems.append(Problem("one GPU has nobody to share with", "--engine", "single"))
-    if options.engine not in (None, *LAUNCHERS[options.launcher]):
-        fix = f"--launcher accelerate, or one of {', '.join(LAUNCHERS[options.launcher])}"
+    engines = launcher_named(options.launcher).template_engines
+    if options.engine not in (None, *engines):
+        fix = f"--launcher accelerate, or one of {', '.join(engines)}"
         problems.append(
             Problem(f"its files cannot say {options.engine}", "--launcher torchrun", fix)
         )
@@ -136,7 +138,9 @@ def _wish(options: Any) -> Wish:
 
 def _fitting(wish: Wish, options: Any, plugins: PluginManager) -> Fitting:
     """Return the choice that fits; raise BadInput that says how much is missing, and what would fit."""
-    engines = engines_for(options.engine, wish.num_devices, LAUNCHERS[wish.launcher])
+    engines = engines_for(
+        options.engine, wish.num_devices, launcher_named(wish.launcher).template_engines
+    )
 
     def fitter(wish: Wish) -> Fitter:
         return Fitter(

@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import IO
 
+from preflight.launchers.all import words_in_texts
 from preflight.values import dataclass
 
 DEFAULT_WIDTH = 80
 SMALLEST_WIDTH = 40
 
-PROGRAMS = "preflight|accelerate|torchrun|deepspeed|sbatch|srun|salloc|python|pip|source|eval"
-"""First words of the commands that our texts tell to type, as a pattern."""
-# A command between backticks is one word: broken in two it could not be copied.
-_WORDS = re.compile(rf"(?:`(?:{PROGRAMS}) [^`]*`|\S)+\s*")
+OTHER_PROGRAMS = ("preflight", "sbatch", "srun", "salloc", "python", "pip", "source", "eval")
 
 _COLORS = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
+
+
+@lru_cache(maxsize=1)
+def programs_pattern() -> str:
+    """Return the first words of the commands that our texts tell to type, as a pattern."""
+    return "|".join(map(re.escape, (*OTHER_PROGRAMS, *words_in_texts())))
+
+
+@lru_cache(maxsize=1)
+def _words() -> re.Pattern[str]:
+    # A command between backticks is one word: broken in two it could not be copied.
+    return re.compile(rf"(?:`(?:{programs_pattern()}) [^`]*`|\S)+\s*")
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class Page:
         """
         lines: list[str] = []
         line, is_empty = first, True
-        for part in _WORDS.findall(text):
+        for part in _words().findall(text):
             if not is_empty and len(line) + len(part.rstrip()) > self.width:
                 lines.append(line.rstrip())
                 line, is_empty = rest, True

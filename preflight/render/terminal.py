@@ -6,17 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import IO
 
-from preflight.render.page import PROGRAMS, Page, page_for
+from preflight.render.page import Page, page_for, programs_pattern
 
 LABEL = re.compile(r"  (?:at   |fix  )|(?:preflight|next|[^\s+-].*?:\d+): ")
 """What a line begins with that a log keeps whole: the verdict, of a launch at a place too, the next step, a fix."""
-TYPED = re.compile(rf"(?:\w+=\S* )*(?:{PROGRAMS}) |-m ")
 ESCAPES = re.compile(r"\x1b\[\d+m")
 
 
 def is_typed(text: str) -> bool:
     """Tell whether a text is a command: broken in two it could not be copied."""
-    return TYPED.match(text) is not None
+    return re.match(rf"(?:\w+=\S* )*(?:{programs_pattern()}) |-m ", text) is not None
 
 
 def lines_for(stream: IO[str], lines: Sequence[str]) -> list[str]:

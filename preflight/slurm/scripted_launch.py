@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
+from preflight.launchers.all import programs
 from preflight.shell.program_names import called, program_name
 from preflight.values import dataclass
 
-LAUNCHERS = (
-    "accelerate",
-    "accelerate-launch",
-    "torchrun",
-    "deepspeed",
-    "tune",
-    "trl",
-    "axolotl",
-    "llamafactory-cli",
-    "llamafactory",
-    "lmf",
-    "litgpt",
-    "composer",
-    "colossalai",
-    "fabric",
-)
+UNREAD = ("llamafactory", "litgpt", "composer", "colossalai", "fabric")
+"""Programs that start a training which no reader here knows."""
+LAUNCHERS = (*programs(), *UNREAD)
 """Programs that start a training; `python` and what it is told to run stand beside them."""
-_NOT_TRAINING = {
-    "accelerate": ("config", "env", "estimate-memory", "test", "tpu-config", "merge-weights"),
-    "trl": ("env", "vllm-serve", "chat"),
-    "tune": ("ls", "cp", "download", "validate", "cat"),
-    "axolotl": ("preprocess", "fetch", "merge-lora", "inference", "evaluate", "vllm-serve"),
-    "llamafactory-cli": ("version", "env", "chat", "webchat", "api", "export", "help", "webui"),
-}
 _MODULES_THAT_TRAIN_NOTHING = (
     "pip", "venv", "ensurepip", "http.server", "json.tool", "zipfile", "tarfile", "compileall", "site",
     "timeit", "cProfile", "torch.utils.collect_env", "nltk.downloader", "spacy", "ipykernel",
@@ -86,19 +66,10 @@ def is_launch(argv: Sequence[str]) -> bool:
         return what.name.partition(".")[0] not in _MODULES_THAT_TRAIN_NOTHING and (
             what.name not in _MODULES_THAT_TRAIN_NOTHING
         )
-    if what.name not in LAUNCHERS:
-        return False
-    return not rest or rest[0] not in _NOT_TRAINING.get(what.name, ())
-
-
-_LAUNCH_WORD = re.compile(
-    r"(?<![\w/.-])(?:\S*/)?(?:" + "|".join(map(re.escape, LAUNCHERS)) + r"|python[\d.]*)(?![\w-])"
-)
-
-
-def mentions_launcher(text: str) -> bool:
-    """Tell whether a launcher's name stands anywhere in a text."""
-    return _LAUNCH_WORD.search(text) is not None
+    launcher = programs().get(what.name)
+    if launcher is None:
+        return what.name in UNREAD
+    return not rest or rest[0] not in launcher.trains_nothing
 
 
 def shown_origin(name: str, line: int) -> str:

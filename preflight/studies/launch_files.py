@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
+from preflight.launchers.all import launch_pattern
+
 MAX_FILES = 400
 MAX_CHARACTERS = 200_000
 MAX_DEPTH = 4
 NOT_OURS = frozenset(["__pycache__", "build", "dist", "node_modules", "site-packages", "venv"])
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
-LAUNCHER = re.compile(
-    r"\b(?:accelerate(?:-launch)?\s+launch|accelerate-launch|torchrun|deepspeed|torch\.distributed\.(?:run|launch)"
-    r"|trl\s+(?:sft|dpo|grpo|kto|reward|rloo|distillation)|tune\s+run|axolotl\s+train|llamafactory-cli\s+train)\b"
-)
+LAUNCHER = re.compile(launch_pattern())
 PYTHON = re.compile(
     r"\bpython[\d.]*\s+(?:-\S+\s+)*\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
 )

@@ -11,10 +11,10 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_plan
 from preflight.plugins import PluginManager
 from preflight.report import Report
-from preflight.studies.launch_files import found_in
 from preflight.request import Request, with_request
 from preflight.rewriting import differing_fields, read_launch
 from preflight.studies.fitting import Choice, Fitting
+from preflight.studies.launch_files import found_in
 from preflight.studies.template_files import Filled, filled, template_text
 from preflight.units import ceil_div
 from preflight.values import dataclass
@@ -24,11 +24,6 @@ DEVICE_OF_TEMPLATES = "h100-sxm-80"
 PER_NODE = 8
 TRAINING = ("train.py", "--config", "training.yaml")
 ACCELERATE = ("accelerate", "launch", "--config_file", "accelerate.yaml")
-LAUNCHERS: dict[str, tuple[str, ...]] = {
-    "accelerate": ("single", "ddp", "fsdp2", "hsdp", "zero2", "zero3"),
-    "torchrun": ("single", "ddp", "zero2", "zero3"),
-}
-"""Launcher -> the engines that its files can say. Under torchrun the Trainer takes DeepSpeed's file."""
 
 
 @dataclass(frozen=True)

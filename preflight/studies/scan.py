@@ -12,9 +12,9 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager
 from preflight.report import Report
-from preflight.studies.launch_files import FoundCommand, found_in, launch_files, text_of
 from preflight.request import Request
 from preflight.rewriting import read_launch
+from preflight.studies.launch_files import FoundCommand, found_in, launch_files, text_of
 from preflight.values import dataclass
 from preflight.verdict import Answer
 

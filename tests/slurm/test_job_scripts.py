@@ -9,8 +9,9 @@ import pytest
 from cluster import Cluster
 from script_corpus import NAMES, SCRIPTS, Argv, environment, job_of, launched, read_both, run_all
 
+from preflight.launchers.all import launchers
 from preflight.slurm.inventory import read_inventory
-from preflight.slurm.scripted_launch import LAUNCHERS, ScriptReading
+from preflight.slurm.scripted_launch import ScriptReading
 
 
 class Corpus(NamedTuple):
@@ -53,10 +54,10 @@ FOLLOWED = {"second_script.sh", "wrapper_in_a_second_file.sh"}
 
 def test_the_corpus_is_large_and_has_every_launcher():
     text = "".join((SCRIPTS / name).read_text() for name in NAMES)
-    of_doors = {"llamafactory", "lmf", "litgpt", "colossalai", "fabric", "accelerate-launch"}
+    programs = [launcher.programs[0] for launcher in launchers() if launcher.programs]
 
     assert len(NAMES) >= 60
-    assert not [name for name in set(LAUNCHERS) - of_doors if name not in text]
+    assert not [name for name in programs if name not in text]
 
 
 def test_a_dry_run_gives_what_srun_gives_rank_0(corpus):

@@ -13,13 +13,6 @@ from preflight.node.packages import build_tools, find_program, versions_in
 from preflight.node.this_node import environment
 from preflight.plan_choices import HF_TRAINERS
 
-LAUNCHERS = {
-    "accelerate": "accelerate",
-    "torchrun": "torch",
-    "deepspeed": "deepspeed",
-    "trl": "trl",
-}
-
 
 def findings(plan: LaunchPlan, root: str = "/") -> Iterator[Finding]:
     """Compare what the options import with what the launcher's Python has."""
