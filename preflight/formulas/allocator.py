@@ -52,26 +52,33 @@ def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[
 
 
 def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[MemoryTerm]:
+    """Yield what the default stream's pool holds at the fullest moment of a step beyond the tensors alive then."""
     own = [t for t in held if t.stream == "default"]
     kept = _sum(t for t in own if _is_kept(t) and not t.from_second_step)
     states = _sum(t for t in own if _is_kept(t) and t.from_second_step)
     passing = [t for t in own if not t.moments >= ALWAYS]
-    first = [t for t in passing if not t.from_second_step]
-    # what a hook knows to be idle in the loss (level reserved) is a segment of the loss all the same
+    passing_first = [t for t in passing if not t.from_second_step]
+    # What a hook knows to be idle in the loss (level reserved) is a segment of the loss all the same.
     loss = max(_at([t for t in passing if t.moments <= LOSS], moment) for moment in LOSS)
-    layers_first = _live_at(first, Moment.FORWARD)
+    # Rule 1: the pool is as large as its largest moment, and as layers and loss side by side.
+    layers_first = _live_at(passing_first, Moment.FORWARD)
     layers = _live_at(passing, Moment.FORWARD)
-    pool_first = kept + max(layers_first + loss, *(_live_at(first, m) for m in STEP_MOMENTS))
+    pool_first = kept + max(
+        layers_first + loss, *(_live_at(passing_first, m) for m in STEP_MOMENTS)
+    )
     pool = kept + states + max(layers + loss, *(_live_at(passing, m) for m in STEP_MOMENTS))
     broken = 0
     if not expandable and states:
-        gradients = _sum(t for t in first if is_gradient(t))
+        # Rules 2 and 3: new states move into free blocks of layers and gradients; what does not fit there
+        # breaks up segments of the loss, at most all of them, and the loss of the second step asks anew.
+        gradients = _sum(t for t in passing_first if is_gradient(t))
         broken = min(loss, max(0, states + gradients - layers_first))
         step = kept + states + _live_at(passing, Moment.OPTIMIZER_STEP)
         pool = max(pool, max(pool_first, step) + broken)
-    idle_first = (
-        pool_first - kept - _at(first, _fullest([t for t in held if not t.from_second_step]))
-    )
+    # Idle is what the pool holds above the tensors that are alive at the fullest moment: that of the first
+    # step in both steps, and what the second has more of from the second on.
+    fullest_first = _fullest([t for t in held if not t.from_second_step])
+    idle_first = pool_first - kept - _at(passing_first, fullest_first)
     idle = pool - kept - states - _at(passing, _fullest(held))
     both = max(0, min(idle_first, idle))
     sizes = f"passing through layers {format_gib(layers)}, loss {format_gib(loss)}"
@@ -112,10 +119,12 @@ def _fullest(terms: list[MemoryTerm]) -> Moment:
 
 
 def _idle_side_streams(held: list[MemoryTerm]) -> Iterable[MemoryTerm]:
+    """Yield what each side stream's pool holds at the moments that use less of it than its largest (rule 4)."""
     for stream in sorted({t.stream for t in held}):
         own = [t for t in held if t.stream == stream]
         alive = {moment: _at(own, moment) for moment in MOMENTS}
         pool = max(alive.values())
+        # One term for all moments that leave the same number of bytes idle.
         by_idle: dict[int, set[Moment]] = defaultdict(set)
         for moment in ALWAYS:
             by_idle[pool - alive[moment]].add(moment)

@@ -1,4 +1,10 @@
-"""A quantity over places on a line, as few quadratics that give its exact values: what a formula is, found by asking it."""
+"""A quantity over places on a line, as few quadratics that give its exact values: what a formula is, found by asking it.
+
+A memory term is a polynomial in the micro batch or the length, of degree two at most, with kinks where a maximum
+changes sides or a size is rounded up. Three places give a quadratic; it is held against the formula at a few places
+further on, and where it fails, bisection finds the last place that it holds for. There the next one begins.
+A page's sliders then need these few coefficients and no formula.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +46,22 @@ def pieces_of(value: Callable[[int], int], places: Sequence[int]) -> tuple[Piece
     `value` is asked at about ten places, and some more around each kink; where an unasked place
     lies on no quadratic of its neighbours, it is not found.
     """
+    # Most terms are one quadratic all along; what rounds up by the token is off it by a little everywhere.
     middle = places[(len(places) - 1) // 2]
     whole = _quadratic(value, sorted({places[0], middle, places[-1]}))
-    asked = _probes(0, len(places) - 1)
-    if all(abs(value_at(whole, places[i]) - value(places[i])) <= ROUNDING for i in asked):
+    probes = _probes(0, len(places) - 1)
+    if all(abs(value_at(whole, places[i]) - value(places[i])) <= ROUNDING for i in probes):
         return (Piece(places[-1], whole),)
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     first, end = 0, len(places) - 1
     while first <= end:
-        if len(found) == MOST_PIECES:
+        if len(pieces) == MOST_PIECES:
             return None
         coefficients = _quadratic(value, places[first : first + 3])
         last = _extent(value, places, coefficients, first, end)
-        found.append(Piece(places[last], coefficients))
+        pieces.append(Piece(places[last], coefficients))
         first = last + 1
-    return tuple(found)
+    return tuple(pieces)
 
 
 def _probes(first: int, last: int) -> tuple[int, ...]:
