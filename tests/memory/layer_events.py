@@ -6,7 +6,8 @@ preflight/formulas/layer_costs.py.
 
 from __future__ import annotations
 
-from preflight.derive.caching_allocator import SYNC, Event
+from caching_allocator import SYNC, Event
+
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens

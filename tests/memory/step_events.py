@@ -7,9 +7,9 @@ reduce-scatter leaves, each in a pool of their own.
 
 from __future__ import annotations
 
+from caching_allocator import Event
 from layer_events import DEFAULT, GATHER, REDUCE, Layers, Saved
 
-from preflight.derive.caching_allocator import Event
 from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
 from preflight.formulas.sharding import (
     HeldTensor,

@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
+from caching_allocator import AllocatorPeaks, Event, replay
 from step_events import step_events
 
-from preflight.derive.caching_allocator import AllocatorPeaks, Event, replay
 from preflight.formulas.allocator import reserved_terms
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan

@@ -6,10 +6,10 @@ import time
 from itertools import pairwise
 
 import pytest
+from caching_allocator import SYNC, CachingAllocator, Event, replay
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight.derive.caching_allocator import SYNC, CachingAllocator, Event, replay
 from preflight.units import KIB, MIB, round_up
 
 MODES = pytest.mark.parametrize("expandable", [False, True], ids=["native", "expandable"])

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from caching_allocator import CachingAllocator
 
-from preflight.derive.caching_allocator import CachingAllocator
 from preflight.formulas.checkpointing import is_reentrant
 from preflight.formulas.sharding import held_quantized_bytes, packed_bytes, scale_bytes
 from preflight.judge import estimate_memory

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from caching_allocator import SYNC, CachingAllocator
 from step_events import step_events
 
-from preflight.derive.caching_allocator import SYNC, CachingAllocator
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryEstimate, Moment

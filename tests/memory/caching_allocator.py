@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.derive.allocator_pool import MIN_BLOCK_BYTES, SMALL_REQUEST_BYTES, Block, Pool
+from allocator_pool import MIN_BLOCK_BYTES, SMALL_REQUEST_BYTES, Block, Pool
+
 from preflight.units import round_up
 from preflight.values import dataclass
 
