@@ -24,6 +24,7 @@ FLOORS = (
         "bool_words",
         "units",
         "errors",
+        "reading",
         "plan_types",
         "near_names",
         "remembered",
