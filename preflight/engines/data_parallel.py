@@ -6,34 +6,24 @@ check of n_gpu in the trainers of TRL 1.16.0.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from preflight.errors import Problem
 from preflight.plan_choices import HF_TRAINERS
 from preflight.trainers.arguments import TrainerArguments
 
 
-def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) -> list[Problem]:
+def data_parallel(trainer: TrainerArguments, num_devices: int, launcher: str) -> Iterator[Problem]:
     """Say what Trainer does in one process that sees several GPUs; TRL's trainers refuse it."""
     if num_devices < 2 or trainer.trainer not in HF_TRAINERS:
-        return []
-    fix = (
-        f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0"
-    )
+        return
+    means = f"{num_devices} times the micro batch per step, and the first GPU holds the model states and gathers what all others return"
     if trainer.trainer == "trl":
-        return [
-            Problem(
-                f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, and TRL's trainers stop unless device_map spreads the model",
-                launcher,
-                fix,
-                "PF136",
-                "warning",
-            )
-        ]
-    return [
-        Problem(
-            f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, {num_devices} times the micro batch per step, and the first GPU holds the model states and gathers what all others return",
-            launcher,
-            fix,
-            "PF136",
-            "warning",
-        )
-    ]
+        means = "and TRL's trainers stop unless device_map spreads the model"
+    yield Problem(
+        f"one process sees {num_devices} GPUs: Trainer takes nn.DataParallel, {means}",
+        launcher,
+        f"torchrun --nproc-per-node {num_devices} in place of {launcher}, or CUDA_VISIBLE_DEVICES=0",
+        "PF136",
+        "warning",
+    )

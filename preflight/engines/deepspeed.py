@@ -3,135 +3,160 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from preflight.engines.deepspeed_config import (
     DeepSpeedConfig,
-    fill_from_plugin,
-    fill_precision,
+    filled_from_plugin,
+    filled_precision,
     load_deepspeed_file,
     plugin_values,
     synthesized,
 )
 from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
-from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, fill_and_match
+from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, filled_from_trainer
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 from preflight.plan_choices import HF_TRAINERS
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 
 
 def read_deepspeed(
-    engine: EngineSettings,
+    ranks: Mapping[str, Setting],
     env: Mapping[str, Setting],
     trainer: TrainerArguments,
     trainer_file: Setting | None,
     precision: Setting,
     command: LaunchCommand,
     versions: Mapping[str, str],
-    problems: list[Problem],
-) -> None:
-    """Fill in the engine from the DeepSpeed config that the workers will have.
-
-    The trainer's own file is matched with its arguments before accelerate's plugin adds its values,
-    the launcher's file after: the order decides what an absent key is compared with.
-    """
-    stated, arguments, is_hf = trainer_file, trainer.arguments, trainer.trainer in HF_TRAINERS
-    if stated is None and env.get("ACCELERATE_DEEPSPEED_CONFIG_FILE") is not None:
-        file = env["ACCELERATE_DEEPSPEED_CONFIG_FILE"]
-        stated = file if file.value not in ("", "none") else None
-    values = plugin_values(env, problems)
-    world_size = engine.fields["world_size"].value
-    config: DeepSpeedConfig | None
+) -> Reading[EngineSettings]:
+    """Return what the DeepSpeed config that the workers will have makes of the engine."""
+    problems = Problems()
+    is_hf, world_size = trainer.trainer in HF_TRAINERS, ranks["world_size"].value
+    facts: dict[str, Any] = {}
+    documents: dict[str, str] = {}
+    stated = trainer_file if trainer_file is not None else _file_of_launcher(env)
+    values = problems.take(plugin_values(env))
     if stated is None:
         config = synthesized(values)
     else:
-        engine.facts["deepspeed_stated"] = stated
-        config = load_deepspeed_file(stated, command, problems)
-        if config is None:
+        facts["deepspeed_stated"] = stated
+        loaded = problems.take(load_deepspeed_file(stated, command))
+        if loaded is None:
             # Refused already; the rest of the launch is still read for what else is wrong.
-            engine.fields["engine"] = Setting("zero0", stated.place)
-            engine.fields["mixed_precision"] = precision
-            return
+            fields = {"engine": Setting("zero0", stated.place), "mixed_precision": precision}
+            return Reading(EngineSettings(fields, facts=facts), tuple(problems))
+        config = loaded
         problems.extend(check_keys(config, versions))
         if config.path and not config.path.startswith("-"):
-            engine.documents["deepspeed"] = config.path
-    silent = config.get("bf16.enabled") == "auto" and config.place("bf16.enabled")
-    autos = {key: config.place(key) for key in AUTO_KEYS if config.get(key) == "auto"}
-    stages_places = {key: config.place(key) for key in _LINKED}
+            documents["deepspeed"] = config.path
+    as_written = config
+    # The trainer's own file is matched with its arguments before accelerate's plugin adds its values,
+    # the launcher's file after: the order decides what an absent key is compared with.
     if is_hf and trainer_file is not None:
-        fill_and_match(config, arguments, world_size, problems)
+        config = problems.take(filled_from_trainer(config, trainer.arguments, world_size))
     if stated is not None:
-        fill_from_plugin(config, values)
-    fill_precision(config, precision, problems)
+        config = filled_from_plugin(config, values)
+    config = problems.take(filled_precision(config, precision))
     if is_hf and trainer_file is None:
-        fill_and_match(config, arguments, world_size, problems)
-    fields = deepspeed_fields(config, True, problems)
-    if silent and fields["mixed_precision"].value == "no" and is_hf:
-        although = f", although {precision.place.where} says bf16"
-        problems.append(
-            Problem(
-                "bf16 is auto in the DeepSpeed config and --bf16 is not given: training runs in fp32"
-                + (although if precision.value == "bf16" else ""),
-                silent.where,
-                "--bf16",
-                "PF306",
-                "warning",
-            )
-        )
+        config = problems.take(filled_from_trainer(config, trainer.arguments, world_size))
+    fields = problems.take(deepspeed_fields(config, True))
+    is_silent = is_hf and as_written.get("bf16.enabled") == "auto"
+    if is_silent and fields["mixed_precision"].value == "no":
+        problems.append(_silent_fp32(as_written.place("bf16.enabled"), precision))
+    deepspeed = nested_settings(fields)
     if not is_hf:
         problems.extend(batch_problems(config, world_size))
-        engine.facts["deepspeed_autos"] = autos
-    nested = {name: s for name, s in fields.items() if name.startswith("deepspeed.")}
-    engine.fields.update(fields)
-    engine.deepspeed = nested_settings(nested)
-    engine.deepspeed_place = config.place("zero_optimization.stage")
-    if config.document is not None:
-        engine.deepspeed_place = Place(
-            "json", config.path, "zero_optimization", config.document.line("zero_optimization")
-        )
-    if not is_hf:
-        steps = config.setting("gradient_accumulation_steps")
-        if isinstance(steps.value, int):
-            engine.fields["gradient_accumulation_steps"] = steps
-        clip = config.setting("gradient_clipping")
-        if isinstance(clip.value, (int, float)):
-            engine.fields["max_grad_norm"] = Setting(float(clip.value), clip.place)
-        micro = config.setting("train_micro_batch_size_per_gpu")
-        if isinstance(micro.value, int):
-            engine.fields["micro_batch_size"] = micro
-    engine.facts["deepspeed_optimizer"] = (
-        (config.get("optimizer.type") or "") if config.has("optimizer") else ""
+        autos = [key for key in AUTO_KEYS if as_written.get(key) == "auto"]
+        facts["deepspeed_autos"] = {key: as_written.place(key) for key in autos}
+        fields = {**fields, **_loop_fields(config)}
+    facts["deepspeed_optimizer"] = config.get("optimizer.type") or ""
+    fields = {**fields, **_optimizer(config, fields, trainer)}
+    engine = EngineSettings(
+        fields,
+        deepspeed,
+        _place_of_config(config),
+        documents,
+        facts,
+        _places_said_again(as_written, {**ranks, **fields}),
     )
-    _optimizer(engine, config, trainer)
+    return Reading(engine, tuple(problems))
+
+
+def _file_of_launcher(env: Mapping[str, Setting]) -> Setting | None:
+    file = env.get("ACCELERATE_DEEPSPEED_CONFIG_FILE")
+    return None if file is None or file.value in ("", "none") else file
+
+
+def _silent_fp32(place: Place, precision: Setting) -> Problem:
+    although = f", although {precision.place.where} says bf16" if precision.value == "bf16" else ""
+    return Problem(
+        f"bf16 is auto in the DeepSpeed config and --bf16 is not given: training runs in fp32{although}",
+        place.where,
+        "--bf16",
+        "PF306",
+        "warning",
+    )
+
+
+def _place_of_config(config: DeepSpeedConfig) -> Place:
+    if config.document is None:
+        return config.place("zero_optimization.stage")
+    line = config.document.line("zero_optimization")
+    return Place("json", config.path, "zero_optimization", line)
+
+
+def _loop_fields(config: DeepSpeedConfig) -> dict[str, Setting]:
+    """Return what a script of one's own has from the config and a trainer would have from its arguments."""
+    fields: dict[str, Setting] = {}
+    steps = config.setting("gradient_accumulation_steps")
+    if isinstance(steps.value, int):
+        fields["gradient_accumulation_steps"] = steps
+    clip = config.setting("gradient_clipping")
+    if isinstance(clip.value, (int, float)):
+        fields["max_grad_norm"] = Setting(float(clip.value), clip.place)
+    micro = config.setting("train_micro_batch_size_per_gpu")
+    if isinstance(micro.value, int):
+        fields["micro_batch_size"] = micro
+    return fields
+
+
+def _places_said_again(
+    as_written: DeepSpeedConfig, fields: Mapping[str, Setting]
+) -> dict[str, tuple[Place, ...]]:
+    """Return plan field -> the place where the config states it too, beside the place that decides it."""
+    places: dict[str, tuple[Place, ...]] = {}
     for key, name in _LINKED.items():
-        place = stages_places[key]
-        if (
-            place.kind != "default"
-            and place != engine.fields.get(name, Setting(None, Place("default", "", ""))).place
-        ):
-            engine.more_places[name] = (place,)
+        place = as_written.place(key)
+        if place.kind != "default" and place != fields.get(name, _NONE).place:
+            places[name] = (place,)
+    return places
 
 
-def _optimizer(engine: EngineSettings, config: DeepSpeedConfig, trainer: TrainerArguments) -> None:
-    """Record DeepSpeed's own optimizer: a block in the file beats `--optim`, and offload replaces AdamW.
+def _optimizer(
+    config: DeepSpeedConfig, fields: Mapping[str, Setting], trainer: TrainerArguments
+) -> dict[str, Setting]:
+    """Return DeepSpeed's own optimizer: a block in the file beats `--optim`, and offload replaces AdamW.
 
     Source: map_pytorch_optim_to_deepspeed of accelerate 1.15.0 (accelerate/utils/deepspeed.py) and
     deepspeed_optim_sched of transformers 5.24.0.
     """
-    offloads = engine.fields.get("offload_optimizer", _NONE).value not in (None, "none")
+    offload = fields.get("offload_optimizer", _NONE)
     forced = config.get("zero_force_ds_cpu_optimizer") is not False
+    is_on_cpu = forced and offload.value not in (None, "none")
     kind = config.get("optimizer.type")
     if kind is not None:
         if str(kind).lower() in ("adam", "adamw"):
-            name = "deepspeed_cpu_adam" if offloads and forced else "deepspeed_fused_adam"
-            engine.fields["optimizer"] = Setting(name, config.place("optimizer.type"))
-        return
+            name = "deepspeed_cpu_adam" if is_on_cpu else "deepspeed_fused_adam"
+            return {"optimizer": Setting(name, config.place("optimizer.type"))}
+        return {}
     chosen = trainer.settings.get("optimizer")
-    if offloads and forced and (chosen is None or "adamw" in str(chosen.value)):
-        place = engine.fields["offload_optimizer"].place
-        engine.fields["optimizer"] = Setting("deepspeed_cpu_adam", place)
+    if is_on_cpu and (chosen is None or "adamw" in str(chosen.value)):
+        return {"optimizer": Setting("deepspeed_cpu_adam", offload.place)}
+    return {}
 
 
 AUTO_KEYS = (*BATCH_KEYS, "zero_optimization.stage")

@@ -6,7 +6,7 @@ transformers 5.24.0 (transformers/integrations/deepspeed.py), DeepSpeed 0.19.8.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -15,20 +15,21 @@ from preflight.formats.document import Document
 from preflight.formats.load import load_json
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.variables import text
 from preflight.values import dataclass
 
 
-@dataclass
+@dataclass(frozen=True)
 class DeepSpeedConfig:
-    """The config dict while the libraries fill it in; every value knows where it was written."""
+    """The config dict at one step of its filling in by the libraries; every value knows where it was written."""
 
-    values: dict[str, Any]
+    values: Mapping[str, Any]
     path: str = ""
     """The file as spelled; empty where the config is made from the launcher's keys."""
     document: Document | None = None
-    places: dict[str, Place] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
     """Dotted key -> place, for values that do not stand in the file."""
 
     def get(self, key: str) -> Any:
@@ -45,12 +46,10 @@ class DeepSpeedConfig:
         holder = self.get(section) if section else self.values
         return isinstance(holder, Mapping) and name in holder
 
-    def put(self, key: str, value: Any, place: Place) -> None:
-        """Set a dotted key; its section must exist."""
-        section, _, name = key.rpartition(".")
-        holder = self.get(section) if section else self.values
-        holder[name] = value
-        self.places[key] = place
+    def with_value(self, key: str, value: Any, place: Place | None = None) -> DeepSpeedConfig:
+        """Return the config with a dotted key set, in a section of its own where there is none."""
+        places = self.places if place is None else {**self.places, key: place}
+        return replace(self, values=_with(self.values, key.split("."), value), places=places)
 
     def place(self, key: str) -> Place:
         """Return where a dotted key gets its value from."""
@@ -67,32 +66,23 @@ class DeepSpeedConfig:
         return bool(self.get(key)) and self.get(key) != "auto"
 
 
-def load_deepspeed_file(
-    stated: Setting, command: LaunchCommand, problems: list[Problem]
-) -> DeepSpeedConfig | None:
+def load_deepspeed_file(stated: Setting, command: LaunchCommand) -> Reading[DeepSpeedConfig | None]:
     """Read a DeepSpeed config given as a path, as JSON text or as a mapping; None where it cannot be used."""
-    value = stated.value
+    value, problems = stated.value, Problems()
     if isinstance(value, Mapping):
-        prefix = stated.place.key
-        config = DeepSpeedConfig(_copied(value))
-        for key in _dotted_keys(value):
-            config.places[key] = Place(
-                stated.place.kind, stated.place.document, f"{prefix}.{key}", stated.place.line
-            )
+        at = stated.place
+        places = {
+            key: Place(at.kind, at.document, f"{at.key}.{key}", at.line)
+            for key in _dotted_keys(value)
+        }
+        config = DeepSpeedConfig(_with_text_keys(value), places=places)
     else:
         path = str(value)
         is_inline = path.lstrip().startswith("{")
         if not is_inline and not command.exists(path):
             fix = f"looked for {command.resolve(path)}: relative paths start at the folder of the launch"
-            problems.append(
-                Problem(
-                    f"the DeepSpeed config {path!r} does not exist",
-                    stated.place.where,
-                    fix,
-                    "PF112",
-                )
-            )
-            return None
+            missing = f"the DeepSpeed config {path!r} does not exist"
+            return Reading(None, (Problem(missing, stated.place.where, fix, "PF112"),))
         shown = stated.place.where if is_inline else path
         try:
             content = path if is_inline else command.read_text(path)
@@ -104,7 +94,7 @@ def load_deepspeed_file(
         except BadInput as error:
             raise with_id(error, "PF112") from error
         problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
-        config = DeepSpeedConfig(_copied(document.value), shown, document)
+        config = DeepSpeedConfig(_with_text_keys(document.value), shown, document)
     if not isinstance(config.values.get("zero_optimization"), Mapping):
         problems.append(
             Problem(
@@ -114,14 +104,23 @@ def load_deepspeed_file(
                 "PF112",
             )
         )
-        return None
-    return config
+        return Reading(None, tuple(problems))
+    return Reading(config, tuple(problems))
 
 
-def _copied(value: Any) -> Any:
+def _with_text_keys(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
+
+
+def _with(values: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return a copy with the value at the path; what lies beside the path is shared."""
+    name, *rest = path
+    if not rest:
+        return {**values, name: value}
+    section = values.get(name)
+    return {**values, name: _with(section if isinstance(section, Mapping) else {}, rest, value)}
 
 
 def _dotted_keys(value: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -153,9 +152,10 @@ _PLUGIN_VALUES = {
 }
 
 
-def plugin_values(env: Mapping[str, Setting], problems: list[Problem]) -> dict[str, Setting]:
+def plugin_values(env: Mapping[str, Setting]) -> Reading[dict[str, Setting]]:
     """Return what accelerate's plugin holds for each config key, from the launcher's environment."""
     values: dict[str, Setting] = {}
+    problems = Problems()
     for key, (variable, default) in _PLUGIN_VALUES.items():
         raw = str(text(env, variable, default))
         place = env[variable].place if variable in env else Place("default", "", "accelerate")
@@ -176,53 +176,59 @@ def plugin_values(env: Mapping[str, Setting], problems: list[Problem]) -> dict[s
         if key.endswith("model_save"):
             value = raw == "true"
         values[key] = Setting(value, place)
-    return values
+    return Reading(values, tuple(problems))
 
 
 def synthesized(values: Mapping[str, Setting]) -> DeepSpeedConfig:
     """Return the config that accelerate makes when it has no DeepSpeed file."""
     default = Place("default", "", "accelerate")
     config = DeepSpeedConfig(
-        {"zero_optimization": {"offload_optimizer": {}, "offload_param": {}}},
+        {
+            "zero_optimization": {"offload_optimizer": {}, "offload_param": {}},
+            "train_batch_size": "auto",
+            "train_micro_batch_size_per_gpu": "auto",
+        },
         places={"train_batch_size": default, "train_micro_batch_size_per_gpu": default},
     )
-    config.values["train_batch_size"] = config.values["train_micro_batch_size_per_gpu"] = "auto"
     for key, setting in values.items():
         if key != "gradient_clipping" or setting.value:
-            config.put(key, setting.value, setting.place)
+            config = config.with_value(key, setting.value, setting.place)
     return config
 
 
-def fill_from_plugin(config: DeepSpeedConfig, values: Mapping[str, Setting]) -> None:
-    """Replace `auto` in a file by the plugin's values, and add the accumulation steps where the file has none."""
+def filled_from_plugin(config: DeepSpeedConfig, values: Mapping[str, Setting]) -> DeepSpeedConfig:
+    """Return a file's config with the plugin's values for `auto`, and with accumulation steps where it has none."""
     if "gradient_accumulation_steps" not in config.values:
-        config.put("gradient_accumulation_steps", 1, Place("default", "", "accelerate"))
+        one = Setting(1, Place("default", "", "accelerate"))
+        config = config.with_value("gradient_accumulation_steps", one.value, one.place)
     for key, setting in values.items():
         if config.get(key) == "auto":
-            config.put(key, setting.value, setting.place)
+            config = config.with_value(key, setting.value, setting.place)
+    return config
 
 
-def fill_precision(config: DeepSpeedConfig, precision: Setting, problems: list[Problem]) -> None:
-    """Add and fill the fp16 and bf16 blocks as accelerate's plugin does; a disabled block stays disabled."""
+def filled_precision(config: DeepSpeedConfig, precision: Setting) -> Reading[DeepSpeedConfig]:
+    """Return the config with fp16 and bf16 blocks as accelerate's plugin fills them; a disabled block stays disabled."""
+    problems: tuple[Problem, ...] = ()
     kind = str(precision.value)
     wanted = {"fp16": kind == "fp16", "bf16": kind in ("bf16", "fp8")}
     for block, on in wanted.items():
         if on and block not in config.values:
-            config.values[block] = {"enabled": True}
-            config.places[f"{block}.enabled"] = precision.place
+            config = config.with_value(f"{block}.enabled", True, precision.place)
     if kind != "no":
         other = "bf16" if kind == "fp16" else "fp16"
         if str(config.get(f"{other}.enabled")).lower() == "true":
-            problems.append(
+            problems = (
                 Problem(
                     f"{other} is enabled in the DeepSpeed config, but mixed precision is {kind} ({precision.place.where})",
                     config.place(f"{other}.enabled").where,
                     f'"{other}": {{"enabled": "auto"}}',
                     "PF303",
-                )
+                ),
             )
     for block, on in wanted.items():
         if block not in config.values:
-            config.values[block] = {"enabled": False}
+            config = config.with_value(f"{block}.enabled", False)
         elif config.get(f"{block}.enabled") == "auto":
-            config.put(f"{block}.enabled", on, precision.place)
+            config = config.with_value(f"{block}.enabled", on, precision.place)
+    return Reading(config, problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from preflight.engines import deepspeed_keys as keys
@@ -10,6 +10,7 @@ from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.launch import DeepSpeedSettings
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.versions.deepspeed import REFUSES_REMOVED_KEYS
 
@@ -18,13 +19,14 @@ OFFLOAD_DEVICES = ("none", "cpu", "nvme")
 
 
 def deepspeed_fields(
-    config: DeepSpeedConfig, fills_hidden_size: bool, problems: list[Problem]
-) -> dict[str, Setting]:
+    config: DeepSpeedConfig, fills_hidden_size: bool
+) -> Reading[dict[str, Setting]]:
     """Return plan field -> value and place; nested fields as `deepspeed.reduce_bucket_size`.
 
     `fills_hidden_size` is true where a trainer or accelerate itself replaces the `auto` of bucket sizes.
     """
-    stage = _stage(config, problems)
+    problems = Problems()
+    stage = problems.take(_stage(config))
     fields: dict[str, Setting] = {"engine": Setting(f"zero{stage}", config.place(f"{ZERO}.stage"))}
     half = config.is_true("fp16.enabled"), config.is_true("bf16.enabled")
     if all(half):
@@ -43,7 +45,7 @@ def deepspeed_fields(
         ("offload_optimizer", "offload_optimizer"),
         ("offload_param", "offload_params"),
     ):
-        device = _device(config, name, problems)
+        device = problems.take(_device(config, name))
         if device.value != "none" and name == "offload_param" and stage != 3:
             problems.append(
                 Problem(
@@ -67,7 +69,7 @@ def deepspeed_fields(
                 "PF314",
             )
         )
-    fields.update(_sizes(config, fills_hidden_size, problems))
+    fields.update(problems.take(_sizes(config, fills_hidden_size)))
     dtype = config.get("data_types.grad_accum_dtype")
     if dtype not in (None, "auto"):
         fields["deepspeed.grad_accum_dtype"] = config.setting("data_types.grad_accum_dtype")
@@ -82,7 +84,7 @@ def deepspeed_fields(
         pinned = config.get(f"{ZERO}.{name}.pin_memory")
         if isinstance(pinned, bool):
             fields["deepspeed.offload_pin_memory"] = config.setting(f"{ZERO}.{name}.pin_memory")
-    return fields
+    return Reading(fields, tuple(problems))
 
 
 def nested_settings(fields: Mapping[str, Setting]) -> DeepSpeedSettings:
@@ -93,51 +95,47 @@ def nested_settings(fields: Mapping[str, Setting]) -> DeepSpeedSettings:
     )
 
 
-def _stage(config: DeepSpeedConfig, problems: list[Problem]) -> int:
+def _stage(config: DeepSpeedConfig) -> Reading[int]:
     value = config.get(f"{ZERO}.stage")
     if value is None:
-        return 0  # DeepSpeed's own default
+        return Reading(0)  # DeepSpeed's own default
     if isinstance(value, (int, float)) and value in (0, 1, 2, 3) and not isinstance(value, bool):
-        return int(value)
+        return Reading(int(value))
     place = config.place(f"{ZERO}.stage")
     name = place.key.rpartition(".")[2].lstrip("-")
-    problems.append(Problem(f"{name} must be 0, 1, 2 or 3, not {value!r}", place.where, id="PF112"))
-    return 0
+    wrong = f"{name} must be 0, 1, 2 or 3, not {value!r}"
+    return Reading(0, (Problem(wrong, place.where, id="PF112"),))
 
 
-def _device(config: DeepSpeedConfig, name: str, problems: list[Problem]) -> Setting:
+def _device(config: DeepSpeedConfig, name: str) -> Reading[Setting]:
     key = f"{ZERO}.{name}.device"
     setting = config.setting(key)
     if setting.value in (None, "auto"):
-        return Setting("none", setting.place)
+        return Reading(Setting("none", setting.place))
     if setting.value not in OFFLOAD_DEVICES:
         shown = setting.place.key.rpartition(".")[2].lstrip("-")
         near = str(setting.value).lower()
-        problems.append(
-            Problem(
-                f"{shown} must be one of none, cpu, nvme, not {setting.value!r}",
-                setting.place.where,
-                f"write {near}" if near in OFFLOAD_DEVICES else "",
-                "PF112",
-            )
+        wrong = Problem(
+            f"{shown} must be one of none, cpu, nvme, not {setting.value!r}",
+            setting.place.where,
+            f"write {near}" if near in OFFLOAD_DEVICES else "",
+            "PF112",
         )
-        return Setting("none", setting.place)
+        return Reading(Setting("none", setting.place), (wrong,))
     if setting.value == "nvme" and config.get(f"{ZERO}.{name}.nvme_path") is None and config.path:
-        problems.append(
-            Problem(
-                f"{name} to nvme needs nvme_path",
-                setting.place.where,
-                '"nvme_path": "/local_nvme"',
-                "PF112",
-            )
+        without_path = Problem(
+            f"{name} to nvme needs nvme_path",
+            setting.place.where,
+            '"nvme_path": "/local_nvme"',
+            "PF112",
         )
-    return setting
+        return Reading(setting, (without_path,))
+    return Reading(setting)
 
 
-def _sizes(
-    config: DeepSpeedConfig, fills_hidden_size: bool, problems: list[Problem]
-) -> dict[str, Setting]:
+def _sizes(config: DeepSpeedConfig, fills_hidden_size: bool) -> Reading[dict[str, Setting]]:
     fields: dict[str, Setting] = {}
+    problems = Problems()
     for name, spellings in (*keys.INT_SETTINGS.items(), *keys.BOOL_SETTINGS.items()):
         for spelling in spellings:
             key = f"{ZERO}.{spelling}"
@@ -161,7 +159,7 @@ def _sizes(
                 problems.append(_bad_value(spelling, value, wanted, place))
                 continue
             fields[f"deepspeed.{name}"] = Setting(value, place)
-    return fields
+    return Reading(fields, tuple(problems))
 
 
 def _int(value: Any) -> tuple[bool, Any]:
@@ -195,31 +193,27 @@ def _dropped_auto(key: str, place: Place) -> Problem:
     )
 
 
-def check_keys(config: DeepSpeedConfig, versions: Mapping[str, str]) -> list[Problem]:
-    """Return what DeepSpeed refuses by name: unknown keys of zero_optimization, and removed ones."""
-    problems: list[Problem] = []
+def check_keys(config: DeepSpeedConfig, versions: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what DeepSpeed refuses by name: unknown keys of zero_optimization, and removed ones."""
     removed = REFUSES_REMOVED_KEYS.holds_in(versions)
     for key in config.values:
         if removed and key in keys.REMOVED_KEYS:
-            problems.append(
-                Problem(
-                    f"DeepSpeed has removed {key} and stops on it",
-                    config.place(key).where,
-                    f"remove {key}",
-                    "PF309",
-                )
+            yield Problem(
+                f"DeepSpeed has removed {key} and stops on it",
+                config.place(key).where,
+                f"remove {key}",
+                "PF309",
             )
     zero = config.values.get(ZERO, {})
     known = (*keys.ZERO_KEYS, *keys.ZERO_ALIASES)
-    problems.extend(_unknown(config, ZERO, zero, known, removed))
+    yield from _unknown(config, ZERO, zero, known, removed)
     for name, names in (
         ("offload_param", keys.OFFLOAD_PARAM_KEYS),
         ("offload_optimizer", keys.OFFLOAD_OPTIMIZER_KEYS),
     ):
         section = zero.get(name)
         if isinstance(section, Mapping):
-            problems.extend(_unknown(config, f"{ZERO}.{name}", section, names, removed))
-    return problems
+            yield from _unknown(config, f"{ZERO}.{name}", section, names, removed)
 
 
 def _unknown(
@@ -228,19 +222,15 @@ def _unknown(
     values: Mapping[str, Any],
     known: tuple[str, ...],
     removed: bool,
-) -> list[Problem]:
-    problems = []
+) -> Iterator[Problem]:
     for key, value in values.items():
         if key in known or value == "auto":
             continue  # DeepSpeed drops every `auto` before it checks the names
         if key in keys.REMOVED_ZERO_KEYS and not removed:
             continue
-        problems.append(
-            Problem(
-                f"DeepSpeed does not know {key} in {section} and stops on it",
-                config.place(f"{section}.{key}").where,
-                nearest_fix(key, known) or f"remove {key}",
-                "PF309",
-            )
+        yield Problem(
+            f"DeepSpeed does not know {key} in {section} and stops on it",
+            config.place(f"{section}.{key}").where,
+            nearest_fix(key, known) or f"remove {key}",
+            "PF309",
         )
-    return problems

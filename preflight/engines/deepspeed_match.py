@@ -6,17 +6,18 @@ Source: HfTrainerDeepSpeedConfig.trainer_config_process of transformers 5.24.0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 
 BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 
 
-def batch_problems(config: DeepSpeedConfig, world_size: int) -> list[Problem]:
-    """Return what DeepSpeed's own arithmetic refuses (DeepSpeedConfig._set_batch_related_parameters, 0.19.8).
+def batch_problems(config: DeepSpeedConfig, world_size: int) -> Iterator[Problem]:
+    """Yield what DeepSpeed's own arithmetic refuses (DeepSpeedConfig._set_batch_related_parameters, 0.19.8).
 
     Two of the three numbers decide the third by whole division; the product must then be right.
     """
@@ -27,37 +28,33 @@ def batch_problems(config: DeepSpeedConfig, world_size: int) -> list[Problem]:
     }
     whole = given.pop("train_batch_size", None)
     if whole is None or config.has("sequence_parallel_size"):
-        return []
+        return
     parts = world_size
     for value in given.values():
         parts *= value
     fits = whole == parts if len(given) == 2 else parts > 0 and whole % parts == 0
     if fits:
-        return []
+        return
     said = " * ".join((*(f"{key} {value}" for key, value in given.items()), f"{world_size} ranks"))
     relation = "is not" if len(given) == 2 else "is not a multiple of"
-    return [
-        Problem(
-            f"train_batch_size {whole} {relation} {said} = {parts}",
-            config.place("train_batch_size").where,
-            "remove train_batch_size: DeepSpeed works it out"
-            if given
-            else f'"train_batch_size": {max(1, whole // world_size) * world_size}',
-            "PF310",
-        )
-    ]
+    yield Problem(
+        f"train_batch_size {whole} {relation} {said} = {parts}",
+        config.place("train_batch_size").where,
+        "remove train_batch_size: DeepSpeed works it out"
+        if given
+        else f'"train_batch_size": {max(1, whole // world_size) * world_size}',
+        "PF310",
+    )
 
 
-def fill_and_match(
-    config: DeepSpeedConfig,
-    arguments: Mapping[str, Setting],
-    world_size: int,
-    problems: list[Problem],
-) -> None:
-    """Fill every `auto` that follows a trainer argument, and collect each value that contradicts one.
+def filled_from_trainer(
+    config: DeepSpeedConfig, arguments: Mapping[str, Setting], world_size: int
+) -> Reading[DeepSpeedConfig]:
+    """Return the config with every `auto` filled that follows a trainer argument; a value that contradicts one is a problem.
 
     `arguments` holds the trainer's values with defaults; a rule whose argument is unknown is left out.
     """
+    problems = Problems()
     auto_batch = "auto_find_batch_size" in arguments and bool(
         arguments["auto_find_batch_size"].value
     )
@@ -66,7 +63,7 @@ def fill_and_match(
             continue
         value = config.get(key)
         if value == "auto":
-            config.put(key, wanted.value, wanted.place)
+            config = config.with_value(key, wanted.value, wanted.place)
             continue
         is_batch = key in ("train_micro_batch_size_per_gpu", "train_batch_size")
         if value is None or value == wanted.value or (is_batch and auto_batch):
@@ -80,6 +77,7 @@ def fill_and_match(
                 "PF303",
             )
         )
+    return Reading(config, tuple(problems))
 
 
 def _rules(arguments: Mapping[str, Setting], world_size: int) -> list[tuple[str, str, Setting]]:

@@ -13,6 +13,7 @@ from typing import Any
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -65,13 +66,12 @@ class FsdpSettings:
     """FSDP1's flat parameters show as the originals. The launcher's default is true, the plugin's own false."""
 
 
+@dataclass(frozen=True)
 class _Plugin:
     """Looks a plugin argument up: explicit value, then environment, then default."""
 
-    def __init__(
-        self, env: Mapping[str, Setting], explicit: Mapping[str, Setting], problems: list[Problem]
-    ) -> None:
-        self.env, self.explicit, self.problems = env, explicit, problems
+    env: Mapping[str, Setting]
+    explicit: Mapping[str, Setting]
 
     def get(self, name: str, default: Any) -> Setting:
         if name in self.explicit:
@@ -81,41 +81,38 @@ class _Plugin:
             return self.env[variable]
         return Setting(default, Place("default", "", "accelerate"))
 
-    def wrong(
-        self, name: str, setting: Setting, wanted: str, fix: str = "", id: str = "PF112"
-    ) -> None:
-        key = spelling(setting.place, name)
-        message = f"{key} must be {wanted}, not {setting.value!r}"
-        self.problems.append(Problem(message, setting.place.where, fix, id))
-
-    def flag(self, name: str, default: bool) -> Setting:
+    def flag(self, name: str, default: bool) -> Reading[Setting]:
         setting = self.get(name, default)
         if isinstance(setting.value, bool):
-            return setting
+            return Reading(setting)
         switch = STRTOBOOL.read(setting.value)
         if switch is not None:
-            return Setting(switch, setting.place)
+            return Reading(Setting(switch, setting.place))
         word = str(setting.value).lower()
+        problem = _wrong(name, setting, "true or false")
         if name == "reshard_after_forward" and word.upper() in SHARDING_STRATEGIES:
             reshards = word in ("full_shard", "hybrid_shard")
             fix = f"{spelling(setting.place, name)}: {str(reshards).lower()}"
-            self.wrong(name, setting, "true or false with FSDP2", fix, "PF208")
-        else:
-            self.wrong(name, setting, "true or false")
-        return Setting(default, setting.place)
+            problem = _wrong(name, setting, "true or false with FSDP2", fix, "PF208")
+        return Reading(Setting(default, setting.place), (problem,))
 
-    def choice(self, name: str, default: Any, choices: tuple[str, ...]) -> Setting:
+    def choice(self, name: str, default: Any, choices: tuple[str, ...]) -> Reading[Setting]:
         """Return one of the names, given as the name in any case or as its number from 1."""
         setting = self.get(name, default)
         if setting.value is None:
-            return setting
+            return Reading(setting)
         word = str(setting.value).upper()
         if word in choices:
-            return Setting(word, setting.place)
+            return Reading(Setting(word, setting.place))
         if word.isdecimal() and 1 <= int(word) <= len(choices):
-            return Setting(choices[int(word) - 1], setting.place)
-        self.wrong(name, setting, f"one of {', '.join(choices)}", nearest_fix(word, choices))
-        return Setting(default, setting.place)
+            return Reading(Setting(choices[int(word) - 1], setting.place))
+        wanted, fix = f"one of {', '.join(choices)}", nearest_fix(word, choices)
+        return Reading(Setting(default, setting.place), (_wrong(name, setting, wanted, fix),))
+
+
+def _wrong(name: str, setting: Setting, wanted: str, fix: str = "", id: str = "PF112") -> Problem:
+    key = spelling(setting.place, name)
+    return Problem(f"{key} must be {wanted}, not {setting.value!r}", setting.place.where, fix, id)
 
 
 def spelling(place: Place, name: str) -> str:
@@ -125,45 +122,45 @@ def spelling(place: Place, name: str) -> str:
     return place.key if place.kind in ("argv", "env") else name
 
 
-def read_fsdp(
-    env: Mapping[str, Setting], explicit: Mapping[str, Setting], problems: list[Problem]
-) -> FsdpSettings:
+def read_fsdp(env: Mapping[str, Setting], explicit: Mapping[str, Setting]) -> Reading[FsdpSettings]:
     """Return what the plugin makes of its arguments; what it refuses is a problem."""
-    plugin = _Plugin(env, explicit, problems)
+    plugin, problems = _Plugin(env, explicit), Problems()
     version = plugin.get("fsdp_version", 1)
     if str(version.value) not in ("1", "2"):
-        plugin.wrong("fsdp_version", version, "1 or 2")
+        problems.append(_wrong("fsdp_version", version, "1 or 2"))
     is_v2 = str(version.value) == "2"
     fields: dict[str, Setting] = {"engine": Setting("fsdp2" if is_v2 else "fsdp1", version.place)}
     strategy = "FULL_SHARD"
     if is_v2:
-        fields["reshard_after_forward"] = plugin.flag("reshard_after_forward", True)
+        fields["reshard_after_forward"] = problems.take(plugin.flag("reshard_after_forward", True))
     else:
-        chosen = plugin.choice("sharding_strategy", "FULL_SHARD", SHARDING_STRATEGIES)
+        choice = plugin.choice("sharding_strategy", "FULL_SHARD", SHARDING_STRATEGIES)
+        chosen = problems.take(choice)
         strategy = chosen.value
         fields["reshard_after_forward"] = Setting(
             strategy in ("FULL_SHARD", "HYBRID_SHARD"), chosen.place
         )
-    offload = plugin.flag("cpu_offload", False)
+    offload = problems.take(plugin.flag("cpu_offload", False))
     fields["offload_params"] = Setting("cpu" if offload.value else "none", offload.place)
-    fields.update(_wrapping(plugin))
+    fields.update(problems.take(_wrapping(plugin)))
     prefetch = plugin.get("backward_prefetch", None)
     if prefetch.value is not None and str(prefetch.value).upper() != "NO_PREFETCH":
-        prefetch = plugin.choice("backward_prefetch", None, BACKWARD_PREFETCHES)
+        prefetch = problems.take(plugin.choice("backward_prefetch", None, BACKWARD_PREFETCHES))
         if not is_v2 and prefetch.value is not None:
             fields["backward_prefetch"] = Setting(prefetch.value.lower(), prefetch.place)
     if not is_v2:
         fields.setdefault("backward_prefetch", Setting("none", prefetch.place))
     default = "SHARDED_STATE_DICT" if is_v2 else "FULL_STATE_DICT"
-    saved = plugin.choice("state_dict_type", default, STATE_DICT_TYPES)
+    saved = problems.take(plugin.choice("state_dict_type", default, STATE_DICT_TYPES))
     if is_v2 and saved.value == "LOCAL_STATE_DICT":
         wanted = "SHARDED_STATE_DICT or FULL_STATE_DICT with FSDP2"
-        plugin.wrong("state_dict_type", saved, wanted, id="PF209")
+        problems.append(_wrong("state_dict_type", saved, wanted, id="PF209"))
     full = saved.value == "FULL_STATE_DICT"
     fields["state_dict_type"] = Setting("full" if full else "sharded", saved.place)
-    fields["cpu_ram_efficient_loading"] = plugin.flag("cpu_ram_efficient_loading", False)
-    checkpoints = plugin.flag("activation_checkpointing", False)
-    offloads = plugin.flag("activation_checkpointing_offload", False)
+    loading = plugin.flag("cpu_ram_efficient_loading", False)
+    fields["cpu_ram_efficient_loading"] = problems.take(loading)
+    checkpoints = problems.take(plugin.flag("activation_checkpointing", False))
+    offloads = problems.take(plugin.flag("activation_checkpointing_offload", False))
     if offloads.value:
         key = spelling(offloads.place, "activation_checkpointing_offload")
         if not checkpoints.value:
@@ -188,42 +185,44 @@ def read_fsdp(
                 "PF207",
             )
         )
-    return FsdpSettings(
+    uses_orig_params = problems.take(plugin.flag("use_orig_params", False))
+    fsdp = FsdpSettings(
         version=2 if is_v2 else 1,
         strategy=strategy,
         fields=fields,
         checkpoints=bool(checkpoints.value),
         checkpoints_place=checkpoints.place,
-        uses_orig_params=bool(plugin.flag("use_orig_params", False).value),
+        uses_orig_params=bool(uses_orig_params.value),
     )
+    return Reading(fsdp, tuple(problems))
 
 
-def _wrapping(plugin: _Plugin) -> dict[str, Setting]:
-    policy = plugin.choice("auto_wrap_policy", "NO_WRAP", tuple(WRAP_POLICIES))
+def _wrapping(plugin: _Plugin) -> Reading[dict[str, Setting]]:
+    problems = Problems()
+    policy = problems.take(plugin.choice("auto_wrap_policy", "NO_WRAP", tuple(WRAP_POLICIES)))
     fields = {"wrap_policy": Setting(WRAP_POLICIES[policy.value], policy.place)}
     if policy.value == "TRANSFORMER_BASED_WRAP":
         classes = plugin.get("transformer_cls_names_to_wrap", None)
         if classes.value is not None:
             names = tuple(str(classes.value).split(","))
             if any(not name.isidentifier() for name in names):
-                plugin.wrong(
-                    "transformer_layer_cls_to_wrap",
-                    classes,
-                    "class names with commas and nothing else between them",
-                    ",".join("".join(c for c in name if c.isalnum() or c == "_") for name in names),
+                fix = ",".join(
+                    "".join(c for c in name if c.isalnum() or c == "_") for name in names
                 )
+                wanted = "class names with commas and nothing else between them"
+                problems.append(_wrong("transformer_layer_cls_to_wrap", classes, wanted, fix))
             fields["wrap_classes"] = Setting(names, classes.place)
     elif policy.value == "SIZE_BASED_WRAP":
         least = plugin.get("min_num_params", 0)
         text = str(least.value)
         if not text.lstrip("+-").isdecimal():
-            plugin.wrong("min_num_params", least, "a whole number", _whole(text))
+            problems.append(_wrong("min_num_params", least, "a whole number", _whole(text)))
         elif int(text) > 0:
             fields["wrap_min_num_params"] = Setting(int(text), least.place)
         else:
             # The plugin drops the policy without a word.
             fields["wrap_policy"] = Setting("none", least.place)
-    return fields
+    return Reading(fields, tuple(problems))
 
 
 def _whole(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.errors import Problem
+from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.shell.variables import is_on
 
@@ -21,73 +22,26 @@ SIZES = {
 
 
 def read_parallelism(
-    env: Mapping[str, Setting], engine: str, world_size: Setting, problems: list[Problem]
-) -> dict[str, Setting]:
+    env: Mapping[str, Setting], engine: str, world_size: Setting
+) -> Reading[dict[str, Setting]]:
     """Return the degrees that `parallelism_config` states, in plan fields; empty without one."""
     if not is_on(env, "ACCELERATE_USE_PARALLELISM_CONFIG"):
-        return {}
+        return Reading({})
     sizes: dict[str, Setting] = {}
     for variable, name in SIZES.items():
         setting = env.get(variable, Setting("1", Place("default", "", "accelerate")))
         word = str(setting.value)
         if not word.isdecimal() or int(word) < 1:
-            problems.append(
-                Problem(
-                    f"{name} must be a whole number from 1, not {setting.value!r}",
-                    setting.place.where,
-                    id="PF117",
-                )
-            )
-            return {}
+            wrong = f"{name} must be a whole number from 1, not {setting.value!r}"
+            return Reading({}, (Problem(wrong, setting.place.where, id="PF117"),))
         sizes[name] = Setting(int(word), setting.place)
     replicate, shard, tp, cp, sp = (sizes[name] for name in SIZES.values())
     total = replicate.value * shard.value * tp.value * cp.value * sp.value
     if total == 1:
-        return {}  # accelerate then treats it as if it were not there
-    before = len(problems)
-
-    def refuse(message: str, setting: Setting, fix: str) -> None:
-        problems.append(Problem(message, setting.place.where, fix, "PF117"))
-
-    if cp.value > 1 and sp.value > 1:
-        refuse("cp_size and sp_size cannot both be above 1", sp, "parallelism_config_sp_size: 1")
-    elif (tp.value > 1 or cp.value > 1) and replicate.value > 1 and shard.value == 1:
-        refuse(
-            "tp_size or cp_size with dp_replicate_size needs a dp_shard_size above 1",
-            replicate,
-            "parallelism_config_dp_replicate_size: 1",
-        )
-    elif cp.value > 1 and engine != "fsdp2" and not engine.startswith("zero"):
-        refuse("cp_size above 1 needs FSDP with fsdp_version: 2", cp, "fsdp_version: 2")
-    elif engine in ("fsdp1", "single"):
-        needs = (
-            "fsdp_version: 2" if engine == "fsdp1" else "distributed_type: FSDP and fsdp_version: 2"
-        )
-        refuse("parallelism_config does not work with this mode", _first_above_one(sizes), needs)
-    elif sp.value > 1 and not engine.startswith("zero"):
-        refuse("sp_size above 1 needs DeepSpeed", sp, "distributed_type: DEEPSPEED")
-    elif sp.value == 1 and total != world_size.value:
-        parts = " * ".join(f"{n} {s.value}" for n, s in sizes.items() if s.value > 1)
-        others = total // shard.value
-        fits = world_size.value % others == 0
-        fix = (
-            f"parallelism_config_dp_shard_size: {world_size.value // others}"
-            if fits
-            else f"num_processes: {total}"
-        )
-        refuse(
-            f"{parts} = {total}, but there are {world_size.value} ranks",
-            _first_above_one(sizes),
-            fix,
-        )
-    elif engine == "fsdp2" and shard.value == 1 and cp.value == 1:
-        refuse(
-            "dp_shard_size and cp_size are both 1, so FSDP has nothing to shard over",
-            _first_above_one(sizes),
-            f"parallelism_config_dp_shard_size: {world_size.value // tp.value}, without dp_replicate_size",
-        )
-    if len(problems) > before:
-        return {}
+        return Reading({})  # accelerate then treats it as if it were not there
+    refusal = _refusal(sizes, engine, world_size.value)
+    if refusal is not None:
+        return Reading({}, (refusal,))
     fields = {
         "tensor_parallel_degree": tp,
         "context_parallel_degree": cp,
@@ -96,7 +50,59 @@ def read_parallelism(
     if engine == "fsdp2":
         fields["shard_degree"] = Setting(shard.value * cp.value, shard.place)
         fields["replicate_degree"] = replicate
-    return fields
+    return Reading(fields)
+
+
+def _refusal(sizes: Mapping[str, Setting], engine: str, world_size: int) -> Problem | None:
+    """Return what ParallelismConfig or the engine refuses in sizes that are not all 1."""
+    replicate, shard, tp, cp, sp = (sizes[name] for name in SIZES.values())
+    total = replicate.value * shard.value * tp.value * cp.value * sp.value
+
+    def refused(message: str, setting: Setting, fix: str) -> Problem:
+        return Problem(message, setting.place.where, fix, "PF117")
+
+    if cp.value > 1 and sp.value > 1:
+        return refused(
+            "cp_size and sp_size cannot both be above 1", sp, "parallelism_config_sp_size: 1"
+        )
+    if (tp.value > 1 or cp.value > 1) and replicate.value > 1 and shard.value == 1:
+        return refused(
+            "tp_size or cp_size with dp_replicate_size needs a dp_shard_size above 1",
+            replicate,
+            "parallelism_config_dp_replicate_size: 1",
+        )
+    if cp.value > 1 and engine != "fsdp2" and not engine.startswith("zero"):
+        return refused("cp_size above 1 needs FSDP with fsdp_version: 2", cp, "fsdp_version: 2")
+    if engine in ("fsdp1", "single"):
+        needs = (
+            "fsdp_version: 2" if engine == "fsdp1" else "distributed_type: FSDP and fsdp_version: 2"
+        )
+        return refused(
+            "parallelism_config does not work with this mode", _first_above_one(sizes), needs
+        )
+    if sp.value > 1 and not engine.startswith("zero"):
+        return refused("sp_size above 1 needs DeepSpeed", sp, "distributed_type: DEEPSPEED")
+    if sp.value == 1 and total != world_size:
+        parts = " * ".join(f"{n} {s.value}" for n, s in sizes.items() if s.value > 1)
+        others = total // shard.value
+        fits = world_size % others == 0
+        fix = (
+            f"parallelism_config_dp_shard_size: {world_size // others}"
+            if fits
+            else f"num_processes: {total}"
+        )
+        return refused(
+            f"{parts} = {total}, but there are {world_size} ranks",
+            _first_above_one(sizes),
+            fix,
+        )
+    if engine == "fsdp2" and shard.value == 1 and cp.value == 1:
+        return refused(
+            "dp_shard_size and cp_size are both 1, so FSDP has nothing to shard over",
+            _first_above_one(sizes),
+            f"parallelism_config_dp_shard_size: {world_size // tp.value}, without dp_replicate_size",
+        )
+    return None
 
 
 def _first_above_one(sizes: Mapping[str, Setting]) -> Setting:

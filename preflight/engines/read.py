@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from preflight.engines.parallelism import read_parallelism, shard_fields
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 from preflight.plan_choices import HF_TRAINERS
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.variables import is_on
@@ -20,19 +22,18 @@ def read_engine(
     trainer: TrainerArguments,
     command: LaunchCommand,
     versions: Mapping[str, str],
-    problems: list[Problem],
-) -> EngineSettings:
+) -> Reading[EngineSettings]:
     """Return engine, degrees, precision, sharding and offload of the launch."""
-    ranks = part.ranks
-    engine = EngineSettings(fields=dict(ranks))
-    arguments = trainer.arguments
+    problems = Problems()
+    ranks, arguments = part.ranks, trainer.arguments
     # TrlParser's variables are exported inside the script, over what the launcher wrote.
     env = {**part.env, **trainer.environment}
     given = arguments.get("deepspeed")
     trainer_file = given if given is not None and given.value else None
-    explicit = _trainer_fsdp(arguments, command, problems)
+    explicit = problems.take(_trainer_fsdp(arguments, command))
     precision = _precision(env, trainer)
     strategy = "FULL_SHARD"
+    # Most launches use one engine: the other's rules are not even imported.
     if trainer_file is not None or is_on(env, "ACCELERATE_USE_DEEPSPEED"):
         if explicit:
             problems.append(
@@ -43,32 +44,28 @@ def read_engine(
                     "PF112",
                 )
             )
-        # Most launches use one engine: the other's rules are not even imported.
         from preflight.engines.deepspeed import read_deepspeed
 
-        read_deepspeed(
-            engine,
-            env,
-            trainer,
-            trainer_file,
-            precision,
-            command,
-            versions,
-            problems,
+        engine = problems.take(
+            read_deepspeed(ranks, env, trainer, trainer_file, precision, command, versions)
         )
     elif part.is_distributed and (explicit or is_on(env, "ACCELERATE_USE_FSDP")):
         from preflight.engines.fsdp_settings import read_fsdp
 
-        fsdp = read_fsdp(env, explicit, problems)
+        fsdp = problems.take(read_fsdp(env, explicit))
         strategy = fsdp.strategy
-        engine.fields.update(fsdp.fields)
-        engine.fields["mixed_precision"] = precision
-        engine.facts.update(
-            fsdp_version=fsdp.version, fsdp_activation_checkpointing=fsdp.checkpoints
+        checkpointing = problems.take(
+            _checkpointing(trainer, fsdp.checkpoints, fsdp.checkpoints_place)
         )
-        engine.facts["fsdp_use_orig_params"] = fsdp.uses_orig_params
-        engine.fsdp_arguments = explicit
-        _checkpointing(engine, trainer, fsdp.checkpoints, fsdp.checkpoints_place, problems)
+        engine = EngineSettings(
+            {**fsdp.fields, "mixed_precision": precision, **checkpointing},
+            facts={
+                "fsdp_version": fsdp.version,
+                "fsdp_activation_checkpointing": fsdp.checkpoints,
+                "fsdp_use_orig_params": fsdp.uses_orig_params,
+            },
+            fsdp_arguments=explicit,
+        )
     else:
         if explicit:
             problems.append(
@@ -80,29 +77,33 @@ def read_engine(
                 )
             )
         name = "ddp" if part.is_distributed else "single"
-        engine.fields["engine"] = Setting(name, part.mode_place)
-        engine.fields["mixed_precision"] = precision
+        engine = EngineSettings(
+            {"engine": Setting(name, part.mode_place), "mixed_precision": precision}
+        )
     kind = str(engine.fields["engine"].value)
     place = engine.fields["engine"].place
     if kind == "fsdp1":
         place = engine.fields["reshard_after_forward"].place
-    engine.fields.update(shard_fields(kind, strategy, ranks, place))
-    engine.fields.update(read_parallelism(env, kind, ranks["world_size"], problems))
-    _compile(engine, env, arguments)
-    _add_launcher_precision(engine, part.mixed_precision)
-    engine.library_names = _libraries(trainer, kind)
-    return engine
+    fields = {
+        **ranks,
+        **engine.fields,
+        **shard_fields(kind, strategy, ranks, place),
+        **problems.take(read_parallelism(env, kind, ranks["world_size"])),
+        **_compile(env, arguments),
+    }
+    engine = replace(engine, fields=fields, library_names=_libraries(trainer, kind))
+    return Reading(_with_launcher_precision(engine, part.mixed_precision), tuple(problems))
 
 
 def _trainer_fsdp(
-    arguments: Mapping[str, Setting], command: LaunchCommand, problems: list[Problem]
-) -> dict[str, Setting]:
+    arguments: Mapping[str, Setting], command: LaunchCommand
+) -> Reading[dict[str, Setting]]:
     fsdp = arguments.get("fsdp")
     if fsdp is None or not fsdp.value:
-        return {}
+        return Reading({})
     from preflight.engines.trainer_fsdp import plugin_arguments
 
-    return plugin_arguments(arguments, command, problems)
+    return plugin_arguments(arguments, command)
 
 
 def _libraries(trainer: TrainerArguments, kind: str) -> tuple[str, ...]:
@@ -118,19 +119,19 @@ def _libraries(trainer: TrainerArguments, kind: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _add_launcher_precision(engine: EngineSettings, stated: Setting) -> None:
-    """Record the launcher's precision as a second place where the trainer's flag says the same."""
+def _with_launcher_precision(engine: EngineSettings, stated: Setting) -> EngineSettings:
+    """Return the engine with the launcher's precision as a second place where the trainer's flag says the same."""
     decided = engine.fields["mixed_precision"]
     place = stated.place
     same = str(stated.value).lower() == decided.value
-    if not same or place.kind == "default":
-        return
+    if not same or place.kind == "default" or place == decided.place:
+        return engine
     if decided.place.kind == "default":
         # The trainer's default decides, but the user said the same in the launcher's file.
-        engine.fields["mixed_precision"] = Setting(decided.value, place)
-    elif place != decided.place:
-        more = engine.more_places.get("mixed_precision", ())
-        engine.more_places["mixed_precision"] = (*more, place)
+        said = Setting(decided.value, place)
+        return replace(engine, fields={**engine.fields, "mixed_precision": said})
+    more = (*engine.more_places.get("mixed_precision", ()), place)
+    return replace(engine, more_places={**engine.more_places, "mixed_precision": more})
 
 
 def _precision(env: Mapping[str, Setting], trainer: TrainerArguments) -> Setting:
@@ -144,39 +145,36 @@ def _precision(env: Mapping[str, Setting], trainer: TrainerArguments) -> Setting
 
 
 def _checkpointing(
-    engine: EngineSettings,
-    trainer: TrainerArguments,
-    own: bool,
-    place: Place,
-    problems: list[Problem],
-) -> None:
-    """Settle who recomputes: FSDP's own switch or the trainer's; transformers refuses both."""
+    trainer: TrainerArguments, own: bool, place: Place
+) -> Reading[dict[str, Setting]]:
+    """Return what FSDP's own switch makes of checkpointing; transformers refuses it beside the trainer's."""
+    if not own:
+        return Reading({})
     of_trainer = trainer.settings.get("activation_checkpointing")
     trainer_on = of_trainer is not None and of_trainer.value not in (None, "none")
-    if own and trainer_on and of_trainer is not None:
+    if trainer_on and of_trainer is not None:
         where = trainer.origins["activation_checkpointing"].where
         fix = "fsdp_activation_checkpointing: false"
-        problems.append(
-            Problem(
-                f"{place.key.rpartition('.')[2].lstrip('-')} is on, and the trainer's own activation checkpointing too ({where})",
-                place.where,
-                f"{fix}: the trainer's saves as much and keeps the random state of dropout",
-                "PF203",
-            )
+        both = Problem(
+            f"{place.key.rpartition('.')[2].lstrip('-')} is on, and the trainer's own activation checkpointing too ({where})",
+            place.where,
+            f"{fix}: the trainer's saves as much and keeps the random state of dropout",
+            "PF203",
         )
-    elif own:
-        engine.fields["activation_checkpointing"] = Setting("full", place)
-        # accelerate/accelerator.py:1983 (1.15.0): CheckpointImpl.NO_REENTRANT
-        engine.fields["checkpointing_reentrant"] = Setting(False, place)
+        return Reading({}, (both,))
+    # accelerate/accelerator.py:1983 (1.15.0): CheckpointImpl.NO_REENTRANT
+    reentrant = Setting(False, place)
+    return Reading(
+        {"activation_checkpointing": Setting("full", place), "checkpointing_reentrant": reentrant}
+    )
 
 
-def _compile(
-    engine: EngineSettings, env: Mapping[str, Setting], arguments: Mapping[str, Setting]
-) -> None:
-    """Record the launcher's dynamo backend; the trainer's own torch_compile flag is in its settings."""
+def _compile(env: Mapping[str, Setting], arguments: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return what the launcher's dynamo backend says; the trainer's own torch_compile flag is in its settings."""
     backend = env.get(
         "ACCELERATE_DYNAMO_BACKEND", Setting("NO", Place("default", "", "accelerate"))
     )
     flag = arguments.get("torch_compile")
     if str(backend.value).upper() != "NO" and not (flag is not None and flag.value):
-        engine.fields["torch_compile"] = Setting(True, backend.place)
+        return {"torch_compile": Setting(True, backend.place)}
+    return {}

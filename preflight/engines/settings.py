@@ -13,16 +13,16 @@ from preflight.values import dataclass
 """Trainers that read TrainingArguments and hold them against DeepSpeed's config."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class EngineSettings:
     """The engine's part of the plan."""
 
-    fields: dict[str, Setting] = field(default_factory=dict)
+    fields: Mapping[str, Setting] = field(default_factory=dict)
     deepspeed: DeepSpeedSettings | None = None
     deepspeed_place: Place = field(default_factory=lambda: Place("default", "", "deepspeed"))
-    documents: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    more_places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    more_places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     """Plan field -> places that state the same value again and must be changed with it."""
     library_names: tuple[str, ...] = ("accelerate", "torch")
     fsdp_arguments: Mapping[str, Setting] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from preflight.errors import Problem
 from preflight.formats.load import load_json
 from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 
 READ_KEYS = (
@@ -44,17 +45,18 @@ LOOK_ALIKES = {
 
 
 def plugin_arguments(
-    arguments: Mapping[str, Setting], command: LaunchCommand, problems: list[Problem]
-) -> dict[str, Setting]:
+    arguments: Mapping[str, Setting], command: LaunchCommand
+) -> Reading[dict[str, Setting]]:
     """Return plugin argument -> value and place; empty where the trainer leaves FSDP to the launcher."""
     fsdp = arguments.get("fsdp")
     if fsdp is None or not fsdp.value:
-        return {}
-    given = _given(arguments.get("fsdp_config"), command, problems)
+        return Reading({})
+    problems = Problems()
+    given = problems.take(_given(arguments.get("fsdp_config"), command))
     default = Place("default", "", "transformers")
     version = given.get("version", Setting(2, fsdp.place))
     if not isinstance(fsdp.value, bool):
-        _add_legacy(fsdp, str(version.value), given, problems)
+        given = {**problems.take(_legacy_words(fsdp, str(version.value))), **given}
     explicit = {"fsdp_version": version}
 
     def take(name: str, fallback: Any, plugin_name: str = "") -> None:
@@ -94,26 +96,21 @@ def plugin_arguments(
         take("reshard_after_forward", True)
     else:
         take("backward_prefetch", "NO_PREFETCH")
-    return explicit
+    return Reading(explicit, tuple(problems))
 
 
-def _given(
-    stated: Setting | None, command: LaunchCommand, problems: list[Problem]
-) -> dict[str, Setting]:
+def _given(stated: Setting | None, command: LaunchCommand) -> Reading[dict[str, Setting]]:
     if stated is None or stated.value in (None, "", {}):
-        return {}
+        return Reading({})
+    problems = Problems()
     value, document = stated.value, None
     if not isinstance(value, Mapping):
         path = str(value)
         inline = path.startswith("{")
         if not inline and not command.exists(path):
             fix = f"looked for {command.resolve(path)}: relative paths start at the folder of the launch"
-            problems.append(
-                Problem(
-                    f"the FSDP config {path!r} does not exist", stated.place.where, fix, "PF112"
-                )
-            )
-            return {}
+            missing = f"the FSDP config {path!r} does not exist"
+            return Reading({}, (Problem(missing, stated.place.where, fix, "PF112"),))
         shown = stated.place.where if inline else path
         document = load_json(
             path if inline else command.read_text(path), shown, duplicates="warning"
@@ -144,17 +141,16 @@ def _given(
                     "warning",
                 )
             )
-    return given
+    return Reading(given, tuple(problems))
 
 
-def _add_legacy(
-    fsdp: Setting, version: str, given: dict[str, Setting], problems: list[Problem]
-) -> None:
-    """Translate `--fsdp "full_shard auto_wrap offload"`; a value of fsdp_config stays."""
+def _legacy_words(fsdp: Setting, version: str) -> Reading[dict[str, Setting]]:
+    """Return what `--fsdp "full_shard auto_wrap offload"` says in keys of fsdp_config."""
     if not isinstance(fsdp.value, (str, list, tuple)):
         wrong = f"fsdp must be true, false or words, not {fsdp.value!r}"
-        problems.append(Problem(wrong, fsdp.place.where, id="PF112"))
-        return
+        return Reading({}, (Problem(wrong, fsdp.place.where, id="PF112"),))
+    given: dict[str, Setting] = {}
+    problems = Problems()
     words = fsdp.value.split() if isinstance(fsdp.value, str) else list(fsdp.value)
     for word in words:
         if str(word).upper() in SHARDING_STRATEGIES:
@@ -193,3 +189,4 @@ def _add_legacy(
             problems.append(
                 Problem(f"fsdp does not know the word {word!r}", fsdp.place.where, fix, "PF112")
             )
+    return Reading(given, tuple(problems))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.script import make_plan, read_script_engine
+from preflight.reading import Problems
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
@@ -21,12 +23,13 @@ def framework_plan(
     trainer: TrainerArguments,
     keys: FrameworkKeys,
     sets_allocator: bool,
-    problems: list[Problem],
+    of_keys: Iterable[Problem],
 ) -> LaunchPlan:
     """Return the plan; `sets_allocator` says that the framework's own launcher turns expandable segments on."""
-    at = len(problems)
-    engine = read_script_engine(command, part, trainer, problems)
-    problems[at:] = [_softened(problem) for problem in problems[at:]]
+    problems = Problems(of_keys)
+    reading = read_script_engine(command, part, trainer)
+    engine = reading.value
+    problems.extend(_softened(problem) for problem in reading.problems)
     env = {**part.env, **trainer.environment}
     if not part.is_distributed and "ACCELERATE_USE_FSDP" in trainer.environment:
         problems.append(

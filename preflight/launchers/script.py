@@ -6,7 +6,7 @@ name is the same under each of them. Problems are collected all the way and rais
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,56 +15,42 @@ from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.places import LaunchSource
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin
+from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 from preflight.versions.installed import installed_versions, versions_used
 
 
-def read_script_launch(
-    command: LaunchCommand, part: LauncherPart, problems: list[Problem]
-) -> LaunchPlan:
-    """Return the plan of a launch whose launcher was read; raise BadInput with every problem so far."""
-    trainer = read_script_arguments(command, part.script_index, problems)
-    engine = read_script_engine(command, part, trainer, problems)
-    return make_plan(command, part, trainer, engine, problems)
-
-
 def read_script_arguments(
     command: LaunchCommand,
     script_index: int,
-    problems: list[Problem],
     script: str | None = None,
     not_its_own: frozenset[int] = frozenset(),
-) -> TrainerArguments:
-    """Return what the words behind the script say; problems are collected.
+) -> Reading[TrainerArguments]:
+    """Return what the words behind the script say; nothing, and the problems, where they cannot be read.
 
     `script` is its name where argv has another word for it, `not_its_own` the argv indices of words
     among its own that are the launcher's.
     """
     if script_index >= len(command.argv):
-        return TrainerArguments(None)
+        return Reading(TrainerArguments(None))
     first = script_index + 1
     script = script or command.argv[script_index]
     words, installed = command.argv[first:], installed_versions()
     try:
         trainer = read_trainer_arguments(words, first, command, installed, script, not_its_own)
     except BadInput as error:
-        problems.extend(error.problems)
-        return TrainerArguments(None)
-    problems.extend(trainer.notices)
-    return trainer
+        return Reading(TrainerArguments(None), error.problems)
+    return Reading(trainer, trainer.notices)
 
 
 def read_script_engine(
-    command: LaunchCommand,
-    part: LauncherPart,
-    trainer: TrainerArguments,
-    problems: list[Problem],
-) -> EngineSettings:
+    command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
+) -> Reading[EngineSettings]:
     """Return what trains: the trainer's own DeepSpeed and FSDP arguments, else the launcher's mode."""
     versions = versions_used(installed_versions())
-    return read_engine(part, trainer, command, versions, problems)
+    return read_engine(part, trainer, command, versions)
 
 
 def make_plan(
@@ -72,7 +58,7 @@ def make_plan(
     part: LauncherPart,
     trainer: TrainerArguments,
     engine: EngineSettings,
-    problems: list[Problem],
+    problems: Iterable[Problem],
 ) -> LaunchPlan:
     """Put the plan together, its origins and what its writer needs; raise BadInput where a problem is an error."""
     problems = in_file_order(problems)
@@ -133,7 +119,7 @@ def make_plan(
     return plan
 
 
-def in_file_order(problems: list[Problem]) -> list[Problem]:
+def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
     """Return the problems of one file by line, files and flags in the order in which they first came up."""
     order: dict[str, int] = {}
 

@@ -6,6 +6,8 @@ flags -> engine -> FSDP or DeepSpeed. Problems are collected all the way and rai
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
@@ -21,6 +23,7 @@ from preflight.launchers.accelerate.parallelism import count_ranks
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.reading import Problems
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
@@ -42,11 +45,11 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
 
 def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArguments) -> LaunchPlan:
     """Return the plan of a launch by accelerate whose own arguments were parsed."""
-    problems: list[Problem] = []
+    problems = Problems()
     settings = read_launcher_settings(arguments, command, problems)
     part = accelerate_part(command, arguments, settings, problems)
-    trainer = read_script_arguments(command, part.script_index, problems)
-    engine = read_script_engine(command, part, trainer, problems)
+    trainer = problems.take(read_script_arguments(command, part.script_index))
+    engine = problems.take(read_script_engine(command, part, trainer))
     check_beside_file(settings, engine.facts.get("deepspeed_stated"), problems)
     # A note on a value that was refused would only explain what refusing it left behind.
     refused = {problem.where for problem in problems if problem.severity == "error"}
@@ -58,14 +61,14 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
 
 def single_process_notes(
     command: LaunchCommand, settings: LauncherSettings, trainer: TrainerArguments
-) -> list[Problem]:
+) -> Iterator[Problem]:
     """Say what one process does with several GPUs; `--cpu` and `gpu_ids` keep them from it."""
     if settings.mode != "single" or settings.value("cpu"):
-        return []
+        return
     ids = settings.value("gpu_ids")
     listed = isinstance(ids, str) and ids != "all"
     env = {**command.env, "CUDA_VISIBLE_DEVICES": str(ids)} if listed else command.env
-    return data_parallel(trainer, num_visible_devices(env), "a launch of one process")
+    yield from data_parallel(trainer, num_visible_devices(env), "a launch of one process")
 
 
 def accelerate_part(

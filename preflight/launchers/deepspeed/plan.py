@@ -12,6 +12,7 @@ from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.plan_choices import HF_TRAINERS
+from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
@@ -28,15 +29,15 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     if first is None:
         return None
     options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
-    problems = list(options.problems)
+    problems = Problems(options.problems)
     raise_if_any(problems)
     slots = read_slots(command, options, problems)
     if slots is None:
         raise BadInput(*problems)
     raise_if_any(problems)
     part = _part(command, options, slots)
-    trainer = _with_config(read_script_arguments(command, part.script_index, problems))
-    engine = read_script_engine(command, part, trainer, problems)
+    trainer = _with_config(problems.take(read_script_arguments(command, part.script_index)))
+    engine = problems.take(read_script_engine(command, part, trainer))
     if not str(engine.fields["engine"].value).startswith("zero"):
         problems.append(
             Problem(

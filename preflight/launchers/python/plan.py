@@ -14,6 +14,7 @@ from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import called
@@ -46,12 +47,12 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
     what = called(command.argv)
     if what is None or what.kind == "program" or what.name in NOT_A_LAUNCH:
         return None
-    problems: list[Problem] = []
+    problems = Problems()
     place = Place("argv", "", "python", index=0)
     is_rank = command.env.get("LOCAL_RANK", "-1") != "-1"
     part = python_part(command, place, 1, what.position)
-    trainer = read_script_arguments(command, part.script_index, problems)
-    engine = read_script_engine(command, part, trainer, problems)
+    trainer = problems.take(read_script_arguments(command, part.script_index))
+    engine = problems.take(read_script_engine(command, part, trainer))
     if not is_rank:
         problems.extend(_copies(command))
         problems.extend(data_parallel(trainer, num_visible_devices(command.env), "python"))

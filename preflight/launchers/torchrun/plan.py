@@ -14,6 +14,7 @@ from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.torchrun import LAUNCHER
 from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environment
+from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
@@ -32,13 +33,13 @@ def read_torchrun(command: LaunchCommand) -> LaunchPlan | None:
     first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
-    problems: list[Problem] = []
+    problems = Problems()
     options = parse_torchrun(command, first)
     problems.extend(options.problems)
     raise_if_any(problems)
     part = torchrun_part(command, options, problems)
-    trainer = read_script_arguments(command, part.script_index, problems)
-    engine = read_script_engine(command, part, trainer, problems)
+    trainer = problems.take(read_script_arguments(command, part.script_index))
+    engine = problems.take(read_script_engine(command, part, trainer))
     if trainer.trainer is None and engine.fields["engine"].place == part.mode_place:
         assumed = Origin("torchrun", True, SCRIPT_MAKES_ENGINE)
         part = replace(part, origins={**part.origins, "engine": assumed})

@@ -24,6 +24,7 @@ from preflight.launchers.accelerate.plan import accelerate_part, single_process_
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
@@ -55,7 +56,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     if first is None:
         return None
     name = command.argv[first]
-    problems: list[Problem] = []
+    problems = Problems()
     split = split_words(command, first + 1, argument_table(name), problems)
     problems.extend(_unknown_to_both(split, name))
     words, profile = _with_config_file(split, command, problems)
@@ -72,8 +73,8 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     facts = {**part.facts, "accelerate_profile": profile}
     part = replace(part, name="trl", facts=facts)
     script = f"trl.scripts.{name}"
-    trainer = read_script_arguments(command, first, problems, script, split.indices)
-    engine = read_script_engine(command, part, trainer, problems)
+    trainer = problems.take(read_script_arguments(command, first, script, split.indices))
+    engine = problems.take(read_script_engine(command, part, trainer))
     check_beside_file(settings, engine.facts.get("deepspeed_stated"), problems)
     refused = {problem.where for problem in problems if problem.severity == "error"}
     env = {**part.env, **trainer.environment}
@@ -81,12 +82,12 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     problems.extend(single_process_notes(launcher_side, settings, trainer))
     # Keys that the script ignores are not lost: they went to accelerate.
     taken = {place.where for place in split.file_keys.values()}
-    problems = [
+    left = (
         p
         for p in problems
         if p.id not in ("", "PF122") or p.severity == "error" or p.where not in taken
-    ]
-    return make_plan(command, part, trainer, engine, problems)
+    )
+    return make_plan(command, part, trainer, engine, left)
 
 
 def split_words(
