@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from preflight.commands import COMMANDS
 from preflight.commands.options import (
@@ -18,7 +18,7 @@ from preflight.commands.options import (
     add_output_options,
     first_positional,
 )
-from preflight.commands.parser import Parser
+from preflight.commands.parser import HelpShown, Parser
 from preflight.errors import BadInput, HookFailed
 from preflight.near_names import nearest_fix
 from preflight.version import __version__
@@ -57,8 +57,6 @@ def main(argv: list[str] | None = None) -> int:
     name, rest = "", args
     try:
         name, rest = _command_of(args)
-        if not name:
-            return _top_level(rest)
         return _run_command(name, rest)
     except Exception as error:
         if isinstance(error, BrokenPipeError):
@@ -69,9 +67,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run_command(name: str, args: list[str]) -> int:
-    module = importlib.import_module(f"preflight.commands.{COMMANDS[name][0]}")
-    run: Callable[[str, list[str]], int] = module.run
-    code = run(name, args)
+    try:
+        if not name:
+            _top_level(args)
+        module = importlib.import_module(f"preflight.commands.{COMMANDS[name][0]}")
+        run: Callable[[str, list[str]], int] = module.run
+        code = run(name, args)
+    except HelpShown:
+        code = 0
     sys.stdout.flush()
     return code
 
@@ -116,16 +119,8 @@ def _top_level_parser() -> Parser:
     return parser
 
 
-def _top_level(args: list[str]) -> int:
-    parser = _top_level_parser()
-    if not args:
-        parser.print_help()
-        return 0
-    try:
-        parser.parse_args(args)
-    except SystemExit as done:  # --help, --version
-        sys.stdout.flush()
-        return int(done.code or 0)
+def _top_level(args: list[str]) -> NoReturn:
+    _top_level_parser().parse_args(args or ["--help"])
     raise BadInput.one("no command is given", fix=f"one of {', '.join(COMMANDS)}")
 
 

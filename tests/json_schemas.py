@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from preflight.commands import COMMANDS
-from preflight.commands.parser import Parser
+from preflight.commands.parser import Parser, parser_of
 from preflight.commands.slurm import WORDS
 
 ROOT = Path(__file__).parent.parent
@@ -63,29 +60,17 @@ def all_commands() -> list[str]:
     return [*(name for name in COMMANDS if name != "slurm"), *(f"slurm {word}" for word in WORDS)]
 
 
-def parser_of(command: str) -> Parser:
-    """Return the parser that a command makes for itself."""
-    made: list[Parser] = []
-    name, *words = command.split()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        really_made = Parser.__init__
-
-        def seen(self: Parser, *args: Any, **more: Any) -> None:
-            really_made(self, *args, **more)
-            made.append(self)
-
-        patch.setattr(Parser, "__init__", seen)
-        module = importlib.import_module(f"preflight.commands.{COMMANDS[name][0]}")
-        module.run(name, [*words, "--help"])
-    return made[-1]
-
-
 def formats_of(command: str) -> tuple[str, ...]:
     """Return the choices of a command's `--format`."""
-    for option in parser_of(command).declared:
-        if "--format" in option.names:
-            return tuple(option.settings["choices"])
-    return ()
+    name, *words = command.split()
+    if words:
+        word = words[0]
+        module = importlib.import_module(f"preflight.commands.{WORDS[word][0]}")
+        parser: Parser = module.parser(word)
+    else:
+        parser = parser_of(name)
+    formats = dict(parser.actions()).get("--format")
+    return () if formats is None else tuple(formats.choices or ())
 
 
 def described() -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from typed_pages import is_as_shown, printed_by, shown_on
 
 from preflight.commands import COMMANDS
-from preflight.commands.helps import help_of, options_of
+from preflight.commands.parser import parser_of
 from preflight.verdict import MARGIN_SHARE
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -56,4 +56,6 @@ def test_every_command_and_option_of_a_how_to_exists(page):
     assert commands
     for name, options in used:
         for option in re.findall(r"--[\w-]+\w", options.partition(" -- ")[0]):
-            assert name in COMMANDS and option in options_of(help_of(name)), f"{name} {option}"
+            assert name in COMMANDS and option in dict(parser_of(name).actions()), (
+                f"{name} {option}"
+            )

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from preflight.cli import COMMANDS, EXAMPLES
-from preflight.commands.options import add_launch_options, add_output_options
-from preflight.commands.parser import Parser
+from preflight.commands.parser import parser_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,10 +23,7 @@ def test_every_command_is_in_the_readme_and_the_reference_and_no_other():
 
 
 def test_every_option_is_in_the_reference():
-    parser = Parser("check", "", "")
-    add_launch_options(parser)
-    add_output_options(parser)
-    options = {o for d in parser.declared for o in d.names if o.startswith("--")}
+    options = {option for option, _ in parser_of("check").actions() if option.startswith("--")}
 
     assert not [o for o in options - {"--help"} if f"`{o}" not in REFERENCE]
 

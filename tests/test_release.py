@@ -16,7 +16,7 @@ import pytest
 from preflight import __version__
 from preflight.commands import COMMANDS
 from preflight.commands.completion import bash, fish, zsh
-from preflight.commands.helps import help_of, options_of
+from preflight.commands.parser import parser_of
 from preflight.derive.man_page import man_page
 
 ROOT = Path(__file__).parent.parent
@@ -137,14 +137,16 @@ def test_bash_offers_commands_options_and_values(words, offered):
 def test_every_command_and_option_is_completed_in_every_shell():
     scripts = {"bash": bash(), "zsh": zsh(), "fish": fish()}
     for name in COMMANDS:
-        for option in options_of(help_of(name)):
+        for option, _ in parser_of(name).actions():
+            if not option.startswith("--"):
+                continue
             spelled = {"bash": option, "zsh": option, "fish": f"-l {option.removeprefix('--')}"}
             for shell, script in scripts.items():
                 assert any(name in line and spelled[shell] in line for line in script.splitlines())
 
 
 def test_the_man_page_is_what_the_commands_say(request):
-    helps = {name: help_of(name) for name in COMMANDS}
+    helps = {name: parser_of(name).format_help() for name in COMMANDS}
     about = {name: words for name, (_, words) in COMMANDS.items()}
     top = subprocess.run(
         [sys.executable, "-m", "preflight", "--help"], capture_output=True, text=True, check=True

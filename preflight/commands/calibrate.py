@@ -37,8 +37,8 @@ exit: 0 done; 1 a training failed; 2 there is no GPU, or torch and transformers 
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Run the matrix of this machine and print what it corrects."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Measure the runtime terms of the GPUs here with small trainings.",
@@ -51,10 +51,12 @@ def run(name: str, args: list[str]) -> int:
         help="one tiny training on the CPU, which corrects nothing",
     )
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Run the matrix of this machine and print what it corrects."""
+    options = parser(name).parse_args(args)
     trials = _trials(options.rehearse)
     failed = _train(trials)
     from preflight.records.run_store import read_records

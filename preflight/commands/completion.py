@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from argparse import Action
 from collections.abc import Mapping
 
 from preflight.commands import COMMANDS
-from preflight.commands.helps import choices_of, help_of, options_of
 from preflight.commands.options import FITS
-from preflight.commands.parser import Parser
+from preflight.commands.parser import Parser, parser_of
 
 EPILOG = """\
 examples:
@@ -55,8 +55,8 @@ complete -o filenames -F _preflight preflight
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Print the script for one shell."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Print what a shell needs to complete commands, options, devices, remedies and findings.",
@@ -64,17 +64,27 @@ def run(name: str, args: list[str]) -> int:
         EPILOG,
     )
     parser.add_argument("shell", choices=SHELLS)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print the script for one shell."""
+    options = parser(name).parse_args(args)
     script = {"bash": bash, "zsh": zsh, "fish": fish}[options.shell]
     sys.stdout.write(script())
     return FITS
 
 
+def completed() -> dict[str, dict[str, Action]]:
+    """Return the long options of every command."""
+    return {
+        name: {option: action for option, action in parser_of(name).actions() if option[:2] == "--"}
+        for name in COMMANDS
+    }
+
+
 def values() -> Mapping[str, list[str]]:
-    """Return the values that options take, by option."""
+    """Return the values that options take beside those that argparse knows, by option."""
     from preflight.commands.explain import VERDICTS, all_pages
     from preflight.devices.gpu_table import gpu_table
 
@@ -85,27 +95,22 @@ def values() -> Mapping[str, list[str]]:
         "--gpu": devices,
         "--allow": remedies,
         "--forbid": remedies,
-        "--color": ["auto", "always", "never"],
     }
-
-
-def commands() -> dict[str, dict[str, bool]]:
-    """Return the options of every command, and whether each takes a value."""
-    return {name: options_of(help_of(name)) for name in COMMANDS}
 
 
 def bash() -> str:
     """Return a function for bash."""
     from preflight.commands.explain import all_pages
 
+    known = completed()
     given = [
         f'        {option}) words="{" ".join(words)}" ;;' for option, words in values().items()
     ]
-    known = commands()
-    for name in known:
-        formats = " ".join(choices_of(help_of(name), "--format"))
-        if formats:
-            given.append(f'        --format) [[ $command == {name} ]] && words="{formats}" ;;&')
+    for option, commands in _with_choices(known).items():
+        given += [f"        {option}) case $command in"]
+        for choices, names in commands.items():
+            given += [f'            {"|".join(names)}) words="{choices}" ;;']
+        given += ["            esac ;;"]
     options = [f'            {name}) words="{" ".join(found)}" ;;' for name, found in known.items()]
     text = BASH.lstrip("\n")
     for mark, lines in (
@@ -116,6 +121,17 @@ def bash() -> str:
     ):
         text = text.replace(mark, lines)
     return text
+
+
+def _with_choices(known: Mapping[str, Mapping[str, Action]]) -> dict[str, dict[str, list[str]]]:
+    """Return option -> its choices -> the commands that have it with them."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, options in known.items():
+        for option, action in options.items():
+            if action.choices:
+                by_choices = found.setdefault(option, {})
+                by_choices.setdefault(" ".join(action.choices), []).append(name)
+    return found
 
 
 def zsh() -> str:
@@ -130,11 +146,11 @@ def fish() -> str:
         said = about.replace("'", r"\'")
         lines.append(f"complete -c preflight -f -n __fish_use_subcommand -a {name} -d '{said}'")
     given = values()
-    for name, found in commands().items():
-        formats = choices_of(help_of(name), "--format")
-        for option, takes_value in found.items():
-            words = formats if option == "--format" else given.get(option, [])
+    for name, found in completed().items():
+        for option, action in found.items():
+            words = action.choices or given.get(option, [])
             where = f"complete -c preflight -n '__fish_seen_subcommand_from {name}'"
+            takes_value = action.nargs != 0
             more = f" -x -a '{' '.join(words)}'" if words else " -r" if takes_value else ""
             lines.append(f"{where} -l {option.removeprefix('--')}{more}")
     return "\n".join(lines) + "\n"

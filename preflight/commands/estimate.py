@@ -48,8 +48,8 @@ SHARDED_ENGINES = ("fsdp1", "fsdp2", "zero1", "zero2", "zero3")
 FILE_KEYS = ("plan", "device", "models")
 
 
-def run(name: str, args: list[str]) -> int:
-    """Estimate one plan file; return the exit code."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Estimate and judge a plan that is written down in a file.",
@@ -60,10 +60,12 @@ def run(name: str, args: list[str]) -> int:
     add_launch_options(parser)
     add_report_option(parser)
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Estimate one plan file; return the exit code."""
+    options = parser(name).parse_args(args)
     request = Request(
         options.device,
         settings_from(options.set),

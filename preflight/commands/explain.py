@@ -36,17 +36,19 @@ VERDICTS = {
 }
 
 
-def run(name: str, args: list[str]) -> int:
-    """Print one page, or the list of pages."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name, "Explain a remedy, a finding or a verdict.", "preflight explain [ID]", EPILOG
     )
     parser.add_argument("id", nargs="?", metavar="ID")
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print one page, or the list of pages."""
+    options = parser(name).parse_args(args)
     pages = all_pages()
     if options.id is None:
         return _list(pages, options.format, options.color)

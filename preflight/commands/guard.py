@@ -38,8 +38,8 @@ LINE = (
 starts no file or module is let through before anything is imported."""
 
 
-def run(name: str, args: list[str]) -> int:
-    """Show which guards hold here, or install or remove the one of single-process launches."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Show what an installed preflight checks by itself, and install or remove the file that\n"
@@ -50,10 +50,12 @@ def run(name: str, args: list[str]) -> int:
     parser.add_argument("--install", action="store_true", help=f"write {FILE_NAME}")
     parser.add_argument("--remove", action="store_true", help="take it away again")
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Show which guards hold here, or install or remove the one of single-process launches."""
+    options = parser(name).parse_args(args)
     if options.install and options.remove:
         raise BadInput.one("--install and --remove are opposites", fix="give one of them")
     path = os.path.join(sysconfig.get_path("purelib"), FILE_NAME)

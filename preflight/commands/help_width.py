@@ -7,8 +7,6 @@ import re
 from preflight.render.page import Page
 from preflight.render.terminal import is_typed
 
-WRITTEN_WIDTH = 90
-"""Of options in the documentation, in a pipe, and on a terminal that has the room; paragraphs are up to a word wider."""
 COLUMNS = re.compile(r"^( +\S.*?)( {2,})(\S.*)$")
 
 

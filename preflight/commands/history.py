@@ -24,8 +24,8 @@ exit: 0 whatever the runs say; 2 bad input; 3 preflight failed
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Print the runs of a folder; work out anew what they correct."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Show the measured runs of this site, newest last, and the runtime terms that they correct.",
@@ -37,10 +37,12 @@ def run(name: str, args: list[str]) -> int:
         "--last", metavar="N", default="20", help="how many runs; 0 for all of them"
     )
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print the runs of a folder; work out anew what they correct."""
+    options = parser(name).parse_args(args)
     if not options.last.isdecimal():
         raise BadInput.one(f"must be a whole number, not {options.last!r}", "--last")
     from preflight.records.run_store import read_records

@@ -19,16 +19,18 @@ an entry point of the group `preflight`, or preflight_hooks.py in the folder of 
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Print the hooks with their plugins, in the order in which they are asked."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name, "Show the hooks, and the plugins that answer them.", "preflight hooks", EPILOG
     )
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print the hooks with their plugins, in the order in which they are asked."""
+    options = parser(name).parse_args(args)
     plugins = load_plugins(os.getcwd())
     hooks = [(hook, plugins.plugins_of(hook.name)) for hook in hooks_in_order()]
     if options.format == "json":

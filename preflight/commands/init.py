@@ -34,10 +34,7 @@ exit: 0 written or printed; 2 bad input, nothing fits, or a file is there alread
 
 def run(name: str, args: list[str]) -> int:
     """Write what is asked for; return the exit code."""
-    try:
-        options = _parser(name).parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    options = parser(name).parse_args(args)
     asked = [
         word
         for word, value in (
@@ -66,7 +63,8 @@ def run(name: str, args: list[str]) -> int:
     return _list(options) if options.list else _copy(options)
 
 
-def _parser(name: str) -> Parser:
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Write files to start from: a launch that fits, one of the templates, or a first\n"

@@ -74,11 +74,8 @@ NUM_ALTERNATIVES = 2
 """Next best answers that `-v` and JSON show."""
 
 
-def run(name: str, args: list[str]) -> int:
-    """Run one of the three commands; return its exit code."""
-    is_off = os.environ.get("PREFLIGHT", "").lower() == "off"
-    if name == "run" and is_off and not {"-h", "--help"} & set(args[:1]):
-        return _start_unchecked(args)
+def parser(name: str) -> Parser:
+    """Return what one of the three commands takes."""
     parser = Parser(name, ABOUT[name], f"preflight {name} [options] -- COMMAND", EPILOG[name])
     add_launch_options(parser)
     add_here_option(parser)
@@ -91,11 +88,17 @@ def run(name: str, args: list[str]) -> int:
         )
     add_report_option(parser)
     add_output_options(parser, with_sarif=name == "check")
-    own, argv = split_command(name, parser, args)
-    try:
-        options = parser.parse_args(own)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Run one of the three commands; return its exit code."""
+    is_off = os.environ.get("PREFLIGHT", "").lower() == "off"
+    if name == "run" and is_off and not {"-h", "--help"} & set(args[:1]):
+        return _start_unchecked(args)
+    declared = parser(name)
+    own, argv = split_command(name, declared, args)
+    options = declared.parse_args(own)
     repository = find_repository(os.getcwd())
     command = LaunchCommand(argv, dict(os.environ), os.getcwd(), declared_flags=repository.flags)
     request = Request(
@@ -223,12 +226,7 @@ def find_program(name: str, env: dict[str, str]) -> str:
 
 
 def _start_unchecked(args: list[str]) -> int:
-    parser = Parser("run", "", "")
-    add_launch_options(parser)
-    add_here_option(parser)
-    add_report_option(parser)
-    add_output_options(parser)
-    _, argv = split_command("run", parser, args)
+    _, argv = split_command("run", parser("run"), args)
     program = find_program(argv[0], dict(os.environ))
     sys.stderr.write("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
     return _become(program, argv, dict(os.environ))

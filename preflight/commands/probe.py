@@ -25,8 +25,8 @@ Exit code 1: a node did not answer in time; it is named.
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Print what a node has, or what all have and where they differ."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name, "Show what this node really has, or every node.", "preflight probe [options]", EPILOG
     )
@@ -46,10 +46,12 @@ def run(name: str, args: list[str]) -> int:
     group.add_argument("--checkpoints", metavar="FOLDER", help="a folder whose disk is asked too")
     group.add_argument("--compact", action="store_true", help="JSON on one line")
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return FITS
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print what a node has, or what all have and where they differ."""
+    options = parser(name).parse_args(args)
     timeout_s = _seconds(options.timeout)
     if options.nodes and options.gather:
         raise BadInput.one("--nodes and --gather are two ways to the same", fix="give one of them")

@@ -39,8 +39,8 @@ exit: 0 no launch is refused; 1 one does not fit, or its files are wrong; 2 bad 
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Check the launches of the files; return 1 where one is refused."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Check every launch of this repository, or those that some of its files concern.",
@@ -50,10 +50,12 @@ def run(name: str, args: list[str]) -> int:
     parser.add_argument("files", metavar="FILES", nargs="*")
     add_launch_options(parser)
     add_output_options(parser, with_sarif=True)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Check the launches of the files; return 1 where one is refused."""
+    options = parser(name).parse_args(args)
     folder = os.getcwd()
     missing = [path for path in options.files if not os.path.exists(path)]
     if missing:

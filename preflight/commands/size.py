@@ -33,8 +33,8 @@ exit: 0; 2 bad input; 3 preflight failed
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Print the worksheet of one model or several."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "What full training, LoRA and QLoRA of a model take: memory on one device by what it\n"
@@ -93,10 +93,12 @@ def run(name: str, args: list[str]) -> int:
     group.add_argument("--format", choices=("text", "json", "csv", "md"), default="text")
     group.add_argument("-v", "--verbose", action="store_true", help="what is taken for granted")
     group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Print the worksheet of one model or several."""
+    options = parser(name).parse_args(args)
     for option, values in (
         ("--seq-len", options.seq_len),
         ("--micro-batch-size", [options.micro_batch_size]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 
 from preflight.commands.options import add_output_options, first_positional
@@ -24,8 +23,8 @@ WORDS: dict[str, tuple[str, str]] = {
 """Word -> its module in `preflight.commands`, and one line about it."""
 
 
-def run(name: str, args: list[str]) -> int:
-    """Run one word of `slurm`; return its exit code."""
+def parser(name: str) -> Parser:
+    """Return what stands before the word."""
     listed = "\n".join(f"  {word:10} {about}" for word, (_, about) in WORDS.items())
     parser = Parser(
         name,
@@ -34,12 +33,15 @@ def run(name: str, args: list[str]) -> int:
         "`preflight slurm WORD --help` says more about one word; docs/slurm-site.md has all of it.\n",
     )
     add_output_options(parser)
-    at = first_positional(parser, args)
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Run one word of `slurm`; return its exit code."""
+    declared = parser(name)
+    at = first_positional(declared, args)
     if at >= len(args):
-        if {"-h", "--help"} & set(args) or not args:
-            parser.print_help()
-            sys.stdout.flush()
-            return 0
+        declared.parse_args(args or ["--help"])
         raise BadInput.one("`slurm` needs a word", fix=f"one of {', '.join(WORDS)}")
     word = args[at]
     if word not in WORDS:

@@ -24,21 +24,23 @@ exit: 0 whatever was found; 2 no such folder, or a Slurm that does not say what 
 """
 
 
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
+    parser = Parser(f"slurm {name}", ABOUT, f"preflight slurm {name} [options] [FOLDER]", EPILOG)
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="job scripts, or one of them")
+    parser.add_argument("--no-dry-run", action="store_true", help="run nothing; read the scripts")
+    add_output_options(parser)
+    return parser
+
+
 def run(name: str, args: list[str]) -> int:
     """Audit and print; return the exit code."""
+    options = parser(name).parse_args(args)
     from preflight.render.audit import audit_dict, audit_lines
     from preflight.render.page import page_for
     from preflight.slurm.audit import audited, jobs_of_controller, scripts_in
     from preflight.slurm.inventory import NoInventory, read_inventory
 
-    parser = Parser(f"slurm {name}", ABOUT, f"preflight slurm {name} [options] [FOLDER]", EPILOG)
-    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="job scripts, or one of them")
-    parser.add_argument("--no-dry-run", action="store_true", help="run nothing; read the scripts")
-    add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return FITS
     env = {key: value for key, value in os.environ.items() if not key.startswith("SBATCH_")}
     found = scripts_in(options.folder, env) if options.folder else jobs_of_controller(env)
     try:

@@ -61,8 +61,8 @@ exit: 0 whole, or nothing is installed; 1 something would not work
 }
 
 
-def run(name: str, args: list[str]) -> int:
-    """Install, uninstall or show the guard; return the exit code."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     usage = {"status": "preflight slurm status [--dir DIR]"}.get(
         name, f"preflight slurm {name} --client [DIR] | --controller [DIR] [options]"
     )
@@ -81,10 +81,12 @@ def run(name: str, args: list[str]) -> int:
     if name == "install":
         _add_settings(parser)
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Install, uninstall or show the guard; return the exit code."""
+    options = parser(name).parse_args(args)
     if name == "status":
         return _status(os.path.abspath(options.dir or default_folder()), options)
     folders = {

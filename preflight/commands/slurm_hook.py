@@ -24,8 +24,8 @@ exit: 0 done; 2 the folder cannot be written
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Write the two scripts and print the variables that name them, for a shell to evaluate."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         f"slurm {name}",
         "Write two scripts and print the variables with which srun runs them.",
@@ -36,10 +36,12 @@ def run(name: str, args: list[str]) -> int:
         "--dir", metavar="DIR", help=f"a folder that all nodes of the job see (default: {FOLDER})"
     )
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Write the two scripts and print the variables that name them, for a shell to evaluate."""
+    options = parser(name).parse_args(args)
     folder = os.path.abspath(options.dir or FOLDER)
     from preflight.slurm.stamping import cluster_facts
 

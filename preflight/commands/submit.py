@@ -40,10 +40,10 @@ _FLAGS = ("--fix", "--warn", "--explain")
 
 def run(name: str, args: list[str]) -> int:
     """Run one of the three commands; return its exit code. A job that is submitted never returns."""
-    parser = _parser(name)
+    declared = parser(name)
     own, words = _own_options(args)
     if words[:1] in (["-h"], ["--help"]) and not own:
-        parser.print_help()
+        declared.print_help()
         return 0
     env = dict(os.environ)
     if env.get("PREFLIGHT", "").lower() == "off":
@@ -51,7 +51,7 @@ def run(name: str, args: list[str]) -> int:
         _become(name, words, env)
     text = _standard_input(name, words)
     try:
-        options = parser.parse_args(own)
+        options = declared.parse_args(own)
         return _guarded(name, words, text, env, options)
     except BadInput as error:
         if own:  # what the user said to us is wrong: say so before anything is submitted
@@ -74,7 +74,8 @@ def run(name: str, args: list[str]) -> int:
     return _become(name, marked(name, words, env), env, text)
 
 
-def _parser(name: str) -> Parser:
+def parser(name: str) -> Parser:
+    """Return what the command takes in front of Slurm's own words."""
     parser = Parser(
         name, ABOUT[name], f"preflight {name} [options] [{name.upper()} ARGUMENTS]", EPILOG
     )

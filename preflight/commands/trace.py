@@ -60,19 +60,13 @@ SECONDS_BEFORE_PROGRESS = 2.0
 
 def run(name: str, args: list[str]) -> int:
     """Trace one launch or plan; return the exit code."""
-    parser = Parser(name, ABOUT, f"preflight {name} [options] -- COMMAND", EPILOG)
-    _add_options(parser)
-    add_report_option(parser, "every phase beside the formulas")
-    add_output_options(parser)
+    declared = parser(name)
     has_plan = any(arg == "--plan" or arg.startswith("--plan=") for arg in args)
     own: list[str] = args
     argv: tuple[str, ...] = ()
     if not has_plan or "--" in args:
-        own, argv = split_command(name, parser, args)
-    try:
-        options = parser.parse_args(own)
-    except SystemExit:  # --help
-        return 0
+        own, argv = split_command(name, declared, args)
+    options = declared.parse_args(own)
     if options.plan is not None and argv:
         raise BadInput.one("--plan and a command are two launches", fix="give one of them")
     # As `check` does for a command and `estimate` for a plan file: they find this trace by its plan.
@@ -109,7 +103,9 @@ def run(name: str, args: list[str]) -> int:
     return FITS
 
 
-def _add_options(parser: Parser) -> None:
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
+    parser = Parser(name, ABOUT, f"preflight {name} [options] -- COMMAND", EPILOG)
     group = parser.add_argument_group("what is traced")
     group.add_argument("--plan", metavar="PLAN.yaml", help="a plan file in place of a command")
     group.add_argument(
@@ -133,6 +129,9 @@ def _add_options(parser: Parser) -> None:
         help="run the Python code in the model's folder, as the training script would",
     )
     group.add_argument("--no-cache", action="store_true", help="neither read nor keep a result")
+    add_report_option(parser, "every phase beside the formulas")
+    add_output_options(parser)
+    return parser
 
 
 def _read(

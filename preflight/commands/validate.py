@@ -31,8 +31,8 @@ exit: 0 whatever the errors are; 2 bad input; 3 preflight failed
 """
 
 
-def run(name: str, args: list[str]) -> int:
-    """Validate one file of runs; return the exit code."""
+def parser(name: str) -> Parser:
+    """Return what the command takes."""
     parser = Parser(
         name,
         "Estimate every measured run of a file, and show how far off the estimates are.",
@@ -55,10 +55,12 @@ def run(name: str, args: list[str]) -> int:
     )
     add_report_option(parser, "every run")
     add_output_options(parser)
-    try:
-        options = parser.parse_args(args)
-    except SystemExit:  # --help
-        return 0
+    return parser
+
+
+def run(name: str, args: list[str]) -> int:
+    """Validate one file of runs; return the exit code."""
+    options = parser(name).parse_args(args)
     if options.plot is not None:
         refuse_other_than_svg(options.plot)
     runs = _runs(options.runs, options.history)
