@@ -12,21 +12,21 @@ from preflight.launchers.accelerate.argv import (
     first_option_index,
     parse_launcher_arguments,
 )
-from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.plan import accelerate_part
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import called
 
-Front = tuple[LauncherPart, list[Problem]]
+Front = tuple[LauncherPart, tuple[Problem, ...]]
 """What the launcher decides, and what is to be said about it behind everything else."""
 
 
 def launcher_in_front(
-    command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
-) -> Front | None:
+    command: LaunchCommand, is_ours: Callable[[int], bool]
+) -> Reading[Front] | None:
     """Return what the launcher decides; None unless it starts what `is_ours` knows at an argv index."""
     argv = command.argv
     first = first_option_index(argv)
@@ -36,31 +36,27 @@ def launcher_in_front(
         if arguments.script_index >= len(argv) or not is_ours(arguments.script_index):
             return None
         raise_if_any(arguments.problems)
-        return accelerate_in_front(command, arguments, problems)
+        return accelerate_in_front(command, arguments)
     if what is not None and what.kind != "program" and is_ours(what.position):
         from preflight.launchers.python.plan import python_part
 
         place = Place("argv", "", "python", index=0)
-        return python_part(command, place, 1, what.position), []
-    return _torchrun(command, is_ours, problems)
+        return Reading((python_part(command, place, 1, what.position), ()))
+    return _torchrun(command, is_ours)
 
 
-def accelerate_in_front(
-    command: LaunchCommand, arguments: LauncherArguments, problems: list[Problem]
-) -> Front:
+def accelerate_in_front(command: LaunchCommand, arguments: LauncherArguments) -> Reading[Front]:
     """Return what accelerate's launcher decides, and its notes."""
-    settings = read_launcher_settings(arguments, command, problems)
-    part = accelerate_part(command, arguments, settings, problems)
-    check_beside_file(settings, None, problems)
+    problems = Problems()
+    settings = problems.take(read_launcher_settings(arguments, command))
+    part = problems.take(accelerate_part(command, arguments, settings))
     ranks = EngineSettings(fields={**part.ranks, "engine": Setting(part.mode, part.mode_place)})
-    refused = {problem.where for problem in problems if problem.severity == "error"}
-    notes = [n for n in launch_notes(settings, part.env, ranks) if n.where not in refused]
-    return part, notes
+    refused = problems.refused
+    notes = tuple(n for n in launch_notes(settings, part.env, ranks) if n.where not in refused)
+    return Reading((part, notes), tuple(problems))
 
 
-def _torchrun(
-    command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
-) -> Front | None:
+def _torchrun(command: LaunchCommand, is_ours: Callable[[int], bool]) -> Reading[Front] | None:
     from preflight.launchers.torchrun import LAUNCHER
     from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 
@@ -70,6 +66,6 @@ def _torchrun(
     options = parse_torchrun(command, start)
     if options.script_index >= len(command.argv) or not is_ours(options.script_index):
         return None
-    problems.extend(options.problems)
-    raise_if_any(problems)
-    return torchrun_part(command, options, problems), []
+    raise_if_any(options.problems)
+    part = torchrun_part(command, options)
+    return Reading((part.value, ()), part.problems)

@@ -110,13 +110,14 @@ def test_words_are_split_as_trl_splits_them(line, tmp_path, monkeypatch):
     plan = preflight_read_launch(command=one)
     theirs = trl_starts(line, tmp_path, monkeypatch)
     assert plan is not None and not isinstance(theirs, str), theirs
-    problems: list[Any] = []
-    split = split_words(one, 2, argument_table(one.argv[1]), problems)
+    split = split_words(one, 2, argument_table(one.argv[1]))
     ours = [
-        word for index, word in enumerate(one.argv) if index >= 2 and index not in split.indices
+        word
+        for index, word in enumerate(one.argv)
+        if index >= 2 and index not in split.value.indices
     ]
 
-    assert problems == []
+    assert split.problems == ()
     assert ours == theirs.training_script_args
     assert theirs.training_script.endswith(f"trl/scripts/{one.argv[1]}.py")
     documents = plan.source.documents

@@ -15,6 +15,7 @@ from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.options import BY_KEY
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -47,30 +48,27 @@ class AccelerateConfig:
 
 
 def find_config(
-    given: Mapping[str, Setting], command: LaunchCommand, problems: list[Problem]
-) -> AccelerateConfig | None:
+    given: Mapping[str, Setting], command: LaunchCommand
+) -> Reading[AccelerateConfig | None]:
     """Return the config file that this launch reads, or None where it reads none."""
     setting = given.get("config_file")
     if setting is not None:
         path, is_default = str(setting.value), False
         if not command.exists(path):
-            problems.append(
-                Problem(
-                    f"the config file {path!r} is a folder"
-                    if os.path.isdir(command.resolve(path))
-                    else f"the config file {path!r} does not exist",
-                    "--config_file",
-                    _near_file(path, command),
-                    "PF111",
-                )
+            wrong = "is a folder" if os.path.isdir(command.resolve(path)) else "does not exist"
+            problem = Problem(
+                f"the config file {path!r} {wrong}",
+                "--config_file",
+                _near_file(path, command),
+                "PF111",
             )
-            return None
+            return Reading(None, (problem,))
     else:
         path, is_default = default_config_path(command), True
         # `--cpu` alone keeps accelerate from reading the default file.
         if "cpu" in given or not command.exists(path):
-            return None
-    return load_config(path, is_default, command, problems)
+            return Reading(None)
+    return load_config(path, is_default, command)
 
 
 def default_config_path(command: LaunchCommand) -> str:
@@ -96,9 +94,9 @@ def _near_file(path: str, command: LaunchCommand) -> str:
 
 
 def load_config(
-    path: str, is_default: bool, command: LaunchCommand, problems: list[Problem]
-) -> AccelerateConfig | None:
-    """Read and check a config file's top level; problems are collected, a file that cannot be parsed raises."""
+    path: str, is_default: bool, command: LaunchCommand
+) -> Reading[AccelerateConfig | None]:
+    """Read a config file and check its top level; a file that cannot be parsed raises."""
     try:
         text = command.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -108,21 +106,21 @@ def load_config(
         document = load_json(text, path, "warning") if is_json else load_yaml(text, path)
     except BadInput as error:
         raise with_id(error, "PF111") from error
-    problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
+    problems = Problems(replace(problem, id=problem.id or "PF103") for problem in document.problems)
     if not isinstance(document.value, Mapping):
         problems.append(
             Problem("the accelerate config must be a mapping of keys to values", path, id="PF111")
         )
-        return None
+        return Reading(None, tuple(problems))
     config = AccelerateConfig(path, is_default, document, {}, frozenset(map(str, document.value)))
-    values = _converted(dict(document.value), config, problems)
-    return AccelerateConfig(path, is_default, document, values, config.stated)
+    values = problems.take(_converted(config))
+    return Reading(replace(config, values=values), tuple(problems))
 
 
-def _converted(
-    values: dict[str, Any], config: AccelerateConfig, problems: list[Problem]
-) -> dict[str, Any]:
+def _converted(config: AccelerateConfig) -> Reading[dict[str, Any]]:
     """Apply accelerate's own conversions (BaseConfig.process_config) and its checks of the top level."""
+    values = dict(config.document.value)
+    problems = Problems()
     environment = values.setdefault("compute_environment", "LOCAL_MACHINE")
     if environment != "LOCAL_MACHINE":
         fix = "compute_environment: LOCAL_MACHINE, on Slurm and for several nodes too"
@@ -169,7 +167,7 @@ def _converted(
         problems.append(_not_text("distributed_type", kind, config, 'distributed_type: "NO"'))
     for key, default in {"num_processes": -1, "machine_rank": 0, "num_machines": 1}.items():
         values.setdefault(key, default)
-    return values
+    return Reading(values, tuple(problems))
 
 
 def _unknown_top_level(key: str, config: AccelerateConfig) -> Problem:
@@ -198,13 +196,12 @@ def _not_text(key: str, value: Any, config: AccelerateConfig, fix: str) -> Probl
     )
 
 
-def fill_from_config(
-    values: dict[str, Setting],
-    given: Mapping[str, Setting],
-    config: AccelerateConfig,
-    problems: list[Problem],
-) -> None:
-    """Fill options from the file: top-level values only where an option is None, section values unless a flag gave them."""
+def filled_from_config(
+    options: Mapping[str, Setting], given: Mapping[str, Setting], config: AccelerateConfig
+) -> Reading[dict[str, Setting]]:
+    """Return the options with the file's values: of its top level only where one is None, of a section unless a flag gave it."""
+    values = dict(options)
+    problems = Problems()
     for key, value in config.values.items():
         if key in ("compute_environment", "mixed_precision", "distributed_type", *keys.SECTIONS):
             continue
@@ -236,6 +233,7 @@ def fill_from_config(
                     "info" if key == "same_network" else "warning",
                 )
             )
+    return Reading(values, tuple(problems))
 
 
 def _section_place(config: AccelerateConfig, section: str, key: str) -> Place:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from preflight.errors import Problem
@@ -10,23 +10,24 @@ from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.argv import LauncherArguments
 from preflight.launchers.accelerate.checks import check_config_values, check_flags, check_settings
-from preflight.launchers.accelerate.config import AccelerateConfig, fill_from_config, find_config
+from preflight.launchers.accelerate.config import AccelerateConfig, filled_from_config, find_config
 from preflight.launchers.accelerate.options import BY_KEY
 from preflight.launchers.accelerate.settings import MODE_FLAGS, LauncherSettings
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.visible_devices import num_visible_devices
 
 
 def read_launcher_settings(
-    arguments: LauncherArguments, command: LaunchCommand, problems: list[Problem]
-) -> LauncherSettings:
-    """Merge command line, config file and defaults as accelerate does; problems are collected in file order."""
+    arguments: LauncherArguments, command: LaunchCommand
+) -> Reading[LauncherSettings]:
+    """Merge command line, config file and defaults as accelerate does; problems come in file order."""
     given = arguments.given
     default = Place("default", "", "accelerate")
     values = {key: Setting(option.default, default) for key, option in BY_KEY.items()}
     values.update(given)
-    check_flags(given, problems)
-    config = find_config(given, command, problems)
+    problems = Problems(check_flags(given))
+    config = problems.take(find_config(given, command))
     modes = {flag: bool(values[flag].value) for flag in (*MODE_FLAGS, "cpu")}
     mode_places = {flag: values[flag].place for flag in modes}
     uses_parallelism = bool(values["use_parallelism_config"].value)
@@ -35,7 +36,7 @@ def read_launcher_settings(
     if config is not None:
         kind = config.values.get("distributed_type")
         if any(modes[flag] for flag in MODE_FLAGS):
-            _note_dropped_mode(kind, modes, mode_places, config, problems)
+            problems.extend(_note_dropped_mode(kind, modes, mode_places, config))
         else:
             modes["use_deepspeed"] = kind == "DEEPSPEED"
             modes["multi_gpu"] = kind in keys.MULTI_DEVICE_TYPES
@@ -44,11 +45,14 @@ def read_launcher_settings(
             modes["use_megatron_lm"] = kind == "MEGATRON_LM"
             mode_places = dict.fromkeys(mode_places, config.place("distributed_type"))
             uses_parallelism = config.values.get("parallelism_config") not in (None, {})
-        fill_from_config(values, given, config, problems)
-        precision_from_config = _fill_precision(values, config)
+        values = problems.take(filled_from_config(values, given, config))
+        precision = values["mixed_precision"]
+        if not precision.value:
+            values["mixed_precision"] = _precision_of(config)
+            precision_from_config = config.values.get("mixed_precision") is not None
         if values["gpu_ids"].value is None:
             values["gpu_ids"] = Setting("all", default)
-        check_config_values(values, modes, config, problems)
+        problems.extend(check_config_values(values, modes, config))
     else:
         if values["num_processes"].value is None:
             num_devices = num_visible_devices(command.env)
@@ -76,51 +80,39 @@ def read_launcher_settings(
         uses_parallelism,
         num_devices,
     )
-    check_settings(settings, problems)
-    return settings
+    problems.extend(check_settings(settings))
+    return Reading(settings, tuple(problems))
 
 
 def _note_dropped_mode(
-    kind: Any,
-    modes: Mapping[str, bool],
-    places: Mapping[str, Place],
-    config: AccelerateConfig,
-    problems: list[Problem],
-) -> None:
+    kind: Any, modes: Mapping[str, bool], places: Mapping[str, Place], config: AccelerateConfig
+) -> Iterator[Problem]:
     given = next(flag for flag in MODE_FLAGS if modes[flag])
     same = {"use_deepspeed": "DEEPSPEED", "use_fsdp": "FSDP", "use_megatron_lm": "MEGATRON_LM"}
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM") and same.get(given) != kind:
-        problems.append(
-            Problem(
-                f"{places[given].where} drops the {kind} of the config file",
-                config.where("distributed_type"),
-                f"remove {places[given].where}",
-                "PF107",
-                "warning",
-            )
+        yield Problem(
+            f"{places[given].where} drops the {kind} of the config file",
+            config.where("distributed_type"),
+            f"remove {places[given].where}",
+            "PF107",
+            "warning",
         )
     elif same.get(given) == kind and config.section("parallelism_config"):
-        problems.append(
-            Problem(
-                f"{places[given].where} on the command line keeps accelerate from using parallelism_config",
-                config.where("parallelism_config"),
-                f"remove {places[given].where}: distributed_type says it already",
-                "PF107",
-                "warning",
-            )
+        yield Problem(
+            f"{places[given].where} on the command line keeps accelerate from using parallelism_config",
+            config.where("parallelism_config"),
+            f"remove {places[given].where}: distributed_type says it already",
+            "PF107",
+            "warning",
         )
 
 
-def _fill_precision(values: dict[str, Setting], config: AccelerateConfig) -> bool:
-    if values["mixed_precision"].value:
-        return False
+def _precision_of(config: AccelerateConfig) -> Setting:
     precision = config.values.get("mixed_precision")
     if precision is None:
-        values["mixed_precision"] = Setting("no", Place("default", "", "accelerate"))
-        return False
+        return Setting("no", Place("default", "", "accelerate"))
     key = "mixed_precision" if "mixed_precision" in config.stated else "fp16"
-    values["mixed_precision"] = Setting(precision, config.place(key))
-    return True
+    return Setting(precision, config.place(key))
 
 
 def _mode(modes: Mapping[str, bool]) -> tuple[str, str]:

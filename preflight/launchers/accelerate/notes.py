@@ -34,28 +34,25 @@ def launch_notes(
     settings: LauncherSettings,
     env: Mapping[str, Setting],
     engine: EngineSettings,
-) -> list[Problem]:
-    """Return the notices about a launch that was read."""
-    found = list(_environment(env, settings))
+) -> Iterator[Problem]:
+    """Yield the notices about a launch that was read."""
+    yield from _environment(env, settings)
     config = settings.config
     if config is not None:
         if config.is_default:
-            found.append(
-                Problem(
-                    f"the launch uses the default config {config.path}",
-                    config.path,
-                    "--config_file FILE names another",
-                    "PF104",
-                    "info",
-                )
+            yield Problem(
+                f"the launch uses the default config {config.path}",
+                config.path,
+                "--config_file FILE names another",
+                "PF104",
+                "info",
             )
-        found.extend(_unused_sections(config, settings))
+        yield from _unused_sections(config, settings)
     kind = str(engine.fields["engine"].value)
     if kind in ("fsdp1", "fsdp2"):
-        found.extend(_other_version(settings, engine))
+        yield from _other_version(settings, engine)
     if kind.startswith("zero"):
-        found.extend(_deepspeed(settings, engine))
-    return found
+        yield from _deepspeed(settings, engine)
 
 
 def _unused_sections(config: AccelerateConfig, settings: LauncherSettings) -> Iterator[Problem]:

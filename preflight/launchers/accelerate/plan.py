@@ -23,7 +23,7 @@ from preflight.launchers.accelerate.parallelism import count_ranks
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
@@ -46,13 +46,12 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
 def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArguments) -> LaunchPlan:
     """Return the plan of a launch by accelerate whose own arguments were parsed."""
     problems = Problems()
-    settings = read_launcher_settings(arguments, command, problems)
-    part = accelerate_part(command, arguments, settings, problems)
+    settings = problems.take(read_launcher_settings(arguments, command))
+    part = problems.take(accelerate_part(command, arguments, settings))
     trainer = problems.take(read_script_arguments(command, part.script_index))
     engine = problems.take(read_script_engine(command, part, trainer))
-    check_beside_file(settings, engine.facts.get("deepspeed_stated"), problems)
-    # A note on a value that was refused would only explain what refusing it left behind.
-    refused = {problem.where for problem in problems if problem.severity == "error"}
+    problems.extend(check_beside_file(settings, engine.facts.get("deepspeed_stated")))
+    refused = problems.refused
     env = {**part.env, **trainer.environment}
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
     problems.extend(single_process_notes(command, settings, trainer))
@@ -72,19 +71,16 @@ def single_process_notes(
 
 
 def accelerate_part(
-    command: LaunchCommand,
-    arguments: LauncherArguments,
-    settings: LauncherSettings,
-    problems: list[Problem],
-) -> LauncherPart:
+    command: LaunchCommand, arguments: LauncherArguments, settings: LauncherSettings
+) -> Reading[LauncherPart]:
     """Return what accelerate's launcher decided."""
-    _check_mode(settings, problems)
+    problems = Problems(_check_mode(settings))
     config = settings.config
-    return LauncherPart(
+    part = LauncherPart(
         name="accelerate",
         first_option=arguments.first_index,
         script_index=arguments.script_index,
-        ranks=count_ranks(settings, problems),
+        ranks=problems.take(count_ranks(settings)),
         mode=settings.mode,
         mode_place=settings.mode_place,
         env=worker_environment(settings, command.env),
@@ -98,18 +94,17 @@ def accelerate_part(
             "gpu_ids": settings.values.get("gpu_ids"),
         },
     )
+    return Reading(part, tuple(problems))
 
 
-def _check_mode(settings: LauncherSettings, problems: list[Problem]) -> None:
+def _check_mode(settings: LauncherSettings) -> Iterator[Problem]:
     if settings.mode in ("megatron", "tpu"):
         name = {"megatron": "Megatron-LM", "tpu": "TPU"}[settings.mode]
-        problems.append(
-            Problem(
-                f"preflight does not read {name} launches",
-                settings.mode_place.where,
-                "FSDP, DeepSpeed, multi-GPU and single-GPU launches are read",
-                "PF111",
-            )
+        yield Problem(
+            f"preflight does not read {name} launches",
+            settings.mode_place.where,
+            "FSDP, DeepSpeed, multi-GPU and single-GPU launches are read",
+            "PF111",
         )
 
 

@@ -22,6 +22,7 @@ from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fir
 from preflight.launchers.framework_keys import FrameworkKeys, note_placeholders, settings_of
 from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.launcher_in_front import launcher_in_front
+from preflight.reading import Problems
 from preflight.setting import Place, Setting
 
 TRAIN_MODULES = ("axolotl.cli.train", "scripts.finetune")
@@ -30,18 +31,16 @@ TRAIN_MODULES = ("axolotl.cli.train", "scripts.finetune")
 def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of an axolotl training command; None where it is another command."""
     first = LAUNCHER.first_argument(command.argv)
-    problems: list[Problem] = []
+    problems = Problems()
     if first is not None:
         words = split_cli(command.argv, first, problems)
         raise_if_any(problems)
-        part, notes = cli_part(command, words, problems)
+        part, notes = problems.take(cli_part(command, words))
     else:
-        found = launcher_in_front(
-            command, lambda index: command.argv[index] in TRAIN_MODULES, problems
-        )
+        found = launcher_in_front(command, lambda index: command.argv[index] in TRAIN_MODULES)
         if found is None:
             return None
-        part, notes = found
+        part, notes = problems.take(found)
         words = split_fire(command.argv, part.script_index, problems)
         words.launcher = part.name
     if words.config is None:

@@ -7,58 +7,54 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.errors import Problem, raise_if_any
+from preflight.errors import raise_if_any
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate.argv import LauncherArguments, parse_launcher_arguments
 from preflight.launchers.axolotl.words import AxolotlWords
-from preflight.launchers.launcher_in_front import accelerate_in_front
+from preflight.launchers.launcher_in_front import Front, accelerate_in_front
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 
 
-def cli_part(
-    command: LaunchCommand, words: AxolotlWords, problems: list[Problem]
-) -> tuple[LauncherPart, list[Problem]]:
+def cli_part(command: LaunchCommand, words: AxolotlWords) -> Reading[Front]:
     """Return what the launcher that `axolotl train` starts decides, with the places that the user wrote."""
     launched = tuple(command.argv[index] for index in words.launcher_indices)
     if words.launcher == "python":
         from preflight.launchers.python.plan import python_part
 
         place, index = words.launcher_place, words.script_index
-        return python_part(command, place, index, index), []
+        return Reading((python_part(command, place, index, index), ()))
     if words.launcher == "torchrun":
-        return _torchrun_part(command, words, launched, problems), []
+        part = _torchrun_part(command, words, launched)
+        return Reading((part.value, ()), part.problems)
     parsed = parse_launcher_arguments((*launched, "script.py"), 0)
-    problems.extend(parsed.problems)
-    raise_if_any(problems)
+    raise_if_any(parsed.problems)
     given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
     arguments = LauncherArguments(given, words.script_index, words.script_index)
-    return accelerate_in_front(command, arguments, problems)
+    return accelerate_in_front(command, arguments)
 
 
 def _torchrun_part(
-    command: LaunchCommand,
-    words: AxolotlWords,
-    launched: tuple[str, ...],
-    problems: list[Problem],
-) -> LauncherPart:
+    command: LaunchCommand, words: AxolotlWords, launched: tuple[str, ...]
+) -> Reading[LauncherPart]:
     from preflight.launchers.torchrun.options import OPTIONS, from_environment
     from preflight.launchers.torchrun.plan import USAGE, torchrun_part
     from preflight.shell.launcher_options import parse_options
 
     parsed = parse_options((*launched, "script.py"), 0, OPTIONS, "torchrun", USAGE)
-    problems.extend(parsed.problems)
-    raise_if_any(problems)
+    raise_if_any(parsed.problems)
     given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
     if "rdzv_endpoint" in given and "rdzv_backend" not in given:
         # _add_default_rdzv_args of cli/utils/train.py
         default = Place("default", "", "axolotl")
         given["rdzv_backend"] = Setting("c10d", default)
-    given = {**from_environment(command.env, problems), **given}
+    problems = Problems()
+    given = {**problems.take(from_environment(command.env)), **given}
     index = words.script_index
-    return torchrun_part(
-        command, replace(parsed, given=given, first_index=index, script_index=index), problems
-    )
+    options = replace(parsed, given=given, first_index=index, script_index=index)
+    part = problems.take(torchrun_part(command, options))
+    return Reading(part, tuple(problems))
 
 
 def _moved(setting: Setting, words: AxolotlWords) -> Setting:

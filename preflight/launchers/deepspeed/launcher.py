@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from preflight.errors import Problem
+from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchCommand
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import LauncherOption, ParsedOptions
@@ -76,15 +76,11 @@ class Slots:
         return sum(len(slots) for slots in self.hosts.values())
 
 
-def read_slots(
-    command: LaunchCommand, options: ParsedOptions, problems: list[Problem]
-) -> Slots | None:
-    """Return the slots that the launcher takes; None where it would refuse, which is then a problem."""
+def read_slots(command: LaunchCommand, options: ParsedOptions) -> Slots:
+    """Return the slots that the launcher takes; raise BadInput where it would refuse."""
     given = options.given
     path = str(options.value("hostfile", DEFAULT_HOSTFILE))
-    pool = _hostfile(command, path, problems)
-    if problems:
-        return None
+    pool = _hostfile(command, path)
     include, exclude = given.get("include"), given.get("exclude")
     num_nodes, num_gpus = options.value("num_nodes", -1), options.value("num_gpus", -1)
     visible = command.env.get("CUDA_VISIBLE_DEVICES", "")
@@ -94,47 +90,33 @@ def read_slots(
     if (num_nodes >= 0 or num_gpus >= 0) and has_filter:
         flag = include or exclude
         assert flag is not None
-        _refuse(
-            problems, f"{flag.place.where} and --num_nodes or --num_gpus cannot be combined", flag
-        )
-        return None
+        both = f"{flag.place.where} and --num_nodes or --num_gpus cannot be combined"
+        raise _refused(both, flag)
     if include is not None and exclude is not None:
-        _refuse(problems, "--include and --exclude cannot be combined", include)
-        return None
+        raise _refused("--include and --exclude cannot be combined", include)
     flag = include or exclude
-    named = None if flag is None or not flag.value else _named(flag, problems)
-    if problems:
-        return None
+    named = None if flag is None or not flag.value else _named(flag)
     is_counted = False
     place = nodes_place = given["hostfile"].place if "hostfile" in given else DEFAULT
     if pool is None:
         if num_nodes > 1:
-            _refuse(
-                problems,
-                f"--num_nodes {num_nodes} needs a hostfile, and there is none at {path}",
-                given["num_nodes"],
-            )
-            return None
+            needs = f"--num_nodes {num_nodes} needs a hostfile, and there is none at {path}"
+            raise _refused(needs, given["num_nodes"])
         count = _local_devices(command, include, num_gpus)
         if count == 0:
-            problems.append(
-                Problem(
-                    "the number of ranks is not known: no hostfile, no --num_gpus, and this machine shows no GPU",
-                    "deepspeed",
-                    "--num_gpus N",
-                    "PF115",
-                )
+            raise BadInput.one(
+                "the number of ranks is not known: no hostfile, no --num_gpus, and this machine shows no GPU",
+                "deepspeed",
+                "--num_gpus N",
+                "PF115",
             )
-            return None
         pool, is_counted = {"localhost": count}, True
     else:
         place = nodes_place = Place("yaml", path, "slots") if "hostfile" not in given else place
     hosts = {host: tuple(range(count)) for host, count in pool.items()}
     if flag is not None and named is not None:
-        filtered = _filtered(hosts, named, flag, include is not None, problems)
-        if filtered is None:
-            return None
-        hosts, place, nodes_place = filtered, flag.place, flag.place
+        hosts = _filtered(hosts, named, flag, include is not None)
+        place = nodes_place = flag.place
         is_counted = is_counted and include is None
     if num_nodes > 0:
         hosts = dict(list(hosts.items())[:num_nodes])
@@ -144,20 +126,21 @@ def read_slots(
         hosts = {host: tuple(range(num_gpus)) for host in hosts}
         place, is_counted = given["num_gpus"].place, False
     if not hosts:
-        _refuse(problems, "no device is left to start a rank on", flag or Setting("", DEFAULT))
-        return None
+        raise _refused("no device is left to start a rank on", flag or Setting("", DEFAULT))
     spans = (len(hosts) > 1 or bool(options.value("force_multi"))) and not options.value("no_ssh")
     return Slots(hosts, place, nodes_place, is_counted, spans)
 
 
-def _refuse(problems: list[Problem], message: str, setting: Setting, fix: str = "") -> None:
-    problems.append(Problem(message, setting.place.where, fix, "PF111"))
+def _refused(message: str, setting: Setting, fix: str = "") -> BadInput:
+    return BadInput.one(message, setting.place.where, fix, "PF111")
 
 
-def _hostfile(command: LaunchCommand, path: str, problems: list[Problem]) -> dict[str, int] | None:
+def _hostfile(command: LaunchCommand, path: str) -> dict[str, int] | None:
+    """Return host -> slots; None where there is no file. Raise BadInput with every line that is wrong."""
     if not command.exists(path):
         return None
     pool: dict[str, int] = {}
+    problems: list[Problem] = []
     for number, line in enumerate(command.read_text(path).splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -174,7 +157,8 @@ def _hostfile(command: LaunchCommand, path: str, problems: list[Problem]) -> dic
             pool[match[1]] = int(match[2])
     if not pool and not problems:
         problems.append(Problem("the hostfile names no host", path, "NAME slots=N", "PF111"))
-    return pool or None
+    raise_if_any(problems)
+    return pool
 
 
 def _local_devices(command: LaunchCommand, include: Setting | None, num_gpus: int) -> int:
@@ -190,7 +174,7 @@ def _local_devices(command: LaunchCommand, include: Setting | None, num_gpus: in
     return count
 
 
-def _named(flag: Setting, problems: list[Problem]) -> dict[str, list[int]] | None:
+def _named(flag: Setting) -> dict[str, list[int]]:
     """Return host -> the slots that a filter names, none for all of them."""
     named: dict[str, list[int]] = {}
     try:
@@ -199,14 +183,9 @@ def _named(flag: Setting, problems: list[Problem]) -> dict[str, list[int]] | Non
             named.setdefault(host, [])
             if colon:
                 named[host] += [int(slot) for slot in listed.split(",")]
-    except ValueError:
-        _refuse(
-            problems,
-            f"{flag.place.where} must be HOST:0,1@HOST, not {flag.value!r}",
-            flag,
-            "numbers behind the colon: localhost:0,1",
-        )
-        return None
+    except ValueError as error:
+        wrong = f"{flag.place.where} must be HOST:0,1@HOST, not {flag.value!r}"
+        raise _refused(wrong, flag, "numbers behind the colon: localhost:0,1") from error
     return named
 
 
@@ -215,17 +194,14 @@ def _filtered(
     named: Mapping[str, Sequence[int]],
     flag: Setting,
     is_include: bool,
-    problems: list[Problem],
-) -> dict[str, tuple[int, ...]] | None:
+) -> dict[str, tuple[int, ...]]:
     result = {} if is_include else dict(hosts)
     for host, slots in named.items():
         if host not in hosts:
-            _refuse(problems, f"{host} is not in the hostfile", flag, f"one of {', '.join(hosts)}")
-            return None
+            raise _refused(f"{host} is not in the hostfile", flag, f"one of {', '.join(hosts)}")
         missing = [slot for slot in slots if slot not in hosts[host]]
         if missing:
-            _refuse(problems, f"{host} has no device {missing[0]}", flag)
-            return None
+            raise _refused(f"{host} has no device {missing[0]}", flag)
         chosen = tuple(sorted(set(slots))) or hosts[host]
         if is_include:
             result[host] = chosen

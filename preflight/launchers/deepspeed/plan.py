@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.plan_choices import HF_TRAINERS
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
@@ -29,13 +29,10 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     if first is None:
         return None
     options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
-    problems = Problems(options.problems)
-    raise_if_any(problems)
-    slots = read_slots(command, options, problems)
-    if slots is None:
-        raise BadInput(*problems)
-    raise_if_any(problems)
+    raise_if_any(options.problems)
+    slots = read_slots(command, options)
     part = _part(command, options, slots)
+    problems = Problems()
     trainer = _with_config(problems.take(read_script_arguments(command, part.script_index)))
     engine = problems.take(read_script_engine(command, part, trainer))
     if not str(engine.fields["engine"].value).startswith("zero"):
@@ -60,8 +57,8 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
 
 
 def deepspeed_in_front(
-    command: LaunchCommand, is_ours: Callable[[int], bool], problems: list[Problem]
-) -> LauncherPart | None:
+    command: LaunchCommand, is_ours: Callable[[int], bool]
+) -> Reading[LauncherPart] | None:
     """Return what the launcher decides; None unless it starts what `is_ours` knows at an argv index."""
     first = LAUNCHER.first_argument(command.argv)
     if first is None:
@@ -69,15 +66,10 @@ def deepspeed_in_front(
     options = parse_options(command.argv, first, OPTIONS, "deepspeed", USAGE)
     if options.script_index >= len(command.argv) or not is_ours(options.script_index):
         return None
-    problems.extend(options.problems)
-    raise_if_any(problems)
-    slots = read_slots(command, options, problems)
-    if slots is None:
-        raise BadInput(*problems)
+    raise_if_any(options.problems)
+    slots = read_slots(command, options)
     part = _part(command, options, slots)
-    if slots.spans_nodes:
-        problems.extend(_lost_variables(command, part))
-    return part
+    return Reading(part, tuple(_lost_variables(command, part)) if slots.spans_nodes else ())
 
 
 def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> LauncherPart:
@@ -118,7 +110,7 @@ def _with_config(trainer: TrainerArguments) -> TrainerArguments:
     return trainer
 
 
-def _lost_variables(command: LaunchCommand, part: LauncherPart) -> list[Problem]:
+def _lost_variables(command: LaunchCommand, part: LauncherPart) -> Iterator[Problem]:
     """Say which variables of this shell do not reach the ranks on other nodes."""
     wanted = [
         name
@@ -126,13 +118,11 @@ def _lost_variables(command: LaunchCommand, part: LauncherPart) -> list[Problem]
         if (name in caller_environment(command.env) or name.startswith("PYTORCH_"))
         and name not in (part.variables or {})
     ]
-    return [
-        Problem(
+    for name in wanted:
+        yield Problem(
             f"${name} of this shell does not reach the ranks: deepspeed exports few variables to several nodes",
             f"${name}",
             f"a line {name}={command.env[name]} in .deepspeed_env",
             "PF134",
             "warning",
         )
-        for name in wanted
-    ]

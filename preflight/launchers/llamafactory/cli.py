@@ -21,21 +21,22 @@ from preflight.launchers.llamafactory.keys import (
 from preflight.launchers.llamafactory.launch import ALLOCATOR, cli_index, cli_part, front
 from preflight.launchers.llamafactory.plan import DECIDES, read_llamafactory_plan
 from preflight.launchers.llamafactory.words import LlamaFactoryWords, read_words
+from preflight.reading import Problems
 from preflight.shell.launcher_part import LauncherPart
 
 
 def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a LLaMA-Factory training command; None where it is another command."""
-    problems: list[Problem] = []
-    notes: list[Problem] = []
+    problems = Problems()
+    notes: tuple[Problem, ...] = ()
     first = cli_index(command)
     if first is not None:
         part = cli_part(command, first, problems)
     else:
-        found = front(command, problems)
+        found = front(command)
         if found is None:
             return None
-        part, notes = found
+        part, notes = problems.take(found)
     words = read_words(command, part.script_index + 1, problems)
     if not words.given:
         usage = "llamafactory-cli train config.yaml"

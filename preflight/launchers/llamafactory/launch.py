@@ -14,6 +14,7 @@ from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import is_enabled
 from preflight.launchers.python.plan import python_part
+from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import program_name
@@ -121,19 +122,19 @@ def _variables(command: LaunchCommand) -> dict[str, str] | None:
     return {**command.env, ALLOCATOR: "expandable_segments:True"}
 
 
-def front(command: LaunchCommand, problems: list[Problem]) -> Front | None:
+def front(command: LaunchCommand) -> Reading[Front] | None:
     """Return what accelerate, torchrun, deepspeed or python decides in front of LLaMA-Factory's script."""
 
     def is_ours(index: int) -> bool:
         return is_script(command, index)
 
-    found = launcher_in_front(command, is_ours, problems)
+    found = launcher_in_front(command, is_ours)
     if found is not None:
         return found
     from preflight.launchers.deepspeed.plan import deepspeed_in_front
 
-    part = deepspeed_in_front(command, is_ours, problems)
-    return None if part is None else (part, [])
+    part = deepspeed_in_front(command, is_ours)
+    return None if part is None else Reading((part.value, ()), part.problems)
 
 
 def is_script(command: LaunchCommand, index: int) -> bool:

@@ -7,7 +7,7 @@ process's, and Trainer wraps the model in nn.DataParallel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem
@@ -95,17 +95,15 @@ def _count(env: Mapping[str, str], name: str) -> Setting | None:
     return Setting(int(text), Place("env", "", name)) if text.isdecimal() and int(text) else None
 
 
-def _copies(command: LaunchCommand) -> list[Problem]:
+def _copies(command: LaunchCommand) -> Iterator[Problem]:
     """Say where srun starts the script several times, and nothing tells the copies of each other."""
     tasks = command.env.get("SLURM_STEP_NUM_TASKS", "1")
     if not tasks.isdecimal() or int(tasks) < 2:
-        return []
-    return [
-        Problem(
-            f"srun starts {tasks} processes without RANK and LOCAL_RANK: each trains on its own, unless the script reads Slurm's variables itself",
-            "srun",
-            "one task per node and torchrun in it, or export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS in each task",
-            "PF135",
-            "warning",
-        )
-    ]
+        return
+    yield Problem(
+        f"srun starts {tasks} processes without RANK and LOCAL_RANK: each trains on its own, unless the script reads Slurm's variables itself",
+        "srun",
+        "one task per node and torchrun in it, or export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS in each task",
+        "PF135",
+        "warning",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.errors import Problem
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import LauncherOption
 
@@ -56,9 +57,10 @@ NOT_FROM_ENVIRONMENT = ("logs_specs", "numa_binding")
 """Every other option has a variable: PET_NPROC_PER_NODE, PET_NNODES, ..."""
 
 
-def from_environment(env: Mapping[str, str], problems: list[Problem]) -> dict[str, Setting]:
+def from_environment(env: Mapping[str, str]) -> Reading[dict[str, Setting]]:
     """Return the options that PET_* variables give; a flag on the command line beats them."""
     found: dict[str, Setting] = {}
+    problems = Problems()
     for option in OPTIONS:
         name = f"PET_{option.key.upper()}"
         text = env.get(name)
@@ -77,4 +79,4 @@ def from_environment(env: Mapping[str, str], problems: list[Problem]) -> dict[st
             )
             continue
         found[option.key] = Setting(bool(number) if option.kind == "flag" else number, place)
-    return found
+    return Reading(found, tuple(problems))

@@ -5,7 +5,7 @@ Source: parse_args and config_from_args of torch 2.13 (torch/distributed/run.py)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from preflight.errors import Problem, raise_if_any
@@ -14,7 +14,7 @@ from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.torchrun import LAUNCHER
 from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environment
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
 from preflight.shell.launcher_part import LauncherPart, caller_environment
@@ -35,9 +35,8 @@ def read_torchrun(command: LaunchCommand) -> LaunchPlan | None:
         return None
     problems = Problems()
     options = parse_torchrun(command, first)
-    problems.extend(options.problems)
-    raise_if_any(problems)
-    part = torchrun_part(command, options, problems)
+    raise_if_any(options.problems)
+    part = problems.take(torchrun_part(command, options))
     trainer = problems.take(read_script_arguments(command, part.script_index))
     engine = problems.take(read_script_engine(command, part, trainer))
     if trainer.trainer is None and engine.fields["engine"].place == part.mode_place:
@@ -54,18 +53,17 @@ def parse_torchrun(command: LaunchCommand, first: int) -> ParsedOptions:
     parsed = parse_options(
         command.argv, first, (*OPTIONS, USE_ENV) if is_old else OPTIONS, "torchrun", USAGE
     )
-    problems = list(parsed.problems)
-    given = {**from_environment(command.env, problems), **parsed.given}
+    problems = Problems(parsed.problems)
+    given = {**problems.take(from_environment(command.env)), **parsed.given}
     return replace(parsed, given=given, problems=tuple(problems))
 
 
-def torchrun_part(
-    command: LaunchCommand, options: ParsedOptions, problems: list[Problem]
-) -> LauncherPart:
+def torchrun_part(command: LaunchCommand, options: ParsedOptions) -> Reading[LauncherPart]:
     """Return what torchrun decides: how many ranks there are, on how many nodes."""
     given, origins = options.given, {}
-    least, most = _nodes(given, problems)
-    per_node = _per_node(command, given, problems)
+    problems = Problems()
+    least, most = problems.take(_nodes(given))
+    per_node = problems.take(_per_node(command, given))
     if per_node.place.kind == "default" and per_node.place.key.startswith("torch:"):
         counted = f"--nproc-per-node {given['nproc_per_node'].value} counts the GPUs of the machine that it starts on: {per_node.value} here"
         origins["world_size"] = Origin("default of torch", True, counted)
@@ -79,13 +77,13 @@ def torchrun_part(
             )
         )
     if most.value > 1:
-        _check_rendezvous(given, least.place, problems)
+        problems.extend(_check_rendezvous(given, least.place))
     # The flag that says more is the one a person looks for.
     place = per_node.place if per_node.place.kind != "default" else least.place
     if least.value > 1 and per_node.value == 1:
         place = least.place
     launcher = Place("argv", "", "torchrun", index=0)
-    return LauncherPart(
+    part = LauncherPart(
         name="torchrun",
         first_option=options.first_index,
         script_index=options.script_index,
@@ -106,70 +104,64 @@ def torchrun_part(
             "standalone": given.get("standalone"),
         },
     )
+    return Reading(part, tuple(problems))
 
 
-def _nodes(given: Mapping[str, Setting], problems: list[Problem]) -> tuple[Setting, Setting]:
+def _nodes(given: Mapping[str, Setting]) -> Reading[tuple[Setting, Setting]]:
     setting = given.get("nnodes", Setting("1:1", DEFAULT))
     words = str(setting.value).split(":")
     try:
         numbers = [int(word) for word in words]
     except ValueError:
         numbers = []
-    is_range = len(numbers) in (1, 2) and 0 < numbers[0] <= numbers[-1]
-    if not is_range:
-        problems.append(
-            Problem(
-                f"nnodes must be a number of nodes or MIN:MAX, not {setting.value!r}",
-                setting.place.where,
-                "--nnodes 2, or --nnodes 1:4 for an elastic job",
-                "PF111",
-            )
-        )
-        numbers = [1]
-    return Setting(numbers[0], setting.place), Setting(numbers[-1], setting.place)
+    if len(numbers) in (1, 2) and 0 < numbers[0] <= numbers[-1]:
+        least, most = numbers[0], numbers[-1]
+        return Reading((Setting(least, setting.place), Setting(most, setting.place)))
+    problem = Problem(
+        f"nnodes must be a number of nodes or MIN:MAX, not {setting.value!r}",
+        setting.place.where,
+        "--nnodes 2, or --nnodes 1:4 for an elastic job",
+        "PF111",
+    )
+    one = Setting(1, setting.place)
+    return Reading((one, one), (problem,))
 
 
-def _per_node(
-    command: LaunchCommand, given: Mapping[str, Setting], problems: list[Problem]
-) -> Setting:
+def _per_node(command: LaunchCommand, given: Mapping[str, Setting]) -> Reading[Setting]:
     setting = given.get("nproc_per_node", Setting("1", DEFAULT))
     word = str(setting.value)
     if word in ("auto", "gpu"):
         count = num_visible_devices(command.env)
         if count == 0:
-            problems.append(
-                Problem(
-                    f"the number of ranks is not known: nproc_per_node {word} counts GPUs, and this machine shows none",
-                    setting.place.where,
-                    "--nproc-per-node N",
-                    "PF115",
-                )
+            unknown = Problem(
+                f"the number of ranks is not known: nproc_per_node {word} counts GPUs, and this machine shows none",
+                setting.place.where,
+                "--nproc-per-node N",
+                "PF115",
             )
-            return Setting(1, setting.place)
+            return Reading(Setting(1, setting.place), (unknown,))
         if "CUDA_VISIBLE_DEVICES" in command.env:
-            return Setting(count, Place("env", "", "CUDA_VISIBLE_DEVICES"))
-        return Setting(count, Place("default", "", f"torch: {word}"))
+            return Reading(Setting(count, Place("env", "", "CUDA_VISIBLE_DEVICES")))
+        return Reading(Setting(count, Place("default", "", f"torch: {word}")))
     try:
         number = int(word)
     except ValueError:
         number = 0
     if number < 1:
         cpu = word in ("cpu", "xpu")
-        problems.append(
-            Problem(
-                f"preflight does not count {word} workers"
-                if cpu
-                else f"nproc_per_node must be a number of ranks, gpu or auto, not {word!r}",
-                setting.place.where,
-                "--nproc-per-node N",
-                "PF111",
-            )
+        wrong = Problem(
+            f"preflight does not count {word} workers"
+            if cpu
+            else f"nproc_per_node must be a number of ranks, gpu or auto, not {word!r}",
+            setting.place.where,
+            "--nproc-per-node N",
+            "PF111",
         )
-        return Setting(1, setting.place)
-    return Setting(number, setting.place)
+        return Reading(Setting(1, setting.place), (wrong,))
+    return Reading(Setting(number, setting.place))
 
 
-def _check_rendezvous(given: Mapping[str, Setting], nodes: Place, problems: list[Problem]) -> None:
+def _check_rendezvous(given: Mapping[str, Setting], nodes: Place) -> Iterator[Problem]:
     """Say where several nodes are told no address at which they could meet."""
     backend = str(given["rdzv_backend"].value) if "rdzv_backend" in given else "static"
     endpoint = str(given["rdzv_endpoint"].value) if "rdzv_endpoint" in given else ""
@@ -189,4 +181,4 @@ def _check_rendezvous(given: Mapping[str, Setting], nodes: Place, problems: list
         message = f"several nodes, but {shown}: the nodes cannot find each other"
     else:
         return
-    problems.append(Problem(message, nodes.where, fix, "PF109", "warning"))
+    yield Problem(message, nodes.where, fix, "PF109", "warning")

@@ -15,6 +15,7 @@ from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
+from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
@@ -35,13 +36,12 @@ def read_torchtitan(command: LaunchCommand) -> LaunchPlan | None:
     first = TORCHRUN.first_argument(command.argv)
     if first is None:
         return None
-    problems: list[Problem] = []
+    problems = Problems()
     options = parse_torchrun(command, first)
     if options.script_index >= len(command.argv) or not _is_titan(command, options.script_index):
         return None
-    problems.extend(options.problems)
-    raise_if_any(problems)
-    part = torchrun_part(command, options, problems)
+    raise_if_any(options.problems)
+    part = problems.take(torchrun_part(command, options))
     words = list(enumerate(command.argv))[options.script_index + 1 :]
     return _plan(command, part, words, problems)
 
@@ -79,13 +79,12 @@ def _from_script(command: LaunchCommand, at: int) -> LaunchPlan:
             "PF111",
         )
     inner = replace(command, argv=tuple(line))
-    problems: list[Problem] = []
+    problems = Problems()
     first = TORCHRUN.first_argument(inner.argv)
     assert first is not None
     options = parse_torchrun(inner, first)
-    problems.extend(options.problems)
-    raise_if_any(problems)
-    part = torchrun_part(inner, options, problems)
+    raise_if_any(options.problems)
+    part = problems.take(torchrun_part(inner, options))
     words: list[tuple[int | None, str]] = []
     for word in line[options.script_index + 1 :]:
         if word == "$@":

@@ -31,6 +31,7 @@ from preflight.launchers.torchtune.table import (
     recipes,
 )
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.trainers.arguments import TrainerArguments
@@ -56,16 +57,15 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
-    problems: list[Problem] = []
+    problems = Problems()
     options = parse_torchrun(command, first + 1)
-    problems.extend(options.problems)
-    raise_if_any(problems)
+    raise_if_any(options.problems)
     at = options.script_index
     recipe = command.argv[at]
     if recipe in NO_TRAINING:
         return None
     is_alone = at == first + 1
-    part = _alone(command, at) if is_alone else torchrun_part(command, options, problems)
+    part = _alone(command, at) if is_alone else problems.take(torchrun_part(command, options))
     part = replace(part, name="torchtune", script_index=at)
     known = recipes().get(recipe)
     _check_ranks(recipe, known, part, is_alone, command, problems)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
 from preflight.errors import BadInput, Problem, raise_if_any
@@ -24,7 +24,7 @@ from preflight.launchers.accelerate.plan import accelerate_part, single_process_
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
 from preflight.near_names import nearest_fix
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
@@ -57,9 +57,9 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
         return None
     name = command.argv[first]
     problems = Problems()
-    split = split_words(command, first + 1, argument_table(name), problems)
+    split = problems.take(split_words(command, first + 1, argument_table(name)))
     problems.extend(_unknown_to_both(split, name))
-    words, profile = _with_config_file(split, command, problems)
+    words, profile = problems.take(_with_config_file(split, command))
     raise_if_any(problems)
     parsed = parse_launcher_arguments((*words.words, "script.py"), 0)
     problems.extend(_placed(problem, words) for problem in parsed.problems)
@@ -68,15 +68,15 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     arguments = LauncherArguments(given, first + 1, first)
     # The CLI exports the file's `env:` itself, before accelerate looks at anything.
     launcher_side = replace(command, env={**command.env, **split.file_environment})
-    settings = read_launcher_settings(arguments, launcher_side, problems)
-    part = accelerate_part(launcher_side, arguments, settings, problems)
+    settings = problems.take(read_launcher_settings(arguments, launcher_side))
+    part = problems.take(accelerate_part(launcher_side, arguments, settings))
     facts = {**part.facts, "accelerate_profile": profile}
     part = replace(part, name="trl", facts=facts)
     script = f"trl.scripts.{name}"
     trainer = problems.take(read_script_arguments(command, first, script, split.indices))
     engine = problems.take(read_script_engine(command, part, trainer))
-    check_beside_file(settings, engine.facts.get("deepspeed_stated"), problems)
-    refused = {problem.where for problem in problems if problem.severity == "error"}
+    problems.extend(check_beside_file(settings, engine.facts.get("deepspeed_stated")))
+    refused = problems.refused
     env = {**part.env, **trainer.environment}
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
     problems.extend(single_process_notes(launcher_side, settings, trainer))
@@ -90,9 +90,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     return make_plan(command, part, trainer, engine, left)
 
 
-def split_words(
-    command: LaunchCommand, first: int, table: ArgumentTable, problems: list[Problem]
-) -> SplitWords:
+def split_words(command: LaunchCommand, first: int, table: ArgumentTable) -> Reading[SplitWords]:
     """Return what goes to accelerate: everything that the script's parser does not know."""
     argv = command.argv
     words = list(enumerate(argv))[first:]
@@ -115,24 +113,24 @@ def split_words(
                 place = Place(document.kind, path, str(key), document.line((str(key),)))
                 file_keys[str(key)] = place
                 file_words += [f"--{key}", str(value)]
-    own = _unknown_positions([word for _, word in words], table, problems)
-    indices = [words[position][0] for position in own]
+    own = _unknown_positions([word for _, word in words], table)
+    indices = [words[position][0] for position in own.value]
     places = [place for place in file_keys.values() for _ in range(2)]
     places += [Place("argv", "", argv[index], index=index) for index in indices]
-    return SplitWords(
+    split = SplitWords(
         (*file_words, *(argv[index] for index in indices)),
         tuple(places),
         frozenset(indices),
         file_keys,
         file_environment,
     )
+    return Reading(split, own.problems)
 
 
-def _unknown_to_both(split: SplitWords, name: str) -> list[Problem]:
-    """Return a problem for every flag and key that neither TRL's script nor accelerate knows."""
+def _unknown_to_both(split: SplitWords, name: str) -> Iterator[Problem]:
+    """Yield a problem for every flag and key that neither TRL's script nor accelerate knows."""
     launcher = {*options_by_flag(), f"--{PROFILE_OPTION}", "--help"}
     known = (*argument_table(name).arguments, *sorted(flag.lstrip("-") for flag in launcher))
-    problems = []
     for word, place in zip(split.words, split.places, strict=True):
         flag = word.partition("=")[0]
         if not flag.startswith("--") or flag in launcher:
@@ -143,13 +141,10 @@ def _unknown_to_both(split: SplitWords, name: str) -> list[Problem]:
         message = (
             f"{shown} is known neither to trl {name} nor to accelerate launch, which stops at it"
         )
-        problems.append(Problem(message, place.where if not dashes else shown, fix, "PF111"))
-    return problems
+        yield Problem(message, place.where if not dashes else shown, fix, "PF111")
 
 
-def _unknown_positions(
-    words: Sequence[str], table: ArgumentTable, problems: list[Problem]
-) -> list[int]:
+def _unknown_positions(words: Sequence[str], table: ArgumentTable) -> Reading[list[int]]:
     """Return the positions of the words that the script's parser leaves over, in order."""
     parsed = parse_argv(words, 0, table, ParserRules())
     starts = {
@@ -173,42 +168,41 @@ def _unknown_positions(
                 position += 1
             continue
         position += 1
-    for index in loose:
-        if index not in positions:
-            problems.append(
-                Problem(
-                    f"{words[index]!r} stands alone: trl takes options only, and accelerate would start it as a script",
-                    words[index],
-                    "put the option that it belongs to in front of it",
-                    "PF111",
-                )
-            )
-    return positions
+    problems = (
+        Problem(
+            f"{words[index]!r} stands alone: trl takes options only, and accelerate would start it as a script",
+            words[index],
+            "put the option that it belongs to in front of it",
+            "PF111",
+        )
+        for index in loose
+        if index not in positions
+    )
+    return Reading(positions, tuple(problems))
 
 
 def _with_config_file(
-    split: SplitWords, command: LaunchCommand, problems: list[Problem]
-) -> tuple[SplitWords, str | None]:
+    split: SplitWords, command: LaunchCommand
+) -> Reading[tuple[SplitWords, str | None]]:
     """Return the words with `--accelerate_config` as accelerate's `--config_file`, and the profile's name if it is one."""
     flag = f"--{PROFILE_OPTION}"
     if flag not in split.words:
-        return split, None
+        return Reading((split, None))
     at = split.words.index(flag)
     place = split.places[at]
     if at + 1 >= len(split.words):
-        problems.append(Problem(f"{flag} needs a value", flag, "a file, or fsdp2, zero3", "PF111"))
-        return split, None
+        missing = Problem(f"{flag} needs a value", flag, "a file, or fsdp2, zero3", "PF111")
+        return Reading((split, None), (missing,))
     name = split.words[at + 1]
     path, profile = name, None
     if not command.exists(name):
         found = profile_path(name)
         if found is None:
-            problems.append(_no_profile(name, place))
-            return split, None
+            return Reading((split, None), (_no_profile(name, place),))
         path, profile = found, name
     words = ["--config_file", path, *split.words[:at], *split.words[at + 2 :]]
     places = [place, place, *split.places[:at], *split.places[at + 2 :]]
-    return replace(split, words=tuple(words), places=tuple(places)), profile
+    return Reading((replace(split, words=tuple(words), places=tuple(places)), profile))
 
 
 def _profiles_folder() -> str | None:
