@@ -1,7 +1,7 @@
 """Model states, buckets and gathered parameters of one rank under DeepSpeed ZeRO.
 
 P parameters, W ranks of the shard group, b reduce_bucket_size. The states are measured on 2 and 4
-real processes by tests/memory/test_deepspeed_states.py (DeepSpeed 0.19):
+real processes by tests/formulas/test_deepspeed_states.py (DeepSpeed 0.19):
 
     ZeRO-0   2P + 12P, fp32 gradients at the step
     ZeRO-1   2P + 12P/W, gradients whole between micro steps

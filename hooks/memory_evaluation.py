@@ -1,6 +1,6 @@
 """Device memory of an evaluation batch: logits, what passes through a layer, and what the engine gathers for it.
 
-Nothing is saved for a backward pass. Counted on real ranks by tests/memory/test_real_phases.py, where
+Nothing is saved for a backward pass. Counted on real ranks by tests/formulas/test_real_phases.py, where
 G is a layer, c the bytes of the gathered dtype and P the model:
 
     FSDP2    c tail      gathered by the first batch and kept: no backward pass frees it

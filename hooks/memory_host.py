@@ -4,7 +4,7 @@ A weight that keeps the dtype it is stored in is the mapped safetensors file its
 of the node share and that the kernel can drop, so it counts nothing; a cast one is a copy in every rank
 (safetensors 0.8.0: RssFile grows when a mapped tensor is read, RssAnon when it is cast). Every rank of
 transformers 5.24 reads the model, with `cpu_ram_efficient_loading` too; under ZeRO-3 rank 0 alone does.
-Counted on real ranks by tests/memory/test_real_phases.py.
+Counted on real ranks by tests/formulas/test_real_phases.py.
 """
 
 from __future__ import annotations

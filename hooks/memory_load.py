@@ -1,6 +1,6 @@
 """Device memory while the model is loaded, sharded and cast, before the first step.
 
-P parameters, W ranks of the shard group, counted on real ranks by tests/memory/test_real_phases.py:
+P parameters, W ranks of the shard group, counted on real ranks by tests/formulas/test_real_phases.py:
 
     FSDP2, ram-efficient   4P/W and the largest parameter, broadcast whole
     FSDP2                  4P/W, and whole embedding and tail: accelerate holds on to both weights

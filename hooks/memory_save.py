@@ -1,4 +1,4 @@
-"""Device memory for gathering a checkpoint, counted on real ranks by tests/memory/test_real_phases.py.
+"""Device memory for gathering a checkpoint, counted on real ranks by tests/formulas/test_real_phases.py.
 
 FSDP2, full      one parameter, or one optimizer state of it, whole
 FSDP1, full      one unit whole, in its stored dtype; then a state of it, and two shards of that

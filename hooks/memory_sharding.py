@@ -1,7 +1,7 @@
 """What FSDP holds in passing: gathered parameters, their buffers, unsharded gradients, reduce-scatter inputs.
 
 Read from torch/distributed/fsdp (2.13) and from the allocations of `fully_shard` traced on fake
-tensors; tests/memory/test_sharding_transients.py traces it again. G is a decoder layer, H the tail
+tensors; tests/formulas/test_sharding_transients.py traces it again. G is a decoder layer, H the tail
 (final norm and head), E the embedding, c the bytes of the gathered dtype:
 
     FSDP2  forward           cG + 2cG     gathered layer; its buffer kept to the next copy-out, the prefetched one
@@ -17,7 +17,7 @@ tensors; tests/memory/test_sharding_transients.py traces it again. G is a decode
            last layer        2cG + 2cG    gathered and prefetched; every gradient and the flat one
            embedding         2c(E + H)    the root's gradients and the flat one
 
-tests/memory/test_real_ranks.py counts FSDP1, FSDP2 and ZeRO on real processes.
+tests/formulas/test_real_ranks.py counts FSDP1, FSDP2 and ZeRO on real processes.
 In a layer's backward the gradients of its matrices appear while its activations go: what is counted
 on top of all its activations is the larger of the last matrix's gradient and of what all gradients
 exceed the freed activations by.

@@ -10,7 +10,7 @@ SEE_ALSO = "accelerate(1), torchrun(1), deepspeed(1), sbatch(1)"
 def man_page(version: str, top: str, helps: Mapping[str, str], about: Mapping[str, str]) -> str:
     """Return the page in man's macros: one section of preflight itself, one of every command."""
     lines = [
-        ".\\\" Made by pytest tests/test_release.py --update-expected from the commands' own help.",
+        ".\\\" Made by pytest tests/docs/test_release.py --update-expected from the commands' own help.",
         f'.TH PREFLIGHT 1 "" "preflight {version}" "User Commands"',
         ".SH NAME",
         "preflight \\- check a training launch before anything is spawned",

@@ -17,7 +17,7 @@ HEAD = """\
 # Plan fields
 
 A launch as it was understood: what every reader fills, every memory rule reads and every remedy edits.
-This page is made from the dataclasses in `preflight/launch.py` (`pytest tests/test_json_schema.py --update-expected`).
+This page is made from the dataclasses in `preflight/launch.py` (`pytest tests/docs/test_json_schema.py --update-expected`).
 
 The names are those of `--set FIELD=VALUE`, of the `plan:` of a plan file, of `[plan]` in `preflight.toml`, and of the `plan` in JSON; `adapter.rank` reaches into a nested one.
 A field without a value is null, and so are fields whose default here is null: not known, or the rule that is named.

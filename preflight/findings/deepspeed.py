@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from preflight.findings.kind import FindingKind
 
-_CORPUS = "tests/dialects/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
-_SAID = "tests/dialects/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
+_CORPUS = "tests/launchers/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
+_SAID = "tests/launchers/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
 
-_EFFECTS = "tests/checks/test_deepspeed_effects.py::"
-_CHECKS = "tests/checks/test_engine_checks.py::"
+_EFFECTS = "tests/findings/test_deepspeed_effects.py::"
+_CHECKS = "tests/findings/test_engine_checks.py::"
 
 KINDS: dict[str, FindingKind] = {
     "PF301": FindingKind(
@@ -38,7 +38,7 @@ KINDS: dict[str, FindingKind] = {
         fix="`auto` in the file",
         proof=(
             f"{_EFFECTS}test_a_value_that_contradicts_the_trainer_is_refused",
-            "tests/hooks/test_read_accelerate.py::test_deepspeed_and_trainer_that_disagree_are_named_with_both_places",
+            "tests/launchers/test_read_accelerate.py::test_deepspeed_and_trainer_that_disagree_are_named_with_both_places",
         ),
     ),
     "PF304": FindingKind(
@@ -95,7 +95,7 @@ KINDS: dict[str, FindingKind] = {
         fix="the spelling that DeepSpeed knows, or remove it",
         proof=(
             f"{_EFFECTS}test_unknown_and_removed_keys_are_refused",
-            "tests/dialects/test_accelerate_tables.py::test_removed_keys_are_those_of_the_installed_deepspeed",
+            "tests/launchers/test_accelerate_tables.py::test_removed_keys_are_those_of_the_installed_deepspeed",
         ),
     ),
     "PF310": FindingKind(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from preflight.findings.kind import FindingKind
 
-_TUNE = "tests/dialects/test_torchtune.py::"
+_TUNE = "tests/launchers/test_torchtune.py::"
 _READ = (
-    "tests/dialects/test_axolotl.py::test_a_launch_is_read_as_the_manifest_says",
-    "tests/dialects/test_axolotl.py::test_what_axolotl_refuses_is_refused_and_nothing_else",
-    "tests/dialects/test_llamafactory.py::test_what_the_parser_refuses_is_refused_and_nothing_else",
+    "tests/launchers/test_axolotl.py::test_a_launch_is_read_as_the_manifest_says",
+    "tests/launchers/test_axolotl.py::test_what_axolotl_refuses_is_refused_and_nothing_else",
+    "tests/launchers/test_llamafactory.py::test_what_the_parser_refuses_is_refused_and_nothing_else",
 )
 
 KINDS: dict[str, FindingKind] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from preflight.findings.kind import FindingKind
 
-_CORPUS = "tests/dialects/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
-_SAID = "tests/dialects/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
+_CORPUS = "tests/launchers/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
+_SAID = "tests/launchers/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
 
-_EFFECTS = "tests/checks/test_fsdp_effects.py::"
+_EFFECTS = "tests/findings/test_fsdp_effects.py::"
 
 KINDS: dict[str, FindingKind] = {
     "PF201": FindingKind(
@@ -36,7 +36,7 @@ KINDS: dict[str, FindingKind] = {
         effect="transformers refuses in every worker: the two cannot both be set (transformers/trainer.py, 5.24)",
         fix="one of them; the trainer's keeps the random state",
         proof=(
-            "tests/hooks/test_read_accelerate.py::test_one_checkpointing_switch_is_enough",
+            "tests/launchers/test_read_accelerate.py::test_one_checkpointing_switch_is_enough",
             f"{_EFFECTS}test_transformers_refuses_two_checkpointing_switches",
         ),
     ),
@@ -70,7 +70,7 @@ KINDS: dict[str, FindingKind] = {
         fix="the class that the finding names, or none: the model's own list is then taken",
         proof=(
             f"{_EFFECTS}test_a_class_that_the_model_lacks_is_refused",
-            "tests/checks/test_engine_checks.py::test_a_class_of_another_architecture_is_named",
+            "tests/findings/test_engine_checks.py::test_a_class_of_another_architecture_is_named",
         ),
     ),
     "PF207": FindingKind(
@@ -82,7 +82,7 @@ KINDS: dict[str, FindingKind] = {
         fix="fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP",
         proof=(
             f"{_EFFECTS}test_fsdp2_checkpointing_needs_a_policy",
-            "tests/checks/test_engine_checks.py::test_readers_name_what_the_plugin_refuses",
+            "tests/findings/test_engine_checks.py::test_readers_name_what_the_plugin_refuses",
         ),
     ),
     "PF208": FindingKind(
@@ -117,7 +117,7 @@ KINDS: dict[str, FindingKind] = {
         effect="the launcher stops: `When using --fsdp_cpu_ram_efficient_loading set --fsdp_sync_module_states to True` (accelerate/utils/launch.py:307, 1.15): without it all ranks but the first would train on empty weights",
         fix="fsdp_sync_module_states: true",
         proof=(
-            "tests/checks/test_engine_checks.py::test_the_launcher_refuses_efficient_loading_without_sync",
+            "tests/findings/test_engine_checks.py::test_the_launcher_refuses_efficient_loading_without_sync",
             _CORPUS,
         ),
     ),
@@ -130,7 +130,7 @@ KINDS: dict[str, FindingKind] = {
         fix="fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP",
         proof=(
             f"{_EFFECTS}test_fsdp2_refuses_to_wrap_by_size",
-            "tests/checks/test_engine_checks.py::test_wrapping_by_size_is_held_against_the_layers",
+            "tests/findings/test_engine_checks.py::test_wrapping_by_size_is_held_against_the_layers",
         ),
     ),
     "PF214": FindingKind(
@@ -142,7 +142,7 @@ KINDS: dict[str, FindingKind] = {
         fix="bnb_4bit_quant_storage in the dtype of mixed precision",
         proof=(
             f"{_EFFECTS}test_packed_bits_change_where_the_engine_casts_them",
-            "tests/checks/test_engine_checks.py::test_packed_weights_are_held_against_the_compute_dtype",
+            "tests/findings/test_engine_checks.py::test_packed_weights_are_held_against_the_compute_dtype",
         ),
     ),
     "PF215": FindingKind(
@@ -154,7 +154,7 @@ KINDS: dict[str, FindingKind] = {
         fix="one dtype, or `accelerator.state.fsdp_plugin.auto_wrap_policy = peft.utils.other.fsdp_auto_wrap_policy(model)`, or FSDP2",
         proof=(
             f"{_EFFECTS}test_fsdp1_flattens_one_dtype",
-            "tests/checks/test_engine_checks.py::test_adapters_in_a_flat_parameter_are_named",
+            "tests/findings/test_engine_checks.py::test_adapters_in_a_flat_parameter_are_named",
         ),
     ),
     "PF216": FindingKind(
@@ -166,7 +166,7 @@ KINDS: dict[str, FindingKind] = {
         fix="fsdp_use_orig_params: true, or fsdp_version: 2",
         proof=(
             f"{_EFFECTS}test_fsdp1_flattens_what_trains_apart",
-            "tests/checks/test_engine_checks.py::test_adapters_in_a_flat_parameter_are_named",
+            "tests/findings/test_engine_checks.py::test_adapters_in_a_flat_parameter_are_named",
         ),
     ),
     "PF217": FindingKind(
@@ -178,7 +178,7 @@ KINDS: dict[str, FindingKind] = {
         fix="--optim adamw_torch_fused, or FSDP1, which steps flat parameters",
         proof=(
             f"{_EFFECTS}test_bitsandbytes_steps_fsdp1_only",
-            "tests/checks/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
+            "tests/findings/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
         ),
     ),
     "PF218": FindingKind(
@@ -190,7 +190,7 @@ KINDS: dict[str, FindingKind] = {
         fix="sync_each_batch false, or FSDP2, which adds them up",
         proof=(
             f"{_EFFECTS}test_offload_under_fsdp1_drops_gradients_that_synchronise",
-            "tests/checks/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
+            "tests/findings/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
         ),
     ),
     "PF220": FindingKind(
@@ -202,7 +202,7 @@ KINDS: dict[str, FindingKind] = {
         fix="fsdp_state_dict_type: FULL_STATE_DICT",
         proof=(
             f"{_EFFECTS}test_transformers_refuses_these_checkpoints",
-            "tests/checks/test_engine_checks.py::test_saving_is_held_against_the_engine",
+            "tests/findings/test_engine_checks.py::test_saving_is_held_against_the_engine",
         ),
     ),
     "PF221": FindingKind(
@@ -214,7 +214,7 @@ KINDS: dict[str, FindingKind] = {
         fix='accelerator_config {"gradient_accumulation_kwargs": {"sync_each_batch": true}}: less memory, a reduction per micro step',
         proof=(
             f"{_EFFECTS}test_gradients_wait_unsharded",
-            "tests/checks/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
+            "tests/findings/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
         ),
     ),
     "PF222": FindingKind(
@@ -226,7 +226,7 @@ KINDS: dict[str, FindingKind] = {
         fix="bf16 where the device has it; FSDP1 returns the loss in fp32",
         proof=(
             f"{_EFFECTS}test_fsdp2_skips_the_first_fp16_step",
-            "tests/checks/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
+            "tests/findings/test_engine_checks.py::test_optimizer_and_accumulation_are_held_against_the_version",
         ),
     ),
     "PF223": FindingKind(

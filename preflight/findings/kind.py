@@ -24,7 +24,7 @@ class FindingKind:
     versions: str = ""
     """The library versions that behave so, where it is not all of them."""
     proof: tuple[str, ...] = ()
-    """The tests that prove the effect: `tests/dialects/test_x.py::test_y`."""
+    """The tests that prove the effect: `tests/hooks/test_x.py::test_y`."""
 
     def page(self, id: str) -> str:
         """Return the manual page."""

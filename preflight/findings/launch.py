@@ -6,10 +6,10 @@ from preflight.findings.framework import KINDS as FRAMEWORK_KINDS
 from preflight.findings.kind import FindingKind
 from preflight.findings.ranks import RANKS
 
-_CORPUS = "tests/dialects/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
-_SAID = "tests/dialects/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
-_ARGV = "tests/dialects/test_accelerate_argv.py::test_every_wrong_option_is_reported_at_once"
-_UNKNOWN = "tests/dialects/test_unknown_arguments.py::"
+_CORPUS = "tests/launchers/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
+_SAID = "tests/launchers/test_parity_accelerate.py::test_what_is_said_about_a_launch_is_what_the_manifest_says"
+_ARGV = "tests/launchers/test_accelerate_argv.py::test_every_wrong_option_is_reported_at_once"
+_UNKNOWN = "tests/trainers/test_unknown_arguments.py::"
 
 KINDS: dict[str, FindingKind] = {
     "PF101": FindingKind(
@@ -20,7 +20,7 @@ KINDS: dict[str, FindingKind] = {
         effect="accelerate exports it as an environment variable that nobody reads, and uses the default (accelerate/utils/launch.py, 1.15)",
         fix="the spelling that accelerate knows; preflight names the nearest one",
         proof=(
-            "tests/dialects/test_accelerate_tables.py::test_look_alikes_are_unknown_and_point_to_known_keys",
+            "tests/launchers/test_accelerate_tables.py::test_look_alikes_are_unknown_and_point_to_known_keys",
             _CORPUS,
         ),
     ),
@@ -32,7 +32,7 @@ KINDS: dict[str, FindingKind] = {
         effect="its argparse default is not None, so the file's value never replaces it (accelerate/commands/launch.py, 1.15)",
         fix="give the flag on the command line",
         proof=(
-            "tests/dialects/test_accelerate_tables.py::test_keys_that_a_file_never_sets_have_a_default_that_is_not_none",
+            "tests/launchers/test_accelerate_tables.py::test_keys_that_a_file_never_sets_have_a_default_that_is_not_none",
         ),
     ),
     "PF103": FindingKind(
@@ -43,7 +43,7 @@ KINDS: dict[str, FindingKind] = {
         effect="YAML keeps the last one without a word; DeepSpeed refuses such a JSON file",
         fix="remove one of them",
         proof=(
-            "tests/dialects/test_documents.py::test_a_key_given_twice_is_named_with_both_lines_and_the_last_one_counts",
+            "tests/formats/test_documents.py::test_a_key_given_twice_is_named_with_both_lines_and_the_last_one_counts",
         ),
     ),
     "PF104": FindingKind(
@@ -53,7 +53,9 @@ KINDS: dict[str, FindingKind] = {
         trigger="`accelerate launch` without `--config_file` on an account where `accelerate config` once wrote a default",
         effect="that file decides engine, ranks and precision, on this account only",
         fix="name the file with --config_file, or pass the flags",
-        proof=("tests/hooks/test_read_accelerate.py::test_the_default_config_is_read_and_named",),
+        proof=(
+            "tests/launchers/test_read_accelerate.py::test_the_default_config_is_read_and_named",
+        ),
     ),
     "PF105": FindingKind(
         name="ranks-not-divisible-by-nodes",
@@ -153,7 +155,7 @@ KINDS: dict[str, FindingKind] = {
         effect="the launcher counts the GPUs of the machine it runs on",
         fix="--num_processes",
         proof=(
-            "tests/hooks/test_read_accelerate.py::test_visible_gpus_are_the_ranks_where_nobody_gives_them",
+            "tests/launchers/test_read_accelerate.py::test_visible_gpus_are_the_ranks_where_nobody_gives_them",
         ),
     ),
     "PF116": FindingKind(
@@ -164,7 +166,7 @@ KINDS: dict[str, FindingKind] = {
         effect="the same command behaves otherwise in another shell",
         fix="write it into the config, or unset it",
         proof=(
-            "tests/checks/test_fsdp_effects.py::test_only_the_word_true_turns_fsdp_on",
+            "tests/findings/test_fsdp_effects.py::test_only_the_word_true_turns_fsdp_on",
             _SAID,
         ),
     ),
@@ -194,7 +196,7 @@ KINDS: dict[str, FindingKind] = {
         effect="the estimate takes none",
         fix="--set base_quantization.scheme=nf4, --set adapter.rank=16, or a `[tool.preflight]` entry that maps the flag",
         proof=(
-            "tests/dialects/test_trainer_plan.py::test_flags_of_a_script_of_its_own_are_read_by_their_names_and_marked",
+            "tests/trainers/test_trainer_plan.py::test_flags_of_a_script_of_its_own_are_read_by_their_names_and_marked",
         ),
     ),
     "PF121": FindingKind(
@@ -205,7 +207,7 @@ KINDS: dict[str, FindingKind] = {
         effect="the estimate takes the default, and for the micro batch and the sequence length nothing: the verdict is then `unknown`",
         fix="--set FIELD=VALUE, or a `[tool.preflight]` entry",
         proof=(
-            "tests/dialects/test_script_reading.py::test_what_only_running_tells_is_said_and_not_guessed",
+            "tests/scripts/test_script_reading.py::test_what_only_running_tells_is_said_and_not_guessed",
         ),
     ),
     "PF122": FindingKind(
@@ -218,7 +220,7 @@ KINDS: dict[str, FindingKind] = {
         versions="where the installed transformers and TRL are those whose arguments were read: 5.24 and 1.16",
         proof=(
             f"{_UNKNOWN}test_what_a_script_does_with_an_unknown_name_is_said_before_the_launch",
-            "tests/dialects/test_trainer_files.py::test_trls_own_script_drops_an_unknown_key_and_we_say_so",
+            "tests/trainers/test_trainer_files.py::test_trls_own_script_drops_an_unknown_key_and_we_say_so",
         ),
     ),
     "PF123": FindingKind(

@@ -13,7 +13,7 @@ KINDS: dict[str, FindingKind] = {
         effect="the kernel kills a rank without a word of Python: exit code -9, `SIGKILL`, `oom-kill` in Slurm's record, mostly while all ranks load",
         fix="ask for more memory (--mem), load weights in the checkpoint's own dtype, offload less, fewer ranks per node",
         proof=(
-            "tests/hooks/test_node_checks.py::test_host_memory_is_compared_with_the_lowest_limit",
+            "tests/node/test_node_checks.py::test_host_memory_is_compared_with_the_lowest_limit",
             "tests/slurm/test_job_findings.py::test_host_memory_is_compared_with_what_the_job_asks_for",
         ),
     ),
@@ -25,8 +25,8 @@ KINDS: dict[str, FindingKind] = {
         effect="the first or a later save stops the training with `No space left on device`, and the file it was at is cut off",
         fix="--save_only_model true, a lower --save_total_limit, another --output_dir",
         proof=(
-            "tests/hooks/test_node_checks.py::test_checkpoints_are_compared_with_the_room_where_they_go",
-            "tests/hooks/test_node_refusals.py::test_a_checkpoint_takes_the_bytes_that_are_told",
+            "tests/node/test_node_checks.py::test_checkpoints_are_compared_with_the_room_where_they_go",
+            "tests/node/test_node_refusals.py::test_a_checkpoint_takes_the_bytes_that_are_told",
         ),
     ),
     "PF503": FindingKind(
@@ -36,7 +36,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="`output_dir` is below a file, on a read-only file system or in a folder without write permission",
         effect="os.makedirs stops in every worker, before training or at the first save: FileExistsError, NotADirectoryError, PermissionError or `Read-only file system`",
         fix="another --output_dir",
-        proof=("tests/hooks/test_node_checks.py::test_what_python_cannot_write_is_told",),
+        proof=("tests/node/test_node_checks.py::test_what_python_cannot_write_is_told",),
     ),
     "PF504": FindingKind(
         name="old-checkpoints-deleted",
@@ -45,7 +45,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="`output_dir` already holds checkpoints, `save_total_limit` is set, and nothing resumes from them",
         effect="training starts again at step 0, and every save deletes the oldest by the time of its folder, those of the earlier run first (rotate_checkpoints in transformers/trainer_utils.py:342, 5.24); where a file system has no times, the new ones go first, because their numbers are smaller",
         fix="an empty --output_dir, or --resume_from_checkpoint true",
-        proof=("tests/hooks/test_node_refusals.py::test_checkpoints_of_an_older_run_are_deleted",),
+        proof=("tests/node/test_node_refusals.py::test_checkpoints_of_an_older_run_are_deleted",),
     ),
     "PF505": FindingKind(
         name="checkpoint-of-another-launch",
@@ -55,8 +55,8 @@ KINDS: dict[str, FindingKind] = {
         effect="`The checkpoint being loaded used a DP world size of 2 but the current world size is 1` (deepspeed/runtime/engine.py:4749, 0.19.8); `Can't find a valid checkpoint at` (transformers/trainer.py:3665 and integrations/deepspeed.py:701, 5.24); `is only supported when using PyTorch FSDP` (trainer.py:3649)",
         fix="the engine and the ranks that wrote it, or DeepSpeed's universal checkpoint",
         proof=(
-            "tests/hooks/test_node_refusals.py::test_a_checkpoint_of_two_ranks_does_not_go_on_with_one",
-            "tests/hooks/test_node_checks.py::test_a_checkpoint_tells_who_wrote_it",
+            "tests/node/test_node_refusals.py::test_a_checkpoint_of_two_ranks_does_not_go_on_with_one",
+            "tests/node/test_node_checks.py::test_a_checkpoint_tells_who_wrote_it",
         ),
     ),
     "PF506": FindingKind(
@@ -67,7 +67,7 @@ KINDS: dict[str, FindingKind] = {
         effect="torchrun: `The server socket has failed to listen on any local network address` with EADDRINUSE; accelerate over several nodes: ConnectionError `Tried to launch distributed communication on port` (accelerate/utils/launch.py:244, 1.15); on one node it takes a free one",
         fix="another port, the same on every node; on one node none, or 0",
         versions="accelerate 1.15 for the free port on one node",
-        proof=("tests/hooks/test_node_refusals.py::test_a_taken_port_stops_the_launchers",),
+        proof=("tests/node/test_node_refusals.py::test_a_taken_port_stops_the_launchers",),
     ),
     "PF507": FindingKind(
         name="first-node-is-oneself",
@@ -77,7 +77,7 @@ KINDS: dict[str, FindingKind] = {
         effect="it connects to itself, and every node waits until the time limit",
         fix="the first node's address in the network of the nodes",
         proof=(
-            "tests/hooks/test_node_checks.py::test_a_loopback_address_counts_on_every_node_but_the_first",
+            "tests/node/test_node_checks.py::test_a_loopback_address_counts_on_every_node_but_the_first",
         ),
     ),
     "PF508": FindingKind(
@@ -87,7 +87,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="DeepSpeed, trl, transformers or accelerate is not installed where the launcher is, and the launch trains with it (what its options need beside: PF433)",
         effect="ImportError in every worker: `DeepSpeed is not installed` (accelerate/accelerator.py:370, 1.15)",
         fix="pip install it into the launch's environment",
-        proof=("tests/hooks/test_node_refusals.py::test_a_missing_package_stops_the_worker",),
+        proof=("tests/node/test_node_refusals.py::test_a_missing_package_stops_the_worker",),
     ),
     "PF509": FindingKind(
         name="operator-cannot-be-built",
@@ -96,7 +96,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="an optimizer of DeepSpeed's own (optimizer offload, or `optimizer` in its file), not built beforehand, and no ninja, no CUDA toolkit or no C++ compiler",
         effect="`Unable to JIT load the cpu_adam op due to ninja not being installed` (deepspeed/ops/op_builder/builder.py:577, 0.19.8); MissingCUDAException `CUDA_HOME does not exist, unable to compile CUDA op(s)` (builder.py:47)",
         fix="ninja and a compiler on PATH, CUDA_HOME of torch's CUDA version, or DS_BUILD_CPU_ADAM=1 when DeepSpeed is installed",
-        proof=("tests/hooks/test_node_refusals.py::test_deepspeed_cannot_build_without_its_tools",),
+        proof=("tests/node/test_node_refusals.py::test_deepspeed_cannot_build_without_its_tools",),
     ),
     "PF510": FindingKind(
         name="model-not-in-cache",
@@ -106,7 +106,7 @@ KINDS: dict[str, FindingKind] = {
         effect="OSError `We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files` (transformers/utils/hub.py, 5.24)",
         fix="hf download on a node with a network, with the same HF_HOME",
         proof=(
-            "tests/hooks/test_node_refusals.py::test_offline_without_a_snapshot_transformers_refuses",
+            "tests/node/test_node_refusals.py::test_offline_without_a_snapshot_transformers_refuses",
         ),
     ),
     "PF511": FindingKind(
@@ -117,8 +117,8 @@ KINDS: dict[str, FindingKind] = {
         effect="the hub answers 401 and every worker stops with GatedRepoError; a token is not enough where its account was not let in",
         fix="hf auth login, or HF_TOKEN",
         proof=(
-            "tests/hooks/test_node_refusals.py::test_a_token_is_found_where_the_hub_library_finds_it",
-            "tests/hooks/test_node_checks.py::test_a_gated_model_wants_a_token",
+            "tests/node/test_node_refusals.py::test_a_token_is_found_where_the_hub_library_finds_it",
+            "tests/node/test_node_checks.py::test_a_gated_model_wants_a_token",
         ),
     ),
     "PF512": FindingKind(
@@ -129,7 +129,7 @@ KINDS: dict[str, FindingKind] = {
         effect="NCCL: `Error while creating shared memory segment` and `unhandled system error`; a loader worker: `killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory` (torch/utils/data/_utils/signal_handling.py, 2.13)",
         fix="docker run --shm-size=8g or --ipc=host",
         proof=(
-            "tests/hooks/test_node_checks.py::test_small_shared_memory_is_told_where_it_is_used",
+            "tests/node/test_node_checks.py::test_small_shared_memory_is_told_where_it_is_used",
         ),
     ),
     "PF513": FindingKind(
@@ -139,7 +139,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="several nodes, InfiniBand devices here, and `ulimit -l` below 1 GiB",
         effect="NCCL cannot register its buffers: `Call to ibv_reg_mr failed` or `ibv_create_cq failed` with `Cannot allocate memory`",
         fix="ulimit -l unlimited",
-        proof=("tests/hooks/test_node_checks.py::test_locked_memory_matters_where_infiniband_is",),
+        proof=("tests/node/test_node_checks.py::test_locked_memory_matters_where_infiniband_is",),
     ),
     "PF515": FindingKind(
         name="no-such-interface",
@@ -149,8 +149,8 @@ KINDS: dict[str, FindingKind] = {
         effect="NCCL: `Bootstrap : no socket interface found`; gloo: `Unable to find address for: NAME`",
         fix="the name that `ip addr` shows, or unset it",
         proof=(
-            "tests/hooks/test_node_refusals.py::test_gloo_refuses_an_interface_that_is_not_there",
-            "tests/hooks/test_node_checks.py::test_nccl_picks_interfaces_by_prefix",
+            "tests/node/test_node_refusals.py::test_gloo_refuses_an_interface_that_is_not_there",
+            "tests/node/test_node_checks.py::test_nccl_picks_interfaces_by_prefix",
         ),
     ),
     "PF516": FindingKind(
@@ -160,7 +160,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="NCCL_P2P_DISABLE, NCCL_IB_DISABLE, NCCL_SHM_DISABLE or CUDA_LAUNCH_BLOCKING is 1 in the launch's environment",
         effect="training works and is slower, by several times where the fast way is the only wide one",
         fix="unset it once the launch works without",
-        proof=("tests/hooks/test_node_checks.py::test_switches_that_slow_a_launch_are_told",),
+        proof=("tests/node/test_node_checks.py::test_switches_that_slow_a_launch_are_told",),
     ),
     "PF517": FindingKind(
         name="more-workers-than-cpus",
@@ -170,7 +170,7 @@ KINDS: dict[str, FindingKind] = {
         effect="torch warns for one rank's own, `Our suggested max number of worker in current system is` (torch/utils/data/dataloader.py, 2.13), and not for the ranks together: they take turns, and steps wait for batches",
         fix="fewer --dataloader_num_workers, or more CPUs per task",
         proof=(
-            "tests/hooks/test_node_refusals.py::test_torch_counts_the_same_cpus_for_loader_workers",
+            "tests/node/test_node_refusals.py::test_torch_counts_the_same_cpus_for_loader_workers",
         ),
     ),
     "PF519": FindingKind(
@@ -180,7 +180,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="an argument of the script names a data file or folder that is not there",
         effect="datasets stops in every worker: FileNotFoundError `Unable to find`, or `Couldn't find any data file`",
         fix="the path as the ranks see it",
-        proof=("tests/hooks/test_node_refusals.py::test_a_missing_data_file_stops_datasets",),
+        proof=("tests/node/test_node_refusals.py::test_a_missing_data_file_stops_datasets",),
     ),
     "PF520": FindingKind(
         name="cache-without-room",
@@ -190,7 +190,7 @@ KINDS: dict[str, FindingKind] = {
         effect="huggingface_hub stops with PermissionError or `No space left on device`, after it warned `Not enough free disk space to download the file` (file_download.py:774, 1.0)",
         fix="HF_HOME=a folder that can be written and has room",
         proof=(
-            "tests/hooks/test_node_checks.py::test_a_download_needs_a_cache_that_can_be_written",
+            "tests/node/test_node_checks.py::test_a_download_needs_a_cache_that_can_be_written",
         ),
     ),
     "PF521": FindingKind(
@@ -201,7 +201,7 @@ KINDS: dict[str, FindingKind] = {
         effect="rank 0 writes to its node and the others do not see it: resuming finds nothing there; sharded checkpoints lie in pieces",
         fix="an --output_dir that all nodes share, or --save_on_each_node true",
         proof=(
-            "tests/hooks/test_node_checks.py::test_a_disk_of_one_node_is_told_by_its_file_system",
+            "tests/node/test_node_checks.py::test_a_disk_of_one_node_is_told_by_its_file_system",
         ),
     ),
     "PF522": FindingKind(

@@ -12,7 +12,7 @@ RANKS: dict[str, FindingKind] = {
         trigger="a launcher in a container (`docker run`, `apptainer exec`, pyxis) or in another environment (`conda run -n`)",
         effect="files of the image and the library versions in it are not seen: those of this machine are taken",
         fix="put preflight in front of the launcher, inside the container or the environment",
-        proof=("tests/dialects/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",),
+        proof=("tests/shell/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",),
     ),
     "PF131": FindingKind(
         name="shell-text",
@@ -22,8 +22,8 @@ RANKS: dict[str, FindingKind] = {
         effect="preflight cannot tell what is started, and checks nothing rather than something else",
         fix="put preflight in front of the launcher, inside the quotes",
         proof=(
-            "tests/dialects/test_wrappers.py::test_what_cannot_be_followed_is_said",
-            "tests/dialects/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",
+            "tests/shell/test_wrappers.py::test_what_cannot_be_followed_is_said",
+            "tests/shell/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",
         ),
     ),
     "PF132": FindingKind(
@@ -33,7 +33,7 @@ RANKS: dict[str, FindingKind] = {
         trigger="torchrun `--nnodes MIN:MAX`: nodes may join and leave",
         effect="the fewer ranks share the model states, the more each holds, so the estimate is for MIN nodes (config_from_args in torch/distributed/run.py, 2.13)",
         fix="`--nnodes N` where the number of nodes is known",
-        proof=("tests/dialects/test_torchrun.py::test_ranks_are_those_of_torch",),
+        proof=("tests/launchers/test_torchrun.py::test_ranks_are_those_of_torch",),
     ),
     "PF133": FindingKind(
         name="deepspeed-without-config",
@@ -54,7 +54,7 @@ RANKS: dict[str, FindingKind] = {
         effect="ranks get only variables that start with MLFLOW, PYTHON, MV2, UCX or NCCL, and those of `.deepspeed_env` (main in deepspeed/launcher/runner.py, 0.19.8)",
         fix="a line NAME=VALUE in `.deepspeed_env`, in the home folder or the folder of the launch",
         proof=(
-            "tests/dialects/test_deepspeed_launcher.py::test_the_variables_of_several_nodes_are_those_that_deepspeed_exports",
+            "tests/launchers/test_deepspeed_launcher.py::test_the_variables_of_several_nodes_are_those_that_deepspeed_exports",
         ),
     ),
     "PF135": FindingKind(
@@ -65,7 +65,7 @@ RANKS: dict[str, FindingKind] = {
         effect="accelerate and transformers make a process group only where LOCAL_RANK is set (accelerate/state.py, 1.15): every task trains the whole model alone, and rank 0 of each writes the same files",
         fix="one task per node with torchrun in it, or export RANK, LOCAL_RANK and WORLD_SIZE from Slurm's variables",
         proof=(
-            "tests/dialects/test_python.py::test_accelerate_makes_a_group_only_where_local_rank_is_set",
+            "tests/launchers/test_python.py::test_accelerate_makes_a_group_only_where_local_rank_is_set",
         ),
     ),
     "PF136": FindingKind(
@@ -76,7 +76,7 @@ RANKS: dict[str, FindingKind] = {
         effect="Trainer wraps the model in nn.DataParallel: a step takes the micro batch once per GPU, and the first GPU holds the model states and gathers the outputs of all; TRL's trainers stop with `does not support nn.DataParallel` unless device_map spread the model",
         fix="torchrun or accelerate launch with a rank per GPU, or CUDA_VISIBLE_DEVICES with one",
         proof=(
-            "tests/dialects/test_python.py::test_trainer_takes_data_parallel_for_what_one_process_sees",
+            "tests/launchers/test_python.py::test_trainer_takes_data_parallel_for_what_one_process_sees",
         ),
     ),
     "PF137": FindingKind(
@@ -87,7 +87,7 @@ RANKS: dict[str, FindingKind] = {
         effect="torchrun sets it to 1 (torch/distributed/run.py:872, 2.13), accelerate to --num_cpu_threads_per_process, 1 by default (accelerate/commands/launch.py:1365, 1.15): each rank's CPU step runs on one core",
         fix="OMP_NUM_THREADS=CPUs of the node / ranks of the node",
         proof=(
-            "tests/hooks/test_node_refusals.py::test_torchrun_gives_each_of_several_ranks_one_thread",
+            "tests/node/test_node_refusals.py::test_torchrun_gives_each_of_several_ranks_one_thread",
         ),
     ),
     "PF139": FindingKind(

@@ -36,7 +36,7 @@ KINDS: dict[str, FindingKind] = {
         effect="accelerate leaves the packed weights out of sharding with one warning (accelerate/utils/fsdp_utils.py:789, 1.15.0): every rank holds the base whole",
         fix="--bnb_4bit_quant_storage bfloat16 (bnb_4bit_quant_storage=torch.bfloat16)",
         proof=(
-            "tests/checks/test_fsdp_effects.py::test_fsdp2_leaves_integer_storage_whole",
+            "tests/findings/test_fsdp_effects.py::test_fsdp2_leaves_integer_storage_whole",
             f"{_FIRES}::test_a_base_that_sharding_does_not_reach_is_named",
         ),
     ),
@@ -48,7 +48,7 @@ KINDS: dict[str, FindingKind] = {
         effect="these stages shard what trains, and the base does not train: every rank holds it whole",
         fix="ZeRO-3 or FSDP",
         proof=(
-            "tests/checks/test_deepspeed_effects.py::test_a_frozen_base_is_whole_below_stage_3",
+            "tests/findings/test_deepspeed_effects.py::test_a_frozen_base_is_whole_below_stage_3",
             f"{_FIRES}::test_a_base_that_sharding_does_not_reach_is_named",
         ),
     ),

@@ -17,8 +17,8 @@ Nothing here is fitted; each rule follows from how c10/cuda/CUDACachingAllocator
    with terms of level reserved.
 
 Left to the margin of the verdict: rounding (512 B; 2 and 20 MiB for segments), and the packing of tensors of
-different sizes. tests/memory/test_allocator.py holds all this against PyTorch's own order of allocations,
-traced and replayed through tests/memory/caching_allocator.py.
+different sizes. tests/formulas/test_allocator.py holds all this against PyTorch's own order of allocations,
+traced and replayed through tests/formulas/caching_allocator.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 AOTAutograd cuts the joint graph where the fewest bytes cross (torch/_functorch/partitioners.py,
 min_cut_rematerialization_partition, torch 2.13). In the families that were partitioned (but GPT-NeoX, which
-keeps a quarter more) it cuts in the same places, and tests/memory/test_compiled_layers.py partitions some again:
+keeps a quarter more) it cuts in the same places, and tests/formulas/test_compiled_layers.py partitions some again:
 
     the stream between layers, at the layer's input and after attention    once in a parallel block
     the input of every linear whose weight trains, once for those that share it

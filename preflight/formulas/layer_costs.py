@@ -3,7 +3,7 @@
 Families whose layers were traced have exact coefficients (preflight/formulas/layer_coefficients.py); pieces
 say what a plan adds to them, and everything about families that were not. Pieces, with h hidden, q = heads x head_dim, kv = kv_heads x head_dim, I intermediate, c bytes of the
 compute dtype, read from transformers 5.24 modelling code and checked against saved-tensor hooks on a
-real CPU run (tests/memory/test_layer_costs.py):
+real CPU run (tests/formulas/test_layer_costs.py):
 
     RMSNorm (Llama)   4n fp32 copy + 4 rstd, and c*n normalised where its weight trains
     LayerNorm (torch) c*n input + 8 mean and rstd

@@ -12,7 +12,7 @@ scores, the MLP's inner width. What differs is the stream between layers:
 
 Products whose inputs are divided by rows give partial sums of the whole width, and gradients of inputs that are
 divided by columns as well: in passing, the width of the stream is whole in both. On two ranks over gloo what a
-layer saves is this to the byte (tests/memory/test_tensor_parallel.py).
+layer saves is this to the byte (tests/formulas/test_tensor_parallel.py).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 // Adds up the exported memory terms at a place of the sliders, as preflight/memory.py, allocator.py and verdict.py do.
-// tests/pages/test_sliders.py holds both together, byte by byte. Sets of moments are bits: moments[i] is 1 << i.
+// tests/render/test_sliders.py holds both together, byte by byte. Sets of moments are bits: moments[i] is 1 << i.
 (function () {
   "use strict";
   const data = JSON.parse(document.getElementById("what-if").textContent);

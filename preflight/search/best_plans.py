@@ -31,7 +31,7 @@ FREE_FACTOR = 1.005
 
 AS_WRITTEN = 20
 """Steps of 5 percent that the step time of the launch as written has. Finer differences are not told apart: on
-published pairs of training speeds the factor is off by 2 percent in the median (tests/test_throughput.py)."""
+published pairs of training speeds the factor is off by 2 percent in the median (tests/devices/test_throughput.py)."""
 
 
 Key = tuple[int, int, int, float, Doses]

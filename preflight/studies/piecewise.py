@@ -17,7 +17,7 @@ from preflight.values import dataclass
 MOST_PIECES = 8
 """More of them are no formula with a kink or two, but a table."""
 ROUNDING = 1 << 16
-"""Bytes by which one quadratic over all places may be off, where a formula rounds up token by token."""
+"""Bytes by which one quadratic over all places may be off where it is asked, as a formula rounds up token by token."""
 
 Coefficients = tuple[float, float, float]
 

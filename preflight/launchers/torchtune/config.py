@@ -2,7 +2,7 @@
 
 Source: TuneRecipeArgumentParser and _merge_yaml_and_cli_args of torchtune 0.6.1 (torchtune/config/_parse.py,
 _utils.py:92), which merge with OmegaConf: sections are joined, lists and values replaced.
-tests/dialects/test_torchtune_config.py holds what OmegaConf 2.3.0 made of the same words (2026-11-25).
+tests/launchers/test_torchtune_config.py holds what OmegaConf 2.3.0 made of the same words (2026-11-25).
 """
 
 from __future__ import annotations
