@@ -9,6 +9,7 @@ from typing import Any
 from preflight.errors import BadInput, Problem
 from preflight.launch import NESTED, PLAN_FIELDS, LaunchPlan, Origin
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems, Reading
 
 
 def plan_from_dict(
@@ -20,7 +21,7 @@ def plan_from_dict(
     Raises BadInput naming every unknown field and impossible value at once.
     """
     places = places or {}
-    problems: list[Problem] = []
+    problems = Problems()
     known: dict[str, Any] = {}
     for name, value in values.items():
         place = places.get(name, where)
@@ -31,9 +32,7 @@ def plan_from_dict(
                 )
             )
         elif name in NESTED:
-            nested, complaints = _nested_from_dict(name, value, place)
-            problems.extend(complaints)
-            known[name] = nested
+            known[name] = problems.take(_nested_from_dict(name, value, place))
         elif isinstance(value, list):
             known[name] = tuple(value)
         elif value is None and _default(name) is not None:
@@ -56,21 +55,22 @@ _INFORMATIVE_KEYS = {"adapter": ("num_trainable_params",)}
 """Keys that published run files carry beside ours; read by nobody."""
 
 
-def _nested_from_dict(name: str, value: Any, where: str) -> tuple[Any, list[Problem]]:
+def _nested_from_dict(name: str, value: Any, where: str) -> Reading[Any]:
     if value is None:
-        return None, []
+        return Reading(None)
     if not isinstance(value, Mapping):
-        return None, [Problem(f"{name} must be a mapping or null, not {value!r}", where)]
+        wrong = f"{name} must be a mapping or null, not {value!r}"
+        return Reading(None, (Problem(wrong, where),))
     cls = NESTED[name]
     names = tuple(f.name for f in fields(cls))
-    problems = [
+    problems = (
         Problem(f"there is no plan field {name}.{key}", where, nearest_fix(str(key), names))
         for key in value
         if key not in names and key not in _INFORMATIVE_KEYS.get(name, ())
-    ]
+    )
     kept = {
         key: tuple(item) if isinstance(item, list) else item
         for key, item in value.items()
         if key in names
     }
-    return cls(**kept), problems
+    return Reading(cls(**kept), tuple(problems))

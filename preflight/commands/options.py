@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -212,23 +212,20 @@ def _model_config(path: str) -> Mapping[str, Any]:
     return value
 
 
-def _nested_problems(outer: str, inner: str, value: Any, where: str) -> list[Problem]:
+def _nested_problems(outer: str, inner: str, value: Any, where: str) -> Iterator[Problem]:
     cls = NESTED_FIELDS.get(outer)
     known = {} if cls is None else {f.name: f.default for f in fields(cls)}
     if inner not in known:
-        return [
-            Problem(
-                f"there is no plan field {outer}.{inner}", where, nearest_fix(inner, tuple(known))
-            )
-        ]
+        fix = nearest_fix(inner, tuple(known))
+        yield Problem(f"there is no plan field {outer}.{inner}", where, fix)
+        return
     default = known[inner]
     if default is not None and type(value) is not type(default):
         kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}
         if isinstance(default, float) and type(value) is int:
-            return []
+            return
         wanted = kind.get(type(default).__name__, "text")
-        return [Problem(f"{outer}.{inner} must be {wanted}, not {value!r}", where)]
-    return []
+        yield Problem(f"{outer}.{inner} must be {wanted}, not {value!r}", where)
 
 
 def lengths_from(options: Any) -> RowLengths | None:
@@ -270,16 +267,14 @@ def policy_from(options: Any, of_repository: Mapping[str, Any] | None = None) ->
     )
 
 
-def unknown_remedies(policy: Policy, known: list[str] | None) -> list[Problem]:
-    """Return a problem for every remedy that a policy names and nobody has; none where any may exist."""
+def unknown_remedies(policy: Policy, known: list[str] | None) -> Iterator[Problem]:
+    """Yield a problem for every remedy that a policy names and nobody has; none where any may exist."""
     if known is None:
-        return []
-    return [
-        Problem(
-            f"there is no remedy {name!r}",
-            "--allow, --forbid or the policy file",
-            nearest_fix(name, tuple(known)) or f"known: {', '.join(known)}",
-        )
-        for name in sorted(policy.allow | policy.forbid)
-        if name not in known
-    ]
+        return
+    for name in sorted(policy.allow | policy.forbid):
+        if name not in known:
+            yield Problem(
+                f"there is no remedy {name!r}",
+                "--allow, --forbid or the policy file",
+                nearest_fix(name, tuple(known)) or f"known: {', '.join(known)}",
+            )

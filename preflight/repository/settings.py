@@ -7,13 +7,14 @@ the launch or preflight's own options say beats it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import ASKED, NESTED, PLAN_FIELDS, LaunchPlan
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems, Reading
 from preflight.values import dataclass
 
 OWN_FILE = "preflight.toml"
@@ -90,13 +91,13 @@ def check_repository(text: str, path: str) -> Repository:
     draft = Repository(path=path, text=text)
     if not isinstance(values, dict):
         raise BadInput.one(f"{TABLE} must be a table", draft.place())
-    problems: list[Problem] = []
+    problems = Problems()
     for key in values:
         if key not in _READERS:
             fix = nearest_fix(key, tuple(_READERS)) or f"known: {', '.join(_READERS)}"
             problems.append(Problem(f"there is no key {key!r} here", draft.place(key), fix))
     read = {
-        key: reader(values[key], draft, problems)
+        key: problems.take(reader(values[key], draft))
         for key, reader in _READERS.items()
         if key in values
     }
@@ -124,28 +125,25 @@ def _parsed(text: str) -> dict[str, Any]:
     return values
 
 
-def _word(key: str) -> Any:
-    def read(value: Any, file: Repository, problems: list[Problem]) -> Any:
-        if isinstance(value, str) and value:
-            return value
-        problems.append(Problem(f"{key} must be text, not {value!r}", file.place(key)))
-        return None
-
-    return read
+def _device(value: Any, file: Repository) -> Reading[str | None]:
+    if isinstance(value, str) and value:
+        return Reading(value)
+    wrong = f"device must be text, not {value!r}"
+    return Reading(None, (Problem(wrong, file.place("device")),))
 
 
-def _guard(value: Any, file: Repository, problems: list[Problem]) -> Any:
-    if value not in GUARDS:
-        problems.append(
-            Problem(f"guard must be one of {', '.join(GUARDS)}, not {value!r}", file.place("guard"))
-        )
-    return value
+def _guard(value: Any, file: Repository) -> Reading[Any]:
+    if value in GUARDS:
+        return Reading(value)
+    wrong = f"guard must be one of {', '.join(GUARDS)}, not {value!r}"
+    return Reading(value, (Problem(wrong, file.place("guard")),))
 
 
-def _plan(value: Any, file: Repository, problems: list[Problem]) -> dict[str, Any]:
+def _plan(value: Any, file: Repository) -> Reading[dict[str, Any]]:
     if not isinstance(value, dict):
-        problems.append(Problem("plan must be a table of plan fields", file.place("plan")))
-        return {}
+        wrong = Problem("plan must be a table of plan fields", file.place("plan"))
+        return Reading({}, (wrong,))
+    problems = Problems()
     settings: dict[str, Any] = {}
     for name, item in value.items():
         if isinstance(item, dict) and name in NESTED:
@@ -170,17 +168,16 @@ def _plan(value: Any, file: Repository, problems: list[Problem]) -> dict[str, An
                 Problem(problem.message, file.place(*keys), problem.fix)
                 for problem in error.problems
             )
-    return settings
+    return Reading(settings, tuple(problems))
 
 
-def _flags(value: Any, file: Repository, problems: list[Problem]) -> dict[str, str]:
+def _flags(value: Any, file: Repository) -> Reading[dict[str, str]]:
     from preflight.scripts.trainer_spellings import DECLARABLE
 
     if not isinstance(value, dict):
-        problems.append(
-            Problem('flags must be a table of "flag" = "plan field"', file.place("flags"))
-        )
-        return {}
+        wrong = Problem('flags must be a table of "flag" = "plan field"', file.place("flags"))
+        return Reading({}, (wrong,))
+    problems = Problems()
     flags: dict[str, str] = {}
     for flag, name in value.items():
         if not isinstance(name, str) or name not in DECLARABLE:
@@ -193,31 +190,32 @@ def _flags(value: Any, file: Repository, problems: list[Problem]) -> dict[str, s
             )
         else:
             flags[flag.lstrip("-").replace("-", "_")] = name
-    return flags
+    return Reading(flags, tuple(problems))
 
 
-def _policy(value: Any, file: Repository, problems: list[Problem]) -> dict[str, Any]:
+def _policy(value: Any, file: Repository) -> Reading[dict[str, Any]]:
     from preflight.policy import policy_from_dict
 
     if not isinstance(value, dict):
-        problems.append(Problem("policy must be a table", file.place("policy")))
-        return {}
+        return Reading({}, (Problem("policy must be a table", file.place("policy")),))
     try:
         policy_from_dict(value, file.place("policy"))
     except BadInput as error:
-        problems.extend(error.problems)
-    return value
+        return Reading(value, error.problems)
+    return Reading(value)
 
 
-def _hooks(value: Any, file: Repository, problems: list[Problem]) -> tuple[str, ...]:
+def _hooks(value: Any, file: Repository) -> Reading[tuple[str, ...]]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        problems.append(Problem("hooks must be a list of Python files", file.place("hooks")))
-        return ()
+        wrong = Problem("hooks must be a list of Python files", file.place("hooks"))
+        return Reading((), (wrong,))
     paths = tuple(os.path.join(os.path.dirname(file.path), item) for item in value)
-    for item, path in zip(value, paths, strict=True):
-        if not os.path.isfile(path):
-            problems.append(Problem(f"there is no file {item}", file.place("hooks")))
-    return paths
+    missing = (
+        Problem(f"there is no file {item}", file.place("hooks"))
+        for item, path in zip(value, paths, strict=True)
+        if not os.path.isfile(path)
+    )
+    return Reading(paths, tuple(missing))
 
 
 def _is_settable(name: str) -> bool:
@@ -229,8 +227,8 @@ def _is_settable(name: str) -> bool:
     return not inner or (outer in NESTED and inner in {f.name for f in fields(NESTED[outer])})
 
 
-_READERS = {
-    "device": _word("device"),
+_READERS: dict[str, Callable[[Any, Repository], Reading[Any]]] = {
+    "device": _device,
     "plan": _plan,
     "flags": _flags,
     "policy": _policy,

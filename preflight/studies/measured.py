@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -108,30 +108,19 @@ def _run(entry: Any, index: int, models: Mapping[str, Any], file: Document) -> M
     )
 
 
-def _measured_problems(measured: Mapping[str, Any], run_id: str, place: str) -> list[Problem]:
-    problems = []
+def _measured_problems(measured: Mapping[str, Any], run_id: str, place: str) -> Iterator[Problem]:
     outcome = measured.get("outcome")
     if outcome not in OUTCOMES:
-        problems.append(
-            Problem(f"{run_id}: outcome must be {', '.join(OUTCOMES)}, not {outcome!r}", place)
-        )
+        yield Problem(f"{run_id}: outcome must be {', '.join(OUTCOMES)}, not {outcome!r}", place)
     if outcome == "value":
         peak = measured.get("peak_bytes")
         if not isinstance(peak, int) or isinstance(peak, bool) or peak <= 0:
-            problems.append(
-                Problem(
-                    f"{run_id}: peak_bytes must be a whole number of bytes, not {peak!r}", place
-                )
-            )
+            wrong = f"peak_bytes must be a whole number of bytes, not {peak!r}"
+            yield Problem(f"{run_id}: {wrong}", place)
         counter = measured.get("counter")
         if counter not in (*COUNTERS, "unknown"):
-            problems.append(
-                Problem(
-                    f"{run_id}: counter must be {', '.join(COUNTERS)} or unknown, not {counter!r}",
-                    place,
-                )
-            )
-    return problems
+            wrong = f"counter must be {', '.join(COUNTERS)} or unknown, not {counter!r}"
+            yield Problem(f"{run_id}: {wrong}", place)
 
 
 def _with_config(plan: LaunchPlan, models: Mapping[str, Any]) -> LaunchPlan:
