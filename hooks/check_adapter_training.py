@@ -7,7 +7,6 @@ PF429  reentrant checkpointing under DDP with find_unused_parameters: a paramete
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 from preflight.finding import Finding
@@ -73,20 +72,5 @@ def _inputs_are_frozen(plan: LaunchPlan) -> bool:
         return False  # TRL asks itself
     if EMBEDDINGS_ASK_FOR_GRADIENTS.holds_in(plan.versions):
         return False
-    text = _script_text(plan)
-    return bool(text) and not any(way in text for way in WAYS_TO_ASK)
-
-
-def _script_text(plan: LaunchPlan) -> str:
-    source = plan.source
-    command, index = getattr(source, "command", None), getattr(source, "script_index", None)
-    if command is None or index is None or index >= len(command.argv):
-        return ""
-    path = command.argv[index]
-    if os.path.splitext(path)[1] != ".py":
-        return ""
-    try:
-        text: str = command.read_text(path)
-    except (OSError, UnicodeDecodeError):
-        return ""
-    return text
+    text = plan.script_text
+    return "import" in text and not any(way in text for way in WAYS_TO_ASK)

@@ -25,14 +25,12 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     )
     if not steps_on_cpu or plan.ranks_per_node == 1:
         return
-    if plan.source is None or not launcher_of(plan).gives_one_thread:
+    command = plan.command
+    if command is None or not launcher_of(plan).gives_one_thread:
         return
-    from preflight.node.this_node import environment, source_of
-
-    source = source_of(plan)
-    if source is None or "OMP_NUM_THREADS" in environment(plan):
+    if "OMP_NUM_THREADS" in command.env:
         return
-    words = source.command.argv[: source.script_index]
+    words = command.argv[: plan.script_facts.index]
     if any(word.partition("=")[0] in FLAGS for word in words):
         return
     where = "offload_optimizer" if plan.offload_optimizer == "cpu" else "offload_params"

@@ -8,7 +8,6 @@ itself says which devices are visible: CUDA_VISIBLE_DEVICES or accelerate's gpu_
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
@@ -42,14 +41,9 @@ def preflight_findings(plan: LaunchPlan, device: DeviceSpec | None) -> Iterable[
     )
 
 
-def _facts(plan: LaunchPlan) -> dict[str, Any]:
-    return getattr(plan.source, "facts", None) or {}
-
-
 def _visible(plan: LaunchPlan) -> tuple[int | None, str]:
     """Return how many devices the launch lets its ranks see, and who says so; None where nobody does."""
-    facts = _facts(plan)
-    chosen = facts.get("gpu_ids")
+    chosen = plan.rank_facts.gpu_ids
     if chosen is not None and str(chosen.value) not in ("all", "None"):
         count, said_by = (
             num_visible_devices({"CUDA_VISIBLE_DEVICES": str(chosen.value)}),
@@ -58,8 +52,7 @@ def _visible(plan: LaunchPlan) -> tuple[int | None, str]:
     elif plan.launcher == "deepspeed":
         return None, ""  # its slots are numbers of their own
     else:
-        command = getattr(plan.source, "command", None)
-        text = "" if command is None else command.env.get("CUDA_VISIBLE_DEVICES", "")
+        text = "" if plan.command is None else plan.command.env.get("CUDA_VISIBLE_DEVICES", "")
         count, said_by = (
             num_visible_devices({"CUDA_VISIBLE_DEVICES": text}),
             f"CUDA_VISIBLE_DEVICES={text}",
@@ -69,7 +62,7 @@ def _visible(plan: LaunchPlan) -> tuple[int | None, str]:
 
 
 def _uneven(plan: LaunchPlan) -> Iterable[Finding]:
-    by_host = _facts(plan).get("ranks_by_host") or {}
+    by_host = plan.rank_facts.ranks_by_host
     counts = sorted(set(by_host.values()))
     if len(counts) > 1:
         fewest = min(by_host, key=by_host.__getitem__)

@@ -22,7 +22,7 @@ def preflight_findings(
     plan: LaunchPlan, model: ModelSpec | None, estimate: MemoryEstimate | None
 ) -> Iterable[Finding]:
     """Compare the launch with this node, and its checkpoint folder with its ranks."""
-    if plan.source is None:
+    if not plan.is_read:
         return
     if plan.trainer in HF_TRAINERS:
         from preflight.node.checks import resume

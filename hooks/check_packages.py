@@ -46,7 +46,7 @@ BITSANDBYTES_OPTIMIZERS = ("paged_", "ademamix", "lion_", "rmsprop_bnb", "adamw_
 @hookimpl
 def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     """Compare what the launch needs with what its Python has."""
-    if not has_trainer(plan) or plan.source is None:
+    if not has_trainer(plan) or plan.command is None:
         return
     needs = list(_needs(plan))
     if not needs:

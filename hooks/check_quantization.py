@@ -77,13 +77,12 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
 def _is_without_adapter(plan: LaunchPlan) -> bool:
     if plan.adapter is not None or not has_trainer(plan):
         return False
-    facts = getattr(plan.source, "facts", {})
     # Somebody's own script may make its adapter where we do not see it; TRL's own does so by its flags.
-    return bool(facts.get("is_own_script"))
+    return plan.script_facts.is_of_library
 
 
 def _device_map(plan: LaunchPlan) -> Iterable[Finding]:
-    setting = getattr(plan.source, "facts", {}).get("device_map")
+    setting = plan.script_facts.device_map
     if setting is None or setting.value not in SPREADING_MAPS:
         return
     if plan.ranks_per_node > 1 and plan.zero_stage != 3:

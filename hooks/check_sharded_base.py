@@ -16,7 +16,6 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formats.places import script_text
 from preflight.formulas.trainer_told import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
@@ -53,7 +52,7 @@ def _packed(plan: LaunchPlan, base: BaseQuantization) -> Iterable[Finding]:
 
 
 def _adapters(plan: LaunchPlan) -> Iterable[Finding]:
-    text = script_text(plan.source)
+    text = plan.script_text
     if not text or "auto_wrap_policy" in text:
         return  # PEFT's policy, or one of somebody's own, may set the trained leaves apart
     assert plan.adapter is not None
@@ -67,7 +66,7 @@ def _adapters(plan: LaunchPlan) -> Iterable[Finding]:
             where,
             f"{fix}, or FSDP2",
         )
-    elif not plan.source.facts.get("fsdp_use_orig_params", True):
+    elif not plan.engine_facts.fsdp_uses_orig_params:
         yield found(
             "PF216",
             "adapters train and their base does not: FSDP1 flattens them together only with fsdp_use_orig_params",

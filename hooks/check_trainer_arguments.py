@@ -71,7 +71,9 @@ def _low_rank(plan: LaunchPlan) -> Iterable[Finding]:
     if is_layerwise and plan.world_size > 1:
         message = f"{name} trains on one rank only"
         yield found("PF434", message, where, f"--optim {name.removesuffix('_layerwise')}")
-    elif told(plan, "optim_target_modules").value is None and not _builds_arguments(plan):
+    elif (
+        told(plan, "optim_target_modules").value is None and not plan.script_facts.builds_arguments
+    ):
         message = f"{name} needs the modules that it projects"
         yield found("PF434", message, where, "--optim_target_modules attn mlp, or all-linear")
     elif is_layerwise and plan.gradient_accumulation_steps > 1:
@@ -85,12 +87,8 @@ def _low_rank(plan: LaunchPlan) -> Iterable[Finding]:
         )
 
 
-def _builds_arguments(plan: LaunchPlan) -> bool:
-    return bool(getattr(plan.source, "facts", {}).get("builds_arguments"))
-
-
 def _strategies(plan: LaunchPlan) -> Iterable[Finding]:
-    if _builds_arguments(plan):
+    if plan.script_facts.builds_arguments:
         return
     best, save = told(plan, "load_best_model_at_end"), told(plan, "save_strategy").value
     evaluates = told(plan, "eval_strategy").value

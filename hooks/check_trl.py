@@ -94,8 +94,8 @@ def _reference(plan: LaunchPlan, method: str) -> Iterable[Finding]:
 
 
 def _sft(plan: LaunchPlan) -> Iterable[Finding]:
-    packing, facts = told(plan, "packing"), getattr(plan.source, "facts", {})
-    if packing.is_on and plan.seq_len is None and facts.get("is_own_script"):
+    packing = told(plan, "packing")
+    if packing.is_on and plan.seq_len is None and plan.script_facts.is_of_library:
         message = "packing fills rows of max_length tokens, and max_length is empty"
         yield found("PF441", message, packing.where, "max_length: 4096, or the longest that fits")
     if not FUSES_HEAD.holds_in(plan.versions):

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formats.places import script_text
 from preflight.formulas.optimizers import EIGHT_BIT
 from preflight.formulas.trainer_told import told, where_of
 from preflight.hookspecs import hookimpl
@@ -30,8 +29,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
         return
     yield from _unfilled_autos(plan)
     yield from _optimizer(plan)
-    facts = getattr(plan.source, "facts", {})
-    device_map = facts.get("device_map")
+    device_map = plan.script_facts.device_map
     if plan.engine == "zero3" and device_map is not None:
         yield found(
             "PF313",
@@ -59,7 +57,7 @@ def _optimizer(plan: LaunchPlan) -> Iterable[Finding]:
     chosen = told(plan, "optim")
     if not chosen.is_given:
         return
-    own = getattr(plan.source, "facts", {}).get("deepspeed_optimizer")
+    own = plan.engine_facts.deepspeed_optimizer
     if own:
         yield found(
             "PF317",
@@ -82,10 +80,10 @@ def _optimizer(plan: LaunchPlan) -> Iterable[Finding]:
 
 def _unfilled_autos(plan: LaunchPlan) -> Iterable[Finding]:
     """`auto` is a word of transformers and accelerate: DeepSpeed itself knows no such batch size."""
-    autos = getattr(plan.source, "facts", {}).get("deepspeed_autos")
+    autos = plan.engine_facts.deepspeed_autos
     if not autos:
         return
-    text = script_text(plan.source)
+    text = plan.script_text
     fills = "accelerate" in text or "HfDeepSpeedConfig" in text or "auto" in text
     if "deepspeed.initialize(" not in text or fills:
         return

@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.command import LaunchCommand
 from preflight.errors import BadInput, Problem
+from preflight.launch_facts import EngineFacts, RankFacts, ScriptFacts, TrainerFacts
 from preflight.near_names import nearest_fix
 from preflight.plan_choices import CHOICES, ENGINES, MOST, SCHEMES, impossible_values
 from preflight.plan_parts import (
@@ -33,9 +34,13 @@ __all__ = [
     "Adapter",
     "BaseQuantization",
     "DeepSpeedSettings",
+    "EngineFacts",
     "LaunchCommand",
     "LaunchPlan",
     "Origin",
+    "RankFacts",
+    "ScriptFacts",
+    "TrainerFacts",
     "plain",
 ]
 
@@ -170,10 +175,38 @@ class LaunchPlan:
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
     notices: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
     """What the reader saw that is not fatal: ignored keys, look-alikes."""
-    source: Any = field(default=None, compare=False, repr=False)
-    """What the reader needs to write the launch back; opaque to everybody else."""
+    command: LaunchCommand | None = field(default=None, compare=False, repr=False)
+    """The command that was read, without the wrappers around it; None for a plan that was not read from one."""
+    documents: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Role (accelerate, deepspeed, trainer) -> path of the launch's file with that role, as spelled."""
+    rank_facts: RankFacts = field(default=RankFacts(), compare=False, repr=False)
+    """How the ranks start and meet."""
+    script_facts: ScriptFacts = field(default=ScriptFacts(), compare=False, repr=False)
+    """What was read of the training script."""
+    trainer_facts: TrainerFacts = field(default=TrainerFacts(), compare=False, repr=False)
+    """The trainer's own arguments."""
+    engine_facts: EngineFacts = field(default=EngineFacts(), compare=False, repr=False)
+    """What FSDP or DeepSpeed was given that the fields above do not hold."""
+    source: object = field(default=None, compare=False, repr=False)
+    """What the reader hands to its own writer; nobody else looks inside."""
     wrapping: tuple[Any, ...] = field(default=(), compare=False, repr=False)
     """The wrappers (srun, env, bash -c, ...) around the command that was read, outermost first."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a reader made the plan, of a command or of a running process, and no person wrote it down."""
+        return self.command is not None or self.source is not None
+
+    @property
+    def script_text(self) -> str:
+        """The training script's text; empty where it cannot be read."""
+        command, index = self.command, self.script_facts.index
+        if command is None or index is None or index >= len(command.argv):
+            return ""
+        try:
+            return command.read_text(command.argv[index])
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     @property
     def ranks_per_node(self) -> int:

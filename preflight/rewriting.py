@@ -40,9 +40,9 @@ def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -
 def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
     """Write the launch back, read the result again, and return it only if it gives the edited plan."""
     rewrite = write_draft(before, after, plugins)
-    if rewrite is None or before.source is None:
+    if rewrite is None or before.command is None:
         return rewrite
-    whole = before.wrapping[0].command if before.wrapping else before.source.command
+    whole = before.wrapping[0].command if before.wrapping else before.command
     try:
         again = read_launch(rewritten_command(whole, rewrite), plugins)
     except BadInput:

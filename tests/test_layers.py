@@ -40,6 +40,7 @@ FLOORS = (
         "plan_parts",
         "plan_choices",
         "setting",
+        "launch_facts",
     ),
     ("launch", "memory", "rewrite"),
     ("verdict", "remedy", "plan_dict", "advice"),

@@ -35,11 +35,6 @@ TINY = {
 }
 
 
-class Source:
-    def __init__(self, command):
-        self.command = command
-
-
 @hookimpl
 def preflight_read_launch(command):
     if "worker.py" not in command.argv:
@@ -62,7 +57,7 @@ def preflight_read_launch(command):
             "micro_batch_size": Origin("--micro"),
             "load_dtype": Origin("default of the toy", assumed=True),
         },
-        source=Source(command),
+        command=command,
     )
 
 
@@ -73,7 +68,7 @@ def preflight_write_launch(before, after):
         {"micro_batch_size": micro, "gradient_accumulation_steps": accumulate}
     ).to_dict() != after.to_dict():
         return None
-    argv = list(before.source.command.argv)
+    argv = list(before.command.argv)
     argv[argv.index("--micro") + 1] = str(micro)
     argv[argv.index("--accumulate") + 1] = str(accumulate)
     flags = (

@@ -81,15 +81,15 @@ def _flags(found: Survey) -> Iterator[str]:
     yield "[flags]"
     told: dict[str, tuple[str, str]] = {}
     for launch in found.launches:
-        source = launch.plan.source
-        if source is None:
+        command, script = launch.plan.command, launch.plan.script_facts
+        if command is None or script.index is None:
             continue
-        for field, flag in source.facts.get("script_flags", {}).items():
+        for field, flag in script.flags.items():
             plain = flag.rstrip("?")
             argument = DECLARABLE.get(field)
             if argument is not None and plain not in SPELLINGS.get(argument, (argument,)):
-                script = source.command.argv[source.script_index]
-                told.setdefault(plain, (field, f"{script} hands it on as {argument}"))
+                name = command.argv[script.index]
+                told.setdefault(plain, (field, f"{name} hands it on as {argument}"))
     for flag, (field, reason) in told.items():
         yield f"{json.dumps('--' + flag)} = {json.dumps(field)}  # {_short(reason)}"
     if not told:

@@ -166,7 +166,7 @@ def _check(report: Report, options: Any) -> int:
 
 def _place(report: Report) -> str:
     """Return where a reviewer looks for a launch that was typed: its config, else its script."""
-    documents = getattr(report.plan.source, "documents", {}).values()
+    documents = report.plan.documents.values()
     words = report.command.argv if report.command else ()
     scripts = [word for word in words if word.endswith((".py", ".sh"))]
     return next((f"{path}:1" for path in (*documents, *scripts)), "")

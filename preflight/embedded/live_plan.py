@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight.embedded.live_engine import ACCELERATOR, engine_fields
 from preflight.embedded.live_model import MODEL, model_fields, num_elements, unwrapped
-from preflight.launch import LaunchPlan, Origin
+from preflight.launch import LaunchPlan, Origin, TrainerFacts
 from preflight.values import dataclass
 from preflight.versions.installed import installed_versions, versions_used
 
@@ -35,9 +35,7 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True)
 class LiveSource:
-    """Where a live plan comes from, in the place of a launch's files: nobody can write it back."""
-
-    facts: Mapping[str, Any]
+    """What a live plan has in the place of a launch's files: nobody can write it back."""
 
 
 def live_plan(
@@ -81,7 +79,8 @@ def live_plan(
         launcher="live",
         cwd=os.getcwd(),
         origins=origins,
-        source=LiveSource({"trl_script": _trl_script(args, trainer), "arguments": {}}),
+        trainer_facts=TrainerFacts(_trl_script(args, trainer)),
+        source=LiveSource(),
     )
 
 

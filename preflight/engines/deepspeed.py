@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from preflight.engines.deepspeed_config import (
     DeepSpeedConfig,
@@ -17,7 +16,7 @@ from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nes
 from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, filled_from_trainer
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
-from preflight.launch import LaunchCommand
+from preflight.launch import EngineFacts, LaunchCommand
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -36,19 +35,18 @@ def read_deepspeed(
     """Return what the DeepSpeed config that the workers will have makes of the engine."""
     problems = Problems()
     is_hf, world_size = trainer.trainer in HF_TRAINERS, ranks["world_size"].value
-    facts: dict[str, Any] = {}
     documents: dict[str, str] = {}
+    autos: dict[str, Place] = {}
     stated = trainer_file if trainer_file is not None else _file_of_launcher(env)
     values = problems.take(plugin_values(env))
     if stated is None:
         config = synthesized(values)
     else:
-        facts["deepspeed_stated"] = stated
         loaded = problems.take(load_deepspeed_file(stated, command))
         if loaded is None:
             # Refused already; the rest of the launch is still read for what else is wrong.
             fields = {"engine": Setting("zero0", stated.place), "mixed_precision": precision}
-            return Reading(EngineSettings(fields, facts=facts), tuple(problems))
+            return Reading(EngineSettings(fields, deepspeed_file=stated), tuple(problems))
         config = loaded
         problems.extend(check_keys(config, versions))
         if config.path and not config.path.startswith("-"):
@@ -70,17 +68,18 @@ def read_deepspeed(
     deepspeed = nested_settings(fields)
     if not is_hf:
         problems.extend(batch_problems(config, world_size))
-        autos = [key for key in AUTO_KEYS if as_written.get(key) == "auto"]
-        facts["deepspeed_autos"] = {key: as_written.place(key) for key in autos}
+        autos = {k: as_written.place(k) for k in AUTO_KEYS if as_written.get(k) == "auto"}
         fields = {**fields, **_loop_fields(config)}
-    facts["deepspeed_optimizer"] = config.get("optimizer.type") or ""
     fields = {**fields, **_optimizer(config, fields, trainer)}
     engine = EngineSettings(
         fields,
         deepspeed,
         _place_of_config(config),
         documents,
-        facts,
+        EngineFacts(
+            deepspeed_optimizer=str(config.get("optimizer.type") or ""), deepspeed_autos=autos
+        ),
+        stated,
         _places_said_again(as_written, {**ranks, **fields}),
     )
     return Reading(engine, tuple(problems))

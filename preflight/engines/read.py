@@ -8,7 +8,7 @@ from dataclasses import replace
 from preflight.engines.parallelism import read_parallelism, shard_fields
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
-from preflight.launch import LaunchCommand
+from preflight.launch import EngineFacts, LaunchCommand
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -59,11 +59,9 @@ def read_engine(
         )
         engine = EngineSettings(
             {**fsdp.fields, "mixed_precision": precision, **checkpointing},
-            facts={
-                "fsdp_version": fsdp.version,
-                "fsdp_activation_checkpointing": fsdp.checkpoints,
-                "fsdp_use_orig_params": fsdp.uses_orig_params,
-            },
+            facts=EngineFacts(
+                fsdp_checkpoints=fsdp.checkpoints, fsdp_uses_orig_params=fsdp.uses_orig_params
+            ),
             fsdp_arguments=explicit,
         )
     else:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
 
-from preflight.launch import DeepSpeedSettings
+from preflight.launch import DeepSpeedSettings, EngineFacts
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
-
-"""Trainers that read TrainingArguments and hold them against DeepSpeed's config."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,9 @@ class EngineSettings:
     deepspeed: DeepSpeedSettings | None = None
     deepspeed_place: Place = field(default_factory=lambda: Place("default", "", "deepspeed"))
     documents: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: EngineFacts = field(default_factory=EngineFacts)
+    deepspeed_file: Setting | None = None
+    """What names DeepSpeed's file, whoever does."""
     more_places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     """Plan field -> places that state the same value again and must be changed with it."""
     library_names: tuple[str, ...] = ("accelerate", "torch")

@@ -22,12 +22,8 @@ def is_reentrant(plan: LaunchPlan) -> bool:
 
 def is_launchers_own(plan: LaunchPlan) -> bool:
     """Tell whether FSDP's switch checkpoints, with a module around each layer, and not the trainer's."""
-    if not plan.is_fsdp or plan.activation_checkpointing == "none":
-        return False
-    if getattr(plan.source, "facts", {}).get("fsdp_activation_checkpointing"):
-        return True
-    places = getattr(plan.source, "places", {}).get("activation_checkpointing", ())
-    return any("fsdp_activation_checkpointing" in place.key.lower() for place in places)
+    is_checkpointed = plan.activation_checkpointing != "none"
+    return plan.is_fsdp and is_checkpointed and plan.engine_facts.fsdp_checkpoints
 
 
 def recomputes_wrapped_layers(plan: LaunchPlan) -> bool:

@@ -28,7 +28,7 @@ NOTHING = Told(None)
 
 def told(plan: LaunchPlan, name: str) -> Told:
     """Return an argument of the trainer, its library's default where nobody gave it; a value of None if unknown."""
-    setting = getattr(plan.source, "facts", {}).get("arguments", {}).get(name)
+    setting = plan.trainer_facts.arguments.get(name)
     if setting is None:
         return NOTHING
     is_given = setting.place.kind != "default"
@@ -48,8 +48,7 @@ def method_of(plan: LaunchPlan) -> str | None:
     """Return which of TRL's trainers it is (sft, dpo, grpo, ...); None for any other trainer."""
     if plan.trainer != "trl":
         return None
-    method = getattr(plan.source, "facts", {}).get("trl_script")
-    return str(method) if method else "sft"
+    return plan.trainer_facts.method or "sft"
 
 
 def has_trainer(plan: LaunchPlan) -> bool:

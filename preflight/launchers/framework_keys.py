@@ -10,7 +10,7 @@ from typing import Any
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.formats.document import Document
-from preflight.launch import Origin
+from preflight.launch import Origin, ScriptFacts
 from preflight.scripts.trainer_tables import argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
@@ -50,7 +50,6 @@ class FrameworkKeys:
     """TrainingArguments as the framework makes them."""
     environment: dict[str, Setting] = field(default_factory=dict)
     """Variables that the framework sets inside every worker."""
-    facts: dict[str, Any] = field(default_factory=dict)
 
     # Looking up
 
@@ -152,7 +151,7 @@ class FrameworkKeys:
             places=self.places,
             environment=self.environment,
             documents={} if document is None else {"trainer": document.path},
-            facts={**self.facts, "trainer": "transformers", "is_own_script": True},
+            script=ScriptFacts(is_of_library=True),
         )
 
 

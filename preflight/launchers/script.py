@@ -13,13 +13,13 @@ from typing import Any
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.places import LaunchSource
-from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin
+from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin, TrainerFacts
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 from preflight.versions.installed import installed_versions, versions_used
+from preflight.writers.source import LaunchSource
 
 
 def read_script_arguments(
@@ -70,7 +70,7 @@ def make_plan(
         fields[name] = setting
         if origins.get(name) is None or setting.place.kind != "default":
             origins[name] = origin_of(setting.place, versions)
-    for name, place in trainer.facts.get("unread", {}).items():
+    for name, place in trainer.script.unread.items():
         if name in fields and fields[name].place.kind == "default":
             reason = f"{place.where} sets it to something known only when it runs"
             origins[name] = Origin(origins[name].where, True, reason)
@@ -98,22 +98,13 @@ def make_plan(
         cwd=command.cwd,
         origins=origins,
         notices=tuple(problem for problem in problems if problem.severity != "error"),
-        source=LaunchSource(
-            command=command,
-            launcher=part.name,
-            first_option=part.first_option,
-            script_index=part.script_index,
-            places=_places(fields, engine, trainer),
-            documents={**trainer.documents, **engine.documents, **part.documents},
-            facts={
-                **trainer.facts,
-                **engine.facts,
-                **part.facts,
-                "mode": part.mode,
-                "arguments": {**trainer.raw, **trainer.arguments},
-                "passes_env": part.variables is None,
-            },
-        ),
+        command=command,
+        documents={**trainer.documents, **engine.documents, **part.documents},
+        rank_facts=replace(part.rank_facts, is_alone=part.mode == "single"),
+        script_facts=replace(trainer.script, index=part.script_index),
+        trainer_facts=TrainerFacts(trainer.method, {**trainer.raw, **trainer.arguments}),
+        engine_facts=engine.facts,
+        source=LaunchSource(part, _places(fields, engine, trainer)),
     )
     raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
     return plan

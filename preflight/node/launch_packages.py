@@ -6,16 +6,15 @@ import os
 
 from preflight.launch import LaunchPlan
 from preflight.node.packages import folders_of, interpreter_of, versions_in
-from preflight.node.this_node import environment, source_of
+from preflight.node.this_node import environment
 
 
 def folders_of_launch(plan: LaunchPlan) -> tuple[str, ...]:
     """Return the folders that the launcher's Python imports from; empty where they cannot be told."""
-    source = source_of(plan)
-    if source is None:
+    if plan.command is None:
         return ()
     env = environment(plan)
-    interpreter = interpreter_of(source.command.argv[0], env.get("PATH", ""))
+    interpreter = interpreter_of(plan.command.argv[0], env.get("PATH", ""))
     folders = () if interpreter is None else folders_of(interpreter)
     if not folders:
         return ()

@@ -8,11 +8,9 @@ folder that is full of checkpoints) is seen from a login node too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from preflight.formats.places import LaunchSource
-from preflight.launch import LaunchPlan
-from preflight.setting import Setting
+from preflight.launch import LaunchCommand, LaunchPlan
 
 if TYPE_CHECKING:
     from preflight.node.limits import MemoryLimit
@@ -54,7 +52,7 @@ def leaves_node(plan: LaunchPlan) -> bool:
     """Tell whether a wrapper or a host file starts the ranks somewhere else."""
     if any(layer.kind in ELSEWHERE for layer in plan.wrapping):
         return True
-    hosts = fact(plan, "ranks_by_host") or {}
+    hosts = plan.rank_facts.ranks_by_host
     return bool(hosts) and not any(host in ("localhost", "127.0.0.1") for host in hosts)
 
 
@@ -67,75 +65,19 @@ def sees_same_files(plan: LaunchPlan) -> bool:
     return True
 
 
-def source_of(plan: LaunchPlan) -> LaunchSource | None:
-    """Return what the reader left; None for a plan that no built-in reader made."""
-    return plan.source if isinstance(plan.source, LaunchSource) else None
-
-
-def fact(plan: LaunchPlan, name: str) -> Any:
-    """Return a fact of the reader; None where there is none."""
-    source = source_of(plan)
-    return None if source is None else source.facts.get(name)
-
-
 def environment(plan: LaunchPlan) -> Mapping[str, str]:
     """Return the variables that the launcher is started with."""
-    source = source_of(plan)
-    return {} if source is None else source.command.env
-
-
-def argument(plan: LaunchPlan, *names: str) -> Setting | None:
-    """Return the first of some arguments of the training script that has a value, defaults among them."""
-    arguments: Mapping[str, Setting] = fact(plan, "arguments") or {}
-    for name in names:
-        setting = arguments.get(name)
-        if setting is not None and setting.value is not None:
-            return setting
-    return None
-
-
-def given(plan: LaunchPlan, *names: str) -> Setting | None:
-    """Return the first of some arguments that somebody gave."""
-    for name in names:
-        setting = argument(plan, name)
-        if setting is not None and setting.place.kind != "default":
-            return setting
-    return None
-
-
-def value(plan: LaunchPlan, name: str, otherwise: Any = None) -> Any:
-    """Return an argument's value."""
-    setting = argument(plan, name)
-    return otherwise if setting is None else setting.value
+    return {} if plan.command is None else plan.command.env
 
 
 def path_of(plan: LaunchPlan, text: str) -> str:
     """Return a path of the launch as an absolute one."""
-    source = source_of(plan)
-    assert source is not None, "arguments come from a source"
-    return source.command.resolve(text)
-
-
-def script_mentions(plan: LaunchPlan, *words: str) -> bool:
-    """Tell whether the training script's text has one of some words; false where it cannot be read."""
-    source = source_of(plan)
-    if source is None or source.script_index >= len(source.command.argv):
-        return False
-    try:
-        text = source.command.read_text(source.command.argv[source.script_index])
-    except (OSError, UnicodeDecodeError):
-        return False
-    return any(word in text for word in words)
-
-
-def main_port(plan: LaunchPlan) -> Setting | None:
-    """Return the port that was given for the ranks' meeting."""
-    setting = fact(plan, "main_port")
-    return setting if setting is not None and setting.value is not None else None
+    command = LaunchCommand((), cwd=plan.cwd) if plan.command is None else plan.command
+    return command.resolve(text)
 
 
 def node_rank(plan: LaunchPlan) -> int:
     """Return this node's place among the nodes: 0 where nobody says."""
-    setting = fact(plan, "node_rank")
+    setting = plan.rank_facts.node_rank
     text = "" if setting is None else str(setting.value)
     return int(text) if text.isdecimal() else 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 
-from preflight.scripts.facts import ScriptFacts
 from preflight.scripts.files import CallFound
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known
+from preflight.scripts.script_settings import ScriptSettings
 
 OPTIMIZERS = {
     "AdamW": "adamw_torch",
@@ -26,34 +26,34 @@ OPTIMIZERS = {
 """Constructor in a plain loop -> the Trainer's name of that optimizer."""
 
 
-def read_plain_loop(reader: ScriptReader, facts: ScriptFacts) -> None:
+def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the batch, the length, the optimizer and the switches of a script without a Trainer."""
     for found in reader.maybe("gradient_checkpointing_enable"):
-        facts.unread.setdefault("gradient_checkpointing", reader.place(found))
+        settings.unread.setdefault("gradient_checkpointing", reader.place(found))
     loaders = [found for found in reader.named("DataLoader") if _is_training_loader(reader, found)]
     if len(loaders) == 1:
         values, _ = reader.keywords(loaders[0])
         if "batch_size" in values:
-            facts.put("per_device_train_batch_size", values["batch_size"])
+            settings.put("per_device_train_batch_size", values["batch_size"])
     for found in reader.calls:
         if found.name in OPTIMIZERS and found.node.args:
             values, _ = reader.keywords(found)
             name = OPTIMIZERS[found.name]
             if name == "adamw_torch" and getattr(values.get("fused"), "value", None) is True:
                 name = "adamw_torch_fused"
-            facts.put("optim", Known(name, reader.place(found)))
+            settings.put("optim", Known(name, reader.place(found)))
         elif found.name == "gradient_checkpointing_enable":
-            facts.put("gradient_checkpointing", Known(True, reader.place(found)))
+            settings.put("gradient_checkpointing", Known(True, reader.place(found)))
         elif found.name == "compile" and "torch.compile" in _source(found):
-            facts.put("torch_compile", Known(True, reader.place(found)))
+            settings.put("torch_compile", Known(True, reader.place(found)))
         elif found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
             values, _ = reader.keywords(found)
             length = values.get("max_length")
             if length is not None and getattr(values.get("truncation"), "value", None) is True:
-                facts.put("seq_len", length)
+                settings.put("seq_len", length)
             if found.name == "clip_grad_norm_" and len(found.node.args) > 1:
                 known = reader.evaluator.evaluate(found.node.args[1], found.scope)
-                facts.put("max_grad_norm", known)
+                settings.put("max_grad_norm", known)
 
 
 def _is_training_loader(reader: ScriptReader, found: CallFound) -> bool:

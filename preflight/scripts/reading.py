@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.facts import ScriptFacts
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
+from preflight.scripts.script_settings import ScriptSettings
 from preflight.setting import Place
 
 WORTH_READING = re.compile(
@@ -68,55 +68,55 @@ def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | 
         return None
 
 
-def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> ScriptFacts:
+def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> ScriptSettings:
     """Return what a script says for a command line."""
-    facts = ScriptFacts()
+    settings = ScriptSettings()
     try:
         reader.read(flag_of)
     except (ValueError, RecursionError):
-        return facts
+        return settings
     for name, known in reader.trainer_defaults():
         if known.place.kind == "script":
-            facts.put("seq_len" if name == "model_max_length" else name, known)
-    _trainer_arguments(reader, facts)
-    _attributes(reader, facts)
-    _adapter(reader, facts)
-    _quantization(reader, facts)
-    _prepared(reader, facts)
-    _model(reader, facts)
-    _accelerator(reader, facts)
+            settings.put("seq_len" if name == "model_max_length" else name, known)
+    _trainer_arguments(reader, settings)
+    _attributes(reader, settings)
+    _adapter(reader, settings)
+    _quantization(reader, settings)
+    _prepared(reader, settings)
+    _model(reader, settings)
+    _accelerator(reader, settings)
     if is_plain_loop:
-        read_plain_loop(reader, facts)
-    return facts
+        read_plain_loop(reader, settings)
+    return settings
 
 
-def _trainer_arguments(reader: ScriptReader, facts: ScriptFacts) -> None:
+def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = [*reader.trainer_calls(), *reader.unsure_trainer_calls()]
     if not calls:
         return
-    facts.seen["trainer_arguments"] = reader.place(calls[0])
+    settings.seen["trainer_arguments"] = reader.place(calls[0])
     for call in (*reader.named("replace"), *reader.maybe("replace")):
         # dataclasses.replace: which of the arguments objects trains is then not known.
         for name, known in reader.keywords(call)[0].items():
-            facts.unread[name] = known.place
+            settings.unread[name] = known.place
     read = [reader.keywords(call) for call in calls]
     for name in dict.fromkeys(name for values, _ in read for name in values):
         said = [values[name] for values, _ in read if name in values]
         agree = len(said) == len(calls) and all(item.value == said[0].value for item in said)
         known = said[0] if agree else Known(UNKNOWN, said[0].place)
-        facts.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
+        settings.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
     if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
-        facts.seen["open_arguments"] = reader.place(calls[0])
+        settings.seen["open_arguments"] = reader.place(calls[0])
     for call in reader.named("SFTTrainer"):  # before TRL 0.13 these were the trainer's own
         values, _ = reader.keywords(call)
         for name, argument in (("max_seq_length", "seq_len"), ("packing", "packing")):
             if name in values:
-                facts.put(argument, values[name])
+                settings.put(argument, values[name])
         if isinstance(getattr(values.get("model"), "value", None), str):
-            facts.put("model_name_or_path", values["model"])
+            settings.put("model_name_or_path", values["model"])
 
 
-def _attributes(reader: ScriptReader, facts: ScriptFacts) -> None:
+def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
     import ast
 
@@ -129,12 +129,12 @@ def _attributes(reader: ScriptReader, facts: ScriptFacts) -> None:
         if known.place.kind != "argv":
             known = Known(known.value, place)
         if target.attr == "model_max_length":
-            facts.put("seq_len", known)
+            settings.put("seq_len", known)
         elif _is_trainer_arguments(reader, target.value.id, scope):
-            facts.put(target.attr, known)
-        elif target.value.id != "self" and facts.seen.get("trainer_arguments"):
+            settings.put(target.attr, known)
+        elif target.value.id != "self" and settings.seen.get("trainer_arguments"):
             # A name that we do not follow may be the Trainer's arguments all the same.
-            facts.put(target.attr, Known(UNKNOWN, place))
+            settings.put(target.attr, Known(UNKNOWN, place))
 
 
 def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
@@ -144,59 +144,59 @@ def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool
     return re.search(r"(?:train|sft|dpo)\w*(?:arg|conf)", name) is not None
 
 
-def _adapter(reader: ScriptReader, facts: ScriptFacts) -> None:
+def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = reader.named("LoraConfig")
     for found in reader.maybe("LoraConfig"):
-        facts.unread.setdefault("use_peft", reader.place(found))
+        settings.unread.setdefault("use_peft", reader.place(found))
     if not calls:
         return
     place = reader.place(calls[0])
-    facts.seen["lora"] = place
+    settings.seen["lora"] = place
     if len(calls) > 1:
-        facts.unread["use_peft"] = place
+        settings.unread["use_peft"] = place
         return
     values, _ = reader.keywords(calls[0])
-    facts.put("use_peft", Known(True, place))
+    settings.put("use_peft", Known(True, place))
     for name, default in LORA_DEFAULTS.items():
-        facts.put(name, Known(default, place))
+        settings.put(name, Known(default, place))
     for keyword, name in LORA.items():
         if keyword in values:
-            facts.put(name, values[keyword])
+            settings.put(name, values[keyword])
 
 
-def _prepared(reader: ScriptReader, facts: ScriptFacts) -> None:
+def _prepared(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read prepare_model_for_kbit_training: it turns checkpointing on unless told otherwise (peft/utils/other.py, 0.21)."""
     for found in reader.named("prepare_model_for_kbit_training"):
         values, is_open = reader.keywords(found)
         stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
         if is_open or len(found.node.args) > 1 or stated.value is UNKNOWN:
-            facts.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
+            settings.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
         elif stated.value:
-            facts.put("gradient_checkpointing", Known(True, stated.place, stated.flag))
+            settings.put("gradient_checkpointing", Known(True, stated.place, stated.flag))
 
 
-def _quantization(reader: ScriptReader, facts: ScriptFacts) -> None:
+def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = reader.named("BitsAndBytesConfig")
     for found in reader.maybe("BitsAndBytesConfig"):
-        facts.unread.setdefault("load_in_4bit", reader.place(found))
+        settings.unread.setdefault("load_in_4bit", reader.place(found))
     if not calls:
         return
     place = reader.place(calls[0])
-    facts.seen["quantization"] = place
+    settings.seen["quantization"] = place
     if len(calls) > 1:
-        facts.unread["load_in_4bit"] = place
+        settings.unread["load_in_4bit"] = place
         return
     values, _ = reader.keywords(calls[0])
     switches = [values[name] for name in ("load_in_4bit", "load_in_8bit") if name in values]
     if any(switch.value is True for switch in switches):
         for name, default in QUANTIZATION_DEFAULTS.items():
-            facts.put(name, Known(default, place))
+            settings.put(name, Known(default, place))
     for keyword, name in QUANTIZATION.items():
         if keyword in values:
-            facts.put(name, values[keyword])
+            settings.put(name, values[keyword])
 
 
-def _model(reader: ScriptReader, facts: ScriptFacts) -> None:
+def _model(reader: ScriptReader, settings: ScriptSettings) -> None:
     import ast
 
     calls = [
@@ -208,15 +208,15 @@ def _model(reader: ScriptReader, facts: ScriptFacts) -> None:
     if len(calls) != 1:
         return  # none, or several models: which one trains is not known
     found = calls[0]
-    facts.seen["model"] = reader.place(found)
+    settings.seen["model"] = reader.place(found)
     values, is_open = reader.keywords(found)
     named = found.node.args[0] if found.node.args else None
     if found.name == "from_pretrained" and named is not None:
         known = reader.evaluator.evaluate(named, found.scope)
         if isinstance(known.value, str):
-            facts.put("model_name_or_path", known)
+            settings.put("model_name_or_path", known)
     elif "pretrained_model_name_or_path" in values:
-        facts.put("model_name_or_path", values["pretrained_model_name_or_path"])
+        settings.put("model_name_or_path", values["pretrained_model_name_or_path"])
     for keyword, name in (
         ("torch_dtype", "dtype"),
         ("dtype", "dtype"),
@@ -225,25 +225,25 @@ def _model(reader: ScriptReader, facts: ScriptFacts) -> None:
         ("load_in_8bit", "load_in_8bit"),
     ):
         if keyword in values and values[keyword].value is not None:
-            facts.put(name, values[keyword])
+            settings.put(name, values[keyword])
     if not {"torch_dtype", "dtype"} & set(values) and not is_open:
-        facts.seen["no_dtype"] = reader.place(found)
+        settings.seen["no_dtype"] = reader.place(found)
     if "device_map" in values and values["device_map"].value is not None:
-        facts.device_map = values["device_map"]
+        settings.device_map = values["device_map"]
 
 
-def _accelerator(reader: ScriptReader, facts: ScriptFacts) -> None:
+def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
     for found in reader.named("Accelerator"):
-        facts.seen["accelerator"] = reader.place(found)
+        settings.seen["accelerator"] = reader.place(found)
         values, _ = reader.keywords(found)
         for name in ("mixed_precision", "gradient_accumulation_steps"):
             if name in values and values[name].value is not None:
-                facts.put(name, values[name])
+                settings.put(name, values[name])
     for found in reader.named("FullyShardedDataParallelPlugin"):
-        facts.seen["fsdp_plugin"] = reader.place(found)
+        settings.seen["fsdp_plugin"] = reader.place(found)
         values, _ = reader.keywords(found)
         for keyword, variable in FSDP_PLUGIN.items():
             if keyword in values:
-                facts.fsdp_plugin[variable] = values[keyword]
+                settings.fsdp_plugin[variable] = values[keyword]
     for found in reader.named("DeepSpeedPlugin"):
-        facts.seen["deepspeed_plugin"] = reader.place(found)
+        settings.seen["deepspeed_plugin"] = reader.place(found)

@@ -333,7 +333,7 @@ def _told_if_writable(
     before: LaunchPlan, tried: TriedRemedy, plugins: PluginManager, write: Write
 ) -> TriedRemedy:
     """Return a suggestion that says in `extra` whether `--allow` could write it into the launch."""
-    if tried.verdict.answer is Answer.DOES_NOT_FIT or before.source is None:
+    if tried.verdict.answer is Answer.DOES_NOT_FIT or not before.is_read:
         return tried
     can_write = write(before, tried.plan, plugins) is not None
     remedy = replace(tried.remedy, extra={**tried.remedy.extra, "can_write": can_write})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
-from preflight.launch import Origin
+from preflight.launch import Origin, RankFacts
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -37,7 +37,20 @@ class LauncherPart:
     """Plan field -> origin, where a place does not say enough: what was assumed, and why."""
     documents: Mapping[str, str] = field(default_factory=dict)
     """Role -> path as spelled, of the launcher's own files."""
-    facts: Mapping[str, object] = field(default_factory=dict)
+    rank_facts: RankFacts = field(default_factory=RankFacts)
+    """How the ranks find each other and which devices they see, as far as the launcher was told."""
+    is_default_config: bool = False
+    """Whether the launcher's file is accelerate's own default one, which no word of the command names."""
+    profile: str | None = None
+    """The name by which TRL knows the launcher's file, where it is one of its own."""
+    file_index: int | None = None
+    """argv index of a framework's config file."""
+    overrides: Mapping[str, int | None] = field(default_factory=dict)
+    """Key of a framework's config -> argv index of the word that beats it."""
+    options_of: str = ""
+    """The launcher whose options stand in front of the script, where it is not the one of `name`."""
+    own: object = None
+    """What this launcher's own writer needs beside all this."""
 
     @property
     def is_distributed(self) -> bool:

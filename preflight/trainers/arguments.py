@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
-from preflight.launch import LaunchCommand, Origin
+from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.scripts.trainer_versions import LibraryVersions
@@ -29,24 +29,6 @@ from preflight.trainers.script_told import open_script, script_told, settle, wit
 from preflight.trainers.trl import read_model_fields
 from preflight.trainers.unknown_arguments import note_unknown_arguments
 from preflight.values import dataclass
-
-PLAN_FLAGS = {
-    "model": "model_name_or_path",
-    "micro_batch_size": "per_device_train_batch_size",
-    "gradient_accumulation_steps": "gradient_accumulation_steps",
-    "eval_micro_batch_size": "per_device_eval_batch_size",
-    "activation_checkpointing": "gradient_checkpointing",
-    "optimizer": "optim",
-    "max_grad_norm": "max_grad_norm",
-}
-"""Plan field -> the argument that a Trainer of any version takes for it."""
-
-TRL_PLAN_FLAGS = {
-    "seq_len": "max_length",
-    "load_dtype": "dtype",
-    "attention": "attn_implementation",
-    "offload_activations": "activation_offloading",
-}
 
 
 @dataclass(frozen=True)
@@ -73,9 +55,10 @@ class TrainerArguments:
     notices: tuple[Problem, ...] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
     """`trainer` -> the argument file's path."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """trainer_because, trl_script, is_own_script, inferred (plan field -> how), plan_flags (plan field -> flag to
-    add it with), unknown (names the trainer does not have), evaluates, use_reentrant, save_strategy, ..."""
+    method: str | None = None
+    """Which of TRL's trainers it is: sft, dpo, grpo, ..."""
+    script: ScriptFacts = field(default_factory=ScriptFacts)
+    """What is known of the script itself, but for its place in the command."""
 
 
 def read_trainer_arguments(
@@ -233,11 +216,6 @@ def _given(
 
 def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
     kind, fields = given.kind, given.fields
-    flags: dict[str, str] = {}
-    if given.has_trainer:
-        flags = dict(PLAN_FLAGS)
-    if kind.trainer == "trl":
-        flags.update(TRL_PLAN_FLAGS)
     inferred = {name: how for name, how in fields.inferred.items() if name in fields.settings}
     settings = {
         name: Setting(value, _default_place(given, name))
@@ -259,22 +237,11 @@ def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
         origins=origins,
         defaults=fields.defaults,
         places=fields.places,
-        environment={
-            **(file.environment if file else {}),
-            **fields.facts.pop("script_environment", {}),
-        },
+        environment={**(file.environment if file else {}), **fields.environment},
         notices=tuple(fields.problems),
         documents={"trainer": file.path} if file else {},
-        facts={
-            **fields.facts,
-            "trainer": kind.trainer,
-            "trainer_because": kind.because,
-            "trl_script": kind.trl_script,
-            "is_own_script": kind.is_own_script,
-            "inferred": inferred,
-            "plan_flags": flags,
-            "unknown": tuple(given.others),
-        },
+        method=kind.trl_script,
+        script=replace(fields.script, is_of_library=kind.is_own_script),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.scripts.trainer_spellings import OLD_NAMES, SPELLINGS
@@ -75,7 +76,7 @@ def note_what_script_decides(given: Given, script: str | None) -> None:
     built = re.search(
         r"\b(?:Seq2Seq)?TrainingArguments\(|\b(?:SFT|DPO|GRPO|KTO|Reward|RLOO)Config\(", text
     )
-    fields.facts["builds_arguments"] = built is not None
+    fields.script = replace(fields.script, builds_arguments=built is not None)
     if built is not None:
         dropped = [
             name for name in ("micro_batch_size", "seq_len") if fields.defaults.pop(name, None)

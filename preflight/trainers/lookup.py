@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.launch import Origin
+from preflight.launch import Origin, ScriptFacts
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.trainer_spellings import DECLARABLE, DTYPES, KINDS, SPELLINGS
 from preflight.scripts.trainer_tables import Argument, ArgumentTable
@@ -26,7 +26,9 @@ class PlanFields:
     defaults: dict[str, tuple[Any, Origin]] = field(default_factory=dict)
     places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     inferred: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    script: ScriptFacts = field(default_factory=ScriptFacts)
+    environment: dict[str, Setting] = field(default_factory=dict)
+    """Variables that a plugin which the script makes stands for."""
     problems: list[Problem] = field(default_factory=list)
 
 

@@ -24,7 +24,6 @@ def read_plan_fields(given: Given) -> None:
     _attention(given)
     _compile(given)
     _accumulation(given)
-    _saving(given)
 
 
 def _model(given: Given) -> None:
@@ -62,7 +61,6 @@ def _counts(given: Given) -> None:
     evaluates = given.value("eval_strategy", "no") not in ("no", False) or bool(
         given.value("do_eval")
     )
-    given.fields.facts["evaluates"] = evaluates
     setting = positive(given, "per_device_eval_batch_size", "eval_micro_batch_size")
     if evaluates and setting is not None:
         given.put("eval_micro_batch_size", setting.value, setting)
@@ -205,11 +203,9 @@ def _checkpointing(given: Given) -> None:
         library = "trl" if given.kind.trainer == "trl" else "transformers"
         given.assume("activation_checkpointing", mode, "no --gradient_checkpointing", library)
     # With kwargs that do not name it, torch falls back to the reentrant kind.
-    given.fields.facts["use_reentrant"] = is_on and bool(
-        options.get("use_reentrant", kwargs is not None and given.kind.trainer != "trl")
-    )
     if kwargs is not None and mode == "full":
-        given.put("checkpointing_reentrant", given.fields.facts["use_reentrant"], kwargs)
+        reentrant = bool(options.get("use_reentrant", given.kind.trainer != "trl"))
+        given.put("checkpointing_reentrant", reentrant, kwargs)
     offload = given.get("activation_offloading")
     if offload is not None and offload.value is True:
         given.put("offload_activations", "cpu", offload)
@@ -276,9 +272,3 @@ def _accumulation(given: Given) -> None:
     nested = setting.value.get("gradient_accumulation_kwargs")
     if isinstance(nested, dict) and "sync_each_batch" in nested:
         given.put("sync_each_batch", bool(nested["sync_each_batch"]), setting)
-
-
-def _saving(given: Given) -> None:
-    if given.has_trainer:
-        for name in ("save_strategy", "save_only_model", "use_cpu"):
-            given.fields.facts[name] = given.effective(name)

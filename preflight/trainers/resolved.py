@@ -11,7 +11,7 @@ def resolved_arguments(given: Given) -> dict[str, Setting]:
     if not given.has_trainer:
         return {}
     arguments: dict[str, Setting] = {}
-    if not given.fields.facts.get("builds_arguments"):
+    if not given.fields.script.builds_arguments:
         place = Place("default", "", given.library)
         for name, argument in given.table.arguments.items():
             arguments[name] = Setting(argument.default, place)

@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.errors import Problem
-from preflight.launch import Origin
+from preflight.launch import Origin, ScriptFacts
 from preflight.scripts.trainer_spellings import KINDS
 from preflight.setting import Place, Setting
 from preflight.trainers.lookup import Given
 
 if TYPE_CHECKING:
     from preflight.launch import LaunchCommand
-    from preflight.scripts.facts import ScriptFacts
     from preflight.scripts.own_parser import OwnParser
     from preflight.scripts.reader import ScriptReader
+    from preflight.scripts.script_settings import ScriptSettings
     from preflight.trainers.kind import TrainerKind
 
 DECIDES = {
@@ -64,7 +64,7 @@ def open_script(
     return None if reader is None else (reader, script_options.own_parser(reader, path))
 
 
-def script_told(given: Given, reader: ScriptReader) -> ScriptFacts | None:
+def script_told(given: Given, reader: ScriptReader) -> ScriptSettings | None:
     """Return what the script says; None where that is nothing."""
     from preflight.scripts.reading import read_script
 
@@ -75,16 +75,16 @@ def script_told(given: Given, reader: ScriptReader) -> ScriptFacts | None:
                     return told[name]
         return None
 
-    facts = read_script(reader, flag_of, given.kind.trainer in (None, "plain_loop"))
-    return facts if facts.arguments or facts.seen else None
+    script = read_script(reader, flag_of, given.kind.trainer in (None, "plain_loop"))
+    return script if script.arguments or script.seen else None
 
 
-def with_script(given: Given, facts: ScriptFacts) -> Given:
+def with_script(given: Given, script: ScriptSettings) -> Given:
     """Return what was given with the script's own values: they win, but a default of its parser does not."""
     known = dict(given.known)
-    for name, value in facts.arguments.items():
+    for name, value in script.arguments.items():
         if not _is_of_its_kind(name, value.value, given):
-            facts.unread.setdefault(name, value.place)
+            script.unread.setdefault(name, value.place)
             continue
         is_default = bool(value.flag) and value.place.kind == "script"
         if is_default and given.get(name) is not None:
@@ -92,10 +92,10 @@ def with_script(given: Given, facts: ScriptFacts) -> Given:
         if value.value is None and name in known:
             continue
         known[name] = Setting(value.value, value.place)
-    if "no_dtype" in facts.seen and given.get("dtype") is None:
+    if "no_dtype" in script.seen and given.get("dtype") is None:
         word = given.versions.default("transformers", "load_dtype")
         if word is not None:
-            known["dtype"] = Setting(word, facts.seen["no_dtype"])
+            known["dtype"] = Setting(word, script.seen["no_dtype"])
     return replace(given, known=known)
 
 
@@ -135,29 +135,26 @@ def _is_of_its_kind(name: str, value: Any, given: Given) -> bool:
     return isinstance(value, wanted)
 
 
-def settle(given: Given, facts: ScriptFacts) -> None:
+def settle(given: Given, script: ScriptSettings) -> None:
     """Say what the script sets and could not be read, and leave for the writer which flag sets what."""
     fields = given.fields
-    fields.facts["builds_arguments"] = False
     flags = {
         DECIDES[name]: value.flag
-        for name, value in facts.arguments.items()
+        for name, value in script.arguments.items()
         if name in DECIDES and value.flag
     }
-    fields.facts["script_flags"] = flags
     unread: dict[str, Place] = {}
-    for name, place in facts.unread.items():
+    for name, place in script.unread.items():
         plan_field = DECIDES.get(name)
         if plan_field is not None and given.get(name) is None:
             unread[plan_field] = place
     unsure = dict(unread)
-    if "open_arguments" in facts.seen:
-        place = facts.seen["open_arguments"]
+    if "open_arguments" in script.seen:
+        place = script.seen["open_arguments"]
         for plan_field in (*NEVER_GUESSED, *fields.defaults):
             if plan_field not in fields.settings:
                 unsure.setdefault(plan_field, place)
         unread.update({name: unsure[name] for name in NEVER_GUESSED if name in unsure})
-    fields.facts["unread"] = unsure
     for plan_field, place in unsure.items():
         if plan_field in NEVER_GUESSED:
             fields.defaults.pop(plan_field, None)
@@ -176,19 +173,20 @@ def settle(given: Given, facts: ScriptFacts) -> None:
                 "warning",
             )
         )
-    if "fsdp_plugin" in facts.seen:
-        fields.facts["script_environment"] = _plugin_environment(facts)
-    if facts.device_map is not None:
-        fields.facts["device_map"] = Setting(facts.device_map.value, facts.device_map.place)
+    if "fsdp_plugin" in script.seen:
+        fields.environment = _plugin_environment(script)
+    known = script.device_map
+    device_map = None if known is None else Setting(known.value, known.place)
+    fields.script = ScriptFacts(flags=flags, unread=unsure, device_map=device_map)
 
 
-def _plugin_environment(facts: ScriptFacts) -> dict[str, Setting]:
+def _plugin_environment(script: ScriptSettings) -> dict[str, Setting]:
     """Return a FullyShardedDataParallelPlugin of the script as the variables that it stands for.
 
     A plugin handed to Accelerator turns FSDP on whatever launches it (accelerate/accelerator.py, 1.15).
     """
-    environment = {"ACCELERATE_USE_FSDP": Setting("true", facts.seen["fsdp_plugin"])}
-    for name, known in facts.fsdp_plugin.items():
+    environment = {"ACCELERATE_USE_FSDP": Setting("true", script.seen["fsdp_plugin"])}
+    for name, known in script.fsdp_plugin.items():
         value = known.value
         if isinstance(value, bool):
             value = str(value).lower()

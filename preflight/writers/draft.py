@@ -15,8 +15,9 @@ from preflight.formats.argv_edits import Occurrence
 from preflight.formats.document import Document, KeyPath, split_key
 from preflight.formats.edits import CannotEdit, yaml_text
 from preflight.formats.load import load_json, read_document
-from preflight.formats.places import LaunchSource
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
+from preflight.writers.source import LaunchSource
 
 POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file", "accelerate_config")
 POINTER_FLAGS_OF_SCRIPT = (
@@ -36,13 +37,16 @@ POINTER_KEYS = {
 class LaunchDraft:
     """Collects the edits of one launch. Made, filled and finished by write_launch; nobody else sees it."""
 
-    def __init__(self, source: LaunchSource) -> None:
-        self.source = source
-        self.command = source.command
-        self.argv = source.command.argv
-        self.first_option = source.first_option
-        self.script_index = source.script_index
-        self.options_are_mixed = source.first_option > source.script_index
+    def __init__(self, plan: LaunchPlan, command: LaunchCommand, source: LaunchSource) -> None:
+        self.plan = plan
+        """The launch as it is."""
+        self.command = command
+        self.part = source.part
+        self.places = source.places
+        self.argv = command.argv
+        self.first_option = source.part.first_option
+        self.script_index = source.part.script_index
+        self.options_are_mixed = self.first_option > self.script_index
         """`trl sft` takes the launcher's options among the script's."""
         self.words: list[list[str]] = [[word] for word in self.argv]
         """For every word of the command the words that take its place."""
@@ -60,6 +64,11 @@ class LaunchDraft:
 
     # Reading
 
+    @property
+    def options_of(self) -> str:
+        """Return the launcher whose options the words in front of the script are."""
+        return self.part.options_of or self.part.name
+
     def document(self, path: str) -> Document:
         """Return a file of the launch as it is before the edits."""
         if path not in self._documents:
@@ -76,7 +85,7 @@ class LaunchDraft:
 
     def role(self, name: str) -> str | None:
         """Return the path of the file with a role (accelerate, deepspeed, trainer)."""
-        return self.source.documents.get(name)
+        return self.plan.documents.get(name)
 
     def launcher_flags(self, *names: str) -> list[Occurrence]:
         """Return where the launcher's options are given."""
@@ -228,7 +237,7 @@ class LaunchDraft:
             if found.value is not None and self._names(found.flag, found.value, path):
                 self.replace(found, argv_edits.with_values(found, [spelled]))
                 is_named = True
-        file_index = self.source.facts.get("file_index")
+        file_index = self.part.file_index
         if path == self.role("trainer") and (self.reads_only_a_file or file_index is not None):
             index = self.script_index + 1 if file_index is None else file_index
             self.words[index] = [spelled]
@@ -243,7 +252,7 @@ class LaunchDraft:
                 if not isinstance(value, str) or not self._names(key, value, path):
                     continue
                 is_named = True
-                if role == "accelerate" and self.source.facts.get("is_default_config"):
+                if role == "accelerate" and self.part.is_default_config:
                     # A flag beats the default config, which then needs no copy.
                     self.pointer_flags[key.rpartition(".")[2]] = spelled
                 else:
@@ -258,7 +267,7 @@ class LaunchDraft:
         if self.command.resolve(value) == self.command.resolve(path):
             return True
         is_profile = key.lstrip("-").replace("-", "_") == "accelerate_config"
-        profile = self.source.facts.get("accelerate_profile")
+        profile = self.part.profile
         return is_profile and value == profile and path == self.role("accelerate")
 
     def _spliced(self) -> dict[str, str]:
@@ -312,6 +321,13 @@ class LaunchDraft:
             for words in (*self._added_to_launcher(), *self.script_additions)
         ]
         return (*changed, *added)
+
+
+def open_draft(plan: LaunchPlan) -> LaunchDraft | None:
+    """Return a draft of the launch; None where no reader of preflight's own read it."""
+    if plan.command is None or not isinstance(plan.source, LaunchSource):
+        return None
+    return LaunchDraft(plan, plan.command, plan.source)
 
 
 def flag_texts(value: Any) -> list[str]:

@@ -60,7 +60,7 @@ def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) 
     A flag beats the file, so a default config that nobody named stays as it is. Launchers that have no
     such options leave it to the variables of the environment.
     """
-    if draft.source.launcher not in HAVE_OPTIONS:
+    if draft.options_of not in HAVE_OPTIONS:
         _set_variable(draft, key, value)
         return
     flags = draft.launcher_flags(key)
@@ -68,7 +68,7 @@ def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) 
     if flags:
         for occurrence in flags:
             draft.write_flag(occurrence, value)
-    elif path is None or draft.source.facts.get("is_default_config"):
+    elif path is None or draft.part.is_default_config:
         draft.add_launcher_flag(key, value)
     else:
         stated = draft.document(path).get((section,))
@@ -83,10 +83,10 @@ def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
     from preflight.engines.fsdp_variables import FSDP_VARIABLES
 
     env = draft.command.env
-    if not draft.source.facts.get("passes_env", True):
+    if draft.part.variables is not None:
         raise CannotEdit("variables of the launcher do not reach the ranks")
     if key not in FSDP_VARIABLES or env.get("ACCELERATE_USE_FSDP", "").lower() != "true":
-        raise CannotEdit(f"{draft.source.launcher} has no option for {key}")
+        raise CannotEdit(f"{draft.options_of} has no option for {key}")
     draft.env[FSDP_VARIABLES[key]] = str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -152,7 +152,7 @@ def _write_strategy(draft: LaunchDraft, reshards: bool) -> None:
     path = draft.role("accelerate")
     flags = draft.launcher_flags(key)
     stated: Any = flags[-1].value if flags else draft.command.env.get("FSDP_SHARDING_STRATEGY")
-    if draft.source.launcher in HAVE_OPTIONS and not flags:
+    if draft.options_of in HAVE_OPTIONS and not flags:
         stated = None  # accelerate's launcher writes over the variable
     if not flags and path is not None:
         section = draft.document(path).get(("fsdp_config",))
@@ -276,7 +276,7 @@ def write_expandable_segments(draft: LaunchDraft, before: LaunchPlan, after: Lau
             old = str(draft.document(place.document).get(place.key) or "")
             draft.edit(place.document, place.key, _merged(old, word))
             return
-    if not draft.source.facts.get("passes_env", True):
+    if draft.part.variables is not None:
         raise CannotEdit("variables of the launcher do not reach the ranks")
     env = draft.command.env
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")

@@ -7,11 +7,10 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formats.edits import CannotEdit
-from preflight.formats.places import LaunchSource
 from preflight.launch import LaunchPlan
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
-from preflight.writers.draft import LaunchDraft
+from preflight.writers.draft import LaunchDraft, open_draft
 from preflight.writers.launch import changed_fields
 from preflight.writers.sharding import (
     OFFLOAD_FIELDS,
@@ -40,8 +39,8 @@ def write_framework(
     before: LaunchPlan, after: LaunchPlan, writers: Mapping[tuple[str, ...], FieldWriter]
 ) -> Rewrite | None:
     """Return the launch that gives the plan `after`; None unless every changed field has a key."""
-    source = before.source
-    if not isinstance(source, LaunchSource):
+    draft = open_draft(before)
+    if draft is None:
         return None
     changed = changed_fields(before, after)
     own = {name for names in writers for name in names}
@@ -54,7 +53,6 @@ def write_framework(
     known = own | {name for names in shared for name in names} | OF_EVERY_FRAMEWORK
     if not changed <= known:
         return None
-    draft = LaunchDraft(source)
     try:
         if changed & set(BATCH):
             write_engine.write_zero_batch(draft, before, after)
@@ -76,8 +74,7 @@ def write_framework(
 def set_key(draft: LaunchDraft, key: str, value: Any) -> None:
     """Give a key another value where it is given now; the command line beats the file."""
     path = draft.role("trainer")
-    overrides: Mapping[str, int] = draft.source.facts.get("overrides", {})
-    index = overrides.get(key)
+    index = draft.part.overrides.get(key)
     if index is not None:
         _set_word(draft, index, value)
     elif path is None:
@@ -150,7 +147,7 @@ def optimizer_key(name: str) -> FieldWriter:
         if offloads and after.optimizer == "deepspeed_cpu_adam":
             return {}  # comes with offloading, and is nobody's key
         of_deepspeed = any(plan.optimizer.startswith("deepspeed_") for plan in (before, after))
-        if of_deepspeed or draft.source.facts.get("deepspeed_optimizer"):
+        if of_deepspeed or before.engine_facts.deepspeed_optimizer:
             raise CannotEdit("DeepSpeed's config makes the optimizer")
         return {name: after.optimizer}
 

@@ -7,13 +7,12 @@ from dataclasses import fields
 
 from preflight.errors import BadInput
 from preflight.formats.edits import CannotEdit
-from preflight.formats.places import LaunchSource
 from preflight.launch import LaunchPlan
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
 from preflight.writers import step as write_step
 from preflight.writers import trainer as write_trainer
-from preflight.writers.draft import LaunchDraft
+from preflight.writers.draft import LaunchDraft, open_draft
 from preflight.writers.sharding import (
     OFFLOAD_FIELDS,
     SHARDING_FIELDS,
@@ -56,14 +55,13 @@ def write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
 
     Nothing is written to disk: the rewrite holds the copies.
     """
-    source = before.source
-    if not isinstance(source, LaunchSource):
+    draft = open_draft(before)
+    if draft is None:
         return None
     changed = changed_fields(before, after)
     known = {name for names, _ in WRITERS for name in names}
     if not changed <= known:
         return None
-    draft = LaunchDraft(source)
     try:
         for names, write in WRITERS:
             if changed & set(names):

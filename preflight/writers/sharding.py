@@ -73,7 +73,7 @@ def _set_zero(draft: LaunchDraft, key: str, option: str, value: Any) -> None:
     target = deepspeed_target(draft)
     if target is not None:
         target.set(draft, f"zero_optimization.{key}", value)
-    elif draft.source.launcher in HAVE_OPTIONS:
+    elif draft.options_of in HAVE_OPTIONS:
         set_launcher_option(draft, "deepspeed_config", option, value)
     else:
         raise CannotEdit("the launch has no DeepSpeed config to edit")
@@ -90,7 +90,7 @@ def _write_fsdp2(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> N
         "cpu_ram_efficient_loading": bool(after.cpu_ram_efficient_loading),
     }
     offloads = after.offload_params == "cpu"
-    if draft.source.launcher in HAVE_OPTIONS:
+    if draft.options_of in HAVE_OPTIONS:
         options = {f"fsdp_{name}": value for name, value in common.items()}
         if offloads:
             options["fsdp_offload_params"] = True
@@ -107,7 +107,7 @@ def _write_fsdp2(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> N
 def _write_launcher_fsdp(draft: LaunchDraft, options: Mapping[str, Any]) -> None:
     modes = draft.launcher_flags("multi_gpu")
     path = draft.role("accelerate")
-    in_file = path is not None and not draft.source.facts.get("is_default_config")
+    in_file = path is not None and not draft.part.is_default_config
     for flag in modes:
         draft.replace(flag, [])
     if path is not None and in_file and not modes:
@@ -220,7 +220,7 @@ def write_context_parallel(draft: LaunchDraft, before: LaunchPlan, after: Launch
     path = draft.role("accelerate")
     if before.context_parallel_degree != 1 or after.engine != "fsdp2" or path is None:
         raise CannotEdit("only accelerate's file says it, under FSDP2")
-    if draft.source.facts.get("is_default_config") or draft.launcher_flags("use_fsdp"):
+    if draft.part.is_default_config or draft.launcher_flags("use_fsdp"):
         raise CannotEdit("the config file's parallelism_config would not be read")
     if isinstance(draft.document(path).get(("parallelism_config",)), Mapping):
         raise CannotEdit("the ranks are divided already")

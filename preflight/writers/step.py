@@ -55,7 +55,7 @@ def write_activation_offload(draft: LaunchDraft, before: LaunchPlan, after: Laun
     """Keep what checkpointing saves in host memory."""
     if (before.offload_activations, after.offload_activations) != ("none", "cpu"):
         raise CannotEdit("only none -> cpu is written")
-    if draft.source.facts.get("fsdp_activation_checkpointing") and before.engine == "fsdp2":
+    if before.engine_facts.fsdp_checkpoints and before.engine == "fsdp2":
         key = "fsdp_activation_checkpointing_offload"
         set_launcher_option(draft, "fsdp_config", key, True)
     elif before.trainer == "trl":
@@ -95,7 +95,7 @@ def write_no_mixed_precision(draft: LaunchDraft, before: LaunchPlan, after: Laun
         draft.write_flag(flag, "no")
     if flags or path is None or draft.document(path).get(("mixed_precision",)) is None:
         return
-    if draft.source.facts.get("is_default_config"):
+    if draft.part.is_default_config:
         draft.add_launcher_flag("mixed_precision", "no")
     else:
         draft.edit(path, ("mixed_precision",), "no")

@@ -112,7 +112,7 @@ def write_optimizer(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -
         if before.offload_optimizer != "none":
             raise CannotEdit("offloading decides the optimizer")
         return
-    if after.optimizer.startswith("deepspeed_") or draft.source.facts.get("deepspeed_optimizer"):
+    if after.optimizer.startswith("deepspeed_") or draft.plan.engine_facts.deepspeed_optimizer:
         raise CannotEdit("DeepSpeed's config makes the optimizer")
     if before.trainer not in HF_TRAINERS:
         raise CannotEdit("only the Trainer makes an optimizer from a name")

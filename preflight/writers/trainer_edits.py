@@ -67,7 +67,7 @@ def takes_trainer_flags(draft: LaunchDraft, plan: LaunchPlan) -> bool:
     """Tell whether the script hands its command line to transformers' or TRL's parser."""
     if plan.trainer not in HF_TRAINERS:
         return False
-    if draft.source.facts.get("is_own_script"):
+    if draft.plan.script_facts.is_of_library:
         return True
     text = script_text(draft)
     # Without a text the trainer was told by its flags: then the script takes them.
@@ -79,16 +79,12 @@ def takes_model_flags(draft: LaunchDraft, plan: LaunchPlan) -> bool:
     if plan.trainer != "trl" or not takes_trainer_flags(draft, plan):
         return False
     text = script_text(draft)
-    return (
-        bool(draft.source.facts.get("is_own_script"))
-        or not text
-        or bool(_MODEL_ARGUMENTS.search(text))
-    )
+    return draft.plan.script_facts.is_of_library or not text or bool(_MODEL_ARGUMENTS.search(text))
 
 
 def places_of(draft: LaunchDraft, plan_field: str) -> tuple[Place, ...]:
     """Return every place that states a plan field, the deciding one first."""
-    return draft.source.places.get(plan_field, ())
+    return draft.places.get(plan_field, ())
 
 
 def flags_of(
@@ -165,7 +161,7 @@ def set_argument(
 
 def _add_declared_flag(draft: LaunchDraft, plan_field: str, value: Any) -> bool:
     """Add the script's own flag for a value that its parser has a default for; tell whether there is one."""
-    flag = draft.source.facts.get("script_flags", {}).get(plan_field, "")
+    flag = draft.plan.script_facts.flags.get(plan_field, "")
     if not flag:
         return False
     if not flag.endswith("?"):

@@ -123,7 +123,7 @@ def test_ranks_are_the_slots_that_deepspeed_takes(line, tmp_path, monkeypatch):
     assert ours.num_nodes == len(theirs)
     # What the runner starts ends with the script and its arguments.
     words = Started.words
-    script = ours.source.command.argv[ours.source.script_index :]
+    script = ours.command.argv[ours.script_facts.index :]
     assert tuple(words[len(words) - len(script) :]) == script
 
 
@@ -260,7 +260,7 @@ def test_a_remedy_is_written_back_and_reads_as_edited(line, edits, tmp_path):
     rewrite = write_checked(before, before.with_edits(edits), load_plugins(None))
 
     assert rewrite is not None
-    assert rewrite.argv[:4] == before.source.command.argv[:4]
+    assert rewrite.argv[:4] == before.command.argv[:4]
     for file in rewrite.files:
         assert file.new_path_shown in " ".join(rewrite.argv)
 

@@ -87,7 +87,7 @@ def test_both_places_of_one_value_are_kept() -> None:
 
     assert (plan.engine, plan.shard_degree, plan.micro_batch_size) == ("zero3", 4, 2)
     assert [place.where for place in places] == ["--per_device_train_batch_size", "ds.json:3"]
-    assert plan.source.documents == {"accelerate": "c.yaml", "deepspeed": "ds.json"}
+    assert plan.documents == {"accelerate": "c.yaml", "deepspeed": "ds.json"}
 
 
 def test_auto_buckets_wait_for_the_hidden_size() -> None:
@@ -115,7 +115,7 @@ def test_the_default_config_is_read_and_named() -> None:
 
     assert plan is not None
     assert plan.engine == "fsdp2"
-    assert plan.source.facts["is_default_config"]
+    assert plan.source.part.is_default_config
     assert [(n.id, n.where) for n in plan.notices] == [("PF104", path)]
 
 

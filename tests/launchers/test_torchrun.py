@@ -102,8 +102,8 @@ def test_ranks_are_those_of_torch(line, monkeypatch):
 
     assert plan.world_size == config.min_nodes * config.nproc_per_node
     assert plan.num_nodes == config.min_nodes
-    assert plan.source.command.argv[plan.source.script_index] == arguments.training_script
-    assert list(plan.source.command.argv[plan.source.script_index + 1 :]) == (
+    assert plan.command.argv[plan.script_facts.index] == arguments.training_script
+    assert list(plan.command.argv[plan.script_facts.index + 1 :]) == (
         arguments.training_script_args
     )
     elastic = any(notice.id == "PF132" for notice in plan.notices)
@@ -304,8 +304,8 @@ def test_a_remedy_is_written_back_and_reads_as_edited(line, env, edits):
     rewrite = write_checked(before, before.with_edits(edits), load_plugins(None))
 
     assert rewrite is not None
-    script = before.source.script_index
-    assert rewrite.argv[: script + 1] == before.source.command.argv[: script + 1]
+    script = before.script_facts.index
+    assert rewrite.argv[: script + 1] == before.command.argv[: script + 1]
 
 
 def test_what_torchrun_has_no_word_for_is_not_written():

@@ -120,7 +120,7 @@ def test_words_are_split_as_trl_splits_them(line, tmp_path, monkeypatch):
     assert split.problems == ()
     assert ours == theirs.training_script_args
     assert theirs.training_script.endswith(f"trl/scripts/{one.argv[1]}.py")
-    documents = plan.source.documents
+    documents = plan.documents
     assert (documents.get("accelerate") is not None) == (theirs.config_file is not None)
     if theirs.config_file is not None:
         assert Path(one.resolve(documents["accelerate"])) == Path(theirs.config_file).absolute()

@@ -64,7 +64,7 @@ def test_what_a_script_says_is_what_the_manifest_says(name):
     plan = read(case)
 
     assert said(plan) == case["says"]
-    assert {*plan.source.facts.get("unread", ())} & {*FIELDS} == {*case.get("unknown", ())}
+    assert {*plan.script_facts.unread} & {*FIELDS} == {*case.get("unknown", ())}
     for field in case.get("unknown", ()):
         assert getattr(plan, field) is None or plan.origins[field].assumed, field
 

@@ -162,7 +162,6 @@ def test_without_evaluation_there_is_no_evaluation_batch(tmp_path):
     arguments = read("--per_device_eval_batch_size 2", tmp_path)
 
     assert "eval_micro_batch_size" not in arguments.settings
-    assert arguments.facts["evaluates"] is False
 
 
 def test_trls_lora_is_an_adapter_with_its_defaults(tmp_path):
@@ -290,7 +289,8 @@ def test_flags_of_a_script_of_its_own_are_read_by_their_names_and_marked(tmp_pat
     assert (found["mixed_precision"], found["attention"]) == ("bf16", "flash_attention_2")
     assert found["activation_checkpointing"] == "none"
     assert arguments.origins["seq_len"].reason == "read as seq_len from --block-size"
-    assert set(arguments.facts["inferred"]) == set(found)
+    inferred = [n for n, o in arguments.origins.items() if o.reason.startswith("read as ")]
+    assert set(inferred) == set(found)
 
 
 def test_a_value_that_only_the_script_understands_is_not_given(tmp_path):
@@ -361,8 +361,8 @@ def test_the_trainer_is_told_by_name_text_or_flags(script, text, line, trainer, 
     arguments = read(line, tmp_path, script, text)
 
     assert arguments.trainer == trainer
-    assert arguments.facts["trainer_because"]
     if trainer is not None:
+        assert arguments.origins["trainer"].where
         assert arguments.origins["trainer"].assumed is not bool(text or script.startswith("trl"))
 
 

@@ -82,7 +82,7 @@ def written(before, edits):
     after = before.with_edits(edits)
     rewrite = write_launch(before, after)
     assert rewrite is not None
-    again = read_accelerate_launch(rewritten_command(before.source.command, rewrite))
+    again = read_accelerate_launch(rewritten_command(before.command, rewrite))
 
     assert differing_fields(again, after, before) == ()
     return rewrite
@@ -138,7 +138,7 @@ def test_no_change_is_the_same_command(launch):
     )
     rewrite = written(before, {})
 
-    assert rewrite.argv == before.source.command.argv
+    assert rewrite.argv == before.command.argv
     assert (rewrite.files, dict(rewrite.env), rewrite.argv_diff) == ((), {}, ())
 
 

@@ -90,7 +90,7 @@ def _environment(env: Mapping[str, Setting], settings: LauncherSettings) -> Iter
 
 
 def _other_version(settings: LauncherSettings, engine: EngineSettings) -> Iterator[Problem]:
-    version = engine.facts["fsdp_version"]
+    version = 2 if engine.fields["engine"].value == "fsdp2" else 1
     for key in _stated_fsdp_keys(settings):
         setting = settings.values[key]
         word = str(setting.value).upper()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem, raise_if_any
-from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.argv import (
     LauncherArguments,
     first_option_index,
@@ -50,7 +50,7 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
     part = problems.take(accelerate_part(command, arguments, settings))
     trainer = problems.take(read_script_arguments(command, part.script_index))
     engine = problems.take(read_script_engine(command, part, trainer))
-    problems.extend(check_beside_file(settings, engine.facts.get("deepspeed_stated")))
+    problems.extend(check_beside_file(settings, engine.deepspeed_file))
     refused = problems.refused
     env = {**part.env, **trainer.environment}
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
@@ -86,13 +86,13 @@ def accelerate_part(
         env=worker_environment(settings, command.env),
         origins=_assumed_ranks(settings, command),
         documents={} if config is None else {"accelerate": config.path},
-        facts={
-            "is_default_config": config is not None and config.is_default,
-            "main_address": settings.values.get("main_process_ip"),
-            "main_port": settings.values.get("main_process_port"),
-            "node_rank": settings.values.get("machine_rank"),
-            "gpu_ids": settings.values.get("gpu_ids"),
-        },
+        rank_facts=RankFacts(
+            main_address=settings.values.get("main_process_ip"),
+            main_port=settings.values.get("main_process_port"),
+            node_rank=settings.values.get("machine_rank"),
+            gpu_ids=settings.values.get("gpu_ids"),
+        ),
+        is_default_config=config is not None and config.is_default,
     )
     return Reading(part, tuple(problems))
 

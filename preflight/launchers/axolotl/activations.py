@@ -91,18 +91,21 @@ def read_checkpointing(keys: FrameworkKeys) -> None:
         if mode == "disk":
             message = "activations on disk are estimated as if they were in host memory"
             keys.note("PF143", message, offload)
-    _reentrant(keys, plan_mode != "none", is_on)
+    _reentrant(keys, plan_mode != "none")
 
 
-def _reentrant(keys: FrameworkKeys, recomputes: bool, is_on: bool) -> None:
-    given = keys.get("gradient_checkpointing_kwargs")
-    options = given.value if given is not None and isinstance(given.value, Mapping) else {}
-    reentrant = options.get("use_reentrant") is True
-    keys.facts["use_reentrant"] = is_on and reentrant
+def asks_for_reentrant(keys: FrameworkKeys) -> bool:
+    """Tell whether the kind of checkpointing is asked for that runs a backward of its own."""
+    options = keys.value("gradient_checkpointing_kwargs")
+    return isinstance(options, Mapping) and options.get("use_reentrant") is True
+
+
+def _reentrant(keys: FrameworkKeys, recomputes: bool) -> None:
     if not recomputes:
         return
-    if given is not None and "use_reentrant" in options:
-        keys.put("checkpointing_reentrant", reentrant, given)
+    given = keys.get("gradient_checkpointing_kwargs")
+    if given is not None and isinstance(given.value, Mapping) and "use_reentrant" in given.value:
+        keys.put("checkpointing_reentrant", asks_for_reentrant(keys), given)
     else:
         keys.assume("checkpointing_reentrant", False, "no gradient_checkpointing_kwargs")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from preflight.bool_words import STRTOBOOL
-from preflight.launchers.axolotl.activations import ATTENTION_FLAGS
+from preflight.launchers.axolotl.activations import ATTENTION_FLAGS, asks_for_reentrant
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.axolotl.lora_kernels import check_lora_kernels
 from preflight.launchers.framework_keys import FrameworkKeys
@@ -179,7 +179,7 @@ def _selective(keys: FrameworkKeys) -> None:
                 selective,
                 "gradient_checkpointing: true",
             )
-        elif keys.facts.get("use_reentrant"):
+        elif asks_for_reentrant(keys):
             keys.refuse(
                 "selective_checkpointing does not work with use_reentrant: true",
                 selective,

@@ -42,15 +42,13 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
             return None
         part, notes = problems.take(found)
         words = split_fire(command.argv, part.script_index, problems)
-        words.launcher = part.name
     if words.config is None:
         raise BadInput(*problems)
     document = _document(command, words.config, problems)
     keys = _keys(words, document, problems)
     trainer = keys.finish(document)
     indices = {key: s.place.index for key, s in words.overrides.items()}
-    facts = {"overrides": indices, "file_index": words.config_index, "launcher": words.launcher}
-    part = replace(part, name="axolotl", facts={**part.facts, **facts})
+    part = replace(part, name="axolotl", overrides=indices, file_index=words.config_index)
     problems.extend(notes)
     # Only the command line's own program exports the allocator's setting (cli/main.py).
     return framework_plan(command, part, trainer, keys, first is not None, problems)

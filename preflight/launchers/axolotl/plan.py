@@ -126,7 +126,6 @@ def _evaluation(keys: FrameworkKeys, rows: int | None, micro: Setting | None) ->
     when = [keys.value("eval_steps"), keys.value("evals_per_epoch")]
     strategy = keys.value("eval_strategy", "no")
     evaluates = bool(held_out) and (any(when) or strategy not in ("no", False))
-    keys.facts["evaluates"] = evaluates
     given = keys.count("eval_batch_size")
     if not evaluates:
         return

@@ -39,7 +39,7 @@ def _batch(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Mapping
     keys = dict(batch_keys("micro_batch_size")(draft, before, after))
     path = draft.role("trainer")
     stated = path is not None and draft.document(path).get("eval_batch_size") is not None
-    is_word = "eval_batch_size" in draft.source.facts.get("overrides", {})
+    is_word = "eval_batch_size" in draft.part.overrides
     if after.eval_micro_batch_size is not None and not stated and not is_word:
         keys["eval_batch_size"] = after.eval_micro_batch_size
     return keys

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from preflight.errors import Problem, raise_if_any
-from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
@@ -91,11 +91,11 @@ def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> Launc
         env=caller_environment(variables),
         variables=variables if slots.spans_nodes else None,
         origins=origins,
-        facts={
-            "main_address": options.given.get("master_addr"),
-            "main_port": options.given.get("master_port"),
-            "ranks_by_host": {host: len(ids) for host, ids in slots.hosts.items()},
-        },
+        rank_facts=RankFacts(
+            main_address=options.given.get("master_addr"),
+            main_port=options.given.get("master_port"),
+            ranks_by_host={host: len(ids) for host, ids in slots.hosts.items()},
+        ),
     )
 
 

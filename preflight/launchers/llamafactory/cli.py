@@ -46,12 +46,16 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
         raise BadInput(*problems)
     keys = _keys(command, part, words, problems)
     trainer = keys.finish(words.document)
-    facts = {"overrides": words.overrides, "file_index": words.file_index}
-    launcher, part = part.name, replace(part, facts={**part.facts, **facts}, name="llamafactory")
+    part = replace(
+        part,
+        name="llamafactory",
+        # What the launcher in front of the script was told is written back to it.
+        options_of=part.name,
+        overrides=words.overrides,
+        file_index=words.file_index,
+    )
     problems.extend(notes)
     plan = framework_plan(command, part, trainer, keys, False, problems)
-    # What the launcher in front of the script was told is written back to it.
-    plan = replace(plan, source=replace(plan.source, launcher=launcher))
     if part.variables is not None and part.variables.get(ALLOCATOR) != command.env.get(ALLOCATOR):
         origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
         plan = plan.with_origin("expandable_segments", origin)

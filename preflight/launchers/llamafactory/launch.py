@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
-from preflight.launch import LaunchCommand, Origin
+from preflight.launch import LaunchCommand, Origin, RankFacts
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import is_enabled
@@ -89,10 +89,10 @@ def cli_part(command: LaunchCommand, first: int, problems: list[Problem]) -> Lau
         mode_place=Place("argv", "", command.argv[0], index=0),
         variables=_variables(command),
         origins=origins,
-        facts={
-            "main_address": _variable(env, "MASTER_ADDR"),
-            "main_port": _variable(env, "MASTER_PORT"),
-        },
+        rank_facts=RankFacts(
+            main_address=_variable(env, "MASTER_ADDR"),
+            main_port=_variable(env, "MASTER_PORT"),
+        ),
     )
 
 

@@ -153,7 +153,6 @@ def read_checkpointing(keys: FrameworkKeys, engine: EngineFacts) -> None:
         keys.put("checkpointing_reentrant", bool(reentrant.value), reentrant)
     else:
         keys.assume("checkpointing_reentrant", True, "use_reentrant_gc is on by default")
-    keys.facts["use_reentrant"] = keys.settings["checkpointing_reentrant"].value
     offloads = keys.flag("use_unsloth_gc")
     if offloads is not None and offloads.value:
         keys.put("offload_activations", "cpu", offloads)

@@ -107,7 +107,6 @@ def _batch(keys: FrameworkKeys) -> None:
             keys.argument(name, default, None)
     strategy = keys.value("eval_strategy", "no")
     evaluates = strategy not in ("no", False) or keys.is_on("do_eval")
-    keys.facts["evaluates"] = evaluates
     setting = keys.count("per_device_eval_batch_size")
     if evaluates and setting is not None:
         keys.put("eval_micro_batch_size", setting.value, setting)

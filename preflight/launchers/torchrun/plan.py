@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from preflight.errors import Problem, raise_if_any
-from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.torchrun import LAUNCHER
@@ -95,14 +95,14 @@ def torchrun_part(command: LaunchCommand, options: ParsedOptions) -> Reading[Lau
         mode_place=launcher,
         env=caller_environment(command.env),
         origins=origins,
-        facts={
-            "main_address": given.get("master_addr"),
-            "main_port": given.get("master_port"),
-            "node_rank": given.get("node_rank"),
-            "rdzv_backend": given.get("rdzv_backend"),
-            "rdzv_endpoint": given.get("rdzv_endpoint"),
-            "standalone": given.get("standalone"),
-        },
+        rank_facts=RankFacts(
+            main_address=given.get("master_addr"),
+            main_port=given.get("master_port"),
+            node_rank=given.get("node_rank"),
+            rdzv_backend=given.get("rdzv_backend"),
+            rdzv_endpoint=given.get("rdzv_endpoint"),
+            standalone=given.get("standalone"),
+        ),
     )
     return Reading(part, tuple(problems))
 

@@ -138,10 +138,9 @@ def _plan(
         settings=keys.settings,
         origins=keys.origins,
         places=keys.places,
-        facts={"overrides": dict(config.overrides), "titan_version": config.version},
     )
     engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtitan"))
-    part = replace(part, name="torchtitan")
+    part = replace(part, name="torchtitan", overrides=dict(config.overrides), own=config.version)
     plan = make_plan(command, part, trainer, engine, problems)
     if installed is None:
         reason = f"torchtitan is not installed here; the keys are those of {config.version}"

@@ -6,12 +6,11 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formats.edits import CannotEdit
-from preflight.formats.places import LaunchSource
 from preflight.launch import LaunchPlan
 from preflight.launchers.torchtitan.table import MODULE_VERSION
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
-from preflight.writers.draft import LaunchDraft
+from preflight.writers.draft import LaunchDraft, open_draft
 from preflight.writers.launch import changed_fields
 
 WRITABLE = {
@@ -36,14 +35,10 @@ RESHARD: dict[Any, str] = {True: "always", False: "never", "default": "default"}
 
 def write_torchtitan(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     """Return the launch that gives the plan `after`; None unless every changed field can be said."""
-    source = before.source
-    if not isinstance(source, LaunchSource):
+    draft, changed = open_draft(before), changed_fields(before, after)
+    if draft is None or not changed <= WRITABLE:
         return None
-    changed = changed_fields(before, after)
-    if not changed <= WRITABLE:
-        return None
-    draft = LaunchDraft(source)
-    version = str(source.facts["titan_version"])
+    version = str(draft.part.own)
     try:
         for key, value in _keys(changed, after, version).items():
             _set(draft, key, value)
@@ -88,7 +83,7 @@ def _keys(changed: set[str], after: LaunchPlan, version: str) -> dict[str, Any]:
 
 
 def _set(draft: LaunchDraft, key: str, value: Any) -> None:
-    index = draft.source.facts["overrides"].get(key)
+    index = draft.part.overrides.get(key)
     section, _, name = key.rpartition(".")
     if isinstance(value, bool):
         words = [f"--{section}.{name if value else f'no-{name}'}"]
@@ -105,7 +100,7 @@ def _subcommand(draft: LaunchDraft, after: LaunchPlan) -> None:
     if option == "2":
         raise CannotEdit("0.3 has no checkpointing of every second layer")
     word = f"activation-checkpoint:{mode}"
-    index = draft.source.facts["overrides"].get("activation_checkpoint.mode")
+    index = draft.part.overrides.get("activation_checkpoint.mode")
     if index is None:
         draft.script_additions.append([word])
     else:
@@ -114,7 +109,7 @@ def _subcommand(draft: LaunchDraft, after: LaunchPlan) -> None:
 
 
 def _with_subcommand_last(draft: LaunchDraft) -> Rewrite:
-    index = draft.source.facts["overrides"].get("activation_checkpoint.mode")
+    index = draft.part.overrides.get("activation_checkpoint.mode")
     is_subcommand = index is not None and not draft.argv[index].startswith("--")
     if is_subcommand and draft.script_additions:
         if index != len(draft.argv) - 1:

@@ -19,7 +19,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, 
 from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtune import LAUNCHER
-from preflight.launchers.torchtune.config import TuneConfig, merge_words, resolve
+from preflight.launchers.torchtune.config import TuneConfig, TuneRecipe, merge_words, resolve
 from preflight.launchers.torchtune.engine import read_engine
 from preflight.launchers.torchtune.plan import read_plan
 from preflight.launchers.torchtune.table import (
@@ -72,10 +72,11 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     if not is_alone and "rdzv_endpoint" not in options.given:
         _check_standalone(part, problems)
     config = read_config(command, at, recipe, problems)
+    pointed_at = _pointed_at(config)
     keys = _keys(config, command, problems)
     reads = tuple(known["reads"]) if known is not None else ()
     world_size = part.ranks["world_size"]
-    read_plan(keys, recipe, reads)
+    read_plan(keys, recipe, reads, pointed_at)
     distributed = not is_alone and (known is None or known["distributed"])
     read_engine(keys, recipe, int(world_size.value), world_size.place, distributed)
     note_placeholders(keys, DECIDES)
@@ -179,16 +180,19 @@ def _copied(value: Any) -> Any:
     return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
-def _keys(config: TuneConfig, command: LaunchCommand, problems: list[Problem]) -> FrameworkKeys:
+def _pointed_at(config: TuneConfig) -> set[str]:
+    """Return the keys that others name: `${key.below}`."""
     raw = " ".join(str(setting.value) for setting in config.settings().values())
-    pointed = {name.partition(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", raw)}
+    return {name.partition(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", raw)}
+
+
+def _keys(config: TuneConfig, command: LaunchCommand, problems: list[Problem]) -> FrameworkKeys:
     resolve(config, command)
     version = versions_used(installed_versions())["torchtune"]
     return FrameworkKeys(
         FrameworkLibrary("torchtune", version),
         config.settings(),
         problems,
-        facts={"pointed_at": pointed},
     )
 
 
@@ -208,7 +212,8 @@ def _plan(
         origins=keys.origins,
         places=keys.places,
         documents={} if config.document is None else {"trainer": config.document.path},
-        facts={"recipe": recipe, "overrides": dict(config.overrides), "values": config.values},
     )
     engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtune"))
+    own = TuneRecipe(recipe, config.values)
+    part = replace(part, overrides=dict(config.overrides), own=own)
     return make_plan(command, part, trainer, engine, problems)

@@ -26,6 +26,15 @@ MOST_ROUNDS = 20
 """Interpolations inside interpolations; more are a circle."""
 
 
+@dataclass(frozen=True)
+class TuneRecipe:
+    """What runs and what it was given, for the writer."""
+
+    name: str
+    values: Mapping[str, Any]
+    """The config, with the words of the command over it."""
+
+
 @dataclass
 class TuneConfig:
     """Values of one config; filled while reading."""

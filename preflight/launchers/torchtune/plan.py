@@ -6,7 +6,7 @@ torchtune 0.6.1; the other recipes read the same keys where they read them at al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.torchtune.config import COMPONENT
@@ -54,9 +54,14 @@ MORE_MODELS = {
 FAKE_QUANTIZED = ("qat_distributed", "qat_lora_finetune_distributed")
 
 
-def read_plan(keys: FrameworkKeys, recipe: str, reads: tuple[str, ...]) -> None:
-    """Put every plan field that the config decides; what the recipe does not read has no effect."""
-    _unread(keys, recipe, reads)
+def read_plan(
+    keys: FrameworkKeys, recipe: str, reads: tuple[str, ...], pointed_at: Collection[str]
+) -> None:
+    """Put every plan field that the config decides; what the recipe does not read has no effect.
+
+    `pointed_at` are the keys that others name as `${key}`: they need no other reader.
+    """
+    _unread(keys, recipe, reads, pointed_at)
     dtype = _dtype(keys, recipe)
     section = "policy_model" if recipe.startswith("ppo_") else "model"
     read_model(keys, dtype, section)
@@ -80,11 +85,13 @@ def read_plan(keys: FrameworkKeys, recipe: str, reads: tuple[str, ...]) -> None:
         )
 
 
-def _unread(keys: FrameworkKeys, recipe: str, reads: tuple[str, ...]) -> None:
+def _unread(
+    keys: FrameworkKeys, recipe: str, reads: tuple[str, ...], pointed_at: Collection[str]
+) -> None:
     if not reads:
         return  # A recipe of one's own may read anything.
     for name, setting in keys.given.items():
-        if "." in name or name in reads or _is_helper(keys, name):
+        if "." in name or name in reads or name in pointed_at:
             continue
         near = nearest_fix(name, reads)
         keys.note(
@@ -94,12 +101,6 @@ def _unread(keys: FrameworkKeys, recipe: str, reads: tuple[str, ...]) -> None:
             near or f"drop {name}",
             "warning" if near else "info",
         )
-
-
-def _is_helper(keys: FrameworkKeys, name: str) -> bool:
-    """Tell whether a key is there for others to point at: `${name}`."""
-    raw = keys.facts.get("pointed_at", ())
-    return name in raw
 
 
 def _dtype(keys: FrameworkKeys, recipe: str) -> str | None:

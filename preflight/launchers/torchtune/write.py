@@ -6,13 +6,12 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formats.edits import CannotEdit
-from preflight.formats.places import LaunchSource
 from preflight.launch import BaseQuantization, LaunchPlan
-from preflight.launchers.torchtune.config import COMPONENT
+from preflight.launchers.torchtune.config import COMPONENT, TuneRecipe
 from preflight.launchers.torchtune.table import builders, recipes
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
-from preflight.writers.draft import LaunchDraft
+from preflight.writers.draft import LaunchDraft, open_draft
 from preflight.writers.framework import set_key
 from preflight.writers.launch import changed_fields
 
@@ -45,13 +44,9 @@ CLASSES = {
 
 def write_torchtune(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     """Return the launch that gives the plan `after`; None unless every changed field can be said."""
-    source = before.source
-    if not isinstance(source, LaunchSource):
+    draft, changed = open_draft(before), changed_fields(before, after)
+    if draft is None or not changed <= WRITABLE:
         return None
-    changed = changed_fields(before, after)
-    if not changed <= WRITABLE:
-        return None
-    draft = LaunchDraft(source)
     try:
         for key, value in _keys(draft, changed, after).items():
             _set(draft, key, value)
@@ -64,7 +59,7 @@ def write_torchtune(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
 
 def _keys(draft: LaunchDraft, changed: set[str], after: LaunchPlan) -> dict[str, Any]:
     keys: dict[str, Any] = {}
-    recipe = str(draft.source.facts["recipe"])
+    recipe = _recipe(draft).name
     if "activation_checkpointing" in changed:
         keys.update(_checkpointing(draft, str(after.activation_checkpointing)))
     if "offload_activations" in changed:
@@ -98,6 +93,12 @@ def _keys(draft: LaunchDraft, changed: set[str], after: LaunchPlan) -> dict[str,
     return keys
 
 
+def _recipe(draft: LaunchDraft) -> TuneRecipe:
+    recipe = draft.part.own
+    assert isinstance(recipe, TuneRecipe), "torchtune's reader leaves it"
+    return recipe
+
+
 def _known(value: Any) -> Any:
     if value is None:
         raise CannotEdit("it cannot be unknown")
@@ -115,7 +116,7 @@ def _batch(recipe: str, after: LaunchPlan) -> int:
 
 def _checkpointing(draft: LaunchDraft, value: str) -> dict[str, Any]:
     keys: dict[str, Any] = {"enable_activation_checkpointing": value == "full"}
-    has_mode = draft.source.facts["values"].get("ac_mode") is not None
+    has_mode = _recipe(draft).values.get("ac_mode") is not None
     if value in ("full", "none"):
         return {**keys, "ac_mode": None} if has_mode else keys
     option = {"selective_op": "op", "selective_every_2": 2}[value]
@@ -128,7 +129,7 @@ def _optimizer(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
         raise CannotEdit(f"torchtune has no {after.optimizer}")
     if component.startswith("bitsandbytes.") and after.is_fsdp:
         raise CannotEdit("bitsandbytes' optimizers do not take FSDP2's tensors")
-    section = draft.source.facts["values"].get("optimizer")
+    section = _recipe(draft).values.get("optimizer")
     given = section if isinstance(section, dict) else {}
     keys: dict[str, Any] = {}
     if given.get(COMPONENT) != component:
@@ -146,13 +147,13 @@ def _optimizer(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
 
 
 def _remove(draft: LaunchDraft, key: str) -> None:
-    if key in draft.source.facts["overrides"]:
+    if key in draft.part.overrides:
         raise CannotEdit(f"{key} is given on the command line")
     draft.script_additions.append([f"~{key}"])
 
 
 def _loss(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
-    section = draft.source.facts["values"].get("loss")
+    section = _recipe(draft).values.get("loss")
     if after.loss != "chunked_ce" or (isinstance(section, dict) and len(section) > 1):
         raise CannotEdit("only a plain cross entropy is replaced, by the one in pieces")
     return {f"loss.{COMPONENT}": "torchtune.modules.loss.CEWithChunkedOutputLoss"}
@@ -161,7 +162,7 @@ def _loss(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
 def _quantization(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
     """Return the argument that packs the base of a LoRA in nf4: the only scheme of torchtune."""
     scheme = after.base_quantization
-    model = str((draft.source.facts["values"].get("model") or {}).get(COMPONENT))
+    model = str((_recipe(draft).values.get("model") or {}).get(COMPONENT))
     takes = "quantize_base" in builders().get(model, {}).get("arguments", ())
     if after.adapter is None or not takes or model.rpartition(".")[2].startswith("qlora_"):
         raise CannotEdit("the model's builder does not say it")
@@ -175,7 +176,7 @@ def _quantization(draft: LaunchDraft, after: LaunchPlan) -> dict[str, Any]:
 
 def _set(draft: LaunchDraft, key: str, value: Any) -> None:
     """Change the word that gives a key, or add one."""
-    if key in draft.source.facts["overrides"]:
+    if key in draft.part.overrides:
         set_key(draft, key, value)
         return
     text = "null" if value is None else str(value)

@@ -70,12 +70,11 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     launcher_side = replace(command, env={**command.env, **split.file_environment})
     settings = problems.take(read_launcher_settings(arguments, launcher_side))
     part = problems.take(accelerate_part(launcher_side, arguments, settings))
-    facts = {**part.facts, "accelerate_profile": profile}
-    part = replace(part, name="trl", facts=facts)
+    part = replace(part, name="trl", profile=profile)
     script = f"trl.scripts.{name}"
     trainer = problems.take(read_script_arguments(command, first, script, split.indices))
     engine = problems.take(read_script_engine(command, part, trainer))
-    problems.extend(check_beside_file(settings, engine.facts.get("deepspeed_stated")))
+    problems.extend(check_beside_file(settings, engine.deepspeed_file))
     refused = problems.refused
     env = {**part.env, **trainer.environment}
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
-from preflight.node.this_node import given, path_of
+from preflight.node.this_node import path_of
 
 FILES = ("train_file", "validation_file", "eval_file", "test_file")
 """Arguments of the example scripts of transformers and TRL that name one file."""
@@ -20,7 +20,7 @@ ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".gz", ".zst
 def findings(plan: LaunchPlan) -> Iterator[Finding]:
     """Look for the files and folders that the script's arguments name."""
     for name in (*FILES, *NAMES):
-        setting = given(plan, name)
+        setting = plan.trainer_facts.given(name)
         if setting is None or not isinstance(setting.value, str):
             continue
         text = setting.value

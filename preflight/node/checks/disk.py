@@ -11,7 +11,7 @@ from preflight.formulas.checkpoint_bytes import checkpoint_bytes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.node.limits import file_system_at, space_at
-from preflight.node.this_node import argument, path_of, value
+from preflight.node.this_node import path_of
 from preflight.plan_choices import HF_TRAINERS
 from preflight.units import format_gib
 
@@ -21,7 +21,7 @@ OF_ONE_NODE = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs",
 
 def findings(plan: LaunchPlan, model: ModelSpec | None, root: str = "/") -> Iterator[Finding]:
     """Look at the folder of the checkpoints of transformers' or TRL's trainer."""
-    output = argument(plan, "output_dir")
+    output = plan.trainer_facts.get("output_dir")
     if plan.trainer not in HF_TRAINERS or output is None or not isinstance(output.value, str):
         return
     where, folder = output.place.where, path_of(plan, output.value)
@@ -34,11 +34,11 @@ def findings(plan: LaunchPlan, model: ModelSpec | None, root: str = "/") -> Iter
             "another --output_dir, or the rights to this one",
         )
         return
-    if str(value(plan, "save_strategy", "steps")) == "no":
+    if str(plan.trainer_facts.value("save_strategy", "steps")) == "no":
         return
     if model is not None:
         yield from _room(plan, model, folder, where)
-    if plan.num_nodes > 1 and value(plan, "save_on_each_node") is not True:
+    if plan.num_nodes > 1 and plan.trainer_facts.value("save_on_each_node") is not True:
         kind = file_system_at(folder, root)
         if kind in OF_ONE_NODE:
             yield found(
@@ -68,7 +68,7 @@ def why_not_writable(folder: str) -> str:
 
 def _room(plan: LaunchPlan, model: ModelSpec, folder: str, where: str) -> Iterator[Finding]:
     space = space_at(folder)
-    each = checkpoint_bytes(plan, model, value(plan, "save_only_model") is True)
+    each = checkpoint_bytes(plan, model, plan.trainer_facts.value("save_only_model") is True)
     if space is None or not each.total:
         return
     fit = space.free_bytes // each.total
@@ -89,9 +89,10 @@ def _room(plan: LaunchPlan, model: ModelSpec, folder: str, where: str) -> Iterat
 
 def _num_kept(plan: LaunchPlan) -> tuple[int, str]:
     """Return how many checkpoints lie there at once, as far as the arguments tell, and why."""
-    limit = value(plan, "save_total_limit")
-    steps, every = value(plan, "max_steps", -1), value(plan, "save_steps", 500)
-    by_steps = str(value(plan, "save_strategy", "steps")) == "steps"
+    trainer = plan.trainer_facts
+    limit = trainer.value("save_total_limit")
+    steps, every = trainer.value("max_steps", -1), trainer.value("save_steps", 500)
+    by_steps = str(trainer.value("save_strategy", "steps")) == "steps"
     written = None  # by epochs, or by the length of a data set that is not read here
     if by_steps and isinstance(steps, int) and isinstance(every, int) and steps > 0 < every:
         written = max(1, -(-steps // every))

@@ -19,18 +19,18 @@ from preflight.models.hub_cache import (
 )
 from preflight.node.checks.disk import why_not_writable
 from preflight.node.limits import space_at
-from preflight.node.this_node import environment, given, path_of, source_of, value
+from preflight.node.this_node import environment, path_of
 from preflight.units import dtype_bytes, format_gib
 
 
 def findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterator[Finding]:
     """Look for the model's snapshot, and for what a download needs."""
     name = plan.model
-    if name is None or source_of(plan) is None or not HUB_ID.fullmatch(name):
+    if name is None or plan.command is None or not HUB_ID.fullmatch(name):
         return
-    if os.path.isdir(path_of(plan, name)) or given(plan, "cache_dir") is not None:
+    if os.path.isdir(path_of(plan, name)) or plan.trainer_facts.given("cache_dir") is not None:
         return
-    if str(value(plan, "model_revision", "main")) != "main":
+    if str(plan.trainer_facts.value("model_revision", "main")) != "main":
         return
     env = environment(plan)
     origin = plan.origins.get("model")

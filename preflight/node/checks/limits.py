@@ -8,7 +8,7 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.node import limits as node
-from preflight.node.this_node import environment, given, value
+from preflight.node.this_node import environment
 from preflight.units import GIB, format_gib
 
 SMALL_SHARED_MEMORY_BYTES = GIB
@@ -18,7 +18,7 @@ manual asks containers for `--shm-size=1g --ulimit memlock=-1` (NCCL user guide,
 
 def findings(plan: LaunchPlan, root: str = "/") -> Iterator[Finding]:
     """Compare the node's limits with the ranks and their loader workers."""
-    workers = value(plan, "dataloader_num_workers", 0)
+    workers = plan.trainer_facts.value("dataloader_num_workers", 0)
     num_workers = workers if isinstance(workers, int) and not isinstance(workers, bool) else 0
     yield from _shared_memory(plan, num_workers, node.shared_memory(root))
     if plan.num_nodes > 1 and environment(plan).get("NCCL_IB_DISABLE", "0") == "0":
@@ -26,7 +26,7 @@ def findings(plan: LaunchPlan, root: str = "/") -> Iterator[Finding]:
     total = num_workers * plan.ranks_per_node
     cpus = node.num_cpus(root)
     if total > cpus:
-        setting = given(plan, "dataloader_num_workers")
+        setting = plan.trainer_facts.given("dataloader_num_workers")
         yield found(
             "PF517",
             f"{plan.ranks_per_node} ranks x {num_workers} loader workers on a node with {cpus} CPUs",

@@ -10,7 +10,7 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.node.limits import lines_of
-from preflight.node.this_node import fact, main_port, node_rank
+from preflight.node.this_node import node_rank
 
 DEFAULT_PORT = 29500
 """torch/distributed/run.py, accelerate/utils/launch.py, deepspeed/launcher/constants.py: all three the same."""
@@ -42,20 +42,22 @@ def _port(plan: LaunchPlan) -> Iterator[Finding]:
 
 def listening_port(plan: LaunchPlan) -> tuple[int | None, str]:
     """Return the port that this node will listen on, and where it is said; None where it listens on none."""
-    setting = main_port(plan)
-    launcher = plan.launcher
+    ranks, launcher = plan.rank_facts, plan.launcher
+    setting = ranks.main_port
+    if setting is not None and setting.value is None:
+        setting = None
     if launcher not in ("torchrun", "accelerate", "trl", "deepspeed") or node_rank(plan) != 0:
         return None, ""
     if launcher == "torchrun":
-        named = (fact(plan, name) for name in ("rdzv_endpoint", "standalone"))
+        named = (ranks.rdzv_endpoint, ranks.standalone)
         if any(one is not None and one.value for one in named):
             return None, ""
-        backend = fact(plan, "rdzv_backend")
+        backend = ranks.rdzv_backend
         if backend is not None and backend.value != "static":
             return None, ""
         if setting is None and plan.num_nodes == 1:
             return None, ""  # a free port (torch/distributed/run.py:1003, 2.13)
-    elif fact(plan, "mode") == "single":
+    elif ranks.is_alone:
         return None, ""  # no process group
     if setting is None:
         return DEFAULT_PORT, ""
@@ -87,7 +89,7 @@ def is_taken(port: int) -> bool:
 
 
 def _address(plan: LaunchPlan, root: str) -> Iterator[Finding]:
-    setting = fact(plan, "main_address")
+    setting = plan.rank_facts.main_address
     if plan.num_nodes == 1 or setting is None or not isinstance(setting.value, str):
         return
     if node_rank(plan) == 0:

@@ -11,12 +11,13 @@ from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
 from preflight.node.limits import text_of
-from preflight.node.this_node import argument, given, path_of, script_mentions, starts_here, value
+from preflight.node.this_node import path_of, starts_here
 from preflight.plan_choices import HF_TRAINERS
 from preflight.values import dataclass
 
 STATES_OF_RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt$")
 """deepspeed/runtime/engine.py _get_zero_ckpt_name (0.19.8)."""
+WAYS_TO_RESUME = ("resume_from_checkpoint", "get_last_checkpoint")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 
 
@@ -24,8 +25,8 @@ def findings(plan: LaunchPlan) -> Iterator[Finding]:
     """Look at the checkpoint that the launch resumes from, or at those it would write among."""
     if plan.trainer not in HF_TRAINERS:
         return
-    resume = given(plan, "resume_from_checkpoint")
-    output = argument(plan, "output_dir")
+    resume = plan.trainer_facts.given("resume_from_checkpoint")
+    output = plan.trainer_facts.get("output_dir")
     if resume is not None and isinstance(resume.value, str):
         text = resume.value
         if STRTOBOOL.read(text) is None and text.lower() not in ("none", "null", ""):
@@ -129,13 +130,13 @@ def checkpoints_in(folder: str) -> list[int]:
 
 def _written_among(plan: LaunchPlan, text: str, where: str, is_resumed: bool) -> Iterator[Finding]:
     """Say where saving deletes the checkpoints of an older run: Trainer keeps the newest by their time."""
-    limit = value(plan, "save_total_limit")
+    limit = plan.trainer_facts.value("save_total_limit")
     if is_resumed or not isinstance(limit, int) or limit <= 0:
         return
-    if str(value(plan, "save_strategy", "steps")) == "no":
+    if str(plan.trainer_facts.value("save_strategy", "steps")) == "no":
         return
     steps = checkpoints_in(path_of(plan, text))
-    if not steps or script_mentions(plan, "resume_from_checkpoint", "get_last_checkpoint"):
+    if not steps or any(word in plan.script_text for word in WAYS_TO_RESUME):
         return
     yield found(
         "PF504",

@@ -10,7 +10,7 @@ from preflight.values import dataclass
 
 
 @dataclass
-class ScriptFacts:
+class ScriptSettings:
     """Argument name (the Trainer's, TRL's ModelConfig's) -> value; and what was seen and could not be read."""
 
     arguments: dict[str, Known] = field(default_factory=dict)

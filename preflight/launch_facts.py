@@ -1,0 +1,102 @@
+"""What a reader learned of a launch that no plan field holds: of its ranks, its script, its trainer and its engine.
+
+Checks read these values and memory rules do. A reader fills what it knows of; the defaults say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from preflight.setting import Place, Setting
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class RankFacts:
+    """How the launcher starts the ranks and how they find each other; their number is in the plan."""
+
+    is_alone: bool = False
+    """Whether one process starts that joins no process group."""
+    main_address: Setting | None = None
+    """The address of the first node, where somebody gave one."""
+    main_port: Setting | None = None
+    """The port at which the first node listens, where somebody gave one."""
+    node_rank: Setting | None = None
+    """The number of this node among the nodes, where somebody gave one."""
+    rdzv_backend: Setting | None = None
+    """How torchrun's agents meet: static, c10d, etcd."""
+    rdzv_endpoint: Setting | None = None
+    """Host and port at which torchrun's agents meet."""
+    standalone: Setting | None = None
+    """torchrun's switch for one node that meets itself at a free port."""
+    gpu_ids: Setting | None = None
+    """The GPUs that accelerate lets the ranks of a node see: numbers with commas between them, or `all`."""
+    ranks_by_host: Mapping[str, int] = field(default_factory=dict)
+    """Host -> its ranks, where the launcher knows the hosts by name."""
+
+
+@dataclass(frozen=True)
+class ScriptFacts:
+    """What was read of the training script; nothing of it was run."""
+
+    index: int | None = None
+    """Where the script, or the module behind -m, stands in the argv of the command."""
+    is_of_library: bool = False
+    """Whether it is the script of a library (TRL's own, axolotl, LLaMA-Factory), which makes an adapter and a
+    quantized base from its arguments alone, and takes no argument that the library does not list."""
+    builds_arguments: bool = False
+    """Whether it makes its trainer's arguments itself, in a way that was not followed: defaults may not hold."""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """Plan field -> flag of the script's own parser, without dashes; `flag?` is a switch that can be turned on only."""
+    unread: Mapping[str, Place] = field(default_factory=dict)
+    """Plan field -> where the script sets it to something that is known only when it runs."""
+    device_map: Setting | None = None
+    """The device_map that the script loads its model with."""
+
+
+@dataclass(frozen=True)
+class TrainerFacts:
+    """What the trainer was given; `LaunchPlan.trainer` says which one it is."""
+
+    method: str | None = None
+    """Which of TRL's trainers it is: sft, dpo, grpo, ..."""
+    arguments: Mapping[str, Setting] = field(default_factory=dict)
+    """Argument in underscore spelling -> value with its place, of kind `default` where the library's default holds;
+    the script's own arguments too, as text."""
+
+    def get(self, *names: str) -> Setting | None:
+        """Return the first of some arguments that has a value, defaults among them."""
+        for name in names:
+            setting = self.arguments.get(name)
+            if setting is not None and setting.value is not None:
+                return setting
+        return None
+
+    def given(self, *names: str) -> Setting | None:
+        """Return the first of some arguments that somebody gave a value."""
+        for name in names:
+            setting = self.get(name)
+            if setting is not None and setting.place.kind != "default":
+                return setting
+        return None
+
+    def value(self, name: str, otherwise: Any = None) -> Any:
+        """Return an argument's value, its library's default where that holds."""
+        setting = self.get(name)
+        return otherwise if setting is None else setting.value
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What FSDP or DeepSpeed was given beside the settings that the plan holds."""
+
+    fsdp_checkpoints: bool = False
+    """Whether FSDP's own switch checkpoints, with a module around each layer, and not the trainer's."""
+    fsdp_uses_orig_params: bool = True
+    """Whether FSDP1 shows the optimizer the parameters themselves, and not its flat ones."""
+    deepspeed_optimizer: str = ""
+    """The type of the optimizer that DeepSpeed's file makes; empty where it makes none."""
+    deepspeed_autos: Mapping[str, Place] = field(default_factory=dict)
+    """Key of DeepSpeed's file whose value is `auto` -> its place, where no trainer fills it in."""
