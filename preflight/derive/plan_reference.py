@@ -9,7 +9,18 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from preflight import launch
-from preflight.launch import ASKED, CHOICES, NESTED, PLAN_FIELDS, SCHEMES, LaunchPlan
+from preflight.launch import (
+    ASKED,
+    CHOICES,
+    NESTED,
+    PLAN_FIELDS,
+    SCHEMES,
+    EngineFacts,
+    LaunchPlan,
+    RankFacts,
+    ScriptFacts,
+    TrainerFacts,
+)
 from preflight.plan_types import KINDS, NESTED_DTYPES
 from preflight.units import DTYPE_BYTES
 
@@ -17,7 +28,7 @@ HEAD = """\
 # Plan fields
 
 A launch as it was understood: what every reader fills, every memory rule reads and every remedy edits.
-This page is made from the dataclasses in `preflight/launch.py` (`pytest tests/docs/test_json_schema.py --update-expected`).
+This page is made from the dataclasses of `preflight.launch` (`pytest tests/docs/test_json_schema.py --update-expected`).
 
 The names are those of `--set FIELD=VALUE`, of the `plan:` of a plan file, of `[plan]` in `preflight.toml`, and of the `plan` in JSON; `adapter.rank` reaches into a nested one.
 A field without a value is null, and so are fields whose default here is null: not known, or the rule that is named.
@@ -27,6 +38,19 @@ TABLE = ["| field | type | values | default | meaning |", "|---|---|---|---|---|
 ABOUT: dict[type[Any], str] = {
     LaunchPlan: "## Of the launch",
     **{kind: f"## Of `{name}`" for name, kind in NESTED.items()},
+}
+FACTS_HEAD = """\
+## For readers and checks
+
+What a reader learned of a launch that no field above holds, as frozen values of `preflight.launch`.
+A reader of a plugin fills what it knows, and the built-in checks ask it; no file and no JSON has them.
+`plan.command` is the command that was read, `plan.documents` the launch's files by role, and `plan.source` belongs to the reader's own writer.
+"""
+FACTS: dict[str, type[Any]] = {
+    "rank_facts": RankFacts,
+    "script_facts": ScriptFacts,
+    "trainer_facts": TrainerFacts,
+    "engine_facts": EngineFacts,
 }
 JSON_TYPES = {
     "None": "null",
@@ -39,6 +63,24 @@ JSON_TYPES = {
 
 def plan_page() -> str:
     """Return the whole page."""
+    return "\n".join([*_plan_lines(), *_facts_lines()]).rstrip() + "\n"
+
+
+def _facts_lines() -> Iterator[str]:
+    """Yield the part on what readers fill for checks."""
+    yield FACTS_HEAD
+    for name, kind in FACTS.items():
+        meanings = docstrings_of(kind)
+        yield from (f"### `plan.{name}`: {kind.__name__}", "", inspect.getdoc(kind) or "", "")
+        yield from ("| field | type | meaning |", "|---|---|---|")
+        for field in fields(kind):
+            shown = str(field.type).replace("|", "\\|")
+            yield f"| `{field.name}` | `{shown}` | {meanings[field.name]} |"
+        yield ""
+
+
+def _plan_lines() -> list[str]:
+    """Return the part on what a person may say and a report shows."""
     lines = [HEAD]
     for kind, title in ABOUT.items():
         meanings = docstrings_of(kind)
@@ -53,7 +95,7 @@ def plan_page() -> str:
             )
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
 
 
 def plan_schema() -> dict[str, Any]:

@@ -36,6 +36,9 @@ def preflight_read_launch(command):
         activation_checkpointing="full",
         launcher="ourlaunch",
         cwd=command.cwd,
+        # More that checks can ask (the trainer's arguments, the ranks' meeting, the script): trainer_facts,
+        # rank_facts, script_facts and engine_facts, docs/reference-plan.md.
+        command=command,
     )
     # Where each value comes from is shown by `-v`; what nobody said is assumed, and always shown.
     if "--length" in flags:
