@@ -1,51 +1,71 @@
-"""Progress of work that takes longer than people wait: a bar on a terminal, plain lines in a log."""
+"""Progress of work that takes longer than people wait: rich's bar or line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 SECONDS_BEFORE_PROGRESS = 2.0
+"""Nothing is shown of what is done sooner, and rich is not imported for it."""
 SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
 def progress(total: int, things: str) -> Iterator[Callable[[int], None]]:
-    """Give a function that is told how many of `total` things are done; it says so on stderr.
-
-    Nothing is shown in the first two seconds.
-    """
-    import time
-
+    """Give a function that is told how many of `total` things are done; it says so on stderr."""
     started = time.monotonic()
     shown = started - SECONDS_BETWEEN_LINES
     bar = None
-    task = None
+    with ExitStack() as open_bars:
 
-    def done(count: int) -> None:
-        nonlocal bar, task, shown
-        now = time.monotonic()
-        if now - started < SECONDS_BEFORE_PROGRESS:
-            return
-        if sys.stderr.isatty():
-            if bar is None:
-                from rich.console import Console
-                from rich.progress import Progress
+        def done(count: int) -> None:
+            nonlocal bar, shown
+            now = time.monotonic()
+            if now - started < SECONDS_BEFORE_PROGRESS:
+                return
+            if sys.stderr.isatty():
+                if bar is None:
+                    from rich.console import Console
+                    from rich.progress import Progress
 
-                # Not stdout: that is the report's, or the training script's.
-                bar = Progress(transient=True, console=Console(stderr=True))
-                bar.start()
-                task = bar.add_task(things, total=total)
-            assert task is not None
-            bar.update(task, completed=count)
-        elif now - shown >= SECONDS_BETWEEN_LINES:
-            shown = now
-            sys.stderr.write(f"preflight: {count:,} of {total:,} {things}\n")
-            sys.stderr.flush()
+                    # Not stdout: that is the report's, or the training script's.
+                    bar = Progress(transient=True, console=Console(stderr=True))
+                    bar.add_task(things, total=total)
+                    open_bars.enter_context(bar)
+                bar.update(bar.task_ids[0], completed=count)
+            elif now - shown >= SECONDS_BETWEEN_LINES:
+                shown = now
+                _say(f"{count:,} of {total:,} {things}")
 
-    try:
         yield done
-    finally:
-        if bar is not None:
-            bar.stop()
+
+
+@contextmanager
+def steps(work: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that is told what is being done now; it says so on stderr, every step once."""
+    started = time.monotonic()
+    status = None
+    with ExitStack() as open_lines:
+
+        def doing(step: str) -> None:
+            nonlocal status
+            if time.monotonic() - started < SECONDS_BEFORE_PROGRESS:
+                return
+            if not sys.stderr.isatty():
+                _say(f"{work}, {step}")
+            elif status is not None:
+                status.update(f"preflight: {work}, {step}")
+            else:
+                from rich.console import Console
+
+                line = Console(stderr=True).status(f"preflight: {work}, {step}", spinner="line")
+                status = open_lines.enter_context(line)
+
+        yield doing
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"preflight: {text}\n")
+    sys.stderr.flush()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from preflight.commands.estimate import read_plan
@@ -18,6 +16,7 @@ from preflight.commands.options import (
 )
 from preflight.commands.output import print_json, print_lines, write_page
 from preflight.commands.parser import Parser
+from preflight.commands.progress import steps
 from preflight.errors import BadInput
 from preflight.formats.load import read_data_file
 from preflight.formulas.attention import with_default_attention
@@ -55,8 +54,6 @@ bases, encoders with decoders. docs/trace.md has the list.
 exit: 0 traced; 2 bad input, or nothing that can be traced; 3 preflight failed
 """
 
-SECONDS_BEFORE_PROGRESS = 2.0
-
 
 def run(name: str, args: list[str]) -> int:
     """Trace one launch or plan; return the exit code."""
@@ -81,8 +78,8 @@ def run(name: str, args: list[str]) -> int:
     plan = with_default_attention(plan, model)
     folder = _own_folder(plan) if options.trust_remote_code else None
     job = job_of(plan, model, folder, options.full_depth)
-    with _progress() as progress:
-        result = run_trace(job, not options.no_cache, progress)
+    with steps("tracing") as doing:
+        result = run_trace(job, not options.no_cache, doing)
     estimate = None
     if unknown is None and model.is_decoder_lm:
         estimate = estimate_memory(plan, model, None, plugins, missing_inputs(plan, model))
@@ -201,38 +198,3 @@ def as_dict(
             "peak_bytes": result.peak.num_bytes,
         },
     }
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Give a function that is told what is being done: one changing line on a terminal, plain lines in a log.
-
-    Nothing is shown in the first two seconds.
-    """
-    import time
-
-    from preflight.render.page import page_for
-
-    started = time.monotonic()
-    is_terminal = sys.stderr.isatty()
-    most, width = page_for(sys.stderr).width - 1, 0
-
-    def say(text: str) -> None:
-        nonlocal width
-        if time.monotonic() - started < SECONDS_BEFORE_PROGRESS:
-            return
-        line = f"preflight: tracing, {text}"
-        if is_terminal:
-            line = line[:most]  # a line that a terminal breaks is not written over
-            sys.stderr.write("\r" + line.ljust(width))
-            width = len(line)
-        else:
-            sys.stderr.write(line + "\n")
-        sys.stderr.flush()
-
-    try:
-        yield say
-    finally:
-        if width:
-            sys.stderr.write("\r" + " " * width + "\r")
-            sys.stderr.flush()

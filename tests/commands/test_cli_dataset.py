@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from preflight.cli import main
-from preflight.commands import progress as progress_module
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -105,23 +104,6 @@ def test_a_plan_file_takes_a_dataset_too(folder, capsys):
     main(["estimate", "plan.yaml", "--dataset", "rows.jsonl", "--format", "json"])
 
     assert json.loads(capsys.readouterr().out)["plan"]["seq_len"] == 3500
-
-
-def test_progress_is_plain_lines_in_a_log(monkeypatch, capsys):
-    monkeypatch.setattr(progress_module, "SECONDS_BEFORE_PROGRESS", 0.0)
-    with progress_module.progress(2000, "MiB of the dataset") as done:
-        for count in (1, 1500, 2000):
-            done(count)
-
-    # The next line would come five seconds later.
-    assert capsys.readouterr().err == "preflight: 1 of 2,000 MiB of the dataset\n"
-
-
-def test_short_work_shows_no_progress(capsys):
-    with progress_module.progress(10, "runs") as done:
-        done(5)
-
-    assert capsys.readouterr().err == ""
 
 
 def test_the_core_alone_reads_json_lines_and_says_what_the_others_need(core_bin, folder):

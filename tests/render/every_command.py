@@ -212,10 +212,10 @@ def environment(place: Path, **more: str) -> Mapping[str, str]:
 def main(path: str) -> None:
     """Run the cases of a file one after the other."""
     from preflight import cli
-    from preflight.commands import progress, trace
+    from preflight.commands import progress
 
     # A busy machine is no reason for other lines.
-    progress.SECONDS_BEFORE_PROGRESS = trace.SECONDS_BEFORE_PROGRESS = 3600.0
+    progress.SECONDS_BEFORE_PROGRESS = 3600.0
     place = os.path.dirname(os.path.abspath(path))
     with open(path, encoding="utf-8") as file:
         wanted = json.load(file)
