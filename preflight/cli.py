@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -93,8 +94,6 @@ def _command_of(args: list[str]) -> tuple[str, list[str]]:
     from preflight.launchers.all import programs
 
     if name == "--" or os.path.basename(name) in programs():
-        import shlex
-
         launch = shlex.join(args[at + 1 :] if name == "--" else args[at:])
         raise BadInput.one(
             "no command of preflight's own is given", fix=f"preflight run -- {launch}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -71,8 +72,6 @@ def _names_a_launch(text: str) -> bool:
 
 def read_request(request: bytes, cwd: str) -> Submission:
     """Return what cli_filter.lua wrote; raise ValueError or OSError where it is not that."""
-    import json
-
     value: dict[str, Any] = json.loads(request.decode("utf-8", "surrogateescape"))
     said: dict[str, Any] = dict(value["options"])
     argv = tuple(str(word) for word in said.pop("argv", ()))

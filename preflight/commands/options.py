@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -138,8 +139,6 @@ def split_command(name: str, parser: Parser, args: list[str]) -> tuple[list[str]
         raise BadInput.one(
             "no command to check", fix=f"preflight {name} -- accelerate launch train.py ..."
         )
-    import shlex
-
     corrected = ["preflight", name, *args[:at], "--", *args[at:]]
     raise BadInput.one("the command must come after `--`", fix=shlex.join(corrected))
 

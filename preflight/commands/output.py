@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -89,8 +90,6 @@ def write_asked(path: str, text: str, option: str) -> None:
 
 def print_json(value: Any, stream: IO[str]) -> None:
     """Print a value as JSON, for people to read too."""
-    import json
-
     stream.write(json.dumps(value, indent=2) + "\n")
     stream.flush()
 

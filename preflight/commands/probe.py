@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
@@ -101,8 +102,6 @@ def _print(nodes: list[dict[str, Any]], missing: tuple[str, ...], options: Any) 
             "differences": differences(nodes),
         }
         if options.compact:
-            import json
-
             print_lines([json.dumps(value)], sys.stdout)
         else:
             print_json(value, sys.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -46,8 +47,6 @@ def through_srun(
 
 def _nodes_of(line: str) -> list[dict[str, Any]]:
     """Return the nodes of one line of output; other programs may print lines too."""
-    import json
-
     start = line.find('{"schema_version"')
     if start < 0:
         return []
@@ -121,8 +120,6 @@ def through_store(
 
     A node first says who it is and then looks: one that hangs while it looks has a name.
     """
-    import json
-
     missing = [n for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if n not in env]
     if missing:
         raise BadInput.one(

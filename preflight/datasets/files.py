@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -49,8 +50,6 @@ class JsonLines:
         raise BadInput.one("has no rows", self.path)
 
     def _row(self, line: bytes, number: int) -> dict[str, Any]:
-        import json
-
         where = f"{self.path}:{number}"
         try:
             row = json.loads(line)
@@ -279,8 +278,6 @@ def _kind_of_type(kind: Any, pyarrow: Any) -> str:
 
 def _declared_modalities(metadata: Mapping[bytes, bytes]) -> dict[str, str]:
     """Return the columns that `datasets` wrote down as images, audio or videos, in the schema's metadata."""
-    import json
-
     try:
         features = (
             json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -78,8 +79,6 @@ class Tokenizer:
         tokenizer = self._tokenizer()
         try:
             if isinstance(tools, str):
-                import json
-
                 tools = json.loads(tools)
             said = [self._message(message) for message in messages]
             ids = tokenizer.apply_chat_template(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -180,7 +181,6 @@ def put_between(path: str, begin: str, end: str, lines: Sequence[str]) -> None:
 def main() -> int:
     """Print the table, or put it into a file; return the exit code."""
     import argparse
-    import json
     import os
     import warnings
 

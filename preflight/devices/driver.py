@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 
@@ -138,8 +139,6 @@ def amd_cards() -> tuple[str, list[Card]]:
     tool = on_path("rocm-smi")
     if tool is None:
         return "rocm-smi", []
-    import json
-
     text = output_of([tool, "--showproductname", "--showmeminfo", "vram", "--json"])
     try:
         listing = json.loads(text) if text else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -66,8 +67,6 @@ def speed_of(device: DeviceSpec | None) -> DeviceSpeed:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, dict[str, Any]]:
-    import json
-
     folder = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(folder, "gpu_speeds.json"), encoding="utf-8") as file:
         table: dict[str, dict[str, Any]] = json.load(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import lru_cache
 
@@ -72,8 +73,6 @@ def device_of(
 @lru_cache(maxsize=1)
 def gpu_table() -> tuple[GpuEntry, ...]:
     """Return every card, in the order of the file."""
-    import json
-
     folder = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(folder, "gpus.json"), encoding="utf-8") as file:
         rows = json.load(file)

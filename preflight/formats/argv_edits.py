@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 
 from preflight.bool_words import STRTOBOOL
@@ -127,6 +128,4 @@ def merged_list_setting(text: str, key: str, value: str) -> str:
 
 def shown(words: Iterable[str]) -> str:
     """Return words as a shell takes them."""
-    import shlex
-
     return " ".join(shlex.quote(word) for word in words)

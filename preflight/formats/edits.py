@@ -6,6 +6,7 @@ user's text and nothing else, and each reads its own result again before it retu
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
@@ -30,8 +31,6 @@ _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./+-]*")
 
 def yaml_text(value: Any) -> str:
     """Return the YAML spelling of a value; text that would read as something else gets quotes."""
-    import json
-
     if isinstance(value, str):
         import yaml
 
@@ -48,8 +47,6 @@ def yaml_text(value: Any) -> str:
 
 def json_text(value: Any) -> str:
     """Return the JSON spelling of a value, on one line."""
-    import json
-
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -7,6 +7,7 @@ added as the difference that the pieces of preflight/formulas/layer_costs.py mak
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -60,8 +61,6 @@ FLASH = "_flash"
 @lru_cache(maxsize=8)
 def family_costs(model_type: str) -> Mapping[str, Any] | None:
     """Return the file of a family; None for one that was not derived."""
-    import json
-
     path = os.path.join(FOLDER, f"{model_type}.json")
     if not model_type.replace("_", "").isalnum() or not os.path.isfile(path):
         return None

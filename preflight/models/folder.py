@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -80,7 +81,6 @@ def _count_of_index(index: Mapping[str, Any], config: Mapping[str, Any]) -> int 
 
 def _count_of_header(path: str) -> int | None:
     """Add up the shapes in a safetensors header: 8 bytes of length, then JSON."""
-    import json
     from math import prod
 
     with open(path, "rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -71,8 +72,6 @@ def _lines() -> tuple[str, ...]:
 
 
 def _entry(line: str) -> RegistryEntry:
-    import json
-
     identifier, aliases, num_params, checked, access, source, config = line.split("\t")
     return RegistryEntry(
         identifier,

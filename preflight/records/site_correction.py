@@ -10,6 +10,7 @@ The result is kept beside the records in a file of its own: a check must not ope
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -164,8 +165,6 @@ def write_corrections(
     """Work the corrections of a folder out anew and keep them; return them. A failure to keep them is silent."""
     found = corrections_of(records)
     path = os.path.join(folder or records_folder(), CORRECTION_FILE)
-    import json
-
     from preflight.whole_file import write_whole
 
     values = {name: {f: getattr(c, f) for f in _FIELDS} for name, c in found.items()}
@@ -212,8 +211,6 @@ def correction_for(device: DeviceSpec | None) -> Correction | None:
 
 @lru_cache(maxsize=4)
 def _read(path: str, changed: int) -> Mapping[str, Correction]:
-    import json
-
     try:
         with open(path, encoding="utf-8") as file:
             whole = json.load(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,7 +71,5 @@ def _written(value: Any) -> str:
 
 def shell_command(argv: tuple[str, ...], env: Mapping[str, str]) -> str:
     """Write a command so that a shell runs it, variables first."""
-    import shlex
-
     variables = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
     return " ".join([*variables, shlex.join(argv)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
@@ -62,8 +63,6 @@ class ArgumentTable:
 
 @lru_cache(maxsize=1)
 def _tables() -> dict[str, Any]:
-    import json
-
     with open(tables_path(), encoding="utf-8") as file:
         tables: dict[str, Any] = json.load(file)
     return tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from preflight.shell.commands import ShellCommand
@@ -10,7 +11,6 @@ from preflight.shell.commands import ShellCommand
 def with_words(text: str, command: ShellCommand, argv: Sequence[str]) -> str:
     """Return the script with one command's words replaced; words that stay keep their own text, variables included."""
     import difflib
-    import shlex
 
     old = command.argv
     before: dict[int, list[str]] = {}

@@ -7,6 +7,7 @@ something else, from `scontrol show node --json`, and without the JSON plugin (o
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -119,8 +120,6 @@ def default_memory(env: Mapping[str, str] | None = None) -> Partition:
 
 def nodes_of_json(text: str) -> tuple[Node, ...]:
     """Return the nodes of `scontrol show node --json`, of every data parser since 21.08; none of anything else."""
-    import json
-
     try:
         listed = [node for node in json.loads(text)["nodes"] if isinstance(node, dict)]
     except (ValueError, KeyError, TypeError):

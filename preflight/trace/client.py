@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +46,6 @@ def run_trace(
 
 
 def _run(job: TraceJob, progress: Callable[[str], None]) -> TraceResult:
-    import json
     import subprocess
     import sys
     import tempfile
@@ -86,8 +86,6 @@ def _run(job: TraceJob, progress: Callable[[str], None]) -> TraceResult:
 
 
 def _listen(lines: IO[str], progress: Callable[[str], None]) -> TraceResult | None:
-    import json
-
     result = None
     for line in lines:
         message = json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -71,7 +72,6 @@ def library_versions(job: TraceJob) -> dict[str, str]:
 def cache_path(job: TraceJob, versions: Mapping[str, str]) -> str:
     """Return the file that holds a job's result: named by the job, the libraries and our own tracing code."""
     import hashlib
-    import json
 
     digest = hashlib.sha256(json.dumps([job.to_dict(), dict(versions)], sort_keys=True).encode())
     sources = sorted(name for name in os.listdir(PACKAGE) if name.endswith(".py"))
@@ -97,8 +97,6 @@ def _own_code(folder: str | None) -> list[str]:
 
 def read_kept(path: str) -> TraceResult | None:
     """Return the result in a file; None where there is none, or none of today's format."""
-    import json
-
     try:
         with open(path, encoding="utf-8") as file:
             return result_from_dict(json.load(file), is_cached=True)
@@ -111,7 +109,6 @@ def keep(path: str, values: Mapping[str, Any]) -> None:
 
     It appears whole or not at all, so that traces may run beside each other.
     """
-    import json
     from contextlib import suppress
 
     with suppress(OSError):

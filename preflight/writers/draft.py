@@ -5,6 +5,7 @@ Whatever cannot be said raises CannotEdit, and then nothing is written at all.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -335,8 +336,6 @@ def flag_texts(value: Any) -> list[str]:
     if isinstance(value, bool):
         return ["true" if value else "false"]
     if isinstance(value, Mapping):
-        import json
-
         return [json.dumps(value)]
     if isinstance(value, (list, tuple)):
         return [str(item) for item in value]

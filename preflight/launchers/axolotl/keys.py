@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,8 +14,6 @@ from preflight.near_names import nearest_fix
 @lru_cache(maxsize=1)
 def axolotl_table() -> dict[str, Any]:
     """Return version, keys, plugin_keys by integration, fsdp_keys, optimizers, and the command's own words."""
-    import json
-
     folder = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(folder, "keys.json"), encoding="utf-8") as file:
         table: dict[str, Any] = json.load(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import lru_cache
 from typing import Any
@@ -14,8 +15,6 @@ from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_t
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Any]:
-    import json
-
     folder = os.path.dirname(os.path.abspath(__file__))
     path = os.path.join(folder, "arguments.json")
     with open(path, encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,8 +21,6 @@ CHECKED = ("training", "parallelism", "compile", "comm", "debug", "activation_ch
 
 @lru_cache(maxsize=1)
 def _tables() -> Mapping[str, Any]:
-    import json
-
     folder = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(folder, "table.json"), encoding="utf-8") as file:
         tables: Mapping[str, Any] = json.load(file)

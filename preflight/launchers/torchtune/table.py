@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -14,8 +15,6 @@ TABLE_VERSION = "0.6.1"
 
 @lru_cache(maxsize=1)
 def _table() -> Mapping[str, Any]:
-    import json
-
     folder = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(folder, "table.json"), encoding="utf-8") as file:
         table: Mapping[str, Any] = json.load(file)
