@@ -11,7 +11,7 @@ from pseudo_terminal import on_terminal
 
 from preflight.commands import progress
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_progress_is_plain_lines_in_a_log(monkeypatch, capsys):
