@@ -25,7 +25,7 @@ from preflight.formulas.precision import (
     PEFT_DEFAULT_TARGETS,
     peft_model_type,
 )
-from preflight.formulas.trainer_told import method_of, where_of
+from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.checkpointing import is_reentrant
-from preflight.formulas.trainer_told import has_trainer, told, where_of
+from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -55,7 +55,7 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
             "--gradient_checkpointing_kwargs '{\"use_reentrant\": false}', or model.enable_input_require_grads()",
             {"checkpointing_reentrant": False},
         )
-    unused = told(plan, "ddp_find_unused_parameters")
+    unused = argument(plan, "ddp_find_unused_parameters")
     if plan.engine == "ddp" and unused.is_on and unused.is_given and has_trainer(plan):
         yield found(
             "PF429",

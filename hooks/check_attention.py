@@ -13,7 +13,7 @@ from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.precision import load_dtype
-from preflight.formulas.trainer_told import has_trainer, told, where_of
+from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -75,17 +75,17 @@ def _dtype(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Finding]:
 
 
 def _packing(plan: LaunchPlan, is_flash: bool) -> Iterable[Finding]:
-    packing = told(plan, "packing")
+    packing = argument(plan, "packing")
     if (
         plan.trainer == "trl"
         and packing.is_on
-        and told(plan, "packing_strategy").value == "wrapped"
+        and argument(plan, "packing_strategy").value == "wrapped"
     ):
         yield found(
             "PF412",
             "packing_strategy wrapped cuts one stream of all samples: a sample attends to those before it,"
             " and is cut wherever a row ends",
-            told(plan, "packing_strategy").where or packing.where,
+            argument(plan, "packing_strategy").where or packing.where,
             "--packing_strategy bfd",
         )
         return

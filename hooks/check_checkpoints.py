@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.trainer_told import told, where_of
+from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 
@@ -18,7 +18,7 @@ from preflight.launch import LaunchPlan
 @hookimpl
 def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     """Hold the trainer's saving arguments against the engine."""
-    only_model = told(plan, "save_only_model")
+    only_model = argument(plan, "save_only_model")
     if only_model.is_on and plan.is_fsdp and plan.state_dict_type == "sharded":
         yield found(
             "PF220",
@@ -32,7 +32,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
         and plan.deepspeed is not None
         and not plan.deepspeed.stage3_gather_16bit_weights_on_model_save
         and plan.adapter is None
-        and told(plan, "save_strategy").value != "no"
+        and argument(plan, "save_strategy").value != "no"
     ):
         yield found(
             "PF316",

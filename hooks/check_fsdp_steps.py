@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.optimizers import EIGHT_BIT, PAGED
-from preflight.formulas.trainer_told import where_of
+from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 

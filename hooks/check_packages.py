@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.trainer_told import has_trainer, told, where_of
+from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 
@@ -71,7 +71,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
 def _needs(plan: LaunchPlan) -> Iterable[Need]:
     if plan.attention in ("flash_attention_2", "flash_attention_3"):
         suffix = "" if plan.attention.endswith("2") else "_3"
-        asked = told(plan, "attn_implementation").value
+        asked = argument(plan, "attn_implementation").value
         if asked in (None, plan.attention):
             name = f"flash_attn{suffix}"
             yield Need(name, name.replace("_", "-"), plan.attention, where_of(plan, "attention"))
@@ -81,7 +81,7 @@ def _needs(plan: LaunchPlan) -> Iterable[Need]:
     for start, (package, install) in OPTIMIZER_PACKAGES.items():
         if plan.optimizer.startswith(start):
             yield Need(package, install, f"optim {plan.optimizer}", where)
-    liger = told(plan, "use_liger_kernel")
+    liger = argument(plan, "use_liger_kernel")
     if liger.is_on:
         yield Need("liger_kernel", "liger-kernel", "use_liger_kernel", liger.where)
     if plan.base_quantization is not None:

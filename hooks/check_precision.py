@@ -18,7 +18,7 @@ from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.precision import precision_of
-from preflight.formulas.trainer_told import has_trainer, told, where_of
+from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -55,7 +55,7 @@ def preflight_findings(
             "load the weights in float32 (dtype=torch.float32)",
             {"load_dtype": "fp32"} if plan.adapter is None else None,
         )
-    rate = told(plan, "learning_rate").value
+    rate = argument(plan, "learning_rate").value
     is_small = isinstance(rate, float) and 0 < rate < SMALL_LEARNING_RATE
     is_adam = "adamw" in plan.optimizer
     is_pure_bf16 = precision.trainable == "bf16" and precision.master is None

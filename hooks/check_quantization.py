@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.precision import load_dtype
-from preflight.formulas.trainer_told import has_trainer, where_of
+from preflight.formulas.trainer_arguments import has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.trainer_told import has_trainer, method_of, told, where_of
+from preflight.formulas.trainer_arguments import argument, has_trainer, method_of, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.transformers import ZERO3_REFUSES_AUTO_BATCH
@@ -38,7 +38,7 @@ def _checkpointing(plan: LaunchPlan) -> Iterable[Finding]:
     if plan.trainer != "transformers" or plan.activation_checkpointing != "full":
         return
     for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
-        kwargs = told(plan, name)
+        kwargs = argument(plan, name)
         others = set(kwargs.value or ()) - {"every_n_layers", "offload"}
         if isinstance(kwargs.value, dict) and others and "use_reentrant" not in others:
             yield found(
@@ -51,7 +51,7 @@ def _checkpointing(plan: LaunchPlan) -> Iterable[Finding]:
 
 
 def _auto_batch(plan: LaunchPlan) -> Iterable[Finding]:
-    finder = told(plan, "auto_find_batch_size")
+    finder = argument(plan, "auto_find_batch_size")
     if not finder.is_on:
         return
     fix = "--auto_find_batch_size false, and a micro batch that fits"
@@ -72,7 +72,8 @@ def _low_rank(plan: LaunchPlan) -> Iterable[Finding]:
         message = f"{name} trains on one rank only"
         yield found("PF434", message, where, f"--optim {name.removesuffix('_layerwise')}")
     elif (
-        told(plan, "optim_target_modules").value is None and not plan.script_facts.builds_arguments
+        argument(plan, "optim_target_modules").value is None
+        and not plan.script_facts.builds_arguments
     ):
         message = f"{name} needs the modules that it projects"
         yield found("PF434", message, where, "--optim_target_modules attn mlp, or all-linear")
@@ -90,8 +91,8 @@ def _low_rank(plan: LaunchPlan) -> Iterable[Finding]:
 def _strategies(plan: LaunchPlan) -> Iterable[Finding]:
     if plan.script_facts.builds_arguments:
         return
-    best, save = told(plan, "load_best_model_at_end"), told(plan, "save_strategy").value
-    evaluates = told(plan, "eval_strategy").value
+    best, save = argument(plan, "load_best_model_at_end"), argument(plan, "save_strategy").value
+    evaluates = argument(plan, "eval_strategy").value
     save, evaluates = (str(word) if word else "no" for word in (save, evaluates))
     if best.is_on and save != "best":
         if save != evaluates:
@@ -103,7 +104,7 @@ def _strategies(plan: LaunchPlan) -> Iterable[Finding]:
             )
         elif evaluates == "steps":
             yield from _steps(plan, best.where)
-    scheduler = told(plan, "lr_scheduler_type")
+    scheduler = argument(plan, "lr_scheduler_type")
     if str(scheduler.value) in ("reduce_lr_on_plateau", "greedy") and evaluates == "no":
         yield found(
             "PF436",
@@ -111,7 +112,7 @@ def _strategies(plan: LaunchPlan) -> Iterable[Finding]:
             scheduler.where,
             "--eval_strategy steps",
         )
-    only = told(plan, "save_only_model")
+    only = argument(plan, "save_only_model")
     if only.is_on and best.is_on and (plan.is_fsdp or plan.zero_stage is not None):
         wrapper = "FSDP" if plan.is_fsdp else "DeepSpeed"
         yield found(
@@ -123,9 +124,9 @@ def _strategies(plan: LaunchPlan) -> Iterable[Finding]:
 
 
 def _steps(plan: LaunchPlan, where: str) -> Iterable[Finding]:
-    saved, evaluated = told(plan, "save_steps").value, told(plan, "eval_steps").value
+    saved, evaluated = argument(plan, "save_steps").value, argument(plan, "eval_steps").value
     if evaluated is None:
-        evaluated = told(plan, "logging_steps").value
+        evaluated = argument(plan, "logging_steps").value
     if not all(isinstance(n, (int, float)) and n >= 1 for n in (saved, evaluated)):
         return  # shares of the run: compared when it is known how long that is
     if saved % evaluated:

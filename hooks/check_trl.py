@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.trainer_told import method_of, told, where_of
+from preflight.formulas.trainer_arguments import argument, method_of, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.trl import CHECKS_GROUPS, CHECKS_REFERENCE_SYNC, FUSES_HEAD
@@ -38,8 +38,8 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
 
 
 def _groups(plan: LaunchPlan, method: str) -> Iterable[Finding]:
-    per_prompt = told(plan, "num_generations")
-    batch, steps = told(plan, "generation_batch_size"), told(plan, "steps_per_generation")
+    per_prompt = argument(plan, "num_generations")
+    batch, steps = argument(plan, "generation_batch_size"), argument(plan, "steps_per_generation")
     size, micro = per_prompt.value, plan.micro_batch_size
     if not isinstance(size, int) or micro is None:
         return
@@ -69,8 +69,8 @@ def _groups(plan: LaunchPlan, method: str) -> Iterable[Finding]:
 
 
 def _reference(plan: LaunchPlan, method: str) -> Iterable[Finding]:
-    beta, sync = told(plan, "beta"), told(plan, "sync_ref_model")
-    precomputed = told(plan, "precompute_ref_log_probs")
+    beta, sync = argument(plan, "beta"), argument(plan, "sync_ref_model")
+    precomputed = argument(plan, "precompute_ref_log_probs")
     is_without_beta = method in ("grpo", "rloo") and beta.value in (0, 0.0)
     is_needed = plan.adapter is None and not is_without_beta and not precomputed.is_on
     if sync.is_on and not is_needed and CHECKS_REFERENCE_SYNC.holds_in(plan.versions):
@@ -94,13 +94,13 @@ def _reference(plan: LaunchPlan, method: str) -> Iterable[Finding]:
 
 
 def _sft(plan: LaunchPlan) -> Iterable[Finding]:
-    packing = told(plan, "packing")
+    packing = argument(plan, "packing")
     if packing.is_on and plan.seq_len is None and plan.script_facts.is_of_library:
         message = "packing fills rows of max_length tokens, and max_length is empty"
         yield found("PF441", message, packing.where, "max_length: 4096, or the longest that fits")
     if not FUSES_HEAD.holds_in(plan.versions):
         return
-    liger, config = told(plan, "use_liger_kernel"), told(plan, "liger_kernel_config")
+    liger, config = argument(plan, "use_liger_kernel"), argument(plan, "liger_kernel_config")
     fuses = isinstance(config.value, dict) and config.value.get("fused_linear_cross_entropy")
     if liger.is_on and fuses:
         yield found(
@@ -109,7 +109,7 @@ def _sft(plan: LaunchPlan) -> Iterable[Finding]:
             config.where,
             "remove fused_linear_cross_entropy: TRL computes no full logits anyway",
         )
-    smoothing, loss = told(plan, "label_smoothing_factor"), told(plan, "loss_type")
+    smoothing, loss = argument(plan, "label_smoothing_factor"), argument(plan, "loss_type")
     if smoothing.value and loss.value in (None, "nll"):
         yield found(
             "PF443",
@@ -117,7 +117,7 @@ def _sft(plan: LaunchPlan) -> Iterable[Finding]:
             smoothing.where,
             "--label_smoothing_factor 0",
         )
-    kwargs = told(plan, "gradient_checkpointing_kwargs")
+    kwargs = argument(plan, "gradient_checkpointing_kwargs")
     options = kwargs.value if isinstance(kwargs.value, dict) else {}
     if not options.get("selective"):
         return

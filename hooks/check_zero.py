@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.formulas.optimizers import EIGHT_BIT
-from preflight.formulas.trainer_told import told, where_of
+from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 
@@ -54,7 +54,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
 
 
 def _optimizer(plan: LaunchPlan) -> Iterable[Finding]:
-    chosen = told(plan, "optim")
+    chosen = argument(plan, "optim")
     if not chosen.is_given:
         return
     own = plan.engine_facts.deepspeed_optimizer
@@ -66,7 +66,7 @@ def _optimizer(plan: LaunchPlan) -> Iterable[Finding]:
             "remove the optimizer block from the DeepSpeed file, or --optim",
         )
         return
-    decay = told(plan, "weight_decay").value
+    decay = argument(plan, "weight_decay").value
     decays = isinstance(decay, (int, float)) and decay > 0
     if chosen.value in ADAMW_8BIT and plan.optimizer == "deepspeed_cpu_adam" and decays:
         yield found(

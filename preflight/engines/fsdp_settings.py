@@ -54,7 +54,6 @@ _ENV_NAMES = {
 class FsdpSettings:
     """FSDP as every worker sets it up, in plan values, each with its place."""
 
-    version: int
     strategy: str
     """FSDP1's sharding strategy; FULL_SHARD under FSDP2."""
     fields: Mapping[str, Setting]
@@ -187,7 +186,6 @@ def read_fsdp(env: Mapping[str, Setting], explicit: Mapping[str, Setting]) -> Re
         )
     uses_orig_params = problems.take(plugin.flag("use_orig_params", False))
     fsdp = FsdpSettings(
-        version=2 if is_v2 else 1,
         strategy=strategy,
         fields=fields,
         checkpoints=bool(checkpoints.value),

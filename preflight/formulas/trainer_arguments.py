@@ -1,4 +1,4 @@
-"""What a trainer was told that no plan field holds: its own arguments, with the place of each."""
+"""The trainer's own arguments as checks ask for them, and which trainer it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from preflight.values import dataclass
 
 
 @dataclass(frozen=True)
-class Told:
+class Argument:
     """One argument of the trainer."""
 
     value: Any
@@ -23,16 +23,16 @@ class Told:
         return self.value is True
 
 
-NOTHING = Told(None)
+NOT_THERE = Argument(None)
 
 
-def told(plan: LaunchPlan, name: str) -> Told:
+def argument(plan: LaunchPlan, name: str) -> Argument:
     """Return an argument of the trainer, its library's default where nobody gave it; a value of None if unknown."""
     setting = plan.trainer_facts.arguments.get(name)
     if setting is None:
-        return NOTHING
+        return NOT_THERE
     is_given = setting.place.kind != "default"
-    return Told(setting.value, setting.place.where if is_given else "", is_given)
+    return Argument(setting.value, setting.place.where if is_given else "", is_given)
 
 
 def where_of(plan: LaunchPlan, *fields: str) -> str:
