@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,15 +22,37 @@ settings.load_profile("steady")
 
 EXTENSIONS = Path(sys.prefix) / "torch_extensions"
 """Where DeepSpeed's operators are built for the tests: in a folder that two checkouts shared, each built
-over the other's, and the lock of a build that was killed keeps every later run waiting without end."""
+over the other's."""
+YOUNG_S = 10
+"""A lock younger than this may be of a build that has not started its compiler yet."""
 
 
 def pytest_configure() -> None:
     os.environ["TORCH_EXTENSIONS_DIR"] = str(EXTENSIONS)
     # What this machine's own runs correct is no part of a test.
     os.environ["PREFLIGHT_RECORDS"] = os.path.join(os.sep, "nonexistent", "preflight")
+    remove_dead_locks()
+
+
+def remove_dead_locks() -> None:
+    """Remove the lock of a build that was killed: every later run would wait for it without end.
+
+    The lock of a build that runs stays, for whoever waits for it would load half a library.
+    """
     for lock in EXTENSIONS.glob("*/lock"):
-        lock.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            age = time.time() - lock.stat().st_mtime
+            if age > YOUNG_S and not is_worked_in(lock.parent):
+                lock.unlink()
+
+
+def is_worked_in(folder: Path) -> bool:
+    """Tell whether a process stands in the folder, as torch's compiler does in that of its build."""
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == folder.resolve():
+                return True
+    return False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
