@@ -5,7 +5,7 @@ of one card, so that half of them may be wrong in any way (another process on th
 run) without moving it far, and is used from MIN_RUNS runs on. Fewer than half of the runs cannot
 make a median, which is why MIN_RUNS is not three.
 
-The result is kept beside the records in a file of its own: a check must not open a database.
+The result is kept beside the records in a file of its own: a check must not read every record.
 """
 
 from __future__ import annotations
