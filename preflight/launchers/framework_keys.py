@@ -11,6 +11,7 @@ from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.launch import Origin, ScriptFacts
+from preflight.reading import Problems
 from preflight.scripts.trainer_tables import argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
@@ -40,7 +41,6 @@ class FrameworkKeys:
     library: FrameworkLibrary
     given: dict[str, Setting]
     """Key -> value; the command line beats the file."""
-    problems: list[Problem]
     overridden: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     """Key -> places of it that count no more."""
     settings: dict[str, Setting] = field(default_factory=dict)
@@ -50,6 +50,7 @@ class FrameworkKeys:
     """TrainingArguments as the framework makes them."""
     environment: dict[str, Setting] = field(default_factory=dict)
     """Variables that the framework sets inside every worker."""
+    problems: Problems = field(default_factory=Problems)
 
     # Looking up
 

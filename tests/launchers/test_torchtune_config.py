@@ -5,6 +5,7 @@ Expected values were printed on 2026-11-25 by torchtune's own _merge_yaml_and_cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from preflight.errors import Problem
 from preflight.formats.load import load_yaml
 from preflight.launch import LaunchCommand
-from preflight.launchers.torchtune.config import TuneConfig, merge_words, resolve
+from preflight.launchers.torchtune.config import TuneConfig, resolved, with_words
 
 FILE = """model:
   _component_: lab.big
@@ -31,13 +32,11 @@ other: ${oc.env:MISSING,fallback}
 """
 
 
-def merged(*words: str) -> tuple[dict[str, Any], list[Problem]]:
+def merged(*words: str) -> tuple[Mapping[str, Any], tuple[Problem, ...]]:
     document = load_yaml(FILE, "c.yaml")
-    values = load_yaml(FILE, "c.yaml").value
-    config, problems = TuneConfig(values, document, "c.yaml"), []
-    merge_words(config, list(enumerate(words)), problems)
-    resolve(config, LaunchCommand(("tune",), {"WORK": "/w"}, "/"))
-    return config.values, problems
+    reading = with_words(TuneConfig(document.value, document, "c.yaml"), list(enumerate(words)))
+    config = resolved(reading.value, LaunchCommand(("tune",), {"WORK": "/w"}, "/"))
+    return config.values, reading.problems
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_an_override_is_what_omegaconf_makes_of_it(word, key, value):
     values, problems = merged(word)
 
     assert values.get(key) == value
-    assert problems == []
+    assert problems == ()
 
 
 def test_interpolations_are_filled_in_from_the_file_and_the_environment():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.errors import BadInput, raise_if_any
 from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -33,7 +33,7 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     first = LAUNCHER.first_argument(command.argv)
     problems = Problems()
     if first is not None:
-        words = split_cli(command.argv, first, problems)
+        words = problems.take(split_cli(command.argv, first))
         raise_if_any(problems)
         part, notes = problems.take(cli_part(command, words))
     else:
@@ -41,11 +41,13 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
         if found is None:
             return None
         part, notes = problems.take(found)
-        words = split_fire(command.argv, part.script_index, problems)
+        words = problems.take(split_fire(command.argv, part.script_index))
     if words.config is None:
         raise BadInput(*problems)
-    document = _document(command, words.config, problems)
-    keys = _keys(words, document, problems)
+    document = _document(command, words.config)
+    problems.extend(document.problems)
+    keys = _keys(words, document)
+    problems.extend(keys.problems)
     trainer = keys.finish(document)
     indices = {key: s.place.index for key, s in words.overrides.items()}
     part = replace(part, name="axolotl", overrides=indices, file_index=words.config_index)
@@ -54,7 +56,7 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     return framework_plan(command, part, trainer, keys, first is not None, problems)
 
 
-def _document(command: LaunchCommand, path: str, problems: list[Problem]) -> Document:
+def _document(command: LaunchCommand, path: str) -> Document:
     if path.startswith("https://"):
         raise BadInput.one(
             "the config is on the net: preflight reads files only",
@@ -63,12 +65,10 @@ def _document(command: LaunchCommand, path: str, problems: list[Problem]) -> Doc
             "PF111",
         )
     # Whatever its name, axolotl loads it as YAML.
-    document = read_document(command, path, "yaml", stated_at=path)
-    problems.extend(document.problems)
-    return document
+    return read_document(command, path, "yaml", stated_at=path)
 
 
-def _keys(words: AxolotlWords, document: Document, problems: list[Problem]) -> FrameworkKeys:
+def _keys(words: AxolotlWords, document: Document) -> FrameworkKeys:
     given = settings_of(document)
     overridden: dict[str, tuple[Place, ...]] = {}
     for key, setting in words.overrides.items():
@@ -81,7 +81,7 @@ def _keys(words: AxolotlWords, document: Document, problems: list[Problem]) -> F
         section = given.get(parent, Setting({}, setting.place))
         inside = dict(section.value) if isinstance(section.value, dict) else {}
         given[parent] = Setting({**inside, child: setting.value}, section.place)
-    keys = FrameworkKeys(axolotl_library(), given, problems, overridden)
+    keys = FrameworkKeys(axolotl_library(), given, overridden)
     if not given:
         keys.refuse("the config is empty", Setting(None, Place("yaml", document.path, "")))
         return keys

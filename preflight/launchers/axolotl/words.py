@@ -6,13 +6,14 @@ in cli/config.py of axolotl 0.19.0, and Fire, which reads the words of the modul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any
 
 from preflight.bool_words import AXOLOTL_OPTION
 from preflight.errors import Problem
-from preflight.launchers.axolotl.keys import Option, axolotl_table, option_of
+from preflight.launchers.axolotl.keys import axolotl_table, option_of
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -21,9 +22,9 @@ OWN_OPTIONS = ("--launcher", "--cloud", "--sweep")
 USAGE = "axolotl train config.yaml [--key value] [-- launcher options]"
 
 
-@dataclass
+@dataclass(frozen=True)
 class AxolotlWords:
-    """The words of the command: filled while they are split."""
+    """The words of the command, split."""
 
     script_index: int
     config: str | None = None
@@ -31,22 +32,29 @@ class AxolotlWords:
     config_index: int | None = None
     """Its argv index; None where the config is the attached value of a flag."""
     launcher: str = "accelerate"
-    launcher_place: Place = field(default_factory=lambda: Place("argv", "", "axolotl", index=0))
-    launcher_indices: list[int] = field(default_factory=list)
+    launcher_place: Place = Place("argv", "", "axolotl", index=0)
+    launcher_indices: tuple[int, ...] = ()
     """argv indices of the words that go to the launcher."""
-    overrides: dict[str, Setting] = field(default_factory=dict)
+    overrides: Mapping[str, Setting] = field(default_factory=dict)
     """Key (dotted below a section) -> value; beats the file."""
 
 
-def split_cli(argv: Sequence[str], first: int, problems: list[Problem]) -> AxolotlWords:
+def split_cli(argv: Sequence[str], first: int) -> Reading[AxolotlWords]:
     """Split the words behind `axolotl`: what its click command does not know goes to the launcher."""
     words = AxolotlWords(script_index=first)
+    config_index: int | None = None
+    launcher_indices: list[int] = []
+    overrides: dict[str, Setting] = {}
+    problems = Problems()
     index = first + 1
     while index < len(argv):
         word = argv[index]
         name, equals, attached = word.partition("=")
         if word == "--":
-            _take_rest(words, argv, index + 1)
+            rest = list(range(index + 1, len(argv)))
+            if config_index is None and rest:
+                config_index = rest.pop(0)
+            launcher_indices += rest
             break
         place, option = Place("argv", "", name, index=index), option_of(name)
         if name in OWN_OPTIONS or (option is not None and option.takes_value):
@@ -57,64 +65,60 @@ def split_cli(argv: Sequence[str], first: int, problems: list[Problem]) -> Axolo
                     break
                 attached = argv[index]
             if option is not None:
-                words.overrides[option.key] = Setting(inferred(attached), place)
+                overrides[option.key] = Setting(inferred(attached), place)
+            elif name == "--launcher":
+                words = replace(words, launcher=attached, launcher_place=place)
+                problems.extend(_check_launcher(words))
             else:
-                _take_own(words, name, attached, place, problems)
+                problems.append(_several_launches(name))
         elif option is not None:
-            _take_switch(words, option, word, place, problems)
-        elif word.startswith("-") or words.config is not None:
-            words.launcher_indices.append(index)
+            if equals:
+                key = option.key.replace("_", "-")
+                problems.append(_wrong(f"{name} takes no value", name, f"--{key} or --no-{key}"))
+            overrides[option.key] = Setting(not option.says_false, place)
+        elif word.startswith("-") or config_index is not None:
+            launcher_indices.append(index)
         else:
-            words.config, words.config_index = word, index
+            config_index = index
         index += 1
-    if words.config is None and not problems:
+    if config_index is None and not problems:
         problems.append(_wrong("the command names no config", "axolotl train", USAGE))
-    return words
+    words = replace(
+        words,
+        config=None if config_index is None else argv[config_index],
+        config_index=config_index,
+        launcher_indices=tuple(launcher_indices),
+        overrides=overrides,
+    )
+    return Reading(words, tuple(problems))
 
 
-def _take_rest(words: AxolotlWords, argv: Sequence[str], start: int) -> None:
-    if words.config is None and start < len(argv):
-        words.config, words.config_index = argv[start], start
-        start += 1
-    words.launcher_indices += range(start, len(argv))
+def _check_launcher(words: AxolotlWords) -> Iterator[Problem]:
+    if words.launcher not in LAUNCHERS:
+        wanted = ", ".join(LAUNCHERS)
+        yield _wrong(f"--launcher must be one of {wanted}, not {words.launcher!r}", "--launcher")
 
 
-def _take_own(
-    words: AxolotlWords, name: str, value: str, place: Place, problems: list[Problem]
-) -> None:
-    if name == "--launcher":
-        words.launcher, words.launcher_place = value, place
-        if value not in LAUNCHERS:
-            wanted = ", ".join(LAUNCHERS)
-            problems.append(_wrong(f"--launcher must be one of {wanted}, not {value!r}", name))
-    else:
-        about = "another machine" if name == "--cloud" else "several configs, one after another"
-        message = f"{name} trains on {about}: preflight reads one launch here"
-        problems.append(_wrong(message, name))
-
-
-def _take_switch(
-    words: AxolotlWords, option: Option, word: str, place: Place, problems: list[Problem]
-) -> None:
-    if "=" in word:
-        fix = f"--{option.key.replace('_', '-')} or --no-{option.key.replace('_', '-')}"
-        problems.append(_wrong(f"{place.key} takes no value", place.key, fix))
-    words.overrides[option.key] = Setting(not option.says_false, place)
+def _several_launches(name: str) -> Problem:
+    about = "another machine" if name == "--cloud" else "several configs, one after another"
+    return _wrong(f"{name} trains on {about}: preflight reads one launch here", name)
 
 
 def _wrong(message: str, where: str, fix: str = "") -> Problem:
     return Problem(message, where, fix, "PF111")
 
 
-def split_fire(argv: Sequence[str], script: int, problems: list[Problem]) -> AxolotlWords:
+def split_fire(argv: Sequence[str], script: int) -> Reading[AxolotlWords]:
     """Split the module's words as Fire does: a file, and keys with either dash."""
-    words = AxolotlWords(script_index=script)
+    config: str | None = None
+    config_index: int | None = None
+    overrides: dict[str, Setting] = {}
     index = script + 1
     while index < len(argv):
         word = argv[index]
         if not word.startswith("--"):
-            if words.config is None:
-                words.config, words.config_index = word, index
+            if config is None:
+                config, config_index = word, index
             index += 1
             continue
         name, equals, attached = word.partition("=")
@@ -126,16 +130,17 @@ def split_fire(argv: Sequence[str], script: int, problems: list[Problem]) -> Axo
             text = argv[index]
             index += 1
         if key == "config" and text is not None:
-            words.config, words.config_index = text, None
+            config, config_index = text, None
         elif text is not None:
-            words.overrides[key] = Setting(inferred(text), place)
+            overrides[key] = Setting(inferred(text), place)
         else:
             is_off = key.startswith("no") and key[2:] in axolotl_table()["keys"]
-            words.overrides[key[2:] if is_off else key] = Setting(not is_off, place)
-    if words.config is None:
-        usage = f"-m {argv[script]} config.yaml"
-        problems.append(_wrong("the command names no config", argv[script], usage))
-    return words
+            overrides[key[2:] if is_off else key] = Setting(not is_off, place)
+    words = AxolotlWords(script, config, config_index, overrides=overrides)
+    if config is not None:
+        return Reading(words)
+    usage = f"-m {argv[script]} config.yaml"
+    return Reading(words, (_wrong("the command names no config", argv[script], usage),))
 
 
 def inferred(text: str) -> Any:

@@ -31,20 +31,21 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
     notes: tuple[Problem, ...] = ()
     first = cli_index(command)
     if first is not None:
-        part = cli_part(command, first, problems)
+        part = problems.take(cli_part(command, first))
     else:
         found = front(command)
         if found is None:
             return None
         part, notes = problems.take(found)
-    words = read_words(command, part.script_index + 1, problems)
+    words = problems.take(read_words(command, part.script_index + 1))
     if not words.given:
         usage = "llamafactory-cli train config.yaml"
         problems.append(
             Problem("the command names no config and no flags", command.argv[0], usage, "PF111")
         )
         raise BadInput(*problems)
-    keys = _keys(command, part, words, problems)
+    keys = _keys(command, part, words)
+    problems.extend(keys.problems)
     trainer = keys.finish(words.document)
     part = replace(
         part,
@@ -62,13 +63,8 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
     return plan
 
 
-def _keys(
-    command: LaunchCommand,
-    part: LauncherPart,
-    words: LlamaFactoryWords,
-    problems: list[Problem],
-) -> FrameworkKeys:
-    keys = FrameworkKeys(llamafactory_library(), words.given, problems, words.overridden)
+def _keys(command: LaunchCommand, part: LauncherPart, words: LlamaFactoryWords) -> FrameworkKeys:
+    keys = FrameworkKeys(llamafactory_library(), dict(words.given), words.overridden)
     check_unknown_keys(keys, is_enabled(command.env, "ALLOW_EXTRA_ARGS"))
     note_placeholders(keys, DECIDES)
     engine = read_engine_facts(keys, part, command)

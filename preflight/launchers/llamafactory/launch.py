@@ -14,7 +14,7 @@ from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import is_enabled
 from preflight.launchers.python.plan import python_part
-from preflight.reading import Reading
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import program_name
@@ -30,7 +30,7 @@ def cli_index(command: LaunchCommand) -> int | None:
     return LAUNCHER.first_argument(command.argv)
 
 
-def cli_part(command: LaunchCommand, first: int, problems: list[Problem]) -> LauncherPart:
+def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
     """Return how many ranks the command starts: torchrun's where it is forced or sees several GPUs, else one."""
     env, count = command.env, num_visible_devices(command.env)
     for variable, about in (
@@ -50,11 +50,12 @@ def cli_part(command: LaunchCommand, first: int, problems: list[Problem]) -> Lau
         if count == 0 and "CUDA_VISIBLE_DEVICES" not in env:
             reason = "without FORCE_TORCHRUN it starts a rank per GPU, and this machine shows none: one is taken"
             part = replace(part, origins={"world_size": Origin(str(DEFAULT.where), True, reason)})
-        return replace(part, name="llamafactory")
-    nodes = _count(command, "NNODES", problems)
+        return Reading(replace(part, name="llamafactory"))
+    problems = Problems()
+    nodes = problems.take(_count(command, "NNODES"))
     if "MIN_NNODES" in env and "MAX_NNODES" in env and "RDZV_ID" in env:
-        nodes = _count(command, "MIN_NNODES", problems)
-    ranks = _count(command, "NPROC_PER_NODE", problems)
+        nodes = problems.take(_count(command, "MIN_NNODES"))
+    ranks = problems.take(_count(command, "NPROC_PER_NODE"))
     origins = {}
     if ranks is None:
         ranks = Setting(count, Place("env", "", "CUDA_VISIBLE_DEVICES"))
@@ -77,9 +78,8 @@ def cli_part(command: LaunchCommand, first: int, problems: list[Problem]) -> Lau
         message = "several nodes, but no MASTER_ADDR: the nodes cannot find each other"
         fix = "MASTER_ADDR=HOST of the first node"
         problems.append(Problem(message, nodes.place.where, fix, "PF109", "warning"))
-    python = python_part(command, DEFAULT, first, first)
-    return replace(
-        python,
+    part = replace(
+        python_part(command, DEFAULT, first, first),
         name="llamafactory",
         ranks={
             "world_size": Setting(nodes.value * ranks.value, ranks.place),
@@ -94,17 +94,17 @@ def cli_part(command: LaunchCommand, first: int, problems: list[Problem]) -> Lau
             main_port=_variable(env, "MASTER_PORT"),
         ),
     )
+    return Reading(part, tuple(problems))
 
 
-def _count(command: LaunchCommand, name: str, problems: list[Problem]) -> Setting | None:
+def _count(command: LaunchCommand, name: str) -> Reading[Setting | None]:
     text = command.env.get(name)
     if text is None:
-        return None
+        return Reading(None)
     if not text.isdigit() or int(text) < 1:
         message = f"${name} must be a whole number from 1, not {text!r}"
-        problems.append(Problem(message, f"${name}", id="PF111"))
-        return Setting(1, DEFAULT)
-    return Setting(int(text), Place("env", "", name))
+        return Reading(Setting(1, DEFAULT), (Problem(message, f"${name}", id="PF111"),))
+    return Reading(Setting(int(text), Place("env", "", name)))
 
 
 def _variable(env: Mapping[str, str], name: str) -> Setting | None:

@@ -6,6 +6,7 @@ Source: read_args in hparams/parser.py of LLaMA-Factory 0.9.5 (OmegaConf.from_cl
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import settings_of
 from preflight.launchers.llamafactory.keys import llamafactory_arguments
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
@@ -24,40 +26,65 @@ FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$")
 """`1e-5`, a number to OmegaConf and text to plain YAML."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class LlamaFactoryWords:
     """What the words say."""
 
-    given: dict[str, Setting]
-    overrides: dict[str, int]
+    given: Mapping[str, Setting]
+    overrides: Mapping[str, int]
     """Argument -> argv index of the word that beats the file."""
-    overridden: dict[str, tuple[Place, ...]]
+    overridden: Mapping[str, tuple[Place, ...]]
     document: Document | None = None
     file_index: int | None = None
 
 
-def read_words(command: LaunchCommand, first: int, problems: list[Problem]) -> LlamaFactoryWords:
+def read_words(command: LaunchCommand, first: int) -> Reading[LlamaFactoryWords]:
     """Return the arguments that start at an argv index."""
     words = command.argv[first:]
     if words and words[0].endswith((".yaml", ".yml", ".json")):
         kind = "json" if words[0].endswith(".json") else "yaml"
         document = read_document(command, words[0], kind, stated_at=words[0])
-        problems.extend(document.problems)
-        found = LlamaFactoryWords(_settings(document), {}, {}, document, first)
-        for index in range(first + 1, len(command.argv)):
-            _override(found, command.argv[index], index, problems)
-        return found
+        return _with_overrides(command, document, first)
     rules = ParserRules(is_complete=True, is_exact=True)
     parsed = parse_argv(words, first, llamafactory_arguments(), rules)
-    problems.extend(parsed.problems)
-    for index, word in parsed.positionals:
+    problems = Problems(parsed.problems)
+    for _, word in parsed.positionals:
         message = f"LLaMA-Factory's parser does not know the word {word!r}"
         fix = "a config is named .yaml, .yml or .json and comes first"
         problems.append(Problem(message, word, fix, "PF141"))
-        del index
     indices = {name: s.place.index for name, s in parsed.known.items() if s.place.index is not None}
     earlier = {name: tuple(places) for name, places in parsed.earlier.items()}
-    return LlamaFactoryWords({**parsed.known, **parsed.unknown}, indices, earlier)
+    found = LlamaFactoryWords({**parsed.known, **parsed.unknown}, indices, earlier)
+    return Reading(found, tuple(problems))
+
+
+def _with_overrides(
+    command: LaunchCommand, document: Document, file_index: int
+) -> Reading[LlamaFactoryWords]:
+    """Return a config's arguments with the `key=value` words behind it over them."""
+    given = _settings(document)
+    overrides: dict[str, int] = {}
+    overridden: dict[str, tuple[Place, ...]] = {}
+    problems = Problems(document.problems)
+    for index in range(file_index + 1, len(command.argv)):
+        word = command.argv[index]
+        name, equals, text = word.partition("=")
+        if not equals or word.startswith("-"):
+            problems.append(
+                Problem(
+                    f"behind a config LLaMA-Factory takes key=value, not {word!r}",
+                    word,
+                    f"{name.lstrip('-').replace('-', '_')}={text or 'VALUE'}",
+                    "PF141",
+                )
+            )
+            continue
+        if name in given:
+            overridden[name] = (*overridden.get(name, ()), given[name].place)
+        given[name] = Setting(_value(text), Place("argv", "", name, index=index))
+        overrides[name] = index
+    found = LlamaFactoryWords(given, overrides, overridden, document, file_index)
+    return Reading(found, tuple(problems))
 
 
 def _settings(document: Document) -> dict[str, Setting]:
@@ -71,23 +98,9 @@ def _as_omegaconf(value: Any) -> Any:
     return float(value) if isinstance(value, str) and FLOAT.match(value) else value
 
 
-def _override(found: LlamaFactoryWords, word: str, index: int, problems: list[Problem]) -> None:
-    name, equals, text = word.partition("=")
-    if not equals or word.startswith("-"):
-        problems.append(
-            Problem(
-                f"behind a config LLaMA-Factory takes key=value, not {word!r}",
-                word,
-                f"{name.lstrip('-').replace('-', '_')}={text or 'VALUE'}",
-                "PF141",
-            )
-        )
-        return
+def _value(text: str) -> Any:
+    """Return the value behind `key=`, as YAML reads it."""
     try:
-        value = _as_omegaconf(yaml.safe_load(text)) if text else None
+        return _as_omegaconf(yaml.safe_load(text)) if text else None
     except yaml.YAMLError:
-        value = text
-    if name in found.given:
-        found.overridden[name] = (*found.overridden.get(name, ()), found.given[name].place)
-    found.given[name] = Setting(value, Place("argv", "", name, index=index))
-    found.overrides[name] = index
+        return text

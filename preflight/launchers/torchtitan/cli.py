@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 
 from preflight.engines.settings import EngineSettings
-from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.errors import BadInput, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.script import make_plan
@@ -15,7 +15,7 @@ from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
@@ -36,14 +36,13 @@ def read_torchtitan(command: LaunchCommand) -> LaunchPlan | None:
     first = TORCHRUN.first_argument(command.argv)
     if first is None:
         return None
-    problems = Problems()
     options = parse_torchrun(command, first)
     if options.script_index >= len(command.argv) or not _is_titan(command, options.script_index):
         return None
     raise_if_any(options.problems)
-    part = problems.take(torchrun_part(command, options))
+    part = torchrun_part(command, options)
     words = list(enumerate(command.argv))[options.script_index + 1 :]
-    return _plan(command, part, words, problems)
+    return _plan(command, part, words)
 
 
 def _is_titan(command: LaunchCommand, index: int) -> bool:
@@ -79,12 +78,11 @@ def _from_script(command: LaunchCommand, at: int) -> LaunchPlan:
             "PF111",
         )
     inner = replace(command, argv=tuple(line))
-    problems = Problems()
     first = TORCHRUN.first_argument(inner.argv)
     assert first is not None
     options = parse_torchrun(inner, first)
     raise_if_any(options.problems)
-    part = problems.take(torchrun_part(inner, options))
+    launched = torchrun_part(inner, options)
     words: list[tuple[int | None, str]] = []
     for word in line[options.script_index + 1 :]:
         if word == "$@":
@@ -92,9 +90,9 @@ def _from_script(command: LaunchCommand, at: int) -> LaunchPlan:
         else:
             words.append((None, word))
     here = Place("script", path, "torchrun")
-    ranks = {name: Setting(setting.value, here) for name, setting in part.ranks.items()}
-    part = replace(part, first_option=at, script_index=at, ranks=ranks)
-    return _plan(command, part, words, problems)
+    ranks = {name: Setting(setting.value, here) for name, setting in launched.value.ranks.items()}
+    part = replace(launched.value, first_option=at, script_index=at, ranks=ranks)
+    return _plan(command, Reading(part, launched.problems), words)
 
 
 def _torchrun_line(text: str, variables: dict[str, str]) -> list[str] | None:
@@ -123,14 +121,15 @@ def _expanded(text: str, variables: dict[str, str]) -> str:
     return VARIABLE.sub(value, text)
 
 
-def _plan(
-    command: LaunchCommand, part: LauncherPart, words: Words, problems: list[Problem]
-) -> LaunchPlan:
+def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words) -> LaunchPlan:
     installed = installed_versions().get("torchtitan")
-    config = read_config(command, words, installed, problems)
-    keys = FrameworkKeys(FrameworkLibrary("torchtitan", config.version), config.given, problems)
+    problems = Problems()
+    part = replace(problems.take(launched), name="torchtitan")
+    config = problems.take(read_config(command, words, installed))
+    keys = FrameworkKeys(FrameworkLibrary("torchtitan", config.version), dict(config.given))
     read_plan(keys, config, part.ranks["world_size"])
     note_placeholders(keys, DECIDES)
+    problems.extend(keys.problems)
     keys.origins["trainer"] = Origin("torchtitan")
     trainer = TrainerArguments(
         trainer="torchtitan",
@@ -140,7 +139,7 @@ def _plan(
         places=keys.places,
     )
     engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtitan"))
-    part = replace(part, name="torchtitan", overrides=dict(config.overrides), own=config.version)
+    part = replace(part, overrides=dict(config.overrides), own=config.version)
     plan = make_plan(command, part, trainer, engine, problems)
     if installed is None:
         reason = f"torchtitan is not installed here; the keys are those of {config.version}"

@@ -8,8 +8,8 @@ for a bool, and in 0.3 `activation-checkpoint:full` as the last word.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
@@ -22,6 +22,7 @@ from preflight.launchers.torchtitan.table import (
     table,
 )
 from preflight.near_names import nearest_fix
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -40,12 +41,12 @@ CHECKPOINTING = {
 KEY = re.compile(r"\s*(?:\[([^\[\]]+)\]|([A-Za-z0-9_.\"-]+)\s*=)")
 
 
-@dataclass
+@dataclass(frozen=True)
 class TitanConfig:
-    """What one launch of torchtitan is told; filled while reading."""
+    """What one launch of torchtitan is told."""
 
     version: str
-    given: dict[str, Setting] = field(default_factory=dict)
+    given: Mapping[str, Setting] = field(default_factory=dict)
     """`section.key` -> value; a flag beats the file."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """section -> key -> what holds where nobody says."""
@@ -53,7 +54,7 @@ class TitanConfig:
     entry: Mapping[str, Any] | None = None
     """The table of a named Python config."""
     module: str = ""
-    overrides: dict[str, int] = field(default_factory=dict)
+    overrides: Mapping[str, int] = field(default_factory=dict)
     is_extended: bool = False
     """A module of one's own adds keys."""
 
@@ -62,31 +63,35 @@ class TitanConfig:
         return self.defaults.get(section, {}).get(name)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Flags:
     """The words of the script, taken apart."""
 
-    values: dict[str, Setting] = field(default_factory=dict)
-    loose: list[tuple[int | None, str]] = field(default_factory=list)
+    values: Mapping[str, Setting] = field(default_factory=dict)
     subcommand: tuple[int | None, str] | None = None
 
 
 def read_config(
-    command: LaunchCommand, words: Words, installed: str | None, problems: list[Problem]
-) -> TitanConfig:
+    command: LaunchCommand, words: Words, installed: str | None
+) -> Reading[TitanConfig]:
     """Return the config of a launch; BadInput where there is none to read."""
-    flags = parse_flags(words, problems)
-    if "module" in flags.values or "config" in flags.values:
-        config = _named(flags, problems)
+    problems = Problems()
+    flags = problems.take(parse_flags(words))
+    values = dict(flags.values)
+    if "module" in values or "config" in values:
+        module, name = values.pop("module", None), values.pop("config", None)
+        config = problems.take(_named(module, name))
     else:
-        config = _from_file(command, flags, installed)
-    _apply(config, flags, problems)
-    return config
+        config = _from_file(command, values.pop(FILE_FLAG, None), values, installed)
+    problems.extend(_unknown_keys(config, values))
+    return Reading(_with_flags(config, values, flags.subcommand), tuple(problems))
 
 
-def parse_flags(words: Words, problems: list[Problem]) -> Flags:
+def parse_flags(words: Words) -> Reading[Flags]:
     """Return the flags: `--a.b c`, `--a.b=c`, `--a.b`, `--a.no-b`."""
-    flags = Flags()
+    values: dict[str, Setting] = {}
+    subcommand: tuple[int | None, str] | None = None
+    problems = Problems()
     position = 0
     while position < len(words):
         index, word = words[position]
@@ -94,9 +99,10 @@ def parse_flags(words: Words, problems: list[Problem]) -> Flags:
         if not word.startswith("--"):
             normal = word.replace("-", "_")
             if normal.startswith(SUBCOMMAND):
-                flags.subcommand = (index, word.partition(":")[2])
+                subcommand = (index, word.partition(":")[2])
             else:
-                flags.loose.append((index, word))
+                alone = f"{word!r} stands alone: torchtitan takes flags only"
+                problems.append(Problem(alone, word, "drop it", "PF111"))
             continue
         name, joined, text = word[2:].partition("=")
         value: Any = text
@@ -115,12 +121,8 @@ def parse_flags(words: Words, problems: list[Problem]) -> Flags:
         if value is True and inner.startswith("no_"):
             key, value = f"{section}.{inner[3:]}", False
         place = Place("argv", "", f"--{name}", index=index)
-        flags.values[key] = Setting(_typed(value), place)
-    for _, word in flags.loose:
-        problems.append(
-            Problem(f"{word!r} stands alone: torchtitan takes flags only", word, "drop it", "PF111")
-        )
-    return flags
+        values[key] = Setting(_typed(value), place)
+    return Reading(Flags(values, subcommand), tuple(problems))
 
 
 def _typed(value: Any) -> Any:
@@ -134,22 +136,29 @@ def _typed(value: Any) -> Any:
     return {"True": True, "False": False, "None": None}.get(value, value)
 
 
-def _from_file(command: LaunchCommand, flags: Flags, installed: str | None) -> TitanConfig:
-    named = flags.values.pop(FILE_FLAG, None)
+def _from_file(
+    command: LaunchCommand,
+    named: Setting | None,
+    flags: Mapping[str, Setting],
+    installed: str | None,
+) -> TitanConfig:
     found: dict[tuple[str, str], Setting] = {}
     path = None
     if named is not None:
         path = str(named.value)
         found = _read_toml(command, path)
-    asked = {**found, **{_split(key): s for key, s in flags.values.items()}}
+    asked = {**found, **{_split(key): s for key, s in flags.items()}}
     version = file_version(asked, installed)
-    config = TitanConfig(version, defaults=table(version)["defaults"], path=path)
-    config.given = {f"{section}.{name}": s for (section, name), s in found.items()}
     extending = ("job.custom_config_module", "experimental.custom_args_module")
-    config.is_extended = any(
-        (s := asked.get(_split(key))) is not None and bool(s.value) for key in extending
+    return TitanConfig(
+        version,
+        given={f"{section}.{name}": s for (section, name), s in found.items()},
+        defaults=table(version)["defaults"],
+        path=path,
+        is_extended=any(
+            (s := asked.get(_split(key))) is not None and bool(s.value) for key in extending
+        ),
     )
-    return config
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -206,9 +215,8 @@ def _lines(text: str) -> dict[str, int]:
     return lines
 
 
-def _named(flags: Flags, problems: list[Problem]) -> TitanConfig:
+def _named(module: Setting | None, name: Setting | None) -> Reading[TitanConfig]:
     """Return the config that `--module` and `--config` name (config/manager.py:54, 0.3.0)."""
-    module, name = flags.values.pop("module", None), flags.values.pop("config", None)
     if module is None or name is None:
         raise BadInput.one(
             "--module and --config go together",
@@ -221,16 +229,14 @@ def _named(flags: Flags, problems: list[Problem]) -> TitanConfig:
     known = configs.get(module.value)
     if known is None:
         near = nearest_fix(str(module.value), tuple(configs))
-        problems.append(
-            Problem(
-                f"the configs of module {module.value} are Python that preflight does not run: what they say is not known",
-                module.place.where,
-                near or "--set model=ID --set micro_batch_size=N --set seq_len=N",
-                "PF142",
-                "warning",
-            )
+        unknown = Problem(
+            f"the configs of module {module.value} are Python that preflight does not run: what they say is not known",
+            module.place.where,
+            near or "--set model=ID --set micro_batch_size=N --set seq_len=N",
+            "PF142",
+            "warning",
         )
-        return config
+        return Reading(config, (unknown,))
     entry = known.get(name.value)
     if entry is None:
         raise BadInput.one(
@@ -239,50 +245,50 @@ def _named(flags: Flags, problems: list[Problem]) -> TitanConfig:
             nearest_fix(str(name.value), tuple(known)) or f"one of {', '.join(known)}",
             "PF111",
         )
-    config.entry = entry
-    config.defaults = {key: entry[key] for key in ("training", "parallelism", "compile")}
-    return config
+    defaults = {key: entry[key] for key in ("training", "parallelism", "compile")}
+    return Reading(replace(config, entry=entry, defaults=defaults))
 
 
-def _apply(config: TitanConfig, flags: Flags, problems: list[Problem]) -> None:
-    for key, setting in list(config.given.items()):
-        _check(config, key, setting, problems)
-    for key, setting in flags.values.items():
-        _check(config, key, setting, problems)
-        config.given[key] = setting
-        if setting.place.index is not None:
-            config.overrides[key] = setting.place.index
-    if flags.subcommand is not None:
-        index, name = flags.subcommand
+def _with_flags(
+    config: TitanConfig,
+    flags: Mapping[str, Setting],
+    subcommand: tuple[int | None, str] | None,
+) -> TitanConfig:
+    given = {**config.given, **flags}
+    indexed = {key: setting.place.index for key, setting in flags.items()}
+    overrides = {key: index for key, index in indexed.items() if index is not None}
+    if subcommand is not None:
+        index, name = subcommand
         place = Place("argv", "", f"activation-checkpoint:{name}", index=index)
-        config.given["activation_checkpoint.mode"] = Setting(name.lower(), place)
+        given["activation_checkpoint.mode"] = Setting(name.lower(), place)
         if index is not None:
-            config.overrides["activation_checkpoint.mode"] = index
+            overrides["activation_checkpoint.mode"] = index
+    return replace(config, given=given, overrides=overrides)
 
 
-def _check(config: TitanConfig, key: str, setting: Setting, problems: list[Problem]) -> None:
-    """Refuse a key that the release does not have: neither its dataclasses nor tyro take it."""
-    if config.is_extended or is_key(config.version, *_split(key)):
+def _unknown_keys(config: TitanConfig, flags: Mapping[str, Setting]) -> Iterator[Problem]:
+    """Yield the keys that the release does not have: neither its dataclasses nor tyro take them."""
+    if config.is_extended or (config.version == MODULE_VERSION and config.entry is None):
         return
-    if "." not in key and key in table(config.version)["keys"]:
-        return
-    if config.version == MODULE_VERSION and config.entry is None:
-        return
+    for key, setting in (*config.given.items(), *flags.items()):
+        is_section = "." not in key and key in table(config.version)["keys"]
+        if not is_section and not is_key(config.version, *_split(key)):
+            yield _unknown_key(config, key, setting)
+
+
+def _unknown_key(config: TitanConfig, key: str, setting: Setting) -> Problem:
     if key.startswith("activation_checkpoint.") and config.version == MODULE_VERSION:
         fix = "activation-checkpoint:full as the last word"
     else:
         fix = _nearest(config.version, key)
     if setting.place.kind == "toml" and config.version == IGNORES_UNKNOWN:
         message = f"torchtitan {config.version} does not read {key}: it has no effect"
-        problems.append(Problem(message, setting.place.where, fix, "PF140", "warning"))
-        return
-    problems.append(
-        Problem(
-            f"torchtitan {config.version} has no {key}",
-            setting.place.where,
-            fix,
-            "PF141" if setting.place.kind == "toml" else "PF111",
-        )
+        return Problem(message, setting.place.where, fix, "PF140", "warning")
+    return Problem(
+        f"torchtitan {config.version} has no {key}",
+        setting.place.where,
+        fix,
+        "PF141" if setting.place.kind == "toml" else "PF111",
     )
 
 

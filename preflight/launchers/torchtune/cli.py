@@ -7,7 +7,7 @@ before its name (line 132), alone otherwise; without --rdzv-endpoint torchrun ge
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, 
 from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtune import LAUNCHER
-from preflight.launchers.torchtune.config import TuneConfig, TuneRecipe, merge_words, resolve
+from preflight.launchers.torchtune.config import TuneConfig, TuneRecipe, resolved, with_words
 from preflight.launchers.torchtune.engine import read_engine
 from preflight.launchers.torchtune.plan import read_plan
 from preflight.launchers.torchtune.table import (
@@ -31,7 +31,7 @@ from preflight.launchers.torchtune.table import (
     recipes,
 )
 from preflight.near_names import nearest_fix
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.trainers.arguments import TrainerArguments
@@ -57,7 +57,6 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     first = LAUNCHER.first_argument(command.argv)
     if first is None:
         return None
-    problems = Problems()
     options = parse_torchrun(command, first + 1)
     raise_if_any(options.problems)
     at = options.script_index
@@ -65,21 +64,26 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     if recipe in NO_TRAINING:
         return None
     is_alone = at == first + 1
-    part = _alone(command, at) if is_alone else problems.take(torchrun_part(command, options))
-    part = replace(part, name="torchtune", script_index=at)
+    launched = Reading(_alone(command, at)) if is_alone else torchrun_part(command, options)
+    part = replace(launched.value, name="torchtune", script_index=at)
     known = recipes().get(recipe)
-    _check_ranks(recipe, known, part, is_alone, command, problems)
-    if not is_alone and "rdzv_endpoint" not in options.given:
-        _check_standalone(part, problems)
-    config = read_config(command, at, recipe, problems)
-    pointed_at = _pointed_at(config)
-    keys = _keys(config, command, problems)
+    num_nodes, world_size = part.ranks["num_nodes"], part.ranks["world_size"]
+    never_meet = num_nodes.value > 1 and "rdzv_endpoint" not in options.given
+    # Where tune adds --standalone, that is the reason, and not what torchrun was told.
+    problems = Problems(p for p in launched.problems if not (never_meet and p.id == "PF109"))
+    problems.extend(_check_ranks(recipe, known, is_alone, command))
+    if never_meet:
+        problems.append(_standalone(num_nodes))
+    as_written = problems.take(read_config(command, at, recipe))
+    config = resolved(as_written, command)
+    library = FrameworkLibrary("torchtune", versions_used(installed_versions())["torchtune"])
+    keys = FrameworkKeys(library, config.settings())
     reads = tuple(known["reads"]) if known is not None else ()
-    world_size = part.ranks["world_size"]
-    read_plan(keys, recipe, reads, pointed_at)
+    read_plan(keys, recipe, reads, _pointed_at(as_written))
     distributed = not is_alone and (known is None or known["distributed"])
     read_engine(keys, recipe, int(world_size.value), world_size.place, distributed)
     note_placeholders(keys, DECIDES)
+    problems.extend(keys.problems)
     return _plan(command, part, keys, config, recipe, problems)
 
 
@@ -96,45 +100,39 @@ def _alone(command: LaunchCommand, at: int) -> LauncherPart:
     )
 
 
+def _standalone(num_nodes: Setting) -> Problem:
+    return Problem(
+        "several nodes, but no --rdzv-endpoint: tune adds --standalone, and the nodes never meet",
+        num_nodes.place.where,
+        "--rdzv-backend c10d --rdzv-endpoint HOST:PORT of the first node",
+        "PF109",
+        "warning",
+    )
+
+
 def _check_ranks(
-    recipe: str,
-    known: Mapping[str, Any] | None,
-    part: LauncherPart,
-    is_alone: bool,
-    command: LaunchCommand,
-    problems: list[Problem],
-) -> None:
+    recipe: str, known: Mapping[str, Any] | None, is_alone: bool, command: LaunchCommand
+) -> Iterator[Problem]:
     """Say what the recipe refuses: ranks it cannot use, or none where it needs them."""
     if known is None:
         if "/" not in recipe and "." not in recipe:
             near = nearest_fix(recipe, tuple(recipes()))
             if near:
                 message = f"there is no recipe {recipe} in torchtune {TABLE_VERSION}"
-                problems.append(Problem(message, recipe, near, "PF111"))
+                yield Problem(message, recipe, near, "PF111")
         return
     if not known["distributed"] and not is_alone:
         other = recipe.replace("single_device", "distributed")
         fix = f"tune run --nproc_per_node N {other}" if other in recipes() else "no options"
         message = f"{recipe} does not run distributed: tune refuses torchrun's options"
-        problems.append(Problem(message, recipe, fix, "PF111"))
+        yield Problem(message, recipe, fix, "PF111")
     needs = known["distributed"] and is_alone and "WORLD_SIZE" not in command.env
     if needs:
         message = f"{recipe} needs torchrun's variables, and without an option tune starts one plain process"
-        problems.append(Problem(message, recipe, f"tune run --nproc_per_node 1 {recipe}", "PF111"))
+        yield Problem(message, recipe, f"tune run --nproc_per_node 1 {recipe}", "PF111")
 
 
-def _check_standalone(part: LauncherPart, problems: list[Problem]) -> None:
-    nodes = part.ranks["num_nodes"]
-    if nodes.value > 1:
-        message = "several nodes, but no --rdzv-endpoint: tune adds --standalone, and the nodes never meet"
-        fix = "--rdzv-backend c10d --rdzv-endpoint HOST:PORT of the first node"
-        problems[:] = [p for p in problems if p.id != "PF109"]
-        problems.append(Problem(message, nodes.place.where, fix, "PF109", "warning"))
-
-
-def read_config(
-    command: LaunchCommand, at: int, recipe: str, problems: list[Problem]
-) -> TuneConfig:
+def read_config(command: LaunchCommand, at: int, recipe: str) -> Reading[TuneConfig]:
     """Return the config that `--config` names, with the other words behind the recipe over it."""
     words = list(enumerate(command.argv))[at + 1 :]
     position = next((i for i, (_, word) in enumerate(words) if word == "--config"), None)
@@ -148,8 +146,7 @@ def read_config(
         )
     name = words[position + 1][1]
     config = _load(command, name, recipe)
-    merge_words(config, words[:position] + words[position + 2 :], problems)
-    return config
+    return with_words(config, words[:position] + words[position + 2 :])
 
 
 def _load(command: LaunchCommand, name: str, recipe: str) -> TuneConfig:
@@ -158,7 +155,7 @@ def _load(command: LaunchCommand, name: str, recipe: str) -> TuneConfig:
         file = installed_config(path)
         if file is None:
             origin = f"torchtune {TABLE_VERSION}: {name}"
-            return TuneConfig(_copied(config_values(path)), None, origin)
+            return TuneConfig(config_values(path), None, origin)
         with open(file, encoding="utf-8") as opened:
             document = load_yaml(opened.read(), file)
     elif not command.exists(name):
@@ -170,14 +167,14 @@ def _load(command: LaunchCommand, name: str, recipe: str) -> TuneConfig:
         )
     else:
         document = read_document(command, name, "yaml", "--config")
-    return TuneConfig(_copied(document.value), document, name)
+    return TuneConfig(_with_text_keys(document.value), document, name)
 
 
-def _copied(value: Any) -> Any:
-    """Return sections that can be changed without changing the file's or the table's own."""
+def _with_text_keys(value: Any) -> Any:
+    """Return a value whose sections have text for keys, as those that the command line names."""
     if isinstance(value, Mapping):
-        return {str(key): _copied(inner) for key, inner in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
+        return {str(key): _with_text_keys(inner) for key, inner in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _pointed_at(config: TuneConfig) -> set[str]:
@@ -186,23 +183,13 @@ def _pointed_at(config: TuneConfig) -> set[str]:
     return {name.partition(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", raw)}
 
 
-def _keys(config: TuneConfig, command: LaunchCommand, problems: list[Problem]) -> FrameworkKeys:
-    resolve(config, command)
-    version = versions_used(installed_versions())["torchtune"]
-    return FrameworkKeys(
-        FrameworkLibrary("torchtune", version),
-        config.settings(),
-        problems,
-    )
-
-
 def _plan(
     command: LaunchCommand,
     part: LauncherPart,
     keys: FrameworkKeys,
     config: TuneConfig,
     recipe: str,
-    problems: list[Problem],
+    problems: Iterable[Problem],
 ) -> LaunchPlan:
     keys.origins["trainer"] = Origin("tune run")
     trainer = TrainerArguments(

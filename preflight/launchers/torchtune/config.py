@@ -8,8 +8,8 @@ tests/launchers/test_torchtune_config.py holds what OmegaConf 2.3.0 made of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any
 
 import yaml
@@ -17,6 +17,7 @@ import yaml
 from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.launch import LaunchCommand
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -35,16 +36,16 @@ class TuneRecipe:
     """The config, with the words of the command over it."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TuneConfig:
-    """Values of one config; filled while reading."""
+    """Values of one config."""
 
-    values: dict[str, Any]
+    values: Mapping[str, Any]
     document: Document | None
     """None for a built-in config that is not installed here."""
     origin: str
     """What a value of a built-in config comes from."""
-    overrides: dict[str, int] = field(default_factory=dict)
+    overrides: Mapping[str, int] = field(default_factory=dict)
     """Dotted key -> argv index of the last word that gives it."""
 
     def get(self, key: str) -> Any:
@@ -85,61 +86,68 @@ class TuneConfig:
         return found
 
 
-def merge_words(
-    config: TuneConfig, words: Iterable[tuple[int, str]], problems: list[Problem]
-) -> None:
-    """Take the words behind the recipe: `key=value` over the file, `~key` out of it."""
-    file_values = config.values
+def with_words(config: TuneConfig, words: Iterable[tuple[int, str]]) -> Reading[TuneConfig]:
+    """Return the config with the words behind the recipe: `key=value` over the file, `~key` out of it."""
+    values = config.values
     given: list[tuple[int, str, Any]] = []
+    problems = Problems()
     for index, word in words:
         if word.startswith("--"):
             problems.append(
                 _refused(f"{word} is no flag of a recipe", word, "--config, or key=value overrides")
             )
         elif word.startswith("~"):
-            _remove(config, file_values, word[1:].partition("=")[0], word, problems)
+            key = word[1:].partition("=")[0]
+            problem = _not_removable(config.document, values, key, word)
+            if problem is not None:
+                problems.append(problem)
+            elif _has(values, key.split(".")):
+                values = _without(values, key.split("."))
         elif word.count("=") != 1:
             problems.append(_refused(f"{word!r} is not key=value", word, "batch_size=1"))
         else:
             key, _, text = word.partition("=")
             # Tested against the file alone: an override never makes a component of a plain key.
-            if isinstance(file_values.get(key), Mapping) and COMPONENT in file_values[key]:
+            if isinstance(values.get(key), Mapping) and COMPONENT in values[key]:
                 key = f"{key}.{COMPONENT}"
             given.append((index, key, _value(text)))
-    for index, key, value in given:
-        _put(config.values, key.split("."), value)
-        config.overrides[key] = index
+    for _, key, value in given:
+        values = _with(values, key.split("."), value)
+    overrides = {key: index for index, key, _ in given}
+    return Reading(replace(config, values=values, overrides=overrides), tuple(problems))
 
 
-def resolve(config: TuneConfig, command: LaunchCommand) -> None:
-    """Fill `${...}` in; what points to nothing stays as it is written."""
-    config.values = _resolved(config.values, config.values, command, "")
+def resolved(config: TuneConfig, command: LaunchCommand) -> TuneConfig:
+    """Return the config with `${...}` filled in; what points to nothing stays as it is written."""
+    return replace(config, values=_resolved(config.values, config.values, command, ""))
 
 
-def _remove(
-    config: TuneConfig, values: dict[str, Any], key: str, word: str, problems: list[Problem]
-) -> None:
-    parts = key.split(".")
-    holder = _below(values, ".".join(parts[:-1])) if len(parts) > 1 else values
-    if not isinstance(holder, dict) or parts[-1] not in holder:
-        if config.document is None:
-            return  # The table of a built-in config leaves out what nothing is read from.
-        problems.append(_refused(f"there is no {key} in {config.document.path}", word, "drop it"))
-        return
-    value = holder[parts[-1]]
+def _has(values: Any, parts: Sequence[str]) -> bool:
+    return not parts or (
+        isinstance(values, Mapping) and parts[0] in values and _has(values[parts[0]], parts[1:])
+    )
+
+
+def _not_removable(
+    document: Document | None, values: Mapping[str, Any], key: str, word: str
+) -> Problem | None:
+    if not _has(values, key.split(".")):
+        # The table of a built-in config leaves out what nothing is read from.
+        missing = None if document is None else f"there is no {key} in {document.path}"
+        return None if missing is None else _refused(missing, word, "drop it")
+    value = _below(values, key)
     if isinstance(value, Mapping) and COMPONENT in value:
-        problems.append(
-            _refused(
-                f"{key} is a component, which the command line cannot remove",
-                word,
-                f"{key}=another.component",
-            )
-        )
-        return
-    del holder[parts[-1]]
-    # A section that is left empty goes too (_remove_key_by_dotpath).
-    if not holder and len(parts) > 1:
-        _remove(config, values, ".".join(parts[:-1]), word, problems)
+        what = f"{key} is a component, which the command line cannot remove"
+        return _refused(what, word, f"{key}=another.component")
+    return None
+
+
+def _without(values: Mapping[str, Any], parts: Sequence[str]) -> dict[str, Any]:
+    """Return a copy without a key, and without sections that are left empty (_remove_key_by_dotpath)."""
+    name, *rest = parts
+    inner = _without(values[name], rest) if rest else {}
+    others = {key: value for key, value in values.items() if key != name}
+    return {**values, name: inner} if inner else others
 
 
 def _refused(message: str, word: str, fix: str) -> Problem:
@@ -156,18 +164,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _put(values: dict[str, Any], parts: list[str], value: Any) -> None:
-    for part in parts[:-1]:
-        inner = values.get(part)
-        if not isinstance(inner, dict):
-            inner = values[part] = {}
-        values = inner
-    old = values.get(parts[-1])
-    if isinstance(old, dict) and isinstance(value, dict):
-        for name, inner_value in value.items():
-            _put(old, [str(name)], inner_value)
-    else:
-        values[parts[-1]] = value
+def _with(values: Mapping[str, Any], parts: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return a copy with a value at a path: sections are joined, anything else is replaced."""
+    name, *rest = parts
+    old = values.get(name)
+    section = old if isinstance(old, Mapping) else {}
+    if rest:
+        return {**values, name: _with(section, rest, value)}
+    if isinstance(old, Mapping) and isinstance(value, Mapping):
+        for key, inner in value.items():
+            section = _with(section, [str(key)], inner)
+        return {**values, name: section}
+    return {**values, name: value}
 
 
 def _below(values: Any, key: str) -> Any:
