@@ -20,6 +20,7 @@ from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.models.families.library_defaults import library_defaults
 
 COMPOSITES = ("text_config", "vision_config", "audio_config")
 """Parts of a config whose model has layers that no list names."""
@@ -42,9 +43,7 @@ def _absent_classes(
     own = {name.lower(): name for name in model.layer_classes}
     others: set[str] = set()
     if not any(key in model.config for key in COMPOSITES):
-        from preflight.models.families.library_defaults import LAYER_CLASSES
-
-        others = {name for names in LAYER_CLASSES.values() for name in names}
+        others = {name for names in library_defaults().layer_classes.values() for name in names}
     for name in named:
         is_misspelt = name.lower() in own and name not in model.layer_classes
         if name in model.layer_classes or not (is_misspelt or name in others):

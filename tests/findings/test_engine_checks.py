@@ -19,7 +19,7 @@ from preflight.launch import (
     LaunchPlan,
 )
 from preflight.models import describe
-from preflight.models.families.library_defaults import LAYER_CLASSES
+from preflight.models.families.library_defaults import library_defaults
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 from preflight.rewriting import read_launch
 
@@ -417,7 +417,9 @@ def test_no_launch_that_starts_has_an_error(plugins, name):
     plan = read_launch(command, plugins)
     assert plan is not None
     named = set(plan.wrap_classes or ())
-    kinds = [kind for kind, classes in LAYER_CLASSES.items() if named & set(classes)]
+    kinds = [
+        kind for kind, classes in library_defaults().layer_classes.items() if named & set(classes)
+    ]
     kind = min(kinds, key=len, default="llama")  # not a composite with that decoder in it
     for model in (None, describe({**LLAMA, "model_type": kind}, "tiny", "test")):
         asked = {"plan": plan, "model": model, "device": None}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.models.families.library_defaults import ATTRIBUTE_MAPS, CONFIG_DEFAULTS
+from preflight.models.families.library_defaults import library_defaults
 
 MOST = 2**40
 MOST_LAYERS = 10_000
@@ -26,8 +26,9 @@ class ConfigView:
         self.section = section
         self.problems: list[Problem] = []
         self.assumed: list[str] = []
-        self._defaults: Mapping[str, Any] = CONFIG_DEFAULTS.get(model_type, {})
-        self._spellings: Mapping[str, tuple[str, ...]] = ATTRIBUTE_MAPS.get(model_type, {})
+        tables = library_defaults()
+        self._defaults: Mapping[str, Any] = tables.config_defaults.get(model_type, {})
+        self._spellings: Mapping[str, tuple[str, ...]] = tables.spellings.get(model_type, {})
 
     def get(self, name: str) -> Any:
         """Return a value by any spelling transformers accepts, else its default; None where there is neither."""

@@ -10,7 +10,7 @@ from preflight.errors import BadInput
 from preflight.model import OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView, place_of_key
 from preflight.models.families.layout import Layout, Paths
-from preflight.models.families.library_defaults import CONFIG_DEFAULTS, LAYER_CLASSES, TEXT_TYPES
+from preflight.models.families.library_defaults import library_defaults
 from preflight.units import canonical_dtype
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -78,11 +78,12 @@ def is_laid_out(config: Mapping[str, Any]) -> bool:
     top_type = config.get("model_type")
     if not isinstance(top_type, str):
         return False
-    if top_type not in TEXT_TYPES:
+    text_types = library_defaults().text_types
+    if top_type not in text_types:
         return group_of(SAME_AS.get(str(top_type), str(top_type))) is not None
     section = config.get("text_config")
     given = section.get("model_type") if isinstance(section, Mapping) else None
-    text_type = TEXT_TYPES[top_type] if given in (None, top_type) else str(given)
+    text_type = text_types[top_type] if given in (None, top_type) else str(given)
     if group_of(text_type) is None:
         return False
     from preflight.models.families.vision_towers import count_tower
@@ -97,7 +98,7 @@ def describe_config(
     """Describe a model; see `preflight.models.describe`."""
     top_type, text = _decoder_section(config, name, source)
     text_type = SAME_AS.get(text.model_type, text.model_type)
-    is_composite = top_type in TEXT_TYPES
+    is_composite = top_type in library_defaults().text_types
     top = ConfigView(config, top_type, source) if is_composite else text
     group = group_of(text_type)
     if group is None:
@@ -148,8 +149,9 @@ def _decoder_section(config: Mapping[str, Any], name: str, source: str) -> tuple
             place_of_key(source, "model_type"),
             "give a transformers config.json; `model_type` names its family (llama, qwen3, ...)",
         )
-    if top_type not in TEXT_TYPES:
-        if top_type not in CONFIG_DEFAULTS and SAME_AS.get(top_type) is None:
+    known, text_types = library_defaults().config_defaults, library_defaults().text_types
+    if top_type not in text_types:
+        if top_type not in known and SAME_AS.get(top_type) is None:
             raise BadInput.one(
                 f"the parameters of model_type {top_type!r} are not known here",
                 place_of_key(source, "model_type"),
@@ -159,21 +161,21 @@ def _decoder_section(config: Mapping[str, Any], name: str, source: str) -> tuple
     section = config.get("text_config")
     if section is None:
         # Older files of Qwen-VL have the decoder's keys at the top.
-        return top_type, ConfigView(config, TEXT_TYPES[top_type], source)
+        return top_type, ConfigView(config, text_types[top_type], source)
     if not isinstance(section, Mapping):
         raise BadInput.one(
             f"text_config must be a mapping, not {section!r}", place_of_key(source, "text_config")
         )
     text_type = section.get("model_type")
     if text_type is None or text_type == top_type:
-        text_type = TEXT_TYPES[top_type]
+        text_type = text_types[top_type]
     return top_type, ConfigView(section, str(text_type), source, "text_config.")
 
 
 def _nearest_type(model_type: str) -> str:
     import difflib
 
-    known = (*CONFIG_DEFAULTS, *TEXT_TYPES)
+    known = (*library_defaults().config_defaults, *library_defaults().text_types)
     near = difflib.get_close_matches(model_type, known, n=1, cutoff=0.75)
     hint = f"did you mean {near[0]}? otherwise " if near else ""
     return (
@@ -224,6 +226,7 @@ def _only_counted(
         )
     tensor = ParameterTensor("(all parameters)", (num_params,), OTHER)
     vocab = text.optional_size("vocab_size") or 1
+    classes = library_defaults().layer_classes
     return ModelSpec(
         name=name,
         config=top.values,
@@ -233,7 +236,7 @@ def _only_counted(
         num_layers=text.optional_size("num_hidden_layers") or 1,
         units=(ModelUnit("(all parameters)", "other", (tensor,)),),
         tied=top.flag("tie_word_embeddings"),
-        layer_classes=LAYER_CLASSES.get(top.model_type, LAYER_CLASSES.get(text.model_type, ())),
+        layer_classes=classes.get(top.model_type, classes.get(text.model_type, ())),
         config_dtype=_dtype(top.values, text),
         dropouts=_dropouts(text),
         is_decoder_lm=False,
@@ -245,12 +248,13 @@ def _only_counted(
 
 def _layer_classes(top_type: str, text_type: str) -> tuple[str, ...]:
     """Return `_no_split_modules`; a vision-language model may carry another decoder than its default."""
-    own = LAYER_CLASSES.get(top_type, ())
-    default = TEXT_TYPES.get(top_type)
+    classes = library_defaults().layer_classes
+    own = classes.get(top_type, ())
+    default = library_defaults().text_types.get(top_type)
     if default is None or default == text_type:
-        return own or LAYER_CLASSES.get(text_type, ())
-    kept = set(own) - set(LAYER_CLASSES.get(default, ()))
-    return tuple(sorted(kept | set(LAYER_CLASSES.get(text_type, ()))))
+        return own or classes.get(text_type, ())
+    kept = set(own) - set(classes.get(default, ()))
+    return tuple(sorted(kept | set(classes.get(text_type, ()))))
 
 
 def _dtype(config: Mapping[str, Any], text: ConfigView) -> str | None:
@@ -265,7 +269,7 @@ def _dtype(config: Mapping[str, Any], text: ConfigView) -> str | None:
 
 def _dropouts(view: ConfigView) -> dict[str, float]:
     """Return the active dropout probabilities among the keys that the family's class knows."""
-    known = CONFIG_DEFAULTS.get(view.model_type, {})
+    known = library_defaults().config_defaults.get(view.model_type, {})
     found = {}
     for key in known:
         is_dropout = ("dropout" in key or key.endswith("pdrop")) and key not in NOT_DROPOUT
