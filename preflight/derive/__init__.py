@@ -1,1 +1,1 @@
-"""Tables and pages made from installed libraries; what only developers run, not in the wheel."""
+"""Tables and pages made from installed libraries: `python -m preflight.derive`. What only developers run, not in the wheel."""

@@ -1,4 +1,4 @@
-"""Writes preflight/formulas/costs/*.json from traces of the installed transformers: `python -m preflight.derive.costs`.
+"""formulas/costs/*.json, from traces of the installed transformers; `python -m preflight.derive.costs` writes some.
 
 A small model of every family is traced in four sizes. What is allocated and freed in one of its
 layers is the same list of tensors each time, so every tensor's bytes are a sum of named sizes
@@ -7,7 +7,7 @@ layers is the same list of tensors each time, so every tensor's bytes are a sum 
 
 from __future__ import annotations
 
-import os
+import gc
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,10 +23,10 @@ from preflight.derive.chunks import (
 )
 from preflight.derive.cost_files import known_costs, rendered, together
 from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
+from preflight.derive.target import ROOT, Files, Say
 from preflight.errors import BadInput
 from preflight.formulas.layer_coefficients import (
     CHECKPOINTED,
-    FOLDER,
     METHODS,
     kind_of,
 )
@@ -564,28 +564,39 @@ def _weight(name: str, width: Mapping[str, int]) -> int:
     return width["h"] * width["I"]
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Write the files of the named families, or of all; with `--missing`, what methods they lack; return the exit code."""
-    import gc
+def files(say: Say) -> Files:
+    """Yield the file of every family."""
+    for name in SMALL_MODELS:
+        say(name)
+        yield from file_of(name, say)
 
-    os.makedirs(FOLDER, exist_ok=True)
-    words = list(sys.argv[1:] if args is None else args)
-    only_missing = "--missing" in words
-    failed = 0
-    for name in [word for word in words if word != "--missing"] or list(SMALL_MODELS):
-        known = known_costs(name) if only_missing else None
-        wanted = [m for m in METHODS if known is None or m not in known["shared"]]
-        entry = derive(name, wanted)
-        _SOLVED.clear()
-        gc.collect()
-        if known is not None:
-            entry = together(known, entry)
-        if not entry["kinds"]:
-            failed = 1
-            continue
-        with open(os.path.join(FOLDER, f"{name}.json"), "w", encoding="utf-8") as file:
-            file.write(rendered(entry))
-    return failed
+
+def file_of(name: str, say: Say, only_missing: bool = False) -> Files:
+    """Yield the file of a family, where any of its layers could be solved; or what methods it lacks beside the rest."""
+    known = known_costs(name) if only_missing else None
+    entry = derive(name, [m for m in METHODS if known is None or m not in known["shared"]])
+    _SOLVED.clear()
+    gc.collect()
+    if known is not None:
+        entry = together(known, entry)
+    if not entry["kinds"]:
+        say(f"{name}: no layer could be solved, and its file stays as it is")
+        return
+    yield f"preflight/formulas/costs/{name}.json", rendered(entry)
+
+
+def main() -> int:
+    """Write the files of the named families; return the exit code."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m preflight.derive.costs", description=__doc__)
+    parser.add_argument("families", nargs="+", metavar="FAMILY", choices=tuple(SMALL_MODELS))
+    parser.add_argument("--missing", action="store_true", help="only the methods that a file lacks")
+    options = parser.parse_args()
+    for name in options.families:
+        for path, text in file_of(name, print, options.missing):
+            (ROOT / path).write_text(text, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":

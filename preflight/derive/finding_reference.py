@@ -1,7 +1,8 @@
-"""docs/findings.md from the catalogue: `python -m preflight.derive.finding_reference > docs/findings.md`."""
+"""docs/findings.md: the catalogue of findings, in their order."""
 
 from __future__ import annotations
 
+from preflight.derive.target import Files, Say
 from preflight.findings import AREAS, all_kinds
 from preflight.findings.kind import FindingKind
 
@@ -26,7 +27,7 @@ HEAD = """\
 # Findings
 
 What `preflight check` can say about a launch beside its memory.
-This page is generated from the catalogue (`preflight/findings/`); `preflight explain ID` prints one entry.
+This page is made from the catalogue (`preflight/findings/`) by `python -m preflight.derive findings`; `preflight explain ID` prints one entry.
 
 A finding of severity `error` means that a library will refuse, or that training will be wrong; `warning` that something is not as it looks; `info` that something is worth knowing.
 Findings do not refuse a launch unless a policy says so: `refuse_findings: [error]`, or by id.
@@ -86,5 +87,6 @@ def _entry(id: str, kind: FindingKind) -> list[str]:
     return lines + [f"- {label}: {text}" for label, text in rows]
 
 
-if __name__ == "__main__":
-    print(page(), end="")
+def files(say: Say) -> Files:
+    """Yield the page."""
+    yield "docs/findings.md", page()

@@ -1,13 +1,15 @@
-"""Formulas against traces, family by family: `python -m preflight.derive.formula_table`."""
+"""Formulas against traces, family by family, for docs/formulas.md; `python -m preflight.derive.formula_table` prints some."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
+from preflight.derive.target import ROOT, Files, Say, put_between
 from preflight.errors import BadInput
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
@@ -32,6 +34,7 @@ COLUMNS = (
     "QLoRA, prepared, autocast",
 )  # fmt: skip
 """Methods of the table; every method of METHODS has coefficients."""
+PAGE = "docs/formulas.md"
 BEGIN, END = "<!-- formulas against traces -->", "<!-- end of formulas against traces -->"
 
 
@@ -160,28 +163,15 @@ def _said(compared: Compared) -> str:
 SMALLEST_PERCENT = 0.005
 
 
-def update(path: str, lines: Sequence[str]) -> None:
-    """Put the table between its marks in a file."""
-    put_between(path, BEGIN, END, lines)
-
-
-def put_between(path: str, begin: str, end: str, lines: Sequence[str]) -> None:
-    """Put lines between two marks in a file."""
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    head, found, rest = text.partition(begin)
-    _, found_end, tail = rest.partition(end)
-    if not found or not found_end:
-        raise BadInput.one(f"{path} has no marks for the table", fix=f"{begin} and {end}")
-    table = "\n".join(lines)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{head}{begin}\n\n{table}\n\n{end}{tail}")
+def files(say: Say) -> Files:
+    """Yield the page with a row for every family."""
+    compared, not_run = compare_all(SMALL_MODELS, load_plugins(str(ROOT)), say)
+    yield PAGE, put_between(PAGE, BEGIN, END, table_lines(compared, not_run))
 
 
 def main() -> int:
-    """Print the table, or put it into a file; return the exit code."""
+    """Print the table of the named families, or of all; return the exit code."""
     import argparse
-    import os
     import warnings
 
     warnings.simplefilter("ignore")
@@ -191,16 +181,13 @@ def main() -> int:
     )
     parser.add_argument("families", nargs="*", metavar="FAMILY", help="all when none is named")
     parser.add_argument("--json", action="store_true", help="every moment, as JSON")
-    parser.add_argument("--update", metavar="FILE", help="put the table between its marks")
     options = parser.parse_args()
     plugins = load_plugins(os.getcwd())
     compared, not_run = compare_all(
         options.families or SMALL_MODELS, plugins, lambda text: print(text, file=sys.stderr)
     )
     lines = table_lines(compared, not_run)
-    if options.update:
-        update(options.update, lines)
-    elif options.json:
+    if options.json:
         print(json.dumps([_plain(c) for c in compared], indent=1))
     else:
         print("\n".join(lines))

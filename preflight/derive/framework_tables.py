@@ -1,19 +1,24 @@
-"""Writes preflight/launchers/axolotl/keys.json and llamafactory_arguments.json: the keys of both libraries, as installed here.
+"""launchers/axolotl/keys.json and launchers/llamafactory/arguments.json: the keys of both, as installed here.
 
-Run by hand with `python -m preflight.derive.framework_tables axolotl|llamafactory` where one of
-them is installed. Neither is installed for the tests: both pin other versions of the rest.
+Neither is installed for the tests: both pin other versions of the rest.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
-import json
-import sys
 import types
 import typing
 from pathlib import Path
 from typing import Any
+
+from preflight.derive.json_rows import in_rows
+from preflight.derive.target import Files, Say
+from preflight.derive.trainer_tables import parser_arguments
+from preflight.scripts.trainer_tables import argument_table
+
+AXOLOTL_PATH = "preflight/launchers/axolotl/keys.json"
+LLAMAFACTORY_PATH = "preflight/launchers/llamafactory/arguments.json"
 
 
 def derive_axolotl() -> dict[str, Any]:
@@ -105,16 +110,13 @@ def derive_llamafactory() -> dict[str, Any]:
     """
     import transformers
 
-    from preflight.derive.trainer_tables import _arguments
-    from preflight.scripts.trainer_tables import argument_table
-
     parser_module = importlib.import_module("llamafactory.hparams.parser")
     parser = transformers.HfArgumentParser(parser_module._TRAIN_ARGS)
     theirs = argument_table(None).arguments
     return {
         "version": importlib.import_module("llamafactory.extras.env").VERSION,
         "transformers": transformers.__version__,
-        "arguments": {n: e for n, e in _arguments(parser, set()).items() if n not in theirs},
+        "arguments": {n: e for n, e in parser_arguments(parser, set()).items() if n not in theirs},
     }
 
 
@@ -132,22 +134,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 
 
-def main() -> None:
-    """Write one of the files, one key to a line so that a version's changes read well in a diff."""
-    launchers = Path(__file__).resolve().parents[1] / "launchers"
-    name = sys.argv[1]
-    table = derive_axolotl() if name == "axolotl" else derive_llamafactory()
-    path = launchers / name / ("keys.json" if name == "axolotl" else "arguments.json")
-    parts = []
-    for key, value in table.items():
-        text = json.dumps(value)
-        if isinstance(value, dict):
-            rows = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
-            text = f"{{\n{rows}\n }}"
-        parts.append(f" {json.dumps(key)}: {text}")
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
-    print(path)
+def axolotl_files(say: Say) -> Files:
+    """Yield the file of the installed axolotl."""
+    yield AXOLOTL_PATH, in_rows(derive_axolotl())
 
 
-if __name__ == "__main__":
-    main()
+def llamafactory_files(say: Say) -> Files:
+    """Yield the file of the installed LLaMA-Factory."""
+    yield LLAMAFACTORY_PATH, in_rows(derive_llamafactory())

@@ -1,17 +1,15 @@
-"""Writes library_defaults.py from the installed transformers: `python -m preflight.derive.library_defaults`."""
+"""models/families/library_defaults.json: config defaults and layer classes of the installed transformers."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from typing import Any
 
+from preflight.derive.json_rows import in_rows
+from preflight.derive.target import Files, Say
 from preflight.models.families.vision_towers import COUNTERS
 
-TARGET = os.path.join(
-    os.path.dirname(os.path.dirname(__file__)), "models", "families", "library_defaults.py"
-)
+PATH = "preflight/models/families/library_defaults.json"
 
 DECODERS = [
     "bloom",
@@ -115,11 +113,11 @@ def derive() -> dict[str, Any]:
         if layers:
             classes[name] = layers
     return {
-        "TRANSFORMERS_VERSION": transformers.__version__,
-        "CONFIG_DEFAULTS": defaults,
-        "ATTRIBUTE_MAPS": spellings,
-        "LAYER_CLASSES": classes,
-        "TEXT_TYPES": dict(sorted(COMPOSITES.items())),
+        "transformers": transformers.__version__,
+        "config_defaults": defaults,
+        "spellings": spellings,
+        "layer_classes": classes,
+        "text_types": dict(sorted(COMPOSITES.items())),
     }
 
 
@@ -181,40 +179,6 @@ def _layer_classes(config_class: Any, name: str) -> tuple[str, ...]:
     return tuple(sorted(model._no_split_modules or ()))
 
 
-def render(tables: dict[str, Any]) -> str:
-    """Return the text of library_defaults.py."""
-    lines = [
-        '"""Config defaults and layer classes of transformers; written by preflight/derive/library_defaults.py."""',
-        "",
-        "from __future__ import annotations",
-        "",
-        "from typing import Any",
-        "",
-        f'TRANSFORMERS_VERSION = "{tables["TRANSFORMERS_VERSION"]}"',
-    ]
-    kinds = {
-        "CONFIG_DEFAULTS": "dict[str, dict[str, Any]]",
-        "ATTRIBUTE_MAPS": "dict[str, dict[str, tuple[str, ...]]]",
-        "LAYER_CLASSES": "dict[str, tuple[str, ...]]",
-        "TEXT_TYPES": "dict[str, str]",
-    }
-    for table, kind in kinds.items():
-        lines += ["", f"{table}: {kind} = {{"]
-        for name, value in tables[table].items():
-            lines.append(f"    {name!r}: {value!r},")
-        lines.append("}")
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    """Write the file, formatted; return the exit code."""
-    import subprocess
-
-    text = render(derive())
-    with open(TARGET, "w", encoding="utf-8") as file:
-        file.write(text)
-    return subprocess.run([sys.executable, "-m", "ruff", "format", "-q", TARGET]).returncode
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def files(say: Say) -> Files:
+    """Yield the file of the installed release."""
+    yield PATH, in_rows(derive())

@@ -1,12 +1,12 @@
-"""What the user's loop costs, by formula and by trace: `python -m preflight.derive.loop_table`."""
+"""What the user's loop costs, by formula and by trace: the tables of docs/user-loop.md."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from preflight.derive.small_models import NUM_VARIANTS, plan_of, small_config
+from preflight.derive.target import ROOT, Files, Say, put_between
 from preflight.formulas.layer_coefficients import method_of, shared_forms
 from preflight.formulas.precision import precision_of
 from preflight.formulas.user_loop import LOSS_RULES, LossBytes, loss_bytes
@@ -28,6 +28,7 @@ from preflight.values import dataclass
 from preflight.versions import torchtitan, transformers
 from preflight.versions.boundary import Boundary
 
+PAGE = "docs/user-loop.md"
 BEGIN, END = "<!-- what a loop costs -->", "<!-- end of what a loop costs -->"
 AUTOCAST = "full, autocast"
 PARTS = {
@@ -277,28 +278,6 @@ def all_costs(plugins: PluginManager) -> list[Cost]:
     return costs + [weight_copies(checkpointing, plugins) for checkpointing in (False, True)]
 
 
-def main() -> int:
-    """Print the tables, or put them into a file; return the exit code."""
-    import argparse
-    import os
-    import warnings
-
-    from preflight.derive.formula_table import put_between
-
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    parser = argparse.ArgumentParser(
-        prog="python -m preflight.derive.loop_table", description=__doc__
-    )
-    parser.add_argument("--update", metavar="FILE", help="put the tables between their marks")
-    options = parser.parse_args()
-    lines = table_lines(all_costs(load_plugins(os.getcwd())))
-    if options.update:
-        put_between(options.update, BEGIN, END, lines)
-    else:
-        sys.stdout.write("\n".join(lines) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def files(say: Say) -> Files:
+    """Yield the page with both tables."""
+    yield PAGE, put_between(PAGE, BEGIN, END, table_lines(all_costs(load_plugins(str(ROOT)))))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
+
+from preflight.commands import COMMANDS
+from preflight.commands.helps import help_of
+from preflight.derive.target import Files, Say
+from preflight.version import __version__
 
 SEE_ALSO = "accelerate(1), torchrun(1), deepspeed(1), sbatch(1)"
 
@@ -10,7 +17,7 @@ SEE_ALSO = "accelerate(1), torchrun(1), deepspeed(1), sbatch(1)"
 def man_page(version: str, top: str, helps: Mapping[str, str], about: Mapping[str, str]) -> str:
     """Return the page in man's macros: one section of preflight itself, one of every command."""
     lines = [
-        ".\\\" Made by pytest tests/docs/test_release.py --update-expected from the commands' own help.",
+        ".\\\" Made by python -m preflight.derive man from the commands' own help.",
         f'.TH PREFLIGHT 1 "" "preflight {version}" "User Commands"',
         ".SH NAME",
         "preflight \\- check a training launch before anything is spawned",
@@ -37,3 +44,13 @@ def _safe(line: str) -> str:
     """Return a line without what man would take for a command of its own."""
     line = line.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{line}" if line.startswith((".", "'")) else line
+
+
+def files(say: Say) -> Files:
+    """Yield the page of this version."""
+    helps = {name: help_of(name) for name in COMMANDS}
+    about = {name: words for name, (_, words) in COMMANDS.items()}
+    top = subprocess.run(
+        [sys.executable, "-m", "preflight", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    yield "docs/preflight.1", man_page(__version__, top, helps, about)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from preflight import launch
+from preflight.derive.target import Files, Say
 from preflight.launch import (
     ASKED,
     CHOICES,
@@ -28,7 +30,7 @@ HEAD = """\
 # Plan fields
 
 A launch as it was understood: what every reader fills, every memory rule reads and every remedy edits.
-This page is made from the dataclasses of `preflight.launch` (`pytest tests/docs/test_json_schema.py --update-expected`).
+This page is made from the dataclasses of `preflight.launch` by `python -m preflight.derive plan`.
 
 The names are those of `--set FIELD=VALUE`, of the `plan:` of a plan file, of `[plan]` in `preflight.toml`, and of the `plan` in JSON; `adapter.rank` reaches into a nested one.
 A field without a value is null, and so are fields whose default here is null: not known, or the rule that is named.
@@ -194,3 +196,9 @@ def _json_of(name: str) -> dict[str, Any]:
     if name == "Mapping[str, Any]":
         return {"type": "object"}
     return {"type": JSON_TYPES[name]}
+
+
+def files(say: Say) -> Files:
+    """Yield the page and the schema."""
+    yield "docs/reference-plan.md", plan_page()
+    yield "docs/schema/plan.json", json.dumps(plan_schema(), indent=2) + "\n"

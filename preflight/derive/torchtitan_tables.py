@@ -1,8 +1,7 @@
-"""Writes one torchtitan's keys, defaults, models and (from 0.3) configs into preflight/launchers/torchtitan/table.json.
+"""launchers/torchtitan/table.json: one torchtitan's keys, defaults, models and (from 0.3) configs, beside the older ones.
 
-Run by hand with `python -m preflight.derive.torchtitan_tables VERSION` where that torchtitan can be
-imported (PYTHONPATH to the unpacked wheel, and what it imports). Every model is built on the meta device and its
-parameters counted: a config is kept only where preflight counts the same.
+PYTHONPATH may name the unpacked wheel. Every model is built on the meta device and its parameters counted: a config
+is kept only where preflight counts the same.
 """
 
 from __future__ import annotations
@@ -14,15 +13,16 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from preflight.derive.target import Files, Say, read
 from preflight.models import describe
 from preflight.models.registry import all_models
 from preflight.versions.boundary import release
+from preflight.versions.installed import installed_versions
 from preflight.versions.torchtitan import CONFIGS_ARE_PYTHON
 
-TARGET = Path(__file__).resolve().parents[1] / "launchers" / "torchtitan" / "table.json"
+PATH = "preflight/launchers/torchtitan/table.json"
 FAMILIES = (
     "models.llama3",
     "models.llama4",
@@ -242,7 +242,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool)) or v is None}
 
 
-if __name__ == "__main__":
-    tables = json.loads(TARGET.read_text()) if TARGET.exists() else {}
-    tables[sys.argv[1]] = derive(sys.argv[1])
-    TARGET.write_text(json.dumps(tables, separators=(",", ":"), sort_keys=True) + "\n")
+def files(say: Say) -> Files:
+    """Yield the file with the rows of the installed release new."""
+    version = installed_versions(("torchtitan",))["torchtitan"]
+    tables = {**json.loads(read(PATH) or "{}"), version: derive(version)}
+    yield PATH, json.dumps(tables, separators=(",", ":"), sort_keys=True) + "\n"

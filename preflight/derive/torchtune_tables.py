@@ -1,7 +1,6 @@
-"""Writes preflight/launchers/torchtune/table.json: recipes, the keys they read, built-in configs and model builders of one torchtune.
+"""launchers/torchtune/table.json: recipes, the keys they read, built-in configs and model builders of one torchtune.
 
-Run by hand with `python -m preflight.derive.torchtune_tables FOLDER VERSION`, FOLDER being where
-the wheel is unpacked (recipes/ and torchtune/ side by side). Sources are parsed, nothing is imported.
+PYTHONPATH may name the unpacked wheel (recipes/ and torchtune/ side by side). Sources are parsed, nothing is imported.
 """
 
 from __future__ import annotations
@@ -9,14 +8,18 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from preflight.derive.target import Files, Say
 from preflight.models.registry import all_models
+from preflight.versions.installed import installed_versions
+
+PATH = "preflight/launchers/torchtune/table.json"
 
 NOT_READ = ("profiler", "metric_logger", "lr_scheduler", "output_dir", "log_level")
 """Sections of a config that no plan field comes from: left out of the table."""
@@ -196,7 +199,10 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-if __name__ == "__main__":
-    table = derive(Path(sys.argv[1]), sys.argv[2])
-    target = Path(__file__).resolve().parents[1] / "launchers" / "torchtune" / "table.json"
-    target.write_text(json.dumps(table, separators=(",", ":"), sort_keys=True) + "\n")
+def files(say: Say) -> Files:
+    """Yield the file of the installed release."""
+    spec = find_spec("torchtune")
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parents[1]
+    table = derive(folder, installed_versions(("torchtune",))["torchtune"])
+    yield PATH, json.dumps(table, separators=(",", ":"), sort_keys=True) + "\n"

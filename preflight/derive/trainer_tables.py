@@ -1,15 +1,14 @@
-"""Writes preflight/scripts/trainer_arguments.json: every argument of transformers' and TRL's own parsers, as installed here.
-
-Run by hand with `python -m preflight.derive.trainer_tables` when a new version of either
-is supported; a test says when the file and the installed libraries differ.
-"""
+"""scripts/trainer_arguments.json: every argument of transformers' and TRL's own parsers, as installed here."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
+
+from preflight.derive.json_rows import in_rows
+from preflight.derive.target import Files, Say
+
+PATH = "preflight/scripts/trainer_arguments.json"
 
 SCRIPTS = ("sft", "dpo", "grpo", "kto", "reward", "rloo", "distillation")
 """TRL's own training scripts, `trl.scripts.NAME`."""
@@ -23,7 +22,7 @@ def derive() -> dict[str, Any]:
     import trl
 
     training_arguments: Any = transformers.TrainingArguments
-    arguments = _arguments(
+    arguments = parser_arguments(
         transformers.HfArgumentParser(training_arguments),
         training_arguments._VALID_DICT_FIELDS,
     )
@@ -36,7 +35,7 @@ def derive() -> dict[str, Any]:
             dict_fields.update(getattr(cls, "_VALID_DICT_FIELDS", ()))
             if cls.__module__ != f"trl.scripts.{name}":  # nobody else has a script's own class
                 classes.add(cls)
-        own = _arguments(parser, dict_fields)
+        own = parser_arguments(parser, dict_fields)
         scripts[name] = {key: value for key, value in own.items() if arguments.get(key) != value}
         lost = set(arguments) - set(own)
         if lost:  # the file says "TrainingArguments and more"; that has to be true
@@ -62,7 +61,8 @@ def _fields(cls: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if field.init]
 
 
-def _arguments(parser: Any, dict_fields: Any) -> dict[str, list[Any]]:
+def parser_arguments(parser: Any, dict_fields: Any) -> dict[str, list[Any]]:
+    """Return argument -> kind, default and choices of an argparse parser; `dict_fields` take JSON."""
     found: dict[str, list[Any]] = {}
     # A default that is text is converted by the parser like a given value.
     defaults = vars(parser.parse_known_args([])[0])
@@ -102,31 +102,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 
 
-def main() -> None:
-    """Write the file, one argument to a line so that a version's changes read well in a diff."""
-    from preflight.scripts.trainer_tables import tables_path
-
-    tables = derive()
-
-    def lines(entries: dict[str, list[Any]], indent: str) -> str:
-        return ",\n".join(
-            f"{indent}{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()
-        )
-
-    scripts = ",\n".join(
-        f"  {json.dumps(name)}: {{\n{lines(entries, '   ')}\n  }}"
-        for name, entries in tables["scripts"].items()
-    )
-    text = (
-        f'{{\n "versions": {json.dumps(tables["versions"])},\n'
-        f' "TrainingArguments": {{\n{lines(tables["TrainingArguments"], "  ")}\n }},\n'
-        f' "scripts": {{\n{scripts}\n }},\n'
-        f' "trainer_classes": {{\n{lines(tables["trainer_classes"], "  ")}\n }},\n'
-        f' "other_classes": {{\n{lines(tables["other_classes"], "  ")}\n }}\n}}\n'
-    )
-    Path(tables_path()).write_text(text, encoding="utf-8")
-    print(f"{tables_path()}: {len(text)} bytes")
-
-
-if __name__ == "__main__":
-    main()
+def files(say: Say) -> Files:
+    """Yield the file of the installed releases."""
+    yield PATH, in_rows(derive(), nested=("scripts",), flat=("versions",))

@@ -6,7 +6,7 @@ from preflight.formulas.precision import Precision, precision_of
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
-from preflight.versions.transformers import HAS_OWN_NO_SYNC, SYNCS_WHEN_ASKED_AGAIN
+from preflight.versions.transformers import IGNORES_SYNC_EACH_BATCH
 
 PLAIN_ADAMW = (
     "adamw_torch",
@@ -33,8 +33,7 @@ def syncs_when_asked(plan: LaunchPlan) -> bool:
     """
     if plan.trainer not in HF_TRAINERS:
         return False
-    is_deaf = HAS_OWN_NO_SYNC.holds_in(plan.versions)
-    return not is_deaf or SYNCS_WHEN_ASKED_AGAIN.holds_in(plan.versions)
+    return not IGNORES_SYNC_EACH_BATCH.holds_in(plan.versions)
 
 
 def stored(precision: Precision) -> tuple[str, str]:

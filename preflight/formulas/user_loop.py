@@ -6,7 +6,7 @@
     fused, foreach or for loop     optimizer_kernel        optimizer_kernel(), by name and version
     loss head                      loss                    LOSS_RULES, by trainer and version
 
-`python -m preflight.derive.loop_table` prints what each costs, by formula and by trace.
+docs/user-loop.md says what each costs, by formula and by trace.
 """
 
 from __future__ import annotations

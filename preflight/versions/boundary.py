@@ -1,4 +1,4 @@
-"""A release of a library from which on something is so, with where that was read; how versions are compared."""
+"""Releases of a library in which something is so, with where that was read; how versions are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLDEST: Version = (0, 0, 0)
 
 @dataclass(frozen=True)
 class Boundary:
-    """The first release of a library in which something is so."""
+    """The first release of a library in which something is so, and the first after it in which it no longer is."""
 
     library: str
     """Its import name, as in a plan's `versions`; the name of the module here in which the boundary stands."""
@@ -28,6 +28,8 @@ class Boundary:
     """Files and lines, each with its release, or what was run."""
     read_in: str = ""
     """The newest release in which it was seen to hold; empty: in the first alone."""
+    until: str = ""
+    """The first release in which it is no longer so; empty where that has not come."""
 
     @property
     def release(self) -> Version:
@@ -40,8 +42,9 @@ class Boundary:
         return self.read_in or self.since
 
     def holds_in(self, versions: Mapping[str, str], unknown: Version = NEWEST) -> bool:
-        """Tell whether these libraries have come to the boundary; `unknown` stands for one that is not named."""
-        return version_in(versions, self.library, unknown) >= self.release
+        """Tell whether it is so in these releases; `unknown` stands for a library that is not named."""
+        version = version_in(versions, self.library, unknown)
+        return version >= self.release and not (self.until and version >= release(self.until))
 
 
 def version_in(versions: Mapping[str, str], library: str, unknown: Version = NEWEST) -> Version:

@@ -10,7 +10,8 @@ KEEPS_STATES_IN_BF16 = Boundary(
     _NAME,
     "0.18.3",
     "the config has bf16_master_weights_and_grads and bf16_optimizer_states",
-    "runtime/precision_config.py:63; 0.18.2 has neither",
+    "runtime/precision_config.py:63 (0.19.8); 0.18.2 has neither",
+    "0.19.8",
 )
 REFUSES_REMOVED_KEYS = Boundary(
     _NAME,

@@ -10,44 +10,51 @@ ZERO_GRAD_SETS_NONE = Boundary(
     _NAME,
     "2.0",
     "torch.optim and Module.zero_grad free gradients; before, they fill them with zeros",
-    "torch/optim/optimizer.py zero_grad",
+    "torch/optim/optimizer.py zero_grad, :1024 (2.13.0)",
+    "2.13.0",
 )
 HAS_FOREACH = Boundary(
     _NAME,
     "2.0",
     "torch.optim takes foreach for CUDA tensors by default",
-    "torch/optim/optimizer.py _default_to_fused_or_foreach",
+    "torch/optim/optimizer.py _default_to_fused_or_foreach, :161 (2.13.0)",
+    "2.13.0",
 )
 FUSES_SHARDED_ADAMW = Boundary(
     _NAME,
     "2.4",
     "fused AdamW takes FSDP2's tensors and a gradient scaler together; on one GPU it is older",
-    "torch/optim/adamw.py",
+    "run on gloo with a GradScaler over fully_shard's tensors (2.13.0)",
+    "2.13.0",
 )
 REDUCES_ON_DEFAULT_STREAM = Boundary(
     _NAME,
     "2.6",
     "the input of FSDP2's reduce-scatter is made on the default stream",
-    "_fsdp_collectives.py foreach_reduce: :325 (2.5.1), :371 (2.6.0)",
+    "_fsdp_collectives.py foreach_reduce: :325 (2.5.1), :371 (2.6.0), :597 (2.13.0)",
+    "2.13.0",
 )
 HAS_FULLY_SHARD = Boundary(
-    _NAME, "2.6", "fully_shard is public", "torch/distributed/fsdp/__init__.py"
+    _NAME, "2.6", "fully_shard is public", "torch/distributed/fsdp/__init__.py:6 (2.13.0)", "2.13.0"
 )
 SHARDS_CONTEXT = Boundary(
     _NAME,
     "2.7",
     "what accelerate's cp_size needs is there; ring attention itself is older",
-    "read with accelerate 1.10.0",
+    "read with accelerate 1.10.0; torch/distributed/tensor/experimental/_context_parallel (2.13.0)",
+    "2.13.0",
 )
 IS_NEW_FOR_FUSED_ADAMW = Boundary(
     _NAME,
     "2.8",
     "Trainer's default is the fused AdamW",
-    "transformers/training_args.py, 4.54.1",
+    "transformers/training_args.py, 4.54.1, :811 (5.24.0)",
+    "2.13.0",
 )
 RENAMES_ALLOCATOR_VARIABLE = Boundary(
     _NAME,
     "2.9",
     "PYTORCH_CUDA_ALLOC_CONF is PYTORCH_ALLOC_CONF; the old name is still read",
-    "c10/core/AllocatorConfig.h",
+    "c10/core/AllocatorConfig.h:158 (2.13.0)",
+    "2.13.0",
 )

@@ -24,7 +24,8 @@ ZERO3_REFUSES_AUTO_BATCH = Boundary(
     _NAME,
     "4.45",
     "Trainer refuses auto_find_batch_size under ZeRO-3",
-    "trainer.py: 4.45.2 does, 4.44.2 does not",
+    "trainer.py: 4.45.2 does, 4.44.2 does not; :902 (5.24.0)",
+    "5.24.0",
 )
 OPT_HAS_SDPA = Boundary(
     _NAME, "4.46", "OPT's class has SDPA", "models/opt/modeling_opt.py, 4.44.2 to 5.24.0", "5.24.0"
@@ -36,12 +37,14 @@ WEIGHS_TOKENS = Boundary(
     "trainer.py num_items_in_batch: :2426 in 4.46.0, :1881 in 5.24.0, none in 4.45.2",
     "5.24.0",
 )
-HAS_OWN_NO_SYNC = Boundary(
+IGNORES_SYNC_EACH_BATCH = Boundary(
     _NAME,
     "4.46",
-    "Trainer calls no_sync itself; before, it accumulates in accelerate's context, which asks sync_each_batch",
-    "trainer.py of 4.46.3 to 5.1.0",
+    "Trainer calls no_sync itself and does not ask gradient_accumulation_kwargs.sync_each_batch; before, it"
+    " accumulates in accelerate's context, which asks",
+    "trainer.py of 4.46.3 to 5.24.0: 5.1.0 does not ask, :1734 of 5.2.0 does",
     "5.1.0",
+    until="5.2",
 )
 LOSS_PADS_LABELS = Boundary(
     _NAME,
@@ -68,7 +71,8 @@ MASKS_PACKED_SAMPLES = Boundary(
     _NAME,
     "4.53.3",
     "the masks of eager and sdpa follow position_ids that start again",
-    "masking_utils.py: 4.53.3 does, 4.53.0 does not",
+    "masking_utils.py: 4.53.3 does, 4.53.0 does not; :735 (5.24.0)",
+    "5.24.0",
 )
 DEFAULTS_TO_FUSED_ADAMW = Boundary(
     _NAME,
@@ -103,33 +107,30 @@ EMBEDDINGS_ASK_FOR_GRADIENTS = Boundary(
     "5.0",
     "`gradient_checkpointing_enable` makes the embedding's output ask for gradients; before, only for a"
     " model that loaded its adapter itself",
-    "modeling_utils.py:3116 (5.0.0), :2608 (4.49.0)",
+    "modeling_utils.py:3116 (5.0.0), :3198 (5.24.0), :2608 (4.49.0)",
+    "5.24.0",
 )
 PACKED_STAYS_ON_DEVICE = Boundary(
     _NAME,
     "5.0",
     "a packed tensor under FSDP stays on the device; before, it went back to the host, on every rank but the"
     " first to `meta`, and its scales stayed",
-    "modeling_utils.py:876 (4.48.1)",
+    "modeling_utils.py:876 (4.48.1), :4862 (5.24.0)",
+    "5.24.0",
 )
 READS_FSDP_VERSION = Boundary(
     _NAME,
     "5.0",
     "Trainer reads `version` in its own fsdp_config",
-    "training_args.py:2753 (5.0.0)",
-)
-SYNCS_WHEN_ASKED_AGAIN = Boundary(
-    _NAME,
-    "5.2",
-    "Trainer asks gradient_accumulation_kwargs.sync_each_batch before it calls no_sync",
-    "trainer.py:1734 (5.2.0), :1906 (5.24.0); 5.1.0 does not ask",
+    "training_args.py:2753 (5.0.0), :2826 (5.24.0)",
     "5.24.0",
 )
 PACKS_PLAIN_LINEAR_ALONE = Boundary(
     _NAME,
     "5.5",
     "bitsandbytes packs torch's own Linear alone, and leaves Falcon's and routers that are one as they are",
-    "integrations/bitsandbytes.py replace_with_bnb_linear: 5.4.0 and 5.5.0",
+    "integrations/bitsandbytes.py replace_with_bnb_linear: 5.4.0 and 5.5.0, :189 (5.24.0)",
+    "5.24.0",
 )
 OFFLOADS_ACTIVATIONS = Boundary(
     _NAME,

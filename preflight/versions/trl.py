@@ -11,12 +11,15 @@ STORES_AS_MODEL_DTYPE = Boundary(
     "0.12",
     "bnb_4bit_quant_storage is the model's dtype; before, it was not set",
     "trainer/utils.py: 0.12.2 against 0.9.6",
+    "0.12.2",
+    until="0.26",
 )
 SAYS_MAX_LENGTH = Boundary(
     _NAME,
     "0.16",
     "SFT's length is `max_length`; before, `max_seq_length`",
-    "trainer/sft_config.py:95 (0.16.0), :98 (0.15.2)",
+    "trainer/sft_config.py:95 (0.16.0), :202 (1.16.0), max_seq_length at :98 (0.15.2)",
+    "1.16.0",
 )
 DEFAULTS_TO_BF16 = Boundary(
     _NAME,
@@ -36,7 +39,8 @@ HAS_QUANT_STORAGE = Boundary(
     _NAME,
     "0.26",
     "bnb_4bit_quant_storage is an argument of its own",
-    "trainer/model_config.py, 0.26.0",
+    "trainer/model_config.py, 0.26.0, :168 (1.16.0)",
+    "1.16.0",
 )
 CASTS_ADAPTERS = Boundary(
     _NAME,
@@ -49,13 +53,15 @@ SAYS_DTYPE = Boundary(
     _NAME,
     "0.26",
     "ModelConfig's dtype is written as `dtype`, not `torch_dtype`",
-    "trainer/model_config.py:92 and :184 (0.26.0): both are read, torch_dtype until 0.27",
+    "trainer/model_config.py:92 and :184 (0.26.0): both are read, torch_dtype until 0.27; :89 (1.16.0)",
+    "1.16.0",
 )
 CHECKS_GROUPS = Boundary(
     _NAME,
     "0.26",
     "GRPO refuses a batch that is not whole groups of completions",
-    "trainer/grpo_config.py, 0.26.0; the releases read before do not",
+    "trainer/grpo_config.py, 0.26.0, :1131 (1.16.0); the releases read before do not",
+    "1.16.0",
 )
 LOADS_FP32 = Boundary(
     _NAME,
@@ -75,7 +81,8 @@ CHECKS_REFERENCE_SYNC = Boundary(
     _NAME,
     "1.0",
     "sync_ref_model is refused where there is no reference model",
-    "trainer/dpo_trainer.py, 1.0.0; the releases read before do not",
+    "trainer/dpo_trainer.py, 1.0.0, :992 (1.16.0); the releases read before do not",
+    "1.16.0",
 )
 CHUNKS_LOSS = Boundary(
     _NAME,
@@ -83,12 +90,14 @@ CHUNKS_LOSS = Boundary(
     "SFT takes the loss in chunks of 256 tokens (`loss_type` chunked_nll) unless Liger does",
     "trainer/sft_config.py:107 (1.7.0), sft_trainer.py:121 (1.14.0)",
     "1.14.0",
+    until="1.15",
 )
 GRPO_REFUSES_AUTO_BATCH = Boundary(
     _NAME,
     "1.9",
     "GRPO refuses auto_find_batch_size",
-    "trainer/grpo_config.py: 1.9.0 does, 1.5.0 does not",
+    "trainer/grpo_config.py: 1.9.0 does, 1.5.0 does not; :1089 (1.16.0)",
+    "1.16.0",
 )
 FUSES_HEAD = Boundary(
     _NAME,

@@ -58,6 +58,13 @@ def test_a_boundary_holds_from_its_release_on_and_where_nobody_said_one(versions
     assert FIVE.holds_in(versions) is holds
 
 
+def test_what_ended_holds_between_its_two_releases():
+    ended = Boundary("trl", "5.0", "something", "somewhere", until="5.2")
+    answers = [ended.holds_in({"trl": version}) for version in ("4.9", "5.0", "5.1.9", "5.2", "6")]
+
+    assert answers == [False, True, True, False, False]
+
+
 def test_who_asks_may_take_a_library_that_nobody_named_to_be_the_oldest():
     assert version_in({}, "trl", OLDEST) == OLDEST
     assert not FIVE.holds_in({}, OLDEST)
@@ -76,6 +83,7 @@ def test_a_boundary_stands_with_its_library_and_says_where_it_was_read(module, n
     assert boundary.library == module
     assert boundary.what and boundary.evidence
     assert release(boundary.newest_reading) >= boundary.release != NEWEST
+    assert not boundary.until or release(boundary.until) > release(boundary.newest_reading)
 
 
 def test_boundaries_of_a_library_stand_in_the_order_of_their_releases():

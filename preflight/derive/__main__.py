@@ -1,0 +1,183 @@
+"""`python -m preflight.derive`: make every table and page again, and name the version rules to read again."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from preflight.derive import expected
+from preflight.derive.target import ROOT, Target, read
+from preflight.derive.targets import GROUPS, TARGETS
+from preflight.derive.version_rules import rules_to_read
+from preflight.versions.installed import installed_versions
+
+EXPECTED = "expected"
+USAGE = "python -m preflight.derive [NAME ...] [--check] [--list] [--rules]"
+ABOUT = """\
+Make tables and pages again from the libraries that are installed here, and say what changed.
+Without a NAME everything is made; what needs a library that is not installed is skipped.
+A NAME is that of a table, a page or a test (see --list), or of a group:
+"""
+EPILOG = """\
+Files are written where they lie: read the diff before you commit it.
+At the end stand the rules about versions that were read in an older release than the one
+installed here (preflight/versions): each names the file and line to look at.
+docs/upgrading.md says how a new release of a library is taken up with this command.
+
+exit codes:
+  0  done; with --check: everything is as it would be made
+  1  with --check: something would change
+  2  there is no such name
+  3  something could not be made: its traceback stands above
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; return the exit code."""
+    tests = expected.updating_tests()
+    options = parsed(args)
+    unknown = [name for name in options.names if name not in names_of_everything(tests)]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], names_of_everything(tests), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(
+            f"{unknown[0]} is neither a table nor a page{hint} --list shows them", file=sys.stderr
+        )
+        return 2
+    if options.list:
+        print("\n".join(listed(tests)))
+        return 0
+    outcomes: list[str] = []
+    if not options.rules:
+        quiet_libraries()
+        wanted = options.names or [*GROUPS, EXPECTED]
+        for target in TARGETS:
+            if {target.name, target.group} & {*wanted}:
+                outcomes.append(derive(target, options.check))
+        for name, path in tests.items():
+            if {name, EXPECTED} & {*wanted}:
+                outcomes.append(run_test(name, path, options.check))
+    print("\n".join(rules_to_read(installed_versions())))
+    if FAILED in outcomes:
+        return 3
+    return 1 if options.check and CHANGED in outcomes else 0
+
+
+AS_IT_WAS, CHANGED, SKIPPED, FAILED = "as it was", "changed", "skipped", "failed"
+
+
+def derive(target: Target, only_checks: bool) -> str:
+    """Make one table or page and write what differs; print a line for it and return its outcome."""
+    missing = [name for name in target.needs if find_spec(name) is None]
+    if missing:
+        return said(target.name, SKIPPED, f"needs {' and '.join(missing)}, not installed here")
+    began = time.monotonic()
+    told: list[str] = []
+    try:
+        for path, text in target.make(lambda words: say(f"{target.name}: {words}")):
+            before = read(path)
+            if text != before:
+                told.append(f"{path} {difference(before, text)}")
+                if not only_checks:
+                    (ROOT / path).write_text(text, encoding="utf-8")
+    except Exception as error:  # a new release breaks what reads it in ways that nobody knows yet
+        traceback.print_exc()
+        return said(target.name, FAILED, f"{type(error).__name__}: {error}")
+    took = f"{time.monotonic() - began:.0f} s"
+    return said(target.name, CHANGED if told else AS_IT_WAS, *(told or [took]))
+
+
+def run_test(name: str, path: Path, only_checks: bool) -> str:
+    """Have a test write its pages; print a line for it and return its outcome."""
+    say(f"{name}: pytest {path.relative_to(ROOT)}")
+    passed, told, output = expected.run_test(path, not only_checks)
+    if passed:
+        return said(name, CHANGED if told else AS_IT_WAS, *told)
+    print(output, file=sys.stderr)
+    return said(name, CHANGED if only_checks else FAILED, "its tests fail")
+
+
+def difference(before: str, after: str) -> str:
+    """Return how many lines of a file are new and how many are gone: `+3 -1`."""
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""))
+    changes = [line[0] for line in lines[2:] if not line.startswith("@@")]
+    return f"+{changes.count('+')} -{changes.count('-')}"
+
+
+def said(name: str, outcome: str, *details: str) -> str:
+    """Print what became of a table or page; return it."""
+    first, *others = details or ("",)
+    print(f"{name:18} {outcome:10} {first}".rstrip(), flush=True)
+    for detail in others:
+        print(f"{'':29} {detail}", flush=True)
+    return outcome
+
+
+def say(words: str) -> None:
+    """Tell on stderr what is being worked on."""
+    print(f"  {words}", file=sys.stderr, flush=True)
+
+
+def listed(tests: Mapping[str, Path]) -> Iterator[str]:
+    """Yield what can be made, by group."""
+    for group, about in GROUPS.items():
+        yield f"{group}: {about}"
+        for target in TARGETS:
+            if target.group == group:
+                needs = f", from {', '.join(target.needs)}" if target.needs else ""
+                yield f"  {target.name:17} {target.about} ({target.takes}{needs})"
+                yield f"  {'':17} {target.files}"
+        yield ""
+    yield f"{EXPECTED}: what tests hold and write themselves"
+    for name, path in tests.items():
+        yield f"  {name:17} pytest {path.relative_to(ROOT)} --update-expected"
+
+
+def names_of_everything(tests: Mapping[str, Path]) -> list[str]:
+    """Return the words that a NAME may be."""
+    return [*GROUPS, EXPECTED, *(target.name for target in TARGETS), *tests]
+
+
+def parsed(args: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    groups = [f"  {name:9} {about}\n" for name, about in GROUPS.items()]
+    groups.append(f"  {EXPECTED:9} what tests hold and write themselves\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m preflight.derive",
+        usage=USAGE,
+        description=ABOUT + "".join(groups),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a table, a page, a test or a group"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, and say what would change"
+    )
+    parser.add_argument("--list", action="store_true", help="show what can be made, and from what")
+    parser.add_argument(
+        "--rules",
+        action="store_true",
+        help="make nothing: only name the version rules to read again",
+    )
+    return parser.parse_args(args)
+
+
+def quiet_libraries() -> None:
+    """Leave warnings of libraries out of the progress, and keep them from the network."""
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
