@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
-from preflight.derive.target import ROOT, Files, Say, put_between
+from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.errors import BadInput
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
@@ -166,7 +166,7 @@ SMALLEST_PERCENT = 0.005
 def files(say: Say) -> Files:
     """Yield the page with a row for every family."""
     compared, not_run = compare_all(SMALL_MODELS, load_plugins(str(ROOT)), say)
-    yield PAGE, put_between(PAGE, BEGIN, END, table_lines(compared, not_run))
+    yield PAGE, put_between(read(PAGE), BEGIN, END, table_lines(compared, not_run))
 
 
 def main() -> int:

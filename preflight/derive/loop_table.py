@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from preflight.derive.small_models import NUM_VARIANTS, plan_of, small_config
-from preflight.derive.target import ROOT, Files, Say, put_between
+from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.formulas.layer_coefficients import method_of, shared_forms
 from preflight.formulas.precision import precision_of
 from preflight.formulas.user_loop import LOSS_RULES, LossBytes, loss_bytes
@@ -280,4 +280,4 @@ def all_costs(plugins: PluginManager) -> list[Cost]:
 
 def files(say: Say) -> Files:
     """Yield the page with both tables."""
-    yield PAGE, put_between(PAGE, BEGIN, END, table_lines(all_costs(load_plugins(str(ROOT)))))
+    yield PAGE, put_between(read(PAGE), BEGIN, END, table_lines(all_costs(load_plugins(str(ROOT)))))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from preflight.commands import COMMANDS
-from preflight.commands.helps import help_of
+from preflight.commands.parser import parser_of
 from preflight.derive.target import Files, Say
 from preflight.version import __version__
 
@@ -48,7 +48,7 @@ def _safe(line: str) -> str:
 
 def files(say: Say) -> Files:
     """Yield the page of this version."""
-    helps = {name: help_of(name) for name in COMMANDS}
+    helps = {name: parser_of(name).format_help() for name in COMMANDS}
     about = {name: words for name, (_, words) in COMMANDS.items()}
     top = subprocess.run(
         [sys.executable, "-m", "preflight", "--help"], capture_output=True, text=True, check=True

@@ -40,10 +40,10 @@ def read(path: str) -> str:
         return ""
 
 
-def put_between(path: str, begin: str, end: str, lines: Iterable[str]) -> str:
-    """Return the text of a page with other lines between its two marks."""
-    head, begins, rest = read(path).partition(begin)
+def put_between(text: str, begin: str, end: str, lines: Iterable[str]) -> str:
+    """Return a page with other lines between its two marks."""
+    head, begins, rest = text.partition(begin)
     _, ends, tail = rest.partition(end)
-    assert begins and ends, f"{path} has lost its marks {begin} and {end}"
+    assert begins and ends, f"the page has lost its marks {begin} and {end}"
     table = "\n".join(lines)
     return f"{head}{begin}\n\n{table}\n\n{end}{tail}"

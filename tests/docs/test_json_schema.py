@@ -25,10 +25,9 @@ from json_schemas import (
 )
 from jsonschema import Draft202012Validator
 
-from preflight.derive.plan_reference import docstrings_of, plan_page, plan_schema, told_fields
+from preflight.derive.plan_reference import docstrings_of, told_fields
 from preflight.launch import PLAN_FIELDS
 
-UPDATE = "pytest tests/docs/test_json_schema.py --update-expected"
 SEEN_ELSEWHERE = {
     "calibrate": "tests/records/test_correction.py",
     "slurm audit": "tests/slurm/test_audit.py",
@@ -141,17 +140,6 @@ def test_a_key_deep_inside_that_the_schema_does_not_know_is_told(outputs):
 
     assert problems("report.json", value)
     assert problems("report.json", {**outputs["report.json"][0], "verdict": "perhaps"})
-
-
-def test_the_plan_reference_and_its_schema_are_made_from_the_plan(request):
-    page, schema = ROOT / "docs" / "reference-plan.md", ROOT / "docs" / "schema" / "plan.json"
-    wanted = json.dumps(plan_schema(), indent=2) + "\n"
-    if request.config.getoption("--update-expected"):
-        page.write_text(plan_page())
-        schema.write_text(wanted)
-
-    assert page.read_text() == plan_page(), UPDATE
-    assert schema.read_text() == wanted, UPDATE
 
 
 def test_every_field_of_a_plan_has_a_meaning_in_the_reference():

@@ -17,10 +17,8 @@ from preflight import __version__
 from preflight.commands import COMMANDS
 from preflight.commands.completion import bash, fish, zsh
 from preflight.commands.parser import parser_of
-from preflight.derive.man_page import man_page
 
 ROOT = Path(__file__).parents[2]
-MAN = ROOT / "docs" / "preflight.1"
 TOP_LEVEL = {"preflight", "hooks", "templates", "tests", "examples", "docs"}
 
 
@@ -58,7 +56,8 @@ def test_archives_have_the_version_and_everything_that_runs(archives):
 
     assert wheel.name == f"launch_preflight-{__version__}-py3-none-any.whl"
     for path in (ROOT / "preflight").rglob("*.py"):
-        assert str(path.relative_to(ROOT)) in in_wheel, path
+        is_shipped = path.relative_to(ROOT).parts[1] != "derive"
+        assert (str(path.relative_to(ROOT)) in in_wheel) == is_shipped, path
     for path in (ROOT / "hooks").rglob("*"):
         if path.suffix in (".py", ".json", ".tsv"):
             assert f"preflight/{path.relative_to(ROOT)}" in in_wheel, path
@@ -145,15 +144,8 @@ def test_every_command_and_option_is_completed_in_every_shell():
                 assert any(name in line and spelled[shell] in line for line in script.splitlines())
 
 
-def test_the_man_page_is_what_the_commands_say(request):
-    helps = {name: parser_of(name).format_help() for name in COMMANDS}
-    about = {name: words for name, (_, words) in COMMANDS.items()}
-    top = subprocess.run(
-        [sys.executable, "-m", "preflight", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    page = man_page(__version__, top, helps, about)
-    if request.config.getoption("--update-expected"):
-        MAN.write_text(page)
+def test_no_line_of_the_man_page_is_a_command_of_man_by_chance():
+    page = (ROOT / "docs" / "preflight.1").read_text()
 
-    assert MAN.read_text() == page
+    assert ".SH COMMANDS" in page
     assert not [line for line in page.splitlines() if line.startswith("'")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.derive.finding_reference import PROOF_KINDS, page
+from preflight.derive.finding_reference import PROOF_KINDS
 from preflight.errors import Problem
 from preflight.finding import Finding
 from preflight.findings import all_kinds, found, kind_of, noticed
@@ -67,12 +67,6 @@ def test_what_an_engine_refuses_or_does_unsaid_is_shown_by_the_library_itself(id
 def test_names_are_given_once():
     names = [kind.name for kind in KINDS.values()]
     assert len(names) == len(set(names))
-
-
-def test_the_page_is_the_generated_one():
-    assert (ROOT / "docs" / "findings.md").read_text() == page(), (
-        "python -m preflight.derive.finding_reference > docs/findings.md"
-    )
 
 
 def test_a_notice_gets_the_name_of_its_entry():

@@ -11,10 +11,8 @@ MAY_IMPORT = (
     "preflight/commands/trace.py",
     "preflight/render/trace.py",
     "preflight/derive/",
-    "preflight/derive/formula_table.py",
-    "preflight/derive/loop_table.py",
 )
-"""The last three: scripts that write the families' facts and the tables of the docs."""
+"""The last: scripts that write the families' facts and the tables of the docs."""
 PAGES = (
     "preflight/render/html_trace.py",
     "preflight/render/html_timeline.py",

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from preflight.derive.costs import derive, rendered
-from preflight.derive.formula_table import BEGIN, END, compare, table_lines, update
+from preflight.derive.formula_table import BEGIN, END, compare, table_lines
+from preflight.derive.target import put_between
 from preflight.formulas.layer_coefficients import CHECKPOINTED, family_costs, in_words
 from preflight.plugins import load_plugins
 
@@ -61,13 +62,10 @@ def test_the_coefficients_are_those_of_the_installed_transformers():
     assert again == forms_of(family_costs("llama"), methods)
 
 
-def test_the_table_is_put_between_its_marks(plugins, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+def test_the_table_is_put_between_its_marks(plugins):
     lines = table_lines(compare("llama", "full", False, plugins), {})
-    update(str(page), lines)
+    text = put_between(f"before\n{BEGIN}\nold\n{END}\nafter\n", BEGIN, END, lines)
 
-    text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{BEGIN}\n\n| % off |")
     assert text.endswith(f"\n{END}\nafter\n")
     assert "old" not in text

@@ -70,7 +70,7 @@ def test_a_loss_takes_the_bytes_per_logit_of_its_version(rule, dtype, batch):
 
 
 def test_the_page_has_the_rows_of_today(plugins, costs):
-    """The page's tables are `python -m preflight.derive.loop_table --update docs/user-loop.md`."""
+    """The page's tables are what `python -m preflight.derive user_loop` writes."""
     copies = [weight_copies(checkpointing, plugins) for checkpointing in (False, True)]
     page = PAGE.read_text(encoding="utf-8")
 
