@@ -17,6 +17,7 @@ from preflight.derive import (
     trainer_tables,
 )
 from preflight.derive.target import Target
+from preflight.plan_choices import HF_TRAINERS
 
 TABLES, PAGES = "tables", "pages"
 GROUPS = {
@@ -39,7 +40,7 @@ TARGETS = (
         "arguments of Trainer and of TRL's own scripts",
         trainer_tables.PATH,
         trainer_tables.files,
-        ("transformers", "trl"),
+        HF_TRAINERS,
     ),
     Target(
         "axolotl",
