@@ -16,6 +16,7 @@ KNOWN_VERSIONS = {
     "torch": "2.13.0",
     "torchtune": "0.6.1",
     "torchtitan": "0.3.0",
+    "litgpt": "0.5.13",
 }
 """The versions this reader was checked against: taken where a library is not installed here."""
 
