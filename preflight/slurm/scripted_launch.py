@@ -10,7 +10,7 @@ from preflight.launchers.all import programs
 from preflight.shell.program_names import called, program_name
 from preflight.values import dataclass
 
-UNREAD = ("llamafactory", "litgpt", "composer", "colossalai", "fabric")
+UNREAD = ("llamafactory", "composer", "colossalai", "fabric")
 """Programs that start a training which no reader here knows."""
 LAUNCHERS = (*programs(), *UNREAD)
 """Programs that start a training; `python` and what it is told to run stand beside them."""
