@@ -35,6 +35,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_torchtitan",
     "read_axolotl",
     "read_llamafactory",
+    "read_litgpt",
     "model_registry",
     "model_hub_cache",
     "model_path",

@@ -1,0 +1,31 @@
+"""litgpt's options, their defaults, and the models that its names stand for: what its own parser said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+
+@lru_cache(maxsize=1)
+def litgpt_table() -> Mapping[str, Any]:
+    """Return version, commands (option -> default) and models (name -> id on the Hub); tests/launchers/ask_litgpt.py writes it."""
+    import json
+
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "table.json")
+    with open(path, encoding="utf-8") as file:
+        table: Mapping[str, Any] = json.load(file)
+    return table
+
+
+def options_of(command: str) -> Mapping[str, Any]:
+    """Return the options of a training command with their defaults, `train.micro_batch_size` for a nested one."""
+    options: Mapping[str, Any] = litgpt_table()["commands"][command]
+    return options
+
+
+def model_named(name: str) -> str | None:
+    """Return the model on the Hub that one of litgpt's own names stands for."""
+    model: str | None = litgpt_table()["models"].get(name)
+    return model
