@@ -23,6 +23,11 @@ class Reading(Generic[Read]):
     problems: tuple[Problem, ...] = ()
     """In the order in which they came up."""
 
+    @property
+    def is_refused(self) -> bool:
+        """Tell whether one of the problems is an error."""
+        return any(problem.severity == "error" for problem in self.problems)
+
 
 class Problems(list[Problem]):
     """The problems that one function meets, in order; it returns them and hands the list to nobody."""

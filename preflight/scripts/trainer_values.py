@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from preflight.bool_words import HF_ARGUMENT
 from preflight.errors import BadInput, Problem
 from preflight.formats.load import load_json
+from preflight.reading import Reading
 from preflight.scripts.trainer_tables import Argument
 
 """transformers/hf_argparser.py, string_to_bool."""
@@ -31,17 +32,17 @@ class NotConverted(Exception):
         super().__init__(problem.message)
 
 
-def from_text(argument: Argument, text: str, written: Written) -> tuple[Any, list[Problem]]:
+def from_text(argument: Argument, text: str, written: Written) -> Reading[Any]:
     """Return one command line word as the argument's type, with what is worth saying. Raises NotConverted."""
     kind = argument.kind
     if kind in ("flag", "bool"):
-        return to_bool(text, written), []
+        return Reading(to_bool(text, written))
     if kind in ("int", "list_int"):
-        return _to_number(int, "a whole number", text, written), []
+        return Reading(_to_number(int, "a whole number", text, written))
     if kind in ("float", "list_float"):
-        return _to_number(float, "a number", text, written), []
+        return Reading(_to_number(float, "a number", text, written))
     if kind == "dict":
-        return _to_dict(text, written), []
+        return Reading(_to_dict(text, written))
     if kind == "file_only":
         raise NotConverted(
             Problem(
@@ -50,12 +51,12 @@ def from_text(argument: Argument, text: str, written: Written) -> tuple[Any, lis
                 "the library's parser has no text form for it; set it in the script or in an argument file",
             )
         )
-    return text, _check_choice(argument, text, written)
+    return Reading(text, _check_choice(argument, text, written))
 
 
 def from_file(
     argument: Argument, value: Any, written: Written, converts_text: bool
-) -> tuple[Any, list[Problem]]:
+) -> Reading[Any]:
     """Return a YAML or JSON value as the argument's type.
 
     `converts_text` is true for TrlParser (argparse converts a default that is text) and false for
@@ -63,21 +64,21 @@ def from_file(
     """
     kind = argument.kind
     if value is None:
-        return None, []
+        return Reading(None)
     if isinstance(value, str) and (converts_text or kind in ("str", "optional_str", "dict")):
         if argument.is_list:
-            return value, []
+            return Reading(value)
         return from_text(argument, value, written)
     if kind in ("flag", "bool"):
         if isinstance(value, (bool, int)):
-            return bool(value), []
+            return Reading(bool(value))
         raise NotConverted(_must_be("true or false", value, written))
     if kind in ("int", "float"):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise NotConverted(_number_problem(kind, value, written))
         if kind == "int" and not isinstance(value, int):
             raise NotConverted(_must_be("a whole number", value, written))
-        return value, []
+        return Reading(value)
     if argument.choices and value is False and "no" in argument.choices:
         raise NotConverted(
             Problem(
@@ -86,7 +87,7 @@ def from_file(
                 f'put it in quotes: {written.spelling}: "no"',
             )
         )
-    return value, _check_choice(argument, value, written)
+    return Reading(value, _check_choice(argument, value, written))
 
 
 def to_bool(text: str, written: Written) -> bool:
@@ -121,9 +122,9 @@ def _must_be(noun: str, value: Any, written: Written, fix: str = "") -> Problem:
     return Problem(f"{written.spelling} must be {noun}, not {value!r}", written.where, fix)
 
 
-def _check_choice(argument: Argument, value: Any, written: Written) -> list[Problem]:
+def _check_choice(argument: Argument, value: Any, written: Written) -> tuple[Problem, ...]:
     if argument.choices is None or value in argument.choices:
-        return []
+        return ()
     wanted = ", ".join(str(choice) for choice in argument.choices)
     fix = f"one of {wanted}"
     if len(argument.choices) > 8 and isinstance(value, str):
@@ -131,15 +132,8 @@ def _check_choice(argument: Argument, value: Any, written: Written) -> list[Prob
 
         near = difflib.get_close_matches(value, [str(c) for c in argument.choices], n=3)
         fix = f"did you mean {', '.join(near)}" if near else fix
-    return [
-        Problem(
-            f"{written.spelling} cannot be {value!r}",
-            written.where,
-            fix,
-            "PF435",
-            written.choices_severity,
-        )
-    ]
+    wrong = f"{written.spelling} cannot be {value!r}"
+    return (Problem(wrong, written.where, fix, "PF435", written.choices_severity),)
 
 
 def _to_dict(text: str, written: Written) -> Any:

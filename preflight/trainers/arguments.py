@@ -11,6 +11,7 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.plan_choices import HF_TRAINERS
+from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
@@ -88,13 +89,14 @@ def read_trainer_arguments(
         is_exact=is_exact,
         abbreviates=kind.trainer in HF_TRAINERS and _may_take_prefixes(kind.text),
     )
-    file, rest = _argument_file(words, first_index, command, table, kind, rules)
+    problems = Problems()
+    file, rest = problems.take(_argument_file(words, first_index, command, table, kind, rules))
     rest = [(index, word) for index, word in rest if index not in not_its_own]
     opened = open_script(kind, command, script)
     own = opened[1] if opened is not None else None
-    parsed = parse_argv([word for _, word in rest], first_index, table, rules, own)
-    parsed = _with_true_indices(parsed, [index for index, _ in rest], first_index)
-    fields = PlanFields(problems=[*(file.problems if file else ()), *parsed.problems])
+    parsed = parse_argv(rest, table, rules, own)
+    problems.extend(parsed.problems)
+    fields = PlanFields(problems=problems)
     given = _given(kind, table, installed, file, parsed, fields, command.declared_flags)
     told = script_told(given, opened[0]) if opened is not None else None
     if told is not None:
@@ -150,12 +152,14 @@ def _argument_file(
     table: ArgumentTable,
     kind: TrainerKind,
     rules: ParserRules,
-) -> tuple[ArgumentFile | None, list[tuple[int, str]]]:
+) -> Reading[tuple[ArgumentFile | None, list[tuple[int, str]]]]:
     """Return the argument file, and the words that are left with their index in the whole argv."""
     rest = [(first_index + position, word) for position, word in enumerate(words)]
 
-    def read(path: str, stated_at: str, is_trl: bool) -> ArgumentFile:
-        return read_argument_file(
+    def read(
+        path: str, stated_at: str, is_trl: bool, left: list[tuple[int, str]]
+    ) -> Reading[tuple[ArgumentFile | None, list[tuple[int, str]]]]:
+        reading = read_argument_file(
             path,
             stated_at,
             command,
@@ -164,30 +168,17 @@ def _argument_file(
             is_complete=rules.is_complete,
             is_exact=rules.is_exact,
         )
+        return Reading((reading.value, left), reading.problems)
 
     # A script that cannot be read here may well use TrlParser, which is where --config comes from.
     reads_config = kind.uses_trl_parser or (not kind.text and kind.trainer is not None)
     if reads_config and "--config" in words[:-1]:
         position = words.index("--config")
-        return read(words[position + 1], "--config", True), rest[:position] + rest[position + 2 :]
+        left = rest[:position] + rest[position + 2 :]
+        return read(words[position + 1], "--config", True, left)
     if words and re.search(r"\.(json|ya?ml)$", words[0]) and command.exists(words[0]):
-        return read(words[0], words[0], False), rest[1:]
-    return None, rest
-
-
-def _with_true_indices(parsed: ParsedArgv, indices: list[int], first_index: int) -> ParsedArgv:
-    """Return the settings with the index that their flag has in the whole argv, the file's words included."""
-
-    def moved(place: Place) -> Place:
-        index = None if place.index is None else indices[place.index - first_index]
-        return Place(place.kind, place.document, place.key, place.line, index)
-
-    for settings in (parsed.known, parsed.unknown):
-        for name, setting in settings.items():
-            settings[name] = Setting(setting.value, moved(setting.place))
-    for places in parsed.earlier.values():
-        places[:] = [moved(place) for place in places]
-    return parsed
+        return read(words[0], words[0], False, rest[1:])
+    return Reading((None, rest))
 
 
 def _given(

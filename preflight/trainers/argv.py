@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any, NamedTuple
 
 from preflight.errors import Problem
+from preflight.reading import Problems
 from preflight.scripts.own_parser import MANY, NONE, OwnOption, OwnParser
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import Argument, ArgumentTable
@@ -29,146 +30,192 @@ class ParserRules(NamedTuple):
     """False for a script of its own: a prefix there is not one of our arguments."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class ParsedArgv:
-    """What the words behind the script say; filled while parsing, read by nobody before the end."""
+    """What the words behind the script say."""
 
-    known: dict[str, Setting] = field(default_factory=dict)
-    unknown: dict[str, Setting] = field(default_factory=dict)
+    known: Mapping[str, Setting] = field(default_factory=dict)
+    unknown: Mapping[str, Setting] = field(default_factory=dict)
     """The script's own flags, underscore spelling; a flag without a value is True."""
-    earlier: dict[str, list[Place]] = field(default_factory=dict)
+    earlier: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     """Places of the same argument that a later one overrides."""
-    positionals: list[tuple[int, str]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    positionals: tuple[tuple[int, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 def parse_argv(
-    argv: Sequence[str],
-    first_index: int,
+    words: Sequence[tuple[int, str]],
     table: ArgumentTable,
     rules: ParserRules,
     own: OwnParser | None = None,
 ) -> ParsedArgv:
-    """Return the settings of a command line. Problems are collected, never raised.
+    """Return the settings of a command line, given as words with their argv indices. Problems are collected, never raised.
 
     `own` is what the script declares itself: its options are read as it says, whatever the table has.
     """
-    parsed = ParsedArgv()
-    options: Mapping[str, Any] = {**table.options, **(own.options if own is not None else {})}
-    words = list(argv)
-    ends_at = words.index("--") if "--" in words else len(words)
+    return _Parser(table, rules, own).parse(words)
 
-    def is_option(word: str) -> bool:
+
+class _Parser:
+    """Goes through the words once; what it has met so far is its own until it is done."""
+
+    def __init__(self, table: ArgumentTable, rules: ParserRules, own: OwnParser | None) -> None:
+        self.table, self.rules, self.own = table, rules, own
+        self.options: Mapping[str, Any] = {
+            **table.options,
+            **(own.options if own is not None else {}),
+        }
+        self.known: dict[str, Setting] = {}
+        self.unknown: dict[str, Setting] = {}
+        self.earlier: dict[str, tuple[Place, ...]] = {}
+        self.positionals: list[tuple[int, str]] = []
+        self.problems = Problems()
+
+    def parse(self, words: Sequence[tuple[int, str]]) -> ParsedArgv:
+        texts = [word for _, word in words]
+        ends_at = texts.index("--") if "--" in texts else len(texts)
+        position = 0
+        while position < len(words):
+            index, word = words[position]
+            position += 1
+            if position > ends_at or not self._is_option(word):
+                if position - 1 != ends_at:
+                    self.positionals.append((index, word))
+                continue
+            end = position
+            while end < ends_at and not self._is_option(texts[end]):
+                end += 1
+            position += self._take(word, texts[position:end], index)
+        return ParsedArgv(
+            self.known,
+            self.unknown,
+            self.earlier,
+            tuple(self.positionals),
+            tuple(self.problems),
+        )
+
+    def _is_option(self, word: str) -> bool:
         if not word.startswith("-") or len(word) == 1:
             return False
-        if word in options or word.partition("=")[0] in options:
+        if word in self.options or word.partition("=")[0] in self.options:
             return True
         return not _NEGATIVE_NUMBER.match(word) and " " not in word
 
-    position = 0
-    while position < len(words):
-        word = words[position]
-        index = first_index + position
-        position += 1
-        if position > ends_at or not is_option(word):
-            if position - 1 != ends_at:
-                parsed.positionals.append((index, word))
-            continue
-        flag, has_value, explicit = word.partition("=")
-        values: list[str] = []
-        end = position
-        while end < ends_at and not is_option(words[end]):
-            values.append(words[end])
-            end += 1
-        mine = _own_option(flag, own, table)
-        if mine is not None:
-            place = Place("argv", "", flag, index=index)
-            position += _take_own(
-                mine, explicit if has_value else None, values, place, table, parsed
-            )
-            continue
-        match = table.options.get(flag)
-        if match is None and (own is None or own.names is None):
-            match = _abbreviated(flag, table, rules, parsed)
-        elif match is None and own is not None:
-            match = _abbreviated(flag, table.only(own.names), rules, parsed)
-        if match is None:
-            taken = _take_unknown(flag, explicit if has_value else None, values, index, parsed)
-            position += taken
-            continue
-        argument, is_negated = match
+    def _take(self, word: str, values: list[str], index: int) -> int:
+        """Keep what an option says; return how many of the values behind it are its own."""
+        flag, equals, attached = word.partition("=")
+        explicit = attached if equals else None
         place = Place("argv", "", flag, index=index)
+        mine = _own_option(flag, self.own, self.table)
+        if mine is not None:
+            return self._take_own(mine, explicit, values, place)
+        match = self.table.options.get(flag)
+        if match is None:
+            match = self._abbreviated(flag)
+        if match is None:
+            return self._take_unknown(explicit, values, place)
+        argument, is_negated = match
         if is_negated:
-            if has_value:
-                parsed.problems.append(Problem(f"{flag} takes no value, not {explicit!r}", flag))
-            _store(parsed, argument, Setting(False, place))
-        elif has_value:
-            _convert(parsed, argument, [explicit], place, rules)
-        else:
-            wanted = values if argument.is_list else values[:1]
-            position += len(wanted)
-            _convert(parsed, argument, wanted, place, rules)
-    return parsed
+            if explicit is not None:
+                self.problems.append(Problem(f"{flag} takes no value, not {explicit!r}", flag))
+            self._store(self.known, argument.name, Setting(False, place))
+            return 0
+        if explicit is not None:
+            self._convert(argument, [explicit], place)
+            return 0
+        wanted = values if argument.is_list else values[:1]
+        self._convert(argument, wanted, place)
+        return len(wanted)
 
-
-def _convert(
-    parsed: ParsedArgv, argument: Argument, texts: list[str], place: Place, rules: ParserRules
-) -> None:
-    flag = place.key
-    if not texts:
-        if argument.kind in ("flag", "optional_str"):
-            _store(parsed, argument, Setting(True, place))
-        elif argument.kind == "bool" and not rules.is_exact:
-            # Older versions declare some of these as plain switches.
-            _store(parsed, argument, Setting(True, place))
-        else:
+    def _convert(self, argument: Argument, texts: list[str], place: Place) -> None:
+        flag, is_exact = place.key, self.rules.is_exact
+        if not texts:
+            # Older versions declare some of the bools as plain switches.
+            is_switch = argument.kind == "bool" and not is_exact
+            if argument.kind in ("flag", "optional_str") or is_switch:
+                self._store(self.known, argument.name, Setting(True, place))
+                return
             fix = (
                 f"write {flag} true: this library version has no default for it, so argparse wants a value"
                 if argument.kind == "bool"
                 else ""
             )
-            parsed.problems.append(Problem(f"{flag} needs a value", flag, fix))
-        return
-    written = Written(flag, flag, "error" if rules.is_exact else "warning")
-    values: list[Any] = []
-    for text in texts:
-        try:
-            value, notes = from_text(argument, text, written)
-        except NotConverted as error:
-            parsed.problems.append(error.problem)
+            self.problems.append(Problem(f"{flag} needs a value", flag, fix))
             return
-        parsed.problems.extend(notes)
-        if any(note.severity == "error" for note in notes):
-            return
-        values.append(value)
-    _store(parsed, argument, Setting(values if argument.is_list else values[0], place))
+        written = Written(flag, flag, "error" if is_exact else "warning")
+        values: list[Any] = []
+        for text in texts:
+            try:
+                reading = from_text(argument, text, written)
+            except NotConverted as error:
+                self.problems.append(error.problem)
+                return
+            values.append(self.problems.take(reading))
+            if reading.is_refused:
+                return
+        value = values if argument.is_list else values[0]
+        self._store(self.known, argument.name, Setting(value, place))
 
+    def _store(self, settings: dict[str, Setting], name: str, setting: Setting) -> None:
+        before = settings.get(name)
+        if before is not None:
+            self.earlier[name] = (*self.earlier.get(name, ()), before.place)
+        settings[name] = setting
 
-def _store(parsed: ParsedArgv, argument: Argument, setting: Setting) -> None:
-    before = parsed.known.get(argument.name)
-    if before is not None:
-        parsed.earlier.setdefault(argument.name, []).append(before.place)
-    parsed.known[argument.name] = setting
+    def _take_unknown(self, explicit: str | None, values: list[str], place: Place) -> int:
+        """Keep a flag of the script's own as text; return how many words behind it belong to it."""
+        name = place.key.lstrip("-").replace("-", "_")
+        value: Any = True
+        if explicit is not None:
+            value = explicit
+        elif values:
+            # The script's parser is not known: one word is a value, more are a list.
+            value = values[0] if len(values) == 1 else list(values)
+        self._store(self.unknown, name, Setting(value, place))
+        return 0 if explicit is not None else len(values)
 
+    def _take_own(
+        self, option: OwnOption, explicit: str | None, values: list[str], place: Place
+    ) -> int:
+        """Keep an option of the script's own; return how many words behind it belong to it."""
+        wanted = {NONE: 0, MANY: len(values)}.get(option.takes, 1)
+        texts = [explicit] if explicit is not None else values[:wanted]
+        value: Any = option.bare
+        if texts:
+            value = texts if option.takes == MANY else texts[0]
+        argument = self.table.arguments.get(option.name)
+        converted = None if argument is None else _as_argument(argument, value, place)
+        if converted is None:
+            self._store(self.unknown, option.name, Setting(value, place))
+        else:
+            self._store(self.known, option.name, Setting(converted, place))
+        return 0 if explicit is not None else len(texts)
 
-def _take_unknown(
-    flag: str, explicit: str | None, values: list[str], index: int, parsed: ParsedArgv
-) -> int:
-    """Keep a flag of the script's own as text; return how many words behind it belong to it."""
-    name = flag.lstrip("-").replace("-", "_")
-    value: Any = True
-    taken = 0
-    if explicit is not None:
-        value = explicit
-    elif values:
-        # The script's parser is not known: one word is a value, more are a list.
-        value = values[0] if len(values) == 1 else list(values)
-        taken = len(values)
-    before = parsed.unknown.get(name)
-    if before is not None:
-        parsed.earlier.setdefault(name, []).append(before.place)
-    parsed.unknown[name] = Setting(value, Place("argv", "", flag, index=index))
-    return taken
+    def _abbreviated(self, flag: str) -> tuple[Argument, bool] | None:
+        """Return the argument that a prefix stands for, as argparse's allow_abbrev finds it."""
+        if not self.rules.abbreviates or not flag.startswith("--") or len(flag) < 4:
+            return None
+        table = self.table.only(None if self.own is None else self.own.names)
+        matches = {
+            (match[0].name, match[1]): match
+            for option, match in table.options.items()
+            if option.startswith(flag)
+        }
+        if len(matches) != 1:
+            if self.rules.is_complete:
+                candidates = sorted(name for name, _ in matches)
+                self.problems.append(_unknown_flag(flag, table, candidates))
+            return None
+        match = next(iter(matches.values()))
+        self.problems.append(
+            Problem(
+                f"{flag} is read as --{match[0].name}: argparse takes an unambiguous prefix",
+                flag,
+                "write the whole flag: a new version may add another one with this prefix",
+                severity="info",
+            )
+        )
+        return match
 
 
 def _own_option(flag: str, own: OwnParser | None, table: ArgumentTable) -> OwnOption | None:
@@ -186,33 +233,6 @@ def _own_option(flag: str, own: OwnParser | None, table: ArgumentTable) -> OwnOp
     return next(iter(mine.values())) if len(mine) == 1 and not others - mine.keys() else None
 
 
-def _take_own(
-    option: OwnOption,
-    explicit: str | None,
-    values: list[str],
-    place: Place,
-    table: ArgumentTable,
-    parsed: ParsedArgv,
-) -> int:
-    """Keep an option of the script's own; return how many words behind it belong to it."""
-    wanted = {NONE: 0, MANY: len(values)}.get(option.takes, 1)
-    texts = [explicit] if explicit is not None else values[:wanted]
-    value: Any = option.bare
-    if texts:
-        value = texts if option.takes == MANY else texts[0]
-    argument = table.arguments.get(option.name)
-    settings: dict[str, Setting] = parsed.unknown
-    if argument is not None:
-        converted = _as_argument(argument, value, place)
-        if converted is not None:
-            settings, value = parsed.known, converted
-    before = settings.get(option.name)
-    if before is not None:
-        parsed.earlier.setdefault(option.name, []).append(before.place)
-    settings[option.name] = Setting(value, place)
-    return 0 if explicit is not None else len(texts)
-
-
 def _as_argument(argument: Argument, value: Any, place: Place) -> Any:
     """Return a value of the script's own option as the Trainer's argument of that name; None where it is none."""
     if not isinstance(value, (str, list)):
@@ -222,37 +242,10 @@ def _as_argument(argument: Argument, value: Any, place: Place) -> Any:
         read = [from_text(argument, text, Written(place.key, place.key)) for text in items]
     except NotConverted:
         return None
-    if any(note.severity == "error" for _, notes in read for note in notes):
+    if any(reading.is_refused for reading in read):
         return None
-    converted = [item for item, _ in read]
+    converted = [reading.value for reading in read]
     return converted if argument.is_list else converted[0] if len(converted) == 1 else None
-
-
-def _abbreviated(
-    flag: str, table: ArgumentTable, rules: ParserRules, parsed: ParsedArgv
-) -> tuple[Argument, bool] | None:
-    """Return the argument that a prefix stands for, as argparse's allow_abbrev finds it."""
-    if not rules.abbreviates or not flag.startswith("--") or len(flag) < 4:
-        return None
-    matches = {
-        (match[0].name, match[1]): match
-        for option, match in table.options.items()
-        if option.startswith(flag)
-    }
-    if len(matches) != 1:
-        if rules.is_complete:
-            parsed.problems.append(_unknown_flag(flag, table, sorted(name for name, _ in matches)))
-        return None
-    match = next(iter(matches.values()))
-    parsed.problems.append(
-        Problem(
-            f"{flag} is read as --{match[0].name}: argparse takes an unambiguous prefix",
-            flag,
-            "write the whole flag: a new version may add another one with this prefix",
-            severity="info",
-        )
-    )
-    return match
 
 
 def _unknown_flag(flag: str, table: ArgumentTable, candidates: list[str]) -> Problem:

@@ -137,9 +137,9 @@ class Given:
             return None  # a switch of that name, not a value
         try:
             if isinstance(value, str):
-                converted, _ = from_text(argument, value, written)
+                reading = from_text(argument, value, written)
             else:
-                converted, _ = from_file(argument, value, written, converts_text=True)
+                reading = from_file(argument, value, written, converts_text=True)
         except NotConverted as error:
             # The script is somebody's own: the value may be right there.
             problem = error.problem
@@ -152,7 +152,7 @@ class Given:
                 )
             )
             return None
-        return Setting(converted, setting.place)
+        return Setting(reading.value, setting.place)
 
 
 def _words(value: Any) -> list[str]:

@@ -46,15 +46,15 @@ def read_words(command: LaunchCommand, first: int) -> Reading[LlamaFactoryWords]
         document = read_document(command, words[0], kind, stated_at=words[0])
         return _with_overrides(command, document, first)
     rules = ParserRules(is_complete=True, is_exact=True)
-    parsed = parse_argv(words, first, llamafactory_arguments(), rules)
+    indexed = list(enumerate(words, first))
+    parsed = parse_argv(indexed, llamafactory_arguments(), rules)
     problems = Problems(parsed.problems)
     for _, word in parsed.positionals:
         message = f"LLaMA-Factory's parser does not know the word {word!r}"
         fix = "a config is named .yaml, .yml or .json and comes first"
         problems.append(Problem(message, word, fix, "PF141"))
     indices = {name: s.place.index for name, s in parsed.known.items() if s.place.index is not None}
-    earlier = {name: tuple(places) for name, places in parsed.earlier.items()}
-    found = LlamaFactoryWords({**parsed.known, **parsed.unknown}, indices, earlier)
+    found = LlamaFactoryWords({**parsed.known, **parsed.unknown}, indices, parsed.earlier)
     return Reading(found, tuple(problems))
 
 
