@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import pytest
 from caching_allocator import SYNC, CachingAllocator, Event, replay
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_loop import least_seconds, loop_seconds
 
 from preflight.units import KIB, MIB, round_up
 
@@ -249,13 +249,12 @@ def test_a_partly_used_segment_is_given_back_only_in_pages():
     assert replay(one_segment, True, capacity_bytes=60 * MIB).out_of_memory is None
 
 
-def test_a_hundred_thousand_events_take_about_a_second():
+def test_a_hundred_thousand_events_take_no_more_than_fifteen_reference_loops():
+    """Three were taken when the bound was chosen."""
     events: list[Event] = []
     for number in range(50_000):
         events.append((number, 512 * (1 + number * 7919 % 9973), "default"))
         if number >= 200:
             events.append((number - 200, 0, "default"))
-    start = time.process_time()
-    replay(events)
 
-    assert time.process_time() - start < 3.0
+    assert least_seconds(lambda: replay(events), 2) < 15 * loop_seconds()

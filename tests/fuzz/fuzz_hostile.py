@@ -1,4 +1,4 @@
-"""Inputs made to hurt a reader: deep, endless, doubling, looping, no text at all. Each must be answered within a second."""
+"""Inputs made to hurt a reader: deep, endless, doubling, looping, no text at all. Each must be answered soon."""
 
 from __future__ import annotations
 

@@ -16,12 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fuzz_seeds import Seed
+from reference_loop import loop_seconds
 
 from preflight.cli import main
 
-SECONDS = 1.0
-"""Of this process, for one call; what others on the machine do does not count."""
-HANG_SECONDS = 20
+MOST_LOOPS = 60
+"""What one call may take, in runs of the reference loop: two seconds where that was chosen, and the slowest hostile
+input takes a third of it."""
+SUSPECT_SECONDS = 0.2
+"""Less than this is quick on any machine, and the loop is not run beside it."""
+HANG_SECONDS = 120
+"""By the clock: nobody waits for something that never comes, and a busy machine may take ten times as long."""
 MEMORY_BYTES = 6 * 1024**3
 GOOD_CODES = (0, 1, 2)
 
@@ -45,12 +50,56 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
+def allowed_seconds() -> float:
+    """Return the seconds of this process that one call may take on this machine, as busy as it is now."""
+    return loop_seconds() * MOST_LOOPS
+
+
 def tried(seed: Seed, folder: Path) -> Failure | None:
     """Make the files in an empty folder, call preflight there, and return what went wrong."""
     words = [*seed.own, *(("--", *seed.launch) if seed.launch else ())]
     with contextlib.suppress(OSError, ValueError):
         _write(seed, folder)
     before = _state(folder)
+    call = _called(words, folder, seed)
+    failure = call.failure
+    if failure is None and call.code not in GOOD_CODES:
+        failure = ("exit code", f"{call.code}: {call.err[-500:]} {_traced(words, folder, seed)}")
+    if failure is None and call.seconds > SUSPECT_SECONDS and call.seconds > allowed_seconds():
+        # What is slow by itself is slow again; what an import or a neighbour cost once is not.
+        spent, allowed = _called(words, folder, seed).seconds, allowed_seconds()
+        if spent > allowed:
+            failure = ("slow", f"{spent:.1f} s, and {allowed:.1f} s are allowed")
+    if (
+        failure is None
+        and call.code == 2
+        and "preflight: " not in call.err
+        and '"problems"' not in call.out
+    ):
+        failure = ("no message", call.err[-300:])
+    if failure is None and call.code in (0, 1) and _asks_for_json(seed):
+        failure = _json_failure(call.out)
+    touched = _touched(before, _state(folder), seed)
+    if failure is None and touched:
+        failure = ("touched", ", ".join(touched))
+    return None if failure is None else Failure(*failure, seed)
+
+
+@dataclass(frozen=True)
+class Call:
+    """How preflight answered."""
+
+    code: int | None
+    out: str
+    err: str
+    seconds: float
+    """Of this process; what others on the machine do counts only as far as it slows everybody."""
+    failure: tuple[str, str] | None
+    """Kind and text, where there is no answer."""
+
+
+def _called(words: list[str], folder: Path, seed: Seed) -> Call:
+    """Call preflight once in the folder."""
     out, err = io.StringIO(), io.StringIO()
     started = time.process_time()
     code: int | None = None
@@ -64,24 +113,7 @@ def tried(seed: Seed, folder: Path) -> Failure | None:
         except BaseException as error:
             failure = ("exception", f"{type(error).__name__}: {error} {_last_frame(error)}")
     spent = time.process_time() - started
-    said = err.getvalue()
-    if failure is None and code not in GOOD_CODES:
-        failure = ("exit code", f"{code}: {said[-500:]} {_traced(words, folder, seed)}")
-    if failure is None and spent > SECONDS:
-        failure = ("slow", f"{spent:.1f} s")
-    if (
-        failure is None
-        and code == 2
-        and "preflight: " not in said
-        and '"problems"' not in out.getvalue()
-    ):
-        failure = ("no message", said[-300:])
-    if failure is None and code in (0, 1) and _asks_for_json(seed):
-        failure = _json_failure(out.getvalue())
-    touched = _touched(before, _state(folder), seed)
-    if failure is None and touched:
-        failure = ("touched", ", ".join(touched))
-    return None if failure is None else Failure(*failure, seed)
+    return Call(code, out.getvalue(), err.getvalue(), spent, failure)
 
 
 def _traced(words: list[str], folder: Path, seed: Seed) -> str:

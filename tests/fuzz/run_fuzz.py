@@ -1,7 +1,7 @@
 """Fuzzes preflight: `python tests/fuzz/run_fuzz.py --count 20000 --seed 1`.
 
 Every input is a seed with a few changes, checked in this process. A traceback, an exit code that is not
-an answer, more than a second, or a file that changed is a failure; the input is kept below `--keep`.
+an answer, more work than sixty runs of a reference loop, or a file that changed is a failure; the input is kept below `--keep`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent))
 
 from fuzz_hostile import hostile
 from fuzz_mutate import mutated

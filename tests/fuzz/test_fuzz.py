@@ -40,8 +40,9 @@ def test_the_fuzzer_sees_what_it_looks_for(tmp_path):
         ("open('made', 'w').close()", "touched"),
     ):
         plugin = (
-            "import time\nfrom preflight.hookspecs import hookimpl\n@hookimpl\n"
-            f"def preflight_read_launch(command):\n    limit = time.process_time() + 1.2\n    {body}\n"
+            "import time, fuzz_try\nfrom preflight.hookspecs import hookimpl\n@hookimpl\n"
+            "def preflight_read_launch(command):\n"
+            f"    limit = time.process_time() + 1.5 * fuzz_try.allowed_seconds()\n    {body}\n"
         )
         (tmp_path / "preflight_hooks.py").write_text(plugin)
         done = fuzz("--one", str(tmp_path))
