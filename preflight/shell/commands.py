@@ -1,45 +1,72 @@
-"""Shell text cut into simple commands and words, each with its place, so that some words can be written again.
+"""The simple commands of a short shell text, each word with its place, so that some words can be written again.
 
-Only what a launch line needs: lists (`&&`, `||`, `;`, `|`, newlines), assignments, quotes, variables
-and redirections. Loops, conditions, functions and subshells are refused: who runs what is then for a
-shell to say.
+For `bash -c TEXT` and launch lines of files: lists (`&&`, `||`, `;`, `|`, newlines), assignments and `cd`.
+Loops, conditions, functions and subshells are refused, because words of a command that runs more than
+once, or maybe not at all, cannot be written again for one launch.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
-from preflight.shell.expansion import NAME, CannotTell, ShellWord, read_word
+from preflight.shell.builtins import declare
+from preflight.shell.expansion import expand, text_of
+from preflight.shell.files import Files
+from preflight.shell.parser import DECLARING, parse
+from preflight.shell.reader import Reader
+from preflight.shell.state import World, state_of
+from preflight.shell.syntax import (
+    Arithmetic,
+    Assignment,
+    CannotRead,
+    Case,
+    Command,
+    Count,
+    Double,
+    For,
+    Function,
+    Group,
+    If,
+    Literal,
+    Loop,
+    Piece,
+    Simple,
+    Substitution,
+    Test,
+    Word,
+)
+from preflight.shell.text import Text, TooManySteps, known, not_known
 from preflight.values import dataclass
 
-KEYWORDS = frozenset(
-    [
-        "if",
-        "then",
-        "elif",
-        "else",
-        "fi",
-        "for",
-        "while",
-        "until",
-        "do",
-        "done",
-        "case",
-        "esac",
-        "select",
-        "function",
-        "coproc",
-        "{",
-        "}",
-        "[[",
-    ]
-)
 MAX_COMMANDS = 400
 """In one `bash -c`; each sees what all before it have set."""
-_NUMBERED = re.compile(r"\d+[<>]")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
+_NAMES: dict[type, str] = {
+    If: "`if`",
+    For: "`for`",
+    Count: "`for`",
+    Loop: "`while`",
+    Case: "`case`",
+    Test: "`[[`",
+    Function: "a subshell or a function",
+    Arithmetic: "a subshell or a function",
+}
+
+
+class CannotTell(Exception):
+    """The text says something that only a shell can follow; the message names it."""
+
+
+@dataclass(frozen=True)
+class ShellWord:
+    """One word of the text: where it stands, and the words that it becomes."""
+
+    start: int
+    end: int
+    texts: tuple[str, ...]
+    """One text, or several (or none) where an unquoted variable holds spaces (or nothing)."""
+    unknown: tuple[str, ...] = ()
+    """Variables, commands and patterns in it that only the running shell can fill in."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,7 @@ class ShellCommand:
     """Where `cd` led so far, relative to where the shell starts; empty for there."""
     end: int
     """Where an added word goes."""
+    line: int = 1
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -65,151 +93,118 @@ class ShellCommand:
         return tuple(dict.fromkeys(name for word in self.words for name in word.unknown))
 
 
-@dataclass
-class _State:
-    """What the shell knows while it goes from command to command."""
-
-    text: str
-    variables: dict[str, str | None]
-    """None: set, but not known here."""
-    exported: set[str]
-    assigned: set[str] = field(default_factory=set)
-    folder: str = ""
-
-
 def parse_script(text: str, env: Mapping[str, str]) -> tuple[ShellCommand, ...]:
     """Return the simple commands of a script in order; raise CannotTell where it is more than a list of them."""
-    state = _State(text, dict(env), set(env))
-    commands: list[ShellCommand] = []
-    words: list[ShellWord] = []
-    own: dict[str, str | None] = {}
-    position = 0
-
-    def finish() -> None:
-        nonlocal words, own
-        if words:
-            if len(commands) >= MAX_COMMANDS:
-                raise CannotTell(f"a list of more than {MAX_COMMANDS} commands")
-            command = _command(state, words, own)
-            commands.append(command)
-            _follow(state, command)
-        else:
-            state.variables.update(own)
-            state.assigned |= own.keys()
-        words, own = [], {}
-
-    while position < len(text):
-        character = text[position]
-        if character in " \t\r":
-            position += 1
-        elif text.startswith("\\\n", position) or text.startswith("\\\r\n", position):
-            position = text.index("\n", position) + 1
-        elif character == "#":
-            end = text.find("\n", position)
-            position = len(text) if end < 0 else end
-        elif character in "\n;&|":
-            position, is_redirection = _separator(text, position)
-            if is_redirection:
-                position = _skip_target(state, position)
-            else:
-                finish()
-        elif character in "()":
-            raise CannotTell("a subshell or a function")
-        elif character in "<>" or _NUMBERED.match(text, position):
-            position = _redirection(state, position)
-        else:
-            match = None if words else _ASSIGNMENT.match(text, position)
-            if match is not None:
-                word = read_word(state.text, state.variables, match.end(), splits=False)
-                value = "".join(word.texts) if not word.unknown else None
-                if match[2] and value is not None:
-                    old = state.variables.get(match[1]) or ""
-                    value = old + value
-                own[match[1]] = value
-                position = word.end
-                continue
-            word = read_word(state.text, state.variables, position, splits=True)
-            raw = text[word.start : word.end]
-            if not words and raw in KEYWORDS:
-                raise CannotTell(f"`{raw}`")
-            if not words and raw == "!":
-                position = word.end
-                continue
-            words.append(word)
-            position = word.end
-    finish()
-    return tuple(commands)
+    try:
+        tree = parse(known(text))
+        listed = _Lister(env)
+        for statement in tree:
+            for _, pipeline in statement.pipelines:
+                for command in pipeline.commands:
+                    listed.add(command)
+    except CannotRead as error:
+        raise CannotTell(str(error)) from None
+    except TooManySteps:
+        raise CannotTell("a text that is so long") from None
+    return tuple(listed.commands)
 
 
-def _command(
-    state: _State, words: Sequence[ShellWord], own: Mapping[str, str | None]
-) -> ShellCommand:
-    values = {**{name: state.variables.get(name) for name in state.exported}, **own}
-    # A variable that is set to something unknown is set all the same: LOCAL_RANK=$SLURM_LOCALID.
-    env = {name: f"${name}" if value is None else value for name, value in values.items()}
-    assigned = frozenset((state.assigned & state.exported) | own.keys())
-    return ShellCommand(tuple(words), env, assigned, state.folder, words[-1].end)
+class _Lister:
+    """Goes from command to command with what the shell knows by then."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        world = World(Files(opens=False), is_partial=True)
+        self.state = state_of(world, env, (), env.get("PWD", ""), not_known("$0"))
+        if "PWD" not in env:
+            self.state.cwd = not_known("$PWD")
+            self.state.exported.discard("PWD")
+        self.reader = Reader(self.state, lambda reader, argv, own: None)
+        self.assigned: set[str] = set()
+        self.folder = ""
+        self.commands: list[ShellCommand] = []
+
+    def add(self, command: Command) -> None:
+        """Add a command, and let it change what the next one starts with."""
+        if not isinstance(command, Simple):
+            is_braces = isinstance(command, Group) and not command.is_subshell
+            raise CannotTell("`{`" if is_braces else _NAMES.get(type(command), "a subshell or a function"))  # fmt: skip
+        if any(one.operator == "<<" for one in command.redirections):
+            raise CannotTell("a here-document")
+        own: dict[str, Text] = {}
+        for one in command.assignments:
+            own[one.name] = self.value(one)
+        if not command.words:
+            for name, value in own.items():
+                self.state.set(name, value)
+            self.assigned |= own.keys()
+            return
+        if len(self.commands) >= MAX_COMMANDS:
+            raise CannotTell(f"a list of more than {MAX_COMMANDS} commands")
+        words = tuple(self.word(word) for word in command.words)
+        values = {**self.state.environment(), **own}
+        env = {name: value.shown for name, value in values.items()}
+        assigned = frozenset((self.assigned & self.state.exported) | own.keys())
+        made = ShellCommand(words, env, assigned, self.folder, command.end, command.line)
+        self.commands.append(made)
+        self.do(command, made)
+
+    def value(self, one: Assignment) -> Text:
+        """Return what is assigned; a variable that is set to something unknown is set all the same."""
+        if not isinstance(one.value, Word) or one.index is not None:
+            raise CannotTell("an array")
+        text = text_of(one.value, self.state)
+        if one.is_added:
+            text = self.state.text(one.name) + text
+        return text if text.known is not None else not_known(f"${one.name}")
+
+    def word(self, word: Word | Assignment) -> ShellWord:
+        if isinstance(word, Assignment):
+            value = self.value(word)
+            text = known(f"{word.name}{'+' if word.is_added else ''}=") + value
+            return ShellWord(word.start, word.end, (text.shown,), text.unknown)
+        pieces = list(_pieces(word.pieces))
+        if any(isinstance(piece, Substitution) and piece.is_process for piece in pieces):
+            raise CannotTell("a process substitution")
+        texts = expand([word], self.state)
+        unknown = [source for text in texts for source in text.unknown]
+        if any(
+            isinstance(piece, Literal) and set(piece.text) & set("*?[") for piece in word.pieces
+        ):
+            unknown.append(word.raw)
+        return ShellWord(word.start, word.end, tuple(text.shown for text in texts), tuple(unknown))
+
+    def do(self, command: Simple, made: ShellCommand) -> None:
+        """Do what a builtin does to variables and folder."""
+        argv, state = made.argv, self.state
+        if not argv:
+            return
+        name = argv[0]
+        if name in DECLARING:
+            declare(self.reader, name, command.words[1:])
+            for word in argv[1:]:
+                variable, equals, _ = word.partition("=")
+                variable = variable.removesuffix("+")
+                if equals and state.text(variable).known is None:
+                    state.set(variable, not_known(f"${variable}"))
+                self.assigned |= {variable} if equals else set()
+        elif name == "unset":
+            for variable in argv[1:]:
+                state.unset(variable)
+        elif name == "set" and ("-a" in argv or "allexport" in argv):
+            raise CannotTell("`set -a`")
+        elif name in ("cd", "pushd"):
+            folders = [word for word in argv[1:] if word != "--"]
+            if len(folders) != 1 or made.unknown or folders[0] == "-":
+                raise CannotTell(f"`{' '.join(argv)}`")
+            self.folder = os.path.join(self.folder, folders[0])
+            state.cwd = known(os.path.normpath(os.path.join(state.cwd.known or "", folders[0])))
+            state.exported.add("PWD")
+        elif name in ("eval", "popd"):
+            raise CannotTell(f"`{name}`")
 
 
-def _follow(state: _State, command: ShellCommand) -> None:
-    """Let a builtin change what the next command starts with."""
-    argv = command.argv
-    if not argv:
-        return
-    if argv[0] in ("export", "declare", "typeset"):
-        for word in argv[1:]:
-            name, equals, value = word.partition("=")
-            if not NAME.fullmatch(name):
-                continue
-            if argv[0] == "export" or "-x" in argv[1:2]:
-                state.exported.add(name)
-            if equals:
-                known = not any(word in item.texts and item.unknown for item in command.words)
-                state.variables[name] = value if known else None
-                state.assigned.add(name)
-    elif argv[0] == "unset":
-        for name in argv[1:]:
-            state.variables.pop(name, None)
-            state.exported.discard(name)
-    elif argv[0] == "set" and ("-a" in argv or "allexport" in argv):
-        raise CannotTell("`set -a`")
-    elif argv[0] in ("cd", "pushd"):
-        folders = [word for word in argv[1:] if word != "--"]
-        if len(folders) != 1 or command.unknown or folders[0] == "-":
-            raise CannotTell(f"`{' '.join(argv)}`")
-        import os
-
-        state.folder = os.path.join(state.folder, folders[0])
-        state.variables["PWD"] = os.path.normpath(
-            os.path.join(state.variables.get("PWD") or "", folders[0])
-        )
-    elif argv[0] in ("eval", "popd"):
-        raise CannotTell(f"`{argv[0]}`")
-
-
-def _separator(text: str, position: int) -> tuple[int, bool]:
-    """Return the position behind a list operator, and whether it is the redirection `&>`."""
-    if text.startswith("&>", position):
-        return position + (3 if text.startswith("&>>", position) else 2), True
-    for operator in ("&&", "||", "|&"):
-        if text.startswith(operator, position):
-            return position + 2, False
-    if text.startswith(";;", position):
-        raise CannotTell("`case`")
-    return position + 1, False
-
-
-def _redirection(state: _State, position: int) -> int:
-    match = re.compile(r"\d*(<<<|<<|<>|>>|>\||[<>]&|[<>])").match(state.text, position)
-    assert match is not None
-    if match[1] == "<<":
-        raise CannotTell("a here-document")
-    if state.text.startswith("(", match.end()):
-        raise CannotTell("a process substitution")
-    return _skip_target(state, match.end())
-
-
-def _skip_target(state: _State, position: int) -> int:
-    while position < len(state.text) and state.text[position] in " \t":
-        position += 1
-    return read_word(state.text, state.variables, position, splits=False).end
+def _pieces(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    for piece in pieces:
+        yield piece
+        if isinstance(piece, Double):
+            yield from _pieces(piece.pieces)

@@ -1,180 +1,221 @@
-"""One word of shell text: quotes taken off, variables filled in, and what only the running shell can know."""
+"""What the words of a script stand for: quotes taken off, variables filled in, split where the shell splits.
+
+The order is that of bash(1), EXPANSION: braces make words, then each word is filled in from left to right
+into fields, a field being parts that remember whether they were quoted; unquoted values are split at IFS;
+patterns in unquoted parts are matched with files. A part that is not known is never split.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
-from preflight.values import dataclass
+from preflight.shell.arithmetic import NoNumber
+from preflight.shell.braces import brace_words
+from preflight.shell.parameters import value_of
+from preflight.shell.state import BLANKS, State
+from preflight.shell.syntax import (
+    Calculation,
+    Double,
+    Given,
+    Literal,
+    Parameter,
+    Piece,
+    Quoted,
+    Substitution,
+    Word,
+)
+from preflight.shell.text import Part, Text, joined, known, not_known, text_of_parts
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLAIN_BRACES = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?)([-=])([^{}$`\"'\\]*))?\}")
-
-
-class CannotTell(Exception):
-    """The text says something that only a shell can follow; the message names it."""
-
-
-@dataclass(frozen=True)
-class ShellWord:
-    """One word of the text: where it stands, and the words that it becomes."""
-
-    start: int
-    end: int
-    texts: tuple[str, ...]
-    """One text, or several (or none) where an unquoted variable holds spaces (or nothing)."""
-    unknown: tuple[str, ...] = ()
-    """Variables, commands and patterns in it that only the running shell can fill in."""
-
-
-LONGEST_WORD = 1_000_000
+MOST_WORDS = 10_000
+Field = list[tuple[Part, bool]]
+"""Parts with whether each was quoted."""
 
 
-def read_word(
-    text: str, variables: Mapping[str, str | None], start: int, splits: bool
-) -> ShellWord:
-    """Read the word at a position, with its quotes taken off and its variables filled in."""
-    position = start
-    parts: list[str] = [""]
-    unknown: list[str] = []
-    is_quoted = has_pattern = False
-    while position < len(text):
-        character = text[position]
-        if character in " \t\r\n;&|<>()":
-            break
-        if character == "\\":
-            if text.startswith("\n", position + 1):
-                position += 2
-                continue
-            parts[-1] += text[position + 1 : position + 2]
-            position += 2
-        elif character == "'":
-            end = _closing(text, "'", position + 1)
-            parts[-1] += text[position + 1 : end]
-            is_quoted, position = True, end + 1
-        elif character == '"':
-            position = _double_quoted(text, variables, position + 1, parts, unknown)
-            is_quoted = True
-        elif text.startswith(("$'", '$"'), position):
-            raise CannotTell("a word in $'...'")
-        elif character in "$`":
-            value, position = _expansion(text, variables, position, unknown)
-            if not splits or not value.strip():
-                parts[-1] += value if not splits else ""
-                continue
-            pieces = value.split()
-            if value[:1].isspace() and parts[-1]:
-                parts.append("")
-            parts[-1] += pieces[0]
-            parts += pieces[1:]
-            if value[-1:].isspace():
-                parts.append("")
-        else:
-            if (
-                splits
-                and not has_pattern
-                and (character in "*?[" or _is_brace_list(text, position))
-            ):
-                has_pattern = True
-                unknown.append(_raw(text, start))
-            if character == "~" and position == start:
-                parts[-1] += variables.get("HOME") or "~"
+class _Fields:
+    """Words being made of one word of the script."""
+
+    def __init__(self, state: State, splits: bool) -> None:
+        self.state = state
+        self.splits = splits
+        self.fields: list[Field] = [[]]
+        self.kept = [False]
+        """Per field whether it stays where it is empty: something in it was quoted."""
+        self.break_ = ""
+        """A separator that has been met: the next part begins a field behind it. `hard`: one that is no blank."""
+
+    def begin(self) -> None:
+        self.fields.append([])
+        self.kept.append(False)
+        self.break_ = ""
+        if len(self.fields) > MOST_WORDS:
+            self.state.world.steps.spend(len(self.fields))
+
+    def put(self, part: Part, is_quoted: bool) -> None:
+        if self.break_:
+            self.begin()
+        self.fields[-1].append((part, is_quoted))
+
+    def keep(self) -> None:
+        """Note that something quoted stands here, be it empty."""
+        if self.break_:
+            self.begin()
+        self.kept[-1] = True
+
+    def add(self, text: Text, is_quoted: bool) -> None:
+        """Add what was filled in."""
+        for part in text.parts:
+            if is_quoted or not self.splits or not isinstance(part, str):
+                self.put(part, is_quoted)
             else:
-                parts[-1] += character
-            position += 1
-    if sum(map(len, parts)) > LONGEST_WORD:
-        raise CannotTell(f"a word of more than {LONGEST_WORD:,} characters")
-    texts = tuple(part for part in parts if part or (is_quoted and len(parts) == 1))
-    return ShellWord(start, position, texts, tuple(unknown))
+                self.split(part)
 
+    def split(self, part: str) -> None:
+        """Cut a text at IFS: blanks in a row are one separator, any other character is one of its own."""
+        ifs = self.state.ifs()
+        start = 0
+        for at, character in enumerate(part):
+            if character not in ifs:
+                continue
+            if at > start:
+                self.put(part[start:at], False)
+            start = at + 1
+            has_content = bool(self.fields[-1]) or self.kept[-1]
+            if character in BLANKS:
+                self.break_ = self.break_ or ("soft" if has_content else "")
+            elif self.break_ == "hard" or not has_content:
+                if self.break_:
+                    self.begin()
+                self.kept[-1] = True
+                self.break_ = "hard"
+            else:
+                self.break_ = "hard"
+        if start < len(part):
+            self.put(part[start:], False)
 
-def _raw(text: str, start: int) -> str:
-    return re.split(r"[\s;&|<>()]", text[start:], maxsplit=1)[0]
+    def several(self, texts: Sequence[Text], is_quoted: bool) -> None:
+        """Add the words of `$@` or of an array."""
+        for index, text in enumerate(texts):
+            if index and (is_quoted or self.fields[-1] or self.break_):
+                self.begin() if is_quoted else setattr(self, "break_", self.break_ or "soft")
+            if is_quoted:
+                self.keep()
+            self.add(text, is_quoted)
 
+    def walk(self, pieces: Iterable[Piece], is_quoted: bool = False, splits: bool = False) -> None:
+        """Fill in pieces; of `${x:-a b}` the word that stands in is split too."""
+        for piece in pieces:
+            if isinstance(piece, Literal):
+                if splits:
+                    self.add(known(piece.text), is_quoted)
+                else:
+                    self.put(piece.text, is_quoted)
+            elif isinstance(piece, Quoted):
+                self.keep()
+                if piece.text:
+                    self.put(piece.text, True)
+            elif isinstance(piece, Given):
+                if piece.is_quoted:
+                    self.keep()
+                self.put(piece.unknown, is_quoted or piece.is_quoted)
+            elif isinstance(piece, Double):
+                if not _is_all_words(piece):
+                    self.keep()
+                self.walk(piece.pieces, True)
+            else:
+                self.fill(piece, is_quoted)
 
-def _is_brace_list(text: str, position: int) -> bool:
-    return bool(re.compile(r"\{[^\s{}]*(?:,|\.\.)[^\s{}]*\}").match(text, position))
-
-
-def _closing(text: str, mark: str, start: int) -> int:
-    end = text.find(mark, start)
-    if end < 0:
-        raise CannotTell("a quote that is never closed")
-    return end
-
-
-def _double_quoted(
-    text: str,
-    variables: Mapping[str, str | None],
-    position: int,
-    parts: list[str],
-    unknown: list[str],
-) -> int:
-    while position < len(text):
-        character = text[position]
-        if character == '"':
-            return position + 1
-        if character == "\\" and text[position + 1 : position + 2] in ("$", "`", '"', "\\", "\n"):
-            parts[-1] += text[position + 1].replace("\n", "")
-            position += 2
-        elif character in "$`":
-            value, position = _expansion(text, variables, position, unknown)
-            parts[-1] += value
+    def fill(self, piece: Parameter | Calculation | Substitution, is_quoted: bool) -> None:
+        """Add what `$...` stands for."""
+        if isinstance(piece, Parameter):
+            value = value_of(piece, self.state, text_of, pattern_of)
+            if isinstance(value, Word):
+                self.walk(value.pieces, is_quoted, splits=True)
+            elif isinstance(value, Text):
+                self.add(value, is_quoted)
+            elif is_quoted and (piece.name == "*" or (piece.index and piece.index.raw == "*")):
+                self.add(joined(value, self.state.ifs()[:1]), True)
+            elif not self.splits:
+                self.add(joined(value), True)
+            else:
+                self.several(value, is_quoted)
+        elif isinstance(piece, Calculation):
+            self.add(calculated(piece, self.state), is_quoted)
         else:
-            parts[-1] += character
-            position += 1
-    raise CannotTell("a quote that is never closed")
+            self.add(self.state.world.output_of(piece), is_quoted)
 
 
-def _expansion(
-    text: str, variables: Mapping[str, str | None], position: int, unknown: list[str]
-) -> tuple[str, int]:
-    """Return what a `$...` stands for and the position behind it; its own text where only the shell knows."""
-    if text[position] == "`":
-        end = _closing(text, "`", position + 1) + 1
-        unknown.append(text[position:end])
-        return text[position:end], end
-    if text.startswith("(", position + 1):
-        end = _closing_parenthesis(text, position + 1)
-        unknown.append(text[position:end])
-        return text[position:end], end
-    braces = _PLAIN_BRACES.match(text, position + 1)
-    if braces is not None:
-        name, end = braces[1], braces.end()
-        value = variables.get(name)
-        is_empty = value == "" and braces[2] == ":"
-        if braces[3] is not None and (name not in variables or is_empty):
-            return braces[4], end
-    elif text.startswith("{", position + 1):
-        end = _closing(text, "}", position) + 1
-        unknown.append(text[position:end])
-        return text[position:end], end
-    else:
-        match = NAME.match(text, position + 1) or re.compile(r"[@*#?$!0-9-]").match(
-            text, position + 1
-        )
-        if match is None:
-            return "$", position + 1
-        name, end = match[0], match.end()
-        value = variables.get(name)
-    if value is None:
-        unknown.append(text[position:end])
-        return text[position:end], end
-    return value, end
+def _is_all_words(piece: Double) -> bool:
+    """Tell whether double quotes hold nothing but `$@` or `${a[@]}`: they are no word where it has none."""
+    if len(piece.pieces) != 1 or not isinstance(piece.pieces[0], Parameter):
+        return False
+    inner = piece.pieces[0]
+    return inner.name == "@" or (inner.index is not None and inner.index.raw == "@")
 
 
-def _closing_parenthesis(text: str, position: int) -> int:
-    depth, quote = 0, ""
-    for index in range(position, len(text)):
-        character = text[index]
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character == "(":
-            depth += 1
-        elif character == ")":
-            depth -= 1
-            if depth == 0:
-                return index + 1
-    raise CannotTell("a parenthesis that is never closed")
+def expand(words: Iterable[Word], state: State) -> list[Text]:
+    """Return the words that words of a command stand for."""
+    found: list[Text] = []
+    for word in words:
+        for pieces in brace_words(word.pieces):
+            found += _expanded(pieces, state)
+        state.world.steps.spend(1 + len(found) // 64)
+    return found
+
+
+def _expanded(pieces: Sequence[Piece], state: State) -> list[Text]:
+    fields = _Fields(state, splits=True)
+    fields.walk(_with_home(pieces, state))
+    found = []
+    for parts, is_kept in zip(fields.fields, fields.kept, strict=True):
+        if not parts and not is_kept:
+            continue
+        is_pattern = any(not quoted and isinstance(part, str) and set(part) & set("*?[") for part, quoted in parts)  # fmt: skip
+        text = text_of_parts(part for part, _ in parts)
+        folder = state.cwd.known
+        names: list[str] = []
+        if is_pattern and folder is not None and text.known is not None and not any(quoted for _, quoted in parts):  # fmt: skip
+            names = state.world.files.matching(folder, text.known, state.world.steps)
+        found += [known(name) for name in names] or [text]
+    return found
+
+
+def _with_home(pieces: Sequence[Piece], state: State) -> Sequence[Piece]:
+    """Return a word's pieces with the `~` in front as the folder that it stands for."""
+    first = pieces[0] if pieces else None
+    if not isinstance(first, Literal) or not first.text.startswith("~"):
+        return pieces
+    if first.text[1:2] not in ("", "/") or (len(first.text) == 1 and len(pieces) > 1):
+        return pieces
+    home = state.text("HOME").known
+    if home is None or "HOME" not in state.values:
+        return pieces
+    return (Quoted(home), Literal(first.text[1:]), *pieces[1:])
+
+
+def text_of(word: Word, state: State) -> Text:
+    """Return what a word stands for where nothing is split: in an assignment, a `case`, a redirection."""
+    fields = _Fields(state, splits=False)
+    fields.walk(_with_home(word.pieces, state))
+    return text_of_parts(part for parts in fields.fields for part, _ in parts)
+
+
+def pattern_of(word: Word, state: State) -> list[tuple[str, bool]] | None:
+    """Return a pattern's parts with whether each is quoted; None where one is not known."""
+    fields = _Fields(state, splits=False)
+    fields.walk(_with_home(word.pieces, state))
+    found = []
+    for parts in fields.fields:
+        for part, is_quoted in parts:
+            if not isinstance(part, str):
+                return None
+            found.append((part, is_quoted))
+    return found
+
+
+def calculated(piece: Calculation, state: State) -> Text:
+    """Return the text of `$((...))`."""
+    try:
+        value = state.number(text_of(piece.text, state))
+    except NoNumber:
+        value = None
+    return not_known(piece.raw) if value is None else known(str(value))

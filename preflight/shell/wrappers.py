@@ -13,9 +13,8 @@ from dataclasses import field, replace
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.rewrite import Rewrite
-from preflight.shell.commands import ShellCommand, parse_script
+from preflight.shell.commands import CannotTell, ShellCommand, parse_script
 from preflight.shell.edits import with_words
-from preflight.shell.expansion import CannotTell
 from preflight.shell.program_names import program_name
 from preflight.shell.wrapper_notes import notes_on, rank_environment
 from preflight.shell.wrapper_options import (

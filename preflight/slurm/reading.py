@@ -1,8 +1,8 @@
-"""What a job script launches: by running it dry, else by reading its text, else nobody can tell.
+"""What a job script launches, by its text; nothing of it is run.
 
     reading = read_job_script(submission, env, place)
 
-An explicit `preflight` line in a script is found by both: what stands behind its `--` is the launch.
+An explicit `preflight` line in a script is found too: what stands behind its `--` is the launch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ SHELLS = ("", "bash", "sh", "dash")
 
 
 def read_job_script(
-    submission: Submission, env: Mapping[str, str], place: JobPlace, with_dry_run: bool = True
+    submission: Submission, env: Mapping[str, str], place: JobPlace
 ) -> ScriptReading:
     """Return the launches of what is submitted; a reading without any says why."""
-    reading = _reading(submission, env, place, with_dry_run)
+    reading = _reading(submission, env, place)
     launches = tuple(
         replace(one, origin=_as_typed(one.origin, submission.kind)) for one in reading.launches
     )
@@ -38,9 +38,7 @@ def _as_typed(origin: str, kind: str) -> str:
     return origin
 
 
-def _reading(
-    submission: Submission, env: Mapping[str, str], place: JobPlace, with_dry_run: bool
-) -> ScriptReading:
+def _reading(submission: Submission, env: Mapping[str, str], place: JobPlace) -> ScriptReading:
     if submission.kind == "nothing":
         return ScriptReading("nothing", reasons=("there is no script to read",))
     interpreter = interpreter_of(submission.text)
@@ -54,29 +52,9 @@ def _reading(
         return ScriptReading("static", (launch,))
     if interpreter not in SHELLS:
         return ScriptReading("nothing", reasons=(f"{interpreter} scripts are not read",))
-    dry = ScriptReading("nothing", reasons=("a dry run was not asked for",))
-    if with_dry_run:
-        # A guard of a whole site mostly does without: a tenth of its time is spared.
-        from preflight.slurm.dry_run import dry_run
-        from preflight.slurm.sandbox import CannotConfine
+    from preflight.slurm.script_launches import read_script
 
-        try:
-            dry = dry_run(
-                submission.text,
-                submission.name,
-                submission.arguments,
-                variables,
-                submission.cwd,
-                place.nodes,
-                place.num_gpus,
-            )
-        except (CannotConfine, OSError) as error:
-            dry = ScriptReading("nothing", reasons=(f"no dry run: {error}",))
-        if dry.launches:
-            return dry
-    from preflight.slurm.static_reader import read_statically  # most jobs never need it
-
-    read = read_statically(
+    return read_script(
         submission.text,
         submission.name,
         submission.arguments,
@@ -84,6 +62,3 @@ def _reading(
         submission.cwd,
         place.nodes,
     )
-    if read.launches:
-        return replace(read, reasons=(*dry.reasons, *read.reasons))
-    return replace(dry, reasons=tuple(dict.fromkeys((*dry.reasons, *read.reasons))))

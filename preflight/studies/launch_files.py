@@ -75,8 +75,7 @@ class FoundCommand(NamedTuple):
 
 def found_in(path: str, text: str) -> Iterator[FoundCommand]:
     """Yield every command of a file that starts a training."""
-    from preflight.shell.commands import parse_script
-    from preflight.shell.expansion import CannotTell
+    from preflight.shell.commands import CannotTell, parse_script
 
     env: dict[str, str] = {}
     exported: dict[str, str] = {}

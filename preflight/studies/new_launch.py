@@ -203,11 +203,11 @@ def _launches_of_job(wish: Wish, name: str, text: str) -> list[tuple[str, ...]]:
     from preflight.slurm.job_environment import JobPlace, job_environment
     from preflight.slurm.job_script import script_options
     from preflight.slurm.options import submit_options
-    from preflight.slurm.static_reader import read_statically
+    from preflight.slurm.script_launches import read_script
 
     options = submit_options((name,), {}, script_options(text, name), "sbatch")
     nodes = tuple(f"node-{number}" for number in range(1, wish.num_nodes + 1))
     place = JobPlace(nodes, wish.per_node, options.cpus_per_task or 1)
     env = job_environment(options, place, {}, wish.folder)
-    reading = read_statically(text, name, (), env, wish.folder, nodes)
+    reading = read_script(text, name, (), env, wish.folder, nodes)
     return [launch.argv for launch in reading.launches]

@@ -14,12 +14,11 @@ from pathlib import Path
 from cluster import Cluster
 
 from preflight.slurm.inventory import Inventory
-from preflight.slurm.job_environment import job_environment, place_of
+from preflight.slurm.job_environment import place_of
 from preflight.slurm.job_script import Submission, read_submission
 from preflight.slurm.nodes import candidates
 from preflight.slurm.reading import read_job_script
 from preflight.slurm.scripted_launch import ScriptReading, is_launch
-from preflight.slurm.static_reader import read_statically
 
 SCRIPTS = Path(__file__).parent / "scripts"
 BESIDE = ("accelerate.sh", "launch.sh", "paths.sh")
@@ -97,18 +96,11 @@ def environment(root: Path) -> dict[str, str]:
     return {**own, "CORPUS_SCRATCH": str(root / "scratch"), "TMPDIR": str(root / "tmp")}
 
 
-def read_both(
-    job: Job, folder: Path, env: Mapping[str, str], inventory: Inventory
-) -> tuple[ScriptReading, ScriptReading]:
-    """Return what a dry run and the text of a script say."""
+def read(job: Job, folder: Path, env: Mapping[str, str], inventory: Inventory) -> ScriptReading:
+    """Return what the text of a script says."""
     submission: Submission = read_submission("sbatch", job.words, env, str(folder))
     place = place_of(submission.options, candidates(submission.options, inventory))
-    dry = read_job_script(submission, env, place)
-    variables = job_environment(submission.options, place, env, str(folder), job.name)
-    static = read_statically(
-        submission.text, job.name, submission.arguments, variables, str(folder), place.nodes
-    )
-    return dry, static
+    return read_job_script(submission, env, place)
 
 
 def launched(reading: ScriptReading) -> list[Argv]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 from cluster import Cluster
-from script_corpus import NAMES, SCRIPTS, Argv, environment, job_of, launched, read_both, run_all
+from script_corpus import NAMES, SCRIPTS, Argv, environment, job_of, launched, read, run_all
 
 from preflight.launchers.all import launchers
 from preflight.slurm.inventory import read_inventory
@@ -15,8 +15,7 @@ from preflight.slurm.scripted_launch import ScriptReading
 
 
 class Corpus(NamedTuple):
-    dry: dict[str, ScriptReading]
-    static: dict[str, ScriptReading]
+    read: dict[str, ScriptReading]
     real: dict[str, list[Argv]]
 
 
@@ -30,26 +29,16 @@ def corpus(cluster_of_session: Cluster, tmp_path_factory: pytest.TempPathFactory
     env = environment(root)
     inventory = read_inventory(cluster_of_session.environment())
     jobs = [job_of(name, number) for number, name in enumerate(NAMES)]
-    dry, static = {}, {}
     before = sorted(folder.rglob("*"))
-    for job in jobs:
-        dry[job.name], static[job.name] = read_both(job, folder, env, inventory)
+    found = {job.name: read(job, folder, env, inventory) for job in jobs}
     assert sorted(folder.rglob("*")) == before, "reading wrote into the user's folder"
-    return Corpus(dry, static, run_all(jobs, cluster_of_session, folder, env))
+    return Corpus(found, run_all(jobs, cluster_of_session, folder, env))
 
 
-DRY_RUN_DIFFERS = {
+DIFFERS = {
     # `$(python -c ...)` is not run: the launch line holds it as it stands, and it is named as not known.
     "python_in_the_way.sh",
 }
-TEXT_DIFFERS = {
-    "python_in_the_way.sh",
-    # A config that sed makes, and a value that grep reads in it.
-    "config_by_sed.sh",
-}
-
-
-FOLLOWED = {"second_script.sh", "wrapper_in_a_second_file.sh"}
 
 
 def test_the_corpus_is_large_and_has_every_launcher():
@@ -60,63 +49,38 @@ def test_the_corpus_is_large_and_has_every_launcher():
     assert not [name for name in programs if name not in text]
 
 
-def test_a_dry_run_gives_what_srun_gives_rank_0(corpus):
-    differing = {name for name in NAMES if launched(corpus.dry[name]) != corpus.real[name]}
+def test_the_text_gives_what_srun_gives_rank_0(corpus):
+    differing = {name for name in NAMES if launched(corpus.read[name]) != corpus.real[name]}
 
     assert all(corpus.real[name] for name in NAMES)
-    assert differing == DRY_RUN_DIFFERS
-    assert {corpus.dry[name].how for name in NAMES} == {"dry run"}
-
-
-def test_the_text_gives_what_srun_gives_rank_0(corpus):
-    differing = {name for name in NAMES if launched(corpus.static[name]) != corpus.real[name]}
-
-    assert differing == TEXT_DIFFERS
+    assert differing == DIFFERS
 
 
 def test_what_is_not_known_is_named(corpus):
-    assert {name for name in NAMES if any(one.unknown for one in corpus.dry[name].launches)} == (
-        DRY_RUN_DIFFERS
-    )
     random = {"ddp_tutorial.sh"}  # --rdzv_id $RANDOM
-    assert {
-        name for name in NAMES if any(one.unknown for one in corpus.static[name].launches)
-    } == TEXT_DIFFERS | random
+    assert {name for name in NAMES if any(one.unknown for one in corpus.read[name].launches)} == (
+        DIFFERS | random
+    )
 
 
 def test_every_launch_has_the_line_that_makes_it(corpus):
-    """A dry run and the text name the same line, and something is called there."""
+    """Something is called on the line that a launch names."""
     for name in NAMES:
         lines = (SCRIPTS / name).read_text().split("\n")
-        for reading in (corpus.dry[name], corpus.static[name]):
-            for launch in reading.launches:
-                file, _, number = launch.origin.rpartition(":")
-                if file == name:
-                    assert lines[int(number) - 1].strip(), (name, launch.origin)
-        dry, static = (
-            {one.origin for one in r.launches} for r in (corpus.dry[name], corpus.static[name])
-        )
-        # A script that the job starts has lines of its own, which the text's reader does not follow.
-        assert dry == static or name in FOLLOWED, name
+        for launch in corpus.read[name].launches:
+            file, _, number = launch.origin.rpartition(":")
+            assert file == name
+            assert lines[int(number) - 1].strip(), (name, launch.origin)
 
 
 def test_texts_that_scripts_write_are_read_with_their_values(corpus):
     def text(name: str, ending: str) -> str:
-        texts = {
-            how: next(text for path, text in reading.files.items() if path.endswith(ending))
-            for how, reading in (("dry", corpus.dry[name]), ("static", corpus.static[name]))
-        }
-        assert texts["dry"] == texts["static"]
-        return texts["dry"]
+        files = corpus.read[name].files
+        return next(text for path, text in files.items() if path.endswith(ending))
 
     assert '"train_micro_batch_size_per_gpu": 2,' in text(
         "heredoc_deepspeed.sh", "ds_config_run.json"
     )
     assert '"zero_optimization": { "stage": 0 }' in text("big_strings.sh", ".json")
     assert "num_processes: 16\n" in text("heredoc_accelerate_config.sh", ".yaml")
-    assert (
-        "sequence_len: 4096"
-        in corpus.dry["config_by_sed.sh"].files[
-            next(path for path in corpus.dry["config_by_sed.sh"].files if path.endswith("run.yaml"))
-        ]
-    )
+    assert "sequence_len: 4096" in text("config_by_sed.sh", "run.yaml")

@@ -8,8 +8,7 @@ import pytest
 from script_corpus import NAMES, SCRIPTS
 
 from preflight.slurm.job_script import directive_words, script_options
-from preflight.slurm.redirections import redirected
-from preflight.slurm.static_reader import read_statically
+from preflight.slurm.script_launches import read_script
 
 BITS = [
     *"'\"$(){}[]`\\\n;&|<>#!*?~=+-/:, ",
@@ -19,7 +18,7 @@ BITS = [
 
 
 def argv_of(text: str, **env: str) -> tuple[str, ...]:
-    reading = read_statically(text + "\n", "job.sh", ("one", "two words"), env, "/work")
+    reading = read_script(text + "\n", "job.sh", ("one", "two words"), env, "/work")
     assert len(reading.launches) == 1, reading
     return reading.launches[0].argv[1:]
 
@@ -51,14 +50,14 @@ def test_words_are_those_of_bash(text, words):
 
 def test_what_only_the_job_knows_stands_as_it_is_written_and_is_named():
     text = 'x=$(curl http://a b); torchrun --port $RANDOM --x "n $x"\n'
-    (launch,) = read_statically(text, "job.sh").launches
+    (launch,) = read_script(text, "job.sh").launches
 
     assert launch.argv == ("torchrun", "--port", "$RANDOM", "--x", "n $(curl http://a b)")
     assert launch.unknown == ("$RANDOM", "$(curl http://a b)")
 
 
 def test_a_branch_that_is_not_known_leaves_what_it_sets_unknown():
-    (launch,) = read_statically("n=1; if curl x; then n=2; fi\ntorchrun $n\n", "job.sh").launches
+    (launch,) = read_script("n=1; if curl x; then n=2; fi\ntorchrun $n\n", "job.sh").launches
 
     assert launch.unknown == ("$n",)
 
@@ -75,20 +74,9 @@ def test_any_text_has_an_answer():
             start = rng.randrange(len(other))
             piece = rng.choice([rng.choice(BITS), "", other[start : start + rng.randint(1, 99)]])
             text = text[:at] + piece + text[at + rng.choice([0, 0, rng.randint(1, 12)]) :]
-        reading = read_statically(text, "job.sh", ("a",), {"SLURM_NNODES": "2"}, "/nowhere")
+        reading = read_script(text, "job.sh", ("a",), {"SLURM_NNODES": "2"}, "/nowhere")
         assert reading.launches or reading.reasons
-        assert redirected(text).count("\n") == text.count("\n")
         script_options(text, "job.sh")
-
-
-def test_redirections_go_through_our_folder_and_all_else_stays():
-    text = 'cat <<E > $a 2>&1\n> x\nE\n[[ a > b ]]; (( a > b )); x < \'in\' >> out/"$b" # > c\necho "> d" >/dev/null\n'
-
-    assert redirected(text) == (
-        'cat <<E > "$(__pf_target_of $a)" 2>&1\n> x\nE\n[[ a > b ]]; (( a > b ));'
-        ' x < "$(__pf_source_of \'in\')" >> "$(__pf_target_of out/"$b" append)" # > c\n'
-        'echo "> d" >/dev/null\n'
-    )
 
 
 def test_options_of_a_script_end_at_its_first_command():

@@ -1,0 +1,324 @@
+"""The launches behind the commands of a script that is followed: through srun, shells, files and containers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand
+from preflight.shell.files import Files
+from preflight.shell.parser import parse
+from preflight.shell.program_names import is_python, program_name
+from preflight.shell.reader import Reader
+from preflight.shell.running import OUTPUT, Leave, Status
+from preflight.shell.state import World, state_of
+from preflight.shell.syntax import CannotRead
+from preflight.shell.text import Text, TooManySteps, known, not_known
+from preflight.shell.tools import TOOLS
+from preflight.shell.wrapper_notes import rank_environment
+from preflight.shell.wrapper_options import SHELLS
+from preflight.shell.wrappers import unwrapped
+from preflight.slurm.option_words import OptionWord, split_words
+from preflight.slurm.scripted_launch import (
+    LAUNCHERS,
+    ScriptLaunch,
+    ScriptReading,
+    is_launch,
+    shown_origin,
+)
+
+MOST_LAUNCHES = 200
+MOST_LAYERS = 12
+PREPARING = frozenset(
+    [
+        "pip",
+        "pip3",
+        "apt",
+        "apt-get",
+        "git",
+        "wget",
+        "curl",
+        "aws",
+        "gsutil",
+        "huggingface-cli",
+        "hf",
+        "wandb",
+        "nvcc",
+        "tar",
+        "unzip",
+        "gzip",
+        "scp",
+        "ssh",
+        "squeue",
+        "sacct",
+        "scancel",
+        "sinfo",
+        "sattach",
+        "sbcast",
+        "sbatch",
+        "free",
+        "df",
+        "du",
+        "ps",
+        "top",
+        "ifconfig",
+        "ip",
+        "ping",
+        "dcgmi",
+        "make",
+        "cmake",
+        "gcc",
+        "mail",
+        "pkill",
+        "killall",
+        "find",
+        "grep",
+        "stat",
+    ]
+)
+"""Programs that start no launch. One of them in front of `&&` is taken to succeed."""
+_BUILDS = ("build", "pull", "tag", "push", "images", "ps", "stop", "rm", "inspect", "load", "save")
+"""What docker does that starts nothing."""
+
+
+def read_script(
+    text: str,
+    name: str,
+    arguments: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    cwd: str = ".",
+    nodes: Sequence[str] = ("node-1",),
+) -> ScriptReading:
+    """Return what a script launches, from its text; a reading without launches says why."""
+    import os
+
+    try:
+        tree = parse(known(text))
+    except CannotRead as error:
+        return ScriptReading("nothing", reasons=(f"{name}: not read beyond {error}",))
+    reasons: tuple[str, ...] = ()
+    for goes_on in (False, True):
+        # The second time past every `exit`: a folder that is missing here may be there for the job.
+        world = World(Files(opens=True), nodes=nodes)
+        state = state_of(world, env or {}, arguments, os.path.abspath(cwd), not_known("$0"))
+        finder = LaunchFinder(name)
+        reader = Reader(state, finder.start, goes_on)
+        try:
+            reader.follow(tree)
+        except Leave:
+            pass
+        except TooManySteps:
+            reasons = (f"{name}: more steps than are followed",)
+        except (CannotRead, RecursionError) as error:
+            reasons = (f"{name}: not read beyond {error}",)
+        if finder.launches or reasons:
+            break
+    launches = tuple(finder.launches)
+    if not launches and not reasons:
+        reasons = ("the text names no launcher that preflight knows",)
+    how = "static" if launches else "nothing"
+    return ScriptReading(how, launches, _texts(world.files), reasons)
+
+
+def _texts(files: Files) -> dict[str, str]:
+    """Return the texts that the script writes, with what is not known in them as it is written."""
+    return {
+        path: text.shown
+        for path, text in files.written.items()
+        if path not in files.pipes and OUTPUT not in text.parts
+    }
+
+
+@dataclass
+class _Start:
+    """A command with all that is around it."""
+
+    argv: tuple[Text, ...]
+    env: Mapping[str, Text]
+    cwd: Text
+    through: tuple[Text, ...] = ()
+    depth: int = 0
+
+    def behind(self, number: int, **changes: object) -> _Start:
+        """Return what stands behind the first words."""
+        through = (*self.through, *self.argv[:number])
+        inner = replace(self, argv=self.argv[number:], through=through, depth=self.depth + 1)
+        return replace(inner, **changes)  # type: ignore[arg-type]
+
+    @property
+    def words(self) -> list[str]:
+        return [word.shown for word in self.argv]
+
+
+@dataclass
+class LaunchFinder:
+    """Writes down what commands launch."""
+
+    name: str
+    """Of the script, as places in it are named."""
+    launches: list[ScriptLaunch] = field(default_factory=list)
+
+    def start(self, reader: Reader, argv: list[Text], own: Mapping[str, Text]) -> Status:
+        """Write down what a command launches, behind its wrappers; nothing for any other program."""
+        state = reader.state
+        env = {**state.environment(), **own}
+        return self.launch(reader, _Start(tuple(argv), env, state.cwd))
+
+    def launch(self, reader: Reader, one: _Start) -> Status:
+        """Follow one command behind its wrappers."""
+        words = one.words
+        if not words or one.depth > MOST_LAYERS:
+            return None
+        name = program_name(words[0])
+        if is_launch(words):
+            self.found(reader, one)
+            reader.print_unknown()
+            return None
+        if name in SHELLS:
+            return self.shell(reader, one)
+        if name == "preflight" and "--" in words:
+            return self.launch(reader, one.behind(words.index("--") + 1, through=one.through))
+        if name == "srun":
+            split = split_words(words[1:], "srun")
+            env = {**one.env, **_step(split.components[0], one.env)}
+            return self.launch(reader, one.behind(1 + split.first_rest, env=env))
+        if one.depth and (name in TOOLS or name in ("echo", "printf")):
+            return reader.run([known(name), *one.argv[1:]])
+        if "/" in words[0] and (text := self.script(reader, one)) is not None:
+            return self.follow(reader, one, text, one.argv[0], one.argv[1:])
+        return self.wrapped(reader, one, name)
+
+    def shell(self, reader: Reader, one: _Start) -> Status:
+        """Follow `bash -c TEXT`, `bash FILE`, or the text that comes in."""
+        words = one.words
+        at, is_text = 1, False
+        while at < len(words) and words[at][:1] in ("-", "+") and len(words[at]) > 1:
+            word = words[at]
+            at += 1
+            is_short = not word.startswith("--")
+            if word in ("--rcfile", "--init-file") or (is_short and {"o", "O"} & set(word)):
+                at += 1
+            if is_short and word[0] == "-" and "c" in word:
+                is_text = True
+                break
+        rest = one.argv[at:]
+        if is_text and rest:
+            name = rest[1] if len(rest) > 1 else known("bash")
+            return self.follow(reader, one, rest[0], name, rest[2:])
+        if rest and rest[0].known != "-":
+            text = self.script(reader, replace(one, argv=rest), any_text=True)
+            return None if text is None else self.follow(reader, one, text, rest[0], rest[1:])
+        if reader.input is not None:
+            return self.follow(reader, one, reader.input.rest(), known("bash"), rest[1:])
+        return None
+
+    def script(self, reader: Reader, one: _Start, any_text: bool = False) -> Text | None:
+        """Return the text of another shell script that the job starts; None where there is none to follow."""
+        state = replace(reader.state, cwd=one.cwd)
+        path = state.path(one.argv[0])
+        text = None if path is None else state.world.files.read(path)
+        if text is None or path is None:
+            return None
+        first = text.shown.partition("\n")[0]
+        if "\0" in text.shown[:1000]:
+            return None
+        is_shell = "sh" in first if first.startswith("#!") else path.endswith((".sh", ".bash"))
+        return text if (any_text and "python" not in first) or is_shell else None
+
+    def follow(
+        self, reader: Reader, one: _Start, text: Text, name: Text, arguments: Sequence[Text]
+    ) -> Status:
+        """Follow a text in a shell of its own, with the wrappers in front noted on what it launches."""
+        first = len(self.launches)
+        status = reader.follow_process(text, one.env, arguments, name, one.cwd)
+        through = tuple(word.shown for word in one.through)
+        for index in range(first, len(self.launches)):
+            inner = self.launches[index]
+            self.launches[index] = replace(inner, through=(*through, *inner.through))
+        return status
+
+    def wrapped(self, reader: Reader, one: _Start, name: str) -> Status:
+        words = one.words
+        shown = {key: value.shown for key, value in one.env.items()}
+        command = LaunchCommand(tuple(words), shown, one.cwd.shown)
+        try:
+            layers = unwrapped(command)
+        except BadInput:
+            layers = []
+        for layer in layers:
+            number = len(words) - len(layer.inner.argv) + len(layer.added)
+            inner = one.behind(number, env=_environment(one, layer.inner.env, command.env))
+            argv = (*map(known, layer.added), *inner.argv)
+            cwd = one.cwd if layer.inner.cwd == command.cwd else known(layer.inner.cwd)
+            return self.launch(reader, replace(inner, argv=argv, cwd=cwd))
+        reader.print_unknown()
+        if name in PREPARING:
+            reader.is_likely = True
+            return None
+        if name in ("docker", "podman") and words[1:2] and words[1] in _BUILDS:
+            return None
+        for index in range(1, len(words)):
+            program = program_name(words[index])
+            if program in LAUNCHERS or program in ("bash", "sh") or is_python(program):
+                return self.launch(reader, one.behind(index))
+        return None
+
+    def found(self, reader: Reader, one: _Start) -> None:
+        """Write down a launch, with what is not known in it named."""
+        if len(self.launches) >= MOST_LAUNCHES:
+            return
+        files = reader.state.world.files
+        argv = tuple(_without_pipes(word, files) for word in one.argv)
+        unknown = [source for word in argv for source in word.unknown]
+        env = {key: value.shown for key, value in one.env.items()}
+        self.launches.append(
+            ScriptLaunch(
+                tuple(word.shown for word in argv),
+                env,
+                one.cwd.shown,
+                tuple(word.shown for word in one.through),
+                shown_origin(self.name, reader.line),
+                tuple(dict.fromkeys(unknown)),
+            )
+        )
+
+
+def _without_pipes(word: Text, files: Files) -> Text:
+    raw = files.pipes.get(word.known or "")
+    return word if raw is None else not_known(raw)
+
+
+def _environment(
+    one: _Start, inner: Mapping[str, str], before: Mapping[str, str]
+) -> dict[str, Text]:
+    """Return the environment behind a wrapper; a value that a word of it gives keeps what is not known."""
+    made: dict[str, Text] = {}
+    for name, value in inner.items():
+        if before.get(name) == value and name in one.env:
+            made[name] = one.env[name]
+            continue
+        made[name] = known(value)
+        for word in one.argv:
+            first = word.parts[0] if word.parts else ""
+            if isinstance(first, str) and first.startswith(f"{name}=") and word.unknown:
+                made[name] = Text((first[len(name) + 1 :], *word.parts[1:]))
+    return made
+
+
+def _step(options: Sequence[OptionWord], env: Mapping[str, Text]) -> dict[str, Text]:
+    """Return what srun tells the first task of a step."""
+    given = [(f"--{option.name}", option.value or "") for option in options]
+    shown = {key: value.shown for key, value in env.items()}
+    ranks = rank_environment(given, shown)
+    first = dict.fromkeys(
+        ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_ID", "SLURM_STEPID"), "0"
+    )
+    more = {
+        "SLURM_NPROCS": ranks["SLURM_NTASKS"],
+        "SLURM_STEP_NUM_NODES": ranks.get("SLURM_NNODES") or shown.get("SLURM_NNODES") or "1",
+    }
+    exported = next((o.value or "" for o in reversed(options) if o.name == "export"), "")
+    pairs = (item.partition("=") for item in exported.split(",") if "=" in item)
+    own = {key: value for key, _, value in pairs}
+    return {key: known(value) for key, value in {**ranks, **first, **more, **own}.items()}
