@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.launchers.all import words_in_texts
-from preflight.slurm.guard import Answer, Asked, asked_in, judge_submission
+from preflight.slurm.guard import Answer, asked_in, judge_submission
 from preflight.slurm.inventory import NoInventory, Question
 from preflight.slurm.job_script import MOST_BYTES, STANDARD_INPUT, Submission
 from preflight.slurm.nodes import Fit
 from preflight.slurm.option_words import OptionWord
 from preflight.slurm.options import submit_options
-from preflight.slurm.scripted_launch import UNREAD, relative_name
+from preflight.slurm.scripted_launch import relative_name
 from preflight.slurm.stamp import stamp_of, wrapped_script
 from preflight.values import dataclass
 
@@ -48,26 +47,11 @@ def answer(
     except NoInventory as error:
         unknown = stamp_of(stamp, submission.options, "unknown")
         return GuardAnswer(False, unknown, (f"preflight: cannot tell: {error}",))
-    found = judged(submission, own, asked)
+    found = judge_submission(submission, own, asked)
     if found.refused and not warn_only:
         return GuardAnswer(True, "", _refusal(found))
     verdict = stamp_of(stamp, submission.options, found.verdict)
     return GuardAnswer(False, verdict, _remarks(found))
-
-
-def judged(submission: Submission, env: Mapping[str, str], asked: Asked) -> Answer:
-    """Judge a submission by its script's text, and by a dry run where the text alone does not say that it fits."""
-    quick = judge_submission(submission, env, replace(asked, with_dry_run=False))
-    if quick.verdict == "fits" and not any(one.launch.unknown for one in quick.launches):
-        return quick
-    if not quick.launches and not _names_a_launch(submission.text):
-        return quick
-    return judge_submission(submission, env, asked)
-
-
-def _names_a_launch(text: str) -> bool:
-    others = (*UNREAD, "torch.distributed", "python", "preflight")
-    return any(name in text for name in (*words_in_texts(), *others))
 
 
 def read_request(request: bytes, cwd: str) -> Submission:

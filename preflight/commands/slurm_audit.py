@@ -13,8 +13,7 @@ from preflight.errors import BadInput
 
 ABOUT = """\
 Say what the guard would have done about jobs: the scripts of a folder, or, without one, the jobs that
-the controller knows. Submits, stops and writes nothing. Each script is run dry in a sandbox, as
-`preflight sbatch` does; --no-dry-run reads their text alone."""
+the controller knows. Submits, stops and writes nothing. Scripts are read and never run."""
 EPILOG = """\
 examples:
   preflight slurm audit jobs/
@@ -28,7 +27,6 @@ def parser(name: str) -> Parser:
     """Return what the command takes."""
     parser = Parser(f"slurm {name}", ABOUT, f"preflight slurm {name} [options] [FOLDER]", EPILOG)
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="job scripts, or one of them")
-    parser.add_argument("--no-dry-run", action="store_true", help="run nothing; read the scripts")
     add_output_options(parser)
     return parser
 
@@ -53,7 +51,7 @@ def run(name: str, args: list[str]) -> int:
     jobs = []
     with progress(len(found), "jobs") as done:
         for one in found:
-            jobs.append(audited(one, inventory, not options.no_dry_run))
+            jobs.append(audited(one, inventory))
             done(len(jobs))
     if options.format == "json":
         print_json(audit_dict(jobs), sys.stdout)

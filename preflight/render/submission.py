@@ -31,7 +31,7 @@ def submission_lines(answer: Answer, page: Page, is_verbose: bool = False) -> li
     for one in shown_launches(answer, is_verbose):
         lines += launch_lines(one, page, is_verbose)
     if answer.reading.how == "static" and answer.reading.reasons:
-        lines += page.wrap(f"note: {'; '.join(answer.reading.reasons)}; its text was read instead")
+        lines += page.wrap(f"note: {'; '.join(answer.reading.reasons)}")
     return lines
 
 

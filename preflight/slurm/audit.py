@@ -226,7 +226,7 @@ def _said(words: tuple[str, ...], env: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def audited(found: Found, inventory: Inventory, with_dry_run: bool = True) -> Audited:
+def audited(found: Found, inventory: Inventory) -> Audited:
     """Judge one job as the guard would; whatever goes wrong is its problem, and no exception."""
     submission = found.submission
     if submission is None:
@@ -234,9 +234,7 @@ def audited(found: Found, inventory: Inventory, with_dry_run: bool = True) -> Au
     if not any(part.wants_gpus for part in submission.options.components):
         return Audited(found.name, "no_gpus")
     try:
-        asked: Asked = replace(
-            asked_in(submission.cwd), inventory=inventory, with_dry_run=with_dry_run
-        )
+        asked: Asked = replace(asked_in(submission.cwd), inventory=inventory)
         answer = judge_submission(submission, found.env, asked)
     except Exception as error:
         return Audited(found.name, "unknown", None, f"{type(error).__name__}: {error}")

@@ -38,7 +38,6 @@ class Asked:
     plugins: PluginManager | None = None
     inventory: Inventory | None = None
     """The cluster's nodes, where somebody has asked for them already."""
-    with_dry_run: bool = True
 
     def request(self) -> Request:
         return Request(None, dict(self.settings), self.policy, repository=self.repository)
@@ -104,7 +103,7 @@ class Answer:
     def verdict(self) -> str:
         """One word for a stamp or a table: fits, may_fit, does_not_fit, unknown, none."""
         if not self.launches:
-            return "none" if not self.problem and self.reading.how == "dry run" else "unknown"
+            return "none" if not self.problem and self.reading.how == "static" else "unknown"
         fits = [one.fit for one in self.launches]
         for fit, word in (
             (Fit.DOES_NOT_FIT, "does_not_fit"),
@@ -150,7 +149,7 @@ def judge_submission(
     except NoInventory as error:
         inventory, found, problem = None, [], f"Slurm does not say what nodes there are: {error}"
     place = place_of(submission.options, found[0] if found else None)
-    reading = read_job_script(submission, env, place, asked.with_dry_run)
+    reading = read_job_script(submission, env, place)
     if inventory is None:
         launches = tuple(JudgedLaunch(launch) for launch in reading.launches)
         return Answer(submission, reading, launches, place, problem)

@@ -123,7 +123,7 @@ def read_again(
 ) -> ScriptReading:
     """Read a changed text as the submission's own was read."""
     assert place is not None
-    return read_job_script(replace(submission, text=text), env, place, asked.with_dry_run)
+    return read_job_script(replace(submission, text=text), env, place)
 
 
 def _is_same(plan: LaunchPlan, wanted: LaunchPlan, before: LaunchPlan, asked: Asked) -> bool:

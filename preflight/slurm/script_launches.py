@@ -260,7 +260,11 @@ class LaunchFinder:
             return None
         for index in range(1, len(words)):
             program = program_name(words[index])
-            if program in LAUNCHERS or program in ("bash", "sh") or is_python(program):
+            if (
+                (program in LAUNCHERS and len(program) > 2)
+                or program in ("bash", "sh")
+                or is_python(program)
+            ):
                 return self.launch(reader, one.behind(index))
         return None
 

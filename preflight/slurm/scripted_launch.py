@@ -43,12 +43,12 @@ class ScriptReading:
     """What a job script launches, and how that was found out."""
 
     how: str
-    """`dry run`, `static` or `nothing`."""
+    """`static` (its text was read) or `nothing`."""
     launches: tuple[ScriptLaunch, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     """Absolute path -> text of the configs that the script writes before it launches."""
     reasons: tuple[str, ...] = ()
-    """Why a better way did not do, and what is not known."""
+    """Why there are no launches, or what was not read."""
 
 
 def is_launch(argv: Sequence[str]) -> bool:
