@@ -16,19 +16,16 @@ from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
+from preflight.trainers.fields import PlanFields, joined
 from preflight.trainers.files import ArgumentFile, read_argument_file
-from preflight.trainers.hints import (
-    note_near_misses,
-    note_unread_switches,
-    note_what_script_decides,
-)
+from preflight.trainers.hints import near_misses, unread_switches, without_what_script_decides
 from preflight.trainers.kind import TrainerKind, trainer_kind
-from preflight.trainers.lookup import Given, PlanFields
+from preflight.trainers.lookup import Given
 from preflight.trainers.plan import read_plan_fields
 from preflight.trainers.resolved import resolved_arguments
-from preflight.trainers.script_told import open_script, script_told, settle, with_script
+from preflight.trainers.script_told import open_script, script_told, settled, with_script
 from preflight.trainers.trl import read_model_fields
-from preflight.trainers.unknown_arguments import note_unknown_arguments
+from preflight.trainers.unknown_arguments import unknown_arguments
 from preflight.values import dataclass
 
 
@@ -96,23 +93,26 @@ def read_trainer_arguments(
     own = opened[1] if opened is not None else None
     parsed = parse_argv(rest, table, rules, own)
     problems.extend(parsed.problems)
-    fields = PlanFields(problems=problems)
-    given = _given(kind, table, installed, file, parsed, fields, command.declared_flags)
+    given = _given(kind, table, installed, file, parsed, command.declared_flags)
     told = script_told(given, opened[0]) if opened is not None else None
+    unread: Mapping[str, Place] = {}
     if told is not None:
-        given = with_script(given, told)
-    read_plan_fields(given)
-    read_model_fields(given)
+        given, unread = problems.take(with_script(given, told))
+    fields = joined(
+        problems.take(read_plan_fields(given)),
+        problems.take(read_model_fields(given)),
+    )
     if own is not None and is_exact:
-        note_unknown_arguments(given, own, script or "", file)
-    note_near_misses(given, own.declared if own is not None else ())
-    note_unread_switches(given)
+        problems.extend(unknown_arguments(given, own, script or "", file))
+    mentioned = {problem.where for problem in problems}
+    problems.extend(near_misses(given, own.declared if own is not None else (), mentioned))
+    problems.extend(unread_switches(given, fields))
     if told is None:
-        note_what_script_decides(given, script)
+        fields = problems.take(without_what_script_decides(given, fields, script))
     else:
-        settle(given, told)
-    raise_if_any(fields.problems)
-    return _result(given, file)
+        fields = problems.take(settled(given, fields, told, unread))
+    raise_if_any(problems)
+    return _result(given, fields, file, tuple(problems))
 
 
 def _may_take_prefixes(text: str) -> bool:
@@ -187,7 +187,6 @@ def _given(
     versions: LibraryVersions,
     file: ArgumentFile | None,
     parsed: ParsedArgv,
-    fields: PlanFields,
     declared: Mapping[str, str],
 ) -> Given:
     """Join file and command line: a flag beats the file."""
@@ -202,15 +201,20 @@ def _given(
                 earlier[name] = (*earlier.get(name, ()), setting.place)
             else:
                 own[name] = setting
-    return Given(kind, table, versions, known, others, earlier, fields, declared)
+    return Given(kind, table, versions, known, others, earlier, declared)
 
 
-def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
-    kind, fields = given.kind, given.fields
+def _result(
+    given: Given,
+    fields: PlanFields,
+    file: ArgumentFile | None,
+    notices: tuple[Problem, ...],
+) -> TrainerArguments:
+    kind = given.kind
     inferred = {name: how for name, how in fields.inferred.items() if name in fields.settings}
     settings = {
-        name: Setting(value, _default_place(given, name))
-        for name, (value, _) in fields.defaults.items()
+        name: Setting(value, _default_place(origin))
+        for name, (value, origin) in fields.defaults.items()
     }
     settings.update(fields.settings)
     origins = {name: origin for name, (_, origin) in fields.defaults.items()}
@@ -223,20 +227,19 @@ def _result(given: Given, file: ArgumentFile | None) -> TrainerArguments:
     return TrainerArguments(
         trainer=kind.trainer,
         raw={**given.others, **given.known},
-        arguments=resolved_arguments(given),
+        arguments=resolved_arguments(given, fields),
         settings=settings,
         origins=origins,
         defaults=fields.defaults,
         places=fields.places,
         environment={**(file.environment if file else {}), **fields.environment},
-        notices=tuple(fields.problems),
+        notices=notices,
         documents={"trainer": file.path} if file else {},
         method=kind.trl_script,
         script=replace(fields.script, is_of_library=kind.is_own_script),
     )
 
 
-def _default_place(given: Given, plan_field: str) -> Place:
+def _default_place(origin: Origin) -> Place:
     """Return the place of a default; its key is the library's name."""
-    where = given.fields.defaults[plan_field][1].where
-    return Place("default", "", where.removeprefix("default of ").partition(" ")[0])
+    return Place("default", "", origin.where.removeprefix("default of ").partition(" ")[0])

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from preflight.errors import Problem
+from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import OLD_NAMES, SPELLINGS
+from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
 
-def note_near_misses(given: Given, declared: Collection[str]) -> None:
-    """Say which of the script's own names are one slip away from a trainer argument: the default is used then.
+def near_misses(
+    given: Given, declared: Collection[str], mentioned: Collection[str]
+) -> Iterator[Problem]:
+    """Yield which of the script's own names are one slip away from a trainer argument: the default is used then.
 
-    `declared` are the names that its parser has been read to take.
+    `declared` are the names that its parser has been read to take, `mentioned` the places that a
+    problem names already.
     """
     if not given.has_trainer or given.kind.is_own_script or not given.others:
         return
     read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
-    said = {problem.where for problem in given.fields.problems}
     for name, setting in given.others.items():
-        if name in read or name in OLD_NAMES or name in declared or setting.place.where in said:
+        if (
+            name in read
+            or name in OLD_NAMES
+            or name in declared
+            or setting.place.where in mentioned
+        ):
             continue
         import difflib
 
         near = difflib.get_close_matches(name, given.table.arguments, n=1, cutoff=0.85)
         if near:
-            given.fields.problems.append(
-                Problem(
-                    f"{setting.place.key} is not a trainer argument; if the script has none of that name, it stops",
-                    setting.place.where,
-                    f"did you mean {near[0]}",
-                    severity="warning",
-                )
+            yield Problem(
+                f"{setting.place.key} is not a trainer argument; if the script has none of that name, it stops",
+                setting.place.where,
+                f"did you mean {near[0]}",
+                severity="warning",
             )
 
 
@@ -41,10 +48,10 @@ _SHRINKS = re.compile(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adap
 _OFF = ("", "0", "no", "none", "null", "false")
 
 
-def note_unread_switches(given: Given) -> None:
-    """Say which of the script's own names sound like quantization or an adapter and were not read as such."""
+def unread_switches(given: Given, fields: PlanFields) -> Iterator[Problem]:
+    """Yield which of the script's own names sounds like quantization or an adapter and was not read as such."""
     read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
-    settings = given.fields.settings
+    settings = fields.settings
     if given.kind.is_own_script or {"adapter", "base_quantization"} <= settings.keys():
         return
     for name, setting in given.others.items():
@@ -56,44 +63,42 @@ def note_unread_switches(given: Given) -> None:
         if plan_field in settings:
             continue
         example = "adapter.rank=16" if is_adapter else "base_quantization.scheme=nf4"
-        given.fields.problems.append(
-            Problem(
-                f"{setting.place.key} is the script's own and is not read: {plan_field} is taken as none",
-                setting.place.where,
-                f"if it turns one on, say so with --set {example}",
-                "PF120",
-                "warning",
-            )
+        yield Problem(
+            f"{setting.place.key} is the script's own and is not read: {plan_field} is taken as none",
+            setting.place.where,
+            f"if it turns one on, say so with --set {example}",
+            "PF120",
+            "warning",
         )
         return
 
 
-def note_what_script_decides(given: Given, script: str | None) -> None:
-    """Say where the script decides for itself what we would otherwise take from defaults."""
-    text, fields = given.kind.text, given.fields
+def without_what_script_decides(
+    given: Given, fields: PlanFields, script: str | None
+) -> Reading[PlanFields]:
+    """Return the fields without the defaults that the script replaces by values of its own, which are not read."""
+    text = given.kind.text
     if not text or script is None:
-        return
+        return Reading(fields)
+    problems = Problems()
     built = re.search(
         r"\b(?:Seq2Seq)?TrainingArguments\(|\b(?:SFT|DPO|GRPO|KTO|Reward|RLOO)Config\(", text
     )
-    fields.script = replace(fields.script, builds_arguments=built is not None)
+    defaults = dict(fields.defaults)
     if built is not None:
-        dropped = [
-            name for name in ("micro_batch_size", "seq_len") if fields.defaults.pop(name, None)
-        ]
+        dropped = [name for name in ("micro_batch_size", "seq_len") if defaults.pop(name, None)]
         if dropped:
-            fields.problems.append(
-                _script_decides(
-                    text, script, built.start(), f"sets its {built[0]}...) itself", dropped
-                )
-            )
+            says = f"sets its {built[0]}...) itself"
+            problems.append(_script_decides(text, script, built.start(), says, dropped))
     for pattern, plan_field, says in (
         (r"\bLoraConfig\(|\bget_peft_model\(", "adapter", "makes its own PEFT adapter"),
         (r"\bBitsAndBytesConfig\(", "base_quantization", "quantizes its model itself"),
     ):
         found = re.search(pattern, text)
         if found is not None and plan_field not in fields.settings:
-            fields.problems.append(_script_decides(text, script, found.start(), says, [plan_field]))
+            problems.append(_script_decides(text, script, found.start(), says, [plan_field]))
+    facts = replace(fields.script, builds_arguments=built is not None)
+    return Reading(replace(fields, defaults=defaults, script=facts), tuple(problems))
 
 
 def _script_decides(

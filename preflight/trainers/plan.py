@@ -5,70 +5,53 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import ATTENTIONS
 from preflight.setting import Setting
+from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 
 MAX_LENGTH_DEFAULT = 1024
 """TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
 
 
-def read_plan_fields(given: Given) -> None:
-    """Fill in every plan field that does not depend on TRL's model arguments."""
-    _model(given)
-    _counts(given)
-    _sequence(given)
-    _precision(given)
-    _optimizer(given)
-    _checkpointing(given)
-    _attention(given)
-    _compile(given)
-    _accumulation(given)
+def read_plan_fields(given: Given) -> Reading[PlanFields]:
+    """Return every plan field that does not depend on TRL's model arguments."""
+    problems = Problems()
+    parts = [problems.take(read(given)) for read in _SUBJECTS]
+    return Reading(joined(*parts), tuple(problems))
 
 
-def _model(given: Given) -> None:
-    setting = given.get("model_name_or_path", "model")
+def _model(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    setting = fields.get("model_name_or_path", "model")
     if setting is not None and setting.value is not None:
-        given.put("model", str(setting.value), setting)
+        fields.put("model", str(setting.value), setting)
+    return fields.reading()
 
 
-def positive(given: Given, name: str, plan_field: str) -> Setting | None:
-    """Return a count, or None with a problem where it is no whole number from 1."""
-    setting = given.get(name, plan_field)
-    if setting is None or setting.value is None:
-        return None
-    if not isinstance(setting.value, int) or isinstance(setting.value, bool) or setting.value < 1:
-        given.fields.problems.append(
-            Problem(
-                f"{setting.place.key} must be a whole number from 1, not {setting.value!r}",
-                setting.place.where,
-            )
-        )
-        return None
-    return setting
-
-
-def _counts(given: Given) -> None:
+def _counts(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
     for name, plan_field, default in (
         ("per_device_train_batch_size", "micro_batch_size", 8),
         ("gradient_accumulation_steps", "gradient_accumulation_steps", 1),
     ):
-        setting = positive(given, name, plan_field)
+        setting = fields.positive(name, plan_field)
         if setting is not None:
-            given.put(plan_field, setting.value, setting)
+            fields.put(plan_field, setting.value, setting)
         elif given.has_trainer:
-            given.assume(plan_field, default, f"no --{name}", "transformers")
-    evaluates = given.value("eval_strategy", "no") not in ("no", False) or bool(
-        given.value("do_eval")
+            fields.assume(plan_field, default, f"no --{name}", "transformers")
+    evaluates = fields.value("eval_strategy", "no") not in ("no", False) or bool(
+        fields.value("do_eval")
     )
-    setting = positive(given, "per_device_eval_batch_size", "eval_micro_batch_size")
+    setting = fields.positive("per_device_eval_batch_size", "eval_micro_batch_size")
     if evaluates and setting is not None:
-        given.put("eval_micro_batch_size", setting.value, setting)
+        fields.put("eval_micro_batch_size", setting.value, setting)
     elif evaluates and given.has_trainer:
-        given.assume("eval_micro_batch_size", 8, "no --per_device_eval_batch_size", "transformers")
-    finder = given.get("auto_find_batch_size")
+        fields.assume("eval_micro_batch_size", 8, "no --per_device_eval_batch_size", "transformers")
+    finder = fields.get("auto_find_batch_size")
     if finder is not None and finder.value is True:
-        given.fields.problems.append(
+        fields.problems.append(
             Problem(
                 "auto_find_batch_size changes the global batch when a rank runs out of memory",
                 finder.place.where,
@@ -77,12 +60,14 @@ def _counts(given: Given) -> None:
                 "warning",
             )
         )
+    return fields.reading()
 
 
-def _sequence(given: Given) -> None:
-    setting = given.get("seq_len", "seq_len")
+def _sequence(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    setting = fields.get("seq_len", "seq_len")
     if setting is not None and setting.value is None:
-        given.fields.problems.append(
+        fields.problems.append(
             Problem(
                 f"{setting.place.key} is empty: sequences are not cut, and the longest one is not known",
                 setting.place.where,
@@ -91,24 +76,26 @@ def _sequence(given: Given) -> None:
             )
         )
     elif setting is not None:
-        counted = positive(given, "seq_len", "seq_len")
+        counted = fields.positive("seq_len", "seq_len")
         if counted is not None:
-            given.put("seq_len", counted.value, counted)
+            fields.put("seq_len", counted.value, counted)
     elif given.kind.trainer == "trl" and "max_length" in given.table.arguments:
-        given.assume("seq_len", MAX_LENGTH_DEFAULT, "no --max_length")
+        fields.assume("seq_len", MAX_LENGTH_DEFAULT, "no --max_length")
     if given.kind.trainer != "trl":
-        packing = given.get("packing", "sequence_kind")
+        packing = fields.get("packing", "sequence_kind")
         if packing is not None and packing.value is True:
-            given.put("sequence_kind", "packed", packing)
-        return
-    packing, free = given.get("packing"), given.get("padding_free")
+            fields.put("sequence_kind", "packed", packing)
+        return fields.reading()
+    packing, free = fields.get("packing"), fields.get("padding_free")
     if packing is not None and packing.value is True:
-        wrapped = given.value("packing_strategy") == "wrapped"
-        given.put("sequence_kind", "fixed" if wrapped else "packed", packing)
+        wrapped = fields.value("packing_strategy") == "wrapped"
+        fields.put("sequence_kind", "fixed" if wrapped else "packed", packing)
     elif free is not None and free.value is True:
-        given.put("sequence_kind", "packed", free)
-        if given.value("max_length", MAX_LENGTH_DEFAULT if given.get("seq_len") is None else None):
-            given.fields.problems.append(
+        fields.put("sequence_kind", "packed", free)
+        if fields.value(
+            "max_length", MAX_LENGTH_DEFAULT if fields.get("seq_len") is None else None
+        ):
+            fields.problems.append(
                 Problem(
                     "padding_free without packing does not cut sequences at max_length; TRL refuses it",
                     free.place.where,
@@ -118,16 +105,18 @@ def _sequence(given: Given) -> None:
                 )
             )
     else:
-        given.assume("sequence_kind", "padded", "neither packing nor padding_free")
+        fields.assume("sequence_kind", "padded", "neither packing nor padding_free")
+    return fields.reading()
 
 
-def _precision(given: Given) -> None:
-    bf16, fp16 = given.get("bf16", "mixed_precision"), given.get("fp16", "mixed_precision")
+def _precision(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    bf16, fp16 = fields.get("bf16", "mixed_precision"), fields.get("fp16", "mixed_precision")
     is_bf16 = bf16 is not None and bf16.value is True
     is_fp16 = fp16 is not None and fp16.value is True
-    given.fields.inferred.pop("mixed_precision", None)
+    fields.inferred.pop("mixed_precision", None)
     if is_bf16 and is_fp16 and bf16 is not None and fp16 is not None:
-        given.fields.problems.append(
+        fields.problems.append(
             Problem(
                 "bf16 and fp16 are both on; the trainer takes one of them",
                 f"{bf16.place.where}, {fp16.place.where}",
@@ -136,33 +125,37 @@ def _precision(given: Given) -> None:
             )
         )
     elif is_bf16 and bf16 is not None:
-        given.put("mixed_precision", "bf16", bf16)
+        fields.put("mixed_precision", "bf16", bf16)
     elif is_fp16 and fp16 is not None:
-        given.put("mixed_precision", "fp16", fp16)
+        fields.put("mixed_precision", "fp16", fp16)
     elif given.kind.trainer == "trl" and (bf16 is None or bf16.value is None):
         if given.versions.default("trl", "bf16") is None:
-            given.assume("mixed_precision", "bf16", "neither bf16 nor fp16 given")
+            fields.assume("mixed_precision", "bf16", "neither bf16 nor fp16 given")
     elif not given.has_trainer:
-        setting = given.get("mixed_precision", "mixed_precision")
+        setting = fields.get("mixed_precision", "mixed_precision")
         if setting is not None and setting.value in ("no", "bf16", "fp16", "fp8"):
-            given.put("mixed_precision", setting.value, setting)
+            fields.put("mixed_precision", setting.value, setting)
+    return fields.reading()
 
 
-def _optimizer(given: Given) -> None:
-    setting = given.get("optim", "optimizer")
+def _optimizer(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    setting = fields.get("optim", "optimizer")
     if setting is not None and setting.value is not None and given.has_trainer:
-        given.put("optimizer", str(setting.value), setting)
+        fields.put("optimizer", str(setting.value), setting)
     elif given.has_trainer:
         name = given.versions.default_optimizer()
-        given.assume("optimizer", name, "no --optim", "transformers")
-    norm = given.get("max_grad_norm", "max_grad_norm")
+        fields.assume("optimizer", name, "no --optim", "transformers")
+    norm = fields.get("max_grad_norm", "max_grad_norm")
     if norm is not None and norm.value is not None:
-        given.put("max_grad_norm", float(norm.value), norm)
+        fields.put("max_grad_norm", float(norm.value), norm)
     elif given.has_trainer:
-        given.assume("max_grad_norm", 1.0, "no --max_grad_norm", "transformers")
+        fields.assume("max_grad_norm", 1.0, "no --max_grad_norm", "transformers")
+    return fields.reading()
 
 
-def _checkpointing(given: Given) -> None:
+def _checkpointing(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
     new, old = (
         given.known.get("activation_checkpointing"),
         given.known.get("gradient_checkpointing"),
@@ -172,7 +165,7 @@ def _checkpointing(given: Given) -> None:
     if old is not None and old.value is None:
         old = None
     if new is not None and old is not None and new.value != old.value:
-        given.fields.problems.append(
+        fields.problems.append(
             Problem(
                 f"{old.place.key} and {new.place.key} are two names of one argument and are given differently",
                 f"{old.place.where}, {new.place.where}",
@@ -182,9 +175,9 @@ def _checkpointing(given: Given) -> None:
         )
     stated = [setting for setting in (new, old) if setting is not None]
     if not stated:
-        other = given.get("gradient_checkpointing", "activation_checkpointing")
+        other = fields.get("gradient_checkpointing", "activation_checkpointing")
         stated = [] if other is None else [other]
-    kwargs = given.get("activation_checkpointing_kwargs") or given.get(
+    kwargs = fields.get("activation_checkpointing_kwargs") or fields.get(
         "gradient_checkpointing_kwargs"
     )
     options: dict[str, Any] = (
@@ -194,81 +187,104 @@ def _checkpointing(given: Given) -> None:
         "trl", "gradient_checkpointing"
     )
     is_on = bool(stated[0].value) if stated else bool(is_default_on)
-    mode = _checkpointing_mode(given, options, kwargs) if is_on else "none"
+    mode = "none"
+    if is_on:
+        mode = fields.problems.take(_checkpointing_mode(given, options, kwargs))
     if kwargs is not None and is_on and mode != "full":
-        given.put("activation_checkpointing", mode, kwargs, *stated)
+        fields.put("activation_checkpointing", mode, kwargs, *stated)
     elif stated:
-        given.put("activation_checkpointing", mode, *stated)
+        fields.put("activation_checkpointing", mode, *stated)
     elif given.has_trainer:
         library = "trl" if given.kind.trainer == "trl" else "transformers"
-        given.assume("activation_checkpointing", mode, "no --gradient_checkpointing", library)
+        fields.assume("activation_checkpointing", mode, "no --gradient_checkpointing", library)
     # With kwargs that do not name it, torch falls back to the reentrant kind.
     if kwargs is not None and mode == "full":
         reentrant = bool(options.get("use_reentrant", given.kind.trainer != "trl"))
-        given.put("checkpointing_reentrant", reentrant, kwargs)
-    offload = given.get("activation_offloading")
+        fields.put("checkpointing_reentrant", reentrant, kwargs)
+    offload = fields.get("activation_offloading")
     if offload is not None and offload.value is True:
-        given.put("offload_activations", "cpu", offload)
+        fields.put("offload_activations", "cpu", offload)
     elif is_on and kwargs is not None and options.get("offload") is True:
-        given.put("offload_activations", "cpu", kwargs)
+        fields.put("offload_activations", "cpu", kwargs)
+    return fields.reading()
 
 
-def _checkpointing_mode(given: Given, options: dict[str, Any], kwargs: Setting | None) -> str:
+def _checkpointing_mode(
+    given: Given, options: dict[str, Any], kwargs: Setting | None
+) -> Reading[str]:
     if options.get("selective"):
-        return "selective_op" if given.kind.trainer == "trl" else "full"
+        return Reading("selective_op" if given.kind.trainer == "trl" else "full")
     every = options.get("every_n_layers", 1)
     if every in (1, True) or kwargs is None:
-        return "full"
+        return Reading("full")
     if every == 2:
-        return "selective_every_2"
-    given.fields.problems.append(
-        Problem(
-            f"every_n_layers {every!r} is estimated as no checkpointing: most layers keep their activations",
-            kwargs.place.where,
-            "every_n_layers 1 or 2 is estimated as it is",
-            severity="warning",
-        )
+        return Reading("selective_every_2")
+    rare = Problem(
+        f"every_n_layers {every!r} is estimated as no checkpointing: most layers keep their activations",
+        kwargs.place.where,
+        "every_n_layers 1 or 2 is estimated as it is",
+        severity="warning",
     )
-    return "none"
+    return Reading("none", (rare,))
 
 
-def _attention(given: Given) -> None:
-    setting = given.get("attn_implementation", "attention")
-    kwargs = given.get("model_init_kwargs")
+def _attention(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    setting = fields.get("attn_implementation", "attention")
+    kwargs = fields.get("model_init_kwargs")
     if kwargs is not None and isinstance(kwargs.value, dict):
         named = kwargs.value.get("attn_implementation")
         setting = Setting(named, kwargs.place) if named else setting
-    flash = given.get("use_flash_attn")
+    flash = fields.get("use_flash_attn")
     if setting is not None and setting.value is not None:
         word = ATTENTIONS.get(str(setting.value).split("@")[0].split(":")[0])
         if word is None:
-            given.fields.problems.append(
+            fields.problems.append(
                 Problem(
                     f"attention implementation {setting.value!r} is not modelled; its memory is taken to be that of flash attention",
                     setting.place.where,
                     severity="warning",
                 )
             )
-        given.put("attention", word or "flash_attention_2", setting)
+        fields.put("attention", word or "flash_attention_2", setting)
     elif flash is not None and flash.value is True:
-        given.get("use_flash_attn", "attention")
-        given.put("attention", "flash_attention_2", flash)
+        fields.get("use_flash_attn", "attention")
+        fields.put("attention", "flash_attention_2", flash)
     elif given.kind.trainer is not None:
-        given.assume("attention", "sdpa", "no --attn_implementation", "transformers")
+        fields.assume("attention", "sdpa", "no --attn_implementation", "transformers")
+    return fields.reading()
 
 
-def _compile(given: Given) -> None:
+def _compile(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
     for name in ("torch_compile", "torch_compile_backend", "torch_compile_mode"):
-        setting = given.get(name, "torch_compile")
+        setting = fields.get(name, "torch_compile")
         if setting is not None and setting.value not in (None, False):
-            given.put("torch_compile", True, setting)
-            return
+            fields.put("torch_compile", True, setting)
+            return fields.reading()
+    return fields.reading()
 
 
-def _accumulation(given: Given) -> None:
-    setting = given.get("accelerator_config")
+def _accumulation(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    setting = fields.get("accelerator_config")
     if setting is None or not isinstance(setting.value, dict):
-        return
+        return fields.reading()
     nested = setting.value.get("gradient_accumulation_kwargs")
     if isinstance(nested, dict) and "sync_each_batch" in nested:
-        given.put("sync_each_batch", bool(nested["sync_each_batch"]), setting)
+        fields.put("sync_each_batch", bool(nested["sync_each_batch"]), setting)
+    return fields.reading()
+
+
+_SUBJECTS = (
+    _model,
+    _counts,
+    _sequence,
+    _precision,
+    _optimizer,
+    _checkpointing,
+    _attention,
+    _compile,
+    _accumulation,
+)
+"""In the order in which their problems are told."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from preflight.setting import Place, Setting
+from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
 
-def resolved_arguments(given: Given) -> dict[str, Setting]:
+def resolved_arguments(given: Given, fields: PlanFields) -> dict[str, Setting]:
     """Return every argument of the Trainer; none where the script has none."""
     if not given.has_trainer:
         return {}
     arguments: dict[str, Setting] = {}
-    if not given.fields.script.builds_arguments:
+    if not fields.script.builds_arguments:
         place = Place("default", "", given.library)
         for name, argument in given.table.arguments.items():
             arguments[name] = Setting(argument.default, place)
@@ -19,7 +20,7 @@ def resolved_arguments(given: Given) -> dict[str, Setting]:
             ("bf16", "mixed_precision", "bf16"),
             ("fp16", "mixed_precision", "fp16"),
         ):
-            default, _ = given.fields.defaults.get(plan_field, (None, None))
+            default, _ = fields.defaults.get(plan_field, (None, None))
             arguments[name] = Setting(default == value, place)
         arguments["optim"] = Setting(given.versions.default_optimizer(), place)
     arguments.update(
@@ -27,9 +28,9 @@ def resolved_arguments(given: Given) -> dict[str, Setting]:
         for name, setting in given.known.items()
         if setting.value is not None or name not in arguments
     )
-    checkpointing = given.fields.settings.get("activation_checkpointing")
+    checkpointing = fields.settings.get("activation_checkpointing")
     if checkpointing is not None or "activation_checkpointing" in arguments:
-        default, _ = given.fields.defaults.get("activation_checkpointing", ("none", None))
+        default, _ = fields.defaults.get("activation_checkpointing", ("none", None))
         value = checkpointing.value if checkpointing is not None else default
         place = (
             checkpointing.place

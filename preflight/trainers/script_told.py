@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.errors import Problem
 from preflight.launch import Origin, ScriptFacts
+from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import KINDS
 from preflight.setting import Place, Setting
+from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
 if TYPE_CHECKING:
@@ -79,24 +81,29 @@ def script_told(given: Given, reader: ScriptReader) -> ScriptSettings | None:
     return script if script.arguments or script.seen else None
 
 
-def with_script(given: Given, script: ScriptSettings) -> Given:
-    """Return what was given with the script's own values: they win, but a default of its parser does not."""
+def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Mapping[str, Place]]]:
+    """Return what was given with the script's own values, and where it sets what cannot be read.
+
+    Its values win, but a default of its parser does not.
+    """
+    problems = Problems()
     known = dict(given.known)
+    unread = dict(script.unread)
     for name, value in script.arguments.items():
         if not _is_of_its_kind(name, value.value, given):
-            script.unread.setdefault(name, value.place)
+            unread.setdefault(name, value.place)
             continue
         is_default = bool(value.flag) and value.place.kind == "script"
-        if is_default and given.get(name) is not None:
+        if is_default and problems.take(given.find(name)).setting is not None:
             continue
         if value.value is None and name in known:
             continue
         known[name] = Setting(value.value, value.place)
-    if "no_dtype" in script.seen and given.get("dtype") is None:
+    if "no_dtype" in script.seen and problems.take(given.find("dtype")).setting is None:
         word = given.versions.default("transformers", "load_dtype")
         if word is not None:
             known["dtype"] = Setting(word, script.seen["no_dtype"])
-    return replace(given, known=known)
+    return Reading((replace(given, known=known), unread), tuple(problems))
 
 
 _IS_KIND: dict[str, tuple[type, ...]] = {
@@ -135,18 +142,20 @@ def _is_of_its_kind(name: str, value: Any, given: Given) -> bool:
     return isinstance(value, wanted)
 
 
-def settle(given: Given, script: ScriptSettings) -> None:
-    """Say what the script sets and could not be read, and leave for the writer which flag sets what."""
-    fields = given.fields
+def settled(
+    given: Given, fields: PlanFields, script: ScriptSettings, unread_arguments: Mapping[str, Place]
+) -> Reading[PlanFields]:
+    """Return the fields with what the script leaves open, and for the writer which flag sets what."""
+    problems = Problems()
     flags = {
         DECIDES[name]: value.flag
         for name, value in script.arguments.items()
         if name in DECIDES and value.flag
     }
     unread: dict[str, Place] = {}
-    for name, place in script.unread.items():
+    for name, place in unread_arguments.items():
         plan_field = DECIDES.get(name)
-        if plan_field is not None and given.get(name) is None:
+        if plan_field is not None and problems.take(given.find(name)).setting is None:
             unread[plan_field] = place
     unsure = dict(unread)
     if "open_arguments" in script.seen:
@@ -155,16 +164,17 @@ def settle(given: Given, script: ScriptSettings) -> None:
             if plan_field not in fields.settings:
                 unsure.setdefault(plan_field, place)
         unread.update({name: unsure[name] for name in NEVER_GUESSED if name in unsure})
+    defaults = dict(fields.defaults)
     for plan_field, place in unsure.items():
         if plan_field in NEVER_GUESSED:
-            fields.defaults.pop(plan_field, None)
-        elif plan_field in fields.defaults:
-            value, origin = fields.defaults[plan_field]
+            defaults.pop(plan_field, None)
+        elif plan_field in defaults:
+            value, origin = defaults[plan_field]
             reason = f"{place.where} sets it to something known only when it runs"
-            fields.defaults[plan_field] = (value, Origin(origin.where, True, reason))
+            defaults[plan_field] = (value, Origin(origin.where, True, reason))
     for place, names in _by_place(unread).items():
         named = " and ".join(names)
-        fields.problems.append(
+        problems.append(
             Problem(
                 f"{place.document} sets {named} to something that is known only when it runs",
                 place.where,
@@ -173,11 +183,15 @@ def settle(given: Given, script: ScriptSettings) -> None:
                 "warning",
             )
         )
-    if "fsdp_plugin" in script.seen:
-        fields.environment = _plugin_environment(script)
     known = script.device_map
     device_map = None if known is None else Setting(known.value, known.place)
-    fields.script = ScriptFacts(flags=flags, unread=unsure, device_map=device_map)
+    fields = replace(
+        fields,
+        defaults=defaults,
+        script=ScriptFacts(flags=flags, unread=unsure, device_map=device_map),
+        environment=_plugin_environment(script) if "fsdp_plugin" in script.seen else {},
+    )
+    return Reading(fields, tuple(problems))
 
 
 def _plugin_environment(script: ScriptSettings) -> dict[str, Setting]:

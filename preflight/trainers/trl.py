@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from preflight.errors import Problem
 from preflight.launch import Adapter, BaseQuantization
+from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
+from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
-from preflight.trainers.plan import positive
 
 UNCOUNTED = {
     "distillation": "its teacher and generation",
@@ -24,99 +26,100 @@ _CONTAINERS = ("model", "layers", "self_attn", "mlp", "language_model")
 """Parts of a module's full name that hold the adapted modules."""
 
 
-def read_model_fields(given: Given) -> None:
-    """Fill in load dtype, loss, adapter and base quantization."""
-    _method(given)
-    load_dtype = _load_dtype(given)
-    _loss(given)
-    quantization = _quantization(given, load_dtype)
-    _adapter(given, quantization)
+def read_model_fields(given: Given) -> Reading[PlanFields]:
+    """Return load dtype, loss, adapter and base quantization."""
+    problems = Problems(_method(given))
+    loaded = problems.take(_load_dtype(given))
+    loss = problems.take(_loss(given))
+    base = problems.take(_quantization(given, loaded.value("load_dtype")))
+    adapter = problems.take(_adapter(given, base.value("base_quantization")))
+    return Reading(joined(loaded, loss, base, adapter), tuple(problems))
 
 
-def _method(given: Given) -> None:
+def _method(given: Given) -> Iterator[Problem]:
     method = given.kind.trl_script
     if given.kind.trainer == "trl" and method != "sft":
         left_out = UNCOUNTED.get(str(method), "its reference model, generation and reward")
-        given.fields.problems.append(
-            Problem(
-                f"TRL's {method} trainer is estimated as SFT: {left_out} are not counted",
-                id="PF438",
-                severity="warning",
-            )
+        yield Problem(
+            f"TRL's {method} trainer is estimated as SFT: {left_out} are not counted",
+            id="PF438",
+            severity="warning",
         )
 
 
-def _load_dtype(given: Given) -> str | None:
-    """Record and return the dtype the weights are loaded in; None = the checkpoint's own."""
-    setting = given.get("dtype", "load_dtype")
-    kwargs = given.get("model_init_kwargs")
+def _load_dtype(given: Given) -> Reading[PlanFields]:
+    """Return the dtype the weights are loaded in; None = the checkpoint's own."""
+    fields = FieldReader(given)
+    setting = fields.get("dtype", "load_dtype")
+    kwargs = fields.get("model_init_kwargs")
     if kwargs is not None and isinstance(kwargs.value, dict):
         # TRL's script lets these override ModelConfig.
         named = kwargs.value.get("dtype", kwargs.value.get("torch_dtype"))
         setting = Setting(named, kwargs.place) if named is not None else setting
     if setting is not None and setting.value is not None:
-        dtype = given.dtype(setting)
-        given.put("load_dtype", dtype, setting)
-        return dtype
+        fields.put("load_dtype", fields.dtype(setting), setting)
+        return fields.reading()
     if not given.has_trainer:
-        return None
+        return fields.reading()
     library = given.library
     word = given.versions.default(library, "load_dtype")
     if word is None:
         library = "transformers"
         word = given.versions.default(library, "load_dtype")
     if word == "auto":
-        given.assume("load_dtype", None, "no dtype given: the checkpoint's own dtype", library)
-        return None
-    given.assume("load_dtype", DTYPES[word], "no dtype given", library)
-    return DTYPES[word]
+        fields.assume("load_dtype", None, "no dtype given: the checkpoint's own dtype", library)
+        return fields.reading()
+    fields.assume("load_dtype", DTYPES[word], "no dtype given", library)
+    return fields.reading()
 
 
-def _loss(given: Given) -> None:
+def _loss(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
     if not given.has_trainer:
-        return
-    liger = given.get("use_liger_kernel", "loss")
+        return fields.reading()
+    liger = fields.get("use_liger_kernel", "loss")
     is_liger = liger is not None and liger.value is True
-    smoothing = given.get("label_smoothing_factor")
+    smoothing = fields.get("label_smoothing_factor")
     is_smoothed = smoothing is not None and bool(smoothing.value)
-    loss_type = given.get("loss_type")
+    loss_type = fields.get("loss_type")
     default = given.versions.default("trl", "loss") if given.kind.trainer == "trl" else "model"
     if given.kind.trl_script not in (None, "sft") and default != "model":
         default = "model"  # SFT's head is the one that we know
     if default == "fused_head":
         if is_smoothed and smoothing is not None:
-            given.put("loss", "full_logits", smoothing)
+            fields.put("loss", "full_logits", smoothing)
         elif loss_type is not None:
-            given.put("loss", "chunked_linear", loss_type)
+            fields.put("loss", "chunked_linear", loss_type)
         else:
-            given.assume("loss", "chunked_linear", "SFT's fused head")
-        return
+            fields.assume("loss", "chunked_linear", "SFT's fused head")
+        return fields.reading()
     if is_liger and liger is not None:
-        given.put("loss", _liger_loss(given), liger)
+        fields.put("loss", _liger_loss(fields.value("liger_kernel_config")), liger)
     elif loss_type is not None and given.kind.trl_script == "sft":
         chunked = loss_type.value == "chunked_nll"
-        given.put("loss", "chunked_linear" if chunked else "full_logits", loss_type)
+        fields.put("loss", "chunked_linear" if chunked else "full_logits", loss_type)
     elif is_smoothed and smoothing is not None:
-        given.put("loss", "full_logits", smoothing)
+        fields.put("loss", "full_logits", smoothing)
     elif default == "chunked_unless_liger":
-        given.assume("loss", "chunked_linear", "no --loss_type")
+        fields.assume("loss", "chunked_linear", "no --loss_type")
     else:
-        given.assume("loss", "full_logits", "the model's own loss", "transformers")
+        fields.assume("loss", "full_logits", "the model's own loss", "transformers")
+    return fields.reading()
 
 
-def _liger_loss(given: Given) -> str:
-    config = given.value("liger_kernel_config")
+def _liger_loss(config: Any) -> str:
     if isinstance(config, dict) and config.get("fused_linear_cross_entropy") is False:
         return "fused_ce" if config.get("cross_entropy") else "full_logits"
     return "fused_linear"
 
 
-def _quantization(given: Given, load_dtype: str | None) -> BaseQuantization | None:
-    four, eight = given.get("load_in_4bit"), given.get("load_in_8bit")
+def _quantization(given: Given, load_dtype: str | None) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    four, eight = fields.get("load_in_4bit"), fields.get("load_in_8bit")
     is_four = four is not None and four.value is True
     is_eight = eight is not None and eight.value is True
     if is_four and is_eight and four is not None and eight is not None:
-        given.fields.problems.append(
+        fields.problems.append(
             Problem(
                 "load_in_4bit and load_in_8bit are both on; a base is quantized one way",
                 f"{four.place.where}, {eight.place.where}",
@@ -124,72 +127,75 @@ def _quantization(given: Given, load_dtype: str | None) -> BaseQuantization | No
                 "PF415",
             )
         )
-        return None
+        return fields.reading()
     is_trl = given.kind.trainer == "trl"
     preparation = given.versions.default("trl", "kbit_preparation") if is_trl else None
     bits = given.others.get("quantization_bit")
     if bits is not None and str(bits.value) == "4" and not is_four:
-        return _llama_factory_bits(given, bits, load_dtype)
+        compute = load_dtype or ("fp16" if fields.value("fp16") is True else "bf16")
+        how = f"read as base_quantization from {bits.place.key}"
+        fields.inferred["base_quantization"] = how
+        fields.put("base_quantization", _llama_factory_bits(given, compute), bits)
+        return fields.reading()
     if is_eight and eight is not None:
-        given.get("load_in_8bit", "base_quantization")
+        fields.get("load_in_8bit", "base_quantization")
         quantization = BaseQuantization("int8", upcast_unquantized_to_fp32=preparation)
-        given.put("base_quantization", quantization, eight)
-        return quantization
+        fields.put("base_quantization", quantization, eight)
+        return fields.reading()
     if not is_four or four is None:
-        return None
-    given.get("load_in_4bit", "base_quantization")
-    compute = given.get("bnb_4bit_compute_dtype")
-    storage = _storage(given, load_dtype)
+        return fields.reading()
+    fields.get("load_in_4bit", "base_quantization")
+    stated = fields.get("bnb_4bit_compute_dtype")
+    storage = fields.problems.take(_storage(given, load_dtype))
     quantization = BaseQuantization(
-        scheme=str(given.value("bnb_4bit_quant_type", "nf4")),
-        double_quant=bool(given.value("use_bnb_nested_quant", False)),
+        scheme=str(fields.value("bnb_4bit_quant_type", "nf4")),
+        double_quant=bool(fields.value("use_bnb_nested_quant", False)),
         # TRL computes in the dtype that the model is loaded in.
-        compute_dtype=given.dtype(compute) if compute is not None else load_dtype,
+        compute_dtype=fields.dtype(stated) if stated is not None else load_dtype,
         storage_dtype=storage,
         upcast_unquantized_to_fp32=preparation,
     )
     details = [
         setting
         for name in ("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage")
-        if (setting := given.get(name)) is not None
+        if (setting := fields.get(name)) is not None
     ]
-    given.put("base_quantization", quantization, four, *details)
-    return quantization
+    fields.put("base_quantization", quantization, four, *details)
+    return fields.reading()
 
 
-def _llama_factory_bits(given: Given, bits: Setting, load_dtype: str | None) -> BaseQuantization:
+def _llama_factory_bits(given: Given, compute: str) -> BaseQuantization:
     """Read LLaMA-Factory's `quantization_bit: 4` (llamafactory/model/model_utils/quantization.py).
 
     Packed bits pretend to be the compute dtype, and double quantization is on unless turned off.
     """
-    compute = load_dtype or ("fp16" if given.value("fp16") is True else "bf16")
     double = given.others.get("double_quantization")
-    quantization = BaseQuantization(
+    return BaseQuantization(
         scheme="nf4",
         double_quant=double is None or str(double.value).lower() != "false",
         compute_dtype=compute,
         storage_dtype=compute,
     )
-    given.fields.inferred["base_quantization"] = f"read as base_quantization from {bits.place.key}"
-    given.put("base_quantization", quantization, bits)
-    return quantization
 
 
-def _storage(given: Given, load_dtype: str | None) -> str | None:
+def _storage(given: Given, load_dtype: str | None) -> Reading[str | None]:
     """Return the dtype that the packed bits pretend to be; None = uint8."""
-    setting = given.get("bnb_4bit_quant_storage")
+    fields = FieldReader(given)
+    storage: str | None = None
+    setting = fields.get("bnb_4bit_quant_storage")
     if setting is not None and setting.value is not None:
-        return None if str(setting.value) == "uint8" else given.dtype(setting)
-    if (
+        storage = None if str(setting.value) == "uint8" else fields.dtype(setting)
+    elif (
         given.kind.trainer == "trl"
         and given.versions.default("trl", "quant_storage") == "model_dtype"
     ):
-        return load_dtype if given.get("dtype") is not None else None
-    return None
+        storage = load_dtype if fields.get("dtype") is not None else None
+    return Reading(storage, tuple(fields.problems))
 
 
-def _adapter(given: Given, quantization: BaseQuantization | None) -> None:
-    switch, rank = given.get("use_peft"), positive(given, "lora_r", "adapter")
+def _adapter(given: Given, quantization: BaseQuantization | None) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    switch, rank = fields.get("use_peft"), fields.positive("lora_r", "adapter")
     is_declared = "use_peft" in given.table.arguments
     if switch is not None:
         is_on = switch.value is True
@@ -201,19 +207,19 @@ def _adapter(given: Given, quantization: BaseQuantization | None) -> None:
         switch = rank or (qlora if quantization is not None else None)
         is_on = switch is not None
     if not is_on or switch is None:
-        _lora_without_switch(given, is_declared)
-        return
+        fields.problems.extend(_lora_without_switch(given, is_declared))
+        return fields.reading()
     if not is_declared:
-        given.fields.inferred["adapter"] = f"read as adapter from {switch.place.key}"
-    alpha = given.value("lora_alpha", 32 if is_declared else None)
-    targets = given.get("lora_target_modules")
-    to_save = given.value("lora_modules_to_save")
+        fields.inferred["adapter"] = f"read as adapter from {switch.place.key}"
+    alpha = fields.value("lora_alpha", 32 if is_declared else None)
+    targets = fields.get("lora_target_modules")
+    to_save = fields.value("lora_modules_to_save")
     adapter = Adapter(
-        kind="dora" if given.value("use_dora") is True else "lora",
+        kind="dora" if fields.value("use_dora") is True else "lora",
         rank=rank.value if rank is not None else (16 if is_declared else PEFT_DEFAULT_RANK),
         alpha=int(alpha) if alpha is not None else None,
-        dropout=float(given.value("lora_dropout", 0.05 if is_declared else 0.0)),
-        targets=_targets(given, targets),
+        dropout=float(fields.value("lora_dropout", 0.05 if is_declared else 0.0)),
+        targets=fields.problems.take(_targets(given, targets)),
         dtype="bf16" if quantization is not None and given.kind.trainer == "trl" else None,
         modules_to_save=tuple(to_save) if isinstance(to_save, list) else None,
     )
@@ -227,36 +233,36 @@ def _adapter(given: Given, quantization: BaseQuantization | None) -> None:
             "lora_modules_to_save",
             "use_dora",
         )
-        if (setting := given.get(name)) is not None and setting is not switch
+        if (setting := fields.get(name)) is not None and setting is not switch
     ]
-    given.put("adapter", adapter, switch, *details)
+    fields.put("adapter", adapter, switch, *details)
+    return fields.reading()
 
 
-def _lora_without_switch(given: Given, is_declared: bool) -> None:
+def _lora_without_switch(given: Given, is_declared: bool) -> Iterator[Problem]:
     stray = given.known.get("lora_r") or given.known.get("lora_target_modules")
     if is_declared and stray is not None and given.kind.is_own_script:
-        given.fields.problems.append(
-            Problem(
-                f"{stray.place.key} has no effect without use_peft: this is full fine-tuning",
-                stray.place.where,
-                "add --use_peft true for LoRA",
-                "PF427",
-                "warning",
-            )
+        yield Problem(
+            f"{stray.place.key} has no effect without use_peft: this is full fine-tuning",
+            stray.place.where,
+            "add --use_peft true for LoRA",
+            "PF427",
+            "warning",
         )
 
 
-def _targets(given: Given, setting: Setting | None) -> tuple[str, ...] | str | None:
+def _targets(given: Given, setting: Setting | None) -> Reading[tuple[str, ...] | str | None]:
     if setting is None or setting.value is None:
-        return None
+        return Reading(None)
     value: Any = setting.value
     if isinstance(value, list) and len(value) > 1:
-        return tuple(str(item) for item in value)
+        return Reading(tuple(str(item) for item in value))
     single = str(value[0] if isinstance(value, list) else value)
     if single in ("all-linear", "all"):
-        return "all-linear"
+        return Reading("all-linear")
+    problems = Problems()
     if given.kind.is_own_script and "," in single:
-        given.fields.problems.append(
+        problems.append(
             Problem(
                 f"lora_target_modules {single!r} is one name with commas; PEFT finds no module called that",
                 setting.place.where,
@@ -266,7 +272,7 @@ def _targets(given: Given, setting: Setting | None) -> tuple[str, ...] | str | N
         )
     elif given.kind.is_own_script and isinstance(value, list) and single.isidentifier():
         # ModelConfig unpacks a list of one, and PEFT matches text as a pattern of the whole module name.
-        given.fields.problems.append(
+        problems.append(
             Problem(
                 f"lora_target_modules {single} alone is a pattern for whole module names, and PEFT finds none",
                 setting.place.where,
@@ -275,13 +281,10 @@ def _targets(given: Given, setting: Setting | None) -> tuple[str, ...] | str | N
             )
         )
     if single.isidentifier() or "," in single:
-        return tuple(part for part in single.split(",") if part)
+        return Reading(tuple(part for part in single.split(",") if part), tuple(problems))
     names = tuple(n for n in re.findall(r"[A-Za-z]\w+", single) if n not in _CONTAINERS)
-    given.fields.problems.append(
-        Problem(
-            f"lora_target_modules {single!r} is a pattern; it is read as the names {', '.join(names)}",
-            setting.place.where,
-            severity="info",
-        )
+    pattern = (
+        f"lora_target_modules {single!r} is a pattern; it is read as the names {', '.join(names)}"
     )
-    return names
+    problems.append(Problem(pattern, setting.place.where, severity="info"))
+    return Reading(names, tuple(problems))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from preflight.errors import Problem
 from preflight.scripts.own_parser import NOT_KNOWN, REFUSED, OwnParser
 from preflight.scripts.trainer_spellings import argument_fix
@@ -10,10 +12,10 @@ from preflight.trainers.files import ArgumentFile
 from preflight.trainers.lookup import Given
 
 
-def note_unknown_arguments(
+def unknown_arguments(
     given: Given, parser: OwnParser, script: str, file: ArgumentFile | None
-) -> None:
-    """Say which flags and keys the script's own parser does not have, and what it does with them."""
+) -> Iterator[Problem]:
+    """Yield which flags and keys the script's own parser does not have, and what it does with them."""
     if parser.names is None:
         return
     for name, setting in (*given.known.items(), *given.others.items()):
@@ -26,7 +28,7 @@ def note_unknown_arguments(
         fix = argument_fix(name, parser.names)
         if place.kind == "argv":
             fix = fix.replace("you mean ", "you mean --")
-        given.fields.problems.append(
+        yield (
             Problem(message, place.where, fix, "PF123")
             if fate == REFUSED
             else Problem(message, place.where, fix, "PF122", "warning")
