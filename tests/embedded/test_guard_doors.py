@@ -59,9 +59,9 @@ def folder(tmp_path):
             "command.argv[2::2], command.argv[3::2]", "rest(command)[::2], rest(command)[1::2]"
         )
         .replace(
-            "class Source:",
+            "TINY = {",
             "def rest(command):\n    at = command.argv.index('worker.py')\n"
-            "    return command.argv[at + 1 :]\n\n\nclass Source:",
+            "    return command.argv[at + 1 :]\n\n\nTINY = {",
         )
     )
     return tmp_path
