@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Any
@@ -17,6 +16,7 @@ from preflight.policy import Policy, policy_from_dict
 from preflight.report import Report
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request
+from preflight.streams import say
 
 
 def check(
@@ -74,9 +74,8 @@ def before_launch(
     """
     words = _words(argv)
     variables = dict(os.environ if env is None else env)
-    stream = sys.stderr if report_to is None else report_to
     if variables.get("PREFLIGHT", "").lower() == "off":
-        stream.write("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
+        say("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n", report_to)
         return list(words)
     report = check(
         words,
@@ -97,8 +96,7 @@ def before_launch(
         words = rewrite.argv
         if rewrite.env:
             words = ("env", *(f"{name}={value}" for name, value in rewrite.env.items()), *words)
-    stream.write(report_text(report) + "\n")
-    stream.flush()
+    say(report_text(report) + "\n", report_to)
     return list(words)
 
 

@@ -22,6 +22,7 @@ from preflight.commands.options import (
 from preflight.commands.parser import HelpShown, Parser
 from preflight.errors import BadInput, HookFailed
 from preflight.near_names import nearest_fix
+from preflight.streams import protected, say
 from preflight.version import __version__
 
 STARTERS = ("run", "sbatch", "srun", "salloc")
@@ -51,20 +52,27 @@ hook call; NO_COLOR turns color off.
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code. In `run`, a launch that starts never returns."""
     args = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        # A path may hold what the terminal's encoding cannot say: show it escaped, never fail on it.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    with protected() as (out, _):
+        code = _answer(args)
+        sys.stdout.flush()
+        if out.error is None:
+            return code
+        if isinstance(out.error, BrokenPipeError):
+            # A reader who left hears nothing; a shell expects this code.
+            return code if code == NOT_STARTED else BROKEN_PIPE
+        say(f"preflight: the answer could not be written to stdout: {out.error.strerror}\n")
+        return code
+
+
+def _answer(args: list[str]) -> int:
     name, rest = "", args
     try:
         name, rest = _command_of(args)
         return _run_command(name, rest)
-    except Exception as error:
-        if isinstance(error, BrokenPipeError):
-            return _broken_pipe(name)
-        return _failed(error, name, rest)
     except KeyboardInterrupt:
         return NOT_STARTED if name in STARTERS else INTERRUPTED
+    except BaseException as error:
+        return _failed(error, name, rest)
 
 
 def _run_command(name: str, args: list[str]) -> int:
@@ -76,7 +84,6 @@ def _run_command(name: str, args: list[str]) -> int:
         code = run(name, args)
     except HelpShown:
         code = 0
-    sys.stdout.flush()
     return code
 
 
@@ -123,7 +130,7 @@ def _top_level(args: list[str]) -> NoReturn:
     raise BadInput.one("no command is given", fix=f"one of {', '.join(COMMANDS)}")
 
 
-def _failed(error: Exception, name: str, args: list[str]) -> int:
+def _failed(error: BaseException, name: str, args: list[str]) -> int:
     """Say what went wrong and return the exit code for it."""
     if os.environ.get("PREFLIGHT_TRACE") == "1" and not isinstance(error, BadInput):
         import traceback
@@ -147,14 +154,11 @@ def _failed(error: Exception, name: str, args: list[str]) -> int:
     if name in STARTERS:
         code = NOT_STARTED
         lines.append("next: nothing was started")
-    try:
-        if _wants_json(args):
-            # In run, stdout belongs to the training script.
-            print_json(value, sys.stderr if name in STARTERS else sys.stdout)
-        else:
-            print_lines(lines, sys.stderr)
-    except BrokenPipeError:
-        _broken_pipe(name)
+    if _wants_json(args):
+        # In run, stdout belongs to the training script.
+        print_json(value, sys.stderr if name in STARTERS else sys.stdout)
+    else:
+        print_lines(lines, sys.stderr)
     return code
 
 
@@ -162,14 +166,6 @@ def _wants_json(args: list[str]) -> bool:
     """Tell whether `--format json` was asked for, where the arguments may be the very problem."""
     own = " ".join(args[: args.index("--")] if "--" in args else args)
     return "--format json" in own or "--format=json" in own
-
-
-def _broken_pipe(name: str) -> int:
-    """Say nothing to a reader who left; return what a shell expects of that."""
-    # Python flushes stdout once more at exit: give it a place to go.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    return NOT_STARTED if name in STARTERS else BROKEN_PIPE
 
 
 if __name__ == "__main__":

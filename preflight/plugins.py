@@ -18,6 +18,7 @@ import pluggy
 
 from preflight import hookspecs
 from preflight.errors import BadInput, HookFailed, PreflightError
+from preflight.streams import say
 
 ENTRY_POINT_GROUP = "preflight"
 PROJECT_FILE = "preflight_hooks.py"
@@ -398,4 +399,4 @@ def _shortened(value: object, limit: int = 100) -> str:
 
 
 def _trace(text: str) -> None:
-    sys.stderr.write(f"preflight: trace: {text}\n")
+    say(f"preflight: trace: {text}\n")

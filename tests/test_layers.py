@@ -28,6 +28,7 @@ FLOORS = (
         "plan_types",
         "near_names",
         "remembered",
+        "streams",
         "whole_file",
         "version",
     ),

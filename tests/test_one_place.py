@@ -59,3 +59,31 @@ def test_a_list_is_written_out_in_its_home_alone(words, home):
     ]
 
     assert homes == [home]
+
+
+def writes_to_a_standard_stream(node: ast.AST) -> bool:
+    """Tell `print(...)` and `sys.stderr.write(...)`, which a closed or full stream makes an exception."""
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Name):
+        return node.func.id == "print"
+    return ast.unparse(node.func) in (
+        f"sys.{stream}.{method}" for stream in ("stdout", "stderr") for method in ("write", "print")
+    )
+
+
+def test_one_file_writes_to_standard_streams():
+    """What is lost there is lost in `say`, which knows that a launch is worth more than its report."""
+    of_others = (
+        "preflight/derive/",
+        "preflight/trace/worker.py",
+        "preflight/render/hook_reference.py",
+    )
+    homes = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if not str(path.relative_to(ROOT)).startswith(of_others)
+        and any(map(writes_to_a_standard_stream, ast.walk(ast.parse(path.read_text()))))
+    }
+
+    assert homes == set()

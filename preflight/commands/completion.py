@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from preflight.commands import COMMANDS
 from preflight.commands.options import FITS
 from preflight.commands.parser import Parser, parser_of
+from preflight.streams import say
 
 EPILOG = """\
 examples:
@@ -71,7 +72,7 @@ def run(name: str, args: list[str]) -> int:
     """Print the script for one shell."""
     options = parser(name).parse_args(args)
     script = {"bash": bash, "zsh": zsh, "fish": fish}[options.shell]
-    sys.stdout.write(script())
+    say(script(), sys.stdout)
     return FITS
 
 

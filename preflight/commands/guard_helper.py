@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from preflight.streams import say
+
 REFUSED = 3
 FAILED = 70
 
@@ -22,7 +24,7 @@ def main(args: list[str]) -> int:
             from preflight.version import __version__
 
             importlib.import_module("preflight.commands.guard_answer")  # what a request needs
-            sys.stdout.write(f"preflight {__version__}\n")
+            say(f"preflight {__version__}\n", sys.stdout)
             return 0
         warn_only = args[:1] == ["--warn-only"]
         with open(args[-1], "rb") as file:
@@ -35,22 +37,16 @@ def main(args: list[str]) -> int:
         return FAILED
     _say(found.lines)
     if found.is_refused:
-        sys.stdout.write("refuse\n")
-        sys.stdout.flush()
+        say("refuse\n", sys.stdout)
         return REFUSED
     if found.stamp:
-        sys.stdout.write(f"stamp={found.stamp}\n")
-        sys.stdout.flush()
+        say(f"stamp={found.stamp}\n", sys.stdout)
     return 0
 
 
 def _say(lines: list[str] | tuple[str, ...]) -> None:
-    try:
-        if lines:
-            sys.stderr.write("\n".join(lines) + "\n")
-            sys.stderr.flush()
-    except OSError:
-        return
+    if lines:
+        say("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

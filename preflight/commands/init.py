@@ -13,6 +13,7 @@ from preflight.errors import BadInput
 from preflight.launchers.all import launchers
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
+from preflight.streams import say
 
 EPILOG = """\
 --model: the least that fits is looked for: sharding and checkpointing where they are needed,
@@ -147,7 +148,7 @@ def _copy(options: Any) -> int:
         print_json(value, sys.stdout)
         return FITS
     if options.print:
-        sys.stdout.write(text)
+        say(text, sys.stdout)
         return FITS
     print_lines([f"preflight: wrote {paths[0]}"], sys.stdout)
     return FITS

@@ -15,6 +15,7 @@ from preflight.launch import LaunchPlan, Origin
 from preflight.launchers.all import launcher_named
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import SCHEMA_VERSION, Report
+from preflight.streams import say
 from preflight.studies.fitting import METHODS, Fitter, Fitting, engines_for, peak_words
 from preflight.studies.new_launch import PER_NODE, Wish, files_of, read_back, read_choice
 from preflight.units import ceil_div
@@ -40,7 +41,7 @@ def write_launch(options: Any) -> int:
         return FITS
     if options.print:
         for name, text in files.items():
-            sys.stdout.write(f"# --- {name}\n{text}\n")
+            say(f"# --- {name}\n{text}\n", sys.stdout)
         return FITS
     from preflight.render.page import page_for
 

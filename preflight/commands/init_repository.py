@@ -17,6 +17,7 @@ from preflight.repository.settings import (
     find_repository,
     read_repository,
 )
+from preflight.streams import say
 
 
 def write_settings(options: Any) -> int:
@@ -46,7 +47,7 @@ def write_settings(options: Any) -> int:
         print_json({**value, "text": text, "launches": read, "unread": unread}, sys.stdout)
         return FITS
     if options.print:
-        sys.stdout.write(text)
+        say(text, sys.stdout)
         return FITS
     page = page_for(sys.stdout, options.color)
     lines = [f"preflight: wrote {path} from {len(found.launches)} launches"]

@@ -30,6 +30,7 @@ from preflight.plugins import PluginManager, load_plugins
 from preflight.report import Report
 from preflight.repository.settings import find_repository
 from preflight.request import Request
+from preflight.streams import say
 from preflight.verdict import Answer
 
 ABOUT = {
@@ -206,7 +207,7 @@ def _fix(report: Report, options: Any) -> int:
         print_report(report, "fix", options, sys.stderr)
         if answer is not Answer.DOES_NOT_FIT and report.command is not None:
             argv = rewrite.argv if rewrite else report.command.argv
-            print(shell_command(argv, rewrite.env if rewrite else {}))
+            say(shell_command(argv, rewrite.env if rewrite else {}) + "\n", sys.stdout)
     return DOES_NOT_FIT if answer is Answer.DOES_NOT_FIT else FITS
 
 
@@ -228,7 +229,7 @@ def find_program(name: str, env: dict[str, str]) -> str:
 def _start_unchecked(args: list[str]) -> int:
     _, argv = split_command("run", parser("run"), args)
     program = find_program(argv[0], dict(os.environ))
-    sys.stderr.write("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
+    say("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
     return _become(program, argv, dict(os.environ))
 
 
@@ -236,8 +237,6 @@ def _become(program: str, argv: tuple[str, ...], env: dict[str, str]) -> int:
     """Replace this process: its signals and exit code are the launcher's from here on."""
     from preflight.embedded.guard_doors import CHECKED
 
-    sys.stdout.flush()
-    sys.stderr.flush()
     try:
         # The process keeps its id, so a guard in the launcher sees that this launch was checked.
         os.execve(program, list(argv), {**env, CHECKED: str(os.getpid())})

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from preflight.errors import BadInput
 from preflight.report import Report
+from preflight.streams import say
 from preflight.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -90,13 +91,11 @@ def write_asked(path: str, text: str, option: str) -> None:
 
 def print_json(value: Any, stream: IO[str]) -> None:
     """Print a value as JSON, for people to read too."""
-    stream.write(json.dumps(value, indent=2) + "\n")
-    stream.flush()
+    say(json.dumps(value, indent=2) + "\n", stream)
 
 
 def print_lines(lines: list[str], stream: IO[str]) -> None:
     """Print an answer in one write, so that other processes' lines do not fall between its own."""
     from preflight.render.terminal import lines_for
 
-    stream.write("\n".join(lines_for(stream, lines)) + "\n")
-    stream.flush()
+    say("\n".join(lines_for(stream, lines)) + "\n", stream)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from preflight.commands import COMMANDS
 from preflight.errors import BadInput
+from preflight.streams import is_terminal
 
 
 class HelpShown(Exception):
@@ -48,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return help of one width in pipes and the documentation, narrower on a narrower terminal."""
-        if not sys.stdout.isatty():
+        if not is_terminal(sys.stdout):
             return super().format_help()
         from preflight.commands.help_width import fitted
         from preflight.render.page import page_for

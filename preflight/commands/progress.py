@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from preflight.streams import is_terminal, say
+
 SECONDS_BEFORE_PROGRESS = 2.0
 """Nothing is shown of what is done sooner, and rich is not imported for it."""
 SECONDS_BETWEEN_LINES = 5.0
@@ -25,7 +27,7 @@ def progress(total: int, things: str) -> Iterator[Callable[[int], None]]:
             now = time.monotonic()
             if now - started < SECONDS_BEFORE_PROGRESS:
                 return
-            if sys.stderr.isatty():
+            if is_terminal(sys.stderr):
                 if bar is None:
                     from rich.console import Console
                     from rich.progress import Progress
@@ -53,7 +55,7 @@ def steps(work: str) -> Iterator[Callable[[str], None]]:
             nonlocal status
             if time.monotonic() - started < SECONDS_BEFORE_PROGRESS:
                 return
-            if not sys.stderr.isatty():
+            if not is_terminal(sys.stderr):
                 _say(f"{work}, {step}")
             elif status is not None:
                 status.update(f"preflight: {work}, {step}")
@@ -67,5 +69,4 @@ def steps(work: str) -> Iterator[Callable[[str], None]]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"preflight: {text}\n")
-    sys.stderr.flush()
+    say(f"preflight: {text}\n")

@@ -18,6 +18,7 @@ from preflight.devices.gpu_table import card_key
 from preflight.errors import BadInput
 from preflight.plugins import load_plugins
 from preflight.report import SCHEMA_VERSION
+from preflight.streams import say
 from preflight.studies.sizing import DEVICES, SEQ_LENS, SizingRequest, size
 
 EPILOG = """\
@@ -129,7 +130,7 @@ def run(name: str, args: list[str]) -> int:
     from preflight.render.worksheet import csv_text, markdown_lines, worksheet_lines
 
     if options.format == "csv":
-        sys.stdout.write(csv_text(sheets))
+        say(csv_text(sheets), sys.stdout)
     elif options.format == "md":
         print_lines(_joined(markdown_lines(sheet, options.budget) for sheet in sheets), sys.stdout)
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -316,9 +315,7 @@ def _say(lines: list[str]) -> None:
     from preflight.commands.output import print_lines
 
     if lines:
-        # Nobody reads: the job is not the one to suffer.
-        with suppress(OSError):
-            print_lines(lines, sys.stderr)
+        print_lines(lines, sys.stderr)
 
 
 def _become(
@@ -334,8 +331,6 @@ def _become(
             file.write(text.encode("utf-8", "surrogateescape"))
         os.lseek(handle, 0, os.SEEK_SET)
         os.dup2(handle, 0)
-    sys.stdout.flush()
-    sys.stderr.flush()
     try:
         os.execve(program, [name, *words], dict(env))
     except OSError as error:

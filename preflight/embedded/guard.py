@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import IO, Any
@@ -24,6 +23,7 @@ from preflight.repository.settings import find_repository
 from preflight.request import Request
 from preflight.rewrite import Rewrite
 from preflight.search.remedies import treat
+from preflight.streams import say
 
 SAME_SHARE = 0.005
 """Parameters of a live model may differ from its config's by this share: a head for a reward, a few new tokens."""
@@ -78,9 +78,7 @@ def guard(
     if is_refused and mode != "warn":
         raise LaunchRefused(text, report)
     if is_first_rank():
-        stream = sys.stderr if report_to is None else report_to
-        stream.write(text + "\n")
-        stream.flush()
+        say(text + "\n", report_to)
     return report
 
 

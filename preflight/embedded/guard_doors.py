@@ -70,7 +70,6 @@ def at_startup() -> None:
         from preflight.embedded.guarded_launch import may_start
 
         if not may_start(argv, mode):
-            sys.stderr.flush()
             os._exit(78)
 
 
@@ -105,10 +104,11 @@ def _folder() -> str:
 def _mode_of_repository(folder: str) -> str:
     try:
         from preflight.repository.settings import find_repository
+        from preflight.streams import say
 
         mode = find_repository(folder).guard
     except Exception as error:
-        sys.stderr.write(f"preflight: the guard is off: {error}\n")
+        say(f"preflight: the guard is off: {error}\n")
         return ""
     return mode if mode in MODES else ""
 

@@ -10,6 +10,7 @@ from typing import Any
 from preflight.errors import BadInput, PreflightError
 from preflight.report import Report
 from preflight.repository.settings import find_repository
+from preflight.streams import say
 
 
 def may_start(argv: list[str], mode: str) -> bool:
@@ -26,11 +27,7 @@ def may_start(argv: list[str], mode: str) -> bool:
         lines = _lines(report, mode, is_refused)
     except Exception as error:
         lines, is_refused = _not_checked(error), False
-    try:
-        sys.stderr.write("\n".join(lines_for(sys.stderr, lines)) + "\n")
-        sys.stderr.flush()
-    except OSError:
-        pass  # nobody reads; the launch is not the one to suffer
+    say("\n".join(lines_for(sys.stderr, lines)) + "\n")
     return not is_refused or mode == "warn"
 
 

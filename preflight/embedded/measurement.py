@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ from preflight.records.run_store import read_records, save
 from preflight.records.site_correction import uncorrected, write_corrections
 from preflight.render.words import amount
 from preflight.report import Report
+from preflight.streams import say
 from preflight.units import GIB
 
 
@@ -161,12 +161,7 @@ class Measurement:
     def _say(self, text: str, every_rank: bool = False) -> None:
         if not (every_rank or is_first_rank()):
             return
-        stream = sys.stderr if self.report_to is None else self.report_to
-        try:
-            stream.write(text + "\n")
-            stream.flush()
-        except (OSError, ValueError):
-            pass  # nobody reads; the run is not the one to suffer
+        say(text + "\n", self.report_to)
 
     def _names(self) -> dict[int, str]:
         """Return address -> name of every parameter, gradient and optimizer state."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import IO
 
 from preflight.launchers.all import words_in_texts
+from preflight.streams import is_terminal
 from preflight.values import dataclass
 
 DEFAULT_WIDTH = 80
@@ -101,22 +102,20 @@ def bar(value: int, capacity: int, scale: int, width: int) -> str:
 
 def page_for(stream: IO[str], color: str = "auto") -> Page:
     """Return the page of a stream: a terminal's width, or 80; color as `--color` and NO_COLOR say."""
-    is_terminal = stream.isatty()
-    has_bars = is_terminal and os.environ.get("TERM") != "dumb"
+    is_seen = is_terminal(stream)
+    has_bars = is_seen and os.environ.get("TERM") != "dumb"
     if color == "auto":
-        has_color = (
-            is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        )
+        has_color = is_seen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     else:
         has_color = color == "always"
-    return Page(_width(stream, is_terminal), has_color, has_bars)
+    return Page(_width(stream, is_seen), has_color, has_bars)
 
 
-def _width(stream: IO[str], is_terminal: bool) -> int:
+def _width(stream: IO[str], is_seen: bool) -> int:
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) > 0:
         return max(SMALLEST_WIDTH, int(columns))
-    if is_terminal:
+    if is_seen:
         try:
             return max(SMALLEST_WIDTH, os.get_terminal_size(stream.fileno()).columns)
         except OSError:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from preflight.render.page import Page, page_for, programs_pattern
+from preflight.streams import is_terminal
 
 LABEL = re.compile(r"  (?:at   |fix  )|(?:preflight|next|[^\s+-].*?:\d+): ")
 """What a line begins with that a log keeps whole: the verdict, of a launch at a place too, the next step, a fix."""
@@ -20,7 +21,7 @@ def is_typed(text: str) -> bool:
 
 def lines_for(stream: IO[str], lines: Sequence[str]) -> list[str]:
     """Return an answer's lines for a stream: as they are for a log, where somebody looks for the first or the last."""
-    if not stream.isatty():
+    if not is_terminal(stream):
         return list(lines)
     page = page_for(stream)
     return [part for line in lines for part in broken(line, page)]

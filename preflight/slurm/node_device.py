@@ -6,6 +6,8 @@ import json
 import os
 import sys
 
+from preflight.streams import say
+
 
 def main() -> int:
     """Print one line of JSON; a node whose driver shows nothing has no `name`."""
@@ -28,8 +30,7 @@ def main() -> int:
                 capacity_bytes=device.capacity_bytes,
                 count=device.count,
             )
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
+    say(json.dumps(said) + "\n", sys.stdout)
     return 0
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from preflight.streams import say
+
 
 def main(args: list[str]) -> int:
     """Judge one step; return 0 whatever happens, for srun looks at nothing but the flag."""
@@ -23,7 +25,7 @@ def main(args: list[str]) -> int:
     except Exception as error:
         lines = (f"preflight: the step was not judged and starts: {type(error).__name__}: {error}",)
     if lines:
-        sys.stderr.write("\n".join(lines) + "\n")
+        say("\n".join(lines) + "\n")
     return 0
 
 
@@ -71,7 +73,7 @@ def refusal(words: list[str]) -> tuple[str, ...]:
 
 
 def _not_judged(why: str) -> tuple[str, ...]:
-    sys.stderr.write(f"preflight: the step was not judged and starts: {why}\n")
+    say(f"preflight: the step was not judged and starts: {why}\n")
     return ()
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import IO
 
 from preflight.errors import BadInput, PreflightError, Problem
+from preflight.streams import say
 from preflight.trace.job import TraceJob
 from preflight.trace.kept import PACKAGE, cache_path, keep, library_versions, read_kept
 from preflight.trace.result import TraceResult, result_from_dict
@@ -100,10 +101,8 @@ def _listen(lines: IO[str], progress: Callable[[str], None]) -> TraceResult | No
 
 def _failure(code: int, stderr: str, job: TraceJob) -> PreflightError:
     """Return what to raise for a process that died: a model that PyTorch cannot run without data, or a bug."""
-    import sys
-
     if os.environ.get("PREFLIGHT_TRACE"):
-        sys.stderr.write(stderr)
+        say(stderr)
     last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "")
     if code < 0 or not last:
         return TraceFailed(f"the tracing process ended with {code}: {last}")
