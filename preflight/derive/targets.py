@@ -9,6 +9,7 @@ from preflight.derive import (
     framework_tables,
     hook_reference,
     library_defaults,
+    litgpt_tables,
     loop_table,
     man_page,
     plan_reference,
@@ -73,6 +74,14 @@ TARGETS = (
         torchtune_tables.PATH,
         torchtune_tables.files,
         ("torchtune",),
+    ),
+    Target(
+        "litgpt",
+        TABLES,
+        "options of litgpt's training commands, and the models that it names",
+        litgpt_tables.PATH,
+        litgpt_tables.files,
+        ("litgpt", "jsonargparse"),
     ),
     Target(
         "costs",

@@ -10,7 +10,7 @@ from typing import Any
 
 @lru_cache(maxsize=1)
 def litgpt_table() -> Mapping[str, Any]:
-    """Return version, commands (option -> default) and models (name -> id on the Hub); tests/launchers/ask_litgpt.py writes it."""
+    """Return version, commands (option -> default) and models (name -> id on the Hub)."""
     import json
 
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "table.json")
