@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from preflight.shell.builtins import declare
+from preflight.shell.declarations import declare
 from preflight.shell.expansion import expand, text_of
 from preflight.shell.files import Files
 from preflight.shell.parser import DECLARING, parse

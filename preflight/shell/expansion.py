@@ -214,8 +214,13 @@ def pattern_of(word: Word, state: State) -> list[tuple[str, bool]] | None:
 
 def calculated(piece: Calculation, state: State) -> Text:
     """Return the text of `$((...))`."""
-    try:
-        value = state.number(text_of(piece.text, state))
-    except NoNumber:
-        value = None
+    value = number_of(piece.text, state)
     return not_known(piece.raw) if value is None else known(str(value))
+
+
+def number_of(word: Word, state: State) -> int | None:
+    """Return the value of an arithmetic expression; None where it is not known, or none."""
+    try:
+        return state.number(text_of(word, state))
+    except NoNumber:
+        return None

@@ -7,124 +7,12 @@ those comes later. What is not understood of a program's words raises NotKnown: 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from preflight.shell.patterns import Pattern, regex
+from preflight.shell.grep import grep, lines_of, options_of, text_of_lines
 from preflight.shell.stream_editor import sed_call
 from preflight.shell.stream_programs import Call, NotKnown, awk_call
 from preflight.shell.text import Steps
-
-
-def options_of(words: Sequence[str], with_value: str, flags: str) -> tuple[dict[str, list[str]], list[str]]:  # fmt: skip
-    """Return one-letter options with their values, and the other words."""
-    found: dict[str, list[str]] = {}
-    rest: list[str] = []
-    left = list(words)
-    while left:
-        word = left.pop(0)
-        if word == "--":
-            rest += left
-            break
-        if word == "-" or not word.startswith("-"):
-            rest.append(word)
-            continue
-        if word.startswith("--"):
-            raise NotKnown(word)
-        for place, letter in enumerate(word[1:], 1):
-            if letter in with_value:
-                value = word[place + 1 :]
-                found.setdefault(letter, []).append(value if value else left.pop(0))
-                break
-            if letter not in flags:
-                raise NotKnown(word)
-            found.setdefault(letter, []).append("")
-    return found, rest
-
-
-def _lines(text: str) -> list[str]:
-    lines = text.split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
-
-
-def _text(lines: Sequence[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
-
-
-_LONG = {"--only-matching": "-o", "--count": "-c", "--quiet": "-q", "--silent": "-q", "--ignore-case": "-i", "--invert-match": "-v", "--extended-regexp": "-E", "--fixed-strings": "-F", "--perl-regexp": "-P", "--word-regexp": "-w", "--no-messages": "-s"}  # fmt: skip
-
-
-def grep(words: list[str], mode: str = "") -> Call:
-    found, rest = options_of([_LONG.get(word, word) for word in words], "em", "oEFPGivwxcqshHnaI")
-    if "n" in found or "H" in found:
-        raise NotKnown("grep -n")
-    patterns = found.get("e") or [rest.pop(0)]
-    flags = mode + "".join(found)
-    keeps_from = ""
-    compiled: list[Pattern] = []
-    for pattern in patterns:
-        if "F" in flags:
-            pattern = re.sub(r"(\W)", r"\\\1", pattern)
-            compiled.append(regex(pattern, True, "i" in flags))
-            continue
-        if "P" in flags:
-            pattern, keeps_from = _without_looking(pattern)
-        compiled.append(regex(pattern, "E" in flags or "P" in flags, "i" in flags))
-    most = int(found["m"][0]) if "m" in found else None
-
-    def apply(text: str, steps: Steps) -> tuple[str, bool]:
-        made, count = [], 0
-        for line in _lines(text):
-            matches = _matches(compiled, line, steps, flags)
-            if bool(matches) is ("v" in flags):
-                continue
-            count += 1
-            if "o" in flags:
-                made += [line[keeps(match) : end] for match, end in matches if end > match[0]]
-            else:
-                made.append(line)
-            if most is not None and count >= most:
-                break
-        if "q" in flags:
-            return "", count > 0
-        return (f"{count}\n" if "c" in flags else _text(made)), count > 0
-
-    def keeps(match: tuple[int, int]) -> int:
-        return match[1] if keeps_from else match[0]
-
-    return Call(rest, apply)
-
-
-def _without_looking(pattern: str) -> tuple[str, str]:
-    r"""Return a Perl pattern with `\K` or a `(?<=...)` in front as a group whose end is where the match begins."""
-    if match := re.match(r"\(\?<=([^()]*)\)", pattern):
-        pattern = match[1] + r"\K" + pattern[match.end() :]
-    if re.search(r"\(\?|[*+?}][?+]", pattern):
-        raise NotKnown(pattern)
-    before, mark, behind = pattern.partition(r"\K")
-    return (f"({before}){behind}", "K") if mark else (pattern, "")
-
-
-def _matches(
-    patterns: Sequence[Pattern], line: str, steps: Steps, flags: str
-) -> list[tuple[tuple[int, int], int]]:
-    """Return where matches begin, the end of their first group, and where they end."""
-    found: list[tuple[tuple[int, int], int]] = []
-    for pattern in patterns:
-        at = 0
-        while at <= len(line):
-            match = pattern.search(line, steps, at)
-            if match is None:
-                break
-            edges = line[match.start - 1 : match.start] if match.start else "", line[match.end : match.end + 1]  # fmt: skip
-            is_whole = "x" not in flags or (match.start == 0 and match.end == len(line))
-            is_word = "w" not in flags or not any(re.match(r"\w", edge) for edge in edges if edge)
-            if is_whole and is_word:
-                first = match.groups[0][1] if match.groups and match.groups[0] else match.start
-                found.append(((match.start, first), match.end))
-                if "o" not in flags:
-                    return found
-            at = match.end + (match.end == match.start)
-    return found
 
 
 def _ranges(text: str) -> Callable[[int], bool]:
@@ -158,7 +46,7 @@ def cut(words: list[str]) -> Call:
     if ("f" not in found and "c" not in found and "b" not in found) or len(separator) != 1:
         raise NotKnown("cut")
     change = fields if "f" in found else characters
-    return Call(rest, lambda text, steps: (_text([made for line in _lines(text) if (made := change(line)) is not None]), True))  # fmt: skip
+    return Call(rest, lambda text, steps: (text_of_lines([made for line in lines_of(text) if (made := change(line)) is not None]), True))  # fmt: skip
 
 
 def _set(text: str) -> list[str]:
@@ -232,12 +120,12 @@ def sort(words: list[str]) -> Call:
         return float(match[0]) if match else 0.0
 
     def apply(text: str, steps: Steps) -> tuple[str, bool]:
-        lines = sorted(_lines(text))
+        lines = sorted(lines_of(text))
         if "n" in found:
             lines.sort(key=number)
         if "u" in found:
             lines = list(dict.fromkeys(lines))
-        return _text(lines[::-1] if "r" in found else lines), True
+        return text_of_lines(lines[::-1] if "r" in found else lines), True
 
     return Call(rest, apply)
 
@@ -247,13 +135,15 @@ def uniq(words: list[str]) -> Call:
 
     def apply(text: str, steps: Steps) -> tuple[str, bool]:
         groups: list[tuple[str, int]] = []
-        for line in _lines(text):
+        for line in lines_of(text):
             if groups and groups[-1][0] == line:
                 groups[-1] = (line, groups[-1][1] + 1)
             else:
                 groups.append((line, 1))
         kept = [(line, count) for line, count in groups if ("d" not in found or count > 1) and ("u" not in found or count == 1)]  # fmt: skip
-        return _text([f"{count:7d} {line}" if "c" in found else line for line, count in kept]), True
+        return text_of_lines(
+            [f"{count:7d} {line}" if "c" in found else line for line, count in kept]
+        ), True
 
     return Call(rest, apply)
 
@@ -263,7 +153,7 @@ def paste(words: list[str]) -> Call:
     between = found.get("d", ["\t"])[-1]
     if "s" not in found or len(between) != 1 or len(rest) > 1:
         raise NotKnown("paste")
-    return Call(rest, lambda text, steps: (between.join(_lines(text)) + "\n", True))
+    return Call(rest, lambda text, steps: (between.join(lines_of(text)) + "\n", True))
 
 
 def bc(words: list[str]) -> Call:
@@ -279,11 +169,13 @@ def bc(words: list[str]) -> Call:
 
 
 def reversed_lines(words: list[str]) -> Call:
-    return Call(words, lambda text, steps: (_text(_lines(text)[::-1]), True))
+    return Call(words, lambda text, steps: (text_of_lines(lines_of(text)[::-1]), True))
 
 
 def reversed_characters(words: list[str]) -> Call:
-    return Call(words, lambda text, steps: (_text([line[::-1] for line in _lines(text)]), True))
+    return Call(
+        words, lambda text, steps: (text_of_lines([line[::-1] for line in lines_of(text)]), True)
+    )
 
 
 FILTERS: dict[str, Callable[[list[str]], Call]] = {

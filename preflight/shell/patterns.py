@@ -1,22 +1,24 @@
-"""Patterns of the shell and of grep, sed and awk, matched in bounded time.
-
-A pattern comes from somebody's script, and a backtracking matcher takes exponential time for some of
-them. So a pattern is compiled to a small program, and all its threads go over the text together, one
-character at a time (Thompson 1968; with captures as in Pike's sam): at most program x text steps,
-which `Steps` counts. Of several matches that begin at one place the longest counts, as in POSIX.
-"""
+"""Patterns of the shell, and regular expressions of grep, sed and awk, compiled for the automaton."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from preflight.shell.text import Steps
-from preflight.values import dataclass
+from preflight.shell.automaton import (
+    ANY,
+    Accepts,
+    Instruction,
+    Match,
+    NoPattern,
+    Pattern,
+    chain,
+    either,
+    is_word,
+    repeated,
+)
 
-Accepts = Callable[[str], bool]
-Instruction = tuple[str, "Accepts | int | None", int]
-"""What to do, with a test for a character or a place, and another place."""
+__all__ = ["Match", "NoPattern", "Pattern", "glob", "regex", "reversed_glob"]
 _CLASSES: dict[str, Accepts] = {
     "alpha": str.isalpha,
     "digit": str.isdigit,
@@ -30,105 +32,6 @@ _CLASSES: dict[str, Accepts] = {
     ),
     "xdigit": lambda character: character in "0123456789abcdefABCDEF",
 }
-MOST_REPEATS = 200
-
-
-class NoPattern(Exception):
-    """The text is no pattern that is understood here."""
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
-
-
-@dataclass(frozen=True)
-class Match:
-    start: int
-    end: int
-    groups: tuple[tuple[int, int] | None, ...]
-
-
-class Pattern:
-    """A compiled pattern."""
-
-    def __init__(self, program: Sequence[Instruction], num_groups: int) -> None:
-        self.program = program
-        self.num_groups = num_groups
-
-    def search(self, text: str, steps: Steps, at: int = 0) -> Match | None:
-        """Return the leftmost longest match from a place on."""
-        found = self._run(text, at, steps, only_here=False)
-        return found[-1] if found else None
-
-    def ends(self, text: str, steps: Steps) -> list[int]:
-        """Return every place where a match that begins at 0 may end, in rising order."""
-        return [match.end for match in self._run(text, 0, steps, only_here=True)]
-
-    def fits(self, text: str, steps: Steps) -> bool:
-        """Tell whether the whole text matches."""
-        return self.ends(text, steps)[-1:] == [len(text)]
-
-    def _run(self, text: str, start: int, steps: Steps, only_here: bool) -> list[Match]:
-        threads: dict[int, tuple[int, ...]] = {}
-        matches: list[Match] = []
-        for at in range(start, len(text) + 1):
-            if not matches and (at == start or not only_here):
-                self._add(threads, 0, (at,) + (-1,) * (2 * self.num_groups), text, at)
-            steps.spend(len(threads) + 1)
-            following: dict[int, tuple[int, ...]] = {}
-            best: tuple[int, ...] | None = None
-            for place, saved in threads.items():
-                kind, what, _ = self.program[place]
-                if kind == "match":
-                    if (best is None or saved[0] < best[0]) and (
-                        not matches or saved[0] <= matches[-1].start
-                    ):
-                        best = saved
-                elif at < len(text) and callable(what) and what(text[at]):
-                    self._add(following, place + 1, saved, text, at + 1)
-            if best is not None:
-                pairs = zip(best[1::2], best[2::2], strict=True)
-                groups = tuple(pair if pair[1] >= 0 else None for pair in pairs)
-                matches.append(Match(best[0], at, groups))
-            if matches:
-                first = matches[-1].start
-                following = {key: saved for key, saved in following.items() if saved[0] <= first}
-            threads = following
-            if not threads and (matches or only_here):
-                break
-        return matches
-
-    def _add(
-        self,
-        threads: dict[int, tuple[int, ...]],
-        place: int,
-        saved: tuple[int, ...],
-        text: str,
-        at: int,
-    ) -> None:
-        """Add a thread, following all that reads no character."""
-        waiting = [(place, saved)]
-        seen: set[int] = set()
-        while waiting:
-            place, saved = waiting.pop()
-            if place in seen or place in threads:
-                continue
-            seen.add(place)
-            kind, what, other = self.program[place]
-            if kind == "jump":
-                waiting.append((other, saved))
-            elif kind == "split":
-                assert isinstance(what, int)
-                waiting += [(other, saved), (what, saved)]
-            elif kind == "save":
-                waiting.append((place + 1, (*saved[: other + 1], at, *saved[other + 2 :])))
-            elif kind == "at":
-                before, after = text[at - 1 : at] if at else "", text[at : at + 1]
-                is_edge = (before != "" and _is_word(before)) != (after != "" and _is_word(after))
-                if {"^": at == 0, "$": at == len(text), "b": is_edge}["^$b"[other]]:
-                    waiting.append((place + 1, saved))
-            else:
-                threads[place] = saved
 
 
 class _Compiler:
@@ -185,53 +88,6 @@ class _Compiler:
         return [("char", accepts, 0)]
 
 
-_ANY: list[Instruction] = [("char", lambda given: True, 0)]
-
-
-def shifted(body: Sequence[Instruction], by: int) -> list[Instruction]:
-    """Return a program that begins elsewhere."""
-    moved: list[Instruction] = []
-    for kind, what, other in body:
-        if kind == "split":
-            assert isinstance(what, int)
-            moved.append((kind, what + by, other + by))
-        else:
-            moved.append((kind, what, other + by if kind == "jump" else other))
-    return moved
-
-
-def _either(first: list[Instruction], second: list[Instruction]) -> list[Instruction]:
-    ahead = len(first) + 2
-    return [
-        ("split", 1, ahead),
-        *shifted(first, 1),
-        ("jump", None, ahead + len(second)),
-        *shifted(second, ahead),
-    ]
-
-
-def _chain(*bodies: Sequence[Instruction]) -> list[Instruction]:
-    found: list[Instruction] = []
-    for body in bodies:
-        found += shifted(body, len(found))
-        if len(found) > 4_000:
-            raise NoPattern("a pattern that is too long")
-    return found
-
-
-def _repeated(body: list[Instruction], low: int, high: int | None) -> list[Instruction]:
-    """Return a program that goes over another `low` to `high` times."""
-    if max(low, high or 0) > MOST_REPEATS:
-        raise NoPattern("a pattern that is too long")
-    found = _chain(*[body] * low)
-    if high is None:
-        star = [("split", 1, len(body) + 2), *shifted(body, 1), ("jump", None, 0)]
-        return _chain(found, star)
-    for _ in range(high - low):
-        found = _chain(found, [("split", 1, len(body) + 1), *shifted(body, 1)])
-    return found
-
-
 class _Glob(_Compiler):
     def sequence(self, ends: str = "") -> list[Instruction]:
         parts: list[list[Instruction]] = []
@@ -244,9 +100,9 @@ class _Glob(_Compiler):
             if is_group:
                 parts.append(self.group(character))
             elif character == "*":
-                parts.append(_repeated(_ANY, 0, None))
+                parts.append(repeated(ANY, 0, None))
             elif character == "?":
-                parts.append(_ANY)
+                parts.append(ANY)
             elif character == "[":
                 parts.append(self.bracket_or_plain())
             elif character == "\\" and self.at < len(self.text):
@@ -254,7 +110,7 @@ class _Glob(_Compiler):
                 self.at += 1
             else:
                 parts.append(self.one(character))
-        return _chain(*parts)
+        return chain(*parts)
 
     def bracket_or_plain(self) -> list[Instruction]:
         before = self.at
@@ -269,12 +125,12 @@ class _Glob(_Compiler):
         body = self.sequence("|)")
         while self.text.startswith("|", self.at):
             self.at += 1
-            body = _either(body, self.sequence("|)"))
+            body = either(body, self.sequence("|)"))
         if not self.text.startswith(")", self.at):
             raise NoPattern("a group that is never closed")
         self.at += 1
         low, high = {"?": (0, 1), "*": (0, None), "+": (1, None), "@": (1, 1)}[mark]
-        return _repeated(body, low, high)
+        return repeated(body, low, high)
 
 
 class _Regex(_Compiler):
@@ -295,26 +151,26 @@ class _Regex(_Compiler):
     def peeks(self, mark: str) -> bool:
         return self.text.startswith(mark if self.is_extended else "\\" + mark, self.at)
 
-    def either(self) -> list[Instruction]:
+    def alternatives(self) -> list[Instruction]:
         body = self.sequence()
         while self.operator("|"):
-            body = _either(body, self.sequence())
+            body = either(body, self.sequence())
         return body
 
     def sequence(self) -> list[Instruction]:
         parts: list[list[Instruction]] = []
         while self.at < len(self.text) and not self.peeks("|") and not self.peeks(")"):
-            parts.append(self.repeated(self.atom(is_first=not parts)))
-        return _chain(*parts)
+            parts.append(self.with_repeats(self.atom(is_first=not parts)))
+        return chain(*parts)
 
-    def repeated(self, body: list[Instruction]) -> list[Instruction]:
+    def with_repeats(self, body: list[Instruction]) -> list[Instruction]:
         while self.at < len(self.text):
             if self.operator("*"):
-                body = _repeated(body, 0, None)
+                body = repeated(body, 0, None)
             elif self.operator("+"):
-                body = _repeated(body, 1, None)
+                body = repeated(body, 1, None)
             elif self.operator("?"):
-                body = _repeated(body, 0, 1)
+                body = repeated(body, 0, 1)
             elif self.peeks("{"):
                 close = "}" if self.is_extended else r"\\}"
                 match = re.compile(r"\\?\{(\d*)(,?)(\d*)" + close).match(self.text, self.at)
@@ -323,7 +179,7 @@ class _Regex(_Compiler):
                 self.at = match.end()
                 low = int(match[1] or 0)
                 high = low if not match[2] else int(match[3]) if match[3] else None
-                body = _repeated(body, low, high)
+                body = repeated(body, low, high)
             else:
                 break
         return body
@@ -333,14 +189,14 @@ class _Regex(_Compiler):
         if self.operator("("):
             self.num_groups += 1
             number = self.num_groups
-            body = self.either()
+            body = self.alternatives()
             if not self.operator(")"):
                 raise NoPattern("a group that is never closed")
-            return _chain([("save", None, 2 * number - 2)], body, [("save", None, 2 * number - 1)])
+            return chain([("save", None, 2 * number - 2)], body, [("save", None, 2 * number - 1)])
         character = text[self.at]
         self.at += 1
         if character == ".":
-            return _ANY
+            return ANY
         if character == "[":
             return self.bracket()
         if character == "^" and (self.is_extended or is_first):
@@ -353,7 +209,7 @@ class _Regex(_Compiler):
 
     def escaped(self, character: str) -> list[Instruction]:
         self.at += 1
-        tests: dict[str, Accepts] = {"w": _is_word, "s": str.isspace, "d": str.isdigit}
+        tests: dict[str, Accepts] = {"w": is_word, "s": str.isspace, "d": str.isdigit}
         if character.lower() in tests:
             test = tests[character.lower()]
             is_negated = character.isupper()
@@ -375,7 +231,7 @@ def glob(parts: Sequence[tuple[str, bool]]) -> Pattern:
 def regex(text: str, is_extended: bool = True, ignores_case: bool = False) -> Pattern:
     """Return the pattern of a regular expression; raise NoPattern for what is none."""
     compiler = _Regex(text, is_extended, ignores_case)
-    body = compiler.either()
+    body = compiler.alternatives()
     if compiler.at < len(text):
         raise NoPattern(text)
     return compiler.pattern(body)

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from preflight.shell.state import State
-from preflight.shell.syntax import Assignment
-from preflight.shell.text import EMPTY, Text, Unknown, Value, known
+from preflight.shell.text import EMPTY, Part, Text, Unknown, Value, known
 
 Status = bool | None
 """Whether a command succeeds; None: not known."""
@@ -52,11 +51,18 @@ class Input:
         return known(whole[start:])
 
 
-class Running(Protocol):
-    """A script that is being followed."""
+class Streams(Protocol):
+    """Where a script that is being followed reads and writes."""
 
     state: State
     input: Input | None
+    out: list[Part] | None
+    """None: to the job's log."""
+
+
+class Running(Streams, Protocol):
+    """A script that is being followed."""
+
     goes_on: bool
 
     def print(self, text: Text) -> None:
@@ -67,9 +73,6 @@ class Running(Protocol):
 
     def run(self, argv: list[Text], own: Mapping[str, Value] | None = None) -> Status:
         """Do what a command does."""
-
-    def assign(self, one: Assignment) -> None:
-        """Set a variable."""
 
     def follow_text(self, text: Text) -> Status:
         """Follow a text in this shell."""

@@ -98,3 +98,49 @@ def unescaped(text: str) -> str:
         return _LETTERS.get(what, what if what in "\\'\"?" else match[0])
 
     return _ESCAPE.sub(character, text)
+
+
+def end_of_index(text: str, at: int, end: int) -> int:
+    """Return where `]` closes an index; the end where nothing does."""
+    depth = 0
+    while at < end:
+        if text[at] in "\"'":
+            close = text.find(text[at], at + 1, end)
+            at = close if close >= 0 else end
+        elif text[at] == "[":
+            depth += 1
+        elif text[at] == "]":
+            if not depth:
+                return at
+            depth -= 1
+        elif text[at] == "\n":
+            return end
+        at += 1
+    return end
+
+
+def end_of_first(text: str, at: int, end: int, divider: str, may_be_empty: bool) -> int:
+    """Return where the second part of `${x/from/to}` or `${x:1:2}` begins; the end without one."""
+    start = at
+    depth = 0
+    while at < end:
+        character = text[at]
+        if character == "\\":
+            at += 1
+        elif character in "\"'":
+            close = text.find(character, at + 1, end)
+            at = close if close >= 0 else at
+        elif text.startswith(("${", "$("), at):
+            try:
+                is_brace = text[at + 1] == "{"
+                at = end_of_brace(text, at + 2, False) if is_brace else end_of_parenthesis(text, at + 2)  # fmt: skip
+            except CannotRead:
+                return end
+        elif character == "?" and divider == ":":
+            depth += 1
+        elif character == divider and (at > start or may_be_empty):
+            if not depth:
+                return at
+            depth -= 1
+        at += 1
+    return end

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
-from preflight.shell.commands import ShellCommand
 from preflight.shell.wrapper_options import CONTAINERS, NAMED_ENVIRONMENTS
+
+if TYPE_CHECKING:
+    from preflight.shell.commands import ShellCommand
 
 BUILTINS = (
     "cd",

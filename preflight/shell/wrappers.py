@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
+from typing import TYPE_CHECKING
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.rewrite import Rewrite
-from preflight.shell.commands import CannotTell, ShellCommand, parse_script
-from preflight.shell.edits import with_words
 from preflight.shell.program_names import program_name
 from preflight.shell.wrapper_notes import notes_on, rank_environment
 from preflight.shell.wrapper_options import (
@@ -25,6 +24,9 @@ from preflight.shell.wrapper_options import (
     WrapperOptions,
 )
 from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.shell.commands import ShellCommand
 
 MAX_LAYERS = 12
 
@@ -53,6 +55,8 @@ class Layer:
         words = tuple(argv)
         outer = self.command.argv
         if self.script is not None:
+            from preflight.shell.edits import with_words
+
             text = with_words(outer[self.start], self.script, words)
             return (*outer[: self.start], text, *outer[self.start + 1 :])
         if words[: len(self.added)] != self.added:
@@ -277,6 +281,8 @@ def _container_folder(name: str, given: Given, command: LaunchCommand) -> str:
 
 def _shell(command: LaunchCommand, name: str) -> list[Layer]:
     """Return a layer per command of `bash -c TEXT`; a script file is no layer."""
+    from preflight.shell.commands import CannotTell, parse_script  # most launches have no shell
+
     argv = command.argv
     index = 1
     while index < len(argv) and argv[index][:1] in ("-", "+") and len(argv[index]) > 1:

@@ -52,7 +52,7 @@ def _reading(submission: Submission, env: Mapping[str, str], place: JobPlace) ->
         return ScriptReading("static", (launch,))
     if interpreter not in SHELLS:
         return ScriptReading("nothing", reasons=(f"{interpreter} scripts are not read",))
-    from preflight.slurm.script_launches import read_script
+    from preflight.slurm.script_reader import read_script
 
     return read_script(
         submission.text,

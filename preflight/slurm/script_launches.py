@@ -8,13 +8,10 @@ from dataclasses import dataclass, field, replace
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.shell.files import Files
-from preflight.shell.parser import parse
 from preflight.shell.program_names import is_python, program_name
 from preflight.shell.reader import Reader
-from preflight.shell.running import OUTPUT, Leave, Status
-from preflight.shell.state import World, state_of
-from preflight.shell.syntax import CannotRead
-from preflight.shell.text import Text, TooManySteps, known, not_known
+from preflight.shell.running import Status
+from preflight.shell.text import Text, known, not_known
 from preflight.shell.tools import TOOLS
 from preflight.shell.wrapper_notes import rank_environment
 from preflight.shell.wrapper_options import SHELLS
@@ -23,7 +20,6 @@ from preflight.slurm.option_words import OptionWord, split_words
 from preflight.slurm.scripted_launch import (
     LAUNCHERS,
     ScriptLaunch,
-    ScriptReading,
     is_launch,
     shown_origin,
 )
@@ -80,54 +76,6 @@ PREPARING = frozenset(
 """Programs that start no launch. One of them in front of `&&` is taken to succeed."""
 _BUILDS = ("build", "pull", "tag", "push", "images", "ps", "stop", "rm", "inspect", "load", "save")
 """What docker does that starts nothing."""
-
-
-def read_script(
-    text: str,
-    name: str,
-    arguments: Sequence[str] = (),
-    env: Mapping[str, str] | None = None,
-    cwd: str = ".",
-    nodes: Sequence[str] = ("node-1",),
-) -> ScriptReading:
-    """Return what a script launches, from its text; a reading without launches says why."""
-    import os
-
-    try:
-        tree = parse(known(text))
-    except CannotRead as error:
-        return ScriptReading("nothing", reasons=(f"{name}: not read beyond {error}",))
-    reasons: tuple[str, ...] = ()
-    for goes_on in (False, True):
-        # The second time past every `exit`: a folder that is missing here may be there for the job.
-        world = World(Files(opens=True), nodes=nodes)
-        state = state_of(world, env or {}, arguments, os.path.abspath(cwd), not_known("$0"))
-        finder = LaunchFinder(name)
-        reader = Reader(state, finder.start, goes_on)
-        try:
-            reader.follow(tree)
-        except Leave:
-            pass
-        except TooManySteps:
-            reasons = (f"{name}: more steps than are followed",)
-        except (CannotRead, RecursionError) as error:
-            reasons = (f"{name}: not read beyond {error}",)
-        if finder.launches or reasons:
-            break
-    launches = tuple(finder.launches)
-    if not launches and not reasons:
-        reasons = ("the text names no launcher that preflight knows",)
-    how = "static" if launches else "nothing"
-    return ScriptReading(how, launches, _texts(world.files), reasons)
-
-
-def _texts(files: Files) -> dict[str, str]:
-    """Return the texts that the script writes, with what is not known in them as it is written."""
-    return {
-        path: text.shown
-        for path, text in files.written.items()
-        if path not in files.pipes and OUTPUT not in text.parts
-    }
 
 
 @dataclass

@@ -203,7 +203,7 @@ def _launches_of_job(wish: Wish, name: str, text: str) -> list[tuple[str, ...]]:
     from preflight.slurm.job_environment import JobPlace, job_environment
     from preflight.slurm.job_script import script_options
     from preflight.slurm.options import submit_options
-    from preflight.slurm.script_launches import read_script
+    from preflight.slurm.script_reader import read_script
 
     options = submit_options((name,), {}, script_options(text, name), "sbatch")
     nodes = tuple(f"node-{number}" for number in range(1, wish.num_nodes + 1))

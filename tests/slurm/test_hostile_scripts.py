@@ -15,11 +15,11 @@ from preflight.shell.text import Steps
 from preflight.slurm.job_environment import place_of
 from preflight.slurm.job_script import read_submission
 from preflight.slurm.reading import read_job_script
-from preflight.slurm.script_launches import read_script
+from preflight.slurm.script_reader import read_script
 
 READ_ALL = """
 import json, os, sys
-from preflight.slurm.script_launches import read_script
+from preflight.slurm.script_reader import read_script
 
 texts, cwd = json.load(sys.stdin), sys.argv[1]
 events, active = [], False

@@ -8,7 +8,7 @@ import pytest
 from script_corpus import NAMES, SCRIPTS
 
 from preflight.slurm.job_script import directive_words, script_options
-from preflight.slurm.script_launches import read_script
+from preflight.slurm.script_reader import read_script
 
 BITS = [
     *"'\"$(){}[]`\\\n;&|<>#!*?~=+-/:, ",
