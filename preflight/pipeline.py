@@ -46,6 +46,7 @@ def check_plan(
     command: LaunchCommand | None = None,
 ) -> Report:
     """Price and judge a plan that was already read."""
+    plugins.next_answer()
     plan = _with_host_memory(with_request(plan, request))
     notes: tuple[str, ...] = ()
     extra: dict[str, Any] = {}

@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +24,10 @@ from preflight.streams import say
 
 ENTRY_POINT_GROUP = "preflight"
 PROJECT_FILE = "preflight_hooks.py"
+TIMEOUT_VARIABLE = "PREFLIGHT_PLUGIN_TIMEOUT"
+TIMEOUT_S = 30.0
+"""What a plugin that is not built in may take for one launch; looking up a model takes seconds, a loop for ever."""
+LONGEST_S = 1e6
 HOOK_MARK = "preflight_impl"
 """The attribute that `hookimpl` leaves on a function."""
 
@@ -139,6 +145,8 @@ class PluginManager:
         self.pluggy.add_hookspecs(hookspecs)
         self.is_traced = os.environ.get("PREFLIGHT_TRACE") == "1"
         self._order: dict[str, int] = {}
+        self._own: set[str] = set()
+        self._seconds: dict[str, float] = {}
         self._waiting: list[str] = []
         self._callers: dict[str, list[tuple[str, Callable[..., Any]]]] = {}
 
@@ -150,11 +158,48 @@ class PluginManager:
     def add_builtin(self, name: str) -> None:
         """Take a module of `preflight.hooks` in this place of the order; import it when it is needed."""
         self._order[name] = len(self._order)
+        self._own.add(name)
         self._waiting.append(name)
 
-    def register(self, plugin: object, name: str) -> None:
+    def next_answer(self) -> None:
+        """Give every plugin its whole time again: what it may take is for one launch."""
+        self._seconds.clear()
+
+    def run(self, name: str, hook: str, function: Callable[[], Any]) -> Any:
+        """Run code of a plugin; raise HookFailed, naming it, for whatever it raises, and where it takes too long.
+
+        `sys.exit` in a plugin ends no process of ours, and a plugin that waits for ever holds up nothing for ever.
+        """
+        try:
+            if name in self._own:
+                return function()
+            return self._run_in_time(name, hook, function)
+        except (PreflightError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise HookFailed(name, hook, _told(error)) from error
+
+    def _run_in_time(self, name: str, hook: str, function: Callable[[], Any]) -> Any:
+        allowed = plugin_seconds()
+        if not allowed:
+            return function()
+        from preflight.deadline import TimeUp, call_within  # threads are for plugins alone
+
+        started = time.monotonic()
+        taken = self._seconds.get(name, 0.0)
+        try:
+            return call_within(max(0.0, allowed - taken), function)
+        except TimeUp:
+            reason = f"no answer within {allowed:g} s; {TIMEOUT_VARIABLE}=SECONDS waits longer"
+            raise HookFailed(name, hook, reason) from None
+        finally:
+            self._seconds[name] = taken + time.monotonic() - started
+
+    def register(self, plugin: object, name: str, is_own: bool = False) -> None:
         """Register a plugin; raise HookFailed where a hook of its own is misspelt or takes unknown arguments."""
         self._callers.clear()
+        if is_own:
+            self._own.add(name)
         self._order.setdefault(name, len(self._order))
         try:
             self.pluggy.register(plugin, name)
@@ -179,7 +224,7 @@ class PluginManager:
     def first(self, hook: str, **arguments: Any) -> Any:
         """Call a first-result hook; return the first answer that is not None."""
         for name, caller in self._asked(hook):
-            answer = self._ask(hook, name, caller, arguments)
+            answer = self._ask(hook, name, partial(caller, **arguments))
             if answer is not None:
                 return answer
         return None
@@ -187,7 +232,7 @@ class PluginManager:
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call a hook whose answers nobody reads."""
         for name, caller in self._asked(hook):
-            self._ask(hook, name, caller, arguments)
+            self._ask(hook, name, partial(caller, **arguments))
 
     def collect(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
         """Call a hook of iterables; return every item with the name of the plugin that yielded it."""
@@ -207,32 +252,29 @@ class PluginManager:
     def _items(
         self, hook: str, name: str, caller: Callable[..., Any], arguments: dict[str, Any]
     ) -> list[Any]:
+        def listed() -> list[list[Any]]:
+            lists = []
+            for result in caller(**arguments):
+                if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
+                    reason = f"returned {result!r}, which is not a list of values"
+                    raise HookFailed(name, hook, reason)
+                lists.append(list(result))
+            return lists
+
         items: list[Any] = []
-        for result in self._ask(hook, name, caller, arguments):
-            if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
-                raise HookFailed(name, hook, f"returned {result!r}, which is not a list of values")
-            try:
-                found = list(result)
-            except PreflightError:
-                raise
-            except Exception as error:
-                raise HookFailed(name, hook, _told(error)) from error
+        for found in self._ask(hook, name, listed):
             if self.is_traced:
                 _trace(f"{hook} {name} yielded {len(found)}")
             items.extend(found)
         return items
 
-    def _ask(
-        self, hook: str, name: str, caller: Callable[..., Any], arguments: dict[str, Any]
-    ) -> Any:
+    def _ask(self, hook: str, name: str, function: Callable[[], Any]) -> Any:
         try:
-            answer = caller(**arguments)
+            answer = self.run(name, hook, function)
         except PreflightError as error:
             if self.is_traced:
                 _trace(f"{hook} {name} refused: {_shortened(error)}")
             raise
-        except Exception as error:
-            raise HookFailed(name, hook, _told(error)) from error
         if self.is_traced:
             _trace(f"{hook} {name} -> {_shortened(answer)}")
         return answer
@@ -269,9 +311,21 @@ class PluginManager:
         wanted = [n for n in self._waiting if hook in FIRST_WORDS.get(n.partition("_")[0], ())]
         for name in wanted:
             self._waiting.remove(name)
-            self.register(importlib.import_module(f"preflight.hooks.{name}"), name)
+            self.register(importlib.import_module(f"preflight.hooks.{name}"), name, is_own=True)
         if wanted:
             self.check()
+
+
+def plugin_seconds() -> float:
+    """Return how long a plugin that is not built in may take for one launch; 0 is for ever."""
+    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        seconds = float(text or TIMEOUT_S)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_S:
+        raise BadInput.one(f"must be seconds, or 0 for no limit, not {text!r}", TIMEOUT_VARIABLE)
+    return seconds
 
 
 def load_plugins(
@@ -298,11 +352,7 @@ def _load_entry_points(manager: PluginManager) -> None:
     from importlib.metadata import entry_points
 
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            plugin = point.load()
-        except Exception as error:
-            raise HookFailed(point.name, "import", _told(error)) from error
-        manager.register(plugin, point.name)
+        manager.register(manager.run(point.name, "import", point.load), point.name)
 
 
 def _may_have_entry_points() -> bool:
@@ -341,9 +391,7 @@ def _load_project_file(manager: PluginManager, path: str) -> None:
     # A check writes nothing, not even a bytecode folder beside the user's file.
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise HookFailed(path, "import", _told(error)) from error
+        manager.run(path, "import", partial(spec.loader.exec_module, module))
     finally:
         sys.dont_write_bytecode = writes_bytecode
     manager.register(module, path)
@@ -390,7 +438,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # of its own __str__
+        return type(error).__name__
 
 
 def _shortened(value: object, limit: int = 100) -> str:

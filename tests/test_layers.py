@@ -29,6 +29,7 @@ FLOORS = (
         "near_names",
         "remembered",
         "streams",
+        "deadline",
         "whole_file",
         "version",
     ),

@@ -94,7 +94,7 @@ def check_live(
     folder = os.getcwd()
     repository = find_repository(folder)
     plugins = load_plugins(folder, project_files=repository.hooks)
-    plugins.register(LiveModels(model), "the live model")
+    plugins.register(LiveModels(model), "the live model", is_own=True)
     request = Request(
         device,
         dict(settings or {}),

@@ -25,7 +25,9 @@ def may_start(argv: list[str], mode: str) -> bool:
         report = _checked(argv)
         is_refused = _is_refused_as_written(report)
         lines = _lines(report, mode, is_refused)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         lines, is_refused = _not_checked(error), False
     say("\n".join(lines_for(sys.stderr, lines)) + "\n")
     return not is_refused or mode == "warn"
@@ -84,7 +86,7 @@ def _errors(report: Report, page: Any) -> list[str]:
     ]
 
 
-def _not_checked(error: Exception) -> list[str]:
+def _not_checked(error: BaseException) -> list[str]:
     if isinstance(error, BadInput):
         from preflight.render.problems import problem_lines
 

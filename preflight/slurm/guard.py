@@ -173,6 +173,7 @@ def _judged(
 ) -> JudgedLaunch:
     one = JudgedLaunch(launch, component, found)
     plugins = asked.plugins or load_plugins(submission.cwd)
+    plugins.next_answer()
     try:
         plan = plan_of(launch, reading.files, plugins, asked)
     except BadInput as error:

@@ -204,6 +204,7 @@ def validate_runs(
 
 def validate_run(run: MeasuredRun, plugins: PluginManager) -> ValidatedRun:
     """Estimate one run on its device. A run whose model or plan cannot be read is kept, with the reason."""
+    plugins.next_answer()
     try:
         device = device_of(run, plugins)
         with uncorrected():
