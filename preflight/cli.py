@@ -132,6 +132,11 @@ def _top_level(args: list[str]) -> NoReturn:
 
 def _failed(error: BaseException, name: str, args: list[str]) -> int:
     """Say what went wrong and return the exit code for it."""
+    if _stands_nowhere(error):
+        error = BadInput.one(
+            "the folder that this command was started in is gone",
+            fix="start it from one that is there: cd to its new place",
+        )
     if os.environ.get("PREFLIGHT_TRACE") == "1" and not isinstance(error, BadInput):
         import traceback
 
@@ -160,6 +165,17 @@ def _failed(error: BaseException, name: str, args: list[str]) -> int:
     else:
         print_lines(lines, sys.stderr)
     return code
+
+
+def _stands_nowhere(error: BaseException | None) -> bool:
+    """Tell whether an error is of a working folder that somebody has removed."""
+    while error is not None and not isinstance(error, FileNotFoundError):
+        error = error.__cause__
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return error is not None
+    return False
 
 
 def _wants_json(args: list[str]) -> bool:
