@@ -17,20 +17,17 @@ from preflight.values import dataclass
 class RankFacts:
     """How the launcher starts the ranks and how they find each other; their number is in the plan."""
 
-    is_alone: bool = False
-    """Whether one process starts that joins no process group."""
     main_address: Setting | None = None
     """The address of the first node, where somebody gave one."""
-    main_port: Setting | None = None
-    """The port at which the first node listens, where somebody gave one."""
+    meeting_port: Setting | None = None
+    """The port at which the first node will listen, given or the launcher's own; None where it listens at none, or at
+    one that is free."""
+    other_port: str = ""
+    """How the launcher is told another port."""
+    moves_port: bool = False
+    """Whether the launcher takes another port by itself where this one is taken."""
     node_rank: Setting | None = None
     """The number of this node among the nodes, where somebody gave one."""
-    rdzv_backend: Setting | None = None
-    """How torchrun's agents meet: static, c10d, etcd."""
-    rdzv_endpoint: Setting | None = None
-    """Host and port at which torchrun's agents meet."""
-    standalone: Setting | None = None
-    """torchrun's switch for one node that meets itself at a free port."""
     gpu_ids: Setting | None = None
     """The GPUs that accelerate lets the ranks of a node see: numbers with commas between them, or `all`."""
     ranks_by_host: Mapping[str, int] = field(default_factory=dict)

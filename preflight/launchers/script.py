@@ -100,7 +100,7 @@ def make_plan(
         notices=tuple(problem for problem in problems if problem.severity != "error"),
         command=command,
         documents={**trainer.documents, **engine.documents, **part.documents},
-        rank_facts=replace(part.rank_facts, is_alone=part.mode == "single"),
+        rank_facts=part.rank_facts,
         script_facts=replace(trainer.script, index=part.script_index),
         trainer_facts=TrainerFacts(trainer.method, {**trainer.raw, **trainer.arguments}),
         engine_facts=engine.facts,

@@ -10,6 +10,9 @@ from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
 DISTRIBUTED_MODES = ("fsdp", "deepspeed", "multi_gpu")
+DEFAULT_PORT = 29500
+"""Where ranks meet unless somebody says otherwise: torch/distributed/run.py, accelerate/utils/launch.py and
+deepspeed/launcher/constants.py have the same."""
 READ_PREFIXES = ("FSDP_", "ACCELERATE_", "PARALLELISM_CONFIG_")
 """Variables that accelerate and transformers read inside a worker."""
 
@@ -47,8 +50,8 @@ class LauncherPart:
     """argv index of a framework's config file."""
     overrides: Mapping[str, int | None] = field(default_factory=dict)
     """Key of a framework's config -> argv index of the word that beats it."""
-    options_of: str = ""
-    """The launcher whose options stand in front of the script, where it is not the one of `name`."""
+    has_engine_options: bool = False
+    """Whether FSDP and DeepSpeed can be set by options in front of the script, as accelerate's launcher has them."""
     own: object = None
     """What this launcher's own writer needs beside all this."""
 

@@ -65,11 +65,6 @@ class LaunchDraft:
 
     # Reading
 
-    @property
-    def options_of(self) -> str:
-        """Return the launcher whose options the words in front of the script are."""
-        return self.part.options_of or self.part.name
-
     def document(self, path: str) -> Document:
         """Return a file of the launch as it is before the edits."""
         if path not in self._documents:

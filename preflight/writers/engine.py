@@ -34,8 +34,6 @@ STRATEGY_NUMBERS = {
     "HYBRID_SHARD_ZERO2": 5,
 }
 """torch.distributed.fsdp.ShardingStrategy; accelerate takes both."""
-HAVE_OPTIONS = ("accelerate", "trl")
-"""Launchers with FSDP and DeepSpeed options of their own."""
 ONLY_ATTENTION_DROPOUT = (
     "cohere",
     "gemma",
@@ -60,7 +58,7 @@ def set_launcher_option(draft: LaunchDraft, section: str, key: str, value: Any) 
     A flag beats the file, so a default config that nobody named stays as it is. Launchers that have no
     such options leave it to the variables of the environment.
     """
-    if draft.options_of not in HAVE_OPTIONS:
+    if not draft.part.has_engine_options:
         _set_variable(draft, key, value)
         return
     flags = draft.launcher_flags(key)
@@ -86,7 +84,7 @@ def _set_variable(draft: LaunchDraft, key: str, value: Any) -> None:
     if draft.part.variables is not None:
         raise CannotEdit("variables of the launcher do not reach the ranks")
     if key not in FSDP_VARIABLES or env.get("ACCELERATE_USE_FSDP", "").lower() != "true":
-        raise CannotEdit(f"{draft.options_of} has no option for {key}")
+        raise CannotEdit(f"{draft.part.name} has no option for {key}")
     draft.env[FSDP_VARIABLES[key]] = str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -152,7 +150,7 @@ def _write_strategy(draft: LaunchDraft, reshards: bool) -> None:
     path = draft.role("accelerate")
     flags = draft.launcher_flags(key)
     stated: Any = flags[-1].value if flags else draft.command.env.get("FSDP_SHARDING_STRATEGY")
-    if draft.options_of in HAVE_OPTIONS and not flags:
+    if draft.part.has_engine_options and not flags:
         stated = None  # accelerate's launcher writes over the variable
     if not flags and path is not None:
         section = draft.document(path).get(("fsdp_config",))

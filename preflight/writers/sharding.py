@@ -10,7 +10,6 @@ from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.engine import (
-    HAVE_OPTIONS,
     STRATEGY_NUMBERS,
     set_launcher_option,
     write_reshard,
@@ -73,7 +72,7 @@ def _set_zero(draft: LaunchDraft, key: str, option: str, value: Any) -> None:
     target = deepspeed_target(draft)
     if target is not None:
         target.set(draft, f"zero_optimization.{key}", value)
-    elif draft.options_of in HAVE_OPTIONS:
+    elif draft.part.has_engine_options:
         set_launcher_option(draft, "deepspeed_config", option, value)
     else:
         raise CannotEdit("the launch has no DeepSpeed config to edit")
@@ -90,7 +89,7 @@ def _write_fsdp2(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> N
         "cpu_ram_efficient_loading": bool(after.cpu_ram_efficient_loading),
     }
     offloads = after.offload_params == "cpu"
-    if draft.options_of in HAVE_OPTIONS:
+    if draft.part.has_engine_options:
         options = {f"fsdp_{name}": value for name, value in common.items()}
         if offloads:
             options["fsdp_offload_params"] = True

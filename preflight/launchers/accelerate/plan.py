@@ -24,7 +24,8 @@ from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.reading import Problems, Reading
-from preflight.shell.launcher_part import LauncherPart
+from preflight.setting import Place, Setting
+from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
@@ -76,11 +77,15 @@ def accelerate_part(
     """Return what accelerate's launcher decided."""
     problems = Problems(_check_mode(settings))
     config = settings.config
+    ranks = problems.take(count_ranks(settings))
+    port = settings.values.get("main_process_port")
+    if port is None or port.value is None:
+        port = Setting(DEFAULT_PORT, Place("default", "", "accelerate"))
     part = LauncherPart(
         name="accelerate",
         first_option=arguments.first_index,
         script_index=arguments.script_index,
-        ranks=problems.take(count_ranks(settings)),
+        ranks=ranks,
         mode=settings.mode,
         mode_place=settings.mode_place,
         env=worker_environment(settings, command.env),
@@ -88,10 +93,13 @@ def accelerate_part(
         documents={} if config is None else {"accelerate": config.path},
         rank_facts=RankFacts(
             main_address=settings.values.get("main_process_ip"),
-            main_port=settings.values.get("main_process_port"),
+            meeting_port=None if settings.mode == "single" else port,
+            other_port="another --main_process_port, the same on every node",
+            moves_port=ranks["num_nodes"].value == 1,
             node_rank=settings.values.get("machine_rank"),
             gpu_ids=settings.values.get("gpu_ids"),
         ),
+        has_engine_options=True,
         is_default_config=config is not None and config.is_default,
     )
     return Reading(part, tuple(problems))

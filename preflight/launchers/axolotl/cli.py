@@ -50,7 +50,13 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
     problems.extend(keys.problems)
     trainer = keys.finish(document)
     indices = {key: s.place.index for key, s in words.overrides.items()}
-    part = replace(part, name="axolotl", overrides=indices, file_index=words.config_index)
+    part = replace(
+        part,
+        name="axolotl",
+        overrides=indices,
+        file_index=words.config_index,
+        has_engine_options=False,  # its config sets the engine in every worker
+    )
     problems.extend(notes)
     # Only the command line's own program exports the allocator's setting (cli/main.py).
     return framework_plan(command, part, trainer, keys, first is not None, problems)

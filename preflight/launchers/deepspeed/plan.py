@@ -15,7 +15,7 @@ from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
-from preflight.shell.launcher_part import LauncherPart, caller_environment
+from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
 from preflight.trainers.arguments import TrainerArguments
 
 USAGE = "deepspeed [options] train.py [arguments of train.py]"
@@ -78,6 +78,8 @@ def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> Launc
         reason = f"no --num_gpus: deepspeed starts one rank per GPU, and this machine shows {slots.num_ranks}"
         origins["world_size"] = Origin("default of deepspeed", True, reason)
     variables = rank_variables(command, slots)
+    default = Setting(DEFAULT_PORT, Place("default", "", "deepspeed"))
+    port = options.given.get("master_port", default)
     return LauncherPart(
         name="deepspeed",
         first_option=options.first_index,
@@ -93,7 +95,8 @@ def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> Launc
         origins=origins,
         rank_facts=RankFacts(
             main_address=options.given.get("master_addr"),
-            main_port=options.given.get("master_port"),
+            meeting_port=port,
+            other_port=f"--master_port {int(port.value) + 1}, or another free one",
             ranks_by_host={host: len(ids) for host, ids in slots.hosts.items()},
         ),
     )

@@ -51,7 +51,6 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
         part,
         name="llamafactory",
         # What the launcher in front of the script was told is written back to it.
-        options_of=part.name,
         overrides=words.overrides,
         file_index=words.file_index,
     )

@@ -91,7 +91,8 @@ def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
         origins=origins,
         rank_facts=RankFacts(
             main_address=_variable(env, "MASTER_ADDR"),
-            main_port=_variable(env, "MASTER_PORT"),
+            meeting_port=_variable(env, "MASTER_PORT"),
+            other_port="another $MASTER_PORT, the same on every node",
         ),
     )
     return Reading(part, tuple(problems))

@@ -17,7 +17,7 @@ from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environm
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
-from preflight.shell.launcher_part import LauncherPart, caller_environment
+from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
 from preflight.shell.program_names import called
 from preflight.shell.visible_devices import num_visible_devices
 
@@ -97,14 +97,23 @@ def torchrun_part(command: LaunchCommand, options: ParsedOptions) -> Reading[Lau
         origins=origins,
         rank_facts=RankFacts(
             main_address=given.get("master_addr"),
-            main_port=given.get("master_port"),
+            meeting_port=_meeting_port(given, least),
+            other_port="another --master-port, or none on one node: torchrun then finds a free one",
             node_rank=given.get("node_rank"),
-            rdzv_backend=given.get("rdzv_backend"),
-            rdzv_endpoint=given.get("rdzv_endpoint"),
-            standalone=given.get("standalone"),
         ),
     )
     return Reading(part, tuple(problems))
+
+
+def _meeting_port(given: Mapping[str, Setting], num_nodes: Setting) -> Setting | None:
+    """Return the port of a static rendezvous; torchrun finds a free one in every other case."""
+    others = ("rdzv_endpoint", "standalone")
+    is_static = given.get("rdzv_backend", Setting("static", DEFAULT)).value == "static"
+    if not is_static or any(given[name].value for name in others if name in given):
+        return None
+    if "master_port" not in given and num_nodes.value == 1:
+        return None  # torch/distributed/run.py:1003, 2.13
+    return given.get("master_port", Setting(DEFAULT_PORT, DEFAULT))
 
 
 def _nodes(given: Mapping[str, Setting]) -> Reading[tuple[Setting, Setting]]:

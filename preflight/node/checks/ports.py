@@ -12,9 +12,6 @@ from preflight.launch import LaunchPlan
 from preflight.node.limits import lines_of
 from preflight.node.this_node import node_rank
 
-DEFAULT_PORT = 29500
-"""torch/distributed/run.py, accelerate/utils/launch.py, deepspeed/launcher/constants.py: all three the same."""
-
 
 def findings(plan: LaunchPlan, root: str = "/") -> Iterator[Finding]:
     """Look for somebody who has the port already, and for a loopback address of the first node."""
@@ -26,43 +23,25 @@ def _port(plan: LaunchPlan) -> Iterator[Finding]:
     port, where = listening_port(plan)
     if port is None or not is_taken(port):
         return
-    moves = plan.launcher in ("accelerate", "trl") and plan.num_nodes == 1
+    moves = plan.rank_facts.moves_port
     yield found(
         "PF506",
         f"port {port}, on which the ranks meet, is taken on this node"
         + (": accelerate takes another one" if moves else ""),
         where,
-        {
-            "torchrun": "another --master-port, or none on one node: torchrun then finds a free one",
-            "deepspeed": f"--master_port {port + 1}, or another free one",
-        }.get(plan.launcher or "", "another --main_process_port, the same on every node"),
+        plan.rank_facts.other_port,
         severity="info" if moves else None,
     )
 
 
 def listening_port(plan: LaunchPlan) -> tuple[int | None, str]:
     """Return the port that this node will listen on, and where it is said; None where it listens on none."""
-    ranks, launcher = plan.rank_facts, plan.launcher
-    setting = ranks.main_port
-    if setting is not None and setting.value is None:
-        setting = None
-    if launcher not in ("torchrun", "accelerate", "trl", "deepspeed") or node_rank(plan) != 0:
+    setting = plan.rank_facts.meeting_port
+    if setting is None or node_rank(plan) != 0:
         return None, ""
-    if launcher == "torchrun":
-        named = (ranks.rdzv_endpoint, ranks.standalone)
-        if any(one is not None and one.value for one in named):
-            return None, ""
-        backend = ranks.rdzv_backend
-        if backend is not None and backend.value != "static":
-            return None, ""
-        if setting is None and plan.num_nodes == 1:
-            return None, ""  # a free port (torch/distributed/run.py:1003, 2.13)
-    elif ranks.is_alone:
-        return None, ""  # no process group
-    if setting is None:
-        return DEFAULT_PORT, ""
     text = str(setting.value)
-    return (int(text) if text.isdecimal() and int(text) else None), setting.place.where
+    where = "" if setting.place.kind == "default" else setting.place.where
+    return (int(text) if text.isdecimal() and int(text) else None), where
 
 
 def is_taken(port: int) -> bool:
