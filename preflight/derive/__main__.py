@@ -86,6 +86,7 @@ def derive(target: Target, only_checks: bool) -> str:
             before = read(path)
             if text != before:
                 told.append(f"{path} {difference(before, text)}")
+                say(told[-1])
                 if not only_checks:
                     (ROOT / path).write_text(text, encoding="utf-8")
     except Exception as error:  # a new release breaks what reads it in ways that nobody knows yet
