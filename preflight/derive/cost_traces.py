@@ -1,0 +1,198 @@
+"""A family's small model, traced in several sizes, and what every part of a step did to the bytes alive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from preflight.derive.chunks import (
+    FEW,
+    MANY,
+    NotAlike,
+    joined,
+    joined_levels,
+    loops_over_chunks,
+    shapes_of,
+)
+from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
+from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.formulas.layer_coefficients import METHODS
+from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec, ModelUnit
+from preflight.models import describe
+from preflight.trace.job import TraceJob, job_of
+from preflight.trace.log import (
+    EMBEDDING_BACKWARD,
+    GRADIENTS,
+    INPUTS,
+    LAYER_BACKWARD,
+    LAYER_FORWARD,
+    LOSS,
+    LOSS_BACKWARD,
+    OUTPUTS,
+    PRELUDE,
+    REGION_END,
+    AllocationLog,
+    Part,
+)
+from preflight.values import dataclass
+
+SHAPES = ((2, 192), (3, 128), (2, 224))
+"""Sequences and their length, by variant."""
+UNPACKING_SHAPES = ((2, 832), (3, 640), (2, 1120))
+"""The same on a packed base: more tokens than its fused product takes."""
+RANKS = (8, 12, 20)
+"""Of the adapters, by variant."""
+WORKSPACE = "workspace"
+MODEL_PARTS = frozenset(
+    {
+        INPUTS, PRELUDE, LAYER_FORWARD, LOSS, REGION_END, OUTPUTS, LOSS_BACKWARD, LAYER_BACKWARD,
+        EMBEDDING_BACKWARD,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One full-depth trace: its plan, model and log, and which unit every layer is."""
+
+    plan: LaunchPlan
+    model: ModelSpec
+    log: AllocationLog
+    units: tuple[ModelUnit, ...]
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What every part of the step did to the bytes alive, as sums of named sizes."""
+
+    levels: Mapping[Part, list[tuple[Form, Form]]]
+    """What is alive after every event beyond what was when the part began: (others, gradients)."""
+    left: Mapping[int, Form]
+    """By layer, what it had made and lost when the forward's autocast ended."""
+
+
+def see_and_walk(
+    model_type: str, method: str, checkpointing: bool
+) -> tuple[Sequence[Seen], Walked]:
+    """Trace a small model in all sizes; where layers loop over chunks, with few of them and with more."""
+    spec = describe(small_config(model_type), model_type, "small_models.py")
+    is_packed = "base_quantization" in METHODS[method]
+
+    def walk(shapes: Sequence[tuple[int, int]]) -> tuple[Sequence[Seen], Walked]:
+        seen = [_see(model_type, method, checkpointing, i, shapes[i]) for i in range(NUM_VARIANTS)]
+        return seen, _walk(seen)
+
+    if not loops_over_chunks(spec):
+        return walk(UNPACKING_SHAPES if is_packed else SHAPES)
+    seen, few = walk(shapes_of(FEW, is_packed))
+    _, many = walk(shapes_of(MANY, is_packed))
+    try:
+        levels = {
+            part: joined_levels(levels, many.levels[part]) for part, levels in few.levels.items()
+        }
+        left = {index: joined(form, many.left.get(index, {})) for index, form in few.left.items()}
+    except NotAlike as error:
+        raise NotSolved(str(error)) from error
+    return seen, Walked(levels, left)
+
+
+def _see(
+    model_type: str, method: str, checkpointing: bool, variant: int, shape: tuple[int, int]
+) -> Seen:
+    from preflight.trace.run import trace
+
+    spec = describe(small_config(model_type, variant), model_type, "small_models.py")
+    batch, length = shape
+    plan = small_launch(
+        model_type,
+        method,
+        checkpointing,
+        micro_batch_size=batch,
+        seq_len=length,
+        gradient_accumulation_steps=2,
+    )
+    if plan.adapter is not None:
+        plan = replace(plan, adapter=replace(plan.adapter, rank=RANKS[variant]))
+    job = job_of(plan, spec, full_depth=True)
+    return Seen(plan, spec, trace(job, num_steps=1).log, _units_by_layer(job, spec))
+
+
+def _units_by_layer(job: TraceJob, spec: ModelSpec) -> tuple[ModelUnit, ...]:
+    """Return the unit of every layer: the one with its parameters and its kind of attention."""
+    from preflight.trace.build import build
+
+    built = build(replace(job, adapter=None, quantization=None, full_depth=True))
+    kinds = getattr(built.model.config.get_text_config(), "layer_types", None)
+    found = []
+    for index, layer in enumerate(built.layers):
+        num_params = sum(p.numel() for p in layer.parameters())
+        units = [unit for unit in spec.layers if unit.num_params == num_params]
+        kind = {"sliding_attention": "sliding", "chunked_attention": "sliding"}.get(
+            kinds[index] if kinds else "", "full"
+        )
+        alike = [unit for unit in units if unit.layer and unit.layer.attention_kind == kind]
+        found.append((alike or units)[0])
+    return tuple(found)
+
+
+def _walk(seen: Sequence[Seen]) -> Walked:
+    by_layer = [
+        [layer_sizes(s.plan, s.model, unit) for s, unit in zip(seen, units, strict=True)]
+        for units in zip(*(s.units for s in seen), strict=True)
+    ]
+    unpacked = [_unpacked_sizes(sizes) for sizes in by_layer]
+    forms: dict[int, Form] = {}
+    made: dict[int, int] = {}
+    found: dict[Part, list[tuple[Form, Form]]] = {}
+    left: dict[int, dict[str, int]] = {}
+    categories = seen[0].log.settled_categories()
+    for parts in zip(*(s.log.changes() for s in seen), strict=True):
+        part = parts[0][0]
+        if part.step != 0 or part.name not in MODEL_PARTS:
+            continue
+        if len({len(changes) for _, changes in parts}) != 1:
+            raise NotSolved(f"{part}: events differ with the sizes")
+        now: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        levels: list[tuple[Form, Form]] = [({}, {})]
+        for events in zip(*(changes for _, changes in parts), strict=True):
+            number, sign = events[0]
+            is_gradient = categories[number] == GRADIENTS
+            if number not in forms:
+                made[number] = part.layer
+                vector = tuple(s.log.sizes[n] for s, (n, _) in zip(seen, events, strict=True))
+                if is_gradient and not _is_of_layer(seen[0], number, part):
+                    is_head = part.layer < 0 and vector[0] // by_layer[-1][0]["hV"] in (2, 4)
+                    forms[number] = {"hV": 1} if is_head else {}
+                elif seen[0].log.operations[number] == WORKSPACE:
+                    forms[number] = solve(vector, unpacked[part.layer])
+                else:
+                    forms[number] = solve(vector, by_layer[part.layer])
+            side = now[is_gradient]
+            _add(side, forms[number], sign)
+            if part.name == REGION_END and part.micro == 0:
+                _add(left.setdefault(made[number], {}), forms[number], -sign)
+            levels.append((without_zeros(now[0]), without_zeros(now[1])))
+        found[part] = levels
+    return Walked(found, left)
+
+
+def _is_of_layer(seen: Seen, number: int, part: Part) -> bool:
+    """Tell a gradient of a layer's parameter from one of the embeddings, the norm or the head."""
+    if part.layer < 0:
+        return False
+    unit = seen.units[part.layer]
+    size = seen.log.sizes[number]
+    sizes = layer_sizes(seen.plan, seen.model, unit)
+    return any(size in (2 * n, 4 * n) for name, n in sizes.items() if name.startswith("w:"))
+
+
+def _add(total: dict[str, int], form: Form, sign: int) -> None:
+    for name, count in form.items():
+        total[name] = total.get(name, 0) + sign * count
+
+
+def _unpacked_sizes(sizes: Sizes) -> list[dict[str, int]]:
+    """Keep the sizes of what a packed product unpacks inside itself."""
+    return [{k: v for k, v in one.items() if k.startswith(UNPACKED)} for one in sizes]
