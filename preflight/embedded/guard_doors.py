@@ -31,7 +31,7 @@ LAUNCHER_MODULES = (
 NEEDS_LAUNCH = ("accelerate", "accelerate.commands.accelerate_cli")
 """Programs with other commands too: `accelerate config` launches nothing."""
 
-OTHER_LAUNCHERS = ("deepspeed", "deepspeed.launcher.runner")
+OTHER_LAUNCHERS = ("deepspeed", "deepspeed.pt", "deepspeed.launcher.runner")
 """Launchers that never load torch's entry points; only the file at start-up reaches them."""
 
 

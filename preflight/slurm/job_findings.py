@@ -11,6 +11,7 @@ from functools import lru_cache
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.memory import MemoryEstimate
 from preflight.node.checks.memory import compared
 from preflight.slurm.host_memory import memory_on
@@ -18,9 +19,6 @@ from preflight.slurm.inventory import Inventory, Partition, default_memory
 from preflight.slurm.nodes import Candidates
 from preflight.slurm.options import SubmitOptions, submit_options
 from preflight.units import ceil_div
-
-SELF_SPREADING = ("deepspeed",)
-"""Launchers that reach the other nodes themselves, over ssh."""
 
 
 def job_findings(
@@ -80,7 +78,7 @@ def _tasks_per_node(step: SubmitOptions) -> int:
 def _nodes(
     plan: LaunchPlan, options: SubmitOptions, step: SubmitOptions | None
 ) -> Iterator[Finding]:
-    if plan.launcher in SELF_SPREADING or options.min_nodes is None:
+    if launcher_of(plan).reaches_other_nodes or options.min_nodes is None:
         return
     there = options.num_nodes if step is None else step.num_nodes
     if plan.num_nodes > there:
