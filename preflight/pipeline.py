@@ -85,6 +85,7 @@ def check_plan(
         findings=kept,
         may_launch=not refused_by and not request.policy.refuses(judged.verdict.answer),
         notes=notes,
+        left_alone=(*request.repository.left_alone, *plugins.left_alone),
         extra=extra,
     )
     if model is not None and request.policy.wants_remedy(judged.verdict.answer):

@@ -21,6 +21,7 @@ import pluggy
 from preflight import hookspecs
 from preflight.errors import BadInput, HookFailed, PreflightError
 from preflight.streams import say
+from preflight.trust import NotTrusted, read_trusted
 
 ENTRY_POINT_GROUP = "preflight"
 PROJECT_FILE = "preflight_hooks.py"
@@ -143,6 +144,8 @@ class PluginManager:
     def __init__(self) -> None:
         self.pluggy = MarkedHooks("preflight")
         self.pluggy.add_hookspecs(hookspecs)
+        self.left_alone: tuple[str, ...] = ()
+        """Files with hooks that are not imported: which, why, and what would change that."""
         self.is_traced = os.environ.get("PREFLIGHT_TRACE") == "1"
         self._order: dict[str, int] = {}
         self._own: set[str] = set()
@@ -333,7 +336,11 @@ def load_plugins(
     builtins: Iterable[str] = BUILTIN_HOOKS,
     project_files: Iterable[str] = (),
 ) -> PluginManager:
-    """Return a manager with built-ins, installed entry points and the project's own hooks, checked."""
+    """Return a manager with built-ins, installed entry points and the project's own hooks, checked.
+
+    A project's file is imported only where it is the caller's alone (preflight/trust.py); another
+    is named in `left_alone`.
+    """
     manager = PluginManager()
     for name in builtins:
         manager.add_builtin(name)
@@ -382,6 +389,13 @@ def _may_have_entry_points() -> bool:
 def _load_project_file(manager: PluginManager, path: str) -> None:
     if not os.path.isfile(path):
         return
+    try:
+        source = read_trusted(path)
+    except NotTrusted as distrust:
+        manager.left_alone += (str(distrust),)
+        return
+    except OSError as error:
+        raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("preflight_project_hooks", path)
@@ -391,7 +405,8 @@ def _load_project_file(manager: PluginManager, path: str) -> None:
     # A check writes nothing, not even a bytecode folder beside the user's file.
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        manager.run(path, "import", partial(spec.loader.exec_module, module))
+        # What was read, not what the loader would open now or find beside it as bytecode.
+        manager.run(path, "import", lambda: exec(compile(source, path, "exec"), vars(module)))
     finally:
         sys.dont_write_bytecode = writes_bytecode
     manager.register(module, path)

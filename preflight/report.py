@@ -56,6 +56,8 @@ class Report:
     rewrite: Rewrite | None = None
     notes: tuple[str, ...] = ()
     """Sentences for the reader: what could not be written, what was not looked at."""
+    left_alone: tuple[str, ...] = ()
+    """Files with settings or hooks that were not obeyed: which, why, and what would change that."""
     may_launch: bool = False
     """True where `run` would start something: as written, or as rewritten."""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -135,7 +137,7 @@ class Report:
             "suggested": [_tried_to_dict(tried) for tried in self.suggested],
             "advice": None if self.advice is None else self.advice.to_dict(),
             "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
-            "notes": list(self.notes),
+            "notes": [*self.notes, *self.left_alone],
             **{
                 name: self.extra[name]
                 for name in ("dataset", "ignored_findings", "refused_by", "site_correction")

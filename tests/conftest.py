@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from core_install import install_core
 from hypothesis import settings
+from two_users import Machine, missing
 
 # The same examples every time: a build fails for what changed, not for what was drawn.
 # `pytest --hypothesis-profile=search` draws new ones.
@@ -67,3 +71,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def core_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of an environment with our wheel and its core dependencies only."""
     return install_core(tmp_path_factory.mktemp("core"))
+
+
+ALONE = pytest.StashKey[str]()
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """Two plain users and root, in a folder of their own; a loud gap where pytest is not root."""
+    if reason := missing():
+        request.config.stash[ALONE] = reason
+        pytest.skip(reason)
+    # pytest's own folders are closed to others.
+    root = Path(tempfile.mkdtemp(prefix="preflight-users-"))
+    yield Machine(root)
+    shutil.rmtree(root)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, where everybody looks, that no test with two users ran."""
+    if reason := terminalreporter.config.stash.get(ALONE, ""):
+        terminalreporter.section("THE TESTS WITH TWO USERS DID NOT RUN", sep="!", red=True)
+        terminalreporter.write_line(reason)

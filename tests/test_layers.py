@@ -31,6 +31,7 @@ FLOORS = (
         "streams",
         "deadline",
         "whole_file",
+        "trust",
         "version",
     ),
     (

@@ -95,7 +95,9 @@ def _reason() -> str:
     from preflight.repository.settings import find_repository
 
     repository = find_repository(os.getcwd())
-    return repository.place("guard") if repository.guard != "off" else "nothing asks for it"
+    if repository.guard != "off":
+        return repository.place("guard")
+    return "; ".join(repository.left_alone) or "nothing asks for it"
 
 
 def _next(mode: str) -> str:

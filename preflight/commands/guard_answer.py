@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.slurm.guard import Answer, asked_in, judge_submission
+from preflight.slurm.guard import Answer, Asked, asked_by_site, judge_submission
 from preflight.slurm.inventory import NoInventory, Question
 from preflight.slurm.job_script import MOST_BYTES, STANDARD_INPUT, Submission
 from preflight.slurm.nodes import Fit
@@ -41,17 +41,28 @@ def answer(
     submission = read_request(request, cwd)
     stamp = submission.text.encode("utf-8", "surrogateescape")
     own = {name: text for name, text in env.items() if name != "PREFLIGHT"}
-    asked = asked_in(submission.cwd)
+    asked = asked_by_site(submission.cwd)
     try:
         asked = replace(asked, inventory=question.answer())
     except NoInventory as error:
         unknown = stamp_of(stamp, submission.options, "unknown")
         return GuardAnswer(False, unknown, (f"preflight: cannot tell: {error}",))
     found = judge_submission(submission, own, asked)
+    notes = _notes(asked)
     if found.refused and not warn_only:
-        return GuardAnswer(True, "", _refusal(found))
+        *lines, next_line = _refusal(found)
+        return GuardAnswer(True, "", (*lines, *notes, next_line))
     verdict = stamp_of(stamp, submission.options, found.verdict)
-    return GuardAnswer(False, verdict, _remarks(found))
+    return GuardAnswer(False, verdict, (*_remarks(found), *notes))
+
+
+def _notes(asked: Asked) -> list[str]:
+    if not asked.left_alone:
+        return []
+    from preflight.render.page import page_for
+    from preflight.render.report import left_alone_lines
+
+    return left_alone_lines(asked.left_alone, page_for(sys.stderr))
 
 
 def read_request(request: bytes, cwd: str) -> Submission:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from preflight.commands.options import FITS, add_output_options
-from preflight.commands.output import print_json, print_lines
+from preflight.commands.output import print_json, print_lines, tell_left_alone
 from preflight.commands.parser import Parser
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 from preflight.render.hook_reference import hooks_in_order
@@ -32,6 +32,7 @@ def run(name: str, args: list[str]) -> int:
     """Print the hooks with their plugins, in the order in which they are asked."""
     options = parser(name).parse_args(args)
     plugins = load_plugins(os.getcwd())
+    tell_left_alone(*plugins.left_alone)
     hooks = [(hook, plugins.plugins_of(hook.name)) for hook in hooks_in_order()]
     if options.format == "json":
         value = {

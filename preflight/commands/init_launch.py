@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.commands.options import FITS
-from preflight.commands.output import print_json, print_lines
+from preflight.commands.output import print_json, print_lines, tell_left_alone
 from preflight.devices.gpu_table import card_key
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchPlan, Origin
@@ -28,6 +28,7 @@ def write_launch(options: Any) -> int:
     """Find the plan, write its files if they read back as it, and say what was chosen."""
     wish = _wish(options)
     plugins = load_plugins(os.getcwd())
+    tell_left_alone(*plugins.left_alone)
     fitting = _fitting(wish, options, plugins)
     files = files_of(wish, fitting.choice, fitting.reasons, options.slurm)
     report = read_back(wish, fitting, files, plugins)

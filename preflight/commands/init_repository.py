@@ -10,12 +10,12 @@ from preflight.commands.options import FITS
 from preflight.commands.output import print_json, print_lines
 from preflight.errors import BadInput
 from preflight.render.page import page_for
+from preflight.render.report import left_alone_lines
 from preflight.report import SCHEMA_VERSION
 from preflight.repository.settings import (
     OWN_FILE,
     check_repository,
     find_repository,
-    read_repository,
 )
 from preflight.streams import say
 
@@ -33,13 +33,14 @@ def write_settings(options: Any) -> int:
     found = survey(options.folder)
     text = settings_text(found)
     check_repository(text, path)
+    left_alone: tuple[str, ...] = ()
     if not options.print:
         try:
             with open(path, "x", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
-        read_repository(path)
+        left_alone = find_repository(options.folder).left_alone
     if options.format == "json":
         read = [{"where": launch.where, "command": launch.line} for launch in found.launches]
         unread = [{"where": where, "reason": reason} for where, reason in found.unread]
@@ -53,6 +54,7 @@ def write_settings(options: Any) -> int:
     lines = [f"preflight: wrote {path} from {len(found.launches)} launches"]
     for where, reason in found.unread:
         lines += page.wrap(f"{where} was not read: {reason}", "  ", "    ")
+    lines += left_alone_lines(left_alone, page)
     lines += page.wrap("next: name the GPU in it, as `device`; docs/repository.md has every key")
     print_lines(lines, sys.stdout)
     return FITS

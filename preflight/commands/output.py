@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ def print_report(report: Report, door: str, options: Any, stream: IO[str]) -> No
 
     page = page_for(stream, options.color)
     print_lines(report_lines(report, door, page, options.verbose), stream)
+
+
+def tell_left_alone(*left_alone: str) -> None:
+    """Say on stderr which files were not obeyed, for a command whose own output has no place for it."""
+    if left_alone:
+        from preflight.render.page import page_for
+        from preflight.render.report import left_alone_lines
+
+        print_lines(left_alone_lines(left_alone, page_for(sys.stderr)), sys.stderr)
 
 
 def save_page(

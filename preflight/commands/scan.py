@@ -17,7 +17,7 @@ from preflight.commands.options import (
     settings_from,
     unknown_remedies,
 )
-from preflight.commands.output import print_json, print_lines
+from preflight.commands.output import print_json, print_lines, tell_left_alone
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
@@ -73,6 +73,7 @@ def run(name: str, args: list[str]) -> int:
     )
     plugins = load_plugins(folder, project_files=repository.hooks)
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
+    tell_left_alone(*repository.left_alone, *plugins.left_alone)
     launches = list(scan_repository(folder, options.files, plugins, request, repository.flags))
     if options.format == "sarif":
         from preflight.render.sarif import Log

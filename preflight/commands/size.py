@@ -12,7 +12,7 @@ from preflight.commands.options import (
     prices_from,
     settings_from,
 )
-from preflight.commands.output import print_json, print_lines, write_page
+from preflight.commands.output import print_json, print_lines, tell_left_alone, write_page
 from preflight.commands.parser import Parser
 from preflight.devices.gpu_table import card_key
 from preflight.errors import BadInput
@@ -116,6 +116,7 @@ def run(name: str, args: list[str]) -> int:
         os.getcwd(),
     )
     plugins = load_plugins(os.getcwd())
+    tell_left_alone(*plugins.left_alone)
     sheets = [size(model, request, plugins) for model in (options.model, *options.compare)]
     if options.report is not None:
         from preflight.render.html_worksheet import worksheet_html

@@ -186,12 +186,16 @@ def _pass(
 ) -> int:
     """Say what is known, add the option for the nodes that fit where that is asked for, and submit."""
     from preflight.render.page import page_for
+    from preflight.render.report import left_alone_lines
     from preflight.render.submission import hint_lines, submission_lines
     from preflight.slurm.node_hint import node_hint
     from preflight.slurm.stamping import stamped
 
     submission = answer.submission
-    lines = submission_lines(answer, page_for(sys.stderr, options.color), options.explain)
+    page = page_for(sys.stderr, options.color)
+    lines = submission_lines(answer, page, options.explain) + left_alone_lines(
+        asked.left_alone, page
+    )
     words = submission.words
     for one in answer.mixed[:1]:
         assert one.judgement is not None
@@ -224,7 +228,7 @@ def _refuse(
 ) -> int:
     """Say what does not fit and what would; submit it rewritten where that is asked for, else nothing."""
     from preflight.render.page import page_for
-    from preflight.render.report import report_lines
+    from preflight.render.report import left_alone_lines, report_lines
     from preflight.render.submission import launch_lines
     from preflight.slurm.job_fix import treated, written
     from preflight.slurm.nodes import Fit
@@ -240,6 +244,8 @@ def _refuse(
     if fix is not None:
         fix = written(fix, one, answer, asked, env)
         lines += report_lines(fix.report, "run", page)[1:-1]
+    else:
+        lines += left_alone_lines(asked.left_alone, page)
     is_fixed = fix is not None and fix.rewrite is not None and len(answer.refused) == 1
     if is_fixed and _may_fix(options, asked):
         assert fix is not None

@@ -14,7 +14,7 @@ from preflight.commands.options import (
     settings_from,
     split_command,
 )
-from preflight.commands.output import print_json, print_lines, write_page
+from preflight.commands.output import print_json, print_lines, tell_left_alone, write_page
 from preflight.commands.parser import Parser
 from preflight.commands.progress import steps
 from preflight.errors import BadInput
@@ -69,6 +69,7 @@ def run(name: str, args: list[str]) -> int:
     # As `check` does for a command and `estimate` for a plan file: they find this trace by its plan.
     repository = find_repository(os.getcwd()) if argv else Repository()
     plugins = load_plugins(os.getcwd(), project_files=repository.hooks)
+    tell_left_alone(*repository.left_alone, *plugins.left_alone)
     request = Request(options.device, settings_from(options.set), repository=repository)
     plan = with_request(_read(options.plan, argv, plugins, repository), request)
     unknown = _unknown_to_formulas(plan)

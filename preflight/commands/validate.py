@@ -6,7 +6,13 @@ import os
 import sys
 
 from preflight.commands.options import FITS, add_output_options, add_report_option
-from preflight.commands.output import print_json, print_lines, write_asked, write_page
+from preflight.commands.output import (
+    print_json,
+    print_lines,
+    tell_left_alone,
+    write_asked,
+    write_page,
+)
 from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
 from preflight.errors import BadInput
@@ -65,6 +71,7 @@ def run(name: str, args: list[str]) -> int:
         refuse_other_than_svg(options.plot)
     runs = _runs(options.runs, options.history)
     plugins = load_plugins(os.getcwd())
+    tell_left_alone(*plugins.left_alone)
     with progress(len(runs), "runs") as done:
         validation = validate_runs(runs, plugins, done)
     if options.plot is not None:

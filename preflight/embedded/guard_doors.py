@@ -78,12 +78,13 @@ def guard_mode(folder: str) -> str:
     said = os.environ.get("PREFLIGHT", "").strip().lower()
     if said:
         return said if said in MODES else ""
-    while True:
+    from preflight.trust import NotTrusted, folder_distrust, read_trusted
+
+    while not folder_distrust(folder):
         for name in ("preflight.toml", "pyproject.toml"):
             try:
-                with open(os.path.join(folder, name), encoding="utf-8") as file:
-                    text = file.read()
-            except (OSError, UnicodeDecodeError):
+                text = read_trusted(os.path.join(folder, name)).decode("utf-8")
+            except (OSError, NotTrusted, UnicodeDecodeError):
                 continue
             if name == "preflight.toml" or "[tool.preflight" in text:
                 # Reading it for good costs more than a process that is off should pay.
@@ -92,6 +93,7 @@ def guard_mode(folder: str) -> str:
         if parent == folder or os.path.exists(os.path.join(folder, ".git")):
             return ""
         folder = parent
+    return ""
 
 
 def _folder() -> str:

@@ -55,7 +55,7 @@ def _is_refused_as_written(report: Report) -> bool:
 
 def _lines(report: Report, mode: str, is_refused: bool) -> list[str]:
     from preflight.render.page import page_for
-    from preflight.render.report import head_lines, report_lines
+    from preflight.render.report import head_lines, left_alone_lines, report_lines
     from preflight.render.words import shell_command
 
     page = page_for(sys.stderr)
@@ -63,6 +63,7 @@ def _lines(report: Report, mode: str, is_refused: bool) -> list[str]:
         return [
             *head_lines(replace(report, applied=(), rewrite=None), page),
             *_errors(report, page),
+            *left_alone_lines(report.left_alone, page),
         ]
     lines = report_lines(report, "run", page)[:-1]
     command = shell_command(report.command.argv, {}) if report.command else "..."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from preflight.finding import Finding
 from preflight.formulas.buckets import peaks_of_launch
 from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
@@ -59,7 +61,13 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
         lines += advice_lines(report, page, is_verbose)
     for note in report.notes:
         lines += page.wrap(f"note: {note}")
+    lines += left_alone_lines(report.left_alone, page)
     return lines + next_lines(report, door)
+
+
+def left_alone_lines(left_alone: Iterable[str], page: Page) -> list[str]:
+    """Return which files with settings or hooks were not obeyed, and why."""
+    return [line for words in dict.fromkeys(left_alone) for line in page.wrap(f"note: {words}")]
 
 
 def head_lines(report: Report, page: Page) -> list[str]:

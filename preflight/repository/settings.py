@@ -1,11 +1,13 @@
 """What a repository says about its own launches: `[tool.preflight]` in pyproject.toml, or preflight.toml.
 
-The file nearest above the folder of the launch counts, up to the top of the repository. Whatever
-the launch or preflight's own options say beats it.
+The file nearest above the folder of the launch counts, up to the top of the repository and as far
+as every folder is the caller's alone (preflight/trust.py). Whatever the launch or preflight's own
+options say beats it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -15,6 +17,7 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import ASKED, NESTED, PLAN_FIELDS, LaunchPlan
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
+from preflight.trust import NotTrusted, folder_distrust, read_trusted
 from preflight.values import dataclass
 
 OWN_FILE = "preflight.toml"
@@ -23,6 +26,9 @@ TABLE = "tool.preflight"
 
 NOT_SAID_HERE = (*ASKED, "versions")
 """Plan fields that are not values of a launch, or have a key of their own."""
+
+MOST_OF_SHARED = 1024**2
+"""Bytes of a stranger's pyproject.toml that are looked at to tell whether it would have mattered."""
 
 GUARDS = ("off", "warn", "enforce")
 
@@ -45,6 +51,8 @@ class Repository:
     """Python files with hooks, absolute."""
     guard: str = "off"
     """off, warn or enforce: what an installed preflight does when a launcher is started without it."""
+    left_alone: tuple[str, ...] = ()
+    """Where a file has settings that are not obeyed: which, why, and what would change that."""
 
     def place(self, *keys: str) -> str:
         """Return `path:line` of a key, or of the nearest table above it that is found."""
@@ -58,17 +66,27 @@ class Repository:
 def find_repository(folder: str) -> Repository:
     """Return the settings that hold in a folder; an empty Repository where no file says any.
 
-    Raises BadInput naming every wrong key of the file at once.
+    A folder that is not the caller's alone ends the search: what lies in it or above is named, and
+    not obeyed. Raises BadInput naming every wrong key of the file at once.
     """
     folder = os.path.abspath(folder)
+    barred: NotTrusted | None = None
     while True:
-        own = os.path.join(folder, OWN_FILE)
-        if os.path.isfile(own):
-            return read_repository(own)
-        shared = os.path.join(folder, SHARED_FILE)
-        text = _text_of(shared) if os.path.isfile(shared) else ""
-        if f"[{TABLE}" in text:
-            return read_repository(shared)
+        barred = barred or folder_distrust(folder)
+        for name in (OWN_FILE, SHARED_FILE):
+            path = os.path.join(folder, name)
+            if not os.path.isfile(path):
+                continue
+            try:
+                if barred is not None:
+                    raise barred.of(path)
+                text = _text_of(path)
+            except NotTrusted as distrust:
+                if name == OWN_FILE or _has_table(path):
+                    return Repository(left_alone=(str(distrust),))
+                continue
+            if name == OWN_FILE or f"[{TABLE}" in text:
+                return check_repository(text, path)
         parent = os.path.dirname(folder)
         if parent == folder or os.path.exists(os.path.join(folder, ".git")):
             return Repository()
@@ -106,13 +124,24 @@ def check_repository(text: str, path: str) -> Repository:
 
 
 def _text_of(path: str) -> str:
+    """Return a file's text, nothing where it cannot be read; raise NotTrusted, and BadInput for what is no text."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError:
+        return read_trusted(path).decode("utf-8")
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise BadInput.one(str(error.strerror), path) from error
         return ""
     except UnicodeDecodeError as error:
         raise BadInput.one("is not UTF-8 text", path) from error
+
+
+def _has_table(path: str) -> bool:
+    """Tell whether a file that is left alone has a table for us, so that most pyproject.toml need no word."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return f"[{TABLE}".encode() in file.read(MOST_OF_SHARED)
+    except OSError:
+        return False
 
 
 def _parsed(text: str) -> dict[str, Any]:

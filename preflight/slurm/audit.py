@@ -16,7 +16,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, PreflightError
-from preflight.slurm.guard import Answer, Asked, asked_in, judge_submission
+from preflight.slurm.guard import Answer, Asked, asked_of_nobody, judge_submission
 from preflight.slurm.inventory import Inventory
 from preflight.slurm.job_script import MOST_BYTES, Submission, read_submission
 from preflight.values import dataclass
@@ -234,7 +234,7 @@ def audited(found: Found, inventory: Inventory) -> Audited:
     if not any(part.wants_gpus for part in submission.options.components):
         return Audited(found.name, "no_gpus")
     try:
-        asked: Asked = replace(asked_in(submission.cwd), inventory=inventory)
+        asked: Asked = replace(asked_of_nobody(), inventory=inventory)
         answer = judge_submission(submission, found.env, asked)
     except Exception as error:
         return Audited(found.name, "unknown", None, f"{type(error).__name__}: {error}")

@@ -1,6 +1,6 @@
 """A submission judged: its launches found, each priced on every node that the job may get.
 
-    answer = judge_submission(submission, env)
+    answer = judge_submission(submission, env, asked_in(submission.cwd))
 
 What a person, `preflight sbatch`, the cli_filter or an audit does about the answer is theirs.
 """
@@ -32,12 +32,17 @@ from preflight.verdict import Answer as Verdict
 class Asked:
     """What the person who submits says beside the job, and what the folder's repository says."""
 
+    plugins: PluginManager
     policy: Policy = field(default_factory=Policy)
     settings: Mapping[str, object] = field(default_factory=dict)
     repository: Repository = field(default_factory=Repository)
-    plugins: PluginManager | None = None
     inventory: Inventory | None = None
     """The cluster's nodes, where somebody has asked for them already."""
+
+    @property
+    def left_alone(self) -> tuple[str, ...]:
+        """Files with settings or hooks that are not obeyed."""
+        return (*self.repository.left_alone, *self.plugins.left_alone)
 
     def request(self) -> Request:
         return Request(None, dict(self.settings), self.policy, repository=self.repository)
@@ -127,19 +132,31 @@ def _that_matter(launches: tuple[JudgedLaunch, ...]) -> list[JudgedLaunch]:
 def asked_in(
     folder: str, policy: Policy | None = None, settings: Mapping[str, object] | None = None
 ) -> Asked:
-    """Return what the repository of a folder says, under a policy that beats its own."""
+    """Return what the repository of a folder says to the one who submits from it, under a policy that beats its own.
+
+    Imports code that the caller trusts (preflight/trust.py). Not for the jobs of others.
+    """
     repository = find_repository(folder)
     if policy is None:
         policy = policy_from_dict(repository.policy) if repository.policy else Policy()
     plugins = load_plugins(folder, project_files=repository.hooks)
-    return Asked(policy, dict(settings or {}), repository, plugins)
+    return Asked(plugins, policy, dict(settings or {}), repository)
 
 
-def judge_submission(
-    submission: Submission, env: Mapping[str, str], asked: Asked | None = None
-) -> Answer:
+def asked_by_site(folder: str) -> Asked:
+    """Return what the settings of a folder say that the caller trusts, without any of its code: for a guard of a site."""
+    repository = find_repository(folder)
+    policy = policy_from_dict(repository.policy) if repository.policy else Policy()
+    return Asked(load_plugins(), policy, repository=repository)
+
+
+def asked_of_nobody() -> Asked:
+    """Return what holds for the jobs of others, whose folders have no say in what this process does."""
+    return Asked(load_plugins())
+
+
+def judge_submission(submission: Submission, env: Mapping[str, str], asked: Asked) -> Answer:
     """Find and judge every launch of a submission; raise BadInput for wrong settings of ours."""
-    asked = asked or asked_in(submission.cwd)
     parts = submission.options.components
     try:
         inventory = asked.inventory or read_inventory()
@@ -172,7 +189,7 @@ def _judged(
     asked: Asked,
 ) -> JudgedLaunch:
     one = JudgedLaunch(launch, component, found)
-    plugins = asked.plugins or load_plugins(submission.cwd)
+    plugins = asked.plugins
     plugins.next_answer()
     try:
         plan = plan_of(launch, reading.files, plugins, asked)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from preflight.errors import BadInput
 from preflight.launch import LaunchPlan
 from preflight.pipeline import check_plan
-from preflight.plugins import load_plugins
 from preflight.report import Report
 from preflight.request import with_request
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
@@ -68,7 +67,7 @@ def _groups(one: JudgedLaunch) -> tuple[GpuGroup, ...]:
 def report_on(one: JudgedLaunch, group: GpuGroup, answer: Answer, asked: Asked) -> Report:
     """Return the whole report of a launch on the GPUs of a group, remedies and all."""
     assert group.memory is not None
-    plugins = asked.plugins or load_plugins(answer.submission.cwd)
+    plugins = asked.plugins
     command = command_of(one.launch, answer.reading.files, asked)
     plan = read_launch(command, plugins)
     assert plan is not None
@@ -86,7 +85,7 @@ def written(
     submission = answer.submission
     wanted, before = report.applied[-1].plan, report.plan
     texts = {file.new_path: file.after for file in report.rewrite.files}
-    plugins = asked.plugins or load_plugins(submission.cwd)
+    plugins = asked.plugins
 
     def is_wanted(text: str) -> bool:
         reading = read_again(text, submission, env, answer.place, asked)
