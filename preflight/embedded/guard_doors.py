@@ -78,22 +78,33 @@ def guard_mode(folder: str) -> str:
     said = os.environ.get("PREFLIGHT", "").strip().lower()
     if said:
         return said if said in MODES else ""
-    from preflight.trust import NotTrusted, folder_distrust, read_trusted
-
-    while not folder_distrust(folder):
+    way = []
+    while True:
+        way.append(folder)
         for name in ("preflight.toml", "pyproject.toml"):
-            try:
-                text = read_trusted(os.path.join(folder, name)).decode("utf-8")
-            except (OSError, NotTrusted, UnicodeDecodeError):
-                continue
-            if name == "preflight.toml" or "[tool.preflight" in text:
+            path = os.path.join(folder, name)
+            text = _text(path, way) if os.path.isfile(path) else ""
+            if text is None:
+                return ""
+            if text and (name == "preflight.toml" or "[tool.preflight" in text):
                 # Reading it for good costs more than a process that is off should pay.
-                return _mode_of_repository(folder) if "guard" in text else ""
+                return _mode_of_repository(way[0]) if "guard" in text else ""
         parent = os.path.dirname(folder)
         if parent == folder or os.path.exists(os.path.join(folder, ".git")):
             return ""
         folder = parent
-    return ""
+
+
+def _text(path: str, way: list[str]) -> str | None:
+    """Return a file's text, empty where it says nothing; None where a folder on the way to it has a say of its own."""
+    from preflight.trust import NotTrusted, folder_distrust, read_trusted
+
+    if any(folder_distrust(folder) for folder in way):
+        return None
+    try:
+        return read_trusted(path).decode("utf-8")
+    except (OSError, NotTrusted, UnicodeDecodeError):
+        return ""
 
 
 def _folder() -> str:
