@@ -14,6 +14,7 @@ from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
+from preflight.readings import Readings, read_all_ways
 from preflight.records.known import known_correction
 from preflight.units import GIB
 from preflight.values import dataclass
@@ -31,6 +32,8 @@ class Judged:
     device: DeviceSpec | None
     estimate: MemoryEstimate | None
     verdict: Verdict
+    readings: Readings | None = None
+    """What the plan's open values leave, where it has any; `verdict` is what all of them allow."""
 
 
 def judge_plan(
@@ -43,14 +46,21 @@ def judge_plan(
     """Describe model and device unless given, add up the memory terms, and judge."""
     model = model or plugins.first("preflight_describe_model", plan=plan)
     device = device or plugins.first("preflight_describe_device", plan=plan)
-    missing = missing_inputs(plan, model)
-    estimate = None
     if model is not None:
         plan = with_default_attention(plan, model)
-        estimate = estimate_memory(plan, model, device, plugins, missing)
-    host_bytes = None if plan.host_memory_gib is None else plan.host_memory_gib * GIB
-    verdict = judge(estimate, device, missing, policy.margin_share, host_bytes)
-    return Judged(plan, model, device, estimate, verdict)
+
+    def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
+        missing = missing_inputs(one, model)
+        estimate = None
+        if model is not None:
+            estimate = estimate_memory(one, model, device, plugins, missing)
+        host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
+        return estimate, judge(estimate, device, missing, policy.margin_share, host_bytes)
+
+    readings = read_all_ways(plan, judge_one) if device is not None else None
+    if readings is not None:
+        return Judged(plan, model, device, readings.likely.estimate, readings.verdict, readings)
+    return Judged(plan, model, device, *judge_one(plan))
 
 
 def estimate_memory(

@@ -266,7 +266,12 @@ class LaunchPlan:
                     raise BadInput.one(f"there is no plan field {name!r}")
                 value = replace(nested, **{inner: value})
             changed[outer] = value
-        plan = replace(self, **changed)
+        # A field that was edited is open no longer.
+        origins = {
+            name: replace(origin, may_be=()) if name in changed and origin.may_be else origin
+            for name, origin in self.origins.items()
+        }
+        plan = replace(self, **changed, origins=origins)
         problems = plan.problems()
         if problems:
             raise BadInput(*problems)

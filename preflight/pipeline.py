@@ -81,6 +81,7 @@ def check_plan(
         model=model,
         device=device,
         estimate=judged.estimate,
+        readings=judged.readings,
         num_trainable_params=None if model is None else num_trainable_params(plan, model),
         findings=kept,
         may_launch=not refused_by and not request.policy.refuses(judged.verdict.answer),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from preflight.errors import Problem
-from preflight.plan_parts import NESTED, BaseQuantization, Origin
+from preflight.plan_parts import NESTED, Adapter, BaseQuantization, Origin
 from preflight.plan_types import wrong_types
 
 SCHEMES = ("nf4", "fp4", "int8")
@@ -41,6 +41,30 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "zero_grad_set_to_none": (True, False),
 }
 """Plan field -> the values it may have (None, for not given, beside them)."""
+
+CHEAPEST_FIRST: dict[str, tuple[object, ...]] = {
+    "engine": ("zero3", "fsdp2", "fsdp1", "zero2", "zero1", "ddp", "zero0", "single"),
+    "activation_checkpointing": ("full", "selective_op", "selective_every_2", "none"),
+    "load_dtype": ("bf16", "fp16", None, "fp32"),
+    "attention": ("flash_attention_2", "flash_attention_3", "sdpa", None, "eager"),
+    "loss": ("fused_linear", "chunked_linear", "fused_ce", "chunked_ce", None, "full_logits"),
+    "optimizer": ("sgd", "adafactor", "adamw_8bit", "adamw_torch_fused", "adamw_torch"),
+}
+"""Plan field -> its values from those that take the fewest bytes in a usual launch to those that take the most."""
+
+OPEN_VALUES: dict[str, tuple[object, ...]] = {
+    "engine": ("ddp", "fsdp2", "zero3"),
+    "activation_checkpointing": ("none", "full"),
+    "adapter": (None, Adapter(targets="all-linear")),
+    "base_quantization": (None, BaseQuantization()),
+    "load_dtype": (None, "bf16", "fp32"),
+    "mixed_precision": ("no", "bf16"),
+    "attention": (None, "sdpa", "eager"),
+    "loss": (None, "full_logits", "chunked_linear"),
+    "optimizer": ("adamw_torch_fused", "adamw_8bit"),
+    "world_size": (1, 2, 4, 8, 16, 64),
+}
+"""Plan field -> what it may be where a script decides it and could not be followed: the usual ends, not every value."""
 
 MOST = 2**30
 """Of ranks, tokens and sequences: far beyond what anybody trains with, and below what would take long to try."""

@@ -10,6 +10,8 @@ from preflight.values import dataclass
 
 SCRIPT_DECIDES = "not said by a known flag, and the script may say otherwise"
 """Origin of a value of a script that no trainer's table describes."""
+NOTHING_SAYS = "not said by a known flag, and nothing in the script speaks of it"
+"""Origin of such a value where the script, and what it imports of its repository, has no name that would decide it."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Origin:
     """True for a value that nobody gave: shown in every report."""
     reason: str = ""
     """Why this value was assumed."""
+    may_be: tuple[Any, ...] = ()
+    """What else the value may be, where nobody said it and no known default decides: the field is open."""
 
 
 @dataclass(frozen=True)

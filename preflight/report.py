@@ -12,6 +12,7 @@ from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, plain
 from preflight.memory import MemoryEstimate, Moment, by_phase
 from preflight.model import ModelSpec
+from preflight.readings import Readings
 from preflight.remedy import Remedy
 from preflight.rewrite import Rewrite
 from preflight.values import dataclass
@@ -44,6 +45,8 @@ class Report:
     model: ModelSpec | None = None
     device: DeviceSpec | None = None
     estimate: MemoryEstimate | None = None
+    readings: Readings | None = None
+    """What the plan's open values leave; None where it has none."""
     num_trainable_params: int | None = None
     findings: tuple[Finding, ...] = ()
     applied: tuple[TriedRemedy, ...] = ()
@@ -119,6 +122,8 @@ class Report:
                 "source": self.device.source,
             },
             "estimate": None if self.estimate is None else estimate_to_dict(self.estimate),
+            "readings": None if self.readings is None else self.readings.to_dict(),
+            "open": {} if self.readings is None else self.readings.open_to_dict(),
             "findings": [
                 {
                     "id": f.id,

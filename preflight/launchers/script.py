@@ -14,7 +14,10 @@ from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin, TrainerFacts
+from preflight.plan_choices import OPEN_VALUES
+from preflight.plan_parts import NOTHING_SAYS
 from preflight.reading import Reading
+from preflight.scripts.signs import signs_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
@@ -75,7 +78,7 @@ def make_plan(
             reason = f"{place.where} sets it to something known only when it runs"
             origins[name] = Origin(origins[name].where, True, reason)
     origins.update(part.origins)
-    origins.update(_undecided(trainer, fields))
+    origins.update(_undecided(trainer, fields, command, part))
     values: dict[str, Any] = {
         name: setting.value for name, setting in fields.items() if "." not in name
     }
@@ -168,15 +171,41 @@ _TAKEN_AS = {
 """What the estimate takes where the plan has no value."""
 
 
-def _undecided(trainer: TrainerArguments, fields: Mapping[str, Setting]) -> dict[str, Origin]:
-    """Return the origins of what a script of somebody's own decides and no flag of it says."""
+def _undecided(
+    trainer: TrainerArguments,
+    fields: Mapping[str, Setting],
+    command: LaunchCommand,
+    part: LauncherPart,
+) -> dict[str, Origin]:
+    """Return the origins of what a script of somebody's own decides and no flag of it says.
+
+    What the script, or a file of the repository that it imports, speaks of is open; the rest has its usual value.
+    """
     if trainer.trainer not in (None, "plain_loop"):
         return {}
-    return {
-        name: Origin(SCRIPT_DECIDES, True, _TAKEN_AS.get(name, ""))
-        for name in SCRIPT_FIELDS
-        if name not in fields
-    }
+    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+    signs = signs_of(command, script)
+    origins = {}
+    for name in SCRIPT_FIELDS:
+        if name in fields:
+            continue
+        if name in signs:
+            origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])
+        else:
+            origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""))
+    engine = fields.get("engine")
+    if engine is not None and engine.value == "ddp" and "engine" in signs:
+        origins["engine"] = _open("engine", "data parallel", signs["engine"])
+    return origins
+
+
+def _open(name: str, taken_as: str, sign: Place) -> Origin:
+    reason = (
+        f"{taken_as}; {sign.where} may say otherwise"
+        if taken_as
+        else f"{sign.where} may say otherwise"
+    )
+    return Origin(SCRIPT_DECIDES, True, reason, OPEN_VALUES.get(name, ()))
 
 
 def _expandable_segments(env: Mapping[str, str]) -> Setting:

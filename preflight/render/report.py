@@ -8,8 +8,10 @@ from preflight.finding import Finding
 from preflight.formulas.buckets import peaks_of_launch
 from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.plan_parts import NOTHING_SAYS
 from preflight.render.changes import alternative_lines, applied_lines, change_lines, suggested_lines
 from preflight.render.page import Page, bar
+from preflight.render.readings import best_question, cannot_tell, option, reading_lines
 from preflight.render.words import (
     NOT_STATED,
     PHASE_WORDS,
@@ -40,6 +42,7 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     """Return the report for a door (check, run, fix, estimate), one string per line."""
     answer = report.verdict.answer
     lines = head_lines(report, page)
+    lines += reading_lines(report, page)
     lines += assumed_lines(report, page)
     if answer is not Answer.FITS or is_verbose:
         lines += estimate_lines(report, page, is_verbose)
@@ -74,6 +77,10 @@ def head_lines(report: Report, page: Page) -> list[str]:
     """Return the verdict, the peak that decides it and the device, and where a run would die."""
     verdict = report.verdict
     words = verdict.answer.words
+    question = cannot_tell(report)
+    if question:
+        said = "cannot tell"
+        return [question.replace(said, page.paint(said, ANSWER_COLORS[Answer.UNKNOWN]), 1)]
     is_rewritten = bool(report.applied and report.rewrite)
     text = f"preflight: {words}"
     if is_rewritten:
@@ -154,7 +161,7 @@ def assumed_lines(report: Report, page: Page) -> list[str]:
             unseen.append(origin.where)
         elif origin.where.startswith("default of ") and " " in library:
             defaults.setdefault(f"defaults of {library}", []).append(shown)
-        elif origin.where == SCRIPT_DECIDES:
+        elif origin.where in (SCRIPT_DECIDES, NOTHING_SAYS):
             defaults.setdefault(origin.where, []).append(shown)
         else:
             guesses.append(shown if written == NOT_STATED else f"{shown} ({origin.reason})")
@@ -382,6 +389,8 @@ def _what_to_say(report: Report) -> str:
         "micro_batch_size": "--set micro_batch_size=N",
     }
     known = [options[name] for name in report.verdict.missing if name in options]
+    if report.readings is not None and report.readings.deciding:
+        known.append(option(*best_question(report.readings)))
     if not known:
         return f"{', '.join(report.verdict.missing)} is missing"
     return f"to know, add {' '.join(known)} before the `--`"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.signs import repository_files
 
 MAX_SCRIPT_CHARACTERS = 1_000_000
 
@@ -101,6 +102,13 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
     found = _from_text(script or "", text)
     if found is not None:
         return found
+    if text and script is not None:
+        # The script is here to be read, and names no trainer: one of its repository's files that it imports may.
+        for path, other in repository_files(command, script):
+            found = _from_text(path, other) if other != text else None
+            if found is not None and found.trainer != "plain_loop":
+                return found._replace(text=text)
+        return TrainerKind(None, f"{script} and what it imports name no trainer", text=text)
     names = set(flags)
     if "deepspeed_config" in names:
         # deepspeed.add_config_arguments has both, the first as a switch.

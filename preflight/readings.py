@@ -1,0 +1,244 @@
+"""The readings of a plan: every way in which its open values may be filled in, and the verdict that all of them allow.
+
+An open value is one that nobody said and that no known default decides: its `Origin` lists what else it may be. A plan
+with open values is judged in its readings. `least` holds the fewest bytes of all of them, `most` the most, and `likely`
+is the plan as it stands. It does not fit where no reading fits, it fits where every reading does; in between the
+answer is `unknown`, and the fields that decide it are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
+from itertools import product
+from math import prod
+from typing import Any
+
+from preflight.errors import BadInput
+from preflight.launch import LaunchPlan, plain
+from preflight.memory import MemoryEstimate
+from preflight.plan_choices import CHEAPEST_FIRST
+from preflight.values import dataclass
+from preflight.verdict import Answer, Verdict
+
+MOST_READINGS = 12
+"""Plans with no more readings than these are judged in every one of them; of more, the ends are sought field by field."""
+
+
+Values = Mapping[str, Any]
+"""Open field -> a value of it."""
+MayBe = Mapping[str, tuple[Any, ...]]
+"""Open field -> every value that it may have, the plan's own first."""
+Judge = Callable[[LaunchPlan], tuple[MemoryEstimate | None, Verdict]]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One reading of a plan: its open values filled in, and what it is judged at with them."""
+
+    values: Values
+    estimate: MemoryEstimate | None
+    verdict: Verdict
+
+    @property
+    def peak_bytes(self) -> int:
+        """What the device holds at the worst moment; 0 where nothing was estimated."""
+        estimate = self.estimate
+        return estimate.device_peak_bytes if estimate is not None and estimate.peaks else 0
+
+    @property
+    def least_bytes(self) -> int:
+        """What no allocator can save at the worst moment: live tensors, and what lies outside torch."""
+        if self.estimate is None:
+            return 0
+        peaks = self.estimate.peaks
+        return max(
+            (p.allocated_bytes + p.device_bytes - p.reserved_bytes for p in peaks), default=0
+        )
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is left of the readings where one field has one value."""
+
+    value: Any
+    least: Completion
+    most: Completion
+    answer: Answer | None
+    """The answer of all of them; None where they disagree still."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The ends of a plan's readings, their common answer, and the fields that decide between them."""
+
+    likely: Completion
+    least: Completion
+    most: Completion
+    answer: Answer | None
+    """The answer of every reading; None where they disagree."""
+    may_be: MayBe
+    deciding: Mapping[str, tuple[Settled, ...]] = field(default_factory=dict)
+    """Open field that changes the answer -> what each of its values leaves; empty where all readings agree."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the ends as the `readings` of the JSON contract."""
+        ends = {"likely": self.likely, "least": self.least, "most": self.most}
+        return {
+            name: {
+                "values": plain(end.values),
+                "device_peak_bytes": end.peak_bytes or None,
+                "verdict": end.verdict.answer.value,
+            }
+            for name, end in ends.items()
+        }
+
+    def open_to_dict(self) -> dict[str, Any]:
+        """Return the open fields as the `open` of the JSON contract."""
+        return {
+            name: {"may_be": [plain(value) for value in values], "deciding": name in self.deciding}
+            for name, values in self.may_be.items()
+        }
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the plan: what every reading allows, else `unknown` with what decides."""
+        if self.answer is None:
+            names = ", ".join(self.deciding or self.may_be)
+            reason = f"nobody said {names}, which decides"
+            return Verdict(Answer.UNKNOWN, reason, missing=self.likely.verdict.missing)
+        if self.answer is Answer.DOES_NOT_FIT:
+            return self.least.verdict  # the strongest claim: even this one does not fit
+        if self.answer is Answer.UNKNOWN:
+            return self.likely.verdict
+        worst = self.most.verdict
+        return worst if worst.answer is self.answer else self.least.verdict
+
+
+def open_values(plan: LaunchPlan) -> dict[str, tuple[Any, ...]]:
+    """Return every open field with the values that it may have, the plan's own first."""
+    return {
+        name: (getattr(plan, name), *(v for v in origin.may_be if v != getattr(plan, name)))
+        for name, origin in plan.origins.items()
+        if origin.may_be
+    }
+
+
+def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
+    """Return the plan with its open fields settled; None where no launch can have these values together."""
+    is_packed = values.get("base_quantization", plan.base_quantization) is not None
+    if is_packed and values.get("adapter", plan.adapter) is None:
+        return None  # a packed base cannot be trained itself
+    edits: dict[str, Any] = {}
+    for name, value in values.items():
+        edits[name] = value
+        if name in ("engine", "world_size") and value != getattr(plan, name):
+            edits.update(_degrees(plan, {**values, name: value}))
+    try:
+        return plan.with_edits(edits)
+    except BadInput:
+        return None
+
+
+def _degrees(plan: LaunchPlan, values: Values) -> dict[str, Any]:
+    """Return how an engine that nobody described divides the model: over all ranks, or not at all."""
+    engine = values.get("engine", plan.engine)
+    ranks = values.get("world_size", plan.world_size)
+    divides = engine not in ("single", "ddp", "zero0")
+    degrees: dict[str, Any] = {"shard_degree": ranks if divides else 1, "replicate_degree": 1}
+    if engine in ("fsdp1", "fsdp2"):
+        degrees["reshard_after_forward"] = True
+    return degrees
+
+
+def read_all_ways(plan: LaunchPlan, judge: Judge) -> Readings | None:
+    """Return the readings of a plan; None where it has no open value."""
+    may_be = open_values(plan)
+    if not may_be:
+        return None
+    tried: dict[tuple[int, ...], Completion | None] = {}
+
+    def at(values: Values) -> Completion | None:
+        key = tuple(may_be[name].index(values[name]) for name in may_be)
+        if key not in tried:
+            filled = filled_in(plan, values)
+            tried[key] = None if filled is None else Completion(values, *judge(filled))
+        return tried[key]
+
+    likely = at({name: values[0] for name, values in may_be.items()})
+    assert likely is not None, "a plan is a reading of itself"
+    every = _readings(may_be, at)
+    settled = _settle(None, every)
+    if settled.answer is not None:
+        return Readings(likely, settled.least, settled.most, settled.answer, may_be)
+    deciding: dict[str, tuple[Settled, ...]] = {}
+    for name, values in may_be.items():
+        ways = tuple(
+            _settle(value, left)
+            for value in values
+            if (left := _readings({**may_be, name: (value,)}, at))
+        )
+        if any(way.answer is not None for way in ways):
+            deciding[name] = ways
+    return Readings(likely, settled.least, settled.most, None, may_be, deciding)
+
+
+def _settle(value: Any, readings: list[Completion]) -> Settled:
+    least = min(readings, key=lambda reading: reading.least_bytes)
+    most = max(readings, key=lambda reading: reading.peak_bytes)
+    return Settled(value, least, most, common_answer({r.verdict.answer for r in readings}))
+
+
+def common_answer(answers: set[Answer]) -> Answer | None:
+    """Return the answer that readings have together; None where some fit and others do not, or cannot be told."""
+    if len(answers) == 1:
+        return next(iter(answers))
+    return Answer.TIGHT if answers == {Answer.FITS, Answer.TIGHT} else None
+
+
+def _readings(may_be: MayBe, at: Callable[[Values], Completion | None]) -> list[Completion]:
+    """Return every reading, or where they are many, those at both ends and beside them."""
+    if prod(len(values) for values in may_be.values()) > MOST_READINGS:
+        return [*_towards(may_be, at, 1), *_towards(may_be, at, -1)]
+    every = (dict(zip(may_be, values, strict=True)) for values in product(*may_be.values()))
+    return [reading for values in every if (reading := at(values)) is not None]
+
+
+def _towards(
+    may_be: MayBe, at: Callable[[Values], Completion | None], sign: int
+) -> Iterator[Completion]:
+    """Yield the readings on the way to the smallest (sign 1) or the largest (sign -1)."""
+    ordered = {name: sorted(values, key=_rank(name)) for name, values in may_be.items()}
+    values = {name: options[0 if sign > 0 else -1] for name, options in ordered.items()}
+    best = at(values)
+    if best is None and values.get("base_quantization") is not None:
+        values["base_quantization"] = None
+        best = at(values)
+    if best is None:
+        best = at({name: options[0] for name, options in may_be.items()})
+    if best is None:
+        return
+    yield best
+    # The order of a field's values is that of usual launches; a small model or a long sequence may turn one around.
+    for name, options in may_be.items():
+        for value in options:
+            beside = None if value == best.values[name] else at({**best.values, name: value})
+            if beside is None:
+                continue
+            yield beside
+            if sign * (beside.peak_bytes - best.peak_bytes) < 0:
+                best = beside
+
+
+def _rank(name: str) -> Callable[[Any], int]:
+    """Return the key that sorts a field's values from the one that takes least to the one that takes most."""
+    order = CHEAPEST_FIRST.get(name, ())
+
+    def rank(value: Any) -> int:
+        if name in ("adapter", "base_quantization"):
+            return 1 if value is None else 0
+        if isinstance(value, int) and not isinstance(value, bool):
+            return -value if name == "world_size" else value
+        return order.index(value) if value in order else len(order)
+
+    return rank

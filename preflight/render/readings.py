@@ -1,0 +1,76 @@
+"""What a report says of open values: the first line that names what decides, and a row for each value of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.plan_parts import Adapter, BaseQuantization
+from preflight.readings import Readings, Settled
+from preflight.render.page import Page
+from preflight.render.words import amount, of_capacity
+from preflight.report import Report
+
+
+def cannot_tell(report: Report) -> str:
+    """Return the first line's words for readings that disagree; empty where they agree."""
+    readings, device = report.readings, report.device
+    if readings is None or not readings.deciding or device is None:
+        return ""
+    name, ways = best_question(readings)
+    low, high = ways[0], ways[-1]
+    capacity = device.capacity_bytes
+    return (
+        f"preflight: cannot tell. {of_capacity(low.most.peak_bytes, capacity)} per rank if {name} is"
+        f" {shown(name, low.value)}, {amount(high.least.peak_bytes, capacity)} if {shown(name, high.value)}:"
+        f" {option(name, ways)} says which"
+    )
+
+
+def best_question(readings: Readings) -> tuple[str, list[Settled]]:
+    """Return the field whose values leave the most answers settled, with its values from the smallest on."""
+    name = max(
+        readings.deciding,
+        key=lambda name: sum(way.answer is not None for way in readings.deciding[name]),
+    )
+    return name, sorted(readings.deciding[name], key=lambda way: way.most.peak_bytes)
+
+
+def option(name: str, ways: list[Settled]) -> str:
+    """Return the option that settles a field."""
+    if name == "adapter":
+        return "--set adapter.rank=N or --set adapter=null"
+    if name == "base_quantization":
+        return "--set base_quantization.scheme=nf4 or --set base_quantization=null"
+    return f"--set {name}=" + "|".join(str(way.value) for way in ways if way.value is not None)
+
+
+def shown(name: str, value: Any) -> str:
+    """Return a value of a field as a person writes it."""
+    if isinstance(value, Adapter):
+        return value.kind
+    if isinstance(value, BaseQuantization):
+        return value.scheme
+    if value is None:
+        return "none" if name in ("adapter", "base_quantization") else "the default"
+    return str(value)
+
+
+def reading_lines(report: Report, page: Page) -> list[str]:
+    """Return a table of the open fields that decide: each value, what it leaves of the readings, and the answer."""
+    readings, device = report.readings, report.device
+    if readings is None or device is None or not readings.deciding:
+        return []
+    capacity = device.capacity_bytes
+    rows = [["open", "value", "from", "to", "answer"]]
+    for name, ways in readings.deciding.items():
+        for way in sorted(ways, key=lambda way: way.most.peak_bytes):
+            rows.append(
+                [
+                    name,
+                    shown(name, way.value),
+                    amount(way.least.peak_bytes, capacity),
+                    amount(way.most.peak_bytes, capacity),
+                    "cannot tell" if way.answer is None else way.answer.words,
+                ]
+            )
+    return ["nobody said:", *page.table(rows, right=(2, 3))]
