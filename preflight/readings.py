@@ -132,18 +132,20 @@ def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
     edits: dict[str, Any] = {}
     for name, value in values.items():
         edits[name] = value
-        if name in ("engine", "world_size") and value != getattr(plan, name):
-            edits.update(_degrees(plan, {**values, name: value}))
+    changed = [
+        n for n in ("engine", "world_size") if values.get(n, getattr(plan, n)) != getattr(plan, n)
+    ]
+    if changed:
+        engine = values.get("engine", plan.engine)
+        edits.update(degrees_of(engine, values.get("world_size", plan.world_size)))
     try:
         return plan.with_edits(edits)
     except BadInput:
         return None
 
 
-def _degrees(plan: LaunchPlan, values: Values) -> dict[str, Any]:
-    """Return how an engine that nobody described divides the model: over all ranks, or not at all."""
-    engine = values.get("engine", plan.engine)
-    ranks = values.get("world_size", plan.world_size)
+def degrees_of(engine: str, ranks: int) -> dict[str, Any]:
+    """Return how an engine of which nothing else is said divides the model: over all ranks, or not at all."""
     divides = engine not in ("single", "ddp", "zero0")
     degrees: dict[str, Any] = {"shard_degree": ranks if divides else 1, "replicate_degree": 1}
     if engine in ("fsdp1", "fsdp2"):

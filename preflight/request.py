@@ -7,7 +7,9 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.launch import LaunchPlan, Origin
+from preflight.plan_choices import ENGINES
 from preflight.policy import Policy
+from preflight.readings import degrees_of
 from preflight.repository.settings import OWN_FILE, SHARED_FILE, Repository
 from preflight.values import dataclass
 
@@ -64,12 +66,27 @@ def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
     for name in request.settings:
         # Before the edit: a value that cannot be is reported where it was given.
         plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
-    plan = plan.with_edits(request.settings)
+    plan = plan.with_edits({**_following(plan, request.settings), **request.settings})
     if request.device is not None:
         plan = replace(plan, device=request.device).with_origin(
             "device", Origin(request.device_origin)
         )
     return plan
+
+
+def _following(plan: LaunchPlan, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the degrees that follow from an engine or a number of ranks that somebody sets without them."""
+    names = ("engine", "world_size")
+    if not any(name in settings and settings[name] != getattr(plan, name) for name in names):
+        return {}
+    engine, ranks = (settings.get(name, getattr(plan, name)) for name in names)
+    if not isinstance(ranks, int) or engine not in ENGINES:
+        return {}  # said as bad input by the edit itself
+    divided = (
+        plan.tensor_parallel_degree * plan.context_parallel_degree * plan.sequence_parallel_degree
+    )
+    is_whole = plan.engine == engine and plan.shard_degree not in (1, plan.world_size)
+    return {} if divided > 1 or is_whole else degrees_of(engine, ranks)
 
 
 def _with_repository(plan: LaunchPlan, repository: Repository) -> LaunchPlan:

@@ -74,9 +74,10 @@ def make_plan(
         if origins.get(name) is None or setting.place.kind != "default":
             origins[name] = origin_of(setting.place, versions)
     for name, place in trainer.script.unread.items():
-        if name in fields and fields[name].place.kind == "default":
+        if name not in fields or fields[name].place.kind == "default":
+            where = origins[name].where if name in origins else SCRIPT_DECIDES
             reason = f"{place.where} sets it to something known only when it runs"
-            origins[name] = Origin(origins[name].where, True, reason)
+            origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
     origins.update(part.origins)
     origins.update(_undecided(trainer, fields, command, part))
     values: dict[str, Any] = {

@@ -9,6 +9,7 @@ from dataclasses import replace
 from preflight.errors import Problem
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import OLD_NAMES, SPELLINGS
+from preflight.setting import Place
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
@@ -85,6 +86,7 @@ def without_what_script_decides(
         r"\b(?:Seq2Seq)?TrainingArguments\(|\b(?:SFT|DPO|GRPO|KTO|Reward|RLOO)Config\(", text
     )
     defaults = dict(fields.defaults)
+    unread: dict[str, Place] = {}
     if built is not None:
         dropped = [name for name in ("micro_batch_size", "seq_len") if defaults.pop(name, None)]
         if dropped:
@@ -97,14 +99,19 @@ def without_what_script_decides(
         found = re.search(pattern, text)
         if found is not None and plan_field not in fields.settings:
             problems.append(_script_decides(text, script, found.start(), says, [plan_field]))
-    facts = replace(fields.script, builds_arguments=built is not None)
+            unread[plan_field] = Place("script", script, found[0], _line_of(text, found.start()))
+    facts = replace(
+        fields.script,
+        builds_arguments=built is not None,
+        unread={**fields.script.unread, **unread},
+    )
     return Reading(replace(fields, defaults=defaults, script=facts), tuple(problems))
 
 
 def _script_decides(
     text: str, script: str, position: int, says: str, plan_fields: list[str]
 ) -> Problem:
-    line = text.count("\n", 0, position) + 1
+    line = _line_of(text, position)
     names = " and ".join(plan_fields)
     return Problem(
         f"{script} {says}, and scripts are not read for values: {names} is not known from it",
@@ -112,3 +119,7 @@ def _script_decides(
         f"say it with --set {plan_fields[0]}=VALUE",
         severity="warning",
     )
+
+
+def _line_of(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
