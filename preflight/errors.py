@@ -21,6 +21,10 @@ class Problem:
     """A finding's stable id (`PF101`) where the problem is one that `preflight explain` knows."""
     severity: str = "error"
     """`error`, `warning` or `info`; anything but an error lets the launch be read further."""
+    unpriced: str = ""
+    """What the estimate leaves out because of it, in two or three words: `a reference model`."""
+    takes: str = ""
+    """Where something is unpriced, what the launch takes beside the estimate: `more`, `less` or `either`."""
 
     def __str__(self) -> str:
         lines = [self.message]

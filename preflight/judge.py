@@ -18,7 +18,7 @@ from preflight.readings import Readings, read_all_ways
 from preflight.records.known import known_correction
 from preflight.units import GIB
 from preflight.values import dataclass
-from preflight.verdict import Verdict, judge
+from preflight.verdict import Verdict, judge, with_unpriced
 
 Item = TypeVar("Item")
 
@@ -55,7 +55,8 @@ def judge_plan(
         if model is not None:
             estimate = estimate_memory(one, model, device, plugins, missing)
         host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
-        return estimate, judge(estimate, device, missing, policy.margin_share, host_bytes)
+        verdict = judge(estimate, device, missing, policy.margin_share, host_bytes)
+        return estimate, with_unpriced(verdict, one.notices)
 
     readings = read_all_ways(plan, judge_one) if device is not None else None
     if readings is not None:

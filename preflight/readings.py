@@ -106,7 +106,8 @@ class Readings:
         if self.answer is None:
             names = ", ".join(self.deciding or self.may_be)
             reason = f"nobody said {names}, which decides"
-            return Verdict(Answer.UNKNOWN, reason, missing=self.likely.verdict.missing)
+            likely = self.likely.verdict
+            return Verdict(Answer.UNKNOWN, reason, missing=likely.missing, unpriced=likely.unpriced)
         if self.answer is Answer.DOES_NOT_FIT:
             return self.least.verdict  # the strongest claim: even this one does not fit
         if self.answer is Answer.UNKNOWN:

@@ -97,6 +97,7 @@ class Report:
             if self.verdict.failing_level
             else None,
             "missing": list(self.verdict.missing),
+            "unpriced": list(self.verdict.unpriced),
             "may_launch": self.may_launch,
             "plan": self.plan.to_dict(),
             "origins": {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum
 
 from preflight.device import DeviceSpec
+from preflight.errors import Problem
 from preflight.memory import Level, MemoryEstimate, Phase
 from preflight.units import format_gib
 from preflight.values import dataclass
@@ -41,6 +44,8 @@ class Verdict:
     """Inputs without which there is no answer."""
     failing_level: Level | None = None
     """Which memory is short in the failing phase: the device's, or the host's."""
+    unpriced: tuple[str, ...] = ()
+    """What the estimate leaves out, and the answer may turn on."""
 
 
 def judge(
@@ -93,6 +98,21 @@ def judge(
     if host_bytes is not None and estimate.host_peak_bytes_per_node > host_bytes:
         return _on_host(Answer.TIGHT, estimate, host_bytes, missing)
     return Verdict(Answer.FITS, "the worst phase leaves room")
+
+
+def with_unpriced(verdict: Verdict, notices: Iterable[Problem]) -> Verdict:
+    """Return the verdict that holds where something is left out of the estimate: `unknown`, if that could change it.
+
+    What takes more than is counted leaves a refusal as it is; what takes less leaves `fits` as it is.
+    """
+    doubtful = ("less", "either") if verdict.answer is Answer.DOES_NOT_FIT else ("more", "either")
+    names = tuple(dict.fromkeys(n.unpriced for n in notices if n.unpriced and n.takes in doubtful))
+    if not names:
+        return verdict
+    if verdict.answer is Answer.UNKNOWN:
+        return replace(verdict, unpriced=names)
+    reason = f"not priced: {'; '.join(names)}"
+    return Verdict(Answer.UNKNOWN, reason, missing=verdict.missing, unpriced=names)
 
 
 def _on_host(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
@@ -19,6 +19,17 @@ from preflight.values import dataclass
 
 PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*?\}\}|\$[A-Z_][A-Z0-9_]*$")
 """Text that another program fills in before the file is read."""
+
+
+class NotModelled(NamedTuple):
+    """A key whose effect on memory no plan field holds."""
+
+    message: str
+    """What the estimate does instead."""
+    unpriced: str = ""
+    """What is left out of it; empty where the estimate holds all the same."""
+    takes: str = ""
+    """Whether the launch takes `more`, `less` or `either` beside the estimate."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,13 @@ class FrameworkKeys:
         self, id: str, message: str, at: Setting, fix: str = "", severity: str = "warning"
     ) -> None:
         self.problems.append(Problem(message, at.place.where, fix, id, severity))
+
+    def leave_out(self, left_out: NotModelled, at: Setting) -> None:
+        """Say what the estimate does not hold of a key."""
+        message, unpriced, takes = left_out
+        self.problems.append(
+            Problem(message, at.place.where, "", "PF143", "warning", unpriced, takes)
+        )
 
     def finish(self, document: Document | None) -> TrainerArguments:
         """Return the script's half of the launch."""

@@ -40,10 +40,13 @@ def _method(given: Given) -> Iterator[Problem]:
     method = given.kind.trl_script
     if given.kind.trainer == "trl" and method != "sft":
         left_out = UNCOUNTED.get(str(method), "its reference model, generation and reward")
+        is_reward = method == "reward"
         yield Problem(
             f"TRL's {method} trainer is estimated as SFT: {left_out} are not counted",
             id="PF438",
             severity="warning",
+            unpriced="the score head of a reward model" if is_reward else left_out,
+            takes="either" if is_reward else "more",
         )
 
 

@@ -12,6 +12,7 @@ from preflight.launchers.axolotl.adapter import read_adapter
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import (
     FrameworkKeys,
+    NotModelled,
     read_accumulation,
 )
 from preflight.near_names import nearest_fix
@@ -37,28 +38,86 @@ DECIDES = {
 """Key -> the plan field that is not known while a placeholder stands there."""
 LIKE_TRAINERS = {"adopt_adamw": "adamw_torch", "adamc": "adamw_torch"}
 """axolotl's own optimizers that keep as much per parameter as one that is modelled (utils/optimizers)."""
-NOT_MODELLED = {
-    "rl": "preference and reinforcement training is estimated as supervised: reference model, generation and pairs are not counted",
-    "reward_model": "reward training is estimated as supervised training",
-    "process_reward_model": "reward training is estimated as supervised training",
-    "lisa_n_layers": "LISA trains a few layers at a time: the estimate is for all of them",
-    "relora": "ReLoRA is estimated as LoRA",
-    "unfrozen_parameters": "the estimate trains every parameter, not the unfrozen ones alone",
-    "spectrum_top_fraction": "the estimate trains every parameter, not Spectrum's choice alone",
-    "layer_offloading": "layer_offloading is estimated as if it were off",
-    "peft_layers_to_transform": "the adapter is estimated on every layer",
-    "peft_layer_replication": "the adapter is estimated on the layers of the checkpoint",
-    "lora_target_parameters": "the adapter is estimated on modules, not on lora_target_parameters",
-    "lora_rank_pattern": "the adapter is estimated with one rank",
-    "quantize_moe_experts": "experts are estimated as they are stored in the checkpoint",
-    "model_quantization_config": "the base is estimated in the dtype that it is loaded in",
-    "expert_parallel_size": "expert parallelism is not estimated",
-    "qat": "quantization-aware training is estimated without its fake-quantized copies",
-    "fp8": "fp8 matrices are estimated as the 16-bit ones that they are made from",
-    "fp32_norms": "norms are estimated in the dtype that the model is loaded in",
-    "tiled_mlp": "the feed-forward's intermediate is estimated whole, not in tiles",
-    "auto_find_batch_size": "the micro batch is estimated as it stands, and auto_find_batch_size may halve it",
-    "use_ray": "Ray's workers are estimated as the launcher's ranks",
+NOT_MODELLED: dict[str, NotModelled] = {
+    "rl": NotModelled(
+        "preference and reinforcement training is estimated as supervised: reference model, generation and pairs are not counted",
+        "a reference model, pairs or generation",
+        "more",
+    ),
+    "reward_model": NotModelled(
+        "reward training is estimated as supervised training",
+        "the score head of a reward model",
+        "either",
+    ),
+    "process_reward_model": NotModelled(
+        "reward training is estimated as supervised training",
+        "the score head of a reward model",
+        "either",
+    ),
+    "lisa_n_layers": NotModelled(
+        "LISA trains a few layers at a time: the estimate is for all of them", "LISA", "less"
+    ),
+    "relora": NotModelled("ReLoRA is estimated as LoRA", "ReLoRA", "either"),
+    "unfrozen_parameters": NotModelled(
+        "the estimate trains every parameter, not the unfrozen ones alone",
+        "frozen parameters",
+        "less",
+    ),
+    "spectrum_top_fraction": NotModelled(
+        "the estimate trains every parameter, not Spectrum's choice alone",
+        "frozen parameters",
+        "less",
+    ),
+    "layer_offloading": NotModelled(
+        "layer_offloading is estimated as if it were off", "layer offloading", "less"
+    ),
+    "peft_layers_to_transform": NotModelled(
+        "the adapter is estimated on every layer", "an adapter on some layers", "less"
+    ),
+    "peft_layer_replication": NotModelled(
+        "the adapter is estimated on the layers of the checkpoint", "replicated layers", "more"
+    ),
+    "lora_target_parameters": NotModelled(
+        "the adapter is estimated on modules, not on lora_target_parameters",
+        "an adapter on parameters",
+        "either",
+    ),
+    "lora_rank_pattern": NotModelled(
+        "the adapter is estimated with one rank", "a rank pattern", "either"
+    ),
+    "quantize_moe_experts": NotModelled(
+        "experts are estimated as they are stored in the checkpoint", "quantized experts", "less"
+    ),
+    "model_quantization_config": NotModelled(
+        "the base is estimated in the dtype that it is loaded in", "a quantized base", "less"
+    ),
+    "expert_parallel_size": NotModelled(
+        "expert parallelism is not estimated", "expert parallelism", "less"
+    ),
+    "qat": NotModelled(
+        "quantization-aware training is estimated without its fake-quantized copies",
+        "fake-quantized copies",
+        "more",
+    ),
+    "fp8": NotModelled(
+        "fp8 matrices are estimated as the 16-bit ones that they are made from",
+        "fp8 matrices",
+        "either",
+    ),
+    "fp32_norms": NotModelled(
+        "norms are estimated in the dtype that the model is loaded in", "norms in fp32", "more"
+    ),
+    "tiled_mlp": NotModelled(
+        "the feed-forward's intermediate is estimated whole, not in tiles",
+        "a tiled feed-forward",
+        "less",
+    ),
+    "auto_find_batch_size": NotModelled(
+        "the micro batch is estimated as it stands, and auto_find_batch_size may halve it",
+        "auto_find_batch_size",
+        "less",
+    ),
+    "use_ray": NotModelled("Ray's workers are estimated as the launcher's ranks"),
 }
 """Keys whose effect on memory the plan cannot hold -> what the estimate does instead."""
 
@@ -80,11 +139,11 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
     if compiled is not None and STRTOBOOL.read(compiled.value) is not False:
         keys.put("torch_compile", True, compiled)
         keys.argument("torch_compile", True, compiled)
-    for name, message in NOT_MODELLED.items():
+    for name, left_out in NOT_MODELLED.items():
         setting = keys.get(name)
         least = 1 if name == "expert_parallel_size" else 0
         if setting is not None and setting.value not in (False, least, [], {}):
-            keys.note("PF143", message, setting)
+            keys.leave_out(left_out, setting)
 
 
 def _batch(keys: FrameworkKeys) -> None:

@@ -5,7 +5,7 @@ Source: LLaMA-Factory 0.9.5, hparams/*.py, data/processor, model/model_utils/lig
 
 from __future__ import annotations
 
-from preflight.launchers.framework_keys import FrameworkKeys, read_accumulation
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.launchers.llamafactory.model import (
     finetuning_type,
@@ -30,23 +30,55 @@ DECIDES = {
     "bf16": "mixed_precision",
 }
 """Key -> the plan field that is not known while a placeholder stands there."""
-NOT_MODELLED = {
-    "use_unsloth": "Unsloth's own kernels need less than the estimate says",
-    "use_kt": "KTransformers keeps experts in host memory: the estimate holds them on the GPU",
-    "use_galore": "GaLore's low-rank states are estimated as whole ones",
-    "use_apollo": "APOLLO's low-rank states are estimated as whole ones",
-    "use_badam": "BAdam trains a block at a time: the estimate trains all of them",
-    "use_adam_mini": "Adam-mini is estimated as AdamW",
-    "use_muon": "Muon is estimated as AdamW",
-    "use_llama_pro": "LLaMA Pro trains a few layers: the estimate trains all of them",
-    "shift_attn": "shifted sparse attention is estimated as whole attention",
-    "mixture_of_depths": "mixture of depths is estimated as the model without it",
-    "use_mca": "Megatron's trainer is estimated as transformers' trainer",
-    "use_hyper_parallel": "HyperParallel's sharding is not estimated",
-    "fp8": "fp8 matrices are estimated as the 16-bit ones that they are made from",
-    "use_asft_loss": "the reference model of use_asft_loss is not counted",
-    "upcast_lmhead_output": "the fp32 copy of the logits is counted by the loss's own rule",
-    "resize_vocab": "the vocabulary is estimated as the checkpoint has it",
+NOT_MODELLED: dict[str, NotModelled] = {
+    "use_unsloth": NotModelled(
+        "Unsloth's own kernels need less than the estimate says", "Unsloth's kernels", "less"
+    ),
+    "use_kt": NotModelled(
+        "KTransformers keeps experts in host memory: the estimate holds them on the GPU",
+        "KTransformers",
+        "less",
+    ),
+    "use_galore": NotModelled(
+        "GaLore's low-rank states are estimated as whole ones", "GaLore", "less"
+    ),
+    "use_apollo": NotModelled(
+        "APOLLO's low-rank states are estimated as whole ones", "APOLLO", "less"
+    ),
+    "use_badam": NotModelled(
+        "BAdam trains a block at a time: the estimate trains all of them", "BAdam", "less"
+    ),
+    "use_adam_mini": NotModelled("Adam-mini is estimated as AdamW", "Adam-mini", "less"),
+    "use_muon": NotModelled("Muon is estimated as AdamW", "Muon", "less"),
+    "use_llama_pro": NotModelled(
+        "LLaMA Pro trains a few layers: the estimate trains all of them", "frozen layers", "less"
+    ),
+    "shift_attn": NotModelled(
+        "shifted sparse attention is estimated as whole attention",
+        "shifted sparse attention",
+        "either",
+    ),
+    "mixture_of_depths": NotModelled(
+        "mixture of depths is estimated as the model without it", "mixture of depths", "either"
+    ),
+    "use_mca": NotModelled(
+        "Megatron's trainer is estimated as transformers' trainer", "Megatron's trainer", "either"
+    ),
+    "use_hyper_parallel": NotModelled(
+        "HyperParallel's sharding is not estimated", "HyperParallel", "either"
+    ),
+    "fp8": NotModelled(
+        "fp8 matrices are estimated as the 16-bit ones that they are made from",
+        "fp8 matrices",
+        "either",
+    ),
+    "use_asft_loss": NotModelled(
+        "the reference model of use_asft_loss is not counted", "a reference model", "more"
+    ),
+    "upcast_lmhead_output": NotModelled(
+        "the fp32 copy of the logits is counted by the loss's own rule"
+    ),
+    "resize_vocab": NotModelled("the vocabulary is estimated as the checkpoint has it"),
 }
 """Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
 STAGES = ("pt", "sft", "rm", "ppo", "dpo", "kto")
@@ -72,10 +104,10 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
     attention = read_attention(keys)
     _length(keys, stage, attention)
     _loss(keys, stage)
-    for name, message in NOT_MODELLED.items():
+    for name, left_out in NOT_MODELLED.items():
         setting = keys.get(name)
         if setting is not None and str(setting.value).lower() != "false":
-            keys.note("PF143", message, setting)
+            keys.leave_out(left_out, setting)
 
 
 def _stage(keys: FrameworkKeys) -> str:
@@ -89,7 +121,12 @@ def _stage(keys: FrameworkKeys) -> str:
     stage = str(setting.value)
     if stage not in ("pt", "sft"):
         message = f"stage {stage} is estimated as sft: reference and reward models and pairs of answers are not counted"
-        keys.note("PF143", message, setting)
+        name, takes = (
+            ("the score head of a reward model", "either")
+            if stage == "rm"
+            else ("a reference model, pairs or generation", "more")
+        )
+        keys.leave_out(NotModelled(message, name, takes), setting)
     return stage
 
 

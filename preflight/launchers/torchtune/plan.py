@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import read_model
 from preflight.near_names import nearest_fix
@@ -76,7 +76,8 @@ def read_plan(
         on = any(value.values()) if isinstance(value, Mapping) else keys.is_on("compile")
         keys.put("torch_compile", on, compiled)
     if recipe in MORE_MODELS and "model" in keys.settings:
-        keys.note("PF143", MORE_MODELS[recipe], keys.given[section])
+        more = NotModelled(MORE_MODELS[recipe], "another model", "more")
+        keys.leave_out(more, keys.given[section])
     if recipe in FAKE_QUANTIZED and "quantizer" in keys.given:
         keys.note(
             "PF143",
