@@ -17,7 +17,7 @@ from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin, 
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.reading import Reading
-from preflight.scripts.signs import signs_of
+from preflight.scripts.signs import UNPRICED, signs_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
@@ -79,7 +79,11 @@ def make_plan(
             reason = f"{place.where} sets it to something known only when it runs"
             origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
     origins.update(part.origins)
-    origins.update(_undecided(trainer, fields, command, part))
+    if not trainer.script.is_of_library:
+        script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+        signs = signs_of(command, script)
+        origins.update(_undecided(trainer, fields, signs.fields))
+        problems = [*problems, *_left_out(trainer, signs.unpriced, problems)]
     values: dict[str, Any] = {
         name: setting.value for name, setting in fields.items() if "." not in name
     }
@@ -175,8 +179,7 @@ _TAKEN_AS = {
 def _undecided(
     trainer: TrainerArguments,
     fields: Mapping[str, Setting],
-    command: LaunchCommand,
-    part: LauncherPart,
+    signs: Mapping[str, Place],
 ) -> dict[str, Origin]:
     """Return the origins of what a script of somebody's own decides and no flag of it says.
 
@@ -184,8 +187,6 @@ def _undecided(
     """
     if trainer.trainer not in (None, "plain_loop"):
         return {}
-    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-    signs = signs_of(command, script)
     origins = {}
     for name in SCRIPT_FIELDS:
         if name in fields:
@@ -198,6 +199,25 @@ def _undecided(
     if engine is not None and engine.value == "ddp" and "engine" in signs:
         origins["engine"] = _open("engine", "data parallel", signs["engine"])
     return origins
+
+
+def _left_out(
+    trainer: TrainerArguments, signs: Mapping[str, Place], said: Iterable[Problem]
+) -> list[Problem]:
+    """Return what a script trains or holds that no formula counts, where its trainer has not said so already."""
+    if any(problem.unpriced for problem in said):
+        return []
+    return [
+        Problem(
+            f"{place.key} speaks of {name}, which the estimate does not count",
+            place.where,
+            severity="warning",
+            unpriced=name,
+            takes=UNPRICED[name][1],
+        )
+        for name, place in signs.items()
+        if not (name == "frozen parameters" and trainer.settings.get("adapter") is not None)
+    ]
 
 
 def _open(name: str, taken_as: str, sign: Place) -> Origin:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
 from preflight.setting import Place
+from preflight.values import dataclass
 
 SIGNS = {
     "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize",
@@ -28,6 +29,30 @@ SIGNS = {
 }
 """Plan field -> names that a script uses which decides it."""
 
+UNPRICED = {
+    "a reference model and pairs of answers": (
+        r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_model\b",
+        "more",
+    ),
+    "generation and the models that score it": (
+        r"\b(?:PPO|PPOv2|GRPO|RLOO|OnlineDPO|NashMD|XPO)Trainer\b|\breward_model\b",
+        "more",
+    ),
+    "an inference engine's share of the card": (r"\b(?:from|import)\s+(?:vllm|sglang)\b", "more"),
+    "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
+    "a head that is no language model's": (
+        r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|SentenceTransformer\(",
+        "either",
+    ),
+    "images or audio beside the text": (
+        r"For(?:Vision2Seq|ImageTextToText)\b|process_vision_info|pixel_values|input_features|vision_tower",
+        "either",
+    ),
+    "frozen parameters": (r"requires_grad_?\(False\)|requires_grad\s*=\s*False", "less"),
+}
+"""What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
+the estimate: `more`, `less` or `either`."""
+
 MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
 """Of one file: more of either is no training script, and what it would say stays open."""
@@ -37,22 +62,38 @@ _IMPORT = re.compile(
 )
 
 
-def signs_of(command: LaunchCommand, script: str) -> dict[str, Place]:
-    """Return plan field -> the first place that speaks of it; every field where the script cannot be read."""
-    signs: dict[str, Place] = {}
+@dataclass(frozen=True)
+class Signs:
+    """What a script speaks of: the first place of each."""
+
+    fields: Mapping[str, Place]
+    """Plan fields that it may decide; all of them where the script cannot be read."""
+    unpriced: Mapping[str, Place]
+    """Keys of UNPRICED."""
+
+
+def signs_of(command: LaunchCommand, script: str) -> Signs:
+    """Return what a script and the files that it imports speak of."""
+    fields: dict[str, Place] = {}
+    unpriced: dict[str, Place] = {}
     num_files = 0
     for path, text in repository_files(command, script):
         num_files += 1
         for name, pattern in SIGNS.items():
-            match = None if name in signs else re.search(pattern, text)
-            if match is not None:
-                signs[name] = Place(
-                    "script", path, match[0], text.count("\n", 0, match.start()) + 1
-                )
+            _note(fields, name, pattern, path, text)
+        for name, (pattern, _) in UNPRICED.items():
+            _note(unpriced, name, pattern, path, text)
     if not num_files or num_files == MOST_FILES:
         everywhere = Place("script", script, "")
-        return {name: signs.get(name, everywhere) for name in SIGNS}
-    return signs
+        fields = {name: fields.get(name, everywhere) for name in SIGNS}
+    return Signs(fields, unpriced)
+
+
+def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: str) -> None:
+    match = None if name in places else re.search(pattern, text)
+    if match is not None:
+        line = text.count("\n", 0, match.start()) + 1
+        places[name] = Place("script", path, match[0], line)
 
 
 def repository_files(command: LaunchCommand, script: str) -> Iterator[tuple[str, str]]:
