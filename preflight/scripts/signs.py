@@ -53,6 +53,22 @@ UNPRICED = {
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
 the estimate: `more`, `less` or `either`."""
 
+LIBRARIES = frozenset(
+    {
+        "accelerate",
+        "datasets",
+        "deepspeed",
+        "liger_kernel",
+        "peft",
+        "torch",
+        "transformers",
+        "trl",
+        "unsloth",
+        "vllm",
+    }
+)
+"""What a script imports by these names is a library, in a checkout of that library too: it has every trainer's name."""
+
 MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
 """Of one file: more of either is no training script, and what it would say stays open."""
@@ -126,6 +142,8 @@ def _imported(command: LaunchCommand, path: str, root: str, text: str) -> Iterat
         else:
             wanted = [package, *(f"{package}.{name}" for name in re.findall(r"\w+", names or ""))]
         for module in wanted:
+            if module.partition(".")[0] in LIBRARIES:
+                continue
             dots = len(module) - len(module.lstrip("."))
             parts = [part for part in module.split(".") if part]
             folders = [root, "", os.path.dirname(path)]

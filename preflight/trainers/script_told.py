@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from preflight.errors import Problem
 from preflight.launch import Origin, ScriptFacts
 from preflight.reading import Problems, Reading
+from preflight.scripts.scope import UNKNOWN
 from preflight.scripts.trainer_spellings import KINDS
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import PlanFields
@@ -89,7 +90,12 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     problems = Problems()
     known = dict(given.known)
     unread = dict(script.unread)
-    for name, value in script.arguments.items():
+    for name, found in script.arguments.items():
+        value = replace(found, value=_known_part(found.value))
+        if value.value is UNKNOWN or value.value != found.value:
+            unread.setdefault(name, value.place)
+        if value.value is UNKNOWN:
+            continue
         if not _is_of_its_kind(name, value.value, given):
             unread.setdefault(name, value.place)
             continue
@@ -104,6 +110,17 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
         if word is not None:
             known["dtype"] = Setting(word, script.seen["no_dtype"])
     return Reading((replace(given, known=known), unread), tuple(problems))
+
+
+def _known_part(value: Any) -> Any:
+    """Return a value without the entries that only running tells; UNKNOWN where nothing of it is left."""
+    if isinstance(value, dict):
+        known = {key: _known_part(item) for key, item in value.items() if key is not UNKNOWN}
+        known = {key: item for key, item in known.items() if item is not UNKNOWN}
+        return known if known or not value else UNKNOWN
+    if isinstance(value, (list, tuple)) and any(_known_part(item) is UNKNOWN for item in value):
+        return UNKNOWN
+    return value
 
 
 _IS_KIND: dict[str, tuple[type, ...]] = {
