@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from preflight.errors import BadInput
+from preflight.errors import BadInput, ModelNotKnown
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -28,7 +28,7 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
             )
         return describe_file(path, plan.model)
     if is_path(plan.model):
-        raise BadInput.one(
+        raise ModelNotKnown.one(
             f"there is no folder or file {plan.model}",
             where,
             f"it is looked for in {os.path.abspath(plan.cwd)}"

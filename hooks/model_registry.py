@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from preflight.errors import BadInput
+from preflight.errors import ModelNotKnown
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -24,7 +24,7 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
     return describe(entry.config, plan.model, source, entry.num_params)
 
 
-def unknown_model(plan: LaunchPlan) -> BadInput:
+def unknown_model(plan: LaunchPlan) -> ModelNotKnown:
     """Return the error that says what was looked for, and what to give instead."""
     assert plan.model is not None
     origin = plan.origins.get("model")
@@ -36,4 +36,4 @@ def unknown_model(plan: LaunchPlan) -> BadInput:
     )
     looks_like_path = plan.model.startswith((".", "/", "~")) or plan.model.count(os.sep) > 1
     what = "there is no folder or file" if looks_like_path else "not known here: model"
-    return BadInput.one(f"{what} {plan.model}", origin.where if origin else "", fix)
+    return ModelNotKnown.one(f"{what} {plan.model}", origin.where if origin else "", fix)

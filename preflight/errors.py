@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from preflight.values import dataclass
 
@@ -35,6 +35,9 @@ class Problem:
         return "\n".join(lines)
 
 
+E = TypeVar("E", bound="BadInput")
+
+
 class PreflightError(Exception):
     """The base of everything preflight raises on purpose."""
 
@@ -47,9 +50,13 @@ class BadInput(PreflightError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
     @classmethod
-    def one(cls, message: str, where: str = "", fix: str = "", id: str = "") -> BadInput:
+    def one(cls: type[E], message: str, where: str = "", fix: str = "", id: str = "") -> E:
         """Build the error for a single problem."""
         return cls(Problem(message, where, fix, id))
+
+
+class ModelNotKnown(BadInput):
+    """A model whose config is not to be had here. A launch of it may be right, so its verdict is `unknown`."""
 
 
 class HookFailed(PreflightError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from preflight.device import DeviceSpec
-from preflight.errors import HookFailed
+from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.precision import missing_inputs
@@ -34,6 +35,8 @@ class Judged:
     verdict: Verdict
     readings: Readings | None = None
     """What the plan's open values leave, where it has any; `verdict` is what all of them allow."""
+    model_problem: Problem | None = None
+    """Why the model is not known, where its name is."""
 
 
 def judge_plan(
@@ -44,7 +47,11 @@ def judge_plan(
     device: DeviceSpec | None = None,
 ) -> Judged:
     """Describe model and device unless given, add up the memory terms, and judge."""
-    model = model or plugins.first("preflight_describe_model", plan=plan)
+    model_problem = None
+    try:
+        model = model or plugins.first("preflight_describe_model", plan=plan)
+    except ModelNotKnown as error:
+        model_problem = replace(error.problems[0], severity="warning")
     device = device or plugins.first("preflight_describe_device", plan=plan)
     if model is not None:
         plan = with_default_attention(plan, model)
@@ -61,7 +68,7 @@ def judge_plan(
     readings = read_all_ways(plan, judge_one) if device is not None else None
     if readings is not None:
         return Judged(plan, model, device, readings.likely.estimate, readings.verdict, readings)
-    return Judged(plan, model, device, *judge_one(plan))
+    return Judged(plan, model, device, *judge_one(plan), model_problem=model_problem)
 
 
 def estimate_memory(

@@ -60,7 +60,10 @@ def check_plan(
 
         notes = (*notes, correction.words)
         extra["site_correction"] = to_dict(correction)
-    findings = [noticed(problem) for problem in plan.notices]
+    notices = plan.notices
+    if judged.model_problem is not None:
+        notices = (*notices, judged.model_problem)
+    findings = [noticed(problem) for problem in notices]
     asked = {"plan": plan, "model": model, "device": device, "estimate": judged.estimate}
     for owner, item in plugins.collect("preflight_findings", **asked):
         findings.append(checked_item(item, Finding, owner, "preflight_findings"))

@@ -138,7 +138,10 @@ def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
     ]
     if changed:
         engine = values.get("engine", plan.engine)
-        edits.update(degrees_of(engine, values.get("world_size", plan.world_size)))
+        ranks = values.get("world_size", plan.world_size)
+        if engine == "single" and ranks > 1:
+            engine = edits["engine"] = "ddp"
+        edits.update(degrees_of(engine, ranks))
     try:
         return plan.with_edits(edits)
     except BadInput:

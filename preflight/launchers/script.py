@@ -79,6 +79,9 @@ def make_plan(
             reason = f"{place.where} sets it to something known only when it runs"
             origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
     origins.update(part.origins)
+    if any(problem.id == "PF115" for problem in problems):
+        reason = "nobody said how many ranks start"
+        origins["world_size"] = Origin("nobody", True, reason, OPEN_VALUES["world_size"])
     if not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script)

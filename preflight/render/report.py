@@ -91,6 +91,8 @@ def head_lines(report: Report, page: Page) -> list[str]:
     if estimate is not None and estimate.peaks:
         peak = estimate.device_peak_bytes
         bound = "At least" if estimate.unknown else "Peak"
+        if verdict.unpriced:
+            bound = "Counted"
         if device is None:
             text += f" {bound} {format_gib(peak)} per rank"
         else:
@@ -389,6 +391,8 @@ def _what_to_say(report: Report) -> str:
         "micro_batch_size": "--set micro_batch_size=N",
     }
     known = [options[name] for name in report.verdict.missing if name in options]
+    if report.verdict.unpriced and not known:
+        return f"{'; '.join(report.verdict.unpriced)} cannot be priced yet"
     if report.readings is not None and report.readings.deciding:
         known.append(option(*best_question(report.readings)))
     if not known:

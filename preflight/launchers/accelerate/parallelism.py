@@ -89,8 +89,9 @@ def _whole(setting: Setting, key: str, settings: LauncherSettings) -> Reading[in
         unknown = Problem(
             "the number of ranks is not known: no --num_processes, and this machine shows no GPU to count",
             settings.mode_place.where,
-            "--num_processes N",
+            "--num_processes N, or --set world_size=N before the `--`",
             "PF115",
+            "warning",
         )
         return Reading(None, (unknown,))
     if number is None or number < 1:

@@ -23,6 +23,7 @@ from preflight.launchers.accelerate.parallelism import count_ranks
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart
@@ -131,5 +132,7 @@ def _assumed_ranks(settings: LauncherSettings, command: LaunchCommand) -> dict[s
             origins["world_size"] = Origin("$CUDA_VISIBLE_DEVICES")
         else:
             reason = f"no --num_processes: accelerate starts one process per GPU, and this machine shows {shown}"
-            origins["world_size"] = Origin("default of accelerate", True, reason)
+            is_open = count == 0
+            may_be = OPEN_VALUES["world_size"] if is_open else ()
+            origins["world_size"] = Origin("default of accelerate", True, reason, may_be)
     return origins

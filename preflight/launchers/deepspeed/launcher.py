@@ -70,6 +70,8 @@ class Slots:
     """The GPUs of this machine were counted."""
     spans_nodes: bool = False
     """Started through pdsh, MPI or Slurm: the caller's variables stay behind."""
+    is_unknown: bool = False
+    """Nobody gave a number and this machine shows no GPU to count: one stands for any number of them."""
 
     @property
     def num_ranks(self) -> int:
@@ -96,21 +98,15 @@ def read_slots(command: LaunchCommand, options: ParsedOptions) -> Slots:
         raise _refused("--include and --exclude cannot be combined", include)
     flag = include or exclude
     named = None if flag is None or not flag.value else _named(flag)
-    is_counted = False
+    is_counted = is_unknown = False
     place = nodes_place = given["hostfile"].place if "hostfile" in given else DEFAULT
     if pool is None:
         if num_nodes > 1:
             needs = f"--num_nodes {num_nodes} needs a hostfile, and there is none at {path}"
             raise _refused(needs, given["num_nodes"])
         count = _local_devices(command, include, num_gpus)
-        if count == 0:
-            raise BadInput.one(
-                "the number of ranks is not known: no hostfile, no --num_gpus, and this machine shows no GPU",
-                "deepspeed",
-                "--num_gpus N",
-                "PF115",
-            )
-        pool, is_counted = {"localhost": count}, True
+        is_unknown = count == 0
+        pool, is_counted = {"localhost": count or 1}, True
     else:
         place = nodes_place = Place("yaml", path, "slots") if "hostfile" not in given else place
     hosts = {host: tuple(range(count)) for host, count in pool.items()}
@@ -124,11 +120,11 @@ def read_slots(command: LaunchCommand, options: ParsedOptions) -> Slots:
         place = nodes_place
     if num_gpus > 0:
         hosts = {host: tuple(range(num_gpus)) for host in hosts}
-        place, is_counted = given["num_gpus"].place, False
+        place, is_counted, is_unknown = given["num_gpus"].place, False, False
     if not hosts:
         raise _refused("no device is left to start a rank on", flag or Setting("", DEFAULT))
     spans = (len(hosts) > 1 or bool(options.value("force_multi"))) and not options.value("no_ssh")
-    return Slots(hosts, place, nodes_place, is_counted, spans)
+    return Slots(hosts, place, nodes_place, is_counted, spans, is_unknown)
 
 
 def _refused(message: str, setting: Setting, fix: str = "") -> BadInput:

@@ -69,7 +69,17 @@ def deepspeed_in_front(
     raise_if_any(options.problems)
     slots = read_slots(command, options)
     part = _part(command, options, slots)
-    return Reading(part, tuple(_lost_variables(command, part)) if slots.spans_nodes else ())
+    problems = tuple(_lost_variables(command, part)) if slots.spans_nodes else ()
+    if slots.is_unknown:
+        unknown = Problem(
+            "the number of ranks is not known: no hostfile, no --num_gpus, and this machine shows no GPU",
+            "deepspeed",
+            "--num_gpus N, or --set world_size=N before the `--`",
+            "PF115",
+            "warning",
+        )
+        problems = (*problems, unknown)
+    return Reading(part, problems)
 
 
 def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> LauncherPart:

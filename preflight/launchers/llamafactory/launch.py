@@ -14,6 +14,7 @@ from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import is_enabled
 from preflight.launchers.python.plan import python_part
+from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -49,7 +50,8 @@ def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
         part = python_part(command, Place("argv", "", command.argv[0], index=0), first, first)
         if count == 0 and "CUDA_VISIBLE_DEVICES" not in env:
             reason = "without FORCE_TORCHRUN it starts a rank per GPU, and this machine shows none: one is taken"
-            part = replace(part, origins={"world_size": Origin(str(DEFAULT.where), True, reason)})
+            world_size = Origin(str(DEFAULT.where), True, reason, OPEN_VALUES["world_size"])
+            part = replace(part, origins={"world_size": world_size})
         return Reading(replace(part, name="llamafactory"))
     problems = Problems()
     nodes = problems.take(_count(command, "NNODES"))
@@ -68,8 +70,9 @@ def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
             Problem(
                 "the number of ranks is not known: no NPROC_PER_NODE, and this machine shows no GPU to count",
                 "$FORCE_TORCHRUN",
-                "NPROC_PER_NODE=N",
+                "NPROC_PER_NODE=N, or --set world_size=N before the `--`",
                 "PF115",
+                "warning",
             )
         )
         ranks = Setting(1, ranks.place)

@@ -145,8 +145,9 @@ def _per_node(command: LaunchCommand, given: Mapping[str, Setting]) -> Reading[S
             unknown = Problem(
                 f"the number of ranks is not known: nproc_per_node {word} counts GPUs, and this machine shows none",
                 setting.place.where,
-                "--nproc-per-node N",
+                "--nproc-per-node N, or --set world_size=N before the `--`",
                 "PF115",
+                "warning",
             )
             return Reading(Setting(1, setting.place), (unknown,))
         if "CUDA_VISIBLE_DEVICES" in command.env:
