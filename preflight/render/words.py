@@ -41,7 +41,11 @@ def amount(num_bytes: int, capacity_bytes: int | None) -> str:
 def devices(plan: LaunchPlan, device: DeviceSpec) -> str:
     """Write on what a launch runs: `8 x H100 80GB`, `16 x H100 80GB on 2 nodes`."""
     nodes = f" on {plan.num_nodes} nodes" if plan.num_nodes > 1 else ""
-    return f"{plan.world_size} x {device.name}{nodes}"
+    ranks = plan.origins.get("world_size")
+    number = (
+        "an unknown number of" if ranks is not None and ranks.may_be else f"{plan.world_size} x"
+    )
+    return f"{number} {device.name}{nodes}"
 
 
 def phase_name(phase: Phase) -> str:

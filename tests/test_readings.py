@@ -1,0 +1,142 @@
+"""Open values: a verdict holds for every way to fill them in, and settling one never widens the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preflight.judge import judge_plan
+from preflight.launch import LaunchPlan, Origin
+from preflight.plan_choices import CHEAPEST_FIRST, OPEN_VALUES
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
+from preflight.readings import MOST_READINGS, filled_in, open_values
+from preflight.verdict import Answer
+
+PLUGINS = load_plugins()
+MODELS = ("Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-14B", "Qwen/Qwen2.5-72B")
+DEVICES = ("h100-sxm-80", "l4-24", "a100-sxm-40")
+OPEN = ("engine", "activation_checkpointing", "adapter", "base_quantization", "load_dtype", "loss")
+
+
+def plan_of(model, device, open_fields, **more) -> LaunchPlan:
+    plan = LaunchPlan(
+        model=model,
+        engine="ddp",
+        world_size=8,
+        micro_batch_size=1,
+        seq_len=2048,
+        mixed_precision="bf16",
+        device=device,
+        **more,
+    )
+    for name in open_fields:
+        plan = plan.with_origin(name, Origin("nobody", True, "", OPEN_VALUES[name]))
+    return plan
+
+
+def judged(plan):
+    return judge_plan(plan, PLUGINS, Policy())
+
+
+def every_answer(plan) -> set[Answer]:
+    """Return the answers of all completions, each judged as a plan that says everything."""
+    may_be = open_values(plan)
+    answers = set()
+    for values in product(*may_be.values()):
+        filled = filled_in(plan, dict(zip(may_be, values, strict=True)))
+        if filled is not None:
+            assert not open_values(filled)
+            answers.add(judged(filled).verdict.answer)
+    return answers
+
+
+plans = st.builds(
+    plan_of,
+    st.sampled_from(MODELS),
+    st.sampled_from(DEVICES),
+    st.sets(st.sampled_from(OPEN), min_size=1, max_size=3),
+    gradient_accumulation_steps=st.sampled_from((1, 4)),
+)
+
+
+@given(plans)
+@settings(max_examples=40)
+def test_a_verdict_of_open_values_holds_for_every_completion(plan):
+    answer, answers = judged(plan).verdict.answer, every_answer(plan)
+
+    if answer in (Answer.DOES_NOT_FIT, Answer.FITS):
+        assert answers == {answer}
+    elif answer is Answer.TIGHT:
+        assert answers <= {Answer.FITS, Answer.TIGHT}
+    else:
+        assert len(answers) > 1
+
+
+@given(plans, st.data())
+@settings(max_examples=40)
+def test_settling_an_open_field_never_widens_the_answer(plan, data):
+    name = data.draw(st.sampled_from(sorted(open_values(plan))))
+    value = data.draw(st.sampled_from(open_values(plan)[name]))
+    narrower = filled_in(
+        plan.with_origin(name, Origin("--set")),
+        {name: value},
+    )
+    if narrower is None:
+        return
+    before, after = judged(plan).verdict.answer, judged(narrower).verdict.answer
+
+    if before in (Answer.FITS, Answer.DOES_NOT_FIT):
+        assert after is before
+    if before is Answer.TIGHT:
+        assert after in (Answer.FITS, Answer.TIGHT)
+
+
+def test_a_field_that_decides_is_named_with_what_each_value_gives():
+    readings = judged(plan_of("Qwen/Qwen2.5-14B", "h100-sxm-80", ["engine"])).readings
+
+    assert readings is not None and readings.answer is None
+    answers = {way.value: way.answer for way in readings.deciding["engine"]}
+    assert answers["ddp"] is Answer.DOES_NOT_FIT and answers["fsdp2"] is Answer.FITS
+    assert readings.least.values["engine"] != "ddp" == readings.most.values["engine"]
+
+
+def test_many_open_fields_are_judged_at_their_ends_in_few_estimates():
+    plan = plan_of("meta-llama/Llama-3.1-8B", "h100-sxm-80", OPEN)
+    num_readings = 1
+    for values in open_values(plan).values():
+        num_readings *= len(values)
+    readings = judged(plan).readings
+
+    assert readings is not None and num_readings > MOST_READINGS
+    assert readings.least.peak_bytes <= readings.likely.peak_bytes <= readings.most.peak_bytes
+    assert readings.least.values["adapter"] is not None
+    assert readings.most.values["adapter"] is None
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", ["engine", "activation_checkpointing", "load_dtype", "loss"])
+def test_the_order_of_a_fields_values_is_that_of_their_peaks(model, name):
+    plan = plan_of(model, "h100-sxm-80", [name], activation_checkpointing="none")
+    peaks = []
+    for value in sorted(open_values(plan)[name], key=CHEAPEST_FIRST[name].index):
+        filled = filled_in(plan, {name: value})
+        assert filled is not None
+        estimate = judged(filled).estimate
+        assert estimate is not None
+        peaks.append(estimate.allocated_peak_bytes)
+    ends = peaks[0], peaks[-1]
+
+    assert ends[0] <= ends[1]
+
+
+def test_an_edit_closes_the_field_that_it_edits():
+    plan = plan_of("meta-llama/Llama-3.1-8B", "h100-sxm-80", ["engine", "load_dtype"])
+
+    assert set(open_values(plan)) == {"engine", "load_dtype"}
+    assert set(open_values(plan.with_edits({"load_dtype": "bf16"}))) == {"engine"}
+    assert set(open_values(replace(plan, micro_batch_size=2))) == {"engine", "load_dtype"}
