@@ -244,9 +244,9 @@ def test_ranks_per_gpu_are_counted_from_what_is_visible(word):
 
     assert plan.world_size == 3
     assert plan.origins["world_size"].where == "$CUDA_VISIBLE_DEVICES"
-    with pytest.raises(BadInput) as error:
-        read(f"torchrun --nproc-per-node {word} train.py", {"CUDA_VISIBLE_DEVICES": ""})
-    assert [problem.id for problem in error.value.problems] == ["PF115"]
+    uncounted = read(f"torchrun --nproc-per-node {word} train.py", {"CUDA_VISIBLE_DEVICES": ""})
+    assert "PF115" in [notice.id for notice in uncounted.notices]
+    assert {1, 8} <= set(uncounted.origins["world_size"].may_be)
 
 
 LOST = {
