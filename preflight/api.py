@@ -122,6 +122,8 @@ def estimate(
     if device is not None:
         plan = replace(plan, device=device)
     judged = judge_plan(plan, load_plugins(folder, project_files=repository.hooks), Policy())
+    if judged.model_problem is not None:
+        raise BadInput(judged.model_problem)
     if judged.estimate is None:
         raise BadInput.one(
             f"the model {plan.model!r} is not known" if plan.model else "the plan names no model",

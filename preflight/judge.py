@@ -36,7 +36,7 @@ class Judged:
     readings: Readings | None = None
     """What the plan's open values leave, where it has any; `verdict` is what all of them allow."""
     model_problem: Problem | None = None
-    """Why the model is not known, where its name is."""
+    """Why the model that the plan names is not known; None where it is, or the plan names none."""
 
 
 def judge_plan(

@@ -114,7 +114,7 @@ def _with_file(folder: Path) -> Path:
     return folder
 
 
-def test_an_estimate_of_an_unknown_model_is_refused(tmp_path):
+def test_a_launch_of_an_unknown_model_is_unknown_and_an_estimate_of_it_is_refused(tmp_path):
     with pytest.raises(preflight.BadInput, match="not known here: model nobody/nothing"):
         preflight.estimate({**PLAN, "model": "nobody/nothing"}, cwd=tmp_path)
 
@@ -126,7 +126,10 @@ def test_importing_preflight_loads_no_other_module_of_ours_and_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
 
-    assert set(eval(done.stdout)) <= {"preflight", "typing", "__future__"} | _of_typing()
+    assert (
+        set(eval(done.stdout))
+        <= {"preflight", "preflight.version", "typing", "__future__"} | _of_typing()
+    )
 
 
 def _of_typing() -> set[str]:

@@ -47,6 +47,7 @@ FLOORS = (
     ),
     ("launch", "memory", "rewrite"),
     ("verdict", "remedy", "plan_dict", "advice"),
+    ("readings",),
     ("formats", "findings"),
     ("formulas",),
     ("trace",),

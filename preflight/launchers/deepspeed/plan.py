@@ -11,7 +11,7 @@ from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
-from preflight.plan_choices import HF_TRAINERS
+from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import ParsedOptions, parse_options
@@ -47,11 +47,9 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
         )
         if trainer.trainer is None:
             reason = "the script may make a DeepSpeed config itself; plain data parallel is taken"
-            part = replace(
-                part, origins={**part.origins, "engine": Origin("deepspeed", True, reason)}
-            )
-    if slots.spans_nodes:
-        problems.extend(_lost_variables(command, part))
+            engine_origin = Origin("deepspeed", True, reason, OPEN_VALUES["engine"])
+            part = replace(part, origins={**part.origins, "engine": engine_origin})
+    problems.extend(_of_ranks(command, part, slots))
     problems.extend(environment_notes(part.env))
     return make_plan(command, part, trainer, engine, problems)
 
@@ -69,17 +67,21 @@ def deepspeed_in_front(
     raise_if_any(options.problems)
     slots = read_slots(command, options)
     part = _part(command, options, slots)
-    problems = tuple(_lost_variables(command, part)) if slots.spans_nodes else ()
+    return Reading(part, tuple(_of_ranks(command, part, slots)))
+
+
+def _of_ranks(command: LaunchCommand, part: LauncherPart, slots: Slots) -> Iterator[Problem]:
+    """Yield what is to be said of how many ranks start, and of what reaches those of other nodes."""
     if slots.is_unknown:
-        unknown = Problem(
+        yield Problem(
             "the number of ranks is not known: no hostfile, no --num_gpus, and this machine shows no GPU",
             "deepspeed",
             "--num_gpus N, or --set world_size=N before the `--`",
             "PF115",
             "warning",
         )
-        problems = (*problems, unknown)
-    return Reading(part, problems)
+    if slots.spans_nodes:
+        yield from _lost_variables(command, part)
 
 
 def _part(command: LaunchCommand, options: ParsedOptions, slots: Slots) -> LauncherPart:
