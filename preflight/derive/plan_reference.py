@@ -46,6 +46,7 @@ FACTS_HEAD = """\
 
 What a reader learned of a launch that no field above holds, as frozen values of `preflight.launch`.
 A reader of a plugin fills what it knows, and the built-in checks ask it; no file and no JSON has them.
+A `Setting` is a value, and its `Place` says where that is written (`preflight.setting`).
 `plan.command` is the command that was read, `plan.documents` the launch's files by role, and `plan.source` belongs to the reader's own writer.
 """
 FACTS: dict[str, type[Any]] = {
