@@ -180,6 +180,8 @@ class _Reader:
         if path is None or text.known == "":
             return None if text.known != "" else False
         files = state.world.files
+        if not files.opens and path not in files.written:
+            return None
         if operator in ("-f", "-s"):
             return files.is_file(path)
         if operator in ("-e", "-a", "-r"):

@@ -29,6 +29,8 @@ def scontrol(words: list[Text], state: State) -> Text | None:
     asked = [word.known for word in words if not (word.known or "").startswith("-")]
     if asked[:1] != ["show"] or asked[1:2] not in (["hostnames"], ["hostname"]):
         return None
+    if not state.world.nodes:
+        return None
     listed = asked[2] if len(asked) > 2 else state.known("SLURM_JOB_NODELIST")
     if listed is None:
         return None
@@ -38,14 +40,14 @@ def scontrol(words: list[Text], state: State) -> Text | None:
 
 
 def getent(words: list[Text], state: State) -> Text | None:
-    if not words or words[0].known not in ("hosts", "ahosts", "ahostsv4"):
+    if state.world.is_partial or not words or words[0].known not in ("hosts", "ahosts", "ahostsv4"):
         return None
     return known(f"{ADDRESS} STREAM ") + words[-1] + known("\n")
 
 
 def gpus(words: list[Text], state: State) -> Text | None:
     """`nvidia-smi`: a line for each GPU of the job, known where the question is its number."""
-    number = state.known("SLURM_GPUS_ON_NODE") or "0"
+    number = state.known("SLURM_GPUS_ON_NODE") or ("" if state.world.is_partial else "0")
     options = all_known(words) or []
     if not number.isdecimal() or len(number) > 4:
         return None
@@ -67,7 +69,8 @@ def gpus(words: list[Text], state: State) -> Text | None:
 
 
 def nproc(words: list[Text], state: State) -> Text | None:
-    return known((state.known("SLURM_CPUS_ON_NODE") or "1") + "\n")
+    number = state.known("SLURM_CPUS_ON_NODE") or ("" if state.world.is_partial else "1")
+    return known(f"{number}\n") if number else None
 
 
 def whoami(words: list[Text], state: State) -> Text | None:

@@ -39,6 +39,8 @@ class Reader(Flow):
     def __init__(self, state: State, starter: Starter, goes_on: bool = False) -> None:
         super().__init__(state, goes_on)
         self.starter = starter
+        self.called: set[str] = set()
+        """Functions that something has called."""
         self.substituted: Status = True
         """How the last `$(...)` ended."""
         state.world.output_of = self.output_of
@@ -110,6 +112,7 @@ class Reader(Flow):
 
     def call(self, function: Function, arguments: list[Text]) -> Status:
         state = self.state
+        self.called.add(function.name)
         before = state.arguments
         state.arguments = arguments
         state.frames = (*state.frames, {})
@@ -146,7 +149,7 @@ class Reader(Flow):
 
     def output_of(self, piece: Substitution) -> Text:
         """Return what `$(...)` stands for, or the path that stands for the output of `<(...)`."""
-        if piece.body is None or self.state.world.is_partial:
+        if piece.body is None or not self.state.world.substitutes:
             return not_known(piece.raw)
         out, self.out = self.out, []
         line = self.line

@@ -34,6 +34,8 @@ class World:
     """Of the job, for `scontrol show hostnames` and `hostname`."""
     is_partial: bool = False
     """The shell that runs the text has more variables, arguments and programs than are known here."""
+    substitutes: bool = True
+    """Whether `$(...)` is worked out."""
     output_of: Callable[[Substitution], Text] = lambda piece: not_known(piece.raw)
     """Runs what stands in `$(...)`."""
 
@@ -78,7 +80,7 @@ class State:
             return self.values[name]
         if self.world.is_partial and name in ("#", "?"):
             return not_known(f"${name}")
-        if name == "0":
+        if name in ("0", "BASH_SOURCE"):
             return self.name
         if name.isdecimal():
             index = int(name) if len(name) < 9 else 0

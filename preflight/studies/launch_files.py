@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
 from preflight.launchers.all import launch_pattern
+from preflight.shell.blocks import Block, blocks_of, lines_of
+from preflight.shell.files import Files
+from preflight.shell.parser import parse
+from preflight.shell.reader import Reader
+from preflight.shell.running import Leave
+from preflight.shell.state import World, state_of
+from preflight.shell.syntax import CannotRead
+from preflight.shell.text import Text, TooManySteps, known
 
 MAX_FILES = 400
 MAX_CHARACTERS = 200_000
@@ -19,7 +28,6 @@ LAUNCHER = re.compile(launch_pattern())
 PYTHON = re.compile(
     r"\bpython[\d.]*\s+(?:-\S+\s+)*\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
 )
-ASSIGNED = re.compile(r"(export\s+)?([A-Za-z_]\w*)=([\w./:@+-]*|\"[^\"$`]*\"|'[^']*')")
 ARGUMENTS_OF_SCRIPT = ("$@", "${@}", "$*", "${*}")
 """What whoever starts the script adds; without them it is the launch as the repository has it."""
 
@@ -64,46 +72,106 @@ class FoundCommand(NamedTuple):
     line: int
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    """Variables in front of it, and those that the file has set by then."""
+    """Variables in front of it, and those that the file has exported by then."""
     unknown: tuple[str, ...] = ()
     """Variables in its words whose value only a shell knows, as they are written."""
     untold: str = ""
     """Why the words cannot be told; they are those of the line then."""
     device: str = ""
     """What `preflight run --device` in front of the command names."""
+    cwd: str = ""
+    """The folder that the file has gone to by then; empty where it is not known, or the one where it is started."""
 
 
-def found_in(path: str, text: str) -> Iterator[FoundCommand]:
-    """Yield every command of a file that starts a training."""
-    from preflight.shell.commands import CannotTell, parse_script
-
-    env: dict[str, str] = {}
-    exported: dict[str, str] = {}
-    for number, line in _logical_lines(path, text):
-        if not (LAUNCHER.search(line) or PYTHON.search(line)):
-            assigned = ASSIGNED.fullmatch(line)
-            if assigned:
-                env[assigned[2]] = assigned[3].strip("\"'")
-                if assigned[1]:
-                    exported[assigned[2]] = env[assigned[2]]
+def found_in(path: str, text: str, folder: str = ".") -> Iterator[FoundCommand]:
+    """Yield every command of a file that starts a training; `folder` is where the file would be started."""
+    seen: set[object] = set()
+    for block in blocks_of(path, text):
+        if not _starts_training(block.text):
             continue
-        if line.startswith("#"):
+        for found in sorted(_of_block(path, block, folder), key=lambda one: one.line):
+            key = (found.line, found.argv, tuple(sorted(found.env.items())), found.cwd)
+            if key not in seen:
+                seen.add(key)
+                yield found
+
+
+def _starts_training(text: str) -> bool:
+    return LAUNCHER.search(text) is not None or PYTHON.search(text) is not None
+
+
+def _of_block(path: str, block: Block, folder: str) -> list[FoundCommand]:
+    """Return the commands of one text; line by line where it is no script as a whole."""
+    follower = _Follower(path, block, folder)
+    try:
+        return follower.found_in(known(block.text))
+    except (CannotRead, TooManySteps, RecursionError):
+        pass
+    found = []
+    for line in lines_of(block):
+        if not _starts_training(line.text) or line.text.startswith("#"):
             continue
         try:
-            commands = parse_script(line, env)
-        except CannotTell as error:
-            yield FoundCommand(number, tuple(line.split()), {}, untold=str(error))
-            continue
-        for command in commands:
-            argv = tuple(word for word in command.argv if word not in ARGUMENTS_OF_SCRIPT)
-            words = " ".join(argv)
-            if argv[:1] == ("exec",):
-                argv = argv[1:]
-            if LAUNCHER.search(words) or PYTHON.search(words):
-                own = {n: v for n, v in command.env.items() if n in command.assigned}
-                unknown = tuple(n for n in command.unknown if n not in ARGUMENTS_OF_SCRIPT)
-                argv, device = _behind_preflight(argv)
-                yield FoundCommand(number, argv, {**exported, **own}, unknown, device=device)
+            found += _Follower(path, line, folder).found_in(known(line.text))
+        except (CannotRead, TooManySteps, RecursionError) as error:
+            words = tuple(line.text.split())
+            found.append(FoundCommand(line.line, words, {}, untold=str(error)))
+    return found
+
+
+class _Follower:
+    """Follows a text and writes down the commands that start a training."""
+
+    def __init__(self, path: str, block: Block, folder: str) -> None:
+        self.block = block
+        self.folder = os.path.abspath(folder)
+        self.script = os.path.abspath(os.path.join(folder, path))
+        self.found: list[FoundCommand] = []
+
+    def found_in(self, text: Text) -> list[FoundCommand]:
+        tree = parse(text)
+        world = World(Files(opens=False), nodes=(), is_partial=True)
+        state = state_of(world, self.block.exported, (), self.folder, known(self.script))
+        reader = Reader(state, self.start, goes_on=True)
+        with suppress(Leave):
+            reader.follow(tree)
+        # Launches stand in functions that another file calls, and in scripts that this one writes.
+        for function in list(reader.state.functions.values()):
+            if function.name not in reader.called:
+                with suppress(Leave):
+                    reader.call(function, [])
+        for written in list(world.files.written.values()):
+            if written.shown.startswith("#!") and _starts_training(written.shown):
+                with suppress(Leave):
+                    reader.follow_text(written)
+        return self.found
+
+    def start(self, reader: Reader, argv: list[Text], own: Mapping[str, Text]) -> bool | None:
+        """Write down a command that starts a training."""
+        reader.print_unknown()
+        words = [word for word in argv if word.shown not in ARGUMENTS_OF_SCRIPT]
+        if words[0].known in ("bash", "sh", "sbatch") and reader.input is not None:
+            return reader.follow_text(reader.input.rest())
+        shown = tuple(word.shown for word in words)
+        if not _starts_training(" ".join(shown)):
+            return None
+        shown, device = _behind_preflight(shown)
+        state = reader.state
+        env = {**state.environment(), **own}
+        env.pop("PWD", None)
+        unknown = dict.fromkeys(source for word in words for source in word.unknown)
+        folder = state.cwd.known or ""
+        self.found.append(
+            FoundCommand(
+                self.block.line + reader.line - 1,
+                shown,
+                {name: value.shown for name, value in env.items()},
+                tuple(unknown),
+                device=device,
+                cwd=folder if folder != self.folder and os.path.isdir(folder) else "",
+            )
+        )
+        return None
 
 
 def _behind_preflight(argv: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
@@ -118,32 +186,3 @@ def _behind_preflight(argv: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
         elif value.startswith("--device="):
             device = value.removeprefix("--device=")
     return argv[at + 1 :], device
-
-
-def _logical_lines(path: str, text: str) -> Iterator[tuple[int, str]]:
-    """Yield first line number and text of every line, continuations joined; of Markdown the fenced ones alone."""
-    is_markdown = os.path.basename(path).startswith("README")
-    is_makefile = os.path.basename(path) == "Makefile"
-    in_fence = False
-    held, first = "", 0
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if is_markdown and line.startswith(("```", "~~~")):
-            in_fence = not in_fence
-            held = ""
-            continue
-        if is_markdown and not in_fence:
-            continue
-        if is_makefile:
-            line = (
-                line.lstrip("@-+").replace("$(", "${").replace(")", "}")
-                if "$(" in line
-                else line.lstrip("@-+")
-            )
-        first = first if held else number
-        held += line.removeprefix("$ ").removesuffix("\\")
-        if line.endswith("\\"):
-            held += " "
-            continue
-        yield first, held.strip()
-        held = ""

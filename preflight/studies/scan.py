@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,13 +16,6 @@ from preflight.rewriting import read_launch
 from preflight.studies.launch_files import FoundCommand, found_in, launch_files, text_of
 from preflight.values import dataclass
 from preflight.verdict import Answer
-
-OWN_FOLDER = re.compile(
-    r"^\s*cd\s+[\"']?\$\(\s*dirname\s+[\"']?\$(?:0|\{0\}|\{?BASH_SOURCE(?:\[0\])?\}?)[\"']?\s*\)"
-    r"((?:/\.\.)*)",
-    re.MULTILINE,
-)
-"""`cd "$(dirname "$0")/.."`: the script starts its launches from its own folder."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +59,8 @@ def scan_files(
     """Yield every launch of some files, checked; a file without launches yields nothing."""
     for path in paths:
         text = text_of(os.path.join(folder, path))
-        place = _folder_of(path, text, folder)
-        for found in found_in(path, text):
+        for found in found_in(path, text, folder):
+            place = found.cwd or folder
             scanned = _scan(path, found, place, plugins, request, flags or {})
             if scanned is not None:
                 yield scanned
@@ -94,8 +86,8 @@ def scan_repository(
         if path not in listed and not path.endswith(SCANNED_ENDINGS):
             continue
         text = text_of(os.path.join(folder, path))
-        place = _folder_of(path, text, folder)
-        for found in found_in(path, text):
+        for found in found_in(path, text, folder):
+            place = found.cwd or folder
             if changed and path not in own and not _names_any(found.argv, place, folder, own):
                 continue
             scanned = _scan(path, found, place, plugins, request, flags or {})
@@ -105,13 +97,6 @@ def scan_repository(
 
 SCANNED_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm", "Makefile")
 """Files that are looked into where they are named, however deep they lie."""
-
-
-def _folder_of(path: str, text: str, folder: str) -> str:
-    own = OWN_FOLDER.search(text)
-    if own is None:
-        return folder
-    return os.path.normpath(os.path.join(folder, os.path.dirname(path), f".{own[1]}"))
 
 
 def _names_any(argv: tuple[str, ...], place: str, folder: str, changed: set[str]) -> bool:
