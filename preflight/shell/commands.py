@@ -113,7 +113,7 @@ class _Lister:
     """Goes from command to command with what the shell knows by then."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        world = World(Files(opens=False), is_partial=True, substitutes=False)
+        world = World(Files(opens=False), is_partial=True, is_inline=True)
         self.state = state_of(world, env, (), env.get("PWD", ""), not_known("$0"))
         if "PWD" not in env:
             self.state.cwd = not_known("$PWD")

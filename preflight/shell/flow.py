@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from preflight.shell.conditions import double_holds
 from preflight.shell.expansion import expand, number_of, pattern_of, text_of
@@ -39,10 +39,12 @@ DEEPEST = 30
 class Flow:
     """Where following a script has come to."""
 
-    def __init__(self, state: State, goes_on: bool) -> None:
+    def __init__(self, state: State, goes_on: bool, explores: bool = False) -> None:
         self.state = state
         self.goes_on = goes_on
         """Whether `exit` is passed over: a folder that is missing here may be there for the job."""
+        self.explores = explores
+        """Whether the arms that are not taken are followed too, for what they would start; what they set is lost."""
         self.line = 0
         self.depth = 0
         self.num_inner = 0
@@ -184,11 +186,13 @@ class Flow:
     def if_(self, command: If) -> Status:
         """Follow the arm whose condition holds, or all that may."""
         possible: list[Callable[[], object]] = []
-        for condition, body in command.arms:
+        for number, (condition, body) in enumerate(command.arms):
             holds = True if condition is None else self.follow(condition)
             if holds is False:
+                self.explore([body])
                 continue
             if holds and not possible:
+                self.explore([body for _, body in command.arms[number + 1 :]])
                 return self.follow(body)
             possible.append(lambda body=body: self.follow(body))  # type: ignore[misc]
             if holds:
@@ -199,6 +203,17 @@ class Flow:
             return None
         return True
 
+    def explore(self, bodies: Sequence[Sequence[AndOr]]) -> None:
+        """Follow what is not done here, for what it would start."""
+        if not self.explores:
+            return
+        before, line = self.state.copy(), self.line
+        for body in bodies:
+            with suppress(Leave):
+                self.follow(body)
+            self.state.become(before.copy())
+        self.line = line
+
     def case(self, command: Case) -> Status:
         subject = text_of(command.subject, self.state).known
         possible: list[Callable[[], object]] = []
@@ -207,6 +222,7 @@ class Flow:
             fits = True if falls else self.fits(subject, patterns)
             falls = False
             if fits is False:
+                self.explore([body])
                 continue
             if fits and not possible:
                 status = self.follow(body)

@@ -49,7 +49,7 @@ def _value(
             raise _NotKnown
     if name in "@*" or (index is not None and index.raw in ("@", "*")):
         texts = tuple(state.arguments) if name in "@*" else _items(state, name, piece)
-        if name in "@*" and not texts and state.world.is_partial:
+        if name in "@*" and not texts and state.world.is_inline:
             raise _NotKnown
         return _of_many(texts, piece, state, text_of, pattern_of)
     value = _element(state, name, index, text_of) if index is not None else _single(state, name)

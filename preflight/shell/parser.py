@@ -118,6 +118,8 @@ class Parser(CommandParser):
                 self.blank()
                 if self.starts(";", "&") and not self.starts(";;", ";&", "&&"):
                     self.at += 1
+                elif self.starts("("):
+                    raise CannotRead(f"line {self.line}: `(`")
                 if self.at == before:
                     raise CannotRead(f"line {self.line}")
         finally:

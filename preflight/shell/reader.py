@@ -36,8 +36,10 @@ CONDAS = ("conda", "mamba", "micromamba")
 class Reader(Flow):
     """What following a script has come to."""
 
-    def __init__(self, state: State, starter: Starter, goes_on: bool = False) -> None:
-        super().__init__(state, goes_on)
+    def __init__(
+        self, state: State, starter: Starter, goes_on: bool = False, explores: bool = False
+    ) -> None:
+        super().__init__(state, goes_on, explores)
         self.starter = starter
         self.called: set[str] = set()
         """Functions that something has called."""
@@ -149,7 +151,7 @@ class Reader(Flow):
 
     def output_of(self, piece: Substitution) -> Text:
         """Return what `$(...)` stands for, or the path that stands for the output of `<(...)`."""
-        if piece.body is None or not self.state.world.substitutes:
+        if piece.body is None or self.state.world.is_inline:
             return not_known(piece.raw)
         out, self.out = self.out, []
         line = self.line

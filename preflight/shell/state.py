@@ -33,9 +33,9 @@ class World:
     nodes: Sequence[str] = ("node-1",)
     """Of the job, for `scontrol show hostnames` and `hostname`."""
     is_partial: bool = False
-    """The shell that runs the text has more variables, arguments and programs than are known here."""
-    substitutes: bool = True
-    """Whether `$(...)` is worked out."""
+    """The shell that runs the text has more variables than are known here: one that is not set is not known."""
+    is_inline: bool = False
+    """The text is given to a shell that a user starts: neither its arguments nor any `$(...)` are known."""
     output_of: Callable[[Substitution], Text] = lambda piece: not_known(piece.raw)
     """Runs what stands in `$(...)`."""
 
@@ -78,7 +78,7 @@ class State:
         """Return a variable's value; None where it is not set."""
         if name in self.values:
             return self.values[name]
-        if self.world.is_partial and name in ("#", "?"):
+        if self.world.is_inline and name in ("#", "?"):
             return not_known(f"${name}")
         if name in ("0", "BASH_SOURCE"):
             return self.name

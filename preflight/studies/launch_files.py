@@ -132,7 +132,7 @@ class _Follower:
         tree = parse(text)
         world = World(Files(opens=False), nodes=(), is_partial=True)
         state = state_of(world, self.block.exported, (), self.folder, known(self.script))
-        reader = Reader(state, self.start, goes_on=True)
+        reader = Reader(state, self.start, goes_on=True, explores=True)
         with suppress(Leave):
             reader.follow(tree)
         # Launches stand in functions that another file calls, and in scripts that this one writes.
