@@ -18,7 +18,8 @@ from preflight.errors import BadInput
 from preflight.hooks.read_litgpt import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.litgpt import LAUNCHER
-from preflight.launchers.litgpt.plan import OPTIMIZERS, PRECISIONS
+from preflight.launchers.litgpt.engine import PRECISIONS
+from preflight.launchers.litgpt.plan import OPTIMIZERS
 from preflight.launchers.litgpt.table import litgpt_table, options_of
 from preflight.launchers.litgpt.words import FREE, read_words
 from preflight.plan_choices import CHOICES

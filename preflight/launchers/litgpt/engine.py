@@ -1,0 +1,153 @@
+"""What a litgpt command starts: ranks, the strategy that shards over them, and the dtypes that they train in.
+
+Source: finetune/lora.py, finetune/full.py and pretrain.py of litgpt 0.5.13, and the FSDP strategies of lightning 2.6.
+"""
+
+from __future__ import annotations
+
+from preflight.launch import LaunchCommand, Origin
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.litgpt import LAUNCHER
+from preflight.launchers.litgpt.model import adapter_of, base_quantization_of
+from preflight.launchers.litgpt.words import LitgptWords
+from preflight.setting import Place, Setting
+from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.visible_devices import num_visible_devices
+from preflight.versions.installed import installed_versions
+from preflight.versions.litgpt import SHARDS_LORA_BY_FSDP2
+
+EVERY_DEVICE = ("auto", -1)
+PRECISIONS = {
+    # precision -> dtype of the weights, autocast
+    "bf16-true": ("bf16", "no"),
+    "bf16-mixed": ("fp32", "bf16"),
+    "16-true": ("fp16", "no"),
+    "16-mixed": ("fp32", "fp16"),
+    "32-true": ("fp32", "no"),
+}
+
+
+def or_default(keys: FrameworkKeys, words: LitgptWords, option: str) -> Setting:
+    """Return an option's setting, litgpt's default where nobody gives it."""
+    default = Place("default", "", keys.library.label)
+    return keys.get(option) or Setting(words.default(option), default)
+
+
+def put(keys: FrameworkKeys, plan_field: str, value: object, by: Setting) -> None:
+    """Record a plan field that an option decides, or the default of one."""
+    if by.place.kind == "default":
+        keys.assume(plan_field, value)
+    else:
+        keys.put(plan_field, value, by)
+
+
+def launched_part(
+    command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords, first: int
+) -> LauncherPart:
+    """Return the ranks: `devices` on each of `num_nodes`."""
+    devices, origins = or_default(keys, words, "devices"), {}
+    if devices.value in EVERY_DEVICE:
+        count = num_visible_devices(command.env)
+        if "CUDA_VISIBLE_DEVICES" in command.env:
+            devices = Setting(max(1, count), Place("env", "", "CUDA_VISIBLE_DEVICES"))
+        else:
+            reason = f"devices auto: litgpt starts a rank per GPU, and this machine shows {count}"
+            devices = Setting(max(1, count), devices.place)
+            origins["world_size"] = Origin(devices.place.where, True, reason)
+    elif isinstance(devices.value, bool) or not isinstance(devices.value, int) or devices.value < 1:
+        keys.refuse(
+            f"devices must be auto or a whole number from 1, not {devices.value!r}", devices
+        )
+        devices = Setting(1, devices.place)
+    default = Setting(1, Place("default", "", keys.library.label))
+    nodes = keys.count("num_nodes") or default
+    world_size = devices.value * nodes.value
+    at = nodes if devices.value == 1 and nodes.value > 1 else devices
+    return LauncherPart(
+        name=LAUNCHER.name,
+        first_option=first,
+        script_index=first,
+        ranks={"world_size": Setting(world_size, at.place), "num_nodes": nodes},
+        mode="multi_gpu" if world_size > 1 else "single",
+        mode_place=at.place,
+        origins=origins,
+    )
+
+
+def read_engine(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> None:
+    """Put engine and sharding: FSDP over all ranks, and for pretraining within a node (pretrain.py:143)."""
+    by, world_size = Setting(True, part.mode_place), part.ranks["world_size"].value
+    if world_size == 1:
+        put(keys, "engine", "single", by)
+        put(keys, "activation_checkpointing", "none", by)
+        return
+    is_pretraining, is_lora = words.command == "pretrain", words.command == "finetune_lora"
+    nodes = part.ranks["num_nodes"].value if is_pretraining else 1
+    by_fsdp2 = is_lora and SHARDS_LORA_BY_FSDP2.holds_in(installed_versions())
+    put(keys, "engine", "fsdp2" if by_fsdp2 else "fsdp1", by)
+    put(keys, "shard_degree", world_size // nodes, by)
+    put(keys, "replicate_degree", nodes, by)
+    checkpointing = "none" if is_pretraining else "full"
+    keys.assume("activation_checkpointing", checkpointing, "the strategy that litgpt makes")
+    keys.assume("reshard_after_forward", True)
+    keys.assume("wrap_policy", "transformer", "every block is sharded")
+    keys.assume("state_dict_type", "full")
+
+
+def read_precision(keys: FrameworkKeys, words: LitgptWords) -> None:
+    """Put the dtypes; without --precision it is bf16-mixed where the card has bf16 (utils.py:363)."""
+    given = keys.get("precision")
+    name = "bf16-mixed" if given is None else str(given.value)
+    if given is not None and name not in PRECISIONS:
+        keys.refuse(f"precision must be one of {', '.join(PRECISIONS)}, not {given.value!r}", given)
+        return
+    weights, mixed = PRECISIONS[name]
+    by = given or Setting(name, Place("default", "", keys.library.label))
+    put(keys, "load_dtype", weights, by)
+    put(keys, "master_dtype", weights, by)
+    put(keys, "mixed_precision", mixed, by)
+    if keys.settings["engine"].value == "fsdp1":
+        # FSDPPrecision of lightning reduces in the dtype that it computes in.
+        keys.assume("reduce_dtype", weights if mixed == "no" else mixed)
+    elif keys.settings["engine"].value == "fsdp2" and mixed != "no":
+        keys.note(
+            "PF143",
+            "autocast over fp32 shards is estimated as FSDP2's own mixed precision",
+            by,
+            "--precision bf16-true",
+            "info",
+        )
+    if words.command == "finetune_lora":
+        adapter, said = adapter_of(keys, words, weights)
+        if said:
+            keys.put("adapter", adapter, *said)
+        else:
+            keys.assume("adapter", adapter)
+        _quantized(keys, name, weights)
+
+
+def _quantized(keys: FrameworkKeys, precision: str, dtype: str) -> None:
+    """Put the packed base; litgpt stops at mixed precision and at several ranks (finetune/lora.py:141, 152)."""
+    quantize = keys.get("quantize")
+    if quantize is None:
+        return
+    scheme = base_quantization_of(str(quantize.value), dtype)
+    if scheme is None:
+        keys.refuse(
+            f"quantize takes bnb.nf4, bnb.nf4-dq, bnb.fp4, bnb.fp4-dq and bnb.int8-training, not {quantize.value!r}",
+            quantize,
+        )
+        return
+    if "mixed" in precision:
+        keys.refuse(f"quantize does not work with {precision}", quantize, "--precision bf16-true")
+    elif scheme.scheme == "int8" and precision != "16-true":
+        keys.refuse("int8-training works with fp16 only", quantize, "--precision 16-true")
+    if keys.settings["engine"].value != "single":
+        keys.refuse("quantize works on one device only", quantize, "--devices 1")
+    keys.put("base_quantization", scheme, quantize)
+    keys.note(
+        "PF143",
+        "litgpt's own tables show 20 to 45 % more than this estimate for a packed base",
+        quantize,
+        "--precision bf16-true without quantize is estimated to a few percent",
+    )
