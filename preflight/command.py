@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import field
 
+from preflight.files import LAUNCH_BYTES, read_text
 from preflight.values import dataclass
 
 
@@ -39,16 +39,4 @@ class LaunchCommand:
         absolute = self.resolve(path)
         if absolute in self.overlay:
             return self.overlay[absolute]
-        if "\0" in absolute:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), absolute)
-        if (
-            os.path.exists(absolute)
-            and not os.path.isfile(absolute)
-            and not os.path.isdir(absolute)
-        ):
-            # A pipe, such as <(...), could be read once: the launcher would find it empty.
-            raise OSError(
-                errno.EINVAL, "it is no regular file, and can be read only once or without end"
-            )
-        with open(absolute, encoding="utf-8", newline="") as file:
-            return file.read()
+        return read_text(absolute, LAUNCH_BYTES)

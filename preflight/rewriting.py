@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.errors import BadInput
+from preflight.formats.load import refuse_long
 from preflight.formulas.attention import is_of_class
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import PluginManager
@@ -14,6 +15,9 @@ from preflight.rewrite import Rewrite
 
 def read_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan | None:
     """Return the plan of a launch, through srun, env, bash -c and the like; None where no reader knows it."""
+
+    for word in command.argv:
+        refuse_long(word, f"the word {word[:40]}...")
 
     def read(one: LaunchCommand) -> LaunchPlan | None:
         plan: LaunchPlan | None = plugins.first("preflight_read_launch", command=one)

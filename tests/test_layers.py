@@ -30,6 +30,7 @@ FLOORS = (
         "remembered",
         "streams",
         "deadline",
+        "files",
         "whole_file",
         "trust",
         "version",

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from preflight.datasets.columns import Measure, kind_of_value
 from preflight.errors import BadInput, Problem
+from preflight.files import open_regular
 
 BATCH_ROWS = 4096
 MAX_PROBLEMS = 10
@@ -32,8 +33,8 @@ class JsonLines:
         if self.path.endswith(".gz"):
             import gzip
 
-            return gzip.open(self.path)  # type: ignore[return-value]
-        return open(self.path, "rb")
+            return gzip.GzipFile(fileobj=open_regular(self.path))  # type: ignore[return-value]
+        return open_regular(self.path)
 
     def _kinds_of_first_row(self, file: Iterable[bytes]) -> dict[str, str]:
         for number, line in enumerate(file, 1):
@@ -70,7 +71,7 @@ class JsonLines:
         size = max(1, os.path.getsize(self.path))
         problems: list[Problem] = []
         batch: list[Any] = []
-        with open(self.path, "rb") as raw, self._over(raw) as file:
+        with open_regular(self.path) as raw, self._over(raw) as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
@@ -116,7 +117,7 @@ class ArrowFile:
 
     @property
     def _is_parquet(self) -> bool:
-        with open(self.path, "rb") as file:
+        with open_regular(self.path) as file:
             return file.read(4) == b"PAR1"
 
     def _reading(self) -> Any:
@@ -138,7 +139,7 @@ class ArrowFile:
 
     def _arrow_reader(self) -> tuple[Any, Any]:
         source = self._pyarrow.memory_map(self.path)
-        with open(self.path, "rb") as file:
+        with open_regular(self.path) as file:
             is_file = file.read(6) == b"ARROW1"
         open_it = self._pyarrow.ipc.open_file if is_file else self._pyarrow.ipc.open_stream
         return open_it(source), source
@@ -197,11 +198,8 @@ def open_dataset(path: str) -> JsonLines | ArrowFile:
             path,
             "give its files: --dataset FILE may be repeated",
         )
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise BadInput.one("is no regular file, and a dataset is read twice", path)
     try:
-        with open(path, "rb"):
-            pass
+        open_regular(path).close()
     except OSError as error:
         raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
     ending = os.path.splitext(path.removesuffix(".gz"))[1]

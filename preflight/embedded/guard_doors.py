@@ -147,7 +147,7 @@ def is_training_script(argv: list[str]) -> bool:
         if argv[at] in ("-c", "-m"):
             return False
         at += 2 if argv[at] in ("-W", "-X") else 1
-    if at >= len(argv) or not argv[at].endswith(".py"):
+    if at >= len(argv) or not argv[at].endswith(".py") or not os.path.isfile(argv[at]):
         return False
     try:
         with open(argv[at], encoding="utf-8") as file:

@@ -11,8 +11,9 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
+from preflight.files import wrong_kind
 from preflight.formats.document import Document
-from preflight.formats.load import load_json
+from preflight.formats.load import launch_text, load_json
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.reading import Problems, Reading
@@ -81,13 +82,10 @@ def load_deepspeed_file(stated: Setting, command: LaunchCommand) -> Reading[Deep
         is_inline = path.lstrip().startswith("{")
         if not is_inline and not command.exists(path):
             fix = f"looked for {command.resolve(path)}: relative paths start at the folder of the launch"
-            missing = f"the DeepSpeed config {path!r} does not exist"
+            missing = f"the DeepSpeed config {path!r} {wrong_kind(command.resolve(path))}"
             return Reading(None, (Problem(missing, stated.place.where, fix, "PF112"),))
         shown = stated.place.where if is_inline else path
-        try:
-            content = path if is_inline else command.read_text(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput.one(f"cannot be read: {error}", path, id="PF112") from error
+        content = path if is_inline else launch_text(command, path, id="PF112")
         # transformers and accelerate load the file with json.load: the last of two equal keys counts.
         try:
             document = load_json(content, shown, duplicates="warning")

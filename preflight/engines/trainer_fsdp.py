@@ -12,7 +12,8 @@ from typing import Any
 
 from preflight.engines.fsdp_settings import SHARDING_STRATEGIES, WRAP_POLICIES
 from preflight.errors import Problem
-from preflight.formats.load import load_json
+from preflight.files import wrong_kind
+from preflight.formats.load import launch_text, load_json
 from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
@@ -109,12 +110,11 @@ def _given(stated: Setting | None, command: LaunchCommand) -> Reading[dict[str, 
         inline = path.startswith("{")
         if not inline and not command.exists(path):
             fix = f"looked for {command.resolve(path)}: relative paths start at the folder of the launch"
-            missing = f"the FSDP config {path!r} does not exist"
+            missing = f"the FSDP config {path!r} {wrong_kind(command.resolve(path))}"
             return Reading({}, (Problem(missing, stated.place.where, fix, "PF112"),))
         shown = stated.place.where if inline else path
-        document = load_json(
-            path if inline else command.read_text(path), shown, duplicates="warning"
-        )
+        text = path if inline else launch_text(command, path, id="PF112")
+        document = load_json(text, shown, duplicates="warning")
         problems.extend(document.problems)
         value = document.value
     given: dict[str, Setting] = {}

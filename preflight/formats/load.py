@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from preflight.errors import BadInput, raise_if_any
+from preflight.files import LONGEST_BYTES, read_text
 from preflight.formats.document import Document, at
 from preflight.launch import LaunchCommand
 
-LONGEST_TEXT = 64 * 1024**2
-"""Characters of a file; a config has thousands."""
+LONG_NUMBER = re.compile(r"\d{300}")
+"""No float holds such a number, and Python reads none of 4,300 digits."""
 
 
 def load_yaml(text: str, path: str, duplicates: str = "warning") -> Document:
@@ -20,7 +22,7 @@ def load_yaml(text: str, path: str, duplicates: str = "warning") -> Document:
     """
     from preflight.formats.yaml_plain import read_plain_yaml
 
-    _refuse_long(text, path)
+    refuse_long(text, path)
     document = read_plain_yaml(text, path)
     if document is not None:
         return document
@@ -36,13 +38,13 @@ def load_json(text: str, path: str, duplicates: str = "error") -> Document:
     """
     from preflight.formats.json_marks import read_json
 
-    _refuse_long(text, path)
+    refuse_long(text, path)
     return read_json(text, path, duplicates)
 
 
 def parse_json(text: str, path: str) -> Any:
     """Return the value of a JSON text without marks; raise BadInput with the line that breaks it."""
-    _refuse_long(text, path)
+    refuse_long(text, path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -53,9 +55,14 @@ def parse_json(text: str, path: str) -> Any:
         raise BadInput.one(f"not readable as JSON: {error}", path) from error
 
 
-def _refuse_long(text: str, path: str) -> None:
-    if len(text) > LONGEST_TEXT:
-        raise BadInput.one(f"has more than {LONGEST_TEXT:,} characters", path)
+def refuse_long(text: str, path: str) -> None:
+    """Raise BadInput for a text, or for a number in it, that is longer than anything that means something."""
+    if len(text) > LONGEST_BYTES:
+        raise BadInput.one(f"has more than {LONGEST_BYTES:,} characters", path)
+    digits = LONG_NUMBER.search(text)
+    if digits is not None:
+        line = text.count("\n", 0, digits.start()) + 1
+        raise BadInput.one("has a number of 300 digits or more", at(path, line))
 
 
 def read_data_file(path: str) -> Document:
@@ -68,10 +75,9 @@ def read_data_file(path: str) -> Document:
 
 
 def read_text_file(path: str) -> str:
-    """Return a file's text, or as much as no reader takes; raise BadInput where there is none."""
+    """Return a file's text; raise BadInput where there is none, or more than any reader takes."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(LONGEST_TEXT + 1)
+        return read_text(path)
     except OSError as error:
         raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
     except UnicodeDecodeError as error:
@@ -85,25 +91,33 @@ def read_document(
 
     `stated_at` names the flag or key that points to the file, for the error where it cannot be read.
     """
+    text = launch_text(command, path, stated_at)
+    if kind is None:
+        kind = "json" if path.endswith(".json") else "yaml"
+    return load_json(text, path) if kind == "json" else load_yaml(text, path)
+
+
+def launch_text(command: LaunchCommand, path: str, stated_at: str = "", id: str = "") -> str:
+    """Return the text of a file of the launch; raise BadInput, under a finding's id, where it cannot be read."""
     try:
-        text = command.read_text(path)
+        return command.read_text(path)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise BadInput.one(
             f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x}",
             at(path, line),
             "save the file as UTF-8",
+            id,
         ) from error
     except IsADirectoryError as error:
-        raise BadInput.one(f"{path} is a folder, not a file", stated_at or path) from error
+        raise BadInput.one(f"{path} is a folder, not a file", stated_at or path, "", id) from error
     except FileNotFoundError as error:
         raise BadInput.one(
             f"there is no file {path}",
             stated_at or path,
             f"looked for {command.resolve(path)}: relative paths start at the folder of the launch",
+            id,
         ) from error
     except OSError as error:
-        raise BadInput.one(f"cannot read {path}: {error.strerror}", stated_at or path) from error
-    if kind is None:
-        kind = "json" if path.endswith(".json") else "yaml"
-    return load_json(text, path) if kind == "json" else load_yaml(text, path)
+        message = f"cannot read {path}: {error.strerror}"
+        raise BadInput.one(message, stated_at or path, "", id) from error

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.files import open_regular
 from preflight.formats.load import parse_json, read_text_file
 from preflight.model import ModelSpec
 from preflight.models import describe, lays_out
@@ -83,14 +84,18 @@ def _count_of_header(path: str) -> int | None:
     """Add up the shapes in a safetensors header: 8 bytes of length, then JSON."""
     from math import prod
 
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= LONGEST_HEADER_BYTES:
-            raise BadInput.one("is no safetensors file: its header has no length", path)
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise BadInput.one("is no safetensors file: its header is not JSON", path) from error
+    try:
+        with open_regular(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= LONGEST_HEADER_BYTES:
+                raise BadInput.one("is no safetensors file: its header has no length", path)
+            text = file.read(length)
+    except OSError as error:
+        raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput.one("is no safetensors file: its header is not JSON", path) from error
     if not isinstance(header, dict):
         raise BadInput.one("is no safetensors file: its header lists no tensors", path)
     shapes = [
@@ -98,7 +103,18 @@ def _count_of_header(path: str) -> int | None:
         for key, entry in header.items()
         if key != "__metadata__" and isinstance(entry, dict) and "shape" in entry
     ]
+    if not all(map(_is_shape, shapes)):
+        raise BadInput.one(
+            "is no safetensors file: a shape in its header is no list of sizes", path
+        )
     return sum(prod(shape) for shape in shapes) or None
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 63
+        for size in value
+    )
 
 
 def _adapter_alone(folder: str, name: str, origin: str) -> BadInput:

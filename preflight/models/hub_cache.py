@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 from preflight.bool_words import HUB_VARIABLE
+from preflight.files import read_bytes, read_text
 from preflight.models.folder import ADAPTER_CONFIG, CONFIG
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -39,9 +40,8 @@ def find_snapshot(model: str, env: Mapping[str, str] | None = None) -> str | Non
     """Return the folder of the `main` snapshot that holds a config; None where none was downloaded."""
     repository = os.path.join(cache_folder(env), "models--" + model.replace("/", "--"))
     try:
-        with open(os.path.join(repository, "refs", "main"), encoding="utf-8") as file:
-            commit = file.read().strip()
-    except OSError:
+        commit = read_text(os.path.join(repository, "refs", "main")).strip()
+    except (OSError, UnicodeDecodeError):
         return None
     snapshot = os.path.join(repository, "snapshots", commit)
     # A tokenizer may have been downloaded alone.
@@ -54,9 +54,9 @@ def missing_weights(snapshot: str) -> tuple[str, ...]:
     """Return the weight files that a snapshot should have and does not; a broken link counts as missing."""
     for index in INDEXES:
         try:
-            with open(os.path.join(snapshot, index), encoding="utf-8") as file:
-                names = sorted(set(json.load(file)["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError):
+            listed = json.loads(read_text(os.path.join(snapshot, index)))
+            names = sorted(set(map(str, listed["weight_map"].values())))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             continue
         return tuple(n for n in names if not os.path.isfile(os.path.join(snapshot, n)))
     if any(os.path.isfile(os.path.join(snapshot, name)) for name in WEIGHTS):
@@ -81,7 +81,6 @@ def has_token(env: Mapping[str, str]) -> bool:
         return True
     path = env.get("HF_TOKEN_PATH") or os.path.join(home_folder(env), "token")
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            return bool(file.read().strip())
+        return bool(read_bytes(os.path.expanduser(path)).strip())
     except OSError:
         return False

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from preflight.files import open_regular
 from preflight.values import dataclass
 
 PACKAGES = (
@@ -73,7 +74,7 @@ def interpreter_of(program: str, search_path: str) -> str | None:
     if os.path.basename(path).startswith(("python", "pypy")):
         return path
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             first = file.readline(512)
     except OSError:
         return None

@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.device import DeviceSpec
+from preflight.files import read_text
 from preflight.memory import Level, MemoryTerm
 from preflight.records.folder import CORRECTION_FILE, records_folder
 from preflight.records.run_record import DONE, RunRecord
@@ -212,8 +213,7 @@ def correction_for(device: DeviceSpec | None) -> Correction | None:
 @lru_cache(maxsize=4)
 def _read(path: str, changed: int) -> Mapping[str, Correction]:
     try:
-        with open(path, encoding="utf-8") as file:
-            whole = json.load(file)
+        whole = json.loads(read_text(path))
         if whole["schema"] != SCHEMA:
             return {}
         return {

@@ -7,9 +7,9 @@ waits on its other side.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 
+from preflight.files import open_regular
 from preflight.shell.patterns import NoPattern, glob
 from preflight.shell.text import Steps, Text, known, not_known
 
@@ -45,14 +45,9 @@ class Files:
         if not self.opens or path.startswith(_NOT_OPENED) or "\0" in path:
             return None
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                return None
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return None
+            with open_regular(path) as file:
                 data = file.read(MOST_BYTES + 1)
-        except (OSError, ValueError):
+        except OSError:
             return None
         if len(data) > MOST_BYTES:
             return not_known("a file that is too long")

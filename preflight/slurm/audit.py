@@ -16,6 +16,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, PreflightError
+from preflight.files import open_regular
 from preflight.slurm.guard import Answer, Asked, asked_of_nobody, judge_submission
 from preflight.slurm.inventory import Inventory
 from preflight.slurm.job_script import MOST_BYTES, Submission, read_submission
@@ -118,7 +119,7 @@ def _files_below(folder: str) -> Iterator[str]:
 
 def _is_job_script(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(16384)
     except OSError:
         return False

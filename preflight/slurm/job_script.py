@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 
+from preflight.files import read_bytes
 from preflight.slurm.option_words import OptionWord, split_words
 from preflight.slurm.options import SubmitOptions, submit_options
 from preflight.slurm.scripted_launch import relative_name
@@ -151,8 +152,4 @@ def _script_path(name: str, folder: str, cwd: str, env: Mapping[str, str]) -> st
 
 
 def _text_of(path: str) -> str:
-    with open(path, "rb") as file:
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise OSError(f"{path} is larger than Slurm takes")
-    return data.decode("utf-8", "surrogateescape")
+    return read_bytes(path, MOST_BYTES).decode("utf-8", "surrogateescape")

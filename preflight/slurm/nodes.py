@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 
 from preflight.device import DeviceSpec
+from preflight.files import read_text
 from preflight.slurm.constraints import read_constraint
 from preflight.slurm.gpu_memory import NO_MAP, GpuMemory, SiteMap, device_words, gpu_memory
 from preflight.slurm.hostlist import host_list, host_names
@@ -189,8 +190,7 @@ def _names(
         return None
     try:
         if "/" in text:
-            with open(os.path.join(cwd, text), encoding="utf-8") as file:
-                text = ",".join(file.read(1 << 20).split())
+            text = ",".join(read_text(os.path.join(cwd, text), 1 << 20).split())
         return frozenset(host_names(text))
     except (OSError, ValueError):
         unread.append(options.origins.get(field, f"--{field}={text[:60]}"))

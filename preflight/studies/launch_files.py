@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
+from preflight.files import open_regular
 from preflight.launchers.all import launch_pattern
 from preflight.shell.blocks import Block, blocks_of, lines_of
 from preflight.shell.files import Files
@@ -20,7 +21,7 @@ from preflight.shell.syntax import CannotRead
 from preflight.shell.text import Text, TooManySteps, known
 
 MAX_FILES = 400
-MAX_CHARACTERS = 200_000
+MAX_BYTES = 200_000
 MAX_DEPTH = 4
 NOT_OURS = frozenset(["__pycache__", "build", "dist", "node_modules", "site-packages", "venv"])
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
@@ -53,8 +54,8 @@ def launch_files(folder: str) -> Iterator[str]:
 
 def text_of(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(MAX_CHARACTERS)
+        with open_regular(path) as file:
+            return file.read(MAX_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError):
         return ""
 

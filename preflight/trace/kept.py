@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.files import read_bytes, read_text
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.trace.eight_bit import BITSANDBYTES
@@ -78,8 +79,7 @@ def cache_path(job: TraceJob, versions: Mapping[str, str]) -> str:
     for folder, names in ((PACKAGE, sources), (job.folder, _own_code(job.folder))):
         for name in names:
             assert folder is not None
-            with open(os.path.join(folder, name), "rb") as file:
-                digest.update(file.read())
+            digest.update(read_bytes(os.path.join(folder, name)))
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(base, "preflight", "trace", f"{digest.hexdigest()[:32]}.json")
 
@@ -98,8 +98,7 @@ def _own_code(folder: str | None) -> list[str]:
 def read_kept(path: str) -> TraceResult | None:
     """Return the result in a file; None where there is none, or none of today's format."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return result_from_dict(json.load(file), is_cached=True)
+        return result_from_dict(json.loads(read_text(path)), is_cached=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not there, or not what was written: trace again, and write it anew
 

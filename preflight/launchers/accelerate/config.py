@@ -8,8 +8,9 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
+from preflight.files import wrong_kind
 from preflight.formats.document import Document
-from preflight.formats.load import load_json, load_yaml
+from preflight.formats.load import launch_text, load_json, load_yaml
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
@@ -55,13 +56,10 @@ def find_config(
     if setting is not None:
         path, is_default = str(setting.value), False
         if not command.exists(path):
-            wrong = "is a folder" if os.path.isdir(command.resolve(path)) else "does not exist"
-            problem = Problem(
-                f"the config file {path!r} {wrong}",
-                "--config_file",
-                _near_file(path, command),
-                "PF111",
-            )
+            wrong = wrong_kind(command.resolve(path))
+            fix = _near_file(path, command) if wrong in ("does not exist", "is a folder") else ""
+            missing = f"the config file {path!r} {wrong}"
+            problem = Problem(missing, "--config_file", fix, "PF111")
             return Reading(None, (problem,))
     else:
         path, is_default = default_config_path(command), True
@@ -97,10 +95,7 @@ def load_config(
     path: str, is_default: bool, command: LaunchCommand
 ) -> Reading[AccelerateConfig | None]:
     """Read a config file and check its top level; a file that cannot be parsed raises."""
-    try:
-        text = command.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput.one(f"cannot be read: {error}", path, id="PF111") from error
+    text = launch_text(command, path, id="PF111")
     try:
         is_json = path.endswith(".json")
         document = load_json(text, path, "warning") if is_json else load_yaml(text, path)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formats.load import launch_text
 from preflight.launch import LaunchCommand
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import LauncherOption, ParsedOptions
@@ -56,6 +57,9 @@ OPTIONS: tuple[LauncherOption, ...] = (
     _option("log_level", choices=("debug", "info", "warning", "error", "critical")),
     _option("quiet", "flag", "-q"),
 )
+
+MOST_DEVICES = 1 << 16
+"""Of a host; a rank is written out for each."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ def read_slots(command: LaunchCommand, options: ParsedOptions) -> Slots:
         pool, is_counted = {"localhost": count or 1}, True
     else:
         place = nodes_place = Place("yaml", path, "slots") if "hostfile" not in given else place
+    if max(num_gpus, *pool.values(), 0) > MOST_DEVICES:
+        counted = given.get("num_gpus") or Setting("", place)
+        raise _refused(f"no host has more than {MOST_DEVICES:,} devices", counted)
     hosts = {host: tuple(range(count)) for host, count in pool.items()}
     if flag is not None and named is not None:
         hosts = _filtered(hosts, named, flag, include is not None)
@@ -137,11 +144,11 @@ def _hostfile(command: LaunchCommand, path: str) -> dict[str, int] | None:
         return None
     pool: dict[str, int] = {}
     problems: list[Problem] = []
-    for number, line in enumerate(command.read_text(path).splitlines(), 1):
+    for number, line in enumerate(launch_text(command, path).splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
-        match = re.match(r"(\S+)\s+slots=(\d+)", line)
+        match = re.match(r"(\S+)\s+slots=(\d{1,9})\b", line)
         where = f"{path}:{number}"
         if match is None:
             problems.append(Problem(f"not a host: {line}", where, "NAME slots=N", "PF111"))
@@ -214,6 +221,6 @@ def rank_variables(command: LaunchCommand, slots: Slots) -> dict[str, str]:
     for folder in ("~", "."):
         path = f"{folder}/{command.env.get('DS_ENV_FILE', ENVIRONMENT_FILE)}"
         if command.exists(path):
-            lines = command.read_text(path).splitlines()
+            lines = launch_text(command, path).splitlines()
             kept.update((k, v) for k, e, v in (line.partition("=") for line in lines) if e)
     return kept

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, raise_if_any
+from preflight.formats.load import launch_text
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.script import make_plan
@@ -65,10 +66,7 @@ def _shell_script(command: LaunchCommand) -> int | None:
 def _from_script(command: LaunchCommand, at: int) -> LaunchPlan:
     """Read the torchrun line of run_train.sh with its variables, and the words that it hands on as "$@"."""
     path = command.argv[at]
-    try:
-        text = command.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput.one(f"cannot read {path}: {error}", path) from error
+    text = launch_text(command, path)
     line = _torchrun_line(text, dict(command.env))
     if line is None:
         raise BadInput.one(

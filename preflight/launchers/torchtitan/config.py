@@ -13,6 +13,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
+from preflight.formats.load import launch_text, refuse_long
 from preflight.launch import LaunchCommand
 from preflight.launchers.torchtitan.table import (
     MODULE_VERSION,
@@ -172,13 +173,13 @@ def _read_toml(command: LaunchCommand, path: str) -> dict[tuple[str, str], Setti
 
     # tomllib came with Python 3.11; tomli is the same code for 3.10.
     toml: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        text = command.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput.one(f"cannot read {path}: {error}", f"--{FILE_FLAG}") from error
+    text = launch_text(command, path, f"--{FILE_FLAG}")
+    refuse_long(text, path)
     try:
         values = toml.loads(text)
-    except toml.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise BadInput.one("is nested too deeply", path, "", "PF141") from error
+    except ValueError as error:
         line = re.search(r"line (\d+)", str(error))
         where = f"{path}:{line[1]}" if line else path
         raise BadInput.one(f"{path} is not TOML: {error}", where, "", "PF141") from error

@@ -41,7 +41,8 @@ class TitanReader:
     def choice(self, key: str, choices: dict[Any, Any]) -> Any:
         """Return the plan's word for a value; refuse one that torchtitan does not have."""
         value = self.value(key)
-        if value in choices or value is None:
+        is_word = isinstance(value, (str, bool, int))
+        if value is None or (is_word and value in choices):
             return choices.get(value)
         setting = self.keys.get(key)
         if setting is not None:

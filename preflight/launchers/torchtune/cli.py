@@ -13,7 +13,7 @@ from typing import Any
 
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.formats.load import load_yaml, read_document
+from preflight.formats.load import load_yaml, read_document, read_text_file
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.script import make_plan
@@ -156,8 +156,7 @@ def _load(command: LaunchCommand, name: str, recipe: str) -> TuneConfig:
         if file is None:
             origin = f"torchtune {TABLE_VERSION}: {name}"
             return TuneConfig(config_values(path), None, origin)
-        with open(file, encoding="utf-8") as opened:
-            document = load_yaml(opened.read(), file)
+        document = load_yaml(read_text_file(file), file)
     elif not command.exists(name):
         raise BadInput.one(
             f"{name} is neither a file here nor a config of torchtune {TABLE_VERSION}",

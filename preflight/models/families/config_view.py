@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.files import read_text
 from preflight.models.families.library_defaults import library_defaults
 
 MOST = 2**40
@@ -114,13 +114,10 @@ class ConfigView:
 
 def place_of_key(path: str, name: str) -> str:
     """Return `path:line` of a key's first mention; the path alone where it is no readable file or never says it."""
-    if not os.path.isfile(path):
-        return path
     try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if f'"{name}"' in line:
-                    return f"{path}:{number}"
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
+            if f'"{name}"' in line:
+                return f"{path}:{number}"
     except (OSError, UnicodeDecodeError):
         return path
     return path

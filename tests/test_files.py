@@ -1,0 +1,187 @@
+"""The one rule for files that people name: pipes, devices, folders and what is far too long are refused by name, at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from preflight.files import changed_since, open_regular, read_bytes, read_text, watched, wrong_kind
+
+MODEL = ("--model_name_or_path", "meta-llama/Llama-3.1-8B", "--max_length", "512")
+READERS = {
+    "config_file": ("check", "--", "accelerate", "launch", "--config_file", "{}", "sft.py", *MODEL),
+    "deepspeed": ("check", "--", "torchrun", "sft.py", *MODEL, "--deepspeed", "{}"),
+    "fsdp_config": (
+        "check",
+        "--",
+        "torchrun",
+        "sft.py",
+        *MODEL,
+        "--fsdp_config",
+        "{}",
+        "--fsdp",
+        "full_shard",
+    ),
+    "hostfile": ("check", "--", "deepspeed", "--hostfile", "{}", "sft.py", *MODEL),
+    "arguments": ("check", "--", "trl", "sft", "--config", "{}"),
+    "axolotl": ("check", "--", "axolotl", "train", "{}"),
+    "llamafactory": ("check", "--", "llamafactory-cli", "train", "{}"),
+    "torchtune": ("check", "--", "tune", "run", "full_finetune_distributed", "--config", "{}"),
+    "torchtitan": ("check", "--", "torchrun", "-m", "torchtitan.train", "--job.config_file", "{}"),
+    "script": ("check", "--", "torchrun", "{}", *MODEL),
+    "model_config": ("check", "--set", "model_config={}", "--", "torchrun", "sft.py", *MODEL),
+    "policy": ("check", "--policy", "{}", "--", "torchrun", "sft.py", *MODEL),
+    "prices": ("check", "--prices", "{}", "--", "torchrun", "sft.py", *MODEL),
+    "dataset": ("check", "--dataset", "{}", "--", "torchrun", "sft.py", *MODEL),
+    "estimate": ("estimate", "{}"),
+    "validate": ("validate", "{}"),
+    "trace": ("trace", "--plan", "{}"),
+    "size": ("size", "{}"),
+    "scan": ("scan", "{}"),
+}
+PATIENCE_S = 10
+LARGE = 100_000_000
+
+
+def preflight(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "preflight", *args],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE_S,
+    )
+
+
+def special(kind: str, folder: Path) -> str:
+    path = folder / "special.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "loop":
+        path.symlink_to(path)
+    else:
+        path.write_bytes(b"")
+        os.truncate(path, LARGE)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "endless", "loop", "large"])
+@pytest.mark.parametrize("reader", READERS)
+def test_nothing_hangs_or_breaks_on_what_is_no_file(reader, kind, tmp_path):
+    path = special(kind, tmp_path)
+    done = preflight(tmp_path, *(word.format(path) for word in READERS[reader]))
+
+    assert done.returncode in (0, 1, 2), done.stderr
+    assert "Traceback" not in done.stderr and "bug" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pipe", "is a pipe, which can be read only once: write it to a file"),
+        ("endless", "is a device"),
+        ("socket", "is a socket"),
+        ("folder", "is a folder"),
+    ],
+)
+@pytest.mark.parametrize("reader", ["config_file", "deepspeed", "fsdp_config"])
+def test_a_config_that_is_no_file_is_told_what_it_is(reader, kind, words, tmp_path):
+    path = special(kind, tmp_path)
+    done = preflight(tmp_path, *(word.format(path) for word in READERS[reader]))
+
+    assert done.returncode == 2
+    assert words in done.stderr and "did you mean" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "reader",
+    ["config_file", "deepspeed", "axolotl", "torchtitan", "estimate", "validate", "policy"],
+)
+def test_what_is_far_too_long_is_refused_with_its_size(reader, tmp_path):
+    path = special("large", tmp_path)
+    done = preflight(tmp_path, *(word.format(path) for word in READERS[reader]))
+
+    assert done.returncode == 2
+    assert f"it has {LARGE:,} bytes, and no more than " in done.stderr
+
+
+def test_process_substitution_is_told_as_what_it_is(tmp_path):
+    command = "preflight check -- accelerate launch --config_file <(echo a) sft.py"
+    done = subprocess.run(
+        ["bash", "-c", command.replace("preflight", f"{sys.executable} -m preflight", 1)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 2
+    assert "is a pipe, which can be read only once: write it to a file" in done.stderr
+
+
+def test_a_pipe_is_not_even_opened(tmp_path):
+    """Its writer would see that, and go on as if somebody had read."""
+    os.mkfifo(tmp_path / "pipe")
+    opened = threading.Event()
+
+    def write() -> None:
+        with open(tmp_path / "pipe", "wb"):
+            opened.set()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    with pytest.raises(OSError, match="it is a pipe"):
+        open_regular(str(tmp_path / "pipe"))
+
+    assert not opened.wait(0.2)
+    os.close(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK))
+    writer.join()
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused_too():
+    with pytest.raises(OSError, match="no more than 3 are read"):
+        read_bytes("/proc/self/status", 3)
+
+
+def test_text_keeps_its_line_ends(tmp_path):
+    (tmp_path / "f").write_bytes(b"a\r\nb\n")
+
+    assert read_text(str(tmp_path / "f")) == "a\r\nb\n"
+    assert wrong_kind(str(tmp_path / "f")) == ""
+    assert wrong_kind(str(tmp_path / "g")) == wrong_kind("a\0b") == "does not exist"
+
+
+@pytest.mark.parametrize("change", ["touched", "written", "replaced", "removed"])
+def test_what_was_read_is_known_and_a_change_is_seen(change, tmp_path):
+    path = tmp_path / "f"
+    path.write_text("before")
+    os.utime(path, ns=(1, 1))
+    with watched() as seen:
+        read_text(str(path))
+    read_text(__file__)
+    assert list(seen) == [str(path)] and changed_since(seen) == ()
+    if change == "touched":
+        path.touch()
+    elif change == "written":
+        path.write_text("after")
+    elif change == "replaced":
+        (tmp_path / "g").write_text("before")
+        os.utime(tmp_path / "g", ns=(1, 1))
+        (tmp_path / "g").rename(path)
+    else:
+        path.unlink()
+
+    assert changed_since(seen) == (str(path),)
