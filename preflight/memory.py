@@ -41,6 +41,11 @@ def by_phase(values: Mapping[Phase, T]) -> dict[str, T]:
     return named
 
 
+def phase_names(phases: Iterable[Phase]) -> list[str]:
+    """Return the names of phases, the loss by its old name too."""
+    return list(by_phase({phase: phase for phase in phases}))
+
+
 class Moment(Enum):
     """A point of a phase at which bytes can peak: what is alive together is added, moments are compared.
 

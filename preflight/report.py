@@ -10,7 +10,7 @@ from preflight.advice import Advice
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchCommand, LaunchPlan, plain
-from preflight.memory import MemoryEstimate, Moment, by_phase
+from preflight.memory import MemoryEstimate, Moment, by_phase, phase_names
 from preflight.model import ModelSpec
 from preflight.readings import Readings
 from preflight.remedy import Remedy
@@ -168,7 +168,7 @@ def estimate_to_dict(estimate: MemoryEstimate) -> dict[str, Any]:
             {
                 "name": term.name,
                 "num_bytes": term.num_bytes,
-                "phases": [phase.value for phase in term.phases],
+                "phases": phase_names(term.phases),
                 "moments": [moment.value for moment in Moment if moment in term.moments],
                 "level": term.level.value,
                 "formula": term.formula,

@@ -48,6 +48,21 @@ class Outputs:
         return value
 
 
+OWN_LOOP = """\
+import argparse
+from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForCausalLM
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--model_name_or_path")
+parser.add_argument("--batch_size", type=int)
+parser.add_argument("--max_length", type=int)
+args = parser.parse_args()
+fully_shard(AutoModelForCausalLM.from_pretrained(args.model_name_or_path))
+"""
+"""A loop of somebody's own, which shards in a way that no reader follows: its engine is open."""
+
+
 def outputs_in(place: Path, patch: pytest.MonkeyPatch) -> Outputs:
     """Ask every command that has an answer on any machine, in a folder made for it."""
     found = Outputs()
@@ -76,6 +91,11 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
             f"same_network: true\nmain_training_function: f\n{config}  fsdp_x: 1\n"
         )
         found.ask(words, *launch)
+    (place / "own").mkdir()
+    patch.chdir(place / "own")
+    Path("own.py").write_text(OWN_LOOP)
+    own = "own.py --model_name_or_path Qwen/Qwen2.5-14B --batch_size 1 --max_length 2048"
+    found.ask("check --device h100-sxm-80", "--", "torchrun", "--nproc_per_node", "8", *own.split())
     shutil.copytree(EXAMPLES / "3-refused", place / "3-refused")
     patch.chdir(place / "3-refused")
     refused = ("--", "accelerate", "launch", *TOO_LARGE.split())
