@@ -62,6 +62,60 @@ def test_a_branch_that_is_not_known_leaves_what_it_sets_unknown():
     assert launch.unknown == ("$n",)
 
 
+@pytest.mark.parametrize(
+    ("text", "argv", "through"),
+    [
+        ("site_wrapper exec --nv torchrun a.py", "torchrun a.py", "site_wrapper exec --nv"),
+        ("srun -n 2 /opt/x/profile-exec torchrun a.py", "torchrun a.py", "srun -n 2 /opt/x/profile-exec"),
+        ("srun site_wrapper exec bash -c 'cd /; torchrun a.py'", "torchrun a.py", "srun site_wrapper exec"),
+        ("docker build -t deepspeed . ; torchrun a.py", "torchrun a.py", ""),
+        ("echo deepspeed x; git clone torchrun; torchrun a.py", "torchrun a.py", ""),
+        ("L='accelerate launch --n $SLURM_NNODES'; srun bash -c \"$L train.py\"", "accelerate launch --n 2 train.py", "srun"),
+        ("S=$(grep n: x.cfg | awk '{print $2}'); L=\"accelerate launch --n $S\"; srun bash -c \"$L t.py\"", "accelerate launch --n 4 t.py", "srun"),
+        ("S=$(grep n: none.cfg | awk '{print $2}'); L=\"accelerate launch --n $S\"; srun bash -c \"$L t.py\"", "accelerate launch --n $(grep n: none.cfg | awk '{print $2}') t.py", "srun"),
+        ("torchrun --h $(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1) --n $(scontrol show hostnames | wc -l) a.py", "torchrun --h n1 --n 2 a.py", ""),
+        ("torchrun --nproc $(nvidia-smi -L | wc -l) --u $(whoami) a.py", "torchrun --nproc 8 --u me a.py", ""),
+        ("torchrun --a $(srun -n1 -w $SLURM_NODE hostname --ip-address) a.py", "torchrun --a 10.0.0.1 a.py", ""),
+        ("D=$(cd ..; pwd); torchrun $(builtin cd sub/.. && pwd)/a.py $D", "torchrun WORK/a.py UP", ""),
+        (". ./s.sh 3; torchrun a.py --n $N", "torchrun a.py --n 3", ""),
+        ("bash inner.sh 5 --x", "torchrun a.py 5 --x", ""),
+        ("X=1; export Y=2; bash -c 'torchrun a.py [$X] $Y'", "torchrun a.py [] 2", ""),
+        ("timeout 5 nohup env A=1 torchrun a.py &", "torchrun a.py", "timeout 5 nohup env A=1"),
+        ("exec torchrun a.py; torchrun b.py", "torchrun a.py", ""),
+        ("cd nowhere || exit 1; torchrun a.py", "torchrun a.py", ""),
+        ("git clone x && N=3; torchrun a.py $N", "torchrun a.py 3", ""),
+        ("bash <<EOF\ntorchrun a.py $SLURM_NNODES\nEOF", "torchrun a.py 2", ""),
+        ("echo torchrun a.py | bash", "torchrun a.py", ""),
+        ("torchrun --config <(echo a: 1) a.py", "torchrun --config <(echo a: 1) a.py", ""),
+        ("printf 'n: 2\\n' > c.yaml; sed -i 's/2/6/' c.yaml; torchrun a.py --n $(sed -n 's/n: //p' c.yaml)", "torchrun a.py --n 6", ""),
+    ],
+)  # fmt: skip
+def test_launches_are_found_behind_what_starts_them(text, argv, through, tmp_path):
+    work = tmp_path / "work"
+    (work / "sub").mkdir(parents=True)
+    (work / "x.cfg").write_text("n: 4\n")
+    (work / "s.sh").write_text("N=$1\n")
+    (work / "inner.sh").write_text("torchrun a.py $1 $2\n")
+    env = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_GPUS_ON_NODE": "8", "USER": "me", "SLURM_NODE": "n1"}  # fmt: skip
+    (launch,) = read_script(text + "\n", "job.sh", (), env, str(work), ("n1", "n2")).launches
+
+    spelled = argv.replace("WORK", str(work)).replace("UP", str(tmp_path))
+    assert (" ".join(launch.argv), " ".join(launch.through)) == (spelled, through)
+
+
+def test_a_step_and_an_environment_give_their_variables():
+    text = "source /v/bin/activate; conda activate e; export A=1; B=2\nC=3 srun -N 2 -n 4 --export=ALL,D=4 torchrun a.py\n"
+    (launch,) = read_script(text, "job.sh", (), {"SLURM_NNODES": "2"}, "/w").launches
+    wanted = {
+        "VIRTUAL_ENV": "/v", "CONDA_DEFAULT_ENV": "e", "A": "1", "C": "3", "D": "4", "PWD": "/w",
+        "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_PROCID": "0",
+    }  # fmt: skip
+
+    assert {name: launch.env.get(name) for name in wanted} == wanted
+    assert "B" not in launch.env
+    assert launch.origin == "job.sh:2"
+
+
 def test_any_text_has_an_answer():
     """Corpus scripts with pieces cut, copied and put in: no exception, and no line is lost."""
     texts = [(SCRIPTS / name).read_text() for name in NAMES]
