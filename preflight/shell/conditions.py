@@ -175,7 +175,9 @@ class _Reader:
             return None if filled is None else filled is (operator == "-n")
         if operator == "-v":
             name = (text.known or "").partition("[")[0]
-            return None if not name else state.get(name) is not None or None if state.world.is_partial else state.get(name) is not None  # fmt: skip
+            if name and state.get(name) is not None:
+                return True
+            return None if not name or state.world.is_partial else False
         path = state.path(text)
         if path is None or text.known == "":
             return None if text.known != "" else False

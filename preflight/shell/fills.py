@@ -115,10 +115,10 @@ def getopts(run: Running, argv: list[Text]) -> Status:
         return None
     letters, name = argv[1].known.lstrip(":"), argv[2].known
     words = argv[3:] or state.arguments
-    index_text, place_text = state.known("OPTIND") or "1", state.known("__OPTCHAR") or "1"
-    if not (index_text.isdecimal() and place_text.isdecimal()):
+    index_text = state.known("OPTIND") or "1"
+    if not index_text.isdecimal():
         return None
-    index, place = int(index_text), int(place_text)
+    index, place = int(index_text), state.option_place
     word = words[index - 1].known if 0 < index <= len(words) else ""
     if word is None:
         return None
@@ -143,5 +143,5 @@ def getopts(run: Running, argv: list[Text]) -> Status:
     else:
         index, place = (index + 1, 1) if is_last else (index, place + 1)
     state.set("OPTIND", known(str(index)))
-    state.set("__OPTCHAR", known(str(place)))
+    state.option_place = place
     return True

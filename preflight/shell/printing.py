@@ -108,7 +108,7 @@ def _field(match: re.Match[str], words: Iterator[Text], state: State) -> tuple[T
             return (None if value is None or not re.fullmatch(r"[\w./=:,+@%-]+", value) else text), used  # fmt: skip
         if sizes == [None, None]:
             return text, used
-        return (None if value is None else known((spec.replace("0", "", 1) if "0" in flags else spec) + "s")) and known((spec + "s") % value), used  # fmt: skip
+        return (None if value is None else known((spec + "s") % value)), used
     if letter == "c":
         return (None if text.known is None else known(text.known[:1])), used
     try:

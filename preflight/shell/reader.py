@@ -119,8 +119,8 @@ class Reader(Flow):
         state.arguments = arguments
         state.frames = (*state.frames, {})
         self.depth += 1
-        self.check_depth()
         try:
+            self.check_depth()
             return self.command(function.body)
         except Leave as leave:
             if leave.kind != "return":

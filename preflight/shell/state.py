@@ -55,6 +55,8 @@ class State:
     """Whether the last command succeeded; None: not known."""
     exports_all: bool = False
     """`set -a`"""
+    option_place: int = 1
+    """Where `getopts` is in a word such as `-vx`."""
     folders: tuple[Text, ...] = ()
     """Of pushd."""
     frames: tuple[dict[str, Value | None], ...] = ()
@@ -63,8 +65,8 @@ class State:
     def copy(self) -> State:
         return State(
             self.world, dict(self.values), set(self.exported), list(self.arguments),
-            dict(self.functions), self.name, self.cwd, self.status, self.exports_all, self.folders,
-            self.frames,
+            dict(self.functions), self.name, self.cwd, self.status, self.exports_all, self.option_place,
+            self.folders, self.frames,
         )  # fmt: skip
 
     def become(self, other: State) -> None:
