@@ -18,7 +18,7 @@ from preflight.formulas.precision import num_trainable_params
 from preflight.judge import checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.plugins import PluginManager
-from preflight.records.known import known_correction
+from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
 from preflight.request import Request, with_request
 from preflight.rewriting import read_launch
@@ -63,6 +63,9 @@ def check_plan(
     notices = plan.notices
     if judged.model_problem is not None:
         notices = (*notices, judged.model_problem)
+    damage = damaged_corrections()
+    if damage:
+        notes = (*notes, damage)
     findings = [noticed(problem) for problem in notices]
     asked = {"plan": plan, "model": model, "device": device, "estimate": judged.estimate}
     for owner, item in plugins.collect("preflight_findings", **asked):

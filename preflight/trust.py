@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 VARIABLE = "PREFLIGHT_TRUST"
 """Folders, separated as in PATH, whose files are obeyed whoever may write them, those of folders below among them."""
-MOST_BYTES = 16 * 1024**2
-"""Of a file with code or settings; a thousandth of it is usual."""
+MOST_BYTES = 1024**2
+"""Of a file with code or settings; a hundredth of it is usual, and TOML takes a second to read as many."""
 MOST_LINKS = 8
 ROOT = 0
 ACCESS_LIST = "system.posix_acl_access"

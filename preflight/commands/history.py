@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from preflight.commands.options import FITS, add_output_options
@@ -43,14 +44,22 @@ def parser(name: str) -> Parser:
 def run(name: str, args: list[str]) -> int:
     """Print the runs of a folder; work out anew what they correct."""
     options = parser(name).parse_args(args)
-    if not options.last.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,9}", options.last):
         raise BadInput.one(f"must be a whole number, not {options.last!r}", "--last")
     from preflight.records.run_store import read_records
-    from preflight.records.site_correction import runs_of, to_dict, write_corrections
+    from preflight.records.site_correction import (
+        corrections_of,
+        runs_of,
+        to_dict,
+        write_corrections,
+    )
 
     folder = options.folder or records_folder()
     records, unreadable = read_records(folder)
-    corrections = write_corrections(records, folder) if records else {}
+    # A folder that is only looked at is not written into: its corrections are its owner's.
+    is_own = options.folder is None
+    keep = write_corrections if is_own and records else corrections_of
+    corrections = keep(records)
     runs, last = runs_of(records), int(options.last)
     if options.format == "json":
         shown = runs[-last:] if last else runs

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from preflight.records.site_correction import Correction
 
 
+def damaged_corrections() -> str:
+    """Return what of this site's corrections is passed over because it is damaged; nothing where all is well."""
+    if not os.path.lexists(os.path.join(records_folder(), CORRECTION_FILE)):
+        return ""
+    from preflight.records.site_correction import damage
+
+    return damage()
+
+
 def known_correction(device: DeviceSpec | None) -> Correction | None:
     """Return what this site's runs correct on a device; what reads them is loaded where there are any."""
     if device is None or not os.path.exists(os.path.join(records_folder(), CORRECTION_FILE)):

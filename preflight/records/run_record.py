@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields
 from typing import Any
 
 from preflight.values import dataclass
 
 SCHEMA = 1
+MOST = 1 << 53
+"""Of anything counted here: 8 PiB, and what JSON keeps exactly."""
 COUNTERS = ("allocated", "reserved", "device")
 
 RUNNING, DONE, OOM, FAILED = "running", "done", "oom", "failed"
@@ -75,14 +77,62 @@ def record_from_dict(value: Any) -> RunRecord | None:
     """Return the record of one line; None for what is no record of this schema."""
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         return None
-    names = {f.name for f in fields(RunRecord)}
+    given = {name: value[name] for name in _IS if name in value}
+    if not all(_IS[name](item) for name, item in given.items()):
+        return None
     try:
-        record = RunRecord(**{name: item for name, item in value.items() if name in names})
-    except TypeError:
+        return RunRecord(**given)
+    except TypeError:  # one that must be there is not
         return None
-    if record.outcome not in OUTCOMES or not isinstance(record.rank, int):
-        return None
-    return record
+
+
+def is_count(value: Any) -> bool:
+    """Tell whether a value is a whole number that something can be counted or measured in."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_count, value.values()))
+
+
+def _are_peaks(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_are_counts, value.values()))
+
+
+def _is_device(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name", ""), (str, type(None)))
+        and (value.get("capacity_bytes") is None or is_count(value["capacity_bytes"]))
+    )
+
+
+_IS: Mapping[str, Callable[[Any], bool]] = {
+    "run_id": _is_text,
+    "rank": is_count,
+    "world_size": is_count,
+    "host": _is_text,
+    "started": _is_text,
+    "outcome": lambda value: isinstance(value, str) and value in OUTCOMES,
+    "ended": _is_text,
+    "num_steps": is_count,
+    "failed_phase": _is_text,
+    "error": _is_text,
+    "device": _is_device,
+    "phases": _are_peaks,
+    "host_peak_bytes": is_count,
+    "outside_bytes": lambda value: value is None or is_count(value),
+    "predicted": _are_peaks,
+    "predicted_runtime": _are_counts,
+    "verdict": _is_text,
+    "plan": lambda value: isinstance(value, dict),
+    "versions": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+}
+"""Field -> whether a value can be one. A line is of whoever may write there: a wrong one is passed over, never met later."""
 
 
 def _most(phases: Mapping[str, Mapping[str, int]], counter: str) -> int | None:

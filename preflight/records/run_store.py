@@ -17,12 +17,15 @@ import re
 import time
 from typing import NamedTuple
 
+from preflight.files import open_regular
 from preflight.records.folder import records_folder
 from preflight.records.run_record import RunRecord, record_from_dict
 
 LOCK_TIMEOUT_S = 30.0
 """How long a rank waits for the others that write; a line takes milliseconds."""
 LOCK_PAUSE_S = 0.005
+LONGEST_LINE_BYTES = 1 << 20
+"""A record has a few thousand; what is no line is read in pieces that are no records."""
 
 
 class Records(NamedTuple):
@@ -100,16 +103,17 @@ def read_lines(path: str) -> Records:
     records: list[RunRecord] = []
     unreadable: list[str] = []
     try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+        with open_regular(path) as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE_BYTES):
+                number += 1
+                record = _record_of(line)
+                if record is not None:
+                    records.append(record)
+                elif line.strip():
+                    unreadable.append(f"{path}:{number}: no record")
     except OSError as error:
         return Records((), (f"{path}: {error.strerror}",))
-    for number, line in enumerate(lines, 1):
-        record = _record_of(line)
-        if record is not None:
-            records.append(record)
-        elif line.strip():
-            unreadable.append(f"{path}:{number}: no record")
     return Records(tuple(records), tuple(unreadable))
 
 

@@ -17,13 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.device import DeviceSpec
 from preflight.files import read_text
 from preflight.memory import Level, MemoryTerm
 from preflight.records.folder import CORRECTION_FILE, records_folder
-from preflight.records.run_record import DONE, RunRecord
+from preflight.records.run_record import DONE, RunRecord, is_count
 from preflight.units import GIB, MIB
 from preflight.values import dataclass
 
@@ -31,6 +31,10 @@ MIN_RUNS = 5
 """Runs behind each corrected term; two that are wrong do not decide a median of five."""
 LEAST_SHARE = 0.01
 """Of live tensors: a smaller predicted loss of the allocator says nothing about a factor."""
+
+MOST_CONTEXT_BYTES = 64 * GIB
+MOST_FACTOR = 1000.0
+"""What no run measures: a larger one is damage."""
 
 CONTEXT, NCCL = "CUDA context", "NCCL buffers"
 """The terms of hooks/memory_runtime.py."""
@@ -206,22 +210,58 @@ def correction_for(device: DeviceSpec | None) -> Correction | None:
         changed = os.stat(path).st_mtime_ns
     except OSError:
         return None
-    devices = _read(path, changed)
+    devices = _read(path, changed).devices
     return devices.get(device.key or "") or devices.get(device.name)
 
 
+def damage() -> str:
+    """Return what of the file of corrections is passed over, and why; nothing where all of it is used."""
+    path = os.path.join(records_folder(), CORRECTION_FILE)
+    try:
+        return _read(path, os.stat(path).st_mtime_ns).damage
+    except OSError:
+        return ""
+
+
+class _Kept(NamedTuple):
+    devices: Mapping[str, Correction]
+    damage: str = ""
+
+
 @lru_cache(maxsize=4)
-def _read(path: str, changed: int) -> Mapping[str, Correction]:
+def _read(path: str, changed: int) -> _Kept:
     try:
         whole = json.loads(read_text(path))
-        if whole["schema"] != SCHEMA:
-            return {}
-        return {
-            name: Correction(**{field: value[field] for field in _FIELDS})
-            for name, value in whole["devices"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        return _Kept({}, f"{path} is passed over: {getattr(error, 'strerror', 0) or 'no JSON'}")
+    if not isinstance(whole, dict) or not isinstance(whole.get("devices"), dict):
+        return _Kept({}, f"{path} is passed over: it holds no corrections")
+    if whole.get("schema") != SCHEMA:
+        return _Kept({})  # of another version of preflight, which writes it anew
+    read = {name: _correction_from(value) for name, value in whole["devices"].items()}
+    wrong = ", ".join(repr(name) for name, correction in read.items() if correction is None)
+    found = {name: correction for name, correction in read.items() if correction is not None}
+    return _Kept(found, f"{path}: what it says of {wrong} is passed over" if wrong else "")
+
+
+def _correction_from(value: Any) -> Correction | None:
+    """Return what the file says of one card; None where anything of it is no number that can be."""
+    if not isinstance(value, dict) or not set(_FIELDS) <= set(value):
+        return None
+    counts = [value[name] for name in _FIELDS if name.startswith("num_")]
+    context, factors = value["context_bytes"], (value["nccl_factor"], value["allocator_factor"])
+    is_right = (
+        isinstance(value["device"], str)
+        and all(map(is_count, counts))
+        and (context is None or (is_count(context) and context <= MOST_CONTEXT_BYTES))
+        and all(factor is None or _is_factor(factor) for factor in factors)
+    )
+    return Correction(**{name: value[name] for name in _FIELDS}) if is_right else None
+
+
+def _is_factor(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= MOST_FACTOR  # false for NaN
 
 
 def corrected_terms(
