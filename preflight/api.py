@@ -13,6 +13,7 @@ from preflight.memory import MemoryEstimate
 from preflight.pipeline import check_launch, check_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy, policy_from_dict
+from preflight.printable import printable, text_of
 from preflight.report import Report
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request
@@ -137,7 +138,7 @@ def report_text(report: Report, door: str = "run") -> str:
     from preflight.render.page import Page
     from preflight.render.report import report_lines
 
-    return "\n".join(report_lines(report, door, Page()))
+    return printable(text_of(report_lines(report, door, Page())))
 
 
 def policy_of(given: Policy | Mapping[str, Any] | None, repository: Repository) -> Policy:

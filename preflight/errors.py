@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from preflight.printable import printable
 from preflight.values import dataclass
 
 
@@ -39,7 +40,10 @@ E = TypeVar("E", bound="BadInput")
 
 
 class PreflightError(Exception):
-    """The base of everything preflight raises on purpose."""
+    """The base of everything preflight raises on purpose. Its text can be printed as it is, whatever a file holds."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BadInput(PreflightError):

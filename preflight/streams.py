@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TextIO
 
+from preflight.printable import printable
+
 PATIENCE_S = 30.0
 """How long a reader of a pipe that does not block may take for its next bytes."""
 
@@ -72,10 +74,13 @@ def protected() -> Iterator[tuple[Outlet, Outlet]]:
 
 
 def say(text: str, stream: IO[str] | None = None) -> None:
-    """Write a text to a stream, stderr where none is given, in one piece; never raise for the stream's sake."""
+    """Write a text to a stream, stderr where none is given, in one piece; never raise for the stream's sake.
+
+    Control characters are shown and not sent: what is told of a file is told to a terminal.
+    """
     target = sys.stderr if stream is None else stream
     if target is not None:
-        _say(text, target)
+        _say(printable(text), target)
 
 
 def _say(text: str, stream: IO[str]) -> None:

@@ -32,6 +32,7 @@ FLOORS = (
         "deadline",
         "files",
         "whole_file",
+        "printable",
         "trust",
         "version",
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from preflight.printable import text_of
 from preflight.streams import say
 
 REFUSED = 3
@@ -46,7 +47,7 @@ def main(args: list[str]) -> int:
 
 def _say(lines: list[str] | tuple[str, ...]) -> None:
     if lines:
-        say("\n".join(lines) + "\n")
+        say(text_of(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from preflight.errors import BadInput
+from preflight.printable import text_of
 from preflight.report import Report
 from preflight.streams import say
 from preflight.whole_file import write_whole
@@ -108,4 +109,4 @@ def print_lines(lines: list[str], stream: IO[str]) -> None:
     """Print an answer in one write, so that other processes' lines do not fall between its own."""
     from preflight.render.terminal import lines_for
 
-    say("\n".join(lines_for(stream, lines)) + "\n", stream)
+    say(text_of(lines_for(stream, lines)) + "\n", stream)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput
+from preflight.printable import shell_word
 from preflight.report import SCHEMA_VERSION
 from preflight.slurm.step_hook import FOLDER, write_hook
 
@@ -57,5 +57,5 @@ def run(name: str, args: list[str]) -> int:
     if options.format == "json":
         print_json({"schema_version": SCHEMA_VERSION, "variables": variables}, sys.stdout)
     else:
-        print_lines([f"export {n}={shlex.quote(p)}" for n, p in variables.items()], sys.stdout)
+        print_lines([f"export {n}={shell_word(p)}" for n, p in variables.items()], sys.stdout)
     return FITS

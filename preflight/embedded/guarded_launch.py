@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.errors import BadInput, PreflightError
+from preflight.printable import text_of
 from preflight.report import Report
 from preflight.repository.settings import find_repository
 from preflight.streams import say
@@ -29,7 +30,7 @@ def may_start(argv: list[str], mode: str) -> bool:
         raise
     except BaseException as error:
         lines, is_refused = _not_checked(error), False
-    say("\n".join(lines_for(sys.stderr, lines)) + "\n")
+    say(text_of(lines_for(sys.stderr, lines)) + "\n")
     return not is_refused or mode == "warn"
 
 

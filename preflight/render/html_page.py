@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from preflight.printable import printable
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --muted: #57606a; --paper: #ffffff; --panel: #f6f8fa;
   --line: #d0d7de; --good: #116329; --warn: #7d4e00; --bad: #a40e26; --added: #dafbe1; --removed: #ffebe9;
@@ -51,7 +53,7 @@ COLUMN = ' scope="col"'
 def page(title: str, body: Iterable[str], script: str = "") -> str:
     """Return a whole document; `body` is HTML, `title` is text."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    return "\n".join(
+    document = "\n".join(
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
@@ -66,6 +68,7 @@ def page(title: str, body: Iterable[str], script: str = "") -> str:
             "",
         ]
     )
+    return printable(document)
 
 
 def table(

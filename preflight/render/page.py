@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import IO
 
 from preflight.launchers.all import words_in_texts
+from preflight.printable import painted
 from preflight.streams import is_terminal
 from preflight.values import dataclass
 
@@ -43,7 +44,7 @@ class Page:
 
     def paint(self, text: str, color: str) -> str:
         """Return the text in a color, where there is any."""
-        return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if self.has_color else text
+        return painted(text, _COLORS[color]) if self.has_color else text
 
     def wrap(self, text: str, first: str = "", rest: str = "  ") -> list[str]:
         """Break a paragraph into lines; a word that is too long keeps a line of its own.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from html import escape
 
+from preflight.printable import printable
 from preflight.render.svg import STYLE, cross, line, mark, text
 from preflight.studies.measured import COUNTERS
 from preflight.studies.validate import ValidatedRun, Validation, summarize
@@ -72,7 +73,7 @@ def scatter_svg(validation: Validation) -> str:
     parts += [_died_mark(v, scale) for v in died]
     parts += _labels(compared, died, scale)
     parts += _legend(validation)
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return printable("\n".join([*parts, "</svg>"])) + "\n"
 
 
 def _scale(compared: list[ValidatedRun], died: list[ValidatedRun]) -> Scale:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import IO
 
+from preflight.printable import unpainted
 from preflight.render.page import Page, page_for, programs_pattern
 from preflight.streams import is_terminal
 
 LABEL = re.compile(r"  (?:at   |fix  )|(?:preflight|next|[^\s+-].*?:\d+): ")
 """What a line begins with that a log keeps whole: the verdict, of a launch at a place too, the next step, a fix."""
-ESCAPES = re.compile(r"\x1b\[\d+m")
 
 
 def is_typed(text: str) -> bool:
@@ -30,7 +30,7 @@ def lines_for(stream: IO[str], lines: Sequence[str]) -> list[str]:
 def broken(line: str, page: Page) -> Iterable[str]:
     """Return a line in as many as the page takes; the command that a next step ends in stands below it."""
     label = LABEL.match(line)
-    if label is None or len(ESCAPES.sub("", line)) <= page.width:
+    if label is None or len(unpainted(line)) <= page.width:
         return [line]
     text = line[label.end() :]
     if label[0].startswith(" "):

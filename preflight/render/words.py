@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.launch import LaunchPlan, plain
 from preflight.memory import Phase
+from preflight.printable import shell_word
 from preflight.units import GIB, MIB, format_gib
 
 NOT_STATED = "not stated"
@@ -75,5 +75,5 @@ def _written(value: Any) -> str:
 
 def shell_command(argv: tuple[str, ...], env: Mapping[str, str]) -> str:
     """Write a command so that a shell runs it, variables first."""
-    variables = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
-    return " ".join([*variables, shlex.join(argv)])
+    variables = [f"{name}={shell_word(value)}" for name, value in env.items()]
+    return " ".join([*variables, *map(shell_word, argv)])

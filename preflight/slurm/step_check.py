@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from preflight.printable import text_of
 from preflight.streams import say
 
 
@@ -25,7 +26,7 @@ def main(args: list[str]) -> int:
     except Exception as error:
         lines = (f"preflight: the step was not judged and starts: {type(error).__name__}: {error}",)
     if lines:
-        say("\n".join(lines) + "\n")
+        say(text_of(lines) + "\n")
     return 0
 
 

@@ -15,6 +15,7 @@ from preflight.launch import LaunchPlan, Origin
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment, during, estimate_peaks
 from preflight.memory import Phase as P
 from preflight.model import ModelSpec
+from preflight.printable import printable
 from preflight.remedy import Remedy
 from preflight.render.page import Page, bar, page_for
 from preflight.render.report import report_lines
@@ -40,7 +41,7 @@ MODEL = ModelSpec("an/8b", {}, "llama", 8, 16, 0, units=(), num_params_override=
 
 def estimate(activation_gib: float, unknown: tuple[str, ...] = ()):
     """Parameters always, activations in a step, optimizer states from the first step on."""
-    step = during(P.FORWARD, P.TURN, P.BACKWARD)
+    step = during(P.FORWARD, P.LOSS, P.BACKWARD)
     return estimate_peaks(
         [
             MemoryTerm("parameters, sharded", 4 * GIB, ALWAYS, "8,030,261,248 / 8 * 4", "a.py:1"),
@@ -259,6 +260,7 @@ def test_lines_between_first_and_last_keep_to_the_width_of_the_terminal(width, m
 
 def test_color_repeats_what_words_say_and_nothing_else():
     plain, colored = text(rewritten()), report_lines(rewritten(), "check", Page(80, True))
+    colored = [printable(line) for line in colored]
     stripped = list(colored)
     for code in ("\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[1m", "\x1b[0m"):
         stripped = [line.replace(code, "") for line in stripped]
