@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from core_install import install_core
 from hypothesis import settings
+from ranks import RankHost
 from two_users import Machine, missing
 
 # The same examples every time: a build fails for what changed, not for what was drawn.
@@ -93,3 +94,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if reason := terminalreporter.config.stash.get(ALONE, ""):
         terminalreporter.section("THE TESTS WITH TWO USERS DID NOT RUN", sep="!", red=True)
         terminalreporter.write_line(reason)
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[RankHost]:
+    """What forks the ranks of a script from a process that has the libraries."""
+    host = RankHost()
+    yield host
+    host.stop()

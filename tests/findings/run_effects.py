@@ -1,6 +1,6 @@
 """Show on real gloo ranks what the libraries do with settings that checks name; print experiment -> result as JSON.
 
-Usage: run_effects.py [EXPERIMENT ...], under torchrun with two ranks.
+Usage (on two ranks): run_effects.py [EXPERIMENT ...]
 """
 
 from __future__ import annotations

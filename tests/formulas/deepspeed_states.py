@@ -1,6 +1,6 @@
 """Train two steps under DeepSpeed on CPU ranks, then print the bytes of every live tensor on rank 0 as JSON.
 
-Usage (under torchrun): deepspeed_states.py STAGE HIDDEN_SIZE
+Usage (on ranks): deepspeed_states.py STAGE HIDDEN_SIZE
 """
 
 from __future__ import annotations

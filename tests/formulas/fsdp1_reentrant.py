@@ -1,6 +1,6 @@
 """Train small Llamas under FSDP1 on real gloo ranks; print what rank 0 held, case by case, as JSON.
 
-Usage (under torchrun): fsdp1_reentrant.py PEAKS_JSON GATHERS_JSON. The first is a list of [around, reentrant, layers,
+Usage (on ranks): fsdp1_reentrant.py PEAKS_JSON GATHERS_JSON. The first is a list of [around, reentrant, layers,
 tokens, adapted], answered by the peaks of backward; the second of [around, reentrant, adapted, prefetch],
 answered by the layers gathered or still read in forward and backward, step by step.
 """

@@ -3,7 +3,7 @@
 A CPU rank has one memory for host and device, so copies between the two are made visible: what FSDP moves
 to the device is cloned, pinned blocks are written down, and a rank's device bytes are counted apart from
 the host's by what allocates them. Where only rank 0 gathers on the host, the last rank has device bytes alone.
-Usage (under torchrun): real_phases.py CASES_JSON CHECKPOINT_FOLDER
+Usage (on ranks): real_phases.py CASES_JSON CHECKPOINT_FOLDER
 """
 
 from __future__ import annotations
@@ -113,10 +113,7 @@ def accelerator_of(case: dict) -> Accelerator:
         allow_fp16()
         from accelerate.utils import DeepSpeedPlugin
         from deepspeed.accelerator import get_accelerator
-        from deepspeed.comm import torch as deepspeed_comm
 
-        # compiles a kernel behind a lock that a killed process leaves for good; gloo does without
-        deepspeed_comm.build_shm_op = lambda: None
         type(get_accelerator()).pin_memory = lambda self, tensor, *_, **__: pin(tensor)
         settings = {
             "train_micro_batch_size_per_gpu": case["micro"],

@@ -1,7 +1,7 @@
 """Train a small Llama on real gloo ranks through accelerate and count what rank 0 holds, case by case, as JSON.
 
 So few tokens that parameters, gradients and states are nearly all of it: what is compared is sharding.
-Usage (under torchrun): real_ranks.py CASES_JSON, a list of objects with the fields that `run` reads.
+Usage (on ranks): real_ranks.py CASES_JSON, a list of objects with the fields that `run` reads.
 """
 
 from __future__ import annotations

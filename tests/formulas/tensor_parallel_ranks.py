@@ -1,6 +1,6 @@
 """One rank of a small Llama under tensor parallelism: what its layers save, and the shapes of its parameters.
 
-    torchrun --nproc-per-node RANKS tensor_parallel_ranks.py LAYOUT CONFIG
+Usage (on ranks): tensor_parallel_ranks.py LAYOUT CONFIG
 
 LAYOUT is `torchtitan` (apply_tp of torchtitan 0.1.0, by transformers' names) or `transformers` (LlamaConfig's
 base_model_tp_plan, 5.24.0). Rank 0 prints JSON. Storages are counted once, whole, and parameters not at all.
@@ -110,6 +110,7 @@ def main() -> None:
     if dist.get_rank() == 0:
         shapes = {name: list(local(p).shape) for name, p in model.named_parameters()}
         print(json.dumps({"whole": whole, "saved": saved, "logits": logits, "shapes": shapes}))
+    dist.barrier()
     dist.destroy_process_group()
 
 

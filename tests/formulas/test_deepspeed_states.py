@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,17 +30,10 @@ SMALL_TENSORS_BYTES = 4096
 
 @pytest.mark.launch
 @pytest.mark.parametrize(("stage", "world"), [(1, 2), (2, 2), (3, 2), (2, 4)])
-def test_steady_states_are_what_deepspeed_holds(stage, world, plugins):
+def test_steady_states_are_what_deepspeed_holds(stage, world, plugins, ranks):
     """After two real steps on gloo ranks, between steps: parameters, partitions, states and the stage-3 bucket."""
-    run = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone",
-            f"--nproc_per_node={world}", str(SCRIPT), str(stage), str(HIDDEN),
-        ],
-        capture_output=True, text=True, check=True, cwd=SCRIPT.parent,
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    result = json.loads(next(line for line in run.stdout.splitlines() if "live_bytes" in line))
+    printed = ranks.printed(SCRIPT, str(stage), str(HIDDEN), world=world)
+    result = json.loads(next(line for line in printed.splitlines() if "live_bytes" in line))
     model = describe(CONFIG, "tiny", "test")
     plan = LaunchPlan(
         engine=f"zero{stage}", world_size=world, shard_degree=world, mixed_precision="bf16",

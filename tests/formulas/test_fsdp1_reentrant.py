@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +59,7 @@ def allocated_at(estimate: MemoryEstimate, moment: Moment) -> int:
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[dict[str, float], dict[str, list[dict[str, int]]]]:
+def measured(ranks) -> tuple[dict[str, float], dict[str, list[dict[str, int]]]]:
     """Bytes of the peak of backward that one more layer adds per token, by kind; gathered layers, step by step."""
     cases = [
         (name, (around, reentrant, layers, tokens, adapted))
@@ -70,16 +67,8 @@ def measured() -> tuple[dict[str, float], dict[str, list[dict[str, int]]]]:
         for layers in LAYERS
         for tokens in TOKENS
     ]
-    run = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-            str(SCRIPT), json.dumps([case for _, case in cases]), json.dumps([*GATHERS.values()]),
-        ],
-        capture_output=True, text=True, cwd=SCRIPT.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-4000:]
-    printed, gathers = json.loads(run.stdout.splitlines()[-1])
+    asked = [json.dumps([case for _, case in cases]), json.dumps([*GATHERS.values()])]
+    printed, gathers = json.loads(ranks.printed(SCRIPT, *asked, world=2).splitlines()[-1])
     peaks = {
         (name, case[2], case[3]): peak for (name, case), peak in zip(cases, printed, strict=True)
     }

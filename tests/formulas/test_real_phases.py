@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -95,26 +92,15 @@ QUANTIZED_TOLERANCE = 0.15
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> dict[str, list[dict]]:
+def measured(tmp_path_factory, ranks) -> dict[str, list[dict]]:
     """One launch per world size takes every case through its phases: a list of ranks each."""
     results: dict[str, list[dict]] = {}
     folder = tmp_path_factory.mktemp("checkpoint")
     for world, cases in CASES.items():
         common = {"config": CONFIG, "micro": MICRO, "length": LENGTH, "zero": ZERO}
         given = [{**common, "name": name, **CASE[name]} for name in cases]
-        run = subprocess.run(
-            [
-                sys.executable, "-m", "torch.distributed.run", "--standalone",
-                f"--nproc_per_node={world}", str(SCRIPT), json.dumps(given), str(folder),
-            ],
-            capture_output=True, text=True, cwd=SCRIPT.parent,
-            env={
-                **os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
-                "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1",
-            },
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr[-4000:]
-        results.update(json.loads(run.stdout.splitlines()[-1]))
+        printed = ranks.printed(SCRIPT, json.dumps(given), str(folder), world=world)
+        results.update(json.loads(printed.splitlines()[-1]))
     return results
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -76,25 +73,14 @@ WORLD_OF = {name: world for world, cases in CASES.items() for name in cases}
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[str, dict]:
+def measured(ranks) -> dict[str, dict]:
     """One launch per world size trains every case."""
     results: dict[str, dict] = {}
     for world, cases in CASES.items():
         common = {"config": CONFIG, "micro": MICRO, "length": LENGTH}
         given = [{**common, "name": name, **case} for name, case in cases.items()]
-        run = subprocess.run(
-            [
-                sys.executable, "-m", "torch.distributed.run", "--standalone",
-                f"--nproc_per_node={world}", str(SCRIPT), json.dumps(given),
-            ],
-            capture_output=True, text=True, cwd=SCRIPT.parent,
-            env={
-                **os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
-                "GLOO_SOCKET_IFNAME": "lo",
-            },
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr[-4000:]
-        results.update(json.loads(run.stdout.splitlines()[-1]))
+        printed = ranks.printed(SCRIPT, json.dumps(given), world=world)
+        results.update(json.loads(printed.splitlines()[-1]))
     return results
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
@@ -50,17 +48,9 @@ def plan_of(layout: str, degree: int = 2, **more: Any) -> LaunchPlan:
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
-def counted(request) -> tuple[str, dict[str, Any]]:
-    command = ["torchrun", "--standalone", "--nproc-per-node", "2", str(RANKS)]
-    torchrun = Path(sys.executable).with_name("torchrun")
-    done = subprocess.run(
-        [str(torchrun), *command[1:], request.param, json.dumps(SIZES)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    told = next(line for line in done.stdout.splitlines() if line.startswith("{"))
+def counted(request, ranks) -> tuple[str, dict[str, Any]]:
+    printed = ranks.printed(RANKS, request.param, json.dumps(SIZES), world=2)
+    told = next(line for line in printed.splitlines() if line.startswith("{"))
     return request.param, json.loads(told)
 
 

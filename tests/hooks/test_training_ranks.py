@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,24 +31,10 @@ Trainer(model=model, args=args).train()
 
 
 @pytest.fixture(scope="module")
-def outcomes():
+def outcomes(ranks):
     """Return what the libraries did, by the name of the experiment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "OMP_NUM_THREADS": "1"}
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    env = {**os.environ, **alone, **address}
-    done = subprocess.run(
-        [sys.executable, str(HERE / "training_ranks.py")],
-        cwd=HERE,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    printed = ranks.printed(HERE / "training_ranks.py", world=1)
+    return json.loads(printed.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

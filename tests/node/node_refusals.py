@@ -202,8 +202,10 @@ def zero_checkpoint(folder: Path, mode: str) -> None:
     engine.step()
     if mode == "save":
         engine.save_checkpoint(str(folder))
-        return
-    print("REFUSED " + refusal(lambda: engine.load_checkpoint(str(folder))), flush=True)
+    else:
+        print("REFUSED " + refusal(lambda: engine.load_checkpoint(str(folder))), flush=True)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

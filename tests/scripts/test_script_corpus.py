@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,24 +75,15 @@ def test_every_script_of_the_corpus_is_in_the_manifest():
 
 
 @pytest.fixture(scope="module")
-def real() -> dict[str, dict[str, Any]]:
+def real(ranks) -> dict[str, dict[str, Any]]:
     """Return what the scripts gave the real libraries; one process runs all of them."""
     asked = {name: case for name, case in CASES.items() if name not in NOT_RUN}
     lines = [
         json.dumps([case.get("env", {}), str(SCRIPTS), *shlex.split(case["argv"])[2:]])
         for case in asked.values()
     ]
-    hidden = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
-    env = {key: value for key, value in os.environ.items() if key not in hidden}
-    done = subprocess.run(
-        [sys.executable, str(HERE / "real_scripts.py")],
-        input="\n".join(lines),
-        capture_output=True,
-        text=True,
-        env={**env, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
-    assert "RESULTS" in done.stdout, done.stderr[-2000:]
-    results = json.loads(done.stdout.partition("RESULTS")[2])
+    printed = ranks.printed(HERE / "real_scripts.py", world=0, stdin="\n".join(lines))
+    results = json.loads(printed.partition("RESULTS")[2])
     return dict(zip(asked, results, strict=True))
 
 

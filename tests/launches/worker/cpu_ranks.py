@@ -55,6 +55,11 @@ def patch_bf16_check(training_args: Any) -> None:
     training_args.is_torch_bf16_gpu_available = lambda: True
 
 
+def patch_deepspeed_operator(comm: Any) -> None:
+    """Let DeepSpeed do without its shared-memory operator: a minute of compiling, and gloo does what it does."""
+    comm.build_shm_op = lambda: None
+
+
 def patch_fsdp2_offload(api: Any) -> None:
     """Let FSDP2 keep its shards on the host without pinning them, which takes an accelerator."""
     api.CPUOffloadPolicy.__init__.__defaults__ = (False,)

@@ -18,6 +18,7 @@ if os.environ.get("PREFLIGHT_TEST_CPU_RANKS") == "1":
     PATCHES["torch.distributed.fsdp._fully_shard._fsdp_api"] = [
         ("cpu_ranks", "patch_fsdp2_offload")
     ]
+    PATCHES["deepspeed.comm.torch"] = [("cpu_ranks", "patch_deepspeed_operator")]
     PATCHES["transformers.training_args"] = [("cpu_ranks", "patch_bf16_check")]
 if os.environ.get("PREFLIGHT_TEST_PROBE"):
     PATCHES["torch.autograd.graph"] = [("probe_settings", "patch_graph")]
