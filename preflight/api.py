@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import IO, Any
 
 from preflight.errors import BadInput, LaunchRefused
+from preflight.files import watched
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.memory import MemoryEstimate
 from preflight.pipeline import check_launch, check_plan
@@ -17,6 +18,7 @@ from preflight.printable import printable, text_of
 from preflight.report import Report
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request
+from preflight.rewrite import refuse_changed, save_rewrite, until_settled
 from preflight.streams import say
 
 
@@ -78,27 +80,33 @@ def before_launch(
     if variables.get("PREFLIGHT", "").lower() == "off":
         say("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n", report_to)
         return list(words)
-    report = check(
-        words,
-        device=device,
-        settings=settings,
-        policy=policy,
-        cwd=cwd,
-        env=variables,
-        here=device is None or device.lower() == "auto",
-    )
+
+    def judged() -> Report:
+        with watched() as seen:
+            report = check(
+                words,
+                device=device,
+                settings=settings,
+                policy=policy,
+                cwd=cwd,
+                env=variables,
+                here=device is None or device.lower() == "auto",
+            )
+        if report.may_launch:
+            refuse_changed(seen)
+            if report.applied and report.rewrite is not None:
+                save_rewrite(report.rewrite)
+        return report
+
+    report = until_settled(judged)
     if not report.may_launch:
         raise LaunchRefused(report_text(report), report)
     rewrite = report.rewrite if report.applied else None
-    if rewrite is not None:
-        from preflight.rewrite import save_rewrite
-
-        save_rewrite(rewrite)
-        words = rewrite.argv
-        if rewrite.env:
-            words = ("env", *(f"{name}={value}" for name, value in rewrite.env.items()), *words)
     say(report_text(report) + "\n", report_to)
-    return list(words)
+    if rewrite is None:
+        return list(words)
+    variables_of = [f"{name}={value}" for name, value in rewrite.env.items()]
+    return [*(["env", *variables_of] if variables_of else []), *rewrite.argv]
 
 
 def estimate(

@@ -6,14 +6,20 @@ The text-level editors (YAML at marks, JSON at marks, argv) are in `preflight.la
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeVar
 
 from preflight.errors import BadInput
+from preflight.files import Seen, changed_since, read_bytes
 from preflight.values import dataclass
 
+Done = TypeVar("Done")
+
+MOST_TRIES = 20
+"""As many launches of one folder may start at once."""
 FOLDER = ".preflight"
 """Where copies go, below the folder of the launch."""
 
@@ -72,6 +78,39 @@ class Rewrite:
         }
 
 
+class JudgeAgain(BadInput):
+    """What was judged is no longer what would be started; told only where judging again never ends."""
+
+
+def until_settled(attempt: Callable[[], Done]) -> Done:
+    """Judge and start again where meanwhile another launch took a copy's name, or a file that was read changed."""
+    again = JudgeAgain()
+    for _ in range(MOST_TRIES):
+        try:
+            return attempt()
+        except JudgeAgain as error:
+            again = error
+    raise again
+
+
+def refuse_changed(seen: Mapping[str, Seen]) -> None:
+    """Raise JudgeAgain where a file is no longer what was read: what is started is what was judged."""
+    for path in changed_since(seen)[:1]:
+        raise JudgeAgain.one(
+            f"{path} changes while it is judged", path, "start it when nobody writes there"
+        )
+
+
+def free_path(path: str, text: str) -> str:
+    """Return the first of NAME, NAME-2, ... that is not there, or holds this text already."""
+    stem, extension = os.path.splitext(path)
+    found, number = path, 1
+    while os.path.lexists(found) and not _holds(found, text.encode("utf-8", "surrogateescape")):
+        number += 1
+        found = f"{stem}-{number}{extension}"
+    return found
+
+
 def save_rewrite(rewrite: Rewrite) -> None:
     """Write every copy, whole or not at all; raise BadInput where one cannot be written.
 
@@ -115,22 +154,27 @@ def _name(draft: str, path: str) -> None:
     try:
         os.link(draft, path)
     except FileExistsError:
-        if os.path.isfile(path) and not _are_same(draft, path):
-            raise BadInput.one(
+        if not os.path.isfile(path):
+            os.replace(draft, path)
+        elif not _holds(path, read_bytes(draft)):
+            raise JudgeAgain.one(
                 f"{path} was written by another launch just now", path, "run the same command again"
             ) from None
-        os.replace(draft, path)
     except OSError:  # A file system without links.
         os.replace(draft, path)
 
 
-def _are_same(draft: str, path: str) -> bool:
-    with open(draft, "rb") as ours, open(path, "rb") as theirs:
-        return ours.read() == theirs.read()
+def _holds(path: str, data: bytes) -> bool:
+    try:
+        return read_bytes(path) == data
+    except OSError:
+        return False
 
 
 def _unwritable(path: str, error: OSError) -> BadInput:
     fix = "make the folder of the launch writable, or start it from one that is"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        fix = "make room there, or start it from a folder on another disk"
     if isinstance(error, (FileExistsError, IsADirectoryError)):
         fix = "move it away: preflight keeps its copies there"
     return BadInput.one(f"cannot write {path}: {error.strerror}", path, fix)

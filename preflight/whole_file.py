@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
+
+DRAFT = re.compile(r"\..{0,50}\.[0-9a-f]{12}\.part", re.DOTALL)
+YOUNG_S = 60.0
+"""A draft that is younger may be of a writer between two steps."""
 
 
 def write_whole(
@@ -28,6 +35,8 @@ def write_whole(
     number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with open(number, "wb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             wanted = _mode_of(path) if mode is None else mode
             if wanted is not None and wanted != _mode_of(draft):
                 os.fchmod(number, wanted)
@@ -39,6 +48,26 @@ def write_whole(
     finally:
         with suppress(OSError):  # it has its name already
             os.unlink(draft)
+    remove_left_behind(folder or os.curdir)
+
+
+def remove_left_behind(folder: str) -> None:
+    """Remove drafts whose writer was killed: nobody holds their lock, and nobody has written to them for a while."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if DRAFT.fullmatch(entry.name)]
+        for name in names:
+            with suppress(OSError):
+                _remove_if_left(os.path.join(folder, name))
+
+
+def _remove_if_left(draft: str) -> None:
+    number = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.time() - os.fstat(number).st_mtime > YOUNG_S:
+            os.unlink(draft)
+    finally:
+        os.close(number)
 
 
 def _mode_of(path: str) -> int | None:

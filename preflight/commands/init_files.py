@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from preflight.errors import BadInput
+from preflight.whole_file import write_whole
 
 
 def write_files(folder: str, files: dict[str, str]) -> list[str]:
@@ -20,13 +22,24 @@ def write_files(folder: str, files: dict[str, str]) -> list[str]:
     try:
         for path, text in zip(paths, files.values(), strict=True):
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            with open(path, "x", encoding="utf-8") as file:
-                written.append(path)
-                file.write(text)
+            write_whole(path, text, give_name=_name)
+            written.append(path)
             if text.startswith("#!"):
                 os.chmod(path, os.stat(path).st_mode | 0o111)
     except OSError as error:
-        for path in written:
-            os.unlink(path)
-        raise BadInput.one(f"cannot be written: {error.strerror}", error.filename) from error
+        for done in written:
+            os.unlink(done)
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "make room there" if is_full else ""
+        raise BadInput.one(f"cannot be written: {error.strerror}", path, fix) from error
     return paths
+
+
+def _name(draft: str, path: str) -> None:
+    """Give a complete file its name, which nobody may have taken meanwhile."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.rename(draft, path)

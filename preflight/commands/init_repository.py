@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from preflight.commands.init_files import write_files
 from preflight.commands.options import FITS
 from preflight.commands.output import print_json, print_lines
 from preflight.errors import BadInput
@@ -35,11 +36,7 @@ def write_settings(options: Any) -> int:
     check_repository(text, path)
     left_alone: tuple[str, ...] = ()
     if not options.print:
-        try:
-            with open(path, "x", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
+        write_files(options.folder, {OWN_FILE: text})
         left_alone = find_repository(options.folder).left_alone
     if options.format == "json":
         read = [{"where": launch.where, "command": launch.line} for launch in found.launches]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from preflight.commands.options import (
@@ -24,12 +25,14 @@ from preflight.commands.options import (
 from preflight.commands.output import print_json, print_report, save_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
+from preflight.files import Seen, watched
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager, load_plugins
 from preflight.report import Report
 from preflight.repository.settings import find_repository
 from preflight.request import Request
+from preflight.rewrite import JudgeAgain, refuse_changed, save_rewrite, until_settled
 from preflight.streams import say
 from preflight.verdict import Answer
 
@@ -121,10 +124,17 @@ def run(name: str, args: list[str]) -> int:
 
             known += IDS
         raise_if_any(unknown_remedies(request.policy, known))
-    report = _report(command, plugins, request)
-    if options.report is not None:
-        save_page(options.report, report, name, plugins, request.policy, options.set)
-    return {"check": _check, "run": _run, "fix": _fix}[name](report, options)
+
+    def answer() -> int:
+        with watched() as seen:
+            report = _report(command, plugins, request)
+        if options.report is not None:
+            save_page(options.report, report, name, plugins, request.policy, options.set)
+        if name == "run":
+            return _run(report, options, seen)
+        return (_check if name == "check" else _fix)(report, options)
+
+    return until_settled(answer)
 
 
 def _report(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -173,7 +183,7 @@ def _place(report: Report) -> str:
     return next((f"{path}:1" for path in (*documents, *scripts)), "")
 
 
-def _run(report: Report, options: Any) -> int:
+def _run(report: Report, options: Any, seen: Mapping[str, Seen]) -> int:
     """Print the report, then replace this process by the launcher; return only where nothing starts."""
     if not report.may_launch:
         print_report(report, "run", options, sys.stderr)
@@ -184,12 +194,21 @@ def _run(report: Report, options: Any) -> int:
     if rewrite is not None:
         argv, env = rewrite.argv, {**env, **rewrite.env}
     program = find_program(argv[0], env)
+    refuse_changed(seen)
     if rewrite is not None:
-        from preflight.rewrite import save_rewrite
-
         save_rewrite(rewrite)
     print_report(report, "run", options, sys.stderr)
+    _refuse_changed_late(seen)
     return _become(program, argv, env)
+
+
+def _refuse_changed_late(seen: Mapping[str, Seen]) -> None:
+    """Judge again, and say so, where a file changed even while the report was printed."""
+    try:
+        refuse_changed(seen)
+    except JudgeAgain as error:
+        say(f"preflight: judged again, because {error.problems[0].message}\n")
+        raise
 
 
 def _fix(report: Report, options: Any) -> int:
@@ -198,8 +217,6 @@ def _fix(report: Report, options: Any) -> int:
     rewrite = report.rewrite if report.applied else None
     answer = report.final_verdict.answer if rewrite else report.verdict.answer
     if rewrite is not None:
-        from preflight.rewrite import save_rewrite
-
         save_rewrite(rewrite)
     if options.format == "json":
         print_report(report, "fix", options, sys.stdout)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from preflight.commands.options import NOT_STARTED
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, PreflightError
+from preflight.rewrite import save_rewrite, until_settled
 
 if TYPE_CHECKING:
     from preflight.slurm.guard import Answer, Asked, JudgedLaunch
@@ -51,7 +52,7 @@ def run(name: str, args: list[str]) -> int:
     text = _standard_input(name, words)
     try:
         options = declared.parse_args(own)
-        return _guarded(name, words, text, env, options)
+        return until_settled(lambda: _guarded(name, words, text, env, options))
     except BadInput as error:
         if own:  # what the user said to us is wrong: say so before anything is submitted
             raise
@@ -278,7 +279,6 @@ def _next(answer: Answer, fix: JobFix | None, is_fixed: bool) -> str:
 def _submit_fixed(
     answer: Answer, one: JudgedLaunch, fix: JobFix, env: Mapping[str, str], lines: list[str]
 ) -> int:
-    from preflight.rewrite import save_rewrite
     from preflight.slurm.job_fix import submitted_words
     from preflight.slurm.stamping import stamped
 

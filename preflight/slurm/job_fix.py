@@ -15,7 +15,7 @@ from preflight.launch import LaunchPlan
 from preflight.pipeline import check_plan
 from preflight.report import Report
 from preflight.request import with_request
-from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
+from preflight.rewrite import FOLDER, Rewrite, RewrittenFile, free_path
 from preflight.rewriting import differing_fields, read_launch
 from preflight.slurm.gpu_memory import device_words
 from preflight.slurm.guard import Answer, Asked, JudgedLaunch, command_of
@@ -107,7 +107,7 @@ def written(
     if text is None:
         return fix
     name = os.path.basename(submission.name) if submission.kind == "file" else "job.sh"
-    path = os.path.join(os.path.abspath(submission.cwd), FOLDER, name)
+    path = free_path(os.path.join(os.path.abspath(submission.cwd), FOLDER, name), text)
     script = RewrittenFile(submission.name, path, submission.text, text)
     files = (*report.rewrite.files, script) if submission.kind == "file" else report.rewrite.files
     return replace(fix, rewrite=replace(report.rewrite, files=files), script=text)
