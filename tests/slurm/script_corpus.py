@@ -36,6 +36,7 @@ RECORDERS = [
     "axolotl",
     "llamafactory-cli",
     "composer",
+    "litgpt",
     "python",
     "python3",
 ]
