@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from preflight.errors import BadInput
 from preflight.files import Seen, changed_since, read_bytes
+from preflight.trust import VARIABLE, NotTrusted, make_folder
 from preflight.values import dataclass
 
 Done = TypeVar("Done")
@@ -134,7 +135,13 @@ def _make_folder(folder: str) -> None:
             "remove the link",
         )
     try:
-        os.makedirs(folder, exist_ok=True)
+        make_folder(folder)
+    except NotTrusted as distrust:
+        raise BadInput.one(
+            f"{folder} is no place for a copy that is started: {distrust.reason}",
+            folder,
+            f"move it away, or trust it: {VARIABLE}={distrust.folder}",
+        ) from distrust
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -144,7 +151,7 @@ def _write(path: str, text: str) -> None:
 
     try:
         # The launcher may read the copy on another node, over a network file system.
-        write_whole(path, text, is_synced=True, give_name=_name)
+        write_whole(path, text, is_synced=True, give_name=_name, most=0o644)
     except OSError as error:
         raise _unwritable(path, error) from error
 

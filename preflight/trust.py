@@ -71,6 +71,20 @@ def folder_distrust(folder: str) -> NotTrusted | None:
     return NotTrusted(folder, reason, folder) if reason and not is_named(folder) else None
 
 
+def make_folder(folder: str) -> None:
+    """Make a folder that the caller alone may write, or find it so; raise NotTrusted, or OSError.
+
+    One of the caller's that others may write, as a umask of 002 makes it, is closed to them.
+    """
+    os.makedirs(folder, 0o755, exist_ok=True)
+    status = os.stat(folder)
+    if status.st_uid == os.geteuid() and why_not(status, folder) and not is_named(folder):
+        os.chmod(folder, stat.S_IMODE(status.st_mode) & ~0o022)
+    distrust = folder_distrust(folder)
+    if distrust is not None:
+        raise distrust
+
+
 def read_trusted(path: str) -> bytes:
     """Return what a file holds; raise as open_trusted does, and OSError for one that is too long."""
     with open(open_trusted(path), "rb") as file:

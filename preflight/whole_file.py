@@ -20,11 +20,13 @@ def write_whole(
     mode: int | None = None,
     is_synced: bool = False,
     give_name: Callable[[str, str], None] = os.replace,
+    most: int = 0o666,
 ) -> None:
     """Write a file; raise OSError where that cannot be done, and leave no draft behind.
 
     `mode` None keeps that of the file which is replaced, and leaves a new one to the umask.
     `is_synced` waits for the disk, for a file that another node reads or a machine boots with.
+    `most` has the bits of a new file's mode that the umask may leave.
     `give_name` gets the finished draft and the path.
     """
     folder, name = os.path.split(path)
@@ -32,7 +34,7 @@ def write_whole(
     draft = os.path.join(folder, f".{name[:50]}.{os.urandom(6).hex()}.part")
     # A path of another encoding may be in it, which plain UTF-8 has no bytes for.
     content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, most)
     try:
         with open(number, "wb") as file:
             with suppress(OSError):  # a file system without locks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from typing import IO, Any
 
@@ -12,6 +13,8 @@ from preflight.embedded.live_plan import live_plan
 from preflight.embedded.prediction import predicted_phases
 from preflight.embedded.recorder import BETWEEN, LOAD, Recorder, new_run_id
 from preflight.memory import Level
+from preflight.printable import text_of
+from preflight.records.anonymous import anonymous_plan
 from preflight.records.run_record import DONE, FAILED, OOM, RUNNING, RunRecord
 from preflight.records.run_store import read_records, save
 from preflight.records.site_correction import uncorrected, write_corrections
@@ -118,8 +121,9 @@ class Measurement:
     ) -> None:
         record = held.record(self.run_id, outcome, versions=_versions())
         if outcome != DONE:
-            first_line = str(error).strip().partition("\n")[0][:300]
-            record = replace(record, error=first_line, failed_phase=failed_phase)
+            # What an exception says may name files and data; a record has its kind alone.
+            kind = "" if error is None else type(error).__name__
+            record = replace(record, error=kind, failed_phase=failed_phase)
         report = self._report(held, record)
         if report is not None:
             record = with_prediction(record, report)
@@ -129,7 +133,9 @@ class Measurement:
         if outcome == OOM:
             from preflight.embedded.oom import oom_lines
 
-            self._say("\n".join(oom_lines(record, report, blocks, self.model)), every_rank=True)
+            first_line = str(error).strip().partition("\n")[0][:300]
+            lines = oom_lines(record, report, blocks, self.model, first_line)
+            self._say(text_of(lines), every_rank=True)
         elif outcome == DONE:
             self._say(summary_line(record))
 
@@ -212,13 +218,10 @@ def with_prediction(record: RunRecord, report: Report) -> RunRecord:
         if report.estimate is None
         else predicted_phases(report.estimate, counters or ("allocated",))
     )
-    model = str(plan.get("model") or "")
-    if os.path.isabs(model) or os.path.exists(model):
-        plan["model"] = os.path.basename(os.path.normpath(model))  # a record names no folder
     terms = () if report.estimate is None else report.estimate.terms
     return replace(
         record,
-        plan=plan,
+        plan=anonymous_plan(plan, report.plan.cwd),
         predicted=predicted,
         predicted_runtime={t.name: t.num_bytes for t in terms if t.level is Level.DEVICE},
         verdict=report.verdict.answer.value,
@@ -277,6 +280,6 @@ def _versions() -> dict[str, str]:
     if cuda:
         found["cuda"] = str(cuda)
     settings = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF")
-    if settings:
+    if settings and re.fullmatch(r"[\w:,.=\[\]>-]+", settings):
         found["alloc_conf"] = settings
     return found

@@ -14,9 +14,13 @@ from preflight.units import GIB
 
 
 def oom_lines(
-    record: RunRecord, report: Report | None, blocks: Sequence[Block], model: Any = None
+    record: RunRecord,
+    report: Report | None,
+    blocks: Sequence[Block],
+    model: Any = None,
+    said: str = "",
 ) -> list[str]:
-    """Return the report of a run that ran out of memory."""
+    """Return the report of a run that ran out of memory; `said` is the exception's first line, which no record keeps."""
     from preflight.render.page import Page
 
     page = Page()
@@ -27,8 +31,8 @@ def oom_lines(
         f" rank {record.rank} of {record.world_size}, on {record.device.get('name')}"
         f" of {amount(capacity, capacity)}"
     ]
-    if record.error:
-        lines += page.wrap(record.error)
+    if said:
+        lines += page.wrap(said)
     lines += page.table(_rows(record), right=(1, 2))
     if blocks:
         lines.append("largest blocks in use:")

@@ -33,7 +33,7 @@ class RunRecord:
     num_steps: int = 0
     failed_phase: str = ""
     error: str = ""
-    """First line of the exception that ended it."""
+    """Name of the class of the exception that ended it; what it said is not kept."""
     device: Mapping[str, Any] = field(default_factory=dict)
     """name, kind (cuda, cpu), capacity_bytes, and who counted."""
     phases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -10,20 +10,25 @@ raised: a record is not worth a run.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
+import stat
 import time
 from typing import NamedTuple
 
-from preflight.files import open_regular
 from preflight.records.folder import records_folder
 from preflight.records.run_record import RunRecord, record_from_dict
+from preflight.trust import NotTrusted, open_trusted
 
 LOCK_TIMEOUT_S = 30.0
 """How long a rank waits for the others that write; a line takes milliseconds."""
 LOCK_PAUSE_S = 0.005
+MODE = 0o600
+"""What a run took is its user's to show."""
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 LONGEST_LINE_BYTES = 1 << 20
 """A record has a few thousand; what is no line is read in pieces that are no records."""
 
@@ -45,11 +50,18 @@ def save(record: RunRecord, folder: str | None = None) -> list[str]:
     """Write a record down; return what went wrong, in words."""
     folder = folder or records_folder()
     path = os.path.join(folder, f"runs-{host_name()}.jsonl")
+    if not _may_be_ours(path):
+        path = os.path.join(folder, f"runs-{host_name()}-{os.geteuid()}.jsonl")
     line = json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
     try:
-        os.makedirs(folder, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        os.makedirs(folder, 0o700, exist_ok=True)
+        file = os.open(path, _APPEND, MODE)
         try:
+            status = os.fstat(file)
+            if not (stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()):
+                raise OSError(errno.EPERM, "is no file of yours", path)
+            if stat.S_IMODE(status.st_mode) != MODE:
+                os.fchmod(file, MODE)  # an earlier version left it open to all
             _lock(file)
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
@@ -61,6 +73,14 @@ def save(record: RunRecord, folder: str | None = None) -> list[str]:
     except OSError as error:
         return [f"{error.filename or path}: {error.strerror}"]
     return [] if is_whole else [f"{path}: the disk took a part of the line only"]
+
+
+def _may_be_ours(path: str) -> bool:
+    """Tell whether a file is the caller's, or can be: in a folder of several users the first may be another's."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_uid == os.geteuid()
+    except OSError:
+        return True
 
 
 def _lock(file: int) -> None:
@@ -103,7 +123,7 @@ def read_lines(path: str) -> Records:
     records: list[RunRecord] = []
     unreadable: list[str] = []
     try:
-        with open_regular(path) as file:
+        with open(open_trusted(path), "rb") as file:
             number = 0
             while line := file.readline(LONGEST_LINE_BYTES):
                 number += 1
@@ -112,6 +132,8 @@ def read_lines(path: str) -> Records:
                     records.append(record)
                 elif line.strip():
                     unreadable.append(f"{path}:{number}: no record")
+    except NotTrusted as distrust:
+        return Records((), (str(distrust),))
     except OSError as error:
         return Records((), (f"{path}: {error.strerror}",))
     return Records(tuple(records), tuple(unreadable))
@@ -123,6 +145,12 @@ def read_sqlite(path: str) -> Records:
         import sqlite3
     except ImportError:  # a Python built without it
         return Records((), (f"{path}: this Python has no sqlite3",))
+    try:
+        os.close(open_trusted(path))
+    except NotTrusted as distrust:
+        return Records((), (str(distrust),))
+    except OSError as error:
+        return Records((), (f"{path}: {error.strerror}",))
     try:
         store = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
         try:

@@ -20,10 +20,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from preflight.device import DeviceSpec
-from preflight.files import read_text
 from preflight.memory import Level, MemoryTerm
 from preflight.records.folder import CORRECTION_FILE, records_folder
 from preflight.records.run_record import DONE, RunRecord, is_count
+from preflight.trust import NotTrusted, read_trusted
 from preflight.units import GIB, MIB
 from preflight.values import dataclass
 
@@ -174,7 +174,7 @@ def write_corrections(
 
     values = {name: {f: getattr(c, f) for f in _FIELDS} for name, c in found.items()}
     with suppress(OSError):
-        write_whole(path, json.dumps({"schema": SCHEMA, "devices": values}, indent=1))
+        write_whole(path, json.dumps({"schema": SCHEMA, "devices": values}, indent=1), mode=0o644)
     return found
 
 
@@ -231,7 +231,9 @@ class _Kept(NamedTuple):
 @lru_cache(maxsize=4)
 def _read(path: str, changed: int) -> _Kept:
     try:
-        whole = json.loads(read_text(path))
+        whole = json.loads(read_trusted(path))
+    except NotTrusted as distrust:
+        return _Kept({}, str(distrust))
     except (OSError, ValueError, RecursionError) as error:
         return _Kept({}, f"{path} is passed over: {getattr(error, 'strerror', 0) or 'no JSON'}")
     if not isinstance(whole, dict) or not isinstance(whole.get("devices"), dict):

@@ -12,6 +12,8 @@ import os
 import shlex
 import sys
 
+from preflight.errors import BadInput
+from preflight.trust import VARIABLE, NotTrusted, make_folder
 from preflight.whole_file import write_whole
 
 FOLDER = os.path.join(".preflight", "slurm")
@@ -39,7 +41,14 @@ def write_hook(folder: str, prolog: str = "", task_prolog: str = "") -> dict[str
 
     `prolog` and `task_prolog` are programs that srun would have run without us; ours run them too.
     """
-    os.makedirs(folder, exist_ok=True)
+    try:
+        make_folder(folder)
+    except NotTrusted as distrust:
+        raise BadInput.one(
+            f"{folder} is no place for scripts that srun runs: {distrust.reason}",
+            folder,
+            f"give another with --dir, or trust it: {VARIABLE}={distrust.folder}",
+        ) from distrust
     before, after = _words(prolog), _words(task_prolog)
     values = {
         "before": f'{before} "$@"\n' if before else "",

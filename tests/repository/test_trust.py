@@ -282,3 +282,40 @@ def test_pyproject_of_somebody_is_named_only_where_it_has_a_table_for_us(machine
 
     assert "left alone" not in quiet.stdout + quiet.stderr
     assert "pyproject.toml is left alone" in named.stdout + named.stderr
+
+
+# Copies in .preflight/
+
+COPY = """\
+import os, sys
+from preflight.errors import BadInput
+from preflight.rewrite import Rewrite, RewrittenFile, save_rewrite
+os.umask(0o002)
+try:
+    save_rewrite(Rewrite((), (RewrittenFile("a.yaml", os.path.abspath(".preflight/a.yaml"), "", "b"),)))
+except BadInput as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("kind", ["strangers", "open", "own", "new", "trusted"])
+def test_a_copy_that_is_started_lies_where_nobody_else_may_write(machine, kind):
+    own = machine.folder(VICTIM, "own")
+    place = own / ".preflight"
+    if kind in ("strangers", "trusted"):
+        machine.folder(ATTACKER, place, 0o777)
+    elif kind == "open":
+        machine.folder(ROOT, place, 0o1777)
+    elif kind == "own":
+        machine.folder(VICTIM, place, 0o775)
+    trust = {"PREFLIGHT_TRUST": str(own)} if kind == "trusted" else {}
+    done = machine.run(VICTIM, sys.executable, "-c", COPY, cwd=own, **trust)
+
+    if kind in ("strangers", "open"):
+        assert done.returncode == 1 and "is no place for a copy that is started" in done.stderr
+        assert list(place.iterdir()) == []
+        return
+    assert done.returncode == 0, done.stderr
+    assert (place / "a.yaml").read_text() == "b"
+    if kind != "trusted":
+        assert (place.stat().st_mode | (place / "a.yaml").stat().st_mode) & 0o022 == 0
