@@ -18,7 +18,7 @@ from preflight.slurm.job_environment import place_of
 from preflight.slurm.job_script import Submission, read_submission
 from preflight.slurm.nodes import candidates
 from preflight.slurm.reading import read_job_script
-from preflight.slurm.scripted_launch import ScriptReading, is_launch
+from preflight.slurm.scripted_launch import LAUNCHERS, ScriptReading, is_launch
 
 SCRIPTS = Path(__file__).parent / "scripts"
 BESIDE = ("accelerate.sh", "launch.sh", "paths.sh")
@@ -27,19 +27,7 @@ NAMES = sorted(path.name for path in SCRIPTS.glob("*.sh") if path.name not in BE
 ONE_NODE = ("h100-01", "h100-02", "a100-01", "a100-02")
 TWO_NODES = ("h100-01,h100-02", "a100-01,a100-02")
 
-RECORDERS = [
-    "accelerate",
-    "torchrun",
-    "deepspeed",
-    "tune",
-    "trl",
-    "axolotl",
-    "llamafactory-cli",
-    "composer",
-    "litgpt",
-    "python",
-    "python3",
-]
+RECORDERS = (*LAUNCHERS, "python", "python3")
 RECORDER = f"""#!/bin/bash
 case "${{0##*/}} $1" in "python -c" | "python3 -c") exec {sys.executable} "$@" ;; esac
 printf '%s\\0' "${{0##*/}}" "$@" > "$CORPUS_RECORDS/$CORPUS_NAME.$SLURM_PROCID.$(date +%s%N).$$"
