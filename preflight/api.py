@@ -20,6 +20,7 @@ from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request
 from preflight.rewrite import refuse_changed, save_rewrite, until_settled
 from preflight.streams import say
+from preflight.switch import is_off
 
 
 def check(
@@ -77,7 +78,7 @@ def before_launch(
     """
     words = _words(argv)
     variables = dict(os.environ if env is None else env)
-    if variables.get("PREFLIGHT", "").lower() == "off":
+    if is_off(variables):
         say("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n", report_to)
         return list(words)
 

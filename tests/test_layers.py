@@ -31,6 +31,7 @@ FLOORS = (
         "streams",
         "deadline",
         "files",
+        "switch",
         "whole_file",
         "printable",
         "trust",

@@ -12,6 +12,7 @@ from preflight.commands.parser import Parser
 from preflight.embedded.guard_doors import guard_mode
 from preflight.errors import BadInput
 from preflight.report import SCHEMA_VERSION
+from preflight.switch import VARIABLE, said
 
 EPILOG = """\
 A guard is off unless PREFLIGHT=warn or PREFLIGHT=enforce is in the environment, or `guard` is in
@@ -88,10 +89,12 @@ def run(name: str, args: list[str]) -> int:
 
 
 def _reason() -> str:
-    said = os.environ.get("PREFLIGHT", "").strip()
-    if said:
-        known = said.lower() in ("off", "warn", "enforce")
-        return f"PREFLIGHT={said}" + ("" if known else ", which is none of off, warn, enforce")
+    word = said(os.environ)
+    if word:
+        known = word in ("off", "warn", "enforce")
+        return f"PREFLIGHT={os.environ[VARIABLE].strip()}" + (
+            "" if known else ", which is none of off, warn, enforce"
+        )
     from preflight.repository.settings import find_repository
 
     repository = find_repository(os.getcwd())

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.files import read_bytes
 from preflight.slurm.guard import Answer, Asked, asked_by_site, judge_submission
 from preflight.slurm.inventory import NoInventory, Question
-from preflight.slurm.job_script import MOST_BYTES, STANDARD_INPUT, Submission
+from preflight.slurm.job_script import MOST_OF_SLURM, STANDARD_INPUT, Submission
 from preflight.slurm.nodes import Fit
 from preflight.slurm.option_words import OptionWord
 from preflight.slurm.options import submit_options
@@ -86,8 +87,8 @@ def read_request(request: bytes, cwd: str) -> Submission:
         kind, name, text = "wrap", "--wrap", wrapped_script(options.wrap)
     else:
         kind, name, arguments = "file", relative_name(argv[0], cwd), argv[1:]
-        with open(os.path.join(cwd, argv[0]), "rb") as file:
-            text = file.read(MOST_BYTES).decode("utf-8", "surrogateescape")
+        data = read_bytes(os.path.join(cwd, argv[0]), MOST_OF_SLURM)
+        text = data.decode("utf-8", "surrogateescape")
     folder = os.path.normpath(os.path.join(cwd, options.chdir or ""))
     return Submission(program, (), options, kind, text, name, arguments, 0, folder)
 
@@ -108,7 +109,7 @@ def _refusal(found: Answer) -> tuple[str, ...]:
 
 def _remarks(found: Answer) -> tuple[str, ...]:
     """Return what is worth a word about a job that passes: nothing where all is well, or where nothing is launched."""
-    lines: list[str] = []
+    lines = [f"preflight: cannot tell: {found.problem}"] if found.problem else []
     for one in found.launches:
         findings = one.judgement.findings if one.judgement is not None else ()
         if one.fit is Fit.FITS and not any(finding.severity != "info" for finding in findings):

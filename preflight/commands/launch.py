@@ -34,6 +34,7 @@ from preflight.repository.settings import find_repository
 from preflight.request import Request
 from preflight.rewrite import JudgeAgain, refuse_changed, save_rewrite, until_settled
 from preflight.streams import say
+from preflight.switch import is_off
 from preflight.verdict import Answer
 
 ABOUT = {
@@ -97,12 +98,14 @@ def parser(name: str) -> Parser:
 
 def run(name: str, args: list[str]) -> int:
     """Run one of the three commands; return its exit code."""
-    is_off = os.environ.get("PREFLIGHT", "").lower() == "off"
-    if name == "run" and is_off and not {"-h", "--help"} & set(args[:1]):
+    if name == "run" and is_off(os.environ) and not {"-h", "--help"} & set(args[:1]):
         return _start_unchecked(args)
     declared = parser(name)
     own, argv = split_command(name, declared, args)
     options = declared.parse_args(own)
+    if name == "run" and os.path.basename(argv[0]) == "preflight" and argv[1:2] == ("run",):
+        say("preflight: the launch is judged by the preflight that is started here\n")
+        return _become(find_program(argv[0], dict(os.environ)), argv, dict(os.environ))
     repository = find_repository(os.getcwd())
     command = LaunchCommand(argv, dict(os.environ), os.getcwd(), declared_flags=repository.flags)
     request = Request(

@@ -12,6 +12,7 @@ from preflight.commands.options import NOT_STARTED
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, PreflightError
 from preflight.rewrite import save_rewrite, until_settled
+from preflight.switch import is_off
 
 if TYPE_CHECKING:
     from preflight.slurm.guard import Answer, Asked, JudgedLaunch
@@ -34,6 +35,7 @@ examples:
 exit: 78 when nothing was submitted, else Slurm's own code
 A job that cannot be judged is submitted, and a line says why. PREFLIGHT=off submits unchecked.
 """
+SUBMITTED = "PREFLIGHT_SUBMITTED"
 _WITH_VALUE = ("--allow", "--forbid", "--set", "--policy", "--color", "--format")
 _FLAGS = ("--fix", "--warn", "--explain")
 
@@ -46,7 +48,7 @@ def run(name: str, args: list[str]) -> int:
         declared.print_help()
         return 0
     env = dict(os.environ)
-    if env.get("PREFLIGHT", "").lower() == "off":
+    if is_off(env):
         _say(["preflight: skipped, because PREFLIGHT=off; the job is submitted unchecked"])
         _become(name, words, env)
     text = _standard_input(name, words)
@@ -211,7 +213,7 @@ def _pass(
         lines.append("next: submitted unchecked")
     _say(lines)
     words = stamped(submission.program, words, text, answer.verdict, env)
-    _become(submission.program, list(words), env, text)
+    _become(submission.program, list(words), {**env, **_judged_here()}, text)
 
 
 def _may_fix(options: Any, asked: Asked) -> bool:
@@ -254,7 +256,12 @@ def _refuse(
     if options.warn:
         _say([*lines, "next: submitted all the same, because of --warn"])
         program, given = answer.submission.program, answer.submission.words
-        _become(program, list(stamped(program, given, text, answer.verdict, env)), env, text)
+        _become(
+            program,
+            list(stamped(program, given, text, answer.verdict, env)),
+            {**env, **_judged_here()},
+            text,
+        )
     _say([*lines, _next(answer, fix, is_fixed)])
     return NOT_STARTED
 
@@ -294,7 +301,7 @@ def _submit_fixed(
     # A command has no script that could export what the rewrite sets.
     own = fix.rewrite.env if answer.submission.kind == "command" else {}
     words = stamped(answer.submission.program, words, text, "fits", env)
-    _become(answer.submission.program, list(words), {**env, **own}, text)
+    _become(answer.submission.program, list(words), {**env, **own, **_judged_here()}, text)
 
 
 def _only_on(fix: JobFix, one: JudgedLaunch, answer: Answer) -> tuple[str, ...]:
@@ -315,6 +322,11 @@ def _only_on(fix: JobFix, one: JudgedLaunch, answer: Answer) -> tuple[str, ...]:
     )
     hint = node_hint(Judged(fits), answer.submission.options.components[one.component])
     return () if hint is None or answer.submission.options.het else (hint.option,)
+
+
+def _judged_here() -> dict[str, str]:
+    """Return what tells a site's client guard that this process, which becomes Slurm's program, was judged."""
+    return {SUBMITTED: str(os.getpid())}
 
 
 def _say(lines: list[str]) -> None:

@@ -24,6 +24,7 @@ from preflight.request import Request
 from preflight.rewrite import Rewrite
 from preflight.search.remedies import treat
 from preflight.streams import say
+from preflight.switch import said
 
 SAME_SHARE = 0.005
 """Parameters of a live model may differ from its config's by this share: a head for a reward, a few new tokens."""
@@ -52,7 +53,7 @@ def guard(
 
     Raises LaunchRefused with the report where the policy refuses; PREFLIGHT=warn says it and goes on.
     """
-    mode = os.environ.get("PREFLIGHT", "").strip().lower()
+    mode = said(os.environ)
     if mode == "off":
         return None
     if trainer is not None:

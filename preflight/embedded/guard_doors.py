@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import sys
 
+from preflight.switch import said
+
 TYPE_CHECKING = False  # as in preflight/__init__.py
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -75,9 +77,9 @@ def at_startup() -> None:
 
 def guard_mode(folder: str) -> str:
     """Return warn or enforce where the environment, else the repository of a folder, asks for it; else nothing."""
-    said = os.environ.get("PREFLIGHT", "").strip().lower()
-    if said:
-        return said if said in MODES else ""
+    mode = said(os.environ)
+    if mode:
+        return mode if mode in MODES else ""
     way = []
     while True:
         way.append(folder)

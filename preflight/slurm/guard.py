@@ -19,7 +19,7 @@ from preflight.request import Request, with_request
 from preflight.rewriting import read_launch
 from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
 from preflight.slurm.job_environment import JobPlace, components_of, place_of
-from preflight.slurm.job_script import Submission
+from preflight.slurm.job_script import MOST_BYTES, Submission
 from preflight.slurm.judgement import LaunchJudgement, judge_launch
 from preflight.slurm.nodes import Candidates, Fit, candidates, site_map
 from preflight.slurm.reading import read_job_script
@@ -158,6 +158,10 @@ def asked_of_nobody() -> Asked:
 def judge_submission(submission: Submission, env: Mapping[str, str], asked: Asked) -> Answer:
     """Find and judge every launch of a submission; raise BadInput for wrong settings of ours."""
     parts = submission.options.components
+    if len(submission.text) > MOST_BYTES:
+        # The stamp is of the whole, so that the controller takes it; the answer is that there is none.
+        wrong = f"the script has {len(submission.text):,} bytes, and no more than {MOST_BYTES:,} are read"
+        return Answer(submission, ScriptReading("nothing", reasons=(wrong,)), problem=wrong)
     try:
         inventory = asked.inventory or read_inventory()
         site = site_map(env)

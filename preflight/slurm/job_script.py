@@ -19,7 +19,9 @@ from preflight.slurm.stamp import wrapped_script
 from preflight.values import dataclass
 
 MOST_BYTES = 4 << 20
-"""Slurm's own limit of a batch script (max_script_size, slurm.conf(5))."""
+"""Of a batch script that is read: Slurm's own limit where a site says none (max_script_size, slurm.conf(5))."""
+MOST_OF_SLURM = 512 << 20
+"""Of a batch script that a site can let through (slurm.conf(5)): as much is stamped, so that the stamp is the whole's."""
 STANDARD_INPUT = "standard input"
 
 
@@ -152,4 +154,4 @@ def _script_path(name: str, folder: str, cwd: str, env: Mapping[str, str]) -> st
 
 
 def _text_of(path: str) -> str:
-    return read_bytes(path, MOST_BYTES).decode("utf-8", "surrogateescape")
+    return read_bytes(path, MOST_OF_SLURM).decode("utf-8", "surrogateescape")

@@ -59,16 +59,25 @@ local function mark(options, stamp)
   options[STAMP_OPTION] = old == "" and stamp or old .. " " .. stamp
 end
 
+-- `preflight sbatch` judged the job and became this process.
+local function was_judged()
+  local judged, file = os.getenv("PREFLIGHT_SUBMITTED"), io.open("/proc/self/stat")
+  local number = file and file:read("*n")
+  if file then file:close() end
+  return judged and number and tonumber(judged) == number
+end
+
 local function check(options, component)
   local kind = options["type"]
   if kind ~= "sbatch" and kind ~= "srun" then return slurm.SUCCESS end
   if kind == "srun" and os.getenv("SLURM_JOB_ID") then return slurm.SUCCESS end -- a step of a job that was judged
   local cli = slurm.json_cli_options(options)
   if component > 0 or not wants_gpus(cli) then return slurm.SUCCESS end
-  if (os.getenv("PREFLIGHT") or ""):lower() == "off" then
+  if (os.getenv("PREFLIGHT") or ""):lower():match("^%s*(.-)%s*$") == "off" then
     mark(options, "preflight=off")
     return slurm.SUCCESS
   end
+  if was_judged() then return slurm.SUCCESS end
   local script
   local looked = cli
   if kind == "sbatch" and not cli:find('"wrap":') then
@@ -85,6 +94,7 @@ local function check(options, component)
     end
   end
   if not may_launch(looked) then return slurm.SUCCESS end
+  local started = os.time()
   local path = os.tmpname()
   local file = assert(io.open(path, "w"))
   file:write('{"version":1,"program":', quoted(kind), ',"options":', cli, script and ',"script":' .. quoted(script) or "", "}")
@@ -107,9 +117,10 @@ local function check(options, component)
     mark(options, stamp)
     return slurm.SUCCESS
   end
-  local late = code == 124 or code == 137
+  local late = code == 124 or (code == 137 and os.time() - started >= TIMEOUT_S)
   mark(options, late and "preflight=not-judged,timeout" or "preflight=not-judged,failed")
-  say(late and "no answer within " .. TIMEOUT_S .. " s" or "the check failed (exit code " .. tostring(code) .. ")", ": the job was not judged and passes")
+  local why = code and "the check failed (exit code " .. code .. ")" or "no answer could be written to " .. answer_path
+  say(late and "no answer within " .. TIMEOUT_S .. " s" or why, ": the job was not judged and passes")
   return slurm.SUCCESS
 end
 

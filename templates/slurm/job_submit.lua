@@ -88,7 +88,7 @@ end
 local function objection(job, words)
   local text = (job.extra or "") .. " " .. (job.comment or "")
   local stamp = text:match("preflight=(%S+)")
-  local is_off = job.environment and tostring(job.environment["PREFLIGHT"]):lower() == "off"
+  local is_off = job.environment and tostring(job.environment["PREFLIGHT"]):lower():match("^%s*(.-)%s*$") == "off"
   if is_off or (stamp and stamp:match("^off")) then record(job, "preflight=off,by-user") return nil end
   if not stamp then return "it was not checked" end
   if stamp:match("^not%-judged") then record(job, "preflight=" .. stamp) return nil end

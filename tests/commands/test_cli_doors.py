@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -229,3 +230,34 @@ def test_a_failing_plugin_is_named_and_starts_nothing(folder):
     traced = preflight(folder, "check", *DEVICE, "--", *launch(1), PREFLIGHT_TRACE="1")
     assert "Traceback" in traced.stderr
     assert "preflight: trace: preflight_read_launch" in traced.stderr
+
+
+@pytest.mark.parametrize("word", ["off", "OFF", " off", "off\n"])
+def test_off_is_off_in_every_door_with_spaces_around_it(folder, word):
+    done = preflight(folder, "run", *DEVICE, "--", *launch(400), PREFLIGHT=word)
+    code = "import sys, preflight; print(preflight.before_launch(sys.argv[1:]))"
+    embedded = subprocess.run(
+        [sys.executable, "-c", code, *launch(400)],
+        cwd=folder,
+        env={**os.environ, "PREFLIGHT": word},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 7
+    assert embedded.stdout == f"{launch(400)}\n"
+
+
+def test_a_launch_that_preflight_itself_starts_is_judged_once(folder):
+    (folder / "bin").mkdir()
+    inner = folder / "bin" / "preflight"
+    inner.write_text(f'#!/bin/sh\nexec {sys.executable} -m preflight "$@"\n')
+    inner.chmod(0o755)
+    path = f"{folder / 'bin'}:/usr/bin:/bin"
+    words = ("run", "--", "preflight", "run", "--device", "tiny:0.05", "--", *launch(4))
+    refused = preflight(folder, *words, PATH=path)
+    started = preflight(folder, *words[:5], "tiny:0.25", "--", *launch(1), PATH=path)
+
+    assert refused.returncode == 78
+    assert refused.stderr.count("preflight: does not fit") == 1
+    assert (started.returncode, started.stderr.count("preflight: fits")) == (7, 1)

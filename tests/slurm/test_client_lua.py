@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_only_the_word_and_the_code_together_refuse(client):
         ("print('refuse'); raise SystemExit(1)", "failed"),
         ("1/0", "failed"),
         ("this is no Python", "failed"),
-        ("import os; os.kill(os.getpid(), 9)", "timeout"),
+        ("import os; os.kill(os.getpid(), 9)", "failed"),
         ("import os; os.kill(os.getpid(), 11)", "failed"),
         ("print('stamp=')", "failed"),
         ("", "failed"),
@@ -101,6 +102,42 @@ def test_a_helper_that_hangs_is_ended(client, capfd):
     assert guard.submit(GPU_JOB) == 0
     assert guard.options["extra"] == "preflight=not-judged,timeout"
     assert "no answer within 1 s" in capfd.readouterr().err
+
+
+def test_a_helper_that_hangs_and_will_not_end_is_ended_too(client, capfd):
+    guard = client(
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+        TIMEOUT_S="1",
+    )
+
+    assert guard.submit(GPU_JOB) == 0
+    assert "no answer within 1 s" in capfd.readouterr().err
+
+
+def test_a_helper_that_was_killed_at_once_is_not_called_late(client, capfd):
+    assert client("import os; os.kill(os.getpid(), 9)").submit(GPU_JOB) == 0
+    assert "the check failed (exit code 137)" in capfd.readouterr().err
+
+
+def test_what_preflight_sbatch_judged_is_not_judged_again_and_what_it_started_is(
+    client, monkeypatch
+):
+    monkeypatch.setenv("PREFLIGHT_SUBMITTED", str(os.getpid()))
+    guard = client("print('refuse'); raise SystemExit(3)")
+    assert guard.submit(GPU_JOB) == 0
+    assert guard.options["extra"] is None
+    monkeypatch.setenv("PREFLIGHT_SUBMITTED", str(os.getppid()))
+
+    assert guard.submit(GPU_JOB) == -1
+
+
+@pytest.mark.parametrize("word", ["off", "OFF", " off", "off\t"])
+def test_off_is_off_with_spaces_around_it(client, monkeypatch, word):
+    monkeypatch.setenv("PREFLIGHT", word)
+    guard = client("print('refuse'); raise SystemExit(3)")
+
+    assert guard.submit(GPU_JOB) == 0
+    assert guard.options["extra"] == "preflight=off"
 
 
 def test_a_helper_that_is_missing_lets_the_job_pass(tmp_path):

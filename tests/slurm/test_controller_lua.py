@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from pathlib import Path
@@ -250,3 +251,43 @@ def test_the_controllers_guard_starts_no_process_and_opens_only_its_policy():
         "loadfile(SITE_FILE)",
         'loadfile(SITE_FILE, "t", site)',
     ]
+
+
+@pytest.mark.parametrize("way", ["file", "standard input"])
+def test_a_script_longer_than_any_that_is_read_is_stamped_whole_and_let_in(
+    guard, way, tmp_path, monkeypatch
+):
+    """A site may allow 512 MiB (max_script_size); a stamp of the part that was read would refuse the job."""
+    from preflight.commands.guard_answer import answer
+
+    script = SCRIPT + "# data\n" * 800_000
+    (tmp_path / "job.sh").write_text(script)
+    monkeypatch.setenv("PATH", "/nonexistent")  # no Slurm: the nodes are not known either
+    said = {"partition": "a100", "constraint": "gpu_mem:80gb", "gres": "gpu:a100:8"}
+    request = {
+        "version": 1,
+        "program": "sbatch",
+        "options": {**said, "argv": [str(tmp_path / "job.sh")]},
+    }
+    if way == "standard input":
+        request |= {"options": {**said, "argv": []}, "script": script}
+    found = answer(json.dumps(request).encode(), {}, str(tmp_path))
+
+    assert not found.is_refused
+    assert found.stamp.startswith("preflight=1,unknown,")
+    assert guard.submit(**job(script=script, extra=found.stamp)) == 0
+
+
+def test_such_a_script_is_not_read_and_that_is_told():
+    from preflight.slurm.guard import asked_of_nobody, judge_submission
+    from preflight.slurm.job_script import Submission
+
+    text = SCRIPT + "# data\n" * 800_000
+    found = judge_submission(
+        Submission("sbatch", (), options(*WORDS), "file", text), {}, asked_of_nobody()
+    )
+
+    assert (found.verdict, found.launches) == ("unknown", ())
+    assert (
+        found.problem == f"the script has {len(text):,} bytes, and no more than 4,194,304 are read"
+    )
