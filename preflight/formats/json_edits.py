@@ -16,7 +16,7 @@ from preflight.formats.edits import (
     replaced,
     with_value,
 )
-from preflight.formats.load import load_json
+from preflight.formats.load import load_json, parse_json
 
 
 def splice_json(text: str, edits: Mapping[str | KeyPath, Any]) -> str:
@@ -44,10 +44,10 @@ def _edit(text: str, path: KeyPath, new: Any) -> str:
     else:
         after = _insert(document, path, new)
     try:
-        again = load_json(after, "the file")
+        again = parse_json(after, "the file")  # the same values, without marks
     except BadInput as error:
         raise CannotEdit(f"editing {path} breaks the file: {error}") from error
-    if repr(again.value) != repr(with_value(document.value, path, new)):
+    if repr(again) != repr(with_value(document.value, path, new)):
         raise CannotEdit(f"editing {path} would change something else")
     return after
 

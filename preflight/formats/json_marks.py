@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from functools import lru_cache
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
 from typing import Any
 
@@ -33,8 +34,9 @@ _LOOK_ALIKES = {
 }
 
 
+@lru_cache(maxsize=4)
 def read_json(text: str, path: str, duplicates: str) -> Document:
-    """Load JSON text; see documents.load_json."""
+    """Load JSON text; see load_json. A search writes a launch a hundred times and reads it back: nobody changes a document."""
     scanner = _Scanner(text, path, duplicates)
     try:
         value = scanner.document()
