@@ -1,11 +1,13 @@
 # make demo   a check, a diff and a really started rewritten launch, on the CPU
 # make test   style, types and every test, with what they need installed
+# make core   the tests that need the core alone, with any Python: make core PYTHON=python3.13 VENV=.venv-core
+# make coverage  which lines of preflight/ and hooks/ the core tests reach, in this process
 # make clean  forget the virtual environment and caches
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types pytest system clean
+.PHONY: demo test lint types pytest core coverage system clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,6 +29,12 @@ types: $(VENV)/.installed-test
 pytest: $(VENV)/.installed-test | lint types system
 	$(BIN)/python -m pytest
 
+core: $(VENV)/.installed-core
+	$(BIN)/python -m pytest $$($(BIN)/python tests/core_tests.py)
+
+coverage: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --cov=preflight --cov=preflight.hooks --cov-report=term:skip-covered $$($(BIN)/python tests/core_tests.py)
+
 system:
 	.ci/system_packages $(PYTHON)
 
@@ -38,6 +46,11 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(PIP) -e ".[test]"
 	touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-core: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e . "pytest>=8" "hypothesis>=6.100" "jsonschema>=4.23"
+	touch $@
 
 $(BIN)/python: | system
 	$(PYTHON) -m venv $(VENV)

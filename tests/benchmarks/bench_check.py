@@ -34,6 +34,7 @@ import atexit, json, os, sys
 def report():
     status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     facts = {"peak_kib": int(status["VmHWM"].split()[0]), "num_modules": len(sys.modules),
+             "num_own_modules": len([name for name in sys.modules if name.startswith("preflight.")]),
              "heavy": sorted({"torch", "accelerate", "transformers", "deepspeed"} & set(sys.modules))}
     os.write(int(sys.argv[1]), json.dumps(facts).encode())
 
@@ -51,6 +52,8 @@ class CheckCost:
     verdict: str
     peak_kib: int
     num_modules: int
+    num_own_modules: int
+    """Modules of preflight among them, its hooks too."""
     heavy: tuple[str, ...]
     """Libraries that must never be imported, and were."""
 
@@ -76,6 +79,7 @@ def check_cost(python: str = sys.executable) -> CheckCost:
         json.loads(done.stdout)["verdict"],
         facts["peak_kib"],
         facts["num_modules"],
+        facts["num_own_modules"],
         tuple(facts["heavy"]),
     )
 

@@ -1,0 +1,40 @@
+"""What CI runs is what the project claims: every Python of its classifiers, and README's own test command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+
+
+def test_the_core_runs_under_every_python_that_is_claimed():
+    claimed = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+
+    assert claimed and WORKFLOW["jobs"]["core"]["strategy"]["matrix"]["python"] == claimed
+
+
+def test_one_job_runs_all_that_ci_runs_here():
+    assert [step["run"] for step in WORKFLOW["jobs"]["all"]["steps"] if "run" in step] == [
+        ".ci/run"
+    ]
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_core_tests_are_found_and_need_no_library_of_a_launch():
+    import core_tests
+
+    names = [path.name for path in core_tests.core_tests()]
+
+    assert len(names) > 60
+    assert "test_values.py" in names and "test_real_ranks.py" not in names
+
+
+def test_the_hooks_of_who_works_here_are_commands_that_exist():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+
+    assert {hook["id"] for hook in hooks} == {"ruff", "ruff-format", "mypy", "floors"}
+    assert (ROOT / "tests" / "test_layers.py").exists()
