@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from core_install import install_core
 from hypothesis import settings
-from ranks import RankHost
+from ranks import ForkHost
 from two_users import Machine, missing
 
 # The same examples every time: a build fails for what changed, not for what was drawn.
@@ -97,8 +97,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def ranks() -> Iterator[RankHost]:
+def ranks() -> Iterator[ForkHost]:
     """What forks the ranks of a script from a process that has the libraries."""
-    host = RankHost()
+    host = ForkHost()
     yield host
     host.stop()

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks import RankHost
+from ranks import ForkHost
 
 SCRIPT = Path(__file__).with_name("run_effects.py")
 
 
 @pytest.fixture(scope="session")
-def effects(ranks: RankHost) -> dict[str, dict[str, Any]]:
+def effects(ranks: ForkHost) -> dict[str, dict[str, Any]]:
     """Return experiment -> what rank 0 measured, or what a library refused with."""
     printed = ranks.printed(SCRIPT, world=2)
     lines = [line for line in printed.splitlines() if line.startswith("{")]

@@ -23,6 +23,8 @@ class Preflight:
         self.workplace = workplace
         self.folder = folder
         self.num_launches = 0
+        self.variables: dict[str, str] = {}
+        """What every launch is started with."""
 
     def check(
         self,
@@ -52,7 +54,7 @@ class Preflight:
         """Start any command with the probe in it."""
         self.num_launches += 1
         probe_dir = self.folder / f"probe-{self.num_launches}"
-        return launch(argv, self.workplace, probe_dir, cpu_ranks)
+        return launch(argv, self.workplace, probe_dir, cpu_ranks, self.variables)
 
 
 def device_between(low_bytes: int, high_bytes: int) -> str:

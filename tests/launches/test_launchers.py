@@ -28,7 +28,8 @@ REWRITTEN = {
 
 @pytest.mark.launch
 @pytest.mark.parametrize("launcher", REWRITTEN)
-def test_a_launcher_starts_what_was_rewritten(launcher, preflight, workplace):
+def test_a_launcher_starts_what_was_rewritten(launcher, preflight, workplace, forked):
+    preflight.variables = forked
     command = shlex.split(REWRITTEN[launcher].replace("PORT", str(free_port())))
     as_written = preflight.check(command)
     plan = as_written["plan"]
@@ -59,7 +60,8 @@ def test_a_launcher_starts_what_was_rewritten(launcher, preflight, workplace):
 
 
 @pytest.mark.launch
-def test_a_deepspeed_launcher_without_a_config_trains_with_plain_ddp(preflight, workplace):
+def test_a_deepspeed_launcher_without_a_config_trains_with_plain_ddp(preflight, workplace, forked):
+    preflight.variables = forked
     command = shlex.split(f"deepspeed --num_gpus 2 --master_port {free_port()} {TRAINER}")
     report = preflight.check(command)
     launched = preflight.run(command, ROOMY_DEVICE)

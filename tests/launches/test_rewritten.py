@@ -55,7 +55,10 @@ def edits_of(remedy: str, plan: dict) -> dict:
 
 @pytest.mark.launch
 @pytest.mark.parametrize("rewriting", REWRITINGS, ids=lambda rewriting: rewriting.id)
-def test_a_rewritten_launch_gets_its_remedies_and_keeps_its_batch(rewriting, preflight, workplace):
+def test_a_rewritten_launch_gets_its_remedies_and_keeps_its_batch(
+    rewriting, preflight, workplace, forked
+):
+    preflight.variables = forked
     command = rewriting.case.command(workplace)
     as_written = preflight.check(command)
     plan = as_written["plan"]

@@ -71,7 +71,7 @@ def assert_trained(launched: Launched, report: dict[str, Any], place: Workplace)
         ("hsdp", "lora", "--num_processes 4 --num_machines 1 --parallelism_config_dp_shard_size 2"),
     ],
 )
-def test_an_accelerate_template_trains(config, arguments, flags, model, tmp_path):
+def test_an_accelerate_template_trains(config, arguments, flags, model, tmp_path, forked):
     files = {
         "accelerate.yaml": f"accelerate/{config}.yaml",
         "training.yaml": f"training/{arguments}.yaml",
@@ -81,13 +81,13 @@ def test_an_accelerate_template_trains(config, arguments, flags, model, tmp_path
     head = ["accelerate", "launch", "--config_file", "accelerate.yaml", "--main_process_port", "0"]
     argv = [*head, *flags.split(), "train.py", "--config", "training.yaml", *QUICK]
     report = check(place, argv)
-    launched = launch(argv, place, tmp_path / "probe")
+    launched = launch(argv, place, tmp_path / "probe", variables=forked)
 
     assert_trained(launched, report, place)
     assert report["plan"]["replicate_degree"] == (2 if config == "hsdp" else 1)
 
 
-def test_context_parallelism_comes_as_far_as_torch_can_split_attention(model, tmp_path):
+def test_context_parallelism_comes_as_far_as_torch_can_split_attention(model, tmp_path, forked):
     """The ranks meet, and shard, and split the sequence: what torch lacks is a split kernel for the CPU."""
     files = {
         "accelerate.yaml": "accelerate/context-parallel.yaml",
@@ -99,7 +99,7 @@ def test_context_parallelism_comes_as_far_as_torch_can_split_attention(model, tm
     size = ["--parallelism_config_dp_shard_size", "1"]
     argv = [*head, *size, "train.py", "--config", "training.yaml", *QUICK]
     report = check(place, argv)
-    launched = launch(argv, place, tmp_path / "probe")
+    launched = launch(argv, place, tmp_path / "probe", variables=forked)
 
     assert report["plan"]["context_parallel_degree"] == report["plan"]["shard_degree"] == 2
     assert launched.exit_code != 0
@@ -109,7 +109,7 @@ def test_context_parallelism_comes_as_far_as_torch_can_split_attention(model, tm
     )
 
 
-def test_the_deepspeed_file_trains_under_torchrun(model, tmp_path):
+def test_the_deepspeed_file_trains_under_torchrun(model, tmp_path, forked):
     files = {
         "zero2.json": "deepspeed/zero2.json",
         "training.yaml": "training/full.yaml",
@@ -120,14 +120,16 @@ def test_the_deepspeed_file_trains_under_torchrun(model, tmp_path):
     argv += ["--config", "training.yaml", "--deepspeed", "zero2.json", *QUICK]
     report = check(place, argv)
 
-    assert_trained(launch(argv, place, tmp_path / "probe"), report, place)
+    assert_trained(launch(argv, place, tmp_path / "probe", variables=forked), report, place)
 
 
 @pytest.mark.parametrize(
     ("number", "words", "engine"),
     [(2, "--method qlora --engine fsdp2", "fsdp2"), (2, "--method full", "ddp"), (1, "", "single")],
 )
-def test_what_init_writes_starts_with_its_launch_script(number, words, engine, model, tmp_path):
+def test_what_init_writes_starts_with_its_launch_script(
+    number, words, engine, model, tmp_path, forked
+):
     place = Workplace(tmp_path / "place")
     place.path.mkdir()
     (place.path / "tiny").symlink_to(model)
@@ -145,7 +147,8 @@ def test_what_init_writes_starts_with_its_launch_script(number, words, engine, m
     told = json.loads(written.stdout)
     quick = ["--dataset_name", "rows", "--max_steps", "2"]
     shown = {"PREFLIGHT_TEST_HIDDEN": ""} if "qlora" in words else {}  # it needs bitsandbytes
-    launched = launch(["./launch.sh", *quick], place, tmp_path / "probe", variables=shown)
+    variables = {**forked, **shown}
+    launched = launch(["./launch.sh", *quick], place, tmp_path / "probe", variables=variables)
 
     assert told["report"]["plan"]["engine"] == engine
     assert_trained(launched, told["report"], place)
@@ -171,7 +174,7 @@ def pods_commands() -> list[str]:
     return [one["args"][0] for one in (*spec["initContainers"], *spec["containers"])]
 
 
-def test_the_commands_of_the_pod_and_of_the_task_check_and_train(model, tmp_path):
+def test_the_commands_of_the_pod_and_of_the_task_check_and_train(model, tmp_path, forked):
     """The pod's check, then the task's setup and run; what they install is here already."""
     files = {
         "accelerate.yaml": "accelerate/zero3.yaml",
@@ -193,6 +196,7 @@ def test_the_commands_of_the_pod_and_of_the_task_check_and_train(model, tmp_path
         return ["bash", "-euc", text.replace("--config training.yaml", f"--config training.yaml {quick}")]  # fmt: skip
 
     variables = {
+        **forked,
         "PATH": os.pathsep.join([str(tmp_path / "bin"), str(BIN), os.environ["PATH"]]),
         "PIP_LOG": str(tmp_path / "pip.log"),
     }

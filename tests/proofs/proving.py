@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
+from fork_client import HOST
 from harness import HERE as LAUNCHES
 from harness import TINY_LLAMA, Launched, Workplace, environment, launch
 
@@ -155,6 +156,8 @@ class Prover:
 
     ground: Workplace
     folder: Path
+    fork_host: str
+    """Where launchers and ranks are forked that have their libraries imported."""
     trained: dict[Any, Trained] = field(default_factory=dict)
     num_launches: int = 0
 
@@ -183,7 +186,7 @@ class Prover:
         if key not in self.trained:
             self.num_launches += 1
             probe_dir = self.folder / f"probe-{self.num_launches}"
-            variables = {**env, "PREFLIGHT_TEST_WEIGHTS": "1"}
+            variables = {**env, "PREFLIGHT_TEST_WEIGHTS": "1", HOST: self.fork_host}
             launched = launch(list(argv), self.ground, probe_dir, variables=variables)
             assert launched.exit_code == 0, f"{shlex.join(argv)}\n{launched.stderr[-12000:]}"
             with numpy.load(probe_dir / "weights.npz") as weights:

@@ -9,17 +9,17 @@ import sys
 import time
 
 
-def record() -> None:
+def record(pid: int, argv: list[str]) -> None:
     """Write `process-PID-TIME.json` now, and once more when the interpreter ends.
 
     An exec keeps the pid, so a process that becomes another one leaves two files.
     """
     path = os.path.join(
-        os.environ["PREFLIGHT_TEST_PROBE"], f"process-{os.getpid()}-{time.monotonic_ns()}.json"
+        os.environ["PREFLIGHT_TEST_PROBE"], f"process-{pid}-{time.monotonic_ns()}.json"
     )
     facts = {
-        "pid": os.getpid(),
-        "argv": sys.orig_argv,
+        "pid": pid,
+        "argv": argv,
         "local_rank": os.environ.get("LOCAL_RANK"),
         "ended": False,
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from fork_client import HOST, hand_over, is_fork
+
 PATCHES: dict[str, list[tuple[str, str]]] = {}
 """Module that is imported -> (our module, our function that is called with it)."""
 
@@ -55,13 +57,29 @@ class PatchAfterImport:
         return spec
 
 
+def start_as(pid: int, argv: list[str]) -> None:
+    """Make a fork the process that it stands for; no finder sees the modules that it found imported."""
+    import importlib
+
+    if os.environ.get("PREFLIGHT_TEST_PROBE"):
+        import probe_process
+
+        probe_process.record(pid, argv)
+    for name in [name for name in PATCHES if name in sys.modules]:
+        for ours, function in PATCHES[name]:
+            getattr(importlib.import_module(ours), function)(sys.modules[name])
+
+
+if HOST in os.environ and not is_fork():
+    hand_over()
+
 for hidden in filter(None, os.environ.get("PREFLIGHT_TEST_HIDDEN", "").split(",")):
-    sys.modules[hidden] = None  # type: ignore[assignment]
+    sys.modules.setdefault(hidden, None)  # type: ignore[arg-type]
 
 if PATCHES:
     sys.meta_path.insert(0, PatchAfterImport)  # type: ignore[arg-type]
 
-if os.environ.get("PREFLIGHT_TEST_PROBE"):
+if os.environ.get("PREFLIGHT_TEST_PROBE") and not is_fork():
     import probe_process
 
-    probe_process.record()
+    probe_process.record(os.getpid(), sys.orig_argv)
