@@ -155,7 +155,9 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
         return TrainerKind(
             "trl", f"{script} imports trl", method, uses_trl_parser=uses_parser, text=text
         )
-    word = re.search(r"\b(?:Seq2Seq)?TrainingArguments\b|\b(?:Seq2Seq)?Trainer\(", text)
+    word = re.search(
+        r"\b(?:Seq2Seq)?TrainingArguments\b|\b(?:Seq2Seq)?Trainer\(|\bHfArgumentParser\b", text
+    )
     if word:
         return TrainerKind(
             "transformers",

@@ -153,8 +153,9 @@ def test_nothing_is_said_or_loaded_where_no_guard_is_asked_for(folder):
 
     assert done.returncode == off.returncode == 0
     assert "preflight" not in done.stderr + off.stderr
-    # Launcher and workers load the door, and the door loads nothing: there is nothing else to cost.
-    door = {f"preflight{name}" for name in ("", ".version", ".embedded", ".embedded.guard_doors")}
+    # Launcher and workers load the door, which knows the switch that turns it off, and nothing else.
+    names = ("", ".version", ".switch", ".embedded", ".embedded.guard_doors")
+    door = {f"preflight{name}" for name in names}
     assert len(loaded) == 3 and all(modules <= door for modules in loaded)
     assert door in loaded
     assert len(workers(folder)) == 4
