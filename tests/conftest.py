@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from core_install import install_core
@@ -25,6 +26,8 @@ settings.register_profile("search", derandomize=False, deadline=None)
 settings.load_profile("steady")
 
 
+LOUD = "not run! "
+"""How the reason of a skip begins that is said once more at the end: title, colon, what is missing."""
 EXTENSIONS = Path(sys.prefix) / "torch_extensions"
 """Where DeepSpeed's operators are built for the tests: in a folder that two checkouts shared, each built
 over the other's."""
@@ -68,21 +71,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share tests out by file, not one by one: what a file or a cluster sets up is set up once."""
+    from scheduling import Scheduling
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start what takes longest first, where several processes share the tests."""
+    if hasattr(config, "workerinput"):
+        from scheduling import rank
+
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
 @pytest.fixture(scope="session")
 def core_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of an environment with our wheel and its core dependencies only."""
     return install_core(tmp_path_factory.mktemp("core"))
 
 
-ALONE = pytest.StashKey[str]()
-
-
 @pytest.fixture
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """Two plain users and root, in a folder of their own; a loud gap where pytest is not root."""
     if reason := missing():
-        request.config.stash[ALONE] = reason
-        pytest.skip(reason)
+        pytest.skip(f"{LOUD}THE TESTS WITH TWO USERS DID NOT RUN: {reason}")
     # pytest's own folders are closed to others.
     root = Path(tempfile.mkdtemp(prefix="preflight-users-"))
     yield Machine(root)
@@ -90,9 +106,12 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end, where everybody looks, that no test with two users ran."""
-    if reason := terminalreporter.config.stash.get(ALONE, ""):
-        terminalreporter.section("THE TESTS WITH TWO USERS DID NOT RUN", sep="!", red=True)
+    """Say at the end, where everybody looks, what did not run for want of a program."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]
+    said = {why[2].removeprefix("Skipped: ") for why in skipped if isinstance(why, (tuple, list))}
+    for text in sorted(text for text in said if text.startswith(LOUD)):
+        title, _, reason = text.removeprefix(LOUD).partition(": ")
+        terminalreporter.section(title, sep="!", red=True, bold=True)
         terminalreporter.write_line(reason)
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from cluster import PACKAGES, Cluster, missing_programs
 
-NOT_RUN = pytest.StashKey[list[str]]()
-
 
 def is_ci() -> bool:
     """Tell whether this is a build, where a test that did not run is a failure."""
@@ -20,7 +18,7 @@ def is_ci() -> bool:
 
 
 @pytest.fixture(scope="session")
-def cluster_of_session(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def cluster_of_session() -> Iterator[Cluster]:
     """A running Slurm; a failure in CI and a loud gap elsewhere where Slurm is not installed."""
     if missing := missing_programs():
         reason = (
@@ -28,8 +26,7 @@ def cluster_of_session(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         )
         if is_ci():
             pytest.fail(reason)
-        request.config.stash.setdefault(NOT_RUN, []).append(reason)
-        pytest.skip(reason)
+        pytest.skip(f"not run! THE SLURM TESTS DID NOT RUN: {reason}")
     # The path of a socket may have 107 characters: pytest's own folders are too deep for that.
     root = Path(tempfile.mkdtemp(prefix="preflight-slurm-"))
     running = Cluster(root)
@@ -48,10 +45,3 @@ def cluster(cluster_of_session: Cluster) -> Iterator[Cluster]:
     yield cluster_of_session
     cluster_of_session.cancel_all()
     cluster_of_session.remove_guard()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end, where everybody looks, that no Slurm test ran."""
-    for reason in terminalreporter.config.stash.get(NOT_RUN, []):
-        terminalreporter.section("THE SLURM TESTS DID NOT RUN", sep="!", red=True, bold=True)
-        terminalreporter.write_line(reason)
