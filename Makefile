@@ -1,5 +1,5 @@
 # make demo   a check, a diff and a really started rewritten launch, on the CPU
-# make test   style, types and every test, with what they need installed
+# make test   style, types and every test, with what they need installed; one process per core runs them (JOBS=1)
 # make core   the tests that need the core alone, with any Python: make core PYTHON=python3.13 VENV=.venv-core
 # make coverage  which lines of preflight/ and hooks/ the core tests reach, in this process
 # make clean  forget the virtual environment and caches
@@ -10,6 +10,7 @@ SHELL := /bin/bash
 .PHONY: demo test lint types pytest core coverage system clean
 
 PYTHON ?= python3
+JOBS ?= $(shell nproc)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -26,8 +27,10 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
+# Tests start preflight hundreds of times: compiled once, whatever PYTHONDONTWRITEBYTECODE says.
 pytest: $(VENV)/.installed-test | lint types system
-	$(BIN)/python -m pytest
+	$(BIN)/python -m compileall -q preflight hooks
+	$(BIN)/python -m pytest -n $(JOBS)
 
 core: $(VENV)/.installed-core
 	$(BIN)/python -m pytest $$($(BIN)/python tests/core_tests.py)

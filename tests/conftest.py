@@ -36,6 +36,8 @@ YOUNG_S = 10
 
 
 def pytest_configure() -> None:
+    # Threads of the tests' small tensors wait for each other more than they compute.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["TORCH_EXTENSIONS_DIR"] = str(EXTENSIONS)
     # What this machine's own runs correct is no part of a test.
     os.environ["PREFLIGHT_RECORDS"] = os.path.join(os.sep, "nonexistent", "preflight")
