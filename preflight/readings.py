@@ -171,9 +171,11 @@ def read_all_ways(plan: LaunchPlan, judge: Judge) -> Readings | None:
             tried[key] = None if filled is None else Completion(values, *judge(filled))
         return tried[key]
 
-    likely = at({name: values[0] for name, values in may_be.items()})
-    assert likely is not None, "a plan is a reading of itself"
-    every = _readings(may_be, at)
+    as_it_stands = {name: values[0] for name, values in may_be.items()}
+    likely = at(as_it_stands)
+    if likely is None:  # what is said of it cannot stand together, which a check says
+        likely = Completion(as_it_stands, *judge(plan))
+    every = _readings(may_be, at) or [likely]
     settled = _settle(None, every)
     if settled.answer is not None:
         return Readings(likely, settled.least, settled.most, settled.answer, may_be)

@@ -140,3 +140,12 @@ def test_an_edit_closes_the_field_that_it_edits():
     assert set(open_values(plan)) == {"engine", "load_dtype"}
     assert set(open_values(plan.with_edits({"load_dtype": "bf16"}))) == {"engine"}
     assert set(open_values(replace(plan, micro_batch_size=2))) == {"engine", "load_dtype"}
+
+
+def test_a_plan_whose_said_values_cannot_stand_together_is_judged_as_it_stands():
+    plan = plan_of("meta-llama/Llama-3.1-8B", "h100-sxm-80", ["load_dtype"])
+    packed = replace(plan, base_quantization=OPEN_VALUES["base_quantization"][1], adapter=None)
+    found = judged(packed)
+
+    assert found.readings is not None and found.estimate is not None
+    assert found.verdict.answer is found.readings.likely.verdict.answer

@@ -9,6 +9,8 @@ from itertools import pairwise
 from preflight.shell.syntax import Literal, Piece
 
 MOST_WORDS = 10_000
+MOST_BRACES = 64
+"""Pairs in one word: a word with more is an attack, and stays as it is written."""
 Unit = str | Piece
 """A character outside of quotes, or a piece that braces do not look into."""
 _RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?")
@@ -19,7 +21,7 @@ def brace_words(pieces: Sequence[Piece]) -> list[tuple[Piece, ...]]:
     units: list[Unit] = []
     for piece in pieces:
         units.extend(piece.text if isinstance(piece, Literal) else (piece,))
-    if "{" not in units or "}" not in units:
+    if "}" not in units or not 0 < units.count("{") <= MOST_BRACES:
         return [tuple(pieces)]
     return [_pieces(word) for word in _words(units)[:MOST_WORDS]]
 
