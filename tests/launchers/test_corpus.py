@@ -22,6 +22,7 @@ LEAST = {
     "axolotl": 25,
     "deepspeed": 12,
     "launches": 42,
+    "litgpt": 5,
     "llamafactory": 25,
     "scripts": 28,
     "torchtitan": 8,
