@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from cluster import PACKAGES, Cluster, missing_programs
+from guarded_site import installed, site
+
+__all__ = ["installed", "site"]
 
 
 def is_ci() -> bool:

@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_guard_on_cluster import LAUNCH, SCRIPT, TRAIN, TRAINER, installed, site
+from guarded_site import LAUNCH, SCRIPT, TRAIN, TRAINER
 from two_users import ATTACKER, ROOT
 
 from preflight.slurm.guard import asked_by_site, asked_in, asked_of_nobody
-
-__all__ = ["installed", "site"]
 
 SETTINGS = 'hooks = [".x.py"]\n[policy]\nrefuse = ["tight"]\nignore = ["PF104"]\n[plan]\nmodel = "nobody/obeyed"\n'
 FROM_STDIN = SCRIPT.format(launch=LAUNCH, train=TRAIN)
@@ -26,7 +24,7 @@ def hostile(machine, owner: int, name: str) -> Path:
     machine.write(owner, folder / ".x.py", machine.hostile_code)
     machine.write(owner, folder / "preflight_hooks.py", machine.hostile_code)
     machine.write(owner, folder / "train.py", TRAINER)
-    machine.write(owner, folder / "job.sh", FROM_STDIN)
+    machine.write(owner, folder / "theirs.sh", FROM_STDIN)
     return folder
 
 
@@ -35,18 +33,15 @@ def test_an_audit_as_root_imports_no_code_of_the_jobs_that_it_audits(cluster, ma
     """Attack A1, once through the controller's jobs and once through the folder; the auditor's own code neither."""
     folder = hostile(machine, owner, "job")
     elsewhere = machine.folder(ROOT, "elsewhere")
-    words = ("-H", "-p", "h100", f"--chdir={folder}", "--job-name=theirs", "job.sh")
+    words = ("-H", "-p", "h100", f"--chdir={folder}", "theirs.sh")
     assert cluster.run("sbatch", *words, cwd=folder).returncode == 0
 
     for given, cwd in (((), elsewhere), ((str(folder),), elsewhere), ((".",), folder)):
         audit = (sys.executable, "-m", "preflight", "slurm", "audit", "--format", "json", *given)
         done = cluster.run(*audit, cwd=cwd, timeout_s=500)
         assert done.returncode == 0, done.stderr
-        jobs = [
-            job
-            for job in json.loads(done.stdout)["jobs"]
-            if "theirs" in job["name"] or "job.sh" in job["name"]
-        ]
+        # The cluster may hold jobs of other tests beside this one.
+        jobs = [job for job in json.loads(done.stdout)["jobs"] if "theirs.sh" in job["name"]]
         assert jobs and all(job["verdict"] in ("fits", "may_fit") for job in jobs), jobs
         assert "nobody/obeyed" not in done.stdout
         assert machine.ran_as == []
@@ -54,7 +49,7 @@ def test_an_audit_as_root_imports_no_code_of_the_jobs_that_it_audits(cluster, ma
 
 def test_the_sites_guard_in_a_strangers_folder_runs_and_obeys_nothing_of_it(site, machine):
     folder = hostile(machine, ATTACKER, "theirs")
-    words = ("--parsable", "-p", "h100", "job.sh")
+    words = ("--parsable", "-p", "h100", "theirs.sh")
     done = site.cluster.run("sbatch", *words, cwd=folder, env={"SLURM_CONF": str(site.conf)})
 
     assert machine.ran_as == []
@@ -69,7 +64,7 @@ def test_the_sites_guard_takes_settings_of_the_one_who_submits_and_no_code(site,
 
     assert asked.repository.plan["model"] == "gpt2" and asked.left_alone == ()
     done = site.cluster.run(
-        *("sbatch", "--parsable", "-p", "h100", "job.sh"),
+        *("sbatch", "--parsable", "-p", "h100", "theirs.sh"),
         cwd=folder,
         env={"SLURM_CONF": str(site.conf)},
     )
