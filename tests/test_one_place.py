@@ -49,7 +49,7 @@ def test_words_for_true_and_false_are_written_out_in_one_file():
     assert homes == {"preflight/bool_words.py"}
 
 
-@pytest.mark.parametrize(("words", "home"), HOMES.items(), ids=lambda each: str(each))
+@pytest.mark.parametrize(("words", "home"), HOMES.items(), ids=HOMES.values())
 def test_a_list_is_written_out_in_its_home_alone(words, home):
     homes = [
         str(path.relative_to(ROOT))
