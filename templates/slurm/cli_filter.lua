@@ -1,6 +1,6 @@
 -- preflight: client guard, version 1. Written by `preflight slurm install --client`.
 -- Runs inside sbatch, srun and salloc with the user's rights. Everything that can fail stands in the helper, which has
--- TIMEOUT_S seconds. Only its exit code 3, together with the word `refuse`, refuses a job; whatever else happens, the
+-- TIMEOUT_S seconds, the first half of which may go by in a queue. Only its exit code 3, together with the word `refuse`, refuses a job; whatever else happens, the
 -- job passes, and the user is told. A file that is missing or does not compile would stop every sbatch: replace it by
 -- `preflight slurm uninstall`, not by deleting it.
 
@@ -67,6 +67,37 @@ local function was_judged()
   return judged and number and tonumber(judged) == number
 end
 
+-- Before a check is started it waits for its turn, because two hundred at once on two cores end none in time: a user
+-- has as many turns as processors. A turn is the lock of a file in a folder of that user alone, so nobody else can take
+-- it, and it ends with its holder, the helper itself. Where there is no such folder or no flock, nobody waits.
+local QUEUE = [[
+user=$1 turn=$2 wait_s=$3
+shift 3
+for folder in "${XDG_RUNTIME_DIR:-/dev/null}/preflight" "/tmp/preflight-$user"; do
+  [ -d "$folder" ] || mkdir -m 700 "$folder"
+  if [ -O "$folder" ] && [ ! -L "$folder" ] && command exec 9>>"$folder/turn$turn"; then
+    flock -w "$wait_s" -E 75 9
+    [ $? != 75 ] || exit 75
+    break
+  fi
+done 2>/dev/null
+exec "$@"]]
+local WAIT_S = string.format("%g", TIMEOUT_S / 2)
+
+-- The command that runs another one in its turn.
+local function in_queue(words)
+  local file = io.open("/proc/self/status")
+  local status = file and file:read("*a") or ""
+  if file then file:close() end
+  local user, process = status:match("\nUid:%s*%d+%s+(%d+)"), status:match("\nPid:%s*(%d+)")
+  local num_turns = 0
+  for first, last in (status:match("\nCpus_allowed_list:%s*(%S+)") or ""):gmatch("(%d+)%-?(%d*)") do
+    num_turns = num_turns + (last == "" and 1 or last - first + 1)
+  end
+  if not user or not process or num_turns == 0 then return words end
+  return string.format("sh -c '%s' queue %s %d %s %s", QUEUE, user, process % num_turns, WAIT_S, words)
+end
+
 local function check(options, component)
   local kind = options["type"]
   if kind ~= "sbatch" and kind ~= "srun" then return slurm.SUCCESS end
@@ -102,7 +133,8 @@ local function check(options, component)
   -- Standard input is closed to the helper: it is the script's, or the input of srun. Its answer goes to a file, so
   -- that nobody whom it leaves behind can keep this process waiting.
   local answer_path = os.tmpname()
-  local helper = io.popen("{ timeout -k 1 " .. TIMEOUT_S .. " " .. HELPER .. " '" .. path .. "' </dev/null; echo exit=$?; } >'" .. answer_path .. "'")
+  local words = "timeout -k 1 " .. TIMEOUT_S .. " " .. in_queue(HELPER .. " '" .. path .. "'")
+  local helper = io.popen("{ " .. words .. " </dev/null; echo exit=$?; } >'" .. answer_path .. "'")
   helper:read("*a")
   helper:close()
   file = assert(io.open(answer_path))
@@ -115,6 +147,11 @@ local function check(options, component)
   local stamp = answer:match("stamp=(%S+)")
   if code == 0 and stamp then
     mark(options, stamp)
+    return slurm.SUCCESS
+  end
+  if code == 75 then
+    mark(options, "preflight=not-judged,busy")
+    say("too many submissions at once: no turn within " .. WAIT_S .. " s, the job was not judged and passes")
     return slurm.SUCCESS
   end
   local late = code == 124 or (code == 137 and os.time() - started >= TIMEOUT_S)

@@ -41,6 +41,12 @@ def cluster_of_session() -> Iterator[Cluster]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def own_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the guard's queue be the test's own: other tests of this user may hold turns for long."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
 @pytest.fixture
 def cluster(cluster_of_session: Cluster) -> Iterator[Cluster]:
     """The running cluster, all nodes idle; a test leaves no job and no guard behind."""
