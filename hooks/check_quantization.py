@@ -88,7 +88,7 @@ def _device_map(plan: LaunchPlan) -> Iterable[Finding]:
     if plan.ranks_per_node > 1 and plan.zero_stage != 3:
         yield found(
             "PF420",
-            f"device_map {setting.value!r} spreads the model over the GPUs of every rank, and accelerate"
+            f"device_map {setting.value} spreads the model over the GPUs of every rank, and accelerate"
             " does not train such a model with several ranks",
             setting.place.where,
             "no device_map; each rank then gets its own GPU",

@@ -29,14 +29,7 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
         return
     yield from _unfilled_autos(plan)
     yield from _optimizer(plan)
-    device_map = plan.script_facts.device_map
-    if plan.engine == "zero3" and device_map is not None:
-        yield found(
-            "PF313",
-            f"device_map {device_map.value!r} under ZeRO-3: transformers refuses it when the model is loaded",
-            device_map.place.where,
-            "no device_map: ZeRO-3 places the parameters itself",
-        )
+    yield from _device_map(plan)
     settings = plan.deepspeed
     if (
         plan.engine == "zero0"
@@ -51,6 +44,22 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
             '"stage": 1',
             {"engine": "zero1", "shard_degree": plan.world_size},
         )
+
+
+def _device_map(plan: LaunchPlan) -> Iterable[Finding]:
+    """ZeRO-3 is on for transformers once the trainer's arguments, or an Accelerator, are made: before that it loads."""
+    facts = plan.script_facts
+    if plan.engine != "zero3" or facts.device_map is None or facts.zero3_is_on_at_load is False:
+        return
+    is_sure = facts.zero3_is_on_at_load is True
+    yield found(
+        "PF313",
+        f"device_map {facts.device_map.value} under ZeRO-3: transformers refuses it when the model is loaded"
+        + ("" if is_sure else ", where the trainer's arguments are made before"),
+        facts.device_map.place.where,
+        "no device_map: ZeRO-3 places the parameters itself",
+        severity=None if is_sure else "warning",
+    )
 
 
 def _optimizer(plan: LaunchPlan) -> Iterable[Finding]:

@@ -50,7 +50,10 @@ class ScriptFacts:
     unread: Mapping[str, Place] = field(default_factory=dict)
     """Plan field -> where the script sets it to something that is known only when it runs."""
     device_map: Setting | None = None
-    """The device_map that the script loads its model with."""
+    """The device_map that the script loads its model with; as written, where only running tells what it is and that is
+    not None."""
+    zero3_is_on_at_load: bool | None = None
+    """Whether transformers knows of DeepSpeed when the script loads its model; None where the order is not known."""
 
 
 @dataclass(frozen=True)

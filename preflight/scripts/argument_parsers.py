@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from preflight.scripts.own_parser import MANY, NONE, ONE, OPTIONAL, OwnOption
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
@@ -35,9 +35,10 @@ class Added(NamedTuple):
 def added_arguments(calls: Calls, evaluator: Evaluator) -> Iterator[Added | None]:
     """Yield what every `add_argument` adds, None for one whose names are known only when it runs."""
     for call, scope in calls:
-        words = tuple(evaluator.value(item, scope) for item in call.args)
+        values = [evaluator.value(item, scope) for item in call.args]
+        words = tuple(value for value in values if isinstance(value, str))
         keywords = {k.arg: k.value for k in call.keywords if k.arg is not None}
-        if not words or not all(isinstance(word, str) for word in words):
+        if not words or len(words) < len(values):
             yield None
             continue
         long = [word for word in words if word.startswith("--")] or words
@@ -47,7 +48,7 @@ def added_arguments(calls: Calls, evaluator: Evaluator) -> Iterator[Added | None
             yield None
             continue
         stated = keywords.get("action")
-        action: Any = "store"
+        action: object = "store"
         if stated is not None:
             is_optional = ast.unparse(stated).rpartition(".")[2] == "BooleanOptionalAction"
             action = "BooleanOptionalAction" if is_optional else evaluator.value(stated, scope)
@@ -70,7 +71,7 @@ def options_of(added: Added, evaluator: Evaluator) -> Iterator[tuple[str, OwnOpt
             yield f"--no-{word[2:]}", OwnOption(added.spelled, NONE, False)
 
 
-def _takes(added: Added, evaluator: Evaluator) -> tuple[str, Any]:
+def _takes(added: Added, evaluator: Evaluator) -> tuple[str, object]:
     """Return how many words an argument takes, and its value without any."""
     if added.action not in ("store", "append", "extend", ""):
         return NONE, True
@@ -103,7 +104,7 @@ def argparse_names(
                 _given(added, given.value, convert), given.place, added.spelled
             )
             continue
-        default: Any
+        default: object
         if None in other_defaults:  # set_defaults(**something)
             default = UNKNOWN
         elif added.dest in other_defaults:
@@ -119,7 +120,7 @@ def argparse_names(
     return Parsed(names)
 
 
-def _given(added: Added, value: Any, convert: Callable[[str], Any]) -> Any:
+def _given(added: Added, value: object, convert: Callable[[str], object]) -> object:
     """Return what argparse makes of what the command line says."""
     if added.action in ("store_true", "store_false"):
         return added.action == "store_true"
@@ -133,13 +134,13 @@ def _given(added: Added, value: Any, convert: Callable[[str], Any]) -> Any:
     return convert(value) if isinstance(value, str) else value
 
 
-_CASTS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "bool": bool}
+_CASTS: dict[str, Callable[[str], object]] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
-def _converter(node: ast.expr | None) -> Callable[[str], Any]:
+def _converter(node: ast.expr | None) -> Callable[[str], object]:
     cast = _CASTS.get(ast.unparse(node)) if node is not None else str
 
-    def convert(text: str) -> Any:
+    def convert(text: str) -> object:
         if cast is None:
             return UNKNOWN
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import Any
 
 from preflight.scripts.scope import UNKNOWN, Scope
 from preflight.scripts.values import Evaluator
@@ -36,7 +35,7 @@ def reachable(
         waiting.extend((child, is_sure) for child in reversed(list(ast.iter_child_nodes(node))))
 
 
-def _constant_test(node: ast.expr, scope: Scope, evaluator: Evaluator) -> Any:
+def _constant_test(node: ast.expr, scope: Scope, evaluator: Evaluator) -> object:
     value = evaluator.value(node, scope)
     return UNKNOWN if value is UNKNOWN else bool(value)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from preflight.values import dataclass
 
@@ -21,7 +20,7 @@ class OwnOption:
     name: str
     """Of the argument, underscored: the first long option string, or the dataclass's field."""
     takes: str
-    bare: Any = True
+    bare: object = True
     """The value without a word behind it."""
 
 

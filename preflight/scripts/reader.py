@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.argument_parsers import argparse_names
@@ -89,7 +88,7 @@ class ScriptReader(ScriptFiles):
         value = self.evaluator.name(wanted, module)
         return value if isinstance(value, Known) else None
 
-    def _parsed(self, node: ast.Call, scope: Scope) -> Any:
+    def _parsed(self, node: ast.Call, scope: Scope) -> object:
         name = last_name(node.func)
         if name in ("parse_args", "parse_known_args"):
             if self._namespace is None:
@@ -119,7 +118,7 @@ class ScriptReader(ScriptFiles):
             return self._returned(imported[1])
         return None
 
-    def _returned(self, name: str) -> Any:
+    def _returned(self, name: str) -> object:
         """Return what a function of the script gives back, where every `return` agrees on parsed arguments."""
         function, scope = self.functions[name][0]
         if name not in self._returns:
@@ -138,7 +137,7 @@ class ScriptReader(ScriptFiles):
         self._returning.discard(name)
         return value if isinstance(value, (Parsed, int, float, str, dict)) else None
 
-    def _dataclasses(self, scope: Scope) -> Any:
+    def _dataclasses(self, scope: Scope) -> object:
         made = [f for f in self.everywhere if f.name in DATACLASS_PARSERS]
         classes = dataclass_types(made[0].node, made[0].scope) if made else []
         return tuple(self._dataclass(each, made[0].scope.path) for each in classes) or None
@@ -276,15 +275,16 @@ class ScriptReader(ScriptFiles):
 
     def trainer_calls(self) -> list[CallFound]:
         """Return the calls that make the Trainer's arguments."""
-        names = self._trainer_names()
+        names = self.trainer_names()
         return [found for found in self.calls if found.name in names]
 
     def unsure_trainer_calls(self) -> list[CallFound]:
         """Return the calls that may make the Trainer's arguments, if a condition holds."""
-        names = self._trainer_names()
+        names = self.trainer_names()
         return [found for found in self.unsure if found.name in names]
 
-    def _trainer_names(self) -> set[str]:
+    def trainer_names(self) -> set[str]:
+        """Return the classes of the Trainer's arguments: the libraries', and the script's own on top of them."""
         own = {
             name for name, (cls, _) in self.classes.items() if is_trainer_class(cls, self.classes)
         }

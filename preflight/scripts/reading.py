@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.device_map import device_map_of, zero3_is_on
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
-from preflight.scripts.script_settings import ScriptSettings
+from preflight.scripts.script_settings import ScriptSettings, said_of
 from preflight.setting import Place
 
 WORTH_READING = re.compile(
@@ -228,8 +229,9 @@ def _model(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(name, values[keyword])
     if not {"torch_dtype", "dtype"} & set(values) and not is_open:
         settings.seen["no_dtype"] = reader.place(found)
-    if "device_map" in values and values["device_map"].value is not None:
-        settings.device_map = values["device_map"]
+    settings.device_map = device_map_of(reader, found, values)
+    if settings.device_map is not None:
+        settings.zero3_is_on = zero3_is_on(reader, found)
 
 
 def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -243,7 +245,8 @@ def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.seen["fsdp_plugin"] = reader.place(found)
         values, _ = reader.keywords(found)
         for keyword, variable in FSDP_PLUGIN.items():
-            if keyword in values:
-                settings.fsdp_plugin[variable] = values[keyword]
+            said = said_of(values[keyword]) if keyword in values else None
+            if said is not None:
+                settings.fsdp_plugin[variable] = said
     for found in reader.named("DeepSpeedPlugin"):
         settings.seen["deepspeed_plugin"] = reader.place(found)

@@ -30,7 +30,7 @@ FlagOf = Callable[[Iterable[str]], "Setting | None"]
 class Known:
     """A value, where it is written, and the flag that sets it, where one does."""
 
-    value: Any
+    value: object
     place: Place
     flag: str = ""
     """Without dashes; empty where no flag reaches the value."""

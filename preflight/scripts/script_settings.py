@@ -1,31 +1,90 @@
-"""What a training script says about itself: the arguments of the calls that decide memory."""
+"""What a training script says about itself: the arguments of the calls that decide memory.
+
+Here is the gate between what can be evaluated and what is said to the rest of preflight: behind it a value is whole
+and plain. What only running tells is a name in `unread`, and never a value.
+"""
 
 from __future__ import annotations
 
 from dataclasses import field
+from typing import Any
 
-from preflight.scripts.scope import UNKNOWN, Known
+from preflight.scripts.scope import UNKNOWN, Known, Parsed
 from preflight.setting import Place
 from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class Said:
+    """A plain value that a script gives an argument, where it is written, and the flag that sets it, where one does."""
+
+    value: Any
+    place: Place
+    flag: str = ""
+    """Without dashes; empty where no flag reaches the value."""
+    left_out: tuple[str, ...] = ()
+    """Keys of a dict whose values only running tells; the value is without them."""
+
+
+def said_of(known: Known) -> Said | None:
+    """Return what of a value is known; None where that is nothing."""
+    value = _plain(known.value)
+    if value is UNKNOWN:
+        return None
+    left_out = _left_out(known.value)
+    if left_out and not value:
+        return None
+    return Said(value, known.place, known.flag, left_out)
+
+
+def _plain(value: object) -> object:
+    """Return a value without the entries that only running tells; UNKNOWN where it is none of the plain kinds."""
+    if isinstance(value, Known):  # an entry of vars(args), which knows its own place
+        return _plain(value.value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item) for item in value]
+        is_whole = not any(item is UNKNOWN for item in items) and not any(map(_left_out, value))
+        return type(value)(items) if is_whole else UNKNOWN
+    if isinstance(value, dict):
+        named = {key: _plain(item) for key, item in value.items() if isinstance(key, (str, int))}
+        return {key: item for key, item in named.items() if item is not UNKNOWN}
+    return UNKNOWN
+
+
+def _left_out(value: object) -> tuple[str, ...]:
+    """Return the keys of a dict, and of the dicts in it, whose values are not known."""
+    if isinstance(value, (Known, Parsed)):
+        return _left_out(value.value) if isinstance(value, Known) else ()
+    if not isinstance(value, dict):
+        return ()
+    return tuple(
+        str(key) for key, item in value.items() if _plain(item) is UNKNOWN or _left_out(item)
+    )
 
 
 @dataclass
 class ScriptSettings:
     """Argument name (the Trainer's, TRL's ModelConfig's) -> value; and what was seen and could not be read."""
 
-    arguments: dict[str, Known] = field(default_factory=dict)
+    arguments: dict[str, Said] = field(default_factory=dict)
     unread: dict[str, Place] = field(default_factory=dict)
     """Argument -> where it is set to something that cannot be known without running the script."""
     seen: dict[str, Place] = field(default_factory=dict)
     """trainer_arguments, lora, quantization, model, accelerator, fsdp_plugin, deepspeed_plugin -> the call."""
-    device_map: Known | None = None
-    fsdp_plugin: dict[str, Known] = field(default_factory=dict)
+    device_map: Said | None = None
+    """What the model is loaded with; as written, where only running tells the value and that is surely not None."""
+    zero3_is_on: bool | None = None
+    """Whether transformers knows of DeepSpeed when the model is loaded; None where the order is not known."""
+    fsdp_plugin: dict[str, Said] = field(default_factory=dict)
 
     def put(self, name: str, known: Known) -> None:
         """Record an argument; what is not known is noted as such."""
-        if known.value is UNKNOWN:
+        said = said_of(known)
+        if said is None:
             self.arguments.pop(name, None)
             self.unread.setdefault(name, known.place)
         else:
-            self.arguments[name] = known
+            self.arguments[name] = said
             self.unread.pop(name, None)

@@ -69,6 +69,8 @@ def from_file(
         if argument.is_list:
             return Reading(value)
         return from_text(argument, value, written)
+    if isinstance(value, dict) and kind in ("str", "optional_str"):
+        raise NotConverted(_must_be("text", value, written))
     if kind in ("flag", "bool"):
         if isinstance(value, (bool, int)):
             return Reading(bool(value))

@@ -71,7 +71,7 @@ class Evaluator:
         self,
         command: LaunchCommand,
         names_of: Callable[[str, str], Known | Parsed | None],
-        parsed_of: Callable[[ast.Call, Scope], Any],
+        parsed_of: Callable[[ast.Call, Scope], object],
     ) -> None:
         self.command = command
         self.names_of = names_of
@@ -98,11 +98,11 @@ class Evaluator:
             return found
         return Known(found, here)
 
-    def value(self, node: ast.expr, scope: Scope, depth: int = 0) -> Any:
+    def value(self, node: ast.expr, scope: Scope, depth: int = 0) -> object:
         """Return only the value of an expression."""
         return self.evaluate(node, scope, depth).value
 
-    def _special(self, node: ast.expr, scope: Scope, depth: int) -> Any:
+    def _special(self, node: ast.expr, scope: Scope, depth: int) -> object:
         deeper = depth + 1
         if isinstance(node, ast.Constant):
             return node.value
@@ -138,7 +138,7 @@ class Evaluator:
             return self._bool(node, scope, deeper)
         return self._arithmetic(node, scope, deeper)
 
-    def name(self, name: str, scope: Scope, depth: int = 0) -> Any:
+    def name(self, name: str, scope: Scope, depth: int = 0) -> object:
         """Return what a name holds."""
         current: Scope | None = scope
         while current is not None:
@@ -172,7 +172,7 @@ class Evaluator:
             value[key] = self.value(written[0], scope, depth) if once else UNKNOWN
         return Known(value, known.place)
 
-    def _attribute(self, node: ast.Attribute, scope: Scope, depth: int) -> Any:
+    def _attribute(self, node: ast.Attribute, scope: Scope, depth: int) -> object:
         if (
             node.attr in DTYPE_NAMES
             and isinstance(node.value, ast.Name)
@@ -190,7 +190,7 @@ class Evaluator:
                 return imported
         return UNKNOWN
 
-    def _call(self, node: ast.Call, scope: Scope, depth: int) -> Any:
+    def _call(self, node: ast.Call, scope: Scope, depth: int) -> object:
         parsed = self.parsed_of(node, scope)
         if parsed is not None:
             return parsed
@@ -233,8 +233,8 @@ class Evaluator:
             return values if len(values) == len(node.keywords) else UNKNOWN
         return UNKNOWN
 
-    def _dict(self, node: ast.Dict, scope: Scope, depth: int) -> Any:
-        values: dict[Any, Any] = {}
+    def _dict(self, node: ast.Dict, scope: Scope, depth: int) -> object:
+        values: dict[object, object] = {}
         for key, item in zip(node.keys, node.values, strict=True):
             value = self.value(item, scope, depth)
             if key is None:
@@ -248,7 +248,7 @@ class Evaluator:
             values[name] = value
         return values
 
-    def _joined(self, node: ast.JoinedStr, scope: Scope, depth: int) -> Any:
+    def _joined(self, node: ast.JoinedStr, scope: Scope, depth: int) -> object:
         """Return an f-string of texts and whole numbers without formats."""
         parts: list[str] = []
         for piece in node.values:
@@ -263,8 +263,8 @@ class Evaluator:
             parts.append(str(value))
         return "".join(parts)
 
-    def _bool(self, node: ast.BoolOp, scope: Scope, depth: int) -> Any:
-        result: Any = UNKNOWN
+    def _bool(self, node: ast.BoolOp, scope: Scope, depth: int) -> object:
+        result: object = UNKNOWN
         for operand in node.values:
             result = self.value(operand, scope, depth)
             if result is UNKNOWN:
@@ -273,7 +273,7 @@ class Evaluator:
                 return result
         return result
 
-    def _arithmetic(self, node: ast.expr, scope: Scope, depth: int) -> Any:
+    def _arithmetic(self, node: ast.expr, scope: Scope, depth: int) -> object:
         if isinstance(node, ast.UnaryOp):
             value = self.value(node.operand, scope, depth)
             if value is UNKNOWN:
@@ -298,12 +298,13 @@ class Evaluator:
         return UNKNOWN
 
 
-def _applied(kind: type[ast.AST], left: Any, right: Any) -> Any:
+def _applied(kind: type[ast.AST], left: object, right: object) -> object:
     if left is UNKNOWN or right is UNKNOWN:
         return UNKNOWN
     if kind is ast.Pow:
-        small = isinstance(left, int) and isinstance(right, int)
-        return left**right if small and 0 <= right <= 64 and abs(left) <= 1024 else UNKNOWN
+        if not isinstance(left, int) or not isinstance(right, int):
+            return UNKNOWN
+        return left**right if 0 <= right <= 64 and abs(left) <= 1024 else UNKNOWN
     if kind is ast.Mod and not _is_number(left):
         return UNKNOWN  # a text filled in, as wide as the format says
     if kind is ast.Mult and not (_is_number(left) and _is_number(right)):
@@ -317,18 +318,21 @@ def _applied(kind: type[ast.AST], left: Any, right: Any) -> Any:
         return UNKNOWN
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) < 1e15
 
 
-def _item(holder: Any, key: Any) -> Any:
+def _item(holder: object, key: object) -> object:
+    if not isinstance(holder, (dict, list, tuple, str)):
+        return UNKNOWN
     try:
-        return holder[key]
+        item: object = holder[key]  # type: ignore[index,call-overload]
+        return item
     except (TypeError, KeyError, IndexError):
         return UNKNOWN
 
 
-def _same(left: Any, right: Any) -> bool:
+def _same(left: object, right: object) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 

@@ -14,6 +14,7 @@ from preflight.scripts.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.trainer_values import NotConverted, Written, from_file, from_text
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
+from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.kind import TrainerKind
 from preflight.values import dataclass
 
@@ -80,6 +81,8 @@ class Given:
         argument = Argument(name, KINDS.get(name, "str"), None)
         written = Written(setting.place.key, setting.place.where)
         value = setting.value
+        if isinstance(value, Mapping) and not is_of_its_kind(name, value, self.table):
+            return Reading(None)  # a section of somebody's own file: `optimizer: {name: adamw}`
         if argument.is_list:
             return Reading(Setting(_words(value), setting.place))
         if value is True and argument.kind != "flag":

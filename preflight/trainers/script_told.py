@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
 from preflight.launch import Origin, ScriptFacts
 from preflight.reading import Problems, Reading
-from preflight.scripts.scope import UNKNOWN
-from preflight.scripts.trainer_spellings import KINDS
 from preflight.setting import Place, Setting
+from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
@@ -48,6 +46,13 @@ DECIDES = {
     "use_liger_kernel": "loss",
 }
 """Argument that memory depends on -> the plan field that it decides."""
+
+OF_MODEL_INIT = {
+    "dtype": "dtype",
+    "torch_dtype": "dtype",
+    "attn_implementation": "attn_implementation",
+}
+"""Key of model_init_kwargs -> the argument that it beats."""
 
 NEVER_GUESSED = ("micro_batch_size", "seq_len")
 """Fields whose default is not taken where the script sets them to something unknown."""
@@ -90,73 +95,28 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     problems = Problems()
     known = dict(given.known)
     unread = dict(script.unread)
-    for name, found in script.arguments.items():
-        value = replace(found, value=_known_part(found.value))
-        if value.value is UNKNOWN or value.value != found.value:
-            unread.setdefault(name, value.place)
-        if value.value is UNKNOWN:
+    for name, said in script.arguments.items():
+        if said.left_out:
+            unread.setdefault(name, said.place)
+        if not is_of_its_kind(name, said.value, given.table):
+            unread.setdefault(name, said.place)
             continue
-        if not _is_of_its_kind(name, value.value, given):
-            unread.setdefault(name, value.place)
-            continue
-        is_default = bool(value.flag) and value.place.kind == "script"
+        is_default = bool(said.flag) and said.place.kind == "script"
         if is_default and problems.take(given.find(name)).setting is not None:
             continue
-        if value.value is None and name in known:
+        if said.value is None and name in known:
             continue
-        known[name] = Setting(value.value, value.place)
+        known[name] = Setting(said.value, said.place)
+    if "model_init_kwargs" in unread:
+        held = script.arguments.get("model_init_kwargs")
+        for key, name in OF_MODEL_INIT.items():
+            if held is None or key in held.left_out:
+                unread.setdefault(name, unread["model_init_kwargs"])
     if "no_dtype" in script.seen and problems.take(given.find("dtype")).setting is None:
         word = given.versions.default("transformers", "load_dtype")
         if word is not None:
             known["dtype"] = Setting(word, script.seen["no_dtype"])
     return Reading((replace(given, known=known), unread), tuple(problems))
-
-
-def _known_part(value: Any) -> Any:
-    """Return a value without the entries that only running tells; UNKNOWN where nothing of it is left."""
-    if isinstance(value, dict):
-        known = {key: _known_part(item) for key, item in value.items() if key is not UNKNOWN}
-        known = {key: item for key, item in known.items() if item is not UNKNOWN}
-        return known if known or not value else UNKNOWN
-    if isinstance(value, (list, tuple)) and any(_known_part(item) is UNKNOWN for item in value):
-        return UNKNOWN
-    return value
-
-
-_IS_KIND: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "list_int": (list, tuple),
-    "float": (int, float),
-    "list_float": (list, tuple),
-    "flag": (bool, int),
-    "bool": (bool, int),
-    "str": (str,),
-    "optional_str": (str, bool),
-    "list": (str, list, tuple),
-    "dict": (str, dict),
-    "file_only": (str, bool, int, float, list, tuple, dict),
-}
-_OWN_KINDS = {
-    "fsdp": (str, bool, list, tuple),
-    "seq_len": (int,),
-    "lora_target_modules": (str, list, tuple),
-}
-
-
-def _is_of_its_kind(name: str, value: Any, given: Given) -> bool:
-    """Tell whether an argument can have a value at all; a script may set a name that only looks like one."""
-    argument = given.table.arguments.get(name)
-    kind = KINDS.get(name, "str") if argument is None else argument.kind
-    wanted = _OWN_KINDS.get(name, _IS_KIND.get(kind, ()))
-    if value is None or not wanted:
-        return True
-    if isinstance(value, bool) and bool not in wanted:
-        return False
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    if isinstance(value, (list, tuple)) and kind == "list":
-        return all(isinstance(item, str) for item in value)
-    return isinstance(value, wanted)
 
 
 def settled(
@@ -200,12 +160,17 @@ def settled(
                 "warning",
             )
         )
-    known = script.device_map
-    device_map = None if known is None else Setting(known.value, known.place)
+    mapped = script.device_map
+    facts = ScriptFacts(
+        flags=flags,
+        unread=unsure,
+        device_map=None if mapped is None else Setting(mapped.value, mapped.place),
+        zero3_is_on_at_load=script.zero3_is_on,
+    )
     fields = replace(
         fields,
         defaults=defaults,
-        script=ScriptFacts(flags=flags, unread=unsure, device_map=device_map),
+        script=facts,
         environment=_plugin_environment(script) if "fsdp_plugin" in script.seen else {},
     )
     return Reading(fields, tuple(problems))
@@ -217,14 +182,14 @@ def _plugin_environment(script: ScriptSettings) -> dict[str, Setting]:
     A plugin handed to Accelerator turns FSDP on whatever launches it (accelerate/accelerator.py, 1.15).
     """
     environment = {"ACCELERATE_USE_FSDP": Setting("true", script.seen["fsdp_plugin"])}
-    for name, known in script.fsdp_plugin.items():
-        value = known.value
+    for name, said in script.fsdp_plugin.items():
+        value = said.value
         if isinstance(value, bool):
             value = str(value).lower()
         elif isinstance(value, (list, tuple)):
             value = ",".join(map(str, value))
         if isinstance(value, (str, int)):
-            environment[name] = Setting(str(value), known.place)
+            environment[name] = Setting(str(value), said.place)
     return environment
 
 

@@ -305,6 +305,59 @@ def test_a_device_map_under_zero3_is_named(plugins, tmp_path):
     assert "PF313" in ids(plugins, read(plugins, tmp_path, words, files), None)
 
 
+ORDER = """\
+import torch
+from accelerate import Accelerator, PartialState
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+{load}
+def main():
+{body}
+
+main()
+"""
+ARGUMENTS = 'args = TrainingArguments("out", bf16=True)'
+RANK = '{"": PartialState().process_index}'
+LOADED = 'model = AutoModelForCausalLM.from_pretrained("m", device_map=MAP)'
+
+
+@pytest.mark.parametrize(
+    ("body", "severity"),
+    [
+        ([ARGUMENTS, LOADED.replace("MAP", RANK)], "error"),
+        ([LOADED.replace("MAP", RANK), ARGUMENTS], None),
+        ([f"model = load({RANK})", ARGUMENTS], None),
+        ([ARGUMENTS, f"model = load({RANK})"], "error"),
+        ([f"Trainer(load({RANK}), args=TrainingArguments('out'))"], None),
+        (["accelerator = Accelerator()", LOADED.replace("MAP", "accelerator.device")], "error"),
+        ([LOADED.replace("MAP", "'auto'"), "accelerator = Accelerator()"], None),
+        ([ARGUMENTS, LOADED.replace("MAP", "None")], None),
+        ([ARGUMENTS, LOADED.replace("MAP", "pick() if pick() else None")], None),
+        ([ARGUMENTS, LOADED.replace("MAP", "pick()")], None),
+        ([f"if pick():\n        {ARGUMENTS}", LOADED.replace("MAP", "'auto'")], "warning"),
+        ([LOADED.replace("MAP", "'auto'")], None),
+    ],
+)
+def test_a_device_map_is_refused_once_transformers_knows_of_zero3(
+    plugins, tmp_path, body, severity
+):
+    """`test_zero3_refuses_a_device_map` shows both: the same map is taken before a DeepSpeedPlugin is made."""
+    load = (
+        f"def load(map):\n    return {LOADED[8:].replace('MAP', 'map')}\n"
+        if "load(" in str(body)
+        else ""
+    )
+    files = {
+        "ds.json": json.dumps(GATHERS),
+        "train.py": ORDER.format(load=load, body="\n".join(f"    {line}" for line in body)),
+    }
+    words = "accelerate launch --num_processes 8 --use_deepspeed --deepspeed_config_file ds.json train.py"
+    plan = read(plugins, tmp_path, words, files)
+    found = plugins.collect("preflight_findings", plan=plan, model=None, device=None)
+
+    assert [f.severity for _, f in found if f.id == "PF313"] == ([severity] if severity else [])
+
+
 OWN_ENGINE = """\
 import argparse
 import deepspeed

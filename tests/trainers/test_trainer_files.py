@@ -145,3 +145,23 @@ def test_a_config_flag_of_another_kind_is_left_alone(tmp_path):
 
     assert arguments.documents == {}
     assert arguments.raw["config"].value == "c.ini"
+
+
+def test_a_section_of_a_file_is_no_name_of_a_model_or_an_optimizer(tmp_path):
+    """A loop of somebody's own may group its settings under the words that others use for names."""
+    (tmp_path / "small.yaml").write_text(
+        "model:\n  d_model: 256\n  n_layers: 8\noptimizer:\n  name: adamw\n  lr: 0.0006\nseq_len: 1024\n"
+    )
+    (tmp_path / "train.py").write_text("from accelerate import Accelerator\n")
+    argv = ("small.yaml",)
+    command = LaunchCommand(argv, cwd=str(tmp_path))
+    fields = read_trainer_arguments(argv, 0, command, VERSIONS, "train.py").settings
+
+    assert fields["seq_len"].value == 1024
+    assert "model" not in fields and "optimizer" not in fields
+
+
+def test_a_section_in_place_of_a_model_name_is_refused(tmp_path):
+    (tmp_path / "sft.yaml").write_text("model_name_or_path:\n  name: gpt2\n")
+    with pytest.raises(BadInput, match="model_name_or_path must be text"):
+        read(["--config", "sft.yaml"], tmp_path)
