@@ -1,0 +1,127 @@
+"""Launches that stand in a clone of a repository: in its scripts and job files, its documents, docstrings and configs."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from preflight.shell.program_names import is_python, program_name
+from preflight.shell.wrapper_options import OPTIONS, SHELLS
+from preflight.studies.launch_files import LAUNCHER, SHELL_ENDINGS, found_in, text_of
+
+DOCUMENTS = (".md", ".mdx", ".rst")
+NOT_LOOKED_INTO = frozenset(["node_modules", "site-packages", "third_party", "venv"])
+PROMPT = re.compile(r"^(?:\$|>>>|!|%%bash)\s*")
+COMMENT = re.compile(r"^\s*#+ ?", re.MULTILINE)
+PLACEHOLDER = re.compile(r"<[\w -]+>|\.\.\.|\bYOUR_|your[-_/]|/?path[_/-]?to")
+"""What a document writes where a reader puts something of their own: no launch stands there."""
+
+
+class Launch(NamedTuple):
+    """One launch of a clone, and the folder where its files are."""
+
+    repository: str
+    where: str
+    """File and line."""
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    folder: Path
+
+
+def launches_of(clone: Path) -> Iterator[Launch]:
+    """Yield every launch of a clone whose words can be told, one that stands twice once."""
+    seen = set()
+    for root, folders, names in os.walk(clone):
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and name not in NOT_LOOKED_INTO
+        )
+        for name in sorted(names):
+            path = Path(root, name)
+            for line, text in (*texts_of(path), *of_config(path)):
+                for found in found_in("launch.sh", text, str(clone)):
+                    words = " ".join(found.argv)
+                    if found.untold or found.unknown or PLACEHOLDER.search(words):
+                        continue
+                    if not starts_program(found.argv):
+                        continue  # a sentence that names a launcher
+                    folder = Path(found.cwd) if found.cwd else folder_of(clone, path, found.argv)
+                    key = (found.argv, tuple(sorted(found.env.items())), folder)
+                    if key not in seen:
+                        seen.add(key)
+                        where = f"{path.relative_to(clone)}:{line + found.line - 1}"
+                        yield Launch(clone.name, where, found.argv, dict(found.env), folder)
+
+
+def starts_program(argv: tuple[str, ...]) -> bool:
+    """Tell whether a command begins with a launcher, with Python, or with a wrapper that preflight knows."""
+    name = program_name(argv[0])
+    is_launcher = LAUNCHER.match(" ".join((name, *argv[1:]))) is not None
+    return is_launcher or is_python(argv[0]) or name in OPTIONS or name in SHELLS
+
+
+def texts_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of everything in a file that a shell may be given."""
+    if path.is_symlink() or not path.is_file():
+        return
+    if path.suffix in SHELL_ENDINGS:
+        yield 1, text_of(str(path))
+    elif path.suffix in DOCUMENTS or path.name.startswith("README"):
+        yield from examples_in(text_of(str(path)))
+    elif path.suffix == ".py":
+        text = text_of(str(path))
+        with suppress(SyntaxError, ValueError, RecursionError):
+            documented = ast.get_docstring(ast.parse(text), clean=False)
+            if documented:
+                yield from examples_in(documented, every_line=True)
+    elif path.suffix in (".yaml", ".yml"):
+        header = re.match(r"(?:\s*#.*\n|\s*\n)*", text_of(str(path)))
+        if header is not None:
+            yield from examples_in(COMMENT.sub("", header[0]), every_line=True)
+
+
+def of_config(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the command that a launcher's own config is started with, told by its keys."""
+    if path.suffix not in (".yaml", ".yml") or path.is_symlink() or not path.is_file():
+        return
+    keys = set(re.findall(r"^([a-z_]+):", text_of(str(path)), re.MULTILINE))
+    if "base_model" in keys and keys & {"datasets", "pretraining_dataset"}:
+        yield 1, f"axolotl train {shlex.quote(str(path))}"
+    elif {"stage", "model_name_or_path", "do_train"} <= keys:
+        yield 1, f"llamafactory-cli train {shlex.quote(str(path))}"
+
+
+def examples_in(text: str, *, every_line: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield the fenced and the indented examples of a document; where it is prose of code, its lines one by one."""
+    held: list[str] = []
+    start, is_fenced = 0, False
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        is_fence = line.strip().startswith(("```", "~~~"))
+        belongs = is_fenced or every_line or line.startswith(("    ", "\t"))
+        if is_fence or not belongs or (not line.strip() and not is_fenced):
+            if held:
+                yield start, "\n".join(held)
+            held, is_fenced = [], is_fenced != is_fence
+            continue
+        start = start if held else number
+        held.append(PROMPT.sub("", line.strip()))
+    if held:
+        yield start, "\n".join(held)
+
+
+def folder_of(clone: Path, path: Path, argv: tuple[str, ...]) -> Path:
+    """Return where a launch is meant to be started: the clone, the file's folder, or the first between that has its files."""
+    inside = [parent for parent in path.parents if parent.is_relative_to(clone)]
+    for endings in ((".py", ".sh"), (".yaml", ".yml", ".json", ".toml")):
+        named = [
+            word for word in argv if word.endswith(endings) and not word.startswith(("-", "/"))
+        ]
+        for folder in (clone, *inside):
+            if any((folder / name).is_file() for name in named):
+                return folder
+    return clone

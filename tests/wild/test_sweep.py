@@ -1,0 +1,77 @@
+"""The sweep over clones finds the launches of a repository of usual shape, and counts what they are answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .checking import answers_to
+from .extraction import launches_of
+from .table import Table
+
+README = """\
+Train it:
+
+```bash
+export BATCH=4
+accelerate launch --num_processes 2 train.py \\
+  --model_name_or_path gpt2 --per_device_train_batch_size $BATCH
+torchrun --nproc_per_node 2 train.py --data /path/to/yours
+```
+
+Then run this file with torchrun, for example.
+
+    python train.py --model_name_or_path gpt2
+"""
+TRAINER = '''"""Trains.
+
+torchrun --nproc_per_node 4 train.py --model_name_or_path gpt2
+accelerate is what most people start it with: torchrun works too.
+"""
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+
+arguments, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+'''
+AXOLOTL = """\
+base_model: gpt2
+datasets: []
+micro_batch_size: 1
+sequence_len: 512
+adapter: lora
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    folder = tmp_path / "clone"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "README.md").write_text(README)
+    (folder / "train.py").write_text(TRAINER)
+    (folder / "configs" / "lora.yaml").write_text(AXOLOTL)
+    (folder / "job.slurm").write_text("#!/bin/bash\ncd configs\nsrun axolotl train lora.yaml\n")
+    return folder
+
+
+def test_launches_stand_in_documents_docstrings_jobs_and_configs(clone):
+    found = {(launch.where, launch.argv[0], launch.folder.name) for launch in launches_of(clone)}
+
+    assert found == {
+        ("README.md:5", "accelerate", "clone"),
+        ("README.md:12", "python", "clone"),
+        ("train.py:3", "torchrun", "clone"),
+        ("configs/lora.yaml:1", "axolotl", "clone"),
+        ("job.slurm:3", "srun", "configs"),
+    }
+
+
+def test_each_is_checked_where_its_files_are_and_counted(clone):
+    table = Table()
+    for answered in answers_to(launches_of(clone), "h100-sxm-80"):
+        table.add(answered)
+
+    text = "\n".join(table.lines())
+    assert sum(counts.total() for counts in table.outcomes.values()) == 5
+    assert table.crashed == []
+    assert "exit 2" not in table.outcomes["axolotl"] and "NOTHING IS NAMED" not in text
+    assert "together" in text
