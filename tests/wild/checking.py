@@ -54,13 +54,13 @@ def answers_to(
 ) -> Iterator[Answered]:
     """Yield what `check` says of each launch, started where its files are, with its own variables alone."""
     kept = dict(os.environ)
-    plain = {name: kept[name] for name in ("PATH", "HOME", "LANG") if name in kept}
+    plain: dict[str, str] = {name: kept[name] for name in ("PATH", "HOME", "LANG") if name in kept}
     said = ("check", "--format", "json", "--device", device, *options, "--")
     try:
         for launch in launches:
             os.chdir(launch.folder)
             os.environ.clear()
-            os.environ.update({**plain, "HF_HUB_OFFLINE": "1", **launch.env})
+            os.environ.update(plain | {"HF_HUB_OFFLINE": "1"} | launch.env)
             out, err = io.StringIO(), io.StringIO()
             start = time.perf_counter()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

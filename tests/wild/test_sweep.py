@@ -35,10 +35,12 @@ arguments, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
 '''
 AXOLOTL = """\
 base_model: gpt2
-datasets: []
+datasets:
+  - path: tatsu-lab/alpaca
+    type: alpaca
 micro_batch_size: 1
 sequence_len: 512
-adapter: lora
+learning_rate: 1e-4
 """
 
 
