@@ -7,6 +7,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.models.folder import describe_folder
 from preflight.models.hub_cache import HUB_ID, find_snapshot
+from preflight.models.registry import find_model
 
 
 @hookimpl
@@ -18,4 +19,10 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
     if snapshot is None:
         return None
     origin = plan.origins.get("model")
-    return describe_folder(snapshot, plan.model, origin.where if origin else "")
+    where = origin.where if origin else ""
+    return describe_folder(snapshot, plan.model, where, lambda: _known_count(plan.model))
+
+
+def _known_count(model: str | None) -> int | None:
+    entry = find_model(model or "")
+    return None if entry is None else entry.num_params

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from preflight.errors import BadInput, ModelNotKnown
+from preflight.errors import BadInput
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.models.folder import describe_file, describe_folder
+from preflight.models.not_known import not_known
 
 
 @hookimpl
@@ -28,8 +29,9 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
             )
         return describe_file(path, plan.model)
     if is_path(plan.model):
-        raise ModelNotKnown.one(
+        raise not_known(
             f"there is no folder or file {plan.model}",
+            plan.model,
             where,
             f"it is looked for in {os.path.abspath(plan.cwd)}"
             if not os.path.isabs(os.path.expanduser(plan.model))

@@ -1,15 +1,16 @@
-"""Models of the shipped registry, and the error for a model that nobody knows; asked last."""
+"""Models of the shipped registry, by their own and other names, and the error for one that nobody knows; asked last."""
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 
-from preflight.errors import ModelNotKnown
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec
+from preflight.model import Likeness, ModelSpec
 from preflight.models import describe
-from preflight.models.registry import find_model, similar_models
+from preflight.models.not_known import not_known
+from preflight.models.registry import EVIDENCE, GUESSES, find
+from preflight.models.variants import config_of, stored_dtypes
 
 
 @hookimpl
@@ -17,23 +18,14 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
     """Describe a model by its hub id; refuse one that is not known anywhere."""
     if plan.model is None:
         return None
-    entry = find_model(plan.model)
+    entry, other = find(plan.model)
     if entry is None:
-        raise unknown_model(plan)
-    source = "the registry" if entry.id == plan.model else f"the registry, as {entry.id}"
-    return describe(entry.config, plan.model, source, entry.num_params)
-
-
-def unknown_model(plan: LaunchPlan) -> ModelNotKnown:
-    """Return the error that says what was looked for, and what to give instead."""
-    assert plan.model is not None
-    origin = plan.origins.get("model")
-    near = similar_models(plan.model)
-    meant = f"did you mean {' or '.join(near)}? otherwise " if near else ""
-    fix = (
-        f"{meant}give `--set model_config=FILE`, a folder with its config.json, "
-        "or download it first (preflight reads the local Hugging Face cache and asks no network)"
-    )
-    looks_like_path = plan.model.startswith((".", "/", "~")) or plan.model.count(os.sep) > 1
-    what = "there is no folder or file" if looks_like_path else "not known here: model"
-    return ModelNotKnown.one(f"{what} {plan.model}", origin.where if origin else "", fix)
+        origin = plan.origins.get("model")
+        where = origin.where if origin else ""
+        raise not_known(f"not known here: model {plan.model}", plan.model, where)
+    source, like = "the registry", None
+    if other is not None:
+        like = Likeness(entry.id, EVIDENCE[other.evidence], other.evidence in GUESSES)
+        source = f"the registry, as {entry.id}: {like.evidence}"
+    spec = describe(config_of(entry, other), plan.model, source, entry.num_params)
+    return replace(spec, like=like, stored_dtypes=stored_dtypes(spec, other))

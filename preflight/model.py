@@ -98,6 +98,18 @@ class ModelUnit:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """Another model whose shapes a model was given, and how it is known that they are the same."""
+
+    model: str
+    """The other one's id."""
+    evidence: str
+    """In words: `it has the same architecture and published parameter count`, `by its name alone`, ..."""
+    is_guess: bool
+    """Whether a rule or a name says so, and nobody looked at the model itself."""
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A model's parameters and shapes, from its config alone."""
 
@@ -121,6 +133,10 @@ class ModelSpec:
     """False where no activation formula applies (encoders, vision or speech models)."""
     source: str = ""
     """Where the config was read: a path, the registry, the hub cache."""
+    like: Likeness | None = None
+    """Set where the shapes are those of another model."""
+    stored_dtypes: tuple[str, ...] = ()
+    """What the weights may be stored in, the likeliest first, where nobody says; empty where `config_dtype` is certain."""
     num_params_override: int | None = None
     """An exact published total, where the units do not list every tensor."""
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -112,6 +112,7 @@ class Report:
                 "num_params": self.model.num_params,
                 "num_trainable_params": self.num_trainable_params,
                 "source": self.model.source,
+                "like": plain(self.model.like),
             },
             "device": None
             if self.device is None

@@ -94,7 +94,7 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
     (place / "own").mkdir()
     patch.chdir(place / "own")
     Path("own.py").write_text(OWN_LOOP)
-    own = "own.py --model_name_or_path Qwen/Qwen2.5-14B --batch_size 1 --max_length 2048"
+    own = "own.py --model_name_or_path Qwen/Qwen2.5-14B-Instruct --batch_size 1 --max_length 2048"
     found.ask("check --device h100-sxm-80", "--", "torchrun", "--nproc_per_node", "8", *own.split())
     shutil.copytree(EXAMPLES / "3-refused", place / "3-refused")
     patch.chdir(place / "3-refused")

@@ -17,7 +17,7 @@ from typing import Any
 
 from preflight.derive.target import Files, Say, read
 from preflight.models import describe
-from preflight.models.registry import all_models
+from preflight.models.registry import all_models, own_names
 from preflight.versions.boundary import release
 from preflight.versions.installed import installed_versions
 from preflight.versions.torchtitan import CONFIGS_ARE_PYTHON
@@ -163,7 +163,7 @@ def _model(family: str, flavor: str, model: Any, sizes: Mapping[str, Any]) -> di
         same_width = config.get("hidden_size") == sizes["hidden_size"]
         if not same_width or abs(entry.num_params - count) > count // 1000:
             continue
-        for alias in (entry.id, *entry.aliases):
+        for alias in own_names()[entry.id]:
             name = alias.rsplit("/", 1)[-1]
             likeness = difflib.SequenceMatcher(
                 None, f"{family}{flavor}".lower(), name.lower()

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from preflight.derive.target import Files, Say
-from preflight.models.registry import all_models
+from preflight.models.registry import all_models, own_names
 from preflight.versions.installed import installed_versions
 
 PATH = "preflight/launchers/torchtune/table.json"
@@ -181,7 +181,7 @@ def _model(name: str, sizes: Mapping[str, Any], folders: Mapping[str, str]) -> s
     plain = _plain(name.rsplit(".", 1)[-1].removeprefix("qlora_").removeprefix("lora_"))
     best, score = None, 0.0
     for entry in all_models():
-        names = {alias: alias.rsplit("/", 1)[-1] for alias in (entry.id, *entry.aliases)}
+        names = {alias: alias.rsplit("/", 1)[-1] for alias in own_names()[entry.id]}
         if sizes:
             is_text = "vision_config" not in entry.config and "-VL-" not in entry.id
             same = is_text and all(entry.config.get(key) == size for key, size in sizes.items())

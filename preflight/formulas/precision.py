@@ -112,7 +112,8 @@ def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]
     if model is None:
         names.append("model")
     elif not model.is_decoder_lm:
-        names.append(f"an activation formula for {model.model_type}")
+        what = model.facts.get("headless", model.model_type)
+        names.append(f"an activation formula for {what}")
     for name in ("micro_batch_size", "seq_len"):
         if getattr(plan, name) is None:
             names.append(name)

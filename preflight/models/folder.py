@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from preflight.errors import BadInput
@@ -22,8 +22,13 @@ LONGEST_HEADER_BYTES = 100 * 1024**2
 """safetensors refuses longer headers (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
 
 
-def describe_folder(folder: str, name: str, origin: str) -> ModelSpec:
-    """Describe the model in a folder; raise BadInput for an adapter, a broken config or none."""
+def describe_folder(
+    folder: str, name: str, origin: str, known_count: Callable[[], int | None] = lambda: None
+) -> ModelSpec:
+    """Describe the model in a folder; raise BadInput for an adapter, a broken config or none.
+
+    `known_count` is asked for the parameters where neither the config nor weights in the folder give them.
+    """
     path = os.path.join(folder, CONFIG)
     if not os.path.isfile(path):
         if os.path.isfile(os.path.join(folder, ADAPTER_CONFIG)):
@@ -33,13 +38,17 @@ def describe_folder(folder: str, name: str, origin: str) -> ModelSpec:
             origin,
             "give the folder that `save_pretrained` wrote, or `--set model_config=FILE`",
         )
-    return describe_file(path, name)
+    return describe_file(path, name, known_count)
 
 
-def describe_file(path: str, name: str) -> ModelSpec:
-    """Describe the model of a config.json; weights beside it are read only for a count that nothing else gives."""
+def describe_file(
+    path: str, name: str, known_count: Callable[[], int | None] = lambda: None
+) -> ModelSpec:
+    """Describe the model of a config.json; weights beside it are read only for a count that the config does not give."""
     config = read_config(path)
-    num_params = None if lays_out(config) else count_weights(os.path.dirname(path), config)
+    num_params = None
+    if not lays_out(config):
+        num_params = count_weights(os.path.dirname(path), config) or known_count()
     return describe(config, name, path, num_params)
 
 

@@ -1,4 +1,8 @@
-"""The shipped model registry: configs and exact parameter counts of models by hub id, read one line at a time."""
+"""The shipped models: configs and exact parameter counts by hub id, and the other names of the same shapes.
+
+`models.tsv` has a model a line, `names.tsv` another name of one a line. Both are sorted by what a name says of its
+model's shape (name_rules.py), so a lookup reads a few blocks of each, and finds siblings of an unknown name beside it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,51 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from preflight.models.name_rules import (
+    is_sized,
+    owner_of,
+    packing_of,
+    shorter_stems,
+    stem_of,
+)
+from preflight.models.sorted_lines import lines_of
 from preflight.values import dataclass
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+MODELS = os.path.join(FOLDER, "models.tsv")
+NAMES = os.path.join(FOLDER, "names.tsv")
+
+EVIDENCE = {
+    "count": "it has the same architecture and published parameter count",
+    "listed": "a public list of models names it as a copy",
+    "stated": "public sources give it the same shapes",
+    "name": "by its name alone",
+    "sibling": "by the rule that siblings of one name have one shape",
+}
+"""How it is known that a name has the shapes of a model -> in words."""
+GUESSES = ("name", "sibling")
+"""Evidence that nobody looked at: a rule, or a name."""
+NO_RULE_FOR = frozenset(
+    {
+        *("onnx-community", "xenova", "mlx-community", "thebloke", "mobilint"),
+        *(
+            ".",
+            "..",
+            "~",
+            "model",
+            "models",
+            "checkpoint",
+            "checkpoints",
+            "ckpt",
+            "ckpts",
+            "output",
+        ),
+        *("outputs", "out", "data", "pretrained", "pretrained_models", "weights", "llm", "llms"),
+    }
+)
+"""Owners whose copies are packed whatever their names say, and words that stand for a folder: no rule is for them."""
+SAME = 0.001
+"""Share by which parameter counts of one shape may differ: a few rows of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +64,7 @@ class RegistryEntry:
     """One model of the registry."""
 
     id: str
-    aliases: tuple[str, ...]
-    """Other hub ids with the same shapes."""
     num_params: int
-    """Of the model class that transformers builds from `config`, tied tensors once."""
     checked: str
     """exact: equals the published count; rounded: agrees with the published name; else how far it was checked."""
     is_gated: bool
@@ -28,57 +73,143 @@ class RegistryEntry:
     config: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class OtherName:
+    """A name on the hub that has the shapes of a model of the registry."""
+
+    name: str
+    model: str
+    """The id of the registry's model."""
+    evidence: str
+    """A key of EVIDENCE."""
+    max_positions: int | None = None
+    """Its longest position, where that is another."""
+    packing: str = ""
+    """How its weights are packed, as name_rules.py says it; empty where they are not."""
+
+    @property
+    def has_its_dtype(self) -> bool:
+        """Whether the weights are stored as the model's: somebody else may have saved a tuned copy in any dtype."""
+        return owner_of(self.name) == owner_of(self.model) or self.evidence in ("listed", "stated")
+
+
 def find_model(name: str) -> RegistryEntry | None:
-    """Return the entry of a hub id or alias, in any case; None where there is none."""
+    """Return the entry of a hub id or of another name of it, in any case; None where there is none."""
+    entry, _ = find(name)
+    return entry
+
+
+def find(name: str) -> tuple[RegistryEntry | None, OtherName | None]:
+    """Return the entry of a name in any case, and where that is not the entry's own id, why it is the same."""
     wanted = name.strip().strip("/").lower()
-    for line in _lines():
-        identifier, aliases, _ = line.split("\t", 2)
-        if wanted == identifier.lower() or wanted in aliases.lower().split(";"):
-            return _entry(line)
-    return None
+    models, names = _beside(stem_of(wanted))
+    for entry in models:
+        if entry.id.lower() == wanted:
+            return entry, None
+    other = next((n for n in names if n.name.lower() == wanted), None)
+    if other is None:
+        other = _by_rule(wanted, models, names)
+    if other is None:
+        return None, None
+    listed = {entry.id: entry for entry in models}
+    return listed.get(other.model) or _entry_of(other.model), other
 
 
-def similar_models(name: str, most: int = 3) -> tuple[str, ...]:
-    """Return ids that a person may have meant: the same last part first, then the nearest spellings."""
-    import difflib
-
-    wanted = name.strip().strip("/").lower()
-    last = wanted.rsplit("/", 1)[-1]
-    known = {identifier.lower(): identifier for identifier in all_names()}
-    same_last = [known[key] for key in known if key.rsplit("/", 1)[-1] == last]
-    near = [known[key] for key in difflib.get_close_matches(wanted, known, n=most, cutoff=0.7)]
-    return tuple(dict.fromkeys([*same_last, *near]))[:most]
-
-
-def all_names() -> Iterator[str]:
-    """Yield every id, each followed by its aliases."""
-    for line in _lines():
-        identifier, aliases, _ = line.split("\t", 2)
-        yield identifier
-        yield from filter(None, aliases.split(";"))
+def models_like(name: str, most: int = 3) -> tuple[str, ...]:
+    """Return ids of the models that a name says it was made from, whoever owns it: as sure as the name is true."""
+    stem = stem_of(name)
+    for one in (stem, *shorter_stems(stem)):
+        models, names = _beside(one) if is_sized(one) else ((), ())
+        unpacked = (other.model for other in names if other.evidence not in GUESSES)
+        found = dict.fromkeys((*(entry.id for entry in models), *unpacked))
+        if found and _are_one_shape(tuple(found), models):
+            return tuple(found)[:most]
+    return ()
 
 
 def all_models() -> Iterator[RegistryEntry]:
     """Yield every entry, in the order of the file."""
-    for line in _lines():
+    for line in _lines(MODELS):
         yield _entry(line)
 
 
+def all_names() -> Iterator[OtherName]:
+    """Yield every other name, in the order of the file."""
+    for line in _lines(NAMES):
+        yield _other_name(line)
+
+
 @lru_cache(maxsize=1)
-def _lines() -> tuple[str, ...]:
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "models.tsv"), encoding="utf-8") as file:
-        return tuple(line for line in file.read().splitlines() if not line.startswith("#"))
+def own_names() -> Mapping[str, tuple[str, ...]]:
+    """Return the id of each model -> itself, and the other names that its owner has for the same shapes."""
+    names = {entry.id: [entry.id] for entry in all_models()}
+    for other in all_names():
+        if owner_of(other.name) == owner_of(other.model):
+            names[other.model].append(other.name)
+    return {id: tuple(some) for id, some in names.items()}
+
+
+def line_key(line: str) -> tuple[str, str]:
+    """Return what the lines of both files are sorted by: what the name says of the shape, then the name."""
+    name = line.partition("\t")[0]
+    return stem_of(name), name.lower()
+
+
+def _beside(stem: str) -> tuple[tuple[RegistryEntry, ...], tuple[OtherName, ...]]:
+    """Return the models and the other names of a stem."""
+    models = tuple(_entry(line) for line in lines_of(MODELS, _stem, stem))
+    return models, tuple(_other_name(line) for line in lines_of(NAMES, _stem, stem))
+
+
+def _by_rule(
+    name: str, models: tuple[RegistryEntry, ...], names: tuple[OtherName, ...]
+) -> OtherName | None:
+    """Return what the names beside one say of it: base, chat and copies of one family, version and size are one shape."""
+    owner = owner_of(name)
+    is_of_hub = name.count("/") == 1 and owner not in ("", *NO_RULE_FOR)
+    if not is_of_hub or not is_sized(stem_of(name)):
+        return None
+    looked_at = [(entry.id, entry.id) for entry in models]
+    looked_at += [(n.name, n.model) for n in names if n.evidence not in GUESSES]
+    of_owner = [model for known, model in looked_at if owner_of(known) == owner]
+    found = tuple(dict.fromkeys(of_owner or (model for _, model in looked_at)))
+    if not found or not _are_one_shape(found, models):
+        return None
+    evidence = "sibling" if of_owner else "name"
+    return OtherName(name, found[0], evidence, packing=packing_of(name))
+
+
+def _are_one_shape(ids: tuple[str, ...], models: tuple[RegistryEntry, ...]) -> bool:
+    """Tell whether models that are listed apart differ in no more than rows of the vocabulary."""
+    if len(ids) == 1:
+        return True
+    known = {entry.id: entry for entry in models}
+    entries = [known.get(id) or _entry_of(id) for id in ids]
+    counts = [entry.num_params for entry in entries if entry is not None]
+    types = {entry.config.get("model_type") for entry in entries if entry is not None}
+    return len(types) == 1 and max(counts) <= min(counts) * (1 + SAME)
+
+
+def _entry_of(id: str) -> RegistryEntry | None:
+    return next((e for e in _beside(stem_of(id))[0] if e.id == id), None)
+
+
+def _stem(line: str) -> str:
+    return stem_of(line.partition("\t")[0])
+
+
+def _lines(path: str) -> Iterator[str]:
+    with open(path, encoding="utf-8") as file:
+        yield from (line.rstrip("\n") for line in file if not line.startswith("#"))
 
 
 def _entry(line: str) -> RegistryEntry:
-    identifier, aliases, num_params, checked, access, source, config = line.split("\t")
+    identifier, num_params, checked, access, source, config = line.split("\t")
     return RegistryEntry(
-        identifier,
-        tuple(filter(None, aliases.split(";"))),
-        int(num_params),
-        checked,
-        access == "gated",
-        source,
-        json.loads(config),
+        identifier, int(num_params), checked, access == "gated", source, json.loads(config)
     )
+
+
+def _other_name(line: str) -> OtherName:
+    name, model, evidence, positions, packing = line.split("\t")
+    return OtherName(name, model, evidence, int(positions) if positions else None, packing)

@@ -76,7 +76,10 @@ def _about(report: Report) -> list[str]:
             if trained in (None, report.model.num_params)
             else f", {format_count(trained or 0)} trained"
         )
-        facts.append(f"{report.model.name}, {format_count(report.model.num_params)} parameters{of}")
+        like = report.model.like
+        shapes = "" if like is None else f", shapes of {like.model} ({like.evidence})"
+        count = format_count(report.model.num_params)
+        facts.append(f"{report.model.name}, {count} parameters{of}{shapes}")
     plan = report.plan
     facts.append(plan.engine)
     if report.device is not None:

@@ -167,6 +167,9 @@ def assumed_lines(report: Report, page: Page) -> list[str]:
             defaults.setdefault(origin.where, []).append(shown)
         else:
             guesses.append(shown if written == NOT_STATED else f"{shown} ({origin.reason})")
+    like = None if report.model is None else report.model.like
+    if like is not None and like.is_guess:
+        guesses.append(f"model as {like.model} ({like.evidence})")
     if report.device is not None and report.device.is_assumed:
         guesses.append(f"device {report.device.name} ({report.device.source})")
     parts = ["; ".join(guesses)] if guesses else []
@@ -189,8 +192,11 @@ def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
         counts = f"{format_count(model.num_params)} parameters"
         if report.num_trainable_params not in (None, model.num_params):
             counts += f", {format_count(report.num_trainable_params or 0)} of them trained"
-        source = f" (from {model.source})" if is_verbose and model.source else ""
-        lines += page.wrap(f"model: {model.name}, {counts}{source}")
+        if model.like is not None:
+            counts += f" (shapes of {model.like.model}: {model.like.evidence})"
+        elif is_verbose and model.source:
+            counts += f" (from {model.source})"
+        lines += page.wrap(f"model: {model.name}, {counts}")
     if report.device is not None and is_verbose:
         lines += page.wrap(f"device: {report.device.name} (from {report.device.source})")
     if estimate is None or not estimate.peaks:

@@ -63,7 +63,7 @@ def test_archives_have_the_version_and_everything_that_runs(archives):
             assert f"preflight/{path.relative_to(ROOT)}" in in_wheel, path
             assert str(path.relative_to(ROOT)) in in_source, path
     for path in (ROOT / "preflight").rglob("*"):
-        if path.is_file() and path.suffix in (".bash", ".js", ".json", ".typed"):
+        if path.is_file() and path.suffix in (".bash", ".js", ".json", ".tsv", ".typed"):
             assert str(path.relative_to(ROOT)) in in_wheel, path
     assert f"launch_preflight-{__version__}.data/data/share/man/man1/preflight.1" in in_wheel
     assert not [name for name in in_wheel if name.startswith(("tests/", "examples/"))]

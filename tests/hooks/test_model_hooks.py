@@ -180,17 +180,56 @@ def test_the_registry_says_which_model_stands_in_for_an_alias():
 
     assert model.num_params == 8030261248
     assert model.name == "meta-llama/Llama-3.1-8B-Instruct"
-    assert model.source == "the registry, as meta-llama/Llama-3.1-8B"
+    assert model.source == (
+        "the registry, as meta-llama/Llama-3.1-8B: public sources give it the same shapes"
+    )
+    assert model.like.model == "meta-llama/Llama-3.1-8B"
+    assert not model.like.is_guess
+    assert model.stored_dtypes == ()
+
+
+def test_a_copy_of_somebody_else_is_a_guess_and_may_be_stored_in_any_dtype():
+    model = described(LaunchPlan(model="me/Llama-3.1-8B"))
+
+    assert model.num_params == 8030261248
+    assert model.like.is_guess
+    assert model.stored_dtypes == ("bf16", "fp32")
+
+
+def test_a_name_keeps_its_own_positions_and_packing():
+    long = described(LaunchPlan(model="01-ai/Yi-9B-200K"))
+    packed = described(LaunchPlan(model="unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit"))
+
+    assert long.config["max_position_embeddings"] == 262144
+    assert long.like.model == "01-ai/Yi-1.5-9B-Chat"
+    assert packed.config["quantization_config"]["load_in_4bit"] is True
+    assert packed.num_params == 8030261248
 
 
 def test_an_unknown_model_is_an_error_that_says_what_to_give():
     origins = {"model": Origin("train.yaml:3")}
-    problem = refusal(LaunchPlan(model="me/Llama-3.1-8B", origins=origins))
+    problem = refusal(LaunchPlan(model="me/Llama-3.1-8B-finance", origins=origins))
 
-    assert problem.message == "not known here: model me/Llama-3.1-8B"
+    assert problem.message == "not known here: model me/Llama-3.1-8B-finance"
     assert problem.where == "train.yaml:3"
-    assert "did you mean meta-llama/Llama-3.1-8B" in problem.fix
+    assert problem.fix.startswith(
+        "if it has the shapes of meta-llama/Llama-3.1-8B, `--set model=meta-llama/Llama-3.1-8B`;"
+    )
     assert "--set model_config=FILE" in problem.fix
+
+
+@pytest.mark.parametrize("path", ["./models/Llama-3.1-8B", "/data/models/Llama-3.1-8B-Instruct"])
+def test_a_folder_that_is_not_here_is_never_taken_for_the_model_of_its_name(tmp_path, path):
+    problem = refusal(LaunchPlan(model=path, cwd=str(tmp_path)))
+
+    assert problem.message == f"there is no folder or file {path}"
+    assert "if it has the shapes of meta-llama/Llama-3.1-8B" in problem.fix
+
+
+def test_a_cached_config_without_weights_is_counted_by_the_registry(empty_cache):
+    cached(empty_cache, "google/flan-t5-large", UNLAID)
+
+    assert described(LaunchPlan(model="google/flan-t5-large")).num_params > 700_000_000
 
 
 UNLAID = {"model_type": "t5", "d_model": 64, "vocab_size": 96, "torch_dtype": "float32"}

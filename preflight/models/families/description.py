@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.errors import BadInput
+from preflight.errors import BadInput, ModelNotKnown
 from preflight.model import OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView, place_of_key
 from preflight.models.families.layout import Layout, Paths
@@ -65,6 +65,10 @@ TIED_BY_EITHER = ("llava", "qwen2_vl", "qwen2_5_vl")
 SAME_AS = {"kimi_k2": "deepseek_v3"}
 """Hub model types whose code is another family's under a new name."""
 
+CLASSIFIER = "ForSequenceClassification"
+HEADLESS = ("Model", CLASSIFIER)
+"""Ends of the names of classes that have no language model's head."""
+
 NOT_DROPOUT = ("classifier_dropout", "layerdrop")
 
 
@@ -96,7 +100,7 @@ def describe_config(
     config: Mapping[str, Any], name: str, source: str, num_params: int | None
 ) -> ModelSpec:
     """Describe a model; see `preflight.models.describe`."""
-    top_type, text = _decoder_section(config, name, source)
+    top_type, text = _decoder_section(config, name, source, num_params is not None)
     text_type = SAME_AS.get(text.model_type, text.model_type)
     is_composite = top_type in library_defaults().text_types
     top = ConfigView(config, top_type, source) if is_composite else text
@@ -116,11 +120,16 @@ def describe_config(
     )
     _raise_problems(text, top)
     units = layout.units
+    headless = headless_class(config) if num_params is not None else ""
+    if headless:
+        units = (*(unit for unit in units if unit.role != "lm_head"), *_score(config, text))
     tower: tuple[ModelUnit, ...] = ()
     if is_composite:
         text_params = sum(unit.num_params * unit.count for unit in units)
         tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
     facts = {**layout.facts, "top_model_type": top_type}
+    if headless:
+        facts["headless"] = headless
     if text.assumed:
         facts["library_defaults"] = tuple(dict.fromkeys(text.assumed))
     return ModelSpec(
@@ -135,13 +144,36 @@ def describe_config(
         layer_classes=_layer_classes(top_type, text_type),
         config_dtype=_dtype(config, text),
         dropouts=_dropouts(text),
+        is_decoder_lm=not headless,
         source=source,
         facts=facts,
     )
 
 
-def _decoder_section(config: Mapping[str, Any], name: str, source: str) -> tuple[str, ConfigView]:
-    """Return the whole config's model_type and a view of the section that describes its decoder."""
+def headless_class(config: Mapping[str, Any]) -> str:
+    """Return the class that a config names where that has no language model's head; empty where it has one."""
+    named = config.get("architectures")
+    first = named[0] if isinstance(named, list) and named else ""
+    is_headless = isinstance(first, str) and first.endswith(HEADLESS) and "LMHead" not in first
+    return first if is_headless else ""
+
+
+def _score(config: Mapping[str, Any], text: ConfigView) -> tuple[ModelUnit, ...]:
+    """Return the head of a classifier in place of the language model's."""
+    if not headless_class(config).endswith(CLASSIFIER):
+        return ()
+    labels = text.optional_size("num_labels") or 2
+    score = ParameterTensor("score.weight", (labels, text.size("hidden_size")), OTHER)
+    return (ModelUnit("score", "other", (score,)),)
+
+
+def _decoder_section(
+    config: Mapping[str, Any], name: str, source: str, is_counted: bool
+) -> tuple[str, ConfigView]:
+    """Return the whole config's model_type and a view of the section that describes its decoder.
+
+    A family that nobody knows here has one only where the parameters are counted beside the config.
+    """
     top_type = config.get("model_type")
     if not isinstance(top_type, str) or not top_type:
         raise BadInput.one(
@@ -152,7 +184,11 @@ def _decoder_section(config: Mapping[str, Any], name: str, source: str) -> tuple
     known, text_types = library_defaults().config_defaults, library_defaults().text_types
     if top_type not in text_types:
         if top_type not in known and SAME_AS.get(top_type) is None:
-            raise BadInput.one(
+            if is_counted:
+                section = config.get("text_config")
+                values = section if isinstance(section, Mapping) else config
+                return top_type, ConfigView(values, top_type, source)
+            raise ModelNotKnown.one(
                 f"the parameters of model_type {top_type!r} are not known here",
                 place_of_key(source, "model_type"),
                 _nearest_type(top_type),
@@ -200,7 +236,7 @@ def _tower(
     _raise_problems(vision, top)
     if counted is None:
         if num_params is None:
-            raise BadInput.one(
+            raise ModelNotKnown.one(
                 f"the vision tower of {name} cannot be counted from its config",
                 place_of_key(top.where, "vision_config"),
                 "give a folder that holds its weights (model.safetensors or its index)",
@@ -217,7 +253,7 @@ def _only_counted(
 ) -> ModelSpec:
     """Describe a model whose tensors nobody listed here: a total, and no claim about activations."""
     if num_params is None:
-        raise BadInput.one(
+        raise ModelNotKnown.one(
             f"the parameters of model_type {top.model_type!r} are not laid out here, "
             f"and the config of {name} does not say how many there are",
             source,

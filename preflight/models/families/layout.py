@@ -18,6 +18,7 @@ Keys of `ModelSpec.facts`, where they hold:
     mla             {q_lora_rank, kv_lora_rank, qk_rope_head_dim}
     indexer         {heads, dim, topk} of a sparse attention
     layout          none: the parameters are counted, not laid out
+    headless        the class, where it has no language model's head
     top_model_type  the model_type of the whole config
     library_defaults  sizes that the config leaves to transformers
 """

@@ -1,0 +1,70 @@
+"""What the name of a model on the hub says of its shape: the stem, which decides it, and how a copy is packed.
+
+`unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit` has the stem `llama 3.1 8b` and the packing `bnb-4bit`. Two names with one
+stem have one shape: of 367 pairs of one owner, and of 690 of two owners, that the model database of llmfit 1.1.17
+(PyPI) lists with their sizes, none differs but for draft heads, which `DRAFTS` names. Every number of a name is in its
+stem, so names that differ in a size or a version never have one.
+"""
+
+from __future__ import annotations
+
+import re
+
+STAGES = frozenset({"base", "pt", "instruct", "it", "chat", "thinking", "sft", "dpo", "hf", "meta"})
+"""Words that say how far a model was trained, or who made it, and nothing of its shape."""
+
+PACKING = re.compile(
+    r"[-_.](?:quantized[-_.])?(unsloth-bnb-4bit|bnb-4bit|bnb-8bit|awq|gptq|gguf|mlx|fp8|nvfp4|mxfp4|aqlm|hqq|exl[23]"
+    r"|int[48]|w[48]a(?:16|8)|[48]bit)(?:[-_.].*)?$"
+)
+"""How the weights of a copy are packed, as its name ends, and what else follows that."""
+
+DRAFTS = frozenset(
+    {"eagle", "dflash", "dspark", "dflare", "domino", "medusa", "draft", "assistant"}
+)
+"""Words of small models that guess ahead for a large one, whose name they have."""
+PARTS = frozenset({"lora", "qlora", "adapter", "adapters", "projector", "encoder", "tokenizer"})
+"""Words of what is no whole model."""
+TOWERS = frozenset({"vl", "vision", "omni", "audio", "speech", "llava", "reranker", "moe"})
+"""Words of models that have more, or another head, than the one whose name they have."""
+
+_SIZE = re.compile(r"\d+(\.\d+)?[bm]$|\d+x\d+")
+
+
+def stem_of(name: str) -> str:
+    """Return the words of a name that decide the model's shape, by spaces: family, version and sizes."""
+    last = name.strip().strip("/").lower().rsplit("/", 1)[-1]
+    words = re.findall(r"\d[a-z0-9.]*|[^\W\d_]+", PACKING.sub("", last))
+    return " ".join(word.rstrip(".") for word in words if word not in STAGES)
+
+
+def packing_of(name: str) -> str:
+    """Return how a name says that its weights are packed: `bnb-4bit`, `awq`, ...; empty where it does not."""
+    found = PACKING.search(name.lower())
+    return found.group(1) if found else ""
+
+
+def owner_of(name: str) -> str:
+    """Return who owns a model on the hub, in lower case; empty for a name without an owner."""
+    return name.strip("/").rpartition("/")[0].lower()
+
+
+def is_sized(stem: str) -> bool:
+    """Tell whether a stem has a number, without which it names a family and no shape."""
+    return any(character.isdigit() for character in stem)
+
+
+def shorter_stems(stem: str) -> tuple[str, ...]:
+    """Return the beginnings of a stem that a model tuned from another has of it, the longest first.
+
+    A beginning holds a size, what follows holds none, and no word of a draft, a part or another kind of model.
+    """
+    words = stem.split()
+    sized = [place for place, word in enumerate(words) if _SIZE.match(word)]
+    if not sized or not DRAFTS.isdisjoint(words):
+        return ()
+    return tuple(
+        " ".join(words[:end])
+        for end in range(len(words) - 1, sized[-1], -1)
+        if (PARTS | TOWERS).isdisjoint(words[end:])
+    )

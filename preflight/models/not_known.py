@@ -1,0 +1,18 @@
+"""What is said of a model whose config is not to be had here: what was looked for, and what to give instead."""
+
+from __future__ import annotations
+
+from preflight.errors import ModelNotKnown
+from preflight.models.registry import models_like
+
+CONFIG_ELSEWHERE = (
+    "give `--set model_config=FILE`, a folder with its config.json, "
+    "or download it first (preflight reads the local Hugging Face cache and asks no network)"
+)
+
+
+def not_known(message: str, model: str, where: str, fix: str = CONFIG_ELSEWHERE) -> ModelNotKnown:
+    """Return the error of a model, with one that its name says it was made from before the rest of the fix."""
+    near = models_like(model)
+    like = f"if it has the shapes of {near[0]}, `--set model={near[0]}`; otherwise " if near else ""
+    return ModelNotKnown.one(message, where, like + fix)
