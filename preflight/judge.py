@@ -9,6 +9,7 @@ from preflight.device import DeviceSpec
 from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
+from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.precision import missing_inputs
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
@@ -54,7 +55,7 @@ def judge_plan(
         model_problem = replace(error.problems[0], severity="warning")
     device = device or plugins.first("preflight_describe_device", plan=plan)
     if model is not None:
-        plan = with_default_attention(plan, model)
+        plan = with_checkpoint(with_default_attention(plan, model), model)
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
         missing = missing_inputs(one, model)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from preflight.formulas.checkpoint import DTYPES, bits_and_bytes
 from preflight.launch import Adapter, BaseQuantization, Origin
 
-DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 WRAPPERS = {
     "DistributedDataParallel": "module",
     "DataParallel": "module",
@@ -111,15 +111,4 @@ def _quantization(config: Any) -> BaseQuantization | None:
     given = getattr(config, "quantization_config", None)
     if given is None:
         return None
-    values = given if isinstance(given, dict) else given.to_dict()
-    if values.get("load_in_8bit"):
-        return BaseQuantization("int8")
-    if not values.get("load_in_4bit"):
-        return None
-    compute = dtype_name(values.get("bnb_4bit_compute_dtype"))
-    return BaseQuantization(
-        scheme=str(values.get("bnb_4bit_quant_type", "fp4")),
-        double_quant=bool(values.get("bnb_4bit_use_double_quant", False)),
-        compute_dtype=compute,
-        storage_dtype=dtype_name(values.get("bnb_4bit_quant_storage")),
-    )
+    return bits_and_bytes(given if isinstance(given, dict) else given.to_dict())

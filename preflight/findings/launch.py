@@ -235,6 +235,17 @@ KINDS: dict[str, FindingKind] = {
             f"{_UNKNOWN}test_what_a_script_does_with_an_unknown_name_is_said_before_the_launch",
         ),
     ),
+    "PF124": FindingKind(
+        name="checkpoint-packed",
+        severity="warning",
+        proof_kind="reading",
+        trigger="the model's config has a `quantization_config`, or its name says that its weights are packed, in a way that no formula has: AWQ, GPTQ, FP8, ...; or a 4-bit copy that leaves layers of the decoder in 16 bits",
+        effect="transformers loads the weights as they are packed whatever the script says; the estimate counts them as if they were not, and the answer is `unknown` where that may change it",
+        fix="the model that it is a copy of, or a bitsandbytes copy, which is priced",
+        proof=(
+            "tests/formulas/test_checkpoint.py::test_weights_in_a_way_that_nobody_priced_make_the_answer_unknown",
+        ),
+    ),
     **FRAMEWORK_KINDS,
     **RANKS,
 }

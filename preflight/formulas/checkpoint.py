@@ -1,0 +1,117 @@
+"""What a checkpoint decides of a plan: how its weights are packed, and the dtype that they are stored in.
+
+transformers packs a model whose config has a `quantization_config` whatever the script says (auto_factory.py and
+quantizers/auto.py, 5.24), and from version 5 on it loads weights in the dtype that they are stored in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.formulas.user_loop import has_own_model_code
+from preflight.launch import BaseQuantization, LaunchPlan, Origin
+from preflight.model import ModelSpec
+from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
+
+UNPACKED = ("mxfp4",)
+"""Methods whose weights are unpacked before training: `Mxfp4HfQuantizer.is_trainable` is False otherwise (5.24)."""
+USUALLY_LEFT = ("lm_head", "embed", "vision", "visual", "projector", "merger", "audio", "score")
+"""Parts of the names of modules that no 4-bit copy packs: what stands around the decoder."""
+OF_CHECKPOINT = "quantization_config of "
+"""How the origin of a packing begins that the model's own config gives."""
+
+
+def with_checkpoint(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return the plan with what the model's checkpoint decides, and what it leaves open."""
+    if has_own_model_code(plan):
+        return plan
+    return _with_stored_dtype(_with_packing(plan, model), model)
+
+
+def bits_and_bytes(values: Mapping[str, Any]) -> BaseQuantization | None:
+    """Return what a `quantization_config` of bitsandbytes says; None for another library's."""
+    if values.get("load_in_8bit") or values.get("_load_in_8bit"):
+        return BaseQuantization("int8")
+    if not values.get("load_in_4bit") and not values.get("_load_in_4bit"):
+        return None
+    return BaseQuantization(
+        scheme=str(values.get("bnb_4bit_quant_type", "fp4")),
+        double_quant=bool(values.get("bnb_4bit_use_double_quant", False)),
+        compute_dtype=_dtype(values.get("bnb_4bit_compute_dtype")),
+        storage_dtype=_dtype(values.get("bnb_4bit_quant_storage")),
+    )
+
+
+DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def _dtype(value: object) -> str | None:
+    """Return torch.bfloat16, or its name, as bf16; None for what holds no weights, such as packed bits."""
+    return DTYPES.get(str(value).removeprefix("torch."))
+
+
+def _with_packing(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    values = model.config.get("quantization_config")
+    origin = plan.origins.get("base_quantization")
+    is_said = origin is not None and not origin.assumed
+    if not isinstance(values, Mapping) or is_said:
+        return plan
+    packing = bits_and_bytes(values)
+    if packing is None:
+        method = str(values.get("quant_method", "an unknown way"))
+        return plan if method in UNPACKED else _noticed(plan, _not_priced(plan, model, method))
+    settled = Origin(f"{OF_CHECKPOINT}{model.name}")
+    origins = {**plan.origins, "base_quantization": settled}
+    plan = replace(plan, base_quantization=packing, origins=origins)
+    left = values.get("llm_int8_skip_modules")
+    names = [str(name) for name in left] if isinstance(left, (list, tuple)) else []
+    if all(any(part in name for part in USUALLY_LEFT) for name in names):
+        return plan
+    return _noticed(plan, _layers_left(plan, model))
+
+
+def _with_stored_dtype(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return the plan with its load dtype open, where the weights are loaded as they are stored and nobody says how."""
+    is_asked = plan.load_dtype is None and not plan.origins.get("load_dtype", Origin("")).may_be
+    if not (model.stored_dtypes and is_asked and LOADS_CHECKPOINTS_DTYPE.holds_in(plan.versions)):
+        return plan
+    likely, *others = model.stored_dtypes
+    reason = f"nobody says what the weights of {model.name} are stored in"
+    settled = Origin("the checkpoint", True, reason, tuple(others))
+    return replace(plan, load_dtype=likely, origins={**plan.origins, "load_dtype": settled})
+
+
+def _noticed(plan: LaunchPlan, problem: Problem) -> LaunchPlan:
+    return plan if problem in plan.notices else replace(plan, notices=(*plan.notices, problem))
+
+
+def _not_priced(plan: LaunchPlan, model: ModelSpec, method: str) -> Problem:
+    return Problem(
+        f"the weights of {model.name} are stored in {method}, and counted as if they were not",
+        _where(plan),
+        "the model that it is a copy of, or a bitsandbytes copy of it",
+        "PF124",
+        "warning",
+        unpriced=f"weights stored in {method}",
+        takes="either",
+    )
+
+
+def _layers_left(plan: LaunchPlan, model: ModelSpec) -> Problem:
+    return Problem(
+        f"{model.name} leaves some of its layers in 16 bits, and they are counted as packed",
+        _where(plan),
+        "",
+        "PF124",
+        "warning",
+        unpriced="layers that a 4-bit copy leaves in 16 bits",
+        takes="more",
+    )
+
+
+def _where(plan: LaunchPlan) -> str:
+    origin = plan.origins.get("model")
+    return origin.where if origin is not None else ""
