@@ -6,8 +6,9 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 DRAFT = re.compile(r"\..{0,50}\.[0-9a-f]{12}\.part", re.DOTALL)
 YOUNG_S = 60.0
@@ -29,11 +30,27 @@ def write_whole(
     `most` has the bits of a new file's mode that the umask may leave.
     `give_name` gets the finished draft and the path.
     """
+    # A path of another encoding may be in it, which plain UTF-8 has no bytes for.
+    content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    with draft_of(path, mode, most) as (file, draft):
+        file.write(content)
+        file.flush()
+        if is_synced:
+            os.fsync(file.fileno())
+        give_name(draft, path)
+
+
+@contextmanager
+def draft_of(
+    path: str, mode: int | None = None, most: int = 0o666
+) -> Iterator[tuple[BinaryIO, str]]:
+    """Give a draft beside a path, open to be written, and its name; one that got no other name inside is removed.
+
+    Its lock is held until the end, whatever its name is by then.
+    """
     folder, name = os.path.split(path)
     # The name is cut: with what stands around it, it may not be longer than 255 bytes.
     draft = os.path.join(folder, f".{name[:50]}.{os.urandom(6).hex()}.part")
-    # A path of another encoding may be in it, which plain UTF-8 has no bytes for.
-    content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, most)
     try:
         with open(number, "wb") as file:
@@ -42,11 +59,7 @@ def write_whole(
             wanted = _mode_of(path) if mode is None else mode
             if wanted is not None and wanted != _mode_of(draft):
                 os.fchmod(number, wanted)
-            file.write(content)
-            file.flush()
-            if is_synced:
-                os.fsync(number)
-        give_name(draft, path)
+            yield file, draft
     finally:
         with suppress(OSError):  # it has its name already
             os.unlink(draft)

@@ -124,6 +124,7 @@ def _ask_about_a_site(found: Outputs, place: Path, patch: pytest.MonkeyPatch) ->
     folder = str(place / "records")
     found.records += records_in(folder)
     corrections = found.ask(f"history --folder {folder}")["corrections"]
+    found.ask(f"history --compact --folder {folder}")
     found.by_command["check"][0]["site_correction"] = next(iter(corrections.values()))
     (place / "slurm").mkdir()
     patch.setenv("SLURM_CONF", str(place / "slurm" / "slurm.conf"))

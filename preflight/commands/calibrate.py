@@ -59,10 +59,10 @@ def run(name: str, args: list[str]) -> int:
     options = parser(name).parse_args(args)
     trials = _trials(options.rehearse)
     failed = _train(trials)
-    from preflight.records.run_store import read_records
-    from preflight.records.site_correction import to_dict, write_corrections
+    from preflight.records.run_index import renew_corrections
+    from preflight.records.site_correction import to_dict
 
-    corrections = write_corrections(read_records().records)
+    corrections = renew_corrections()
     if options.format == "json":
         value = {
             "schema_version": SCHEMA_VERSION,

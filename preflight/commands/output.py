@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import indent
 from typing import IO, TYPE_CHECKING, Any
 
 from preflight.errors import BadInput
@@ -103,6 +104,24 @@ def write_asked(path: str, text: str, option: str) -> None:
 def print_json(value: Any, stream: IO[str]) -> None:
     """Print a value as JSON, for people to read too."""
     say(json.dumps(value, indent=2) + "\n", stream)
+
+
+def print_json_list(
+    before: Mapping[str, Any],
+    name: str,
+    items: Iterable[Any],
+    after: Mapping[str, Any],
+    stream: IO[str],
+) -> None:
+    """Print what print_json would of a value with a list in it, item by item: the list may be longer than memory."""
+    head = json.dumps({**before, name: []}, indent=2)
+    say(head.removesuffix("]\n}"), stream)
+    separator = "\n"
+    for item in items:
+        say(separator + indent(json.dumps(item, indent=2), "    "), stream)
+        separator = ",\n"
+    end = "]" if separator == "\n" else "\n  ]"
+    say(end + "," + json.dumps(after, indent=2).removeprefix("{") + "\n", stream)
 
 
 def print_lines(lines: list[str], stream: IO[str]) -> None:

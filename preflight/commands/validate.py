@@ -98,11 +98,12 @@ def _runs(path: str | None, is_own: bool) -> tuple[MeasuredRun, ...]:
         raise BadInput.one("give a file of runs, or --history", fix="preflight validate RUNS.yaml")
     if path is not None:
         return read_runs(read_data_file(path))
+    from preflight.commands.records import indexed
     from preflight.records.folder import records_folder
-    from preflight.records.run_store import read_records
     from preflight.studies.own_runs import measured_runs
 
-    runs, _ = measured_runs(read_records().records)
+    with indexed(records_folder()) as index:
+        runs = measured_runs(index.runs())
     if not runs:
         raise BadInput.one(
             "no finished run is recorded",

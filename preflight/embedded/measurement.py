@@ -15,13 +15,17 @@ from preflight.embedded.recorder import BETWEEN, LOAD, Recorder, new_run_id
 from preflight.memory import Level
 from preflight.printable import text_of
 from preflight.records.anonymous import anonymous_plan
+from preflight.records.run_index import renew_corrections
 from preflight.records.run_record import DONE, FAILED, OOM, RUNNING, RunRecord
-from preflight.records.run_store import read_records, save
-from preflight.records.site_correction import uncorrected, write_corrections
+from preflight.records.run_store import save
+from preflight.records.site_correction import uncorrected
 from preflight.render.words import amount
 from preflight.report import Report
 from preflight.streams import say
-from preflight.units import GIB
+from preflight.units import GIB, MIB
+
+MOST_AT_END_BYTES = 32 * MIB
+"""Of records that the end of a training reads, in a second or two; of more, `preflight history` makes the corrections."""
 
 
 class Measurement:
@@ -129,7 +133,7 @@ class Measurement:
             record = with_prediction(record, report)
         self._keep(record)
         if record.device.get("kind") == "cuda" and is_first_rank():
-            write_corrections(read_records(self.folder).records, self.folder)
+            renew_corrections(self.folder, MOST_AT_END_BYTES)
         if outcome == OOM:
             from preflight.embedded.oom import oom_lines
 

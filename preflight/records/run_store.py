@@ -17,28 +17,18 @@ import os
 import re
 import stat
 import time
-from typing import NamedTuple
 
 from preflight.records.folder import records_folder
-from preflight.records.run_record import RunRecord, record_from_dict
-from preflight.trust import NotTrusted, open_trusted
+from preflight.records.run_record import RunRecord
 
 LOCK_TIMEOUT_S = 30.0
 """How long a rank waits for the others that write; a line takes milliseconds."""
 LOCK_PAUSE_S = 0.005
+MOST_TRIES = 20
+"""To open a file that is replaced at the same time."""
 MODE = 0o600
 """What a run took is its user's to show."""
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-LONGEST_LINE_BYTES = 1 << 20
-"""A record has a few thousand; what is no line is read in pieces that are no records."""
-
-
-class Records(NamedTuple):
-    """Every record of a folder, oldest first, and where something lies that is no record."""
-
-    records: tuple[RunRecord, ...]
-    unreadable: tuple[str, ...] = ()
-    """FILE:LINE of each line that was cut short or is of another schema, and why."""
 
 
 def host_name() -> str:
@@ -55,14 +45,8 @@ def save(record: RunRecord, folder: str | None = None) -> list[str]:
     line = json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
     try:
         os.makedirs(folder, 0o700, exist_ok=True)
-        file = os.open(path, _APPEND, MODE)
+        file = _open_locked(path)
         try:
-            status = os.fstat(file)
-            if not (stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()):
-                raise OSError(errno.EPERM, "is no file of yours", path)
-            if stat.S_IMODE(status.st_mode) != MODE:
-                os.fchmod(file, MODE)  # an earlier version left it open to all
-            _lock(file)
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
                 line = b"\n" + line  # somebody was stopped in the middle of a line
@@ -75,6 +59,40 @@ def save(record: RunRecord, folder: str | None = None) -> list[str]:
     return [] if is_whole else [f"{path}: the disk took a part of the line only"]
 
 
+def open_own(path: str) -> int:
+    """Return a descriptor that reads a file of the caller's and appends to it; one that is not there is made."""
+    file = os.open(path, _APPEND, MODE)
+    try:
+        status = os.fstat(file)
+        if not (stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()):
+            raise OSError(errno.EPERM, "is no file of yours", path)
+        if stat.S_IMODE(status.st_mode) != MODE:
+            os.fchmod(file, MODE)  # an earlier version left it open to all
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _open_locked(path: str) -> int:
+    """Return such a descriptor with other writers kept out, where that can be."""
+    for _ in range(MOST_TRIES):
+        file = open_own(path)
+        lock(file)
+        if is_named(file, path):
+            return file
+        os.close(file)  # a compaction put another in its place while we waited
+    raise OSError(errno.ESTALE, "is another file each time that it is opened", path)
+
+
+def is_named(file: int, path: str) -> bool:
+    """Tell whether a file that is open is the one that a path names."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
+    except OSError:
+        return False
+
+
 def _may_be_ours(path: str) -> bool:
     """Tell whether a file is the caller's, or can be: in a folder of several users the first may be another's."""
     try:
@@ -83,10 +101,10 @@ def _may_be_ours(path: str) -> bool:
         return True
 
 
-def _lock(file: int) -> None:
-    """Keep other writers out until the file is closed.
+def lock(file: int) -> bool:
+    """Keep other writers out until the file is closed; tell whether that could be done.
 
-    Where there are no locks, or somebody stopped holds one, the line is appended all the same: a
+    Where there are no locks, or somebody stopped holds one, a line is appended all the same: a
     local disk lets no other append in between, and a record late is better than a run that hangs.
     """
     deadline = time.monotonic() + LOCK_TIMEOUT_S
@@ -96,75 +114,7 @@ def _lock(file: int) -> None:
         except BlockingIOError:
             time.sleep(LOCK_PAUSE_S)
         except OSError:
-            return
+            return False
         else:
-            return
-
-
-def read_records(folder: str | None = None) -> Records:
-    """Return every record of a folder, of whichever host, and of the SQLite store that this one may have from before."""
-    folder = folder or records_folder()
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return Records(())
-    store = f"runs-{host_name()}.sqlite"
-    files = [read_sqlite(os.path.join(folder, store))] if store in names else []
-    for name in names:
-        if name.startswith("runs-") and name.endswith(".jsonl"):
-            files.append(read_lines(os.path.join(folder, name)))
-    latest = {(r.run_id, r.rank): r for file in files for r in file.records}
-    ordered = sorted(latest.values(), key=lambda r: (r.started, r.run_id, r.rank))
-    return Records(tuple(ordered), tuple(place for file in files for place in file.unreadable))
-
-
-def read_lines(path: str) -> Records:
-    """Return the records of a file of lines, in its order."""
-    records: list[RunRecord] = []
-    unreadable: list[str] = []
-    try:
-        with open(open_trusted(path), "rb") as file:
-            number = 0
-            while line := file.readline(LONGEST_LINE_BYTES):
-                number += 1
-                record = _record_of(line)
-                if record is not None:
-                    records.append(record)
-                elif line.strip():
-                    unreadable.append(f"{path}:{number}: no record")
-    except NotTrusted as distrust:
-        return Records((), (str(distrust),))
-    except OSError as error:
-        return Records((), (f"{path}: {error.strerror}",))
-    return Records(tuple(records), tuple(unreadable))
-
-
-def read_sqlite(path: str) -> Records:
-    """Return the records of a store as preflight kept it beside the lines before."""
-    try:
-        import sqlite3
-    except ImportError:  # a Python built without it
-        return Records((), (f"{path}: this Python has no sqlite3",))
-    try:
-        os.close(open_trusted(path))
-    except NotTrusted as distrust:
-        return Records((), (str(distrust),))
-    except OSError as error:
-        return Records((), (f"{path}: {error.strerror}",))
-    try:
-        store = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
-        try:
-            rows = store.execute("SELECT record FROM runs ORDER BY started").fetchall()
-        finally:
-            store.close()
-    except sqlite3.Error as error:
-        return Records((), (f"{path}: {error}",))
-    records = [_record_of(text) for (text,) in rows]
-    return Records(tuple(record for record in records if record is not None))
-
-
-def _record_of(text: str | bytes) -> RunRecord | None:
-    try:
-        return record_from_dict(json.loads(text))
-    except (ValueError, TypeError, RecursionError):
-        return None
+            return True
+    return False

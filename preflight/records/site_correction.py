@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 from preflight.device import DeviceSpec
 from preflight.memory import Level, MemoryTerm
 from preflight.records.folder import CORRECTION_FILE, records_folder
-from preflight.records.run_record import DONE, RunRecord, is_count
+from preflight.records.run_numbers import CONTEXT, NCCL, Card, FinishedRun, RankNumbers
+from preflight.records.run_record import is_count
 from preflight.trust import NotTrusted, read_trusted
 from preflight.units import GIB, MIB
 from preflight.values import dataclass
@@ -36,8 +37,6 @@ MOST_CONTEXT_BYTES = 64 * GIB
 MOST_FACTOR = 1000.0
 """What no run measures: a larger one is damage."""
 
-CONTEXT, NCCL = "CUDA context", "NCCL buffers"
-"""The terms of hooks/memory_runtime.py."""
 SCHEMA = 1
 
 
@@ -77,53 +76,64 @@ class Correction:
         return f"measured on this site's {self.device}: {', '.join(parts)}"
 
 
-def corrections_of(records: Iterable[RunRecord]) -> dict[str, Correction]:
-    """Return card -> correction, from finished runs on GPUs; each run counts once, whatever its ranks."""
-    by_device: dict[str, list[list[RunRecord]]] = defaultdict(list)
-    for ranks in runs_of(records):
-        first = ranks[0]
-        if first.device.get("kind") == "cuda" and all(r.outcome == DONE for r in ranks):
-            by_device[device_key(first)].append(ranks)
-    found = {}
-    for device, runs in sorted(by_device.items()):
-        correction = _correction(device, runs)
-        if not correction.is_empty:
-            found[device] = correction
-    return found
+def corrections_of(runs: Iterable[FinishedRun]) -> dict[str, Correction]:
+    """Return card -> correction; each run counts once, whatever its ranks."""
+    said: dict[str, _Said] = {}
+    keys: dict[Card, str] = {}
+    for run in runs:
+        if run.card not in keys:
+            keys[run.card] = device_key(run.card)
+        said.setdefault(keys[run.card], _Said()).add(run)
+    corrections = {device: one.correction(device) for device, one in sorted(said.items())}
+    return {
+        device: correction for device, correction in corrections.items() if not correction.is_empty
+    }
 
 
-def runs_of(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
-    """Return the records of each run together, oldest run first."""
-    runs: dict[str, list[RunRecord]] = {}
-    for record in records:
-        runs.setdefault(record.run_id, []).append(record)
-    return list(runs.values())
+class _Said:
+    """What the runs of one card say, in eight bytes a number: there may be millions of runs."""
 
+    def __init__(self) -> None:
+        self.num_runs = 0
+        self.contexts = array("d")
+        self.losses = array("d")
+        self.several = array("d")
+        """Of runs with predicted buffers, three numbers each: outside, context, buffers."""
 
-def _correction(device: str, runs: Sequence[Sequence[RunRecord]]) -> Correction:
-    contexts = [_outside(ranks) for ranks in runs if ranks[0].world_size == 1]
-    known = [value for value in contexts if value is not None]
-    context = int(median(known)) if len(known) >= MIN_RUNS else None
-    nccl, losses = [], []
-    for ranks in runs:
-        outside, predicted = _outside(ranks), ranks[0].predicted_runtime
-        buffers = predicted.get(NCCL, 0)
-        if outside is not None and buffers:
-            own_context = predicted.get(CONTEXT, 0) if context is None else context
-            nccl.append(max(0, outside - own_context) / buffers)
-        loss = _loss(ranks)
+    def add(self, run: FinishedRun) -> None:
+        self.num_runs += 1
+        outside = _outside(run.ranks)
+        if outside is not None and run.is_alone:
+            self.contexts.append(outside)
+        first = run.ranks[0]
+        if outside is not None and first.nccl:
+            self.several.extend((outside, first.context, first.nccl))
+        loss = _loss(run.ranks)
         if loss is not None:
-            losses.append(loss)
-    return Correction(
-        device,
-        len(runs),
-        context,
-        len(known) if context is not None else 0,
-        median(nccl) if len(nccl) >= MIN_RUNS else None,
-        len(nccl) if len(nccl) >= MIN_RUNS else 0,
-        median(losses) if len(losses) >= MIN_RUNS else None,
-        len(losses) if len(losses) >= MIN_RUNS else 0,
-    )
+            self.losses.append(loss)
+
+    def correction(self, device: str) -> Correction:
+        context = _enough(self.contexts)
+        nccl = array("d")
+        for at in range(0, len(self.several), 3):
+            outside, predicted, buffers = self.several[at : at + 3]
+            own_context = predicted if context is None else int(context)
+            nccl.append(max(0.0, outside - own_context) / buffers)
+        factor, loss = _enough(nccl), _enough(self.losses)
+        return Correction(
+            device,
+            self.num_runs,
+            None if context is None else int(context),
+            0 if context is None else len(self.contexts),
+            factor,
+            0 if factor is None else len(nccl),
+            loss,
+            0 if loss is None else len(self.losses),
+        )
+
+
+def _enough(values: Sequence[float]) -> float | None:
+    return median(values) if len(values) >= MIN_RUNS else None
 
 
 def median(values: Sequence[float]) -> float:
@@ -133,19 +143,19 @@ def median(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def _outside(ranks: Sequence[RunRecord]) -> int | None:
-    values = [record.outside_bytes for record in ranks if record.outside_bytes is not None]
+def _outside(ranks: Sequence[RankNumbers]) -> int | None:
+    values = [rank.outside for rank in ranks if rank.outside is not None]
     return int(median(values)) if values else None
 
 
-def _loss(ranks: Sequence[RunRecord]) -> float | None:
+def _loss(ranks: Sequence[RankNumbers]) -> float | None:
     """Return what the allocator held beyond live tensors over what was predicted, on the fullest rank."""
-    fullest = max(ranks, key=lambda record: record.peak("allocated") or 0)
-    measured = _beyond(fullest.peak("reserved"), fullest.peak("allocated"))
-    predicted = _beyond(fullest.predicted_peak("reserved"), fullest.predicted_peak("allocated"))
-    if measured is None or predicted is None:
+    fullest = max(ranks, key=lambda rank: rank.allocated or 0)
+    measured = _beyond(fullest.reserved, fullest.allocated)
+    predicted = _beyond(fullest.predicted_reserved, fullest.predicted_allocated)
+    if measured is None or not predicted:
         return None
-    if predicted < LEAST_SHARE * (fullest.predicted_peak("allocated") or 0):
+    if predicted < LEAST_SHARE * (fullest.predicted_allocated or 0):
         return None
     return measured / predicted
 
@@ -154,28 +164,24 @@ def _beyond(reserved: int | None, allocated: int | None) -> int | None:
     return None if reserved is None or allocated is None else max(0, reserved - allocated)
 
 
-def device_key(record: RunRecord) -> str:
+def device_key(card: Card) -> str:
     """Return the key of a record's card in the GPU table, else the name that torch gave."""
     from preflight.devices.gpu_table import find_gpus
 
-    name = str(record.device.get("name") or "")
-    capacity = int(record.device.get("capacity_bytes") or 0) / GIB
-    found = min(find_gpus(name), key=lambda entry: abs(entry.marketing_gb - capacity), default=None)
-    return name if found is None else found.key
+    capacity = card.capacity_bytes / GIB
+    found = find_gpus(card.name)
+    entry = min(found, key=lambda entry: abs(entry.marketing_gb - capacity), default=None)
+    return card.name if entry is None else entry.key
 
 
-def write_corrections(
-    records: Iterable[RunRecord], folder: str | None = None
-) -> dict[str, Correction]:
-    """Work the corrections of a folder out anew and keep them; return them. A failure to keep them is silent."""
-    found = corrections_of(records)
+def write_corrections(found: Mapping[str, Correction], folder: str | None = None) -> None:
+    """Keep the corrections of a folder. A failure to keep them is silent."""
     path = os.path.join(folder or records_folder(), CORRECTION_FILE)
     from preflight.whole_file import write_whole
 
     values = {name: {f: getattr(c, f) for f in _FIELDS} for name, c in found.items()}
     with suppress(OSError):
         write_whole(path, json.dumps({"schema": SCHEMA, "devices": values}, indent=1), mode=0o644)
-    return found
 
 
 _FIELDS = (

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
+from preflight.records.compaction import Compacted
 from preflight.records.run_record import RunRecord
 from preflight.records.site_correction import MIN_RUNS, Correction
 from preflight.render.page import Page
 from preflight.render.words import amount
 from preflight.studies.own_runs import fullest, outcome_of
 
-NUM_RUNS = 20
 NUM_UNREADABLE = 5
 """Places that are named; a folder of another schema may have thousands."""
+RUNS_PER_TABLE = 1000
+"""More have tables of their own, whose columns are as wide as they need: a million rows are not held for one width."""
 
 
 def history_lines(
-    runs: Sequence[Sequence[RunRecord]],
+    num_runs: int,
+    runs: Iterable[Sequence[RunRecord]],
     corrections: Mapping[str, Correction],
     unreadable: Sequence[str],
+    num_unreadable: int,
     folder: str,
     page: Page,
-    num_shown: int = NUM_RUNS,
-) -> list[str]:
-    """Return a line per run, the newest last, and what the runs correct."""
-    lines = [f"preflight: {len(runs)} runs in {folder}"]
+) -> Iterator[list[str]]:
+    """Return a line per run, the newest last, and what the runs correct; a long history in several parts."""
+    lines = [f"preflight: {num_runs} runs in {folder}"]
     for place in unreadable[:NUM_UNREADABLE]:
         lines += page.wrap(f"passed over {place}", "  ", "    ")
-    if len(unreadable) > NUM_UNREADABLE:
-        lines.append(f"  and {len(unreadable) - NUM_UNREADABLE} more")
-    if not runs:
-        return [*lines, "next: preflight.PreflightCallback() or preflight.measure() records one"]
-    rows = [["started", "run", "device", "predicted", "measured", "off", ""]]
-    rows += [_row(ranks) for ranks in (runs[-num_shown:] if num_shown else runs)]
-    lines += page.table(rows, right=(3, 4, 5))
+    if num_unreadable > NUM_UNREADABLE:
+        lines.append(f"  and {num_unreadable - NUM_UNREADABLE} more")
+    if not num_runs:
+        yield [*lines, "next: preflight.PreflightCallback() or preflight.measure() records one"]
+        return
+    rest = iter(runs)
+    while rows := [_row(ranks) for ranks in islice(rest, RUNS_PER_TABLE)]:
+        lines += page.table([HEAD, *rows], right=(3, 4, 5))
+        if len(rows) == RUNS_PER_TABLE:
+            yield lines
+            lines = []
     for correction in corrections.values():
         lines += page.wrap(correction.words)
     if not corrections:
         lines += page.wrap(
             f"nothing is corrected: that takes {MIN_RUNS} finished runs on one kind of GPU"
         )
-    return [*lines, "next: `preflight validate --history` compares every run with its estimate"]
+    yield [*lines, "next: `preflight validate --history` compares every run with its estimate"]
+
+
+def compaction_lines(compacted: Sequence[Compacted], page: Page) -> list[str]:
+    """Return a line per file that was looked at, and what became of it."""
+    lines = []
+    for file in compacted:
+        num_left_out = file.num_lines_before - file.num_lines_after
+        words = f"{num_left_out:,} of {file.num_lines_before:,} lines left out"
+        if num_left_out:
+            words += f", {file.num_bytes_before:,} bytes became {file.num_bytes_after:,}"
+        else:
+            words = "nothing was replaced, and it stays as it is"
+        lines += page.wrap(f"preflight: {file.path}: {words}", "", "  ")
+    return lines or ["preflight: there is no file of yours from this host to compact"]
 
 
 def _row(ranks: Sequence[RunRecord]) -> list[str]:
@@ -63,4 +85,5 @@ def _row(ranks: Sequence[RunRecord]) -> list[str]:
     ]
 
 
+HEAD = ["started", "run", "device", "predicted", "measured", "off", ""]
 WORDS = {"oom": "out of memory in {}", "failed": "failed in {}", "running": "never ended"}

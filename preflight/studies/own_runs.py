@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from preflight.errors import BadInput
 from preflight.plan_dict import plan_from_dict
+from preflight.records.run_numbers import card_of
 from preflight.records.run_record import DONE, OOM, RunRecord
-from preflight.records.site_correction import device_key, runs_of
+from preflight.records.site_correction import device_key
 from preflight.studies.measured import MeasuredRun
 
 
@@ -23,19 +24,13 @@ def outcome_of(ranks: Iterable[RunRecord]) -> str:
     return min((record.outcome for record in ranks), key=order.index)
 
 
-def measured_runs(records: Iterable[RunRecord]) -> tuple[tuple[MeasuredRun, ...], int]:
-    """Return the runs that say something of an estimate, and how many do not."""
-    found, unusable = [], 0
-    for ranks in runs_of(records):
-        run = _measured(ranks)
-        if run is None:
-            unusable += 1
-        else:
-            found.append(run)
-    return tuple(found), unusable
+def measured_runs(runs: Iterable[Sequence[RunRecord]]) -> tuple[MeasuredRun, ...]:
+    """Return the runs that say something of an estimate."""
+    measured = (_measured(ranks) for ranks in runs)
+    return tuple(run for run in measured if run is not None)
 
 
-def _measured(ranks: list[RunRecord]) -> MeasuredRun | None:
+def _measured(ranks: Sequence[RunRecord]) -> MeasuredRun | None:
     record, outcome = fullest(ranks), outcome_of(ranks)
     peaks = {name: record.peak(name) for name in ("allocated", "reserved", "device")}
     measured = peaks["allocated"]
@@ -48,7 +43,7 @@ def _measured(ranks: list[RunRecord]) -> MeasuredRun | None:
     is_value = outcome == DONE
     return MeasuredRun(
         id=record.run_id,
-        group=device_key(record),
+        group=device_key(card_of(record)),
         plan=plan,
         device=device_of_record(record),
         outcome="value" if is_value else "oom",

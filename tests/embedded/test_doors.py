@@ -8,8 +8,7 @@ import sys
 
 import pytest
 import tiny
-
-from preflight.records.run_store import read_records
+from kept_records import read_records
 
 ROOMY, SMALL = "tiny:1.9", "tiny:0.0005"
 

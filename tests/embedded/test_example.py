@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 
 import tiny
-
-from preflight.records.run_store import read_records
+from kept_records import read_records
 
 EXAMPLE = tiny.ROOT / "examples" / "6-embedded"
 

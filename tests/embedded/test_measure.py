@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from kept_records import read_records
 
 import preflight
 from preflight.embedded import measurement as measurement_module
 from preflight.embedded.counters import CpuCounters, CudaCounters
-from preflight.records.run_store import read_records
 
 MIB = 2**20
 

@@ -10,12 +10,15 @@ from dataclasses import replace
 
 import pytest
 from json_schemas import problems
+from kept_records import read_records
 
 import preflight
 from preflight.memory import Level
+from preflight.records.run_index import renew_corrections
+from preflight.records.run_numbers import finished_runs
 from preflight.records.run_record import DONE, RunRecord
-from preflight.records.run_store import read_records, save
-from preflight.records.site_correction import MIN_RUNS, corrections_of, write_corrections
+from preflight.records.run_store import save
+from preflight.records.site_correction import MIN_RUNS, corrections_of
 from preflight.units import GIB, MIB
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda", "capacity_bytes": int(79.19 * GIB)}
@@ -76,8 +79,8 @@ def test_a_context_is_the_median_of_five_runs_and_nothing_of_four():
     four = [run(n, 430 + n) for n in range(4)]
     five = [*four, run(4, 434)]
 
-    assert corrections_of(four) == {}
-    correction = corrections_of(five)["h100-sxm-80"]
+    assert corrections_of(finished_runs(four)) == {}
+    correction = corrections_of(finished_runs(five))["h100-sxm-80"]
     assert correction.context_bytes == 432 * MIB and correction.num_context_runs == 5
     assert correction.nccl_factor is None and correction.allocator_factor == 0.0 + 0.0
 
@@ -88,7 +91,7 @@ def test_outliers_do_not_move_a_median():
     honest = [run(n, 430 + n, 1.0) for n in range(3)]
     for _ in range(50):
         lies = [run(n, drawn.randrange(80_000), drawn.random() * 50) for n in (3, 4)]
-        correction = corrections_of([*honest, *lies])["h100-sxm-80"]
+        correction = corrections_of(finished_runs([*honest, *lies]))["h100-sxm-80"]
 
         assert 430 * MIB <= (correction.context_bytes or 0) <= 432 * MIB
         assert correction.allocator_factor == pytest.approx(0.5)
@@ -96,7 +99,7 @@ def test_outliers_do_not_move_a_median():
 
 def test_what_context_leaves_of_several_ranks_is_nccl():
     runs = [run(n, 440) for n in range(5)] + [run(5 + n, 440 + 344, ranks=8) for n in range(5)]
-    correction = corrections_of(runs)["h100-sxm-80"]
+    correction = corrections_of(finished_runs(runs))["h100-sxm-80"]
 
     assert correction.nccl_factor == pytest.approx(0.5) and correction.num_nccl_runs == 5
     assert correction.num_runs == 10
@@ -107,7 +110,7 @@ def test_a_run_counts_once_whatever_its_ranks_and_only_finished_runs_on_gpus_cou
     cpu = [replace(run(10 + n, 400), device={"name": "cpu", "kind": "cpu"}) for n in range(9)]
     failed = [replace(run(20 + n, 400), outcome="oom") for n in range(9)]
 
-    assert corrections_of([*ranks, *cpu, *failed]) == {}
+    assert corrections_of(finished_runs([*ranks, *cpu, *failed])) == {}
 
 
 def test_a_check_uses_the_correction_says_so_and_leaves_model_terms_alone(site):
@@ -115,7 +118,7 @@ def test_a_check_uses_the_correction_says_so_and_leaves_model_terms_alone(site):
     records = [run(n, 430, 1.0) for n in range(5)] + [run(5 + n, 774, 1.0, 8) for n in range(6)]
     for record in records:
         save(record)
-    write_corrections(read_records().records)
+    renew_corrections()
     after, other = check(), check(device="a100-sxm-80")
     terms_before = {t.name: t for t in before.estimate.terms}
     changed = {
