@@ -143,7 +143,7 @@ def _packed_and_sharded(
     units = wrap_units(plan, model)
     unit = max(units.layer, units.root)
     shards = ceil_div(weights, plan.shard_degree) + sum(
-        h.count * held_quantized_bytes(plan, h.tensor.num_params) for h in packed
+        h.count * held_quantized_bytes(plan, h) for h in packed
     )
     yield MemoryTerm(
         "sharding unit by unit",

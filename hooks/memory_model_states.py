@@ -36,7 +36,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     for held in held_tensors(plan, model):
         elements = local_elements(plan, held)
         if held.quantized:
-            packed += held.count * held_quantized_bytes(plan, held.tensor.num_params)
+            packed += held.count * held_quantized_bytes(plan, held)
             packed_elements += held.count * held.tensor.num_params
         elif held.trains:
             trainable += held.count * elements

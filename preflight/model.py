@@ -17,6 +17,9 @@ BIAS = "bias"
 EXPERTS = "experts"
 OTHER = "other"
 
+ALL_PARAMETERS = "(all parameters)"
+"""Name of the units of a model that is counted and not laid out: what it takes has a lower bound, and no more."""
+
 
 @dataclass(frozen=True)
 class ParameterTensor:
@@ -141,6 +144,11 @@ class ModelSpec:
     """An exact published total, where the units do not list every tensor."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else activations depend on; the keys are listed in preflight/models/families/layout.py."""
+
+    @cached_property
+    def is_counted_alone(self) -> bool:
+        """Whether the number of parameters is all that is known of them."""
+        return all(unit.name == ALL_PARAMETERS for unit in self.units)
 
     @cached_property
     def num_params(self) -> int:

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import Adapter, LaunchPlan
-from preflight.model import BIAS, EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import (
+    ALL_PARAMETERS,
+    BIAS,
+    EXPERTS,
+    LINEAR,
+    OTHER,
+    ModelSpec,
+    ModelUnit,
+    ParameterTensor,
+)
 from preflight.remembered import remembered
 from preflight.units import dtype_bytes
 from preflight.values import dataclass
@@ -277,7 +286,12 @@ def _packed_bias_bytes(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTenso
 
 
 def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
-    """Tell whether bitsandbytes packs a tensor: linear weights of the layers (transformers/quantizers/base.py:39)."""
+    """Tell whether bitsandbytes packs a tensor: linear weights of the layers (transformers/quantizers/base.py:39).
+
+    Of a model that is counted alone everything may be packed, which is the least that it takes.
+    """
+    if unit.name == ALL_PARAMETERS:
+        return True
     is_own = tensor.is_of_subclass and not has_own_model_code(plan)
     return (
         unit.role == "layer"

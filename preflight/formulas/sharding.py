@@ -9,7 +9,7 @@ from preflight.formulas.precision import adapter_tensors, is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import ALL_PARAMETERS, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.values import dataclass
@@ -128,10 +128,18 @@ def scale_bytes(plan: LaunchPlan, num_elements: int) -> int:
     return 4 * blocks + 4 * NF4_CODES
 
 
-def held_quantized_bytes(plan: LaunchPlan, num_elements: int) -> int:
-    """Return what one rank holds of a packed weight: its shard, and all of its scales."""
-    share = plan.shard_degree if shards_quantized_base(plan) else 1
+def held_quantized_bytes(plan: LaunchPlan, held: HeldTensor) -> int:
+    """Return what one rank holds of an instance of a packed weight: its shard, and all of its scales."""
+    num_elements = held.tensor.num_params
+    share = plan.shard_degree if shards_packed(plan, held) else 1
     return ceil_div(packed_bytes(plan, num_elements), share) + scale_bytes(plan, num_elements)
+
+
+def shards_packed(plan: LaunchPlan, held: HeldTensor) -> bool:
+    """Tell whether a packed weight is sharded; of a model that is counted alone the least is that it is."""
+    if held.unit.name == ALL_PARAMETERS:
+        return shards_parameters(plan)
+    return shards_quantized_base(plan)
 
 
 def shards_quantized_base(plan: LaunchPlan) -> bool:
@@ -203,6 +211,8 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
         plan.wrap_policy == "size" and (plan.wrap_min_num_params or 0) > layer
     )
     everything = layer * model.num_layers + embedding + head + norm + other
+    if model.is_counted_alone and plan.wrap_policy != "none":
+        return WrapUnits(0, 0, 0, 0, 1)  # nobody knows its layers: at least nothing is gathered
     if unwrapped or not model.layers:
         return WrapUnits(everything, 0, 0, 0, 1, whole=True)
     if plan.engine == "fsdp1" or has_own_model_code(plan):

@@ -7,7 +7,7 @@ from preflight.formulas.sharding import (
     HeldTensor,
     local_elements,
     quantized_bytes,
-    shards_quantized_base,
+    shards_packed,
 )
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
@@ -29,7 +29,7 @@ def local_bytes(plan: LaunchPlan, precision: Precision, held: HeldTensor) -> int
     if not held.quantized:
         return _element_bytes(precision, held) * local_elements(plan, held)
     whole = quantized_bytes(plan, held.tensor.num_params)
-    if not shards_quantized_base(plan):
+    if not shards_packed(plan, held):
         return whole
     packed = ceil_div(held.tensor.num_params, 2)
     return ceil_div(packed, plan.shard_degree) + whole - packed

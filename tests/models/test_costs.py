@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from pathlib import Path
-
 import pytest
 
 from preflight.derive.formula_table import compare, formulas_of, moments_of
@@ -13,18 +9,12 @@ from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_conf
 from preflight.formulas.layer_coefficients import family_costs, file_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan
-from preflight.models import describe, lays_out
+from preflight.models import describe
+from preflight.models.families.description import group_of
+from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.run import trace
-
-REGISTRY = Path(__file__).parents[2] / "preflight" / "models" / "models.tsv"
-NO_LAYOUT = {
-    "gemma3n_text", "gemma4_text",
-    "bert", "modernbert", "roberta", "t5", "vit", "whisper",
-}  # fmt: skip
-"""Decoders whose layers share keys or take an input each, and models that are no decoders:
-counted, not laid out, so that their estimate is `unknown` and `preflight trace` is what answers."""
 
 ODD = ("phimoe", "gpt_oss", "gpt_oss_flash", "gemma2_flash", "glm4_moe", "qwen2_5_vl_text")
 """Routers, sinks, capped scores, biases of experts, a router in fp32, a decoder behind a tower."""
@@ -38,23 +28,15 @@ def plugins(tmp_path_factory):
     return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
-def registered():
-    with REGISTRY.open(encoding="utf-8", newline="") as file:
-        for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if not row[0].startswith("#"):
-                yield row[0], json.loads(row[6]), int(row[2])
-
-
 def test_every_decoder_of_the_registry_has_coefficients_or_no_layout():
-    without = set()
-    for name, config, num_params in registered():
-        model = describe(config, name, "models.tsv", num_params)
-        if not lays_out(config) and not model.layers:
-            without.add(model.model_type)
-        else:
-            assert family_costs(model.model_type) is not None, model.model_type
+    """Decoders whose layers share keys or take an input each, and models that are no decoders, are counted alone:
+    their estimate is `unknown`, and `preflight trace` is what answers."""
+    for entry in all_models():
+        model = describe(entry.config, entry.id, "", entry.num_params)
+        has_layers = group_of(model.model_type) is not None
 
-    assert without == NO_LAYOUT
+        assert bool(model.layers) is has_layers, entry.id
+        assert (family_costs(model.model_type) is not None) is has_layers, model.model_type
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

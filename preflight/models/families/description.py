@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput, ModelNotKnown
-from preflight.model import OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import ALL_PARAMETERS, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView, place_of_key
-from preflight.models.families.layout import Layout, Paths
+from preflight.models.families.layout import Layout, Paths, counted_units
 from preflight.models.families.library_defaults import library_defaults
 from preflight.units import canonical_dtype
 
@@ -244,8 +244,7 @@ def _tower(
         counted = num_params - text_params
     if counted <= 0:
         return ()
-    tensor = ParameterTensor("(all parameters)", (counted,), OTHER)
-    return (ModelUnit("vision tower and projector", "other", (tensor,)),)
+    return counted_units("vision tower and projector", counted)
 
 
 def _only_counted(
@@ -260,7 +259,6 @@ def _only_counted(
             "give a folder that holds its weights (model.safetensors or its index), "
             "or a name from the registry",
         )
-    tensor = ParameterTensor("(all parameters)", (num_params,), OTHER)
     vocab = text.optional_size("vocab_size") or 1
     classes = library_defaults().layer_classes
     return ModelSpec(
@@ -270,7 +268,7 @@ def _only_counted(
         hidden_size=text.optional_size("hidden_size") or 1,
         vocab_size=vocab,
         num_layers=text.optional_size("num_hidden_layers") or 1,
-        units=(ModelUnit("(all parameters)", "other", (tensor,)),),
+        units=counted_units(ALL_PARAMETERS, num_params),
         tied=top.flag("tie_word_embeddings"),
         layer_classes=classes.get(top.model_type, classes.get(text.model_type, ())),
         config_dtype=_dtype(top.values, text),

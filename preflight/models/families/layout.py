@@ -54,6 +54,22 @@ class Layout:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+SIDE = 2048
+"""Rows and columns of the pieces in which parameters stand that nobody listed. One tensor of all would be gathered,
+cast and saved whole wherever a library does that tensor by tensor."""
+
+
+def counted_units(name: str, num_params: int) -> tuple[ModelUnit, ...]:
+    """Return parameters that are counted and not laid out, in pieces of no real tensor's shape."""
+    pieces, rest = divmod(num_params, SIDE * SIDE)
+    shapes = (((SIDE, SIDE), pieces), ((rest, 1), 1))
+    return tuple(
+        ModelUnit(name, "other", (ParameterTensor("(some parameters)", shape, OTHER),), count)
+        for shape, count in shapes
+        if count and shape[0]
+    )
+
+
 @dataclass(frozen=True)
 class Paths:
     """Where a decoder's modules hang: `model`, or `model.language_model` inside a vision-language model."""
