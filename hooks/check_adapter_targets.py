@@ -54,7 +54,9 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
         return
     if adapter.targets is None:
         kind = peft_model_type(model)
-        if kind not in PEFT_DEFAULT_TARGETS:
+        facts = plan.script_facts
+        is_said = "adapter" not in facts.inferred and "adapter" not in facts.unread
+        if is_said and kind not in PEFT_DEFAULT_TARGETS:
             yield found(
                 "PF405",
                 f"PEFT has no default target modules for {kind}: every worker stops when the adapter is made",

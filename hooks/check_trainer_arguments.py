@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.trainer_arguments import argument, has_trainer, method_of, where_of
+from preflight.formulas.trainer_arguments import argument, checks_groups, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.transformers import ZERO3_REFUSES_AUTO_BATCH
@@ -58,7 +58,7 @@ def _auto_batch(plan: LaunchPlan) -> Iterable[Finding]:
     if plan.zero_stage == 3 and ZERO3_REFUSES_AUTO_BATCH.holds_in(plan.versions):
         message = "auto_find_batch_size is not supported under ZeRO-3"
         yield found("PF432", message, finder.where, fix)
-    elif method_of(plan) == "grpo" and GRPO_REFUSES_AUTO_BATCH.holds_in(plan.versions):
+    elif checks_groups(plan) == "grpo" and GRPO_REFUSES_AUTO_BATCH.holds_in(plan.versions):
         message = (
             "auto_find_batch_size is not supported by GRPO: groups of completions must stay whole"
         )

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
-from preflight.formulas.trainer_arguments import argument, method_of, where_of
+from preflight.formulas.trainer_arguments import argument, checks_groups, method_of, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.versions.trl import CHECKS_GROUPS, CHECKS_REFERENCE_SYNC, FUSES_HEAD
@@ -26,11 +26,9 @@ HAS_REFERENCE = ("dpo", "kto", "grpo", "rloo")
 @hookimpl
 def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     """Check what TRL's trainer of this launch takes."""
-    method = method_of(plan)
-    if method is None:
-        return
-    if method in ("grpo", "rloo") and CHECKS_GROUPS.holds_in(plan.versions):
-        yield from _groups(plan, method)
+    grouped, method = checks_groups(plan), method_of(plan)
+    if grouped is not None and CHECKS_GROUPS.holds_in(plan.versions):
+        yield from _groups(plan, grouped)
     if method in HAS_REFERENCE:
         yield from _reference(plan, method)
     if method == "sft":

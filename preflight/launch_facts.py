@@ -49,6 +49,8 @@ class ScriptFacts:
     """Plan field -> flag of the script's own parser, without dashes; `flag?` is a switch that can be turned on only."""
     unread: Mapping[str, Place] = field(default_factory=dict)
     """Plan field -> where the script sets it to something that is known only when it runs."""
+    inferred: tuple[str, ...] = ()
+    """Plan fields that were read from a name of the script's own which only looks like the trainer's argument."""
     device_map: Setting | None = None
     """The device_map that the script loads its model with; as written, where only running tells what it is and that is
     not None."""
@@ -65,6 +67,9 @@ class TrainerFacts:
     arguments: Mapping[str, Setting] = field(default_factory=dict)
     """Argument in underscore spelling -> value with its place, of kind `default` where the library's default holds;
     the script's own arguments too, as text."""
+    classes: frozenset[str] | None = None
+    """Classes of transformers and TRL that surely read the arguments and train, `trl.SFTConfig`: a rule of another
+    one holds for nothing here. None where the launch runs a library's own script, or one that could not be read."""
 
     def get(self, *names: str) -> Setting | None:
         """Return the first of some arguments that has a value, defaults among them."""

@@ -68,8 +68,15 @@ def check_plan(
         notes = (*notes, damage)
     findings = [noticed(problem) for problem in notices]
     asked = {"plan": plan, "model": model, "device": device, "estimate": judged.estimate}
-    for owner, item in plugins.collect("preflight_findings", **asked):
-        findings.append(checked_item(item, Finding, owner, "preflight_findings"))
+    hook = "preflight_findings"
+    items = plugins.collect(hook, **asked)
+    checked = [(owner, checked_item(item, Finding, owner, hook)) for owner, item in items]
+    if any(finding.severity == "error" for _, finding in checked):
+        from preflight.certainty import as_sure_as_the_plan
+
+        findings += as_sure_as_the_plan(checked, plugins, asked)
+    else:
+        findings += [finding for _, finding in checked]
     kept: tuple[Finding, ...] = ()
     if findings:
         from preflight.findings.ignored import without_ignored

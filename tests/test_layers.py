@@ -71,7 +71,7 @@ FLOORS = (
     ("launchers",),
     ("hooks",),
     ("request",),
-    ("judge", "rewriting"),
+    ("judge", "rewriting", "certainty"),
     ("search",),
     ("pipeline",),
     ("slurm",),

@@ -30,6 +30,7 @@ What `preflight check` can say about a launch beside its memory.
 This page is made from the catalogue (`preflight/findings/`) by `python -m preflight.derive findings`; `preflight explain ID` prints one entry.
 
 A finding of severity `error` means that a library will refuse, or that training will be wrong; `warning` that something is not as it looks; `info` that something is worth knowing.
+An error is one in every reading of the launch: where a value that nobody said decides it, or a release that nobody named, or a flag that only looks like the trainer's, it is a warning that ends in that `(if ...)`.
 Findings do not refuse a launch unless a policy says so: `refuse_findings: [error]`, or by id.
 
 To silence one: `# preflight: ignore PF203` at the end of the line it points to (or alone on the line before), or `ignore: [PF203]` in a policy file.

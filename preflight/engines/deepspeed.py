@@ -55,12 +55,12 @@ def read_deepspeed(
     # The trainer's own file is matched with its arguments before accelerate's plugin adds its values,
     # the launcher's file after: the order decides what an absent key is compared with.
     if is_hf and trainer_file is not None:
-        config = problems.take(filled_from_trainer(config, trainer.arguments, world_size))
+        config = problems.take(filled_from_trainer(config, trainer, world_size))
     if stated is not None:
         config = filled_from_plugin(config, values)
     config = problems.take(filled_precision(config, precision))
     if is_hf and trainer_file is None:
-        config = problems.take(filled_from_trainer(config, trainer.arguments, world_size))
+        config = problems.take(filled_from_trainer(config, trainer, world_size))
     fields = problems.take(deepspeed_fields(config, True))
     is_silent = is_hf and as_written.get("bf16.enabled") == "auto"
     if is_silent and fields["mixed_precision"].value == "no":

@@ -12,6 +12,7 @@ from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.trainers.arguments import TrainerArguments
 
 BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 
@@ -48,13 +49,15 @@ def batch_problems(config: DeepSpeedConfig, world_size: int) -> Iterator[Problem
 
 
 def filled_from_trainer(
-    config: DeepSpeedConfig, arguments: Mapping[str, Setting], world_size: int
+    config: DeepSpeedConfig, trainer: TrainerArguments, world_size: int
 ) -> Reading[DeepSpeedConfig]:
     """Return the config with every `auto` filled that follows a trainer argument; a value that contradicts one is a problem.
 
-    `arguments` holds the trainer's values with defaults; a rule whose argument is unknown is left out.
+    A rule whose argument is unknown is left out. Where a class of the script's own may read the arguments, a default
+    contradicts nothing, and what is given is a warning.
     """
     problems = Problems()
+    arguments = trainer.arguments
     auto_batch = "auto_find_batch_size" in arguments and bool(
         arguments["auto_find_batch_size"].value
     )
@@ -68,6 +71,8 @@ def filled_from_trainer(
         is_batch = key in ("train_micro_batch_size_per_gpu", "train_batch_size")
         if value is None or value == wanted.value or (is_batch and auto_batch):
             continue
+        if wanted.place.kind == "default" and not trainer.has_sure_defaults:
+            continue
         place = config.place(key)
         problems.append(
             Problem(
@@ -75,6 +80,7 @@ def filled_from_trainer(
                 place.where,
                 _fix(key, names, value, place),
                 "PF303",
+                "error" if trainer.is_sure else "warning",
             )
         )
     return Reading(config, tuple(problems))

@@ -150,7 +150,7 @@ def _checkpointing(
         return Reading({})
     of_trainer = trainer.settings.get("activation_checkpointing")
     trainer_on = of_trainer is not None and of_trainer.value not in (None, "none")
-    if trainer_on and of_trainer is not None:
+    if trainer_on and of_trainer is not None and _is_sure(trainer, of_trainer):
         where = trainer.origins["activation_checkpointing"].where
         fix = "fsdp_activation_checkpointing: false"
         both = Problem(
@@ -165,6 +165,12 @@ def _checkpointing(
     return Reading(
         {"activation_checkpointing": Setting("full", place), "checkpointing_reentrant": reentrant}
     )
+
+
+def _is_sure(trainer: TrainerArguments, setting: Setting) -> bool:
+    """Tell whether the library's own class surely has this value of an argument."""
+    is_default = setting.place.kind == "default"
+    return trainer.has_sure_defaults if is_default else trainer.is_sure
 
 
 def _compile(env: Mapping[str, Setting], arguments: Mapping[str, Setting]) -> dict[str, Setting]:

@@ -138,13 +138,14 @@ KINDS: dict[str, FindingKind] = {
         name="zero3-with-device-map",
         severity="error",
         proof_kind="refusal",
-        trigger="a `device_map` in the script's from_pretrained under ZeRO-3, for a quantized base too",
+        trigger="under ZeRO-3 a `device_map` that is surely not None in the script's from_pretrained, for a quantized base too, after the trainer's arguments or an Accelerator are made: before, transformers does not know of ZeRO-3; a warning where the order is not known",
         effect="every worker stops: `DeepSpeed Zero-3 is not compatible with passing a device_map.` (transformers/integrations/accelerate.py:137, 5.24)",
         fix="no device_map",
         versions="transformers below 5 refused low_cpu_mem_usage=True as well",
         proof=(
             f"{_EFFECTS}test_zero3_refuses_a_device_map",
             f"{_CHECKS}test_a_device_map_under_zero3_is_named",
+            f"{_CHECKS}test_a_device_map_is_refused_once_transformers_knows_of_zero3",
         ),
     ),
     "PF314": FindingKind(

@@ -220,6 +220,7 @@ KINDS: dict[str, FindingKind] = {
         versions="where the installed transformers and TRL are those whose arguments were read: 5.24 and 1.16",
         proof=(
             f"{_UNKNOWN}test_what_a_script_does_with_an_unknown_name_is_said_before_the_launch",
+            "tests/trainers/test_whose_rules.py::test_transformers_stops_at_the_old_name",
             "tests/trainers/test_trainer_files.py::test_trls_own_script_drops_an_unknown_key_and_we_say_so",
         ),
     ),
@@ -227,12 +228,13 @@ KINDS: dict[str, FindingKind] = {
         name="argument-unknown",
         severity="error",
         proof_kind="refusal",
-        trigger="a flag, or a key of an argument file, that the parser of the training script does not have; of a script of somebody's own only where every dataclass of its HfArgumentParser or TrlParser could be read",
+        trigger="a flag, or a key of an argument file, that the parser of the training script does not have; of a script of somebody's own only where every dataclass of its HfArgumentParser or TrlParser could be read; a keyword in the script's own call of TrainingArguments or of a class like it",
         effect="every worker stops: `Unknown arguments from config file` (trl/scripts/utils.py, 1.16), `Some specified arguments are not used by the HfArgumentParser` or `Some keys are not used by the HfArgumentParser` (transformers/hf_argparser.py, 5.24)",
         fix="the argument's name; preflight names the nearest one, and what took over from an argument that transformers 5 removed",
         versions="where the installed transformers and TRL are those whose arguments were read: 5.24 and 1.16",
         proof=(
             f"{_UNKNOWN}test_what_a_script_does_with_an_unknown_name_is_said_before_the_launch",
+            "tests/trainers/test_whose_rules.py::test_transformers_stops_at_the_old_name",
         ),
     ),
     "PF124": FindingKind(

@@ -45,12 +45,48 @@ def where_of(plan: LaunchPlan, *fields: str) -> str:
 
 
 def method_of(plan: LaunchPlan) -> str | None:
-    """Return which of TRL's trainers it is (sft, dpo, grpo, ...); None for any other trainer."""
+    """Return which of TRL's trainers surely runs with arguments of its own class: sft, dpo, grpo, ...
+
+    None for any other trainer, and for one of the script's own that is given other arguments.
+    """
     if plan.trainer != "trl":
         return None
-    return plan.trainer_facts.method or "sft"
+    method = plan.trainer_facts.method or "sft"
+    name = TRL_NAMES.get(method, method.upper())
+    trains, reads = f"trl.{name}Trainer", f"trl.{name}Config"
+    # SFT's trainer makes its own arguments of plain TrainingArguments (trl/trainer/sft_trainer.py:654, 1.16.0).
+    wanted = {trains} if method == "sft" else {trains, reads}
+    classes = plan.trainer_facts.classes
+    return method if classes is None or wanted <= classes else None
+
+
+def checks_groups(plan: LaunchPlan) -> str | None:
+    """Return grpo or rloo where that method's own class surely reads the arguments, whoever trains with them."""
+    method = plan.trainer_facts.method if plan.trainer == "trl" else None
+    classes = plan.trainer_facts.classes
+    if method not in ("grpo", "rloo"):
+        return None
+    return method if classes is None or f"trl.{TRL_NAMES[method]}Config" in classes else None
 
 
 def has_trainer(plan: LaunchPlan) -> bool:
-    """Tell whether transformers' Trainer, or TRL's on top of it, trains."""
-    return plan.trainer in HF_TRAINERS
+    """Tell whether transformers' Trainer, or TRL's on top of it, surely trains with the arguments that were read."""
+    classes = plan.trainer_facts.classes
+    return plan.trainer in HF_TRAINERS and (classes is None or any(map(_is_trainers, classes)))
+
+
+def _is_trainers(name: str) -> bool:
+    return name.endswith(("Trainer", "TrainingArguments")) or name in _CONFIGS
+
+
+TRL_NAMES = {
+    "sft": "SFT",
+    "dpo": "DPO",
+    "grpo": "GRPO",
+    "kto": "KTO",
+    "rloo": "RLOO",
+    "reward": "Reward",
+    "distillation": "Distillation",
+}
+"""Method -> the beginning of the names of its trainer and its arguments."""
+_CONFIGS = frozenset(f"trl.{name}Config" for name in TRL_NAMES.values())

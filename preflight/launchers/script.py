@@ -113,7 +113,9 @@ def make_plan(
         documents={**trainer.documents, **engine.documents, **part.documents},
         rank_facts=part.rank_facts,
         script_facts=replace(trainer.script, index=part.script_index),
-        trainer_facts=TrainerFacts(trainer.method, {**trainer.raw, **trainer.arguments}),
+        trainer_facts=TrainerFacts(
+            trainer.method, {**trainer.raw, **trainer.arguments}, trainer.classes
+        ),
         engine_facts=engine.facts,
         source=LaunchSource(part, _places(fields, engine, trainer)),
     )

@@ -12,7 +12,8 @@ from preflight.scripts.trainer_tables import fields_of_class
 from preflight.scripts.values import Evaluator
 from preflight.setting import Place
 
-DATACLASS_PARSERS = ("HfArgumentParser", "TrlParser")
+DATACLASS_PARSERS = ("HfArgumentParser", "TrlParser", "H4ArgumentParser")
+"""Of transformers and TRL, and alignment-handbook's, which many scripts have a copy of."""
 TRAINER_BASES = (
     "TrainingArguments",
     "Seq2SeqTrainingArguments",

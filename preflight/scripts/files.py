@@ -11,7 +11,25 @@ from preflight.scripts.commands import is_command
 from preflight.scripts.scope import Scope, absolute, scope_of, walk_block
 from preflight.values import dataclass
 
+LIBRARIES = frozenset(
+    {
+        "accelerate",
+        "datasets",
+        "deepspeed",
+        "liger_kernel",
+        "peft",
+        "torch",
+        "transformers",
+        "trl",
+        "unsloth",
+        "vllm",
+    }
+)
+"""What a script imports by these names is a library, in a checkout of that library too: it has every trainer's name."""
+
 MAX_IMPORTED_FILES = 12
+MAX_FOLDERS = 6
+"""Above a script, in which its packages are looked for: `src/` in `from pkg.args import X` of `src/pkg/train/run.py`."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,9 @@ class ScriptFiles:
         self.functions: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
         self.classes: dict[str, tuple[ast.ClassDef, Scope]] = {}
         self.imports: dict[str, dict[str, tuple[str, str]]] = {}
+        """File -> name in it -> the file of the repository that it is imported from, and its name there."""
+        self.libraries: dict[str, dict[str, str]] = {}
+        """File -> name in it -> dotted name of what is imported from elsewhere: `trl.SFTConfig`."""
         self.everywhere: list[CallFound] = []
         """Every call, of branches that are not taken too: what declares the command line."""
         self.trees: dict[str, ast.Module] = {}
@@ -55,11 +76,12 @@ class ScriptFiles:
         module, functions = scope_of(tree.body, in_block, path)
         self.modules[path] = module
         self.imports[path] = {}
+        self.libraries[path] = {}
         every = list(ast.walk(tree))
         self.nodes += every
         for node in every:
-            if isinstance(node, (ast.Import, ast.ImportFrom)) and depth == 0:
-                self._import(path, node)
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self._import(path, node, depth)
         unparsed = [
             ast.unparse(node)
             for node in every
@@ -93,15 +115,18 @@ class ScriptFiles:
             self._add_block(function.body, nodes, scope)
             self._add_functions(inner, scope, [])
 
-    def _import(self, path: str, node: ast.Import | ast.ImportFrom) -> None:
+    def _import(self, path: str, node: ast.Import | ast.ImportFrom, depth: int) -> None:
         if isinstance(node, ast.Import):
             targets = [(alias.name, alias.asname or alias.name, "") for alias in node.names]
         else:
             module = "." * node.level + (node.module or "")
             targets = [(module, alias.asname or alias.name, alias.name) for alias in node.names]
         for module, local, name in targets:
-            found = self._file_of(path, module)
+            is_library = module.partition(".")[0] in LIBRARIES
+            found = None if is_library or depth else self._file_of(path, module)
             if found is None:
+                if not module.startswith("."):
+                    self.libraries[path][local] = f"{module}.{name}" if name else module
                 continue
             self.imports[path][local] = (found, name)
             if found in self.modules or len(self.modules) > MAX_IMPORTED_FILES:
@@ -113,16 +138,26 @@ class ScriptFiles:
             self._load(found, tree, depth=1)
 
     def _file_of(self, path: str, module: str) -> str | None:
+        """Return the file that a module's name means; a package may lie beside the script or above its folder."""
         folder = os.path.dirname(path)
         level = len(module) - len(module.lstrip("."))
         for _ in range(level - 1):
             folder = os.path.join(folder, "..")
-        folders = [folder] if level else [folder, ""]
+        folders = [folder] if level else [*_folders_above(folder), ""]
         for base in folders:
             for candidate in absolute(base, module.lstrip(".")):
                 if self.command.exists(candidate):
                     return os.path.normpath(candidate)
         return None
+
+
+def _folders_above(folder: str) -> list[str]:
+    """Return a folder and those above it, as far as its path says them."""
+    folders = [folder]
+    while folder not in ("", os.sep, ".", "..") and len(folders) < MAX_FOLDERS:
+        folder = os.path.dirname(folder)
+        folders.append(folder)
+    return folders
 
 
 def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:

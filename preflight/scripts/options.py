@@ -58,7 +58,7 @@ def own_parser(reader: ScriptReader, path: str) -> OwnParser:
         if not types:
             names = None
         for node in types:
-            fields = _names(reader, node, found.scope.path, ())
+            fields = field_names(reader, node, found.scope.path)
             names = None if names is None or fields is None else names | fields
             options.update(_options_of_class(reader, node, found.scope.path))
     adds_more = any(_adds_more(found.name, reader) for found in reader.everywhere)
@@ -170,8 +170,8 @@ def _says_alias(node: ast.AST) -> bool:
     return "aliases" in (getattr(node, "arg", None), getattr(node, "value", None))
 
 
-def _names(
-    reader: ScriptReader, node: ast.expr, path: str, inside: tuple[str, ...]
+def field_names(
+    reader: ScriptReader, node: ast.expr, path: str, inside: tuple[str, ...] = ()
 ) -> frozenset[str] | None:
     """Return the names that a dataclass gives a parser, those of its bases too; None where one of them is not read."""
     if isinstance(node, ast.Attribute):
@@ -187,7 +187,7 @@ def _names(
     fields = class_fields(cls, scope, reader.classes).values()
     names = {field.name for field in fields if field.is_argument}
     for base in cls.bases:
-        above = _names(reader, base, scope.path, (*inside, node.id))
+        above = field_names(reader, base, scope.path, (*inside, node.id))
         if above is None:
             return None
         names |= above

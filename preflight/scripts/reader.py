@@ -60,6 +60,10 @@ class ScriptReader(ScriptFiles):
         self.evaluator = Evaluator(command, self._imported, self._parsed)
         self.evaluator.changed_attributes = changed_attributes(self.nodes)
 
+    @property
+    def _has_handbooks_parser(self) -> bool:
+        return any(found.name == "H4ArgumentParser" for found in self.everywhere)
+
     def read(self, flag_of: FlagOf) -> None:
         """Find the calls and assignments that run, for a command line."""
         self.flag_of = flag_of
@@ -107,7 +111,8 @@ class ScriptReader(ScriptFiles):
             if self._namespace.names:
                 parsed = self._namespace
                 return (parsed, []) if name == "parse_known_args" else parsed
-        if name in ("parse_args_into_dataclasses", "parse_args_and_config"):
+        is_own_parse = name == "parse" and not node.args and self._has_handbooks_parser
+        if name in ("parse_args_into_dataclasses", "parse_args_and_config") or is_own_parse:
             return self._dataclasses(scope)
         if isinstance(node.func, ast.Name) and self.class_of(name, scope.path) is not None:
             return self._made(node, scope)

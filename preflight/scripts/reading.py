@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.dataclass_fields import is_dataclass
 from preflight.scripts.device_map import device_map_of, zero3_is_on
+from preflight.scripts.files import CallFound
 from preflight.scripts.loop import read_plain_loop
+from preflight.scripts.options import field_names
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
-from preflight.scripts.script_settings import ScriptSettings, said_of
+from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
 from preflight.setting import Place
 
 WORTH_READING = re.compile(
@@ -39,6 +42,15 @@ QUANTIZATION = {
 }
 QUANTIZATION_DEFAULTS = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float32"}
 """transformers/utils/quantization_config.py, 5.24."""
+
+LOADED_WITH = {
+    "torch_dtype": "dtype",
+    "dtype": "dtype",
+    "attn_implementation": "attn_implementation",
+    "load_in_4bit": "load_in_4bit",
+    "load_in_8bit": "load_in_8bit",
+}
+"""Keyword of from_pretrained -> argument."""
 
 FSDP_PLUGIN = {
     "fsdp_version": "FSDP_VERSION",
@@ -96,6 +108,7 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
     if not calls:
         return
     settings.seen["trainer_arguments"] = reader.place(calls[0])
+    settings.refused.update(_refused(reader))
     for call in (*reader.named("replace"), *reader.maybe("replace")):
         # dataclasses.replace: which of the arguments objects trains is then not known.
         for name, known in reader.keywords(call)[0].items():
@@ -115,6 +128,21 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
                 settings.put(argument, values[name])
         if isinstance(getattr(values.get("model"), "value", None), str):
             settings.put("model_name_or_path", values["model"])
+
+
+def _refused(reader: ScriptReader) -> dict[str, Refused]:
+    """Return the keywords that a class of arguments does not have, of calls that surely run."""
+    refused: dict[str, Refused] = {}
+    for call in reader.trainer_calls():
+        held = reader.class_of(call.name, call.scope.path)
+        if held is not None and not is_dataclass(held[0]):
+            continue  # what its __init__ takes is its own
+        taken = field_names(reader, call.node.func, call.scope.path) or frozenset()
+        for keyword in call.node.keywords if taken else ():
+            if keyword.arg is not None and keyword.arg not in taken:
+                place = Place("script", call.scope.path, keyword.arg, keyword.value.lineno)
+                refused[keyword.arg] = Refused(call.name, place, taken)
+    return refused
 
 
 def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -207,7 +235,8 @@ def _model(reader: ScriptReader, settings: ScriptSettings) -> None:
         and _MODEL_CLASS.match(ast.unparse(found.node.func.value).rpartition(".")[2])
     ]
     if len(calls) != 1:
-        return  # none, or several models: which one trains is not known
+        _models(reader, calls, settings)
+        return  # none, or several: which one trains is not known
     found = calls[0]
     settings.seen["model"] = reader.place(found)
     values, is_open = reader.keywords(found)
@@ -218,13 +247,7 @@ def _model(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("model_name_or_path", known)
     elif "pretrained_model_name_or_path" in values:
         settings.put("model_name_or_path", values["pretrained_model_name_or_path"])
-    for keyword, name in (
-        ("torch_dtype", "dtype"),
-        ("dtype", "dtype"),
-        ("attn_implementation", "attn_implementation"),
-        ("load_in_4bit", "load_in_4bit"),
-        ("load_in_8bit", "load_in_8bit"),
-    ):
+    for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
     if not {"torch_dtype", "dtype"} & set(values) and not is_open:
@@ -232,6 +255,20 @@ def _model(reader: ScriptReader, settings: ScriptSettings) -> None:
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:
         settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _models(reader: ScriptReader, calls: list[CallFound], settings: ScriptSettings) -> None:
+    """Read what several models are loaded with, where they are loaded alike; else it is not known of the one that trains."""
+    read = [reader.keywords(call)[0] for call in calls]
+    for keyword, name in LOADED_WITH.items():
+        said = [values[keyword] for values in read if keyword in values]
+        if not said:
+            continue
+        agree = len(said) == len(read) and all(known.value == said[0].value for known in said)
+        if not agree:
+            settings.put(name, Known(UNKNOWN, said[0].place))
+        elif said[0].value is not None:
+            settings.put(name, said[0])
 
 
 def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -64,6 +64,16 @@ def _left_out(value: object) -> tuple[str, ...]:
     )
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A keyword that the script gives a class of arguments which has none of that name."""
+
+    name_of_class: str
+    place: Place
+    taken: frozenset[str]
+    """Every argument of the class, in the release whose arguments are in the table."""
+
+
 @dataclass
 class ScriptSettings:
     """Argument name (the Trainer's, TRL's ModelConfig's) -> value; and what was seen and could not be read."""
@@ -73,6 +83,7 @@ class ScriptSettings:
     """Argument -> where it is set to something that cannot be known without running the script."""
     seen: dict[str, Place] = field(default_factory=dict)
     """trainer_arguments, lora, quantization, model, accelerator, fsdp_plugin, deepspeed_plugin -> the call."""
+    refused: dict[str, Refused] = field(default_factory=dict)
     device_map: Said | None = None
     """What the model is loaded with; as written, where only running tells the value and that is surely not None."""
     zero3_is_on: bool | None = None

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.files import LIBRARIES
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -52,22 +53,6 @@ UNPRICED = {
 }
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
 the estimate: `more`, `less` or `either`."""
-
-LIBRARIES = frozenset(
-    {
-        "accelerate",
-        "datasets",
-        "deepspeed",
-        "liger_kernel",
-        "peft",
-        "torch",
-        "transformers",
-        "trl",
-        "unsloth",
-        "vllm",
-    }
-)
-"""What a script imports by these names is a library, in a checkout of that library too: it has every trainer's name."""
 
 MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000

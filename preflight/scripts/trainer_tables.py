@@ -91,6 +91,17 @@ def argument_table(trl_script: str | None) -> ArgumentTable:
     return ArgumentTable(arguments, tables["versions"])
 
 
+def table_of_classes(trl_script: str, classes: Collection[str]) -> ArgumentTable:
+    """Return the arguments of a parser made of TrainingArguments, of these classes of TRL, and of somebody's own.
+
+    What TRL's own arguments add to TrainingArguments, and their other defaults, are those of a TRL script alone.
+    """
+    whole, plain = argument_table(trl_script), argument_table(None)
+    names = {name for each in classes for name in _tables()["other_classes"].get(each, ())}
+    added = {name: argument for name, argument in whole.arguments.items() if name in names}
+    return ArgumentTable({**plain.arguments, **added}, whole.versions)
+
+
 def fields_of_class(name: str) -> frozenset[str] | None:
     """Return the arguments that a dataclass of transformers or TRL gives a parser; None where it is not in the table."""
     tables = _tables()

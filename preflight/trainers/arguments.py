@@ -12,7 +12,7 @@ from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_tables import ArgumentTable, argument_table
+from preflight.scripts.trainer_tables import ArgumentTable, argument_table, table_of_classes
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
@@ -23,9 +23,15 @@ from preflight.trainers.kind import TrainerKind, trainer_kind
 from preflight.trainers.lookup import Given
 from preflight.trainers.plan import read_plan_fields
 from preflight.trainers.resolved import resolved_arguments
-from preflight.trainers.script_told import open_script, script_told, settled, with_script
+from preflight.trainers.script_told import (
+    open_script,
+    script_told,
+    settled,
+    with_classes,
+    with_script,
+)
 from preflight.trainers.trl import read_model_fields
-from preflight.trainers.unknown_arguments import unknown_arguments
+from preflight.trainers.unknown_arguments import refused_keywords, unknown_arguments
 from preflight.values import dataclass
 
 
@@ -55,6 +61,12 @@ class TrainerArguments:
     """`trainer` -> the argument file's path."""
     method: str | None = None
     """Which of TRL's trainers it is: sft, dpo, grpo, ..."""
+    classes: frozenset[str] | None = None
+    """Classes of transformers and TRL that surely read the arguments and train; `TrainerFacts.classes`."""
+    is_sure: bool = True
+    """Whether the arguments surely reach the library's class, and not one of the script's own that has their names."""
+    has_sure_defaults: bool = True
+    """Whether its defaults hold too: their release is named, or they are the same in all of them."""
     script: ScriptFacts = field(default_factory=ScriptFacts)
     """What is known of the script itself, but for its place in the command."""
 
@@ -74,10 +86,10 @@ def read_trainer_arguments(
     """
     words = list(argv)
     kind = trainer_kind(script, _names(words, command), command)
+    opened = open_script(kind, command, script)
+    kind = with_classes(kind, None if opened is None else opened[0])
     installed = LibraryVersions(versions)
-    table = argument_table(kind.trl_script if kind.trainer == "trl" else None)
-    if not kind.trainer or kind.trainer == "plain_loop":
-        table = ArgumentTable({}, table.versions)  # nothing is known of its parser
+    table = _table(kind)
     is_exact = installed.is_tabled("transformers") and (
         kind.trainer != "trl" or installed.is_tabled("trl")
     )
@@ -89,7 +101,6 @@ def read_trainer_arguments(
     problems = Problems()
     file, rest = problems.take(_argument_file(words, first_index, command, table, kind, rules))
     rest = [(index, word) for index, word in rest if index not in not_its_own]
-    opened = open_script(kind, command, script)
     own = opened[1] if opened is not None else None
     parsed = parse_argv(rest, table, rules, own)
     problems.extend(parsed.problems)
@@ -105,6 +116,8 @@ def read_trainer_arguments(
     if own is not None and is_exact:
         problems.extend(unknown_arguments(given, own, script or "", file))
     mentioned = {problem.where for problem in problems}
+    if told is not None and is_exact:
+        problems.extend(refused_keywords(told.refused))
     problems.extend(near_misses(given, own.declared if own is not None else (), mentioned))
     problems.extend(unread_switches(given, fields))
     if told is None:
@@ -113,6 +126,17 @@ def read_trainer_arguments(
         fields = problems.take(settled(given, fields, told, unread))
     raise_if_any(problems)
     return _result(given, fields, file, tuple(problems))
+
+
+def _table(kind: TrainerKind) -> ArgumentTable:
+    """Return the arguments that the script's parser may have from its libraries."""
+    if kind.trainer == "trl" and kind.arguments_library == "transformers":
+        names = [name.rpartition(".")[2] for name in kind.classes or ()]
+        return table_of_classes(kind.trl_script or "sft", names)
+    table = argument_table(kind.trl_script if kind.trainer == "trl" else None)
+    if kind.trainer in HF_TRAINERS:
+        return table
+    return ArgumentTable({}, table.versions)  # nothing is known of its parser
 
 
 def _may_take_prefixes(text: str) -> bool:
@@ -236,7 +260,12 @@ def _result(
         notices=notices,
         documents={"trainer": file.path} if file else {},
         method=kind.trl_script,
-        script=replace(fields.script, is_of_library=kind.is_own_script),
+        classes=kind.classes,
+        is_sure=kind.is_sure,
+        # Of transformers' defaults for precision, batch and checkpointing none has moved; of TRL's some have.
+        has_sure_defaults=kind.is_sure
+        and (not given.has_trl_arguments or given.versions.is_installed("trl")),
+        script=replace(fields.script, is_of_library=kind.is_own_script, inferred=tuple(inferred)),
     )
 
 

@@ -21,6 +21,11 @@ TRL_METHODS = {
     "DistillationTrainer": "distillation",
 }
 
+TRL_CONFIGS = frozenset(f"trl.{name.replace('Trainer', 'Config')}" for name in TRL_METHODS)
+PLAIN_ARGUMENTS = frozenset(
+    {"transformers.TrainingArguments", "transformers.Seq2SeqTrainingArguments"}
+)
+
 TRL_FLAGS = frozenset(
     {
         "activation_offloading",
@@ -85,6 +90,25 @@ class TrainerKind(NamedTuple):
     """The script, where it could be read."""
     is_guess: bool = False
     """True where only flags or the script's file name speak for this trainer."""
+    classes: frozenset[str] | None = None
+    """Classes of transformers and TRL behind the script's arguments and trainer; None where there is no script of
+    somebody's own to be read."""
+    loads_model: bool = False
+    """True where the script loads a model itself, and TRL does not by the name that it is given."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a class of the library surely reads the arguments."""
+        if self.is_guess:
+            return False
+        return self.classes is None or bool(self.classes & (TRL_CONFIGS | PLAIN_ARGUMENTS))
+
+    @property
+    def arguments_library(self) -> str | None:
+        """The library whose class has the arguments, and so their defaults: TRL's trainers take plain TrainingArguments."""
+        if self.trainer == "trl" and self.classes and not self.classes & TRL_CONFIGS:
+            return "transformers" if self.classes & PLAIN_ARGUMENTS else "trl"
+        return self.trainer
 
 
 def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchCommand) -> TrainerKind:
@@ -147,16 +171,23 @@ def _is_unchanged(trl_script: str, text: str) -> bool:
     return added <= 0 and "make_parser" in text
 
 
+_PROSE = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*"""|\'\'\'(?:[^\'\\]|\\.|\'(?!\'\'))*\'\'\'|#[^\n]*', re.S
+)
+"""Docstrings, texts over several lines, and comments: what they name is not used."""
+
+
 def _from_text(script: str, text: str) -> TrainerKind | None:
-    uses_parser = "TrlParser" in text
-    if re.search(r"^\s*(?:from|import) trl\b|\bSFTTrainer\b", text, re.MULTILINE):
-        methods = [method for name, method in TRL_METHODS.items() if name in text]
+    code = _PROSE.sub("", text)
+    uses_parser = "TrlParser" in code
+    if re.search(r"^\s*(?:from|import) trl\b|\bSFTTrainer\b", code, re.MULTILINE):
+        methods = [method for name, method in TRL_METHODS.items() if name in code]
         method = methods[0] if methods else "sft"
         return TrainerKind(
             "trl", f"{script} imports trl", method, uses_trl_parser=uses_parser, text=text
         )
     word = re.search(
-        r"\b(?:Seq2Seq)?TrainingArguments\b|\b(?:Seq2Seq)?Trainer\(|\bHfArgumentParser\b", text
+        r"\b(?:Seq2Seq)?TrainingArguments\b|\b(?:Seq2Seq)?Trainer\(|\bHfArgumentParser\b", code
     )
     if word:
         return TrainerKind(
@@ -165,7 +196,7 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
             uses_trl_parser=uses_parser,
             text=text,
         )
-    if re.search(r"\bAccelerator\b", text):
+    if re.search(r"\bAccelerator\b", code):
         return TrainerKind("plain_loop", f"{script} uses Accelerator without a Trainer", text=text)
     return None
 

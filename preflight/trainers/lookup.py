@@ -46,7 +46,20 @@ class Given:
     @property
     def library(self) -> str:
         """Return the library whose defaults hold: trl or transformers."""
-        return "trl" if self.kind.trainer == "trl" else "transformers"
+        return "trl" if self.has_trl_arguments else "transformers"
+
+    @property
+    def has_trl_arguments(self) -> bool:
+        """Tell whether the arguments are those of TRL's own class: its trainers take plain TrainingArguments too."""
+        return self.kind.arguments_library == "trl"
+
+    @property
+    def loads_as_trl(self) -> bool:
+        """Tell whether TRL loads the model: by its ModelConfig, or as it is named to a trainer."""
+        classes = self.kind.classes
+        if self.kind.trainer != "trl":
+            return False
+        return classes is None or "trl.ModelConfig" in classes or not self.kind.loads_model
 
     @property
     def has_trainer(self) -> bool:

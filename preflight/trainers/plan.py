@@ -79,8 +79,8 @@ def _sequence(given: Given) -> Reading[PlanFields]:
         counted = fields.positive("seq_len", "seq_len")
         if counted is not None:
             fields.put("seq_len", counted.value, counted)
-    elif given.kind.trainer == "trl" and "max_length" in given.table.arguments:
-        fields.assume("seq_len", MAX_LENGTH_DEFAULT, "no --max_length")
+    elif given.kind.trainer == "trl" and _has_max_length(given):
+        fields.assume("seq_len", MAX_LENGTH_DEFAULT, "no --max_length", "trl")
     if given.kind.trainer != "trl":
         packing = fields.get("packing", "sequence_kind")
         if packing is not None and packing.value is True:
@@ -105,8 +105,13 @@ def _sequence(given: Given) -> Reading[PlanFields]:
                 )
             )
     else:
-        fields.assume("sequence_kind", "padded", "neither packing nor padding_free")
+        fields.assume("sequence_kind", "padded", "neither packing nor padding_free", "trl")
     return fields.reading()
+
+
+def _has_max_length(given: Given) -> bool:
+    """Tell whether TRL's own max_length is there: SFT's trainer gives it to plain TrainingArguments too."""
+    return "max_length" in given.table.arguments or given.kind.trl_script == "sft"
 
 
 def _precision(given: Given) -> Reading[PlanFields]:
@@ -128,7 +133,7 @@ def _precision(given: Given) -> Reading[PlanFields]:
         fields.put("mixed_precision", "bf16", bf16)
     elif is_fp16 and fp16 is not None:
         fields.put("mixed_precision", "fp16", fp16)
-    elif given.kind.trainer == "trl" and (bf16 is None or bf16.value is None):
+    elif given.has_trl_arguments and (bf16 is None or bf16.value is None):
         if given.versions.default("trl", "bf16") is None:
             fields.assume("mixed_precision", "bf16", "neither bf16 nor fp16 given")
     elif not given.has_trainer:
@@ -183,7 +188,7 @@ def _checkpointing(given: Given) -> Reading[PlanFields]:
     options: dict[str, Any] = (
         kwargs.value if kwargs is not None and isinstance(kwargs.value, dict) else {}
     )
-    is_default_on = given.kind.trainer == "trl" and given.versions.default(
+    is_default_on = given.has_trl_arguments and given.versions.default(
         "trl", "gradient_checkpointing"
     )
     is_on = bool(stated[0].value) if stated else bool(is_default_on)
@@ -195,8 +200,7 @@ def _checkpointing(given: Given) -> Reading[PlanFields]:
     elif stated:
         fields.put("activation_checkpointing", mode, *stated)
     elif given.has_trainer:
-        library = "trl" if given.kind.trainer == "trl" else "transformers"
-        fields.assume("activation_checkpointing", mode, "no --gradient_checkpointing", library)
+        fields.assume("activation_checkpointing", mode, "no --gradient_checkpointing")
     # With kwargs that do not name it, torch falls back to the reentrant kind.
     if kwargs is not None and mode == "full":
         reentrant = bool(options.get("use_reentrant", given.kind.trainer != "trl"))

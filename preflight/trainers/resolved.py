@@ -28,6 +28,11 @@ def resolved_arguments(given: Given, fields: PlanFields) -> dict[str, Setting]:
         for name, setting in given.known.items()
         if setting.value is not None or name not in arguments
     )
+    if "eval_strategy" not in given.known:
+        # Its name before transformers 4.41; a release that has dropped it stops at it, which is said elsewhere.
+        evaluates = given.find("eval_strategy").value.setting
+        if evaluates is not None:
+            arguments["eval_strategy"] = evaluates
     checkpointing = fields.settings.get("activation_checkpointing")
     if checkpointing is not None or "activation_checkpointing" in arguments:
         default, _ = fields.defaults.get("activation_checkpointing", ("none", None))

@@ -12,6 +12,7 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.fields import PlanFields
+from preflight.trainers.kind import TRL_CONFIGS
 from preflight.trainers.lookup import Given
 
 if TYPE_CHECKING:
@@ -70,6 +71,27 @@ def open_script(
     path = script if command.exists(script) else script.replace(".", "/") + ".py"
     reader = script_reading.open_script(command, path, kind.text)
     return None if reader is None else (reader, script_options.own_parser(reader, path))
+
+
+def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
+    """Return the kind of a script with the classes of libraries that it makes its arguments and its trainer of.
+
+    A script that has TRL's parser or a collator of it, and the Trainer of transformers, is not TRL's.
+    """
+    if kind.is_own_script or not kind.text:
+        return kind
+    if reader is None:
+        return kind._replace(classes=frozenset())
+    from preflight.scripts.library_classes import library_classes, loads_model
+
+    classes = library_classes(reader)
+    kind = kind._replace(classes=classes, loads_model=loads_model(reader))
+    trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
+    plain = {"transformers.Trainer", "transformers.Seq2SeqTrainer"} & classes
+    if kind.trainer == "trl" and plain and not trains_trl and not classes & TRL_CONFIGS:
+        because = f"{kind.because}, and trains with {sorted(plain)[0]}"
+        return kind._replace(trainer="transformers", because=because, trl_script=None)
+    return kind
 
 
 def script_told(given: Given, reader: ScriptReader) -> ScriptSettings | None:

@@ -64,7 +64,7 @@ def _load_dtype(given: Given) -> Reading[PlanFields]:
         return fields.reading()
     if not given.has_trainer:
         return fields.reading()
-    library = given.library
+    library = "trl" if given.loads_as_trl else "transformers"
     word = given.versions.default(library, "load_dtype")
     if word is None:
         library = "transformers"
@@ -94,7 +94,7 @@ def _loss(given: Given) -> Reading[PlanFields]:
         elif loss_type is not None:
             fields.put("loss", "chunked_linear", loss_type)
         else:
-            fields.assume("loss", "chunked_linear", "SFT's fused head")
+            fields.assume("loss", "chunked_linear", "SFT's fused head", "trl")
         return fields.reading()
     if is_liger and liger is not None:
         fields.put("loss", _liger_loss(fields.value("liger_kernel_config")), liger)
@@ -104,7 +104,7 @@ def _loss(given: Given) -> Reading[PlanFields]:
     elif is_smoothed and smoothing is not None:
         fields.put("loss", "full_logits", smoothing)
     elif default == "chunked_unless_liger":
-        fields.assume("loss", "chunked_linear", "no --loss_type")
+        fields.assume("loss", "chunked_linear", "no --loss_type", "trl")
     else:
         fields.assume("loss", "full_logits", "the model's own loss", "transformers")
     return fields.reading()
@@ -212,7 +212,7 @@ def _adapter(given: Given, quantization: BaseQuantization | None) -> Reading[Pla
     if not is_on or switch is None:
         fields.problems.extend(_lora_without_switch(given, is_declared))
         return fields.reading()
-    if not is_declared:
+    if not is_declared and switch.place.kind != "script":
         fields.inferred["adapter"] = f"read as adapter from {switch.place.key}"
     alpha = fields.value("lora_alpha", 32 if is_declared else None)
     targets = fields.get("lora_target_modules")

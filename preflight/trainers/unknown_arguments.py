@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from preflight.errors import Problem
 from preflight.scripts.own_parser import NOT_KNOWN, REFUSED, OwnParser
+from preflight.scripts.script_settings import Refused
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.setting import Place
 from preflight.trainers.files import ArgumentFile
@@ -33,6 +34,13 @@ def unknown_arguments(
             if fate == REFUSED
             else Problem(message, place.where, fix, "PF122", "warning")
         )
+
+
+def refused_keywords(refused: Mapping[str, Refused]) -> Iterator[Problem]:
+    """Yield the keywords of the script's own calls at which a class of transformers or TRL stops."""
+    for name, each in refused.items():
+        message = f"{name} is not an argument of {each.name_of_class}, which stops at it"
+        yield Problem(message, each.place.where, argument_fix(name, each.taken), "PF123")
 
 
 def _fate(place: Place, parser: OwnParser, file: ArgumentFile | None) -> str:

@@ -35,7 +35,11 @@ LLAMA = {
     "vocab_size": 256,
 }
 FSDP = {"world_size": 8, "shard_degree": 8, "wrap_policy": "transformer"}
-TRAINER = "from transformers import Trainer, TrainingArguments, HfArgumentParser\n"
+TRAINER = """\
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+
+HfArgumentParser(TrainingArguments)
+"""
 FSDP_FILE = """\
 distributed_type: FSDP
 num_processes: 8
