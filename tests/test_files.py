@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import preflight as preflight_package
 from preflight.files import changed_since, open_regular, read_bytes, read_text, watched, wrong_kind
 
 MODEL = ("--model_name_or_path", "meta-llama/Llama-3.1-8B", "--max_length", "512")
@@ -185,3 +187,105 @@ def test_what_was_read_is_known_and_a_change_is_seen(change, tmp_path):
         path.unlink()
 
     assert changed_since(seen) == (str(path),)
+
+
+# One place
+
+OWN_DATA = "a table of preflight's own, beside the module"
+EXCEPTIONS = {
+    "preflight/files.py": "the rule itself",
+    "preflight/trust.py": "the rule for code and settings, which looks at owners too",
+    "preflight/whole_file.py": "writes drafts",
+    "preflight/records/run_store.py": "writes records, O_NOFOLLOW and O_NONBLOCK, regular files of the caller alone",
+    "preflight/streams.py": "opens /dev/null",
+    "preflight/commands/guard.py": "makes a file, which must not be there",
+    "preflight/slurm/step_check.py": "writes a flag",
+    "preflight/commands/guard_helper.py": "the request that the guard's Lua wrote",
+    "preflight/embedded/guard_doors.py": "runs at every start of Python and imports nothing; regular files alone",
+    "preflight/plugins.py": "entry points of the installed distributions",
+    "preflight/node/limits.py": "/proc and /sys",
+    "preflight/node/network.py": "/proc",
+    "preflight/devices/gpu_speeds.py": OWN_DATA,
+    "preflight/devices/gpu_table.py": OWN_DATA,
+    "preflight/devices/prices.py": OWN_DATA,
+    "preflight/formulas/layer_coefficients.py": OWN_DATA,
+    "preflight/launchers/axolotl/keys.py": OWN_DATA,
+    "preflight/launchers/litgpt/table.py": OWN_DATA,
+    "preflight/launchers/llamafactory/keys.py": OWN_DATA,
+    "preflight/launchers/torchtitan/table.py": OWN_DATA,
+    "preflight/launchers/torchtune/table.py": OWN_DATA,
+    "preflight/models/families/library_defaults.py": OWN_DATA,
+    "preflight/models/registry.py": OWN_DATA,
+    "preflight/models/sorted_lines.py": OWN_DATA,
+    "preflight/render/html_script.py": OWN_DATA,
+    "preflight/scripts/trainer_tables.py": OWN_DATA,
+    "preflight/search/proved.py": OWN_DATA,
+    "preflight/slurm/guard_text.py": OWN_DATA,
+    "preflight/studies/template_files.py": OWN_DATA,
+}
+"""Module -> why it opens files otherwise than by the rule."""
+CHECKED = ("open_trusted", "open_own", "open_regular")
+"""What returns a descriptor of a file that was looked at."""
+OPENERS = {
+    ("os", "open"),
+    ("io", "open"),
+    ("codecs", "open"),
+    ("tokenize", "open"),
+    ("gzip", "open"),
+}
+METHODS = ("read_text", "read_bytes", "open")
+"""Of pathlib; a command's own read_text goes by the rule."""
+
+
+def opens(tree: ast.AST) -> list[int]:
+    """Return the lines on which a module opens a file that nobody looked at."""
+    lines = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        what = node.func
+        if isinstance(what, ast.Name) and what.id == "open":
+            first = node.args[0] if node.args else None
+            if not (
+                isinstance(first, ast.Call)
+                and isinstance(first.func, ast.Name)
+                and first.func.id in CHECKED
+            ):
+                lines.append(node.lineno)
+        elif isinstance(what, ast.Attribute) and isinstance(what.value, ast.Name):
+            if (what.value.id, what.attr) in OPENERS:
+                lines.append(node.lineno)
+        elif isinstance(what, ast.Attribute) and what.attr in METHODS:
+            # Path(...).read_text(), and not command.read_text(...)
+            lines += [node.lineno] * isinstance(what.value, ast.Call)
+    return lines
+
+
+def test_nobody_else_opens_files_that_people_name():
+    """A new reader goes by the rule without knowing it; who has a reason stands in the table, and only then."""
+    root = Path(preflight_package.__file__).parent.parent
+    found = set()
+    for folder in ("preflight", "hooks"):
+        for path in sorted((root / folder).rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            if name.startswith(("preflight/derive/", "preflight/hooks/", "preflight/templates/")):
+                continue
+            if opens(ast.parse(path.read_text())):
+                found.add(name)
+
+    assert found == set(EXCEPTIONS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)",
+        "with open(path, 'rb') as f: pass",
+        "os.open(path, 0)",
+        "Path(path).read_text()",
+        "gzip.open(path)",
+    ],
+)
+def test_a_module_that_opens_a_file_is_seen(line):
+    assert opens(ast.parse(line)) == [1]
+    assert opens(ast.parse("open(open_trusted(path), 'rb')\ncommand.read_text(path)")) == []

@@ -11,6 +11,7 @@ from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.embedded.guard_doors import guard_mode
 from preflight.errors import BadInput
+from preflight.files import read_text
 from preflight.report import SCHEMA_VERSION
 from preflight.switch import VARIABLE, said
 
@@ -138,8 +139,7 @@ def _remove(path: str) -> bool:
 
 def _raise_unless_ours(path: str) -> None:
     try:
-        with open(path, encoding="utf-8") as file:
-            is_ours = "preflight.embedded.guard_doors" in file.read()
+        is_ours = "preflight.embedded.guard_doors" in read_text(path)
     except (OSError, UnicodeDecodeError):
         is_ours = False
     if not is_ours:

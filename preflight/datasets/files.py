@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from preflight.datasets.columns import Measure, kind_of_value
 from preflight.errors import BadInput, Problem
 from preflight.files import open_regular
+from preflight.units import MIB
 
 BATCH_ROWS = 4096
 MAX_PROBLEMS = 10
 """Broken lines that are told of one file; after that, reading on is of no use."""
+
+LONGEST_ROW_BYTES = 64 * MIB
+"""Of JSON; a conversation with its pictures inside may have a few million."""
 
 Progress = Callable[[float], None]
 """Told how much of a file is read, from 0 to 1."""
@@ -36,8 +40,8 @@ class JsonLines:
             return gzip.GzipFile(fileobj=open_regular(self.path))  # type: ignore[return-value]
         return open_regular(self.path)
 
-    def _kinds_of_first_row(self, file: Iterable[bytes]) -> dict[str, str]:
-        for number, line in enumerate(file, 1):
+    def _kinds_of_first_row(self, file: IO[bytes]) -> dict[str, str]:
+        for number, line in enumerate(_lines(file, self.path), 1):
             if not line.strip():
                 continue
             if line.lstrip()[:1] == b"[":
@@ -72,7 +76,7 @@ class JsonLines:
         problems: list[Problem] = []
         batch: list[Any] = []
         with open_regular(self.path) as raw, self._over(raw) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(_lines(file, self.path), 1):
                 if not line.strip():
                     continue
                 try:
@@ -97,6 +101,18 @@ class JsonLines:
 
             return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
         return raw
+
+
+def _lines(file: IO[bytes], path: str) -> Iterator[bytes]:
+    """Return the lines of a file; raise BadInput for one that is no row of anything: a few bytes of gzip may be gigabytes."""
+    number = 0
+    while line := file.readline(LONGEST_ROW_BYTES + 1):
+        number += 1
+        if len(line) > LONGEST_ROW_BYTES:
+            raise BadInput.one(
+                f"has more than {LONGEST_ROW_BYTES:,} bytes without a line end", f"{path}:{number}"
+            )
+        yield line
 
 
 class ArrowFile:

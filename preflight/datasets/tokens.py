@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput
+from preflight.files import wrong_kind
 
 PARTS = {
     "image": "images",
@@ -37,6 +38,10 @@ class Tokenizer:
                 f"--tokenizer {self.folder}",
                 "give the folder that holds tokenizer.json or tokenizer_config.json",
             )
+        for name in sorted(os.listdir(self.folder)):
+            wrong = wrong_kind(os.path.join(self.folder, name))
+            if wrong not in ("", "is a folder"):  # transformers would wait for a pipe
+                raise BadInput.one(f"{name} {wrong}", f"--tokenizer {self.folder}")
         try:
             from transformers import AutoTokenizer
         except ImportError as error:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from preflight.files import open_regular
+from preflight.files import open_regular, read_bytes
 from preflight.values import dataclass
 
 PACKAGES = (
@@ -46,8 +46,8 @@ def folders_of(interpreter: str) -> tuple[str, ...]:
     if os.path.realpath(prefix) == os.path.realpath(sys.prefix):
         return tuple(sys.path)
     try:
-        with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8") as file:
-            settings = file.read().replace(" ", "").lower()
+        text = read_bytes(os.path.join(prefix, "pyvenv.cfg"), 1 << 20).decode("utf-8", "replace")
+        settings = text.replace(" ", "").lower()
         if "include-system-site-packages=true" in settings:
             return ()
     except OSError:

@@ -14,6 +14,7 @@ from dataclasses import field
 from typing import Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.files import open_regular
 from preflight.launch import ASKED, NESTED, PLAN_FIELDS, LaunchPlan
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
@@ -138,7 +139,7 @@ def _text_of(path: str) -> str:
 def _has_table(path: str) -> bool:
     """Tell whether a file that is left alone has a table for us, so that most pyproject.toml need no word."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open_regular(path) as file:
             return f"[{TABLE}".encode() in file.read(MOST_OF_SHARED)
     except OSError:
         return False

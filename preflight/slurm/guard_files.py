@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple
 
 from preflight.errors import BadInput
+from preflight.files import read_bytes, read_text
 from preflight.slurm.guard_text import POLICY_NAME, Settings, guard_text
 from preflight.slurm.lua_syntax import NoLua, syntax_problem
 from preflight.values import dataclass
@@ -191,8 +192,8 @@ def _is_newer(one: str, other: str) -> bool:
 def policy(folder: str) -> str:
     """Return what the controller does: off, warn or require; off where nobody decided, as job_submit.lua has it."""
     try:
-        with open(os.path.join(folder, POLICY_NAME), encoding="utf-8") as file:
-            word = re.match(r"\s*([A-Za-z]+)", file.readline())
+        text = read_text(os.path.join(folder, POLICY_NAME))
+        word = re.match(r"\s*([A-Za-z]+)", text.partition("\n")[0])
     except (OSError, UnicodeDecodeError):
         return "off"
     said = word.group(1) if word else "off"
@@ -207,8 +208,7 @@ def set_policy(folder: str, word: str) -> None:
 def is_switched_on(part: str, folder: str) -> bool | None:
     """Tell whether slurm.conf beside a guard names it; None where there is none that can be read."""
     try:
-        with open(os.path.join(folder, "slurm.conf"), encoding="utf-8", errors="replace") as file:
-            text = file.read()
+        text = read_bytes(os.path.join(folder, "slurm.conf")).decode("utf-8", "replace")
     except OSError:
         return None
     setting, value = PARTS[part].setting, PARTS[part].value
@@ -253,7 +253,6 @@ def _compiled(text: str, name: str) -> str | None:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return read_bytes(path).decode("utf-8", "replace")
     except OSError as error:
         raise BadInput.one(f"{path} cannot be read: {error.strerror}") from error

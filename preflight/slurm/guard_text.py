@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 
+from preflight.files import read_bytes
 from preflight.values import dataclass
 
 POLICY_NAME = "preflight.policy"
@@ -56,8 +57,10 @@ def helper_problem(settings: Settings, path: str = "") -> str:
 
     words = helper_words(settings)
     if path:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
+        try:
+            text = read_bytes(path).decode("utf-8", "replace")
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror}"
         written = re.search(r"^local HELPER = \"((?:[^\"\\]|\\.)*)\"", text, re.MULTILINE)
         if written is None:
             return f"{path} names none"

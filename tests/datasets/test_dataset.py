@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow
@@ -323,3 +324,27 @@ def test_no_batch_is_longer_than_the_longest_batch(lengths, limit):
     assert value["num_truncated"] == sum(n > limit for n in lengths)
     assert rows.quantile_tokens(0.99) <= max(lengths)
     assert rows.tokens_of_longest(3) == sum(sorted(lengths)[-3:])
+
+
+def test_a_row_that_never_ends_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
+    """A kilobyte of gzip is a megabyte, and a gigabyte in a row has no end that a row would have."""
+    monkeypatch.setattr("preflight.datasets.files.LONGEST_ROW_BYTES", 1000)
+    first = json_lines(tmp_path / "first.jsonl", {"input_ids": [1] * 2000})
+    later = json_lines(tmp_path / "later.jsonl", *ids(3, 4), {"input_ids": [1] * 2000})
+    packed = tmp_path / "packed.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"[" * 100_000))
+    said = "has more than 1,000 bytes without a line end"
+
+    assert problems_of(first) == [("first.jsonl:1", said)]
+    assert problems_of(later) == [("later.jsonl:3", said)]
+    assert problems_of(str(packed)) == [("packed.jsonl.gz:1", said)]
+
+
+def test_a_tokenizer_with_a_pipe_in_it_is_refused_and_not_waited_for(tmp_path, tokenizer):
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    os.mkfifo(folder / "tokenizer.json")
+    path = json_lines(tmp_path / "a.jsonl", {"text": "a b"})
+    ((where, what),) = problems_of(path, tokenizer_folder=str(folder))
+
+    assert where.endswith("tokenizer") and what.startswith("tokenizer.json is a pipe")

@@ -236,3 +236,19 @@ def test_a_file_is_replaced_whole_with_a_time_that_slurmctld_sees(tmp_path):
     assert int(path.stat().st_mtime) > before
     assert path.stat().st_mode & 0o777 == 0o644
     assert [p.name for p in Path(tmp_path).iterdir()] == ["x.lua"]
+
+
+@pytest.mark.parametrize(
+    "name", ["cli_filter.lua", "job_submit.lua", "preflight.policy", "slurm.conf"]
+)
+def test_a_pipe_in_the_folder_of_slurm_hangs_nothing(tmp_path, capsys, name):
+    os.mkfifo(tmp_path / name)
+
+    for words in (
+        ("status", "--dir", str(tmp_path)),
+        ("install", "--client", str(tmp_path), "--controller", str(tmp_path)),
+        ("uninstall", "--client", str(tmp_path), "--controller", str(tmp_path)),
+    ):
+        code, _, err = told(capsys, *words)
+        assert code in (0, 1, 2) and "bug" not in err, (words, err)
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
