@@ -56,6 +56,8 @@ def refusal(words: list[str]) -> tuple[str, ...]:
         return _not_judged(error.problems[0].message)
     if plan is None:
         return ()  # no launch: mkdir, hostname, a download
+    for what in dict.fromkeys((*repository.left_alone, *plugins.left_alone)):
+        say(f"note: {what}\n")
     policy = policy_from_dict(repository.policy, "policy") if repository.policy else Policy()
     allocation = ask_nodes(env)
     smallest = allocation.smallest

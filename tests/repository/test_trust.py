@@ -284,6 +284,18 @@ def test_pyproject_of_somebody_is_named_only_where_it_has_a_table_for_us(machine
     assert "pyproject.toml is left alone" in named.stdout + named.stderr
 
 
+def test_the_check_of_a_step_says_what_it_left_alone_and_nothing_where_nothing_is_launched(machine):
+    theirs = hostile(machine, project(machine, ATTACKER, machine.folder(ATTACKER, "theirs")))
+    words = (sys.executable, "-m", "preflight.slurm.step_check", str(machine.root))
+    step = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0"}
+    done = machine.run(VICTIM, *words, *launch(1), cwd=theirs, **step)
+    other = machine.run(VICTIM, *words, "hostname", cwd=theirs, **step)
+
+    assert done.returncode == other.returncode == 0
+    assert done.stderr.count("note: ") == done.stderr.count("is left alone") >= 1, done.stderr
+    assert other.stderr == "" and machine.ran_as == []
+
+
 # Copies in .preflight/
 
 COPY = """\
