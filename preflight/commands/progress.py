@@ -45,18 +45,22 @@ def progress(total: int, things: str) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def steps(work: str) -> Iterator[Callable[[str], None]]:
-    """Give a function that is told what is being done now; it says so on stderr, every step once."""
+def steps(work: str, seconds_between_lines: float = 0.0) -> Iterator[Callable[[str], None]]:
+    """Give a function that is told what is being done now; it says so on stderr, in a log not more often than said."""
     started = time.monotonic()
+    shown = started - seconds_between_lines
     status = None
     with ExitStack() as open_lines:
 
         def doing(step: str) -> None:
-            nonlocal status
-            if time.monotonic() - started < SECONDS_BEFORE_PROGRESS:
+            nonlocal status, shown
+            now = time.monotonic()
+            if now - started < SECONDS_BEFORE_PROGRESS:
                 return
             if not is_terminal(sys.stderr):
-                _say(f"{work}, {step}")
+                if now - shown >= seconds_between_lines:
+                    shown = now
+                    _say(f"{work}, {step}")
             elif status is not None:
                 status.update(f"preflight: {work}, {step}")
             else:

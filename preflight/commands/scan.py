@@ -19,6 +19,7 @@ from preflight.commands.options import (
 )
 from preflight.commands.output import print_json, print_lines, tell_left_alone
 from preflight.commands.parser import Parser
+from preflight.commands.progress import SECONDS_BETWEEN_LINES, steps
 from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
 from preflight.repository.settings import find_repository
@@ -74,7 +75,9 @@ def run(name: str, args: list[str]) -> int:
     plugins = load_plugins(folder, project_files=repository.hooks)
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     tell_left_alone(*repository.left_alone, *plugins.left_alone)
-    launches = list(scan_repository(folder, options.files, plugins, request, repository.flags))
+    with steps("scanning", SECONDS_BETWEEN_LINES) as doing:
+        found = scan_repository(folder, options.files, plugins, request, repository.flags, doing)
+        launches = list(found)
     if options.format == "sarif":
         from preflight.render.sarif import Log
 

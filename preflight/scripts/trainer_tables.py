@@ -57,8 +57,16 @@ class ArgumentTable:
         """Return the table of a parser that has these arguments and no others of it; None is all."""
         if names is None:
             return self
-        kept = {name: argument for name, argument in self.arguments.items() if name in names}
-        return ArgumentTable(kept, self.versions)
+        key = frozenset(names)
+        if key not in self._parts:
+            kept = {name: argument for name, argument in self.arguments.items() if name in key}
+            self._parts[key] = ArgumentTable(kept, self.versions)
+        return self._parts[key]
+
+    @cached_property
+    def _parts(self) -> dict[frozenset[str], ArgumentTable]:
+        """Tables that were asked for: one command line asks for the same one at every word."""
+        return {}
 
 
 @lru_cache(maxsize=1)

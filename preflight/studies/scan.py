@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
@@ -72,11 +72,12 @@ def scan_repository(
     plugins: PluginManager,
     request: Request,
     flags: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda path: None,
 ) -> Iterator[ScannedLaunch]:
     """Yield the launches of a repository, checked; of those alone that changed files concern, where any are named.
 
     A file concerns a launch that stands in it, that names it, or that reads it: a config, a
-    DeepSpeed JSON, a training script.
+    DeepSpeed JSON, a training script. `tell` is told which file is looked into.
     """
     own = {
         os.path.normpath(os.path.relpath(os.path.join(folder, path), folder)) for path in changed
@@ -85,6 +86,7 @@ def scan_repository(
     for path in dict.fromkeys([*listed, *sorted(own)]):
         if path not in listed and not path.endswith(SCANNED_ENDINGS):
             continue
+        tell(path)
         text = text_of(os.path.join(folder, path))
         for found in found_in(path, text, folder):
             place = found.cwd or folder

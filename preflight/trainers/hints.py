@@ -13,6 +13,9 @@ from preflight.setting import Place
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
+MOST_COMPARED = 200
+"""Names of a script's own that are held against the trainer's; each takes a millisecond, and nobody types more."""
+
 
 def near_misses(
     given: Given, declared: Collection[str], mentioned: Collection[str]
@@ -24,6 +27,7 @@ def near_misses(
     """
     if not given.has_trainer or given.kind.is_own_script or not given.others:
         return
+    num_compared = 0
     read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
     for name, setting in given.others.items():
         if (
@@ -33,6 +37,9 @@ def near_misses(
             or setting.place.where in mentioned
         ):
             continue
+        num_compared += 1
+        if num_compared > MOST_COMPARED:
+            return
         import difflib
 
         near = difflib.get_close_matches(name, given.table.arguments, n=1, cutoff=0.85)

@@ -35,6 +35,15 @@ def test_steps_are_plain_lines_in_a_log(monkeypatch, capsys):
     )
 
 
+def test_many_short_steps_do_not_fill_a_log(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_PROGRESS", 0.0)
+    with progress.steps("scanning", 5.0) as doing:
+        for number in range(400):
+            doing(f"run{number}.sh")
+
+    assert capsys.readouterr().err == "preflight: scanning, run0.sh\n"
+
+
 @pytest.mark.parametrize(
     ("shown", "words"),
     [("progress(2000, 'runs')", ["runs", "75%"]), ("steps('tracing')", ["tracing, 1500"])],
