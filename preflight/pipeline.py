@@ -50,8 +50,14 @@ def check_plan(
     plan = _with_host_memory(with_request(plan, request))
     notes: tuple[str, ...] = ()
     extra: dict[str, Any] = {}
+    if request.is_online and plan.model_config is None:
+        from preflight.models.download import download_config
+
+        failure = download_config(plan.model, plan.cwd)
+        notes = (failure,) if failure else ()
     if request.lengths is not None:
-        plan, notes, extra["dataset"] = request.lengths.applied_to(plan)
+        plan, of_data, extra["dataset"] = request.lengths.applied_to(plan)
+        notes = (*notes, *of_data)
     judged = judge_plan(plan, plugins, request.policy)
     plan, model, device = judged.plan, judged.model, judged.device
     correction = known_correction(device)

@@ -38,6 +38,8 @@ class Request:
     """Whether a launch that fits is made faster with the memory it leaves: `fix --use-headroom`."""
     on_this_node: bool = False
     """Whether the ranks start here: `--here`, `--device auto`, or `run` without a named device."""
+    is_online: bool = False
+    """Whether the config of a model that is not here may be downloaded: `--online`."""
     device_origin: str = "--device"
     """Who named the device."""
 

@@ -72,6 +72,7 @@ def run(name: str, args: list[str]) -> int:
         policy_from(options),
         lengths_from(options),
         prices=prices_from(options),
+        is_online=options.online,
     )
     plan = read_plan(read_data_file(options.plan))
     plugins = load_plugins(os.getcwd())

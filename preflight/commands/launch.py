@@ -116,6 +116,7 @@ def run(name: str, args: list[str]) -> int:
         repository,
         NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
         prices=prices_from(options),
+        is_online=options.online,
         use_headroom=name == "fix" and options.use_headroom,
         on_this_node=is_for_this_node(name, options.device, options.here),
     )

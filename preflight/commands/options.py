@@ -67,6 +67,7 @@ def add_launch_options(parser: Parser) -> None:
         metavar="FIELD=VALUE",
         help="a plan value that the files do not say: seq_len=4096, model_config=FILE, adapter.rank=16",
     )
+    add_online_option(group)
     group.add_argument(
         "--dataset",
         action="append",
@@ -102,6 +103,15 @@ def add_launch_options(parser: Parser) -> None:
         help="never apply or suggest this one",
     )
     group.add_argument("--no-rewrite", action="store_true", help="change nothing; check and refuse")
+
+
+def add_online_option(group: Any) -> None:
+    """Add the option without which nothing asks a network."""
+    group.add_argument(
+        "--online",
+        action="store_true",
+        help="download the model's config.json into the Hugging Face cache if it is not there; no network without it",
+    )
 
 
 def add_report_option(parser: Parser, shows: str = "the diff, every origin, sliders") -> None:

@@ -71,6 +71,7 @@ def run(name: str, args: list[str]) -> int:
         lengths_from(options),
         repository,
         prices=prices_from(options),
+        is_online=options.online,
     )
     plugins = load_plugins(folder, project_files=repository.hooks)
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))

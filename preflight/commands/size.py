@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from preflight.commands.options import (
     FITS,
+    add_online_option,
     add_report_option,
     prices_from,
     settings_from,
@@ -89,6 +90,7 @@ def parser(name: str) -> Parser:
         metavar="FIELD=VALUE",
         help="a plan value in place of the assumed one: load_dtype=bf16, adapter.rank=64",
     )
+    add_online_option(parser)
     add_report_option(parser, "every row")
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=("text", "json", "csv", "md"), default="text")
@@ -117,6 +119,13 @@ def run(name: str, args: list[str]) -> int:
     )
     plugins = load_plugins(os.getcwd())
     tell_left_alone(*plugins.left_alone)
+    if options.online:
+        from preflight.models.download import download_config
+
+        for model in (options.model, *options.compare):
+            failure = download_config(model, os.getcwd())
+            if failure:
+                say(f"note: {failure}\n")
     sheets = [size(model, request, plugins) for model in (options.model, *options.compare)]
     if options.report is not None:
         from preflight.render.html_worksheet import worksheet_html

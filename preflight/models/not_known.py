@@ -6,8 +6,8 @@ from preflight.errors import ModelNotKnown
 from preflight.models.registry import models_like
 
 CONFIG_ELSEWHERE = (
-    "give `--set model_config=FILE`, a folder with its config.json, "
-    "or download it first (preflight reads the local Hugging Face cache and asks no network)"
+    "add `--online` to download its config.json, or give `--set model_config=FILE` or a folder with one "
+    "(preflight reads the local Hugging Face cache, and asks no network unless told to)"
 )
 
 
