@@ -102,10 +102,11 @@ def find_model(name: str) -> RegistryEntry | None:
 def find(name: str) -> tuple[RegistryEntry | None, OtherName | None]:
     """Return the entry of a name in any case, and where that is not the entry's own id, why it is the same."""
     wanted = name.strip().strip("/").lower()
-    models, names = _beside(stem_of(wanted))
+    models = _models_beside(stem_of(wanted))
     for entry in models:
         if entry.id.lower() == wanted:
             return entry, None
+    names = _names_beside(stem_of(wanted))
     other = next((n for n in names if n.name.lower() == wanted), None)
     if other is None:
         other = _by_rule(wanted, models, names)
@@ -119,7 +120,9 @@ def models_like(name: str, most: int = 3) -> tuple[str, ...]:
     """Return ids of the models that a name says it was made from, whoever owns it: as sure as the name is true."""
     stem = stem_of(name)
     for one in (stem, *shorter_stems(stem)):
-        models, names = _beside(one) if is_sized(one) else ((), ())
+        if not is_sized(one):
+            continue
+        models, names = _models_beside(one), _names_beside(one)
         unpacked = (other.model for other in names if other.evidence not in GUESSES)
         found = dict.fromkeys((*(entry.id for entry in models), *unpacked))
         if found and _are_one_shape(tuple(found), models):
@@ -155,10 +158,12 @@ def line_key(line: str) -> tuple[str, str]:
     return stem_of(name), name.lower()
 
 
-def _beside(stem: str) -> tuple[tuple[RegistryEntry, ...], tuple[OtherName, ...]]:
-    """Return the models and the other names of a stem."""
-    models = tuple(_entry(line) for line in lines_of(MODELS, _stem, stem))
-    return models, tuple(_other_name(line) for line in lines_of(NAMES, _stem, stem))
+def _models_beside(stem: str) -> tuple[RegistryEntry, ...]:
+    return tuple(_entry(line) for line in lines_of(MODELS, _stem, stem))
+
+
+def _names_beside(stem: str) -> tuple[OtherName, ...]:
+    return tuple(_other_name(line) for line in lines_of(NAMES, _stem, stem))
 
 
 def _by_rule(
@@ -191,7 +196,7 @@ def _are_one_shape(ids: tuple[str, ...], models: tuple[RegistryEntry, ...]) -> b
 
 
 def _entry_of(id: str) -> RegistryEntry | None:
-    return next((e for e in _beside(stem_of(id))[0] if e.id == id), None)
+    return next((e for e in _models_beside(stem_of(id)) if e.id == id), None)
 
 
 def _stem(line: str) -> str:

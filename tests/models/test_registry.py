@@ -50,7 +50,7 @@ def test_both_files_are_in_the_order_that_a_lookup_takes_them_to_be_in(path):
     with open(path, encoding="utf-8") as file:
         lines = [line for line in file if not line.startswith("#")]
 
-    assert lines == sorted(lines, key=line_key)
+    assert lines == sorted(lines, key=line_key), "preflight.derive.add_model puts lines in order"
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
