@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from preflight.errors import BadInput
+from preflight.errors import BadInput, Problem
 from preflight.finding import Finding
 from preflight.findings import noticed
 from preflight.formulas.precision import num_trainable_params
@@ -31,11 +31,7 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
     """Read, price and judge a launch, and look for remedies where it does not fit. Starts and writes nothing."""
     plan = read_launch(command, plugins)
     if plan is None:
-        raise BadInput.one(
-            f"no reader knows this launcher: {' '.join(command.argv[:3])}",
-            fix=_launcher_behind(command, plugins)
-            or "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes a plan",
-        )
+        plan = _unread(command, _launcher_behind(command, plugins))
     return check_plan(plan, plugins, request, command)
 
 
@@ -142,6 +138,21 @@ def _with_host_memory(plan: LaunchPlan) -> LaunchPlan:
 
 
 HOST_UNKNOWN = "nobody said: taken to hold what is offloaded, --set host_memory_gib=GIB judges it"
+
+
+def _unread(command: LaunchCommand, fix: str) -> LaunchPlan:
+    """Return the plan of a launch that nobody reads: everything about it is open, and so is the verdict."""
+    notice = Problem(
+        f"no reader knows this launcher: {' '.join(command.argv[:3])}",
+        "the command after --",
+        fix
+        or "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes what you know of it as a plan",
+        "PF125",
+        "warning",
+        unpriced="a launch that was not read",
+        takes="either",
+    )
+    return LaunchPlan(cwd=command.cwd, command=command, notices=(notice,))
 
 
 def _launcher_behind(command: LaunchCommand, plugins: PluginManager) -> str:

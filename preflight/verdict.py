@@ -109,9 +109,9 @@ def with_unpriced(verdict: Verdict, notices: Iterable[Problem]) -> Verdict:
     names = tuple(dict.fromkeys(n.unpriced for n in notices if n.unpriced and n.takes in doubtful))
     if not names:
         return verdict
-    if verdict.answer is Answer.UNKNOWN:
-        return replace(verdict, unpriced=names)
     reason = f"not priced: {'; '.join(names)}"
+    if verdict.answer is Answer.UNKNOWN:
+        return replace(verdict, reason=f"{verdict.reason}; {reason}", unpriced=names)
     return Verdict(Answer.UNKNOWN, reason, missing=verdict.missing, unpriced=names)
 
 

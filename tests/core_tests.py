@@ -39,9 +39,11 @@ STARTS_THINGS = {
 }
 NEEDS_LIBRARIES = ("preflight.derive", "preflight.trace")
 BESIDE_LIBRARIES = {
+    "test_cli_dataset.py": "builds a wheel",
     "test_core_only.py": "builds a wheel",
     "test_plugins_installed.py": "installs a package",
     "test_script_corpus.py": "asks transformers and TRL in a process of their own",
+    "test_unknown_arguments.py": "runs the parsers of transformers and TRL",
 }
 """Files whose need no import shows -> what it is."""
 

@@ -85,8 +85,10 @@ def test_off_returns_the_launch_unchecked_and_says_so(folder):
 
 
 def test_what_cannot_be_checked_is_not_returned(folder):
-    with pytest.raises(preflight.BadInput, match="no reader knows"):
-        preflight.before_launch(["make", "train"], cwd=folder)
+    with pytest.raises(preflight.BadInput, match="does not exist"):
+        preflight.before_launch(
+            ["accelerate", "launch", "--config_file", "no.yaml", "t.py"], cwd=folder
+        )
     with pytest.raises(TypeError, match="list of words"):
         preflight.before_launch("accelerate launch train.py", cwd=folder)
 
@@ -138,10 +140,9 @@ def _of_typing() -> set[str]:
     return set(eval(done.stdout))
 
 
-def test_every_public_name_is_there_and_on_the_page():
+def test_every_public_name_is_on_the_page():
     page = (ROOT / "docs" / "api.md").read_text()
 
-    assert all(getattr(preflight, name) is not None for name in preflight.__all__)
     assert not [
         name
         for name in preflight.__all__

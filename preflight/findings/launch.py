@@ -248,6 +248,17 @@ KINDS: dict[str, FindingKind] = {
             "tests/formulas/test_checkpoint.py::test_weights_in_a_way_that_nobody_priced_make_the_answer_unknown",
         ),
     ),
+    "PF125": FindingKind(
+        name="launcher-not-read",
+        severity="warning",
+        proof_kind="reading",
+        trigger="a command whose launcher no reader knows",
+        effect="nothing is known of it, so the answer is `unknown`; `run` starts it unchecked",
+        fix="a launcher that `preflight hooks` lists, or what you know of the launch as a plan for `preflight estimate`",
+        proof=(
+            "tests/commands/test_cli_doors.py::test_a_launch_that_nobody_reads_is_unknown_and_starts",
+        ),
+    ),
     **FRAMEWORK_KINDS,
     **RANKS,
 }

@@ -397,7 +397,7 @@ def _what_to_say(report: Report) -> str:
         "micro_batch_size": "--set micro_batch_size=N",
     }
     known = [options[name] for name in report.verdict.missing if name in options]
-    if report.verdict.unpriced and not known:
+    if report.verdict.unpriced:
         return f"{'; '.join(report.verdict.unpriced)} cannot be priced yet"
     if report.readings is not None and report.readings.deciding:
         known.append(option(*best_question(report.readings)))

@@ -208,12 +208,32 @@ def test_preflight_off_starts_the_command_and_says_that_it_is_unchecked(folder):
     assert done.stderr == "preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n"
 
 
-def test_a_launch_that_nobody_reads_starts_nothing(folder):
-    done = preflight(folder, "run", "--", "echo", "hello")
+def test_a_launch_that_nobody_reads_is_unknown_and_starts(folder):
+    checked = preflight(folder, "check", "--format", "json", *DEVICE, "--", "echo", "hello")
+    done = preflight(folder, "run", *DEVICE, "--", "echo", "hello")
 
-    assert done.returncode == 78
+    answer = json.loads(checked.stdout)
+    assert checked.returncode == 0 and answer["verdict"] == "unknown"
+    assert [finding["id"] for finding in answer["findings"]] == ["PF125"]
+    assert done.returncode == 0 and done.stdout == "hello\n"
     assert "no reader knows this launcher: echo hello" in done.stderr
-    assert "hello" not in done.stdout
+
+
+def test_a_launch_that_nobody_reads_is_refused_where_a_policy_wants_to_know(folder):
+    (folder / "preflight.toml").write_text('[policy]\nrefuse = ["unknown"]\n')
+    done = preflight(folder, "run", *DEVICE, "--", "echo", "hello")
+
+    assert done.returncode == 78 and "hello" not in done.stdout
+
+
+def test_settings_do_not_make_a_launch_that_nobody_reads_fit(folder):
+    known = ("--set=model=gpt2", "--set=micro_batch_size=1", "--set=seq_len=8")
+    done = preflight(
+        folder, "check", "--format", "json", "--device=h100-sxm-80", *known, "--", "echo", "hello"
+    )
+
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "unknown" and answer["unpriced"] == ["a launch that was not read"]
 
 
 def test_a_failing_plugin_is_named_and_starts_nothing(folder):
