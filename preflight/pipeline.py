@@ -15,7 +15,7 @@ from preflight.errors import BadInput, Problem
 from preflight.finding import Finding
 from preflight.findings import noticed
 from preflight.formulas.precision import num_trainable_params
-from preflight.judge import checked_item, judge_plan
+from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.plugins import PluginManager
 from preflight.records.known import damaged_corrections, known_correction
@@ -111,12 +111,33 @@ def check_plan(
             from preflight.search.advise import advise
 
             report = advise(report, judged, plugins, request.policy, request.prices)
+    if report.verdict.answer is Answer.DOES_NOT_FIT and request.lengths is None:
+        report = _with_longest(report, judged, plugins, request)
     if request.use_headroom:
         from preflight.search.headroom import use_headroom
 
         report = use_headroom(report, judged, plugins, request.policy)
     plugins.tell("preflight_reported", report=report)
     return report
+
+
+def _with_longest(
+    report: Report, judged: Judged, plugins: PluginManager, request: Request
+) -> Report:
+    """Return the report of a refusal with the longest rows that fit, where the length is only a cap."""
+    from preflight.search.longest import is_cap, longest_that_fits
+
+    if not is_cap(judged):
+        return report
+    length = longest_that_fits(judged, plugins, request.policy)
+    if length is None:
+        return report
+    note = (
+        f"{judged.plan.seq_len:,} tokens are where rows are cut, and no data was seen: rows of up to"
+        f" {length:,} tokens fit as written; --dataset FILE says how long they are"
+    )
+    extra = {**report.extra, "longest_seq_len": length}
+    return replace(report, notes=(*report.notes, note), extra=extra)
 
 
 def _with_host_memory(plan: LaunchPlan) -> LaunchPlan:

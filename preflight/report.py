@@ -35,6 +35,10 @@ class TriedRemedy:
     """Part -> seconds per optimizer step on one rank: good for comparing plans, not as a promise."""
 
 
+EXTRA = ("dataset", "ignored_findings", "longest_seq_len", "refused_by", "site_correction")
+"""What `extra` may hold that the JSON contract has, each only where there is something to say."""
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of the pipeline for one launch."""
@@ -145,11 +149,7 @@ class Report:
             "advice": None if self.advice is None else self.advice.to_dict(),
             "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
             "notes": [*self.notes, *self.left_alone],
-            **{
-                name: self.extra[name]
-                for name in ("dataset", "ignored_findings", "refused_by", "site_correction")
-                if name in self.extra
-            },
+            **{name: self.extra[name] for name in EXTRA if name in self.extra},
         }
 
 

@@ -38,7 +38,7 @@ def report_html(
         f'<h1 class="{report.final_verdict.answer.value}">{escape(text[:1].upper() + text[1:])}</h1>'
     ]
     body += [_next(line) for line in next_lines(report, door)]
-    body += _about(report)
+    body += _about(report) + _readings(report)
     if report.estimate is not None and report.estimate.peaks:
         body += _phases(report, report.estimate, "as written" if report.applied else "")
         if report.applied and report.applied[-1].estimate.peaks:
@@ -89,6 +89,21 @@ def _about(report: Report) -> list[str]:
     if guessed:
         lines.append(f'<p class="muted">Assumed, because nobody said: {escape(guessed)}.</p>')
     return lines
+
+
+def _readings(report: Report) -> list[str]:
+    """Return the open fields that decide, with what each value leaves and the option that settles it."""
+    from preflight.render.readings import HEAD, option, reading_rows
+
+    rows = reading_rows(report)
+    if not rows or report.readings is None:
+        return []
+    title = "What nobody said, and what each value of it gives"
+    cells = [[escape(cell) for cell in row] for row in rows]
+    lines = [f"<h2>{title}</h2>"]
+    lines += table(HEAD, cells, right=(2, 3), caption=title)
+    settles = [option(name, list(ways)) for name, ways in report.readings.deciding.items()]
+    return [*lines, *(f"<p>Settled by <code>{escape(words)}</code></p>" for words in settles)]
 
 
 def _phases(report: Report, estimate: MemoryEstimate, which: str) -> list[str]:

@@ -55,22 +55,31 @@ def shown(name: str, value: Any) -> str:
     return str(value)
 
 
-def reading_lines(report: Report, page: Page) -> list[str]:
-    """Return a table of the open fields that decide: each value, what it leaves of the readings, and the answer."""
+def reading_rows(report: Report) -> list[list[str]]:
+    """Return a row for every value of every field that decides: field, value, least and most bytes, and the answer."""
     readings, device = report.readings, report.device
-    if readings is None or device is None or not readings.deciding:
+    if readings is None or device is None:
         return []
     capacity = device.capacity_bytes
-    rows = [["open", "value", "from", "to", "answer"]]
-    for name, ways in readings.deciding.items():
-        for way in sorted(ways, key=lambda way: way.most.peak_bytes):
-            rows.append(
-                [
-                    name,
-                    shown(name, way.value),
-                    amount(way.least.peak_bytes, capacity),
-                    amount(way.most.peak_bytes, capacity),
-                    "cannot tell" if way.answer is None else way.answer.words,
-                ]
-            )
-    return ["nobody said:", *page.table(rows, right=(2, 3))]
+    return [
+        [
+            name,
+            shown(name, way.value),
+            amount(way.least.peak_bytes, capacity),
+            amount(way.most.peak_bytes, capacity),
+            "cannot tell" if way.answer is None else way.answer.words,
+        ]
+        for name, ways in readings.deciding.items()
+        for way in sorted(ways, key=lambda way: way.most.peak_bytes)
+    ]
+
+
+def reading_lines(report: Report, page: Page) -> list[str]:
+    """Return a table of the open fields that decide, or nothing where none does."""
+    rows = reading_rows(report)
+    if not rows:
+        return []
+    return ["nobody said:", *page.table([HEAD, *rows], right=(2, 3))]
+
+
+HEAD = ["open", "value", "from", "to", "answer"]

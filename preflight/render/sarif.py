@@ -14,6 +14,7 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.finding import Finding
 from preflight.render.page import Page
+from preflight.render.readings import reading_rows
 from preflight.render.report import head_lines
 from preflight.report import Report
 from preflight.verdict import Answer
@@ -49,8 +50,12 @@ class Log:
         """Add the verdict of a launch, at the place where it stands, and its findings at theirs."""
         answer = report.verdict.answer
         rule = answer.value.replace("_", "-")
-        text = head_lines(report, Page())[0].removeprefix("preflight: ")
-        self._add(rule, VERDICTS[rule], VERDICT_LEVELS[answer], text, where, where)
+        lines = [head_lines(report, Page())[0].removeprefix("preflight: ")]
+        lines += [
+            f"{name} {value}: {least} to {most}, {told}"
+            for name, value, least, most, told in reading_rows(report)
+        ]
+        self._add(rule, VERDICTS[rule], VERDICT_LEVELS[answer], "\n".join(lines), where, where)
         for finding in report.findings:
             self._add_finding(finding, where)
 

@@ -10,6 +10,7 @@ import pytest
 
 from preflight.judge import Judged, judge_plan
 from preflight.launch import Adapter, DeepSpeedSettings, LaunchPlan
+from preflight.plan_choices import CHEAPEST_FIRST
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
 from preflight.remedy import Remedy
@@ -129,6 +130,19 @@ def test_a_remedy_changes_the_plan_once(name, plugins):
         assert after != start.plan, remedy.id
         assert after.with_edits(remedy.edits) == after
         assert remedy.id not in {r.id for r in offered(after, start.model, plugins)}, remedy.id
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_remedy_moves_a_field_the_way_its_readings_are_ordered(name, plugins):
+    """Levers and open values know one order: a remedy that edits one field makes it cheaper."""
+    start = judged(name)
+    for remedy in offered(start.plan, start.model, plugins):
+        if len(remedy.edits) > 1 or remedy.may_raise_peak:
+            continue
+        for field, order in CHEAPEST_FIRST.items():
+            old, new = getattr(start.plan, field), remedy.edits.get(field)
+            if field in remedy.edits and old in order and new in order and old != new:
+                assert order.index(new) < order.index(old), remedy.id
 
 
 def test_the_plans_bring_most_remedies_out(plugins):

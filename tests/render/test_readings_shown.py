@@ -1,0 +1,52 @@
+"""Open values that decide, as the page and the code review show them."""
+
+from __future__ import annotations
+
+import pytest
+from page_reader import read
+
+from preflight.launch import LaunchPlan, Origin
+from preflight.pipeline import check_plan
+from preflight.plan_choices import OPEN_VALUES
+from preflight.plugins import load_plugins
+from preflight.render.html_report import report_html
+from preflight.render.sarif import sarif_of
+from preflight.request import Request
+from preflight.verdict import Answer
+
+
+@pytest.fixture(scope="module")
+def report():
+    plan = LaunchPlan(
+        model="Qwen/Qwen2.5-14B",
+        engine="ddp",
+        world_size=8,
+        micro_batch_size=1,
+        seq_len=2048,
+        mixed_precision="bf16",
+        device="h100-sxm-80",
+    )
+    plan = plan.with_origin("engine", Origin("nobody", True, "", OPEN_VALUES["engine"]))
+    report = check_plan(plan, load_plugins(), Request())
+    assert report.verdict.answer is Answer.UNKNOWN
+    return report
+
+
+def test_the_page_shows_what_each_value_gives_and_what_settles_it(report):
+    text = report_html(report, "check")
+    read(text)
+
+    assert "What nobody said, and what each value of it gives" in text
+    assert "<code>--set engine=" in text
+    assert text.count("does not fit") >= 1
+
+
+def test_a_code_review_is_told_what_each_value_gives(report, tmp_path):
+    (result, *_) = sarif_of([(report, "")], str(tmp_path))["runs"][0]["results"]
+
+    assert result["ruleId"] == "unknown"
+    lines = result["message"]["text"].splitlines()
+    assert lines[0].startswith("cannot tell.") and "--set engine=" in lines[0]
+    assert {line.split(":")[0] for line in lines[1:]} == {
+        f"engine {value}" for value in OPEN_VALUES["engine"]
+    }

@@ -1,0 +1,59 @@
+"""A length that is only a cap: the longest rows with which a refused launch fits are named."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.search.longest import STEP
+from preflight.verdict import Answer
+
+SCRIPT = """\
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
+
+config, model = TrlParser((SFTConfig, ModelConfig)).parse_args_and_config()
+SFTTrainer(model=model.model_name_or_path, args=config).train()
+"""
+
+
+@pytest.fixture
+def checked(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    plugins = load_plugins()
+
+    def check(length: int, *flags: str, device: str = "l4-24"):
+        words = ("accelerate", "launch", "--num_processes", "1", "train.py", "--bf16", "True")
+        words += ("--model_name_or_path", "Qwen/Qwen2.5-1.5B", "--optim", "adafactor")
+        words += ("--per_device_train_batch_size", "4", "--max_length", str(length), *flags)
+        command = LaunchCommand(words, {}, str(tmp_path))
+        return check_launch(command, plugins, Request(device))
+
+    return check
+
+
+def test_the_longest_rows_that_fit_are_named_and_are_the_longest(checked):
+    report = checked(32768)
+    length = report.extra["longest_seq_len"]
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT and length % STEP == 0
+    assert checked(length).verdict.answer is not Answer.DOES_NOT_FIT
+    assert checked(length + STEP).verdict.answer is Answer.DOES_NOT_FIT
+    assert any(f"rows of up to {length:,} tokens fit" in note for note in report.notes)
+    assert report.to_dict()["longest_seq_len"] == length
+
+
+def test_packed_rows_are_as_long_as_the_cap(checked):
+    report = checked(32768, "--packing", "True")
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT
+    assert "longest_seq_len" not in report.extra
+
+
+def test_nothing_is_named_where_no_length_fits(checked):
+    report = checked(32768, "--learning_rate", "1e-5", device="tiny:1")
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT
+    assert "longest_seq_len" not in report.extra
