@@ -234,10 +234,11 @@ KINDS: dict[str, FindingKind] = {
         severity="error",
         proof_kind="silent",
         trigger="a PEFT adapter with PEFT 0.21 or newer, under FSDP1, or under FSDP2 with `fsdp_activation_checkpointing: true`",
-        effect="PEFT looks for the adapter under the names of wrapped modules, FSDP collects it under those of unwrapped ones (peft/tuners/tuners_utils.py, 0.21.2): adapter_model.safetensors and the checkpoints hold no tensor",
+        effect="PEFT looks for the adapter under the names of wrapped modules, FSDP collects it under those of unwrapped ones (peft/tuners/tuners_utils.py, 0.21.2): adapter_model.safetensors and the checkpoints hold no tensor, where the state dict type was set to FULL_STATE_DICT too",
         fix="fsdp_version: 2, and the trainer's own --gradient_checkpointing true in place of FSDP's; or peft<0.21",
         proof=(
             f"{_EFFECTS}test_peft_finds_no_adapter_in_wrapped_layers",
+            f"{_EFFECTS}test_the_trainer_leaves_a_file_without_an_adapter",
             "tests/hooks/test_checks.py::test_an_adapter_that_is_saved_empty_is_an_error",
         ),
     ),

@@ -12,6 +12,7 @@ from effect_ranks import (
     backward,
     clean,
     experiment,
+    export,
     gradients,
     local,
     local_bytes,
@@ -67,6 +68,49 @@ def saved_adapters() -> Results:
             states = get_model_state_dict(wrapped, options=options)
             saved = get_peft_model_state_dict(accelerator.unwrap_model(wrapped), states)
             found[f"fsdp{version} {who}"] = len(saved)
+    return found
+
+
+@experiment
+def adapters_in_files() -> Results:
+    """How many tensors the Trainer leaves in adapter_model.safetensors, by who recomputes."""
+    import tempfile
+
+    import torch.distributed as dist
+    import torch.distributed.fsdp as fsdp
+    from safetensors import safe_open
+    from transformers import Trainer, TrainingArguments
+
+    stock = fsdp.FullStateDictConfig.__init__
+
+    def left_in_place(self: object, *args: object, **kwargs: object) -> None:
+        # What is moved to the CPU is freed where it was, and on a CPU that is the same memory.
+        stock(self, *args, **kwargs)
+        object.__setattr__(self, "offload_to_cpu", False)
+
+    fsdp.FullStateDictConfig.__init__ = left_in_place
+    found: Results = {}
+    try:
+        for version in (1, 2):
+            for who in ("nobody", "fsdp"):
+                clean()
+                own = str(who == "fsdp").lower()
+                export(version, activation_checkpointing=own, **ORIGINAL)
+                folder = [tempfile.mkdtemp()]
+                dist.broadcast_object_list(folder)
+                args = TrainingArguments(
+                    folder[0], report_to=[], max_steps=1, save_strategy="no", disable_tqdm=True
+                )
+                rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 16
+                trainer = Trainer(with_lora(model_of()), args, train_dataset=rows)
+                trainer.train()
+                trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+                trainer.save_model()
+                dist.barrier()
+                with safe_open(f"{folder[0]}/adapter_model.safetensors", "pt") as saved:
+                    found[f"fsdp{version} {who}"] = len(list(saved.keys()))
+    finally:
+        fsdp.FullStateDictConfig.__init__ = stock
     return found
 
 

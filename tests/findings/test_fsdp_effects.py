@@ -31,6 +31,16 @@ def test_peft_finds_no_adapter_in_wrapped_layers(effects):
     }
 
 
+def test_the_trainer_leaves_a_file_without_an_adapter(effects):
+    """PF223: `save_model` after the state dict type was set to FULL_STATE_DICT, as PEFT's own examples do."""
+    assert effects["adapters_in_files"] == {
+        "fsdp1 nobody": 0,
+        "fsdp1 fsdp": 0,
+        "fsdp2 nobody": 8,
+        "fsdp2 fsdp": 0,
+    }
+
+
 def test_a_class_that_the_model_lacks_is_refused(effects):
     """PF206: any module that is there may be wrapped, a part of a layer too."""
     said = effects["wrapping"]
