@@ -14,9 +14,10 @@ STEP = 64
 
 
 def is_cap(judged: Judged) -> bool:
-    """Tell whether the length of a plan is where padded rows are cut, and no data was seen that is as long."""
+    """Tell whether the length of a launch is where its rows are cut, and may be longer than any of them."""
     plan = judged.plan
-    return plan.seq_len is not None and plan.sequence_kind == "padded" and plan.command is not None
+    is_filled = plan.sequence_kind in ("packed", "fixed")
+    return plan.seq_len is not None and plan.command is not None and not is_filled
 
 
 def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> int | None:
