@@ -21,10 +21,7 @@ from preflight.formulas.adapted_experts import (
     lone_half,
     names_linear_modules,
 )
-from preflight.formulas.precision import (
-    PEFT_DEFAULT_TARGETS,
-    peft_model_type,
-)
+from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
 from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from preflight.formulas.adapters import num_trainable_params
 from preflight.formulas.deepspeed_rules import settings_of, sub_group
 from preflight.formulas.optimizers import state_bytes
-from preflight.formulas.precision import load_dtype, num_trainable_params, precision_of
+from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import (
     held_tensors,
     local_elements,

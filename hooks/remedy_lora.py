@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.precision import ADAPTED_EXPERTS
+from preflight.formulas.adapted_experts import ADAPTED_EXPERTS
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of

@@ -14,7 +14,7 @@ from typing import Any
 from preflight.errors import BadInput, Problem
 from preflight.finding import Finding
 from preflight.findings import noticed
-from preflight.formulas.precision import num_trainable_params
+from preflight.formulas.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.plugins import PluginManager

@@ -12,12 +12,8 @@ unpacking     4 bits read, 16 written and read again, in every pass over a packe
 from __future__ import annotations
 
 from preflight.devices.gpu_speeds import DeviceSpeed
-from preflight.formulas.precision import (
-    adapter_tensors,
-    is_quantized,
-    num_trainable_params,
-    precision_of,
-)
+from preflight.formulas.adapters import adapter_tensors, num_trainable_params
+from preflight.formulas.precision import is_quantized, precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.launch import LaunchPlan
 from preflight.model import EXPERTS, LINEAR, ModelSpec, ModelUnit

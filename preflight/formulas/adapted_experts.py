@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from preflight.formulas.precision import ADAPTED_EXPERTS
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
 from preflight.versions.peft import CONVERTS_EXPERT_NAMES
 from preflight.versions.transformers import FUSES_EXPERTS
+
+ADAPTED_EXPERTS = frozenset(
+    {
+        "mixtral",
+        "qwen3_moe",
+        "olmoe",
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "qwen3_next",
+    }
+)
+"""Types whose fused experts and router PEFT adapts under `all-linear`, because their linear layers of
+transformers 4 became one stack (peft/utils/transformers_weight_conversion.py, 0.21.2); a test compares."""
 
 LEFT_OUT = frozenset({"qwen2_moe", "granitemoe", "phimoe", "gpt_oss"})
 """Types with fused experts that PEFT 0.21.2 has no conversion for; a test compares."""

@@ -17,7 +17,8 @@ with a mask keys and values are repeated to all heads (integrations/sdpa_attenti
 
 from __future__ import annotations
 
-from preflight.formulas.precision import Precision, adapter_targets, is_target
+from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.formulas.precision import Precision
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.plan_choices import HF_TRAINERS

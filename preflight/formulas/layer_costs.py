@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.compiled_layers import compiled_bytes
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_coefficients import (
@@ -29,14 +30,7 @@ from preflight.formulas.layer_coefficients import (
     shared_forms,
 )
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
-from preflight.formulas.precision import (
-    Precision,
-    adapter_targets,
-    is_quantized,
-    is_target,
-    precision_of,
-    uses_autocast,
-)
+from preflight.formulas.precision import Precision, is_quantized, precision_of, uses_autocast
 from preflight.formulas.tensor_parallel import cuts_stream, divided_costs
 from preflight.formulas.user_loop import finds_gradients, has_own_model_code
 from preflight.launch import LaunchPlan

@@ -28,7 +28,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from preflight.formulas.precision import adapter_tensors, is_quantized
+from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.precision import is_quantized
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from preflight.formulas.precision import adapter_tensors, is_quantized
+from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.precision import is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan

@@ -16,8 +16,9 @@ from preflight.devices.gpu_table import GpuEntry, device_of, gpu_table
 from preflight.devices.prices import Price, listed_prices
 from preflight.devices.step_time import estimate_step_time
 from preflight.errors import BadInput
+from preflight.formulas.adapters import num_trainable_params
 from preflight.formulas.attention import with_default_attention
-from preflight.formulas.precision import missing_inputs, num_trainable_params
+from preflight.formulas.precision import missing_inputs
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate

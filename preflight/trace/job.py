@@ -8,8 +8,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from preflight.errors import Problem, raise_if_any
+from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.layer_costs import has_padding_mask
-from preflight.formulas.precision import adapter_targets, precision_of, uses_autocast
+from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.user_loop import (
     WITH_FOREACH,
     drops_gradients,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from preflight.formulas.precision import PEFT_DEFAULT_TARGETS, num_trainable_params
+from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, num_trainable_params
 from preflight.launch import Adapter, LaunchPlan
 from preflight.models import describe
 

@@ -1,0 +1,116 @@
+"""Where an adapter goes, and which tensors it trains there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from preflight.formulas.adapted_experts import ADAPTED_EXPERTS
+from preflight.launch import Adapter, LaunchPlan
+from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.remembered import remembered
+
+_QV = ("q_proj", "v_proj")
+PEFT_DEFAULT_TARGETS = {
+    **dict.fromkeys(
+        ("llama", "llama4", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2"), _QV
+    ),
+    **dict.fromkeys(("gemma3_text", "gptj", "opt", "stablelm"), _QV),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
+    **dict.fromkeys(("gpt_neox", "falcon", "bloom"), ("query_key_value",)),
+    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
+}
+"""TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING by the config's own model_type (peft/utils/constants.py,
+0.21.2), as far as decoders go; a test compares. PEFT refuses any other type without targets."""
+
+
+@remembered
+def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the parameters that get gradients, over the whole model."""
+    if plan.adapter is None:
+        return model.num_params
+    return sum(t.num_params * unit.count for unit, t in adapter_tensors(plan.adapter, model))
+
+
+def adapter_targets(adapter: Adapter, model: ModelSpec) -> tuple[str, ...] | str:
+    """Return the module endings an adapter is put on, PEFT's default where none is named."""
+    if adapter.targets is None:
+        return PEFT_DEFAULT_TARGETS.get(peft_model_type(model), "all-linear")
+    if isinstance(adapter.targets, tuple) and adapter.targets == ("all-linear",):
+        return "all-linear"
+    return adapter.targets
+
+
+def peft_model_type(model: ModelSpec) -> str:
+    """Return the type PEFT looks its defaults up by: the outer config's, not the text decoder's."""
+    return str(model.facts.get("top_model_type", model.model_type))
+
+
+RENAMED_FOR_EXPERTS = ("gate_proj", "up_proj", "down_proj")
+"""Names that PEFT turns into those of the fused stacks: dense and shared MLPs of these types lose their adapters."""
+
+
+def expert_adapter_tensors(
+    adapter: Adapter, model: ModelSpec, tensor: ParameterTensor
+) -> Iterator[ParameterTensor]:
+    """Yield what `all-linear` puts on a fused expert stack or a router: a rank for every expert, two for gate and up."""
+    if model.model_type not in ADAPTED_EXPERTS:
+        return
+    if tensor.kind == EXPERTS and len(tensor.shape) == 3:
+        experts, out_features, in_features = tensor.shape
+        rank = adapter.rank * experts * (2 if tensor.name.endswith("gate_up_proj") else 1)
+    elif tensor.kind == OTHER and len(tensor.shape) == 2 and tensor.module == "gate":
+        rank, (out_features, in_features) = adapter.rank, tensor.shape
+    else:
+        return
+    yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features))
+    yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
+
+
+def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
+    """Tell whether an adapter sits on a tensor's module."""
+    if tensor.kind != LINEAR or len(tensor.shape) != 2:
+        return False
+    if targets == "all-linear":
+        return True
+    names = (targets,) if isinstance(targets, str) else targets
+    return any(tensor.module == name or tensor.name.endswith(f"{name}.weight") for name in names)
+
+
+@remembered
+def adapter_tensors(
+    adapter: Adapter, model: ModelSpec
+) -> tuple[tuple[ModelUnit, ParameterTensor], ...]:
+    """Return the trainable tensors of an adapter with the unit that repeats them.
+
+    LoRA puts r * (in + out) on every target (PEFT, Hu et al. 2021, section 4.1); DoRA adds a
+    magnitude of `out`; modules_to_save adds a trainable copy of the whole module.
+    """
+    return tuple(_adapter_tensors(adapter, model))
+
+
+def _adapter_tensors(
+    adapter: Adapter, model: ModelSpec
+) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
+    targets = adapter_targets(adapter, model)
+    rank = adapter.rank
+    saved = adapter.modules_to_save or ()
+    for unit, tensor in model.tensors():
+        if tensor.module in saved or unit.name.rsplit(".", 1)[-1] in saved:
+            yield unit, tensor
+            continue
+        if unit.role == "lm_head" and targets == "all-linear":
+            continue  # PEFT leaves the output embedding out (tuners_utils.py:2430)
+        if unit.role == "layer" and targets == "all-linear":
+            for extra in expert_adapter_tensors(adapter, model, tensor):
+                yield unit, extra
+            if model.model_type in ADAPTED_EXPERTS and tensor.module in RENAMED_FOR_EXPERTS:
+                continue
+        if unit.role not in ("layer", "lm_head") or not is_target(tensor, targets):
+            continue
+        out_features, in_features = tensor.shape
+        trained = tensor.gets_gradient
+        yield unit, ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features), LINEAR, trained)
+        yield unit, ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank), LINEAR, trained)
+        if adapter.kind == "dora":
+            name = f"{tensor.name}.magnitude"
+            yield unit, ParameterTensor(name, (out_features,), LINEAR, trained)
