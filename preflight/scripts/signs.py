@@ -49,6 +49,11 @@ UNPRICED = {
         r"For(?:Vision2Seq|ImageTextToText)\b|process_vision_info|pixel_values|input_features|vision_tower",
         "either",
     ),
+    "a loss of its own": (
+        r"def compute_loss\((?!(?s:(?!\n[ \t]*(?:def|class) ).)*?"
+        r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))",
+        "either",
+    ),
     "frozen parameters": (r"requires_grad_?\(False\)|requires_grad\s*=\s*False", "less"),
 }
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
