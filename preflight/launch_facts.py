@@ -43,6 +43,8 @@ class ScriptFacts:
     is_of_library: bool = False
     """Whether it is the script of a library (TRL's own, axolotl, LLaMA-Factory), which makes an adapter and a
     quantized base from its arguments alone, and takes no argument that the library does not list."""
+    is_text_only: bool = False
+    """Whether it surely trains on text alone, so that the towers of its model see nothing."""
     builds_arguments: bool = False
     """Whether it makes its trainer's arguments itself, in a way that was not followed: defaults may not hold."""
     flags: Mapping[str, str] = field(default_factory=dict)

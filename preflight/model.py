@@ -150,6 +150,14 @@ class ModelSpec:
         """Whether the number of parameters is all that is known of them."""
         return all(unit.name == ALL_PARAMETERS for unit in self.units)
 
+    @property
+    def has_towers(self) -> bool:
+        """Whether it takes images or audio beside text, by the sections of its config."""
+        return any(
+            isinstance(value, Mapping) and name.startswith(("vision", "audio"))
+            for name, value in self.config.items()
+        )
+
     @cached_property
     def num_params(self) -> int:
         """Unique parameters, tied ones once."""

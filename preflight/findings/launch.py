@@ -259,6 +259,15 @@ KINDS: dict[str, FindingKind] = {
             "tests/commands/test_cli_doors.py::test_a_launch_that_nobody_reads_is_unknown_and_starts",
         ),
     ),
+    "PF126": FindingKind(
+        name="towers-not-counted",
+        severity="warning",
+        proof_kind="reading",
+        trigger="a model with a vision or audio tower, in a launch that may train on images or audio",
+        effect="what the tower keeps for its backward is not in the estimate, so `fits` cannot be said",
+        fix="nothing where the rows are text alone: the launch takes what is counted",
+        proof=("tests/launchers/test_towers.py::test_a_model_with_a_tower_fits_only_for_text",),
+    ),
     **FRAMEWORK_KINDS,
     **RANKS,
 }

@@ -152,6 +152,11 @@ class FrameworkKeys:
             Problem(message, at.place.where, "", "PF143", "warning", unpriced, takes)
         )
 
+    @property
+    def _is_text_only(self) -> bool:
+        """Whether the rows are text alone: axolotl builds an image processor only where a key names one."""
+        return self.library.name == "axolotl" and "processor_type" not in self.given
+
     def finish(self, document: Document | None) -> TrainerArguments:
         """Return the script's half of the launch."""
         place = Place("default", "", "transformers")
@@ -170,7 +175,7 @@ class FrameworkKeys:
             places=self.places,
             environment=self.environment,
             documents={} if document is None else {"trainer": document.path},
-            script=ScriptFacts(is_of_library=True),
+            script=ScriptFacts(is_of_library=True, is_text_only=self._is_text_only),
         )
 
 

@@ -87,6 +87,8 @@ def make_plan(
         signs = signs_of(command, script)
         origins.update(_undecided(trainer, fields, signs.fields))
         problems = [*problems, *_left_out(trainer, signs.unpriced, problems)]
+        own = replace(trainer.script, is_text_only=signs.is_text_only)
+        trainer = replace(trainer, script=own)
     values: dict[str, Any] = {
         name: setting.value for name, setting in fields.items() if "." not in name
     }

@@ -59,6 +59,9 @@ UNPRICED = {
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
 the estimate: `more`, `less` or `either`."""
 
+BESIDE_TEXT = r"(?i)\bimages?\b|pixel|vision|AutoProcessor|audio|multi_?modal"
+"""Words of a script that may train on more than text."""
+
 MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
 """Of one file: more of either is no training script, and what it would say stays open."""
@@ -76,6 +79,8 @@ class Signs:
     """Plan fields that it may decide; all of them where the script cannot be read."""
     unpriced: Mapping[str, Place]
     """Keys of UNPRICED."""
+    is_text_only: bool = False
+    """Whether all of it was read, and nothing in it speaks of images or audio."""
 
 
 def signs_of(command: LaunchCommand, script: str) -> Signs:
@@ -83,8 +88,10 @@ def signs_of(command: LaunchCommand, script: str) -> Signs:
     fields: dict[str, Place] = {}
     unpriced: dict[str, Place] = {}
     num_files = 0
+    sees = False
     for path, text in repository_files(command, script):
         num_files += 1
+        sees = sees or re.search(BESIDE_TEXT, text) is not None
         for name, pattern in SIGNS.items():
             _note(fields, name, pattern, path, text)
         for name, (pattern, _) in UNPRICED.items():
@@ -92,7 +99,8 @@ def signs_of(command: LaunchCommand, script: str) -> Signs:
     if not num_files or num_files == MOST_FILES:
         everywhere = Place("script", script, "")
         fields = {name: fields.get(name, everywhere) for name in SIGNS}
-    return Signs(fields, unpriced)
+    is_whole = 0 < num_files < MOST_FILES
+    return Signs(fields, unpriced, is_whole and not sees)
 
 
 def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: str) -> None:

@@ -1,0 +1,87 @@
+"""A model with a vision or audio tower: `fits` is said only of launches that surely train on text alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+
+AXOLOTL = """\
+base_model: google/gemma-3-4b-it
+datasets:
+  - path: some/rows
+    type: chat_template
+micro_batch_size: 1
+sequence_len: 512
+adapter: lora
+lora_r: 8
+lora_alpha: 16
+lora_target_linear: true
+learning_rate: 1e-4
+bf16: true
+"""
+OWN = """\
+from transformers import {names}, HfArgumentParser, Trainer, TrainingArguments
+from peft import LoraConfig, get_peft_model
+
+(arguments,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("google/gemma-3-4b-it", dtype="bfloat16")
+model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear"))
+tokens = tokenizer(rows, max_length=512, truncation=True, padding="max_length")
+Trainer(model=model, args=arguments, train_dataset=tokens).train()
+"""
+TRL = ("--max_length", "512", "--use_peft", "--lora_target_modules", "all-linear")
+
+
+@pytest.fixture
+def checked(tmp_path):
+    plugins = load_plugins()
+    (tmp_path / "text.yaml").write_text(AXOLOTL)
+    (tmp_path / "images.yaml").write_text(f"{AXOLOTL}processor_type: AutoProcessor\n")
+    (tmp_path / "own.py").write_text(OWN.format(names="AutoModelForCausalLM"))
+    (tmp_path / "sees.py").write_text(OWN.format(names="AutoModelForCausalLM, AutoProcessor"))
+
+    def check(*words: str):
+        command = LaunchCommand(words, {}, str(tmp_path))
+        settings = {"seq_len": 512, "load_dtype": "bf16"}
+        return check_launch(command, plugins, Request("h100-sxm-80", settings))
+
+    return check
+
+
+ONE = ("accelerate", "launch", "--num_processes", "1")
+FLAGS = ("--bf16", "True", "--output_dir", "out", "--per_device_train_batch_size", "1")
+TEXT = {
+    "axolotl without a processor": ("axolotl", "train", "text.yaml", "--num-processes", "1"),
+    "a script that names no image": (*ONE, "own.py", *FLAGS),
+    "a model without towers": ("trl", "sft", "--model_name_or_path", "Qwen/Qwen3-4B", *TRL),
+}
+MORE = {
+    "axolotl with a processor": ("axolotl", "train", "images.yaml", "--num-processes", "1"),
+    "a script with a processor": (*ONE, "sees.py", *FLAGS),
+    "rows that nobody saw": ("trl", "sft", "--model_name_or_path", "google/gemma-3-4b-it", *TRL),
+    "torchtune's vision model": (
+        *("tune", "run", "--nproc_per_node", "4", "full_finetune_distributed"),
+        *("--config", "llama3_2_vision/11B_full"),
+    ),
+}
+
+
+@pytest.mark.parametrize("words", TEXT.values(), ids=TEXT)
+def test_a_model_with_a_tower_fits_only_for_text(checked, words):
+    report = checked(*words)
+
+    assert report.verdict.answer.value == "fits", report.verdict
+    assert not report.verdict.unpriced
+
+
+@pytest.mark.parametrize("words", MORE.values(), ids=MORE)
+def test_what_may_train_on_images_is_unknown_and_says_why(checked, words):
+    report = checked(*words)
+
+    assert report.verdict.answer.value == "unknown"
+    assert "images or audio beside the text" in report.verdict.unpriced
+    assert sum("images or audio" in finding.message for finding in report.findings) == 1
