@@ -93,8 +93,8 @@ def _needs(plan: LaunchPlan) -> Iterable[Need]:
 
 def _versions_here(plan: LaunchPlan, names: tuple[str, ...]) -> Mapping[str, str] | None:
     """Return what the launch's Python has of some packages; None where that Python is not known here."""
+    from preflight.libraries.distributions import versions_in
     from preflight.node.launch_packages import folders_of_launch
-    from preflight.node.packages import versions_in
     from preflight.node.this_node import starts_here
 
     if not starts_here(plan):

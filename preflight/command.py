@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from preflight.files import LAUNCH_BYTES, read_text
+from preflight.plan_parts import LibraryVersion
 from preflight.values import dataclass
 
 
@@ -21,6 +22,12 @@ class LaunchCommand:
     """Absolute path -> text that stands in for the file: a rewrite is read again before it is written."""
     declared_flags: Mapping[str, str] = field(default_factory=dict)
     """A flag of the repository's own scripts, without dashes -> the plan field that it means."""
+    versions: Mapping[str, LibraryVersion] = field(default_factory=dict)
+    """Library -> the version that somebody says beside the command, which beats what is found."""
+    in_container: bool = False
+    """Whether it runs in an image, so that neither its files nor its libraries are those of this machine."""
+    starts_here: bool = False
+    """Whether it starts on this machine, so that the libraries that are found here are the ones it will have."""
 
     def resolve(self, path: str) -> str:
         """Return `path` as an absolute path, the way the launcher in `cwd` would find it."""

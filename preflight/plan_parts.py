@@ -29,6 +29,24 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class LibraryVersion:
+    """The version of a library that a launch will have, with who says it."""
+
+    version: str
+    origin: Origin
+    """`.venv`, `requirements.txt:3`, `--set`; assumed where nobody says it."""
+
+
+@dataclass(frozen=True)
+class VersionReading:
+    """What a launch is under other versions of its libraries than those that are taken."""
+
+    versions: Mapping[str, str]
+    fields: Mapping[str, Any]
+    """Plan field -> its value there, for those that have another one."""
+
+
+@dataclass(frozen=True)
 class Adapter:
     """A PEFT adapter on a frozen base."""
 

@@ -60,6 +60,7 @@ FLOORS = (
     ("report", "policy"),
     ("records",),
     ("shell",),
+    ("libraries",),
     ("node",),
     ("scripts",),
     ("repository",),

@@ -9,9 +9,9 @@ RANKS: dict[str, FindingKind] = {
         name="behind-a-wrapper",
         severity="info",
         proof_kind="reading",
-        trigger="a launcher in a container (`docker run`, `apptainer exec`, pyxis) or in another environment (`conda run -n`)",
-        effect="files of the image and the library versions in it are not seen: those of this machine are taken",
-        fix="put preflight in front of the launcher, inside the container or the environment",
+        trigger="a launcher in a container (`docker run`, `apptainer exec`, pyxis) or in an environment that is not on this machine (`conda run -n`, `uv run`, `source .../bin/activate`)",
+        effect="files of the image are not seen, those of this machine are taken; library versions are those that the repository pins, and where it pins none, several",
+        fix="put preflight in front of the launcher, inside the container or the environment, or say the versions with `--set versions.NAME=VERSION`",
         proof=("tests/shell/test_wrappers.py::test_what_is_not_seen_through_a_wrapper_is_said",),
     ),
     "PF131": FindingKind(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from preflight.launch import LaunchPlan
-from preflight.node.packages import folders_of, interpreter_of, versions_in
+from preflight.libraries.distributions import versions_in
+from preflight.libraries.environments import environment_of
+from preflight.node.packages import PACKAGES
 from preflight.node.this_node import environment
 
 
@@ -13,18 +15,15 @@ def folders_of_launch(plan: LaunchPlan) -> tuple[str, ...]:
     """Return the folders that the launcher's Python imports from; empty where they cannot be told."""
     if plan.command is None:
         return ()
-    env = environment(plan)
-    interpreter = interpreter_of(plan.command.argv[0], env.get("PATH", ""))
-    folders = () if interpreter is None else folders_of(interpreter)
-    if not folders:
+    found = environment_of(plan.command)
+    if found is None or found.sees_more or not found.folders:
         return ()
-    more = [folder for folder in env.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    return (*more, *folders, *_of_the_user(env.get("HOME", "")))
+    return (*found.folders, *_of_the_user(environment(plan).get("HOME", "")))
 
 
 def packages_of_launch(plan: LaunchPlan) -> dict[str, str]:
     """Return import name -> version of what the launch can import; empty where it cannot be told."""
-    return versions_in(folders_of_launch(plan))
+    return versions_in(folders_of_launch(plan), PACKAGES)
 
 
 def _of_the_user(home: str) -> list[str]:

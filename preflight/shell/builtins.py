@@ -185,6 +185,16 @@ def _leaves(kind: str) -> Callable[[Running, list[Text]], Status]:
 # Environments
 
 
+CONDAS = ("conda", "mamba", "micromamba")
+
+
+def activates(argv: Sequence[str]) -> bool:
+    """Tell whether a command activates a Python environment in its shell."""
+    if argv[0] in CONDAS:
+        return "activate" in argv[1:2]
+    return argv[0] in ("source", ".") and len(argv) > 1 and argv[1].endswith("/bin/activate")
+
+
 def activate(run: Running, argv: list[Text]) -> Status:
     """Note which environment `conda activate` names."""
     name = argument(argv, 2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from preflight.shell.builtins import CONDAS, activate, activates, source
 from preflight.shell.declarations import declare
 from preflight.shell.expansion import expand, text_of
 from preflight.shell.files import Files
@@ -199,6 +200,9 @@ class _Lister:
             self.folder = os.path.join(self.folder, folders[0])
             state.cwd = known(os.path.normpath(os.path.join(state.cwd.known or "", folders[0])))
             state.exported.add("PWD")
+        elif activates(argv):
+            run = activate if name in CONDAS else source
+            run(self.reader, [known(word) for word in argv])
         elif name in ("eval", "popd"):
             raise CannotTell(f"`{name}`")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from preflight.shell.assignments import assign, own_values
-from preflight.shell.builtins import BUILTINS, activate
+from preflight.shell.builtins import BUILTINS, CONDAS, activate
 from preflight.shell.conditions import bracket_holds
 from preflight.shell.declarations import declare
 from preflight.shell.expansion import expand
@@ -30,7 +30,6 @@ from preflight.shell.tools import TOOLS
 
 Starter = Callable[["Reader", list[Text], Mapping[str, Text]], Status]
 """Looks for launches in a command with variables of its own, and returns whether it succeeds."""
-CONDAS = ("conda", "mamba", "micromamba")
 
 
 class Reader(Flow):

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
-from preflight.shell.wrapper_options import CONTAINERS, NAMED_ENVIRONMENTS
+from preflight.shell.builtins import activates
+from preflight.shell.wrapper_options import CONTAINERS
 
 if TYPE_CHECKING:
     from preflight.shell.commands import ShellCommand
@@ -45,40 +46,19 @@ def notes_on(
     own: ShellCommand | None = None,
 ) -> Iterator[Problem]:
     """Yield what is not seen through one wrapper."""
-    flags = [flag for flag, _ in given]
     image = next((value for flag, value in given if flag == "--container-image"), None)
     if kind in CONTAINERS or image is not None:
         name = image if image is not None else argv[start - 1]
         yield Problem(
-            f"the launch runs in the container {name}: its files and library versions are not seen, those of this machine are taken",
+            f"the launch runs in the container {name}: its files are not seen, those of this machine are taken, and its library versions are not known",
             "--container-image" if image is not None else kind,
             "put preflight in front of the launcher, inside the container",
             "PF130",
             "info",
         )
-    elif kind in NAMED_ENVIRONMENTS and {
-        "-n",
-        "--name",
-        "-p",
-        "--prefix",
-        "-e",
-        "--environment",
-    } & set(flags):
-        named = next(
-            value
-            for flag, value in given
-            if flag in ("-n", "--name", "-p", "--prefix", "-e", "--environment")
-        )
-        yield Problem(
-            f"the launch runs in the environment {named}: library versions are those that preflight itself runs with",
-            kind,
-            f"run preflight in it: {kind} ... preflight run -- ...",
-            "PF130",
-            "info",
-        )
     for command in before:
         words = command.argv
-        if words and words[0] not in BUILTINS:
+        if words and words[0] not in BUILTINS and not activates(words):
             yield Problem(
                 f"`{_short(words)}` runs in front of the launcher, and what it changes is not seen",
                 "bash -c",

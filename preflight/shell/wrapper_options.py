@@ -167,6 +167,3 @@ SAME_AS = {
 }
 SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
 CONTAINERS = ("apptainer exec", "docker run", "docker exec")
-OTHER_PYTHONS = ("uv run", "uvx", "poetry run", "pdm run", "pipenv run", "hatch run", "rye run")
-"""They start the project's own Python, whose libraries preflight does not see unless it runs in it."""
-NAMED_ENVIRONMENTS = ("conda run", "pixi run")

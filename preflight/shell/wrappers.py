@@ -240,7 +240,16 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
             added = ("python",)
     elif name == "conda run":
         cwd = _folder(command, option(given, "--cwd"))
-    inner = replace(command, argv=(*added, *argv[start:]), env=env, cwd=cwd)
+    from preflight.shell.wrapper_environments import said_versions, with_environment
+
+    inner = replace(
+        command,
+        argv=(*added, *argv[start:]),
+        env=with_environment(name, given, command, env),
+        cwd=cwd,
+        versions={**command.versions, **said_versions(name, given)},
+        in_container=command.in_container or name in CONTAINERS or "--container-image" in flags,
+    )
     layer = Layer(name, command, inner, start, added, None, frozenset(assigned), passes_env)
     return replace(layer, notices=tuple(notes_on(name, given, argv, start)))
 

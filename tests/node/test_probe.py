@@ -13,8 +13,10 @@ import pytest
 
 from preflight.cli import main
 from preflight.commands.probe_nodes import expand_node_list
+from preflight.libraries.distributions import versions_in
+from preflight.libraries.environments import interpreter_of, prefix_of, site_folders
 from preflight.node import limits as node
-from preflight.node.packages import folders_of, interpreter_of, versions_in
+from preflight.node.packages import PACKAGES
 from preflight.node.report import describe_node, differences
 from preflight.units import GIB, MIB
 
@@ -141,8 +143,8 @@ def test_room_is_that_of_the_nearest_folder_that_exists(tmp_path):
 def test_packages_are_found_without_importing_them():
     """The versions that importlib.metadata tells, and no torch in the process."""
     code = (
-        "import sys, importlib.metadata as m; from preflight.node.packages import *;"
-        "v = versions_in(sys.path); assert 'torch' not in sys.modules;"
+        "import sys, importlib.metadata as m; from preflight.libraries.distributions import versions_in; from preflight.node.packages import PACKAGES;"
+        "v = versions_in(sys.path, PACKAGES); assert 'torch' not in sys.modules;"
         "assert v['torch'] == m.version('torch'), v; assert v['accelerate'] == m.version('accelerate')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -165,10 +167,10 @@ def test_the_packages_of_another_environment_are_found_by_its_launcher(tmp_path)
     (tmp_path / "env/bin/accelerate").chmod(0o755)
     interpreter = interpreter_of("accelerate", f"/nowhere:{tmp_path}/env/bin")
     assert interpreter == f"{tmp_path}/env/bin/python3"
-    folders = folders_of(interpreter)
+    folders = site_folders(prefix_of(interpreter))
 
-    assert versions_in(folders) == {"torch": "2.9.1+cu128", "flash_attn": "2.8.3"}
-    assert folders_of(sys.executable) == tuple(sys.path)
+    assert versions_in(folders, PACKAGES) == {"torch": "2.9.1+cu128", "flash_attn": "2.8.3"}
+    assert site_folders(prefix_of(sys.executable)) == tuple(sys.path)
 
 
 NVIDIA_SMI = """\

@@ -233,7 +233,7 @@ def test_what_cannot_be_followed_is_said(line, plugins):
 UNSEEN = {
     f"docker run img:1 {LAUNCH}": ("PF130", "the container img:1"),
     f"srun --container-image=img:1 {LAUNCH}": ("PF130", "the container img:1"),
-    f"conda run -n other {LAUNCH}": ("PF130", "the environment other"),
+    f"conda run -n other {LAUNCH}": ("PF130", "conda environment other"),
     f"bash -c 'source env.sh && {LAUNCH}'": ("PF131", "`source env.sh`"),
     f"bash -c '{LAUNCH} --output_dir $(date +%F)'": ("PF131", "$(date +%F)"),
     f"bash -c 'X=$(hostname); {LAUNCH} --name $X'": ("PF131", "$X"),

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from preflight.finding import Finding
 from preflight.findings import found
 from preflight.launch import LaunchPlan
+from preflight.libraries.distributions import versions_in
+from preflight.libraries.environments import find_program
 from preflight.node.launch_packages import folders_of_launch
-from preflight.node.packages import build_tools, find_program, versions_in
+from preflight.node.packages import PACKAGES, build_tools
 from preflight.node.this_node import environment
 from preflight.plan_choices import HF_TRAINERS
 
@@ -17,7 +19,7 @@ from preflight.plan_choices import HF_TRAINERS
 def findings(plan: LaunchPlan, root: str = "/") -> Iterator[Finding]:
     """Compare what the options import with what the launcher's Python has."""
     folders = folders_of_launch(plan)
-    versions = versions_in(folders)
+    versions = versions_in(folders, PACKAGES)
     if "torch" not in versions:
         return  # not the environment that trains, or one that cannot be read
     for package, why in _wanted(plan):

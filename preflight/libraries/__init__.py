@@ -1,0 +1,1 @@
+"""Which release of each library a launch will have: from the environment that it names, or what its repository pins."""
