@@ -132,6 +132,13 @@ PACKS_PLAIN_LINEAR_ALONE = Boundary(
     "integrations/bitsandbytes.py replace_with_bnb_linear: 5.4.0 and 5.5.0, :189 (5.24.0)",
     "5.24.0",
 )
+DEFAULTS_TO_FSDP2 = Boundary(
+    _NAME,
+    "5.10",
+    "Trainer's own `fsdp` is FSDP2, with a unit for each layer; before, FSDP1, with units only where `auto_wrap` is said",
+    "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
+    "5.24.0",
+)
 OFFLOADS_ACTIVATIONS = Boundary(
     _NAME,
     "5.18",

@@ -1,0 +1,116 @@
+"""Sets of versions that a launch may have where nobody says them: what pip would have installed on some days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import import_module
+
+from preflight.libraries.pins import Pinned
+from preflight.versions.boundary import Boundary, release
+from preflight.versions.days import DAYS, NEEDS
+
+Versions = Mapping[str, str]
+
+
+def version_sets(exact: Versions, pinned: Mapping[str, Pinned]) -> tuple[Versions, ...]:
+    """Return the sets that may be, oldest first, the one that is taken last.
+
+    On each day, what is said is kept, a library that the repository bounds has the newest release of the day that is
+    allowed, and the rest is as it was then: somebody may have one new library beside old ones. Where a bounded
+    library changed since the day before, a set of its own stands for the time between.
+    """
+    sets: list[Versions] = []
+    before: Versions = {}
+    for day in DAYS.values():
+        versions = _on(day, exact, pinned)
+        if versions is not None:
+            for name, pin in pinned.items():
+                sets += [
+                    {**versions, name: version}
+                    for version in _sides(name, pin)
+                    if _is_between(version, before.get(name), day.get(name))
+                    and not _is_alike(name, versions[name], version)
+                ]
+            sets.append(versions)
+        before = day
+    return tuple(sets) or ({**list(DAYS.values())[-1], **exact},)
+
+
+def _on(day: Versions, exact: Versions, pinned: Mapping[str, Pinned]) -> Versions | None:
+    """Return what may have been installed on a day; None where what is said did not go with what there was."""
+    versions = {
+        **day,
+        **{n: _taken(n, day[n], pin) for n, pin in pinned.items() if n in day},
+        **exact,
+    }
+    for name, since, needed, least in NEEDS:
+        is_asked = release(versions[name]) >= release(since)
+        if not is_asked or release(versions[needed]) >= release(least):
+            continue
+        if name in exact:
+            if needed not in exact:
+                return None
+            continue  # somebody says both
+        older = _before(name, since, pinned.get(name))
+        if older is None:
+            return None
+        versions[name] = older
+    return versions
+
+
+def _taken(name: str, newest: str, pin: Pinned) -> str:
+    """Return the newest release up to one that a pin allows; the oldest that it allows where none is so old."""
+    named = (one.newest_of(()) for one in pin.specifiers)
+    known = (day[name] for day in DAYS.values())
+    by_release = {release(v): v for v in (*named, *known) if v is not None and pin.allows(v)}
+    allowed = [by_release[numbers] for numbers in sorted(by_release)]
+    there = [version for version in allowed if release(version) <= release(newest)]
+    return there[-1] if there else allowed[0] if allowed else newest
+
+
+def _before(name: str, since: str, pin: Pinned | None) -> str | None:
+    """Return the newest release before one, as far as it is allowed."""
+    older = [day[name] for day in DAYS.values() if release(day[name]) < release(since)]
+    allowed = [version for version in older if pin is None or pin.allows(version)]
+    return max(allowed, key=release, default=None)
+
+
+def _sides(name: str, pin: Pinned) -> Iterator[str]:
+    """Yield the releases with which a library changed, and those that its bounds name, as far as they are allowed."""
+    named = [c.version for one in pin.specifiers for c in one.clauses if c.operator in (">=", "=*")]
+    for version in [*(boundary.since for boundary in _boundaries(name)), *named]:
+        if pin.allows(version):
+            yield version
+
+
+def _is_between(version: str, before: str | None, day: str | None) -> bool:
+    """Tell whether a release came between two days."""
+    if before is None or day is None:
+        return False
+    return release(before) < release(version) < release(day)
+
+
+def unlike(sets: Sequence[Versions]) -> tuple[Versions, ...]:
+    """Return the sets that lie on different sides of some change, of those that are alike the newest."""
+    kept: dict[tuple[bool, ...], Versions] = {}
+    for versions in sets:
+        sides = (b.holds_in(versions) for name in versions for b in _boundaries(name))
+        key = tuple(sides)
+        kept.pop(key, None)
+        kept[key] = versions
+    return tuple(kept.values())
+
+
+@lru_cache(maxsize=16)
+def _boundaries(name: str) -> list[Boundary]:
+    module = import_module(f"preflight.versions.{name}")
+    return [value for value in vars(module).values() if isinstance(value, Boundary)]
+
+
+def _is_alike(name: str, version: str, other: str) -> bool:
+    """Tell whether two releases of a library lie on the same side of all that changed in it."""
+    return all(
+        boundary.holds_in({name: version}) == boundary.holds_in({name: other})
+        for boundary in _boundaries(name)
+    )
