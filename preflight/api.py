@@ -54,7 +54,9 @@ def check(
     if isinstance(launch, LaunchPlan):
         return check_plan(launch, plugins, request)
     variables = dict(os.environ if env is None else env)
-    command = LaunchCommand(_words(launch), variables, folder, declared_flags=repository.flags)
+    command = LaunchCommand(
+        _words(launch), variables, folder, declared_flags=repository.flags, starts_here=here
+    )
     return check_launch(command, plugins, request)
 
 

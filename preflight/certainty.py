@@ -14,7 +14,7 @@ from typing import Any
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS, LaunchPlan, plain
 from preflight.plugins import PluginManager
-from preflight.readings import filled_in, open_values
+from preflight.readings import filled_in, moved_library, open_values
 
 OLDEST_RELEASE = "0.1"
 """Older than what any check speaks of."""
@@ -63,7 +63,12 @@ def other_readings(plan: LaunchPlan) -> Iterator[tuple[str, LaunchPlan]]:
     for name, values in open_values(plan).items():
         for value in values[1:]:
             filled = filled_in(plan, {name: value})
-            if filled is not None:
+            if filled is None:
+                continue
+            if name == "versions":
+                library = moved_library([plan.versions, value])
+                yield _named(library, plan.versions[library]), filled
+            else:
                 yield f"{name} is {_word(getattr(plan, name))}, which nobody said", filled
     nothing = LaunchPlan()
     for name in _fields(plan.script_facts.inferred):
@@ -77,15 +82,16 @@ def other_readings(plan: LaunchPlan) -> Iterator[tuple[str, LaunchPlan]]:
             f"the script trains with {plan.trainer}, which was not seen",
             replace(plan, trainer=None),
         )
-    for library, version in plan.versions.items():
+    for library, version in plan.versions.items() if not plan.version_readings else ():
         origin = plan.origins.get(f"versions.{library}")
         if origin is not None and origin.assumed:
             for other in origin.may_be or (OLDEST_RELEASE,):
                 versions = {**plan.versions, library: str(other)}
-                yield (
-                    f"{library} is {version}, which nobody named",
-                    replace(plan, versions=versions),
-                )
+                yield _named(library, version), replace(plan, versions=versions)
+
+
+def _named(library: str, version: str) -> str:
+    return f"{library} is {version}, which nobody named"
 
 
 def _fields(names: Iterable[str]) -> list[str]:

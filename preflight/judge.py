@@ -59,6 +59,8 @@ def judge_plan(
         plan = _with_towers(plan, model)
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
+        if model is not None and one.versions != plan.versions:
+            one = with_default_attention(one, model)
         missing = missing_inputs(one, model)
         estimate = None
         if model is not None:

@@ -18,9 +18,11 @@ from preflight.plan_parts import (
     BaseQuantization,
     DeepSpeedSettings,
     Origin,
+    VersionReading,
     plain,
 )
 from preflight.values import dataclass
+from preflight.versions.boundary import Boundary
 
 __all__ = [
     "ASKED",
@@ -41,6 +43,7 @@ __all__ = [
     "RankFacts",
     "ScriptFacts",
     "TrainerFacts",
+    "VersionReading",
     "plain",
 ]
 
@@ -189,6 +192,8 @@ class LaunchPlan:
     """What FSDP or DeepSpeed was given that the fields above do not hold."""
     source: object = field(default=None, compare=False, repr=False)
     """What the reader hands to its own writer; nobody else looks inside."""
+    version_readings: tuple[VersionReading, ...] = field(default=(), compare=False, repr=False)
+    """What the launch is under the other versions that its libraries may have, where nobody says them."""
     wrapping: tuple[Any, ...] = field(default=(), compare=False, repr=False)
     """The wrappers (srun, env, bash -c, ...) around the command that was read, outermost first."""
 
@@ -245,6 +250,11 @@ class LaunchPlan:
         """0 to 3 under DeepSpeed, else None."""
         return int(self.engine[4]) if self.engine.startswith("zero") else None
 
+    def surely(self, boundary: Boundary) -> bool:
+        """Tell whether something is so under every version that the libraries may have."""
+        every = (self.versions, *(other.versions for other in self.version_readings))
+        return all(boundary.holds_in(versions) for versions in every)
+
     def with_edits(self, edits: Mapping[str, Any]) -> LaunchPlan:
         """Return the plan with fields changed; `deepspeed.sub_group_size` reaches into a nested value.
 
@@ -257,7 +267,9 @@ class LaunchPlan:
                 raise BadInput.one(
                     f"there is no plan field {name!r}", fix=nearest_fix(outer, PLAN_FIELDS)
                 )
-            if inner:
+            if inner and outer == "versions":
+                value = {**changed.get(outer, self.versions), inner: value}
+            elif inner:
                 nested = changed[outer] if outer in changed else getattr(self, outer)
                 if nested is None:
                     nested = NESTED[outer]()
@@ -271,7 +283,11 @@ class LaunchPlan:
             name: replace(origin, may_be=()) if name in changed and origin.may_be else origin
             for name, origin in self.origins.items()
         }
-        plan = replace(self, **changed, origins=origins)
+        others = tuple(
+            replace(other, fields={n: v for n, v in other.fields.items() if n not in changed})
+            for other in self.version_readings
+        )
+        plan = replace(self, **changed, origins=origins, version_readings=others)
         problems = plan.problems()
         if problems:
             raise BadInput(*problems)

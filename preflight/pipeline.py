@@ -20,7 +20,7 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.plugins import PluginManager
 from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
-from preflight.request import Request, with_request
+from preflight.request import Request, with_request, with_said_versions
 from preflight.rewriting import read_launch
 from preflight.search.remedies import suggest, treat
 from preflight.units import GIB
@@ -29,6 +29,7 @@ from preflight.verdict import Answer
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
     """Read, price and judge a launch, and look for remedies where it does not fit. Starts and writes nothing."""
+    command = with_said_versions(command, request)
     plan = read_launch(command, plugins)
     if plan is None:
         plan = _unread(command, _launcher_behind(command, plugins))

@@ -8,7 +8,7 @@ answer is `unknown`, and the fields that decide it are named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import product
 from math import prod
@@ -116,6 +116,16 @@ class Readings:
         return worst if worst.answer is self.answer else self.least.verdict
 
 
+LEADING = ("trl", "transformers", "torchtune", "litgpt")
+"""Libraries whose version says most about the others', the one that says most first."""
+
+
+def moved_library(sets: Sequence[Mapping[str, str]]) -> str:
+    """Return the library by which sets of versions are told apart; empty where they are the same."""
+    names = (*LEADING, *sets[0]) if sets else ()
+    return next((n for n in names if len({versions.get(n) for versions in sets}) > 1), "")
+
+
 def open_values(plan: LaunchPlan) -> dict[str, tuple[Any, ...]]:
     """Return every open field with the values that it may have, the plan's own first."""
     return {
@@ -131,8 +141,10 @@ def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
     if is_packed and values.get("adapter", plan.adapter) is None:
         return None  # a packed base cannot be trained itself
     edits: dict[str, Any] = {}
-    for name, value in values.items():
-        edits[name] = value
+    for other in plan.version_readings:
+        if other.versions == values.get("versions"):
+            edits.update(other.fields)
+    edits.update(values)
     changed = [
         n for n in ("engine", "world_size") if values.get(n, getattr(plan, n)) != getattr(plan, n)
     ]

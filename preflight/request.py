@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
-from preflight.launch import LaunchPlan, Origin
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.plan_choices import ENGINES
+from preflight.plan_parts import LibraryVersion
 from preflight.policy import Policy
 from preflight.readings import degrees_of
 from preflight.repository.settings import OWN_FILE, SHARED_FILE, Repository
@@ -60,20 +61,48 @@ def is_override(origin: Origin) -> bool:
     )
 
 
+def with_said_versions(command: LaunchCommand, request: Request) -> LaunchCommand:
+    """Return the command with the versions that the caller and the repository say, which its readers ask for."""
+    said = versions_of(request.repository)
+    for name, value in request.settings.items():
+        outer, _, library = name.partition(".")
+        if outer == "versions":
+            named = {library: value} if library else value
+            said.update({n: LibraryVersion(str(v), Origin(SET_ORIGIN)) for n, v in named.items()})
+    return replace(command, versions={**command.versions, **said}) if said else command
+
+
+def versions_of(repository: Repository) -> dict[str, LibraryVersion]:
+    """Return the versions that a repository's settings say its launches have."""
+    return {
+        name.partition(".")[2]: LibraryVersion(
+            str(value), Origin(repository.place("plan", *name.split(".")))
+        )
+        for name, value in repository.plan.items()
+        if name.startswith("versions.")
+    }
+
+
 def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
     """Return the plan with the repository's values where it has none, and the caller's overrides."""
     plan = _with_repository(plan, request.repository)
     if request.on_this_node:
         plan = replace(plan, on_this_node=True)
-    for name in request.settings:
+    settings = {n: v for n, v in request.settings.items() if not _was_read(n, plan)}
+    for name in settings:
         # Before the edit: a value that cannot be is reported where it was given.
         plan = plan.with_origin(name.partition(".")[0], Origin(SET_ORIGIN))
-    plan = plan.with_edits({**_following(plan, request.settings), **request.settings})
+    plan = plan.with_edits({**_following(plan, settings), **settings})
     if request.device is not None:
         plan = replace(plan, device=request.device).with_origin(
             "device", Origin(request.device_origin)
         )
     return plan
+
+
+def _was_read(name: str, plan: LaunchPlan) -> bool:
+    """Tell whether a value was asked for by the plan's reader already: versions decide what a launch means."""
+    return name.partition(".")[0] == "versions" and plan.command is not None
 
 
 def _following(plan: LaunchPlan, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +122,8 @@ def _following(plan: LaunchPlan, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_repository(plan: LaunchPlan, repository: Repository) -> LaunchPlan:
     for name, value in repository.plan.items():
+        if _was_read(name, plan):
+            continue
         outer, _, inner = name.partition(".")
         origin = plan.origins.get(outer)
         is_said = origin is not None and not origin.assumed and not is_override(origin)

@@ -107,7 +107,14 @@ def run(name: str, args: list[str]) -> int:
         say("preflight: the launch is judged by the preflight that is started here\n")
         return _become(find_program(argv[0], dict(os.environ)), argv, dict(os.environ))
     repository = find_repository(os.getcwd())
-    command = LaunchCommand(argv, dict(os.environ), os.getcwd(), declared_flags=repository.flags)
+    starts_here = name == "run" or is_for_this_node(name, options.device, options.here)
+    command = LaunchCommand(
+        argv,
+        dict(os.environ),
+        os.getcwd(),
+        declared_flags=repository.flags,
+        starts_here=starts_here,
+    )
     request = Request(
         options.device,
         settings_from(options.set),

@@ -172,8 +172,8 @@ def settings_from(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             problems.append(Problem("--set takes FIELD=VALUE", where))
             continue
-        outer, _, inner = name.partition(".")
-        if outer not in PLAN_FIELDS:
+        outer, dot, inner = name.partition(".")
+        if outer not in PLAN_FIELDS or (dot and not inner):
             problems.append(
                 Problem(f"there is no plan field {name!r}", where, nearest_fix(outer, PLAN_FIELDS))
             )
@@ -195,6 +195,8 @@ def _setting(name: str, text: str, where: str) -> Any:
     if name == "model_config" and not text.lstrip().startswith("{"):
         return _model_config(text)
     if text in CHOICES.get(name, ()):  # `no` and `none` are words here, not YAML
+        return text
+    if name.startswith("versions."):  # 1.10 is no number
         return text
     try:
         value = yaml.safe_load(text)
@@ -222,6 +224,10 @@ def _model_config(path: str) -> Mapping[str, Any]:
 
 
 def _nested_problems(outer: str, inner: str, value: Any, where: str) -> Iterator[Problem]:
+    if outer == "versions":
+        if not str(value)[:1].isdigit():
+            yield Problem(f"{outer}.{inner} must be a version, not {value!r}", where, "1.16.0")
+        return
     cls = NESTED_FIELDS.get(outer)
     known = {} if cls is None else {f.name: f.default for f in fields(cls)}
     if inner not in known:

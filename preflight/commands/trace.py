@@ -29,7 +29,7 @@ from preflight.models import lays_out
 from preflight.models.folder import read_config
 from preflight.plugins import PluginManager, load_plugins
 from preflight.repository.settings import Repository, find_repository
-from preflight.request import Request, with_request
+from preflight.request import Request, versions_of, with_request
 from preflight.rewriting import read_launch
 from preflight.trace.client import run_trace
 from preflight.trace.job import folder_of, job_of
@@ -137,7 +137,13 @@ def _read(
 ) -> LaunchPlan:
     if path is not None:
         return read_plan(read_data_file(path))
-    command = LaunchCommand(argv, dict(os.environ), os.getcwd(), declared_flags=repository.flags)
+    command = LaunchCommand(
+        argv,
+        dict(os.environ),
+        os.getcwd(),
+        declared_flags=repository.flags,
+        versions=versions_of(repository),
+    )
     plan = read_launch(command, plugins)
     if plan is None:
         raise BadInput.one(

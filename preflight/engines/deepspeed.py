@@ -17,6 +17,7 @@ from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, filled
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import EngineFacts, LaunchCommand
+from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -30,7 +31,7 @@ def read_deepspeed(
     trainer_file: Setting | None,
     precision: Setting,
     command: LaunchCommand,
-    versions: Mapping[str, str],
+    libraries: Libraries,
 ) -> Reading[EngineSettings]:
     """Return what the DeepSpeed config that the workers will have makes of the engine."""
     problems = Problems()
@@ -48,7 +49,7 @@ def read_deepspeed(
             fields = {"engine": Setting("zero0", stated.place), "mixed_precision": precision}
             return Reading(EngineSettings(fields, deepspeed_file=stated), tuple(problems))
         config = loaded
-        problems.extend(check_keys(config, versions))
+        problems.extend(check_keys(config, libraries))
         if config.path and not config.path.startswith("-"):
             documents["deepspeed"] = config.path
     as_written = config

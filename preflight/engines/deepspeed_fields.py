@@ -9,6 +9,7 @@ from preflight.engines import deepspeed_keys as keys
 from preflight.engines.deepspeed_config import DeepSpeedConfig
 from preflight.errors import Problem
 from preflight.launch import DeepSpeedSettings
+from preflight.libraries.resolve import Libraries
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -193,9 +194,14 @@ def _dropped_auto(key: str, place: Place) -> Problem:
     )
 
 
-def check_keys(config: DeepSpeedConfig, versions: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield what DeepSpeed refuses by name: unknown keys of zero_optimization, and removed ones."""
-    removed = REFUSES_REMOVED_KEYS.holds_in(versions)
+def check_keys(config: DeepSpeedConfig, libraries: Libraries) -> Iterator[Problem]:
+    """Yield what DeepSpeed refuses by name: unknown keys of zero_optimization, and removed ones.
+
+    A removed key is refused only where somebody says a version that stops on it.
+    """
+    version = libraries.version("deepspeed")
+    removed = REFUSES_REMOVED_KEYS.holds_in({"deepspeed": version})
+    removed = removed and libraries.is_known("deepspeed")
     for key in config.values:
         if removed and key in keys.REMOVED_KEYS:
             yield Problem(

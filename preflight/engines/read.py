@@ -9,6 +9,7 @@ from preflight.engines.parallelism import read_parallelism, shard_fields
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import EngineFacts, LaunchCommand
+from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -21,7 +22,7 @@ def read_engine(
     part: LauncherPart,
     trainer: TrainerArguments,
     command: LaunchCommand,
-    versions: Mapping[str, str],
+    libraries: Libraries,
 ) -> Reading[EngineSettings]:
     """Return engine, degrees, precision, sharding and offload of the launch."""
     problems = Problems()
@@ -30,7 +31,7 @@ def read_engine(
     env = {**part.env, **trainer.environment}
     given = arguments.get("deepspeed")
     trainer_file = given if given is not None and given.value else None
-    explicit = problems.take(_trainer_fsdp(arguments, command))
+    explicit = problems.take(_trainer_fsdp(arguments, command, libraries))
     precision = _precision(env, trainer)
     strategy = "FULL_SHARD"
     # Most launches use one engine: the other's rules are not even imported.
@@ -47,7 +48,7 @@ def read_engine(
         from preflight.engines.deepspeed import read_deepspeed
 
         engine = problems.take(
-            read_deepspeed(ranks, env, trainer, trainer_file, precision, command, versions)
+            read_deepspeed(ranks, env, trainer, trainer_file, precision, command, libraries)
         )
     elif part.is_distributed and (explicit or is_on(env, "ACCELERATE_USE_FSDP")):
         from preflight.engines.fsdp_settings import read_fsdp
@@ -94,14 +95,14 @@ def read_engine(
 
 
 def _trainer_fsdp(
-    arguments: Mapping[str, Setting], command: LaunchCommand
+    arguments: Mapping[str, Setting], command: LaunchCommand, libraries: Libraries
 ) -> Reading[dict[str, Setting]]:
     fsdp = arguments.get("fsdp")
     if fsdp is None or not fsdp.value:
         return Reading({})
     from preflight.engines.trainer_fsdp import plugin_arguments
 
-    return plugin_arguments(arguments, command)
+    return plugin_arguments(arguments, command, libraries)
 
 
 def _libraries(trainer: TrainerArguments, kind: str) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Source: TrainingArguments._process_fsdp_args and _apply_legacy_fsdp_to_config of transformers 5.24.0
 (transformers/training_args.py). The trainer's defaults differ from the launcher's: version 2,
-TRANSFORMER_BASED_WRAP, cpu_ram_efficient_loading false, FULL_STATE_DICT.
+TRANSFORMER_BASED_WRAP, cpu_ram_efficient_loading false, FULL_STATE_DICT. Before 5.10 (5.9.0, 5.0.0, 4.44.2):
+version 1, wrapping only where `auto_wrap` is said, and what neither says is the plugin's own default.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from preflight.errors import Problem
 from preflight.files import wrong_kind
 from preflight.formats.load import launch_text, load_json
 from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import Libraries
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.versions.transformers import DEFAULTS_TO_FSDP2, READS_FSDP_VERSION
 
 READ_KEYS = (
     "version",
@@ -46,7 +49,7 @@ LOOK_ALIKES = {
 
 
 def plugin_arguments(
-    arguments: Mapping[str, Setting], command: LaunchCommand
+    arguments: Mapping[str, Setting], command: LaunchCommand, libraries: Libraries
 ) -> Reading[dict[str, Setting]]:
     """Return plugin argument -> value and place; empty where the trainer leaves FSDP to the launcher."""
     fsdp = arguments.get("fsdp")
@@ -54,10 +57,14 @@ def plugin_arguments(
         return Reading({})
     problems = Problems()
     given = problems.take(_given(arguments.get("fsdp_config"), command))
+    versions = {"transformers": libraries.version("transformers")}
+    if not DEFAULTS_TO_FSDP2.holds_in(versions):
+        return Reading(_of_old(fsdp, given, READS_FSDP_VERSION.holds_in(versions)), tuple(problems))
     default = Place("default", "", "transformers")
     version = given.get("version", Setting(2, fsdp.place))
     if not isinstance(fsdp.value, bool):
-        given = {**problems.take(_legacy_words(fsdp, str(version.value))), **given}
+        words = _legacy_words(fsdp, str(version.value), libraries.is_known("transformers"))
+        given = {**problems.take(words), **given}
     explicit = {"fsdp_version": version}
 
     def take(name: str, fallback: Any, plugin_name: str = "") -> None:
@@ -97,7 +104,46 @@ def plugin_arguments(
         take("reshard_after_forward", True)
     else:
         take("backward_prefetch", "NO_PREFETCH")
+        take("reshard_after_forward", "FULL_SHARD", "sharding_strategy")
     return Reading(explicit, tuple(problems))
+
+
+def _of_old(fsdp: Setting, given: Mapping[str, Setting], reads_version: bool) -> dict[str, Setting]:
+    """Return the plugin's arguments as transformers before 5.10 fills them in."""
+    default = Place("default", "", "transformers")
+    said = ["full_shard"] if fsdp.value is True else fsdp.value
+    words = said.split() if isinstance(said, str) else list(said) if said else []
+    version = given.get("version") if reads_version else None
+    explicit = {"fsdp_version": version or Setting(1, fsdp.place)}
+    if str(explicit["fsdp_version"].value) == "2":
+        explicit["reshard_after_forward"] = given.get(
+            "reshard_after_forward", Setting(False, default)
+        )
+    for word in words:
+        if str(word).upper() in SHARDING_STRATEGIES:
+            explicit["sharding_strategy"] = Setting(word, fsdp.place)
+    if "offload" in words:
+        explicit["cpu_offload"] = Setting(True, fsdp.place)
+    if "auto_wrap" in words:
+        least, classes = given.get("min_num_params"), given.get("transformer_layer_cls_to_wrap")
+        is_by_size = least is not None and isinstance(least.value, int) and least.value > 0
+        policy = "SIZE_BASED_WRAP" if is_by_size else "TRANSFORMER_BASED_WRAP"
+        explicit["auto_wrap_policy"] = Setting(policy, fsdp.place)
+        if is_by_size and least is not None:
+            explicit["min_num_params"] = least
+        elif classes is not None and classes.value is not None:
+            names = [classes.value] if isinstance(classes.value, str) else list(classes.value)
+            listed = Setting(",".join(map(str, names)), classes.place)
+            explicit["transformer_cls_names_to_wrap"] = listed
+    for name, fallback in (
+        ("cpu_ram_efficient_loading", False),
+        ("backward_prefetch", "NO_PREFETCH"),
+        ("use_orig_params", True),
+    ):
+        explicit[name] = given.get(name, Setting(fallback, default))
+    if "activation_checkpointing" in given:
+        explicit["activation_checkpointing"] = given["activation_checkpointing"]
+    return explicit
 
 
 def _given(stated: Setting | None, command: LaunchCommand) -> Reading[dict[str, Setting]]:
@@ -144,8 +190,11 @@ def _given(stated: Setting | None, command: LaunchCommand) -> Reading[dict[str, 
     return Reading(given, tuple(problems))
 
 
-def _legacy_words(fsdp: Setting, version: str) -> Reading[dict[str, Setting]]:
-    """Return what `--fsdp "full_shard auto_wrap offload"` says in keys of fsdp_config."""
+def _legacy_words(fsdp: Setting, version: str, is_known: bool) -> Reading[dict[str, Setting]]:
+    """Return what `--fsdp "full_shard auto_wrap offload"` says in keys of fsdp_config.
+
+    `is_known` tells whether somebody says the version of transformers that refuses some of them.
+    """
     if not isinstance(fsdp.value, (str, list, tuple)):
         wrong = f"fsdp must be true, false or words, not {fsdp.value!r}"
         return Reading({}, (Problem(wrong, fsdp.place.where, id="PF112"),))
@@ -166,6 +215,7 @@ def _legacy_words(fsdp: Setting, version: str) -> Reading[dict[str, Setting]]:
                         fsdp.place.where,
                         fix,
                         "PF112",
+                        "error" if is_known else "warning",
                     )
                 )
         elif word == "offload":

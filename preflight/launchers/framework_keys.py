@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.formats.document import Document
-from preflight.launch import Origin, ScriptFacts
+from preflight.launch import LaunchCommand, Origin, ScriptFacts
+from preflight.libraries.distributions import normalized
+from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems
 from preflight.scripts.trainer_tables import argument_table
 from preflight.setting import Place, Setting
@@ -39,6 +41,16 @@ class FrameworkLibrary:
     name: str
     """axolotl or LLaMA-Factory, as a person says it."""
     version: str
+    is_known: bool = False
+    """Whether somebody says the version."""
+
+    @classmethod
+    def of(cls, name: str, command: LaunchCommand, newest: str) -> FrameworkLibrary:
+        """Return a framework in the version that a launch will have; the newest that is known where nobody says it."""
+        libraries = libraries_of(command)
+        library = normalized(name.replace("-", ""))
+        is_known = libraries.is_known(library)
+        return cls(name, libraries.version(library) if is_known else newest, is_known)
 
     @property
     def label(self) -> str:

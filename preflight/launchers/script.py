@@ -7,13 +7,23 @@ name is the same under each of them. Problems are collected all the way and rais
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
 
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.launch import SCRIPT_DECIDES, LaunchCommand, LaunchPlan, Origin, TrainerFacts
+from preflight.launch import (
+    SCRIPT_DECIDES,
+    LaunchCommand,
+    LaunchPlan,
+    Origin,
+    TrainerFacts,
+    VersionReading,
+)
+from preflight.libraries.requirement import LIBRARIES
+from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.reading import Reading
@@ -21,7 +31,6 @@ from preflight.scripts.signs import UNPRICED, signs_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
-from preflight.versions.installed import installed_versions, versions_used
 from preflight.writers.source import LaunchSource
 
 
@@ -40,9 +49,9 @@ def read_script_arguments(
         return Reading(TrainerArguments(None))
     first = script_index + 1
     script = script or command.argv[script_index]
-    words, installed = command.argv[first:], installed_versions()
+    words, libraries = command.argv[first:], libraries_of(command)
     try:
-        trainer = read_trainer_arguments(words, first, command, installed, script, not_its_own)
+        trainer = read_trainer_arguments(words, first, command, libraries, script, not_its_own)
     except BadInput as error:
         return Reading(TrainerArguments(None), error.problems)
     return Reading(trainer, trainer.notices)
@@ -52,8 +61,7 @@ def read_script_engine(
     command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
 ) -> Reading[EngineSettings]:
     """Return what trains: the trainer's own DeepSpeed and FSDP arguments, else the launcher's mode."""
-    versions = versions_used(installed_versions())
-    return read_engine(part, trainer, command, versions)
+    return read_engine(part, trainer, command, libraries_of(command))
 
 
 def make_plan(
@@ -66,13 +74,12 @@ def make_plan(
     """Put the plan together, its origins and what its writer needs; raise BadInput where a problem is an error."""
     problems = in_file_order(problems)
     raise_if_any(problems)
-    installed = installed_versions()
-    versions = versions_used(installed)
+    libraries = libraries_of(command)
     fields, origins = dict(trainer.settings), dict(trainer.origins)
     for name, setting in engine.fields.items():
         fields[name] = setting
         if origins.get(name) is None or setting.place.kind != "default":
-            origins[name] = origin_of(setting.place, versions)
+            origins[name] = origin_of(setting.place, libraries)
     for name, place in trainer.script.unread.items():
         if name not in fields or fields[name].place.kind == "default":
             where = origins[name].where if name in origins else SCRIPT_DECIDES
@@ -89,24 +96,28 @@ def make_plan(
         problems = [*problems, *_left_out(trainer, signs.unpriced, problems)]
         own = replace(trainer.script, is_text_only=signs.is_text_only)
         trainer = replace(trainer, script=own)
-    values: dict[str, Any] = {
-        name: setting.value for name, setting in fields.items() if "." not in name
-    }
+    values = _values(trainer, engine)
     if engine.deepspeed is not None:
-        values["deepspeed"] = engine.deepspeed
-        origins["deepspeed"] = origin_of(engine.deepspeed_place, versions)
+        origins["deepspeed"] = origin_of(engine.deepspeed_place, libraries)
+    if libraries.unseen and not command.in_container:
+        problems = [*problems, _unseen(libraries.unseen)]
+    taken = {name: libraries.version(name) for name in engine.library_names}
+    others = _version_readings(command, part, trainer, taken, values)
     expandable = _expandable_segments(command.env if part.variables is None else part.variables)
     values["expandable_segments"] = expandable.value
-    origins["expandable_segments"] = origin_of(expandable.place, versions)
+    origins["expandable_segments"] = origin_of(expandable.place, libraries)
     fields["expandable_segments"] = expandable
     for name in engine.library_names:
-        if name not in installed:
-            reason = f"{name} is not installed here; defaults are those of {versions[name]}"
-            origins[f"versions.{name}"] = Origin(f"{name} {versions[name]}", True, reason)
+        origins[f"versions.{name}"] = libraries.of(name).origin
+    if others:
+        reason = f"nothing says which the launch will have: {_span(taken, others[-1].versions)}"
+        may_be = tuple(other.versions for other in others)
+        origins["versions"] = Origin("nobody", True, reason, may_be)
     plan = LaunchPlan(
         **values,
         trainer=trainer.trainer,
-        versions={name: versions[name] for name in engine.library_names},
+        versions=taken,
+        version_readings=others,
         launcher=part.name,
         cwd=command.cwd,
         origins=origins,
@@ -123,6 +134,66 @@ def make_plan(
     )
     raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
     return plan
+
+
+def _unseen(environment: str) -> Problem:
+    return Problem(
+        f"the launch runs in {environment}, which is not on this machine: its library versions are not seen",
+        "the environment",
+        "say them, for instance with --set versions.transformers=VERSION",
+        "PF130",
+        "info",
+    )
+
+
+def _version_readings(
+    command: LaunchCommand,
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    taken: Mapping[str, str],
+    values: Mapping[str, Any],
+) -> tuple[VersionReading, ...]:
+    """Return what the launch is under the other versions that its libraries may have."""
+    libraries = libraries_of(command)
+    if all(libraries.is_known(name) for name in taken):
+        return ()
+    readings = []
+    for found in libraries.sets_of(tuple(taken)):
+        versions = {**taken, **found}
+        if versions == taken:
+            continue
+        other: dict[str, Any] = dict(values)
+        if trainer.under is not None:
+            under = trainer.under(assumed_libraries(versions))
+            other = _values(
+                under, read_engine(part, under, command, assumed_libraries(versions)).value
+            )
+        differing = {
+            name: other.get(name, _DEFAULTS.get(name))
+            for name in (*values, *other)
+            if other.get(name, _DEFAULTS.get(name)) != values.get(name, _DEFAULTS.get(name))
+        }
+        readings.append(VersionReading(versions, differing))
+    return tuple(reversed(readings))
+
+
+_DEFAULTS = {f.name: f.default for f in dataclass_fields(LaunchPlan)}
+
+
+def _values(trainer: TrainerArguments, engine: EngineSettings) -> dict[str, Any]:
+    """Return plan field -> value, as the trainer's arguments and the engine's settings have them."""
+    fields = {**trainer.settings, **engine.fields}
+    values = {name: setting.value for name, setting in fields.items() if "." not in name}
+    return values if engine.deepspeed is None else {**values, "deepspeed": engine.deepspeed}
+
+
+def _span(taken: Mapping[str, str], oldest: Mapping[str, str]) -> str:
+    moved = (
+        f"{name} {oldest[name]} to {version}"
+        for name, version in taken.items()
+        if oldest[name] != version
+    )
+    return ", ".join(moved)
 
 
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
@@ -152,12 +223,12 @@ def _places(
     return places
 
 
-def origin_of(place: Place, versions: Mapping[str, str]) -> Origin:
+def origin_of(place: Place, libraries: Libraries) -> Origin:
     """Return a place as an Origin; a default names the library and version that it belongs to."""
     if place.kind != "default":
         return Origin(place.where)
     library, _, rest = place.key.partition(":")
-    label = f"{library} {versions[library]}" if library in versions else library
+    label = f"{library} {libraries.version(library)}" if library in LIBRARIES else library
     return Origin(f"default of {label}{':' + rest if rest else ''}")
 
 

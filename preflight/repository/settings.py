@@ -25,7 +25,7 @@ OWN_FILE = "preflight.toml"
 SHARED_FILE = "pyproject.toml"
 TABLE = "tool.preflight"
 
-NOT_SAID_HERE = (*ASKED, "versions")
+NOT_SAID_HERE = ASKED
 """Plan fields that are not values of a launch, or have a key of their own."""
 
 MOST_OF_SHARED = 1024**2
@@ -176,7 +176,7 @@ def _plan(value: Any, file: Repository) -> Reading[dict[str, Any]]:
     problems = Problems()
     settings: dict[str, Any] = {}
     for name, item in value.items():
-        if isinstance(item, dict) and name in NESTED:
+        if isinstance(item, dict) and name in (*NESTED, "versions"):
             settings.update({f"{name}.{inner}": each for inner, each in item.items()})
         else:
             settings[name] = item
@@ -254,6 +254,8 @@ def _is_settable(name: str) -> bool:
     outer, _, inner = name.partition(".")
     if outer not in PLAN_FIELDS or outer in NOT_SAID_HERE:
         return False
+    if outer == "versions":
+        return bool(inner)
     return not inner or (outer in NESTED and inner in {f.name for f in fields(NESTED[outer])})
 
 

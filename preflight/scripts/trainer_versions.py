@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from preflight.libraries.resolve import Libraries
 from preflight.scripts.trainer_tables import table_versions
 from preflight.values import dataclass
 from preflight.versions import transformers, trl
@@ -53,34 +53,30 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
 
 @dataclass(frozen=True)
 class LibraryVersions:
-    """The versions whose defaults hold, and whether they are those of the installed libraries."""
+    """The versions whose defaults hold, and whether somebody says them."""
 
-    installed: Mapping[str, str]
-    """By import name; a library that is missing is taken to be the newest that we know."""
+    libraries: Libraries = Libraries()
 
     def of(self, library: str) -> str:
         """Return the version whose defaults are used for a library."""
-        return self.installed.get(library) or table_versions()[library]
+        return self.libraries.version(library)
 
-    def is_installed(self, library: str) -> bool:
-        return bool(self.installed.get(library))
+    def is_known(self, library: str) -> bool:
+        """Tell whether somebody says the version of a library."""
+        return self.libraries.is_known(library)
 
     def is_tabled(self, library: str) -> bool:
-        """Tell whether the argument table was derived from this very minor version of the installed library."""
-        version = self.installed.get(library)
-        return (
-            bool(version) and release(version or "")[:2] == release(table_versions()[library])[:2]
-        )
+        """Tell whether the launch will have the very minor version that the argument table was derived from."""
+        table = release(table_versions()[library])
+        return self.libraries.is_known(library) and release(self.of(library))[:2] == table[:2]
 
     def label(self, library: str) -> str:
         """Return `transformers 5.24.0` for an origin."""
         return f"{library} {self.of(library)}"
 
     def reason(self, library: str) -> str:
-        """Return why this version is taken, where it is not the installed one."""
-        if self.is_installed(library):
-            return ""
-        return f"{library} is not installed here; the version on the nodes decides"
+        """Return why this version is taken, where nobody says it."""
+        return self.libraries.of(library).origin.reason
 
     def default(self, library: str, name: str) -> Any:
         """Return the default that holds for this version."""
@@ -89,7 +85,7 @@ class LibraryVersions:
     def default_optimizer(self) -> str:
         """Return the Trainer's optimizer when none is named: it depends on torch too."""
         optimizer: str = self.default("transformers", "optim")
-        is_new = IS_NEW_FOR_FUSED_ADAMW.holds_in(self.installed)
+        is_new = IS_NEW_FOR_FUSED_ADAMW.holds_in({"torch": self.of("torch")})
         return optimizer if is_new else "adamw_torch"
 
 

@@ -15,7 +15,7 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.repository.settings import Repository, find_repository
-from preflight.request import Request, with_request
+from preflight.request import Request, with_request, with_said_versions
 from preflight.rewriting import read_launch
 from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
 from preflight.slurm.job_environment import JobPlace, components_of, place_of
@@ -230,7 +230,9 @@ def _not_known(judgement: LaunchJudgement, found: Candidates) -> str:
 
 def command_of(launch: ScriptLaunch, files: Mapping[str, str], asked: Asked) -> LaunchCommand:
     """Return a launch line as a command, with the texts that its script writes in place of files."""
-    return LaunchCommand(launch.argv, launch.env, launch.cwd, dict(files), asked.repository.flags)
+    flags = asked.repository.flags
+    command = LaunchCommand(launch.argv, launch.env, launch.cwd, dict(files), flags)
+    return with_said_versions(command, asked.request())
 
 
 def plan_of(

@@ -41,7 +41,7 @@ def refusal(words: list[str]) -> tuple[str, ...]:
     from preflight.plugins import load_plugins
     from preflight.policy import Policy, policy_from_dict
     from preflight.repository.settings import find_repository
-    from preflight.request import Request, with_request
+    from preflight.request import Request, versions_of, with_request
     from preflight.rewriting import read_launch
     from preflight.slurm.allocation import ask_nodes
     from preflight.verdict import Answer
@@ -49,7 +49,14 @@ def refusal(words: list[str]) -> tuple[str, ...]:
     env, cwd = dict(os.environ), os.getcwd()
     repository = find_repository(cwd)
     plugins = load_plugins(cwd, project_files=repository.hooks)
-    command = LaunchCommand(tuple(words), env, cwd, declared_flags=repository.flags)
+    command = LaunchCommand(
+        tuple(words),
+        env,
+        cwd,
+        declared_flags=repository.flags,
+        versions=versions_of(repository),
+        starts_here=True,
+    )
     try:
         plan = read_launch(command, plugins)
     except BadInput as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, Origin, ScriptFacts
+from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table, table_of_classes
@@ -33,6 +34,9 @@ from preflight.trainers.script_told import (
 from preflight.trainers.trl import read_model_fields
 from preflight.trainers.unknown_arguments import refused_keywords, unknown_arguments
 from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.scripts.script_settings import ScriptSettings
 
 
 @dataclass(frozen=True)
@@ -69,29 +73,32 @@ class TrainerArguments:
     """Whether its defaults hold too: their release is named, or they are the same in all of them."""
     script: ScriptFacts = field(default_factory=ScriptFacts)
     """What is known of the script itself, but for its place in the command."""
+    under: Callable[[Libraries], TrainerArguments] | None = field(default=None, compare=False)
+    """Gives the same under other versions of the libraries; None where no default of theirs was asked."""
 
 
 def read_trainer_arguments(
     argv: Sequence[str],
     first_index: int,
     command: LaunchCommand,
-    versions: Mapping[str, str],
+    libraries: Libraries,
     script: str | None = None,
     not_its_own: frozenset[int] = frozenset(),
 ) -> TrainerArguments:
     """Return what the words behind the training script say.
 
-    `first_index` is where they start in the whole argv; `versions` are the installed libraries by
-    import name; `not_its_own` are argv indices of words that go to the launcher. Raises BadInput with every problem of the flags and the argument file at once.
+    `first_index` is where they start in the whole argv; `libraries` are those that it will
+    have; `not_its_own` are argv indices of words that go to the launcher. Raises BadInput with every problem of the
+    flags and the argument file at once.
     """
     words = list(argv)
     kind = trainer_kind(script, _names(words, command), command)
     opened = open_script(kind, command, script)
     kind = with_classes(kind, None if opened is None else opened[0])
-    installed = LibraryVersions(versions)
+    versions = LibraryVersions(libraries)
     table = _table(kind)
-    is_exact = installed.is_tabled("transformers") and (
-        kind.trainer != "trl" or installed.is_tabled("trl")
+    is_exact = versions.is_tabled("transformers") and (
+        kind.trainer != "trl" or versions.is_tabled("trl")
     )
     rules = ParserRules(
         is_complete=kind.is_own_script and is_exact,
@@ -104,15 +111,17 @@ def read_trainer_arguments(
     own = opened[1] if opened is not None else None
     parsed = parse_argv(rest, table, rules, own)
     problems.extend(parsed.problems)
-    given = _given(kind, table, installed, file, parsed, command.declared_flags)
-    told = script_told(given, opened[0]) if opened is not None else None
-    unread: Mapping[str, Place] = {}
-    if told is not None:
-        given, unread = problems.take(with_script(given, told))
-    fields = joined(
-        problems.take(read_plan_fields(given)),
-        problems.take(read_model_fields(given)),
-    )
+    as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
+    told = script_told(as_given, opened[0]) if opened is not None else None
+
+    def under(others: Libraries) -> TrainerArguments:
+        other = replace(as_given, versions=LibraryVersions(others))
+        given, unread = _with_told(other, told).value
+        fields = _fields(given).value
+        return _result(given, _settled(given, fields, script, told, unread).value, file, ())
+
+    given, unread = problems.take(_with_told(as_given, told))
+    fields = problems.take(_fields(given))
     if own is not None and is_exact:
         problems.extend(unknown_arguments(given, own, script or "", file))
     mentioned = {problem.where for problem in problems}
@@ -120,12 +129,33 @@ def read_trainer_arguments(
         problems.extend(refused_keywords(told.refused))
     problems.extend(near_misses(given, own.declared if own is not None else (), mentioned))
     problems.extend(unread_switches(given, fields))
-    if told is None:
-        fields = problems.take(without_what_script_decides(given, fields, script))
-    else:
-        fields = problems.take(settled(given, fields, told, unread))
+    fields = problems.take(_settled(given, fields, script, told, unread))
     raise_if_any(problems)
-    return _result(given, fields, file, tuple(problems))
+    return replace(_result(given, fields, file, tuple(problems)), under=under)
+
+
+def _with_told(
+    given: Given, told: ScriptSettings | None
+) -> Reading[tuple[Given, Mapping[str, Place]]]:
+    return Reading((given, {})) if told is None else with_script(given, told)
+
+
+def _fields(given: Given) -> Reading[PlanFields]:
+    problems = Problems()
+    parts = problems.take(read_plan_fields(given)), problems.take(read_model_fields(given))
+    return Reading(joined(*parts), tuple(problems))
+
+
+def _settled(
+    given: Given,
+    fields: PlanFields,
+    script: str | None,
+    told: ScriptSettings | None,
+    unread: Mapping[str, Place],
+) -> Reading[PlanFields]:
+    if told is None:
+        return without_what_script_decides(given, fields, script)
+    return settled(given, fields, told, unread)
 
 
 def _table(kind: TrainerKind) -> ArgumentTable:
@@ -264,7 +294,7 @@ def _result(
         is_sure=kind.is_sure,
         # Of transformers' defaults for precision, batch and checkpointing none has moved; of TRL's some have.
         has_sure_defaults=kind.is_sure
-        and (not given.has_trl_arguments or given.versions.is_installed("trl")),
+        and (not given.has_trl_arguments or given.versions.is_known("trl")),
         script=replace(fields.script, is_of_library=kind.is_own_script, inferred=tuple(inferred)),
     )
 

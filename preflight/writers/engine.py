@@ -278,7 +278,7 @@ def write_expandable_segments(draft: LaunchDraft, before: LaunchPlan, after: Lau
         raise CannotEdit("variables of the launcher do not reach the ranks")
     env = draft.command.env
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-    renamed = RENAMES_ALLOCATOR_VARIABLE.holds_in(before.versions)
+    renamed = before.surely(RENAMES_ALLOCATOR_VARIABLE)
     name = next((name for name in names if env.get(name)), names[0] if renamed else names[1])
     if name == names[0] and not renamed:
         name = names[1]  # This torch does not read the new name.

@@ -77,7 +77,7 @@ def _write_kwargs(draft: LaunchDraft, before: LaunchPlan) -> None:
             return
     if is_given(draft, names):
         raise CannotEdit("the checkpointing kwargs are no JSON")
-    name = names[0 if SAYS_ACTIVATION_CHECKPOINTING.holds_in(before.versions) else 1]
+    name = names[0 if before.surely(SAYS_ACTIVATION_CHECKPOINTING) else 1]
     # Kwargs that do not name the kind would bring the reentrant one.
     set_argument(draft, before, name, {"use_reentrant": False, "offload": True})
 

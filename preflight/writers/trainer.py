@@ -40,7 +40,7 @@ def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPla
     if not given and not takes_trainer_flags(draft, before):
         write_fsdp_checkpointing(draft, before)
         return
-    renamed = transformers.SAYS_ACTIVATION_CHECKPOINTING.holds_in(before.versions)
+    renamed = before.surely(transformers.SAYS_ACTIVATION_CHECKPOINTING)
     # TRL declares the old name itself, with its own default.
     new, old = CHECKPOINTING
     name = new if renamed and before.trainer == "transformers" else old
@@ -63,7 +63,7 @@ def _stop_checkpointing(draft: LaunchDraft, before: LaunchPlan) -> None:
     if is_fsdp_checkpointing(draft):
         set_launcher_option(draft, "fsdp_config", FSDP_CHECKPOINTING, False)
         return
-    renamed = transformers.SAYS_ACTIVATION_CHECKPOINTING.holds_in(before.versions)
+    renamed = before.surely(transformers.SAYS_ACTIVATION_CHECKPOINTING)
     new, old = CHECKPOINTING
     name = new if renamed and before.trainer == "transformers" else old
     other = old if name == new else new

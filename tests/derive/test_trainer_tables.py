@@ -27,7 +27,7 @@ def test_the_shipped_table_is_that_of_the_installed_libraries():
 
 def test_the_newest_rules_agree_with_the_table():
     sft, base = argument_table("sft"), argument_table(None)
-    versions = LibraryVersions({})
+    versions = LibraryVersions()
 
     assert versions.default("trl", "load_dtype") == sft.arguments["dtype"].default
     assert versions.default("trl", "bf16") == sft.arguments["bf16"].default

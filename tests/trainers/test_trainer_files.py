@@ -9,6 +9,7 @@ import pytest
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
@@ -35,7 +36,7 @@ def read(argv, tmp_path, script=SFT, **files):
     for name, text in files.items():
         (tmp_path / name.replace("_", ".")).write_text(text)
     command = LaunchCommand(tuple(argv), cwd=str(tmp_path))
-    return read_trainer_arguments(argv, 0, command, VERSIONS, script)
+    return read_trainer_arguments(argv, 0, command, named_libraries(VERSIONS), script)
 
 
 def test_a_trl_config_file_means_what_trl_parser_makes_of_it(tmp_path, monkeypatch):
@@ -155,7 +156,9 @@ def test_a_section_of_a_file_is_no_name_of_a_model_or_an_optimizer(tmp_path):
     (tmp_path / "train.py").write_text("from accelerate import Accelerator\n")
     argv = ("small.yaml",)
     command = LaunchCommand(argv, cwd=str(tmp_path))
-    fields = read_trainer_arguments(argv, 0, command, VERSIONS, "train.py").settings
+    fields = read_trainer_arguments(
+        argv, 0, command, named_libraries(VERSIONS), "train.py"
+    ).settings
 
     assert fields["seq_len"].value == 1024
     assert "model" not in fields and "optimizer" not in fields

@@ -11,6 +11,7 @@ import pytest
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import named_libraries
 from preflight.scripts.trainer_tables import argument_table
 from preflight.trainers.arguments import read_trainer_arguments
 
@@ -129,7 +130,8 @@ def trl_parser():
 def read(line, tmp_path, script="train.py"):
     (tmp_path / "train.py").write_text(TRAIN_PY)
     argv = tuple(shlex.split(line))
-    return read_trainer_arguments(argv, 0, LaunchCommand(argv, cwd=str(tmp_path)), VERSIONS, script)
+    command, libraries = LaunchCommand(argv, cwd=str(tmp_path)), named_libraries(VERSIONS)
+    return read_trainer_arguments(argv, 0, command, libraries, script)
 
 
 def theirs(parser, line, dict_fields):
@@ -199,7 +201,7 @@ def test_a_bare_bf16_is_refused_by_the_version_whose_parser_wants_a_value(
     with pytest.raises(BadInput, match="--bf16 needs a value"):
         read("--bf16 --packing", tmp_path, "trl/scripts/sft.py")
     argv = ("--bf16", "--packing")
-    old = {"trl": "0.18.2", "transformers": "4.52.4"}
+    old = named_libraries({"trl": "0.18.2", "transformers": "4.52.4"})
     arguments = read_trainer_arguments(argv, 0, LaunchCommand(argv), old, "trl/scripts/sft.py")
     assert arguments.settings["mixed_precision"].value == "bf16"
 
@@ -238,7 +240,7 @@ def test_a_place_has_the_index_of_its_flag_in_the_whole_command(tmp_path):
     argv = shlex.split("accelerate launch train.py --bf16 true --max_grad_norm=0.5 --deepspeed x")
     (tmp_path / "train.py").write_text(TRAIN_PY)
     command = LaunchCommand(tuple(argv), cwd=str(tmp_path))
-    arguments = read_trainer_arguments(argv[3:], 3, command, VERSIONS, "train.py")
+    arguments = read_trainer_arguments(argv[3:], 3, command, named_libraries(VERSIONS), "train.py")
 
     for setting in arguments.raw.values():
         assert argv[setting.place.index].partition("=")[0] == setting.place.key

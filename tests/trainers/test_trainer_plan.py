@@ -9,6 +9,7 @@ import pytest
 
 from preflight.errors import BadInput
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand
+from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
@@ -20,7 +21,8 @@ def read(line, tmp_path, script="trl.scripts.sft", text="", versions=VERSIONS):
     if text:
         (tmp_path / script).write_text(text)
     argv = tuple(shlex.split(line))
-    return read_trainer_arguments(argv, 0, LaunchCommand(argv, cwd=str(tmp_path)), versions, script)
+    command, libraries = LaunchCommand(argv, cwd=str(tmp_path)), named_libraries(versions)
+    return read_trainer_arguments(argv, 0, command, libraries, script)
 
 
 def values(arguments):

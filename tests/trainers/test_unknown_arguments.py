@@ -11,6 +11,7 @@ import pytest
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
@@ -182,7 +183,9 @@ def real(folder: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> str
 def read(folder: Path, words: list[str], versions: dict[str, str] = VERSIONS) -> list[Problem]:
     command = LaunchCommand(tuple(words), cwd=str(folder))
     try:
-        return list(read_trainer_arguments(words, 0, command, versions, "train.py").notices)
+        return list(
+            read_trainer_arguments(words, 0, command, named_libraries(versions), "train.py").notices
+        )
     except BadInput as error:
         return list(error.problems)
 

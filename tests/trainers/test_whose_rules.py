@@ -216,20 +216,19 @@ fire.Fire(train)
 
 
 @pytest.mark.parametrize("version", ["4.38.0", "4.45.0"])
-def test_a_strategy_under_its_old_name_is_read(plugins, tmp_path, monkeypatch, version):
+def test_a_strategy_under_its_old_name_is_read(plugins, tmp_path, version):
     """PF436: `evaluation_strategy` was its name until transformers 4.41, and went with 4.46."""
-    named = {"transformers": version, "torch": "2.3.0"}
-    monkeypatch.setattr("preflight.launchers.script.installed_versions", lambda: named)
+    (tmp_path / "requirements.txt").write_text(f"transformers=={version}\ntorch==2.3.0\n")
     script = STRATEGIES.format(name="evaluation_strategy")
     plan = read(plugins, tmp_path, script, "torchrun --nproc-per-node 2 train.py")
 
     assert errors(plugins, plan) == []
 
 
-def test_a_name_that_the_release_has_dropped_is_refused(plugins, tmp_path, monkeypatch):
+def test_a_name_that_the_release_has_dropped_is_refused(plugins, tmp_path):
     """PF123, in a call of the script's own: only where the release is the one whose arguments were read."""
-    named = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
-    monkeypatch.setattr("preflight.launchers.script.installed_versions", lambda: named)
+    pins = "transformers==5.24.0\ntrl==1.16.0\ntorch==2.13.0\n"
+    (tmp_path / "requirements.txt").write_text(pins)
     words = "torchrun --nproc-per-node 2 train.py"
     with pytest.raises(
         BadInput, match="evaluation_strategy is not an argument of TrainingArg"

@@ -15,11 +15,16 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl import LAUNCHER
 from preflight.launchers.axolotl.checks import check_axolotl
 from preflight.launchers.axolotl.engine import read_axolotl_engine
-from preflight.launchers.axolotl.keys import axolotl_library, note_unknown_keys
+from preflight.launchers.axolotl.keys import axolotl_table, note_unknown_keys
 from preflight.launchers.axolotl.launch import cli_part
 from preflight.launchers.axolotl.plan import DECIDES, read_axolotl_plan
 from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fire
-from preflight.launchers.framework_keys import FrameworkKeys, note_placeholders, settings_of
+from preflight.launchers.framework_keys import (
+    FrameworkKeys,
+    FrameworkLibrary,
+    note_placeholders,
+    settings_of,
+)
 from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.reading import Problems
@@ -46,7 +51,8 @@ def read_axolotl(command: LaunchCommand) -> LaunchPlan | None:
         raise BadInput(*problems)
     document = _document(command, words.config)
     problems.extend(document.problems)
-    keys = _keys(words, document)
+    library = FrameworkLibrary.of("axolotl", command, axolotl_table()["version"])
+    keys = _keys(library, words, document)
     problems.extend(keys.problems)
     trainer = keys.finish(document)
     indices = {key: s.place.index for key, s in words.overrides.items()}
@@ -74,7 +80,7 @@ def _document(command: LaunchCommand, path: str) -> Document:
     return read_document(command, path, "yaml", stated_at=path)
 
 
-def _keys(words: AxolotlWords, document: Document) -> FrameworkKeys:
+def _keys(library: FrameworkLibrary, words: AxolotlWords, document: Document) -> FrameworkKeys:
     given = settings_of(document)
     overridden: dict[str, tuple[Place, ...]] = {}
     for key, setting in words.overrides.items():
@@ -87,7 +93,7 @@ def _keys(words: AxolotlWords, document: Document) -> FrameworkKeys:
         section = given.get(parent, Setting({}, setting.place))
         inside = dict(section.value) if isinstance(section.value, dict) else {}
         given[parent] = Setting({**inside, child: setting.value}, section.place)
-    keys = FrameworkKeys(axolotl_library(), given, overridden)
+    keys = FrameworkKeys(library, given, overridden)
     if not given:
         keys.refuse("the config is empty", Setting(None, Place("yaml", document.path, "")))
         return keys

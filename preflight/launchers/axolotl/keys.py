@@ -7,7 +7,7 @@ import os
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.near_names import nearest_fix
 
 
@@ -18,14 +18,6 @@ def axolotl_table() -> dict[str, Any]:
     with open(os.path.join(folder, "keys.json"), encoding="utf-8") as file:
         table: dict[str, Any] = json.load(file)
     return table
-
-
-def axolotl_library() -> FrameworkLibrary:
-    """Return axolotl in the version that is installed here, else in the table's."""
-    from preflight.versions.installed import installed_versions
-
-    found = installed_versions(("axolotl",)).get("axolotl")
-    return FrameworkLibrary("axolotl", found or axolotl_table()["version"])
 
 
 class Option(NamedTuple):

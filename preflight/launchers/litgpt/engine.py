@@ -13,7 +13,6 @@ from preflight.launchers.litgpt.words import LitgptWords
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
-from preflight.versions.installed import installed_versions
 from preflight.versions.litgpt import SHARDS_LORA_BY_FSDP2
 
 BESIDE_PACKED_BASE = NotModelled(
@@ -90,7 +89,7 @@ def read_engine(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> 
         return
     is_pretraining, is_lora = words.command == "pretrain", words.command == "finetune_lora"
     nodes = part.ranks["num_nodes"].value if is_pretraining else 1
-    by_fsdp2 = is_lora and SHARDS_LORA_BY_FSDP2.holds_in(installed_versions())
+    by_fsdp2 = is_lora and SHARDS_LORA_BY_FSDP2.holds_in({"litgpt": keys.library.version})
     put(keys, "engine", "fsdp2" if by_fsdp2 else "fsdp1", by)
     put(keys, "shard_degree", world_size // nodes, by)
     put(keys, "replicate_degree", nodes, by)

@@ -20,12 +20,12 @@ from preflight.launchers.litgpt.engine import (
     read_precision,
 )
 from preflight.launchers.litgpt.model import read_model
+from preflight.launchers.litgpt.table import litgpt_table
 from preflight.launchers.litgpt.words import LitgptWords, model_option, read_words
 from preflight.launchers.script import make_plan
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
-from preflight.versions.installed import installed_versions, versions_used
 
 OPTIMIZERS = {
     "torch.optim.Adam": "adamw_torch",
@@ -52,7 +52,7 @@ def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
         return None
     reading = read_words(command, first)
     words = reading.value
-    library = FrameworkLibrary("litgpt", versions_used(installed_versions())["litgpt"])
+    library = FrameworkLibrary.of("litgpt", command, litgpt_table()["version"])
     keys = FrameworkKeys(library, dict(words.given))
     note_placeholders(keys, DECIDES)
     part = launched_part(command, keys, words, first)
@@ -73,7 +73,7 @@ def _checkpoint(command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords)
         return
     if setting.place.key == f"--{option}":
         # Before 0.4 every argument was an option.
-        is_known = "litgpt" in installed_versions()
+        is_known = keys.library.is_known
         keys.refuse(
             f"litgpt from 0.4 on takes the {option} as a word of its own, and stops at --{option}",
             setting,

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.launchers.framework_keys import FrameworkKeys, note_placeholders
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.llamafactory.checks import check_llamafactory
 from preflight.launchers.llamafactory.engine import read_engine_facts
 from preflight.launchers.llamafactory.keys import (
     check_unknown_keys,
     is_enabled,
-    llamafactory_library,
+    llamafactory_version,
 )
 from preflight.launchers.llamafactory.launch import ALLOCATOR, cli_index, cli_part, front
 from preflight.launchers.llamafactory.plan import DECIDES, read_llamafactory_plan
@@ -63,7 +63,8 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
 
 
 def _keys(command: LaunchCommand, part: LauncherPart, words: LlamaFactoryWords) -> FrameworkKeys:
-    keys = FrameworkKeys(llamafactory_library(), dict(words.given), words.overridden)
+    library = FrameworkLibrary.of("LLaMA-Factory", command, llamafactory_version())
+    keys = FrameworkKeys(library, dict(words.given), words.overridden)
     check_unknown_keys(keys, is_enabled(command.env, "ALLOW_EXTRA_ARGS"))
     note_placeholders(keys, DECIDES)
     engine = read_engine_facts(keys, part, command)

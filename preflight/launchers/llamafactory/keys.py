@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.bool_words import LLAMAFACTORY_VARIABLE
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
 
@@ -33,12 +33,10 @@ def llamafactory_arguments() -> ArgumentTable:
     return ArgumentTable({**trainers.arguments, **own}, trainers.versions)
 
 
-def llamafactory_library() -> FrameworkLibrary:
-    """Return LLaMA-Factory in the version that is installed here, else in the table's."""
-    from preflight.versions.installed import installed_versions
-
-    found = installed_versions(("llamafactory",)).get("llamafactory")
-    return FrameworkLibrary("LLaMA-Factory", found or _table()["version"])
+def llamafactory_version() -> str:
+    """Return the release that the shipped table was made from."""
+    version: str = _table()["version"]
+    return version
 
 
 def is_enabled(env: Any, name: str, default: str = "0") -> bool:

@@ -16,11 +16,11 @@ from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
+from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
-from preflight.versions.installed import installed_versions
 
 SCRIPT = "run_train.sh"
 SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh")
@@ -120,10 +120,13 @@ def _expanded(text: str, variables: dict[str, str]) -> str:
 
 
 def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words) -> LaunchPlan:
-    installed = installed_versions().get("torchtitan")
+    libraries = libraries_of(command)
+    is_known = libraries.is_known("torchtitan")
     problems = Problems()
     part = replace(problems.take(launched), name="torchtitan")
-    config = problems.take(read_config(command, words, installed))
+    config = problems.take(
+        read_config(command, words, libraries.version("torchtitan") if is_known else None)
+    )
     keys = FrameworkKeys(FrameworkLibrary("torchtitan", config.version), dict(config.given))
     read_plan(keys, config, part.ranks["world_size"])
     note_placeholders(keys, DECIDES)
@@ -139,7 +142,7 @@ def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words)
     engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtitan"))
     part = replace(part, overrides=dict(config.overrides), own=config.version)
     plan = make_plan(command, part, trainer, engine, problems)
-    if installed is None:
+    if not is_known:
         reason = f"torchtitan is not installed here; the keys are those of {config.version}"
         plan = replace(plan, versions={**plan.versions, "torchtitan": config.version})
         origin = Origin(f"torchtitan {config.version}", True, reason)

@@ -35,7 +35,6 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.trainers.arguments import TrainerArguments
-from preflight.versions.installed import installed_versions, versions_used
 
 NO_TRAINING = (
     "generate",
@@ -76,7 +75,7 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
         problems.append(_standalone(num_nodes))
     as_written = problems.take(read_config(command, at, recipe))
     config = resolved(as_written, command)
-    library = FrameworkLibrary("torchtune", versions_used(installed_versions())["torchtune"])
+    library = FrameworkLibrary.of("torchtune", command, TABLE_VERSION)
     keys = FrameworkKeys(library, config.settings())
     reads = tuple(known["reads"]) if known is not None else ()
     read_plan(keys, recipe, reads, _pointed_at(as_written))
