@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from preflight.plan_parts import Adapter, BaseQuantization
-from preflight.readings import Readings, Settled
+from preflight.readings import Readings, Settled, moved_library
 from preflight.render.page import Page
 from preflight.render.words import amount, of_capacity
 from preflight.report import Report
@@ -18,10 +19,11 @@ def cannot_tell(report: Report) -> str:
         return ""
     name, ways = best_question(readings)
     low, high = ways[0], ways[-1]
-    capacity = device.capacity_bytes
+    capacity, subject = device.capacity_bytes, subject_of(name, ways)
     return (
-        f"preflight: cannot tell. {of_capacity(low.most.peak_bytes, capacity)} per rank if {name} is"
-        f" {shown(name, low.value)}, {amount(high.least.peak_bytes, capacity)} if {shown(name, high.value)}:"
+        f"preflight: cannot tell. {of_capacity(low.most.peak_bytes, capacity)} per rank if {subject} is"
+        f" {shown(name, low.value, subject)},"
+        f" {amount(high.least.peak_bytes, capacity)} if {shown(name, high.value, subject)}:"
         f" {option(name, ways)} says which"
     )
 
@@ -35,8 +37,19 @@ def best_question(readings: Readings) -> tuple[str, list[Settled]]:
     return name, sorted(readings.deciding[name], key=lambda way: way.most.peak_bytes)
 
 
+def subject_of(name: str, ways: list[Settled]) -> str:
+    """Return what a field is called: of versions, the library whose own is asked for."""
+    if name != "versions":
+        return name
+    return moved_library([way.value for way in ways]) or name
+
+
 def option(name: str, ways: list[Settled]) -> str:
     """Return the option that settles a field."""
+    if name == "versions":
+        library = subject_of(name, ways)
+        ends = dict.fromkeys(shown(name, way.value, library) for way in (ways[0], ways[-1]))
+        return f"--set versions.{library}=" + "|".join(ends)
     if name == "adapter":
         return "--set adapter.rank=N or --set adapter=null"
     if name == "base_quantization":
@@ -44,8 +57,10 @@ def option(name: str, ways: list[Settled]) -> str:
     return f"--set {name}=" + "|".join(str(way.value) for way in ways if way.value is not None)
 
 
-def shown(name: str, value: Any) -> str:
-    """Return a value of a field as a person writes it."""
+def shown(name: str, value: Any, subject: str = "") -> str:
+    """Return a value of a field as a person writes it; of versions, that of one library."""
+    if isinstance(value, Mapping):
+        return str(value.get(subject, ""))
     if isinstance(value, Adapter):
         return value.kind
     if isinstance(value, BaseQuantization):
@@ -61,17 +76,23 @@ def reading_rows(report: Report) -> list[list[str]]:
     if readings is None or device is None:
         return []
     capacity = device.capacity_bytes
-    return [
-        [
-            name,
-            shown(name, way.value),
-            amount(way.least.peak_bytes, capacity),
-            amount(way.most.peak_bytes, capacity),
-            "cannot tell" if way.answer is None else way.answer.words,
-        ]
-        for name, ways in readings.deciding.items()
-        for way in sorted(ways, key=lambda way: way.most.peak_bytes)
-    ]
+    rows: list[list[str]] = []
+    for name, ways in readings.deciding.items():
+        subject = subject_of(name, list(ways))
+        for way in sorted(ways, key=lambda way: way.most.peak_bytes):
+            row = [
+                subject,
+                shown(name, way.value, subject),
+                amount(way.least.peak_bytes, capacity),
+                amount(way.most.peak_bytes, capacity),
+                "cannot tell" if way.answer is None else way.answer.words,
+            ]
+            if name == "versions" and rows and rows[-1][0] == subject and row[2:] == rows[-1][2:]:
+                # Releases between which nothing changes stand in one row.
+                rows[-1][1] = f"{rows[-1][1].partition(' ')[0]} to {row[1]}"
+            else:
+                rows.append(row)
+    return rows
 
 
 def reading_lines(report: Report, page: Page) -> list[str]:

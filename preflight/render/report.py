@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.formulas.buckets import peaks_of_launch
-from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES
+from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES, Origin
+from preflight.libraries.resolve import HERE
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.render.changes import alternative_lines, applied_lines, change_lines, suggested_lines
@@ -25,6 +27,7 @@ from preflight.render.words import (
 from preflight.report import Report
 from preflight.units import GIB, format_count, format_gib
 from preflight.verdict import Answer
+from preflight.versions.boundary import release
 
 NUM_TERMS_SHOWN = 6
 BESIDE_BAR = 73
@@ -44,6 +47,7 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     lines = head_lines(report, page)
     lines += reading_lines(report, page)
     lines += assumed_lines(report, page)
+    lines += version_lines(report, page)
     if answer is not Answer.FITS or is_verbose:
         lines += estimate_lines(report, page, is_verbose)
     elif report.estimate is not None and is_host_remarkable(report):
@@ -159,8 +163,10 @@ def assumed_lines(report: Report, page: Page) -> list[str]:
         reason = (origin.reason or origin.where).partition("; ")[0]
         shown = f"{name} {written}" if written != NOT_STATED else f"{name} ({reason})"
         library = origin.where.removeprefix("default of ")
+        if name == "versions":
+            continue  # said with each library
         if name.startswith("versions."):
-            unseen.append(origin.where)
+            unseen.append(_assumed_version(report, name.partition(".")[2], origin))
         elif origin.where.startswith("default of ") and " " in library:
             defaults.setdefault(f"defaults of {library}", []).append(shown)
         elif origin.where in (SCRIPT_DECIDES, NOTHING_SAYS):
@@ -175,13 +181,35 @@ def assumed_lines(report: Report, page: Page) -> list[str]:
     parts = ["; ".join(guesses)] if guesses else []
     parts += [f"{whose}: {', '.join(names)}" for whose, names in defaults.items()]
     if unseen:
-        parts.append(
-            f"versions (not installed here; those on the nodes decide): {', '.join(unseen)}"
-        )
+        parts.append(f"versions, which nothing says: {', '.join(unseen)}")
     lines: list[str] = []
     for part in parts:
         lines += page.wrap(part, "  ", "    ") if lines else page.wrap(f"assumed: {part}")
     return lines
+
+
+def _assumed_version(report: Report, library: str, origin: Origin) -> str:
+    """Return a library with the versions that it may have, the one that is taken last."""
+    plan = report.plan
+    taken = plan.versions.get(library, "")
+    versions = [other.versions.get(library, "") for other in plan.version_readings]
+    oldest = min((v for v in versions if release(v) != release(taken)), key=release, default="")
+    span = f"{library} {oldest} to {taken}" if oldest else origin.where
+    return f"{span} ({origin.reason})" if " asks for " in origin.reason else span
+
+
+def version_lines(report: Report, page: Page) -> list[str]:
+    """Return where the versions of the libraries come from, where that is not the Python that preflight runs in."""
+    by_place: dict[str, list[str]] = {}
+    for library, version in report.plan.versions.items():
+        origin = report.plan.origins.get(f"versions.{library}")
+        if origin is not None and not origin.assumed and origin.where != HERE:
+            place = re.sub(r":\d+$", "", origin.where)
+            by_place.setdefault(place, []).append(f"{library} {version}")
+    if not by_place:
+        return []
+    named = (f"{', '.join(names)} ({place})" for place, names in by_place.items())
+    return page.wrap(f"versions: {'; '.join(named)}")
 
 
 def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
