@@ -17,7 +17,7 @@ from preflight.setting import Place
 from preflight.values import dataclass
 
 SIGNS = {
-    "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize",
+    "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize|\blightning\b|pytorch_lightning",
     "world_size": r"\bmp\.spawn|multiprocessing\.spawn|\bmp\.Process\(|notebook_launcher|debug_launcher",
     "adapter": r"\bpeft\b|get_peft_model|\b\w*[Ll]o[Rr][Aa]\w*|FastLanguageModel|adapter_name",
     "base_quantization": r"BitsAndBytes|load_in_[48]bit|\bbnb\b|k?bit_training|FastLanguageModel|\bhqq\b|quantize",

@@ -177,19 +177,29 @@ _PROSE = re.compile(
 """Docstrings, texts over several lines, and comments: what they name is not used."""
 
 
+_TRL_TRAINS = re.compile(
+    r"^[ \t]*from trl\b[\w.]*[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\b(?:\w+Trainer|\w+Config|TrlParser|ScriptArguments)\b"
+    r"|\btrl\.(?:[\w.]*\.)?\w+(?:Trainer|Config)\b|\bSFTTrainer\b",
+    re.MULTILINE,
+)
+"""What a script names that trains with TRL: a trainer, its arguments or its parser, and not a collator alone."""
+
+
 def _from_text(script: str, text: str) -> TrainerKind | None:
     code = _PROSE.sub("", text)
     uses_parser = "TrlParser" in code
-    if re.search(r"^\s*(?:from|import) trl\b|\bSFTTrainer\b", code, re.MULTILINE):
+    if _TRL_TRAINS.search(code):
         methods = [method for name, method in TRL_METHODS.items() if name in code]
         method = methods[0] if methods else "sft"
         return TrainerKind(
             "trl", f"{script} imports trl", method, uses_trl_parser=uses_parser, text=text
         )
     word = re.search(
-        r"\b(?:Seq2Seq)?TrainingArguments\b|\b(?:Seq2Seq)?Trainer\(|\bHfArgumentParser\b", code
+        r"\b(?:Seq2Seq)?TrainingArguments\b|(?:(?<![\w.])|\btransformers\.)(?:Seq2Seq)?Trainer\(|\bHfArgumentParser\b",
+        code,
     )
-    if word:
+    is_lightning = re.search(r"\b(?:pytorch_)?lightning\b", code) is not None
+    if word and not (is_lightning and word[0].endswith("(")):
         return TrainerKind(
             "transformers",
             f"{script} uses {word[0].rstrip('(')}",
