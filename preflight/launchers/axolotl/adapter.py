@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from preflight.launch import Adapter, BaseQuantization
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 
@@ -76,9 +76,8 @@ def _adapter(keys: FrameworkKeys) -> None:
     if setting is None or setting.value is False:
         return
     if setting.value not in ("lora", "qlora"):
-        keys.note(
-            "PF143", f"adapter {setting.value} is estimated as LoRA of the same rank", setting
-        )
+        message = f"adapter {setting.value} is estimated as LoRA of the same rank"
+        keys.leave_out(NotModelled(message, f"a {setting.value} adapter", "either"), setting)
     rank, alpha = keys.count("lora_r"), keys.count("lora_alpha")
     resumed = keys.get("lora_model_dir")
     if resumed is not None:

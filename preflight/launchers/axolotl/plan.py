@@ -238,7 +238,8 @@ def _optimizer(keys: FrameworkKeys) -> None:
     if name in LIKE_TRAINERS:
         name = LIKE_TRAINERS[name]
     elif name in own:
-        keys.note("PF143", f"{name} is estimated as adamw_torch_fused", setting)
+        message = f"{name} is estimated as adamw_torch_fused"
+        keys.leave_out(NotModelled(message, f"the states of {name}", "either"), setting)
         name = "adamw_torch_fused"
     elif name not in trainers:
         known = tuple(str(choice) for choice in (*trainers, *own))

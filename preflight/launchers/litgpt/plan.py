@@ -10,7 +10,12 @@ from collections.abc import Iterable
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.framework_keys import (
+    FrameworkKeys,
+    FrameworkLibrary,
+    NotModelled,
+    note_placeholders,
+)
 from preflight.launchers.litgpt import LAUNCHER
 from preflight.launchers.litgpt.engine import (
     launched_part,
@@ -146,7 +151,8 @@ def _optimizer(keys: FrameworkKeys, words: LitgptWords) -> None:
         return
     optimizer = OPTIMIZERS.get(name)
     if optimizer is None:
-        keys.note("PF143", f"{name} is estimated as adamw_torch", by)
+        message = f"{name} is estimated as adamw_torch"
+        keys.leave_out(NotModelled(message, f"the states of {name}", "either"), by)
         optimizer = "adamw_torch"
     if words.command == "pretrain" and optimizer == "adamw_torch":
         optimizer = "adamw_torch_fused"

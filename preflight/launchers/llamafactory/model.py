@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from preflight.launch import Adapter, BaseQuantization
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.setting import Setting
 
@@ -57,7 +57,7 @@ def read_quantization(keys: FrameworkKeys, kind: str, dtype: str) -> None:
     if not is_bnb and method is not None:
         as_bits = 8 if bits.value == 8 else 4
         message = f"{method.value} is estimated as bitsandbytes in {as_bits} bits"
-        keys.note("PF143", message, method)
+        keys.leave_out(NotModelled(message, f"weights in {method.value}", "either"), method)
     double, scheme = keys.flag("double_quantization"), keys.get("quantization_type")
     norms = keys.flag("upcast_layernorm")
     upcast = "norms" if norms is not None and norms.value else "none"
@@ -83,7 +83,8 @@ def read_trained(keys: FrameworkKeys, kind: str, engine: EngineFacts) -> None:
         _adapter(keys, kind, chosen)
         return
     if kind == "freeze" and chosen is not None:
-        keys.note("PF143", "freeze trains a few layers: the estimate trains all of them", chosen)
+        message = "freeze trains a few layers: the estimate trains all of them"
+        keys.leave_out(NotModelled(message, "frozen layers", "less"), chosen)
     keeps = keys.is_on("pure_bf16") or keys.is_on("use_badam") or engine.is_zero3
     if not keeps:
         keys.assume("load_dtype", "fp32", "what is trained is cast to fp32, unless pure_bf16")
@@ -94,7 +95,8 @@ def _adapter(keys: FrameworkKeys, kind: str, chosen: Setting | None) -> None:
     dropout, targets = keys.get("lora_dropout"), keys.get("lora_target")
     saved, dora = keys.get("additional_target"), keys.flag("use_dora")
     if kind == "oft" and chosen is not None:
-        keys.note("PF143", "OFT is estimated as LoRA of rank 8", chosen)
+        message = "OFT is estimated as LoRA of rank 8"
+        keys.leave_out(NotModelled(message, "an OFT adapter", "either"), chosen)
         rank, targets = None, keys.get("oft_target")
     names = _split(targets)
     size = rank.value if rank is not None else Adapter.rank

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config import CHECKPOINTING, TitanConfig
 from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
@@ -143,7 +143,8 @@ def _checkpointing(reader: TitanReader) -> None:
         if at is not None and word not in ("selective", "memory_budget", "memory-budget"):
             keys.refuse(f"{mode} must be none, selective or full, not {word!r}", at)
         elif at is not None:
-            keys.note("PF143", f"{mode} {word} is estimated as none", at)
+            message = f"{mode} {word} is estimated as none"
+            keys.leave_out(NotModelled(message, f"checkpointing by {word}", "less"), at)
         value = "none"
     reader.put("activation_checkpointing", value, mode, option)
 
@@ -155,9 +156,9 @@ def _selective(reader: TitanReader, option: str) -> str | None:
         if not option.isdigit():
             reader.keys.refuse(f"selective_ac_option must be op or a number, not {option!r}", at)
         else:
-            reader.keys.note(
-                "PF143", f"checkpointing every {option} layers is estimated as none", at, "", "info"
-            )
+            message = f"checkpointing every {option} layers is estimated as none"
+            left_out = NotModelled(message, f"checkpointing every {option} layers", "less")
+            reader.keys.leave_out(left_out, at)
             return "none"
     return known.get(option)
 
@@ -170,7 +171,8 @@ def _optimizer(reader: TitanReader) -> None:
     how = reader.value("optimizer.implementation") or "fused"
     if name not in ("Adam", "AdamW"):
         at = keys.get("optimizer.name") or Setting(name, _default_place(reader))
-        keys.note("PF143", f"optimizer {name} is estimated as AdamW", at)
+        message = f"optimizer {name} is estimated as AdamW"
+        keys.leave_out(NotModelled(message, f"the states of {name}", "either"), at)
     fields = ("optimizer.implementation", "optimizer.name")
     reader.put("optimizer", "adamw_torch_fused" if how == "fused" else "adamw_torch", *fields)
     if how in ("foreach", "for-loop"):
@@ -180,7 +182,8 @@ def _optimizer(reader: TitanReader) -> None:
         keys.refuse(message, stated)
     early = keys.flag("optimizer.early_step_in_backward")
     if early is not None and early.value:
-        keys.note("PF143", "early_step_in_backward frees gradients: the estimate keeps them", early)
+        message = "early_step_in_backward frees gradients: the estimate keeps them"
+        keys.leave_out(NotModelled(message, "gradients that are freed early", "less"), early)
 
 
 def _rest(reader: TitanReader) -> None:
@@ -204,4 +207,5 @@ def _rest(reader: TitanReader) -> None:
     if names:
         at = converters or Setting(names, _default_place(reader))
         shown = ", ".join(str(name) for name in names)
-        keys.note("PF143", f"{shown} converts layers, which are estimated as they were", at)
+        message = f"{shown} converts layers, which are estimated as they were"
+        keys.leave_out(NotModelled(message, f"layers converted by {shown}", "either"), at)

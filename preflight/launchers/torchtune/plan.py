@@ -79,11 +79,9 @@ def read_plan(
         more = NotModelled(MORE_MODELS[recipe], "another model", "more")
         keys.leave_out(more, keys.given[section])
     if recipe in FAKE_QUANTIZED and "quantizer" in keys.given:
-        keys.note(
-            "PF143",
-            "the fake-quantized copies of QAT are not in the estimate",
-            keys.given["quantizer"],
-        )
+        message = "the fake-quantized copies of QAT are not in the estimate"
+        copies = NotModelled(message, "fake-quantized copies", "more")
+        keys.leave_out(copies, keys.given["quantizer"])
 
 
 def _unread(
@@ -155,13 +153,9 @@ def _batch(keys: FrameworkKeys, recipe: str) -> None:
         keys.refuse(
             "optimizer_in_bwd and clip_grad_norm exclude each other", in_backward, "drop one"
         )
-    keys.note(
-        "PF143",
-        "optimizer_in_bwd frees each gradient in backward: the estimate keeps them all",
-        in_backward,
-        "",
-        "info",
-    )
+    message = "optimizer_in_bwd frees each gradient in backward: the estimate keeps them all"
+    freed = NotModelled(message, "gradients that are freed early", "less")
+    keys.leave_out(freed, in_backward)
 
 
 def _sequence(keys: FrameworkKeys) -> None:
@@ -226,13 +220,8 @@ def _selective(keys: FrameworkKeys, mode: Setting) -> str:
     if str(option) in ("0", "1"):
         return "full"
     if str(option) != "2":
-        keys.note(
-            "PF143",
-            f"checkpointing every {option} layers is estimated as none at all",
-            mode,
-            "",
-            "info",
-        )
+        message = f"checkpointing every {option} layers is estimated as none at all"
+        keys.leave_out(NotModelled(message, f"checkpointing every {option} layers", "less"), mode)
         return "none"
     return "selective_every_2"
 
@@ -244,7 +233,8 @@ def _loss(keys: FrameworkKeys) -> None:
     name = str(component.value).rsplit(".", 1)[-1]
     loss = LOSSES.get(name, "full_logits")
     if name not in LOSSES:
-        keys.note("PF143", f"{name} is estimated as a loss over whole logits", component)
+        message = f"{name} is estimated as a loss over whole logits"
+        keys.leave_out(NotModelled(message, f"the loss {name}", "either"), component)
     keys.put("loss", loss, component)
 
 
@@ -255,7 +245,8 @@ def _optimizer(keys: FrameworkKeys) -> None:
     name = str(component.value)
     optimizer = OPTIMIZERS.get(name)
     if optimizer is None:
-        keys.note("PF143", f"{name} is estimated as adamw_torch", component)
+        message = f"{name} is estimated as adamw_torch"
+        keys.leave_out(NotModelled(message, f"the states of {name}", "either"), component)
         optimizer = "adamw_torch"
     fused, foreach = keys.flag("optimizer.fused"), keys.flag("optimizer.foreach")
     if name == "torch.optim.AdamW" and fused is not None and fused.value:
