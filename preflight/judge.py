@@ -16,7 +16,7 @@ from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.readings import Readings, read_all_ways
+from preflight.readings import MayBe, Readings, read_all_ways
 from preflight.records.known import known_correction
 from preflight.units import GIB
 from preflight.values import dataclass
@@ -46,8 +46,12 @@ def judge_plan(
     policy: Policy,
     model: ModelSpec | None = None,
     device: DeviceSpec | None = None,
+    among: MayBe | None = None,
 ) -> Judged:
-    """Describe model and device unless given, add up the memory terms, and judge."""
+    """Describe model and device unless given, add up the memory terms, and judge.
+
+    `among` has open fields of which only some values are looked at, as a search does until it has an answer.
+    """
     model_problem = None
     try:
         model = model or plugins.first("preflight_describe_model", plan=plan)
@@ -69,7 +73,7 @@ def judge_plan(
         verdict = judge(estimate, device, missing, policy.margin_share, host_bytes)
         return estimate, with_unpriced(verdict, one.notices)
 
-    readings = read_all_ways(plan, judge_one) if device is not None else None
+    readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None
     if readings is not None:
         return Judged(plan, model, device, readings.likely.estimate, readings.verdict, readings)
     return Judged(plan, model, device, *judge_one(plan), model_problem=model_problem)

@@ -169,9 +169,13 @@ def degrees_of(engine: str, ranks: int) -> dict[str, Any]:
     return degrees
 
 
-def read_all_ways(plan: LaunchPlan, judge: Judge) -> Readings | None:
-    """Return the readings of a plan; None where it has no open value."""
-    may_be = open_values(plan)
+def read_all_ways(plan: LaunchPlan, judge: Judge, among: MayBe | None = None) -> Readings | None:
+    """Return the readings of a plan, of the fields in `among` those values alone; None where it has no open value."""
+    may_be: dict[str, tuple[Any, ...]] = {
+        name: tuple(v for v in values if among is None or name not in among or v in among[name])
+        or values
+        for name, values in open_values(plan).items()
+    }
     if not may_be:
         return None
     tried: dict[tuple[int, ...], Completion | None] = {}
@@ -201,6 +205,15 @@ def read_all_ways(plan: LaunchPlan, judge: Judge) -> Readings | None:
         if any(way.answer is not None for way in ways):
             deciding[name] = ways
     return Readings(likely, settled.least, settled.most, None, may_be, deciding)
+
+
+def versions_at_the_ends(readings: Readings | None) -> MayBe:
+    """Return the versions of the readings at the ends: what a search looks at until it has an answer."""
+    if readings is None or "versions" not in readings.may_be:
+        return {}
+    ends = (readings.likely, readings.least, readings.most)
+    versions = [end.values["versions"] for end in ends if "versions" in end.values]
+    return {"versions": tuple(v for i, v in enumerate(versions) if v not in versions[:i])}
 
 
 def _settle(value: Any, readings: list[Completion]) -> Settled:

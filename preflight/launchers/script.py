@@ -28,6 +28,7 @@ from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.reading import Reading
 from preflight.scripts.signs import UNPRICED, signs_of
+from preflight.scripts.trainer_versions import READ_BY_RELEASE
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
@@ -158,23 +159,36 @@ def _version_readings(
     if all(libraries.is_known(name) for name in taken):
         return ()
     readings = []
+    known: dict[tuple[bool, ...], Mapping[str, Any]] = {}
     for found in libraries.sets_of(tuple(taken)):
         versions = {**taken, **found}
         if versions == taken:
             continue
-        other: dict[str, Any] = dict(values)
-        if trainer.under is not None:
-            under = trainer.under(assumed_libraries(versions))
-            other = _values(
-                under, read_engine(part, under, command, assumed_libraries(versions)).value
-            )
-        differing = {
-            name: other.get(name, _DEFAULTS.get(name))
-            for name in (*values, *other)
-            if other.get(name, _DEFAULTS.get(name)) != values.get(name, _DEFAULTS.get(name))
-        }
-        readings.append(VersionReading(versions, differing))
+        sides = tuple(boundary.holds_in(versions) for boundary in READ_BY_RELEASE)
+        if sides not in known:
+            known[sides] = _differing(command, part, trainer, versions, values)
+        readings.append(VersionReading(versions, known[sides]))
     return tuple(reversed(readings))
+
+
+def _differing(
+    command: LaunchCommand,
+    part: LauncherPart,
+    trainer: TrainerArguments,
+    versions: Mapping[str, str],
+    values: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """Return the fields that are another under some versions, with their values there."""
+    if trainer.under is None:
+        return {}
+    libraries = assumed_libraries(versions)
+    under = trainer.under(libraries)
+    other = _values(under, read_engine(part, under, command, libraries).value)
+    return {
+        name: other.get(name, _DEFAULTS.get(name))
+        for name in (*values, *other)
+        if other.get(name, _DEFAULTS.get(name)) != values.get(name, _DEFAULTS.get(name))
+    }
 
 
 _DEFAULTS = {f.name: f.default for f in dataclass_fields(LaunchPlan)}

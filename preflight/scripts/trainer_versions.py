@@ -51,6 +51,15 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
 )
 
 
+READ_BY_RELEASE: tuple[Boundary, ...] = (
+    *(change.since for change in DEFAULT_CHANGES if change.since is not None),
+    IS_NEW_FOR_FUSED_ADAMW,
+    transformers.READS_FSDP_VERSION,
+    transformers.DEFAULTS_TO_FSDP2,
+)
+"""Every change that a reader of arguments and engines asks for: between releases on the same sides it reads the same."""
+
+
 @dataclass(frozen=True)
 class LibraryVersions:
     """The versions whose defaults hold, and whether somebody says them."""

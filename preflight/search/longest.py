@@ -7,6 +7,7 @@ from dataclasses import replace
 from preflight.judge import Judged, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
+from preflight.readings import versions_at_the_ends
 from preflight.verdict import Answer
 
 STEP = 64
@@ -26,9 +27,11 @@ def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> 
     More tokens never take fewer bytes, so the lengths are halved: a dozen estimates for a length of 200,000.
     """
 
+    ends = versions_at_the_ends(start.readings)
+
     def fits(length: int) -> bool:
         plan = replace(start.plan, seq_len=length)
-        judged = judge_plan(plan, plugins, policy, start.model, start.device)
+        judged = judge_plan(plan, plugins, policy, start.model, start.device, ends)
         return judged.verdict.answer is not Answer.DOES_NOT_FIT
 
     low, high = 0, (start.plan.seq_len or 0) // STEP

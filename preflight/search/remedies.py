@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import field, replace
+from functools import cached_property
 from typing import Any
 
 from preflight.devices.step_time import StepTime, estimate_step_time
@@ -12,6 +13,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import Level
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
+from preflight.readings import MayBe, versions_at_the_ends
 from preflight.remedy import UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
@@ -46,8 +48,28 @@ class Search:
     lattices: dict[tuple[int, Wanted], Lattice] = field(default_factory=dict)
     """Lattices by the plan that they start from and what may be used: one that fits and one that may are looked for."""
 
+    whole: dict[int, tuple[Judged, Judged]] = field(default_factory=dict)
+    """What was judged under all versions, by what was judged under some."""
+
     def judged(self, plan: LaunchPlan) -> Judged:
-        return judge_plan(plan, self.plugins, self.policy, self.written.model, self.written.device)
+        """Judge a plan, of the versions that it may have under those alone that took least and most as written."""
+        written = self.written
+        return judge_plan(plan, self.plugins, self.policy, written.model, written.device, self.ends)
+
+    @cached_property
+    def ends(self) -> MayBe:
+        """The versions of the readings at the ends of the launch as written."""
+        return versions_at_the_ends(self.written.readings)
+
+    def in_full(self, judged: Judged) -> Judged:
+        """Judge a plan that answers under all the versions that it may have."""
+        if not self.ends:
+            return judged
+        if id(judged) not in self.whole:
+            written, asked = self.written, (self.plugins, self.policy)
+            whole = judge_plan(judged.plan, *asked, written.model, written.device)
+            self.whole[id(judged)] = judged, whole
+        return self.whole[id(judged)][1]
 
     def lattice(self, start: Judged, wanted: Wanted) -> Lattice:
         key = id(start), wanted
@@ -162,7 +184,9 @@ def _answers(
         def is_answer(judged: Judged) -> bool:
             if judged.verdict.answer not in answers:
                 return False
-            return not was_tight or _is_lower(judged, start)
+            if was_tight and not _is_lower(judged, start):
+                return False
+            return search.in_full(judged).verdict.answer in answers
 
         found = _writable(search, lattice, is_answer, 1 + num_alternatives, first, unwritable)
         if found is not None and not (was_tight and found.tried[-1].step_time_factor > 1.005):

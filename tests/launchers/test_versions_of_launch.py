@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 import preflight
 from preflight.errors import BadInput
 from preflight.report import Report
+from preflight.scripts.trainer_versions import READ_BY_RELEASE
 from preflight.verdict import Answer
+from preflight.versions.boundary import Boundary
 
 SFT = """\
 from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser
@@ -216,3 +220,42 @@ def test_the_report_says_where_versions_come_from(repository):
     assert (
         "versions, which nothing says: accelerate 1.3.0 to 1.15.0, torch 2.5.1 to 2.13.0" in words
     )
+
+
+ROOT = Path(__file__).parents[2] / "preflight"
+NOT_OF_FIELDS = {
+    "REFUSES_REMOVED_KEYS": "refuses keys, and only where somebody says the release",
+    "CONFIGS_ARE_PYTHON": "follows from how a torchtitan launch is written",
+    "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
+}
+
+
+def test_a_change_that_readers_ask_for_is_one_that_launches_are_read_again_for():
+    """A launch is read once for all releases on the same sides of these."""
+    read = {id(boundary) for boundary in READ_BY_RELEASE}
+    asked = [
+        (path.name, name)
+        for package in ("trainers", "engines", "scripts", "launchers")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.name != "trainer_versions.py"
+        for module, names in re.findall(r"from preflight\.versions\.(\w+) import ([\w, ]+)", path.read_text())
+        for name in names.split(", ")
+        if isinstance(boundary := getattr(import_module(f"preflight.versions.{module}"), name), Boundary)
+        and id(boundary) not in read
+    ]  # fmt: skip
+
+    assert {name for _, name in asked} == NOT_OF_FIELDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("version", "engine", "may_be"),
+    [("0.5.13", "fsdp2", ()), ("0.5.10", "fsdp1", ()), ("", "fsdp2", ("fsdp1",))],
+)
+def test_litgpts_own_change_of_engine_is_open_too(repository, version, engine, may_be):
+    if version:
+        (repository / "requirements.txt").write_text(f"litgpt=={version}\n")
+    argv = "litgpt finetune_lora Qwen/Qwen2.5-7B --devices 2 --train.max_seq_length 512"
+    plan = preflight.check(argv.split(), device="a100-sxm-80", cwd=repository, env=ELSEWHERE).plan
+
+    assert plan.engine == engine
+    assert plan.origins["engine"].may_be == may_be

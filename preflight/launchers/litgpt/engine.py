@@ -91,6 +91,12 @@ def read_engine(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> 
     nodes = part.ranks["num_nodes"].value if is_pretraining else 1
     by_fsdp2 = is_lora and SHARDS_LORA_BY_FSDP2.holds_in({"litgpt": keys.library.version})
     put(keys, "engine", "fsdp2" if by_fsdp2 else "fsdp1", by)
+    if is_lora and not keys.library.is_known:
+        since = SHARDS_LORA_BY_FSDP2.since
+        reason = f"nothing says which litgpt the launch will have, and before {since} it is FSDP1"
+        keys.origins["engine"] = Origin(
+            f"default of {keys.library.label}", True, reason, ("fsdp1",)
+        )
     put(keys, "shard_degree", world_size // nodes, by)
     put(keys, "replicate_degree", nodes, by)
     checkpointing = "none" if is_pretraining else "full"
