@@ -19,6 +19,7 @@ from preflight.report import Report
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request
 from preflight.rewrite import refuse_changed, save_rewrite, until_settled
+from preflight.shell.typed_words import as_program
 from preflight.streams import say
 from preflight.switch import is_off
 
@@ -166,4 +167,4 @@ def _words(argv: Sequence[str]) -> tuple[str, ...]:
     words = tuple(os.fspath(word) for word in argv)
     if not words:
         raise BadInput.one("no command to check", fix="['accelerate', 'launch', 'train.py', ...]")
-    return words
+    return as_program(words)

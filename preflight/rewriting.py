@@ -35,7 +35,7 @@ def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -
     """Write the launch back; None unless every change can be said. Good enough to offer, not to start."""
     rewrite: Rewrite | None = plugins.first("preflight_write_launch", before=before, after=after)
     if rewrite is not None and before.wrapping:
-        from preflight.shell.wrappers import rewrapped
+        from preflight.shell.layers import rewrapped
 
         return rewrapped(rewrite, before.wrapping)
     return rewrite

@@ -21,6 +21,7 @@ from preflight.launch import (
 )
 from preflight.near_names import nearest_fix
 from preflight.policy import Policy, policy_from_dict
+from preflight.shell.typed_words import as_program
 
 if TYPE_CHECKING:
     from preflight.datasets.lengths import RowLengths
@@ -141,7 +142,7 @@ def split_command(name: str, parser: Parser, args: list[str]) -> tuple[list[str]
             raise BadInput.one(
                 "no command after `--`", fix=f"preflight {name} -- accelerate launch ..."
             )
-        return args[:at], tuple(args[at + 1 :])
+        return args[:at], as_program(args[at + 1 :])
     at = first_positional(parser, args)
     if "-h" in args[:at] or "--help" in args[:at]:
         return args[:at], ()

@@ -203,8 +203,18 @@ class _Lister:
         elif activates(argv):
             run = activate if name in CONDAS else source
             run(self.reader, [known(word) for word in argv])
-        elif name in ("eval", "popd"):
+        elif name == "popd" or (name == "eval" and not made.unknown and not _is_one(argv[1:])):
             raise CannotTell(f"`{name}`")
+
+
+def _is_one(words: Sequence[str]) -> bool:
+    """Tell whether the words of an `eval` are one command, which sets nothing for those behind it."""
+    statements = parse(known(" ".join(words)))
+    found = [c for each in statements for _, pipeline in each.pipelines for c in pipeline.commands]
+    if len(found) != 1 or not isinstance(found[0], Simple) or not found[0].words:
+        return False
+    first = found[0].words[0]
+    return isinstance(first, Word) and first.raw not in (*DECLARING, "cd", "set", "unset", "eval")
 
 
 def _pieces(pieces: Sequence[Piece]) -> Iterator[Piece]:

@@ -12,6 +12,9 @@ from preflight.shell.wrapper_options import CONTAINERS
 if TYPE_CHECKING:
     from preflight.shell.commands import ShellCommand
 
+SUBMITTER = "submitter"
+"""A Python script that starts what stands behind its `--`, here or elsewhere."""
+
 BUILTINS = (
     "cd",
     "pushd",
@@ -53,6 +56,15 @@ def notes_on(
             f"the launch runs in the container {name}: its files are not seen, those of this machine are taken, and its library versions are not known",
             "--container-image" if image is not None else kind,
             "put preflight in front of the launcher, inside the container",
+            "PF130",
+            "info",
+        )
+    elif kind == SUBMITTER:
+        script = given[0][0]
+        yield Problem(
+            f"{script} starts what stands behind --: what it sets for it, and on how many nodes, is not seen",
+            script,
+            "put preflight in front of the launcher, behind the --",
             "PF130",
             "info",
         )

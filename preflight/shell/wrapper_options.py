@@ -1,7 +1,7 @@
 """The options of programs that start another program: which take a value, so that the inner command is found.
 
 Sources: the manual pages of coreutils 9, util-linux 2.39, numactl 2.0, Slurm 24.05 with pyxis 0.20,
-uv 0.9, poetry 2, conda 25, pixi 0.50, apptainer 1.4, Docker 28 and podman 5.
+uv 0.9, poetry 2, conda 25, pixi 0.50, apptainer 1.4, Docker 28, podman 5, debugpy 1.8 and Nsight Systems 2025.
 """
 
 from __future__ import annotations
@@ -106,6 +106,15 @@ OPTIONS: dict[str, WrapperOptions] = {
         num_positionals=1,
     ),
     "setsid": _options("", "-c --ctty -f --fork -w --wait"),
+    "nsys profile": _options(
+        "-b -c -d -e -f -g -k -n -o -p -s -t -w -x -y", values_by_default=True
+    ),
+    "debugpy": _options("", "--wait-for-client --log-to-stderr -m", values_by_default=True),
+    "debugpy-run": _options(
+        "-p --port -l --log-to -r --run-on-host", "-m -n --nowait -W --no-wait -g --global -v"
+    ),
+    "cProfile": _options("-o --outfile -s --sort", "-m"),
+    "pdb": _options("-c --command", "-m"),
     "exec": _options("-a", "-c -l -cl"),
     "command": _options("", "-p"),
     "uv run": _options(
@@ -165,5 +174,7 @@ SAME_AS = {
     "uv tool run": "uvx",
     "gtime": "time",
 }
+PYTHON_PROGRAMS = ("debugpy", "debugpy-run", "cProfile", "pdb")
+"""They start a Python script, or with -m a module; `python -m debugpy` is debugpy."""
 SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
 CONTAINERS = ("apptainer exec", "docker run", "docker exec")

@@ -8,60 +8,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from preflight.errors import BadInput, Problem
-from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.rewrite import Rewrite
-from preflight.shell.program_names import program_name
-from preflight.shell.wrapper_notes import notes_on, rank_environment
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.shell.layers import Layer
+from preflight.shell.program_names import Called, called, is_python, program_name
+from preflight.shell.shell_layers import eval_layers, shell_layers
+from preflight.shell.wrapper_notes import SUBMITTER, notes_on, rank_environment
 from preflight.shell.wrapper_options import (
     CONTAINERS,
     OPTIONS,
+    PYTHON_PROGRAMS,
     SAME_AS,
     SHELLS,
     WrapperOptions,
 )
-from preflight.values import dataclass
 
 if TYPE_CHECKING:
-    from preflight.shell.commands import ShellCommand
+    pass
 
 MAX_LAYERS = 12
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One wrapper around a command."""
-
-    kind: str
-    """env, srun, bash, docker run, ..."""
-    command: LaunchCommand
-    inner: LaunchCommand
-    start: int
-    """argv index of the first inner word; of the script's text for a shell."""
-    added: tuple[str, ...] = ()
-    """Words that the inner command has in front and argv does not: `python` for `uv run train.py`."""
-    script: ShellCommand | None = None
-    """For a shell: which of its commands the inner one is."""
-    assigned: frozenset[str] = frozenset()
-    """Variables that this layer sets, whatever the environment says."""
-    passes_env: bool = True
-    notices: tuple[Problem, ...] = field(default=())
-
-    def put(self, argv: Sequence[str]) -> tuple[str, ...] | None:
-        """Return this layer's argv around another inner command; None where that cannot be said."""
-        words = tuple(argv)
-        outer = self.command.argv
-        if self.script is not None:
-            from preflight.shell.edits import with_words
-
-            text = with_words(outer[self.start], self.script, words)
-            return (*outer[: self.start], text, *outer[self.start + 1 :])
-        if words[: len(self.added)] != self.added:
-            return None
-        return (*outer[: self.start], *words[len(self.added) :])
+NODE_FLAGS = ("--num_nodes", "--num-nodes", "--nodes", "--nnodes", "--replicas")
+"""How scripts that submit a command are told of nodes."""
+CONTROLS = ("&&", "||", ";", "|", "&")
+"""Words between commands that a submitting script hands to a shell elsewhere."""
 
 
 Read = Callable[[LaunchCommand], "LaunchPlan | None"]
@@ -87,8 +59,26 @@ def read_behind(command: LaunchCommand, read: Read) -> LaunchPlan | None:
         found = launchers
     if not found:
         return None
-    notices = tuple(notice for layer in found[0].wrapping for notice in layer.notices)
-    return replace(found[0], notices=(*found[0].notices, *notices))
+    plan = found[0]
+    for layer in plan.wrapping:
+        plan = _on_nodes(plan, layer) if layer.kind == SUBMITTER else plan
+    notices = tuple(notice for layer in plan.wrapping for notice in layer.notices)
+    return replace(plan, notices=(*plan.notices, *notices))
+
+
+def _on_nodes(plan: LaunchPlan, layer: Layer) -> LaunchPlan:
+    """Return the plan with its ranks open where the script that submits it was given several nodes."""
+    own = layer.command.argv[: layer.start - 1]
+    for index, word in enumerate(own):
+        flag, equals, value = word.partition("=")
+        count = value if equals else "".join(own[index + 1 : index + 2])
+        if flag not in NODE_FLAGS or not count.isdecimal() or int(count) <= plan.num_nodes:
+            continue
+        more = plan.world_size * int(count) // plan.num_nodes
+        reason = f"{flag} {count} may start it on every node, with other numbers of ranks"
+        origin = Origin(flag, True, reason, (plan.world_size, more))
+        return plan.with_origin("world_size", origin)
+    return plan
 
 
 def _found(command: LaunchCommand, read: Read, around: tuple[Layer, ...]) -> list[LaunchPlan]:
@@ -115,10 +105,16 @@ def unwrapped(command: LaunchCommand) -> list[Layer]:
     argv = command.argv
     if not argv:
         return []
-    name = program_name(argv[0])
+    name, first = program_name(argv[0]), 1
     if name in SHELLS:
-        return _shell(command, name)
-    first = 1
+        return shell_layers(command, name)
+    if name == "eval" and len(argv) > 1:
+        return eval_layers(command)
+    python = called(argv) if is_python(name) else None
+    if python is not None and python.kind == "module" and python.name in PYTHON_PROGRAMS:
+        name, first = python.name, python.first_argument
+    elif python is not None:
+        return _submitted(command, python)
     for num_words in (3, 2):
         words = " ".join((name, *argv[1:num_words]))
         words = SAME_AS.get(words, words)
@@ -240,18 +236,54 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
             added = ("python",)
     elif name == "conda run":
         cwd = _folder(command, option(given, "--cwd"))
+    elif name in PYTHON_PROGRAMS:
+        added = ("python", "-m") if "-m" in flags else ("python",)
+    is_parted = name == "debugpy-run" and argv[start + 1 : start + 2] == ("--",)
+    separator = start + 1 if is_parted else None
+    words = [word for index, word in enumerate(argv) if index >= start and index != separator]
     from preflight.shell.wrapper_environments import said_versions, with_environment
 
     inner = replace(
         command,
-        argv=(*added, *argv[start:]),
+        argv=(*added, *words),
         env=with_environment(name, given, command, env),
         cwd=cwd,
         versions={**command.versions, **said_versions(name, given)},
         in_container=command.in_container or name in CONTAINERS or "--container-image" in flags,
     )
-    layer = Layer(name, command, inner, start, added, None, frozenset(assigned), passes_env)
+    layer = Layer(
+        name,
+        command,
+        inner,
+        start,
+        added,
+        separator=separator,
+        assigned=frozenset(assigned),
+        passes_env=passes_env,
+    )
     return replace(layer, notices=tuple(notes_on(name, given, argv, start)))
+
+
+def _submitted(command: LaunchCommand, python: Called) -> list[Layer]:
+    """Return a layer per command behind the `--` of a script that submits it: `python submit.py --gpus 8 -- torchrun ...`."""
+    argv = command.argv
+    if "--" not in argv[python.first_argument :]:
+        return []
+    layers: list[Layer] = []
+    start = argv.index("--", python.first_argument) + 1
+    for index in range(start, len(argv) + 1):
+        if index < len(argv) and argv[index] not in CONTROLS:
+            continue
+        if start < index:
+            inner = replace(command, argv=argv[start:index], in_container=True)
+            notices = tuple(notes_on(SUBMITTER, [(python.name, "")], argv, start))
+            layers.append(
+                Layer(
+                    SUBMITTER, command, inner, start, end=index, passes_env=False, notices=notices
+                )
+            )
+        start = index + 1
+    return layers
 
 
 def _folder(command: LaunchCommand, path: str | None) -> str:
@@ -286,62 +318,6 @@ def _container_folder(name: str, given: Given, command: LaunchCommand) -> str:
                     command.resolve(os.path.join(source, rest)) if rest else command.resolve(source)
                 )
     return folder
-
-
-def _shell(command: LaunchCommand, name: str) -> list[Layer]:
-    """Return a layer per command of `bash -c TEXT`; a script file is no layer."""
-    from preflight.shell.commands import CannotTell, parse_script  # most launches have no shell
-
-    argv = command.argv
-    index = 1
-    while index < len(argv) and argv[index][:1] in ("-", "+") and len(argv[index]) > 1:
-        word = argv[index]
-        index += 1
-        is_short = not word.startswith("--")
-        if word in ("--rcfile", "--init-file") or (is_short and {"o", "O"} & set(word)):
-            index += 1  # -euo pipefail
-        if is_short and word.startswith("-") and "c" in word:
-            break
-    else:
-        return []
-    if index >= len(argv):
-        return []
-    try:
-        # A shell sets PWD itself, whatever it was given.
-        env = {**command.env, "PWD": os.path.abspath(command.cwd)}
-        commands = parse_script(argv[index], env)
-    except CannotTell as reason:
-        raise BadInput.one(
-            f"{name} -c: preflight cannot follow {reason} in the command",
-            f"{name} -c",
-            "put preflight in front of the launcher, inside the quotes",
-            "PF131",
-        ) from None
-    layers = []
-    for position, one in enumerate(commands):
-        folder = os.path.join(command.cwd, one.folder) if one.folder else command.cwd
-        inner = replace(command, argv=one.argv, env=dict(one.env), cwd=folder)
-        notices = notes_on("shell", [], (), 0, commands[:position], one)
-        layers.append(
-            Layer(name, command, inner, index, (), one, one.assigned, notices=tuple(notices))
-        )
-    return layers
-
-
-def rewrapped(rewrite: Rewrite, layers: Sequence[Layer]) -> Rewrite | None:
-    """Return a rewrite of the innermost command as one of the whole; None where a layer cannot hold it."""
-    if rewrite.files and any(layer.kind.startswith("docker") for layer in layers):
-        return None  # the copies would lie outside the container
-    argv, env = rewrite.argv, dict(rewrite.env)
-    reaches = all(layer.passes_env and not layer.assigned & env.keys() for layer in layers)
-    if env and not reaches:
-        argv, env = ("env", *(f"{name}={value}" for name, value in env.items()), *argv), {}
-    for layer in reversed(layers):
-        put = layer.put(argv)
-        if put is None:
-            return None
-        argv = put
-    return replace(rewrite, argv=argv, env=env)
 
 
 def _shown(argv: Sequence[str]) -> str:

@@ -94,6 +94,17 @@ class _Start:
         inner = replace(self, argv=self.argv[number:], through=through, depth=self.depth + 1)
         return replace(inner, **changes)  # type: ignore[arg-type]
 
+    def at(self, places: Sequence[int], **changes: object) -> _Start:
+        """Return the command that some of the words are."""
+        around = tuple(word for index, word in enumerate(self.argv) if index not in places)
+        inner = replace(
+            self,
+            argv=tuple(self.argv[index] for index in places),
+            through=(*self.through, *around),
+            depth=self.depth + 1,
+        )
+        return replace(inner, **changes)  # type: ignore[arg-type]
+
     @property
     def words(self) -> list[str]:
         return [word.shown for word in self.argv]
@@ -194,12 +205,14 @@ class LaunchFinder:
             layers = unwrapped(command)
         except BadInput:
             layers = []
+        status: Status = None
         for layer in layers:
-            number = len(words) - len(layer.inner.argv) + len(layer.added)
-            inner = one.behind(number, env=_environment(one, layer.inner.env, command.env))
+            inner = one.at(layer.places, env=_environment(one, layer.inner.env, command.env))
             argv = (*map(known, layer.added), *inner.argv)
             cwd = one.cwd if layer.inner.cwd == command.cwd else known(layer.inner.cwd)
-            return self.launch(reader, replace(inner, argv=argv, cwd=cwd))
+            status = self.launch(reader, replace(inner, argv=argv, cwd=cwd))
+        if layers:
+            return status
         reader.print_unknown()
         if name in PREPARING:
             reader.is_likely = True

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from preflight.launchers.all import programs
+from preflight.launchers.launcher_behind import starts_another
 from preflight.shell.program_names import called, program_name
 from preflight.values import dataclass
 
@@ -16,7 +17,7 @@ LAUNCHERS = (*programs(), *UNREAD)
 """Programs that start a training; `python` and what it is told to run stand beside them."""
 _MODULES_THAT_TRAIN_NOTHING = (
     "pip", "venv", "ensurepip", "http.server", "json.tool", "zipfile", "tarfile", "compileall", "site",
-    "timeit", "cProfile", "torch.utils.collect_env", "nltk.downloader", "spacy", "ipykernel",
+    "timeit", "torch.utils.collect_env", "nltk.downloader", "spacy", "ipykernel",
     "jupyter", "jupyterlab", "notebook", "vllm.entrypoints.openai.api_server",
     "sglang.launch_server", "ray",
 )  # fmt: skip
@@ -54,7 +55,7 @@ class ScriptReading:
 def is_launch(argv: Sequence[str]) -> bool:
     """Tell whether a command line starts a training, or may: a Python script does not say."""
     what = called(argv)
-    if what is None:
+    if what is None or starts_another(argv):
         return False
     rest = [word for word in argv[what.first_argument :] if not word.startswith("-")]
     if what.kind == "script":

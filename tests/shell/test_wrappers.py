@@ -22,7 +22,9 @@ from preflight.rewrite import Rewrite
 from preflight.rewriting import read_launch, write_checked
 from preflight.shell.commands import parse_script
 from preflight.shell.edits import with_words
-from preflight.shell.wrappers import rewrapped, unwrapped
+from preflight.shell.layers import rewrapped
+from preflight.shell.typed_words import as_program
+from preflight.shell.wrappers import unwrapped
 
 SHOW = f"""#!{sys.executable}
 import json, os, sys
@@ -136,6 +138,30 @@ SEEN = {
     ],
     f"podman run --device nvidia.com/gpu=all -e A=1 -w /srv/job img {LAUNCH}": ["docker run"],
     f"srun bash -c 'source env.sh && cd run && {LAUNCH} 2>&1 | tee log'": ["srun", "bash"],
+    f"uv run --extra=gpu --group dev --all-extras -- {LAUNCH}": ["uv run"],
+    f"bash -c 'eval {LAUNCH}'": ["bash", "eval"],
+    "bash -c 'eval \"accelerate launch --multi_gpu --num_processes 2 train.py\"'": ["bash", "eval"],
+    f"bash -c 'eval \"$(conda shell.bash hook)\" && conda activate x && {LAUNCH}'": ["bash"],
+    f"eval '{LAUNCH}'": ["eval"],
+    f"python submit.py --gpus 8 -- {LAUNCH}": ["submitter"],
+    f"python submit.py --gpus 8 -- source env.sh '&&' {LAUNCH} '|' tee log": ["submitter"],
+    f"uv run python tools/submit.py --gpus=8 -- uv run {LAUNCH}": ["uv run", "submitter", "uv run"],
+    "debugpy-run -p :5678 -m accelerate.commands.launch -- --multi_gpu --num_processes 2 train.py": [
+        "debugpy-run"
+    ],
+    "debugpy-run -m accelerate.commands.launch --multi_gpu --num_processes 2 train.py": [
+        "debugpy-run"
+    ],
+    "python -m debugpy --listen 0.0.0.0:5678 --wait-for-client -m accelerate.commands.launch"
+    " --multi_gpu --num_processes 2 train.py": ["debugpy"],
+    "python3 -u -m debugpy --connect h:1 --configure-subProcess true /opt/bin/accelerate launch"
+    " --multi_gpu --num_processes 2 train.py": ["debugpy"],
+    "debugpy --listen 1 -m accelerate.commands.launch --multi_gpu --num_processes 2 train.py": [
+        "debugpy"
+    ],
+    "python -m cProfile -o prof.out -m accelerate.commands.launch --multi_gpu --num_processes 2"
+    " train.py": ["cProfile"],
+    f"nsys profile -o out --trace=cuda,nvtx --force-overwrite true {LAUNCH}": ["nsys profile"],
     f"srun -n 2 env A=1 numactl -N 0 bash -lc 'exec {LAUNCH}'": [
         "srun",
         "env",
@@ -211,7 +237,8 @@ REFUSED = {
     "bash -c 'for i in 1 2; do accelerate launch train.py; done'": "cannot follow `for`",
     "bash -c 'if true; then accelerate launch train.py; fi'": "cannot follow `if`",
     "bash -c '(cd run; accelerate launch train.py)'": "a subshell",
-    "bash -c 'eval accelerate launch train.py'": "`eval`",
+    "bash -c 'eval export A=1; accelerate launch train.py'": "`eval`",
+    "eval 'if true; then accelerate launch train.py; fi'": "cannot follow `if`",
     "bash -c 'cd $(mktemp -d) && accelerate launch train.py'": "cd $(mktemp -d)",
     "bash -c 'accelerate launch train.py \"unclosed'": "never closed",
     "bash -c 'cat <<EOF\naccelerate launch train.py\nEOF'": "here-document",
@@ -234,6 +261,8 @@ UNSEEN = {
     f"docker run img:1 {LAUNCH}": ("PF130", "the container img:1"),
     f"srun --container-image=img:1 {LAUNCH}": ("PF130", "the container img:1"),
     f"conda run -n other {LAUNCH}": ("PF130", "conda environment other"),
+    f"python submit.py --nodes 2 -- {LAUNCH}": ("PF130", "submit.py starts what stands behind --"),
+    f"bash -c 'eval \"$(conda shell.bash hook)\" && {LAUNCH}'": ("PF131", "`eval $(conda shell"),
     f"bash -c 'source env.sh && {LAUNCH}'": ("PF131", "`source env.sh`"),
     f"bash -c '{LAUNCH} --output_dir $(date +%F)'": ("PF131", "$(date +%F)"),
     f"bash -c 'X=$(hostname); {LAUNCH} --name $X'": ("PF131", "$X"),
@@ -248,6 +277,63 @@ def test_what_is_not_seen_through_a_wrapper_is_said(line, plugins):
     said = [notice for notice in plan.notices if notice.id == id]
 
     assert len(said) == 1 and words in said[0].message and said[0].severity == "info"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python train.py --optim adamw -- --notes run",
+        "python train.py -- data/a.json",
+        "python -m train -- more words",
+        "torchrun --nproc-per-node 2 train.py -- python",
+    ],
+)
+def test_words_behind_two_dashes_that_start_nothing_belong_to_the_script(line, plugins):
+    plan = read_launch(command(line), plugins)
+
+    assert plan is not None and plan.wrapping == ()
+
+
+def test_ranks_are_open_where_a_submitting_script_is_told_of_nodes(plugins):
+    plan = read_launch(command(f"python submit.py --num_nodes 4 --gpus 8 -- {LAUNCH}"), plugins)
+    assert plan is not None
+    alone = read_launch(command(f"python submit.py --gpus 8 -- {LAUNCH}"), plugins)
+
+    assert plan.origins["world_size"].may_be == (2, 8)
+    assert alone is not None and not alone.origins["world_size"].may_be
+
+
+@pytest.mark.parametrize(
+    ("typed", "program"),
+    [
+        ("A=1 B=2 torchrun x.py", ("env", "A=1", "B=2", "torchrun", "x.py")),
+        ("torchrun x.py A=1", ("torchrun", "x.py", "A=1")),
+        ("eval torchrun x.py", ("bash", "-c", "torchrun x.py")),
+        ("A=1 eval 'torchrun x.py'", ("env", "A=1", "bash", "-c", "torchrun x.py")),
+        ("exec torchrun x.py", ("torchrun", "x.py")),
+        ("exec -a name torchrun x.py", ("exec", "-a", "name", "torchrun", "x.py")),
+        ("command eval torchrun", ("bash", "-c", "torchrun")),
+        ("./train-A=1 x", ("./train-A=1", "x")),
+        ("A=1", ("A=1",)),
+    ],
+)
+def test_what_a_shell_takes_away_in_front_of_a_program_is_left_to_programs(typed, program):
+    assert as_program(shlex.split(typed)) == program
+
+
+def test_the_program_that_is_started_sees_what_a_shell_would_give_it(tmp_path):
+    show = tmp_path / "show"
+    show.write_text(SHOW)
+    show.chmod(0o755)
+    typed = f"A=1 B='two words' eval {show} a"
+    shell = subprocess.run(
+        ["bash", "-c", typed], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    ours = subprocess.run(
+        as_program(shlex.split(typed)), cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(ours.stdout) == json.loads(shell.stdout)
 
 
 def test_an_error_behind_a_container_says_that_the_image_is_not_seen(plugins):

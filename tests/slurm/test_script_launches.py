@@ -48,6 +48,27 @@ def test_words_are_those_of_bash(text, words):
     assert argv_of(text) == words
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("A=1 torchrun x.py", ("torchrun", "x.py")),
+        ('cmd="torchrun x.py"; eval $cmd', ("torchrun", "x.py")),
+        ("python submit.py --gpus 8 -- torchrun x.py", ("torchrun", "x.py")),
+        ("python submit.py -- source e.sh \\&\\& torchrun x.py \\| tee log", ("torchrun", "x.py")),
+        ("uv run --extra gpu python tools/submit.py -- torchrun x.py", ("torchrun", "x.py")),
+        ("uv run --extra gpu --no-sync torchrun x.py", ("torchrun", "x.py")),
+        ("debugpy-run -p :1 -m torch.distributed.run -- x.py", ("python", "-m", "torch.distributed.run", "x.py")),
+        ("python -m debugpy --listen 1 -m torch.distributed.run x.py", ("python", "-m", "torch.distributed.run", "x.py")),
+        ("python -m debugpy --listen 1 --wait-for-client x.py", ("python", "x.py")),
+        ("nsys profile -o out -t cuda torchrun x.py", ("torchrun", "x.py")),
+    ],
+)  # fmt: skip
+def test_a_launch_is_found_behind_what_starts_it(line, words):
+    (launch,) = read_script(line + "\n", "job.sh", (), {}, "/work").launches
+
+    assert launch.argv == words
+
+
 def test_what_only_the_job_knows_stands_as_it_is_written_and_is_named():
     text = 'x=$(curl http://a b); torchrun --port $RANDOM --x "n $x"\n'
     (launch,) = read_script(text, "job.sh").launches

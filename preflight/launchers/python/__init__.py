@@ -5,11 +5,18 @@ from __future__ import annotations
 from preflight.launch import LaunchCommand
 from preflight.launchers.contract import Launcher
 from preflight.shell.program_names import called
+from preflight.shell.wrapper_options import PYTHON_PROGRAMS
 
 
 def _starts_a_script(command: LaunchCommand) -> bool:
     what = called(command.argv)
-    return what is not None and what.kind != "program"
+    if what is None or what.kind == "program":
+        return False
+    if "--" not in command.argv and what.name not in PYTHON_PROGRAMS:
+        return True
+    from preflight.launchers.launcher_behind import starts_another  # few commands ask
+
+    return not starts_another(command.argv)
 
 
 LAUNCHER = Launcher(
