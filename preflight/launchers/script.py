@@ -95,6 +95,8 @@ def make_plan(
         signs = signs_of(command, script)
         origins.update(_undecided(trainer, fields, signs.fields))
         problems = [*problems, *_left_out(trainer, signs.unpriced, problems)]
+        if not signs.may_train and trainer.trainer is None:
+            problems = [*problems, _does_not_train(script)]
         own = replace(trainer.script, is_text_only=signs.is_text_only)
         trainer = replace(trainer, script=own)
     values = _values(trainer, engine)
@@ -310,6 +312,17 @@ def _left_out(
         for name, place in signs.items()
         if not (name == "frozen parameters" and trainer.settings.get("adapter") is not None)
     ]
+
+
+def _does_not_train(script: str) -> Problem:
+    return Problem(
+        f"nothing in {script}, or in the files here that it imports, trains: what runs is not known",
+        script,
+        "put preflight in front of what trains, or say in a plan what it trains",
+        severity="warning",
+        unpriced="a script that does not train",
+        takes="either",
+    )
 
 
 def _open(name: str, taken_as: str, sign: Place) -> Origin:

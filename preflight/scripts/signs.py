@@ -62,6 +62,9 @@ the estimate: `more`, `less` or `either`."""
 BESIDE_TEXT = r"(?i)\bimages?\b|pixel|vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
 
+TRAINS = r"\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|deepspeed\.initialize|\bpretrain\("
+"""Calls of which a script that trains has one."""
+
 MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
 """Of one file: more of either is no training script, and what it would say stays open."""
@@ -81,6 +84,8 @@ class Signs:
     """Keys of UNPRICED."""
     is_text_only: bool = False
     """Whether all of it was read, and nothing in it speaks of images or audio."""
+    may_train: bool = True
+    """False where it was read, and neither it nor what it imports has a call that trains."""
 
 
 def signs_of(command: LaunchCommand, script: str) -> Signs:
@@ -88,10 +93,11 @@ def signs_of(command: LaunchCommand, script: str) -> Signs:
     fields: dict[str, Place] = {}
     unpriced: dict[str, Place] = {}
     num_files = 0
-    sees = False
+    sees = trains = False
     for path, text in repository_files(command, script):
         num_files += 1
         sees = sees or re.search(BESIDE_TEXT, text) is not None
+        trains = trains or re.search(TRAINS, text) is not None
         for name, pattern in SIGNS.items():
             _note(fields, name, pattern, path, text)
         for name, (pattern, _) in UNPRICED.items():
@@ -100,7 +106,7 @@ def signs_of(command: LaunchCommand, script: str) -> Signs:
         everywhere = Place("script", script, "")
         fields = {name: fields.get(name, everywhere) for name in SIGNS}
     is_whole = 0 < num_files < MOST_FILES
-    return Signs(fields, unpriced, is_whole and not sees)
+    return Signs(fields, unpriced, is_whole and not sees, trains or not is_whole)
 
 
 def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: str) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
 from preflight.scripts.signs import UNPRICED, signs_of
+from preflight.verdict import Answer
 
 OWN_TRAINER = """\
 class Contrastive(Trainer):
@@ -52,6 +56,37 @@ def test_what_an_imported_file_of_the_repository_holds_counts(tmp_path):
         "an inference engine's share of the card",
         "a teacher",
     }
+
+
+TRAINING = {
+    "a loop": "loss.backward()\noptimizer.step()\n",
+    "an engine's": "engine, *_ = deepspeed.initialize(model=m)\n",
+    "a framework's": "L.Trainer().fit(module)\n",
+}
+
+
+@pytest.mark.parametrize("text", TRAINING.values(), ids=TRAINING)
+def test_a_script_that_trains_has_a_call_that_does(tmp_path, text):
+    (tmp_path / "train.py").write_text("from loop import run\n")
+    (tmp_path / "loop.py").write_text(text)
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+
+    assert signs_of(command, "train.py").may_train
+    assert signs_of(command, "absent.py").may_train  # nobody read it
+    (tmp_path / "loop.py").write_text("rows.map(tokenize).save_to_disk(out)\n")
+    assert not signs_of(command, "train.py").may_train
+
+
+def test_what_trains_nothing_is_unknown_and_never_refused(tmp_path):
+    (tmp_path / "rows.py").write_text(
+        "from transformers import AutoTokenizer\nAutoTokenizer.from_pretrained('meta-llama/Llama-3.1-70B')\n"
+    )
+    words = ("python", "rows.py", "--model_name_or_path", "meta-llama/Llama-3.1-70B")
+    command = LaunchCommand(words, {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("t4-16"))
+
+    assert report.verdict.unpriced == ("a script that does not train",)
+    assert report.verdict.answer is Answer.UNKNOWN and report.may_launch
 
 
 def test_all_that_is_not_priced_says_where_the_estimate_is_wrong():
