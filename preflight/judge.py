@@ -10,6 +10,7 @@ from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.checkpoint import with_checkpoint
+from preflight.formulas.left_out import with_left_out
 from preflight.formulas.precision import missing_inputs
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
@@ -60,7 +61,7 @@ def judge_plan(
     device = device or plugins.first("preflight_describe_device", plan=plan)
     if model is not None:
         plan = with_checkpoint(with_default_attention(plan, model), model)
-        plan = _with_towers(plan, model)
+        plan = with_left_out(plan, model)
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
         if model is not None and one.versions != plan.versions:
@@ -77,27 +78,6 @@ def judge_plan(
     if readings is not None:
         return Judged(plan, model, device, readings.likely.estimate, readings.verdict, readings)
     return Judged(plan, model, device, *judge_one(plan), model_problem=model_problem)
-
-
-def _with_towers(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
-    """Return the plan with a notice that what a model sees or hears is not counted, where a launch may give it any."""
-    if not plan.is_read or plan.script_facts.is_text_only or not model.has_towers:
-        return plan
-    if any(notice.unpriced == BESIDE_TEXT for notice in plan.notices):
-        return plan
-    notice = Problem(
-        f"{model.name} takes images or audio too: the estimate has its weights and counts text alone",
-        "the model's config",
-        "nothing where the rows are text alone: it takes what is counted",
-        "PF126",
-        "warning",
-        unpriced=BESIDE_TEXT,
-        takes="more",
-    )
-    return replace(plan, notices=(*plan.notices, notice))
-
-
-BESIDE_TEXT = "images or audio beside the text"
 
 
 def estimate_memory(

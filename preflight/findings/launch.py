@@ -268,6 +268,17 @@ KINDS: dict[str, FindingKind] = {
         fix="nothing where the rows are text alone: the launch takes what is counted",
         proof=("tests/launchers/test_towers.py::test_a_model_with_a_tower_fits_only_for_text",),
     ),
+    "PF127": FindingKind(
+        name="targets-of-other-names",
+        severity="warning",
+        proof_kind="reading",
+        trigger="target modules of which none is known, on a model that is read with another one's shapes or has code of its own",
+        effect="the adapter is not in the estimate, so `fits` cannot be said",
+        fix="--set adapter.targets=all-linear counts one on every linear layer",
+        proof=(
+            "tests/launchers/test_towers.py::test_an_adapter_on_modules_of_other_names_is_not_counted",
+        ),
+    ),
     **FRAMEWORK_KINDS,
     **RANKS,
 }

@@ -85,3 +85,15 @@ def test_what_may_train_on_images_is_unknown_and_says_why(checked, words):
     assert report.verdict.answer.value == "unknown"
     assert "images or audio beside the text" in report.verdict.unpriced
     assert sum("images or audio" in finding.message for finding in report.findings) == 1
+
+
+def test_an_adapter_on_modules_of_other_names_is_not_counted(checked):
+    """Qwen 1 is read with the shapes of Qwen 1.5, whose layers have other names."""
+    model = ("trl", "sft", "--model_name_or_path", "Qwen/Qwen-7B", "--max_length", "512")
+    lora = ("--use_peft", "--lora_target_modules")
+    own = checked(*model, *lora, "c_attn", "c_proj", "w1", "w2")
+    usual = checked(*model, *lora, "all-linear")
+
+    assert own.verdict.unpriced == ("an adapter on modules of other names",)
+    assert {"PF127"} == {f.id for f in own.findings if f.id in ("PF127", "PF421", "PF422")}
+    assert not usual.verdict.unpriced

@@ -1,0 +1,59 @@
+"""What a plan and its model hold together that no formula counts, as notices that keep a verdict honest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from preflight.errors import Problem
+from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+
+BESIDE_TEXT = "images or audio beside the text"
+UNLISTED = "an adapter on modules of other names"
+
+
+def with_left_out(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return the plan with a notice for everything that the model brings and no formula counts, each once."""
+    said = {notice.unpriced for notice in plan.notices}
+    new = tuple(notice for notice in _left_out(plan, model) if notice.unpriced not in said)
+    return replace(plan, notices=(*plan.notices, *new)) if new else plan
+
+
+def has_other_names(model: ModelSpec) -> bool:
+    """Tell whether the modules of a model may be called otherwise than is known: another class, or a repository's own."""
+    return model.like is not None or "auto_map" in model.config
+
+
+def _left_out(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    if plan.is_read and model.has_towers and not plan.script_facts.is_text_only:
+        yield Problem(
+            f"{model.name} takes images or audio too: the estimate has its weights and counts text alone",
+            "the model's config",
+            "nothing where the rows are text alone: it takes what is counted",
+            "PF126",
+            "warning",
+            unpriced=BESIDE_TEXT,
+            takes="more",
+        )
+    if plan.adapter is not None and has_other_names(model) and not _is_reached(plan, model):
+        names = adapter_targets(plan.adapter, model)
+        shown = names if isinstance(names, str) else ", ".join(names)
+        yield Problem(
+            f"the target modules {shown} are none of the names that are known of {model.name}: the adapter is not counted",
+            "the adapter's target modules",
+            "--set adapter.targets=all-linear counts one on every linear layer",
+            "PF127",
+            "warning",
+            unpriced=UNLISTED,
+            takes="more",
+        )
+
+
+def _is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the adapter goes on any module that is listed; a model that is counted alone lists none."""
+    if plan.adapter is None or not model.layers:
+        return True
+    targets = adapter_targets(plan.adapter, model)
+    return any(is_target(tensor, targets) for _, tensor in model.tensors())
