@@ -193,7 +193,7 @@ def _branches(plan: LaunchPlan, model: ModelSpec) -> _Branches:
     outputs = COMPILED_ADAPTER_OUTPUT_PASSES if plan.torch_compile else ADAPTER_OUTPUT_PASSES
     inputs = tuple(map(sum, zip(ADAPTER_INPUT_PASSES, casts, strict=True)))
     num_inputs = num_outputs = count = 0
-    for unit, tensor in adapter_tensors(plan.adapter, model):
+    for unit, tensor in adapter_tensors(plan, model):
         if tensor.name.endswith("lora_A") and len(tensor.shape) == 2:
             num_inputs += unit.count * tensor.shape[1]
             count += unit.count

@@ -75,3 +75,31 @@ def lone_half(model: ModelSpec, targets: Collection[str]) -> str:
     pair, _ = OLD_NAMES.get(model.model_type, USUAL_NAMES)
     missing = [name for name in pair if name not in targets]
     return missing[0] if len(missing) == 1 else ""
+
+
+GATE_AND_UP, DOWN, ROUTER = "gate_up_proj", "down_proj", "gate"
+"""The fused stacks of experts, and the router in front of them."""
+
+
+def adapted_stacks(
+    plan: LaunchPlan, model: ModelSpec, targets: tuple[str, ...] | str
+) -> frozenset[str]:
+    """Return which fused stacks an adapter is put on: by names of the linear layers that they were, or by all.
+
+    PEFT refuses one half of gate and up; a router that is no linear layer is reached by its name
+    and by `all-linear` (peft/utils/transformers_weight_conversion.py _convert_peft_config_moe, 0.21.2).
+    """
+    has_linear_experts = not FUSES_EXPERTS.holds_in(plan.versions)
+    if not (
+        is_reached(plan, model) or (has_linear_experts and model.model_type in ADAPTED_EXPERTS)
+    ):
+        return frozenset()
+    pair, down = OLD_NAMES.get(model.model_type, USUAL_NAMES)
+    if targets == "all-linear":
+        every = frozenset({GATE_AND_UP, DOWN, ROUTER})
+        return every - {ROUTER} if names_linear_modules(plan) else every
+    names = {
+        name.rpartition(".")[2] for name in ((targets,) if isinstance(targets, str) else targets)
+    }
+    reached = {GATE_AND_UP: names.issuperset(pair), DOWN: down in names, ROUTER: ROUTER in names}
+    return frozenset(stack for stack, is_named in reached.items() if is_named)

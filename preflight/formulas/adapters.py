@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from preflight.formulas.adapted_experts import ADAPTED_EXPERTS
+from preflight.formulas.adapted_experts import (
+    GATE_AND_UP,
+    ROUTER,
+    adapted_stacks,
+    expert_names,
+)
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
@@ -28,7 +33,7 @@ def num_trainable_params(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return the parameters that get gradients, over the whole model."""
     if plan.adapter is None:
         return model.num_params
-    return sum(t.num_params * unit.count for unit, t in adapter_tensors(plan.adapter, model))
+    return sum(t.num_params * unit.count for unit, t in adapter_tensors(plan, model))
 
 
 def adapter_targets(adapter: Adapter, model: ModelSpec) -> tuple[str, ...] | str:
@@ -45,65 +50,39 @@ def peft_model_type(model: ModelSpec) -> str:
     return str(model.facts.get("top_model_type", model.model_type))
 
 
-RENAMED_FOR_EXPERTS = ("gate_proj", "up_proj", "down_proj")
-"""Names that PEFT turns into those of the fused stacks: dense and shared MLPs of these types lose their adapters."""
-
-
-def expert_adapter_tensors(
-    adapter: Adapter, model: ModelSpec, tensor: ParameterTensor
-) -> Iterator[ParameterTensor]:
-    """Yield what `all-linear` puts on a fused expert stack or a router: a rank for every expert, two for gate and up."""
-    if model.model_type not in ADAPTED_EXPERTS:
-        return
-    if tensor.kind == EXPERTS and len(tensor.shape) == 3:
-        experts, out_features, in_features = tensor.shape
-        rank = adapter.rank * experts * (2 if tensor.name.endswith("gate_up_proj") else 1)
-    elif tensor.kind == OTHER and len(tensor.shape) == 2 and tensor.module == "gate":
-        rank, (out_features, in_features) = adapter.rank, tensor.shape
-    else:
-        return
-    yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features))
-    yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
-
-
-def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
-    """Tell whether an adapter sits on a tensor's module."""
-    if tensor.kind != LINEAR or len(tensor.shape) != 2:
-        return False
-    if targets == "all-linear":
-        return True
-    names = (targets,) if isinstance(targets, str) else targets
-    return any(tensor.module == name or tensor.name.endswith(f"{name}.weight") for name in names)
-
-
 @remembered
 def adapter_tensors(
-    adapter: Adapter, model: ModelSpec
+    plan: LaunchPlan, model: ModelSpec
 ) -> tuple[tuple[ModelUnit, ParameterTensor], ...]:
-    """Return the trainable tensors of an adapter with the unit that repeats them.
+    """Return the trainable tensors of a plan's adapter with the unit that repeats them.
 
     LoRA puts r * (in + out) on every target (PEFT, Hu et al. 2021, section 4.1); DoRA adds a
     magnitude of `out`; modules_to_save adds a trainable copy of the whole module.
     """
-    return tuple(_adapter_tensors(adapter, model))
+    return tuple(_adapter_tensors(plan, model))
 
 
 def _adapter_tensors(
-    adapter: Adapter, model: ModelSpec
+    plan: LaunchPlan, model: ModelSpec
 ) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
+    adapter = plan.adapter
+    assert adapter is not None
     targets = adapter_targets(adapter, model)
     rank = adapter.rank
     saved = adapter.modules_to_save or ()
+    stacks = adapted_stacks(plan, model, targets)
+    # PEFT turns these names into those of the stacks: dense and shared MLPs lose their adapters
+    renamed = expert_names(model) if stacks else ()
     for unit, tensor in model.tensors():
         if tensor.module in saved or unit.name.rsplit(".", 1)[-1] in saved:
             yield unit, tensor
             continue
         if unit.role == "lm_head" and targets == "all-linear":
             continue  # PEFT leaves the output embedding out (tuners_utils.py:2430)
-        if unit.role == "layer" and targets == "all-linear":
-            for extra in expert_adapter_tensors(adapter, model, tensor):
+        if unit.role == "layer":
+            for extra in _stack_adapters(rank, tensor, stacks):
                 yield unit, extra
-            if model.model_type in ADAPTED_EXPERTS and tensor.module in RENAMED_FOR_EXPERTS:
+            if tensor.module in renamed:
                 continue
         if unit.role not in ("layer", "lm_head") or not is_target(tensor, targets):
             continue
@@ -114,3 +93,30 @@ def _adapter_tensors(
         if adapter.kind == "dora":
             name = f"{tensor.name}.magnitude"
             yield unit, ParameterTensor(name, (out_features,), LINEAR, trained)
+
+
+def _stack_adapters(
+    rank: int, tensor: ParameterTensor, stacks: frozenset[str]
+) -> Iterator[ParameterTensor]:
+    """Yield what is put on a fused expert stack or a router: a rank for every expert, two for gate and up."""
+    if tensor.kind == EXPERTS and len(tensor.shape) == 3:
+        experts, out_features, in_features = tensor.shape
+        name = tensor.name.rpartition(".")[2]
+        rank *= experts * (2 if name == GATE_AND_UP else 1)
+    elif tensor.kind == OTHER and len(tensor.shape) == 2 and tensor.module == ROUTER:
+        name, (out_features, in_features) = ROUTER, tensor.shape
+    else:
+        return
+    if name in stacks:
+        yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features))
+        yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank))
+
+
+def is_target(tensor: ParameterTensor, targets: tuple[str, ...] | str) -> bool:
+    """Tell whether an adapter sits on a tensor's module."""
+    if tensor.kind != LINEAR or len(tensor.shape) != 2:
+        return False
+    if targets == "all-linear":
+        return True
+    names = (targets,) if isinstance(targets, str) else targets
+    return any(tensor.module == name or tensor.name.endswith(f"{name}.weight") for name in names)

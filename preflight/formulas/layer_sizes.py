@@ -204,7 +204,7 @@ def _adapter_sizes(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit
 ) -> Iterator[tuple[str, int]]:
     assert plan.adapter is not None
-    for owner, tensor in adapter_tensors(plan.adapter, model):
+    for owner, tensor in adapter_tensors(plan, model):
         if owner is unit:
             yield f"w:{tensor.name}", tensor.num_params
 

@@ -53,7 +53,7 @@ def _held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
         trains = not frozen_base and (all_train or tensor.gets_gradient)
         yield HeldTensor(unit, tensor, unit.count, trains, packed)
     if plan.adapter is not None:
-        for unit, tensor in adapter_tensors(plan.adapter, model):
+        for unit, tensor in adapter_tensors(plan, model):
             yield HeldTensor(unit, tensor, unit.count, all_train or tensor.gets_gradient)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -89,3 +91,51 @@ def test_all_linear_on_experts_is_what_peft_makes(model_type):
     plan = LaunchPlan(adapter=Adapter("lora", 4, targets="all-linear"))
 
     assert num_trainable_params(plan, spec) == theirs
+
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+USUAL_NAMES = ("gate_proj", "up_proj", "down_proj")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "targets"),
+    [
+        ("qwen3_moe", (*ATTENTION, *USUAL_NAMES)),
+        ("olmoe", (*ATTENTION, "down_proj")),
+        ("mixtral", (*ATTENTION, "w1", "w2", "w3")),
+        ("mixtral", (*ATTENTION, *USUAL_NAMES)),
+        ("mixtral", (*ATTENTION, "gate")),
+        ("deepseek_v3", (*ATTENTION, *USUAL_NAMES)),
+        ("gpt_oss", (*ATTENTION, *USUAL_NAMES)),
+        ("qwen3_moe", ATTENTION),
+    ],
+)
+def test_names_of_an_experts_layers_reach_its_stack_where_peft_converts_them(model_type, targets):
+    import peft
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **{**SHAPE, **MOE})
+    lora = peft.LoraConfig(r=4, target_modules=list(targets), task_type="CAUSAL_LM")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        wrapped = peft.get_peft_model(model, lora, low_cpu_mem_usage=True)
+    theirs = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    spec = describe({**config.to_dict(), "model_type": model_type}, model_type, "test")
+    plan = LaunchPlan(adapter=Adapter("lora", 4, targets=targets))
+
+    assert num_trainable_params(plan, spec) == theirs
+
+
+def test_a_peft_that_converts_no_names_and_axolotls_list_of_linear_layers_leave_experts_out():
+    spec = describe(
+        {**SHAPE, **MOE, "model_type": "qwen3_moe", "norm_topk_prob": True}, "qwen3_moe", "test"
+    )
+    every = LaunchPlan(adapter=Adapter("lora", 4, targets="all-linear"))
+    of_attention = replace(every, adapter=Adapter("lora", 4, targets=ATTENTION))
+    old = replace(every, versions={"peft": "0.18.0"})
+    listed = replace(every, launcher="axolotl")
+
+    least = num_trainable_params(of_attention, spec)
+    assert num_trainable_params(every, spec) > least
+    assert num_trainable_params(old, spec) == least
+    assert num_trainable_params(listed, spec) == least
