@@ -9,9 +9,9 @@ from typing import Any
 from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS, family_costs, in_words
 
 
-def known_costs(name: str) -> dict[str, Any] | None:
+def known_costs(name: str, adapted: str = "") -> dict[str, Any] | None:
     """Return what a family's file says, in words; None where there is none."""
-    costs = family_costs(name)
+    costs = family_costs(name, adapted)
     if costs is None:
         return None
 

@@ -16,6 +16,7 @@ from preflight.derive.chunks import (
 )
 from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.formulas.adaptations import USUAL, Adaptation
 from preflight.formulas.layer_coefficients import METHODS
 from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
 from preflight.launch import LaunchPlan
@@ -74,14 +75,17 @@ class Walked:
 
 
 def see_and_walk(
-    model_type: str, method: str, checkpointing: bool
+    model_type: str, method: str, checkpointing: bool, adaptation: Adaptation = USUAL
 ) -> tuple[Sequence[Seen], Walked]:
     """Trace a small model in all sizes; where layers loop over chunks, with few of them and with more."""
     spec = describe(small_config(model_type), model_type, "small_models.py")
     is_packed = "base_quantization" in METHODS[method]
 
     def walk(shapes: Sequence[tuple[int, int]]) -> tuple[Sequence[Seen], Walked]:
-        seen = [_see(model_type, method, checkpointing, i, shapes[i]) for i in range(NUM_VARIANTS)]
+        seen = [
+            _see(model_type, method, checkpointing, adaptation, i, shapes[i])
+            for i in range(NUM_VARIANTS)
+        ]
         return seen, _walk(seen)
 
     if not loops_over_chunks(spec):
@@ -99,7 +103,12 @@ def see_and_walk(
 
 
 def _see(
-    model_type: str, method: str, checkpointing: bool, variant: int, shape: tuple[int, int]
+    model_type: str,
+    method: str,
+    checkpointing: bool,
+    adaptation: Adaptation,
+    variant: int,
+    shape: tuple[int, int],
 ) -> Seen:
     from preflight.trace.run import trace
 
@@ -109,6 +118,7 @@ def _see(
         model_type,
         method,
         checkpointing,
+        adaptation,
         micro_batch_size=batch,
         seq_len=length,
         gradient_accumulation_steps=2,

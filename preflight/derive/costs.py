@@ -16,15 +16,17 @@ from preflight.derive.cost_files import known_costs, rendered, together
 from preflight.derive.cost_forms import SOLVED, NotSolved, summed, taken_off, without_zeros
 from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked, see_and_walk
-from preflight.derive.small_models import SMALL_MODELS
+from preflight.derive.small_models import SMALL_MODELS, small_config
 from preflight.derive.target import ROOT, Files, Say
 from preflight.errors import BadInput
+from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adaptation, targets_of
 from preflight.formulas.layer_coefficients import (
     CHECKPOINTED,
     METHODS,
     kind_of,
 )
 from preflight.formulas.layer_sizes import Form, bytes_of
+from preflight.models import describe
 from preflight.trace.log import (
     EMBEDDING_BACKWARD,
     LAYER_BACKWARD,
@@ -37,14 +39,16 @@ from preflight.trace.log import (
 )
 
 
-def derive(model_type: str, methods: Iterable[str] = tuple(METHODS)) -> dict[str, Any]:
+def derive(
+    model_type: str, methods: Iterable[str] = tuple(METHODS), adaptation: Adaptation = USUAL
+) -> dict[str, Any]:
     """Return the file of one family: facts, and the forms of every kind of layer by method."""
     entry: dict[str, Any] = {"kinds": {}, "shared": {}}
     for method in methods:
         for checkpointing in (False, True):
             key = method + (CHECKPOINTED if checkpointing else "")
             try:
-                seen, walked = see_and_walk(model_type, method, checkpointing)
+                seen, walked = see_and_walk(model_type, method, checkpointing, adaptation)
                 middle = _middle_layers(seen[0])
                 solved = {name: _layer(walked, index) for name, index in middle.items()}
                 shared = _shared(seen[0], walked, solved, 0)
@@ -174,16 +178,24 @@ def _without_logits(form: Form) -> Form:
 
 
 def files(say: Say) -> Files:
-    """Yield the file of every family."""
+    """Yield the files of every family."""
     for name in SMALL_MODELS:
-        say(name)
-        yield from file_of(name, say)
+        for adaptation in ADAPTATIONS:
+            say(f"{name} {adaptation.folder}")
+            yield from file_of(name, say, adaptation)
 
 
-def file_of(name: str, say: Say, only_missing: bool = False) -> Files:
-    """Yield the file of a family, where any of its layers could be solved; or what methods it lacks beside the rest."""
-    known = known_costs(name) if only_missing else None
-    entry = derive(name, [m for m in METHODS if known is None or m not in known["shared"]])
+def file_of(
+    name: str, say: Say, adaptation: Adaptation = USUAL, only_missing: bool = False
+) -> Files:
+    """Yield the file of a family and a way of adapting it, where any of its layers could be solved; or what methods
+    it lacks beside the rest."""
+    wanted = [m for m in METHODS if adaptation is USUAL or "adapter" in METHODS[m]]
+    if targets_of(adaptation, describe(small_config(name), name, "small_models.py")) is None:
+        return
+    known = known_costs(name, adaptation.folder) if only_missing else None
+    missing = [m for m in wanted if known is None or m not in known["shared"]]
+    entry = derive(name, missing, adaptation)
     SOLVED.clear()
     gc.collect()
     if known is not None:
@@ -191,20 +203,27 @@ def file_of(name: str, say: Say, only_missing: bool = False) -> Files:
     if not entry["kinds"]:
         say(f"{name}: no layer could be solved, and its file stays as it is")
         return
-    yield f"preflight/formulas/costs/{name}.json", rendered(entry)
+    folder = f"{adaptation.folder}/" if adaptation.folder else ""
+    yield f"preflight/formulas/costs/{folder}{name}.json", rendered(entry)
 
 
 def main() -> int:
     """Write the files of the named families; return the exit code."""
     import argparse
 
+    folders = {adaptation.folder or ALL_LINEAR: adaptation for adaptation in ADAPTATIONS}
     parser = argparse.ArgumentParser(prog="python -m preflight.derive.costs", description=__doc__)
     parser.add_argument("families", nargs="+", metavar="FAMILY", choices=tuple(SMALL_MODELS))
     parser.add_argument("--missing", action="store_true", help="only the methods that a file lacks")
+    parser.add_argument(
+        "--adapters", action="append", choices=tuple(folders), help="where they are; all-linear"
+    )
     options = parser.parse_args()
     for name in options.families:
-        for path, text in file_of(name, print, options.missing):
-            (ROOT / path).write_text(text, encoding="utf-8")
+        for folder in options.adapters or (ALL_LINEAR,):
+            for path, text in file_of(name, print, folders[folder], options.missing):
+                (ROOT / path).parent.mkdir(exist_ok=True)
+                (ROOT / path).write_text(text, encoding="utf-8")
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from preflight.derive.small_models import NUM_VARIANTS, SMALL_MODELS, small_config, small_launch
@@ -56,13 +57,19 @@ class Compared:
 
 
 def compare(
-    model_type: str, method: str, checkpointing: bool, plugins: PluginManager
+    model_type: str,
+    method: str,
+    checkpointing: bool,
+    plugins: PluginManager,
+    config: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> list[Compared]:
-    """Trace one small launch and set every moment beside the formulas."""
+    """Trace one small launch, with changes to its config and plan, and set every moment beside the formulas."""
     from preflight.trace.run import trace
 
-    spec = describe(small_config(model_type, NUM_VARIANTS), model_type, "small_models.py")
-    plan = small_launch(model_type, method, checkpointing)
+    whole = {**small_config(model_type, NUM_VARIANTS), **(config or {})}
+    spec = describe(whole, model_type, "small_models.py")
+    plan = replace(small_launch(model_type, method, checkpointing), **changes)
     last_of_kinds = {max(unit.places) for unit in spec.layers if unit.places}
     traced = moments_of(trace(job_of(plan, spec)).levels, last_of_kinds)
     formulas = formulas_of(plan, spec, plugins)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from preflight.errors import BadInput
+from preflight.formulas.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
 from preflight.formulas.attention import default_attention
-from preflight.formulas.layer_coefficients import ADAPTED, FLASH, METHODS
+from preflight.formulas.layer_coefficients import FLASH, METHODS
 from preflight.launch import LaunchPlan
+from preflight.models import describe
 from preflight.versions.boundary import NEWEST
 
 BATCH, LENGTH = 2, 256
@@ -216,12 +219,23 @@ def attention_of(model_type: str) -> str:
     return default_attention(model_type, NEWEST)
 
 
-def small_launch(model_type: str, method: str, checkpointing: bool, **more: Any) -> LaunchPlan:
+def small_launch(
+    model_type: str,
+    method: str,
+    checkpointing: bool,
+    adaptation: Adaptation = USUAL,
+    **more: Any,
+) -> LaunchPlan:
     """Return the small launch of a family and method: its own attention, and adapters where it can have them."""
     plan = plan_of(method, checkpointing, attention=attention_of(model_type), **more)
-    if plan.adapter is None or model_type not in ADAPTED:
+    is_usual = adaptation is USUAL and model_type not in NO_ALL_LINEAR
+    if plan.adapter is None or is_usual:
         return plan
-    return replace(plan, adapter=replace(plan.adapter, targets=ADAPTED[model_type]))
+    model = describe(small_config(model_type), model_type, "small_models.py")
+    adapter = adapter_of(adaptation, plan.adapter, model)
+    if adapter is None:
+        raise BadInput.one(f"{model_type} has no {adaptation.targets} of its own")
+    return replace(plan, adapter=adapter)
 
 
 def plan_of(method: str, checkpointing: bool, **more: Any) -> LaunchPlan:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from preflight.formulas.adaptations import USUAL, Adaptation, adapter_of, nearest_adaptations
 from preflight.formulas.attention import default_attention
 from preflight.formulas.precision import Precision, uses_autocast
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
@@ -52,16 +53,13 @@ Under autocast 16-bit weights are what FSDP1 computes with too. `prepared` is PE
 prepare_model_for_kbit_training.
 """
 CHECKPOINTED = ", checkpointed"
-ADAPTED = dict.fromkeys(("phimoe", "llama4_text"), ("q_proj", "k_proj", "v_proj", "o_proj"))
-"""What has adapters in the traces instead of every linear layer: PEFT 0.21.2 fails on routers that are one and
-return a tuple."""
 FLASH = "_flash"
 
 
 @lru_cache(maxsize=8)
-def family_costs(model_type: str) -> Mapping[str, Any] | None:
-    """Return the file of a family; None for one that was not derived."""
-    path = os.path.join(FOLDER, f"{model_type}.json")
+def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None:
+    """Return the file of a family, for one way of adapting it by its folder; None where it was not derived."""
+    path = os.path.join(FOLDER, adapted, f"{model_type}.json")
     if not model_type.replace("_", "").isalnum() or not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8") as file:
@@ -81,6 +79,17 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
         attention = default_attention(name, version_in(plan.versions, "transformers"))
     has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
     return f"{name}{FLASH}" if has_second and family_costs(f"{name}{FLASH}") else name
+
+
+def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation:
+    """Return the way of adapting that is nearest to a plan's among those that its family was traced with."""
+    if plan.adapter is None:
+        return USUAL
+    file = file_of(plan, model)
+    for adaptation in nearest_adaptations(plan, model):
+        if _of_method(file, adaptation.folder, None, method, False) is not None:
+            return adaptation
+    return USUAL
 
 
 def kind_of(unit: ModelUnit) -> str:
@@ -127,7 +136,8 @@ def layer_forms(
     A window that no sequence leaves needs no mask: such a layer is like a full one.
     """
     file = file_of(plan, model)
-    costs = family_costs(file)
+    adapted = adaptation_of(plan, model, method).folder
+    costs = family_costs(file, adapted)
     if costs is None or unit.layer is None:
         return None
     kinds = costs["kinds"]
@@ -138,18 +148,20 @@ def layer_forms(
         kind = f"{first}, full"
     alike = [name for name in kinds if name.startswith(first)]
     found = kind if kind in kinds else alike[0] if alike else None
-    return None if found is None else _of_method(file, found, method, checkpointed)
+    return None if found is None else _of_method(file, adapted, found, method, checkpointed)
 
 
 @lru_cache(maxsize=64)
 def _of_method(
-    file: str, kind: str | None, method: str, checkpointed: bool
+    file: str, adapted: str, kind: str | None, method: str, checkpointed: bool
 ) -> Mapping[str, Any] | None:
     """Return the forms of one method, of a kind of layer or of what is shared.
 
     A method that is like another has that one's name instead.
     """
-    costs = family_costs(file) or {}
+    costs = family_costs(file, adapted)
+    if costs is None:
+        return None
     forms = costs["shared"] if kind is None else costs["kinds"][kind]
     found = forms.get(method + (CHECKPOINTED if checkpointed else ""))
     if isinstance(found, str):
@@ -202,8 +214,8 @@ def shared_forms(
     plan: LaunchPlan, model: ModelSpec, method: str, checkpointed: bool
 ) -> Mapping[str, Any] | None:
     """Return what is alive beside layers, parameters and gradients, by point of the step."""
-    file = file_of(plan, model)
-    return _of_method(file, None, method, checkpointed) if family_costs(file) else None
+    adapted = adaptation_of(plan, model, method).folder
+    return _of_method(file_of(plan, model), adapted, None, method, checkpointed)
 
 
 @remembered
@@ -214,8 +226,8 @@ def reference_of(
     usual = METHODS[method]
     adapter = usual.get("adapter")
     if adapter is not None and plan.adapter is not None:
-        targets = ADAPTED.get(model.model_type, adapter.targets)
-        adapter = replace(adapter, rank=plan.adapter.rank, targets=targets)
+        plain = replace(adapter, rank=plan.adapter.rank)
+        adapter = adapter_of(adaptation_of(plan, model, method), plain, model) or plain
     reference = replace(
         plan,
         adapter=adapter,

@@ -1,0 +1,123 @@
+"""Where the adapters of traced layers are, and which of them is nearest to a plan's: sets of targets, dropout, DoRA.
+
+What a layer keeps and needs in passing depends on where its adapters are: one that is not adapted keeps no input
+of a projection and frees more before it needs most. So families are traced with adapters on several sets of
+targets, and a plan takes the coefficients of the set that is nearest to its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, adapter_tensors, peft_model_type
+from preflight.launch import Adapter, LaunchPlan
+from preflight.model import LINEAR, ModelSpec
+from preflight.remembered import remembered
+from preflight.values import dataclass
+
+ALL_LINEAR, ATTENTION, QUERY_VALUE, MLP = "all-linear", "attention", "query_value", "mlp"
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """One way of adapting layers that families were traced with."""
+
+    folder: str
+    """Where its files are, beside those of full training; empty where they are in the same ones."""
+    targets: str = ALL_LINEAR
+    """all-linear; attention, every projection of it; query_value, or what PEFT adapts by default; mlp."""
+    dropout: bool = False
+    kind: str = "lora"
+
+
+USUAL = Adaptation("")
+ADAPTATIONS = (
+    USUAL,
+    Adaptation("attention", ATTENTION),
+    Adaptation("query_value", QUERY_VALUE),
+    Adaptation("mlp", MLP),
+    Adaptation("dropout", dropout=True),
+    Adaptation("attention_dropout", ATTENTION, dropout=True),
+    Adaptation("query_value_dropout", QUERY_VALUE, dropout=True),
+    Adaptation("dora", kind="dora"),
+    Adaptation("attention_dora", ATTENTION, kind="dora"),
+)
+"""In the order in which one is taken of several that are equally near."""
+
+NO_ALL_LINEAR = frozenset({"phimoe", "llama4_text"})
+"""Types whose usual traces have adapters on attention alone: PEFT 0.21.2 fails on routers that are linear layers
+and return a tuple."""
+
+
+def adapter_of(adaptation: Adaptation, adapter: Adapter, model: ModelSpec) -> Adapter | None:
+    """Return an adapter as an adaptation has it, in its rank and dtype; None where a model has no such targets."""
+    targets = targets_of(adaptation, model)
+    if not targets:
+        return None
+    dropout = (adapter.dropout or 0.1) if adaptation.dropout else 0.0
+    return replace(
+        adapter, kind=adaptation.kind, targets=targets, dropout=dropout, modules_to_save=None
+    )
+
+
+def targets_of(adaptation: Adaptation, model: ModelSpec) -> tuple[str, ...] | str | None:
+    """Return the target modules of an adaptation in one model; None where it would be another one there."""
+    of_attention, others = _projections(model)
+    is_usual = model.model_type in NO_ALL_LINEAR
+    if adaptation.targets == ALL_LINEAR:
+        return of_attention if is_usual else ALL_LINEAR
+    if adaptation.targets == MLP:
+        return others or None
+    if adaptation.targets == ATTENTION:
+        return None if is_usual else of_attention or None
+    default = PEFT_DEFAULT_TARGETS.get(peft_model_type(model), ("q_proj", "v_proj"))
+    reached = [n for n in of_attention if n.rpartition(".")[2] in default]
+    return default if 0 < len(reached) < len(of_attention) else None
+
+
+def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the linear layers of attention and the others, by the last two parts of their names."""
+    of_attention: dict[str, None] = {}
+    others: dict[str, None] = {}
+    for unit in model.layers:
+        for tensor in unit.tensors:
+            if tensor.kind == LINEAR and len(tensor.shape) == 2 and not tensor.is_of_subclass:
+                path = tensor.name.removesuffix(".weight")
+                found = of_attention if "att" in path.partition(".")[0] else others
+                found[".".join(path.split(".")[-2:])] = None
+    return tuple(of_attention), tuple(others)
+
+
+@remembered
+def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation, ...]:
+    """Return the ways of adapting that a plan's adapter may be counted as, nearest first.
+
+    What a set lacks counts double: too many adapters are priced too high, too few too low.
+    """
+    adapter = plan.adapter
+    if adapter is None:
+        return (USUAL,)
+    own = _params_by_module(plan, model)
+    found: list[tuple[bool, bool, int, int]] = []
+    for place, adaptation in enumerate(ADAPTATIONS):
+        usual = adapter_of(adaptation, adapter, model)
+        if usual is None:
+            continue
+        theirs = _params_by_module(replace(plan, adapter=usual), model)
+        missing = sum(num for name, num in own.items() if name not in theirs)
+        idle = sum(num for name, num in theirs.items() if name not in own)
+        is_other = (adaptation.kind == "dora") != (adapter.kind == "dora")
+        drops_other = adaptation.dropout != (adapter.dropout > 0)
+        found.append((is_other, drops_other, 2 * missing + idle, place))
+    return tuple(ADAPTATIONS[place] for *_, place in sorted(found))
+
+
+def _params_by_module(plan: LaunchPlan, model: ModelSpec) -> Mapping[str, int]:
+    """Return the parameters of a plan's adapters in the layers, by the name of what they are on."""
+    found: dict[str, int] = {}
+    for unit, tensor in adapter_tensors(plan, model):
+        name, is_adapter, _ = tensor.name.partition(".lora_")
+        if unit.role == "layer" and is_adapter:
+            found[name] = found.get(name, 0) + unit.count * tensor.num_params
+    return found
