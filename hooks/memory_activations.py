@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_costs import has_bool_mask, layer_costs, mask_bytes, shared_bytes
+from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.user_loop import finds_gradients
@@ -13,6 +15,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
+from preflight.units import ceil_div
 
 ALL_SAVED = frozenset(
     {
@@ -40,6 +43,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     precision = precision_of(plan, model)
     costs = [(unit, layer_costs(plan, model, unit, precision)) for unit in layers]
     shared = shared_bytes(plan, model, precision)
+    if plan.offload_activations == "cpu" and plan.activation_checkpointing == "none":
+        costs = [(unit, _offloaded(plan, model, unit, precision, cost)) for unit, cost in costs]
     yield from _saved(plan, model, costs, tokens, shared)
     if is_traced(plan, costs):
         yield from _worst_moments(plan, model, precision, costs, shared)
@@ -55,6 +60,22 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     )
     if unpacks:
         yield from _dequantized(plan, model, precision)
+
+
+def _offloaded(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision, cost: LayerCosts
+) -> LayerCosts:
+    """Return a layer's costs where what it saves goes to the host: what stays, and what is under way."""
+    left = min(cost.saved, bytes_left(plan, model, unit, precision))
+    under_way = bytes_in_flight(plan, unit, precision, cost.saved - left)
+    under_way += ceil_div(cost.copied_bytes, num_tokens(plan))
+    return replace(
+        cost,
+        saved=left,
+        copied_bytes=0,
+        forward_transient=cost.forward_transient + under_way,
+        backward_transient=cost.backward_transient + under_way,
+    )
 
 
 def is_traced(plan: LaunchPlan, costs: Costs) -> bool:
@@ -193,8 +214,11 @@ def _saved(
     if mode == "none":
         total = sum(unit.count * cost.saved for unit, cost in costs)
         compiled = ", compiled" if plan.torch_compile else ""
+        is_offloaded = plan.offload_activations == "cpu"
         yield MemoryTerm(
-            "activations saved by the layers",
+            "activations that offloading leaves"
+            if is_offloaded
+            else "activations saved by the layers",
             max(0, tokens * total + least),
             ALL_SAVED,
             f"{tokens:,} tokens x {total:,} ({model.num_layers} layers{compiled})",

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 
 from preflight.formulas.adapters import num_trainable_params
 from preflight.formulas.deepspeed_rules import settings_of, sub_group
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.offloaded_activations import bytes_left
 from preflight.formulas.optimizers import state_bytes
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import (
@@ -61,18 +63,47 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     yield from _loading(plan, model, ranks, term)
     yield from _fsdp_offload(plan, model, ranks, term)
     yield from _zero_offload(plan, model, ranks, term)
-    if plan.offload_activations == "cpu" and num_tokens(plan):
-        size = precision_of(plan, model).bytes_of("compute")
-        each = size * model.hidden_size * num_tokens(plan)
-        num_layers = model.num_layers
+    yield from _offloaded_activations(plan, model, ranks, term)
+    yield from _saving(plan, model, ranks, term)
+
+
+def _offloaded_activations(
+    plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term
+) -> Iterable[MemoryTerm]:
+    """Price the inputs of recomputed layers in host memory, or all that layers save where none is recomputed."""
+    tokens = num_tokens(plan)
+    if plan.offload_activations != "cpu" or not tokens:
+        return
+    precision = precision_of(plan, model)
+    if plan.activation_checkpointing == "none":
+        num_bytes = tokens * sum(
+            unit.count * layer_costs(plan, model, unit, precision).saved
+            for unit in model.layers
+            if unit.layer is not None
+        )
+        left = tokens * sum(
+            unit.count * bytes_left(plan, model, unit, precision)
+            for unit in model.layers
+            if unit.layer is not None
+        )
+        sent = max(0, num_bytes - left)
         yield term(
             "offloaded activations",
-            num_layers * _pinned(each) * ranks,
+            sent * ranks,
             ALWAYS,
-            f"{ranks} ranks x {num_layers} layers x {_pinned(each):,} ({each:,} pinned)",
-            PINNED_SOURCE,
+            f"{ranks} ranks x {sent:,}: all that the layers save, less what is saved twice",
+            "trl/models/activation_offloading.py (1.16.0)",
         )
-    yield from _saving(plan, model, ranks, term)
+        return
+    each = precision.bytes_of("compute") * model.hidden_size * tokens
+    num_layers = model.num_layers
+    yield term(
+        "offloaded activations",
+        num_layers * _pinned(each) * ranks,
+        ALWAYS,
+        f"{ranks} ranks x {num_layers} layers x {_pinned(each):,} ({each:,} pinned)",
+        PINNED_SOURCE,
+    )
 
 
 PINNED_SOURCE = "ATen/core/CachingHostAllocator.h:300 (2.13): a pinned block is a power of two"

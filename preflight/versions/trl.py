@@ -107,3 +107,10 @@ FUSES_HEAD = Boundary(
     "trainer/sft_trainer.py: 1.15.0 has it, 1.14.0 has not; trainer/utils.py:1548 (1.16.0)",
     "1.16.0",
 )
+KEEPS_WHAT_IS_SAVED_TWICE = Boundary(
+    _NAME,
+    "0.25",
+    "offloading of activations notes which storage it has copied, and leaves what is saved again on the device",
+    "models/activation_offloading.py storage_to_tensor_id: none in 0.24.0, in 0.27.0 and 1.16.0; between not read",
+    "1.16.0",
+)
