@@ -9,6 +9,7 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.judge import judge_plan
+from preflight.libraries.of_plan import with_open_versions
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, PhasePeak
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -208,7 +209,7 @@ def validate_run(run: MeasuredRun, plugins: PluginManager) -> ValidatedRun:
     try:
         device = device_of(run, plugins)
         with uncorrected():
-            judged = judge_plan(run.plan, plugins, Policy(), device=device)
+            judged = judge_plan(with_open_versions(run.plan), plugins, Policy(), device=device)
     except BadInput as error:
         return ValidatedRun(run, Answer.UNKNOWN, {}, error.problems[0].message)
     if judged.estimate is None or not judged.estimate.peaks:

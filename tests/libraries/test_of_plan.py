@@ -1,0 +1,55 @@
+"""A plan that somebody wrote down without versions is judged in all that it may have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.libraries.of_plan import with_open_versions
+from preflight.pipeline import check_plan
+from preflight.plugins import load_plugins
+from preflight.readings import open_values
+from preflight.request import Request
+from preflight.verdict import Answer
+
+PACKED = LaunchPlan(
+    model="meta-llama/Llama-2-70b-hf",
+    trainer="transformers",
+    engine="fsdp1",
+    world_size=2,
+    shard_degree=2,
+    reshard_after_forward=True,
+    offload_params="cpu",
+    offload_optimizer="cpu",
+    load_dtype="bf16",
+    mixed_precision="bf16",
+    micro_batch_size=1,
+    seq_len=1024,
+    activation_checkpointing="full",
+    attention="flash_attention_2",
+    adapter=Adapter(targets="all-linear"),
+    base_quantization=BaseQuantization(scheme="nf4", storage_dtype="bf16"),
+)
+
+
+def answer(plan: LaunchPlan) -> Answer:
+    return check_plan(plan, load_plugins(), Request("l4-24")).verdict.answer
+
+
+def test_a_version_that_nobody_said_decides_no_refusal():
+    """transformers 5 packs the whole model on every device before it is sharded; 4.57 leaves it on the host."""
+    newest = with_open_versions(PACKED).versions
+
+    assert answer(replace(PACKED, versions=newest)) is Answer.DOES_NOT_FIT
+    old = {**newest, "transformers": "4.48.1", "torch": "2.5.1"}
+    assert answer(replace(PACKED, versions=old)) is not Answer.DOES_NOT_FIT
+    assert answer(PACKED) is Answer.UNKNOWN
+
+
+def test_versions_that_are_said_stay_and_so_do_plans_of_other_trainers():
+    said = replace(PACKED, versions={"transformers": "4.57.1"})
+
+    assert with_open_versions(said) is said
+    titan = replace(PACKED, trainer="torchtitan")
+    assert with_open_versions(titan) is titan
+    assert "versions" in open_values(with_open_versions(PACKED))
