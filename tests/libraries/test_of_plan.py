@@ -33,7 +33,7 @@ PACKED = LaunchPlan(
 
 
 def answer(plan: LaunchPlan) -> Answer:
-    return check_plan(plan, load_plugins(), Request("l4-24")).verdict.answer
+    return check_plan(plan, load_plugins(), Request("rtx-5090-32")).verdict.answer
 
 
 def test_a_version_that_nobody_said_decides_no_refusal():
