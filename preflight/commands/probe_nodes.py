@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from preflight.errors import BadInput
 from preflight.node.network import host_name
+from preflight.slurm.hostlist import host_names
 
 KEY = "preflight/probe"
 
@@ -23,7 +23,11 @@ def through_srun(
             "--nodes asks the nodes of a Slurm allocation, and SLURM_JOB_ID is not set",
             fix="inside salloc or sbatch; without Slurm, `torchrun ... -m preflight probe --gather`",
         )
-    names = expand_node_list(env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or "")
+    listed = env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or ""
+    try:
+        names = host_names(listed)
+    except ValueError as error:
+        raise BadInput.one(str(error), "SLURM_JOB_NODELIST") from error
     argv = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=0"]
     if names:
         argv += [f"--nodes={len(names)}", f"--ntasks={len(names)}"]
@@ -87,30 +91,6 @@ def _output_until(argv: list[str], timeout_s: float) -> tuple[str, str]:
             output, errors = process.communicate()
     lines = errors.strip().splitlines()
     return output, lines[-1] if lines else ""
-
-
-def expand_node_list(text: str) -> list[str]:
-    """Return the names that a Slurm node list stands for: `gpu[01-03,7],login`."""
-    names: list[str] = []
-    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
-        names.extend(_expanded(part.strip()))
-    return [name for name in names if name]
-
-
-def _expanded(part: str) -> list[str]:
-    match = re.search(r"\[([^\]]*)\]", part)
-    if match is None:
-        return [part]
-    head, tail = part[: match.start()], part[match.end() :]
-    names = []
-    for piece in match[1].split(","):
-        first, dash, last = piece.partition("-")
-        if dash and first.isdecimal() and last.isdecimal():
-            numbers = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
-        else:
-            numbers = [piece]
-        names += [name for number in numbers for name in _expanded(head + number + tail)]
-    return names
 
 
 def through_store(

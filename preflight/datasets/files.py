@@ -144,7 +144,8 @@ class ArrowFile:
         def reading() -> Iterator[None]:
             try:
                 yield
-            except (self._pyarrow.ArrowException, OSError) as error:
+            # A damaged schema ends in plain errors of Python: names that are no UTF-8, sizes that are none.
+            except (self._pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
                 # A reason may span lines and name memory; the first line says what is wrong.
                 reason = str(error).partition("\n")[0]
                 raise BadInput.one(

@@ -131,14 +131,21 @@ def _is_job_script(path: str) -> bool:
 def jobs_of_controller(env: Mapping[str, str]) -> list[Found]:
     """Return the batch jobs that the controller knows: waiting, running and lately ended ones.
 
-    Raises PreflightError where Slurm does not say; a job whose script is not for us has that as its problem.
+    Raises BadInput where Slurm does not say; a job whose script is not for us has that as its problem.
     """
-    text = _said(("scontrol", "show", "job", "--json"), env)
+    try:
+        text = _said(("scontrol", "show", "job", "--json"), env)
+    except PreflightError as error:
+        raise BadInput.one(
+            str(error), fix="a folder of job scripts is audited without Slurm"
+        ) from error
     try:
         jobs = json.loads(text)["jobs"]
-    except (ValueError, KeyError) as error:
-        raise PreflightError("scontrol show job --json does not answer in JSON") from error
-    return [_job(job, env) for job in jobs if job.get("batch_flag", True)]
+        if not isinstance(jobs, list):
+            raise TypeError(type(jobs))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput.one("scontrol show job --json does not answer in JSON with jobs") from error
+    return [_job(job, env) for job in jobs if isinstance(job, dict) and job.get("batch_flag", True)]
 
 
 def _job(job: Mapping[str, Any], env: Mapping[str, str]) -> Found:
@@ -151,7 +158,10 @@ def _job(job: Mapping[str, Any], env: Mapping[str, str]) -> Found:
     # Slurm keeps the words without their quotes: an argument with blanks is several here.
     command = str(job.get("command") or "").split()
     folder = str(job.get("current_working_directory") or "/")
-    submission = read_submission("sbatch", words_of_job(job), {}, folder, text)
+    try:
+        submission = read_submission("sbatch", words_of_job(job), {}, folder, text)
+    except BadInput as error:
+        return Found(name, problem=error.problems[0].message)
     name_of_script = os.path.basename(command[0]) if command else "the script"
     submission = replace(submission, name=name_of_script, arguments=tuple(command[1:]))
     return Found(name, submission, env=env)
@@ -163,8 +173,11 @@ def words_of_job(job: Mapping[str, Any]) -> list[str]:
     def number(key: str) -> int:
         value = job.get(key)
         if isinstance(value, dict):
-            return int(value.get("number") or 0) if value.get("set") else 0
-        return int(value or 0)
+            value = value.get("number") if value.get("set") else 0
+        try:
+            return int(value or 0)
+        except (ValueError, TypeError, OverflowError):  # no number of Slurm's
+            return 0
 
     words = [
         f"--{option}={job[key]}"
@@ -200,7 +213,8 @@ def words_of_job(job: Mapping[str, Any]) -> list[str]:
         gpus = [item.removeprefix("gres/")[4:] or "1" for item in listed if _is_gpu(item)]
         if gpus:
             words.append(f"--{option}={','.join(gpus)}")
-    if "none" in (job.get("shared") or ()):
+    shared = job.get("shared")
+    if isinstance(shared, (list, str)) and "none" in shared:
         words.append("--exclusive")
     return words
 

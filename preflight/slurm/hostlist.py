@@ -9,6 +9,8 @@ from collections.abc import Iterable
 MOST_NAMES = 200_000
 """More than any cluster has nodes; a longer list is a slip, or meant to take our memory."""
 
+MOST_DIGITS = 20
+
 _PART = re.compile(r"(?:[^,\[\]]|\[[^\]]*\])+")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -35,10 +37,11 @@ def _numbers(text: str) -> list[str]:
     found: list[str] = []
     for item in text.split(","):
         first, dash, last = item.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        are_numbers = first.isdecimal() and (not dash or last.isdecimal())
+        if not are_numbers or max(len(first), len(last)) > MOST_DIGITS:
             raise ValueError(f"no numbers of hosts: [{text[:60]}]")
         low, high = int(first), int(last or first)
-        if high - low >= MOST_NAMES:
+        if high - low >= MOST_NAMES - len(found):
             raise ValueError(f"more than {MOST_NAMES:,} hosts in [{text[:60]}]")
         found += [f"{number:0{len(first)}d}" for number in range(low, high + 1)]
     return found

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from preflight.slurm.hostlist import host_list
+from preflight.slurm.hostlist import MOST_DIGITS, MOST_NAMES, host_list
 from preflight.slurm.nodes import Candidates
 from preflight.slurm.options import SubmitOptions
 from preflight.values import dataclass
 
 JOB_ID = "1000000"
+MOST_GPUS = 1024
+"""Of a node, in what a script is told of them."""
 """A job has its number only when it is submitted."""
 _OF_SUBMISSION = ("SBATCH_", "SALLOC_", "SLURM_")
 
@@ -34,8 +36,9 @@ def place_of(options: SubmitOptions, found: Candidates | None) -> JobPlace:
     nodes = [node for group in groups for node in group.nodes]
     if not nodes and found is not None:
         nodes = list(found.nodes)
-    names = sorted(dict.fromkeys(node.name for node in nodes))[: options.num_nodes]
-    names += [f"node-{number}" for number in range(len(names) + 1, options.num_nodes + 1)]
+    num_nodes = min(options.num_nodes, MOST_NAMES)
+    names = sorted(dict.fromkeys(node.name for node in nodes))[:num_nodes]
+    names += [f"node-{number}" for number in range(len(names) + 1, num_nodes + 1)]
     num_gpus = options.num_gpus_per_node
     if num_gpus is None:
         num_gpus = min((group.num_gpus_per_node for group in groups), default=0)
@@ -56,7 +59,7 @@ def job_environment(
     """Return the environment of a job's script on its first node."""
     job = exported(options, env)
     num_nodes = str(options.num_nodes)
-    gpus = ",".join(map(str, range(place.num_gpus)))
+    gpus = ",".join(map(str, range(min(place.num_gpus, MOST_GPUS))))
     per_node = options.ntasks_per_node or -(-options.num_tasks // options.num_nodes)
     values: dict[str, object] = {
         "SLURM_JOB_ID": JOB_ID,
@@ -138,6 +141,6 @@ def components_of(through: Sequence[str], num_components: int) -> tuple[int, ...
             text = value if equals else "".join(through[index + 1 : index + 2])
             for item in text.split(","):
                 low, _, high = item.partition("-")
-                if low.isdecimal() and (high or low).isdecimal():
-                    found += range(int(low), int(high or low) + 1)
+                if low.isdecimal() and (high or low).isdecimal() and len(item) <= MOST_DIGITS:
+                    found += range(int(low), min(int(high or low) + 1, num_components))
     return tuple(number for number in found if number < num_components) or (0,)

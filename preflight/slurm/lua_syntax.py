@@ -52,7 +52,7 @@ def _ask_lupa(text: str) -> str | None:
     except ImportError as error:
         raise NoLua("lupa") from error
     try:
-        lua.LuaRuntime().compile(_bytes(text))
+        lua.LuaRuntime(encoding="latin-1").compile(_bytes(text))  # its complaint quotes any byte
     except lua.LuaSyntaxError as error:
         return str(error)
     return None

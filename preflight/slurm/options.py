@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, replace
 from typing import Any
 
+from preflight.slurm.hostlist import MOST_NAMES
 from preflight.slurm.option_words import OptionWord, options_of_environment, split_words
 from preflight.values import dataclass
 
@@ -126,6 +127,8 @@ class SubmitOptions:
         return None
 
 
+MOST_COUNT = 1 << 31
+"""Of tasks, CPUs or GPUs: no cluster has as many."""
 _NAMES = {
     "partition": "partitions",
     "nodes": "min_nodes",
@@ -214,6 +217,8 @@ def _value_of(option: OptionWord) -> dict[str, Any]:
         return {own: tuple(item for item in value.split(",") if item)}
     if name == "nodes":
         low, dash, high = value.partition("-")
+        if not 1 <= _count(low) <= MOST_NAMES:
+            raise ValueError(option.where)
         return {"min_nodes": _count(low), "max_nodes": _count(high) if dash else None}
     if name in ("ntasks", "ntasks-per-node", "cpus-per-task", "cpus-per-gpu"):
         return {own: _count(value)}
@@ -232,7 +237,10 @@ def _value_of(option: OptionWord) -> dict[str, Any]:
 
 def _count(text: str) -> int:
     scale = {"k": 1024, "m": 1024 * 1024}.get(text[-1:].lower(), 1)
-    return int(text[:-1] if scale > 1 else text) * scale
+    number = int(text[:-1] if scale > 1 else text) * scale
+    if not 0 <= number <= MOST_COUNT:
+        raise ValueError(f"no number of anything: {text[:60]!r}")
+    return number
 
 
 def memory_bytes(text: str) -> int:
@@ -241,6 +249,8 @@ def memory_bytes(text: str) -> int:
     digits = text.strip().upper().removesuffix("B")
     unit = units.get(digits[-1:])
     number = float(digits[:-1]) if unit else float(digits)
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"no size: {text[:60]!r}")
     return int(number * (unit or MIB))
 
 

@@ -10,11 +10,14 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.document import Document
 from preflight.launch import LaunchPlan
 from preflight.plan_dict import plan_from_dict
+from preflight.records.run_record import is_count
 from preflight.values import dataclass
 
 COUNTERS = ("allocated", "reserved", "device")
 """The counters that a level of ours is compared with; `unknown` is listed and not compared."""
 
+MOST_GIB = 1 << 20
+"""Of a device: a thousand times the largest."""
 OUTCOMES = ("value", "fits", "oom")
 
 
@@ -89,6 +92,7 @@ def _run(entry: Any, index: int, models: Mapping[str, Any], file: Document) -> M
             problems.extend(error.problems)
     measured = parts["measured"]
     problems.extend(_measured_problems(measured, run_id, place) if measured else ())
+    problems.extend(_device_problems(parts["device"], run_id, place))
     raise_if_any(problems)
     return MeasuredRun(
         id=run_id,
@@ -121,6 +125,19 @@ def _measured_problems(measured: Mapping[str, Any], run_id: str, place: str) -> 
         if counter not in (*COUNTERS, "unknown"):
             wrong = f"counter must be {', '.join(COUNTERS)} or unknown, not {counter!r}"
             yield Problem(f"{run_id}: {wrong}", place)
+
+
+def _device_problems(device: Mapping[str, Any], run_id: str, place: str) -> Iterator[Problem]:
+    capacity, memory_gb = device.get("capacity_bytes"), device.get("memory_gb")
+    if capacity is not None and not is_count(capacity):
+        wrong = f"capacity_bytes must be a whole number of bytes, not {capacity!r}"
+        yield Problem(f"{run_id}: {wrong}", place)
+    if memory_gb is not None and not _is_size(memory_gb):
+        yield Problem(f"{run_id}: memory_gb must be a number of GiB, not {memory_gb!r}", place)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST_GIB
 
 
 def _with_config(plan: LaunchPlan, models: Mapping[str, Any]) -> LaunchPlan:

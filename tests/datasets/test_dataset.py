@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 from pathlib import Path
 
 import pyarrow
@@ -348,3 +349,39 @@ def test_a_tokenizer_with_a_pipe_in_it_is_refused_and_not_waited_for(tmp_path, t
     ((where, what),) = problems_of(path, tokenizer_folder=str(folder))
 
     assert where.endswith("tokenizer") and what.startswith("tokenizer.json is a pipe")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "feather"])
+def test_a_damaged_file_of_columns_is_bad_input_or_has_lengths(tmp_path, ending):
+    """Cut anywhere, and bytes turned anywhere: pyarrow raises much, and none of it is a bug of ours."""
+    path = tmp_path / f"train.{ending}"
+    table = pyarrow.table(
+        {"input_ids": [[1] * (n % 7 + 1) for n in range(50)], "text": ["a b"] * 50}
+    )
+    if ending == "parquet":
+        pyarrow.parquet.write_table(table, path)
+    elif ending == "feather":
+        pyarrow.feather.write_feather(table, path)
+    else:
+        with (
+            pyarrow.OSFile(str(path), "wb") as sink,
+            pyarrow.ipc.new_stream(sink, table.schema) as out,
+        ):
+            out.write_table(table)
+    whole = path.read_bytes()
+    drawn = random.Random(ending)
+    answers = set()
+    for number in range(120):
+        data = bytearray(whole)
+        if number % 3 == 0:
+            del data[drawn.randrange(len(data)) :]
+        for _ in range(drawn.randrange(4)):
+            if data:
+                data[drawn.randrange(len(data))] = drawn.randrange(256)
+        path.write_bytes(data)
+        try:
+            answers.add(read_lengths((str(path),), column="input_ids").longest_tokens > 0)
+        except BadInput as error:
+            answers.add(bool(error.problems[0].message))
+
+    assert answers == {True}

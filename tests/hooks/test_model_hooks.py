@@ -272,6 +272,25 @@ def test_weights_that_are_no_safetensors_are_told(tmp_path, weights):
     assert problem.where == str(path / "model.safetensors")
 
 
+@pytest.mark.parametrize(
+    "shape",
+    ["ab", 5, None, {"a": 1}, [[1]], ["x"], [2.5], [-1], [True], [10**30, 10**30], [1] * 1000],
+)
+def test_a_shape_that_no_tensor_has_is_told_or_counted_and_never_fails(shape, tmp_path):
+    """Attack D3: the header is anybody's JSON, and sizes are multiplied."""
+    header = {"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode()
+    path = folder(tmp_path / "mine", UNLAID)
+    (path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    try:
+        counted = described(LaunchPlan(model="mine", cwd=str(tmp_path))).num_params
+    except BadInput as error:
+        (problem,) = error.problems
+        assert problem.where == str(path / "model.safetensors")
+    else:
+        assert shape == [1] * 1000 and counted == 1
+
+
 def test_a_family_without_layout_or_weights_says_what_is_missing(tmp_path):
     folder(tmp_path / "mine", UNLAID)
     problem = refusal(LaunchPlan(model="mine", cwd=str(tmp_path)))

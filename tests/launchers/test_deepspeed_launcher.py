@@ -239,6 +239,19 @@ def test_the_variables_of_several_nodes_are_those_that_deepspeed_exports(tmp_pat
     assert write_checked(plan, edited, load_plugins(None)) is None
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"n0 slots=\xe9\n", b"\xff\xfen\x000\x00", b"n0 slots=" + b"9" * 5000],
+)
+def test_a_hostfile_that_is_no_text_or_no_number_is_bad_input(data, tmp_path):
+    """Attack D3: a hostfile of latin-1, and slots that are no number of anything."""
+    (tmp_path / "odd").write_bytes(data)
+    with pytest.raises(BadInput) as error:
+        read("deepspeed --hostfile odd train.py", tmp_path, {})
+
+    assert error.value.problems[0].where.startswith(("odd", str(tmp_path)))
+
+
 EDITS: list[tuple[str, dict[str, Any]]] = [
     (
         f"deepspeed {FOUR} train.py --deepspeed z3.json --per_device_train_batch_size 2 --gradient_accumulation_steps 4",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import pytest
@@ -12,8 +14,16 @@ from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.launchers.axolotl.cli import read_axolotl
 from preflight.launchers.axolotl.plan import DECIDES as AXOLOTL
+from preflight.launchers.litgpt.plan import read_litgpt
 from preflight.launchers.llamafactory.cli import read_llamafactory
 from preflight.launchers.llamafactory.plan import DECIDES as LLAMAFACTORY
+from preflight.launchers.torchtitan.cli import read_torchtitan
+from preflight.launchers.torchtune.cli import read_torchtune
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 VALUES: tuple[Any, ...] = (
     None,
@@ -54,3 +64,73 @@ def test_no_value_stops_a_reader_without_a_word(config: str) -> None:
                 unnamed += [(key, value, p) for p in error.problems if not p.message or not p.id]
 
     assert unnamed == []
+
+
+SECTIONS = {
+    "torchtitan/llama_8b.toml": (
+        ("torchrun", "--nproc_per_node=8", "-m", "torchtitan.train", "--job.config_file"),
+        read_torchtitan,
+    ),
+    "torchtitan/offload.toml": (
+        ("torchrun", "--nproc_per_node=8", "-m", "torchtitan.train", "--job.config_file"),
+        read_torchtitan,
+    ),
+    "torchtune/full_8b.yaml": (
+        ("tune", "run", "--nproc_per_node", "8", "full_finetune_distributed", "--config"),
+        read_torchtune,
+    ),
+    "torchtune/qlora_8b.yaml": (
+        ("tune", "run", "lora_finetune_single_device", "--config"),
+        read_torchtune,
+    ),
+    "litgpt/lora.yaml": (("litgpt", "finetune_lora", "x", "--config"), read_litgpt),
+    "litgpt/pretrain.yaml": (("litgpt", "pretrain", "--config"), read_litgpt),
+}
+"""Configs with sections: every value of every one is replaced, attack D3 being a list in one of them."""
+
+
+@pytest.mark.parametrize("config", SECTIONS)
+def test_no_value_in_a_section_stops_a_reader_without_a_word(config: str) -> None:
+    words, read = SECTIONS[config]
+    path = CONFIGS / config
+    is_toml = config.endswith(".toml")
+    given = tomllib.loads(path.read_text()) if is_toml else yaml.safe_load(path.read_text())
+    unnamed = []
+    for place in places_of(given):
+        for value in (*VALUES, "9" * 400):
+            if is_toml and not isinstance(value, (str, int, float, list)):
+                continue
+            changed = with_value(given, place, value)
+            text = toml_of(changed) if is_toml else yaml.safe_dump(changed)
+            command = LaunchCommand((*words, path.name), EIGHT, str(path.parent), {str(path): text})
+            try:
+                read(command)
+            except BadInput as error:
+                unnamed += [(place, value, p) for p in error.problems if not p.message]
+
+    assert unnamed == []
+
+
+def places_of(value: Any, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return where every value of a mapping and of those in it stands, the mappings too."""
+    if not isinstance(value, dict):
+        return [place]
+    inner = [found for key, item in value.items() for found in places_of(item, (*place, key))]
+    return [*([place] if place else []), *inner]
+
+
+def with_value(whole: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    name, *rest = place
+    return {**whole, name: with_value(whole[name], tuple(rest), value) if rest else value}
+
+
+def toml_of(whole: dict[str, Any]) -> str:
+    plain = [
+        f"{key} = {json.dumps(item)}" for key, item in whole.items() if not isinstance(item, dict)
+    ]
+    tables = [
+        f"[{key}]\n" + "".join(f"{name} = {json.dumps(held)}\n" for name, held in item.items())
+        for key, item in whole.items()
+        if isinstance(item, dict)
+    ]
+    return "\n".join([*plain, *tables]) + "\n"

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from preflight.cli import main
-from preflight.commands.probe_nodes import expand_node_list
 from preflight.libraries.distributions import versions_in
 from preflight.libraries.environments import interpreter_of, prefix_of, site_folders
 from preflight.node import limits as node
@@ -323,17 +322,13 @@ def test_what_cannot_be_asked_is_said(arguments, message, monkeypatch, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("gpu[01-03,7],login", ["gpu01", "gpu02", "gpu03", "gpu7", "login"]),
-        ("rack[1-2]n[09-10]", ["rack1n09", "rack1n10", "rack2n09", "rack2n10"]),
-        ("one", ["one"]),
-        ("", []),
-    ],
-)
-def test_node_lists_are_expanded_as_slurm_does(text, names):
-    assert expand_node_list(text) == names
+@pytest.mark.parametrize("listed", ["n[1-99999999]", "n[1-1000][1-1000]", "n[", "n[1-1x]"])
+def test_a_list_of_nodes_without_end_is_refused(listed, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", listed)
+
+    assert main(["probe", "--nodes"]) == 2
+    assert "SLURM_JOB_NODELIST" in capsys.readouterr().err
 
 
 def test_only_what_differs_is_marked(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from json_schemas import SCHEMAS, declared, keys_of, problems
 from test_sbatch import EXAMPLES, HUGE, LINE, MIDDLE, SMALL, TORCHRUN, script
 
+from preflight.cli import main
 from preflight.slurm.audit import words_of_job
 
 PREFLIGHT = (sys.executable, "-m", "preflight")
@@ -118,3 +119,38 @@ def test_a_folder_that_is_not_there_is_bad_input(cluster, tmp_path):
 
     assert done.returncode == 2
     assert "there is no missing" in done.stderr
+
+
+JOB = {"job_id": 7, "name": "a", "batch_flag": True, "tres_per_node": "gres/gpu:8"}
+ANSWERS = {
+    "no answer": (1, ""),
+    "no JSON": (0, "slurm_load_jobs error"),
+    "no jobs": (0, "{}"),
+    "jobs of another kind": (0, '{"jobs": 5}'),
+    "odd jobs": (0, json.dumps({"jobs": [3, None, "x", [], {}, JOB]})),
+    "odd numbers": (0, '{"jobs": [{"job_id": 7, "node_count": Infinity, "memory_per_node": NaN, "tasks": "x"}]}'),
+    "odd words": (0, json.dumps({"jobs": [{**JOB, "shared": 5, "command": {}, "partition": ["\x1b"]}]})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_whatever_slurm_says_of_its_jobs_the_audit_ends_with_a_word(
+    answer, tmp_path, capfd, monkeypatch
+):
+    code, text = ANSWERS[answer]
+    (tmp_path / "text").write_text(text)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, body in (
+        ("scontrol", f'case "$*" in *job*) cat {tmp_path}/text; exit {code};; *) exit 1;; esac'),
+        ("sinfo", "echo 'n1|gpu*|gpu:h100:8|(null)|idle|1000000|64'"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    ended = main(["slurm", "audit"])
+    told = capfd.readouterr()
+
+    assert ended in (0, 2), told.err
+    assert "bug" not in told.err and "\x1b" not in told.out + told.err
+    assert ended == 0 or "scontrol show job" in told.err

@@ -252,3 +252,10 @@ def test_a_pipe_in_the_folder_of_slurm_hangs_nothing(tmp_path, capsys, name):
         code, _, err = told(capsys, *words)
         assert code in (0, 1, 2) and "bug" not in err, (words, err)
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_file_of_bytes_that_are_no_text_is_said_not_to_load(tmp_path, capsys):
+    (tmp_path / "cli_filter.lua").write_bytes(b"\xff\xfe(\0(\0")
+    code, out, err = told(capsys, "status", "--dir", str(tmp_path))
+
+    assert code == 1 and "it does not load" in " ".join(out.split()), err

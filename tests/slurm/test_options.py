@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from preflight.slurm.job_environment import components_of, job_environment, place_of
 from preflight.slurm.option_words import split_words
 from preflight.slurm.options import (
     GpuCount,
@@ -126,3 +127,26 @@ def test_gpus_of_a_node_follow_from_how_they_were_asked_for(words, num_gpus):
 def test_wait_takes_a_value_in_srun_and_none_in_sbatch():
     assert split_words(["-W", "job.sh"]).rest == ("job.sh",)
     assert split_words(["-W", "60", "hostname"], "srun").rest == ("hostname",)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("--nodes=0", "--nodes=-1", "--nodes=99999999999", "--nodes=1e3", "--ntasks=-4"),
+        *("--cpus-per-task=99999999999999", "--mem=inf", "--mem=nan", "--mem=-1G", "--mem=1e999"),
+        *("--gpus=99999999999999", "--gpus-per-node=h100:-1", "--gres=gpu:" + "9" * 5000),
+    ],
+)
+def test_a_number_that_nothing_can_have_is_passed_on_and_not_reckoned_with(word):
+    """It would divide by zero, or list ten thousand million nodes."""
+    options = read(word, "--gpus-per-task=2", "job.sh")
+    place = place_of(options, None)
+    told = job_environment(options, place, {}, "/work")
+
+    assert options.unread == (word,)
+    assert len(place.nodes) == 1 and len(told["SLURM_JOB_NODELIST"]) < 100
+
+
+def test_parts_of_a_job_that_it_has_not_are_not_counted_out():
+    assert components_of(("srun", "--het-group=0-99999999999"), 3) == (0, 1, 2)
+    assert components_of(("srun", "--het-group", "7,2," + "9" * 5000), 3) == (2,)

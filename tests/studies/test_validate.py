@@ -233,3 +233,24 @@ def test_the_text_says_the_errors_first_and_fits_the_terminal(real_runs, width):
     assert lines[0].startswith("preflight: 58 scored runs")
     assert lines[-1].startswith("next: ")
     assert max(map(len, lines[1:-1])) <= width
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"capacity_bytes": []},
+        {"capacity_bytes": "5"},
+        {"capacity_bytes": -1},
+        {"capacity_bytes": 10**30},
+        {"memory_gb": "x"},
+        {"memory_gb": float("inf")},
+        {"memory_gb": True},
+    ],
+)
+def test_a_device_of_no_size_is_refused_by_name(device, tmp_path, capsys):
+    run = {"id": "a", "plan": {"model": "gpt2"}, "device": device, "measured": {"outcome": "fits"}}
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({"schema": 1, "runs": [run]}))
+
+    assert main(["validate", str(path)]) == 2
+    assert next(iter(device)) in capsys.readouterr().err

@@ -39,6 +39,12 @@ def or_default(keys: FrameworkKeys, words: LitgptWords, option: str) -> Setting:
     return keys.get(option) or Setting(words.default(option), default)
 
 
+def count_or_default(keys: FrameworkKeys, words: LitgptWords, option: str) -> Setting:
+    """Return an option's whole number; litgpt's default where nobody gives it, or what is given is refused."""
+    default = Place("default", "", keys.library.label)
+    return keys.count(option) or Setting(words.default(option), default)
+
+
 def put(keys: FrameworkKeys, plan_field: str, value: object, by: Setting) -> None:
     """Record a plan field that an option decides, or the default of one."""
     if by.place.kind == "default":

@@ -99,6 +99,11 @@ def adapter_of(
 
     names = [name for option, layers in TARGETS.items() if switch(option) for name in layers]
     rank, alpha, dropout = keys.count("lora_r"), keys.count("lora_alpha"), keys.get("lora_dropout")
+    if dropout is not None and (
+        isinstance(dropout.value, bool) or not isinstance(dropout.value, (int, float))
+    ):
+        keys.refuse(f"lora_dropout must be a number, not {dropout.value!r}", dropout)
+        dropout = None
     given[:0] = [setting for setting in (rank, alpha, dropout) if setting is not None]
     adapter = Adapter(
         rank=words.default("lora_r") if rank is None else rank.value,

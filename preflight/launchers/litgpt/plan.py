@@ -18,6 +18,7 @@ from preflight.launchers.framework_keys import (
 )
 from preflight.launchers.litgpt import LAUNCHER
 from preflight.launchers.litgpt.engine import (
+    count_or_default,
     launched_part,
     or_default,
     put,
@@ -91,12 +92,8 @@ def _checkpoint(command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords)
 def _batch(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> None:
     """Put batch and accumulation (TrainArgs in args.py), and the longest row where it is said."""
     world_size = part.ranks["world_size"].value
-    micro = keys.count("train.micro_batch_size") or or_default(
-        keys, words, "train.micro_batch_size"
-    )
-    total = keys.count("train.global_batch_size") or or_default(
-        keys, words, "train.global_batch_size"
-    )
+    micro = count_or_default(keys, words, "train.micro_batch_size")
+    total = count_or_default(keys, words, "train.global_batch_size")
     put(keys, "micro_batch_size", micro.value, micro)
     put(keys, "eval_micro_batch_size", micro.value, micro)
     steps = total.value // world_size // micro.value
