@@ -84,8 +84,8 @@ def scan(folder: Path, number: int) -> tuple[str, ...]:
         place = folder / f"part{at // 200}"
         place.mkdir(exist_ok=True)
         (place / f"file{at}.py").write_text("x = 1\n" * 20)
-    for at in range(number // 100):
-        (folder / f"run{at}.sh").write_text("#!/bin/bash\necho nothing\n" * 10)
+    for at in range(number // 100):  # of which 400 are read
+        (folder / f"run{at}.sh").write_text(f"#!/bin/bash\ntorchrun train.py {' '.join(MODEL)}\n")
     return ("scan",)
 
 

@@ -1,5 +1,7 @@
 """Fuzzes preflight: `python tests/fuzz/run_fuzz.py --count 20000 --seed 1`.
 
+    python tests/fuzz/run_fuzz.py --commands --count 20000     # every command, drawn from its own parser
+
 Every input is a seed with a few changes, checked in this process. A traceback, an exit code that is not
 an answer, more work than sixty runs of a reference loop, or a file that changed is a failure; the input is kept below `--keep`.
 """
@@ -36,10 +38,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a folder for the inputs that failed")
     parser.add_argument("--hostile", action="store_true", help="the hostile inputs instead")
+    parser.add_argument("--commands", action="store_true", help="every command, with drawn files")
     parser.add_argument("--one", type=Path, help="a launch with the files of this folder instead")
     parser.add_argument("--first", type=int, default=0, help="the number of the first input")
     options = parser.parse_args()
     limit_memory()
+    if options.commands:
+        return _commands(options)
     kinds: Counter[str] = Counter()
     started = time.monotonic()
     total = 0
@@ -64,6 +69,49 @@ def main() -> int:
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "none failed"
     print(f"{total} inputs in {time.monotonic() - started:.0f} s: {told}")
     return 1 if kinds else 0
+
+
+def _commands(options: argparse.Namespace) -> int:
+    """Draw calls of every command; return 1 where one was answered wrongly."""
+    from fuzz_commands import Audit, called, drawn, make_world
+    from fuzz_grammar import Draw
+
+    sys.dont_write_bytecode = True
+    audit = Audit()
+    codes: Counter[int | None] = Counter()
+    commands: Counter[str] = Counter()
+    slowest, largest, failed = (0.0, ""), (0, ""), 0
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        for number in range(options.first, options.first + options.count):
+            rng = Draw(f"commands-{options.seed}-{number}")
+            rng.oddness = rng.choice((0.0, 0.1, 0.3, 1.0))
+            given = drawn(rng)
+            own = Path(place) / f"{number}"
+            folder = make_world(rng, own, given)
+            outcome = called(given, folder, audit)
+            words = ascii(shlex.join(given.words))[:300]
+            if outcome.wrong:
+                failed += 1
+                print(f"{number} {given.command}: {outcome.wrong[:4]}: {words}", flush=True)
+                if options.keep is not None:
+                    kept = options.keep / str(number)
+                    shutil.copytree(
+                        folder, kept, symlinks=True, ignore=shutil.ignore_patterns("pipe")
+                    )
+                    (kept / "FAILURE.txt").write_text(ascii((given, outcome)))
+            shutil.rmtree(own, ignore_errors=True)
+            codes[outcome.code] += 1
+            commands[given.command] += 1
+            slowest = max(slowest, (outcome.seconds, f"{number} {words[:90]}"))
+            largest = max(largest, (outcome.num_bytes, f"{number} {words[:90]}"))
+    print("exit codes:", ", ".join(f"{code}: {n}" for code, n in codes.most_common()))
+    print("commands:", ", ".join(f"{name} {n}" for name, n in sorted(commands.items())))
+    print(f"slowest: {slowest[0]:.2f} s of processor time, {slowest[1]}")
+    print(f"largest: {largest[0] / 1e6:.0f} MB more than before, {largest[1]}")
+    spent = time.monotonic() - started
+    print(f"{sum(codes.values())} inputs in {spent:.0f} s: {failed or 'none'} failed")
+    return 1 if failed else 0
 
 
 def _inputs(options: argparse.Namespace) -> Iterator[tuple[str, Seed, Prepare | None]]:
