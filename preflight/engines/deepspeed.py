@@ -43,7 +43,9 @@ def read_deepspeed(
     if stated is None:
         config = synthesized(values)
     else:
-        loaded = problems.take(load_deepspeed_file(stated, command))
+        loaded = problems.take(
+            load_deepspeed_file(stated, command, needs_zero=is_hf or trainer_file is None)
+        )
         if loaded is None:
             # Refused already; the rest of the launch is still read for what else is wrong.
             fields = {"engine": Setting("zero0", stated.place), "mixed_precision": precision}

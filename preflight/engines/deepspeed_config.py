@@ -67,8 +67,13 @@ class DeepSpeedConfig:
         return bool(self.get(key)) and self.get(key) != "auto"
 
 
-def load_deepspeed_file(stated: Setting, command: LaunchCommand) -> Reading[DeepSpeedConfig | None]:
-    """Read a DeepSpeed config given as a path, as JSON text or as a mapping; None where it cannot be used."""
+def load_deepspeed_file(
+    stated: Setting, command: LaunchCommand, needs_zero: bool = True
+) -> Reading[DeepSpeedConfig | None]:
+    """Read a DeepSpeed config given as a path, as JSON text or as a mapping; None where it cannot be used.
+
+    `needs_zero` says that accelerate takes it, which refuses one without zero_optimization; DeepSpeed itself does not.
+    """
     value, problems = stated.value, Problems()
     if isinstance(value, Mapping):
         at = stated.place
@@ -93,7 +98,7 @@ def load_deepspeed_file(stated: Setting, command: LaunchCommand) -> Reading[Deep
             raise with_id(error, "PF112") from error
         problems.extend(replace(problem, id=problem.id or "PF103") for problem in document.problems)
         config = DeepSpeedConfig(_with_text_keys(document.value), shown, document)
-    if not isinstance(config.values.get("zero_optimization"), Mapping):
+    if needs_zero and not isinstance(config.values.get("zero_optimization"), Mapping):
         problems.append(
             Problem(
                 "zero_optimization is missing, and accelerate refuses the file without it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
-from preflight.launch import DeepSpeedSettings, EngineFacts
+from preflight.launch import DeepSpeedSettings, EngineFacts, Origin
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -24,5 +24,7 @@ class EngineSettings:
     more_places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     """Plan field -> places that state the same value again and must be changed with it."""
     library_names: tuple[str, ...] = ("accelerate", "torch")
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Where a field comes from, where its place does not say all of it."""
     fsdp_arguments: Mapping[str, Setting] = field(default_factory=dict)
     """The trainer's own FSDP arguments; empty where the launcher decides."""

@@ -11,6 +11,14 @@ from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
 
+from preflight.engines.own_deepspeed import (
+    is_no_file,
+    is_open,
+    named_stage,
+    open_stage,
+    own_initialize,
+    with_own_stage,
+)
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
@@ -26,7 +34,7 @@ from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
-from preflight.reading import Reading
+from preflight.reading import Problems, Reading
 from preflight.scripts.signs import UNPRICED, signs_of
 from preflight.scripts.trainer_versions import READ_BY_RELEASE
 from preflight.setting import Place, Setting
@@ -62,7 +70,21 @@ def read_script_engine(
     command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
 ) -> Reading[EngineSettings]:
     """Return what trains: the trainer's own DeepSpeed and FSDP arguments, else the launcher's mode."""
-    return read_engine(part, trainer, command, libraries_of(command))
+    problems = Problems()
+    named = trainer.arguments.get("deepspeed")
+    if named is not None and not trainer.is_sure and is_no_file(named, command):
+        others = {name: each for name, each in trainer.arguments.items() if name != "deepspeed"}
+        trainer = replace(trainer, arguments=others)
+    else:
+        named = None
+    engine = problems.take(read_engine(part, trainer, command, libraries_of(command)))
+    if named is not None and is_open(engine):
+        engine, notice = named_stage(named, engine, part)
+        return Reading(engine, (*problems, notice))
+    own = own_initialize(command, part.script_index) if is_open(engine) else None
+    if own is not None:
+        engine = with_own_stage(engine, trainer, part, own)
+    return Reading(engine, tuple(problems))
 
 
 def make_plan(
@@ -93,12 +115,14 @@ def make_plan(
     if not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script)
-        origins.update(_undecided(trainer, fields, signs.fields))
+        own_engine = own_initialize(command, part.script_index)
+        origins.update(_undecided(trainer, fields, signs.fields, own_engine))
         problems = [*problems, *_left_out(trainer, signs.unpriced, problems)]
         if not signs.may_train and trainer.trainer is None:
             problems = [*problems, _does_not_train(script)]
-        own = replace(trainer.script, is_text_only=signs.is_text_only)
-        trainer = replace(trainer, script=own)
+        facts = replace(trainer.script, is_text_only=signs.is_text_only)
+        trainer = replace(trainer, script=facts)
+    origins.update(engine.origins)
     values = _values(trainer, engine)
     if engine.deepspeed is not None:
         origins["deepspeed"] = origin_of(engine.deepspeed_place, libraries)
@@ -274,6 +298,7 @@ def _undecided(
     trainer: TrainerArguments,
     fields: Mapping[str, Setting],
     signs: Mapping[str, Place],
+    own: Place | None,
 ) -> dict[str, Origin]:
     """Return the origins of what a script of somebody's own decides and no flag of it says.
 
@@ -292,6 +317,8 @@ def _undecided(
     engine = fields.get("engine")
     if engine is not None and engine.value == "ddp" and "engine" in signs:
         origins["engine"] = _open("engine", "data parallel", signs["engine"])
+    if engine is not None and engine.value == "ddp" and own is not None:
+        origins["engine"] = open_stage(own)
     return origins
 
 

@@ -35,6 +35,14 @@ from preflight.scripts.trainer_tables import fields_of_class
 if TYPE_CHECKING:
     from preflight.scripts.reader import ScriptReader
 
+DEEPSPEED_OPTIONS = {
+    "--deepspeed": OwnOption("deepspeed", NONE),
+    "--deepspeed_config": OwnOption("deepspeed_config", ONE),
+    "--deepscale": OwnOption("deepscale", NONE),
+    "--deepscale_config": OwnOption("deepscale_config", ONE),
+}
+"""What deepspeed.add_config_arguments adds to a parser (deepspeed/__init__.py:613, 0.19.8): the first is a switch, where
+TrainingArguments has an option of that name which takes a file."""
 ADDING = ("add_argument", "add_argument_group", "add_mutually_exclusive_group")
 
 
@@ -61,6 +69,8 @@ def own_parser(reader: ScriptReader, path: str) -> OwnParser:
             fields = field_names(reader, node, found.scope.path)
             names = None if names is None or fields is None else names | fields
             options.update(_options_of_class(reader, node, found.scope.path))
+    if any(found.name == "add_config_arguments" for found in reader.everywhere):
+        options.update(DEEPSPEED_OPTIONS)
     adds_more = any(_adds_more(found.name, reader) for found in reader.everywhere)
     if len(made) + len(plain) != 1 or (made and added) or adds_more:
         names = None

@@ -103,6 +103,7 @@ def read_trainer_arguments(
     rules = ParserRules(
         is_complete=kind.is_own_script and is_exact,
         is_exact=is_exact,
+        is_sure=kind.is_own_script or _has_trainers_parser(kind.text),
         abbreviates=kind.trainer in HF_TRAINERS and _may_take_prefixes(kind.text),
     )
     problems = Problems()
@@ -171,7 +172,11 @@ def _table(kind: TrainerKind) -> ArgumentTable:
 
 def _may_take_prefixes(text: str) -> bool:
     """Tell whether a prefix of a Trainer's argument can mean it: not where the script has a parser of its own."""
-    return not text or "HfArgumentParser" in text or "TrlParser" in text
+    return not text or _has_trainers_parser(text)
+
+
+def _has_trainers_parser(text: str) -> bool:
+    return re.search(r"\b(?:HfArgumentParser|H4ArgumentParser|TrlParser)\b", text) is not None
 
 
 def _names(words: list[str], command: LaunchCommand) -> Iterator[str]:

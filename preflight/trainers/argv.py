@@ -26,6 +26,8 @@ class ParserRules(NamedTuple):
     """True for TRL's own scripts: a flag that the table does not have is an error."""
     is_exact: bool = True
     """The installed libraries are the versions of the table: what their argparse refuses is an error."""
+    is_sure: bool = True
+    """The parser is made of the classes of the table, as far as the script shows: what it refuses is refused."""
     abbreviates: bool = True
     """False for a script of its own: a prefix there is not one of our arguments."""
 
@@ -131,9 +133,12 @@ class _Parser:
         flag, is_exact = place.key, self.rules.is_exact
         if not texts:
             # Older versions declare some of the bools as plain switches.
-            is_switch = argument.kind == "bool" and not is_exact
+            is_switch = argument.kind == "bool" and not (is_exact and self.rules.is_sure)
             if argument.kind in ("flag", "optional_str") or is_switch:
                 self._store(self.known, argument.name, Setting(True, place))
+                return
+            if not self.rules.is_sure:  # a switch of the script's own: DeepSpeed's --deepspeed
+                self._store(self.unknown, argument.name, Setting(True, place))
                 return
             fix = (
                 f"write {flag} true: this library version has no default for it, so argparse wants a value"
@@ -148,7 +153,10 @@ class _Parser:
             try:
                 reading = from_text(argument, text, written)
             except NotConverted as error:
-                self.problems.append(error.problem)
+                if self.rules.is_sure:
+                    self.problems.append(error.problem)
+                else:  # an argument of the script's own that has the name
+                    self._store(self.unknown, argument.name, Setting(text, place))
                 return
             values.append(self.problems.take(reading))
             if reading.is_refused:
@@ -235,6 +243,8 @@ def _own_option(flag: str, own: OwnParser | None, table: ArgumentTable) -> OwnOp
 
 def _as_argument(argument: Argument, value: Any, place: Place) -> Any:
     """Return a value of the script's own option as the Trainer's argument of that name; None where it is none."""
+    if isinstance(value, bool) and argument.kind not in ("flag", "bool", "optional_str"):
+        return None  # a switch, where the Trainer's takes a value
     if not isinstance(value, (str, list)):
         return value
     try:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from preflight.engines.own_deepspeed import STAGES
 from preflight.errors import BadInput
 from preflight.hooks.read_deepspeed import preflight_read_launch
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -37,7 +38,9 @@ def command(line: str, folder: Path, env: Mapping[str, str] | None = None) -> La
     return LaunchCommand(tuple(shlex.split(line)), environment, str(folder))
 
 
-def read(line: str, folder: Path, env: Mapping[str, str] | None = None) -> LaunchPlan:
+def read(line: str, folder: Path, env: Mapping[str, str] | None = None, **files: str) -> LaunchPlan:
+    for name, text in files.items():
+        (folder / name).write_text(text)
     plan = preflight_read_launch(command=command(line, folder, env))
     assert plan is not None
     return plan
@@ -208,6 +211,114 @@ def test_the_script_names_the_config(line, tmp_path):
     assert ("PF133" in [notice.id for notice in plan.notices]) == (plan.engine == "ddp")
     if plan.engine == "zero3":
         assert (plan.micro_batch_size, plan.gradient_accumulation_steps) == (2, 4)
+
+
+DEEPSPEEDS = """\
+import argparse
+import deepspeed
+from transformers import AutoModelForCausalLM
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--zero_stage", type=int, default=0)
+parser.add_argument("--per_device_train_batch_size", type=int, default=16)
+parser.add_argument("--gradient_checkpointing", action="store_true")
+{more}
+args = parser.parse_args()
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+engine, *_ = deepspeed.initialize(args=args, model=model, config=made_of(args))
+"""
+ADDS = "parser = deepspeed.add_config_arguments(parser)"
+
+
+@pytest.mark.parametrize(
+    ("words", "engine"),
+    [
+        ("--deepspeed --per_device_train_batch_size 4", "ddp"),
+        ("--per_device_train_batch_size 4 --deepspeed", "ddp"),
+        ("--deepspeed --zero_stage 2 --per_device_train_batch_size 4", "zero2"),
+        ("--zero_stage 3 --per_device_train_batch_size 4 --deepspeed", "zero3"),
+        ("--deepspeed --deepspeed_config z4.json --per_device_train_batch_size 4", "zero3"),
+    ],
+)
+def test_the_switch_of_deepspeeds_own_arguments_takes_no_value(words, engine, tmp_path):
+    script = DEEPSPEEDS.format(more=ADDS)
+    files = {"chat.py": script, "z4.json": '{"zero_optimization": {"stage": 3}}'}
+    plan = read(f"deepspeed {FOUR} chat.py {words}", tmp_path, **files)
+
+    assert (plan.engine, plan.micro_batch_size) == (engine, 4)
+    assert plan.shard_degree == (1 if engine == "ddp" else 4)
+
+
+def test_deepspeed_adds_a_switch_and_a_file():
+    """`preflight.scripts.options.DEEPSPEED_OPTIONS` against the parser that DeepSpeed makes."""
+    import argparse
+
+    import deepspeed
+
+    from preflight.scripts.options import DEEPSPEED_OPTIONS
+
+    parser = deepspeed.add_config_arguments(argparse.ArgumentParser(add_help=False))
+    takes = {
+        word: "none" if action.nargs == 0 else "one"
+        for action in parser._actions
+        for word in action.option_strings
+    }
+
+    assert takes == {word: option.takes for word, option in DEEPSPEED_OPTIONS.items()}
+
+
+def test_a_stage_that_the_script_decides_is_open(tmp_path):
+    script = DEEPSPEEDS.format(more="")
+    plan = read(f"deepspeed {FOUR} chat.py", tmp_path, **{"chat.py": script})
+    (said,) = [notice for notice in plan.notices if notice.id == "PF133"]
+
+    assert set(plan.origins["engine"].may_be) == {"ddp", "zero1", "zero2", "zero3"}
+    assert "hands DeepSpeed a config of its own" in said.message
+    assert said.where == "chat.py:12"
+
+
+def test_a_switch_is_no_file_where_the_script_cannot_be_read(tmp_path):
+    plan = read(f"deepspeed {FOUR} elsewhere/main.py --bf16 --deepspeed --zero_stage 2", tmp_path)
+
+    assert plan.world_size == 4
+
+
+NAMES = "from transformers import Seq2SeqTrainingArguments\nfrom own import parse\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "may_be"),
+    [("zero2", "zero2", ()), ("zero3_offload", "zero3", ()), ("fast", "ddp", STAGES)],
+)
+def test_a_framework_of_ones_own_may_name_its_configs(name, engine, may_be, tmp_path):
+    """No file of that name is here, and no class of transformers reads it."""
+    words = f"torchrun --nproc-per-node 4 sft.py --deepspeed {name}"
+    plan = load_plugins().first(
+        "preflight_read_launch",
+        command=LaunchCommand(
+            tuple(words.split()), {}, str(tmp_path), {str(tmp_path / "sft.py"): NAMES}
+        ),
+    )
+
+    assert plan.engine == engine
+    assert plan.origins["engine"].may_be == may_be
+    assert [notice.severity for notice in plan.notices if notice.id == "PF133"] == ["warning"]
+
+
+def test_a_file_without_zero_is_deepspeeds_stage_0_in_a_loop_of_ones_own(tmp_path):
+    (tmp_path / "plain.json").write_text('{"train_batch_size": 8, "bf16": {"enabled": true}}')
+    script = DEEPSPEEDS.format(more=ADDS)
+    words = f"deepspeed {FOUR} chat.py --deepspeed --deepspeed_config plain.json"
+    plan = read(words, tmp_path, **{"chat.py": script})
+
+    assert (plan.engine, plan.mixed_precision) == ("zero0", "bf16")
+
+
+def test_the_file_that_the_autotuner_starts_from_decides_nothing(tmp_path):
+    words = f"deepspeed {FOUR} --autotuning run train.py --deepspeed plain.json"
+    plan = read(words, tmp_path, **{"plain.json": '{"train_micro_batch_size_per_gpu": "auto"}'})
+
+    assert [n.unpriced for n in plan.notices if n.unpriced] == ["what the autotuner tries"]
 
 
 def test_the_variables_of_several_nodes_are_those_that_deepspeed_exports(tmp_path, monkeypatch):

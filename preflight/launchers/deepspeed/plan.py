@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from preflight.engines.own_deepspeed import open_stage, own_initialize
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.environment_notes import environment_notes
@@ -34,24 +35,41 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     part = _part(command, options, slots)
     problems = Problems()
     trainer = _with_config(problems.take(read_script_arguments(command, part.script_index)))
+    if "autotuning" in options.given:
+        trainer = _without_config_file(trainer)
+        problems.append(_tuned(options.given["autotuning"]))
     engine = problems.take(read_script_engine(command, part, trainer))
     if not str(engine.fields["engine"].value).startswith("zero"):
-        problems.append(
-            Problem(
-                "the deepspeed launcher starts this script, but no argument names a DeepSpeed config: plain data parallel is taken",
-                "deepspeed",
-                "--deepspeed ds.json behind the script's name",
-                "PF133",
-                "warning",
-            )
-        )
-        if trainer.trainer is None:
+        own = own_initialize(command, part.script_index)
+        problems.append(_without_config(own))
+        if trainer.trainer is None and own is None:
             reason = "the script may make a DeepSpeed config itself; plain data parallel is taken"
             engine_origin = Origin("deepspeed", True, reason, OPEN_VALUES["engine"])
             part = replace(part, origins={**part.origins, "engine": engine_origin})
+        elif own is not None:
+            part = replace(part, origins={**part.origins, "engine": open_stage(own)})
     problems.extend(_of_ranks(command, part, slots))
     problems.extend(environment_notes(part.env))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def _without_config(own: Place | None) -> Problem:
+    """Return what is to be said where no argument names a config: the script's own, or plain data parallel."""
+    if own is not None:
+        return Problem(
+            "the script hands DeepSpeed a config of its own, and its ZeRO stage is not read",
+            own.where,
+            "say it with --set engine=zero2",
+            "PF133",
+            "warning",
+        )
+    return Problem(
+        "the deepspeed launcher starts this script, but no argument names a DeepSpeed config: plain data parallel is taken",
+        "deepspeed",
+        "--deepspeed ds.json behind the script's name",
+        "PF133",
+        "warning",
+    )
 
 
 def deepspeed_in_front(
@@ -123,6 +141,23 @@ def _with_config(trainer: TrainerArguments) -> TrainerArguments:
         if setting is not None and isinstance(setting.value, str) and setting.value:
             return replace(trainer, arguments={**trainer.arguments, "deepspeed": setting})
     return trainer
+
+
+def _without_config_file(trainer: TrainerArguments) -> TrainerArguments:
+    arguments = {name: each for name, each in trainer.arguments.items() if name != "deepspeed"}
+    return replace(trainer, arguments=arguments)
+
+
+def _tuned(stated: Setting) -> Problem:
+    """Say that the file is where the autotuner starts from: it tries stages and micro batches of its own."""
+    return Problem(
+        "the autotuner trains with ZeRO stages and micro batches of its own choice, whatever the file says",
+        stated.place.where,
+        "check the launch with the settings that it found",
+        severity="warning",
+        unpriced="what the autotuner tries",
+        takes="either",
+    )
 
 
 def _lost_variables(command: LaunchCommand, part: LauncherPart) -> Iterator[Problem]:
