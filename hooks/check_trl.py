@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.trainer_arguments import argument, checks_groups, method_of, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -81,7 +82,7 @@ def _reference(plan: LaunchPlan, method: str) -> Iterable[Finding]:
             sync.where,
             "--sync_ref_model false",
         )
-    if is_needed and beta.value is not None:
+    if is_needed and beta.value is not None and unpriced_objective(plan):
         yield found(
             "PF438",
             f"{method.upper()} loads a second copy of the model as reference: the estimate does not count it",

@@ -8,9 +8,11 @@ trainer and version (preflight/formulas/user_loop.py). logits_dtype bf16 is the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import head_bytes
 from preflight.formulas.layer_costs import more_logits, shared_bytes
+from preflight.formulas.objective import SCORE, is_scored
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
@@ -21,6 +23,22 @@ from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
 
+
+class NormBytes(NamedTuple):
+    """Bytes per token and hidden entry that the last norm takes in passing, where no logits take more."""
+
+    forward: int
+    backward: int
+
+
+NORM = {
+    "adapter": NormBytes(10, 20),
+    "bf16": NormBytes(8, 14),
+    "fp16": NormBytes(8, 14),
+    "autocast": NormBytes(4, 12),
+    "fp32": NormBytes(6, 8),
+}
+"""What trains -> the last norm's bytes."""
 FORWARD = frozenset({Moment.LOSS_FORWARD})
 BACKWARD = frozenset({Moment.LOSS_BACKWARD})
 AFTER_LOSS = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) - FORWARD - {Moment.FORWARD}
@@ -52,7 +70,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "torch autograd",
         )
     loss = plan.loss or "full_logits"
-    if loss == "full_logits":
+    if is_scored(plan):
+        yield from _scored(plan, model, tokens)
+    elif loss == "full_logits":
         yield from _full(plan, model, tokens)
     elif loss in ("chunked_ce", "fused_ce"):
         yield from _chunked_ce(plan, model, tokens)
@@ -104,6 +124,38 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {vocab:,} x {backward}",
         source,
     )
+
+
+def _scored(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
+    """A score for every token and label, of which a pooled head uses one token's; its gradient is as large."""
+    labels = sum(tensor.shape[0] for unit, tensor in model.tensors() if unit.name == SCORE)
+    precision = precision_of(plan, model)
+    size = precision.bytes_of("compute")
+    kind = "adapter" if plan.adapter is not None else precision.trainable
+    norm = NORM["autocast" if kind == "fp32" and size == 2 else kind]
+    yield MemoryTerm(
+        "scores and their gradient",
+        2 * size * tokens * labels,
+        FORWARD | BACKWARD | {Moment.HEAD_BACKWARD},
+        f"2 x {tokens:,} x {labels} x {size}",
+        "transformers/modeling_layers.py GenericForSequenceClassification (5.24.0)",
+    )
+    for name, each, moment in (
+        ("last norm, without logits beside it", norm.forward, Moment.LOSS_FORWARD),
+        (
+            "gradients in the last norm, without logits beside them",
+            norm.backward,
+            Moment.LOSS_BACKWARD,
+        ),
+    ):
+        if each:
+            yield MemoryTerm(
+                name,
+                each * tokens * model.hidden_size,
+                frozenset({moment}),
+                f"{tokens:,} x {model.hidden_size:,} x {each}",
+                "traces with a vocabulary of 8 (transformers 5.24.0), the most of Llama, Gemma 2 and GPT-2",
+            )
 
 
 def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iterable[MemoryTerm]:

@@ -11,6 +11,7 @@ from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.left_out import with_left_out
+from preflight.formulas.objective import with_head
 from preflight.formulas.precision import missing_inputs
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
@@ -60,6 +61,7 @@ def judge_plan(
         model_problem = replace(error.problems[0], severity="warning")
     device = device or plugins.first("preflight_describe_device", plan=plan)
     if model is not None:
+        model = with_head(plan, model)
         plan = with_checkpoint(with_default_attention(plan, model), model)
         plan = with_left_out(plan, model)
 

@@ -60,6 +60,13 @@ class LaunchPlan:
     model_config: Mapping[str, Any] | None = None
     """An inline config.json; beats `model`."""
 
+    objective: str | None = None
+    """What is trained for, as the trainer's field calls it: sft, dpo, reward, ...; None = nobody said, and the next
+    token is taken."""
+    reference_model: str | None = None
+    """What the policy is compared with: none (or computed before training), adapter_off (the model itself, its adapter
+    switched off), same (a second copy), or another model's id; None = the rule of objective and adapter."""
+
     engine: str = "single"
     """How ranks divide the model: one device, DDP, FSDP 1 or 2, a stage of DeepSpeed's ZeRO."""
     world_size: int = 1
@@ -127,7 +134,7 @@ class LaunchPlan:
     max_grad_norm: float | None = None
     """Gradients are clipped to this norm; 0 = not clipped."""
     micro_batch_size: int | None = None
-    """Per rank, per micro step."""
+    """Per rank, per micro step; of pairs of answers where the objective trains on pairs."""
     seq_len: int | None = None
     """Tokens of the longest sequence that can reach the model."""
     sequence_kind: str | None = None

@@ -17,7 +17,13 @@ HF_TRAINERS = ("transformers", "trl")
 
 ENGINES = ("single", "ddp", "fsdp1", "fsdp2", "zero0", "zero1", "zero2", "zero3")
 
+OBJECTIVES = (
+    "sft", "pretrain", "dpo", "ipo", "orpo", "cpo", "simpo", "kto", "bco", "reward", "prm", "grpo", "rloo",
+    "online_dpo", "nash_md", "xpo", "ppo", "distillation", "sequence_classification", "token_classification",
+)  # fmt: skip
+
 CHOICES: dict[str, tuple[object, ...]] = {
+    "objective": OBJECTIVES,
     "engine": ENGINES,
     "reshard_after_forward": (True, False, "default"),
     "offload_params": ("none", "cpu", "nvme"),

@@ -30,6 +30,7 @@ from preflight.formulas.layer_coefficients import (
     shared_forms,
 )
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
+from preflight.formulas.objective import has_linear_head, num_sequences
 from preflight.formulas.precision import Precision, is_quantized, precision_of, uses_autocast
 from preflight.formulas.tensor_parallel import cuts_stream, divided_costs
 from preflight.formulas.user_loop import finds_gradients, has_own_model_code
@@ -146,6 +147,8 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     sizes = layer_sizes(plan, model, units[-1])
     if not _has_masks(plan, units):
         sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
+    if not has_linear_head(plan):  # its weight is no linear layer's, which autocast would copy
+        sizes = {**sizes, "hV": 0}
     found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
     found["head"] = bytes_of(forms.get("head", forms["loss_backward"]), sizes)
     first = layer_sizes(plan, model, units[0])
@@ -420,7 +423,7 @@ def has_padding_mask(plan: LaunchPlan) -> bool:
     """
     if has_own_model_code(plan):
         return False
-    return plan.sequence_kind == "padded" and (plan.micro_batch_size or 1) > 1
+    return plan.sequence_kind == "padded" and num_sequences(plan) > 1
 
 
 def _keeps_product(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
@@ -56,7 +57,7 @@ ROTARY_SHARES = {
 @remembered
 def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, int]:
     """Return every named size of one layer under a plan; of names with equal sizes, the first is meant."""
-    batch, length = plan.micro_batch_size or 1, plan.seq_len or 1
+    batch, length = num_sequences(plan), plan.seq_len or 1
     widths = _widths(plan, model, unit)
     tokens = batch * length
     sizes = {"C": 1, "B": batch}

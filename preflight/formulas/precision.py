@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import (
@@ -106,6 +107,9 @@ def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]
     elif not model.is_decoder_lm:
         what = model.facts.get("headless", model.model_type)
         names.append(f"an activation formula for {what}")
+    unpriced = unpriced_objective(plan)
+    if unpriced and not any(n.unpriced and n.takes != "less" for n in plan.notices):
+        names.append(f"a formula for {unpriced}")
     for name in ("micro_batch_size", "seq_len"):
         if getattr(plan, name) is None:
             names.append(name)

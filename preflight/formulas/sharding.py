@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import prod
 
 from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.user_loop import has_own_model_code
@@ -228,4 +229,4 @@ def num_tokens(plan: LaunchPlan) -> int:
     if plan.micro_batch_size is None or plan.seq_len is None:
         return 0
     split = plan.context_parallel_degree * plan.sequence_parallel_degree
-    return plan.micro_batch_size * ceil_div(plan.seq_len, split)
+    return num_sequences(plan) * ceil_div(plan.seq_len, split)

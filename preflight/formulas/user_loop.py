@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from preflight.formulas.objective import num_sequences
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions import torchtitan, torchtune, transformers
@@ -191,7 +192,7 @@ def loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool = False) -> Loss
     `casts_outputs`: accelerate returns fp32 copies of 16-bit outputs (accelerator.py:1830, 1.15.0).
     """
     rule = loss_rule(plan)
-    copy = 4 if rule.copies_shifted and (plan.micro_batch_size or 1) > 1 else 0
+    copy = 4 if rule.copies_shifted and num_sequences(plan) > 1 else 0
     upcast = 4 if size != 4 else 0
     held = 4 if rule.upcasts_in_model else size + upcast
     forward = max(size + upcast, held + copy + 4)

@@ -22,6 +22,7 @@ from preflight.engines.own_deepspeed import (
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, SCORED
 from preflight.launch import (
     SCRIPT_DECIDES,
     LaunchCommand,
@@ -338,6 +339,7 @@ def _left_out(
         )
         for name, place in signs.items()
         if not (name == "frozen parameters" and trainer.settings.get("adapter") is not None)
+        and not _is_objective(name, place, trainer)
     ]
 
 
@@ -350,6 +352,15 @@ def _does_not_train(script: str) -> Problem:
         unpriced="a script that does not train",
         takes="either",
     )
+
+
+def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
+    """Tell whether a sign speaks of what the objective is priced with."""
+    setting = trainer.settings.get("objective")
+    objective = None if setting is None else setting.value
+    if name == "a head that is no language model's":
+        return objective in SCORED and "SentenceTransformer" not in sign.key
+    return name == "a reference model and pairs of answers" and objective in COMPARED + KEEPS_LOGITS
 
 
 def _open(name: str, taken_as: str, sign: Place) -> Origin:

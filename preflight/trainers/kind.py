@@ -20,6 +20,20 @@ TRL_METHODS = {
     "RLOOTrainer": "rloo",
     "DistillationTrainer": "distillation",
 }
+"""Trainer of TRL that has a script of TRL's -> that script's name."""
+MORE_TRL_METHODS = {
+    "ORPOTrainer": "orpo",
+    "CPOTrainer": "cpo",
+    "BCOTrainer": "bco",
+    "PRMTrainer": "prm",
+    "PPOTrainer": "ppo",
+    "PPOv2Trainer": "ppo",
+    "OnlineDPOTrainer": "online_dpo",
+    "NashMDTrainer": "nash_md",
+    "XPOTrainer": "xpo",
+    "GKDTrainer": "distillation",
+}
+"""Trainer of TRL without such a script -> what it trains for."""
 
 TRL_CONFIGS = frozenset(f"trl.{name.replace('Trainer', 'Config')}" for name in TRL_METHODS)
 PLAIN_ARGUMENTS = frozenset(
@@ -171,7 +185,7 @@ def _is_unchanged(trl_script: str, text: str) -> bool:
     return added <= 0 and "make_parser" in text
 
 
-_PROSE = re.compile(
+PROSE = re.compile(
     r'"""(?:[^"\\]|\\.|"(?!""))*"""|\'\'\'(?:[^\'\\]|\\.|\'(?!\'\'))*\'\'\'|#[^\n]*', re.S
 )
 """Docstrings, texts over several lines, and comments: what they name is not used."""
@@ -186,7 +200,7 @@ _TRL_TRAINS = re.compile(
 
 
 def _from_text(script: str, text: str) -> TrainerKind | None:
-    code = _PROSE.sub("", text)
+    code = PROSE.sub("", text)
     uses_parser = "TrlParser" in code
     if _TRL_TRAINS.search(code):
         methods = [method for name, method in TRL_METHODS.items() if name in code]

@@ -13,11 +13,7 @@ from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
-
-UNCOUNTED = {
-    "distillation": "its teacher and generation",
-}
-"""TRL method -> what its trainer holds beside SFT's, where that is not a reference model and a reward."""
+from preflight.trainers.objective import SCORES_PAIRS, read_objective
 
 PEFT_DEFAULT_RANK = 8
 """peft.LoraConfig.r."""
@@ -28,26 +24,13 @@ _CONTAINERS = ("model", "layers", "self_attn", "mlp", "language_model")
 
 def read_model_fields(given: Given) -> Reading[PlanFields]:
     """Return load dtype, loss, adapter and base quantization."""
-    problems = Problems(_method(given))
+    problems = Problems()
+    objective = problems.take(read_objective(given))
     loaded = problems.take(_load_dtype(given))
     loss = problems.take(_loss(given))
     base = problems.take(_quantization(given, loaded.value("load_dtype")))
     adapter = problems.take(_adapter(given, base.value("base_quantization")))
-    return Reading(joined(loaded, loss, base, adapter), tuple(problems))
-
-
-def _method(given: Given) -> Iterator[Problem]:
-    method = given.kind.trl_script
-    if given.kind.trainer == "trl" and method != "sft":
-        left_out = UNCOUNTED.get(str(method), "its reference model, generation and reward")
-        is_reward = method == "reward"
-        yield Problem(
-            f"TRL's {method} trainer is estimated as SFT: {left_out} are not counted",
-            id="PF438",
-            severity="warning",
-            unpriced="the score head of a reward model" if is_reward else left_out,
-            takes="either" if is_reward else "more",
-        )
+    return Reading(joined(objective, loaded, loss, base, adapter), tuple(problems))
 
 
 def _load_dtype(given: Given) -> Reading[PlanFields]:
@@ -86,8 +69,10 @@ def _loss(given: Given) -> Reading[PlanFields]:
     is_smoothed = smoothing is not None and bool(smoothing.value)
     loss_type = fields.get("loss_type")
     default = given.versions.default("trl", "loss") if given.kind.trainer == "trl" else "model"
-    if given.kind.trl_script not in (None, "sft") and default != "model":
-        default = "model"  # SFT's head is the one that we know
+    if given.kind.trl_script not in (None, "sft") and not (
+        default == "fused_head" and given.kind.trl_script in SCORES_PAIRS
+    ):
+        default = "model"
     if default == "fused_head":
         if is_smoothed and smoothing is not None:
             fields.put("loss", "full_logits", smoothing)

@@ -56,6 +56,13 @@ SAYS_DTYPE = Boundary(
     "trainer/model_config.py:92 and :184 (0.26.0): both are read, torch_dtype until 0.27; :89 (1.16.0)",
     "1.16.0",
 )
+CHUNKS_PAIRS = Boundary(
+    _NAME,
+    "0.24",
+    "a reward model scores chosen and rejected in one forward; before, in two",
+    "trainer/reward_trainer.py:544 (0.24.0), :272 of 0.19.1 has two; :787 (1.16.0)",
+    "1.16.0",
+)
 CHECKS_GROUPS = Boundary(
     _NAME,
     "0.26",
@@ -102,9 +109,9 @@ GRPO_REFUSES_AUTO_BATCH = Boundary(
 FUSES_HEAD = Boundary(
     _NAME,
     "1.15",
-    "SFT takes the loss with add_fused_lm_head, which multiplies by lm_head.weight past any adapter;"
+    "SFT, DPO and KTO score with add_fused_lm_head, which multiplies by lm_head.weight past any adapter;"
     " selective checkpointing came with it",
-    "trainer/sft_trainer.py: 1.15.0 has it, 1.14.0 has not; trainer/utils.py:1548 (1.16.0)",
+    "trainer/sft_trainer.py, dpo_trainer.py, kto_trainer.py: 1.15.0 has it, 1.14.0 has not; utils.py:1548 (1.16.0)",
     "1.16.0",
 )
 KEEPS_WHAT_IS_SAVED_TWICE = Boundary(

@@ -72,6 +72,7 @@ def test_trls_defaults_are_assumed_and_named(tmp_path):
     arguments = read("", tmp_path)
 
     assert values(arguments) == {
+        "objective": "sft",
         "micro_batch_size": 8,
         "gradient_accumulation_steps": 1,
         "seq_len": 1024,
@@ -84,7 +85,8 @@ def test_trls_defaults_are_assumed_and_named(tmp_path):
         "load_dtype": "fp32",
         "loss": "chunked_linear",
     }
-    assert all(arguments.origins[name].assumed for name in arguments.settings)
+    assumed = {name for name in arguments.settings if arguments.origins[name].assumed}
+    assert set(arguments.settings) - assumed == {"objective"}
     assert arguments.origins["seq_len"].where == "default of trl 1.16.0"
     assert arguments.origins["micro_batch_size"].where == "default of transformers 5.24.0"
 
@@ -382,8 +384,9 @@ def test_a_changed_copy_of_trls_script_may_have_flags_of_its_own(tmp_path):
     assert changed.raw["mine"].value == "1"
 
 
-def test_other_trl_trainers_are_said_to_be_estimated_as_sft(tmp_path):
+def test_other_trl_trainers_are_said_to_be_estimated_in_part(tmp_path):
     arguments = read("", tmp_path, "trl.scripts.grpo")
 
     assert "seq_len" not in arguments.settings
-    assert "grpo trainer is estimated as SFT" in arguments.notices[0].message
+    assert "grpo trainer is estimated in part" in arguments.notices[0].message
+    assert values(arguments)["objective"] == "grpo"

@@ -1,0 +1,120 @@
+"""What an objective changes: the sequences of a micro step, the head that is trained, and the model it is compared with.
+
+dpo, ipo            2 x micro batch, chosen beside rejected   compared with a reference model
+kto                 micro batch                               compared with a reference model
+orpo, cpo, simpo    2 x micro batch                           no reference model
+reward              2 x micro batch                           a score in place of the vocabulary
+classification      micro batch                               a score for every label
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.launch import LaunchPlan
+from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.plan_choices import HF_TRAINERS
+from preflight.remembered import remembered
+from preflight.versions.trl import CHUNKS_PAIRS
+
+LANGUAGE_MODEL = (None, "sft", "pretrain")
+"""Objectives whose loss is the next token's; a plan without one is taken to have it."""
+PAIRED = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")
+"""Objectives that put chosen and rejected answers into one forward, chosen first, padded to the longest of both
+(trl/trainer/dpo_trainer.py:150-190, reward_trainer.py:196-220, experimental/orpo/orpo_trainer.py concatenated_inputs,
+1.16.0)."""
+COMPARED = ("dpo", "ipo", "kto")
+"""Objectives that need the log-probabilities of a reference model."""
+KEEPS_LOGITS = ("orpo", "cpo", "simpo")
+"""Objectives of TRL that read whole logits, and take their log-probabilities beside another loss."""
+SCORED = ("reward", "sequence_classification", "token_classification")
+"""Objectives whose head scores hidden states: no logits of the vocabulary."""
+
+
+def num_sequences(plan: LaunchPlan) -> int:
+    """Return the sequences that a rank's model sees at once; 1 where the micro batch is not known."""
+    return sequences_per_sample(plan) * (plan.micro_batch_size or 1)
+
+
+def sequences_per_sample(plan: LaunchPlan) -> int:
+    """Return the sequences that one row of the data becomes."""
+    return 2 if plan.objective in PAIRED else 1
+
+
+def is_scored(plan: LaunchPlan) -> bool:
+    """Tell whether the head scores, and knows nothing of a vocabulary."""
+    return plan.objective in SCORED
+
+
+def has_linear_head(plan: LaunchPlan) -> bool:
+    """Tell whether the head is a layer like others, which makes whole logits and casts its weight under autocast."""
+    return not is_scored(plan) and plan.loss not in ("chunked_linear", "fused_linear")
+
+
+def reference_of(plan: LaunchPlan) -> str:
+    """Return what a plan is compared with: none, adapter_off, same (a second copy), or another model's id.
+
+    Without one that is said, the trainer switches its adapter off, or loads the model a second time
+    (trl/trainer/dpo_trainer.py:922-944, kto_trainer.py:919-940, 1.16.0).
+    """
+    if plan.reference_model is not None:
+        return plan.reference_model
+    if plan.objective not in COMPARED:
+        return "none"
+    return "same" if plan.adapter is None else "adapter_off"
+
+
+def unpriced_objective(plan: LaunchPlan) -> str:
+    """Return in words what of a plan's objective no formula holds; empty where all of it is priced."""
+    objective = plan.objective
+    if objective in LANGUAGE_MODEL:
+        return ""
+    if objective in SCORED:
+        if objective == "reward" and plan.trainer == "trl":
+            return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
+        is_known = plan.trainer in HF_TRAINERS and objective != "reward"
+        return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
+    if plan.trainer != "trl":
+        return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
+    if objective in (*COMPARED, *KEEPS_LOGITS):
+        return f"the log-probabilities of {objective}, and what it is compared with"
+    return f"{objective}: generation, and the models that score"
+
+
+@remembered
+def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
+    """Return the model as its objective trains it: a score in the place of the language model's head.
+
+    transformers/modeling_layers.py GenericForSequenceClassification and GenericForTokenClassification (5.24.0);
+    an adapter trains the score whole (peft/peft_model.py PeftModelForSequenceClassification, 0.21.2).
+    """
+    if not is_scored(plan) or model.is_counted_alone or not model.layers:
+        return model
+    if any(unit.name == SCORE for unit in model.units) and model.is_decoder_lm:
+        return model
+    labels = 1 if plan.objective == "reward" else _num_labels(model.config)
+    weight = ParameterTensor("weight", (labels, model.hidden_size), LINEAR)
+    units = tuple(unit for unit in model.units if unit.role != "lm_head" and unit.name != SCORE)
+    facts = {name: fact for name, fact in model.facts.items() if name != "headless"}
+    return replace(
+        model,
+        units=(*units, ModelUnit(SCORE, "lm_head", (weight,))),
+        tied=False,
+        is_decoder_lm=model.is_decoder_lm or "headless" in model.facts,
+        num_params_override=None,
+        facts=facts,
+    )
+
+
+SCORE = "score"
+
+
+def _num_labels(config: Mapping[str, Any]) -> int:
+    """Return the labels of a config, two where it names none (transformers/configuration_utils.py, 5.24.0)."""
+    named = config.get("id2label")
+    given = config.get("num_labels")
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
+    return len(named) if isinstance(named, Mapping) and named else 2

@@ -1,0 +1,138 @@
+"""What a script trains for, and what it is compared with: the objective, the reference model, and what of them is not priced."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.formulas.objective import unpriced_objective
+from preflight.launch import LaunchPlan
+from preflight.reading import Reading
+from preflight.setting import Place, Setting
+from preflight.trainers.fields import FieldReader, PlanFields
+from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
+from preflight.trainers.lookup import Given
+
+SCORES_PAIRS = ("dpo", "kto")
+"""Scripts of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
+LEFT_OUT = {
+    "distillation": "its teacher and generation",
+    "reward": "the score head of a reward model",
+}
+"""Objective -> what its trainer holds beside SFT's, where that is not a reference model and a reward."""
+CLASSIFIERS = {
+    "ForSequenceClassification": "sequence_classification",
+    "ForTokenClassification": "token_classification",
+}
+_LOADED = re.compile(
+    r"\b(\w*(?:For[A-Z]\w+|AutoModel))\s*\.\s*from_pretrained\(\s*([^,)]+?)\s*(?=[,)])"
+)
+
+
+def read_objective(given: Given) -> Reading[PlanFields]:
+    """Return the objective and the reference model; a problem names what no formula holds."""
+    fields = FieldReader(given)
+    kind = given.kind
+    if kind.trainer == "transformers":
+        _classifier(fields)
+        return fields.reading()
+    if kind.trainer != "trl":
+        return fields.reading()
+    names = trainers_in(kind.text) if kind.text and not kind.is_own_script else set()
+    objectives = {({**TRL_METHODS, **MORE_TRL_METHODS})[name] for name in names}
+    objective = str(kind.trl_script or "sft")
+    if len(objectives) == 1:
+        objective = next(iter(objectives))
+    of_losses = fields.get("loss_type") or given.others.get("loss_type")
+    losses = _words(None if of_losses is None else of_losses.value)
+    if objective == "dpo" and losses == {"ipo"}:
+        objective = "ipo"
+    if objective == "cpo" and losses == {"simpo"}:
+        objective = "simpo"
+    because = Setting(objective, Place("script", "", kind.because))
+    unpriced = ""
+    if len(objectives) > 1:
+        unpriced = "one of several trainers"  # and which one, only running tells
+    else:
+        fields.put("objective", objective, because)
+        if objective in ("dpo", "ipo", "kto"):
+            unpriced = _reference(fields)
+    if objective == "sft" and not unpriced:
+        return fields.reading()
+    if not unpriced and kind.text and not kind.is_own_script and not names:
+        unpriced = "a trainer that the script chooses"
+    unpriced = unpriced or _subclass(kind.text, names) or _not_counted(given, objective)
+    if not unpriced:
+        return fields.reading()
+    left_out = LEFT_OUT.get(objective, "its reference model, generation and reward")
+    fields.problems.append(
+        Problem(
+            f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})",
+            id="PF438",
+            severity="warning",
+            unpriced=left_out,
+            takes="either" if objective in ("reward", "prm") else "more",
+        )
+    )
+    return fields.reading()
+
+
+def trainers_in(text: str) -> set[str]:
+    """Return TRL's trainers that a script makes, or derives one of its own from."""
+    code = PROSE.sub("", text)
+    names = "|".join((*TRL_METHODS, *MORE_TRL_METHODS))
+    made = re.findall(rf"\b({names})\s*\(", code)
+    derived = re.findall(rf"\bclass\s+\w+\([^)]*\b({names})\b", code)
+    return {*made, *derived}
+
+
+def _subclass(text: str, names: set[str]) -> str:
+    """Say where a script derives a trainer of its own from TRL's: what that computes is not known."""
+    for name in names:
+        if re.search(rf"\bclass\s+\w+\([^)]*\b{name}\b", text):
+            return f"a class that is derived from {name}"
+    return ""
+
+
+def _not_counted(given: Given, objective: str) -> str:
+    if objective in ("dpo", "ipo") and FieldReader(given).value("use_weighting") is True:
+        return "the statistics of use_weighting"
+    versions = {"trl": given.versions.of("trl")}
+    return unpriced_objective(LaunchPlan(objective=objective, trainer="trl", versions=versions))
+
+
+def _reference(fields: FieldReader) -> str:
+    """Put the reference model that the script or the arguments say; return in words what is not known of it."""
+    precomputes = fields.get("precompute_ref_log_probs")
+    if precomputes is not None and precomputes.value is True:
+        fields.put("reference_model", "none", precomputes)
+        return ""
+    text = fields.given.kind.text
+    if fields.given.kind.is_own_script or not text:
+        return ""
+    passed = re.search(r"\bref_model\s*=\s*([^,)\n]+)", text)
+    if passed is None or passed[1].strip() == "None":
+        return ""
+    loaded = {argument for _, argument in _LOADED.findall(text)}
+    if len(loaded) == 1 and len(_LOADED.findall(text)) > 1:
+        fields.put("reference_model", "same", Setting("same", Place("script", "", passed[0])))
+        return ""
+    return "a reference model that the script makes"
+
+
+def _classifier(fields: FieldReader) -> None:
+    """Put the objective of a script that loads its model with one head, and no other."""
+    text = fields.given.kind.text
+    heads = {name for name, _ in _LOADED.findall(text)}
+    for end, objective in CLASSIFIERS.items():
+        if heads and all(head.endswith(end) for head in heads):
+            head = next(iter(heads))
+            fields.put("objective", objective, Setting(objective, Place("script", "", head)))
+
+
+def _words(value: Any) -> set[str]:
+    if value is None:
+        return set()
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return {str(item).strip("[]'\" ") for item in items}

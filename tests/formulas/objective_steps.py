@@ -1,0 +1,142 @@
+"""Run TRL's own trainers for two steps on the CPU, and count what is alive in each part of the second, as JSON.
+
+The models are random and tiny; every row fills its length, so that no mask reaches attention. TRL's fused head runs as on a
+GPU with Triton, in place. Usage: objective_steps.py CASES_JSON FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from allocations import Allocations
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from preflight.trace import fused_head
+
+ROWS = 8
+KNOWN_WORDS = 500
+fused_head._every_position_counts = nullcontext  # rows are real here, and so is the mask
+
+
+def tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    words = ["<pad>", "<eos>", "<unk>", *(f"w{i}" for i in range(vocab_size - 3))]
+    plain = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def answers(num_words: int) -> list[str]:
+    return [
+        "".join(f" w{random.randrange(KNOWN_WORDS)}" for _ in range(num_words)) for _ in range(ROWS)
+    ]
+
+
+def data_of(objective: str, length: int) -> Dataset:
+    """Return rows that are cut at the length; a reward model's have it, because longer ones are dropped."""
+    prompts = ["w1"] * ROWS
+    if objective == "kto":
+        labels = [True, False] * (ROWS // 2)
+        return Dataset.from_dict(
+            {"prompt": prompts, "completion": answers(length + 8), "label": labels}
+        )
+    num_words = length - 2 if objective == "reward" else length + 8
+    chosen, rejected = answers(num_words), answers(num_words)
+    return Dataset.from_dict({"prompt": prompts, "chosen": chosen, "rejected": rejected})
+
+
+def trainer_of(case: dict, folder: Path):
+    """Return the trainer of a case, as a script of TRL's would make it."""
+    objective, words = case["objective"], tokenizer(case["config"]["vocab_size"])
+    config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    arguments = {
+        "output_dir": str(folder / "out"), "per_device_train_batch_size": case["micro"], "max_steps": 2,
+        "use_cpu": True, "report_to": [], "save_strategy": "no", "optim": "adamw_torch_fused",
+        "bf16": case.get("autocast", False), "gradient_checkpointing": case.get("checkpointing", False),
+        "dataloader_pin_memory": False, "disable_tqdm": True, "max_length": case["length"],
+        **case.get("arguments", {}),
+    }  # fmt: skip
+    common = {"train_dataset": data_of(objective, case["length"]), "processing_class": words}
+    if case.get("rank"):
+        from peft import LoraConfig
+
+        task = "SEQ_CLS" if objective == "reward" else "CAUSAL_LM"
+        common["peft_config"] = LoraConfig(
+            r=case["rank"], target_modules=["q_proj", "v_proj"], lora_dropout=0.0, task_type=task
+        )
+    dtype = {"bf16": "bfloat16", "fp32": "float32"}[case["load"]]
+    if objective in ("orpo", "cpo", "simpo"):
+        if objective == "orpo":
+            from trl.experimental.orpo import ORPOConfig as Config
+            from trl.experimental.orpo import ORPOTrainer as Trainer
+        else:
+            from trl.experimental.cpo import CPOConfig as Config
+            from trl.experimental.cpo import CPOTrainer as Trainer
+        if objective == "simpo":
+            arguments.update(loss_type="simpo", cpo_alpha=0.0)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        return Trainer(model=model, args=Config(**arguments), **common)
+    import trl
+
+    name = {"ipo": "DPO", "dpo": "DPO", "kto": "KTO", "reward": "Reward"}[objective]
+    if objective == "ipo":
+        arguments["loss_type"] = ["ipo"]
+    config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
+    given = config_class(model_init_kwargs={"dtype": dtype}, **arguments)
+    return trainer_class(model=str(folder), args=given, **common)
+
+
+def counted(case: dict, folder: Path) -> dict[str, object]:
+    """Return the peaks of the second step, and the rows that the model saw."""
+    random.seed(0)
+    trainer = trainer_of(case, folder)
+    allocations = Allocations()
+    step, backward = trainer.training_step, trainer.accelerator.backward
+    shapes: list[list[int]] = []
+
+    def marked_step(*args, **kwargs):
+        allocations.mark("forward")
+        loss = step(*args, **kwargs)
+        allocations.mark("optimizer")
+        return loss
+
+    def marked_backward(*args, **kwargs):
+        allocations.mark("backward")
+        return backward(*args, **kwargs)
+
+    trainer.training_step, trainer.accelerator.backward = marked_step, marked_backward
+    trainer.model.register_forward_hook(
+        lambda module, args, kwargs, output: shapes.append(
+            list((kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape)
+        ),
+        with_kwargs=True,
+    )
+    reference = getattr(trainer, "ref_model", None)
+    cast = lambda: torch.bfloat16 if torch.is_autocast_enabled("cpu") else None  # noqa: E731
+    with fused_head.head_like_cuda(cast), allocations:
+        for model in (trainer.model, reference):
+            for tensor in () if model is None else (*model.parameters(), *model.buffers()):
+                allocations.track(tensor.data)
+        trainer.train()
+    return {"peaks": allocations.peaks, "shapes": shapes, "has_reference": reference is not None}
+
+
+def main(cases: dict[str, dict], folder: Path) -> None:
+    torch.set_num_threads(1)
+    results = {name: counted(case, folder / str(n)) for n, (name, case) in enumerate(cases.items())}
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,110 @@
+"""Every objective that is priced, on TRL's own trainers: live bytes of a step beside the estimate."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from preflight.formulas.objective import with_head
+from preflight.judge import estimate_memory
+from preflight.launch import Adapter, LaunchPlan
+from preflight.memory import STEP_MOMENTS, Level, Moment
+from preflight.models import describe
+from preflight.plugins import BUILTIN_HOOKS, load_plugins
+
+SCRIPT = Path(__file__).with_name("objective_steps.py")
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 8192,
+    "tie_word_embeddings": False,
+}
+LENGTH = 256
+TOLERANCE = 0.02
+CASES = {
+    "reward": {"objective": "reward", "load": "bf16"},
+    "reward, autocast": {"objective": "reward", "load": "fp32", "autocast": True},
+    "reward, LoRA": {"objective": "reward", "load": "bf16", "rank": 8},
+    "reward, checkpointed": {"objective": "reward", "load": "bf16", "checkpointing": True},
+    "reward, a longer row": {"objective": "reward", "load": "bf16", "micro": 1, "length": 512},
+}
+
+
+def case_of(name: str) -> dict:
+    return {"micro": 2, "length": LENGTH, "config": CONFIG, **CASES[name]}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> dict[str, dict]:
+    """One process takes two steps of every case."""
+    folder = tmp_path_factory.mktemp("objectives")
+    given = json.dumps({name: case_of(name) for name in CASES})
+    command = [sys.executable, str(SCRIPT), given, str(folder)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, timeout=170
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    results: dict[str, dict] = json.loads(ended.stdout.splitlines()[-1])
+    return results
+
+
+def plan_of(name: str) -> LaunchPlan:
+    case = case_of(name)
+    fuses = case["objective"] in ("dpo", "ipo", "kto")
+    return LaunchPlan(
+        objective=case["objective"],
+        trainer="trl",
+        load_dtype=case["load"],
+        mixed_precision="bf16" if case.get("autocast") else "no",
+        micro_batch_size=case["micro"],
+        seq_len=case["length"],
+        attention="sdpa",
+        sequence_kind="fixed",
+        activation_checkpointing="full" if case.get("checkpointing") else "none",
+        loss="chunked_linear" if fuses else "full_logits",
+        adapter=Adapter(rank=case["rank"], targets=("q_proj", "v_proj"))
+        if "rank" in case
+        else None,
+        reference_model="none" if case.get("computed") else None,
+    )
+
+
+def predicted_of(name: str) -> dict[str, int]:
+    plan = plan_of(name)
+    model = with_head(plan, describe({**CONFIG, "dtype": "bfloat16"}, "tiny", "test"))
+    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    terms = estimate_memory(plan, model, None, plugins).terms
+    return {
+        moment.value: sum(
+            term.num_bytes
+            for term in terms
+            if term.level is Level.ALLOCATED and moment in term.moments
+        )
+        for moment in (*STEP_MOMENTS, Moment.OPTIMIZER_STEP)
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_worst_moment_of_a_step_is_priced(measured, name):
+    counted = max(measured[name]["peaks"].values())
+    predicted = max(predicted_of(name).values())
+
+    assert predicted == pytest.approx(counted, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pairs_stand_side_by_side(measured, name):
+    case = case_of(name)
+    rows = case["micro"] * (1 if case["objective"] == "kto" else 2)
+
+    assert [rows, case["length"]] in measured[name]["shapes"]
