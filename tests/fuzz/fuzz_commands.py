@@ -40,6 +40,7 @@ STRANGER = 64002
 RARE = {"trace": 0.02, "calibrate": 0.1, "init": 0.6, "probe": 0.5, "completion": 0.3}
 """Command -> its share of the others': what runs PyTorch or asks a machine takes seconds."""
 NEVER = {
+    "--online": "asks the hub of models",
     "--rehearse": "trains",
     "--gather": "waits for other nodes",
     "--full-depth": "builds whole models",
