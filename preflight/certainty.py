@@ -13,6 +13,7 @@ from typing import Any
 
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS, LaunchPlan, plain
+from preflight.model import ModelSpec
 from preflight.plugins import PluginManager
 from preflight.readings import filled_in, moved_library, open_values
 
@@ -20,6 +21,9 @@ OLDEST_RELEASE = "0.1"
 """Older than what any check speaks of."""
 OF_A_NODE = "PF5"
 """Ids of what a node has and lacks, which no reading of the launch changes."""
+
+ABOUT_MODULES = ("PF206", "PF405", "PF421", "PF423")
+"""Ids of what is said of the names of a model's modules."""
 
 Found = tuple[str, Finding]
 """The plugin that found something, and what."""
@@ -34,15 +38,17 @@ def as_sure_as_the_plan(
         return [finding for _, finding in found]
     rests_on: dict[str, str] = {}
     owners = dict.fromkeys(owner for owner, _ in errors)
-    for because, plan in other_readings(asked["plan"]):
+    others = [(because, {"plan": plan}) for because, plan in other_readings(asked["plan"])]
+    for because, changed in (*others, *_other_models(asked["model"])):
         ids = {
             each.id
             for owner in owners
-            for each in plugins.collect_from(owner, "preflight_findings", **{**asked, "plan": plan})
+            for each in plugins.collect_from(owner, "preflight_findings", **{**asked, **changed})
             if isinstance(each, Finding) and each.severity == "error"
         }
         for _, finding in errors:
-            if finding.id not in ids:
+            is_asked = "plan" in changed or finding.id in ABOUT_MODULES
+            if is_asked and finding.id not in ids:
                 rests_on.setdefault(finding.id, because)
     return [_softened(finding, rests_on.get(finding.id, "")) for _, finding in found]
 
@@ -88,6 +94,12 @@ def other_readings(plan: LaunchPlan) -> Iterator[tuple[str, LaunchPlan]]:
             for other in origin.may_be or (OLDEST_RELEASE,):
                 versions = {**plan.versions, library: str(other)}
                 yield _named(library, version), replace(plan, versions=versions)
+
+
+def _other_models(model: ModelSpec | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield no model where the one that is known is another one of its sizes: its modules may have other names."""
+    if model is not None and model.like is not None:
+        yield f"its modules are those of {model.like.model}", {"model": None}
 
 
 def _named(library: str, version: str) -> str:

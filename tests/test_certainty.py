@@ -8,6 +8,7 @@ import pytest
 
 from preflight.certainty import as_sure_as_the_plan, other_readings
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
+from preflight.model import Likeness
 from preflight.models import describe
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 
@@ -111,3 +112,16 @@ def test_a_trainer_that_was_not_seen_makes_no_error(plugins):
 
 def test_a_plan_without_a_doubt_has_no_other_reading():
     assert list(other_readings(FSDP1)) == []
+
+
+def test_the_modules_of_a_model_that_only_has_the_same_sizes_make_no_error(plugins):
+    """Its weights may have other names: a base of its own code, published under the sizes of another one."""
+    plan = replace(FSDP1, engine="ddp", shard_degree=1, adapter=Adapter(targets=("c_attn", "w1")))
+    asked = {"plan": plan, "model": LLAMA, "device": None, "estimate": None}
+    found = plugins.collect("preflight_findings", **asked)
+    assert [f.severity for _, f in found if f.id == "PF421"] == ["error"]
+    asked["model"] = replace(LLAMA, like=Likeness("other/tiny", "by its name alone", True))
+    (kept,) = [f for f in as_sure_as_the_plan(found, plugins, asked) if f.id == "PF421"]
+
+    assert kept.severity == "warning"
+    assert kept.message.endswith("(if its modules are those of other/tiny)")
