@@ -18,6 +18,7 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.torchtitan.table import FILE_VERSIONS, MODULE_VERSION, table
 from preflight.models import describe
 from preflight.models.registry import find_model
+from preflight.slurm.script_reader import read_script
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load(
@@ -180,3 +181,82 @@ def test_a_shorter_sequence_is_suggested_in_torchtitans_words(name, how):
     remedies = list(remedy_seq_len.preflight_remedies(plan=read(CASES[name]["argv"])))
 
     assert remedies[0].how == how
+
+
+RUN_TRAIN = """\
+#!/usr/bin/bash
+set -ex
+NGPU=${NGPU:-"8"}
+export LOG_RANK=${LOG_RANK:-0}
+MODULE=${MODULE:-"llama3"}
+CONFIG=${CONFIG:-"llama3_8b"}
+COMM_MODE=${COMM_MODE:-""}
+if [ -n "$COMM_MODE" ]; then
+    echo "comm_mode=${COMM_MODE}"
+    NGPU="${NGPU}" LOCAL_RANK=0 python3 -m torchtitan.train --module ${MODULE} --config ${CONFIG} "$@" \\
+        --comm.mode=${COMM_MODE}
+else
+    # Ranks of this node.
+    PYTORCH_ALLOC_CONF="expandable_segments:True" \\
+    LIGHTHOUSE=${LIGHTHOUSE} \\
+    torchrun --nproc_per_node=${NGPU} --rdzv_backend c10d --rdzv_endpoint="localhost:0" \\
+    --local-ranks-filter ${LOG_RANK} --role rank --tee 3 \\
+    -m torchtitan.train --module ${MODULE} --config ${CONFIG} "$@"
+fi
+"""
+
+
+def scripted(tmp_path, words, **env):
+    (tmp_path / "run_train.sh").write_text(RUN_TRAIN)
+    argv = tuple(shlex.split(words))
+    plan = preflight_read_launch(command=LaunchCommand(argv, env, str(tmp_path)))
+    assert plan is not None
+    return plan
+
+
+def test_the_script_is_followed_into_the_branch_that_its_variables_choose(tmp_path):
+    plan = scripted(tmp_path, "./run_train.sh --training.local_batch_size 3", NGPU="4")
+    again = scripted(tmp_path, "bash ./run_train.sh", CONFIG="llama3_70b")
+
+    assert (plan.world_size, plan.micro_batch_size, plan.expandable_segments) == (4, 3, True)
+    assert (again.world_size, again.num_nodes) == (8, 1)
+    assert (plan.model, again.model) == ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
+
+
+def test_a_remedy_is_written_behind_the_words_of_the_script(tmp_path):
+    before = scripted(tmp_path, "./run_train.sh --training.local_batch_size 4")
+    after = before.with_edits({"micro_batch_size": 2})
+    rewrite = preflight_write_launch(before=before, after=after)
+
+    assert rewrite is not None
+    assert rewrite.argv[:3] == ("./run_train.sh", "--training.local_batch_size", "2")
+
+
+def test_ranks_that_one_process_simulates_are_not_priced(tmp_path):
+    plan = scripted(tmp_path, "./run_train.sh", COMM_MODE="fake_backend", NGPU="32")
+
+    assert plan.world_size == 1
+    assert [n.unpriced for n in plan.notices if n.unpriced] == ["ranks that one process simulates"]
+
+
+def test_a_key_that_only_the_working_copy_may_have_is_not_refused(tmp_path):
+    (tmp_path / "torchtitan").mkdir()
+    (tmp_path / "torchtitan" / "train.py").write_text("")
+    plan = scripted(tmp_path, "./run_train.sh --training.tokens_of_tomorrow 3")
+    (said,) = [notice for notice in plan.notices if "tokens_of_tomorrow" in notice.message]
+
+    assert said.severity == "warning" and said.unpriced
+    (tmp_path / "torchtitan" / "train.py").unlink()
+    with pytest.raises(BadInput, match=r"has no training\.tokens_of_tomorrow"):
+        scripted(tmp_path, "./run_train.sh --training.tokens_of_tomorrow 3")
+
+
+def test_a_job_that_calls_the_script_starts_what_it_starts(tmp_path):
+    (tmp_path / "run_train.sh").write_text(RUN_TRAIN)
+    job = "export NGPU=2\nexport MODULE=llama3\n./run_train.sh --training.steps 5\n"
+    (launch,) = read_script(job, "job.sh", (), {}, str(tmp_path)).launches
+    plan = preflight_read_launch(
+        command=LaunchCommand(launch.argv, dict(launch.env), str(tmp_path))
+    )
+
+    assert plan is not None and plan.world_size == 2

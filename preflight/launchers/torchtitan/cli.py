@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import replace
 
 from preflight.engines.settings import EngineSettings
-from preflight.errors import BadInput, raise_if_any
-from preflight.formats.load import launch_text
+from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.python.plan import python_part
 from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
 from preflight.launchers.torchtitan.plan import read_plan
+from preflight.launchers.torchtitan.run_script import started_by
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.program_names import called
 from preflight.trainers.arguments import TrainerArguments
 
 SCRIPT = "run_train.sh"
 SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh")
-VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^{}]*))?\}|\$(\w+)")
-ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?(\w+)=(\S.*?)?\s*$")
 DECIDES = {"training.local_batch_size": "micro_batch_size", "training.seq_len": "seq_len"}
 
 
@@ -64,59 +63,47 @@ def _shell_script(command: LaunchCommand) -> int | None:
 
 
 def _from_script(command: LaunchCommand, at: int) -> LaunchPlan:
-    """Read the torchrun line of run_train.sh with its variables, and the words that it hands on as "$@"."""
+    """Read what run_train.sh starts with its variables, and the words that it hands on as "$@"."""
     path = command.argv[at]
-    text = launch_text(command, path)
-    line = _torchrun_line(text, dict(command.env))
-    if line is None:
-        raise BadInput.one(
-            f"{path} has no line that starts torchrun",
-            path,
-            "give the torchrun command itself",
-            "PF111",
-        )
-    inner = replace(command, argv=tuple(line))
-    first = TORCHRUN.first_argument(inner.argv)
-    assert first is not None
-    options = parse_torchrun(inner, first)
-    raise_if_any(options.problems)
-    launched = torchrun_part(inner, options)
-    words: list[tuple[int | None, str]] = []
-    for word in line[options.script_index + 1 :]:
-        if word == "$@":
-            words += [(i, given) for i, given in enumerate(command.argv) if i > at]
-        else:
-            words.append((None, word))
+    started = started_by(command, at)
+    inner = replace(command, argv=started.argv, env=started.env)
     here = Place("script", path, "torchrun")
+    if started.is_torchrun:
+        first = TORCHRUN.first_argument(inner.argv)
+        assert first is not None
+        options = parse_torchrun(inner, first)
+        raise_if_any(options.problems)
+        launched, script_index = torchrun_part(inner, options), options.script_index
+    else:
+        launched, script_index = _one_process(inner, here)
+    words = [
+        (started.given.get(index), word)
+        for index, word in enumerate(inner.argv)
+        if index > script_index
+    ]
     ranks = {name: Setting(setting.value, here) for name, setting in launched.value.ranks.items()}
-    part = replace(launched.value, first_option=at, script_index=at, ranks=ranks)
+    part = replace(
+        launched.value, first_option=at, script_index=at, ranks=ranks, variables=started.env
+    )
     return _plan(command, Reading(part, launched.problems), words)
 
 
-def _torchrun_line(text: str, variables: dict[str, str]) -> list[str] | None:
-    joined = re.sub(r"\\\n\s*", " ", text)
-    for line in joined.splitlines():
-        if re.search(r"(^|\s)torchrun\s", line) and not line.lstrip().startswith("#"):
-            start = re.search(r"(^|\s)torchrun\s", line)
-            assert start is not None
-            command = _expanded(line[start.start() :].strip(), variables)
-            try:
-                return shlex.split(command)
-            except ValueError:
-                return None
-        found = ASSIGNMENT.match(line)
-        if found is not None:
-            value = _expanded((found[2] or "").strip("\"'"), variables)
-            variables[found[1]] = value.strip("\"'")
-    return None
-
-
-def _expanded(text: str, variables: dict[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[3]
-        return variables.get(name) or (match[2] or "").strip("\"'")
-
-    return VARIABLE.sub(value, text)
+def _one_process(inner: LaunchCommand, here: Place) -> tuple[Reading[LauncherPart], int]:
+    """Return the one process that COMM_MODE starts in place of the ranks, which it simulates."""
+    what = called(inner.argv)
+    assert what is not None
+    part = python_part(inner, here, 1, what.position)
+    count = inner.env.get("NGPU", "")
+    simulated = Problem(
+        f"one process stands in for the {count or 'many'} ranks that COMM_MODE simulates",
+        here.document,
+        "without COMM_MODE it starts the ranks themselves",
+        severity="warning",
+        unpriced="ranks that one process simulates",
+        takes="either",
+    )
+    ranks = {"world_size": Setting(1, here), "num_nodes": Setting(1, here)}
+    return Reading(replace(part, ranks=ranks, mode="single"), (simulated,)), what.position
 
 
 def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words) -> LaunchPlan:

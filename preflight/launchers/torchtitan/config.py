@@ -31,6 +31,8 @@ Words = Sequence[tuple[int | None, str]]
 """Words of the script with their argv index; None for those of run_train.sh."""
 IGNORES_UNKNOWN = "0.1.0"
 """Its TOML may hold anything (_dict_to_dataclass, config_manager.py); from 0.2.0 on a strange key is an error."""
+WORKING_COPY = "torchtitan/train.py"
+"""Is what a launch in a checkout imports: it may have keys that no release has."""
 FILE_FLAG = "job.config_file"
 SUBCOMMAND = "activation_checkpoint:"
 CHECKPOINTING = {
@@ -84,7 +86,10 @@ def read_config(
         config = problems.take(_named(module, name))
     else:
         config = _from_file(command, values.pop(FILE_FLAG, None), values, installed)
-    problems.extend(_unknown_keys(config, values))
+    unknown = list(_unknown_keys(config, values))
+    if command.exists(WORKING_COPY):
+        unknown = [_of_working_copy(problem) for problem in unknown]
+    problems.extend(unknown)
     return Reading(_with_flags(config, values, flags.subcommand), tuple(problems))
 
 
@@ -275,6 +280,17 @@ def _unknown_keys(config: TitanConfig, flags: Mapping[str, Setting]) -> Iterator
         is_section = "." not in key and key in table(config.version)["keys"]
         if not is_section and not is_key(config.version, *_split(key)):
             yield _unknown_key(config, key, setting)
+
+
+def _of_working_copy(problem: Problem) -> Problem:
+    """Return what is said of a key that the working copy may have, and the release does not."""
+    return replace(
+        problem,
+        message=f"{problem.message}, and the working copy here may have it",
+        severity="warning",
+        unpriced="a setting that no release of torchtitan has",
+        takes="either",
+    )
 
 
 def _unknown_key(config: TitanConfig, key: str, setting: Setting) -> Problem:
