@@ -159,3 +159,67 @@ def test_every_builtin_config_is_read_under_its_own_recipe_without_an_error():
             assert (plan.adapter is None) == ("lora_attn_modules" not in str(config_values(path)))
 
     assert total == 138
+
+
+CHECKOUT = {
+    "torchtune/__init__.py": "",
+    "recipes/__init__.py": "",
+    "recipes/full_finetune_distributed.py": "self.log = get_logger(cfg.log_level)\n",
+    "recipes/own_recipe.py": "cfg.batch_size\n",
+    "recipes/configs/llama3_1/8B_full.yaml": "batch_size: 7\nlog_level: INFO\nstray_key: 1\n"
+    "model: {_component_: torchtune.models.llama3_1.llama3_1_8b}\n"
+    "tokenizer: {max_seq_len: 2048}\n",
+    "recipes/configs/llama9/2B_full.yaml": "batch_size: 3\n"
+    "model: {_component_: torchtune.models.llama3_1.llama3_1_8b}\n"
+    "tokenizer: {max_seq_len: 4096}\n",
+}
+
+
+def in_checkout(tmp_path, line, folder="."):
+    for name, text in CHECKOUT.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    argv = tuple(shlex.split(line))
+    plan = preflight_read_launch(command=LaunchCommand(argv, {}, str(tmp_path / folder)))
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("folder", [".", "recipes", "recipes/configs/llama9"])
+def test_a_config_is_read_from_the_checkout_that_the_launch_starts_in(tmp_path, folder):
+    """`pip install -e .` runs the checkout: what it has is newer than any table, and may differ from it."""
+    line = "tune run --nproc_per_node 4 full_finetune_distributed --config llama9/2B_full"
+    plan = in_checkout(tmp_path, line, folder)
+    table = in_checkout(tmp_path, line.replace("llama9/2B", "llama3_1/8B"), folder)
+
+    assert (plan.micro_batch_size, plan.seq_len, plan.model) == (
+        3,
+        4096,
+        "meta-llama/Llama-3.1-8B",
+    )
+    assert table.micro_batch_size == 7
+    assert plan.origins["micro_batch_size"].where.endswith("recipes/configs/llama9/2B_full.yaml:1")
+
+
+def test_a_recipe_of_the_checkout_reads_what_stands_in_it(tmp_path):
+    line = "tune run --nproc_per_node 4 full_finetune_distributed --config llama3_1/8B_full"
+    plan = in_checkout(tmp_path, line)
+    said = [n.message for n in plan.notices if n.id == "PF140"]
+
+    assert said == ["full_finetune_distributed does not read stray_key: it has no effect"]
+
+
+def test_a_config_of_another_release_is_unknown_and_a_slip_of_the_pen_is_refused(tmp_path):
+    line = "tune run --nproc_per_node 2 full_finetune_distributed --config"
+    argv = tuple(shlex.split(f"{line} llama9/2B_full"))
+    plan = preflight_read_launch(command=LaunchCommand(argv, {}, str(tmp_path)))
+    assert plan is not None
+    (said,) = [n for n in plan.notices if n.unpriced]
+
+    assert said.severity == "warning" and "llama9/2B_full" in said.message
+    assert "did you mean" not in said.fix
+    with pytest.raises(BadInput, match="did you mean llama3_1/8B_full"):
+        read(f"{line} llama3_1/8B_ful")
+    with pytest.raises(BadInput, match="neither a file here nor a config"):
+        in_checkout(tmp_path, f"{line} llama9/3B_full")

@@ -6,9 +6,11 @@ before its name (line 132), alone otherwise; without --rdzv-endpoint torchrun ge
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from preflight.engines.settings import EngineSettings
@@ -30,11 +32,13 @@ from preflight.launchers.torchtune.table import (
     installed_config,
     recipes,
 )
+from preflight.libraries.resolve import libraries_of
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.trainers.arguments import TrainerArguments
+from preflight.versions.boundary import release
 
 NO_TRAINING = (
     "generate",
@@ -43,6 +47,10 @@ NO_TRAINING = (
     "eleuther_eval",
     "quantize",
 )
+SLIP = 0.9
+"""How alike two names are that differ by a slip of the pen: a sibling's sizes are no hint."""
+MOST_FOLDERS = 6
+"""Above the folder of the launch, in which a checkout may begin."""
 DECIDES = {
     "batch_size": "micro_batch_size",
     "tokenizer.max_seq_len": "seq_len",
@@ -78,6 +86,10 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     library = FrameworkLibrary.of("torchtune", command, TABLE_VERSION)
     keys = FrameworkKeys(library, config.settings())
     reads = tuple(known["reads"]) if known is not None else ()
+    own = working_copy(command, f"{recipe}.py")
+    if reads and own is not None:
+        # The checkout's recipe may read more than the release's.
+        reads = tuple(dict.fromkeys((*reads, *re.findall(r"\w+", command.read_text(own)))))
     read_plan(keys, recipe, reads, _pointed_at(as_written))
     distributed = not is_alone and (known is None or known["distributed"])
     read_engine(keys, recipe, int(world_size.value), world_size.place, distributed)
@@ -116,7 +128,7 @@ def _check_ranks(
     if known is None:
         if "/" not in recipe and "." not in recipe:
             near = nearest_fix(recipe, tuple(recipes()))
-            if near:
+            if near and working_copy(command, f"{recipe}.py") is None:
                 message = f"there is no recipe {recipe} in torchtune {TABLE_VERSION}"
                 yield Problem(message, recipe, near, "PF111")
         return
@@ -144,28 +156,69 @@ def read_config(command: LaunchCommand, at: int, recipe: str) -> Reading[TuneCon
             "PF111",
         )
     name = words[position + 1][1]
-    config = _load(command, name, recipe)
-    return with_words(config, words[:position] + words[position + 2 :])
+    loaded = _load(command, name, recipe)
+    words = words[:position] + words[position + 2 :]
+    with_own = with_words(loaded.value, words)
+    return Reading(with_own.value, (*loaded.problems, *with_own.problems))
 
 
-def _load(command: LaunchCommand, name: str, recipe: str) -> TuneConfig:
+def _load(command: LaunchCommand, name: str, recipe: str) -> Reading[TuneConfig]:
+    """Return a config by its name or path: of the installed torchtune, of the checkout here, of the table, or a file."""
     path = config_path(name, recipe)
-    if path is not None:
-        file = installed_config(path)
-        if file is None:
-            origin = f"torchtune {TABLE_VERSION}: {name}"
-            return TuneConfig(config_values(path), None, origin)
+    file = None if path is None else installed_config(path)
+    if file is not None:
         document = load_yaml(read_text_file(file), file)
-    elif not command.exists(name):
-        raise BadInput.one(
-            f"{name} is neither a file here nor a config of torchtune {TABLE_VERSION}",
+        return Reading(TuneConfig(_with_text_keys(document.value), document, name))
+    own = working_copy(command, f"configs/{path or name + '.yaml'}")
+    if own is None and path is not None:
+        origin = f"torchtune {TABLE_VERSION}: {name}"
+        return Reading(TuneConfig(config_values(path), None, origin))
+    if own is None and not command.exists(name):
+        return Reading(TuneConfig({}, None, name), (_no_config(command, name, recipe),))
+    document = read_document(command, own or name, "yaml", "--config")
+    return Reading(TuneConfig(_with_text_keys(document.value), document, name))
+
+
+def _no_config(command: LaunchCommand, name: str, recipe: str) -> Problem:
+    """Return what is to be said of a config that nobody here has: a mistake only of a release that is known."""
+    near = get_close_matches(name, config_names(recipe), n=1, cutoff=SLIP)
+    is_file = name.endswith((".yaml", ".yml"))
+    is_here = working_copy(command, "__init__.py") is not None
+    if not near and not is_file and not is_here and not _is_table_release(command):
+        return Problem(
+            f"{name} is no config of torchtune {TABLE_VERSION}; the release of the launch may have it",
             "--config",
-            nearest_fix(name, config_names(recipe)) or "tune ls lists the configs of a recipe",
+            "give its file: tune cp NAME FILE makes one",
             "PF111",
+            "warning",
+            unpriced=f"the config {name}",
+            takes="either",
         )
-    else:
-        document = read_document(command, name, "yaml", "--config")
-    return TuneConfig(_with_text_keys(document.value), document, name)
+    return Problem(
+        f"{name} is neither a file here nor a config of torchtune {TABLE_VERSION}",
+        "--config",
+        f"did you mean {near[0]}" if near else "tune ls lists the configs of a recipe",
+        "PF111",
+    )
+
+
+def _is_table_release(command: LaunchCommand) -> bool:
+    libraries = libraries_of(command)
+    return (
+        libraries.is_known("torchtune")
+        and release(libraries.version("torchtune"))[:2] == release(TABLE_VERSION)[:2]
+    )
+
+
+def working_copy(command: LaunchCommand, path: str) -> str | None:
+    """Return a file below recipes/ of the checkout of torchtune that the launch starts in, from its folder."""
+    above = ""
+    for _ in range(MOST_FOLDERS):
+        if command.exists(os.path.join(above, "torchtune", "__init__.py")):
+            found = os.path.join(above, "recipes", path)
+            return found if command.exists(found) else None
+        above = os.path.join(above, "..")
+    return None
 
 
 def _with_text_keys(value: Any) -> Any:
