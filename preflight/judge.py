@@ -11,6 +11,7 @@ from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.left_out import with_left_out
+from preflight.formulas.linear_experts import in_release
 from preflight.formulas.objective import with_head
 from preflight.formulas.precision import missing_inputs
 from preflight.launch import LaunchPlan
@@ -90,7 +91,7 @@ def estimate_memory(
     missing: tuple[str, ...] = (),
 ) -> MemoryEstimate:
     """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
-    terms = collect_terms(plan, model, plugins)
+    terms = collect_terms(plan, in_release(plan, model), plugins)
     every = (*terms, *reserved_terms(terms, plan))
     correction = known_correction(device)
     if correction is not None:

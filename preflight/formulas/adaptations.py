@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, adapter_tensors, peft_model_type
+from preflight.formulas.linear_experts import FACT
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import LINEAR, ModelSpec
 from preflight.remembered import remembered
@@ -102,7 +103,7 @@ def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation,
     found: list[tuple[bool, bool, int, int]] = []
     for place, adaptation in enumerate(ADAPTATIONS):
         usual = adapter_of(adaptation, adapter, model)
-        if usual is None:
+        if usual is None or (adaptation.targets == ALL_LINEAR and model.facts.get(FACT)):
             continue
         theirs = _params_by_module(replace(plan, adapter=usual), model)
         missing = sum(num for name, num in own.items() if name not in theirs)

@@ -16,7 +16,8 @@ from typing import Any
 
 from preflight.formulas.adaptations import USUAL, Adaptation, adapter_of, nearest_adaptations
 from preflight.formulas.attention import default_attention
-from preflight.formulas.precision import Precision, uses_autocast
+from preflight.formulas.linear_experts import FACT, looped, looped_shared
+from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -148,7 +149,23 @@ def layer_forms(
         kind = f"{first}, full"
     alike = [name for name in kinds if name.startswith(first)]
     found = kind if kind in kinds else alike[0] if alike else None
-    return None if found is None else _of_method(file, adapted, found, method, checkpointed)
+    if found is None:
+        return None
+    forms = _of_method(file, adapted, found, method, checkpointed)
+    if forms is None or not (model.facts.get(FACT) and unit.layer.num_experts):
+        return forms
+    whole = _of_method(file, adapted, found, method, False)
+    assert whole is not None
+    packed = _packing(plan, method)
+    precision = precision_of(plan, model)
+    return looped(forms, whole, precision, packed, plan.adapter is None, checkpointed)
+
+
+def _packing(plan: LaunchPlan, method: str) -> str | None:
+    """Return how experts that are linear layers are packed: plain, prepared, or None."""
+    if plan.base_quantization is None:
+        return None
+    return "prepared" if method.startswith("QLoRA, prepared") else "plain"
 
 
 @lru_cache(maxsize=64)
@@ -215,7 +232,12 @@ def shared_forms(
 ) -> Mapping[str, Any] | None:
     """Return what is alive beside layers, parameters and gradients, by point of the step."""
     adapted = adaptation_of(plan, model, method).folder
-    return _of_method(file_of(plan, model), adapted, None, method, checkpointed)
+    forms = _of_method(file_of(plan, model), adapted, None, method, checkpointed)
+    first = model.layers[0].layer if model.layers else None
+    if forms is None or first is None or not (model.facts.get(FACT) and first.num_experts):
+        return forms
+    precision, packed = precision_of(plan, model), _packing(plan, method)
+    return looped_shared(forms, precision, packed, plan.adapter is None, checkpointed)
 
 
 @remembered
@@ -238,6 +260,7 @@ def reference_of(
         base_quantization=usual.get("base_quantization"),
         engine="single",
         sequence_kind="fixed",
+        versions={},
     )
     costs = family_costs(file_of(plan, model)) or {}
     facts = {**model.facts, **costs.get("facts", {})}

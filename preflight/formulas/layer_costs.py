@@ -478,23 +478,29 @@ def _adapter_inputs(
     casts = uses_autocast(plan)
     # PEFT's bitsandbytes layers leave the cast to autocast, which casts nothing that is narrow already
     copies = wide and not (casts and plan.base_quantization is not None)
-    total, shared = 0, set()
+    total, of_experts, shared = 0, 0, set()
     for tensor in unit.tensors:
         if not is_target(tensor, targets):
             continue
         _, in_features = tensor.shape
         own = 4 if wide and not casts else c
+        more = own * adapter.rank
         if adapter.dropout > 0:
-            total += own * in_features + in_features  # dropped copy and its bool mask
+            more += own * in_features + in_features  # dropped copy and its bool mask
         elif copies:
-            total += own * in_features
+            more += own * in_features
         else:
-            group = _input_group(tensor.module)
+            path = tensor.name.rpartition(f".{tensor.module}.")[0]
+            group = (path, _input_group(tensor.module))
             if group not in shared:
                 shared.add(group)
-                total += 0 if group == "attention_output" else c * in_features
-        total += own * adapter.rank
-    return total
+                more += 0 if group[1] == "attention_output" else c * in_features
+        if ".experts." in tensor.name:
+            of_experts += more
+        else:
+            total += more
+    # a token goes to some of the experts
+    return total + of_experts * shape.experts_per_token // max(1, shape.num_experts)
 
 
 def _input_group(module: str) -> str:

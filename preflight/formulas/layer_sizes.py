@@ -7,6 +7,7 @@ T*x    tokens times x, with x one of: 1, h hidden, q queries, kv keys, v values,
        rot a head's rotary part, rotq and rotkv of all heads, restq and restkv the other parts,
        ih, id, ihd heads of a sparse attention's indexer, their size and both, idrope and ihdrope what of it
        is rotated, idrest and ihdrest the other parts, topk the keys that a token is left with
+Te*x   rows of one expert in a loop over all of them, T*kE what says which token goes to which
 TL*x   tokens times the length of a sequence times x
 Tp*x   tokens of sequences padded to whole chunks of a gated delta rule, Bc*x those of one chunk of each sequence,
        N*x chunks of all sequences, with x too: lk keys, lv values, lrk keys repeated for every value head, lnk and
@@ -29,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.linear_experts import FACT, stacked_sizes
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
 from preflight.launch import LaunchPlan
@@ -72,11 +74,23 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     sizes["V"] = model.vocab_size
     sizes["hP"] = _learned_positions(model)
     sizes.update((f"w:{tensor.name}", tensor.num_params) for tensor in unit.tensors)
+    if model.facts.get(FACT):
+        sizes.update(stacked_sizes(unit))
+    sizes.update(_rows_of_one_expert(widths, tokens))
     if plan.base_quantization is not None:
         sizes.update(_packed_sizes(plan, unit, tokens))
     if plan.adapter is not None:
         sizes.update(_adapter_sizes(plan, model, unit))
     return sizes
+
+
+def _rows_of_one_expert(widths: Mapping[str, int], tokens: int) -> Iterator[tuple[str, int]]:
+    """Yield the sizes of a loop over experts: one of them has an equal share of the rows."""
+    if not widths["E"]:
+        return
+    rows = ceil_div(tokens * widths["k"], widths["E"])
+    yield from (("Te*M", rows * widths["M"]), ("Te*h", rows * widths["h"]))
+    yield "T*kE", tokens * widths["k"] * widths["E"]
 
 
 def _learned_positions(model: ModelSpec) -> int:

@@ -1,0 +1,67 @@
+"""Experts as linear layers, before transformers 5.0: parameters, packing, and layers against traces of such a loop."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from preflight.derive.formula_table import formulas_of, moments_of
+from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.formulas.linear_experts import LINEAR_EXPERTS, in_release
+from preflight.formulas.sharding import held_tensors
+from preflight.launch import Adapter
+from preflight.models import describe
+from preflight.models.families.mixture_of_experts import FAMILIES
+from preflight.plugins import load_plugins
+from preflight.trace.job import job_of
+from preflight.trace.patches import replaced
+from preflight.trace.run import trace
+from tests.formulas.looped_mixture import LoopedMixture
+
+OLD = {"transformers": "4.57.6"}
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+LENGTH = 640
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory):
+    return load_plugins(str(tmp_path_factory.mktemp("here")))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "method", ["full", "LoRA", "LoRA, autocast", "QLoRA, bf16 under autocast", "QLoRA, autocast"]
+)
+def test_a_loop_over_experts_costs_what_its_trace_shows(plugins, method, checkpointing):
+    model = describe(small_config("mixtral", NUM_VARIANTS), "small", "here")
+    plan = small_launch("mixtral", method, checkpointing, seq_len=LENGTH, versions=OLD)
+    if plan.adapter is not None:
+        adapter = Adapter("lora", 8, 16, 0.0, ATTENTION, plan.adapter.dtype)
+        plan = small_launch(
+            "mixtral", method, checkpointing, seq_len=LENGTH, versions=OLD, adapter=adapter
+        )
+    modeling = importlib.import_module("transformers.models.mixtral.modeling_mixtral")
+    with replaced(modeling, "MixtralSparseMoeBlock", LoopedMixture):
+        traced = moments_of(trace(job_of(plan, model, full_depth=True)).levels)
+    formulas = formulas_of(plan, model, plugins)
+
+    assert max(formulas[m] for m in traced) == pytest.approx(max(traced.values()), rel=0.01)
+
+
+@pytest.mark.parametrize("model_type", sorted(LINEAR_EXPERTS & FAMILIES.keys()))
+def test_linear_experts_are_the_same_parameters_and_are_packed(model_type):
+    model = describe(small_config(model_type), "small", "here")
+    plan = small_launch(model_type, "QLoRA", False)
+    old = small_launch(model_type, "QLoRA", False, versions=OLD)
+
+    def packed(one) -> int:
+        held = held_tensors(one, in_release(one, model))
+        return sum(h.count * h.tensor.num_params for h in held if h.quantized)
+
+    assert in_release(plan, model) is model
+    assert in_release(old, model).num_params == model.num_params
+    experts = sum(
+        u.count * t.num_params for u in model.layers for t in u.tensors if t.kind == "experts"
+    )
+    assert packed(old) >= packed(plan) + experts > 0
