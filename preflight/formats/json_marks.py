@@ -53,7 +53,7 @@ class _Scanner:
     def __init__(self, text: str, path: str, duplicates: str) -> None:
         self.text = text
         self.path = path
-        self.entries = Entries(path, duplicates)
+        self.entries = Entries(path, text, duplicates)
         self.marks = self.entries.marks
         self.line_ends = [match.start() for match in re.finditer("\n", text)]
 

@@ -63,7 +63,7 @@ class _Marker:
         self.text = text
         self.path = path
         self.shift = shift
-        self.entries = Entries(path, duplicates)
+        self.entries = Entries(path, text, duplicates)
         self.marks = self.entries.marks
         self.seen: dict[int, KeyPath] = {}
         self.num_merged = 0

@@ -124,7 +124,7 @@ LOADS: dict[str, tuple[Callable[[Path, int], tuple[str, ...]], tuple[int, ...]]]
     "accelerate_keys": (accelerate_keys, (25_000, 50_000, 100_000)),
     "flags": (flags, (2_500, 10_000, 40_000)),
     "scan": (scan, (10_000, 40_000)),
-    "job_script": (job_script, (1_000, 4_000, 16_000)),
+    "job_script": (job_script, (1_000, 4_000)),  # `scan` reads no more of one
     "validate": (validate, (200, 2_000, 20_000)),
     "dataset": (dataset, (10_000, 100_000, 400_000)),
     "history": (history, (10_000, 100_000, 1_000_000)),

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from preflight.errors import BadInput
+from preflight.formats.load import load_json, load_yaml
+
 LAUNCH = (
     *("accelerate", "launch", "--use_deepspeed", "--num_processes", "8"),
     *("--deepspeed_config_file", "ds.json", "train.py", "--bf16", "True"),
@@ -36,3 +41,21 @@ def test_time_grows_with_the_keys_and_not_with_their_square(tmp_path):
 
     # Four times the keys; the square would be sixteen times.
     assert large < 8 * small
+
+
+@pytest.mark.parametrize("load", [load_json, load_yaml])
+def test_a_hundred_thousand_keys_and_more_are_read_and_too_many_are_refused_by_number(load):
+    def text(number: int, length: int) -> str:
+        keys = ",\n".join(f'"k{at:0{length}d}": 1' for at in range(number))
+        return "{" + keys + "}"
+
+    assert len(load(text(150_000, 6), "c").value) == 150_000
+    assert len(load(text(210_000, 20), "runs").value) == 210_000  # a list of that length
+    with pytest.raises(BadInput, match="more than 200,000 entries"):
+        load('{"a": [' + "1," * 210_000 + "1]}", "c")
+
+
+def test_a_small_text_of_aliases_is_no_long_list():
+    doubled = "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+    with pytest.raises(BadInput, match="more than 200,000 entries"):
+        load_yaml("a0: &a0 [x, x]\n" + doubled, "c.yaml")
