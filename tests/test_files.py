@@ -218,6 +218,7 @@ EXCEPTIONS = {
     "preflight/models/registry.py": OWN_DATA,
     "preflight/models/sorted_lines.py": OWN_DATA,
     "preflight/render/html_script.py": OWN_DATA,
+    "preflight/launchers/trl/profiles.py": OWN_DATA,
     "preflight/scripts/trainer_tables.py": OWN_DATA,
     "preflight/search/proved.py": OWN_DATA,
     "preflight/slurm/guard_text.py": OWN_DATA,

@@ -16,6 +16,7 @@ from preflight.derive import (
     torchtitan_tables,
     torchtune_tables,
     trainer_tables,
+    trl_profiles,
 )
 from preflight.derive.target import Target
 from preflight.plan_choices import HF_TRAINERS
@@ -42,6 +43,14 @@ TARGETS = (
         trainer_tables.PATH,
         trainer_tables.files,
         HF_TRAINERS,
+    ),
+    Target(
+        "trl_profiles",
+        TABLES,
+        "TRL's own accelerate configs",
+        trl_profiles.PATH,
+        trl_profiles.files,
+        ("trl",),
     ),
     Target(
         "axolotl",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 
@@ -59,9 +60,11 @@ def is_open(engine: EngineSettings) -> bool:
 
 
 def is_no_file(stated: Setting, command: LaunchCommand) -> bool:
-    """Tell whether what names a DeepSpeed config is neither JSON nor a file here."""
+    """Tell whether what names a DeepSpeed config is neither JSON nor the path of anything here."""
     text = stated.value
-    return isinstance(text, str) and not text.lstrip().startswith("{") and not command.exists(text)
+    if not isinstance(text, str) or text.lstrip().startswith("{") or command.exists(text):
+        return False
+    return not os.path.lexists(command.resolve(text))
 
 
 def named_stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -249,3 +250,48 @@ def test_a_remedy_is_written_back_and_trl_takes_it(line, edits, tmp_path, monkey
         Path(file.new_path).write_text(file.after)
         assert file.new_path_shown in " ".join([*rewrite.argv, *(f.after for f in rewrite.files)])
     assert not isinstance(trl_starts(shlex.join(rewrite.argv), tmp_path, monkeypatch), str)
+
+
+PROFILES = ("fsdp1", "fsdp2", "multi_gpu", "single_gpu", "zero1", "zero2", "zero3")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_config_of_trls_own_is_known_where_trl_is_not_installed(name, tmp_path, monkeypatch):
+    line = f"trl sft {BASE} --accelerate_config {name}"
+    beside = read(line, tmp_path)
+    monkeypatch.setattr("preflight.launchers.trl.profiles._installed_folder", lambda: None)
+    alone = read(line, tmp_path)
+
+    assert alone.to_dict() == beside.to_dict()
+    assert alone.documents["accelerate"] == f"TRL 1.16.0/{name}.yaml"
+
+
+def test_the_shipped_configs_are_those_of_the_installed_trl():
+    from preflight.derive.trl_profiles import PATH, derive
+
+    assert json.loads((Path(__file__).parents[2] / PATH).read_text()) == derive()
+    assert tuple(derive()["profiles"]) == PROFILES
+
+
+def test_a_checkout_of_trl_beats_what_is_shipped(tmp_path, monkeypatch):
+    monkeypatch.setattr("preflight.launchers.trl.profiles._installed_folder", lambda: None)
+    folder = tmp_path / "trl" / "accelerate_configs"
+    folder.mkdir(parents=True)
+    (folder / "zero2.yaml").write_text("num_processes: 3\ndistributed_type: MULTI_GPU\n")
+    plan = read(f"trl sft {BASE} --accelerate_config zero2", tmp_path)
+
+    assert (plan.engine, plan.world_size) == ("ddp", 3)
+
+
+def test_a_remedy_makes_a_copy_of_a_config_that_is_shipped(tmp_path, monkeypatch):
+    monkeypatch.setattr("preflight.launchers.trl.profiles._installed_folder", lambda: None)
+    before = read(f"trl sft {BASE} --accelerate_config fsdp2", tmp_path)
+    after = before.with_edits({"reshard_after_forward": False})
+    rewrite = write_checked(before, after, load_plugins(None))
+
+    assert rewrite is not None
+    (file,) = rewrite.files
+    assert "fsdp_reshard_after_forward: false" in file.after
+    assert file.new_path in " ".join(rewrite.argv) or file.new_path.endswith(
+        rewrite.argv[rewrite.argv.index("--accelerate_config") + 1]
+    )

@@ -7,8 +7,6 @@ parses its words with the script's own parser; what that does not know, in the c
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
@@ -23,6 +21,7 @@ from preflight.launchers.accelerate.options import options_by_flag
 from preflight.launchers.accelerate.plan import accelerate_part, single_process_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
+from preflight.launchers.trl.profiles import profile_names, with_profile
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import argument_fix
@@ -59,7 +58,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     problems = Problems()
     split = problems.take(split_words(command, first + 1, argument_table(name)))
     problems.extend(_unknown_to_both(split, name))
-    words, profile = problems.take(_with_config_file(split, command))
+    words, profile, command = problems.take(_with_config_file(split, command))
     raise_if_any(problems)
     parsed = parse_launcher_arguments((*words.words, "script.py"), 0)
     problems.extend(_placed(problem, words) for problem in parsed.problems)
@@ -182,53 +181,31 @@ def _unknown_positions(words: Sequence[str], table: ArgumentTable) -> Reading[li
 
 def _with_config_file(
     split: SplitWords, command: LaunchCommand
-) -> Reading[tuple[SplitWords, str | None]]:
-    """Return the words with `--accelerate_config` as accelerate's `--config_file`, and the profile's name if it is one."""
+) -> Reading[tuple[SplitWords, str | None, LaunchCommand]]:
+    """Return the words with `--accelerate_config` as accelerate's `--config_file`, the profile's name if it is one, and
+    the command that can read it."""
     flag = f"--{PROFILE_OPTION}"
     if flag not in split.words:
-        return Reading((split, None))
+        return Reading((split, None, command))
     at = split.words.index(flag)
     place = split.places[at]
     if at + 1 >= len(split.words):
         missing = Problem(f"{flag} needs a value", flag, "a file, or fsdp2, zero3", "PF111")
-        return Reading((split, None), (missing,))
+        return Reading((split, None, command), (missing,))
     name = split.words[at + 1]
     path, profile = name, None
     if not command.exists(name):
-        found = profile_path(name)
+        found = with_profile(command, name)
         if found is None:
-            return Reading((split, None), (_no_profile(name, place),))
-        path, profile = found, name
+            return Reading((split, None, command), (_no_profile(name, place),))
+        profile, (command, path) = name, found
     words = ["--config_file", path, *split.words[:at], *split.words[at + 2 :]]
     places = [place, place, *split.places[:at], *split.places[at + 2 :]]
-    return Reading((replace(split, words=tuple(words), places=tuple(places)), profile))
-
-
-def _profiles_folder() -> str | None:
-    for folder in sys.path:
-        path = os.path.join(folder, "trl", "accelerate_configs")
-        if os.path.isdir(path):
-            return path
-    return None
-
-
-def profile_path(name: str) -> str | None:
-    """Return the file of one of TRL's own accelerate configs, from the TRL that is installed here."""
-    folder = _profiles_folder()
-    path = None if folder is None else os.path.join(folder, f"{name}.yaml")
-    return path if path is not None and os.path.isfile(path) else None
+    return Reading((replace(split, words=tuple(words), places=tuple(places)), profile, command))
 
 
 def _no_profile(name: str, place: Place) -> Problem:
-    folder = _profiles_folder()
-    if folder is None:
-        return Problem(
-            f"{name!r} is not a file here, and TRL's own configs are not seen: TRL is not installed where preflight runs",
-            place.where,
-            "install preflight beside TRL, or name a file",
-            "PF111",
-        )
-    known = tuple(sorted(f[:-5] for f in os.listdir(folder) if f.endswith(".yaml")))
+    known = profile_names()
     return Problem(
         f"accelerate_config {name!r} is neither a file nor one of TRL's own",
         place.where,
