@@ -84,7 +84,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     size = precision_of(plan, model).bytes_of("logits")
     autocast = uses_autocast(plan)
     forward, backward, outputs, source = loss_bytes(
-        plan, size, autocast and plan.trainer in HUGGING_FACE
+        plan, size, autocast and plan.trainer in HUGGING_FACE, model.model_type, autocast
     )
     if plan.logits_dtype in ("bf16", "fp16"):
         forward = backward = 4 * size

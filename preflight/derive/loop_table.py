@@ -9,7 +9,7 @@ from preflight.derive.small_models import NUM_VARIANTS, plan_of, small_config
 from preflight.derive.target import ROOT, Files, Say, put_between, read
 from preflight.formulas.layer_coefficients import method_of, shared_forms
 from preflight.formulas.precision import precision_of
-from preflight.formulas.user_loop import LOSS_RULES, LossBytes, loss_bytes
+from preflight.formulas.user_loop import LOSS_RULES, LossBytes, LossRule, loss_bytes
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
@@ -170,7 +170,7 @@ Taken = Callable[[Any, Any, int], tuple[Any, Any]]
 """From logits, labels and vocabulary to what the model returns and the loss."""
 
 
-def loss_code() -> dict[tuple[str, Boundary | None], Taken]:
+def loss_code() -> dict[LossRule, Taken]:
     """Return the operations of every rule of LOSS_RULES, as its source has them."""
     from torch.nn.functional import cross_entropy
 
@@ -192,14 +192,22 @@ def loss_code() -> dict[tuple[str, Boundary | None], Taken]:
         logits = logits.float()
         return logits, cross_entropy(logits.view(-1, vocab), labels.view(-1))
 
-    return {
+    def in_own_dtype(logits: Any, labels: Any, vocab: int) -> tuple[Any, Any]:
+        return logits, shifted(logits, labels, vocab)
+
+    code: dict[tuple[str, Boundary | None], Taken] = {
         ("transformers", None): upcast_by_the_model,
         ("transformers", transformers.LOSS_UPCASTS_LOGITS): upcast_and_copied,
+        ("transformers", transformers.MISTRAL_LOSS_UPCASTS_LOGITS): upcast_and_copied,
         ("transformers", transformers.LOSS_PADS_LABELS): upcast,
         ("torchtitan", None): upcast_output,
         ("torchtitan", torchtitan.LOSS_UPCASTS_LOGITS): upcast,
         ("torchtune", None): upcast_output,
         ("litgpt", None): upcast,
+    }
+    return {
+        rule: code[rule.trainer, rule.since] if rule.upcasts else in_own_dtype
+        for rule in LOSS_RULES
     }
 
 
@@ -237,11 +245,14 @@ def traced_loss(take: Taken, dtype: str, batch: int) -> LossBytes:
     )
 
 
-def ruled_loss(trainer: str, since: Boundary | None, dtype: str, batch: int) -> LossBytes:
-    """Return bytes per logit by LOSS_RULES."""
-    version = since.since if since is not None else "0.0.1"
-    plan = LaunchPlan(trainer=trainer, versions={trainer: version}, micro_batch_size=batch)
-    return loss_bytes(plan, 4 if dtype == "fp32" else 2)
+def ruled_loss(rule: LossRule, dtype: str, batch: int) -> LossBytes:
+    """Return bytes per logit of a model and release that a rule is for."""
+    version = rule.since.since if rule.since is not None else "0.0.1"
+    plan = LaunchPlan(
+        trainer=rule.trainer, versions={rule.trainer: version}, micro_batch_size=batch
+    )
+    model_type = min(rule.only, default="")
+    return loss_bytes(plan, 4 if dtype == "fp32" else 2, model_type=model_type)
 
 
 def table_lines(costs: Iterable[Cost]) -> list[str]:
@@ -261,15 +272,19 @@ def table_lines(costs: Iterable[Cost]) -> list[str]:
     ]
     code = loss_code()
     for rule in LOSS_RULES:
-        ruled = ruled_loss(rule.trainer, rule.since, "bf16", 2)
-        traced = traced_loss(code[rule.trainer, rule.since], "bf16", 2)
+        ruled = ruled_loss(rule, "bf16", 2)
+        traced = traced_loss(code[rule], "bf16", 2)
         since = rule.since.since if rule.since is not None else "the beginning"
         same = "the same" if traced[:3] == ruled[:3] else " / ".join(map(str, traced[:3]))
         lines.append(
-            f"| {rule.trainer} since {since} | {ruled.forward} | {ruled.backward} |"
+            f"| {rule.trainer} since {since}{_types_of(rule)} | {ruled.forward} | {ruled.backward} |"
             f" {ruled.outputs} | {same} | {rule.source} |"
         )
     return lines
+
+
+def _types_of(rule: LossRule) -> str:
+    return f", {' '.join(sorted(rule.only))}" if rule.only else ""
 
 
 def all_costs(plugins: PluginManager) -> list[Cost]:

@@ -125,16 +125,44 @@ class LossRule(NamedTuple):
     copies_shifted: bool
     """The logits of all positions but the last are copied, where there are several sequences."""
     source: str
+    only: frozenset[str] = frozenset()
+    """The model types that it holds for; empty: all but `others`."""
+    others: frozenset[str] = frozenset()
+    upcasts: bool = True
+    """False where the loss is taken in the logits' own dtype, unless autocast makes it fp32."""
 
 
+IN_OWN_DTYPE = frozenset(
+    {"gpt2", "gpt_neox", "gpt_bigcode", "gptj", "falcon", "opt", "bloom", "stablelm"}
+)
+"""Types whose own loss cast nothing before they took the common one."""
+MISTRAL = frozenset({"mistral"})
 LOSS_RULES = (
     LossRule("transformers", None, True, True, "models/llama/modeling_llama.py:1209-1214 (4.44.2)"),
+    LossRule(
+        "transformers",
+        None,
+        False,
+        True,
+        "models/gpt_bigcode/modeling_gpt_bigcode.py, gpt_neox, falcon, opt, bloom (4.36.2 to 4.48.1)",
+        only=IN_OWN_DTYPE,
+        upcasts=False,
+    ),
     LossRule(
         "transformers",
         transformers.LOSS_UPCASTS_LOGITS,
         False,
         True,
         "loss/loss_utils.py:36-39 (4.48.1)",
+        others=IN_OWN_DTYPE | MISTRAL,
+    ),
+    LossRule(
+        "transformers",
+        transformers.MISTRAL_LOSS_UPCASTS_LOGITS,
+        False,
+        True,
+        "models/mistral/modeling_mistral.py (4.47.1, 4.48.1)",
+        only=MISTRAL,
     ),
     LossRule(
         "transformers",
@@ -175,26 +203,45 @@ def has_own_model_code(plan: LaunchPlan) -> bool:
     return plan.trainer in OWN_MODEL_CODE
 
 
-def loss_rule(plan: LaunchPlan) -> LossRule:
-    """Return the rule of a plan's trainer and version."""
+def loss_rule(plan: LaunchPlan, model_type: str = "") -> LossRule:
+    """Return the rule of a plan's trainer and version, for one type of model."""
     if plan.trainer in HUGGING_FACE:
         package, version = "transformers", version_in(plan.versions, "transformers")
     else:
         package = str(plan.trainer)
         version = version_in(plan.versions, package, OLDEST)
-    rules = [r for r in LOSS_RULES if r.trainer == package and has_begun(r.since, version)]
+    rules = [
+        rule
+        for rule in LOSS_RULES
+        if rule.trainer == package
+        and has_begun(rule.since, version)
+        and (model_type in rule.only if rule.only else model_type not in rule.others)
+    ]
     return rules[-1] if rules else LOSS_RULES[0]
 
 
-def loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool = False) -> LossBytes:
+def loss_bytes(
+    plan: LaunchPlan,
+    size: int,
+    casts_outputs: bool = False,
+    model_type: str = "",
+    autocast: bool = False,
+) -> LossBytes:
     """Return the bytes per logit of a plan whose head makes logits of `size` bytes.
 
     `casts_outputs`: accelerate returns fp32 copies of 16-bit outputs (accelerator.py:1830, 1.15.0).
+    `autocast`: cross entropy is on its fp32 list (aten/src/ATen/autocast_mode.h).
     """
-    rule = loss_rule(plan)
-    copy = 4 if rule.copies_shifted and num_sequences(plan) > 1 else 0
+    rule = loss_rule(plan, model_type)
+    source = f"{rule.trainer}: {rule.source}"
+    if not rule.upcasts and size != 4:
+        # three times as much by the operations; seven runs of GPTBigCode have one more alive through backward
+        forward, backward = (2 * size + 8, 2 * size + 12) if autocast else (4 * size, 4 * size)
+        return LossBytes(forward, backward, 4 if casts_outputs else size, source)
+    is_copied = rule.copies_shifted and num_sequences(plan) > 1
+    copy = 4 if is_copied else 0
     upcast = 4 if size != 4 else 0
     held = 4 if rule.upcasts_in_model else size + upcast
     forward = max(size + upcast, held + copy + 4)
     outputs = 4 if rule.upcasts_in_model or casts_outputs else size
-    return LossBytes(forward, 12, outputs, f"{rule.trainer}: {rule.source}")
+    return LossBytes(forward, 12, outputs, source)

@@ -8,9 +8,16 @@ _NAME = "transformers"
 
 LOSS_UPCASTS_LOGITS = Boundary(
     _NAME,
-    "4.45",
+    "4.46",
     "the loss casts the logits to fp32; before, the model returned fp32 logits",
-    "models/llama/modeling_llama.py:1209-1214 (4.44.2), loss/loss_utils.py:36-39 (4.48.1)",
+    "models/llama/modeling_llama.py `.float()` in 4.36.2 to 4.45.2; loss/loss_utils.py:36-39 (4.48.1), none in 4.45.2",
+    "5.24.0",
+)
+MISTRAL_LOSS_UPCASTS_LOGITS = Boundary(
+    _NAME,
+    "4.48",
+    "Mistral takes the common loss, which casts the logits; before, its model returned fp32 logits",
+    "models/mistral/modeling_mistral.py: 4.46.3 and 4.47.1 cast in the model, 4.48.1 does not",
     "5.24.0",
 )
 PHI3_HAS_SDPA = Boundary(
