@@ -9,6 +9,7 @@ from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
 from preflight.commands.progress import progress
+from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 
 ABOUT = """\
@@ -17,6 +18,7 @@ the controller knows. Submits, stops and writes nothing. Scripts are read and ne
 EPILOG = """\
 examples:
   preflight slurm audit jobs/
+  preflight slurm audit --device h100-sxm-80 jobs/
   preflight slurm audit --format json > audit.json
 
 exit: 0 whatever was found; 2 no such folder, or a Slurm that does not say what nodes there are
@@ -27,6 +29,11 @@ def parser(name: str) -> Parser:
     """Return what the command takes."""
     parser = Parser(f"slurm {name}", ABOUT, f"preflight slurm {name} [options] [FOLDER]", EPILOG)
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="job scripts, or one of them")
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="judge the jobs of a folder for nodes with this GPU, without Slurm: a100-sxm-40, h100-sxm-80, NAME:GIB",
+    )
     add_output_options(parser)
     return parser
 
@@ -41,17 +48,20 @@ def run(name: str, args: list[str]) -> int:
 
     env = {key: value for key, value in os.environ.items() if not key.startswith("SBATCH_")}
     found = scripts_in(options.folder, env) if options.folder else jobs_of_controller(env)
+    device = None if options.device is None else _device(options.device)
+    inventory = None
     try:
-        inventory = read_inventory()
+        if device is None:
+            inventory = read_inventory()
     except NoInventory as error:
         raise BadInput.one(
             f"Slurm does not say what nodes there are: {error}",
-            fix="run it where scontrol or sinfo answers",
+            fix="--device h100-sxm-80 takes nodes with that GPU; or run it where scontrol or sinfo answers",
         ) from error
     jobs = []
     with progress(len(found), "jobs") as done:
         for one in found:
-            jobs.append(audited(one, inventory))
+            jobs.append(audited(one, inventory, device))
             done(len(jobs))
     if options.format == "json":
         print_json(audit_dict(jobs), sys.stdout)
@@ -59,3 +69,15 @@ def run(name: str, args: list[str]) -> int:
         page = page_for(sys.stdout, options.color)
         print_lines(audit_lines(jobs, page, options.verbose), sys.stdout)
     return FITS
+
+
+def _device(name: str) -> DeviceSpec:
+    from preflight.launch import LaunchPlan
+    from preflight.plugins import load_plugins
+
+    device: DeviceSpec | None = load_plugins().first(
+        "preflight_describe_device", plan=LaunchPlan(device=name)
+    )
+    if device is None:
+        raise BadInput.one(f"no device is known as {name}", f"--device {name}")
+    return device

@@ -52,12 +52,11 @@ def run(name: str, args: list[str]) -> int:
         _say(["preflight: skipped, because PREFLIGHT=off; the job is submitted unchecked"])
         _become(name, words, env)
     text = _standard_input(name, words)
+    options = declared.parse_args(own)
+    _refuse_wrong(options)  # what the user said to us is wrong: say so before anything is submitted
     try:
-        options = declared.parse_args(own)
         return until_settled(lambda: _guarded(name, words, text, env, options))
     except BadInput as error:
-        if own:  # what the user said to us is wrong: say so before anything is submitted
-            raise
         from preflight.render.problems import problem_lines
 
         lines = problem_lines(error.problems)
@@ -100,6 +99,15 @@ def parser(name: str) -> Parser:
     group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     group.add_argument("--format", choices=("text",), default="text", help="for people only")
     return parser
+
+
+def _refuse_wrong(options: Any) -> None:
+    """Raise BadInput for a setting or a policy of the user's own that cannot be meant."""
+    from preflight.commands.options import policy_from, settings_from
+
+    options.no_rewrite = False
+    settings_from(options.set)
+    policy_from(options, {})
 
 
 def _own_options(args: list[str]) -> tuple[list[str], list[str]]:
@@ -161,7 +169,6 @@ def _judged(submission: Submission, env: Mapping[str, str], options: Any) -> tup
     from preflight.repository.settings import find_repository
     from preflight.slurm.guard import asked_in, judge_submission
 
-    options.no_rewrite = False
     policy = policy_from(options, find_repository(submission.cwd).policy)
     asked = asked_in(submission.cwd, policy, settings_from(options.set))
     return judge_submission(_of_this_job(submission, env), env, asked), asked

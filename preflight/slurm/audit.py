@@ -15,9 +15,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from typing import Any
 
+from preflight.device import DeviceSpec
 from preflight.errors import BadInput, PreflightError
 from preflight.files import open_regular
-from preflight.slurm.guard import Answer, Asked, asked_of_nobody, judge_submission
+from preflight.slurm.guard import (
+    Answer,
+    Asked,
+    asked_of_nobody,
+    judge_submission,
+    said_of,
+)
 from preflight.slurm.inventory import Inventory
 from preflight.slurm.job_script import MOST_BYTES, Submission, read_submission
 from preflight.values import dataclass
@@ -241,16 +248,21 @@ def _said(words: tuple[str, ...], env: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def audited(found: Found, inventory: Inventory) -> Audited:
-    """Judge one job as the guard would; whatever goes wrong is its problem, and no exception."""
+def audited(found: Found, inventory: Inventory | None, device: DeviceSpec | None = None) -> Audited:
+    """Judge one job as the guard would; whatever goes wrong is its problem, and no exception.
+
+    With a device, its nodes are taken to have GPUs of that kind, and no cluster is asked.
+    """
     submission = found.submission
     if submission is None:
         return Audited(found.name, "unknown", None, found.problem)
     if not any(part.wants_gpus for part in submission.options.components):
         return Audited(found.name, "no_gpus")
     try:
-        asked: Asked = replace(asked_of_nobody(), inventory=inventory)
+        asked: Asked = replace(asked_of_nobody(), inventory=inventory, device=device)
         answer = judge_submission(submission, found.env, asked)
-    except Exception as error:
+    except PreflightError as error:
+        return Audited(found.name, "unknown", None, said_of(error))
+    except Exception as error:  # a bug of ours
         return Audited(found.name, "unknown", None, f"{type(error).__name__}: {error}")
     return Audited(found.name, answer.verdict, answer, answer.problem)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from preflight.errors import BadInput
+from preflight.device import DeviceSpec
+from preflight.errors import BadInput, PreflightError
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy, policy_from_dict
@@ -21,7 +22,7 @@ from preflight.slurm.inventory import Inventory, NoInventory, read_inventory
 from preflight.slurm.job_environment import JobPlace, components_of, place_of
 from preflight.slurm.job_script import MOST_BYTES, Submission
 from preflight.slurm.judgement import LaunchJudgement, judge_launch
-from preflight.slurm.nodes import Candidates, Fit, candidates, site_map
+from preflight.slurm.nodes import Candidates, Fit, candidates, candidates_with, site_map
 from preflight.slurm.reading import read_job_script
 from preflight.slurm.scripted_launch import ScriptLaunch, ScriptReading
 from preflight.values import dataclass
@@ -38,6 +39,8 @@ class Asked:
     repository: Repository = field(default_factory=Repository)
     inventory: Inventory | None = None
     """The cluster's nodes, where somebody has asked for them already."""
+    device: DeviceSpec | None = None
+    """The GPU of every node, where a person names it and no cluster is asked."""
 
     @property
     def left_alone(self) -> tuple[str, ...]:
@@ -162,10 +165,15 @@ def judge_submission(submission: Submission, env: Mapping[str, str], asked: Aske
         # The stamp is of the whole, so that the controller takes it; the answer is that there is none.
         wrong = f"the script has {len(submission.text):,} bytes, and no more than {MOST_BYTES:,} are read"
         return Answer(submission, ScriptReading("nothing", reasons=(wrong,)), problem=wrong)
+    inventory: Inventory | None
     try:
-        inventory = asked.inventory or read_inventory()
-        site = site_map(env)
-        found = [candidates(part, inventory, site, submission.cwd) for part in parts]
+        if asked.device is not None:
+            inventory = Inventory((), {}, "--device")
+            found = [candidates_with(asked.device, part) for part in parts]
+        else:
+            inventory = asked.inventory or read_inventory()
+            site = site_map(env)
+            found = [candidates(part, inventory, site, submission.cwd) for part in parts]
         problem = ""
     except NoInventory as error:
         inventory, found, problem = None, [], f"Slurm does not say what nodes there are: {error}"
@@ -198,7 +206,7 @@ def _judged(
     try:
         plan = plan_of(launch, reading.files, plugins, asked)
     except BadInput as error:
-        return replace(one, problem="; ".join(problem.message for problem in error.problems))
+        return replace(one, problem=_only_the_job_knows(launch, error) or said_of(error))
     if plan is None:
         return replace(one, problem="no reader knows this launcher")
     options = submission.options.components[component]
@@ -217,6 +225,20 @@ def _judged(
     if one.is_tight and asked.policy.refuses(Verdict.TIGHT):
         refused_by.append("tight")
     return replace(one, refused_by=tuple(refused_by))
+
+
+def _only_the_job_knows(launch: ScriptLaunch, error: BadInput) -> str:
+    """Return what of a launch has to be filled in by the running job before anybody can judge it."""
+    said = " ".join(problem.message for problem in error.problems)
+    missing = [source for source in launch.unknown if source in said or repr(source)[1:-1] in said]
+    return f"{missing[0]} is known only when the job runs" if missing else ""
+
+
+def said_of(error: PreflightError) -> str:
+    """Return why a launch cannot be judged, without what is only worth knowing beside it."""
+    if not isinstance(error, BadInput):
+        return " ".join(str(error).split())
+    return "; ".join(each.message for each in error.problems if each.severity == "error")
 
 
 def _not_known(judgement: LaunchJudgement, found: Candidates) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from preflight.device import DeviceSpec
+from preflight.errors import ModelNotKnown
 from preflight.finding import Finding
 from preflight.judge import Judged as JudgedPlan
 from preflight.judge import judge_plan
@@ -61,7 +64,9 @@ def judge_launch(
     through: tuple[str, ...] = (),
 ) -> LaunchJudgement:
     """Judge a launch on every group of candidates, and compare it with its job."""
-    model = plugins.first("preflight_describe_model", plan=plan)
+    model = None
+    with suppress(ModelNotKnown):  # judge_plan says it, and the rest of the launch
+        model = plugins.first("preflight_describe_model", plan=plan)
     by_device: dict[str, JudgedPlan] = {}
 
     def answer_for(device: DeviceSpec) -> Answer:

@@ -131,6 +131,16 @@ def candidates(
     return Candidates(tuple(found), tuple(chosen), tuple(assumed), tuple(unread))
 
 
+def candidates_with(device: DeviceSpec, options: SubmitOptions) -> Candidates:
+    """Return one node that has as many GPUs of a kind as a component of a job asks for, whatever cluster it is for."""
+    asked = options.num_gpus_per_node or sum(gpu.count for gpu in options.requested_gpus)
+    nodes = (Node("any node"),)
+    if not options.wants_gpus:
+        return Candidates((), nodes)
+    memory = GpuMemory(device, device, "--device")
+    return Candidates((GpuGroup(device.key or device.name, memory, nodes, asked or 1),), nodes)
+
+
 def gpus_on(options: SubmitOptions, node: Node, is_whole: bool = False) -> dict[str, int] | None:
     """Return the GPUs by type that a job would have on a node; None where the node cannot give them.
 

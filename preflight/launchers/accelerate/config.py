@@ -56,7 +56,7 @@ def find_config(
     if setting is not None:
         path, is_default = str(setting.value), False
         if not command.exists(path):
-            wrong = wrong_kind(command.resolve(path))
+            wrong = wrong_kind(command.resolve(path)) if path else "has no name"
             fix = _near_file(path, command) if wrong in ("does not exist", "is a folder") else ""
             missing = f"the config file {path!r} {wrong}"
             problem = Problem(missing, "--config_file", fix, "PF111")
