@@ -127,6 +127,7 @@ class SubmitOptions:
         return None
 
 
+MOST_BYTES = 1 << 60
 MOST_COUNT = 1 << 31
 """Of tasks, CPUs or GPUs: no cluster has as many."""
 _NAMES = {
@@ -249,9 +250,10 @@ def memory_bytes(text: str) -> int:
     digits = text.strip().upper().removesuffix("B")
     unit = units.get(digits[-1:])
     number = float(digits[:-1]) if unit else float(digits)
-    if not 0 <= number < float("inf"):
+    num_bytes = number * (unit or MIB)
+    if not 0 <= num_bytes <= MOST_BYTES:  # false for what is no number
         raise ValueError(f"no size: {text[:60]!r}")
-    return int(number * (unit or MIB))
+    return int(num_bytes)
 
 
 def gpu_counts(text: str) -> tuple[GpuCount, ...]:

@@ -133,7 +133,14 @@ def test_wait_takes_a_value_in_srun_and_none_in_sbatch():
     "word",
     [
         *("--nodes=0", "--nodes=-1", "--nodes=99999999999", "--nodes=1e3", "--ntasks=-4"),
-        *("--cpus-per-task=99999999999999", "--mem=inf", "--mem=nan", "--mem=-1G", "--mem=1e999"),
+        *(
+            "--cpus-per-task=99999999999999",
+            "--mem=inf",
+            "--mem=nan",
+            "--mem=-1G",
+            "--mem=1e308",
+            "--mem=1e999",
+        ),
         *("--gpus=99999999999999", "--gpus-per-node=h100:-1", "--gres=gpu:" + "9" * 5000),
     ],
 )
