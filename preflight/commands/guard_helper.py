@@ -14,6 +14,8 @@ from preflight.streams import say
 
 REFUSED = 3
 FAILED = 70
+TURN = 9
+"""The descriptor whose lock is our turn in the user's queue (cli_filter.lua); it ends with us."""
 
 
 def main(args: list[str]) -> int:
@@ -52,8 +54,11 @@ def _say(lines: list[str] | tuple[str, ...]) -> None:
 
 if __name__ == "__main__":
     import atexit
+    import contextlib
     import gc
 
+    with contextlib.suppress(OSError):  # nobody waited, and there is none
+        os.set_inheritable(TURN, False)  # what we start, and may leave behind, does not hold it
     gc.disable()  # a process of a twentieth of a second ends before garbage matters
     atexit.register(gc.freeze)
     raise SystemExit(main(sys.argv[1:]))

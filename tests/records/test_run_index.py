@@ -16,7 +16,7 @@ from test_store import RECORD
 
 from preflight.records import run_index
 from preflight.records.run_files import RecordFiles
-from preflight.records.run_index import RunIndex
+from preflight.records.run_index import RunIndex, renew_corrections
 from preflight.records.run_numbers import finished_runs, runs_of
 from preflight.records.run_record import RUNNING
 from preflight.records.site_correction import corrections_of
@@ -112,3 +112,14 @@ def test_all_runs_are_printed_as_they_are_read_again(tmp_path):
         json.dumps(value, indent=2) + "\n"
         == subprocess.run([*words, "--format", "json"], capture_output=True, text=True).stdout
     )
+
+
+def test_the_end_of_a_training_does_not_read_gigabytes_and_leaves_what_was_worked_out(tmp_path):
+    write(tmp_path, "here", (run(number, 430) for number in range(6)))
+    whole = renew_corrections(str(tmp_path))
+    kept = (tmp_path / "correction.json").read_text()
+    (tmp_path / "correction.json").write_text(kept + " ")
+    skipped = renew_corrections(str(tmp_path), most_bytes=100)
+
+    assert whole["h100-sxm-80"].num_context_runs == 6 and skipped == {}
+    assert (tmp_path / "correction.json").read_text() == kept + " "

@@ -208,3 +208,24 @@ def test_a_process_that_does_not_know_itself_does_not_wait(tmp_path, turns, vers
 
     assert guard.lua.globals().slurm_cli_pre_submit(options, 0) == 0
     assert options["extra"] == "preflight=judged"
+
+
+def test_what_the_check_starts_does_not_hold_its_turn(tmp_path):
+    (tmp_path / "request.json").write_text(
+        '{"program":"sbatch","options":{"gpus":"2","wrap":"torchrun train.py","argv":[]}}'
+    )
+    program = tmp_path / "sinfo"
+    program.write_text(f"#!/bin/sh\nls -l /proc/self/fd >{tmp_path}/seen\n")
+    program.chmod(0o755)
+    words = 'exec 9>>turn0; exec "$1" -m preflight.commands.guard_helper request.json'
+    done = subprocess.run(
+        ["sh", "-c", words, "sh", sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = (tmp_path / "seen").read_text()
+
+    assert " 1 -> " in seen and " 9 -> " not in seen
