@@ -54,6 +54,8 @@ CHEAPEST_FIRST: dict[str, tuple[object, ...]] = {
     "load_dtype": ("bf16", "fp16", None, "fp32"),
     "attention": ("flash_attention_2", "flash_attention_3", "sdpa", None, "eager"),
     "loss": ("fused_linear", "chunked_linear", "fused_ce", "chunked_ce", None, "full_logits"),
+    "reshard_after_forward": (True, "default", False),
+    "offload_params": ("nvme", "cpu", "none"),
     "optimizer": ("sgd", "adafactor", "adamw_8bit", "adamw_torch_fused", "adamw_torch"),
 }
 """Plan field -> its values from those that take the fewest bytes in a usual launch to those that take the most."""
@@ -69,6 +71,8 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
     "loss": (None, "full_logits", "chunked_linear"),
     "optimizer": ("adamw_torch_fused", "adamw_8bit"),
     "world_size": (1, 2, 4, 8, 16, 64),
+    "reshard_after_forward": (True, False),
+    "offload_params": ("none", "cpu"),
 }
 """Plan field -> what it may be where a script decides it and could not be followed: the usual ends, not every value."""
 

@@ -24,6 +24,17 @@ from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 
 
+AUTOTP = "tensor_parallel.autotp_size"
+"""DeepSpeed's key for ranks that share each matrix product (runtime/tensor_parallel/config.py, 0.19.8)."""
+
+
+def _num_that_share(config: DeepSpeedConfig, world_size: int) -> int:
+    """Return how many ranks share each matrix product; 1 where the ranks cannot be divided so."""
+    given = config.get(AUTOTP)
+    is_count = isinstance(given, int) and not isinstance(given, bool) and given > 1
+    return given if is_count and world_size % given == 0 else 1
+
+
 def read_deepspeed(
     ranks: Mapping[str, Setting],
     env: Mapping[str, Setting],
@@ -70,9 +81,22 @@ def read_deepspeed(
         problems.append(_silent_fp32(as_written.place("bf16.enabled"), precision))
     deepspeed = nested_settings(fields)
     if not is_hf:
-        problems.extend(batch_problems(config, world_size))
+        problems.extend(batch_problems(config, world_size // _num_that_share(config, world_size)))
         autos = {k: as_written.place(k) for k in AUTO_KEYS if as_written.get(k) == "auto"}
         fields = {**fields, **_loop_fields(config)}
+    shared = _num_that_share(config, world_size)
+    if shared > 1:
+        at = config.place(AUTOTP)
+        fields = {**fields, "tensor_parallel_degree": Setting(shared, at)}
+        problems.append(
+            Problem(
+                "DeepSpeed divides the model's matrices over ranks, and the estimate divides its states no further",
+                at.where,
+                severity="warning",
+                unpriced="tensor parallelism of DeepSpeed's",
+                takes="less",
+            )
+        )
     fields = {**fields, **_optimizer(config, fields, trainer)}
     engine = EngineSettings(
         fields,

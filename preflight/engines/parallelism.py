@@ -110,7 +110,11 @@ def _first_above_one(sizes: Mapping[str, Setting]) -> Setting:
 
 
 def shard_fields(
-    engine: str, strategy: str, ranks: Mapping[str, Setting], place: Place
+    engine: str,
+    strategy: str,
+    ranks: Mapping[str, Setting],
+    place: Place,
+    tensor_parallel: Setting | None = None,
 ) -> dict[str, Setting]:
     """Return shard_degree and replicate_degree that follow from the engine alone."""
     world, nodes = ranks["world_size"], ranks["num_nodes"]
@@ -125,4 +129,7 @@ def shard_fields(
             "shard_degree": Setting(per_node, place),
             "replicate_degree": Setting(nodes.value, place),
         }
+    shared = 1 if tensor_parallel is None else tensor_parallel.value
+    if shared > 1 and world.value % shared == 0:
+        return {"shard_degree": Setting(world.value // shared, place)}
     return {"shard_degree": Setting(world.value, world.place)}

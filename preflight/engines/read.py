@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from preflight.engines.parallelism import read_parallelism, shard_fields
 from preflight.engines.settings import EngineSettings
@@ -16,6 +17,9 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
+
+if TYPE_CHECKING:
+    from preflight.scripts.own_engine import OwnEngine
 
 
 def read_engine(
@@ -34,6 +38,8 @@ def read_engine(
     explicit = problems.take(_trainer_fsdp(arguments, command, libraries))
     precision = _precision(env, trainer)
     strategy = "FULL_SHARD"
+    sets_up = trainer.trainer not in HF_TRAINERS and part.is_distributed
+    own = trainer.engine if sets_up else None
     # Most launches use one engine: the other's rules are not even imported.
     if trainer_file is not None or is_on(env, "ACCELERATE_USE_DEEPSPEED"):
         if explicit:
@@ -65,6 +71,16 @@ def read_engine(
             ),
             fsdp_arguments=explicit,
         )
+    elif own is not None and own.deepspeed is not None:
+        from preflight.engines.deepspeed import read_deepspeed
+
+        made = Setting({"zero_optimization": {}, **own.deepspeed.value}, own.deepspeed.place)
+        engine = problems.take(
+            read_deepspeed(ranks, env, trainer, made, precision, command, libraries)
+        )
+    elif own is not None and own.is_sure and own.engines[0] in ("fsdp1", "fsdp2"):
+        strategy = own.strategy
+        engine = EngineSettings({**_of_own_call(own), "mixed_precision": precision})
     else:
         if explicit:
             problems.append(
@@ -86,12 +102,28 @@ def read_engine(
     fields = {
         **ranks,
         **engine.fields,
-        **shard_fields(kind, strategy, ranks, place),
+        **shard_fields(kind, strategy, ranks, place, engine.fields.get("tensor_parallel_degree")),
         **problems.take(read_parallelism(env, kind, ranks["world_size"])),
         **_compile(env, arguments),
     }
     engine = replace(engine, fields=fields, library_names=_libraries(trainer, kind))
     return Reading(_with_launcher_precision(engine, part.mixed_precision), tuple(problems))
+
+
+def _of_own_call(own: OwnEngine) -> dict[str, Setting]:
+    """Return the engine of torch's own FSDP call around a model, with what the call says."""
+    kind = own.engines[0]
+    default = Place("default", "", "torch")
+    fields = {
+        "engine": Setting(kind, own.place),
+        "reshard_after_forward": Setting(True, default),
+        "wrap_policy": Setting("transformer", default),
+        "offload_params": Setting("none", default),
+        **{name: Setting(said.value, said.place) for name, said in own.fields.items()},
+    }
+    if kind == "fsdp1":
+        fields["backward_prefetch"] = Setting("backward_pre", default)
+    return fields
 
 
 def _trainer_fsdp(

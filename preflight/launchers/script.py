@@ -315,12 +315,27 @@ def _undecided(
             origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])
         else:
             origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""))
-    engine = fields.get("engine")
-    if engine is not None and engine.value == "ddp" and "engine" in signs:
-        origins["engine"] = _open("engine", "data parallel", signs["engine"])
+    engine, called = fields.get("engine"), trainer.engine
+    is_read = called is not None and called.is_sure and called.engines[0] != "deepspeed"
+    if engine is not None and engine.value == "ddp" and "engine" in signs and not is_read:
+        origin = _open("engine", "data parallel", signs["engine"])
+        may_be = OF_CALL.get(called.engines, ()) if called is not None else ()
+        origins["engine"] = replace(origin, may_be=may_be or origin.may_be)
     if engine is not None and engine.value == "ddp" and own is not None:
         origins["engine"] = open_stage(own)
     return origins
+
+
+OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("deepspeed",): ("ddp", "zero1", "zero2", "zero3"),
+    ("ddp", "fsdp1"): ("ddp", "fsdp1"),
+    ("fsdp1", "ddp"): ("ddp", "fsdp1"),
+    ("fsdp1",): ("ddp", "fsdp1"),
+    ("ddp", "fsdp2"): ("ddp", "fsdp2"),
+    ("fsdp2", "ddp"): ("ddp", "fsdp2"),
+    ("fsdp2",): ("ddp", "fsdp2"),
+}
+"""Engines that a script calls, where it is not known which of the calls run -> what its engine may be."""
 
 
 def _left_out(

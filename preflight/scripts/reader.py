@@ -52,6 +52,8 @@ class ScriptReader(ScriptFiles):
         """The calls that stand in a branch whose condition is not known."""
         self.statements: list[tuple[ast.Assign, Scope]] = []
         """The assignments that surely run."""
+        self.unsure_statements: list[tuple[ast.Assign, Scope]] = []
+        """Those that stand in a branch whose condition is not known."""
         self._namespace: Parsed | None = None
         self._returns: dict[str, list[ast.expr]] = {}
         """Function -> what it returns, as written: a name may be called thousands of times."""
@@ -188,8 +190,8 @@ class ScriptReader(ScriptFiles):
             if isinstance(node, ast.Call):
                 held = self.calls if is_sure else self.unsure
                 held.append(CallFound(last_name(node.func), node, scope))
-            elif isinstance(node, ast.Assign) and is_sure:
-                self.statements.append((node, scope))
+            elif isinstance(node, ast.Assign):
+                (self.statements if is_sure else self.unsure_statements).append((node, scope))
 
     def _bind_parameters(self) -> None:
         """Give every function that is called once the values of its arguments."""

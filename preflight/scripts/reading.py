@@ -10,6 +10,7 @@ from preflight.scripts.device_map import device_map_of, zero3_is_on
 from preflight.scripts.files import CallFound
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.options import field_names
+from preflight.scripts.own_engine import own_engine
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
@@ -18,7 +19,7 @@ from preflight.setting import Place
 WORTH_READING = re.compile(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
     r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)"
-    r"|(?:HfArgument|Trl)Parser\("
+    r"|(?:HfArgument|Trl)Parser\(|\bFSDP\(|FullyShardedDataParallel\(|fully_shard\(|deepspeed\.initialize\(|\bspawn\("
 )
 
 LORA = {
@@ -100,6 +101,9 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     _accelerator(reader, settings)
     if is_plain_loop:
         read_plain_loop(reader, settings)
+    engine = own_engine(reader)
+    if engine.engines or engine.spawns is not None:
+        settings.engine = engine
     return settings
 
 

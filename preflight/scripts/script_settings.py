@@ -7,11 +7,14 @@ and plain. What only running tells is a name in `unread`, and never a value.
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.scripts.scope import UNKNOWN, Known, Parsed
 from preflight.setting import Place
 from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.scripts.own_engine import OwnEngine
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class ScriptSettings:
     zero3_is_on: bool | None = None
     """Whether transformers knows of DeepSpeed when the model is loaded; None where the order is not known."""
     fsdp_plugin: dict[str, Said] = field(default_factory=dict)
+    engine: OwnEngine | None = None
+    """The engine that the script sets up itself, and the ranks that it starts; None where it does neither."""
 
     def put(self, name: str, known: Known) -> None:
         """Record an argument; what is not known is noted as such."""

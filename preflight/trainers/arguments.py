@@ -36,6 +36,7 @@ from preflight.trainers.unknown_arguments import refused_keywords, unknown_argum
 from preflight.values import dataclass
 
 if TYPE_CHECKING:
+    from preflight.scripts.own_engine import OwnEngine
     from preflight.scripts.script_settings import ScriptSettings
 
 
@@ -73,6 +74,8 @@ class TrainerArguments:
     """Whether its defaults hold too: their release is named, or they are the same in all of them."""
     script: ScriptFacts = field(default_factory=ScriptFacts)
     """What is known of the script itself, but for its place in the command."""
+    engine: OwnEngine | None = None
+    """The engine that the script sets up itself, without a Trainer, and the ranks that it starts."""
     under: Callable[[Libraries], TrainerArguments] | None = field(default=None, compare=False)
     """Gives the same under other versions of the libraries; None where no default of theirs was asked."""
 
@@ -119,7 +122,8 @@ def read_trainer_arguments(
         other = replace(as_given, versions=LibraryVersions(others))
         given, unread = _with_told(other, told).value
         fields = _fields(given).value
-        return _result(given, _settled(given, fields, script, told, unread).value, file, ())
+        result = _result(given, _settled(given, fields, script, told, unread).value, file, ())
+        return replace(result, engine=None if told is None else told.engine)
 
     given, unread = problems.take(_with_told(as_given, told))
     fields = problems.take(_fields(given))
@@ -132,7 +136,8 @@ def read_trainer_arguments(
     problems.extend(unread_switches(given, fields))
     fields = problems.take(_settled(given, fields, script, told, unread))
     raise_if_any(problems)
-    return replace(_result(given, fields, file, tuple(problems)), under=under)
+    result = _result(given, fields, file, tuple(problems))
+    return replace(result, under=under, engine=None if told is None else told.engine)
 
 
 def _with_told(

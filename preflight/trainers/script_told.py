@@ -106,7 +106,7 @@ def script_told(given: Given, reader: ScriptReader) -> ScriptSettings | None:
         return None
 
     script = read_script(reader, flag_of, given.kind.trainer in (None, "plain_loop"))
-    return script if script.arguments or script.seen else None
+    return script if script.arguments or script.seen or script.engine is not None else None
 
 
 def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Mapping[str, Place]]]:
@@ -157,6 +157,8 @@ def settled(
         if plan_field is not None and problems.take(given.find(name)).setting is None:
             unread[plan_field] = place
     unsure = dict(unread)
+    if script.engine is not None:
+        unsure.update(script.engine.unread)
     if "open_arguments" in script.seen:
         place = script.seen["open_arguments"]
         for plan_field in (*NEVER_GUESSED, *fields.defaults):

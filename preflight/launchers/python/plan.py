@@ -8,17 +8,19 @@ process's, and Trainer wraps the model in nn.DataParallel.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
-from preflight.reading import Problems
+from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
 from preflight.shell.program_names import called
 from preflight.shell.visible_devices import num_visible_devices
+from preflight.trainers.arguments import TrainerArguments
 
 NOT_A_LAUNCH = (
     "build",
@@ -52,12 +54,32 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
     is_rank = command.env.get("LOCAL_RANK", "-1") != "-1"
     part = python_part(command, place, 1, what.position)
     trainer = problems.take(read_script_arguments(command, part.script_index))
+    if not is_rank:
+        part = problems.take(_with_own_ranks(part, trainer))
     engine = problems.take(read_script_engine(command, part, trainer))
     if not is_rank:
         problems.extend(_copies(command))
         problems.extend(data_parallel(trainer, num_visible_devices(command.env), "python"))
     problems.extend(environment_notes(part.env))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def _with_own_ranks(part: LauncherPart, trainer: TrainerArguments) -> Reading[LauncherPart]:
+    """Return the ranks that a script starts itself (torch.multiprocessing.spawn, accelerate's notebook_launcher)."""
+    own = trainer.engine
+    if own is None or own.spawns is None:
+        return Reading(part)
+    if own.num_ranks is not None and own.num_ranks.value > 0:
+        ranks = {**part.ranks, "world_size": Setting(own.num_ranks.value, own.num_ranks.place)}
+        return Reading(replace(part, ranks=ranks, mode="multi_gpu", mode_place=own.spawns))
+    nobody = Problem(
+        f"{own.spawns.document} starts its ranks itself, and how many is known only when it runs",
+        own.spawns.where,
+        "--set world_size=N",
+        "PF115",
+        "warning",
+    )
+    return Reading(replace(part, mode="multi_gpu", mode_place=own.spawns), (nobody,))
 
 
 def python_part(
