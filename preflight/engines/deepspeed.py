@@ -23,7 +23,6 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 
-
 AUTOTP = "tensor_parallel.autotp_size"
 """DeepSpeed's key for ranks that share each matrix product (runtime/tensor_parallel/config.py, 0.19.8)."""
 

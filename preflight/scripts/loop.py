@@ -28,8 +28,6 @@ OPTIMIZERS = {
 
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the batch, the length, the optimizer and the switches of a script without a Trainer."""
-    for found in reader.maybe("gradient_checkpointing_enable"):
-        settings.unread.setdefault("gradient_checkpointing", reader.place(found))
     loaders = [found for found in reader.named("DataLoader") if _is_training_loader(reader, found)]
     if len(loaders) == 1:
         values, _ = reader.keywords(loaders[0])
@@ -42,8 +40,6 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
             if name == "adamw_torch" and getattr(values.get("fused"), "value", None) is True:
                 name = "adamw_torch_fused"
             settings.put("optim", Known(name, reader.place(found)))
-        elif found.name == "gradient_checkpointing_enable":
-            settings.put("gradient_checkpointing", Known(True, reader.place(found)))
         elif found.name == "compile" and "torch.compile" in _source(found):
             settings.put("torch_compile", Known(True, reader.place(found)))
         elif found.name in ("tokenizer", "__call__", "clip_grad_norm_"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.dataclass_fields import is_dataclass
-from preflight.scripts.device_map import device_map_of, zero3_is_on
-from preflight.scripts.files import CallFound
-from preflight.scripts.loop import read_plain_loop
+from preflight.scripts.files import last_name
+from preflight.scripts.lengths import read_length
+from preflight.scripts.loop import OPTIMIZERS, read_plain_loop
+from preflight.scripts.model_calls import read_model
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
 from preflight.scripts.reader import ScriptReader
@@ -44,15 +46,6 @@ QUANTIZATION = {
 QUANTIZATION_DEFAULTS = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float32"}
 """transformers/utils/quantization_config.py, 5.24."""
 
-LOADED_WITH = {
-    "torch_dtype": "dtype",
-    "dtype": "dtype",
-    "attn_implementation": "attn_implementation",
-    "load_in_4bit": "load_in_4bit",
-    "load_in_8bit": "load_in_8bit",
-}
-"""Keyword of from_pretrained -> argument."""
-
 FSDP_PLUGIN = {
     "fsdp_version": "FSDP_VERSION",
     "reshard_after_forward": "FSDP_RESHARD_AFTER_FORWARD",
@@ -66,10 +59,6 @@ FSDP_PLUGIN = {
     "cpu_ram_efficient_loading": "FSDP_CPU_RAM_EFFICIENT_LOADING",
 }
 """Keyword of FullyShardedDataParallelPlugin -> the variable that it beats (accelerate/utils/dataclasses.py, 1.15)."""
-
-_MODEL_CLASS = re.compile(
-    r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText))$"
-)
 
 
 def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | None:
@@ -97,10 +86,13 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     _adapter(reader, settings)
     _quantization(reader, settings)
     _prepared(reader, settings)
-    _model(reader, settings)
+    read_model(reader, settings)
+    _checkpointing(reader, settings)
+    _optimizer(reader, settings)
     _accelerator(reader, settings)
     if is_plain_loop:
         read_plain_loop(reader, settings)
+    read_length(reader, settings)
     engine = own_engine(reader)
     if engine.engines or engine.spawns is not None:
         settings.engine = engine
@@ -151,8 +143,6 @@ def _refused(reader: ScriptReader) -> dict[str, Refused]:
 
 def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
-    import ast
-
     for node, scope in reader.statements:
         target = node.targets[0]
         if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
@@ -161,7 +151,7 @@ def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
         place = Place("script", scope.path, target.attr, node.lineno)
         if known.place.kind != "argv":
             known = Known(known.value, place)
-        if target.attr == "model_max_length":
+        if target.attr == "model_max_length" and target.value.id != "self":
             settings.put("seq_len", known)
         elif _is_trainer_arguments(reader, target.value.id, scope):
             settings.put(target.attr, known)
@@ -199,7 +189,7 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
 
 def _prepared(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read prepare_model_for_kbit_training: it turns checkpointing on unless told otherwise (peft/utils/other.py, 0.21)."""
-    for found in reader.named("prepare_model_for_kbit_training"):
+    for found in reader.named("prepare_model_for_kbit_training", "prepare_model_for_int8_training"):
         values, is_open = reader.keywords(found)
         stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
         if is_open or len(found.node.args) > 1 or stated.value is UNKNOWN:
@@ -229,50 +219,55 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(name, values[keyword])
 
 
-def _model(reader: ScriptReader, settings: ScriptSettings) -> None:
-    import ast
-
-    calls = [
-        found
-        for found in reader.named("from_pretrained", "from_config")
-        if isinstance(found.node.func, ast.Attribute)
-        and _MODEL_CLASS.match(ast.unparse(found.node.func.value).rpartition(".")[2])
-    ]
-    if len(calls) != 1:
-        _models(reader, calls, settings)
-        return  # none, or several: which one trains is not known
-    found = calls[0]
-    settings.seen["model"] = reader.place(found)
-    values, is_open = reader.keywords(found)
-    named = found.node.args[0] if found.node.args else None
-    if found.name == "from_pretrained" and named is not None:
-        known = reader.evaluator.evaluate(named, found.scope)
-        if isinstance(known.value, str):
-            settings.put("model_name_or_path", known)
-    elif "pretrained_model_name_or_path" in values:
-        settings.put("model_name_or_path", values["pretrained_model_name_or_path"])
-    for keyword, name in LOADED_WITH.items():
-        if keyword in values and values[keyword].value is not None:
-            settings.put(name, values[keyword])
-    if not {"torch_dtype", "dtype"} & set(values) and not is_open:
-        settings.seen["no_dtype"] = reader.place(found)
-    settings.device_map = device_map_of(reader, found, values)
-    if settings.device_map is not None:
-        settings.zero3_is_on = zero3_is_on(reader, found)
+CHECKPOINTS = (
+    "gradient_checkpointing_enable",
+    "enable_gradient_checkpointing",
+    "_set_gradient_checkpointing",
+    "apply_activation_checkpointing",
+    "apply_fsdp_checkpointing",
+)
+"""Calls that turn checkpointing on: transformers' own, diffusers', torch's, and the name that copies of its recipe use."""
 
 
-def _models(reader: ScriptReader, calls: list[CallFound], settings: ScriptSettings) -> None:
-    """Read what several models are loaded with, where they are loaded alike; else it is not known of the one that trains."""
-    read = [reader.keywords(call)[0] for call in calls]
-    for keyword, name in LOADED_WITH.items():
-        said = [values[keyword] for values in read if keyword in values]
-        if not said:
+def _checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read checkpointing that is turned on by a call, beside what the trainer is told."""
+    for found in reader.maybe(*CHECKPOINTS):
+        if "gradient_checkpointing" not in settings.arguments:
+            settings.unread.setdefault("gradient_checkpointing", reader.place(found))
+    for found in reader.named(*CHECKPOINTS):
+        values, _ = reader.keywords(found)
+        said = values.get("enable", values.get("value"))
+        if said is None or said.value is True:
+            settings.put("gradient_checkpointing", Known(True, reader.place(found)))
+
+
+def _optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read the optimizer that a Trainer is handed, or that a subclass of it makes."""
+    for found in (*reader.calls, *reader.unsure):
+        if not found.name.endswith("Trainer"):
             continue
-        agree = len(said) == len(read) and all(known.value == said[0].value for known in said)
-        if not agree:
-            settings.put(name, Known(UNKNOWN, said[0].place))
-        elif said[0].value is not None:
-            settings.put(name, said[0])
+        for keyword in found.node.keywords:
+            if keyword.arg in ("optimizers", "optimizer_cls_and_kwargs"):
+                first = keyword.value.elts[0] if isinstance(keyword.value, ast.Tuple) else keyword.value  # fmt: skip
+                if isinstance(first, ast.Constant) and first.value is None:
+                    continue
+                name = OPTIMIZERS.get(_made_by(first, found.scope))
+                known = Known(UNKNOWN if name is None else name, reader.place(found))
+                settings.put("optim", known)
+    for cls, scope in reader.classes.values():
+        own = [n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "create_optimizer"]  # fmt: skip
+        is_trainer = any(last_name(base).endswith("Trainer") for base in cls.bases)
+        if own and is_trainer and "get_optimizer_cls_and_kwargs" not in ast.unparse(own[0]):
+            place = Place("script", scope.path, "create_optimizer", own[0].lineno)
+            settings.put("optim", Known(UNKNOWN, place))
+
+
+def _made_by(node: ast.expr, scope: Scope) -> str:
+    """Return the class of an optimizer: of a call, of a name that holds one, or the class itself."""
+    if isinstance(node, ast.Name):
+        written = scope.assigned.get(node.id, [])
+        node = written[0] if len(written) == 1 else node
+    return last_name(node.func if isinstance(node, ast.Call) else node)
 
 
 def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -55,6 +55,15 @@ OF_MODEL_INIT = {
 }
 """Key of model_init_kwargs -> the argument that it beats."""
 
+OF_THE_MODEL = (
+    "adapter",
+    "base_quantization",
+    "load_dtype",
+    "attention",
+    "activation_checkpointing",
+)
+"""Plan fields that whoever builds the model decides."""
+
 NEVER_GUESSED = ("micro_batch_size", "seq_len")
 """Fields whose default is not taken where the script sets them to something unknown."""
 
@@ -134,6 +143,11 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
         for key, name in OF_MODEL_INIT.items():
             if held is None or key in held.left_out:
                 unread.setdefault(name, unread["model_init_kwargs"])
+    if "no_attention" in script.seen and given.kind.loads_model:
+        # The script loads its model without one: a flag of that name reaches nothing.
+        for name in ("attn_implementation", "use_flash_attn"):
+            if problems.take(given.find(name)).setting is not None:
+                known[name] = Setting(None, script.seen["no_attention"])
     if "no_dtype" in script.seen and problems.take(given.find("dtype")).setting is None:
         word = given.versions.default("transformers", "load_dtype")
         if word is not None:
@@ -157,6 +171,10 @@ def settled(
         if plan_field is not None and problems.take(given.find(name)).setting is None:
             unread[plan_field] = place
     unsure = dict(unread)
+    if "built_elsewhere" in script.seen:
+        for plan_field in OF_THE_MODEL:
+            if plan_field not in fields.settings:
+                unsure.setdefault(plan_field, script.seen["built_elsewhere"])
     if script.engine is not None:
         unsure.update(script.engine.unread)
     if "open_arguments" in script.seen:

@@ -1,0 +1,59 @@
+"""The length at which a script cuts its rows: what its tokenizer and its datasets are told."""
+
+from __future__ import annotations
+
+from preflight.scripts.files import CallFound
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Known
+from preflight.scripts.script_settings import ScriptSettings, said_of
+
+TOKENIZING = ("tokenizer", "tok", "encode", "encode_plus", "batch_encode_plus", "__call__", "processing_class")  # fmt: skip
+"""Calls of a tokenizer, by the name that scripts give it or by its methods."""
+LENGTHS = (
+    "max_length",
+    "max_len",
+    "max_seq_length",
+    "max_seq_len",
+    "model_max_length",
+    "seq_length",
+    "seq_len",
+    "block_size",
+    "cutoff_len",
+    "context_length",
+)
+"""Arguments of a script's own datasets that cut rows."""
+
+
+def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record the length where nothing else of the script says it, and all that cuts rows agrees."""
+    if "seq_len" in settings.arguments:
+        return
+    cutting = list(_cutting(reader))
+    values = [known.value for known in cutting if isinstance(known.value, int)]
+    if not cutting:
+        return
+    if len(values) == len(cutting) and len(set(values)) == 1 and said_of(cutting[0]) is not None:
+        settings.put("seq_len", cutting[0])
+    elif values:
+        settings.put("seq_len", Known(UNKNOWN, cutting[0].place))
+
+
+def _cutting(reader: ScriptReader) -> list[Known]:
+    """Return the lengths that truncating tokenizers are called with; else those that the script's datasets are made with."""
+    by_tokenizer, by_dataset = [], []
+    for found in (*reader.calls, *reader.unsure):
+        values, _ = reader.keywords(found)
+        if found.name in TOKENIZING:
+            length, truncates = values.get("max_length"), values.get("truncation")
+            if length is not None and truncates is not None and truncates.value not in (None, False):  # fmt: skip
+                by_tokenizer.append(length)
+        elif _is_dataset(reader, found):
+            by_dataset += [values[name] for name in LENGTHS if name in values][:1]
+    known = [each for each in by_tokenizer if each.value is not UNKNOWN]
+    return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+
+
+def _is_dataset(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a call makes a dataset of the script's own: by its name, which is all that tells."""
+    is_own = found.name in reader.classes or found.name in reader.functions
+    return is_own and "data" in found.name.lower()

@@ -1,0 +1,171 @@
+"""The model that a script trains: which of its from_pretrained calls makes it, what it is loaded with, or that a helper builds it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from preflight.scripts.device_map import device_map_of, zero3_is_on
+from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Known, Scope
+from preflight.scripts.script_settings import ScriptSettings
+
+LOADED_WITH = {
+    "torch_dtype": "dtype",
+    "dtype": "dtype",
+    "attn_implementation": "attn_implementation",
+    "use_flash_attention_2": "use_flash_attn",
+    "load_in_4bit": "load_in_4bit",
+    "load_in_8bit": "load_in_8bit",
+}
+"""Keyword of from_pretrained -> argument."""
+
+_MODEL_CLASS = re.compile(
+    r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText|SequenceClassification|TokenClassification))$"
+)
+_BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model_for", re.I)
+"""Names of models that are held beside the one that trains."""
+PASSES_ON = (
+    "get_peft_model",
+    "prepare_model_for_kbit_training",
+    "prepare_model_for_int8_training",
+    "PeftModel",
+    "compile",
+    "to",
+    "cuda",
+    "half",
+    "bfloat16",
+    "float",
+    "train",
+    "prepare",
+)
+"""Calls that give back the model that they are given, or that they are called on."""
+MOST_STEPS = 40
+"""Assignments and returns that are followed to where a model is made."""
+
+
+def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record name, dtype, attention and packing of the model that trains, and whether a helper makes it."""
+    made = list(_made(reader))
+    elsewhere = [call for call in made if not _loads(call) and not _is_own(reader, call)]
+    if elsewhere:
+        settings.seen["built_elsewhere"] = reader.place(elsewhere[0])
+    calls = [f for f in reader.named("from_pretrained", "from_config") if _loads(f)]
+    if len(calls) > 1:
+        calls = _that_train(calls, made) or calls
+    if len(calls) != 1:
+        _several(reader, calls, settings)
+        return  # none, or several: which one trains is not known
+    found = calls[0]
+    settings.seen["model"] = reader.place(found)
+    values, is_open = reader.keywords(found)
+    named = found.node.args[0] if found.node.args else None
+    if found.name == "from_pretrained" and named is not None:
+        known = reader.evaluator.evaluate(named, found.scope)
+        if isinstance(known.value, str):
+            settings.put("model_name_or_path", known)
+    elif "pretrained_model_name_or_path" in values:
+        settings.put("model_name_or_path", values["pretrained_model_name_or_path"])
+    for keyword, name in LOADED_WITH.items():
+        if keyword in values and values[keyword].value is not None:
+            settings.put(name, values[keyword])
+    if not {"torch_dtype", "dtype"} & set(values) and not is_open:
+        settings.seen["no_dtype"] = reader.place(found)
+    if not {"attn_implementation", "use_flash_attention_2", "config"} & set(values) and not is_open:
+        settings.seen["no_attention"] = reader.place(found)
+    settings.device_map = device_map_of(reader, found, values)
+    if settings.device_map is not None:
+        settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _loads(call: CallFound) -> bool:
+    """Tell whether a call loads a model of transformers."""
+    func = call.node.func
+    return (
+        call.name in ("from_pretrained", "from_config")
+        and isinstance(func, ast.Attribute)
+        and _MODEL_CLASS.match(ast.unparse(func.value).rpartition(".")[2]) is not None
+    )
+
+
+def _is_own(reader: ScriptReader, call: CallFound) -> bool:
+    """Tell whether a call makes an object of a class of the script's own, whose text is read."""
+    func = call.node.func
+    name = last_name(func.value) if isinstance(func, ast.Attribute) else call.name
+    return name in reader.classes or call.name in reader.functions
+
+
+def _made(reader: ScriptReader) -> Iterator[CallFound]:
+    """Yield the calls that make what a Trainer is given as its model."""
+    for call in (*reader.calls, *reader.unsure):
+        if not call.name.endswith("Trainer"):
+            continue
+        given = next((each.value for each in call.node.keywords if each.arg == "model"), None)
+        given = given or (call.node.args[0] if call.node.args else None)
+        if given is not None:
+            yield from _followed(reader, given, call.scope)
+
+
+def _followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound]:
+    waiting, seen = [(node, scope)], 0
+    while waiting and seen < MOST_STEPS:
+        seen += 1
+        node, scope = waiting.pop()
+        if isinstance(node, ast.Subscript):
+            node = node.value  # one of several things that a call gives back
+        if isinstance(node, ast.Name):
+            holder: Scope | None = scope
+            while holder is not None and node.id not in holder.assigned:
+                holder = holder.outer
+            if holder is not None:
+                waiting += [(value, holder) for value in holder.assigned[node.id]]
+        elif isinstance(node, ast.IfExp):
+            waiting += [(node.body, scope), (node.orelse, scope)]
+        elif isinstance(node, ast.Call):
+            name = last_name(node.func)
+            receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+            if name in PASSES_ON or (receiver is not None and last_name(receiver) == "PeftModel"):
+                inner = node.args[0] if node.args else receiver
+                waiting += [(inner, scope)] if inner is not None else []
+            elif name in reader.functions:
+                for function, own in reader.functions[name]:
+                    returned = [n for n in ast.walk(function) if isinstance(n, ast.Return)]
+                    waiting += [(_first(n.value), own) for n in returned if n.value is not None]
+            else:
+                yield CallFound(name, node, scope)
+
+
+def _first(node: ast.expr) -> ast.expr:
+    """Return the model of `return model, tokenizer`."""
+    return node.elts[0] if isinstance(node, ast.Tuple) and node.elts else node
+
+
+def _that_train(calls: list[CallFound], made: list[CallFound]) -> list[CallFound]:
+    """Return the loading calls whose model a Trainer is given; else those that no name says are held beside it."""
+    given = {id(call.node) for call in made}
+    trained = [call for call in calls if id(call.node) in given]
+    if trained:
+        return trained
+    return [call for call in calls if not any(map(_BESIDE.search, _names_of(call)))]
+
+
+def _names_of(call: CallFound) -> list[str]:
+    return [
+        name for name, nodes in call.scope.assigned.items() if any(n is call.node for n in nodes)
+    ]
+
+
+def _several(reader: ScriptReader, calls: list[CallFound], settings: ScriptSettings) -> None:
+    """Read what several models are loaded with, where they are loaded alike; else it is not known of the one that trains."""
+    read = [reader.keywords(call)[0] for call in calls]
+    for keyword, name in LOADED_WITH.items():
+        said = [values[keyword] for values in read if keyword in values]
+        if not said:
+            continue
+        agree = len(said) == len(read) and all(known.value == said[0].value for known in said)
+        if not agree:
+            settings.put(name, Known(UNKNOWN, said[0].place))
+        elif said[0].value is not None:
+            settings.put(name, said[0])
