@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from preflight.scripts.files import is_main_guard
 from preflight.scripts.scope import UNKNOWN, Scope
 from preflight.scripts.values import Evaluator
 
@@ -18,7 +19,7 @@ def reachable(
         node, is_sure = waiting.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             continue
-        if isinstance(node, ast.If) and not _is_main_guard(node.test):
+        if isinstance(node, ast.If) and not is_main_guard(node):
             waiting.append((node.test, is_sure))
             test = _constant_test(node.test, scope, evaluator)
             for branch, taken in ((node.orelse, not test), (node.body, test)):
@@ -38,7 +39,3 @@ def reachable(
 def _constant_test(node: ast.expr, scope: Scope, evaluator: Evaluator) -> object:
     value = evaluator.value(node, scope)
     return UNKNOWN if value is UNKNOWN else bool(value)
-
-
-def _is_main_guard(node: ast.expr) -> bool:
-    return "__name__" in ast.unparse(node)

@@ -42,7 +42,10 @@ class CallFound:
 
 
 class ScriptFiles:
-    """One script with the files of the repository that it imports, one level deep; nothing is evaluated."""
+    """One script with the files of the repository that it imports, one level deep; nothing is evaluated.
+
+    A file that defines nothing itself and calls what it imports (`from pkg.train import train; train()`) is no level.
+    """
 
     def __init__(self, command: LaunchCommand, path: str, text: str) -> None:
         self.command = command
@@ -62,6 +65,8 @@ class ScriptFiles:
         self.blocks: list[tuple[list[ast.stmt], Scope]] = []
         self.commands: list[tuple[ast.FunctionDef, Scope, Scope]] = []
         """What typer, click or fire calls, its scope and the one around it."""
+        self._entry_calls: list[str] = []
+        """Calls of fire and typer of the script itself, whose function may stand in a file that it imports."""
         self._load(path, ast.parse(text), depth=0)
 
     def class_of(self, name: str, path: str) -> tuple[ast.ClassDef, Scope] | None:
@@ -72,6 +77,10 @@ class ScriptFiles:
 
     def _load(self, path: str, tree: ast.Module, depth: int) -> None:
         self.trees[path] = tree
+        if path != self.path:
+            # Under `__main__` stands what another launch of this file would do.
+            tree.body = [node for node in tree.body if not is_main_guard(node)]
+        is_thin = depth == 0 and not any(isinstance(node, _DEFINITIONS) for node in tree.body)
         in_block = list(walk_block(tree.body))
         module, functions = scope_of(tree.body, in_block, path)
         self.modules[path] = module
@@ -79,15 +88,17 @@ class ScriptFiles:
         self.libraries[path] = {}
         every = list(ast.walk(tree))
         self.nodes += every
-        for node in every:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self._import(path, node, depth)
         unparsed = [
             ast.unparse(node)
             for node in every
             if isinstance(node, ast.Call)
             and ast.unparse(node.func) in ("fire.Fire", "Fire", "typer.run")
         ]
+        if path == self.path:
+            self._entry_calls = unparsed
+        for node in every:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self._import(path, node, depth, 0 if is_thin else depth + 1)
         self._add_block(tree.body, in_block, module)
         self._add_functions(functions, module, unparsed)
         for node in tree.body:
@@ -109,13 +120,15 @@ class ScriptFiles:
             nodes = list(walk_block(function.body))
             scope, inner = scope_of(function.body, nodes, outer.path, outer)
             scope.unclear.update(argument.arg for argument in _all_arguments(function))
-            if is_command(function, entry_calls):
+            if is_command(function, [*entry_calls, *self._entry_calls]):
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
             self._add_block(function.body, nodes, scope)
             self._add_functions(inner, scope, [])
 
-    def _import(self, path: str, node: ast.Import | ast.ImportFrom, depth: int) -> None:
+    def _import(
+        self, path: str, node: ast.Import | ast.ImportFrom, depth: int, next_depth: int
+    ) -> None:
         if isinstance(node, ast.Import):
             targets = [(alias.name, alias.asname or alias.name, "") for alias in node.names]
         else:
@@ -135,7 +148,7 @@ class ScriptFiles:
                 tree = ast.parse(self.command.read_text(found))
             except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
                 continue
-            self._load(found, tree, depth=1)
+            self._load(found, tree, next_depth)
 
     def _file_of(self, path: str, module: str) -> str | None:
         """Return the file that a module's name means; a package may lie beside the script or above its folder."""
@@ -143,12 +156,21 @@ class ScriptFiles:
         level = len(module) - len(module.lstrip("."))
         for _ in range(level - 1):
             folder = os.path.join(folder, "..")
-        folders = [folder] if level else [*_folders_above(folder), ""]
+        above = [*_folders_above(folder), ""]
+        folders = [folder] if level else [*above, *(os.path.join(each, "src") for each in above)]
         for base in folders:
             for candidate in absolute(base, module.lstrip(".")):
                 if self.command.exists(candidate):
                     return os.path.normpath(candidate)
         return None
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def is_main_guard(node: ast.AST) -> bool:
+    """Tell whether a statement is `if __name__ == "__main__":`."""
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
 def _folders_above(folder: str) -> list[str]:

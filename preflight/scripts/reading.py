@@ -63,12 +63,16 @@ FSDP_PLUGIN = {
 
 def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | None:
     """Return a script, loaded; None where nothing in it is worth reading or it is not Python that this Python can parse."""
-    if not WORTH_READING.search(text):
+    is_worth = WORTH_READING.search(text) is not None
+    if not is_worth and re.search(r"^(?:def|class|async def) ", text, re.M):
         return None
     try:
-        return ScriptReader(command, path, text)
+        reader = ScriptReader(command, path, text)
     except (SyntaxError, ValueError, RecursionError):
         return None
+    # A file that only calls what it imports is worth as much as that.
+    imported = (ast.unparse(tree) for other, tree in reader.trees.items() if other != path)
+    return reader if is_worth or any(map(WORTH_READING.search, imported)) else None
 
 
 def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> ScriptSettings:
