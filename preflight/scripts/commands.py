@@ -45,6 +45,9 @@ def defaults_of(function: ast.FunctionDef) -> list[tuple[ast.arg, ast.expr | Non
 
 
 def _guessed(value: Any, annotation: ast.expr | None) -> Any:
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        # fire reads a list whose names need no quotes
+        value = [item.strip(" '\"") for item in value[1:-1].split(",") if item.strip()]
     if annotation is not None:
         return converted(value, annotation)
     if isinstance(value, str):  # fire and click convert what looks like a number

@@ -156,8 +156,7 @@ class ScriptFiles:
         level = len(module) - len(module.lstrip("."))
         for _ in range(level - 1):
             folder = os.path.join(folder, "..")
-        above = [*_folders_above(folder), ""]
-        folders = [folder] if level else [*above, *(os.path.join(each, "src") for each in above)]
+        folders = [folder] if level else package_folders(folder)
         for base in folders:
             for candidate in absolute(base, module.lstrip(".")):
                 if self.command.exists(candidate):
@@ -171,6 +170,12 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 def is_main_guard(node: ast.AST) -> bool:
     """Tell whether a statement is `if __name__ == "__main__":`."""
     return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+
+
+def package_folders(folder: str) -> list[str]:
+    """Return the folders in which a script's packages may lie: its own, those above, and `src` in each of them."""
+    above = list(dict.fromkeys([*_folders_above(folder), ""]))
+    return [*above, *(os.path.join(each, "src") for each in above)]
 
 
 def _folders_above(folder: str) -> list[str]:

@@ -11,6 +11,7 @@ from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
+from preflight.setting import Place
 
 LOADED_WITH = {
     "torch_dtype": "dtype",
@@ -52,6 +53,8 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     elsewhere = [call for call in made if not _loads(call) and not _is_own(reader, call)]
     if elsewhere:
         settings.seen["built_elsewhere"] = reader.place(elsewhere[0])
+    elif not any(call.name.endswith("Trainer") for call in reader.everywhere):
+        settings.seen["no_trainer"] = Place("script", reader.path, "")
     calls = [f for f in reader.named("from_pretrained", "from_config") if _loads(f)]
     if len(calls) > 1:
         calls = _that_train(calls, made) or calls

@@ -176,6 +176,7 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     for found in reader.maybe("LoraConfig"):
         settings.unread.setdefault("use_peft", reader.place(found))
     if not calls:
+        _never_made(reader, settings, "LoraConfig", "use_peft")
         return
     place = reader.place(calls[0])
     settings.seen["lora"] = place
@@ -189,6 +190,14 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     for keyword, name in LORA.items():
         if keyword in values:
             settings.put(name, values[keyword])
+
+
+def _never_made(reader: ScriptReader, settings: ScriptSettings, name: str, argument: str) -> None:
+    """Note that a script which can make an adapter or a quantized model does not for this command line."""
+    made = [found for found in reader.everywhere if found.name == name]
+    is_said = argument in settings.arguments or reader.flag_of([argument]) is not None
+    if made and argument not in settings.unread and not is_said:
+        settings.put(argument, Known(False, reader.place(made[0])))
 
 
 def _prepared(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -207,6 +216,7 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     for found in reader.maybe("BitsAndBytesConfig"):
         settings.unread.setdefault("load_in_4bit", reader.place(found))
     if not calls:
+        _never_made(reader, settings, "BitsAndBytesConfig", "load_in_4bit")
         return
     place = reader.place(calls[0])
     settings.seen["quantization"] = place

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.files import LIBRARIES
+from preflight.scripts.files import LIBRARIES, package_folders
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -150,7 +150,7 @@ def _imported(command: LaunchCommand, path: str, root: str, text: str) -> Iterat
                 continue
             dots = len(module) - len(module.lstrip("."))
             parts = [part for part in module.split(".") if part]
-            folders = [root, "", os.path.dirname(path)]
+            folders = [*package_folders(root), os.path.dirname(path)]
             if dots:
                 folders = [
                     os.path.normpath(os.path.join(os.path.dirname(path), *[".."] * (dots - 1)))

@@ -212,6 +212,12 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
         r"\b(?:Seq2Seq)?TrainingArguments\b|(?:(?<![\w.])|\btransformers\.)(?:Seq2Seq)?Trainer\(|\bHfArgumentParser\b",
         code,
     )
+    if (
+        word
+        and word[0] == "HfArgumentParser"
+        and not re.search(r"\w*(?:Trainer|TrainingArguments)\b", code)
+    ):
+        word = None  # a parser of somebody's own dataclasses, for a loop of somebody's own
     is_lightning = re.search(r"\b(?:pytorch_)?lightning\b", code) is not None
     if word and not (is_lightning and word[0].endswith("(")):
         return TrainerKind(

@@ -55,13 +55,7 @@ OF_MODEL_INIT = {
 }
 """Key of model_init_kwargs -> the argument that it beats."""
 
-OF_THE_MODEL = (
-    "adapter",
-    "base_quantization",
-    "load_dtype",
-    "attention",
-    "activation_checkpointing",
-)
+OF_THE_MODEL = ("adapter", "base_quantization", "load_dtype")
 """Plan fields that whoever builds the model decides."""
 
 NEVER_GUESSED = ("micro_batch_size", "seq_len")
@@ -171,10 +165,13 @@ def settled(
         if plan_field is not None and problems.take(given.find(name)).setting is None:
             unread[plan_field] = place
     unsure = dict(unread)
-    if "built_elsewhere" in script.seen:
+    helper = script.seen.get("built_elsewhere")
+    if helper is None and given.has_trainer:
+        helper = script.seen.get("no_trainer")
+    if helper is not None:
         for plan_field in OF_THE_MODEL:
             if plan_field not in fields.settings:
-                unsure.setdefault(plan_field, script.seen["built_elsewhere"])
+                unsure.setdefault(plan_field, helper)
     if script.engine is not None:
         unsure.update(script.engine.unread)
     if "open_arguments" in script.seen:

@@ -192,7 +192,8 @@ def _adapter(given: Given, quantization: BaseQuantization | None) -> Reading[Pla
     else:
         # Somebody's own script: a rank, or QLoRA by name, is an adapter.
         qlora = next((s for n, s in given.others.items() if n in ("qlora", "use_qlora")), None)
-        switch = rank or (qlora if quantization is not None else None)
+        is_default = rank is not None and rank.place.kind == "script"
+        switch = (None if is_default else rank) or (qlora if quantization is not None else None)
         is_on = switch is not None
     if not is_on or switch is None:
         fields.problems.extend(_lora_without_switch(given, is_declared))
