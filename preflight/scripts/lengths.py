@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.scripts.files import CallFound
+from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings, said_of
@@ -54,6 +54,9 @@ def _cutting(reader: ScriptReader) -> list[Known]:
 
 
 def _is_dataset(reader: ScriptReader, found: CallFound) -> bool:
-    """Tell whether a call makes a dataset of the script's own: by its name, which is all that tells."""
-    is_own = found.name in reader.classes or found.name in reader.functions
-    return is_own and "data" in found.name.lower()
+    """Tell whether a call makes a dataset of the script's own: by its name, or that of what its class is built on."""
+    held = reader.classes.get(found.name)
+    if held is None and found.name not in reader.functions:
+        return False
+    names = [found.name, *(last_name(base) for base in (held[0].bases if held else ()))]
+    return any("data" in name.lower() for name in names)

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from preflight.scripts.files import CallFound
+from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
 from preflight.scripts.script_settings import Said, said_of
@@ -156,7 +156,7 @@ def _offload(reader: ScriptReader, call: CallFound) -> Said | None:
         node = node.body if test else node.orelse
     if node is None or (isinstance(node, ast.Constant) and node.value is None):
         return Said("none", reader.place(call))
-    if not isinstance(node, ast.Call):
+    if not isinstance(node, ast.Call) or last_name(node.func) != "CPUOffload" or node.args:
         return None
     for keyword in node.keywords:
         if keyword.arg == "offload_params":

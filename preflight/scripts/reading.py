@@ -6,10 +6,10 @@ import ast
 import re
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.by_call import read_checkpointing, read_optimizer
 from preflight.scripts.dataclass_fields import is_dataclass
-from preflight.scripts.files import last_name
 from preflight.scripts.lengths import read_length
-from preflight.scripts.loop import OPTIMIZERS, read_plain_loop
+from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
@@ -89,10 +89,9 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     _attributes(reader, settings)
     _adapter(reader, settings)
     _quantization(reader, settings)
-    _prepared(reader, settings)
     read_model(reader, settings)
-    _checkpointing(reader, settings)
-    _optimizer(reader, settings)
+    read_checkpointing(reader, settings)
+    read_optimizer(reader, settings)
     _accelerator(reader, settings)
     if is_plain_loop:
         read_plain_loop(reader, settings)
@@ -200,17 +199,6 @@ def _never_made(reader: ScriptReader, settings: ScriptSettings, name: str, argum
         settings.put(argument, Known(False, reader.place(made[0])))
 
 
-def _prepared(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read prepare_model_for_kbit_training: it turns checkpointing on unless told otherwise (peft/utils/other.py, 0.21)."""
-    for found in reader.named("prepare_model_for_kbit_training", "prepare_model_for_int8_training"):
-        values, is_open = reader.keywords(found)
-        stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
-        if is_open or len(found.node.args) > 1 or stated.value is UNKNOWN:
-            settings.put("gradient_checkpointing", Known(UNKNOWN, reader.place(found)))
-        elif stated.value:
-            settings.put("gradient_checkpointing", Known(True, stated.place, stated.flag))
-
-
 def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = reader.named("BitsAndBytesConfig")
     for found in reader.maybe("BitsAndBytesConfig"):
@@ -231,57 +219,6 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     for keyword, name in QUANTIZATION.items():
         if keyword in values:
             settings.put(name, values[keyword])
-
-
-CHECKPOINTS = (
-    "gradient_checkpointing_enable",
-    "enable_gradient_checkpointing",
-    "_set_gradient_checkpointing",
-    "apply_activation_checkpointing",
-    "apply_fsdp_checkpointing",
-)
-"""Calls that turn checkpointing on: transformers' own, diffusers', torch's, and the name that copies of its recipe use."""
-
-
-def _checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read checkpointing that is turned on by a call, beside what the trainer is told."""
-    for found in reader.maybe(*CHECKPOINTS):
-        if "gradient_checkpointing" not in settings.arguments:
-            settings.unread.setdefault("gradient_checkpointing", reader.place(found))
-    for found in reader.named(*CHECKPOINTS):
-        values, _ = reader.keywords(found)
-        said = values.get("enable", values.get("value"))
-        if said is None or said.value is True:
-            settings.put("gradient_checkpointing", Known(True, reader.place(found)))
-
-
-def _optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read the optimizer that a Trainer is handed, or that a subclass of it makes."""
-    for found in (*reader.calls, *reader.unsure):
-        if not found.name.endswith("Trainer"):
-            continue
-        for keyword in found.node.keywords:
-            if keyword.arg in ("optimizers", "optimizer_cls_and_kwargs"):
-                first = keyword.value.elts[0] if isinstance(keyword.value, ast.Tuple) else keyword.value  # fmt: skip
-                if isinstance(first, ast.Constant) and first.value is None:
-                    continue
-                name = OPTIMIZERS.get(_made_by(first, found.scope))
-                known = Known(UNKNOWN if name is None else name, reader.place(found))
-                settings.put("optim", known)
-    for cls, scope in reader.classes.values():
-        own = [n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "create_optimizer"]  # fmt: skip
-        is_trainer = any(last_name(base).endswith("Trainer") for base in cls.bases)
-        if own and is_trainer and "get_optimizer_cls_and_kwargs" not in ast.unparse(own[0]):
-            place = Place("script", scope.path, "create_optimizer", own[0].lineno)
-            settings.put("optim", Known(UNKNOWN, place))
-
-
-def _made_by(node: ast.expr, scope: Scope) -> str:
-    """Return the class of an optimizer: of a call, of a name that holds one, or the class itself."""
-    if isinstance(node, ast.Name):
-        written = scope.assigned.get(node.id, [])
-        node = written[0] if len(written) == 1 else node
-    return last_name(node.func if isinstance(node, ast.Call) else node)
 
 
 def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:

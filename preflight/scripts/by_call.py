@@ -1,0 +1,90 @@
+"""What a script turns on by a call, beside what it tells its trainer: checkpointing, and an optimizer of its own."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from preflight.scripts.files import last_name
+from preflight.scripts.loop import OPTIMIZERS
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Known, Scope
+from preflight.scripts.script_settings import ScriptSettings
+from preflight.setting import Place
+
+CHECKPOINTS = (
+    "gradient_checkpointing_enable",
+    "enable_gradient_checkpointing",
+    "_set_gradient_checkpointing",
+    "apply_activation_checkpointing",
+    "apply_fsdp_checkpointing",
+)
+"""Calls that turn checkpointing on: transformers' own, diffusers', torch's, and the name that copies of its recipe use."""
+PREPARING = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
+"""They turn it on for a quantized model unless told otherwise (peft/utils/other.py, 0.21)."""
+
+
+def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read checkpointing that is turned on by a call, beside what the trainer is told."""
+    calls = [(found, True) for found in reader.named(*CHECKPOINTS)]
+    calls += [(found, False) for found in reader.maybe(*CHECKPOINTS)]
+    for found, is_sure in calls:
+        values, _ = reader.keywords(found)
+        said = values.get("enable", values.get("value"))
+        switch = True if said is None else said.value
+        _turned_on(settings, Known(switch if is_sure else UNKNOWN, reader.place(found)))
+    for found in (*reader.named(*PREPARING), *reader.maybe(*PREPARING)):
+        values, is_open = reader.keywords(found)
+        stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
+        is_open = is_open or len(found.node.args) > 1
+        is_known = _is_quantized(settings) and not is_open and found in reader.calls
+        if _is_quantized(settings) is not False:
+            _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
+
+
+def _turned_on(settings: ScriptSettings, known: Known) -> None:
+    """Record checkpointing that a call turns on; what may turn it on leaves it open, and nothing here turns it off."""
+    said = settings.arguments.get("gradient_checkpointing")
+    if known.value is not False and (said is None or said.value is not True):
+        settings.put(
+            "gradient_checkpointing", known if known.value is True else Known(UNKNOWN, known.place)
+        )
+
+
+def _is_quantized(settings: ScriptSettings) -> bool | None:
+    """Tell whether the model that trains is loaded in 4 or 8 bits; None where the script does not say."""
+    names = ("load_in_4bit", "load_in_8bit")
+    said = [settings.arguments[name].value for name in names if name in settings.arguments]
+    if any(value is True for value in said):
+        return True
+    is_open = any(name in settings.unread for name in names) or "built_elsewhere" in settings.seen
+    return None if is_open or "model" not in settings.seen else False
+
+
+def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read the optimizer that a Trainer is handed, or that a subclass of it makes."""
+    for found in (*reader.calls, *reader.unsure):
+        if not found.name.endswith("Trainer"):
+            continue
+        for keyword in found.node.keywords:
+            if keyword.arg in ("optimizers", "optimizer_cls_and_kwargs"):
+                first = keyword.value.elts[0] if isinstance(keyword.value, ast.Tuple) else keyword.value  # fmt: skip
+                if isinstance(first, ast.Constant) and first.value is None:
+                    continue
+                name = OPTIMIZERS.get(_made_by(first, found.scope))
+                known = Known(UNKNOWN if name is None else name, reader.place(found))
+                settings.put("optim", known)
+    for cls, scope in reader.classes.values():
+        own = [n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "create_optimizer"]  # fmt: skip
+        is_trainer = any(last_name(base).endswith("Trainer") for base in cls.bases)
+        if own and is_trainer and "get_optimizer_cls_and_kwargs" not in ast.unparse(own[0]):
+            place = Place("script", scope.path, "create_optimizer", own[0].lineno)
+            settings.put("optim", Known(UNKNOWN, place))
+
+
+def _made_by(node: ast.expr, scope: Scope) -> str:
+    """Return the class of an optimizer: of a call, of a name that holds one, or the class itself."""
+    if isinstance(node, ast.Name):
+        written = scope.assigned.get(node.id, [])
+        node = written[0] if len(written) == 1 else node
+    return last_name(node.func if isinstance(node, ast.Call) else node)

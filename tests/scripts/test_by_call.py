@@ -1,0 +1,115 @@
+"""Checkpointing and optimizers that a script turns on by a call count; what may be turned on is open."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens, plan_of
+
+SCRIPT = """\
+import argparse
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--save_memory", action="store_true")
+args = parser.parse_args()
+
+{classes}
+
+def main():
+    model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16{loaded})
+    {call}
+    training = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True{told})
+    {trainer}(model=model, args=training{given}).train()
+
+main()
+"""
+LAUNCH = "torchrun --nproc_per_node 8 train.py"
+
+
+def script(
+    call: str = "pass",
+    *,
+    loaded: str = "",
+    told: str = "",
+    given: str = "",
+    trainer: str = "Trainer",
+    classes: str = "",
+) -> dict[str, str]:
+    call = call.replace("\n", "\n    ")
+    return {
+        "train.py": SCRIPT.format(
+            call=call, loaded=loaded, told=told, given=given, trainer=trainer, classes=classes
+        )
+    }
+
+
+IN_8_BITS = ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)"
+LORA = "\nmodel = get_peft_model(model, LoraConfig(r=8))"
+
+
+@pytest.mark.parametrize(
+    "call, loaded, expected",
+    [
+        ("model.gradient_checkpointing_enable()", "", "full"),
+        ("model = prepare_model_for_kbit_training(model)" + LORA, IN_8_BITS, "full"),
+        ("model = prepare_model_for_kbit_training(model)" + LORA, ", load_in_8bit=True", "full"),
+        ("model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)" + LORA, IN_8_BITS, "none"),
+        ("model = prepare_model_for_kbit_training(model)" + LORA, "", "none"),
+        ("pass", "", "none"),
+    ],
+)  # fmt: skip
+def test_a_call_turns_checkpointing_on(call, loaded, expected, tmp_path):
+    plan = plan_of(tmp_path, LAUNCH, script(call, loaded=loaded))
+
+    assert plan.activation_checkpointing == expected
+    assert "activation_checkpointing" not in opens(plan)
+
+
+def test_a_call_under_a_flag_counts_with_it(tmp_path):
+    files = script("if args.save_memory:\n    model.gradient_checkpointing_enable()")
+
+    assert plan_of(tmp_path, LAUNCH, files).activation_checkpointing == "none"
+    with_it = plan_of(tmp_path, f"{LAUNCH} --save_memory", files)
+    assert with_it.activation_checkpointing == "full"
+
+
+def test_a_call_that_may_run_leaves_checkpointing_open(tmp_path):
+    maybe = "if torch.cuda.mem_get_info()[0] < 2**33:\n    model.gradient_checkpointing_enable()"
+
+    assert "activation_checkpointing" in opens(plan_of(tmp_path, LAUNCH, script(maybe)))
+    told = script(maybe, told=", gradient_checkpointing=True")
+    plan = plan_of(tmp_path, LAUNCH, told)
+    assert plan.activation_checkpointing == "full"
+    assert "activation_checkpointing" not in opens(plan)
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        (", optimizers=(torch.optim.SGD(model.parameters(), lr=1.0), None)", "sgd"),
+        (", optimizer_cls_and_kwargs=(torch.optim.SGD, {'lr': 1.0})", "sgd"),
+        (", optimizers=(None, schedule)", "adamw_torch_fused"),
+    ],
+)
+def test_an_optimizer_that_the_trainer_is_given_is_the_optimizer(given, expected, tmp_path):
+    plan = plan_of(tmp_path, LAUNCH, script(given=given))
+
+    assert plan.optimizer == expected
+    assert "optimizer" not in opens(plan)
+
+
+def test_an_optimizer_that_nothing_names_is_open(tmp_path):
+    given = plan_of(tmp_path, LAUNCH, script(given=", optimizers=(make(model), None)"))
+    own = "class Mine(Trainer):\n    def create_optimizer(self):\n        self.optimizer = make(self.model)\n"
+    made = plan_of(tmp_path, LAUNCH, script(trainer="Mine", classes=own))
+
+    assert "optimizer" in opens(given)
+    assert "optimizer" in opens(made)
+    kept = (
+        "class Mine(Trainer):\n    def create_optimizer(self):\n"
+        "        cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(self.args)\n"
+        "        self.optimizer = cls(groups(self.model), **kwargs)\n"
+    )
+    assert "optimizer" not in opens(plan_of(tmp_path, LAUNCH, script(trainer="Mine", classes=kept)))

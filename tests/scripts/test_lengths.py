@@ -1,0 +1,83 @@
+"""The length of the rows is what a script's tokenizer and datasets are told, through every default on the way."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens, plan_of
+
+ARGUMENTS = {
+    "dataclass": (
+        "from dataclasses import dataclass, field\nfrom transformers import HfArgumentParser\n"
+        "@dataclass\nclass Mine(TrainingArguments):\n"
+        "    model_max_length: int = field(default=640)\n"
+        "args, = HfArgumentParser(Mine).parse_args_into_dataclasses()\n"
+    ),
+    "argparse": (
+        "import argparse\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--model_max_length', type=int, default=640)\n"
+        "args = parser.parse_args()\n"
+    ),
+    "function": (
+        "import argparse\ndef parse():\n    parser = argparse.ArgumentParser()\n"
+        "    parser.add_argument('--model_max_length', type=int, default=640)\n"
+        "    return parser.parse_args()\nargs = parse()\n"
+    ),
+}
+CUTS = {
+    "tokenizer": (
+        "def encode(row):\n"
+        "    return tokenizer(row['text'], truncation=True, max_length=args.model_max_length)\n"
+        "rows = rows.map(encode)\n"
+    ),
+    "dataset": (
+        "class Rows(torch.utils.data.Dataset):\n"
+        "    def __init__(self, path, model_max_length=4096):\n        self.length = model_max_length\n"
+        "rows = Rows('rows.json', model_max_length=args.model_max_length)\n"
+    ),
+    "function": (
+        "def make_data(path, tokenizer, max_length):\n    return path\n"
+        "rows = make_data('rows.json', None, max_length=args.model_max_length)\n"
+    ),
+}
+SCRIPT = """\
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+{arguments}
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-2-7b-hf")
+{cuts}
+Trainer(model=model, args=TrainingArguments(output_dir="out", bf16=True), train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize("arguments", sorted(ARGUMENTS))
+@pytest.mark.parametrize("cuts", sorted(CUTS))
+def test_a_default_reaches_what_cuts_rows(arguments, cuts, tmp_path):
+    text = SCRIPT.format(arguments=ARGUMENTS[arguments], cuts=CUTS[cuts])
+    own = " --output_dir out" if arguments == "dataclass" else ""
+    command = f"torchrun --nproc_per_node 8 train.py{own}"
+
+    assert plan_of(tmp_path, command, {"train.py": text}).seq_len == 640
+    said = plan_of(tmp_path, f"{command} --model_max_length 1024", {"train.py": text})
+    assert said.seq_len == 1024
+
+
+def test_lengths_that_differ_are_open(tmp_path):
+    cuts = (
+        "rows = rows.map(lambda row: tokenizer(row['q'], truncation=True, max_length=256))\n"
+        "def other(row):\n    return tokenizer(row['a'], truncation=True, max_length=2048)\n"
+        "def one(row):\n    return tokenizer(row['q'], truncation=True, max_length=256)\n"
+        "rows = rows.map(one).map(other)\n"
+    )
+    text = SCRIPT.format(arguments="", cuts=cuts)
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert plan.seq_len is None or "seq_len" in opens(plan)
+
+
+def test_a_tokenizer_that_does_not_cut_says_no_length(tmp_path):
+    cuts = "def one(row):\n    return tokenizer(row['q'], max_length=256)\nrows = rows.map(one)\n"
+    text = SCRIPT.format(arguments="", cuts=cuts)
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
+
+    assert plan.seq_len is None

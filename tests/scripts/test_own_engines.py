@@ -1,0 +1,126 @@
+"""The engine and the ranks that a script sets up itself decide what each device holds."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens, plan_of
+
+LOOP = """\
+import argparse, os
+import deepspeed
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from functools import partial
+from torch.distributed._composable.fsdp import fully_shard
+from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel as FSDP, ShardingStrategy
+from torch.nn.parallel import DistributedDataParallel as DDP
+from transformers import AutoModelForCausalLM
+
+def main({parameters}):
+    model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+    {wrapping}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    for batch in []:
+        model(**batch).loss.backward()
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--world_size", type=int, default=-1)
+    parser.add_argument("--kind")
+    parser.add_argument("--offload", action="store_true")
+    args = parser.parse_args()
+    {start}
+"""
+TORCHRUN = "torchrun --nproc_per_node 8 loop.py"
+
+
+def loop(wrapping: str, start: str = "main(args)", parameters: str = "args") -> dict[str, str]:
+    indented = wrapping.replace("\n", "\n    ")
+    text = LOOP.replace("{wrapping}", indented).replace("{start}", start)
+    return {"loop.py": text.replace("{parameters}", parameters)}
+
+
+@pytest.mark.parametrize(
+    "wrapping, engine, reshards, policy, degree",
+    [
+        ("model = FSDP(model, auto_wrap_policy=policy)", "fsdp1", True, "transformer", 8),
+        ("model = FSDP(model)", "fsdp1", True, "none", 8),
+        ("model = FSDP(model, auto_wrap_policy=policy, sharding_strategy=ShardingStrategy.SHARD_GRAD_OP)", "fsdp1", False, "transformer", 8),
+        ("for layer in model.layers:\n    fully_shard(layer)\nfully_shard(model)", "fsdp2", True, "transformer", 8),
+        ("model = DDP(model, device_ids=[0])", "ddp", None, None, 1),
+    ],
+)  # fmt: skip
+def test_a_wrapper_around_the_model_is_the_engine(
+    wrapping, engine, reshards, policy, degree, tmp_path
+):
+    plan = plan_of(tmp_path, TORCHRUN, loop(wrapping))
+
+    assert (plan.engine, plan.world_size, plan.shard_degree) == (engine, 8, degree)
+    assert "engine" not in opens(plan)
+    if engine != "ddp":
+        assert plan.reshard_after_forward is reshards
+        assert plan.wrap_policy == policy
+
+
+def test_what_a_flag_decides_is_read_with_it_and_open_without(tmp_path):
+    offloads = (
+        "model = FSDP(model, cpu_offload=CPUOffload(offload_params=True) if args.offload else None)"
+    )
+
+    assert plan_of(tmp_path, TORCHRUN, loop(offloads)).offload_params == "none"
+    assert plan_of(tmp_path, f"{TORCHRUN} --offload", loop(offloads)).offload_params == "cpu"
+    unknown = "model = FSDP(model, sharding_strategy=strategies[args.kind], cpu_offload=offload())"
+    assert {"reshard_after_forward", "offload_params"} <= opens(
+        plan_of(tmp_path, TORCHRUN, loop(unknown))
+    )
+
+
+def test_an_engine_that_only_running_chooses_is_open(tmp_path):
+    wrapping = "if torch.cuda.mem_get_info()[0] > 2**33:\n    model = FSDP(model)\nelse:\n    model = DDP(model)"
+    plan = plan_of(tmp_path, TORCHRUN, loop(wrapping))
+
+    assert set(plan.origins["engine"].may_be) == {"ddp", "fsdp1"}
+
+
+@pytest.mark.parametrize("stage, engine", [(1, "zero1"), (2, "zero2"), (3, "zero3")])
+def test_a_deepspeed_config_of_the_script_is_read(stage, engine, tmp_path):
+    wrapping = (
+        f'config = {{"train_micro_batch_size_per_gpu": 2, "zero_optimization": {{"stage": {stage}}}}}\n'
+        'config["bf16"] = {"enabled": True}\n'
+        "model, *_ = deepspeed.initialize(model=model, config=config)"
+    )
+    plan = plan_of(tmp_path, "deepspeed --num_gpus 8 loop.py", loop(wrapping))
+
+    assert (plan.engine, plan.world_size) == (engine, 8)
+    assert plan.mixed_precision == "bf16"
+
+
+def test_ranks_that_share_matrices_do_not_divide_states_again(tmp_path):
+    wrapping = (
+        'config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 2},'
+        ' "bf16": {"enabled": True}, "tensor_parallel": {"autotp_size": 4}}\n'
+        "model, *_ = deepspeed.initialize(model=model, config=config)"
+    )
+    plan = plan_of(tmp_path, "deepspeed --num_gpus 8 loop.py", loop(wrapping))
+
+    assert (plan.tensor_parallel_degree, plan.shard_degree) == (4, 2)
+
+
+SPAWN = "mp.spawn(main, nprocs=args.world_size, args=(args,))"
+COUNTED = (
+    "args.world_size = args.world_size if args.world_size > 0 else torch.cuda.device_count()\n    "
+)
+
+
+def test_ranks_that_a_script_spawns_are_counted_where_it_says_how_many(tmp_path):
+    files = loop("model = FSDP(model)", COUNTED + SPAWN, "rank, args")
+    said = plan_of(tmp_path, "python loop.py --world_size 4", files)
+    unsaid = plan_of(tmp_path, "python loop.py", files)
+
+    assert (said.engine, said.world_size, said.shard_degree) == ("fsdp1", 4, 4)
+    assert said.origins["world_size"].where == "--world_size"
+    assert unsaid.engine == "fsdp1"
+    assert "world_size" in opens(unsaid)
+    number = loop("model = DDP(model)", "mp.spawn(main, nprocs=2, args=(args,))", "rank, args")
+    assert plan_of(tmp_path, "python loop.py", number).world_size == 2

@@ -1,0 +1,144 @@
+"""Of several models the one that trains is read; what a helper builds is open."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens, plan_of
+
+HEAD = """\
+import argparse
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, HfArgumentParser, Trainer, TrainingArguments
+from peft import LoraConfig, get_peft_model
+from trl import DPOTrainer
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--attn_implementation", default=None)
+parser.add_argument("--lora", action="store_true")
+args = parser.parse_args()
+training = TrainingArguments(output_dir="out", per_device_train_batch_size=2, bf16=True)
+"""
+LAUNCH = "torchrun --nproc_per_node 8 train.py"
+NAME = '"meta-llama/Llama-2-7b-hf"'
+
+
+def test_a_model_of_a_helper_leaves_what_the_helper_decides_open(tmp_path):
+    script = f"from helpers import load_model\n{HEAD}model, tokenizer = load_model({NAME})\nTrainer(model=model, args=training).train()\n"
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert {"adapter", "base_quantization", "load_dtype"} <= opens(plan)
+
+
+def test_a_helper_of_the_repository_is_read(tmp_path):
+    script = f"from helpers import load_model\n{HEAD}model, tokenizer = load_model({NAME})\nTrainer(model=model, args=training).train()\n"
+    helper = (
+        "import torch\nfrom transformers import AutoModelForCausalLM\n"
+        "def load_model(name):\n"
+        "    model = AutoModelForCausalLM.from_pretrained(name, torch_dtype=torch.float16, attn_implementation='eager')\n"
+        "    return model, None\n"
+    )
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script, "helpers.py": helper})
+
+    assert (plan.load_dtype, plan.attention) == ("fp16", "eager")
+    assert not {"adapter", "base_quantization", "load_dtype"} & opens(plan)
+
+
+def test_the_model_that_the_trainer_is_given_trains(tmp_path):
+    script = (
+        f"{HEAD}model = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.float16)\n"
+        f"frozen = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.bfloat16)\n"
+        "DPOTrainer(model, frozen, args=training).train()\n"
+    )
+    assert plan_of(tmp_path, LAUNCH, {"train.py": script}).load_dtype == "fp16"
+
+
+def test_a_model_that_is_passed_on_is_followed(tmp_path):
+    script = (
+        f"{HEAD}def make():\n"
+        f"    model = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.float16)\n"
+        "    return get_peft_model(model, LoraConfig(r=4))\n"
+        f"teacher = AutoModelForCausalLM.from_pretrained({NAME})\n"
+        "Trainer(make(), training).train()\n"
+    )
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert plan.load_dtype == "fp16"
+    assert plan.adapter is not None and plan.adapter.rank == 4
+
+
+@pytest.mark.parametrize("second, is_open", [("torch.float16", False), ("torch.float32", True)])
+def test_two_models_of_which_either_may_train_are_known_where_they_agree(second, is_open, tmp_path):
+    script = (
+        f"{HEAD}one = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.float16)\n"
+        f"two = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype={second})\n"
+        "Trainer(model=pick(one, two), args=training).train()\n"
+    )
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert ("load_dtype" in opens(plan)) is is_open
+    assert is_open or plan.load_dtype == "fp16"
+
+
+def test_an_attention_flag_that_reaches_nothing_changes_nothing(tmp_path):
+    loaded = f"AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.bfloat16"
+    rest = "\nTrainer(model=model, args=training).train()\n"
+    unused = {"train.py": f"{HEAD}model = {loaded}){rest}"}
+    used = {
+        "train.py": f"{HEAD}model = {loaded}, attn_implementation=args.attn_implementation){rest}"
+    }
+    command = f"{LAUNCH} --attn_implementation flash_attention_2"
+
+    assert plan_of(tmp_path, command, used).attention == "flash_attention_2"
+    assert plan_of(tmp_path, command, unused).attention != "flash_attention_2"
+
+
+def test_an_adapter_that_this_command_line_does_not_make_is_none(tmp_path):
+    script = (
+        f"{HEAD}model = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.bfloat16)\n"
+        "if args.lora:\n    model = get_peft_model(model, LoraConfig(r=4))\n"
+        "Trainer(model=model, args=training).train()\n"
+    )
+    with_it = plan_of(tmp_path, f"{LAUNCH} --lora", {"train.py": script})
+    without = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert with_it.adapter is not None and with_it.adapter.rank == 4
+    assert without.adapter is None and "adapter" not in opens(without)
+
+
+DATACLASS = """\
+from dataclasses import dataclass, field
+import torch
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+from helpers import wrap
+
+@dataclass
+class Mine(TrainingArguments):
+    lora_r: int = field(default=64)
+    lora_alpha: int = 16
+
+training, = HfArgumentParser((Mine,)).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+Trainer(model=model, args=training).train()
+"""
+
+
+def test_a_rank_that_nobody_gives_is_no_adapter(tmp_path):
+    command = f"{LAUNCH} --output_dir out"
+    unsaid = plan_of(tmp_path, command, {"train.py": DATACLASS})
+    said = plan_of(tmp_path, f"{command} --lora_r 8", {"train.py": DATACLASS})
+
+    assert unsaid.adapter is None
+    assert said.adapter is not None and said.adapter.rank == 8
+
+
+def test_a_parser_of_dataclasses_is_no_trainer(tmp_path):
+    script = (
+        "from dataclasses import dataclass\nimport torch\n"
+        "from transformers import AutoModelForCausalLM, HfArgumentParser\n"
+        "@dataclass\nclass Mine:\n    per_device_train_batch_size: int = 4\n    max_seq_length: int = 512\n"
+        "args, = HfArgumentParser((Mine,)).parse_args_into_dataclasses()\n"
+        f"model = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.bfloat16)\n"
+        "optimizer = torch.optim.AdamW(model.parameters())\n"
+        "model(**batch).loss.backward()\n"
+    )
+    assert plan_of(tmp_path, LAUNCH, {"train.py": script}).trainer in (None, "plain_loop")
