@@ -19,7 +19,7 @@ from preflight.shell.variables import is_on
 from preflight.trainers.arguments import TrainerArguments
 
 if TYPE_CHECKING:
-    from preflight.scripts.own_engine import OwnEngine
+    from preflight.scripts.script_settings import OwnEngine
 
 
 def read_engine(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
-from preflight.scripts.script_settings import Said, said_of
+from preflight.scripts.script_settings import OwnEngine, Said, said_of
 from preflight.setting import Place
-from preflight.values import dataclass
 
 WRAPPERS = {
     "FullyShardedDataParallel": "fsdp1",
@@ -25,29 +23,6 @@ RESHARDING = {"FULL_SHARD": True, "HYBRID_SHARD": True, "SHARD_GRAD_OP": False, 
 SPAWNERS = ("spawn", "notebook_launcher", "start_processes")
 COUNTS = ("world_size", "num_gpus", "n_gpus", "n_gpu", "ngpus", "nprocs", "num_processes", "gpus")
 """Flags by which scripts that start their ranks themselves are told how many."""
-
-
-@dataclass(frozen=True)
-class OwnEngine:
-    """What a script makes of its ranks and its model without a Trainer."""
-
-    engines: tuple[str, ...] = ()
-    """Engines that it sets up, each once; more than one, or none that is sure, where only running tells."""
-    is_sure: bool = False
-    """Whether the one engine surely runs."""
-    place: Place = Place("script", "", "")
-    fields: Mapping[str, Said] = field(default_factory=dict)
-    """Plan field -> what the call says of it."""
-    strategy: str = "FULL_SHARD"
-    """FSDP1's sharding strategy."""
-    unread: Mapping[str, Place] = field(default_factory=dict)
-    """Plan field -> the call that sets it to what only running tells."""
-    deepspeed: Said | None = None
-    """The config that deepspeed.initialize is given as a dict."""
-    spawns: Place | None = None
-    """Where the script starts its ranks itself."""
-    num_ranks: Said | None = None
-    """How many it starts, where it says a number."""
 
 
 def own_engine(reader: ScriptReader) -> OwnEngine:

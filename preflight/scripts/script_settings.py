@@ -6,15 +6,13 @@ and plain. What only running tells is a name in `unread`, and never a value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from preflight.scripts.scope import UNKNOWN, Known, Parsed
 from preflight.setting import Place
 from preflight.values import dataclass
-
-if TYPE_CHECKING:
-    from preflight.scripts.own_engine import OwnEngine
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,29 @@ class Refused:
     place: Place
     taken: frozenset[str]
     """Every argument of the class, in the release whose arguments are in the table."""
+
+
+@dataclass(frozen=True)
+class OwnEngine:
+    """What a script makes of its ranks and its model without a Trainer."""
+
+    engines: tuple[str, ...] = ()
+    """Engines that it sets up, each once; more than one, or none that is sure, where only running tells."""
+    is_sure: bool = False
+    """Whether the one engine surely runs."""
+    place: Place = Place("script", "", "")
+    fields: Mapping[str, Said] = field(default_factory=dict)
+    """Plan field -> what the call says of it."""
+    strategy: str = "FULL_SHARD"
+    """FSDP1's sharding strategy."""
+    unread: Mapping[str, Place] = field(default_factory=dict)
+    """Plan field -> the call that sets it to what only running tells."""
+    deepspeed: Said | None = None
+    """The config that deepspeed.initialize is given as a dict."""
+    spawns: Place | None = None
+    """Where the script starts its ranks itself."""
+    num_ranks: Said | None = None
+    """How many it starts, where it says a number."""
 
 
 @dataclass

@@ -36,8 +36,7 @@ from preflight.trainers.unknown_arguments import refused_keywords, unknown_argum
 from preflight.values import dataclass
 
 if TYPE_CHECKING:
-    from preflight.scripts.own_engine import OwnEngine
-    from preflight.scripts.script_settings import ScriptSettings
+    from preflight.scripts.script_settings import OwnEngine, ScriptSettings
 
 
 @dataclass(frozen=True)
