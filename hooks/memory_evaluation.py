@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from preflight.formulas.deepspeed_rules import live_parameters
 from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.objective import is_scored, sequences_per_sample
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.hookspecs import hookimpl
@@ -34,9 +35,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.eval_micro_batch_size is None or plan.seq_len is None or not model.is_decoder_lm:
         return
     precision = precision_of(plan, model)
-    tokens = plan.eval_micro_batch_size * plan.seq_len
+    tokens = sequences_per_sample(plan) * plan.eval_micro_batch_size * plan.seq_len
     logits = 0
-    if plan.loss in (None, "full_logits"):
+    if plan.loss in (None, "full_logits") and not is_scored(plan):
         size = precision.bytes_of("logits") + 8
         logits = size * tokens * model.vocab_size
         yield MemoryTerm(

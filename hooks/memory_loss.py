@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import head_bytes
 from preflight.formulas.layer_costs import more_logits, shared_bytes
-from preflight.formulas.objective import SCORE, is_scored
+from preflight.formulas.objective import KEEPS_LOGITS, SCORE, is_scored
+from preflight.formulas.pair_losses import pair_loss_bytes
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
@@ -83,9 +84,12 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
 def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
     size = precision_of(plan, model).bytes_of("logits")
     autocast = uses_autocast(plan)
-    forward, backward, outputs, source = loss_bytes(
-        plan, size, autocast and plan.trainer in HUGGING_FACE, model.model_type, autocast
-    )
+    casts = autocast and plan.trainer in HUGGING_FACE
+    if plan.objective in KEEPS_LOGITS:
+        found = pair_loss_bytes(plan, size, casts)
+    else:
+        found = loss_bytes(plan, size, casts, model.model_type, autocast)
+    forward, backward, outputs, source = found
     if plan.logits_dtype in ("bf16", "fp16"):
         forward = backward = 4 * size
         source = "cross entropy in the logits' own dtype, shifted copy included"

@@ -17,7 +17,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.plan_choices import HF_TRAINERS
 from preflight.remembered import remembered
-from preflight.versions.trl import CHUNKS_PAIRS
+from preflight.versions.trl import CHUNKS_PAIRS, FUSES_HEAD, LOGPROBS_ROW_BY_ROW
 
 LANGUAGE_MODEL = (None, "sft", "pretrain")
 """Objectives whose loss is the next token's; a plan without one is taken to have it."""
@@ -78,9 +78,16 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if plan.trainer != "trl":
         return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
-    if objective in (*COMPARED, *KEEPS_LOGITS):
-        return f"the log-probabilities of {objective}, and what it is compared with"
-    return f"{objective}: generation, and the models that score"
+    boundary = FUSES_HEAD if objective in COMPARED else None
+    if objective in KEEPS_LOGITS:
+        boundary = LOGPROBS_ROW_BY_ROW
+    if boundary is None:
+        return f"{objective}: generation, and the models that score"
+    if not boundary.holds_in(plan.versions):
+        return f"the log-probabilities of {objective} before TRL {boundary.since}"
+    if reference_of(plan) not in ("none", "same", "adapter_off"):
+        return "a reference model of another size"
+    return ""
 
 
 @remembered

@@ -63,6 +63,13 @@ CHUNKS_PAIRS = Boundary(
     "trainer/reward_trainer.py:544 (0.24.0), :272 of 0.19.1 has two; :787 (1.16.0)",
     "1.16.0",
 )
+LOGPROBS_ROW_BY_ROW = Boundary(
+    _NAME,
+    "0.19",
+    "ORPO and CPO take log-probabilities with selective_log_softmax, sequence by sequence",
+    "trainer/orpo_trainer.py get_batch_logps (0.19.1, the oldest that was read); experimental/orpo (1.16.0)",
+    "1.16.0",
+)
 CHECKS_GROUPS = Boundary(
     _NAME,
     "0.26",
@@ -98,6 +105,13 @@ CHUNKS_LOSS = Boundary(
     "trainer/sft_config.py:107 (1.7.0), sft_trainer.py:121 (1.14.0)",
     "1.14.0",
     until="1.15",
+)
+FUSES_LOGPROBS = Boundary(
+    _NAME,
+    "1.14",
+    "a kernel takes log-probabilities of whole logits on a GPU, and makes their gradient at once; before, torch did row by row",
+    "trainer/utils.py selective_log_softmax: 1.14.0 against 1.13.0, :572 (1.16.0)",
+    "1.16.0",
 )
 GRPO_REFUSES_AUTO_BATCH = Boundary(
     _NAME,

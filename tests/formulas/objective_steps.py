@@ -11,6 +11,7 @@ import random
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from allocations import Allocations
@@ -97,9 +98,38 @@ def trainer_of(case: dict, folder: Path):
     return trainer_class(model=str(folder), args=given, **common)
 
 
+class _Kernel:
+    """A Triton kernel: launched over a grid, it writes where it was told to."""
+
+    def __getitem__(self, grid):
+        return lambda *_, **__: None
+
+
+def use_kernel(is_there: bool) -> None:
+    """Take log-probabilities of whole logits with TRL's kernel, as a GPU does, or with torch, as older releases did."""
+    import trl.trainer.utils as utils
+
+    if is_there:
+        triton, language = ModuleType("triton"), ModuleType("triton.language")
+        language.constexpr = int
+        triton.language, triton.jit, triton.cdiv = (
+            language,
+            lambda f: _Kernel(),
+            lambda a, b: -(-a // b),
+        )
+        sys.modules.update({"triton": triton, "triton.language": language})
+        from trl.kernels.logprob_entropy import selective_log_softmax_and_entropy
+
+        del sys.modules["triton"], sys.modules["triton.language"]
+        utils._fused_logprob_entropy = selective_log_softmax_and_entropy
+    utils._supports_trl_loss_kernel = lambda *_, **__: is_there
+    utils.is_triton_available = lambda: is_there
+
+
 def counted(case: dict, folder: Path) -> dict[str, object]:
     """Return the peaks of the second step, and the rows that the model saw."""
     random.seed(0)
+    use_kernel("versions" not in case)
     trainer = trainer_of(case, folder)
     allocations = Allocations()
     step, backward = trainer.training_step, trainer.accelerator.backward

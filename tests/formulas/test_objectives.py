@@ -30,13 +30,41 @@ CONFIG = {
 }
 LENGTH = 256
 TOLERANCE = 0.02
-CASES = {
+CASES: dict[str, dict] = {
     "reward": {"objective": "reward", "load": "bf16"},
     "reward, autocast": {"objective": "reward", "load": "fp32", "autocast": True},
     "reward, LoRA": {"objective": "reward", "load": "bf16", "rank": 8},
     "reward, checkpointed": {"objective": "reward", "load": "bf16", "checkpointing": True},
+    "dpo": {"objective": "dpo", "load": "bf16"},
+    "dpo, autocast": {"objective": "dpo", "load": "fp32", "autocast": True},
+    "dpo, checkpointed, autocast": {
+        "objective": "dpo", "load": "fp32", "autocast": True, "checkpointing": True,
+        "config": {**CONFIG, "num_hidden_layers": 6, "vocab_size": 1024},
+    },
+    "dpo, LoRA": {"objective": "dpo", "load": "bf16", "rank": 8},
+    "dpo, checkpointed": {"objective": "dpo", "load": "bf16", "checkpointing": True},
+    "dpo, computed before": {
+        "objective": "dpo", "load": "bf16", "computed": True,
+        "arguments": {"precompute_ref_log_probs": True},
+    },
+    "dpo, kept in step": {
+        "objective": "dpo", "load": "bf16",
+        "arguments": {"sync_ref_model": True, "ref_model_sync_steps": 1},
+    },
+    "ipo": {"objective": "ipo", "load": "bf16"},
+    "kto, autocast": {"objective": "kto", "load": "fp32", "autocast": True},
+    "kto": {"objective": "kto", "load": "bf16"},
+    "orpo": {"objective": "orpo", "load": "bf16"},
+    "orpo, autocast": {"objective": "orpo", "load": "fp32", "autocast": True},
+    "orpo, LoRA": {"objective": "orpo", "load": "bf16", "rank": 8},
+    "orpo, row by row": {
+        "objective": "orpo", "load": "fp32", "autocast": True, "versions": {"trl": "1.13.0"},
+    },
+    "cpo": {"objective": "cpo", "load": "bf16"},
+    "simpo, autocast": {"objective": "simpo", "load": "fp32", "autocast": True},
+    "simpo, row by row": {"objective": "simpo", "load": "bf16", "versions": {"trl": "1.13.0"}},
     "reward, a longer row": {"objective": "reward", "load": "bf16", "micro": 1, "length": 512},
-}
+}  # fmt: skip
 
 
 def case_of(name: str) -> dict:
@@ -64,6 +92,7 @@ def plan_of(name: str) -> LaunchPlan:
     return LaunchPlan(
         objective=case["objective"],
         trainer="trl",
+        versions=case.get("versions", {}),
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",
         micro_batch_size=case["micro"],
@@ -81,7 +110,9 @@ def plan_of(name: str) -> LaunchPlan:
 
 def predicted_of(name: str) -> dict[str, int]:
     plan = plan_of(name)
-    model = with_head(plan, describe({**CONFIG, "dtype": "bfloat16"}, "tiny", "test"))
+    model = with_head(
+        plan, describe({**case_of(name)["config"], "dtype": "bfloat16"}, "tiny", "test")
+    )
     plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
     terms = estimate_memory(plan, model, None, plugins).terms
     return {
