@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.lever_rules import is_installed
+from preflight.formulas.objective import LANGUAGE_MODEL
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of
@@ -57,6 +58,8 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Replace a loss over whole logits by what the trainer can say."""
     if plan.loss not in (None, "full_logits") or not model.is_decoder_lm:
         return
+    if plan.objective not in LANGUAGE_MODEL:
+        return  # what reads whole logits, or has none
     found = _loss(plan, model)
     if found is not None:
         loss, how = found

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.objective import LANGUAGE_MODEL
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
@@ -26,6 +27,8 @@ HAS_CONTEXT_PARALLEL = (HAS_PARALLELISM_CONFIG, SHARDS_CONTEXT)
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Let two, four and eight ranks of a node share each sequence."""
+    if plan.objective not in LANGUAGE_MODEL:
+        return  # their losses look at whole sequences
     if plan.engine != "fsdp2" or plan.attention != "sdpa" or plan.trainer not in HF_TRAINERS:
         return
     is_new = all(boundary.holds_in(plan.versions) for boundary in HAS_CONTEXT_PARALLEL)

@@ -5,7 +5,8 @@ Saves      activations and logits in proportion; under FSDP accumulation keeps u
 Costs      smaller matrix products and, under FSDP or ZeRO-3, one more round of gathering per step
 Safety     equivalent with Trainer and TRL from transformers 4.46 on: the loss is divided by the
            tokens of the whole batch (num_items_in_batch), only the order of the sum changes.
-           Elsewhere accumulation averages averages, so the change is only suggested
+           Elsewhere accumulation averages averages, so the change is only suggested. DPO, IPO, SimPO and
+           reward models average rows, and stay the same; ORPO, CPO and KTO do not
 Written as per_device_train_batch_size and gradient_accumulation_steps, and every copy of them in a
            DeepSpeed config
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.objective import LANGUAGE_MODEL, averages_rows
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
@@ -31,6 +33,8 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     if micro is None or micro == 1:
         return
     weighted = plan.trainer in HF_TRAINERS and WEIGHS_TOKENS.holds_in(plan.versions)
+    if plan.objective not in LANGUAGE_MODEL:
+        weighted = averages_rows(plan)
     # The first micro step beside another keeps gradients that are not sharded; more of them add nothing.
     keeps_gradients = plan.is_fsdp and not plan.sync_each_batch
     first = plan.gradient_accumulation_steps == 1

@@ -33,6 +33,20 @@ SCORED = ("reward", "sequence_classification", "token_classification")
 """Objectives whose head scores hidden states: no logits of the vocabulary."""
 
 
+AVERAGES_ROWS = ("dpo", "ipo", "simpo", "reward")
+"""Objectives whose loss is the mean over rows of the micro batch, as long as its parts are: TRL divides it by the
+accumulation steps. ORPO and CPO average tokens, KTO compares with the other rows, AOT sorts them."""
+MIXES_ROWS = frozenset({"aot", "aot_unpaired", "sft"})
+"""Losses of TRL's DPO that look at the whole micro batch (dpo_trainer.py:1331-1380, 1.16.0)."""
+
+
+def averages_rows(plan: LaunchPlan) -> bool:
+    """Tell whether a step's loss is the same mean over rows, however they are cut into micro batches."""
+    losses = plan.trainer_facts.value("loss_type") or ()
+    named = {losses} if isinstance(losses, str) else set(losses)
+    return plan.trainer == "trl" and plan.objective in AVERAGES_ROWS and not named & MIXES_ROWS
+
+
 def num_sequences(plan: LaunchPlan) -> int:
     """Return the sequences that a rank's model sees at once; 1 where the micro batch is not known."""
     return sequences_per_sample(plan) * (plan.micro_batch_size or 1)
@@ -45,6 +59,8 @@ def sequences_per_sample(plan: LaunchPlan) -> int:
 
 def is_scored(plan: LaunchPlan) -> bool:
     """Tell whether the head scores, and knows nothing of a vocabulary."""
+    if plan.objective == "reward":  # others put a value head beside the language model's
+        return plan.trainer == "trl"
     return plan.objective in SCORED
 
 

@@ -82,21 +82,35 @@ def table_versions() -> Mapping[str, str]:
     return versions
 
 
+WITHOUT_GENERATION = ("sft", "dpo", "kto", "reward")
+
+
 @lru_cache(maxsize=8)
 def argument_table(trl_script: str | None) -> ArgumentTable:
     """Return the arguments of TrainingArguments alone (None), or of a TRL script: sft, dpo, distillation, ...
 
-    A TRL script that has no table of its own is read with SFT's.
+    A trainer of TRL that has no such script is read with what the arguments of all the others have.
     """
     tables = _tables()
     entries = dict(tables["TrainingArguments"])
     if trl_script is not None:
-        entries.update(tables["scripts"].get(trl_script, tables["scripts"]["sft"]))
+        scripts = tables["scripts"]
+        entries.update(scripts[trl_script] if trl_script in scripts else _of_all(scripts))
     arguments = {
         name: Argument(name, entry[0], entry[1], tuple(entry[2]) if len(entry) > 2 else None)
         for name, entry in entries.items()
     }
     return ArgumentTable(arguments, tables["versions"])
+
+
+def _of_all(scripts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arguments that scripts of TRL without generation have alike."""
+    first, *others = (scripts[name] for name in WITHOUT_GENERATION)
+    return {
+        name: entry
+        for name, entry in first.items()
+        if all(other.get(name) == entry for other in others)
+    }
 
 
 def table_of_classes(trl_script: str, classes: Collection[str]) -> ArgumentTable:

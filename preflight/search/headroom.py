@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import product
 
 from preflight.devices.step_time import estimate_step_time
+from preflight.formulas.objective import LANGUAGE_MODEL, averages_rows
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
@@ -70,6 +71,8 @@ def upward_edits(plan: LaunchPlan) -> Iterator[Edits]:
 
 def weighs_tokens(plan: LaunchPlan) -> bool:
     """Tell whether a step's loss is the same however its sequences are cut into micro batches."""
+    if plan.objective not in LANGUAGE_MODEL:
+        return averages_rows(plan)
     if plan.sequence_kind == "fixed":
         return True
     is_weighted = WEIGHS_TOKENS.holds_in(plan.versions)

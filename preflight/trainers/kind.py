@@ -203,7 +203,9 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
     code = PROSE.sub("", text)
     uses_parser = "TrlParser" in code
     if _TRL_TRAINS.search(code):
-        methods = [method for name, method in TRL_METHODS.items() if name in code]
+        names = code.replace("OnlineDPOTrainer", "Online")
+        methods = [method for name, method in TRL_METHODS.items() if name in names]
+        methods += [method for name, method in MORE_TRL_METHODS.items() if name in code]
         method = methods[0] if methods else "sft"
         return TrainerKind(
             "trl", f"{script} imports trl", method, uses_trl_parser=uses_parser, text=text

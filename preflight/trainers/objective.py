@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.objective import unpriced_objective
+from preflight.formulas.objective import COMPARED, unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.setting import Place, Setting
@@ -14,8 +14,8 @@ from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
 
-SCORES_PAIRS = ("dpo", "kto")
-"""Scripts of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
+FUSES_HEAD_FOR = ("sft", *COMPARED)
+"""Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
 LEFT_OUT = {
     "distillation": "its teacher and generation",
     "reward": "the score head of a reward model",

@@ -10,6 +10,7 @@ from preflight.scripts.trainer_spellings import ATTENTIONS
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
+from preflight.versions.trl import FUSES_HEAD
 
 MAX_LENGTH_DEFAULT = 1024
 """TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
@@ -87,6 +88,10 @@ def _sequence(given: Given) -> Reading[PlanFields]:
             fields.put("sequence_kind", "packed", packing)
         return fields.reading()
     packing, free = fields.get("packing"), fields.get("padding_free")
+    if given.kind.trl_script in ("dpo", "kto") and FUSES_HEAD.holds_in(
+        {"trl": given.versions.of("trl")}
+    ):
+        free = None  # said to be off since the head is fused (dpo_trainer.py:744, 1.16.0)
     if packing is not None and packing.value is True:
         wrapped = fields.value("packing_strategy") == "wrapped"
         fields.put("sequence_kind", "fixed" if wrapped else "packed", packing)

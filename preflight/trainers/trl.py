@@ -13,7 +13,7 @@ from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
-from preflight.trainers.objective import SCORES_PAIRS, read_objective
+from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
 
 PEFT_DEFAULT_RANK = 8
 """peft.LoraConfig.r."""
@@ -27,7 +27,7 @@ def read_model_fields(given: Given) -> Reading[PlanFields]:
     problems = Problems()
     objective = problems.take(read_objective(given))
     loaded = problems.take(_load_dtype(given))
-    loss = problems.take(_loss(given))
+    loss = problems.take(_loss(given, objective.value("objective")))
     base = problems.take(_quantization(given, loaded.value("load_dtype")))
     adapter = problems.take(_adapter(given, base.value("base_quantization")))
     return Reading(joined(objective, loaded, loss, base, adapter), tuple(problems))
@@ -59,7 +59,7 @@ def _load_dtype(given: Given) -> Reading[PlanFields]:
     return fields.reading()
 
 
-def _loss(given: Given) -> Reading[PlanFields]:
+def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
     fields = FieldReader(given)
     if not given.has_trainer:
         return fields.reading()
@@ -69,9 +69,9 @@ def _loss(given: Given) -> Reading[PlanFields]:
     is_smoothed = smoothing is not None and bool(smoothing.value)
     loss_type = fields.get("loss_type")
     default = given.versions.default("trl", "loss") if given.kind.trainer == "trl" else "model"
-    if given.kind.trl_script not in (None, "sft") and not (
-        default == "fused_head" and given.kind.trl_script in SCORES_PAIRS
-    ):
+    objective = objective or given.kind.trl_script or "sft"
+    is_fused = default == "fused_head" and objective in FUSES_HEAD_FOR
+    if objective != "sft" and not is_fused:
         default = "model"
     if default == "fused_head":
         if is_smoothed and smoothing is not None:
@@ -83,7 +83,7 @@ def _loss(given: Given) -> Reading[PlanFields]:
         return fields.reading()
     if is_liger and liger is not None:
         fields.put("loss", _liger_loss(fields.value("liger_kernel_config")), liger)
-    elif loss_type is not None and given.kind.trl_script == "sft":
+    elif loss_type is not None and given.kind.trainer == "trl" and objective == "sft":
         chunked = loss_type.value == "chunked_nll"
         fields.put("loss", "chunked_linear" if chunked else "full_logits", loss_type)
     elif is_smoothed and smoothing is not None:

@@ -1,0 +1,53 @@
+"""A micro batch that is split trains the same where the loss is a mean over rows, and where it is not the remedy is only suggested."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from preflight.formulas.objective import AVERAGES_ROWS
+from preflight.hooks.remedy_micro_batch import preflight_remedies
+from preflight.launch import LaunchPlan, TrainerFacts
+from preflight.setting import Place, Setting
+
+SCRIPT = Path(__file__).with_name("split_rows.py")
+TRAINED = ("dpo", "ipo", "simpo", "reward", "orpo")
+ROUNDING = 1e-4
+
+
+@pytest.fixture(scope="module")
+def distances(tmp_path_factory) -> dict[str, float]:
+    command = [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("split")), *TRAINED]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, timeout=170
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    found: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("objective", TRAINED)
+def test_rows_may_be_split_where_the_loss_is_their_mean(distances, objective):
+    assert (distances[objective] < ROUNDING) is (objective in AVERAGES_ROWS)
+
+
+def safeties(objective: str | None, loss_type: list[str]) -> set[str]:
+    facts = TrainerFacts(
+        objective, {"loss_type": Setting(loss_type, Place("argv", "", "--loss_type"))}
+    )
+    plan = LaunchPlan(
+        objective=objective, trainer="trl", micro_batch_size=4, seq_len=64, trainer_facts=facts
+    )
+    return {remedy.safety for remedy in preflight_remedies(plan)}
+
+
+def test_what_mixes_rows_is_only_suggested():
+    assert safeties("dpo", ["sigmoid"]) == safeties("sft", []) == {"equivalent"}
+    assert safeties("dpo", ["sigmoid", "sft"]) == safeties("kto", ["kto"]) == {"changes_training"}
+    assert safeties("orpo", []) == safeties("token_classification", []) == {"changes_training"}

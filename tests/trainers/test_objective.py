@@ -1,0 +1,123 @@
+"""What a script trains for: read from TRL's names, from classes of the script's own, and from the heads that it loads."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import named_libraries
+from preflight.trainers.arguments import read_trainer_arguments
+
+VERSIONS = {"trl": "1.16.0", "transformers": "5.24.0", "torch": "2.13.0"}
+MADE = """
+import sys
+from transformers import AutoModelForCausalLM, HfArgumentParser
+from trl import {name}Config, {name}Trainer
+args, = HfArgumentParser({name}Config).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("org/model")
+{more}
+trainer = {name}Trainer(model=model, args=args, train_dataset=rows{given})
+trainer.train()
+"""
+REFERENCE = 'reference = AutoModelForCausalLM.from_pretrained("org/{}")'
+
+
+def read(text: str, folder, *words: str):
+    (folder / "train.py").write_text(text)
+    argv = ("python", "train.py", "--output_dir", "out", *words)
+    command = LaunchCommand(argv, cwd=str(folder))
+    return read_trainer_arguments(argv[2:], 2, command, named_libraries(VERSIONS), "train.py")
+
+
+def value(arguments, name: str):
+    setting = arguments.settings.get(name)
+    return None if setting is None else setting.value
+
+
+def unpriced(arguments) -> list[str]:
+    return [notice.unpriced for notice in arguments.notices if notice.unpriced]
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "loss"),
+    [
+        ("DPO", "dpo", "chunked_linear"),
+        ("KTO", "kto", "chunked_linear"),
+        ("ORPO", "orpo", "full_logits"),
+        ("CPO", "cpo", "full_logits"),
+        ("Reward", "reward", "full_logits"),
+    ],
+)
+def test_a_trainer_of_trl_says_what_it_trains_for(tmp_path, name, objective, loss):
+    arguments = read(MADE.format(name=name, more="", given=""), tmp_path)
+
+    assert value(arguments, "objective") == objective
+    assert value(arguments, "loss") == loss
+    assert not unpriced(arguments)
+
+
+@pytest.mark.parametrize("name", ["PPO", "GRPO", "OnlineDPO", "BCO", "PRM"])
+def test_what_no_formula_holds_is_named(tmp_path, name):
+    arguments = read(MADE.format(name=name, more="", given=""), tmp_path)
+
+    assert value(arguments, "objective") in ("ppo", "grpo", "online_dpo", "bco", "prm")
+    assert unpriced(arguments)
+
+
+def test_a_loss_may_be_an_objective_of_its_own(tmp_path):
+    ipo = read(MADE.format(name="DPO", more="", given=""), tmp_path, "--loss_type", "ipo")
+    simpo = read(MADE.format(name="CPO", more="", given=""), tmp_path, "--loss_type", "simpo")
+
+    assert value(ipo, "objective") == "ipo"
+    assert value(simpo, "objective") == "simpo"
+
+
+def test_a_trainer_that_is_derived_from_trls_may_hold_more(tmp_path):
+    text = MADE.format(name="DPO", more="class Mine(DPOTrainer):\n    pass\n", given="")
+    arguments = read(text.replace("trainer = DPOTrainer(", "trainer = Mine("), tmp_path)
+
+    assert value(arguments, "objective") == "dpo"
+    assert unpriced(arguments)
+
+
+def test_one_of_several_trainers_is_not_told(tmp_path):
+    text = MADE.format(name="DPO", more="if sft:\n    SFTTrainer(model=model)\n", given="")
+    arguments = read(text, tmp_path)
+
+    assert value(arguments, "objective") is None
+    assert unpriced(arguments)
+
+
+@pytest.mark.parametrize(
+    ("more", "given", "reference", "is_known"),
+    [
+        ("", "", None, True),
+        ("", ", ref_model=None", None, True),
+        (REFERENCE.format("model"), ", ref_model=reference", "same", True),
+        (REFERENCE.format("other"), ", ref_model=reference", None, False),
+        ("reference = build()", ", ref_model=reference", None, False),
+    ],
+)
+def test_a_reference_of_the_same_name_is_a_second_copy(tmp_path, more, given, reference, is_known):
+    arguments = read(MADE.format(name="DPO", more=more, given=given), tmp_path)
+
+    assert value(arguments, "reference_model") == reference
+    assert bool(unpriced(arguments)) is not is_known
+
+
+def test_a_reference_that_is_computed_before_is_none(tmp_path):
+    text = MADE.format(name="DPO", more="", given="")
+    arguments = read(text, tmp_path, "--precompute_ref_log_probs", "true")
+
+    assert value(arguments, "reference_model") == "none"
+
+
+def test_a_head_that_is_loaded_says_what_is_trained(tmp_path):
+    text = """
+from transformers import AutoModelForTokenClassification, HfArgumentParser, Trainer, TrainingArguments
+args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForTokenClassification.from_pretrained("org/model", num_labels=9)
+Trainer(model=model, args=args, train_dataset=rows).train()
+"""
+
+    assert value(read(text, tmp_path), "objective") == "token_classification"
