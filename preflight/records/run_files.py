@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from preflight.records.folder import records_folder
 from preflight.records.run_store import LOCK_TIMEOUT_S, host_name
@@ -14,6 +16,9 @@ from preflight.trust import NotTrusted, open_trusted
 
 LONGEST_LINE_BYTES = 1 << 20
 """A record has a few thousand; what is no line is read in pieces that are no records."""
+
+MOST_OPEN_FILES = 200
+"""At once; a process may have 1,024, and a site more hosts."""
 
 
 class Line(NamedTuple):
@@ -38,27 +43,56 @@ class RecordFile(Protocol):
 
 
 class LinesFile:
-    """A file of lines of JSON. A compaction that puts another in its place meanwhile leaves this one as it was."""
+    """A file of lines of JSON. A compaction that puts another in its place meanwhile leaves this one as it was.
 
-    def __init__(self, path: str) -> None:
+    One of very many is open only while it is read; what another took the place of is not read again then.
+    """
+
+    def __init__(self, path: str, stays_open: bool = True) -> None:
         self.path = path
-        self._file = open(open_trusted(path), "rb")  # noqa: SIM115
-        self.num_bytes = os.fstat(self._file.fileno()).st_size
+        self._file: BinaryIO | None = open(open_trusted(path), "rb")  # noqa: SIM115
+        self._status = os.fstat(self._file.fileno())
+        self.num_bytes = self._status.st_size
+        if not stays_open:
+            self.close()
 
     def lines(self) -> Iterator[Line]:
-        place = number = 0
-        self._file.seek(0)
-        while text := self._file.readline(LONGEST_LINE_BYTES):
-            number += 1
-            yield Line(place, number, text)
-            place += len(text)
+        with self._opened() as file:
+            place = number = 0
+            file.seek(0)
+            while text := file.readline(LONGEST_LINE_BYTES):
+                number += 1
+                yield Line(place, number, text)
+                place += len(text)
 
     def at(self, place: int) -> bytes:
-        self._file.seek(place)
-        return self._file.readline(LONGEST_LINE_BYTES)
+        with self._opened() as file:
+            file.seek(place)
+            return file.readline(LONGEST_LINE_BYTES)
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        if self._file is not None:
+            yield self._file
+            return
+        with self._again() as file:
+            yield file
+
+    def _again(self) -> BinaryIO:
+        """Open the file once more; nothing is in it where another took its place."""
+        try:
+            file = open(open_trusted(self.path), "rb")  # noqa: SIM115
+        except (OSError, NotTrusted):
+            return io.BytesIO()
+        if os.path.samestat(os.fstat(file.fileno()), self._status):
+            return file
+        file.close()
+        return io.BytesIO()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class OldStore:
@@ -80,8 +114,14 @@ class OldStore:
         self.num_bytes = os.stat(path).st_size
 
     def lines(self) -> Iterator[Line]:
-        for place, text in self._store.execute("SELECT rowid, record FROM runs ORDER BY started"):
-            yield Line(place, place, str(text).encode("utf-8", "surrogatepass"))
+        import sqlite3
+
+        asked = "SELECT rowid, record FROM runs ORDER BY started"
+        try:
+            for place, text in self._store.execute(asked):
+                yield Line(place, place, str(text).encode("utf-8", "surrogatepass"))
+        except sqlite3.Error as error:
+            raise OSError(0, str(error), self.path) from error
 
     def at(self, place: int) -> bytes:
         row = self._store.execute("SELECT record FROM runs WHERE rowid = ?", (place,)).fetchone()
@@ -109,12 +149,13 @@ class RecordFiles:
             self._add(OldStore, store)
         for name in names:
             if name.startswith("runs-") and name.endswith(".jsonl"):
-                self._add(LinesFile, name)
+                stays_open = len(self.files) < MOST_OPEN_FILES
+                self._add(partial(LinesFile, stays_open=stays_open), name)
 
-    def _add(self, kind: type[OldStore] | type[LinesFile], name: str) -> None:
+    def _add(self, make: Callable[[str], RecordFile], name: str) -> None:
         path = os.path.join(self.folder, name)
         try:
-            file = kind(path)
+            file = make(path)
         except NotTrusted as distrust:
             self.unreadable.append(str(distrust))
         except OSError as error:

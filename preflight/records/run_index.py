@@ -14,7 +14,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 
-from preflight.records.run_files import RecordFiles
+from preflight.records.run_files import Line, RecordFile, RecordFiles
 from preflight.records.run_numbers import Card, FinishedRun, RankNumbers, card_of, numbers_of
 from preflight.records.run_record import DONE, RUNNING, RunRecord, record_from_dict
 from preflight.records.site_correction import Correction, corrections_of, write_corrections
@@ -93,7 +93,7 @@ class RunIndex:
         bytes_before = 0
         for file_number, file in enumerate(self._files):
             bytes_read = 0
-            for line in file.lines():
+            for line in self._lines_of(file):
                 bytes_read += len(line.text)
                 if line.number % LINES_PER_WORD == 0:
                     tell(bytes_before + bytes_read)
@@ -105,6 +105,12 @@ class RunIndex:
                 if len(unended) > MOST_OPEN:
                     unended.clear()
             bytes_before += bytes_read
+
+    def _lines_of(self, file: RecordFile) -> Iterator[Line]:
+        try:
+            yield from file.lines()
+        except OSError as error:
+            self._pass_over(f"{file.path}: {error.strerror}")
 
     def _pass_over(self, place: str) -> None:
         self.num_unreadable += 1

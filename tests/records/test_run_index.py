@@ -123,3 +123,39 @@ def test_the_end_of_a_training_does_not_read_gigabytes_and_leaves_what_was_worke
 
     assert whole["h100-sxm-80"].num_context_runs == 6 and skipped == {}
     assert (tmp_path / "correction.json").read_text() == kept + " "
+
+
+def test_a_site_of_more_hosts_than_a_process_may_have_files_is_read(tmp_path):
+    for host in range(300):
+        write(tmp_path, f"h{host:03}", [replace(RECORD, run_id=f"r{host:03}", host=f"h{host:03}")])
+    code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n" + MEASURE
+    words = (
+        sys.executable,
+        "-c",
+        code,
+        "--folder",
+        str(tmp_path),
+        "--last",
+        "0",
+        "--format",
+        "json",
+    )
+    done = subprocess.run(words, capture_output=True, text=True)
+    value = json.loads(done.stdout)
+
+    assert len(value["runs"]) == 300 and value["num_unreadable"] == 0, done.stderr
+
+
+def test_one_of_many_files_that_was_replaced_meanwhile_shows_nothing_of_another(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("preflight.records.run_files.MOST_OPEN_FILES", 1)
+    for name in "ab":
+        write(tmp_path, name, [replace(RECORD, run_id=name)])
+    with RecordFiles(str(tmp_path)) as files:
+        index = RunIndex(files)
+        write(tmp_path, "new", [replace(RECORD, run_id="c")])
+        (tmp_path / "runs-new.jsonl").rename(tmp_path / "runs-b.jsonl")
+        shown = [record.run_id for ranks in index.runs() for record in ranks]
+
+    assert shown == ["a"]
