@@ -21,6 +21,7 @@ from typing import Any
 
 from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.compiled_layers import compiled_bytes
+from preflight.formulas.dora import dora_backward_bytes, dora_bytes, dora_passing_bytes
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_coefficients import (
     has_window_mask,
@@ -90,7 +91,8 @@ def _traced(
     tokens = sizes["T*1"]
     has_scores = "TL*nh" in forms["saved"]
     reference, known = reference_of(plan, model, method, has_scores)
-    base = _pieces(reference, known, unit, precision_of(reference, known))
+    traced_unit = _as_traced(forms, unit)
+    base = _pieces(reference, known, traced_unit, precision_of(reference, known))
     more = tokens * (pieces.saved - base.saved)
     is_checkpointed = plan.activation_checkpointing == "full"
     used = recomputed if is_checkpointed else forms
@@ -110,6 +112,15 @@ def _traced(
             bytes_of(others, sizes) + bytes_of(gradients, sizes)
             for others, gradients in used["backward"]
         )
+    forward_bytes = _highest(used["forward"], sizes) + (0 if is_checkpointed else more)
+    backward_bytes = with_gradients + (more if is_checkpointed else 0)
+    passing = dora_passing_bytes(plan, model, unit, precision, tokens)
+    backward_bytes += tokens * dora_backward_bytes(plan, model, unit, precision)
+    if passing and is_checkpointed:
+        forward_bytes += passing
+        backward_bytes = max(backward_bytes, saved + passing)
+    elif passing:
+        forward_bytes = max(forward_bytes, saved + passing)
     if is_checkpointed:
         copies = split(recomputed["saved"])[0]
     return replace(
@@ -123,8 +134,8 @@ def _traced(
         # a packed layer casts its own bias for good (bitsandbytes/nn/modules.py Linear4bit.forward): less, not more
         copied_bytes=max(0, bytes_of(copies, sizes)),
         copied_in_forward_bytes=bytes_of(used.get("left", {}), sizes),
-        traced_forward_bytes=_highest(used["forward"], sizes) + (0 if is_checkpointed else more),
-        traced_backward_bytes=with_gradients + (more if is_checkpointed else 0),
+        traced_forward_bytes=forward_bytes,
+        traced_backward_bytes=backward_bytes,
     )
 
 
@@ -162,6 +173,14 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         )
     found["first"] = bytes_of(forms["first"], first) + highest
     found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
+    passing = dora_passing_bytes(plan, model, units[0], precision, first["T*1"])
+    whole = layer_forms(plan, model, units[0], method, False)
+    if passing and is_checkpointed and whole is not None:
+        saved = bytes_of(whole["saved"], first)
+        saved += first["T*1"] * _more(plan, model, units[0], precision, method)
+        found["first"] = max(found["first"], bytes_of(forms["first"], first) + saved + passing)
+    wider = dora_backward_bytes(plan, model, units[0], precision)
+    found["first"] += first["T*1"] * wider
     return _divided_beside(plan, model, precision, found, first["T*1"])
 
 
@@ -185,7 +204,8 @@ def _more(
     """Return the bytes per token that a layer keeps under a plan beyond those of the traced one."""
     forms = layer_forms(plan, model, unit, method, False)
     reference, known = reference_of(plan, model, method, "TL*nh" in (forms or {}).get("saved", ()))
-    base = _pieces(reference, known, unit, precision_of(reference, known))
+    traced_unit = _as_traced(forms, unit) if forms else unit
+    base = _pieces(reference, known, traced_unit, precision_of(reference, known))
     return _pieces(plan, model, unit, precision).saved - base.saved
 
 
@@ -253,13 +273,16 @@ def _pieces(
 
     if shape.attention_kind != "none":
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
-        saved += 0 if _has_state(unit) else _attention_extra(plan, shape, c)
-        if model.model_type in CONCATENATES_ROTARY:
+        saved += 0 if _has_state(unit) else _attention_extra(plan, unit, shape, c)
+        # the kernel that takes a mask returns tokens in order, and reads values that are repeated
+        takes_mask = _takes_mask(plan, unit)
+        if model.model_type in CONCATENATES_ROTARY and not takes_mask:
             saved += c * out
-        if model.model_type in VALUES_IN_FUSED_QKV:
+        if model.model_type in VALUES_IN_FUSED_QKV and not (takes_mask and kv < q):
             saved += c * (q + kv)
     if not trains:
         saved += _adapter_inputs(plan, model, unit, precision)
+        saved += dora_bytes(plan, model, unit, precision)
 
     width = shape.intermediate_size
     if shape.num_experts:
@@ -368,8 +391,8 @@ def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool)
     return 4 * n + 4 * heads + normalised
 
 
-def _attention_extra(plan: LaunchPlan, shape: LayerShape, c: int) -> int:
-    """Scores for eager; a float mask and repeated keys and values for sdpa when padding brings a mask."""
+def _attention_extra(plan: LaunchPlan, unit: ModelUnit, shape: LayerShape, c: int) -> int:
+    """Scores for eager; a float mask and repeated keys and values for sdpa where padding or a window brings a mask."""
     length = plan.seq_len or 0
     repeated = 0
     if 1 < shape.num_kv_heads < shape.num_heads:
@@ -377,9 +400,23 @@ def _attention_extra(plan: LaunchPlan, shape: LayerShape, c: int) -> int:
     if plan.attention == "eager":
         scores = (4 + c) if c == 2 else 4
         return scores * shape.num_heads * length + repeated
-    if plan.attention == "sdpa" and has_padding_mask(plan):
+    if _takes_mask(plan, unit):
         return repeated + (c * length if has_bool_mask(plan) else 0)
     return 0
+
+
+def _takes_mask(plan: LaunchPlan, unit: ModelUnit) -> bool:
+    """Tell whether torch's kernel is given a mask, which flash attention does not take."""
+    is_masked = has_padding_mask(plan) or has_window_mask(plan, unit)
+    return plan.attention in ("sdpa", None) and is_masked
+
+
+def _as_traced(forms: Mapping[str, Any], unit: ModelUnit) -> ModelUnit:
+    """Return a layer as it was traced: a family without layers of both kinds was, in a sequence as long as its window."""
+    shape = unit.layer
+    if shape is None or shape.attention_kind != "sliding" or "TL*1" in forms["saved"]:
+        return unit
+    return replace(unit, layer=replace(shape, attention_kind="full", sliding_window=None))
 
 
 def has_bool_mask(plan: LaunchPlan) -> bool:
@@ -390,11 +427,12 @@ def has_bool_mask(plan: LaunchPlan) -> bool:
 def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:
     """Return the bytes of the square mask that all layers share: eager always has one, sdpa where batches are padded.
 
-    Layers with a window have one anyway, which is counted with them, and so has a family that was traced
-    eagerly; flash attention needs none.
+    Layers with a window have one anyway, which is counted with them where they were traced with it, and so has a
+    family that was traced eagerly; flash attention needs none.
     """
-    if plan.attention == "sdpa":
-        if not has_padding_mask(plan):
+    windowed = [unit for unit in model.layers if has_window_mask(plan, unit)]
+    if plan.attention in ("sdpa", None):
+        if not has_padding_mask(plan) and not windowed:
             return 0
         size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
     elif plan.attention == "eager":
@@ -403,8 +441,11 @@ def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens:
         size = precision.bytes_of("compute")
     else:
         return 0
-    if any(unit.layer and unit.layer.attention_kind == "sliding" for unit in model.layers):
-        return 0
+    method = method_of(plan, precision)
+    for unit in windowed:
+        forms = layer_forms(plan, model, unit, method, False)
+        if forms is not None and "TL*1" in forms["saved"]:
+            return 0
     return size * tokens * (plan.seq_len or 0)
 
 
