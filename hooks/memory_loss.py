@@ -85,7 +85,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     size = precision_of(plan, model).bytes_of("logits")
     autocast = uses_autocast(plan)
     casts = autocast and plan.trainer in HUGGING_FACE
-    if plan.objective in KEEPS_LOGITS:
+    if plan.objective in KEEPS_LOGITS and plan.trainer == "trl":
         found = pair_loss_bytes(plan, size, casts)
     else:
         found = loss_bytes(plan, size, casts, model.model_type, autocast)

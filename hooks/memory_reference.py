@@ -104,6 +104,8 @@ def _parameters(copy: LaunchPlan, model: ModelSpec) -> tuple[int, str]:
 
 
 def _gathered(copy: LaunchPlan, model: ModelSpec) -> _Gathered:
+    if copy.trainer != "trl":
+        return _Gathered(0, 0)  # the least: how others wrap it was not read
     mixed = copy.mixed_precision != "no"
     compute = precision_of(copy, model).bytes_of("compute")
     if copy.engine == "zero3":

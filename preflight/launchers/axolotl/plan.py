@@ -16,6 +16,7 @@ from preflight.launchers.framework_keys import (
     read_accumulation,
 )
 from preflight.near_names import nearest_fix
+from preflight.plan_choices import OBJECTIVES
 from preflight.scripts.trainer_tables import argument_table
 from preflight.setting import Setting
 
@@ -40,7 +41,7 @@ LIKE_TRAINERS = {"adopt_adamw": "adamw_torch", "adamc": "adamw_torch"}
 """axolotl's own optimizers that keep as much per parameter as one that is modelled (utils/optimizers)."""
 NOT_MODELLED: dict[str, NotModelled] = {
     "rl": NotModelled(
-        "preference and reinforcement training is estimated as supervised: reference model, generation and pairs are not counted",
+        "preference and reinforcement training is estimated in part: log-probabilities, generation and rewards are not counted",
         "a reference model, pairs or generation",
         "more",
     ),
@@ -139,11 +140,26 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
     if compiled is not None and STRTOBOOL.read(compiled.value) is not False:
         keys.put("torch_compile", True, compiled)
         keys.argument("torch_compile", True, compiled)
+    _objective(keys)
     for name, left_out in NOT_MODELLED.items():
         setting = keys.get(name)
         least = 1 if name == "expert_parallel_size" else 0
         if setting is not None and setting.value not in (False, least, [], {}):
             keys.leave_out(left_out, setting)
+
+
+def _objective(keys: FrameworkKeys) -> None:
+    """Put what `rl`, `reward_model` and `process_reward_model` train for."""
+    rl = keys.get("rl")
+    if rl is not None and rl.value in OBJECTIVES:
+        keys.put("objective", str(rl.value), rl)
+    for name, objective in (("reward_model", "reward"), ("process_reward_model", "prm")):
+        setting = keys.get(name)
+        if setting is not None and setting.value is True:
+            keys.put("objective", objective, setting)
+    computed = keys.get("precompute_ref_log_probs")
+    if computed is not None and computed.value is True:
+        keys.put("reference_model", "none", computed)
 
 
 def _batch(keys: FrameworkKeys) -> None:

@@ -81,7 +81,11 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "resize_vocab": NotModelled("the vocabulary is estimated as the checkpoint has it"),
 }
 """Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
-STAGES = ("pt", "sft", "rm", "ppo", "dpo", "kto")
+OBJECTIVES = {
+    "pt": "pretrain", "sft": "sft", "rm": "reward", "ppo": "ppo", "dpo": "dpo", "kto": "kto",
+}  # fmt: skip
+"""`stage` -> what it trains for."""
+STAGES = tuple(OBJECTIVES)
 
 
 def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
@@ -119,8 +123,17 @@ def _stage(keys: FrameworkKeys) -> str:
         keys.refuse(f"stage must be one of {wanted}, not {setting.value!r}", setting)
         return "sft"
     stage = str(setting.value)
+    preference = keys.get("pref_loss")
+    objective = OBJECTIVES[stage]
+    if stage == "dpo" and preference is not None and preference.value in ("orpo", "simpo", "ipo"):
+        keys.put("objective", str(preference.value), preference, setting)
+    else:
+        keys.put("objective", objective, setting)
+    reference = keys.get("ref_model")
+    if stage in ("dpo", "kto") and reference is not None and reference.value:
+        keys.put("reference_model", str(reference.value), reference)
     if stage not in ("pt", "sft"):
-        message = f"stage {stage} is estimated as sft: reference and reward models and pairs of answers are not counted"
+        message = f"stage {stage} is estimated in part: its log-probabilities, and reward and value models, are not counted"
         name, takes = (
             ("the score head of a reward model", "either")
             if stage == "rm"

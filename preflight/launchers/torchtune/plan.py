@@ -12,7 +12,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import read_model
 from preflight.near_names import nearest_fix
-from preflight.setting import Setting
+from preflight.setting import Place, Setting
 
 DTYPES = {
     "fp32": "fp32",
@@ -51,6 +51,11 @@ MORE_MODELS = {
     "knowledge_distillation_single_device": "the teacher is held beside the student: the estimate has the student alone",
     "knowledge_distillation_distributed": "the teacher is held beside the student: the estimate has the student alone",
 }
+PAIRS = NotModelled(
+    "DPO's pairs are counted as rows of their own, and its log-probabilities as the recipe's loss",
+    "the log-probabilities of pairs and of their reference",
+    "more",
+)
 FAKE_QUANTIZED = ("qat_distributed", "qat_lora_finetune_distributed")
 
 
@@ -75,6 +80,11 @@ def read_plan(
         value = compiled.value
         on = any(value.values()) if isinstance(value, Mapping) else keys.is_on("compile")
         keys.put("torch_compile", on, compiled)
+    if "_dpo_" in recipe:
+        place = Place("default", "", keys.library.label)
+        keys.put("objective", "dpo", Setting("dpo", place))
+        if recipe not in MORE_MODELS and section in keys.given:
+            keys.leave_out(PAIRS, keys.given[section])
     if recipe in MORE_MODELS and "model" in keys.settings:
         more = NotModelled(MORE_MODELS[recipe], "another model", "more")
         keys.leave_out(more, keys.given[section])
