@@ -25,6 +25,10 @@ CLASSIFIERS = {
     "ForSequenceClassification": "sequence_classification",
     "ForTokenClassification": "token_classification",
 }
+_PAIRS = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_[jk]\b")
+"""Words of a script that trains on pairs of answers."""
+SAVES_LOGITS = ("use_liger_loss", "use_logits_to_keep", "padding_free")
+"""Arguments of older releases of TRL's DPO and KTO under which logits or rows are fewer than SFT's."""
 _LOADED = re.compile(
     r"\b(\w*(?:For[A-Z]\w+|AutoModel))\s*\.\s*from_pretrained\(\s*([^,)]+?)\s*(?=[,)])"
 )
@@ -72,7 +76,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
             id="PF438",
             severity="warning",
             unpriced=left_out,
-            takes="either" if objective in ("reward", "prm") else "more",
+            takes="either" if objective in ("reward", "prm") or _saves(given) else "more",
         )
     )
     return fields.reading()
@@ -102,6 +106,11 @@ def _not_counted(given: Given, objective: str) -> str:
     return unpriced_objective(LaunchPlan(objective=objective, trainer="trl", versions=versions))
 
 
+def _saves(given: Given) -> bool:
+    said = (given.known.get(name) or given.others.get(name) for name in SAVES_LOGITS)
+    return any(setting is not None and setting.value not in (False, None) for setting in said)
+
+
 def _reference(fields: FieldReader) -> str:
     """Put the reference model that the script or the arguments say; return in words what is not known of it."""
     precomputes = fields.get("precompute_ref_log_probs")
@@ -124,6 +133,8 @@ def _reference(fields: FieldReader) -> str:
 def _classifier(fields: FieldReader) -> None:
     """Put the objective of a script that loads its model with one head, and no other."""
     text = fields.given.kind.text
+    if "def compute_loss(" in text and _PAIRS.search(text):
+        return  # rows that are pairs are two each, and how the script puts them together is its own
     heads = {name for name, _ in _LOADED.findall(text)}
     for end, objective in CLASSIFIERS.items():
         if heads and all(head.endswith(end) for head in heads):

@@ -121,3 +121,25 @@ Trainer(model=model, args=args, train_dataset=rows).train()
 """
 
     assert value(read(text, tmp_path), "objective") == "token_classification"
+
+
+def test_rows_that_a_loss_of_the_scripts_own_pairs_are_not_counted_as_one(tmp_path):
+    text = """
+from transformers import AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
+class Pairs(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False):
+        chosen = model(**inputs["chosen"]).logits
+        return (model(**inputs["rejected"]).logits - chosen).mean()
+args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForSequenceClassification.from_pretrained("org/model", num_labels=1)
+Pairs(model=model, args=args, train_dataset=rows).train()
+"""
+
+    assert value(read(text, tmp_path), "objective") is None
+
+
+def test_an_older_release_that_saves_logits_refuses_nothing(tmp_path):
+    text = MADE.format(name="DPO", more="class Mine(DPOTrainer):\n    pass\n", given="")
+    arguments = read(text, tmp_path, "--padding_free", "true")
+
+    assert {notice.takes for notice in arguments.notices if notice.unpriced} == {"either"}

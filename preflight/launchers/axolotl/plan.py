@@ -43,7 +43,7 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "rl": NotModelled(
         "preference and reinforcement training is estimated in part: log-probabilities, generation and rewards are not counted",
         "a reference model, pairs or generation",
-        "more",
+        "either",  # its TRL may fuse the head
     ),
     "reward_model": NotModelled(
         "reward training is estimated as supervised training",
