@@ -58,9 +58,13 @@ parser.add_argument("--model_name_or_path")
 parser.add_argument("--batch_size", type=int)
 parser.add_argument("--max_length", type=int)
 args = parser.parse_args()
-fully_shard(AutoModelForCausalLM.from_pretrained(args.model_name_or_path))
+model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
+if is_large(model):
+    fully_shard(model)
+loss = model(**next(rows)).loss
+loss.backward()
 """
-"""A loop of somebody's own, which shards in a way that no reader follows: its engine is open."""
+"""A loop of somebody's own, which shards only where running it tells: its engine is open."""
 
 
 def outputs_in(place: Path, patch: pytest.MonkeyPatch) -> Outputs:
