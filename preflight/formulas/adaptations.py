@@ -100,7 +100,7 @@ def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation,
     if adapter is None:
         return (USUAL,)
     own = _params_by_module(plan, model)
-    found: list[tuple[bool, bool, int, int]] = []
+    found: list[tuple[bool, int, bool, int]] = []
     for place, adaptation in enumerate(ADAPTATIONS):
         usual = adapter_of(adaptation, adapter, model)
         if usual is None or (adaptation.targets == ALL_LINEAR and model.facts.get(FACT)):
@@ -110,7 +110,7 @@ def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation,
         idle = sum(num for name, num in theirs.items() if name not in own)
         is_other = (adaptation.kind == "dora") != (adapter.kind == "dora")
         drops_other = adaptation.dropout != (adapter.dropout > 0)
-        found.append((is_other, drops_other, 2 * missing + idle, place))
+        found.append((is_other, 2 * missing + idle, drops_other, place))
     return tuple(ADAPTATIONS[place] for *_, place in sorted(found))
 
 

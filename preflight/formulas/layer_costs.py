@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.formulas.attention_scores import at_scores, made_before_scores, scores_of
 from preflight.formulas.compiled_layers import compiled_bytes
 from preflight.formulas.dora import dora_backward_bytes, dora_bytes, dora_passing_bytes
 from preflight.formulas.layer_bytes import LayerCosts
@@ -114,6 +115,13 @@ def _traced(
         )
     forward_bytes = _highest(used["forward"], sizes) + (0 if is_checkpointed else more)
     backward_bytes = with_gradients + (more if is_checkpointed else 0)
+    if plan.attention == "eager" and not has_scores and not _has_state(unit):
+        point = at_scores(plan, model, unit, precision, saved // tokens)
+        made = 0 if finds_gradients(plan) else made_before_scores(plan, unit, precision)
+        forward_bytes = max(forward_bytes, tokens * point.forward)
+        backward_bytes = max(backward_bytes, tokens * point.backward + made)
+        forward = max(forward, tokens * point.forward - saved)
+        backward = max(backward, tokens * point.backward - (saved if is_checkpointed else 0))
     passing = dora_passing_bytes(plan, model, unit, precision, tokens)
     backward_bytes += tokens * dora_backward_bytes(plan, model, unit, precision)
     if passing and is_checkpointed:
@@ -128,7 +136,10 @@ def _traced(
         saved=ceil_div(saved, tokens),
         residual=ceil_div(bytes_of(split(recomputed["saved"])[1], sizes), tokens),
         forward_transient=ceil_div(forward, tokens),
-        forward_checkpointed=ceil_div(_highest(recomputed["forward"], sizes), tokens),
+        forward_checkpointed=ceil_div(
+            max(_highest(recomputed["forward"], sizes), forward_bytes if is_checkpointed else 0),
+            tokens,
+        ),
         backward_transient=max(0, ceil_div(backward, tokens)),
         attention_backward=max(0, pieces.attention_backward - pieces.saved + saved // tokens),
         # a packed layer casts its own bias for good (bitsandbytes/nn/modules.py Linear4bit.forward): less, not more
@@ -173,6 +184,12 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         )
     found["first"] = bytes_of(forms["first"], first) + highest
     found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
+    if plan.attention == "eager" and "TL*nh" not in of_first["saved"]:
+        found["first"] = max(
+            found["first"],
+            bytes_of(forms["first"], first)
+            + _at_first_scores(plan, model, units[0], precision, method),
+        )
     passing = dora_passing_bytes(plan, model, units[0], precision, first["T*1"])
     whole = layer_forms(plan, model, units[0], method, False)
     if passing and is_checkpointed and whole is not None:
@@ -182,6 +199,22 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     wider = dora_backward_bytes(plan, model, units[0], precision)
     found["first"] += first["T*1"] * wider
     return _divided_beside(plan, model, precision, found, first["T*1"])
+
+
+def _at_first_scores(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision, method: str
+) -> int:
+    """Return what the first layer's backward needs while its scores peak, beyond what was traced when it began."""
+    whole = layer_forms(plan, model, unit, method, False)
+    assert whole is not None
+    sizes = layer_sizes(plan, model, unit)
+    tokens, more = sizes["T*1"], _more(plan, model, unit, precision, method)
+    point = at_scores(
+        plan, model, unit, precision, bytes_of(whole["saved"], sizes) // tokens + more
+    )
+    made = 0 if finds_gradients(plan) else made_before_scores(plan, unit, precision)
+    kept = more if plan.activation_checkpointing == "none" else 0
+    return tokens * (point.backward + kept) + made
 
 
 def _divided_beside(
@@ -273,7 +306,7 @@ def _pieces(
 
     if shape.attention_kind != "none":
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
-        saved += 0 if _has_state(unit) else _attention_extra(plan, unit, shape, c)
+        saved += 0 if _has_state(unit) else _attention_extra(plan, model, unit, shape, c)
         # the kernel that takes a mask returns tokens in order, and reads values that are repeated
         takes_mask = _takes_mask(plan, unit)
         if model.model_type in CONCATENATES_ROTARY and not takes_mask:
@@ -391,15 +424,16 @@ def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool)
     return 4 * n + 4 * heads + normalised
 
 
-def _attention_extra(plan: LaunchPlan, unit: ModelUnit, shape: LayerShape, c: int) -> int:
+def _attention_extra(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, shape: LayerShape, c: int
+) -> int:
     """Scores for eager; a float mask and repeated keys and values for sdpa where padding or a window brings a mask."""
     length = plan.seq_len or 0
     repeated = 0
     if 1 < shape.num_kv_heads < shape.num_heads:
         repeated = 2 * c * (shape.query_size - shape.kv_size)
     if plan.attention == "eager":
-        scores = (4 + c) if c == 2 else 4
-        return scores * shape.num_heads * length + repeated
+        return scores_of(plan, model, c).saved * shape.num_heads * length + repeated
     if _takes_mask(plan, unit):
         return repeated + (c * length if has_bool_mask(plan) else 0)
     return 0

@@ -8,6 +8,7 @@ from preflight.formulas.precision import Precision
 from preflight.formulas.user_loop import optimizer_kernel
 from preflight.launch import LaunchPlan
 from preflight.model import ParameterTensor
+from preflight.plan_choices import HF_TRAINERS
 from preflight.units import ceil_div
 
 EIGHT_BIT_BLOCK = 256
@@ -91,9 +92,7 @@ def state_bytes(
         return _adafactor_bytes(tensor, elements)
     count = NUM_STATES.get(name, 2)
     if name in EIGHT_BIT or name == TORCHAO_8BIT:
-        # Trainer registers nn.Embedding for bitsandbytes' 32-bit states (transformers/trainer.py:1328, 5.24.0).
-        is_kept = tensor.kind == "embedding" and name != TORCHAO_8BIT
-        if elements < SMALLEST_8BIT_TENSOR or is_kept:
+        if elements < SMALLEST_8BIT_TENSOR or _keeps_32_bits(plan, tensor):
             return 4 * count * elements
         return count * (elements + 4 * ceil_div(elements, EIGHT_BIT_BLOCK))
     if name in PAGED or name.startswith(("lion_32", "ademamix")):
@@ -111,8 +110,18 @@ def paged_bytes(plan: LaunchPlan, tensor: ParameterTensor, elements: int) -> int
     name = plan.optimizer
     if name not in PAGED or elements < SMALLEST_PAGED_TENSOR:
         return 0
-    is_8bit = name in EIGHT_BIT and tensor.kind != "embedding"
+    is_8bit = name in EIGHT_BIT and not _keeps_32_bits(plan, tensor)
     return NUM_STATES[name] * elements * (1 if is_8bit else 4)
+
+
+def _keeps_32_bits(plan: LaunchPlan, tensor: ParameterTensor) -> bool:
+    """Tell whether the states of a tensor are 32-bit ones under an 8-bit optimizer.
+
+    Trainer registers nn.Embedding for bitsandbytes' 32-bit states (transformers/trainer.py:1328, 5.24.0); a loop
+    of one's own does not, and torchao knows no such thing.
+    """
+    is_registered = plan.trainer is None or plan.trainer in HF_TRAINERS
+    return tensor.kind == "embedding" and is_registered and plan.optimizer != TORCHAO_8BIT
 
 
 def _adafactor_bytes(tensor: ParameterTensor, elements: int) -> int:

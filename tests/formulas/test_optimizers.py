@@ -145,3 +145,13 @@ def test_with_16_bit_masters_no_gradient_is_cast_for_the_step(engine, plugins):
         found.append(sum(t.num_bytes for t in step) / -(-MODEL.num_params // 4))
 
     assert found == ([6, 2] if engine == "zero3" else [8, 4])
+
+
+def test_only_trainer_keeps_32_bit_states_of_embeddings():
+    table = ParameterTensor("weight", (1000, 64), "embedding")
+    trainer = LaunchPlan(optimizer="adamw_8bit", trainer="trl")
+    loop = LaunchPlan(optimizer="adamw_8bit", trainer="plain_loop")
+    precision = PRECISIONS["bf16"]
+
+    assert state_bytes(trainer, precision, table, 64_000) == 8 * 64_000
+    assert state_bytes(loop, precision, table, 64_000) == 2 * (64_000 + 4 * 250)
