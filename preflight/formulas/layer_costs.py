@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.formulas.adapters import adapter_targets, adapter_tensors, is_target
 from preflight.formulas.attention_scores import at_scores, made_before_scores, scores_of
 from preflight.formulas.compiled_layers import compiled_bytes
 from preflight.formulas.dora import dora_backward_bytes, dora_bytes, dora_passing_bytes
@@ -40,7 +40,11 @@ from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.remembered import remembered
 from preflight.units import ceil_div
-from preflight.versions.transformers import HAS_BOOL_MASK
+from preflight.versions.transformers import (
+    ATTENDS_IN_PLACE,
+    HAS_BOOL_MASK,
+    READS_GROUPED_KEYS,
+)
 
 
 @remembered
@@ -198,7 +202,33 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         found["first"] = max(found["first"], bytes_of(forms["first"], first) + saved + passing)
     wider = dora_backward_bytes(plan, model, units[0], precision)
     found["first"] += first["T*1"] * wider
+    for point, num_bytes in _of_saved_modules(plan, model, precision).items():
+        found[point] += first["T*1"] * num_bytes
     return _divided_beside(plan, model, precision, found, first["T*1"])
+
+
+def _of_saved_modules(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
+    """Return the bytes per token that an embedding or a head trained beside an adapter adds, by point.
+
+    The first norm then has an input that asks for a gradient, and the head keeps its own.
+    """
+    if plan.adapter is None or not plan.adapter.modules_to_save:
+        return {}
+    roles = {
+        unit.role for unit, tensor in adapter_tensors(plan, model) if "lora_" not in tensor.name
+    }
+    found: dict[str, int] = {}
+    c, h = precision.bytes_of("compute"), model.hidden_size
+    if "embedding" in roles and plan.activation_checkpointing == "none":
+        residual = 4 if has_fp32_residual(plan, model, precision) else c
+        of_norm = _norm(_norm_kind(model), h, 1, c, residual, False)
+        found = dict.fromkeys(
+            ("forward", "loss", "loss_backward", "head", "backward", "first"), of_norm
+        )
+    if "lm_head" in roles:
+        for point in ("loss_backward", "head"):
+            found[point] = found.get(point, 0) + c * h
+    return found
 
 
 def _at_first_scores(
@@ -434,9 +464,13 @@ def _attention_extra(
         repeated = 2 * c * (shape.query_size - shape.kv_size)
     if plan.attention == "eager":
         return scores_of(plan, model, c).saved * shape.num_heads * length + repeated
+    is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
+    copied = c * shape.query_size if is_sdpa and not ATTENDS_IN_PLACE.holds_in(plan.versions) else 0
     if _takes_mask(plan, unit):
-        return repeated + (c * length if has_bool_mask(plan) else 0)
-    return 0
+        return repeated + copied + (c * length if has_bool_mask(plan) else 0)
+    if is_sdpa and not READS_GROUPED_KEYS.holds_in(plan.versions):
+        return repeated + copied
+    return copied
 
 
 def _takes_mask(plan: LaunchPlan, unit: ModelUnit) -> bool:

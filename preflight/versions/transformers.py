@@ -81,6 +81,20 @@ MASKS_PACKED_SAMPLES = Boundary(
     "masking_utils.py: 4.53.3 does, 4.53.0 does not; :735 (5.24.0)",
     "5.24.0",
 )
+READS_GROUPED_KEYS = Boundary(
+    _NAME,
+    "4.54",
+    "sdpa takes keys and values of fewer heads as they are; before, each layer repeated them for every query",
+    "integrations/sdpa_attention.py use_gqa_in_sdpa; traced on 4.48.1, 4.51.3, 4.53.3 and 4.54.1 (Llama)",
+    "5.24.0",
+)
+ATTENDS_IN_PLACE = Boundary(
+    _NAME,
+    "4.57",
+    "sdpa reads queries as they are; before, they were copied, and so was what comes out for the last projection",
+    "integrations/sdpa_attention.py `query.contiguous()`; traced on 4.54.1 and 4.57.6, between not read",
+    "5.24.0",
+)
 DEFAULTS_TO_FUSED_ADAMW = Boundary(
     _NAME,
     "4.54",

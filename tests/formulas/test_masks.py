@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from preflight.derive.formula_table import compare
+from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.precision import precision_of
+from preflight.models import describe
 from preflight.plugins import load_plugins
 
 LENGTH = 1056
@@ -57,3 +63,22 @@ def test_flash_attention_takes_no_mask(plugins):
     formula, traced = peaks(found)
 
     assert formula == pytest.approx(traced, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("release", "query_bytes", "key_bytes"),
+    [("4.48.1", 10, 0), ("4.53.3", 10, 0), ("4.54.1", 6, 4), ("4.57.6", 4, 4), ("5.24.0", 4, 4)],
+)
+def test_sdpa_keeps_what_its_release_copies(release, query_bytes, key_bytes):
+    """Bytes per token of queries, keys, values and outputs, as traces of Llama in those releases have them."""
+    model = describe(small_config("llama", NUM_VARIANTS), "small", "here")
+    new = small_launch("llama", "full", False)
+    old = replace(new, versions={"transformers": release})
+    unit = model.layers[0]
+    more = (
+        layer_costs(old, model, unit, precision_of(old, model)).saved
+        - layer_costs(new, model, unit, precision_of(new, model)).saved
+    )
+    queries, keys = unit.layer.query_size, unit.layer.kv_size
+
+    assert more == (query_bytes - 4) * queries + (key_bytes - 4) * keys
