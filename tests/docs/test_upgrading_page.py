@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -13,6 +12,7 @@ from preflight.derive.__main__ import names_of_everything, parsed
 from preflight.derive.expected import updating_tests
 from preflight.derive.small_models import SMALL_MODELS
 from preflight.derive.targets import TABLES, TARGETS
+from preflight.formulas.adaptations import ADAPTATIONS
 
 ROOT = Path(__file__).parents[2]
 UPGRADING = (ROOT / "docs" / "upgrading.md").read_text()
@@ -28,7 +28,10 @@ def test_a_command_of_the_page_exists_with_its_words(module, words):
 
         assert set(options.names) <= set(names_of_everything(updating_tests()))
     else:
-        assert set(words.split()) <= set(SMALL_MODELS)
+        words = re.sub(r"--adapters (\S+)", lambda option: f"--adapters={option[1]}", words)
+        names = [word for word in words.split() if not word.startswith("--adapters=")]
+        where = re.findall(r"--adapters=(\S+)", words)
+        assert set(names) <= set(SMALL_MODELS) and set(where) <= {a.folder for a in ADAPTATIONS}
 
 
 def test_the_page_teaches_every_step_of_the_command():
@@ -72,6 +75,8 @@ def test_every_data_file_is_on_its_page_with_what_makes_it():
         name = path.relative_to(ROOT).as_posix()
         if path.suffix not in (".json", ".tsv") or not path.is_file():
             continue
-        (made_by,) = [maker for row, maker in rows if fnmatch(name, row)]
-        assert made_by == next((m for f, m in makers.items() if fnmatch(name, f)), made_by), name
+        (made_by,) = [maker for row, maker in rows if PurePosixPath(name).match(row)]
+        assert made_by == next(
+            (m for f, m in makers.items() if PurePosixPath(name).match(f)), made_by
+        ), name
     assert set(makers) <= {row for row, _ in rows}
