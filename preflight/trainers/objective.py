@@ -64,7 +64,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
             unpriced = _reference(fields)
     if objective == "sft" and not unpriced:
         return fields.reading()
-    if not unpriced and kind.text and not kind.is_own_script and not names:
+    if not unpriced and not kind.is_own_script and not names:
         unpriced = "a trainer that the script chooses"
     unpriced = unpriced or _subclass(kind.text, names) or _not_counted(given, objective)
     if not unpriced:

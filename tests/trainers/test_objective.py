@@ -143,3 +143,14 @@ def test_an_older_release_that_saves_logits_refuses_nothing(tmp_path):
     arguments = read(text, tmp_path, "--padding_free", "true")
 
     assert {notice.takes for notice in arguments.notices if notice.unpriced} == {"either"}
+
+
+def test_a_script_that_is_only_named_after_a_trainer_is_not_priced_as_it(tmp_path):
+    argv = ("python", "dpo_tune.py", "--bf16", "true", "--warmup_ratio", "0.1")
+    command = LaunchCommand(argv, cwd=str(tmp_path))
+    arguments = read_trainer_arguments(
+        argv[2:], 2, command, named_libraries(VERSIONS), "dpo_tune.py"
+    )
+
+    assert value(arguments, "objective") == "dpo"
+    assert unpriced(arguments)
