@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-NEAR = 0.6
-"""What two names must share of both their lengths to be one misspelt: difflib's own cutoff."""
+NEAR = 0.7
+"""What two names must share of both their lengths to be one misspelt: below it, `torch_dtype` is `torch_compile`."""
 
 
 def nearest_fix(name: str, known: tuple[str, ...]) -> str:

@@ -203,7 +203,7 @@ KINDS: dict[str, FindingKind] = {
         name="script-value-unknown",
         severity="warning",
         proof_kind="reading",
-        trigger="the training script sets an argument that memory depends on to something that is known only when it runs",
+        trigger="the training script sets an argument that memory depends on to something that is known only when it runs, or in a way that is not followed",
         effect="the estimate takes the default, and for the micro batch and the sequence length nothing: the verdict is then `unknown`",
         fix="--set FIELD=VALUE, or a `[tool.preflight]` entry",
         proof=(
@@ -278,6 +278,15 @@ KINDS: dict[str, FindingKind] = {
         proof=(
             "tests/launchers/test_towers.py::test_an_adapter_on_modules_of_other_names_is_not_counted",
         ),
+    ),
+    "PF128": FindingKind(
+        name="script-missing",
+        severity="error",
+        proof_kind="refusal",
+        trigger="the training script is a path that ends in .py, and no file is there, outside a container",
+        effect="every rank stops: `can't open file '...': [Errno 2] No such file or directory` (Python 3.11)",
+        fix="the path from the folder of the launch",
+        proof=("tests/launchers/test_missing_script.py::test_a_script_that_is_not_there_is_named",),
     ),
     **FRAMEWORK_KINDS,
     **RANKS,

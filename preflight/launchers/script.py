@@ -6,7 +6,7 @@ name is the same under each of them. Problems are collected all the way and rais
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,7 @@ from preflight.engines.own_deepspeed import (
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
+from preflight.files import wrong_kind
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, SCORED
 from preflight.launch import (
     SCRIPT_DECIDES,
@@ -149,7 +150,10 @@ def make_plan(
         launcher=part.name,
         cwd=command.cwd,
         origins=origins,
-        notices=tuple(problem for problem in problems if problem.severity != "error"),
+        notices=(
+            *(problem for problem in problems if problem.severity != "error"),
+            *_missing_script(command, part),
+        ),
         command=command,
         documents={**trainer.documents, **engine.documents, **part.documents},
         rank_facts=part.rank_facts,
@@ -235,6 +239,15 @@ def _span(taken: Mapping[str, str], oldest: Mapping[str, str]) -> str:
         if oldest[name] != version
     )
     return ", ".join(moved)
+
+
+def _missing_script(command: LaunchCommand, part: LauncherPart) -> Iterator[Problem]:
+    """Yield that the script is not there: every rank stops, but what the launch says is judged all the same."""
+    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+    if script.endswith(".py") and not command.in_container and not command.exists(script):
+        fix = f"looked for {command.resolve(script)}: relative paths start at the folder of the launch"
+        wrong = f"the script {script} {wrong_kind(command.resolve(script))}"
+        yield Problem(wrong, script, fix, "PF128")
 
 
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:

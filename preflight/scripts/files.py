@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.commands import is_command
+from preflight.scripts.reached import Named, reached
 from preflight.scripts.scope import Scope, absolute, scope_of, walk_block
 from preflight.values import dataclass
 
@@ -67,13 +68,23 @@ class ScriptFiles:
         """What typer, click or fire calls, its scope and the one around it."""
         self._entry_calls: list[str] = []
         """Calls of fire and typer of the script itself, whose function may stand in a file that it imports."""
+        self._named: list[Named] = []
         self._load(path, ast.parse(text), depth=0)
+        self._leave_out_what_nothing_names()
 
     def class_of(self, name: str, path: str) -> tuple[ast.ClassDef, Scope] | None:
         """Return the class that a name of a file means, where it is one of the script's own."""
         file, name = self.imports.get(path, {}).get(name, (path, name))
         held = self.classes.get(name)
         return held if held is not None and held[1].path == file else None
+
+    def _leave_out_what_nothing_names(self) -> None:
+        """Forget the blocks and calls of functions that nothing which runs speaks of."""
+        modules = [body for body, scope in self.blocks if scope.outer is None]
+        may_run = reached(modules, self._named)
+        may_run |= {id(scope) for scope in self.modules.values()}
+        self.blocks = [each for each in self.blocks if id(each[1]) in may_run]
+        self.everywhere = [each for each in self.everywhere if id(each.scope) in may_run]
 
     def _load(self, path: str, tree: ast.Module, depth: int) -> None:
         self.trees[path] = tree
@@ -105,7 +116,7 @@ class ScriptFiles:
             if isinstance(node, ast.ClassDef):
                 self.classes[node.name] = (node, module)
                 methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
-                self._add_functions(methods, module, [])
+                self._add_functions(methods, module, [], node.name)
 
     def _add_block(self, body: list[ast.stmt], nodes: list[ast.AST], scope: Scope) -> None:
         self.blocks.append((body, scope))
@@ -114,7 +125,11 @@ class ScriptFiles:
                 self.everywhere.append(CallFound(last_name(node.func), node, scope))
 
     def _add_functions(
-        self, functions: Iterable[ast.FunctionDef], outer: Scope, entry_calls: list[str]
+        self,
+        functions: Iterable[ast.FunctionDef],
+        outer: Scope,
+        entry_calls: list[str],
+        of_class: str = "",
     ) -> None:
         for function in functions:
             nodes = list(walk_block(function.body))
@@ -124,6 +139,9 @@ class ScriptFiles:
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
             self._add_block(function.body, nodes, scope)
+            names = (of_class or function.name,)
+            is_registered = bool(function.decorator_list) and not of_class
+            self._named.append(Named(() if is_registered else names, function.body, scope))
             self._add_functions(inner, scope, [])
 
     def _import(

@@ -54,6 +54,10 @@ def near_misses(
 
 _SHRINKS = re.compile(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adapter\w*)(?:_|$)")
 _OFF = ("", "0", "no", "none", "null", "false")
+_OTHER = re.compile(
+    r"mlp_adapter|projector|(?:^|_)(?:q|kv)_lora_rank$|^(?:no|not|disable|without|skip|merge|exclude)_"
+)
+"""Names with those words that turn neither on: the projector of a vision model, ranks of latent attention, negations."""
 
 
 def unread_switches(given: Given, fields: PlanFields) -> Iterator[Problem]:
@@ -65,6 +69,8 @@ def unread_switches(given: Given, fields: PlanFields) -> Iterator[Problem]:
     for name, setting in given.others.items():
         found = _SHRINKS.search(name)
         if found is None or name in read or str(setting.value).lower() in _OFF:
+            continue
+        if _OTHER.search(name):
             continue
         is_adapter = any(word in found[0] for word in ("lora", "peft", "adapter"))
         plan_field = "adapter" if is_adapter else "base_quantization"
@@ -120,11 +126,13 @@ def _script_decides(
 ) -> Problem:
     line = _line_of(text, position)
     names = " and ".join(plan_fields)
+    are = "are" if len(plan_fields) > 1 else "is"
     return Problem(
-        f"{script} {says}, and scripts are not read for values: {names} is not known from it",
+        f"{script} {says}, in a way that is not followed: {names} {are} not known from it",
         f"{script}:{line}",
         f"say it with --set {plan_fields[0]}=VALUE",
-        severity="warning",
+        "PF121",
+        "warning",
     )
 
 

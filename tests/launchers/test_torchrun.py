@@ -236,6 +236,18 @@ def test_a_variable_that_accelerate_does_not_take_for_on_is_said():
 
     assert plan.engine == "ddp"
     assert [notice.id for notice in plan.notices] == ["PF116"]
+    assert "does not turn FSDP on" in plan.notices[0].message
+
+
+def test_a_variable_for_transformers_loader_is_no_mistake_under_the_trainers_fsdp(tmp_path):
+    """`ACCELERATE_USE_FSDP=1 FSDP_CPU_RAM_EFFICIENT_LOADING=1 torchrun ... --fsdp full_shard`."""
+    (tmp_path / "train.py").write_text(HF)
+    words = "torchrun --nproc-per-node 4 train.py --fsdp full_shard"
+    env = {"ACCELERATE_USE_FSDP": "1", "FSDP_CPU_RAM_EFFICIENT_LOADING": "1"}
+    plan = preflight_read_launch(command=LaunchCommand(tuple(words.split()), env, str(tmp_path)))
+
+    assert plan is not None and plan.is_fsdp
+    assert [notice for notice in plan.notices if notice.id == "PF116"] == []
 
 
 @pytest.mark.parametrize("word", ["gpu", "auto"])

@@ -297,6 +297,27 @@ def test_flags_of_a_script_of_its_own_are_read_by_their_names_and_marked(tmp_pat
     assert set(inferred) == set(found)
 
 
+@pytest.mark.parametrize(
+    ("flag", "is_said"),
+    [
+        ("--use_qlora_v2 true", True),
+        ("--adapter_type lora", True),
+        ("--quantize nf4", True),
+        ("--pretrain_mm_mlp_adapter p.bin", False),
+        ("--tune_mm_mlp_adapter True", False),
+        ("--disable_lora", False),
+        ("--no_quantization", False),
+        ("--q-lora-rank 1536", False),
+        ("--kv_lora_rank 512", False),
+    ],
+)
+def test_names_that_turn_no_adapter_on_are_not_said_to(flag, is_said, tmp_path):
+    """PF120: a vision model's projector, ranks of latent attention, and what is turned off."""
+    arguments = read(flag, tmp_path, "train.py", LOOP)
+
+    assert ("PF120" in [notice.id for notice in arguments.notices]) is is_said
+
+
 def test_a_value_that_only_the_script_understands_is_not_given(tmp_path):
     arguments = read(
         "--batch_size auto --gradient_checkpointing unsloth", tmp_path, "train.py", LOOP

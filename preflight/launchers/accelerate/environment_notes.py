@@ -8,12 +8,22 @@ from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.setting import Setting
 
+_CALLED = {"fsdp": "FSDP", "zero": "DeepSpeed"}
 
-def environment_notes(env: Mapping[str, Setting], changes_mode: bool = False) -> Iterator[Problem]:
-    """Yield what ACCELERATE_USE_* of the caller does; `changes_mode` where the launcher has a mode of its own."""
-    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+
+def environment_notes(
+    env: Mapping[str, Setting], engine: str, changes_mode: bool = False
+) -> Iterator[Problem]:
+    """Yield what ACCELERATE_USE_* of the caller does; `changes_mode` where the launcher has a mode of its own.
+
+    Where something else turns the same engine on, nothing is lost: with the trainer's own --fsdp, people set the
+    variable for transformers' loader, which takes `1` too (is_fsdp_enabled, transformers/integrations/fsdp.py).
+    """
+    for name, family in (("ACCELERATE_USE_FSDP", "fsdp"), ("ACCELERATE_USE_DEEPSPEED", "zero")):
         setting = env.get(name)
         if setting is None or setting.place.kind != "env":
+            continue
+        if not changes_mode and engine.startswith(family):
             continue
         text = str(setting.value).lower()
         if text == "true" and changes_mode:
@@ -26,7 +36,7 @@ def environment_notes(env: Mapping[str, Setting], changes_mode: bool = False) ->
             )
         elif text != "true" and STRTOBOOL.read(text) is True:
             yield Problem(
-                f"${name}={setting.value} has no effect: accelerate takes the word true only",
+                f"${name}={setting.value} does not turn {_CALLED[family]} on: accelerate takes the word true only",
                 f"${name}",
                 f"{name}=true",
                 "PF116",

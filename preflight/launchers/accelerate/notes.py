@@ -36,7 +36,7 @@ def launch_notes(
     engine: EngineSettings,
 ) -> Iterator[Problem]:
     """Yield the notices about a launch that was read."""
-    yield from _environment(env, settings)
+    yield from _environment(env, settings, str(engine.fields["engine"].value))
     config = settings.config
     if config is not None:
         if config.is_default:
@@ -75,8 +75,10 @@ def _unused_sections(config: AccelerateConfig, settings: LauncherSettings) -> It
             )
 
 
-def _environment(env: Mapping[str, Setting], settings: LauncherSettings) -> Iterator[Problem]:
-    yield from environment_notes(env, settings.mode in DISTRIBUTED_MODES)
+def _environment(
+    env: Mapping[str, Setting], settings: LauncherSettings, engine: str
+) -> Iterator[Problem]:
+    yield from environment_notes(env, engine, settings.mode in DISTRIBUTED_MODES)
     for name in ("FSDP_AUTO_WRAP_POLICY", "FSDP_TRANSFORMER_CLS_TO_WRAP", "FSDP_STATE_DICT_TYPE"):
         setting = env.get(name)
         if settings.mode == "fsdp" and setting is not None and setting.place.kind == "env":

@@ -49,7 +49,7 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
         elif own is not None:
             part = replace(part, origins={**part.origins, "engine": open_stage(own)})
     problems.extend(_of_ranks(command, part, slots))
-    problems.extend(environment_notes(part.env))
+    problems.extend(environment_notes(part.env, str(engine.fields["engine"].value)))
     return make_plan(command, part, trainer, engine, problems)
 
 

@@ -60,7 +60,7 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
     if not is_rank:
         problems.extend(_copies(command))
         problems.extend(data_parallel(trainer, num_visible_devices(command.env), "python"))
-    problems.extend(environment_notes(part.env))
+    problems.extend(environment_notes(part.env, str(engine.fields["engine"].value)))
     return make_plan(command, part, trainer, engine, problems)
 
 

@@ -42,7 +42,7 @@ def read_torchrun(command: LaunchCommand) -> LaunchPlan | None:
     if trainer.trainer is None and engine.fields["engine"].place == part.mode_place:
         assumed = Origin("torchrun", True, SCRIPT_MAKES_ENGINE)
         part = replace(part, origins={**part.origins, "engine": assumed})
-    problems.extend(environment_notes(part.env))
+    problems.extend(environment_notes(part.env, str(engine.fields["engine"].value)))
     return make_plan(command, part, trainer, engine, problems)
 
 

@@ -1,0 +1,69 @@
+"""Which functions of a training script and of the files that it imports may run at all: those that something names.
+
+A helper for inference in an imported file is none of the launch, as long as nothing that runs speaks of it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from preflight.scripts.scope import Scope, walk_block
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class Named:
+    """A function, or a method under the name of its class, with its block."""
+
+    names: tuple[str, ...]
+    """What has to be named for it to run; empty where it always may, as what a decorator registers."""
+    body: list[ast.stmt]
+    scope: Scope
+
+
+def reached(modules: Iterable[list[ast.stmt]], functions: Iterable[Named]) -> frozenset[int]:
+    """Return the ids of the scopes of functions that may run, from what the modules and those functions name."""
+    named: set[str] = set()
+    for body in modules:
+        named |= _names_in(body)
+    waiting = list(functions)
+    found: set[int] = set()
+    while True:
+        ready = [each for each in waiting if not each.names or named.intersection(each.names)]
+        if not ready:
+            return frozenset(found)
+        for each in ready:
+            found.add(id(each.scope))
+            named |= _names_in(each.body)
+        waiting = [each for each in waiting if id(each.scope) not in found]
+
+
+def _names_in(body: list[ast.stmt]) -> set[str]:
+    """Return the names and attributes that a block uses; those of functions and classes in it are their own."""
+    names: set[str] = set()
+    for node in walk_block(body):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.ClassDef):
+            own = [part for part in node.body if not isinstance(part, ast.FunctionDef)]
+            names |= _walked((*node.bases, *node.decorator_list, *own))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            outer = [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
+            outer += [] if isinstance(node, ast.Lambda) else node.decorator_list
+            outer += [node.body] if isinstance(node, ast.Lambda) else []
+            names |= _walked(outer)
+    return names
+
+
+def _walked(parts: Iterable[ast.AST]) -> set[str]:
+    names: set[str] = set()
+    for part in parts:
+        for node in ast.walk(part):
+            if isinstance(node, ast.Name):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                names.add(node.attr)
+    return names
