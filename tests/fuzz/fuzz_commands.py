@@ -304,7 +304,8 @@ class Audit:
         if event == "open":
             path, _, flags = args
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if writes and not isinstance(path, int):
+            has_no_name = isinstance(flags, int) and flags & os.O_TMPFILE == os.O_TMPFILE
+            if writes and not isinstance(path, int) and not has_no_name:
                 self._place("wrote", path)
         elif event in ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.symlink", "os.link", "shutil.rmtree"):  # fmt: skip
             self._place(event, args[0])
