@@ -114,11 +114,15 @@ def _run(entry: Any, index: int, models: Mapping[str, Any], file: Document) -> M
 
 def _measured_problems(measured: Mapping[str, Any], run_id: str, place: str) -> Iterator[Problem]:
     outcome = measured.get("outcome")
+    for name in (f"{counter}_peak_bytes" for counter in COUNTERS):
+        if measured.get(name) is not None and not is_count(measured[name]):
+            wrong = f"{name} must be a whole number of bytes, not {measured[name]!r}"
+            yield Problem(f"{run_id}: {wrong}", place)
     if outcome not in OUTCOMES:
         yield Problem(f"{run_id}: outcome must be {', '.join(OUTCOMES)}, not {outcome!r}", place)
     if outcome == "value":
         peak = measured.get("peak_bytes")
-        if not isinstance(peak, int) or isinstance(peak, bool) or peak <= 0:
+        if not is_count(peak) or not peak:
             wrong = f"peak_bytes must be a whole number of bytes, not {peak!r}"
             yield Problem(f"{run_id}: {wrong}", place)
         counter = measured.get("counter")

@@ -326,8 +326,8 @@ class Audit:
         return os.fsdecode(args[0]) == sys.executable and any("preflight" in w for w in words)
 
     def _place(self, what: str, path: Any) -> None:
-        if isinstance(path, int):
-            return
+        if isinstance(path, int) or os.fsdecode(path) in self.named:
+            return  # a descriptor that was told of, or a place that the call asks for
         whole = os.path.realpath(os.fsdecode(path))
         if not whole.startswith((self.folder, "/dev/null", "/proc/self/")):
             self.wrong.append(f"{what} {whole}")

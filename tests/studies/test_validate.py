@@ -254,3 +254,19 @@ def test_a_device_of_no_size_is_refused_by_name(device, tmp_path, capsys):
 
     assert main(["validate", str(path)]) == 2
     assert next(iter(device)) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("peak", ["5", [], -1, True, 10**30, 1.5])
+def test_a_second_counter_that_is_no_number_of_bytes_is_refused_by_name(peak, tmp_path, capsys):
+    measured = {
+        "outcome": "value",
+        "counter": "allocated",
+        "peak_bytes": 5,
+        "device_peak_bytes": peak,
+    }
+    run = {"id": "a", "plan": {"model": "gpt2"}, "device": {"name": "x"}, "measured": measured}
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({"schema": 1, "runs": [run]}))
+
+    assert main(["validate", str(path)]) == 2
+    assert "device_peak_bytes must be a whole number of bytes" in capsys.readouterr().err
