@@ -16,6 +16,7 @@ from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.scripts.signs import repository_text
 from preflight.versions.transformers import EMBEDDINGS_ASK_FOR_GRADIENTS
 
 TIED_MODULES = ("lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings")
@@ -72,5 +73,5 @@ def _inputs_are_frozen(plan: LaunchPlan) -> bool:
         return False  # TRL asks itself
     if EMBEDDINGS_ASK_FOR_GRADIENTS.holds_in(plan.versions):
         return False
-    text = plan.script_text
+    text = repository_text(plan)
     return "import" in text and not any(way in text for way in WAYS_TO_ASK)

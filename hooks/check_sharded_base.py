@@ -19,6 +19,7 @@ from preflight.findings import found
 from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
+from preflight.scripts.signs import repository_text
 
 HALF = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
 """Mixed precision -> the dtype in which FSDP computes."""
@@ -52,7 +53,7 @@ def _packed(plan: LaunchPlan, base: BaseQuantization) -> Iterable[Finding]:
 
 
 def _adapters(plan: LaunchPlan) -> Iterable[Finding]:
-    text = plan.script_text
+    text = repository_text(plan)
     if not text or "auto_wrap_policy" in text:
         return  # PEFT's policy, or one of somebody's own, may set the trained leaves apart
     assert plan.adapter is not None

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from preflight.launch import LaunchCommand
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.scripts.files import LIBRARIES, package_folders
 from preflight.setting import Place
 from preflight.values import dataclass
@@ -135,6 +135,19 @@ def repository_files(command: LaunchCommand, script: str) -> Iterator[tuple[str,
             if other not in seen:
                 seen.add(other)
                 waiting.append(other)
+
+
+def repository_text(plan: LaunchPlan) -> str:
+    """Return the training script and what it imports of its repository; empty where not all of it can be read.
+
+    For rules of the form "nothing in the script calls this": a thin script that calls another file's main says nothing
+    of it itself.
+    """
+    command, index = plan.command, plan.script_facts.index
+    if command is None or index is None or index >= len(command.argv):
+        return ""
+    texts = [text for _, text in repository_files(command, command.argv[index])]
+    return "\n".join(texts) if len(texts) < MOST_FILES else ""
 
 
 def _imported(command: LaunchCommand, path: str, root: str, text: str) -> Iterator[str]:

@@ -186,6 +186,18 @@ def test_adapters_in_a_flat_parameter_are_named(
     assert ids(plugins, plan) == expected
 
 
+def test_a_policy_that_an_imported_file_sets_is_set(plugins, tmp_path):
+    helper = f"def apart(accelerator, model):\n    {POLICY}\n"
+    script = "from helper import apart\n" + LOOP.format(
+        dtype="bfloat16", policy="apart(accelerator, model)"
+    )
+    files = {"c.yaml": FSDP_FILE.format(version=1), "train.py": script, "helper.py": helper}
+    plan = read(plugins, tmp_path, "accelerate launch --config_file c.yaml train.py", files)
+
+    assert plan.adapter is not None
+    assert ids(plugins, plan) == ["PF223"]
+
+
 # Steps
 
 

@@ -146,6 +146,16 @@ def test_a_check_finds_what_the_reader_of_a_plugin_says(findings, case, finding,
     assert finding not in untold
 
 
+@pytest.mark.parametrize(
+    ("call", "is_named"), [("model.enable_input_require_grads()", False), ("pass", True)]
+)
+def test_what_an_imported_file_calls_is_called(findings, tmp_path, call, is_named):
+    (tmp_path / "train.py").write_text("from loop import main\n\nmain()\n")
+    (tmp_path / "loop.py").write_text(f"import torch\n\n\ndef main(model=None):\n    {call}\n")
+
+    assert ("PF428" in findings("frozen", "train.py")) is is_named
+
+
 def test_a_fact_that_nobody_declares_is_refused_by_name():
     from preflight.launch import ScriptFacts
 
