@@ -188,7 +188,7 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         )
     found["first"] = bytes_of(forms["first"], first) + highest
     found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
-    if plan.attention == "eager" and "TL*nh" not in of_first["saved"]:
+    if plan.attention == "eager" and not _traced_eagerly(plan, model, precision):
         found["first"] = max(
             found["first"],
             bytes_of(forms["first"], first)
