@@ -45,10 +45,6 @@ def check_plan(
     """Price and judge a plan that was already read."""
     plugins.next_answer()
     plan = _with_host_memory(with_request(plan, request))
-    if not plan.is_read:
-        from preflight.libraries.of_plan import with_open_versions
-
-        plan = with_open_versions(plan)
     notes: tuple[str, ...] = ()
     extra: dict[str, Any] = {}
     if request.is_online and plan.model_config is None:

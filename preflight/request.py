@@ -68,6 +68,8 @@ def with_said_versions(command: LaunchCommand, request: Request) -> LaunchComman
         outer, _, library = name.partition(".")
         if outer == "versions":
             named = {library: value} if library else value
+            if not isinstance(named, Mapping):
+                continue  # refused by name where the plan is edited
             said.update({n: LibraryVersion(str(v), Origin(SET_ORIGIN)) for n, v in named.items()})
     return replace(command, versions={**command.versions, **said}) if said else command
 

@@ -6,20 +6,6 @@ from preflight.versions.boundary import Boundary
 
 _NAME = "transformers"
 
-LOSS_UPCASTS_LOGITS = Boundary(
-    _NAME,
-    "4.46",
-    "the loss casts the logits to fp32; before, the model returned fp32 logits",
-    "models/llama/modeling_llama.py `.float()` in 4.36.2 to 4.45.2; loss/loss_utils.py:36-39 (4.48.1), none in 4.45.2",
-    "5.24.0",
-)
-MISTRAL_LOSS_UPCASTS_LOGITS = Boundary(
-    _NAME,
-    "4.48",
-    "Mistral takes the common loss, which casts the logits; before, its model returned fp32 logits",
-    "models/mistral/modeling_mistral.py: 4.46.3 and 4.47.1 cast in the model, 4.48.1 does not",
-    "5.24.0",
-)
 PHI3_HAS_SDPA = Boundary(
     _NAME,
     "4.45",
@@ -32,6 +18,13 @@ ZERO3_REFUSES_AUTO_BATCH = Boundary(
     "4.45",
     "Trainer refuses auto_find_batch_size under ZeRO-3",
     "trainer.py: 4.45.2 does, 4.44.2 does not; :902 (5.24.0)",
+    "5.24.0",
+)
+LOSS_UPCASTS_LOGITS = Boundary(
+    _NAME,
+    "4.46",
+    "the loss casts the logits to fp32; before, the model returned fp32 logits",
+    "models/llama/modeling_llama.py `.float()` in 4.36.2 to 4.45.2; loss/loss_utils.py:36-39 (4.48.1), none in 4.45.2",
     "5.24.0",
 )
 OPT_HAS_SDPA = Boundary(
@@ -52,6 +45,13 @@ IGNORES_SYNC_EACH_BATCH = Boundary(
     "trainer.py of 4.46.3 to 5.24.0: 5.1.0 does not ask, :1734 of 5.2.0 does",
     "5.1.0",
     until="5.2",
+)
+MISTRAL_LOSS_UPCASTS_LOGITS = Boundary(
+    _NAME,
+    "4.48",
+    "Mistral takes the common loss, which casts the logits; before, its model returned fp32 logits",
+    "models/mistral/modeling_mistral.py: 4.46.3 and 4.47.1 cast in the model, 4.48.1 does not",
+    "5.24.0",
 )
 LOSS_PADS_LABELS = Boundary(
     _NAME,
@@ -88,18 +88,18 @@ READS_GROUPED_KEYS = Boundary(
     "integrations/sdpa_attention.py use_gqa_in_sdpa; traced on 4.48.1, 4.51.3, 4.53.3 and 4.54.1 (Llama)",
     "5.24.0",
 )
-ATTENDS_IN_PLACE = Boundary(
-    _NAME,
-    "4.57",
-    "sdpa reads queries as they are; before, they were copied, and so was what comes out for the last projection",
-    "integrations/sdpa_attention.py `query.contiguous()`; traced on 4.54.1 and 4.57.6, between not read",
-    "5.24.0",
-)
 DEFAULTS_TO_FUSED_ADAMW = Boundary(
     _NAME,
     "4.54",
     "Trainer's `optim` is adamw_torch_fused with torch 2.8 or newer, adamw_torch before",
     "training_args.py: 4.54.1 against 4.53.3",
+    "5.24.0",
+)
+ATTENDS_IN_PLACE = Boundary(
+    _NAME,
+    "4.57",
+    "sdpa reads queries as they are; before, they were copied, and so was what comes out for the last projection",
+    "integrations/sdpa_attention.py `query.contiguous()`; traced on 4.54.1 and 4.57.6, between not read",
     "5.24.0",
 )
 LOADS_CHECKPOINTS_DTYPE = Boundary(

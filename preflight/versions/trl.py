@@ -28,11 +28,32 @@ DEFAULTS_TO_BF16 = Boundary(
     "trainer/sft_config.py: 0.19.1 against 0.18.2",
     "1.16.0",
 )
+LOGPROBS_ROW_BY_ROW = Boundary(
+    _NAME,
+    "0.19",
+    "ORPO and CPO take log-probabilities with selective_log_softmax, sequence by sequence",
+    "trainer/orpo_trainer.py get_batch_logps (0.19.1, the oldest that was read); experimental/orpo (1.16.0)",
+    "1.16.0",
+)
 DEFAULTS_TO_CHECKPOINTING = Boundary(
     _NAME,
     "0.22",
     "`gradient_checkpointing` is on",
     "trainer/sft_config.py: 0.22.2 against 0.21.0",
+    "1.16.0",
+)
+CHUNKS_PAIRS = Boundary(
+    _NAME,
+    "0.24",
+    "a reward model scores chosen and rejected in one forward; before, in two",
+    "trainer/reward_trainer.py:544 (0.24.0), :272 of 0.19.1 has two; :787 (1.16.0)",
+    "1.16.0",
+)
+KEEPS_WHAT_IS_SAVED_TWICE = Boundary(
+    _NAME,
+    "0.25",
+    "offloading of activations notes which storage it has copied, and leaves what is saved again on the device",
+    "models/activation_offloading.py storage_to_tensor_id: none in 0.24.0, in 0.27.0 and 1.16.0; between not read",
     "1.16.0",
 )
 HAS_QUANT_STORAGE = Boundary(
@@ -54,20 +75,6 @@ SAYS_DTYPE = Boundary(
     "0.26",
     "ModelConfig's dtype is written as `dtype`, not `torch_dtype`",
     "trainer/model_config.py:92 and :184 (0.26.0): both are read, torch_dtype until 0.27; :89 (1.16.0)",
-    "1.16.0",
-)
-CHUNKS_PAIRS = Boundary(
-    _NAME,
-    "0.24",
-    "a reward model scores chosen and rejected in one forward; before, in two",
-    "trainer/reward_trainer.py:544 (0.24.0), :272 of 0.19.1 has two; :787 (1.16.0)",
-    "1.16.0",
-)
-LOGPROBS_ROW_BY_ROW = Boundary(
-    _NAME,
-    "0.19",
-    "ORPO and CPO take log-probabilities with selective_log_softmax, sequence by sequence",
-    "trainer/orpo_trainer.py get_batch_logps (0.19.1, the oldest that was read); experimental/orpo (1.16.0)",
     "1.16.0",
 )
 CHECKS_GROUPS = Boundary(
@@ -106,18 +113,18 @@ CHUNKS_LOSS = Boundary(
     "1.14.0",
     until="1.15",
 )
-FUSES_LOGPROBS = Boundary(
-    _NAME,
-    "1.14",
-    "a kernel takes log-probabilities of whole logits on a GPU, and makes their gradient at once; before, torch did row by row",
-    "trainer/utils.py selective_log_softmax: 1.14.0 against 1.13.0, :572 (1.16.0)",
-    "1.16.0",
-)
 GRPO_REFUSES_AUTO_BATCH = Boundary(
     _NAME,
     "1.9",
     "GRPO refuses auto_find_batch_size",
     "trainer/grpo_config.py: 1.9.0 does, 1.5.0 does not; :1089 (1.16.0)",
+    "1.16.0",
+)
+FUSES_LOGPROBS = Boundary(
+    _NAME,
+    "1.14",
+    "a kernel takes log-probabilities of whole logits on a GPU, and makes their gradient at once; before, torch did row by row",
+    "trainer/utils.py selective_log_softmax: 1.14.0 against 1.13.0, :572 (1.16.0)",
     "1.16.0",
 )
 FUSES_HEAD = Boundary(
@@ -126,12 +133,5 @@ FUSES_HEAD = Boundary(
     "SFT, DPO and KTO score with add_fused_lm_head, which multiplies by lm_head.weight past any adapter;"
     " selective checkpointing came with it",
     "trainer/sft_trainer.py, dpo_trainer.py, kto_trainer.py: 1.15.0 has it, 1.14.0 has not; utils.py:1548 (1.16.0)",
-    "1.16.0",
-)
-KEEPS_WHAT_IS_SAVED_TWICE = Boundary(
-    _NAME,
-    "0.25",
-    "offloading of activations notes which storage it has copied, and leaves what is saved again on the device",
-    "models/activation_offloading.py storage_to_tensor_id: none in 0.24.0, in 0.27.0 and 1.16.0; between not read",
     "1.16.0",
 )

@@ -10,7 +10,12 @@ import pytest
 from caching_allocator import CachingAllocator
 
 from preflight.formulas.checkpointing import is_reentrant
-from preflight.formulas.sharding import held_quantized_bytes, packed_bytes, scale_bytes
+from preflight.formulas.sharding import (
+    held_quantized_bytes,
+    held_tensors,
+    packed_bytes,
+    scale_bytes,
+)
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.memory import Level, MemoryEstimate, Moment
@@ -44,6 +49,12 @@ PLAN = LaunchPlan(
 PACKED = replace(
     PLAN, mixed_precision="bf16", base_quantization=BaseQuantization("nf4", True, "bf16", "bf16")
 )
+
+
+TINY = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 176,
+    "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 128,
+}  # fmt: skip
 
 
 def estimate_of(plan: LaunchPlan, plugins, num_layers: int = 3) -> MemoryEstimate:
@@ -182,9 +193,14 @@ def test_every_rank_holds_all_scales_of_a_packed_base():
     """FSDP shards parameters; a QuantState hangs on one."""
     for degree in (1, 2, 8):
         plan = replace(PACKED, world_size=degree, shard_degree=degree)
-        held = held_quantized_bytes(plan, 2**20)
+        (weight, *_) = [
+            h for h in held_tensors(plan, describe(TINY, "tiny", "test")) if h.quantized
+        ]
+        num = weight.tensor.num_params
 
-        assert held == packed_bytes(plan, 2**20) // degree + scale_bytes(plan, 2**20)
+        assert held_quantized_bytes(plan, weight) == packed_bytes(
+            plan, num
+        ) // degree + scale_bytes(plan, num)
 
 
 def test_old_transformers_packs_one_tensor_at_a_time(plugins):

@@ -181,7 +181,8 @@ def test_a_distillation_says_that_its_teacher_is_not_counted(start, tmp_path):
 
     assert plan.trainer == "trl"
     assert "teacher" in notices["PF438"].message
-    assert all(notice.severity != "error" for notice in plan.notices)
+    errors = {notice.id for notice in plan.notices if notice.severity == "error"}
+    assert errors <= {"PF128"}  # the script lies nowhere here
 
 
 PLANS = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.libraries.of_plan import with_open_versions
-from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins
+from preflight.policy import Policy
 from preflight.readings import open_values
-from preflight.request import Request
 from preflight.verdict import Answer
 
 PACKED = LaunchPlan(
@@ -33,7 +33,8 @@ PACKED = LaunchPlan(
 
 
 def answer(plan: LaunchPlan) -> Answer:
-    return check_plan(plan, load_plugins(), Request("rtx-5090-32")).verdict.answer
+    opened = with_open_versions(replace(plan, device="rtx-5090-32"))
+    return judge_plan(opened, load_plugins(), Policy()).verdict.answer
 
 
 def test_a_version_that_nobody_said_decides_no_refusal():

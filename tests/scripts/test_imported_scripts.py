@@ -64,7 +64,8 @@ def train(base_model="meta-llama/Llama-2-7b-hf", micro=2, cutoff_len=320, module
         return tokenizer(row, truncation=True, max_length=cutoff_len)
     model = AutoModelForCausalLM.from_pretrained(base_model, torch_dtype=torch.bfloat16)
     model = get_peft_model(model, LoraConfig(r=8, target_modules=modules))
-    Trainer(model=model, args=TrainingArguments(output_dir="o", bf16=True, per_device_train_batch_size=micro)).train()
+    arguments = TrainingArguments(output_dir="o", bf16=True, per_device_train_batch_size=micro)
+    Trainer(model=model, args=arguments, train_dataset=rows.map(tokenize)).train()
 """
 
 

@@ -28,7 +28,12 @@ SCRIPT = """\
 export OMP_NUM_THREADS=8
 srun {launch} {train}
 """
-TRAINER = "from trl import SFTConfig, SFTTrainer, ModelConfig, TrlParser\nparser = TrlParser((SFTConfig, ModelConfig))\n"
+TRAINER = """\
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
+
+config, model = TrlParser((SFTConfig, ModelConfig)).parse_args_and_config()
+SFTTrainer(model=model.model_name_or_path, args=config).train()
+"""
 
 
 class Site:

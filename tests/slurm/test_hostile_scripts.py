@@ -40,7 +40,7 @@ def hook(event, arguments):
 
 
 sys.addaudithook(hook)
-read_script("torchrun x.py; cat y; a=*", "warm.sh", (), {}, cwd)
+read_script("torchrun x.py; cat y; a=*; source e/bin/activate; nohup setsid torchrun x.py & true", "warm.sh", (), {}, cwd)
 found = {}
 for name, text in texts.items():
     active = True

@@ -40,7 +40,12 @@ TRAIN = (
     " --main_process_port 29500 train.py --model_name_or_path meta-llama/Llama-3.1-8B"
     " --per_device_train_batch_size 1 --max_length 2048 --bf16 True --gradient_checkpointing True"
 )
-TRAINER = "from trl import SFTConfig, SFTTrainer, ModelConfig, TrlParser\nparser = TrlParser((SFTConfig, ModelConfig))\n"
+TRAINER = """\
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
+
+config, model = TrlParser((SFTConfig, ModelConfig)).parse_args_and_config()
+SFTTrainer(model=model.model_name_or_path, args=config).train()
+"""
 
 
 class Job:

@@ -34,7 +34,12 @@ FSDP = (
     " --num_processes {ranks} --num_machines {nodes} --machine_rank 0 --main_process_ip 10.0.0.1"
     " --main_process_port 29500"
 )
-SCRIPT = "from trl import SFTConfig, SFTTrainer, ModelConfig, TrlParser\nparser = TrlParser((SFTConfig, ModelConfig))\n"
+SCRIPT = """\
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
+
+config, model = TrlParser((SFTConfig, ModelConfig)).parse_args_and_config()
+SFTTrainer(model=model.model_name_or_path, args=config).train()
+"""
 
 INVENTORY = Inventory(
     (
