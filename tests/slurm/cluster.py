@@ -215,7 +215,7 @@ class Cluster:
             timeout_s,
         )
 
-    def settle(self, timeout_s: float = 15.0) -> None:
+    def settle(self, timeout_s: float = 60.0) -> None:
         """Return once every node is idle again: after a restart of the controller they answer one by one."""
         self._wait(self._all_idle, "not all nodes are idle again", timeout_s)
 
