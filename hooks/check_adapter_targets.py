@@ -22,7 +22,7 @@ from preflight.formulas.adapted_experts import (
     names_linear_modules,
 )
 from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
-from preflight.formulas.left_out import has_other_names
+from preflight.formulas.left_out import adapts_other_names
 from preflight.formulas.trainer_arguments import method_of, where_of
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
@@ -63,8 +63,8 @@ def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Fi
             )
         return
     has_towers = not model.is_decoder_lm or peft_model_type(model) != model.model_type
-    if has_towers or has_other_names(model):
-        return  # not all modules are listed, or a repository's own code names them
+    if has_towers or adapts_other_names(plan, model):
+        return  # not all modules are listed, or PF127 says that none of them is meant
     yield from _unmatched(plan, model, targets, where)
     yield from _experts(plan, model, where)
 

@@ -21,9 +21,10 @@ def with_left_out(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     return replace(plan, notices=(*plan.notices, *new)) if new else plan
 
 
-def has_other_names(model: ModelSpec) -> bool:
-    """Tell whether the modules of a model may be called otherwise than is known: another class, or a repository's own."""
-    return model.like is not None or "auto_map" in model.config
+def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the adapter goes on modules that the model may have under names of its own, and no listed one has."""
+    may_have_others = model.like is not None or "auto_map" in model.config
+    return plan.adapter is not None and may_have_others and not _is_reached(plan, model)
 
 
 def _left_out(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
@@ -37,7 +38,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             unpriced=BESIDE_TEXT,
             takes="more",
         )
-    if plan.adapter is not None and has_other_names(model) and not _is_reached(plan, model):
+    if plan.adapter is not None and adapts_other_names(plan, model):
         names = adapter_targets(plan.adapter, model)
         shown = names if isinstance(names, str) else ", ".join(names)
         yield Problem(

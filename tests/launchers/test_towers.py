@@ -97,3 +97,17 @@ def test_an_adapter_on_modules_of_other_names_is_not_counted(checked):
     assert own.verdict.unpriced == ("an adapter on modules of other names",)
     assert {"PF127"} == {f.id for f in own.findings if f.id in ("PF127", "PF421", "PF422")}
     assert not usual.verdict.unpriced
+
+
+@pytest.mark.parametrize(
+    "targets, ids", [(("q_proj", "query"), {"PF422"}), (("q_proj", "v_proj"), set())]
+)
+def test_targets_are_compared_with_the_modules_of_a_model_that_another_row_describes(
+    checked, targets, ids
+):
+    """A fine-tuned copy has the layers of its base: what is true of the base's modules is said of it."""
+    model = ("trl", "sft", "--model_name_or_path", "Qwen/Qwen2.5-7B-Instruct")
+    report = checked(*model, "--max_length", "512", "--use_peft", "--lora_target_modules", *targets)
+
+    assert report.model is not None and report.model.like is not None
+    assert {f.id for f in report.findings if f.id in ("PF127", "PF421", "PF422")} == ids
