@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.scripts.files import LIBRARIES, package_folders
+from preflight.scripts.used_text import used_text
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -59,7 +60,7 @@ UNPRICED = {
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
 the estimate: `more`, `less` or `either`."""
 
-BESIDE_TEXT = r"(?i)\bimages?\b|pixel|vision|AutoProcessor|audio|multi_?modal"
+BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
 
 TRAINS = r"\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|deepspeed\.initialize|\bpretrain\("
@@ -89,24 +90,29 @@ class Signs:
 
 
 def signs_of(command: LaunchCommand, script: str) -> Signs:
-    """Return what a script and the files that it imports speak of."""
+    """Return what a script and the files that it imports speak of, in lines that some running line leads to."""
+    files = list(repository_files(command, script))
+    whole = "\n".join(text for _, text in files)
+    is_whole = 0 < len(files) < MOST_FILES
     fields: dict[str, Place] = {}
     unpriced: dict[str, Place] = {}
-    num_files = 0
-    sees = trains = False
-    for path, text in repository_files(command, script):
-        num_files += 1
-        sees = sees or re.search(BESIDE_TEXT, text) is not None
-        trains = trains or re.search(TRAINS, text) is not None
-        for name, pattern in SIGNS.items():
-            _note(fields, name, pattern, path, text)
-        for name, (pattern, _) in UNPRICED.items():
-            _note(unpriced, name, pattern, path, text)
-    if not num_files or num_files == MOST_FILES:
+    beside: dict[str, Place] = {}
+    patterns = [(fields, name, pattern) for name, pattern in SIGNS.items()]
+    patterns += [(unpriced, name, pattern) for name, (pattern, _) in UNPRICED.items()]
+    patterns.append((beside, "", BESIDE_TEXT))
+    there = [each for each in patterns if re.search(each[2], whole)]
+    for path, text in used_text(files) if there else ():
+        for places, name, pattern in there:
+            _note(places, name, pattern, path, text)
+    if not is_whole:
         everywhere = Place("script", script, "")
         fields = {name: fields.get(name, everywhere) for name in SIGNS}
-    is_whole = 0 < num_files < MOST_FILES
-    return Signs(fields, unpriced, is_whole and not sees, trains or not is_whole)
+    return Signs(
+        fields,
+        unpriced,
+        is_whole and not beside,
+        not is_whole or re.search(TRAINS, whole) is not None,
+    )
 
 
 def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: str) -> None:

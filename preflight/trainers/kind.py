@@ -193,7 +193,7 @@ PROSE = re.compile(
 
 _TRL_TRAINS = re.compile(
     r"^[ \t]*from trl\b[\w.]*[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\b(?:\w+Trainer|\w+Config|TrlParser|ScriptArguments)\b"
-    r"|\btrl\.(?:[\w.]*\.)?\w+(?:Trainer|Config)\b|\bSFTTrainer\b",
+    r"|\btrl\.(?:[\w.]*\.)?\w+(?:Trainer|Config)\b|\A(?!(?s:.*)\bclass SFTTrainer\b)(?s:.*)\bSFTTrainer\b",
     re.MULTILINE,
 )
 """What a script names that trains with TRL: a trainer, its arguments or its parser, and not a collator alone."""

@@ -18,6 +18,9 @@ class Contrastive(Trainer):
 
     def log(self, logs):
         return logs.logits
+
+
+Contrastive(model).train()
 """
 BODIES = {
     "two passes through an encoder": "        return self.score(model(inputs[0]), model(inputs[1]))",
@@ -50,12 +53,78 @@ def test_a_loss_of_logits_is_the_language_models(tmp_path, body):
 def test_what_an_imported_file_of_the_repository_holds_counts(tmp_path):
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg" / "__init__.py").write_text("")
-    (tmp_path / "pkg" / "model.py").write_text("from vllm import LLM\nteacher_model = None\n")
+    (tmp_path / "pkg" / "model.py").write_text(
+        "from vllm import LLM\nLLM('served')\nteacher_model = None\n"
+    )
 
-    assert unpriced(tmp_path, "from pkg.model import LLM\n") == {
+    assert unpriced(tmp_path, "from pkg.model import LLM\nLLM(name)\n") == {
         "an inference engine's share of the card",
         "a teacher",
     }
+
+
+HELD = """\
+import importlib
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification as Scorer
+
+__all__ = ["load_scorer", "load"]
+
+
+def load_scorer(name):
+    'Load a ref_model with vision_tower.'
+    return Scorer.from_pretrained(name)
+
+
+class Judge:
+    def __init__(self, name):
+        self.scorer = load_scorer(name)
+
+
+{registers}
+class Tower:
+    vision_tower = None
+
+
+def load(name):
+    # a teacher_model stands elsewhere
+    return AutoModelForCausalLM.from_pretrained(name)
+
+
+if __name__ == "__main__":
+    Judge("reward")
+"""
+SCORES, SEES = {"a head that is no language model's"}, {"images or audio beside the text"}
+EVERY = {*SCORES, *SEES, "a reference model and pairs of answers", "a teacher"}
+CALLS = {
+    "one function of several": ("", "from held import load\nload(a)\n", set()),
+    "one that calls another": ("", "from held import Judge\nJudge(a)\n", SCORES),
+    "one by its text": ("", "import held\ngetattr(held, 'load_scorer')(a)\n", SCORES),
+    "one under another name": ("", "from held import load_scorer as get\nget(a)\n", SCORES),
+    "any, by a text that it makes": ("", "import held\ngetattr(held, f'load_{b}')(a)\n", EVERY),
+    "any, as a module": ("", "import held, importlib\nimportlib.import_module(a)\n", EVERY),
+    "one that registers itself": ("@register", "from held import load\nload(a)\n", SEES),
+    "one with fields": ("@dataclass", "from held import load\nload(a)\n", set()),
+}
+
+
+@pytest.mark.parametrize("registers, script, found", CALLS.values(), ids=CALLS)
+def test_what_no_running_line_names_is_no_sign(tmp_path, registers, script, found):
+    (tmp_path / "held.py").write_text(HELD.replace("{registers}", registers))
+
+    assert unpriced(tmp_path, script) == found
+
+
+def test_the_scripts_own_main_block_runs(tmp_path):
+    assert unpriced(tmp_path, HELD.replace("{registers}", "")) == SCORES
+
+
+def test_a_revision_is_no_vision(tmp_path):
+    (tmp_path / "train.py").write_text("load(model, revision=args.model_revision)\n")
+    command = LaunchCommand(("torchrun", "train.py"), {}, str(tmp_path))
+
+    assert signs_of(command, "train.py").is_text_only
+    (tmp_path / "train.py").write_text("load(model, image_processor)\nlook(images)\n")
+    assert not signs_of(command, "train.py").is_text_only
 
 
 TRAINING = {
