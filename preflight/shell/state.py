@@ -82,11 +82,12 @@ class State:
             return self.values[name]
         if self.world.is_inline and name in ("#", "?"):
             return not_known(f"${name}")
-        if name in ("0", "BASH_SOURCE"):
-            return self.name
+        if name == "BASH_SOURCE" or (name and not name.strip("0")):
+            return self.name  # `${00}` is `$0`
         if name.isdecimal():
-            index = int(name) if len(name) < 9 else 0
-            return self.arguments[index - 1] if index <= len(self.arguments) else None
+            index = name.lstrip("0")
+            is_given = len(index) < 9 and int(index) <= len(self.arguments)
+            return self.arguments[int(index) - 1] if is_given else None
         if name == "#":
             return known(str(len(self.arguments)))
         if name == "?":

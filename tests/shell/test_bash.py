@@ -22,6 +22,8 @@ ARGUMENTS = [
     'shift; show "$@"; set -- a b c; show "${@:2}" "${@:2:1}" $#',
     'show "a$@b"; set --; show "$@"; show "a$@b" "$*"',
     "set -- {1..12}; show ${10} $10 ${#}",
+    'set -- a b; show "${02}" "${000000000001}" "${1234567890123}" "${3}"; set --; show "${01}"',
+    'test "${00}" = "$0" && show same',
     'set -euo pipefail; show "$@"',
     'set -x -- q; show "$@"',
     'f() { show "$@" $#; local x=2; y=3; }; x=1; f a "b c"; show $x $y',
