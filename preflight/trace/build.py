@@ -79,6 +79,12 @@ def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
 
 def _raise_if_elsewhere(job: TraceJob) -> None:
     own = job.config.get("auto_map") or {}
+    if not isinstance(own, dict):
+        raise BadInput.one(
+            f"auto_map must name the classes of the folder's own code, not {own!r}",
+            where=f"{job.folder}/config.json",
+            fix='"auto_map": {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}',
+        )
     elsewhere = sorted(f"{name}: {value}" for name, value in own.items() if "--" in str(value))
     if elsewhere:
         raise BadInput.one(

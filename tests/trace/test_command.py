@@ -153,6 +153,10 @@ def test_a_folders_own_code_is_run_only_when_asked(folder, capsys, monkeypatch):
         "".join(capsys.readouterr())
     )
 
+    (model / "config.json").write_text(json.dumps({**config, "auto_map": 1}))
+    assert main([*arguments, "--trust-remote-code"]) == 2
+    assert "auto_map must name the classes" in "".join(capsys.readouterr())
+
 
 def test_everything_that_is_not_traced_is_named_at_once(folder, capsys):
     more = ["--set", "optimizer=adafactor", "--set", "offload_params=cpu", "--set", "engine=zero3"]
