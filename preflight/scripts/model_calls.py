@@ -101,43 +101,98 @@ def _is_own(reader: ScriptReader, call: CallFound) -> bool:
 
 
 def _made(reader: ScriptReader) -> Iterator[CallFound]:
-    """Yield the calls that make what a Trainer is given as its model."""
+    """Yield the calls that make what a Trainer is given as its model, and the Trainer's own where they are not found."""
     for call in (*reader.calls, *reader.unsure):
         if not call.name.endswith("Trainer"):
             continue
-        given = next((each.value for each in call.node.keywords if each.arg == "model"), None)
+        keywords = {each.arg: each.value for each in call.node.keywords}
+        given = keywords.get("model") or keywords.get("model_init")
         given = given or (call.node.args[0] if call.node.args else None)
         if given is not None:
-            yield from _followed(reader, given, call.scope)
+            for each in _followed(reader, given, call.scope):
+                yield each or call
 
 
-def _followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound]:
-    waiting, seen = [(node, scope)], 0
-    while waiting and seen < MOST_STEPS:
-        seen += 1
+def _followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound | None]:
+    """Yield the calls that a value comes from; None where one of its ways ends at what is not read."""
+    waiting, seen = [(node, scope)], set[int]()
+    while waiting:
         node, scope = waiting.pop()
-        if isinstance(node, ast.Subscript):
-            node = node.value  # one of several things that a call gives back
-        if isinstance(node, ast.Name):
-            holder: Scope | None = scope
-            while holder is not None and node.id not in holder.assigned:
-                holder = holder.outer
-            if holder is not None:
-                waiting += [(value, holder) for value in holder.assigned[node.id]]
-        elif isinstance(node, ast.IfExp):
-            waiting += [(node.body, scope), (node.orelse, scope)]
-        elif isinstance(node, ast.Call):
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if len(seen) > MOST_STEPS:
+            yield None
+            return
+        if isinstance(node, ast.Constant):
+            continue  # the name of a model, or none yet
+        if isinstance(node, ast.Call):
             name = last_name(node.func)
             receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
             if name in PASSES_ON or (receiver is not None and last_name(receiver) == "PeftModel"):
                 inner = node.args[0] if node.args else receiver
                 waiting += [(inner, scope)] if inner is not None else []
-            elif name in reader.functions:
-                for function, own in reader.functions[name]:
-                    returned = [n for n in ast.walk(function) if isinstance(n, ast.Return)]
-                    waiting += [(_first(n.value), own) for n in returned if n.value is not None]
-            else:
+                continue
+            if name not in reader.functions:
                 yield CallFound(name, node, scope)
+                continue
+        before = _before(reader, node, scope)
+        if not before:
+            yield None
+        waiting += before
+
+
+def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[ast.expr, Scope]]:
+    """Return what a value is taken from, with the scope that it stands in; nothing where that is not read."""
+    if isinstance(node, ast.Subscript):
+        return [(node.value, scope)]  # one of several things that a call gives back
+    if isinstance(node, ast.IfExp):
+        return [(node.body, scope), (node.orelse, scope)]
+    if isinstance(node, ast.Attribute):
+        statements = [*reader.statements, *reader.unsure_statements]
+        return [
+            (said.value, own)
+            for said, own in statements
+            if isinstance(said.targets[0], ast.Attribute)
+            and ast.unparse(said.targets[0]) == ast.unparse(node)
+        ]
+    name = last_name(node.func if isinstance(node, ast.Call) else node)
+    holder: Scope | None = None if isinstance(node, ast.Call) else scope
+    while holder is not None and name not in holder.assigned and name not in holder.unclear:
+        holder = holder.outer
+    if holder is not None and name in holder.assigned:
+        return [(value, holder) for value in holder.assigned[name]]
+    if holder is not None:
+        return _arguments(reader, name, holder)
+    return [
+        (_first(returned.value), own)
+        for function, own in reader.functions.get(name, ())
+        for returned in ast.walk(function)
+        if isinstance(returned, ast.Return) and returned.value is not None
+    ]
+
+
+def _arguments(reader: ScriptReader, name: str, scope: Scope) -> list[tuple[ast.expr, Scope]]:
+    """Return what the calls of a function hand it as one of its parameters; nothing where a call does not say."""
+    given: list[tuple[ast.expr, Scope]] = []
+    for function, own in (each for held in reader.functions.values() for each in held):
+        if own is not scope:
+            continue
+        names = [argument.arg for argument in function.args.args]
+        is_method = names[:1] == ["self"]
+        for call in reader.everywhere:
+            if call.name != function.name or isinstance(call.node.func, ast.Name) == is_method:
+                continue  # of this name is a method of something else
+            keywords = {each.arg: each.value for each in call.node.keywords}
+            position = names.index(name) if name in names else len(call.node.args)
+            position -= is_method
+            told = keywords.get(name)
+            if told is None and position < len(call.node.args):
+                told = call.node.args[position]
+            if told is None:
+                return []
+            given.append((told, call.scope))
+    return given
 
 
 def _first(node: ast.expr) -> ast.expr:

@@ -55,7 +55,7 @@ OF_MODEL_INIT = {
 }
 """Key of model_init_kwargs -> the argument that it beats."""
 
-OF_THE_MODEL = ("adapter", "base_quantization", "load_dtype")
+OF_THE_MODEL = ("adapter", "base_quantization", "load_dtype", "activation_checkpointing")
 """Plan fields that whoever builds the model decides."""
 
 NEVER_GUESSED = ("micro_batch_size", "seq_len")
