@@ -214,7 +214,7 @@ KINDS: dict[str, FindingKind] = {
         name="argument-dropped",
         severity="warning",
         proof_kind="silent",
-        trigger="a key of TrlParser's `--config` file that the script has no argument for, under TRL's own scripts and scripts that pass fail_with_unknown_args=False",
+        trigger="a key of TrlParser's `--config` file that the script has no argument for, under TRL's own scripts and scripts that pass fail_with_unknown_args=False; a flag behind a script that reads no command line",
         effect="the key is dropped without a word, and the default trains (parse_args_and_config, trl/scripts/utils.py, 1.16)",
         fix="the argument's name; preflight names the nearest one, and what took over from an argument that transformers 5 removed",
         versions="where the installed transformers and TRL are those whose arguments were read: 5.24 and 1.16",
@@ -222,6 +222,7 @@ KINDS: dict[str, FindingKind] = {
             f"{_UNKNOWN}test_what_a_script_does_with_an_unknown_name_is_said_before_the_launch",
             "tests/trainers/test_whose_rules.py::test_transformers_stops_at_the_old_name",
             "tests/trainers/test_trainer_files.py::test_trls_own_script_drops_an_unknown_key_and_we_say_so",
+            "tests/scripts/test_no_command_line.py::test_a_flag_behind_a_script_that_reads_none_changes_nothing",
         ),
     ),
     "PF123": FindingKind(

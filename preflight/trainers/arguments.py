@@ -13,6 +13,7 @@ from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
+from preflight.scripts.no_command_line import unheard_flags
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table, table_of_classes
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
@@ -102,13 +103,19 @@ def read_trainer_arguments(
     is_exact = versions.is_tabled("transformers") and (
         kind.trainer != "trl" or versions.is_tabled("trl")
     )
+    problems = Problems()
+    unheard = None
+    if kind.text and script is not None and not kind.is_own_script:
+        unheard = unheard_flags(words, command, script)
+    if unheard is not None:
+        problems.append(unheard)
+        words = []
     rules = ParserRules(
         is_complete=kind.is_own_script and is_exact,
         is_exact=is_exact,
         is_sure=kind.is_own_script or _has_trainers_parser(kind.text),
         abbreviates=kind.trainer in HF_TRAINERS and _may_take_prefixes(kind.text),
     )
-    problems = Problems()
     file, rest = problems.take(_argument_file(words, first_index, command, table, kind, rules))
     rest = [(index, word) for index, word in rest if index not in not_its_own]
     own = opened[1] if opened is not None else None

@@ -142,3 +142,41 @@ def test_a_parser_of_dataclasses_is_no_trainer(tmp_path):
         "model(**batch).loss.backward()\n"
     )
     assert plan_of(tmp_path, LAUNCH, {"train.py": script}).trainer in (None, "plain_loop")
+
+
+MAKES = {
+    "an argument": (
+        'def load():\n    model = FastLanguageModel.from_pretrained("x/y", load_in_4bit=True)\n    return model, None\n'
+        "def train(model, rows):\n    trainer = Trainer(model=model, args=training)\n    trainer.train()\n"
+        "model, tokenizer = load()\ntrain(model, None)\n"
+    ),
+    "itself, with more around it": (
+        'model, tokenizer = FastLanguageModel.from_pretrained("x/y")\n'
+        "model = FastLanguageModel.get_peft_model(model, r=16)\nTrainer(model, args=training).train()\n"
+    ),
+    "an attribute": (
+        "class Job:\n    def __init__(self):\n        self.model = build()\n"
+        "    def run(self):\n        Trainer(model=self.model, args=training).train()\nJob().run()\n"
+    ),
+    "nothing that is read": "def run(model):\n    Trainer(model=model, args=training).train()\nstart(run)\n",
+}
+
+
+@pytest.mark.parametrize("way", MAKES)
+def test_a_model_that_is_followed_to_a_helper_is_open(tmp_path, way):
+    script = f"from unsloth import FastLanguageModel\nfrom elsewhere import build, start\n{HEAD}{MAKES[way]}"
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    decided = {"adapter", "base_quantization", "load_dtype", "activation_checkpointing"}
+    assert decided <= opens(plan)
+
+
+@pytest.mark.parametrize("way", ["an argument", "an attribute"])
+def test_a_model_that_is_followed_to_transformers_is_as_it_is_loaded(tmp_path, way):
+    loaded = f"AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.bfloat16)"
+    script = MAKES[way].replace("build()", loaded)
+    script = script.replace('FastLanguageModel.from_pretrained("x/y", load_in_4bit=True)', loaded)
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": HEAD + script})
+
+    assert (plan.model, plan.load_dtype) == ("meta-llama/Llama-2-7b-hf", "bf16")
+    assert not {"load_dtype", "activation_checkpointing"} & opens(plan)

@@ -14,7 +14,7 @@ from preflight.trainers.arguments import read_trainer_arguments
 
 VERSIONS = {"transformers": "5.24.0", "trl": "1.16.0", "torch": "2.13.0"}
 HF = "from transformers import HfArgumentParser, TrainingArguments\n"
-LOOP = "from accelerate import Accelerator\n"
+LOOP = "import sys\nfrom accelerate import Accelerator\nread(sys.argv)\n"
 
 
 def read(line, tmp_path, script="trl.scripts.sft", text="", versions=VERSIONS):

@@ -1,0 +1,94 @@
+"""Training scripts that read no command line: a flag behind them reaches nothing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+
+from preflight.errors import Problem
+from preflight.launch import LaunchCommand
+from preflight.scripts.files import LIBRARIES
+from preflight.scripts.signs import MOST_FILES, repository_files
+
+READS = re.compile(
+    r"\bargv\b|\w*[Pp]arser?\b|\bparse_\w+|\bargs\b|\b(?:absl|chz|click|docopt|draccus|fire|getopt|hydra|optparse|"
+    r"jsonargparse|simple_parsing|typer|tyro)\b|from_cli|\bcli\b|\w*CLI\b"
+)
+"""Words of which every script that reads its command line has one."""
+
+QUIET = frozenset(
+    [
+        "bitsandbytes",
+        "datasets",
+        "dotenv",
+        "einops",
+        "evaluate",
+        "flash_attn",
+        "huggingface_hub",
+        "matplotlib",
+        "nltk",
+        "numpy",
+        "pandas",
+        "PIL",
+        "psutil",
+        "rouge_score",
+        "sacrebleu",
+        "safetensors",
+        "scipy",
+        "sentencepiece",
+        "sklearn",
+        "tokenizers",
+        "tqdm",
+        "wandb",
+        "yaml",
+    ]
+)
+"""Libraries beside LIBRARIES that read no command line of the script that imports them."""
+
+_MODULE = re.compile(r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import\b|import[ \t]+([\w., \t]+))", re.M)
+_KEYWORD = re.compile(r"\bargs\s*=")
+"""`Trainer(args=...)` and `launch(args=...)` name a parameter."""
+
+
+def unheard_flags(words: Iterable[str], command: LaunchCommand, script: str) -> Problem | None:
+    """Return that the flags behind a script reach nothing; None where there is none, or the script may read them."""
+    flags = [word.partition("=")[0] for word in words if word[:2] == "--"]
+    if not flags or not _reads_none(command, script):
+        return None
+    first, more = flags[0], len(flags) - 1
+    named = f"{first} and {more} more flags reach" if more else f"{first} reaches"
+    return Problem(
+        f"{script} reads no command line: {named} nothing",
+        first,
+        "set it in the script's own text, or give the script a parser (HfArgumentParser, TrlParser)",
+        "PF122",
+        "warning",
+    )
+
+
+def _reads_none(command: LaunchCommand, script: str) -> bool:
+    """Tell whether neither a script nor a file of its repository that it imports has a word that reads a command line."""
+    texts = dict(repository_files(command, script))
+    if not texts or len(texts) == MOST_FILES:
+        return False
+    if any(READS.search(_KEYWORD.sub("", text)) for text in texts.values()):
+        return False
+    stems = {part for path in texts for part in re.split(r"[/\\.]", path)}
+    return all(
+        module in LIBRARIES
+        or module in QUIET
+        or module in sys.stdlib_module_names
+        or module in stems
+        for text in texts.values()
+        for module in _modules(text)
+    )
+
+
+def _modules(text: str) -> Iterator[str]:
+    """Yield the first parts of the names of the modules that a file imports from outside its package."""
+    for dotted, several in _MODULE.findall(text):
+        for each in several.split(",") if several else [dotted]:
+            name = each.split()[0] if each.split() else ""
+            if not name.startswith("."):
+                yield name.partition(".")[0]
