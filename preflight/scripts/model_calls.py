@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from preflight.scripts.device_map import device_map_of, zero3_is_on
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
-from preflight.scripts.scope import UNKNOWN, Known, Scope
+from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
 from preflight.setting import Place
 
@@ -124,8 +124,8 @@ def _followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[Ca
         if len(seen) > MOST_STEPS:
             yield None
             return
-        if isinstance(node, ast.Constant):
-            continue  # the name of a model, or none yet
+        if _is_name(reader, node, scope):
+            continue
         if isinstance(node, ast.Call):
             name = last_name(node.func)
             receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
@@ -140,6 +140,16 @@ def _followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[Ca
         if not before:
             yield None
         waiting += before
+
+
+def _is_name(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
+    """Tell whether a value is the name of a model (TRL loads it then), an argument that names one, or nothing yet."""
+    if isinstance(node, ast.Attribute):
+        owner = reader.evaluator.value(node.value, scope)
+        if isinstance(owner, Parsed):
+            return True
+    known = reader.evaluator.evaluate(node, scope)
+    return isinstance(known.value, (str, type(None))) or bool(known.flag)
 
 
 def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[ast.expr, Scope]]:
