@@ -116,7 +116,7 @@ def make_plan(
         origins["world_size"] = Origin("nobody", True, reason, OPEN_VALUES["world_size"])
     if not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-        signs = signs_of(command, script)
+        signs = signs_of(command, script, trainer.script.untaken)
         own_engine = own_initialize(command, part.script_index)
         origins.update(_undecided(trainer, fields, signs.fields, own_engine))
         problems = [*problems, *_left_out(trainer, signs.unpriced, problems)]
@@ -328,6 +328,10 @@ def _undecided(
             origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])
         else:
             origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""))
+    precision = fields.get("mixed_precision")
+    is_said = precision is not None and precision.place.kind != "default"
+    if trainer.trainer is None and "mixed_precision" in signs and not is_said:
+        origins["mixed_precision"] = _open("mixed_precision", "none", signs["mixed_precision"])
     engine, called = fields.get("engine"), trainer.engine
     is_read = called is not None and called.is_sure and called.engines[0] != "deepspeed"
     if engine is not None and engine.value == "ddp" and "engine" in signs and not is_read:

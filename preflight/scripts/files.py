@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable
+from functools import cached_property
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.commands import is_command
@@ -78,10 +79,20 @@ class ScriptFiles:
         held = self.classes.get(name)
         return held if held is not None and held[1].path == file else None
 
+    @cached_property
+    def renamed(self) -> dict[str, str]:
+        """Name that an import of the repository's own gives -> what it is called where it is defined."""
+        return {
+            local: name
+            for names in self.imports.values()
+            for local, (_, name) in names.items()
+            if name and name != local
+        }
+
     def _leave_out_what_nothing_names(self) -> None:
         """Forget the blocks and calls of functions that nothing which runs speaks of."""
         modules = [body for body, scope in self.blocks if scope.outer is None]
-        may_run = reached(modules, self._named)
+        may_run = reached(modules, self._named, self.renamed)
         may_run |= {id(scope) for scope in self.modules.values()}
         self.blocks = [each for each in self.blocks if id(each[1]) in may_run]
         self.everywhere = [each for each in self.everywhere if id(each.scope) in may_run]

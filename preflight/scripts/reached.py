@@ -6,7 +6,7 @@ A helper for inference in an imported file is none of the launch, as long as not
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from preflight.scripts.scope import Scope, walk_block
 from preflight.values import dataclass
@@ -22,24 +22,30 @@ class Named:
     scope: Scope
 
 
-def reached(modules: Iterable[list[ast.stmt]], functions: Iterable[Named]) -> frozenset[int]:
-    """Return the ids of the scopes of functions that may run, from what the modules and those functions name."""
+def reached(
+    modules: Iterable[list[ast.stmt]], functions: Iterable[Named], renamed: Mapping[str, str]
+) -> frozenset[int]:
+    """Return the ids of the scopes of functions that may run, from what the modules and those functions name.
+
+    `renamed` has the names that imports give, and what they are called where they are defined.
+    """
     named: set[str] = set()
     for body in modules:
-        named |= _names_in(body)
+        named |= names_in(body)
     waiting = list(functions)
     found: set[int] = set()
     while True:
+        named.update([renamed[name] for name in named if name in renamed])
         ready = [each for each in waiting if not each.names or named.intersection(each.names)]
         if not ready:
             return frozenset(found)
         for each in ready:
             found.add(id(each.scope))
-            named |= _names_in(each.body)
+            named |= names_in(each.body)
         waiting = [each for each in waiting if id(each.scope) not in found]
 
 
-def _names_in(body: list[ast.stmt]) -> set[str]:
+def names_in(body: Sequence[ast.AST]) -> set[str]:
     """Return the names and attributes that a block uses; those of functions and classes in it are their own."""
     names: set[str] = set()
     for node in walk_block(body):

@@ -6,11 +6,12 @@ A call inside an `if` whose condition cannot be known is not read.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from preflight.launch import LaunchCommand
+from preflight.launch_facts import Lines
 from preflight.scripts.argument_parsers import argparse_names
-from preflight.scripts.blocks import reachable
+from preflight.scripts.blocks import DEFINITIONS, reachable
 from preflight.scripts.commands import command_parameters, defaults_of
 from preflight.scripts.dataclass_fields import (
     DATACLASS_PARSERS,
@@ -27,6 +28,7 @@ from preflight.scripts.dataclass_fields import (
     with_set_on_self,
 )
 from preflight.scripts.files import CallFound, ScriptFiles, last_name
+from preflight.scripts.reached import names_in
 from preflight.scripts.scope import (
     UNKNOWN,
     FlagOf,
@@ -54,6 +56,8 @@ class ScriptReader(ScriptFiles):
         """The assignments that surely run."""
         self.unsure_statements: list[tuple[ast.Assign, Scope]] = []
         """Those that stand in a branch whose condition is not known."""
+        self.untaken: list[Lines] = []
+        """File, first and last line of the statements in branches that are not taken."""
         self._namespace: Parsed | None = None
         self._returns: dict[str, list[ast.expr]] = {}
         """Function -> what it returns, as written: a name may be called thousands of times."""
@@ -74,8 +78,14 @@ class ScriptReader(ScriptFiles):
         for function, scope, outer in self.commands:
             scope.parameters.update(command_parameters(function, outer, self.evaluator, flag_of))
         self._bind_parameters()
-        for body, scope in self.blocks:
-            self._read_block(body, scope)
+        read = {
+            id(scope): list(reachable(body, scope, self.evaluator)) for body, scope in self.blocks
+        }
+        modules = [id(scope) for _, scope in self.blocks if scope.outer is None]
+        runs = self._run(modules, read)
+        for _, scope in self.blocks:
+            if id(scope) in runs:
+                self._read_block(read[id(scope)], scope, runs[id(scope)])
 
     # What names and calls mean
 
@@ -185,9 +195,42 @@ class ScriptReader(ScriptFiles):
 
     # Reading
 
-    def _read_block(self, body: list[ast.stmt], scope: Scope) -> None:
-        for node, is_sure in reachable(body, scope, self.evaluator):
-            if isinstance(node, ast.Call):
+    def _run(
+        self, modules: list[int], read: Mapping[int, list[tuple[ast.AST, bool | None]]]
+    ) -> dict[int, bool]:
+        """Return the scopes of the blocks that run -> whether they surely do.
+
+        What only a branch names that may not be taken may not run; what only branches name that are not taken does not.
+        """
+        runs = dict.fromkeys(modules, True)
+        named: dict[str, bool] = {}
+        waiting = [each for each in self._named if id(each.scope) in read]
+        new = list(modules)
+        while new:
+            for scope in new:
+                for node, is_sure in read[scope]:
+                    for name in () if is_sure is None else _names_of(node):
+                        for each in (name, self.renamed.get(name, name)):
+                            named[each] = named.get(each, False) or bool(is_sure and runs[scope])
+            new = []
+            for function in waiting:
+                key, said = id(function.scope), [named[n] for n in function.names if n in named]
+                surely = any(said) or not function.names
+                if (said or surely) and runs.get(key) is not surely and not runs.get(key):
+                    runs[key] = surely
+                    new.append(key)
+        return runs
+
+    def _read_block(
+        self, nodes: list[tuple[ast.AST, bool | None]], scope: Scope, runs_surely: bool
+    ) -> None:
+        for node, may_run in nodes:
+            is_sure = runs_surely and may_run is True
+            if may_run is None:
+                if isinstance(node, ast.stmt):
+                    lines = (scope.path, node.lineno, node.end_lineno or node.lineno)
+                    self.untaken.append(lines)
+            elif isinstance(node, ast.Call):
                 held = self.calls if is_sure else self.unsure
                 held.append(CallFound(last_name(node.func), node, scope))
             elif isinstance(node, ast.Assign):
@@ -296,3 +339,12 @@ class ScriptReader(ScriptFiles):
             name for name, (cls, _) in self.classes.items() if is_trainer_class(cls, self.classes)
         }
         return {*TRAINER_BASES, *own}
+
+
+def _names_of(node: ast.AST) -> Iterable[str]:
+    """Return the names that a node itself uses; of a function or class those that its definition does."""
+    if isinstance(node, ast.Name):
+        return (node.id,)
+    if isinstance(node, ast.Attribute):
+        return (node.attr,)
+    return names_in([node]) if isinstance(node, DEFINITIONS) else ()

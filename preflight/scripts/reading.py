@@ -96,6 +96,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if is_plain_loop:
         read_plain_loop(reader, settings)
     read_length(reader, settings)
+    settings.untaken = tuple(reader.untaken)
     engine = own_engine(reader)
     if engine.engines or engine.spawns is not None:
         settings.engine = engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -160,7 +160,7 @@ def _names_in(node: ast.expr) -> list[str]:
     return [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
 
 
-def walk_block(body: list[ast.stmt]) -> Iterator[ast.AST]:
+def walk_block(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """Yield every node of a block in order, functions and classes themselves but not what is inside them."""
     waiting: list[ast.AST] = list(reversed(body))
     while waiting:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch_facts import Lines
 from preflight.scripts.files import LIBRARIES, package_folders
 from preflight.scripts.used_text import used_text
 from preflight.setting import Place
@@ -25,6 +26,7 @@ SIGNS = {
     "activation_checkpointing": r"checkpoint_wrapper|(?:gradient|activation)_checkpoint|torch\.utils\.checkpoint|"
     r"grad_checkpoint|use_reentrant",
     "load_dtype": r"torch_dtype|\bdtype\s*=|\.half\(\)|\.bfloat16\(\)|\.to\(torch\.(?:bfloat16|float16|half)",
+    "mixed_precision": r"autocast|GradScaler|MixedPrecision|mixed_precision|deepspeed\.initialize|\bamp\.|\b[bf][fp]16\b",
     "attention": r"attn_implementation|flash_attn|flash_attention|xformers",
     "loss": r"[Ll]iger|cut_cross_entropy|fused_linear|linear_cross_entropy",
     "optimizer": r"8bit|Adafactor|Muon\b|\bLion|[Gg]a[Ll]ore|optim\.(?!AdamW?\b|lr_scheduler)\w+\(",
@@ -37,13 +39,14 @@ UNPRICED = {
         "more",
     ),
     "generation and the models that score it": (
-        r"\b(?:PPO|PPOv2|GRPO|RLOO|OnlineDPO|NashMD|XPO)Trainer\b|\breward_model\b",
+        r"\b(?:PPO|PPOv2|GRPO|RLOO|OnlineDPO|NashMD|XPO)Trainer\b|\breward_(?:model|engine)\b|\bcritic_(?:model|engine)\b",
         "more",
     ),
     "an inference engine's share of the card": (r"\b(?:from|import)\s+(?:vllm|sglang)\b", "more"),
     "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
     "a head that is no language model's": (
-        r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|SentenceTransformer\(",
+        r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|SentenceTransformer\("
+        r"|\b\w*(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b|WithValueHead\b",
         "either",
     ),
     "images or audio beside the text": (
@@ -89,8 +92,11 @@ class Signs:
     """False where it was read, and neither it nor what it imports has a call that trains."""
 
 
-def signs_of(command: LaunchCommand, script: str) -> Signs:
-    """Return what a script and the files that it imports speak of, in lines that some running line leads to."""
+def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ()) -> Signs:
+    """Return what a script and the files that it imports speak of, in lines that some running line leads to.
+
+    `untaken` are statements that this command line is known not to reach.
+    """
     files = list(repository_files(command, script))
     whole = "\n".join(text for _, text in files)
     is_whole = 0 < len(files) < MOST_FILES
@@ -101,7 +107,7 @@ def signs_of(command: LaunchCommand, script: str) -> Signs:
     patterns += [(unpriced, name, pattern) for name, (pattern, _) in UNPRICED.items()]
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
-    for path, text in used_text(files) if there else ():
+    for path, text in used_text(files, untaken) if there else ():
         for places, name, pattern in there:
             _note(places, name, pattern, path, text)
     if not is_whole:

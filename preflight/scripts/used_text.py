@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from preflight.launch_facts import Lines
 from preflight.scripts.files import is_main_guard
 from preflight.values import dataclass
 
@@ -45,8 +46,12 @@ class _Part:
     last: int
 
 
-def used_text(files: Sequence[File]) -> list[File]:
-    """Return the files, the script first, with lines of theirs emptied that no running line leads to."""
+def used_text(files: Sequence[File], untaken: Iterable[Lines] = ()) -> list[File]:
+    """Return the files, the script first, with lines of theirs emptied that no running line leads to.
+
+    `untaken` are statements in branches that are known not to be taken.
+    """
+    never = set(untaken)
     trees = [_parsed(text) for _, text in files]
     renamed = _renamed(trees)
     named: set[str] = set()
@@ -57,6 +62,8 @@ def used_text(files: Sequence[File]) -> list[File]:
         if tree is None:
             named.update(re.findall(r"[^\W\d]\w*", files[index][1]))
             continue
+        if never:
+            dropped += [(index, *_lines(node)) for node in _pruned(tree, files[index][0], never)]
         prose = filter(None, map(_prose, ast.walk(tree)))
         dropped += [(index, *_lines(node)) for node in prose]
         for node in _statements(tree.body):
@@ -112,6 +119,17 @@ def _parsed(text: str) -> ast.Module | None:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
+
+
+def _pruned(tree: ast.Module, path: str, never: set[Lines]) -> Iterator[ast.stmt]:
+    """Take the statements that are not reached out of their branches; yield them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If):
+            for branch in (node.body, node.orelse):
+                gone = [n for n in branch if (path, n.lineno, n.end_lineno or n.lineno) in never]
+                for each in gone:
+                    branch.remove(each)
+                yield from gone
 
 
 def _lines(node: ast.stmt) -> tuple[int, int]:

@@ -203,6 +203,7 @@ def settled(
     facts = ScriptFacts(
         flags=flags,
         unread=unsure,
+        untaken=script.untaken,
         device_map=None if mapped is None else Setting(mapped.value, mapped.place),
         zero3_is_on_at_load=script.zero3_is_on,
     )

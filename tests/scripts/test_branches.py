@@ -1,0 +1,113 @@
+"""What a branch of a script decides holds where the command line takes it, also through the functions that it calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+
+SCRIPT = """\
+import argparse, os
+from helpers import saves_memory as cheaper
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--cheap", action="store_true")
+parser.add_argument("--scores", type=int, default=0)
+args = parser.parse_args()
+
+
+def scorer_of(model):
+    return AutoModelForSequenceClassification.from_pretrained(model)
+
+
+def main():
+    model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="bfloat16")
+    if {condition}:
+        cheaper(model)
+    if args.scores > 0:
+        reward_model = scorer_of(model)
+    told = TrainingArguments(output_dir="o", per_device_train_batch_size=2, bf16=True)
+    tokenizer(rows, max_length=512, truncation=True)
+    Trainer(model=model, args=told).train()
+
+
+main()
+"""
+HELPERS = """\
+def saves_memory(model):
+    model.gradient_checkpointing_enable()
+"""
+
+
+@pytest.fixture
+def checked(tmp_path):
+    plugins = load_plugins()
+
+    def check(condition: str, *flags: str):
+        (tmp_path / "helpers.py").write_text(HELPERS)
+        (tmp_path / "train.py").write_text(SCRIPT.replace("{condition}", condition))
+        words = ("torchrun", "--nproc_per_node", "1", "train.py", *flags)
+        return check_launch(
+            LaunchCommand(words, {}, str(tmp_path)), plugins, Request("h100-sxm-80")
+        )
+
+    return check
+
+
+CONDITIONS = {
+    "taken": ("args.cheap", ("--cheap",), "full", False),
+    "not taken": ("args.cheap", (), "none", False),
+    "known only when it runs": ("os.path.exists('small')", (), None, True),
+}
+
+
+@pytest.mark.parametrize("condition, flags, mode, is_open", CONDITIONS.values(), ids=CONDITIONS)
+def test_a_function_runs_where_a_branch_that_is_taken_calls_it(
+    checked, condition, flags, mode, is_open
+):
+    plan = checked(condition, *flags).plan
+
+    if mode is not None:
+        assert plan.activation_checkpointing == mode
+    assert ("activation_checkpointing" in plan.script_facts.unread) is is_open
+
+
+def test_what_a_branch_that_is_not_taken_speaks_of_is_no_sign(checked):
+    assert checked("args.cheap").verdict.unpriced == ()
+
+    taken = checked("args.cheap", "--scores", "1").verdict.unpriced
+    assert set(taken) == {
+        "a head that is no language model's",
+        "generation and the models that score it",
+    }
+
+
+LOOP = """\
+import torch
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="float32")
+loader = DataLoader(train_rows, batch_size=2)
+tokenizer(rows, max_length=512, truncation=True)
+for batch in loader:
+{step}
+"""
+STEPS = {
+    "in bf16": "    with torch.autocast('cuda', torch.bfloat16):\n        model(**batch).loss.backward()",
+    "as it is": "    model(**batch).loss.backward()",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_precision_of_a_loop_that_may_cast_is_open(tmp_path, step):
+    (tmp_path / "train.py").write_text(LOOP.replace("{step}", STEPS[step]))
+    command = LaunchCommand(("torchrun", "--nproc_per_node", "1", "train.py"), {}, str(tmp_path))
+    origin = check_launch(command, load_plugins(), Request("h100-sxm-80")).plan.origins[
+        "mixed_precision"
+    ]
+
+    assert origin.may_be == (("no", "bf16") if step == "in bf16" else ())
