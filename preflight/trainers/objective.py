@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from preflight.errors import Problem
 from preflight.formulas.objective import COMPARED, unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
+from preflight.scripts.files import last_name
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
@@ -124,10 +126,34 @@ def _reference(fields: FieldReader) -> str:
     if passed is None or passed[1].strip() == "None":
         return ""
     loaded = {argument for _, argument in _LOADED.findall(text)}
-    if len(loaded) == 1 and len(_LOADED.findall(text)) > 1:
+    if (len(loaded) == 1 and len(_LOADED.findall(text)) > 1) or _is_made_twice(text):
         fields.put("reference_model", "same", Setting("same", Place("script", "", passed[0])))
         return ""
     return "a reference model that the script makes"
+
+
+def _is_made_twice(text: str) -> bool:
+    """Tell whether a trainer is given two models that one and the same call makes: `get_model(args)`, twice."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    written: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            written.setdefault(node.targets[0].id, set()).add(ast.unparse(node.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and last_name(node.func) in TRL_METHODS:
+            given = dict(zip(("model", "ref_model"), node.args, strict=False))
+            given.update((each.arg, each.value) for each in node.keywords if each.arg)
+            made = [
+                written.get(each.id, set())
+                for each in (given.get("model"), given.get("ref_model"))
+                if isinstance(each, ast.Name)
+            ]
+            alike = made[0] & made[-1] if len(made) == 2 else set()
+            return any("(" in call for call in alike) and len(made[0] | made[1]) == 1
+    return False
 
 
 def _classifier(fields: FieldReader) -> None:

@@ -42,7 +42,8 @@ def checked(tmp_path):
     (tmp_path / "text.yaml").write_text(AXOLOTL)
     (tmp_path / "images.yaml").write_text(f"{AXOLOTL}processor_type: AutoProcessor\n")
     (tmp_path / "own.py").write_text(OWN.format(names="AutoModelForCausalLM"))
-    (tmp_path / "sees.py").write_text(OWN.format(names="AutoModelForCausalLM, AutoProcessor"))
+    sees = OWN.format(names="AutoModelForCausalLM, AutoProcessor")
+    (tmp_path / "sees.py").write_text(f"{sees}AutoProcessor.from_pretrained(name)(rows)\n")
 
     def check(*words: str):
         command = LaunchCommand(words, {}, str(tmp_path))

@@ -105,6 +105,34 @@ def test_a_reference_of_the_same_name_is_a_second_copy(tmp_path, more, given, re
     assert bool(unpriced(arguments)) is not is_known
 
 
+BUILT = {
+    "by the same call": ("get_model(named, args)", "get_model(named, args)", "same"),
+    "by another call": ("get_model(named, args)", "get_model(other, args)", None),
+    "and one of them anew": (
+        "get_model(named, args)\nmodel = wrapped(model)",
+        "get_model(named, args)",
+        None,
+    ),
+    "by nothing that is called": ("held", "held", None),
+}
+
+
+@pytest.mark.parametrize(("model", "reference", "is_copy"), BUILT.values(), ids=BUILT)
+@pytest.mark.parametrize(
+    "given", ["model, reference, args=args", "model=model, ref_model=reference"]
+)
+def test_a_reference_that_a_helper_builds_alike_is_a_second_copy(
+    tmp_path, model, reference, is_copy, given
+):
+    text = MADE.format(name="DPO", more=f"ref_model = {reference}", given="")
+    text = text.replace('AutoModelForCausalLM.from_pretrained("org/model")', model)
+    text = text.replace("model=model, args=args", given.replace("reference", "ref_model"))
+    arguments = read(text, tmp_path)
+
+    assert value(arguments, "reference_model") == is_copy
+    assert bool(unpriced(arguments)) is (is_copy is None)
+
+
 def test_a_reference_that_is_computed_before_is_none(tmp_path):
     text = MADE.format(name="DPO", more="", given="")
     arguments = read(text, tmp_path, "--precompute_ref_log_probs", "true")
