@@ -62,6 +62,10 @@ class ScriptFacts:
     device_map: Setting | None = None
     """The device_map that the script loads its model with; as written, where only running tells what it is and that is
     not None."""
+    arguments_at: Place | None = None
+    """Where it makes its trainer's arguments; None where a parser does, or it was not found."""
+    model_at: Place | None = None
+    """Where it loads its model; None where TRL does, or it was not found."""
     zero3_is_on_at_load: bool | None = None
     """Whether transformers knows of DeepSpeed when the script loads its model; None where the order is not known."""
 

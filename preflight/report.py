@@ -58,6 +58,8 @@ class Report:
     alternatives: tuple[tuple[TriedRemedy, ...], ...] = ()
     """The next best safe answers, where somebody asked for them."""
     suggested: tuple[TriedRemedy, ...] = ()
+    by_hand: tuple[TriedRemedy, ...] = ()
+    """Safe remedies that make it fit and that nothing writes into the launch: the last one's `how` tells the edits."""
     advice: Advice | None = None
     """Other methods and devices, where nothing that may be applied makes it fit."""
     rewrite: Rewrite | None = None
@@ -146,6 +148,7 @@ class Report:
                 [_tried_to_dict(tried) for tried in path] for path in self.alternatives
             ],
             "suggested": [_tried_to_dict(tried) for tried in self.suggested],
+            "by_hand": [_tried_to_dict(tried) for tried in self.by_hand],
             "advice": None if self.advice is None else self.advice.to_dict(),
             "rewrite": None if self.rewrite is None else self.rewrite.to_dict(),
             "notes": [*self.notes, *self.left_alone],

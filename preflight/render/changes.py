@@ -34,6 +34,19 @@ def alternative_lines(report: Report, page: Page) -> list[str]:
     return lines
 
 
+def by_hand_lines(report: Report, page: Page) -> list[str]:
+    """Return the edits that make it fit and train the same, where they are of files that preflight does not write."""
+    if not report.by_hand:
+        return []
+    last = report.by_hand[-1]
+    titles = "; ".join(tried.remedy.title for tried in report.by_hand)
+    lines = page.wrap(f"would fit and train the same, edited by hand: {titles}", "", "  ")
+    lines += page.wrap(_measured(last, report), "  ", "  ")
+    for edit in last.remedy.extra.get("edits", ()):
+        lines += page.wrap(edit, "  ", "    ")
+    return lines
+
+
 def _parts(tried: TriedRemedy) -> str:
     """Return the shares of a step, largest first: an estimate from counts and rates, not a measurement."""
     whole = sum(tried.step_time_parts.values())
@@ -77,10 +90,11 @@ def suggested_lines(report: Report, page: Page) -> list[str]:
         changes = "" if remedy.keeps_training else " (changes training)"
         lines += page.wrap(f"{remedy.id}: {remedy.title}{changes}", "  ", "    ")
         lines += page.wrap(_measured(tried, report), "    ", "    ")
-        if remedy.how:
-            lines += page.wrap(f"add  {remedy.how}", "    ", "         ")
+        edits = remedy.extra.get("edits", ())
+        for edit in edits or ([f"add  {remedy.how}"] if remedy.how else ()):
+            lines += page.wrap(edit, "    ", "         ")
         helpers = "; ".join(remedy.extra.get("with", {}).values())
-        if helpers:
+        if helpers and not edits:
             lines += page.wrap(f"and  {helpers}", "    ", "         ")
         for note in remedy.notes:
             lines += page.wrap(note, "    ", "    ")

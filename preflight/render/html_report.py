@@ -143,6 +143,7 @@ def _remedies(report: Report) -> list[str]:
     lines: list[str] = []
     for title, tried in (
         ("What was changed, one after the other", report.applied),
+        ("What fits and trains the same, edited by hand", report.by_hand),
         ("What else would help, each alone", report.suggested),
     ):
         if tried:

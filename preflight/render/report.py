@@ -11,7 +11,13 @@ from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES, Origin
 from preflight.libraries.resolve import HERE
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.plan_parts import NOTHING_SAYS
-from preflight.render.changes import alternative_lines, applied_lines, change_lines, suggested_lines
+from preflight.render.changes import (
+    alternative_lines,
+    applied_lines,
+    by_hand_lines,
+    change_lines,
+    suggested_lines,
+)
 from preflight.render.page import Page, bar
 from preflight.render.readings import best_question, cannot_tell, option, reading_lines
 from preflight.render.words import (
@@ -61,6 +67,7 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     if is_verbose:
         lines += alternative_lines(report, page)
     lines += change_lines(report, page)
+    lines += by_hand_lines(report, page)
     lines += suggested_lines(report, page)
     if report.advice is not None:
         from preflight.render.advice import advice_lines
@@ -399,6 +406,8 @@ def _next(report: Report, door: str) -> str:
         options = "take a suggestion above, or give it more or larger devices"
         if all(t.verdict.answer is Answer.DOES_NOT_FIT for t in report.suggested):
             options = "give it more or larger devices, or a smaller job"
+        if report.by_hand:
+            options = "make the edits above, which train the same"
         if door == "check":
             return f"`preflight run` would start nothing; {options}"
         return f"nothing was {'written' if door == 'fix' else 'started'}; {options}"

@@ -23,6 +23,7 @@ from preflight.search.lattice import Edits, Lattice, Reached
 from preflight.units import format_gib
 from preflight.values import dataclass
 from preflight.verdict import Answer
+from preflight.writers.launch import edits_by_hand
 
 Wanted = Callable[[Remedy], bool]
 Write = Callable[[LaunchPlan, LaunchPlan, PluginManager], Rewrite | None]
@@ -148,14 +149,19 @@ def treat(
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
     search = Search(start, plugins, policy, write, time)
-    unwritable: list[str] = []
+    unwritable: list[tuple[TriedRemedy, ...]] = []
     was_tight = report.verdict.answer is Answer.TIGHT
     for found in _answers(search, was_tight, num_alternatives, unwritable):
         return _treated(report, found, policy)
-    if unwritable and not was_tight:
-        note = f"{unwritable[0]} would make it fit but cannot be written into this launch"
-        report = replace(report, notes=(*report.notes, note))
-    return report
+    if not unwritable or was_tight:
+        return report
+    for path in unwritable:
+        edits = edits_by_hand(start.plan, path[-1].plan)
+        if edits:
+            return replace(report, by_hand=(*path[:-1], _with_edits(path[-1], edits)))
+    ids = " + ".join(tried.remedy.id for tried in unwritable[0])
+    note = f"{ids} would make it fit but cannot be written into this launch"
+    return replace(report, notes=(*report.notes, note))
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,10 @@ class Treatment:
 
 
 def _answers(
-    search: Search, was_tight: bool, num_alternatives: int, unwritable: list[str]
+    search: Search,
+    was_tight: bool,
+    num_alternatives: int,
+    unwritable: list[tuple[TriedRemedy, ...]],
 ) -> Iterator[Treatment]:
     """Yield the best writable answer of each way, in the order of preference.
 
@@ -219,7 +228,7 @@ def _writable(
     is_answer: Callable[[Judged], bool],
     most: int,
     first: tuple[TriedRemedy, ...],
-    unwritable: list[str],
+    unwritable: list[tuple[TriedRemedy, ...]],
 ) -> Treatment | None:
     """Return the best answer that can be written; levers that cannot be are taken out of the lattice."""
     claimed = 1.0
@@ -240,7 +249,7 @@ def _writable(
         if rewrite is not None:
             paths = tuple((*first, *search.tried(s.reached, lattice.start, claimed)) for s in found)
             return Treatment(paths[0], rewrite, paths[1:])
-        unwritable.append(" + ".join(best.ids))
+        unwritable.append((*first, *search.tried(best.reached, lattice.start, claimed)))
         lattice = search.lattice(
             lattice.start, _without(lattice.wanted, _culprits(search, lattice, best))
         )
@@ -361,7 +370,16 @@ def _told_if_writable(
         return tried
     can_write = write(before, tried.plan, plugins) is not None
     remedy = replace(tried.remedy, extra={**tried.remedy.extra, "can_write": can_write})
-    return replace(tried, remedy=remedy)
+    edits = () if can_write else edits_by_hand(before, tried.plan)
+    return _with_edits(replace(tried, remedy=remedy), edits)
+
+
+def _with_edits(tried: TriedRemedy, edits: tuple[str, ...]) -> TriedRemedy:
+    """Return a remedy that tells the edits a person makes for it, and for those beside it."""
+    if not edits:
+        return tried
+    extra = {**tried.remedy.extra, "edits": edits}
+    return replace(tried, remedy=replace(tried.remedy, how="; ".join(edits), extra=extra))
 
 
 def _with_safe_help(alone: TriedRemedy, judged: Judged, search: Search) -> TriedRemedy:

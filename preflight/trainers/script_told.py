@@ -205,6 +205,8 @@ def settled(
         unread=unsure,
         untaken=script.untaken,
         device_map=None if mapped is None else Setting(mapped.value, mapped.place),
+        arguments_at=script.seen.get("trainer_arguments"),
+        model_at=script.seen.get("model"),
         zero3_is_on_at_load=script.zero3_is_on,
     )
     fields = replace(

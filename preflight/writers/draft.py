@@ -18,6 +18,7 @@ from preflight.formats.edits import CannotEdit, yaml_text
 from preflight.formats.load import load_json, read_document
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
+from preflight.setting import Place
 from preflight.writers.source import LaunchSource
 
 POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file", "accelerate_config")
@@ -38,7 +39,17 @@ POINTER_KEYS = {
 class LaunchDraft:
     """Collects the edits of one launch. Made, filled and finished by write_launch; nobody else sees it."""
 
-    def __init__(self, plan: LaunchPlan, command: LaunchCommand, source: LaunchSource) -> None:
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        command: LaunchCommand,
+        source: LaunchSource,
+        tells_script_edits: bool = False,
+    ) -> None:
+        self.tells_script_edits = tells_script_edits
+        """Edits of the training script are told, for a person to make; nothing writes them."""
+        self.script_edits: dict[str, list[str]] = {}
+        """Place in the script -> keywords with their values."""
         self.plan = plan
         """The launch as it is."""
         self.command = command
@@ -143,6 +154,21 @@ class LaunchDraft:
     def _added_spelling(self, name: str, start: int) -> str:
         flags = self.argv[start : self.script_index] if start == 0 else self.argv[start:]
         return argv_edits.spellings(name)[argv_edits.prefers_dashes(flags, 0)]
+
+    @property
+    def tells_arguments(self) -> bool:
+        """Tell whether the trainer's arguments can be told as edits of the script, which makes them itself."""
+        return self.tells_script_edits and self.plan.script_facts.arguments_at is not None
+
+    def edit_script(self, place: Place | None, text: str, is_added: bool = True) -> None:
+        """Tell an edit of the training script, which no copy is made of: what it imports lies beside it.
+
+        `place` is that of the call that gets the keyword, or of the keyword that gets another value.
+        """
+        if not self.tells_script_edits or place is None:
+            raise CannotEdit("the script itself sets it")
+        where = f"{place.where}, in {place.key}(...)" if is_added else place.where
+        self.script_edits.setdefault(where, []).append(text)
 
     def edit(self, path: str, key: str | KeyPath, value: Any) -> None:
         """Set a key of a file to a value, or take it out by REMOVE."""
@@ -319,11 +345,11 @@ class LaunchDraft:
         return (*changed, *added)
 
 
-def open_draft(plan: LaunchPlan) -> LaunchDraft | None:
+def open_draft(plan: LaunchPlan, tells_script_edits: bool = False) -> LaunchDraft | None:
     """Return a draft of the launch; None where no reader of preflight's own read it."""
     if plan.command is None or not isinstance(plan.source, LaunchSource):
         return None
-    return LaunchDraft(plan, plan.command, plan.source)
+    return LaunchDraft(plan, plan.command, plan.source, tells_script_edits)
 
 
 def flag_texts(value: Any) -> list[str]:

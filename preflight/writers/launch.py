@@ -55,7 +55,31 @@ def write_launch(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
 
     Nothing is written to disk: the rewrite holds the copies.
     """
-    draft = open_draft(before)
+    return _written(open_draft(before), before, after)
+
+
+def edits_by_hand(before: LaunchPlan, after: LaunchPlan) -> tuple[str, ...]:
+    """Return the edits that give the plan `after` where some are of the training script, which a person makes.
+
+    `train.py:7, in SFTConfig(...): gradient_checkpointing=True`, with the flags and files that change beside it; empty where a changed
+    field cannot be told.
+    """
+    draft = open_draft(before, tells_script_edits=True)
+    rewrite = _written(draft, before, after)
+    if draft is None or rewrite is None or not draft.script_edits:
+        return ()
+    edits = [f"{where}: {', '.join(texts)}" for where, texts in draft.script_edits.items()]
+    edits += [
+        f"the command: {added or f'without {removed}'}" for removed, added in rewrite.argv_diff
+    ]
+    for file in rewrite.files:
+        changed = [line[1:].strip() for line in file.diff.splitlines()[2:] if line[:1] == "+"]
+        edits.append(f"{file.path}: {', '.join(changed)}")
+    edits += [f"the environment: {name}={value}" for name, value in rewrite.env.items()]
+    return tuple(edits)
+
+
+def _written(draft: LaunchDraft | None, before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     if draft is None:
         return None
     changed = changed_fields(before, after)

@@ -12,8 +12,8 @@ from preflight.writers.trainer_edits import (
     is_given,
     nested_target,
     set_argument,
+    sets_trainer_arguments,
     takes_model_flags,
-    takes_trainer_flags,
 )
 
 CHUNKED_LOSS_TYPE = "chunked_nll"
@@ -60,7 +60,7 @@ def write_activation_offload(draft: LaunchDraft, before: LaunchPlan, after: Laun
         set_launcher_option(draft, "fsdp_config", key, True)
     elif before.trainer == "trl":
         set_argument(draft, before, "activation_offloading", True, (), "offload_activations")
-    elif before.trainer == "transformers" and takes_trainer_flags(draft, before):
+    elif before.trainer == "transformers" and sets_trainer_arguments(draft, before):
         _write_kwargs(draft, before)
     else:
         raise CannotEdit("the launch has no switch for offloaded activations")

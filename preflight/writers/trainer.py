@@ -16,12 +16,13 @@ from preflight.writers.engine import (
     write_fsdp_checkpointing,
     write_zero_batch,
 )
+from preflight.writers.model_edits import tell_model_edits
 from preflight.writers.trainer_edits import (
     is_given,
     nested_target,
     set_argument,
+    sets_trainer_arguments,
     takes_model_flags,
-    takes_trainer_flags,
 )
 
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
@@ -37,7 +38,7 @@ def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPla
     if change != ("none", "full"):
         raise CannotEdit("only none -> full and back is written")
     given = is_given(draft, CHECKPOINTING, "activation_checkpointing")
-    if not given and not takes_trainer_flags(draft, before):
+    if not given and not sets_trainer_arguments(draft, before):
         write_fsdp_checkpointing(draft, before)
         return
     renamed = before.surely(transformers.SAYS_ACTIVATION_CHECKPOINTING)
@@ -94,7 +95,7 @@ def write_seq_len(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> 
     is_trl = before.trainer == "trl"
     new, old = "max_length", "max_seq_length"
     is_old = not trl.SAYS_MAX_LENGTH.holds_in(before.versions)
-    may_add = is_trl and takes_trainer_flags(draft, before)
+    may_add = is_trl and sets_trainer_arguments(draft, before)
     set_argument(
         draft,
         before,
@@ -135,6 +136,9 @@ def write_sync_each_batch(draft: LaunchDraft, before: LaunchPlan, after: LaunchP
 def write_model_arguments(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
     """Give TRL's ModelConfig an adapter, a quantized base or another dtype."""
     may_add = takes_model_flags(draft, before)
+    if not may_add and draft.tells_script_edits and before.trainer in HF_TRAINERS:
+        tell_model_edits(draft, before, after)
+        return
     if not may_add:
         raise CannotEdit("the script does not read TRL's ModelConfig")
     arguments: dict[str, Any] = {}

@@ -74,6 +74,13 @@ def takes_trainer_flags(draft: LaunchDraft, plan: LaunchPlan) -> bool:
     return not text or bool(_PARSERS.search(text))
 
 
+def sets_trainer_arguments(draft: LaunchDraft, plan: LaunchPlan) -> bool:
+    """Tell whether an argument of the trainer can be added: as a flag, or as an edit of the script that is told."""
+    return takes_trainer_flags(draft, plan) or (
+        draft.tells_arguments and plan.trainer in HF_TRAINERS
+    )
+
+
 def takes_model_flags(draft: LaunchDraft, plan: LaunchPlan) -> bool:
     """Tell whether the script reads TRL's ModelConfig, the home of the adapter's and quantization's flags."""
     if plan.trainer != "trl" or not takes_trainer_flags(draft, plan):
@@ -148,10 +155,12 @@ def set_argument(
             draft.edit(path, key, list(value) if is_list else value)
     elif _add_declared_flag(draft, plan_field, value):
         pass
-    elif any(place.kind == "script" for place in places_of(draft, plan_field)[:1]):
-        raise CannotEdit(f"the script itself sets {name}")
-    elif not (takes_trainer_flags(draft, plan) if may_add is None else may_add):
+    elif said := [place for place in places_of(draft, plan_field)[:1] if place.kind == "script"]:
+        draft.edit_script(said[0], f"{said[0].key or name}={value!r}", is_added=False)
+    elif not (sets_trainer_arguments(draft, plan) if may_add is None else may_add):
         raise CannotEdit(f"the script does not take --{name}")
+    elif not takes_trainer_flags(draft, plan):
+        draft.edit_script(plan.script_facts.arguments_at, f"{name}={value!r}")
     elif path is not None and draft.reads_only_a_file:
         # With a flag beside it the script would take the file for no argument file at all.
         draft.edit(path, (name,), list(value) if is_list else value)
