@@ -16,6 +16,7 @@ from preflight.scripts.own_engine import own_engine
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
+from preflight.scripts.unsloth_calls import read_unsloth
 from preflight.setting import Place
 
 WORTH_READING = re.compile(
@@ -97,6 +98,8 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         read_plain_loop(reader, settings)
     read_length(reader, settings)
     settings.untaken = tuple(reader.untaken)
+    if read_unsloth(reader, settings):
+        settings.seen.pop("built_elsewhere", None)
     engine = own_engine(reader)
     if engine.engines or engine.spawns is not None:
         settings.engine = engine

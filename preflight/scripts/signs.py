@@ -42,7 +42,10 @@ UNPRICED = {
         r"\b(?:PPO|PPOv2|GRPO|RLOO|OnlineDPO|NashMD|XPO)Trainer\b|\breward_(?:model|engine)\b|\bcritic_(?:model|engine)\b",
         "more",
     ),
-    "an inference engine's share of the card": (r"\b(?:from|import)\s+(?:vllm|sglang)\b", "more"),
+    "an inference engine's share of the card": (
+        r"\b(?:from|import)\s+(?:vllm|sglang)\b|\bfast_inference\s*=\s*(?!False)",
+        "more",
+    ),
     "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
     "a head that is no language model's": (
         r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|SentenceTransformer\("
@@ -58,6 +61,7 @@ UNPRICED = {
         r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))",
         "either",
     ),
+    "Unsloth's kernels": (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
     "frozen parameters": (r"requires_grad_?\(False\)|requires_grad\s*=\s*False", "less"),
 }
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside

@@ -164,7 +164,7 @@ MAKES = {
 
 @pytest.mark.parametrize("way", MAKES)
 def test_a_model_that_is_followed_to_a_helper_is_open(tmp_path, way):
-    script = f"from unsloth import FastLanguageModel\nfrom elsewhere import build, start\n{HEAD}{MAKES[way]}"
+    script = f"from fast import FastLanguageModel\nfrom elsewhere import build, start\n{HEAD}{MAKES[way]}"
     plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
 
     decided = {"adapter", "base_quantization", "load_dtype", "activation_checkpointing"}

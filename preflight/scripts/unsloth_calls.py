@@ -1,0 +1,113 @@
+"""What a script that loads its model with Unsloth says by its calls: name, packing, dtype, length, adapter and checkpointing.
+
+Source: unsloth/models/loader.py (FastLanguageModel.from_pretrained), llama.py (get_peft_model, the bitsandbytes config)
+and rl.py (which length counts), unsloth 2026.10.9. Its kernels and its offloaded checkpointing take less than is counted.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Known
+from preflight.scripts.script_settings import ScriptSettings
+
+CLASSES = ("FastLanguageModel", "FastModel")
+OTHER_LOADS = (
+    "load_in_8bit",
+    "load_in_16bit",
+    "load_in_fp8",
+    "full_finetuning",
+    "quantization_config",
+)
+"""Keywords besides which the model is not packed in four bits unasked."""
+PACKED = {
+    "bnb_4bit_quant_type": "nf4",
+    "use_bnb_nested_quant": True,
+    "bnb_4bit_compute_dtype": "bfloat16",
+}
+ADAPTER = {
+    "r": ("lora_r", 16),
+    "lora_alpha": ("lora_alpha", 16),
+    "lora_dropout": ("lora_dropout", 0.0),
+    "target_modules": (
+        "lora_target_modules",
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    ),
+    "modules_to_save": ("lora_modules_to_save", None),
+}
+"""Keyword of get_peft_model -> argument, and its default."""
+
+
+def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:
+    """Record the model of the one Unsloth call that loads it; tell whether there is one that surely runs."""
+    loads = [call for call in reader.named("from_pretrained") if _is_unsloth(reader, call)]
+    if len(loads) != 1:
+        return False
+    loaded = loads[0]
+    values, is_open = reader.keywords(loaded)
+    place = reader.place(loaded)
+    for position, name in enumerate(("model_name", "max_seq_length", "dtype", "load_in_4bit")):
+        if position < len(loaded.node.args):
+            node = loaded.node.args[position]
+            values.setdefault(name, reader.evaluator.evaluate(node, loaded.scope))
+    if is_open or any(
+        values[name].value not in (None, False) for name in OTHER_LOADS if name in values
+    ):
+        return False
+    settings.seen["model"] = place
+    if "model_name" in values:
+        settings.put("model_name_or_path", values["model_name"])
+    dtype = values.get("dtype", Known(None, place))
+    settings.put("dtype", Known("bfloat16", place) if dtype.value is None else dtype)
+    packed = values.get("load_in_4bit", Known(True, place))
+    settings.put("load_in_4bit", packed)
+    for name, value in PACKED.items() if packed.value is True else ():
+        settings.put(name, Known(value, place))
+    _cap(settings, values.get("max_seq_length", Known(2048, place)))
+    _adapter(reader, settings, values.get("use_gradient_checkpointing", Known("unsloth", place)))
+    return True
+
+
+def _cap(settings: ScriptSettings, length: Known) -> None:
+    """Cut rows at the length of the model, or at the trainer's where that is shorter."""
+    said = settings.arguments.get("seq_len")
+    if said is None or not isinstance(said.value, int) or not isinstance(length.value, int):
+        if said is None:
+            settings.put("seq_len", length)
+    elif length.value < said.value:
+        settings.put("seq_len", length)
+
+
+def _adapter(reader: ScriptReader, settings: ScriptSettings, checkpointing: Known) -> None:
+    """Record the adapter of the one get_peft_model of Unsloth that surely runs; open where there may be others."""
+    adapting = [call for call in reader.named("get_peft_model") if _is_unsloth(reader, call)]
+    maybe = [call for call in reader.maybe("get_peft_model") if _is_unsloth(reader, call)]
+    if maybe or len(adapting) > 1:
+        settings.unread["use_peft"] = reader.place((*maybe, *adapting)[0])
+    elif adapting:
+        values, is_open = reader.keywords(adapting[0])
+        place = reader.place(adapting[0])
+        settings.seen["lora"] = place
+        settings.put("use_peft", Known(True, place))
+        for keyword, (name, default) in ADAPTER.items():
+            known = values.get(keyword, Known(UNKNOWN if is_open else default, place))
+            if known.value is not None:
+                settings.put(name, known)
+        checkpointing = values.get("use_gradient_checkpointing", checkpointing)
+    if checkpointing.value in ("unsloth", True):
+        settings.put("gradient_checkpointing", Known(True, checkpointing.place))
+    elif checkpointing.value is UNKNOWN:
+        settings.unread.setdefault("gradient_checkpointing", checkpointing.place)
+
+
+def _is_unsloth(reader: ScriptReader, call: CallFound) -> bool:
+    func = call.node.func
+    receiver = func.value if isinstance(func, ast.Attribute) else None
+    if receiver is None or last_name(receiver) not in CLASSES:
+        return False
+    imported = reader.libraries.get(call.scope.path, {})
+    name = ast.unparse(receiver)
+    whole = imported.get(name) or imported.get(name.partition(".")[0], "")
+    return whole.partition(".")[0] == "unsloth"
