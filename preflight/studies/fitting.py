@@ -21,6 +21,8 @@ METHODS = ("full", "lora", "qlora")
 ENGINES = ("single", "ddp", "fsdp2", "hsdp", "zero2", "zero3")
 GLOBAL_BATCH_SIZE = 128
 """Sequences of an optimizer step where nobody says: those of Alpaca (tatsu-lab/stanford_alpaca, README, 2023)."""
+KEEPS_WHOLE_GRADIENTS = ("fsdp2", "hsdp")
+"""Engines whose gradients stay whole from one micro step to the next, unless each one reduces them."""
 MOST_SEQUENCES = 64
 """A micro batch is not tried beyond: kernels are long filled."""
 
@@ -33,6 +35,11 @@ class Choice:
     checkpoints: bool = False
     micro_batch_size: int = 1
     gradient_accumulation_steps: int = 1
+    syncs_each_batch: bool = False
+
+
+Way = tuple[str, bool, bool]
+"""Engine, whether it checkpoints activations, whether gradients are reduced at every micro step."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,14 @@ class Fitter:
         self.read = read
         self.plugins = plugins
         self.global_batch_size = global_batch_size
-        self._plans: dict[tuple[str, bool], LaunchPlan] = {}
-        self._judged: dict[tuple[str, bool, int], Judged] = {}
+        self._plans: dict[Way, LaunchPlan] = {}
+        self._judged: dict[tuple[Way, int], Judged] = {}
 
-    def judged(self, engine: str, checkpoints: bool, micro_batch_size: int) -> Judged:
+    def judged(self, way: Way, micro_batch_size: int) -> Judged:
         """Return the estimate of a candidate, with as many micro steps as make the global batch."""
-        key = engine, checkpoints, micro_batch_size
+        key = way, micro_batch_size
         if key not in self._judged:
-            plan = self._plan(engine, checkpoints)
+            plan = self._plan(way)
             steps = self._per_rank(plan) // micro_batch_size
             edits = {
                 "micro_batch_size": micro_batch_size,
@@ -73,34 +80,49 @@ class Fitter:
 
     def fitting(self, engines: tuple[str, ...]) -> Fitting | None:
         """Return the least of the engines that fits, milder ones first; None where none does."""
-        ways = [way for way in self._ways(engines) if self._fits(self.judged(*way, 1))]
+        ways = [way for way in self._ways(engines) if self._fitting_sizes(way)]
+        ways = [way for way in ways if not way[2]] or ways
         if not ways:
             return None
-        mild = [way for way in ways if way == (engines[0], False)]
-        engine, checkpoints = mild[0] if mild else min(ways, key=self._time_and_changes)
-        sizes = list(self._sizes(self._plan(engine, checkpoints)))
-        fits = [size for size in sizes if self._fits(self.judged(engine, checkpoints, size))]
-        best = fits[-1]
-        judged = self.judged(engine, checkpoints, best)
-        choice = Choice(engine, checkpoints, best, judged.plan.gradient_accumulation_steps)
-        too_large = next((size for size in sizes if size > best), None)
+        mild = [way for way in ways if way == (engines[0], False, False)]
+        way = mild[0] if mild else min(ways, key=self._time_and_changes)
+        best = self._fitting_sizes(way)[-1]
+        judged = self.judged(way, best)
+        engine, checkpoints, syncs = way
+        steps = judged.plan.gradient_accumulation_steps
+        choice = Choice(engine, checkpoints, best, steps, syncs)
+        too_large = next((size for size in self._sizes(self._plan(way)) if size > best), None)
         return Fitting(choice, judged, self._reasons(choice, engines, too_large))
 
     def least(self, engines: tuple[str, ...]) -> Judged:
         """Return the candidate that takes the least memory: what an error shows."""
-        judged = [self.judged(*way, 1) for way in self._ways(engines)]
+        judged = [
+            self.judged(way, size)
+            for way in self._ways(engines)
+            for size in self._sizes(self._plan(way))
+        ]
         return min(judged, key=_peak)
 
-    def _ways(self, engines: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    def _ways(self, engines: tuple[str, ...]) -> Iterator[Way]:
+        """Yield the ways to try; gradients are reduced at every micro step only where nothing else fits."""
         for engine in engines:
-            yield engine, False
-            yield engine, True
+            yield engine, False, False
+            yield engine, True, False
+            if engine in KEEPS_WHOLE_GRADIENTS:
+                yield engine, False, True
+                yield engine, True, True
 
-    def _plan(self, engine: str, checkpoints: bool) -> LaunchPlan:
-        key = engine, checkpoints
-        if key not in self._plans:
-            self._plans[key] = self.read(Choice(engine, checkpoints))
-        return self._plans[key]
+    def _fitting_sizes(self, way: Way) -> list[int]:
+        """Return the micro batches that fit: a larger one can where a smaller one keeps gradients between micro steps."""
+        sizes = self._sizes(self._plan(way))
+        return [size for size in sizes if self._fits(self.judged(way, size))]
+
+    def _plan(self, way: Way) -> LaunchPlan:
+        if way not in self._plans:
+            engine, checkpoints, syncs = way
+            choice = Choice(engine, checkpoints, syncs_each_batch=syncs)
+            self._plans[way] = self.read(choice)
+        return self._plans[way]
 
     def _per_rank(self, plan: LaunchPlan) -> int:
         """Return the sequences of a step on one rank."""
@@ -125,32 +147,41 @@ class Fitter:
     def _fits(self, judged: Judged) -> bool:
         return judged.verdict.answer is Answer.FITS
 
-    def _time_and_changes(self, way: tuple[str, bool]) -> tuple[float, bool]:
-        """Order ways by estimated time a token, to the percent, then those without checkpointing first."""
-        judged = self.judged(*way, 1)
+    def _time_and_changes(self, way: Way) -> tuple[float, bool, bool]:
+        """Order ways by estimated time a token, to the percent, then those that switch nothing on first."""
+        judged = self.judged(way, self._fitting_sizes(way)[-1])
         assert judged.model is not None
         seconds = estimate_step_time(judged.plan, judged.model, judged.device).seconds_per_token
-        return float(f"{seconds:.2g}"), way[1]
+        return float(f"{seconds:.2g}"), way[2], way[1]
 
     def _reasons(
         self, choice: Choice, engines: tuple[str, ...], too_large: int | None
     ) -> dict[str, str]:
-        engine, checkpoints = choice.engine, choice.checkpoints
-        judged = self.judged(engine, checkpoints, choice.micro_batch_size)
+        engine, checkpoints, syncs = choice.engine, choice.checkpoints, choice.syncs_each_batch
+        way = engine, checkpoints, syncs
+        judged = self.judged(way, choice.micro_batch_size)
         reasons = {}
         if engine != engines[0]:
-            reasons["engine"] = self._without("not sharded", (engines[0], checkpoints), choice)
+            reasons["engine"] = self._without(
+                "not sharded", (engines[0], checkpoints, False), choice
+            )
         elif len(engines) > 1:
             reasons["engine"] = f"nothing needs sharding: the peak is {peak_words(judged)}"
         if checkpoints:
             reasons["activation_checkpointing"] = self._without(
-                "without it", (engine, False), choice
+                "without it", (engine, False, syncs), choice
             )
         else:
             reasons["activation_checkpointing"] = f"not needed: the peak is {peak_words(judged)}"
+        if syncs:
+            reasons["accelerator_config"] = self._without(
+                "without it gradients wait whole between micro steps and",
+                (engine, checkpoints, False),
+                choice,
+            )
         ranks = judged.plan.data_parallel_degree
         if too_large is not None:
-            peak = peak_words(self.judged(engine, checkpoints, too_large))
+            peak = peak_words(self.judged(way, too_large))
             reasons["micro_batch_size"] = (
                 f"the largest that fits: with {too_large} the peak is {peak}"
             )
@@ -168,12 +199,15 @@ class Fitter:
         )
         return reasons
 
-    def _without(self, words: str, way: tuple[str, bool], choice: Choice) -> str:
+    def _without(self, words: str, way: Way, choice: Choice) -> str:
         """Say what leaving a choice out does: does not fit, or fits less, or slower."""
-        other = self.judged(*way, 1)
-        if not self._fits(other):
-            return f"{words} the peak is {peak_words(other)} with one sequence"
-        taken = self.judged(choice.engine, choice.checkpoints, 1)
+        fits = self._fitting_sizes(way)
+        if not fits:
+            return f"{words} the peak is {peak_words(self.judged(way, 1))} with one sequence"
+        other = self.judged(way, fits[-1])
+        taken = self.judged(
+            (choice.engine, choice.checkpoints, choice.syncs_each_batch), choice.micro_batch_size
+        )
         assert taken.model is not None and other.model is not None
         factor = estimate_step_time(other.plan, other.model, other.device).factor_of(
             estimate_step_time(taken.plan, taken.model, taken.device)

@@ -107,6 +107,10 @@ def _training(wish: Wish, choice: Choice, reasons: Mapping[str, str]) -> str:
     why = reasons.get("activation_checkpointing", "")
     values["gradient_checkpointing"] = Filled(choice.checkpoints, why)
     text = filled(template_text(f"training/{wish.method}.yaml"), values)
+    if choice.syncs_each_batch:
+        why = reasons.get("accelerator_config", "")
+        said = "{gradient_accumulation_kwargs: {sync_each_batch: true}}"
+        text = text.replace("\ndtype:", f"\naccelerator_config: {said}  # {why}\ndtype:")
     if wish.launcher == "torchrun" and choice.engine.startswith("zero"):
         why = reasons.get("engine") or "as asked"
         text = text.replace("\ndtype:", f"\ndeepspeed: {choice.engine}.json  # {why}\ndtype:")

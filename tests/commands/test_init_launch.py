@@ -113,6 +113,23 @@ def test_what_is_left_out_would_not_fit_and_the_reason_says_by_how_much():
     assert f"gradient_checkpointing: true  # {reason}" in told["files"]["training.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("number", "size", "syncs"), [(24, 1, True), (64, 2, False)], ids=["reduced", "at-once"]
+)
+def test_what_keeps_whole_gradients_from_step_to_step_is_fitted_without(number, size, syncs):
+    """A larger micro batch without accumulation fits where one sequence at a time does not, or each step reduces."""
+    words = ("--slurm", "--seq-len", "2048", "--format", "json")
+    told = init("meta-llama/Llama-3.1-70B", "h100-sxm-80", number, *words).json
+    text = told["files"]["training.yaml"]
+
+    assert told["report"]["verdict"] == "fits"
+    assert told["report"]["plan"]["micro_batch_size"] == size
+    assert told["report"]["plan"].get("sync_each_batch", False) is syncs
+    assert ("sync_each_batch: true" in text) is syncs
+    for choice in told["chosen"].values():
+        assert f"# {choice['reason']}\n" in "".join(told["files"].values())
+
+
 def test_a_global_batch_that_is_asked_for_is_kept():
     told = init(LLAMA, "h100-sxm-80", 8, "--global-batch-size", "24", "--format", "json").json
     plan = told["report"]["plan"]

@@ -42,7 +42,9 @@ def test_a_trainer_is_read_as_its_own_launch_would_be(model, tmp_path):
     plan = live_plan(
         model, args=args, accelerator=trainer.accelerator, trainer=trainer, seq_len=tiny.LENGTH
     )
-    (tmp_path / "train.py").write_text("from transformers import Trainer, TrainingArguments\n")
+    (tmp_path / "train.py").write_text(
+        "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+    )
     (tmp_path / "config.json").write_text(model.config.to_json_string(use_diff=False))
     flags = "--per_device_train_batch_size 2 --gradient_accumulation_steps 2 --max_length 32"
     flags += " --gradient_checkpointing True --max_grad_norm 0.5 --eval_strategy steps"
