@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from preflight.errors import BadInput, Problem
 from preflight.finding import Finding
 from preflight.findings import noticed
 from preflight.formulas.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launchers.unread import unread_launch
 from preflight.plugins import PluginManager
 from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
@@ -32,7 +32,7 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
     command = with_said_versions(command, request)
     plan = read_launch(command, plugins)
     if plan is None:
-        plan = _unread(command, _launcher_behind(command, plugins))
+        plan = unread_launch(command, plugins)
     return check_plan(plan, plugins, request, command)
 
 
@@ -160,31 +160,3 @@ def _with_host_memory(plan: LaunchPlan) -> LaunchPlan:
 
 
 HOST_UNKNOWN = "nobody said: taken to hold what is offloaded, --set host_memory_gib=GIB judges it"
-
-
-def _unread(command: LaunchCommand, fix: str) -> LaunchPlan:
-    """Return the plan of a launch that nobody reads: everything about it is open, and so is the verdict."""
-    notice = Problem(
-        f"no reader knows this launcher: {' '.join(command.argv[:3])}",
-        "the command after --",
-        fix
-        or "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes what you know of it as a plan",
-        "PF125",
-        "warning",
-        unpriced="a launch that was not read",
-        takes="either",
-    )
-    return LaunchPlan(cwd=command.cwd, command=command, notices=(notice,))
-
-
-def _launcher_behind(command: LaunchCommand, plugins: PluginManager) -> str:
-    """Return where preflight belongs if a launcher stands behind variables or a wrapper such as srun."""
-    for index in range(1, len(command.argv)):
-        words, launcher = command.argv[:index], replace(command, argv=command.argv[index:])
-        try:
-            is_known = plugins.first("preflight_read_launch", command=launcher) is not None
-        except BadInput:
-            is_known = True
-        if is_known:
-            return f"put preflight in front of the launcher: {' '.join(words)} preflight ... -- {launcher.argv[0]} ..."
-    return ""

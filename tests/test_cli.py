@@ -282,7 +282,7 @@ def test_a_check_never_imports_what_is_heavy(tmp_path):
     """Asked of the interpreter itself, after a check of a real accelerate launch."""
     (tmp_path / "config.json").write_text(json.dumps(TINY_LLAMA))
     (tmp_path / "fsdp.yaml").write_text(FSDP)
-    (tmp_path / "train.py").write_text("from trl import SFTTrainer\n")
+    (tmp_path / "train.py").write_text("from trl import SFTTrainer, TrlParser\n")
     script = """
 import sys
 from preflight.cli import main

@@ -41,7 +41,7 @@ def survey(folder: str) -> Survey:
     seen: set[tuple[str, ...]] = set()
     from preflight.rewriting import read_launch
 
-    for path in launch_files(folder):
+    for path in launch_files(folder).paths:
         text = text_of(os.path.join(folder, path))
         for number, line in enumerate(text.splitlines(), 1):
             asked = GPU_ASKED.search(line)

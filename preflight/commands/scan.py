@@ -24,19 +24,24 @@ from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
 from preflight.repository.settings import find_repository
 from preflight.request import Request
-from preflight.studies.scan import scan_repository
+from preflight.studies.launch_files import launch_files
+from preflight.studies.scan import is_unjudged, scan_repository
+
+NOT_JUDGED = 2
+"""Nothing is said that launches could be judged by: a check that passes so would be none."""
 
 EPILOG = """\
 Launches are looked for in shell scripts, Makefiles and the examples of READMEs. With FILES, only
-launches that stand in one of them, or that name one of them (a config, a training script), are
-checked: what a commit changes. Variables that only a shell knows leave a launch unchecked.
+launches that stand in one of them (or below it, a folder), or that name one of them (a config, a
+training script), are checked: what a commit changes. Variables that only a shell knows leave a launch unchecked.
 
 examples:
   preflight scan
   preflight scan --device h100-sxm-80 configs/fsdp2.yaml train.py
   preflight scan --format sarif > preflight.sarif
 
-exit: 0 no launch is refused; 1 one does not fit, or its files are wrong; 2 bad input; 3 failed
+exit: 0 no launch is refused; 1 one does not fit, or its files are wrong; 2 bad input, or no device is
+known for any; 3 failed
 """
 
 
@@ -77,7 +82,10 @@ def run(name: str, args: list[str]) -> int:
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     tell_left_alone(*repository.left_alone, *plugins.left_alone)
     with steps("scanning", SECONDS_BETWEEN_LINES) as doing:
-        found = scan_repository(folder, options.files, plugins, request, repository.flags, doing)
+        files = launch_files(folder)
+        found = scan_repository(
+            folder, files.paths, options.files, plugins, request, repository.flags, doing
+        )
         launches = list(found)
     if options.format == "sarif":
         from preflight.render.sarif import Log
@@ -91,11 +99,14 @@ def run(name: str, args: list[str]) -> int:
     elif options.format == "json":
         from preflight.render.scan import scan_to_dict
 
-        print_json(scan_to_dict(launches), sys.stdout)
+        print_json(scan_to_dict(launches, files.left_out), sys.stdout)
     else:
         from preflight.render.page import page_for
         from preflight.render.scan import scan_lines
 
         page = page_for(sys.stdout, options.color)
-        print_lines(scan_lines(launches, page, options.verbose), sys.stdout)
-    return DOES_NOT_FIT if any(launch.is_refused for launch in launches) else FITS
+        lines = scan_lines(launches, page, options.verbose, files.left_out)
+        print_lines(lines, sys.stdout)
+    if any(launch.is_refused for launch in launches):
+        return DOES_NOT_FIT
+    return NOT_JUDGED if is_unjudged(launches) else FITS

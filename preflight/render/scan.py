@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,26 +10,54 @@ from preflight.render.page import Page
 from preflight.render.problems import problem_lines
 from preflight.render.report import finding_lines, head_lines
 from preflight.report import SCHEMA_VERSION
-from preflight.studies.scan import ScannedLaunch
+from preflight.repository.settings import OWN_FILE
+from preflight.studies.scan import ScannedLaunch, is_unjudged
+from preflight.verdict import Answer
+
+SHOWN_LEFT_OUT = 5
+"""Files that were not looked into, named in a line; the rest are counted."""
 
 
 def scan_lines(
-    launches: Sequence[ScannedLaunch], page: Page, is_verbose: bool = False
+    launches: Sequence[ScannedLaunch],
+    page: Page,
+    is_verbose: bool = False,
+    left_out: Sequence[str] = (),
 ) -> list[str]:
-    """Return a line per launch, what is wrong with it below, and what that means."""
-    refused = sum(launch.is_refused for launch in launches)
+    """Return a line per launch, what is wrong with it below, how many got which answer, and what that means."""
     lines: list[str] = []
     for launch in launches:
         lines += _launch_lines(launch, page, is_verbose)
     if not launches:
-        return ["preflight: no launch in these files", "next: nothing"]
-    count = f"{len(launches)} launch{'es' if len(launches) > 1 else ''}"
+        lines.append("preflight: no launch in these files")
+    else:
+        outcomes = Counter(launch.outcome for launch in launches)
+        answers = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+        lines.append(f"preflight: {_counted(len(launches))}: {answers}")
+    if left_out:
+        named = ", ".join(left_out[:SHOWN_LEFT_OUT])
+        more = (
+            "" if len(left_out) <= SHOWN_LEFT_OUT else f" and {len(left_out) - SHOWN_LEFT_OUT} more"
+        )
+        lines += page.wrap(f"note: not looked into, too large, too deep or too many: {named}{more}")
+    return [*lines, f"next: {_next(launches)}"]
+
+
+def _counted(number: int) -> str:
+    return f"{number} launch{'es' if number > 1 else ''}"
+
+
+def _next(launches: Sequence[ScannedLaunch]) -> str:
+    refused = sum(launch.is_refused for launch in launches)
     if refused:
-        return [
-            *lines,
-            f"next: {refused} of {count} refused; `preflight check -- COMMAND` has the whole report",
-        ]
-    return [*lines, f"next: nothing; {count} checked"]
+        count = f"{refused} of {_counted(len(launches))}"
+        return f"{count} refused; `preflight check -- COMMAND` has the whole report"
+    if is_unjudged(launches):
+        return f'nothing was judged: no device is known; --device NAME, or device = "NAME" in {OWN_FILE}'
+    unsure = sum(launch.outcome == Answer.UNKNOWN.words for launch in launches)
+    if unsure:
+        return f"`preflight check -- COMMAND` says what would tell the {unsure} unknown"
+    return "nothing"
 
 
 def _launch_lines(launch: ScannedLaunch, page: Page, is_verbose: bool) -> list[str]:
@@ -44,11 +73,13 @@ def _launch_lines(launch: ScannedLaunch, page: Page, is_verbose: bool) -> list[s
     return lines
 
 
-def scan_to_dict(launches: Sequence[ScannedLaunch]) -> dict[str, Any]:
+def scan_to_dict(launches: Sequence[ScannedLaunch], left_out: Sequence[str] = ()) -> dict[str, Any]:
     """Return a scan as JSON."""
     return {
         "schema_version": SCHEMA_VERSION,
         "num_refused": sum(launch.is_refused for launch in launches),
+        "is_unjudged": is_unjudged(launches),
+        "left_out": list(left_out),
         "launches": [
             {
                 "where": launch.where,

@@ -20,9 +20,10 @@ from preflight.shell.state import World, state_of
 from preflight.shell.syntax import CannotRead
 from preflight.shell.text import Text, TooManySteps, known
 
-MAX_FILES = 400
-MAX_BYTES = 200_000
-MAX_DEPTH = 4
+MAX_FILES = 5_000
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 12
+"""Of folders below the one that is looked through: what lies deeper, or comes later, is counted as left out."""
 NOT_OURS = frozenset(["__pycache__", "build", "dist", "node_modules", "site-packages", "venv"])
 SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
 LAUNCHER = re.compile(launch_pattern())
@@ -33,23 +34,36 @@ ARGUMENTS_OF_SCRIPT = ("$@", "${@}", "$*", "${*}")
 """What whoever starts the script adds; without them it is the launch as the repository has it."""
 
 
-def launch_files(folder: str) -> Iterator[str]:
-    """Yield shell scripts, Makefiles and READMEs, relative to the folder, at most MAX_FILES."""
-    count = 0
+class LaunchFiles(NamedTuple):
+    """The files of a folder in which launches may stand, relative to it."""
+
+    paths: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """Files that are too large or too many, and folders that lie too deep, none of which are looked into."""
+
+
+def launch_files(folder: str) -> LaunchFiles:
+    """Return the shell scripts, Makefiles and READMEs below a folder, nearer ones first in each."""
+    paths: list[str] = []
+    left_out: list[str] = []
     for root, folders, names in os.walk(folder):
         depth = os.path.relpath(root, folder).count(os.sep) + (root != folder)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if depth < MAX_DEPTH and not name.startswith(".") and name not in NOT_OURS
-        )
+        ours = sorted(n for n in folders if not n.startswith(".") and n not in NOT_OURS)
+        folders[:] = ours if depth < MAX_DEPTH else []
+        if depth >= MAX_DEPTH:
+            left_out += [os.path.relpath(os.path.join(root, name), folder) for name in ours]
         for name in sorted(names):
-            is_wanted = (
-                name.endswith(SHELL_ENDINGS) or name == "Makefile" or name.startswith("README")
-            )
-            if is_wanted and os.path.isfile(os.path.join(root, name)) and count < MAX_FILES:
-                count += 1
-                yield os.path.relpath(os.path.join(root, name), folder)
+            whole = os.path.join(root, name)
+            path = os.path.relpath(whole, folder)
+            if not _may_launch(name) or not os.path.isfile(whole):
+                continue
+            is_left_out = len(paths) == MAX_FILES or os.path.getsize(whole) > MAX_BYTES
+            (left_out if is_left_out else paths).append(path)
+    return LaunchFiles(tuple(paths), tuple(left_out))
+
+
+def _may_launch(name: str) -> bool:
+    return name.endswith(SHELL_ENDINGS) or name == "Makefile" or name.startswith("README")
 
 
 def text_of(path: str) -> str:

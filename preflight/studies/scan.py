@@ -13,7 +13,7 @@ from preflight.plugins import PluginManager
 from preflight.report import Report
 from preflight.request import Request
 from preflight.rewriting import read_launch
-from preflight.studies.launch_files import FoundCommand, found_in, launch_files, text_of
+from preflight.studies.launch_files import FoundCommand, found_in, text_of
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
@@ -37,6 +37,18 @@ class ScannedLaunch:
         return f"{self.path}:{self.line}"
 
     @property
+    def outcome(self) -> str:
+        """Return the verdict in a word or two; `wrong` where its files are, `not checked` where only a shell knows it."""
+        if self.untold:
+            return "not checked"
+        return "wrong" if self.report is None else self.report.verdict.answer.words
+
+    @property
+    def lacks_device(self) -> bool:
+        """Tell whether it was read and could not be judged because no device is known."""
+        return self.report is not None and self.report.device is None
+
+    @property
     def is_refused(self) -> bool:
         """Tell whether this launch would not start, or dies: what its reader refuses, does not fit, or a policy forbids."""
         if self.problems:
@@ -47,6 +59,12 @@ class ScannedLaunch:
             or "refused_by" in report.extra
             or not report.may_launch
         )
+
+
+def is_unjudged(launches: Iterable[ScannedLaunch]) -> bool:
+    """Tell whether launches were read, and none could be judged because no device is known for any."""
+    read = [launch for launch in launches if launch.report is not None]
+    return bool(read) and all(launch.lacks_device for launch in read)
 
 
 def scan_files(
@@ -68,21 +86,28 @@ def scan_files(
 
 def scan_repository(
     folder: str,
+    files: Iterable[str],
     changed: Sequence[str],
     plugins: PluginManager,
     request: Request,
     flags: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda path: None,
 ) -> Iterator[ScannedLaunch]:
-    """Yield the launches of a repository, checked; of those alone that changed files concern, where any are named.
+    """Yield the launches of a repository's `files`, checked; of those alone that changed files concern, where any are named.
 
     A file concerns a launch that stands in it, that names it, or that reads it: a config, a
-    DeepSpeed JSON, a training script. `tell` is told which file is looked into.
+    DeepSpeed JSON, a training script; a folder, those that stand in it. `tell` is told which file is looked into.
     """
     own = {
         os.path.normpath(os.path.relpath(os.path.join(folder, path), folder)) for path in changed
     }
-    listed = [os.path.normpath(path) for path in launch_files(folder)]
+    below = tuple(
+        "" if path == "." else path + os.sep
+        for path in own
+        if os.path.isdir(os.path.join(folder, path))
+    )
+    listed = [os.path.normpath(path) for path in files]
+    own |= {path for path in listed if path.startswith(below)} if below else set()
     for path in dict.fromkeys([*listed, *sorted(own)]):
         if path not in listed and not path.endswith(SCANNED_ENDINGS):
             continue

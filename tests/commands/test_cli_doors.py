@@ -219,6 +219,26 @@ def test_a_launch_that_nobody_reads_is_unknown_and_starts(folder):
     assert "no reader knows this launcher: echo hello" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "way_on"),
+    [
+        (["bash", "train.sh"], "preflight scan train.sh checks the launches that stand in it"),
+        (["./train.sh", "--fast"], "preflight scan ./train.sh checks"),
+        (["sh", "gone.sh"], "there is no file gone.sh"),
+        (["sbatch", "--nodes", "2", "job.sh"], "preflight sbatch --nodes 2 job.sh judges the job"),
+        (["train.py", "--lr", "1"], "-- python train.py --lr 1"),
+        (["python train.py"], "leave the quotes out: -- python train.py"),
+        (["acelerate", "launch", "train.py"], "did you mean accelerate"),
+    ],
+)
+def test_what_somebody_meant_with_a_launch_that_nobody_reads_is_said(folder, words, way_on):
+    (folder / "train.sh").write_text("torchrun --nproc_per_node 2 train.py\n")
+    done = preflight(folder, "check", "--format", "json", *DEVICE, "--", *words)
+
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert finding["id"] == "PF125" and way_on in finding["fix"]
+
+
 def test_a_launch_that_nobody_reads_is_refused_where_a_policy_wants_to_know(folder):
     (folder / "preflight.toml").write_text('[policy]\nrefuse = ["unknown"]\n')
     done = preflight(folder, "run", *DEVICE, "--", "echo", "hello")

@@ -321,7 +321,7 @@ def test_the_environment_beats_the_repository_and_the_repository_ends_at_its_git
 
 
 def test_a_training_script_is_one_that_imports_what_trains(tmp_path):
-    (tmp_path / "train.py").write_text("from transformers import Trainer\n")
+    (tmp_path / "train.py").write_text("from transformers import HfArgumentParser, Trainer\n")
     (tmp_path / "plot.py").write_text("import matplotlib\n")
 
     assert is_training_script(["python", "-u", str(tmp_path / "train.py")])

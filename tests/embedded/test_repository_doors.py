@@ -33,7 +33,9 @@ def repository(tmp_path):
     """A repository with a launch that fits an H100, one that does not, one that is wrong, and one that nobody can tell."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "fsdp2.yaml").write_text(CONFIG)
-    (tmp_path / "train.py").write_text("from transformers import Trainer, TrainingArguments\n")
+    (tmp_path / "train.py").write_text(
+        "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+    )
     launch = "accelerate launch --config_file"
     (tmp_path / "fits.sh").write_text(
         f"#!/bin/bash\n# eight GPUs\nBATCH=1\n{launch} configs/fsdp2.yaml train.py \\\n"
@@ -77,10 +79,42 @@ def test_every_launch_of_a_repository_is_checked_at_its_line(repository):
         "wrong.sh:1": True,
     }
     assert "fits.sh:4: fits. Peak " in text.stdout
-    assert "large.sh:1: does not fit. Peak " in text.stdout
+    assert "large.sh:1: does not fit as written, fits rewritten. Peak " in text.stdout
     assert "shell.sh:1: not checked: " in text.stdout
     assert "wrong.sh:1: the config file 'configs/fsdp3.yaml' does not exist" in text.stdout
-    assert text.stdout.splitlines()[-1].startswith("next: 2 of 4 launches refused")
+    *_, counted, last = text.stdout.splitlines()
+    assert counted == "preflight: 4 launches: 1 fits, 1 does not fit, 1 not checked, 1 wrong"
+    assert last.startswith("next: 2 of 4 launches refused")
+
+
+def test_a_folder_means_what_stands_below_it(repository):
+    (repository / "jobs").mkdir()
+    (repository / "fits.sh").rename(repository / "jobs" / "fits.sh")
+    below = command(repository, "scan", "--format", "json", "jobs")
+
+    assert wheres(below) == {"jobs/fits.sh:4": False} and below.returncode == 0
+    assert len(wheres(command(repository, "scan", "--format", "json", "."))) == 4
+
+
+def test_a_scan_in_which_nothing_could_be_judged_is_no_success(repository):
+    (repository / "preflight.toml").unlink()
+    (repository / "wrong.sh").unlink()
+    text = command(repository, "scan")
+    one = command(repository, "scan", "--device", "h100-sxm-80", "fits.sh")
+
+    assert text.returncode == 2 and one.returncode == 0
+    assert "3 launches: 2 unknown, 1 not checked" in text.stdout
+    assert text.stdout.splitlines()[-1].startswith("next: nothing was judged: no device is known")
+
+
+def test_files_that_are_not_looked_into_are_named(repository):
+    (repository / "long.sh").write_text("#" * 1_000_001)
+    deep = repository.joinpath(*"abcdefghijklmn")
+    deep.mkdir(parents=True)
+    done = command(repository, "scan", "--format", "json")
+
+    assert json.loads(done.stdout)["left_out"] == ["long.sh", "a/b/c/d/e/f/g/h/i/j/k/l/m"]
+    assert "note: not looked into" in command(repository, "scan").stdout
 
 
 def test_a_change_concerns_the_launches_that_stand_in_it_or_name_it(repository):
@@ -257,6 +291,6 @@ def test_the_fixture_fails_a_test_with_the_report_and_loads_nothing_without_one(
         *("test_does_not_fit", "test_small_card", "test_cannot_tell", "test_no_launch")
     }, done.stdout
     assert "3 passed" in done.stdout or "4 failed" in done.stdout
-    assert "large.sh:1:" in done.stdout and "preflight: does not fit. Peak " in done.stdout
+    assert "large.sh:1:" in done.stdout and "preflight: does not fit as written" in done.stdout
     assert "no launch stands in train.py" in done.stdout
     assert os.listdir(repository / "configs") == ["fsdp2.yaml"]

@@ -11,7 +11,7 @@ from fuzz_seeds import Seed
 LAUNCH = ("accelerate", "launch", "--num_processes", "2")
 CONFIG = (*LAUNCH[:2], "--config_file", "c.yaml", "train.py")
 DS = (*LAUNCH, "--use_deepspeed", "--deepspeed_config_file", "ds.json", "train.py")
-START = "from transformers import Trainer, TrainingArguments\n"
+START = "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
 END = "TrainingArguments('o', per_device_train_batch_size=x)\n"
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)

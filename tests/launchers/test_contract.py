@@ -122,7 +122,9 @@ def test_the_doors_of_the_guard_are_those_of_the_launchers():
 
 
 def test_a_check_of_one_launcher_imports_no_reader_of_another(tmp_path):
-    (tmp_path / "train.py").write_text("from transformers import Trainer, TrainingArguments\n")
+    (tmp_path / "train.py").write_text(
+        "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+    )
     code = """
 import sys
 from preflight.plugins import load_plugins

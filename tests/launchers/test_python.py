@@ -19,7 +19,7 @@ HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
 """
 SFT = "from trl import SFTConfig, SFTTrainer, TrlParser\n"
-LOOP = "from accelerate import Accelerator\n"
+LOOP = "import argparse\nfrom accelerate import Accelerator\n"
 
 
 def command(line: str, env: Mapping[str, str] | None = None) -> LaunchCommand:

@@ -24,7 +24,7 @@ fsdp_config:
 HF_SCRIPT = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
 """
-LOOP = "from accelerate import Accelerator\n"
+LOOP = "import argparse\nfrom accelerate import Accelerator\n"
 
 
 def command(

@@ -23,7 +23,7 @@ from preflight.rewriting import write_checked
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(return_remaining_strings=True)
 """
-LOOP = "from accelerate import Accelerator\n"
+LOOP = "import argparse\nfrom accelerate import Accelerator\n"
 ZERO3 = '{"zero_optimization": {"stage": 3}, "bf16": {"enabled": "auto"}, "train_micro_batch_size_per_gpu": "auto"}\n'
 
 

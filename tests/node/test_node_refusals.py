@@ -182,7 +182,9 @@ def test_a_missing_package_stops_the_worker(plugins, tmp_path, without_deepspeed
 
     installed(tmp_path, {"torch": "2.13.0", "transformers": "5.24.0", "accelerate": "1.15.0"})
     (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 2}}')
-    (tmp_path / "train.py").write_text("from transformers import Trainer, TrainingArguments\n")
+    (tmp_path / "train.py").write_text(
+        "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+    )
     path = {"PATH": str(tmp_path / "env/bin")}
     words = "torchrun train.py --deepspeed ds.json"
     found = list(packages.findings(planned(plugins, words, path, tmp_path), str(tmp_path)))
@@ -191,7 +193,9 @@ def test_a_missing_package_stops_the_worker(plugins, tmp_path, without_deepspeed
 
 def test_what_is_installed_here_is_not_called_missing(plugins, tmp_path):
     (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 2}}')
-    (tmp_path / "train.py").write_text("from transformers import Trainer, TrainingArguments\n")
+    (tmp_path / "train.py").write_text(
+        "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+    )
     words = f"{BIN}/torchrun train.py --deepspeed ds.json"
 
     assert list(packages.findings(planned(plugins, words, environment(), tmp_path))) == []
@@ -288,7 +292,9 @@ def test_torchrun_gives_each_of_several_ranks_one_thread(plugins, tmp_path):
 
     offload = '{"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}'
     (tmp_path / "ds.json").write_text(offload)
-    (tmp_path / "train.py").write_text("from transformers import Trainer, TrainingArguments\n")
+    (tmp_path / "train.py").write_text(
+        "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+    )
     launch = "torchrun --nproc-per-node {} train.py --deepspeed ds.json"
     for ranks, variables, expected in (
         (2, {}, ["PF137"]),

@@ -131,7 +131,7 @@ def test_a_launch_beats_the_file_and_the_file_beats_a_default(tmp_path):
 def test_a_declared_flag_is_read_as_its_plan_field_and_written_again(tmp_path):
     written(tmp_path, FILE)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "train.py").write_text("from accelerate import Accelerator\n")
+    (tmp_path / "train.py").write_text("import argparse\nfrom accelerate import Accelerator\n")
     launch = ["--", "accelerate", "launch", "--num_processes", "1", "train.py"]
     launch += ["--model", ".", "--bs", "8", "--ctx-len", "512"]
 

@@ -32,7 +32,7 @@ names = ("A", "B", "C", "PATH_SEEN")
 print(json.dumps([sys.argv[1:], {{n: os.environ[n] for n in names if n in os.environ}}, os.getcwd()]))
 """
 LAUNCH = "accelerate launch --multi_gpu --num_processes 2 train.py"
-LOOP = "from accelerate import Accelerator\n"
+LOOP = "import argparse\nfrom accelerate import Accelerator\n"
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(return_remaining_strings=True)
 """

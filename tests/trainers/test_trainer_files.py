@@ -153,7 +153,7 @@ def test_a_section_of_a_file_is_no_name_of_a_model_or_an_optimizer(tmp_path):
     (tmp_path / "small.yaml").write_text(
         "model:\n  d_model: 256\n  n_layers: 8\noptimizer:\n  name: adamw\n  lr: 0.0006\nseq_len: 1024\n"
     )
-    (tmp_path / "train.py").write_text("from accelerate import Accelerator\n")
+    (tmp_path / "train.py").write_text("import argparse\nfrom accelerate import Accelerator\n")
     argv = ("small.yaml",)
     command = LaunchCommand(argv, cwd=str(tmp_path))
     fields = read_trainer_arguments(

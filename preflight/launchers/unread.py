@@ -1,0 +1,66 @@
+"""A launch that nobody reads: everything about it is open, and what a person meant instead is said."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import replace
+
+from preflight.errors import BadInput, Problem
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.all import programs
+from preflight.near_names import nearest_fix
+from preflight.plugins import PluginManager
+from preflight.shell.program_names import program_name
+
+SHELLS = ("bash", "sh", "zsh", "ksh", "dash", "source", ".")
+SHELL_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm")
+READERS = "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` takes what you know of it as a plan"
+
+
+def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
+    """Return the plan of a launch that nobody reads, with the way on as its notice."""
+    notice = Problem(
+        f"no reader knows this launcher: {' '.join(command.argv[:3])}",
+        "the command after --",
+        _meant(command) or _launcher_behind(command, plugins) or READERS,
+        "PF125",
+        "warning",
+        unpriced="a launch that was not read",
+        takes="either",
+    )
+    return LaunchPlan(cwd=command.cwd, command=command, notices=(notice,))
+
+
+def _meant(command: LaunchCommand) -> str:
+    """Return which command says what somebody wanted to know; empty where that is not seen."""
+    first, *rest = command.argv
+    name = program_name(first)
+    if name == "sbatch":
+        return f"preflight {shlex.join(command.argv)} judges the job on the nodes that may run it"
+    if any(character.isspace() for character in first):
+        return f"leave the quotes out: -- {first}"
+    if name.endswith(".py"):
+        return f"put what starts it in front: -- python {shlex.join(command.argv)}"
+    script = first if name.endswith(SHELL_ENDINGS) else ""
+    if name in SHELLS:
+        script = next((word for word in rest if not word.startswith("-")), "")
+    if script and os.path.isfile(command.resolve(script)):
+        path = shlex.quote(script)
+        return f"preflight scan {path} checks the launches that stand in it; or put preflight run -- in front of them there"
+    if script:
+        return f"there is no file {script}: relative paths start at the folder of the launch"
+    return nearest_fix(name, tuple(programs()))
+
+
+def _launcher_behind(command: LaunchCommand, plugins: PluginManager) -> str:
+    """Return where preflight belongs if a launcher stands behind variables or a wrapper such as srun."""
+    for index in range(1, len(command.argv)):
+        words, launcher = command.argv[:index], replace(command, argv=command.argv[index:])
+        try:
+            is_known = plugins.first("preflight_read_launch", command=launcher) is not None
+        except BadInput:
+            is_known = True
+        if is_known:
+            return f"put preflight in front of the launcher: {' '.join(words)} preflight ... -- {launcher.argv[0]} ..."
+    return ""
