@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.adapted_experts import ADAPTED_EXPERTS
+from preflight.formulas.adapted_experts import adapts_experts
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of
@@ -47,7 +47,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
 def _about_experts(model: ModelSpec) -> tuple[str, ...]:
     if not any(tensor.kind == "experts" for _, tensor in model.tensors()):
         return ()
-    if model.model_type in ADAPTED_EXPERTS:
+    if adapts_experts(model):
         return (
             "all-linear adapts every expert too, and builds their merged weights in each forward;"
             " naming the attention projections leaves them out",

@@ -69,6 +69,8 @@ class LayerShape:
     attention_kind: str = "full"
     """full, sliding, linear, or none."""
     sliding_window: int | None = None
+    kind: str = ""
+    """Its kind's name in the table that laid it out; empty where attention and experts tell."""
 
     @property
     def query_size(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import gcd
 
 from preflight.formulas.layer_sizes import Form
 
@@ -30,42 +31,62 @@ def solve(vector: tuple[int, ...], sizes: Sizes) -> Form:
 SOLVED: dict[tuple[tuple[int, ...], int], Form] = {}
 
 
+Columns = Mapping[tuple[int, ...], Sequence[tuple[str, int]]]
+"""Numbers in lowest terms -> the names whose columns are so many times that, in order."""
+
+
 def _solve(vector: tuple[int, ...], sizes: Sizes) -> Form:
     names = [name for name in sizes[0] if any(one[name] for one in sizes)]
     columns = {name: tuple(one[name] for one in sizes) for name in names}
     if len(set(vector)) == 1:
         return {"C": vector[0]}
-    for name in names:
-        count = _times(vector, columns[name])
-        if count:
-            return {name: count}
-    pairs = [name for name in names if ":" not in name]
+    every = _by_direction(columns)
+    found = _multiple(vector, every)
+    if found:
+        return dict([found])
+    pairs = {name: column for name, column in columns.items() if ":" not in name}
+    plain = _by_direction(pairs)
     for small in (4, 16):
-        for first in pairs:
+        for first, column in pairs.items():
             for count in range(1, small + 1):
-                rest = tuple(v - count * c for v, c in zip(vector, columns[first], strict=True))
+                rest = tuple(v - count * c for v, c in zip(vector, column, strict=True))
                 if min(rest) <= 0:
                     break
-                for second in pairs:
-                    other = _times(rest, columns[second])
-                    if other:
-                        return {first: count, second: other}
-    for first in pairs:
-        for second in pairs:
+                other = _multiple(rest, plain)
+                if other:
+                    return counted([(first, count), other])
+    for first, one in pairs.items():
+        for second, two in pairs.items():
             for count in (2, 4):
-                rest = tuple(
-                    v - count * (a + b)
-                    for v, a, b in zip(vector, columns[first], columns[second], strict=True)
-                )
+                rest = tuple(v - count * (a + b) for v, a, b in zip(vector, one, two, strict=True))
                 if min(rest) <= 0:
                     continue
-                for third in pairs:
-                    other = _times(rest, columns[third])
-                    if other:
-                        return counted([(first, count), (second, count), (third, other)])
+                other = _multiple(rest, plain)
+                if other:
+                    return counted([(first, count), (second, count), other])
     if max(vector) <= NEGLIGIBLE_BYTES:
         return {"C": max(vector)}
     raise NotSolved(str(vector))
+
+
+def _by_direction(columns: Mapping[str, tuple[int, ...]]) -> Columns:
+    found: dict[tuple[int, ...], list[tuple[str, int]]] = {}
+    for name, column in columns.items():
+        if all(column):
+            shared = gcd(*column)
+            found.setdefault(tuple(c // shared for c in column), []).append((name, shared))
+    return found
+
+
+def _multiple(vector: Sequence[int], columns: Columns) -> tuple[str, int] | None:
+    """Return the first name whose column is a whole part of a vector, and how many of it the vector is."""
+    if not all(v > 0 for v in vector):
+        return None
+    times = gcd(*vector)
+    for name, shared in columns.get(tuple(v // times for v in vector), ()):
+        if times % shared == 0 and times // shared <= LARGEST_COUNT:
+            return name, times // shared
+    return None
 
 
 def counted(terms: Iterable[tuple[str, int]]) -> Form:
@@ -73,15 +94,6 @@ def counted(terms: Iterable[tuple[str, int]]) -> Form:
     for name, count in terms:
         found[name] = found.get(name, 0) + count
     return found
-
-
-def _times(vector: Sequence[int], column: Sequence[int]) -> int:
-    if not column[0] or vector[0] % column[0]:
-        return 0
-    count = vector[0] // column[0]
-    if count > LARGEST_COUNT:
-        return 0
-    return count if all(v == count * c for v, c in zip(vector, column, strict=True)) else 0
 
 
 def summed(*forms: Form) -> dict[str, int]:

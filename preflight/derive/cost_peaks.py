@@ -13,16 +13,22 @@ NUM_SAMPLES = 600
 """Of the sizes that peaks are looked for in."""
 
 
-def highest_points(live: Sequence[tuple[Form, Form]], base: Form) -> list[tuple[Form, Form]]:
+def highest_points(
+    live: Sequence[tuple[Form, Form]],
+    base: Form,
+    samples: Sequence[Mapping[str, int]] | None = None,
+) -> list[tuple[Form, Form]]:
     """Keep the fewest points of a part whose highest is its peak, beside `base`, for layers of any size.
 
-    With gradients and without; what is within NEGLIGIBLE_SHARE of the peak is as good as the peak.
+    With gradients and without; what is within NEGLIGIBLE_SHARE of the peak is as good as the peak. `samples` are
+    layers in all proportions, where the usual ones are not this type's.
     """
     import numpy
 
     points = _tops(live)
     names = sorted({name for pair in (*points, (base,)) for form in pair for name in form})
-    sizes = numpy.array([[one[name] for name in names] for one in _samples(set(names))], float)
+    layers = _samples(set(names)) if samples is None else samples
+    sizes = numpy.array([[one.get(name, 0) for name in names] for one in layers], float)
 
     def values(forms: Sequence[Form]) -> Any:
         counts = [[form.get(name, 0) for name in names] for form in forms]

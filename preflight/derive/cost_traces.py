@@ -41,6 +41,8 @@ from preflight.values import dataclass
 
 SHAPES = ((2, 192), (3, 128), (2, 224))
 """Sequences and their length, by variant."""
+CHUNKED_SHAPES = ((2, 192), (3, 128), (2, 256))
+"""The same of a type that a table lays out: whole chunks of its states, where it has some."""
 UNPACKING_SHAPES = ((2, 832), (3, 640), (2, 1120))
 """The same on a packed base: more tokens than its fused product takes."""
 RANKS = (8, 12, 20)
@@ -89,7 +91,8 @@ def see_and_walk(
         return seen, _walk(seen)
 
     if not loops_over_chunks(spec):
-        return walk(UNPACKING_SHAPES if is_packed else SHAPES)
+        plain = CHUNKED_SHAPES if spec.facts.get("layout") == "table" else SHAPES
+        return walk(UNPACKING_SHAPES if is_packed else plain)
     seen, few = walk(shapes_of(FEW, is_packed))
     _, many = walk(shapes_of(MANY, is_packed))
     try:
@@ -133,6 +136,9 @@ def _units_by_layer(job: TraceJob, spec: ModelSpec) -> tuple[ModelUnit, ...]:
     """Return the unit of every layer: the one with its parameters and its kind of attention."""
     from preflight.trace.build import build
 
+    if spec.facts.get("layout") == "table":
+        by_place = {place: unit for unit in spec.layers for place in unit.places}
+        return tuple(by_place[place] for place in sorted(by_place))
     built = build(replace(job, adapter=None, quantization=None, full_depth=True))
     kinds = getattr(built.model.config.get_text_config(), "layer_types", None)
     found = []

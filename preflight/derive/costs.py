@@ -18,6 +18,7 @@ from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked, see_and_walk
 from preflight.derive.small_models import SMALL_MODELS, small_config
 from preflight.derive.target import ROOT, Files, Say
+from preflight.derive.type_samples import layer_samples
 from preflight.errors import BadInput
 from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adaptation, targets_of
 from preflight.formulas.layer_coefficients import (
@@ -50,7 +51,10 @@ def derive(
             try:
                 seen, walked = see_and_walk(model_type, method, checkpointing, adaptation)
                 middle = _middle_layers(seen[0])
-                solved = {name: _layer(walked, index) for name, index in middle.items()}
+                solved = {
+                    name: _layer(walked, index, _samples_of(seen[0], index))
+                    for name, index in middle.items()
+                }
                 shared = _shared(seen[0], walked, solved, 0)
                 again = _shared(seen[0], walked, solved, 1)
                 shared["adding"] = {name: again[name] for name in ADDED_TO if name in again}
@@ -58,7 +62,15 @@ def derive(
             except NotSolved as error:
                 sys.stderr.write(f"{model_type}, {key}: not solved: {error}\n")
                 continue
-            except (AttributeError, BadInput) as error:
+            except (
+                ArithmeticError,
+                AttributeError,
+                BadInput,
+                LookupError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
                 sys.stderr.write(f"{model_type}, {key}: cannot be run: {error}\n")
                 continue
             entry["facts"] = _plain(seen[0].model.facts)
@@ -85,7 +97,17 @@ ADDED_TO = ("head", "embedding", "first_backward")
 """Where a gradient that finds another is alive beside it."""
 
 
-def _layer(walked: Walked, index: int) -> dict[str, Any]:
+Samples = Sequence[Mapping[str, int]] | None
+
+
+def _samples_of(seen: Seen, index: int) -> Samples:
+    """Return layers of a type that a table lays out in all proportions; None where the usual ones do."""
+    if seen.model.facts.get("layout") != "table":
+        return None
+    return layer_samples(seen.model.model_type, seen.plan, kind_of(seen.units[index]))
+
+
+def _layer(walked: Walked, index: int, samples: Samples) -> dict[str, Any]:
     forward = walked.levels[Part(0, 0, LAYER_FORWARD, index)]
     backward = walked.levels[Part(0, 0, LAYER_BACKWARD, index)]
     adding = walked.levels[Part(0, 1, LAYER_BACKWARD, index)]
@@ -93,9 +115,9 @@ def _layer(walked: Walked, index: int) -> dict[str, Any]:
     saved = taken_off(summed(*forward[-1]), left)
     found = {
         "saved": saved,
-        "forward": [summed(*pair) for pair in highest_points(forward, {})],
-        "backward": [list(pair) for pair in highest_points(backward, saved)],
-        "adding": [summed(*pair) for pair in highest_points(adding, saved)],
+        "forward": [summed(*pair) for pair in highest_points(forward, {}, samples)],
+        "backward": [list(pair) for pair in highest_points(backward, saved, samples)],
+        "adding": [summed(*pair) for pair in highest_points(adding, saved, samples)],
     }
     return {**found, "left": without_zeros(left)} if any(left.values()) else found
 
@@ -129,7 +151,7 @@ def _shared(
             found.setdefault("backward", now)
             if part.layer == 0:
                 found["first"] = now
-                highest = highest_points(levels, of_layer["saved"])
+                highest = highest_points(levels, of_layer["saved"], _samples_of(seen, 0))
                 found["first_backward"] = [list(pair) for pair in highest]
         elif part.name == EMBEDDING_BACKWARD:
             found["embedding"] = _without_logits(summed(now, _peak(levels, BY_HEAD)))

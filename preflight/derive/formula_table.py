@@ -118,6 +118,9 @@ def moments_of(levels: Iterable[Any], last_of_kinds: Collection[int] = ()) -> di
             moment = Moment.FIRST_LAYER_BACKWARD
         elif name == LAYER_BACKWARD and layer in (last, *last_of_kinds):
             moment = Moment.LAST_LAYER_BACKWARD
+        if name == LAYER_BACKWARD and layer == 0 and 0 in last_of_kinds:  # the only one of its kind
+            last_bytes = found.get(Moment.LAST_LAYER_BACKWARD, 0)
+            found[Moment.LAST_LAYER_BACKWARD] = max(last_bytes, level.peak_bytes)
         if moment is not None:
             found[moment] = max(found.get(moment, 0), level.peak_bytes)
     return found

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
+from preflight.derive.type_configs import small_type_config
 from preflight.errors import BadInput
 from preflight.formulas.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
 from preflight.formulas.attention import default_attention
 from preflight.formulas.layer_coefficients import FLASH, METHODS
 from preflight.launch import LaunchPlan
 from preflight.models import describe
+from preflight.models.families.family_tables import family_table
 from preflight.versions.boundary import NEWEST
 
 BATCH, LENGTH = 2, 256
@@ -175,6 +178,8 @@ NUM_VARIANTS = 3
 
 def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
     """Return the small config of a family; the variants have the same layers in other sizes."""
+    if model_type not in SMALL_MODELS:
+        return small_type_config(model_type, variant, _least_depth(model_type))
     config = {"model_type": model_type.removesuffix(FLASH), **SMALL_MODELS[model_type]}
     if variant:
         for name, others in OTHER_SIZES.items():
@@ -193,6 +198,30 @@ def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
     if model_type == "glm4_moe_lite":  # as published: which kernel attends depends on it
         config["v_head_dim"] = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
     return config if model_type not in TOWERS else _with_tower(model_type, config)
+
+
+DEPTHS = (3, 4, 5, 6)
+
+
+@cache
+def _least_depth(model_type: str) -> int:
+    """Return the fewest layers among which every kind of a type is, and one of each that is neither first nor last
+    where more layers have one."""
+
+    def kinds(depth: int, beside_ends: bool) -> set[str]:
+        spec = describe(small_type_config(model_type, 0, depth), model_type, "small_models.py")
+        ends = (0, spec.num_layers - 1) if beside_ends else ()
+        return {
+            unit.layer.kind
+            for unit in spec.layers
+            if unit.layer and set(unit.places).difference(ends)
+        }
+
+    most = DEPTHS[-1]
+    for depth in DEPTHS:
+        if all(kinds(depth, ends) == kinds(most, ends) for ends in (False, True)):
+            return depth
+    return most
 
 
 def _with_tower(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
@@ -216,6 +245,9 @@ def attention_of(model_type: str) -> str:
     """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
     if model_type.endswith(FLASH):
         return "flash_attention_2"
+    table = family_table(model_type)
+    if table is not None and model_type not in SMALL_MODELS:
+        return str(table["attention"])
     return default_attention(model_type, NEWEST)
 
 

@@ -289,6 +289,17 @@ KINDS: dict[str, FindingKind] = {
         fix="the path from the folder of the launch",
         proof=("tests/launchers/test_missing_script.py::test_a_script_that_is_not_there_is_named",),
     ),
+    "PF129": FindingKind(
+        name="layers-not-traced",
+        severity="warning",
+        proof_kind="reading",
+        trigger="a model type that only a table says, trained in a way that its layers were not traced with",
+        effect="what its layers keep and need in passing is a guess, so neither `fits` nor `does not fit` can be said",
+        fix="`preflight trace` runs the model itself",
+        proof=(
+            "tests/models/test_family_tables.py::test_a_way_of_training_that_was_not_traced_is_unknown",
+        ),
+    ),
     **FRAMEWORK_KINDS,
     **RANKS,
 }

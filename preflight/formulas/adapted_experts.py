@@ -39,9 +39,14 @@ def expert_names(model: ModelSpec) -> tuple[str, ...]:
     return (*fused, down)
 
 
+def adapts_experts(model: ModelSpec) -> bool:
+    """Tell whether PEFT has a conversion for a model's fused experts."""
+    return model.model_type in ADAPTED_EXPERTS or bool(model.facts.get("adapts_experts"))
+
+
 def is_fused(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether the experts are parameters and no linear layers, as far as it is known of this type."""
-    is_known = model.model_type in ADAPTED_EXPERTS or model.model_type in LEFT_OUT
+    is_known = adapts_experts(model) or model.model_type in LEFT_OUT
     return is_known and FUSES_EXPERTS.holds_in(plan.versions)
 
 
@@ -49,7 +54,7 @@ def is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether PEFT adapts fused experts where their linear layers are named."""
     if names_linear_modules(plan) and not has_dense_layers(model):
         return False
-    return model.model_type in ADAPTED_EXPERTS and CONVERTS_EXPERT_NAMES.holds_in(plan.versions)
+    return adapts_experts(model) and CONVERTS_EXPERT_NAMES.holds_in(plan.versions)
 
 
 def names_linear_modules(plan: LaunchPlan) -> bool:
@@ -90,9 +95,7 @@ def adapted_stacks(
     and by `all-linear` (peft/utils/transformers_weight_conversion.py _convert_peft_config_moe, 0.21.2).
     """
     has_linear_experts = not FUSES_EXPERTS.holds_in(plan.versions)
-    if not (
-        is_reached(plan, model) or (has_linear_experts and model.model_type in ADAPTED_EXPERTS)
-    ):
+    if not (is_reached(plan, model) or (has_linear_experts and adapts_experts(model))):
         return frozenset()
     pair, down = OLD_NAMES.get(model.model_type, USUAL_NAMES)
     if targets == "all-linear":

@@ -35,13 +35,19 @@ def default_attention(model_type: str, version: Version) -> str:
     return "eager" if is_eager else "sdpa"
 
 
+def attention_of_class(model: ModelSpec, version: Version) -> str:
+    """Return what a model's class runs when nobody names an attention; a table says it of a type that has one."""
+    of_table = model.facts.get("attention")
+    return str(of_table) if of_table else default_attention(model.model_type, version)
+
+
 def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with eager attention where the model's class has nothing else and nobody asked for more."""
     origin = plan.origins.get("attention")
     is_given = plan.attention is not None and (origin is None or not origin.assumed)
-    if is_given or has_own_model_code(plan) or model.model_type not in EAGER_VERSIONS:
+    if is_given or has_own_model_code(plan):
         return plan
-    if default_attention(model.model_type, version_in(plan.versions, "transformers")) == "sdpa":
+    if attention_of_class(model, version_in(plan.versions, "transformers")) == "sdpa":
         return plan
     version = plan.versions.get("transformers")
     library = "transformers" + (f" {version}" if version else "")

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.formulas.adaptations import USUAL, Adaptation, adapter_of, nearest_adaptations
-from preflight.formulas.attention import default_attention
+from preflight.formulas.attention import attention_of_class, default_attention
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
@@ -61,7 +61,7 @@ FLASH = "_flash"
 def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None:
     """Return the file of a family, for one way of adapting it by its folder; None where it was not derived."""
     path = os.path.join(FOLDER, adapted, f"{model_type}.json")
-    if not model_type.replace("_", "").isalnum() or not os.path.isfile(path):
+    if not model_type.replace("_", "").replace("-", "").isalnum() or not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8") as file:
         found: Mapping[str, Any] = json.load(file)
@@ -96,6 +96,8 @@ def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation
 def kind_of(unit: ModelUnit) -> str:
     """Return the name of a unit's kind in the file: `dense, sliding`."""
     assert unit.layer is not None
+    if unit.layer.kind:
+        return unit.layer.kind
     return f"{'experts' if unit.layer.num_experts else 'dense'}, {unit.layer.attention_kind}"
 
 
@@ -147,7 +149,7 @@ def layer_forms(
     is_sliding = unit.layer.attention_kind == "sliding"
     if is_sliding and not has_window_mask(plan, unit) and f"{first}, full" in kinds:
         kind = f"{first}, full"
-    alike = [name for name in kinds if name.startswith(first)]
+    alike = [] if unit.layer.kind else [name for name in kinds if name.startswith(first)]
     found = kind if kind in kinds else alike[0] if alike else None
     if found is None:
         return None
@@ -264,4 +266,34 @@ def reference_of(
     )
     costs = family_costs(file_of(plan, model)) or {}
     facts = {**model.facts, **costs.get("facts", {})}
-    return reference, replace(model, facts=facts, dropouts={})
+    # a type with a table was traced as its class drops out by default
+    dropouts = model.dropouts if is_of_table(model) else {}
+    return reference, replace(model, facts=facts, dropouts=dropouts)
+
+
+def is_of_table(model: ModelSpec) -> bool:
+    """Tell whether a table says a model's parameters, and traces alone what its layers take."""
+    return model.facts.get("layout") == "table"
+
+
+def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str:
+    """Return what of a plan was never traced with a model that has nothing but traces; empty where all was."""
+    layers = [unit for unit in model.layers if unit.layer is not None]
+    if not is_of_table(model) or not layers:
+        return ""
+    method = method_of(plan, precision)
+    if any(
+        layer_forms(plan, model, unit, method, again) is None
+        for unit in layers
+        for again in (False, True)
+    ):
+        return f"{method!r}"
+    traced = attention_of_class(model, NEWEST)
+    asked = plan.attention or traced
+    if asked != traced and not (traced == "sdpa" and asked.startswith("flash")):
+        return f"{asked} attention"
+    if any(has_window_mask(plan, unit) for unit in layers) and asked == "sdpa":
+        return "a window shorter than the sequence"
+    if plan.torch_compile:
+        return "compiled layers"
+    return ", ".join(model.facts.get("unlike_traced", ()))

@@ -22,6 +22,7 @@ d      head size
 w:name one parameter of the layer; under 4 bits s:name its scales, and u:name and us:name the same where
        a product of many tokens unpacks them
 B      sequences
+       a type that a table lays out has widths of its own: T*x, TL*x, L*x and B*x with x an expression in config fields
 C      one byte
 """
 
@@ -60,12 +61,18 @@ ROTARY_SHARES = {
 def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, int]:
     """Return every named size of one layer under a plan; of names with equal sizes, the first is meant."""
     batch, length = num_sequences(plan), plan.seq_len or 1
+    own: Mapping[str, int] = model.facts.get("widths") or {}
     widths = _widths(plan, model, unit)
     tokens = batch * length
     sizes = {"C": 1, "B": batch}
     sizes.update((f"T*{name}", tokens * size) for name, size in widths.items())
     sizes.update((f"TL*{name}", tokens * length * widths.get(name, 0)) for name in PER_LENGTH)
     sizes.update((f"L*{name}", length * widths.get(name, 0)) for name in PER_POSITION)
+    for name, size in own.items():
+        sizes[f"T*{name}"] = tokens * size
+        sizes[f"TL*{name}"] = tokens * length * size
+        sizes[f"L*{name}"] = length * size
+        sizes[f"B*{name}"] = batch * size
     sizes["LL"] = length * length
     sizes.update(_delta_sizes(model, batch, length))
     sizes["E"] = widths["E"]

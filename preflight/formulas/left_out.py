@@ -7,10 +7,13 @@ from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.formulas.layer_coefficients import not_derived
+from preflight.formulas.precision import precision_of
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 
 BESIDE_TEXT = "images or audio beside the text"
+UNTRACED = "what the layers keep and need in passing"
 UNLISTED = "an adapter on modules of other names"
 
 
@@ -38,6 +41,17 @@ def _left_out(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             unpriced=BESIDE_TEXT,
             takes="more",
         )
+    without = not_derived(plan, model, precision_of(plan, model))
+    if without:
+        yield Problem(
+            f"what a layer of {model.model_type} takes was not derived for {without}: the estimate guesses it",
+            "the model's config",
+            "`preflight trace` runs the model itself",
+            "PF129",
+            "warning",
+            unpriced=UNTRACED,
+            takes="either",
+        )
     if plan.adapter is not None and adapts_other_names(plan, model):
         names = adapter_targets(plan.adapter, model)
         shown = names if isinstance(names, str) else ", ".join(names)
@@ -48,7 +62,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             "PF127",
             "warning",
             unpriced=UNLISTED,
-            takes="more",
+            takes="either",
         )
 
 

@@ -98,13 +98,21 @@ def _class_of(config: Any) -> Any:
     """Return transformers' language model of a config: with its towers, which hold parameters too."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    if getattr(config, "is_encoder_decoder", False):
+    if getattr(config, "is_encoder_decoder", False) and not _is_decoder_alone(config):
         raise BadInput.one(f"{config.model_type} is an encoder with a decoder, which is not traced")
     own = getattr(config, "auto_map", None) or {}
     for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):
         if kind.__name__ in own or type(config) in kind._model_mapping:
             return kind
     raise BadInput.one(f"{config.model_type} is no language model, and nothing else is traced")
+
+
+def _is_decoder_alone(config: Any) -> bool:
+    """Tell whether a config of an encoder with a decoder names the class that is the decoder alone: BartForCausalLM."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    named = getattr(config, "architectures", None) or ()
+    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type) in named
 
 
 def layers_of(model: Any) -> tuple[Any, str]:

@@ -213,6 +213,7 @@ def autocast_known(autocast: EmulatedAutocast) -> Iterator[None]:
     import torch
 
     is_enabled, region = torch.is_autocast_enabled, torch.autocast
+    dtype_of = torch.get_autocast_dtype
 
     def is_autocast_enabled(device_type: str | None = None) -> bool:
         if autocast.current_dtype() is not None:
@@ -226,8 +227,12 @@ def autocast_known(autocast: EmulatedAutocast) -> Iterator[None]:
             return autocast.paused() if kwargs.get("enabled") is False else nullcontext()
         return region(device_type, *args, **kwargs)
 
+    def get_autocast_dtype(device_type: str) -> Any:
+        return autocast.current_dtype() if device_type == "meta" else dtype_of(device_type)
+
     with (
         replaced(torch, "is_autocast_enabled", is_autocast_enabled),
+        replaced(torch, "get_autocast_dtype", get_autocast_dtype),
         replaced(torch, "autocast", autocast_region),
     ):
         yield

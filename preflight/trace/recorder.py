@@ -11,6 +11,7 @@ from preflight.trace.log import GATHERED, REDUCED, TEMPORARIES, AllocationLog
 
 ALL_GATHER = frozenset({"_allgather_base_", "allgather_into_tensor_coalesced_"})
 REDUCE_SCATTER = frozenset({"_reduce_scatter_base_", "reduce_scatter_tensor_coalesced_"})
+READS_VALUE = "_local_scalar_dense"
 
 
 class Recorder:
@@ -23,6 +24,8 @@ class Recorder:
         """Storage -> its number in the log, and the reference that notices its end."""
         self.workspaces: dict[str, Callable[[Any, Any], list[int]]] = {}
         """Operation -> what its GPU kernel allocates in passing, from its arguments: no tensor shows that."""
+        self.answers: dict[str, bool] = {}
+        """Operation -> the truth of what it returned, where a model branches on it and there is no data to tell."""
 
     def hold(self, tensor: Any, category: str = "", operation: str = "") -> None:
         """Note a tensor's storage unless it is known, and its category where it is given."""
@@ -47,6 +50,11 @@ class Recorder:
                 self.hold(scale, parameters)
         for buffer in model.buffers():
             self.hold(buffer, buffers)
+
+    def answer(self, tensor: Any) -> bool | None:
+        """Return the truth of a tensor without data that a model branches on; None where nobody knows it."""
+        known = self.alive.get(tensor.untyped_storage()._cdata)
+        return None if known is None else self.answers.get(self.log.operations[known[0]])
 
     def resized(self, storage: Any) -> None:
         """Note that a storage was emptied or refilled: FSDP2 keeps gathered parameters that way."""
@@ -117,6 +125,10 @@ def recording(recorder: Recorder) -> Iterator[None]:
         ) -> Any:
             if is_sharded and any(kind is DTensor for kind in types):
                 return NotImplemented
+            if recorder.answers and func._schema.name.endswith(READS_VALUE):
+                truth = recorder.answer(args[0])
+                if truth is not None:
+                    return truth
             result = func(*args, **(kwargs or {}))
             if is_sharded:
                 if working_out_shapes or active_fake_mode() is not outer_mode:

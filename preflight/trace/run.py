@@ -73,6 +73,8 @@ def trace(
         autocast = EmulatedAutocast(torch_dtype(job.compute_dtype), recorder)
         if device == "meta" or job.engine == "fsdp2":
             stack.enter_context(like_cuda(job.has_padding, autocast))
+            # whether all of a mask is ones, or any of it is not
+            recorder.answers = {"all": not job.has_padding, "any": job.has_padding}
         if job.loss == "chunked_linear":
             add_fused_head(built.model)
             stack.enter_context(head_like_cuda(autocast.current_dtype))

@@ -82,7 +82,7 @@ class StepMarks:
         def hook(module: Any, inputs: Any, output: Any) -> None:
             if not self.is_forward:
                 return
-            hidden = output[0] if isinstance(output, tuple) else output
+            hidden = output[0] if isinstance(output, (tuple, list)) else output
             if hidden.requires_grad:
                 hidden.register_hook(lambda _: self.mark(LAYER_BACKWARD, index))
             if index == self._last:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from preflight.errors import Problem
 from preflight.files import read_text
+from preflight.models.families.family_tables import family_table
 from preflight.models.families.library_defaults import library_defaults
 
 MOST = 2**40
@@ -29,6 +30,19 @@ class ConfigView:
         tables = library_defaults()
         self._defaults: Mapping[str, Any] = tables.config_defaults.get(model_type, {})
         self._spellings: Mapping[str, tuple[str, ...]] = tables.spellings.get(model_type, {})
+        table = family_table(model_type)
+        if table is not None and model_type not in tables.config_defaults:
+            self.use_table(table)
+
+    @property
+    def known_keys(self) -> Iterable[str]:
+        """The keys that the family's class has a plain default for."""
+        return self._defaults
+
+    def use_table(self, table: Mapping[str, Any]) -> None:
+        """Take defaults and spellings from a type's own table."""
+        self._defaults = table["defaults"]
+        self._spellings = {name: tuple(others) for name, others in table["spellings"].items()}
 
     def get(self, name: str) -> Any:
         """Return a value by any spelling transformers accepts, else its default; None where there is neither."""

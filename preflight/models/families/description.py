@@ -9,6 +9,7 @@ from typing import Any
 from preflight.errors import BadInput, ModelNotKnown
 from preflight.model import ALL_PARAMETERS, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView, place_of_key
+from preflight.models.families.family_tables import family_table
 from preflight.models.families.layout import Layout, Paths, counted_units
 from preflight.models.families.library_defaults import library_defaults
 from preflight.units import canonical_dtype
@@ -72,9 +73,14 @@ HEADLESS = ("Model", CLASSIFIER)
 NOT_DROPOUT = ("classifier_dropout", "layerdrop")
 
 
+TABLE = "table_layout"
+"""The module that lays out every type with a table of its own."""
+
+
 def group_of(model_type: str) -> str | None:
     """Return the module that lays a decoder out; None for a family without a layout."""
-    return next((group for group, types in GROUPS.items() if model_type in types), None)
+    of_module = next((group for group, types in GROUPS.items() if model_type in types), None)
+    return of_module or (TABLE if family_table(model_type) is not None else None)
 
 
 def is_laid_out(config: Mapping[str, Any]) -> bool:
@@ -84,7 +90,8 @@ def is_laid_out(config: Mapping[str, Any]) -> bool:
         return False
     text_types = library_defaults().text_types
     if top_type not in text_types:
-        return group_of(SAME_AS.get(str(top_type), str(top_type))) is not None
+        group = group_of(SAME_AS.get(str(top_type), str(top_type)))
+        return group is not None and (group != TABLE or _is_in_table(config, top_type))
     section = config.get("text_config")
     given = section.get("model_type") if isinstance(section, Mapping) else None
     text_type = text_types[top_type] if given in (None, top_type) else str(given)
@@ -94,6 +101,17 @@ def is_laid_out(config: Mapping[str, Any]) -> bool:
 
     counted, _ = count_tower(ConfigView(config, top_type), text_hidden=1)
     return counted is not None
+
+
+def _is_in_table(config: Mapping[str, Any], model_type: str) -> bool:
+    """Tell whether a type's table speaks of one of its configs."""
+    from preflight.models.families.table_layout import lay_out
+
+    try:
+        lay_out(ConfigView(config, model_type), Paths())
+    except ModelNotKnown:
+        return False
+    return True
 
 
 def describe_config(
@@ -115,9 +133,13 @@ def describe_config(
     body, head = "model", "lm_head"
     if is_composite:
         body, head = BODIES.get(top_type, ("model.language_model", "lm_head"))
-    layout: Layout = importlib.import_module(f"preflight.models.families.{group}").lay_out(
-        text, Paths(body, head, tied)
-    )
+    lay_out = importlib.import_module(f"preflight.models.families.{group}").lay_out
+    try:
+        layout: Layout = lay_out(text, Paths(body, head, tied))
+    except ModelNotKnown:
+        if num_params is None:
+            raise
+        return _only_counted(top, text, name, source, num_params)
     _raise_problems(text, top)
     units = layout.units
     headless = headless_class(config) if num_params is not None else ""
@@ -132,13 +154,17 @@ def describe_config(
         facts["headless"] = headless
     if text.assumed:
         facts["library_defaults"] = tuple(dict.fromkeys(text.assumed))
+    hidden_size, num_layers = layout.size or (
+        text.size("hidden_size"),
+        text.size("num_hidden_layers"),
+    )
     return ModelSpec(
         name=name,
         config=config,
         model_type=text_type,
-        hidden_size=text.size("hidden_size"),
+        hidden_size=hidden_size,
         vocab_size=text.size("vocab_size"),
-        num_layers=text.size("num_hidden_layers"),
+        num_layers=num_layers,
         units=(*tower, *units),
         tied=tied,
         layer_classes=_layer_classes(top_type, text_type),
@@ -183,7 +209,8 @@ def _decoder_section(
         )
     known, text_types = library_defaults().config_defaults, library_defaults().text_types
     if top_type not in text_types:
-        if top_type not in known and SAME_AS.get(top_type) is None:
+        is_known = top_type in known or SAME_AS.get(top_type) is not None
+        if not is_known and family_table(top_type) is None:
             if is_counted:
                 section = config.get("text_config")
                 values = section if isinstance(section, Mapping) else config
@@ -282,6 +309,9 @@ def _only_counted(
 
 def _layer_classes(top_type: str, text_type: str) -> tuple[str, ...]:
     """Return `_no_split_modules`; a vision-language model may carry another decoder than its default."""
+    table = family_table(text_type)
+    if table is not None and text_type not in library_defaults().layer_classes:
+        return tuple(table["layer_classes"])
     classes = library_defaults().layer_classes
     own = classes.get(top_type, ())
     default = library_defaults().text_types.get(top_type)
@@ -303,9 +333,8 @@ def _dtype(config: Mapping[str, Any], text: ConfigView) -> str | None:
 
 def _dropouts(view: ConfigView) -> dict[str, float]:
     """Return the active dropout probabilities among the keys that the family's class knows."""
-    known = library_defaults().config_defaults.get(view.model_type, {})
     found = {}
-    for key in known:
+    for key in view.known_keys:
         is_dropout = ("dropout" in key or key.endswith("pdrop")) and key not in NOT_DROPOUT
         value = view.get(key) if is_dropout else None
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:

@@ -17,7 +17,11 @@ Keys of `ModelSpec.facts`, where they hold:
     shared_expert_gate  True
     mla             {q_lora_rank, kv_lora_rank, qk_rope_head_dim}
     indexer         {heads, dim, topk} of a sparse attention
-    layout          none: the parameters are counted, not laid out
+    layout          none: the parameters are counted, not laid out; table: a table says them
+    attention       what the class runs where nobody names another, of a type that a table lays out
+    unlike_traced   what its config says otherwise than the models whose layers were traced
+    adapts_experts  True where PEFT's all-linear reaches its fused experts
+    widths          what layers are counted in beside the usual, by its expression in config fields
     headless        the class, where it has no language model's head
     top_model_type  the model_type of the whole config
     library_defaults  sizes that the config leaves to transformers
@@ -52,6 +56,8 @@ class Layout:
 
     units: tuple[ModelUnit, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    """Width and depth, where the config may call them otherwise than `hidden_size` and `num_hidden_layers`."""
 
 
 SIDE = 2048

@@ -240,7 +240,7 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
     return Layout(units, facts)
 
 
-def _expert_sizes(view: ConfigView, family: Family) -> dict[str, int]:
+def _expert_sizes(view: ConfigView, family: Family) -> dict[str, Any]:
     width = view.size(family.expert_width)
     shared = 0
     if view.model_type == "qwen2_moe":

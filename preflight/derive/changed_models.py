@@ -1,0 +1,134 @@
+"""The models that a type's layout is read from: in every size, and again with each field of the config changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from preflight.derive.observed_layouts import Observed, observe
+from preflight.derive.type_configs import (
+    DEPTHS,
+    SIZES,
+    config_fields,
+    is_dropout,
+    small_type_config,
+)
+from preflight.values import dataclass
+
+DEPTH, DEEP = 6, 11
+NUM_SOLVED = 4
+"""Sizes that expressions are solved from; the others check them, in depths of their own."""
+OF_SIZES = (DEPTH, DEPTH, DEPTH, DEPTH, 7, 9)
+NO_LAYOUT = (
+    "initializer", "_eps", "epsilon", "token_id", "rope_theta", "rope_scaling", "rope_parameters", "use_cache",
+    "summary_", "id2label", "label2id", "begin_suppress", "suppress_tokens", "forced_", "per_layer_config",
+)  # fmt: skip
+"""Parts of the names of fields that no parameter depends on."""
+
+
+class NotLaidOut(Exception):
+    """A type whose parameters no table says."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The models of one type: in every size, and with one field changed."""
+
+    model_type: str
+    base: tuple[Observed, ...]
+    changed: Mapping[str, tuple[Observed, ...]]
+    """What was changed, as text -> the model in every size that could be built so."""
+    changes: Mapping[str, tuple[str, Any]]
+    """The same text -> field and value."""
+    fields: Mapping[str, Any]
+
+
+def see(model_type: str) -> Seen:
+    from transformers import CONFIG_MAPPING
+
+    fields = config_fields(CONFIG_MAPPING[model_type])
+    try:
+        base = tuple(
+            observe(small_type_config(model_type, size, depth))
+            for size, depth in enumerate(OF_SIZES)
+        )
+    except Exception as error:
+        raise NotLaidOut(f"it cannot be built: {_line(error)}") from error
+    changed: dict[str, tuple[Observed, ...]] = {}
+    changes: dict[str, tuple[str, Any]] = {}
+    for name, value in _changes(fields, base[0]):
+        text = f"{name}={value}"
+        found = _changed(model_type, name, value, base[0])
+        if found:
+            changed[text], changes[text] = found, (name, value)
+    return Seen(model_type, base, changed, changes, fields)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[-160:]
+
+
+def _changed(model_type: str, name: str, value: Any, plain: Observed) -> tuple[Observed, ...]:
+    """Return the models with one field changed, in all sizes where it changes anything; none where it cannot be."""
+
+    def build(size: int) -> Observed | None:
+        config = small_type_config(model_type, size, DEPTH)
+        if value is ABSENT:
+            config.pop(name, None)
+        else:
+            config[name] = value
+        try:
+            return observe(config)
+        except Exception:
+            return None
+
+    first = build(0)
+    if first is None:
+        return ()
+    if is_alike(first, plain):
+        return (first,)
+    others = [build(size) for size in range(1, NUM_SOLVED)]
+    return (first, *(one for one in others if one is not None))
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "(absent)"
+
+
+ABSENT = _Absent()
+
+
+def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, Any]]:
+    """Yield every field with other values than those of the small config."""
+    for name, default in fields.items():
+        if any(part in name for part in NO_LAYOUT) or is_dropout(name, default):
+            continue
+        effective = plain.values.get(name)
+        given = plain.config.get(name, default)
+        if name in DEPTHS:
+            yield name, DEEP
+        elif isinstance(effective, bool):
+            yield name, not effective
+        elif isinstance(effective, int):
+            if name not in SIZES:
+                yield name, effective * 2 if effective > 1 else effective + 1
+                if 1 < effective < 20:
+                    yield name, effective + 1
+            if default is None and given is not None:
+                yield name, ABSENT
+            elif name in SIZES:
+                yield name, None
+        elif isinstance(effective, float):
+            yield name, effective * 2
+        elif effective is None and "window" in name:
+            yield name, 64
+        elif isinstance(effective, (list, tuple)) and effective and len(effective) == DEPTH:
+            others = list(reversed(effective))
+            if others != list(effective):
+                yield name, others
+            yield name, [effective[-1]] * DEPTH
+
+
+def is_alike(one: Observed, two: Observed) -> bool:
+    return (one.layers, one.outside, one.marks) == (two.layers, two.outside, two.marks)

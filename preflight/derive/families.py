@@ -1,0 +1,242 @@
+"""A model type as tables: `python -m preflight.derive.families TYPE ...` lays it out, traces it, and compares.
+
+The layout comes from models of the type that transformers builds (layouts.py), the costs of its layers from traces of
+small ones (costs.py). What is written has been compared with traces in sizes that it was not solved from: a method
+whose formulas are off by more than MOST_OFF anywhere is left out, and so is a type without any.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from preflight.derive.cost_files import known_costs, rendered, together
+from preflight.derive.cost_forms import SOLVED
+from preflight.derive.costs import derive
+from preflight.derive.formula_table import Compared, compare
+from preflight.derive.layouts import NotLaidOut, layout_of
+from preflight.derive.target import ROOT
+from preflight.derive.type_configs import config_fields, small_type_config
+from preflight.errors import BadInput
+from preflight.formulas import layer_coefficients
+from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS
+from preflight.models.families.family_tables import family_table
+from preflight.plugins import load_plugins
+from preflight.trace.job import TraceJob
+from preflight.trace.run import trace
+
+MOST_OFF = 0.01
+LAYOUTS, COSTS = "preflight/models/families/tables", "preflight/formulas/costs"
+USUAL = (
+    "full", "full, autocast", "LoRA", "LoRA, autocast", "full, bf16 under autocast", "LoRA, fp32 adapters",
+)  # fmt: skip
+SCALES = ("T*", "TL*", "L*", "B*")
+
+
+def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
+    """Write the tables of a type; return what became of it, in words."""
+    began = time.monotonic()
+    layout = ROOT / LAYOUTS / f"{model_type}.json"
+    if anew or not layout.exists():
+        table = layout_of(model_type)
+        table["adapts_experts"] = _adapts_experts(model_type)
+        table["traced"] = _traced_switches(model_type)
+        _write(layout, _in_rows(table))
+    else:
+        table = dict(family_table(model_type) or {})
+    known = None if anew else known_costs(model_type)
+    wanted = [m for m in methods if known is None or m not in known["shared"]]
+    if wanted and known is not None:  # what is still to be solved may need more than what was
+        table["widths"] = layout_of(model_type)["widths"]
+        _write(layout, _in_rows(table))
+    entry = derive(model_type, wanted)
+    SOLVED.clear()
+    costs = entry if known is None else together(known, entry)
+    path = ROOT / COSTS / f"{model_type}.json"
+    if costs["kinds"]:
+        _write(path, rendered(costs))
+    off: dict[str, Compared | None] = {}
+    for method in wanted:
+        if method not in costs["shared"] or method + CHECKPOINTED not in costs["shared"]:
+            off[method] = None
+            continue
+        off[method] = worst_of(model_type, method)
+    costs = _without(
+        costs, [m for m, worst in off.items() if worst is None or abs(worst.error) > MOST_OFF]
+    )
+    if costs["kinds"] and costs["shared"]:
+        _write(path, rendered(costs))
+    else:
+        path.unlink(missing_ok=True)
+    table["widths"] = sorted(_used(costs).intersection(table["widths"]))
+    _write(layout, _in_rows(table))
+    words = ", ".join(f"{method}: {_said(worst)}" for method, worst in off.items())
+    return f"{words} ({time.monotonic() - began:.0f} s)"
+
+
+def worst_of(model_type: str, method: str) -> Compared | None:
+    """Return the moment at which a method's formulas are off most, in sizes that nothing was solved from."""
+    plugins = load_plugins(str(ROOT))
+    found: list[Compared] = []
+    for checkpointing in (False, True):
+        try:
+            found += compare(model_type, method, checkpointing, plugins)
+        except (
+            ArithmeticError,
+            AttributeError,
+            BadInput,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            print(f"{model_type}, {method}: not compared: {error}", file=sys.stderr)
+            return None
+    return max(found, key=lambda c: abs(c.error), default=None)
+
+
+def _said(worst: Compared | None) -> str:
+    if worst is None:
+        return "no forms"
+    return f"{100 * worst.error:+.2f} % {worst.moment.value}{', checkpointed' if worst.checkpointing else ''}"
+
+
+def _adapts_experts(model_type: str) -> bool:
+    """Tell whether PEFT's all-linear puts adapters on fused stacks of experts."""
+    from preflight.trace.build import build
+
+    adapter = {
+        "kind": "lora", "rank": 8, "alpha": 16, "dropout": 0.0, "targets": "all-linear", "modules_to_save": None,
+    }  # fmt: skip
+    try:
+        built = build(TraceJob(small_type_config(model_type), adapter=adapter, full_depth=True))
+    except Exception:
+        return False
+    return any(
+        "lora_A" in name
+        and parameter.dim() == 2
+        and ".experts." in name
+        and ".experts.0." not in name
+        for name, parameter in built.model.named_parameters()
+    )
+
+
+ENOUGH = 0.002
+"""Of the peak of a small model: what a switch changes less is not asked for."""
+NO_SWITCHES = ("tie_word_embeddings", "use_cache", "output_router_logits", "return_")
+
+
+def _traced_switches(model_type: str) -> dict[str, bool]:
+    """Return the switches on which a layer's bytes depend, as the traces had them."""
+    from transformers import CONFIG_MAPPING
+
+    def peak(more: Mapping[str, Any]) -> int:
+        config = small_type_config(model_type, 0, 3, more)
+        job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
+        return max(level.peak_bytes for level in trace(job, num_steps=1).levels)
+
+    found = {}
+    try:
+        plain = peak({})
+    except Exception:  # what three layers cannot be built of, or run
+        return {}
+    for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
+        if isinstance(default, bool) and not any(part in name for part in NO_SWITCHES):
+            try:
+                other = peak({name: not default})
+            except Exception:
+                other = 0
+            if abs(other / plain - 1) > ENOUGH:
+                found[name] = default
+    return found
+
+
+def _without(costs: Mapping[str, Any], methods: Collection[str]) -> dict[str, Any]:
+    dropped = {m + suffix for m in methods for suffix in ("", CHECKPOINTED)}
+
+    def kept(forms: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in forms.items() if key not in dropped}
+
+    kinds = {kind: kept(forms) for kind, forms in costs["kinds"].items()}
+    return {
+        **costs,
+        "kinds": {k: v for k, v in kinds.items() if v},
+        "shared": kept(costs["shared"]),
+    }
+
+
+def _used(costs: Mapping[str, Any]) -> set[str]:
+    """Return the widths that a type's costs are counted in."""
+    found: set[str] = set()
+
+    def look(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                scale = next((s for s in SCALES if name.startswith(s)), None)
+                if scale is not None and isinstance(item, int):
+                    found.add(name.removeprefix(scale))
+                look(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                look(item)
+
+    look(costs["kinds"])
+    look(costs["shared"])
+    return found
+
+
+def _in_rows(table: Mapping[str, Any]) -> str:
+    """Return a table's text: a unit, a kind of layer or a rule to a line."""
+    parts = []
+    for name, value in table.items():
+        if name in ("body", "kinds", "places"):
+            rows = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in value)
+            parts.append(f" {json.dumps(name)}: [\n  {rows}\n ]")
+        else:
+            parts.append(f" {json.dumps(name)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _write(path: Any, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    family_table.cache_clear()
+    layer_coefficients.family_costs.cache_clear()
+    layer_coefficients._of_method.cache_clear()
+
+
+def main(args: Iterable[str] | None = None) -> int:
+    """Make the tables of the named types; return the exit code."""
+    import argparse
+    import os
+    import warnings
+
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    parser = argparse.ArgumentParser(
+        prog="python -m preflight.derive.families", description=__doc__
+    )
+    parser.add_argument("types", nargs="+", metavar="TYPE")
+    parser.add_argument("--method", action="append", choices=tuple(METHODS), help="these alone")
+    parser.add_argument("--missing", action="store_true", help="only what a type's files lack")
+    options = parser.parse_args(None if args is None else [*args])
+    for model_type in options.types:
+        try:
+            said = make(model_type, options.method or USUAL, not options.missing)
+        except NotLaidOut as error:
+            said = f"not laid out: {error}"
+        except (
+            Exception
+        ) as error:  # whatever a type's own code raises: the others are made all the same
+            traceback.print_exc()
+            said = f"failed: {error!r}"
+        print(f"{model_type}: {said}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,295 @@
+"""models/families/tables/*.json: the parameters of a model type, solved from the models that transformers builds of it.
+
+A small model is built without data in several sizes, and again with each field of its config changed. What follows a
+field is an expression in it; what a switch adds has the switch as its condition; which layer is of which kind is a
+rule. A field whose change the table does not follow is said to have one value: with another the type is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from preflight.derive.changed_models import (
+    ABSENT,
+    NO_LAYOUT,
+    NUM_SOLVED,
+    NotLaidOut,
+    Seen,
+    is_alike,
+    see,
+)
+from preflight.derive.common_rows import (
+    Solver,
+    is_whole,
+    kind_tensors,
+    label_of,
+    numbers_of,
+    places_of,
+    units,
+)
+from preflight.derive.dimension_forms import Dimensions
+from preflight.derive.observed_layouts import Observed
+from preflight.derive.type_configs import DEPTHS, SIZES, is_dropout
+from preflight.errors import ModelNotKnown
+from preflight.models.families.expressions import fields_of
+from preflight.models.families.layer_rules import named_fields
+from preflight.models.families.table_layout import ACTIVATIONS, HEADS, HIDDEN
+
+
+def layout_of(model_type: str) -> dict[str, Any]:
+    """Return the table of a type; raise NotLaidOut where there is none that holds."""
+    seen = see(model_type)
+    followed = dict(seen.changed)
+    for _ in range(len(followed) + 1):
+        table = _table(seen, followed)
+        wrong = _first_wrong(seen, followed, table)
+        if wrong is None:
+            return {**table, "widths": candidate_widths(seen, table)}
+        if wrong not in followed:
+            raise NotLaidOut(f"the table does not give {wrong}")
+        del followed[wrong]
+    raise NotLaidOut("nothing holds")
+
+
+COUNTS = ("head", "expert", "group", "topk", "moe_k", "num_")
+
+
+def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
+    """Return what a layer's bytes may be counted in: its tensors' sides, the config's numbers, counts of both."""
+    sides: dict[str, None] = {}
+    for entry in table["kinds"]:
+        for row in entry["tensors"]:
+            sides.update((form, None) for form in row[2] if not form.isdigit())
+    numbers = numbers_of(seen.base[:NUM_SOLVED])
+    small = {name: v for name, v in numbers.items() if len(set(v)) > 1 and name not in NOT_WIDTHS}
+    found = dict.fromkeys([*sides, *small])
+    counts = [
+        name for name in small if any(part in name for part in COUNTS) and max(small[name]) < 64
+    ]
+    for count in counts:
+        for side in [*sides, *small]:
+            if side != count and " + " not in side and count not in side.split("*"):
+                found[f"{count}*{side}"] = None
+    for name in [name for name in found if "head" in name and "//" not in name]:
+        found.update({f"{name}//{part}": None for part in ROTATED_PARTS})
+    return list(found)
+
+
+ROTATED_PARTS = (2, 4)
+"""What a head may be divided by: a part of it is rotated, half by half."""
+NOT_WIDTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length")
+
+
+def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str, Any]:
+    base = seen.base[0]
+    matters = {text: models for text, models in followed.items() if not is_alike(models[0], base)}
+    labels = [label_of(base, i) for i in range(len(base.layers))]
+    kinds: dict[Hashable, int] = {}
+    for label in labels:
+        kinds.setdefault(label, len(kinds))
+    solver = Solver(seen, matters)
+    table: dict[str, Any] = {
+        "class": base.config["architectures"][0],
+        "layer_classes": list(base.layer_classes),
+        "attention": base.attention,
+        "adapts_experts": False,
+        "traced": {},
+        "prefix": base.prefix,
+        "body": units(seen, matters, solver),
+        "kinds": [
+            {"tensors": kind_tensors(seen, matters, solver, labels.index(label), label)}
+            for label in kinds
+        ],
+    }
+    table["lists"], table["places"] = places_of(seen, matters, kinds)
+    names = _named(table)
+    table["absent"] = _absent(seen, solver, names)
+    names |= {name for text in table["absent"].values() for name in fields_of(text)}
+    table["defaults"] = _defaults(seen, names)
+    table["fixed"] = _fixed(seen, followed)
+    table["given"] = sorted(
+        {
+            name
+            for text, (name, value) in seen.changes.items()
+            if text not in followed and (value is None or value is ABSENT)
+        }
+    )
+    table["spellings"] = _spellings(seen.model_type)
+    table["absent"].update(_worked_out(seen, followed, table, names))
+    return table
+
+
+def _worked_out(
+    seen: Seen,
+    followed: Mapping[str, tuple[Observed, ...]],
+    table: dict[str, Any],
+    names: set[str],
+) -> dict[str, str]:
+    """Return what models take for a field that is null where their config class does not say: what fits of the usual."""
+    found = {}
+    values = seen.base[0].values
+    hidden = next((name for name in HIDDEN if name in values), "hidden_size")
+    heads = next((name for name in HEADS if name in values), "num_attention_heads")
+    usual = (f"{hidden}//{heads}", heads, f"4*{hidden}", hidden)
+    for text, models in followed.items():
+        name, value = seen.changes[text]
+        if not (value is None or value is ABSENT) or name in table["absent"] or name not in names:
+            continue
+        for form in usual:
+            tried = {**table, "absent": {**table["absent"], name: form}}
+            if name not in fields_of(form) and not any(
+                differs(model, seen.model_type, tried) for model in models
+            ):
+                found[name] = form
+                break
+    return found
+
+
+def _named(table: Mapping[str, Any]) -> set[str]:
+    """Return every config field that a table reads."""
+    found: set[str] = set()
+    rows = [row for unit in (*table["body"], *table["kinds"]) for row in unit["tensors"]]
+    for row in rows:
+        for form in row[2]:
+            found.update(fields_of(form))
+        found.update(named_fields([[row[4] if len(row) > 4 else [], 0]]))
+    for rule in (table["places"], *(r for r in table["lists"].values() if r)):
+        found.update(named_fields(rule))
+    return found
+
+
+def _absent(seen: Seen, solver: Solver, names: set[str]) -> dict[str, str]:
+    """Return what stands for a field that a config leaves out or says null of, as an expression in others."""
+    found = {}
+    for name in sorted(names):
+        text = next(
+            (
+                t
+                for t in (f"{name}={ABSENT}", f"{name}=None")
+                if t in seen.changed and isinstance(seen.changed[t][0].values.get(name), int)
+            ),
+            None,
+        )
+        default = seen.fields.get(name)
+        if text is not None and len(seen.changed[text]) >= 1:
+            models = seen.changed[text]
+            if len(models) < 3:  # nothing changed: it is what the small config gives by itself
+                continue
+            numbers = numbers_of(models)
+            numbers.pop(name, None)
+            form = Dimensions(numbers).form_of(tuple(m.values[name] for m in models))
+            if form is not None:
+                found[name] = form
+        elif (default is None or isinstance(default, str)) and name not in seen.base[0].config:
+            own = [m for m in seen.base[:NUM_SOLVED] if is_whole(m.values.get(name))]
+            if len(own) == NUM_SOLVED:
+                numbers = numbers_of(own)
+                numbers.pop(name, None)
+                form = Dimensions(numbers).form_of(tuple(m.values[name] for m in own))
+                if form is not None:
+                    found[name] = form
+    return found
+
+
+def _defaults(seen: Seen, names: set[str]) -> dict[str, Any]:
+    """Return the class's own values of what a table reads, and of all that says how a model drops out."""
+    from transformers import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[seen.model_type]()
+    found = {}
+    for name, default in seen.fields.items():
+        is_asked = name in names or is_dropout(name, default) or name in (*DEPTHS, *SIZES)
+        value = default if _is_scalar(default) else None
+        if name in ACTIVATIONS or "window" in name or "rotary" in name or name.startswith("tie_"):
+            is_asked, value = True, default
+        if is_asked and _is_scalar(value):
+            found[name] = value
+    if hasattr(config, "tie_word_embeddings"):
+        found["tie_word_embeddings"] = bool(config.tie_word_embeddings)
+    return dict(sorted(found.items()))
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str))
+
+
+def _fixed(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str, Any]:
+    """Return the fields that have one value: words that may mean another layout, and changes nobody follows."""
+    found: dict[str, Any] = {}
+    for text, (name, value) in seen.changes.items():
+        if text not in followed and value is not None and value is not ABSENT:
+            found[name] = seen.base[0].values.get(name)
+    for name, default in seen.fields.items():
+        is_word = isinstance(default, str) and name not in ACTIVATIONS
+        is_word = is_word and isinstance(seen.base[0].values.get(name), str)
+        if is_word and not any(part in name for part in NO_LAYOUT):
+            found.setdefault(name, default)
+    return dict(sorted(found.items()))
+
+
+def _spellings(model_type: str) -> dict[str, list[str]]:
+    from transformers import CONFIG_MAPPING
+
+    found: dict[str, list[str]] = {}
+    for left, right in sorted((CONFIG_MAPPING[model_type].attribute_map or {}).items()):
+        found.setdefault(left, []).append(right)
+        found.setdefault(right, []).append(left)
+    return found
+
+
+def _first_wrong(
+    seen: Seen, followed: Mapping[str, tuple[Observed, ...]], table: Mapping[str, Any]
+) -> str | None:
+    """Return the first model that a table lays out otherwise than transformers does; None where all are alike."""
+    for size, model in enumerate(seen.base):
+        difference = differs(model, seen.model_type, table)
+        if difference:
+            return f"size {size}: {difference}"
+    for text, models in followed.items():
+        if any(differs(model, seen.model_type, table) for model in models):
+            return text
+    return None
+
+
+def differs(model: Observed, model_type: str, table: Mapping[str, Any]) -> str:
+    """Return where a table's layout is not that of a model; empty where it is."""
+    from preflight.models.families.config_view import ConfigView
+    from preflight.models.families.table_layout import lay_out_by
+
+    view = ConfigView(model.config, model_type)
+    view.use_table(table)
+    try:
+        layout = lay_out_by(table, view)
+    except ModelNotKnown as error:
+        return error.problems[0].message
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return repr(error)
+    if view.problems:
+        return view.problems[0].message
+    mine: dict[str, tuple[int, ...]] = {}
+    for unit in layout.units:
+        names = [f"{unit.name}." if unit.name else ""]
+        if unit.role == "layer":
+            names = [f"{table['prefix']}.{place}." for place in unit.places]
+        for name in names:
+            mine.update({f"{name}{t.name}": t.shape for t in unit.tensors})
+    theirs = {
+        f"{model.prefix}.{i}.{name}": t.shape
+        for i, layer in enumerate(model.layers)
+        for name, t in layer.items()
+    }
+    theirs.update(
+        {
+            f"{owner}.{name}" if owner else name: t.shape
+            for owner, tensors in model.outside.items()
+            for name, t in tensors.items()
+        }
+    )
+    if mine == theirs:
+        return ""
+    apart = sorted(set(mine.items()) ^ set(theirs.items()))
+    return f"{apart[0]} ({len(apart)} in all)"
+
+
+__all__ = ["NotLaidOut", "differs", "layout_of"]

@@ -1,0 +1,119 @@
+"""What a model of some config is made of, as transformers builds it on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from preflight.model import BIAS, EMBEDDING, EXPERTS, LINEAR, NORM, OTHER
+from preflight.trace.build import build
+from preflight.trace.built import INDEX_NAMES
+from preflight.trace.job import TraceJob
+from preflight.values import dataclass
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One parameter of a built model."""
+
+    shape: tuple[int, ...]
+    kind: str
+    stays_fp32: bool = False
+    is_of_subclass: bool = False
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A built model, layer by layer."""
+
+    config: Mapping[str, Any]
+    """As it was given."""
+    values: Mapping[str, Any]
+    """As the config class has it: what was not given filled in."""
+    prefix: str
+    layers: tuple[Mapping[str, Tensor], ...]
+    marks: tuple[Hashable, ...]
+    """What makes two layers allocate alike beside their shapes."""
+    outside: Mapping[str, Mapping[str, Tensor]]
+    """Module -> its own parameters, of modules that are in no layer."""
+    embedding: str
+    head: str
+    layer_classes: tuple[str, ...]
+    attention: str
+    """What the class runs where SDPA is asked for."""
+
+
+def observe(config: Mapping[str, Any]) -> Observed:
+    """Build a config's model without data; raise whatever transformers raises of it."""
+    built = build(TraceJob(config=config, full_depth=True))
+    model = built.model
+    prefix = f"{built.prefix}."
+    stays = _in_fp32(model)
+    layers: list[dict[str, Tensor]] = [{} for _ in built.layers]
+    outside: dict[str, dict[str, Tensor]] = {}
+    modules = dict(model.named_modules())
+    for name, parameter in model.named_parameters():
+        owner, _, last = name.rpartition(".")
+        module = modules[owner]
+        tensor = Tensor(
+            tuple(parameter.shape),
+            _kind(name, last, module, parameter),
+            any(part in name for part in stays),
+            _is_of_subclass(module),
+        )
+        if name.startswith(prefix):
+            index, _, rest = name.removeprefix(prefix).partition(".")
+            layers[int(index)][rest] = tensor
+        else:
+            outside.setdefault(owner, {})[last] = tensor
+    paths = {id(module): name for name, module in modules.items()}
+    return Observed(
+        config,
+        dict(vars(model.config)),
+        built.prefix,
+        tuple(layers),
+        tuple(_mark(layer) for layer in built.layers),
+        outside,
+        paths.get(id(model.get_input_embeddings()), ""),
+        paths.get(id(model.get_output_embeddings()), ""),
+        tuple(sorted(getattr(model, "_no_split_modules", None) or ())),
+        str(getattr(model.config, "_attn_implementation", None) or "sdpa"),
+    )
+
+
+def _in_fp32(model: Any) -> tuple[str, ...]:
+    return tuple(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+
+
+def _kind(name: str, last: str, module: Any, parameter: Any) -> str:
+    import torch
+
+    if isinstance(module, torch.nn.Embedding):
+        return EMBEDDING
+    if isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D":
+        return BIAS if last == "bias" else LINEAR
+    if "norm" in type(module).__name__.lower():
+        return NORM
+    if parameter.dim() == 3 and "expert" in name:
+        return EXPERTS
+    if last == "bias" or last.endswith("_bias"):
+        return BIAS
+    return OTHER
+
+
+def _is_of_subclass(module: Any) -> bool:
+    import torch
+
+    return isinstance(module, torch.nn.Linear) and type(module) is not torch.nn.Linear
+
+
+def _mark(layer: Any) -> Hashable:
+    return type(layer).__name__, tuple(
+        (path, name, value if isinstance(value, (bool, str)) else value is None)
+        for path, module in layer.named_modules()
+        for name, value in sorted(vars(module).items())
+        if name not in INDEX_NAMES
+        and not name.startswith("_")
+        and name not in ("training", "gradient_checkpointing")
+        and (value is None or isinstance(value, (bool, int, str)))
+    )

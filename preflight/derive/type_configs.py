@@ -1,0 +1,136 @@
+"""A small config of any causal model type of transformers, in several sizes, from what its fields are called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+def _alike(values: tuple[int, ...], *names: str) -> dict[str, tuple[int, ...]]:
+    return dict.fromkeys(names, values)
+
+
+SIZES: dict[str, tuple[int, ...]] = {
+    **_alike((320, 448, 480, 384, 576, 640), "hidden_size", "d_model", "n_embd", "emb_dim", "attention_hidden_size",
+             "lru_width", "embedding_size", "embedding_dim"),
+    **_alike((10, 8, 12, 6, 9, 16), "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads",
+             "decoder_attention_heads", "encoder_attention_heads", "num_decoder_attention_heads",
+             "num_encoder_attention_heads", "swa_num_attention_heads"),
+    **_alike((2, 4, 3, 3, 3, 8), "num_key_value_heads", "swa_num_key_value_heads"),
+    **_alike((48, 40, 56, 64, 72, 80), "head_dim", "swa_head_dim", "dim_head", "kv_channels"),
+    **_alike((832, 992, 1184, 1088, 1248, 1376), "intermediate_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim",
+             "dim_ff", "dff", "ffn_hidden_size", "d_inner", "dense_intermediate_size"),
+    **_alike((224, 288, 352, 160, 416, 256), "moe_intermediate_size", "expert_ffn_hidden_size"),
+    **_alike((448, 608, 352, 416, 544, 672), "shared_expert_intermediate_size", "shared_intermediate_size",
+             "moe_shared_expert_intermediate_size", "shared_experts_intermediate_size"),
+    **_alike((1104, 1208, 1512, 1304, 1608, 1416), "vocab_size", "unpadded_vocab_size"),
+    **_alike((12, 16, 20, 10, 18, 14), "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+    **_alike((3, 2, 4, 3, 5, 4), "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"),
+    **_alike((2, 2, 2, 2, 2, 2), "n_group", "num_expert_group"),
+    **_alike((1, 1, 1, 1, 1, 1), "topk_group"),
+    "kv_lora_rank": (56, 72, 64, 48, 80, 104),
+    "q_lora_rank": (88, 104, 120, 80, 136, 152),
+    "qk_nope_head_dim": (24, 40, 32, 56, 48, 64),
+    "qk_rope_head_dim": (16, 24, 32, 8, 40, 16),
+    "qk_head_dim": (40, 64, 64, 64, 88, 80),
+    "v_head_dim": (32, 40, 24, 48, 56, 72),
+    "index_n_heads": (2, 3, 4, 5, 6, 7),
+    "index_head_dim": (36, 52, 60, 44, 68, 76),
+    "index_topk": (80, 96, 72, 88, 64, 56),
+    "linear_num_key_heads": (3, 2, 5, 4, 6, 7),
+    "linear_num_value_heads": (6, 6, 10, 8, 12, 14),
+    "linear_key_head_dim": (28, 44, 20, 32, 36, 24),
+    "linear_value_head_dim": (36, 52, 24, 40, 44, 28),
+    **_alike((2048, 2304, 2560, 2816, 3072, 3328), "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx",
+             "context_length"),
+    **_alike((0, 0, 0, 0, 0, 0), "num_nextn_predict_layers", "num_logits_to_keep"),
+}  # fmt: skip
+"""Config field -> what it is in each size: numbers that share no ratio, and still divide each other where they must."""
+
+DEPTHS = (
+    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers",
+)  # fmt: skip
+WINDOWS = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
+TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
+NOT_DROPOUT = ("classifier_dropout",)
+
+LATENT = {"num_key_value_heads": (10, 8, 12, 6, 9, 16)}
+STATES = {
+    "mamba_d_state": (32, 48, 40, 56, 24, 72),
+    "mamba_n_heads": (10, 14, 15, 12, 18, 20),
+    "mamba_d_head": 64,
+    "mamba_chunk_size": 64,
+}
+SPECIAL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(
+        ("axk1", "axk2", "glm_moe_dsa", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
+        LATENT,
+    ),
+    "longcat_flash": {**LATENT, "head_dim": (16, 24, 32, 8, 40, 16), "num_layers": 3},
+    **dict.fromkeys(("bamba", "granitemoehybrid"), STATES),
+    "falcon_h1": {
+        "mamba_n_heads": (8, 7, 15, 12, 18, 20), "mamba_d_head": (64, 96, 40, 56, 48, 72),
+        "mamba_d_state": (32, 48, 40, 56, 24, 72), "mamba_d_ssm": (512, 672, 600, 672, 864, 1440), "mamba_chunk_size": 64,
+    },
+    "mpt": {"n_heads": (8, 8, 16, 8, 16, 16)},
+    "diffllama": {"num_key_value_heads": (2, 4, 6, 2, 4, 8), "num_attention_heads": (10, 8, 12, 6, 8, 16)},
+    "gpt_neo": {"attention_types": [[["global", "local"], 3]], "num_layers": 6},
+    "dots1": {"n_shared_experts": 2},
+    "helium": {"head_dim": (32, 56, 40, 64, 64, 40)},
+    "zaya": {"num_experts_per_tok": 1},
+    "mamba2": {"num_heads": (10, 14, 15, 12, 18, 20), "head_dim": 64, "n_groups": 1, "chunk_size": 64},
+    "codegen": {"rotary_dim": 16, "n_head": (8, 8, 12, 8, 8, 16), "n_embd": (320, 448, 480, 384, 576, 640)},
+    "xlm": {"emb_dim": (320, 448, 480, 384, 576, 640), "n_heads": (10, 8, 12, 6, 9, 16)},
+    "reformer": {"is_decoder": True},
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "gemma4_text": {"hidden_size_per_layer_input": (64, 96, 80, 112, 72, 88), "vocab_size_per_layer_input": (1104, 1208, 1512, 1304, 1608, 1416)},
+    "xglm": {"attention_heads": (10, 8, 12, 6, 9, 16)},
+    "mimo_v2_flash": {"swa_num_key_value_heads": (2, 4, 3, 3, 3, 8), "num_key_value_heads": (2, 4, 3, 3, 3, 8)},
+    "xlnet": {"d_head": (32, 56, 40, 64, 64, 40)},
+}  # fmt: skip
+"""What a type's own rules ask for beside the usual."""
+
+
+def small_type_config(
+    model_type: str, size: int = 0, depth: int = 6, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the small config of a type in one size; what its fields do not name stays as the class has it."""
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found: dict[str, Any] = {
+        "model_type": model_type,
+        "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]],
+        "tie_word_embeddings": False,
+    }
+    for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
+        if name in SIZES:
+            found[name] = SIZES[name][size]
+        elif name in DEPTHS:
+            found[name] = depth
+        elif is_dropout(name, default) and "layerdrop" in name:
+            found[name] = 0.0
+    found.update(dict.fromkeys(TOKENS, 0))
+    for name, value in SPECIAL.get(model_type, {}).items():
+        found[name] = value[size] if isinstance(value, tuple) else value
+    found.update(more or {})
+    return found
+
+
+def config_fields(config_class: Any) -> dict[str, Any]:
+    """Return the fields that a config class has of its own, with their defaults."""
+    from transformers import PreTrainedConfig
+
+    inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(config_class)
+        if field.name not in inherited
+    }
+
+
+def is_dropout(name: str, default: Any) -> bool:
+    """Tell whether a field is a probability of dropout."""
+    named = ("dropout" in name or name.endswith(("pdrop", "layerdrop"))) and name not in NOT_DROPOUT
+    return named and isinstance(default, (int, float)) and not isinstance(default, bool)

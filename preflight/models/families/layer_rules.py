@@ -1,0 +1,92 @@
+"""Which layers of a model are of which kind, as a list of conditions: the first that holds decides.
+
+A condition is a list of atoms that all hold, each a list itself:
+
+    ["in", FIELD, VALUE]     the config's list FIELD has VALUE at the layer's place
+    ["has", FIELD]           the layer's place is in the config's list FIELD
+    ["from", EXPRESSION]     the place is at least so much
+    ["every", EXPRESSION, REMAINDER, SHIFT]  (place + SHIFT) % EXPRESSION is REMAINDER
+    ["is", FIELD, VALUE]     a switch of the config
+    ["not", ATOM]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from preflight.models.families.expressions import evaluate
+
+Atom = Sequence[Any]
+Condition = Sequence[Atom]
+
+
+class Places:
+    """What conditions ask of a config: whole numbers, lists, switches."""
+
+    def __init__(
+        self, number: Callable[[str], int], plain: Callable[[str], Any], num_layers: int
+    ) -> None:
+        self.number = number
+        self.plain = plain
+        self.num_layers = num_layers
+
+    def holds(self, condition: Condition, place: int) -> bool:
+        """Tell whether all atoms of a condition hold at a layer's place."""
+        return all(self._atom(atom, place) for atom in condition)
+
+    def _atom(self, atom: Atom, place: int) -> bool:
+        kind, what, *more = atom
+        if kind == "not":
+            return not self._atom(what, place)
+        if kind == "in":
+            values = self.plain(what)
+            is_there = isinstance(values, (list, tuple)) and place < len(values)
+            return is_there and values[place] == more[0]
+        if kind == "has":
+            values = self.plain(what)
+            return isinstance(values, (list, tuple)) and place in values
+        if kind == "from":
+            return place >= self._size(what)
+        if kind == "is":
+            return bool(self.plain(what) == more[0])
+        remainder, shift = more
+        period = max(1, self._size(what))
+        return (place + self._size(shift)) % period == self._size(remainder) % period
+
+    def _size(self, expression: Any) -> int:
+        if isinstance(expression, int):
+            return expression
+        return evaluate(expression, self.number)
+
+
+def values_by(rule: Sequence[Sequence[Any]], places: Places) -> list[Any]:
+    """Return the value of every layer under a rule: pairs of a condition and a value."""
+    found = []
+    for place in range(places.num_layers):
+        value = next((value for condition, value in rule if places.holds(condition, place)), None)
+        found.append(value)
+    return found
+
+
+def named_fields(rule: Sequence[Sequence[Any]]) -> Mapping[str, None]:
+    """Return the config fields that a rule's atoms read."""
+    from preflight.models.families.expressions import fields_of
+
+    found: dict[str, None] = {}
+
+    def look(atom: Atom) -> None:
+        kind, what, *more = atom
+        if kind == "not":
+            look(what)
+        elif kind in ("in", "has", "is"):
+            found[what] = None
+        else:
+            for each in (what, *more):
+                if isinstance(each, str):
+                    found.update(dict.fromkeys(fields_of(each)))
+
+    for condition, _ in rule:
+        for atom in condition:
+            look(atom)
+    return found

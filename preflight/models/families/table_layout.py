@@ -1,0 +1,240 @@
+"""Decoders whose parameters are in a table of their own (tables/*.json), which `python -m preflight.derive family` writes.
+
+    class, layer_classes   the class that was built, and what it says not to split
+    attention              what it runs where SDPA is asked for: sdpa, or eager
+    adapts_experts         whether PEFT's all-linear reaches its stacks of experts
+    prefix                 where the layers hang
+    body                   the modules around the layers: name, role, tensors
+    kinds                  the tensors of every kind of layer
+    places, lists          rules: which layer is of which kind; what a list by layer is where the config has none
+    defaults, absent       what a field is where the config has none: a value, or an expression in others
+    given                  fields that a config must have
+    fixed                  fields whose other values make another layout, which is not in the table
+    traced                 switches on which a layer's bytes depend, as the traces had them
+    widths                 what the costs of this type are counted in beside the usual
+
+A tensor is [name, kind, shape, flags, condition]; shapes are expressions (expressions.py), conditions and rules are
+those of layer_rules.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from preflight.errors import ModelNotKnown
+from preflight.model import EXPERTS, LayerShape, ModelUnit, ParameterTensor
+from preflight.models.families.config_view import ConfigView, place_of_key
+from preflight.models.families.expressions import evaluate
+from preflight.models.families.family_tables import family_table
+from preflight.models.families.layer_rules import Places, values_by
+from preflight.models.families.layout import Layout, Paths
+
+DEPTHS = (
+    "decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers",
+)  # fmt: skip
+HIDDEN = ("hidden_size", "d_model", "n_embd", "emb_dim")
+HEADS = (
+    "num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "attention_heads",
+    "num_decoder_attention_heads",
+)  # fmt: skip
+WIDTHS = (
+    "intermediate_size", "ffn_dim", "decoder_ffn_dim", "n_inner", "dim_ff", "dff", "ffn_hidden_size", "d_inner",
+)  # fmt: skip
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")
+EXPERT_WIDTHS = ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size")
+ACTIVATIONS = (
+    "hidden_act", "activation_function", "hidden_activation", "mamba_hidden_act", "afn", "activation",
+)  # fmt: skip
+ALIKE = frozenset({"silu", "swish", "gelu", "gelu_pytorch_tanh"})
+"""Activations that keep their input, and nothing else (transformers/activations.py, 5.24.0)."""
+HEADLESS = ("Model", "ForSequenceClassification")
+"""Ends of the names of classes that have no language model's head, which are known by what they lack."""
+WINDOWS = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
+"""What types call the same size, the usual name first."""
+
+
+def lay_out(view: ConfigView, paths: Paths) -> Layout:
+    """Return the units of a decoder that has a table."""
+    table = family_table(view.model_type)
+    assert table is not None
+    return lay_out_by(table, view)
+
+
+def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
+    """Return the units of a decoder by its table; raise ModelNotKnown where the table does not speak of its config."""
+    _raise_if_other(table, view)
+    numbers = Numbers(table, view)
+    depth = size_of(view, DEPTHS)
+    places = Places(numbers.number, numbers.plain(depth), depth)
+    kinds = values_by(table["places"], places)
+    units: list[ModelUnit] = []
+    body = [
+        ModelUnit(entry["name"], entry["role"], tuple(_tensors(entry["tensors"], numbers, places)))
+        for entry in table["body"]
+    ]
+    units += [unit for unit in body if unit.tensors and unit.role == "embedding"]
+    for kind, entry in enumerate(table["kinds"]):
+        own = tuple(index for index, found in enumerate(kinds) if found == kind)
+        if not own:
+            continue
+        tensors = tuple(_tensors(entry["tensors"], numbers, places))
+        shape = _shape(view, numbers, places, tensors, own[0], kind)
+        name = f"{table['prefix']}.*" + (f" ({kind})" if len(own) < depth else "")
+        units.append(ModelUnit(name, "layer", tensors, len(own), shape, own))
+    units += [unit for unit in body if unit.tensors and unit.role != "embedding"]
+    facts: dict[str, Any] = {
+        "layout": "table",
+        "activation": view.get("hidden_act"),
+        "attention": table["attention"],
+    }
+    facts["unlike_traced"] = tuple(_unlike_traced(table, view))
+    facts["adapts_experts"] = bool(table.get("adapts_experts"))
+    facts["widths"] = {text: evaluate(text, numbers.number) for text in table.get("widths", ())}
+    return Layout(tuple(units), facts, (_first(view, numbers, HIDDEN), depth))
+
+
+def _raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
+    named = view.values.get("architectures")
+    first = named[0] if isinstance(named, list) and named else table["class"]
+    if first != table["class"] and not str(first).endswith(HEADLESS):
+        raise ModelNotKnown.one(
+            f"the parameters of {first} are not known here, those of {table['class']} are",
+            place_of_key(view.where, "architectures"),
+            "`preflight trace` runs the model itself",
+        )
+    for name, value in table["fixed"].items():
+        given = view.values.get(name, value)
+        if given != value:
+            raise ModelNotKnown.one(
+                f"{view.section}{name} of {view.model_type} is {given!r}, and its parameters are known for {value!r} alone",
+                place_of_key(view.where, name),
+                "`preflight trace` runs the model itself",
+            )
+    for name in table["given"]:
+        if view.get(name) is None:
+            raise ModelNotKnown.one(
+                f"{view.section}{name} of {view.model_type} is not given, and its parameters are known with it alone",
+                place_of_key(view.where, name),
+                "`preflight trace` runs the model itself",
+            )
+
+
+def _unlike_traced(table: Mapping[str, Any], view: ConfigView) -> Iterator[str]:
+    """Yield what a config says otherwise than the models whose layers were traced, as far as bytes depend on it."""
+    for name, default in table["defaults"].items():
+        value = view.get(name)
+        is_other = value != default and (
+            (name in ACTIVATIONS and not {value, default} <= ALIKE) or "rotary_" in name
+        )
+        if is_other:
+            yield f"{name}={value}"
+    for name, default in table.get("traced", {}).items():
+        if bool(view.get(name)) != default:
+            yield f"{name}={view.get(name)}"
+
+
+class Numbers:
+    """What a table's expressions and rules read of a config."""
+
+    def __init__(self, table: Mapping[str, Any], view: ConfigView) -> None:
+        self._table = table
+        self._view = view
+        self._known: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """Return a config field's number: as it is given, by default, or as the class works it out."""
+        if name not in self._known:
+            self._known[name] = self._number(name)
+        return self._known[name]
+
+    def _number(self, name: str) -> int:
+        value = self._view.get(name)
+        if isinstance(value, (int, float)):
+            if not self._view.is_given(name):
+                self._view.assumed.append(name)
+            return int(value)
+        absent = self._table["absent"].get(name)
+        if absent is not None:
+            return evaluate(absent, self.number)
+        raise ModelNotKnown.one(
+            f"{self._view.section}{name} is missing, and {self._view.model_type} has no default that is known here",
+            place_of_key(self._view.where, name),
+            "give it a number",
+        )
+
+    def plain(self, depth: int) -> Any:
+        """Return what reads switches and lists: a list that the config has not is made by its rule."""
+        made: dict[str, Any] = {}
+
+        def read(name: str) -> Any:
+            value = self._view.get(name)
+            rule = self._table["lists"].get(name)
+            if value is None and rule is not None:
+                if name not in made:
+                    made[name] = values_by(rule, Places(self.number, self._view.get, depth))
+                return made[name]
+            return value
+
+        return read
+
+
+def size_of(view: ConfigView, names: Sequence[str]) -> int:
+    """Return a size by whichever of its names the config or its class has."""
+    for name in names:
+        if view.get(name) is not None:
+            return view.size(name)
+    return view.size(names[0])
+
+
+def _first(view: ConfigView, numbers: Numbers, names: Sequence[str]) -> int:
+    for name in names:
+        if view.get(name) is not None:
+            return numbers.number(name)
+    return 0
+
+
+def _tensors(
+    rows: Sequence[Sequence[Any]], numbers: Numbers, places: Places
+) -> Iterator[ParameterTensor]:
+    for name, kind, shape, *more in rows:
+        flags = more[0] if more else ""
+        if len(more) > 1 and not places.holds(more[1], 0):
+            continue
+        yield ParameterTensor(
+            name,
+            tuple(evaluate(form, numbers.number) for form in shape),
+            kind,
+            stays_fp32="fp32" in flags,
+            is_of_subclass="subclass" in flags,
+        )
+
+
+def _shape(
+    view: ConfigView,
+    numbers: Numbers,
+    places: Places,
+    tensors: Sequence[ParameterTensor],
+    place: int,
+    kind: int,
+) -> LayerShape:
+    hidden, num_heads = _first(view, numbers, HIDDEN), max(1, _first(view, numbers, HEADS))
+    num_kv_heads = _first(view, numbers, ("num_key_value_heads",)) or num_heads
+    head_dim = _first(view, numbers, ("head_dim",)) or max(1, hidden // num_heads)
+    has_experts = any(t.kind == EXPERTS for t in tensors)
+    types = places.plain("layer_types")
+    is_sliding = isinstance(types, (list, tuple)) and "sliding" in str(types[place])
+    return LayerShape(
+        hidden,
+        num_heads,
+        num_kv_heads,
+        head_dim,
+        0 if has_experts else _first(view, numbers, WIDTHS),
+        num_experts=_first(view, numbers, EXPERT_COUNTS) if has_experts else 0,
+        experts_per_token=_first(view, numbers, CHOSEN) if has_experts else 0,
+        moe_intermediate_size=_first(view, numbers, EXPERT_WIDTHS) if has_experts else 0,
+        attention_kind="sliding" if is_sliding else "full",
+        sliding_window=_first(view, numbers, WINDOWS) or None if is_sliding else None,
+        kind=f"kind {kind}",
+    )

@@ -1,0 +1,124 @@
+"""Types that a table lays out: every table gives the parameters that transformers makes, and is what its command makes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from preflight.errors import ModelNotKnown
+from preflight.formulas.layer_coefficients import not_derived
+from preflight.formulas.precision import precision_of
+from preflight.judge import estimate_memory
+from preflight.launch import LaunchPlan
+from preflight.models import describe, lays_out
+from preflight.models.families import family_tables
+from preflight.models.families.family_tables import family_table
+from preflight.plugins import load_plugins
+
+TYPES = sorted(path.stem for path in Path(family_tables.FOLDER).glob("*.json"))
+LARGER, DEEPER = 2, 7
+"""Twice one of the sizes that tables were checked at, and another depth."""
+
+
+def larger_config(model_type):
+    from preflight.derive.type_configs import SIZES, SPECIAL, small_type_config
+
+    own = {k for k, v in SPECIAL.get(model_type, {}).items() if isinstance(v, tuple)}
+    config = small_type_config(model_type, 1, DEEPER)
+    kept = ("n_group", "num_expert_group", "topk_group", "n_langs", "head_dim", "mamba_d_head")
+    return {
+        name: value * LARGER
+        if name in {*SIZES, *own} - {*kept} and isinstance(value, int) and value > 0
+        else value
+        for name, value in config.items()
+    }
+
+
+def parameters_of(config):
+    """Return every parameter that transformers makes of a config, by name."""
+    from preflight.trace.build import build
+    from preflight.trace.job import TraceJob
+
+    return {
+        name: tuple(parameter.shape)
+        for name, parameter in build(
+            TraceJob(config=config, full_depth=True)
+        ).model.named_parameters()
+    }
+
+
+def laid_out(model):
+    found = {}
+    for unit in model.units:
+        prefixes = [unit.name + "." if unit.name else ""]
+        if unit.role == "layer":
+            prefixes = [f"{unit.name.partition('.*')[0]}.{place}." for place in unit.places]
+        for prefix in prefixes:
+            found.update({prefix + tensor.name: tensor.shape for tensor in unit.tensors})
+    return found
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_a_table_gives_the_parameters_of_sizes_that_it_was_not_made_from(model_type):
+    config = larger_config(model_type)
+
+    assert laid_out(describe(config, model_type, "a test")) == parameters_of(config)
+
+
+@pytest.mark.parametrize("model_type", ["arcee", "gpt_neo", "seed_oss"])
+def test_a_table_is_what_its_command_makes(model_type):
+    from preflight.derive.layouts import layout_of
+
+    known, made = dict(family_table(model_type)), json.loads(json.dumps(layout_of(model_type)))
+
+    assert set(known.pop("widths")) <= set(made.pop("widths"))
+    known["adapts_experts"] = made["adapts_experts"]
+    assert known == made
+
+
+def test_the_costs_of_a_type_are_what_its_command_makes():
+    from preflight.derive.cost_files import known_costs
+    from preflight.derive.costs import derive
+
+    made, known = derive("arcee", ["full"]), known_costs("arcee")
+
+    assert {kind: forms["full"] for kind, forms in made["kinds"].items()} == {
+        kind: forms["full"] for kind, forms in known["kinds"].items()
+    }
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("model_type", ["exaone4", "nemotron"])
+def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, checkpointing):
+    from preflight.derive.formula_table import compare
+
+    for compared in compare(model_type, "full", checkpointing, load_plugins(".")):
+        assert abs(compared.error) < 0.001, compared
+
+
+def test_a_published_model_has_its_published_parameters():
+    assert (
+        describe({"model_type": "gpt_neo"}, "EleutherAI/gpt-neo-1.3B", "its class").num_params
+        == 1_315_575_808
+    )
+
+
+def test_another_class_of_a_type_is_not_known():
+    config = {"model_type": "arcee", "architectures": ["ArceeForTokenClassification"]}
+
+    assert not lays_out(config)
+    with pytest.raises(ModelNotKnown, match="ArceeForTokenClassification are not known here"):
+        describe(config, "mine", "config.json")
+
+
+def test_a_way_of_training_that_was_not_traced_is_unknown():
+    model = describe({"model_type": "arcee"}, "mine", "config.json")
+    plan = LaunchPlan(
+        model_config={"model_type": "arcee"}, micro_batch_size=1, seq_len=512, load_dtype="bf16"
+    )
+    compiled = replace(plan, torch_compile=True)
+
+    assert not_derived(plan, model, precision_of(plan, model)) == ""
+    assert not_derived(compiled, model, precision_of(compiled, model)) == "compiled layers"
+    assert estimate_memory(plan, model, None, load_plugins("."), ()).terms
