@@ -17,19 +17,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import head_bytes
-from preflight.formulas.deepspeed_rules import live_parameters
+from preflight.formulas.forward_alone import (
+    Gathered,
+    autocast_copies,
+    gathered_of_copy,
+    scored_forward,
+)
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import reference_of
-from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
-from preflight.formulas.sharding import held_tensors, local_elements, num_tokens, wrap_units
+from preflight.formulas.objective import ONLINE, reference_of
+from preflight.formulas.precision import load_dtype, precision_of
+from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.units import ceil_div, dtype_bytes
+from preflight.units import dtype_bytes
 
 SOURCE = "trl/models/utils.py prepare_deepspeed, prepare_fsdp; dpo_trainer.py:922-1000 (1.16.0)"
 
@@ -40,7 +44,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     kind = reference_of(plan)
     if kind not in ("same", "adapter_off"):
         return
-    gathered = _Gathered(0, 0)
+    gathered = Gathered(0, 0)
     if kind == "same":
         copy = replace(plan, adapter=None)
         num_bytes, formula = _parameters(copy, model)
@@ -55,7 +59,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             SOURCE,
             level,
         )
-        gathered = _gathered(copy, model)
+        gathered = gathered_of_copy(copy, model)
     if gathered.kept:
         yield MemoryTerm(
             "reference model, gathered and kept",
@@ -65,6 +69,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             SOURCE,
             from_second_step=True,
         )
+    if plan.objective in ONLINE:
+        return  # its forward is part of scoring
     passing, formula = _forward(plan, model, gathered.passing)
     if passing:
         yield MemoryTerm(
@@ -84,15 +90,6 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
 
 
-class _Gathered(NamedTuple):
-    """Bytes of a sharded reference that a rank has whole."""
-
-    kept: int
-    """From its first forward on."""
-    passing: int
-    """While a forward runs."""
-
-
 def _parameters(copy: LaunchPlan, model: ModelSpec) -> tuple[int, str]:
     """Return what a rank holds of a second copy."""
     size = dtype_bytes(load_dtype(copy, model))
@@ -103,60 +100,23 @@ def _parameters(copy: LaunchPlan, model: ModelSpec) -> tuple[int, str]:
     return size * elements, f"{elements:,} x {size}{shards}"
 
 
-def _gathered(copy: LaunchPlan, model: ModelSpec) -> _Gathered:
-    if copy.trainer != "trl":
-        return _Gathered(0, 0)  # the least: how others wrap it was not read
-    mixed = copy.mixed_precision != "no"
-    compute = precision_of(copy, model).bytes_of("compute")
-    if copy.engine == "zero3":
-        return _Gathered(0, compute * live_parameters(copy, model))
-    if not copy.is_fsdp or (copy.shard_degree == 1 and not mixed):
-        return _Gathered(0, 0)
-    loaded = dtype_bytes(load_dtype(copy, model))
-    size = compute if mixed else loaded
-    if copy.engine == "fsdp2":
-        whole = size * model.num_params
-        if copy.reshard_after_forward is False:
-            return _Gathered(whole, 0)
-        return _Gathered(
-            0, 2 * whole
-        )  # what came in one piece, and the parameters copied out of it
-    units = wrap_units(copy, model)
-    cast = ceil_div(units.layer, copy.shard_degree) if loaded != size else 0
-    if copy.reshard_after_forward is False and copy.shard_degree > 1:
-        return _Gathered(size * (units.root + units.layer * units.num_layers), 0)
-    return _Gathered(size * units.root, size * (units.layer + cast))
-
-
 def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int) -> tuple[int, str]:
     """Return what a forward without gradients takes, less the policy's own head, which is done by then."""
     tokens = num_tokens(plan)
-    layer = model.largest_layer
-    if not tokens or layer is None or layer.layer is None:
+    found = scored_forward(plan, model, tokens)
+    if found is None:
         return gathered, f"{gathered:,}"
     precision = precision_of(plan, model)
-    compute = precision.bytes_of("compute")
-    wide = dtype_bytes(load_dtype(plan, model)) == 4
-    stream = 4 if wide and uses_autocast(plan) else compute
-    hidden = stream * tokens * model.hidden_size
-    cached = 0
-    if wide and uses_autocast(plan) and plan.adapter is None and plan.engine in ("single", "ddp"):
-        cached = compute * sum(
-            held.count * held.tensor.num_params
-            for held in held_tensors(plan, model)
-            if held.unit.role == "layer" and len(held.tensor.shape) > 1
-        )
+    cached = autocast_copies(plan, model)
     head = head_bytes(plan, model, tokens)
-    at_head = head.forward + head.kept + hidden
-    at_layer = tokens * layer_costs(plan, model, layer, precision).forward_checkpointed + hidden
     # the policy's autocast has ended, and its cache is gone
     gone = head.forward + sum(
         unit.count * layer_costs(plan, model, unit, precision).copied_in_forward_bytes
         for unit in model.layers
         if unit.layer is not None
     )
-    passing = gathered + cached + max(at_head, at_layer) - gone
+    passing = gathered + cached + found.most - gone
     return max(0, passing), (
-        f"{gathered:,} gathered + {cached:,} cached copies + the larger of {at_head:,} and"
-        f" {at_layer:,} - {gone:,}"
+        f"{gathered:,} gathered + {cached:,} cached copies + the larger of {found.at_head:,} and"
+        f" {found.at_layer:,} - {gone:,}"
     )

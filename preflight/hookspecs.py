@@ -49,7 +49,9 @@ def preflight_findings(
 
 
 @hookspec
-def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+def preflight_memory_terms(
+    plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None
+) -> Iterable[MemoryTerm]:
     """Price what this plugin knows of one rank's memory; names must be unique over all plugins."""
 
 
@@ -68,7 +70,10 @@ def preflight_reported(report: Report) -> None:
     """Look at the finished report: notify, log, count. The return value is ignored."""
 
 
-LATER_ARGUMENTS: dict[str, tuple[str, ...]] = {"preflight_findings": ("estimate",)}
+LATER_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "preflight_findings": ("estimate",),
+    "preflight_memory_terms": ("device",),
+}
 """Hook -> arguments that it did not have at first: None from a caller that does not know them."""
 
 

@@ -91,7 +91,7 @@ def estimate_memory(
     missing: tuple[str, ...] = (),
 ) -> MemoryEstimate:
     """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
-    terms = collect_terms(plan, in_release(plan, model), plugins)
+    terms = collect_terms(plan, in_release(plan, model), plugins, device)
     every = (*terms, *reserved_terms(terms, plan))
     correction = known_correction(device)
     if correction is not None:
@@ -102,12 +102,17 @@ def estimate_memory(
 
 
 def collect_terms(
-    plan: LaunchPlan, model: ModelSpec, plugins: PluginManager
+    plan: LaunchPlan,
+    model: ModelSpec,
+    plugins: PluginManager,
+    device: DeviceSpec | None = None,
 ) -> tuple[MemoryTerm, ...]:
     """Return every plugin's terms; raise HookFailed for two of one name."""
     terms: dict[str, MemoryTerm] = {}
     owners: dict[str, str] = {}
-    for owner, item in plugins.collect("preflight_memory_terms", plan=plan, model=model):
+    for owner, item in plugins.collect(
+        "preflight_memory_terms", plan=plan, model=model, device=device
+    ):
         term = checked_item(item, MemoryTerm, owner, "preflight_memory_terms")
         if term.name in terms:
             raise HookFailed(

@@ -17,6 +17,7 @@ from preflight.plan_parts import (
     Adapter,
     BaseQuantization,
     DeepSpeedSettings,
+    Generation,
     Origin,
     VersionReading,
     plain,
@@ -37,6 +38,7 @@ __all__ = [
     "BaseQuantization",
     "DeepSpeedSettings",
     "EngineFacts",
+    "Generation",
     "LaunchCommand",
     "LaunchPlan",
     "Origin",
@@ -66,6 +68,10 @@ class LaunchPlan:
     reference_model: str | None = None
     """What the policy is compared with: none (or computed before training), adapter_off (the model itself, its adapter
     switched off), same (a second copy), or another model's id; None = the rule of objective and adapter."""
+    reward_models: tuple[str, ...] | None = None
+    """Models that score completions: `same` for one of the policy's size, or ids; None = functions do."""
+    generation: Generation | None = None
+    """How online RL makes completions; None = nothing is generated, or nobody said how."""
 
     engine: str = "single"
     """How ranks divide the model: one device, DDP, FSDP 1 or 2, a stage of DeepSpeed's ZeRO."""

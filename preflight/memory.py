@@ -16,6 +16,9 @@ class Phase(Enum):
     """The parts of a run in which a rank can die, in order."""
 
     LOAD = "load"
+    WEIGHT_SYNC = "weight_sync"
+    ROLLOUT = "rollout"
+    SCORING = "scoring"
     FORWARD = "forward"
     LOSS = "loss"
     BACKWARD = "backward"
@@ -70,6 +73,12 @@ class Moment(Enum):
     OPTIMIZER_STEP = "optimizer_step"
     EVALUATION = "evaluation"
     SAVE = "save"
+    WEIGHT_SYNC = "weight_sync"
+    """Online RL: an inference engine gets the policy's weights."""
+    ROLLOUT = "rollout"
+    """Online RL: completions are generated."""
+    SCORING = "scoring"
+    """Online RL: log-probabilities and rewards of the completions, before the first update with them."""
 
     # Members are equal by identity; Enum's own hash is a Python call for every look-up.
     __hash__ = object.__hash__
@@ -80,6 +89,9 @@ MOMENTS = tuple(Moment)
 
 PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
     Phase.LOAD: (Moment.LOAD, Moment.PREPARE),
+    Phase.WEIGHT_SYNC: (Moment.WEIGHT_SYNC,),
+    Phase.ROLLOUT: (Moment.ROLLOUT,),
+    Phase.SCORING: (Moment.SCORING,),
     Phase.FORWARD: (Moment.FORWARD,),
     Phase.LOSS: (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD),
     Phase.BACKWARD: (
@@ -97,6 +109,10 @@ STEP_MOMENTS = (
     PHASE_MOMENTS[Phase.FORWARD] + PHASE_MOMENTS[Phase.LOSS] + PHASE_MOMENTS[Phase.BACKWARD]
 )
 
+
+ONLINE = (Phase.WEIGHT_SYNC, Phase.ROLLOUT, Phase.SCORING)
+"""Phases of online RL alone: there where something is alive in no other."""
+ONLINE_MOMENTS = frozenset(PHASE_MOMENTS[phase][0] for phase in ONLINE)
 
 FIRST_STEP = (Phase.FORWARD, Phase.LOSS, Phase.BACKWARD)
 """Phases before the optimizer states exist."""
@@ -247,7 +263,7 @@ def estimate_peaks(
     sums = _sums_at([t for t in kept if t.from_second_step], first_sums)
     peaks = []
     host_peak, host_phase = 0, None
-    for phase in Phase:
+    for phase in phases_of(kept):
         moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
         first_step = phase in FIRST_STEP
         best: tuple[int, Moment, int, int] | None = None
@@ -266,6 +282,12 @@ def estimate_peaks(
             allocated, moment, reserved, device = best
             peaks.append(PhasePeak(phase, moment, allocated, reserved, device))
     return MemoryEstimate(kept, tuple(peaks), host_peak, host_phase, tuple(unknown))
+
+
+def phases_of(terms: Iterable[MemoryTerm]) -> tuple[Phase, ...]:
+    """Return the phases that terms are about, in order: one of online RL where a term is of such phases alone."""
+    own = frozenset[Moment]().union(*(t.moments for t in terms if t.moments <= ONLINE_MOMENTS))
+    return tuple(p for p in Phase if p not in ONLINE or PHASE_MOMENTS[p][0] in own)
 
 
 def _sums_at(

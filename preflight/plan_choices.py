@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from preflight.errors import Problem
-from preflight.plan_parts import NESTED, Adapter, BaseQuantization, Origin
+from preflight.plan_parts import NESTED, Adapter, BaseQuantization, Generation, Origin
 from preflight.plan_types import wrong_types
 
 SCHEMES = ("nf4", "fp4", "int8")
@@ -79,6 +79,16 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
 MOST = 2**30
 """Of ranks, tokens and sequences: far beyond what anybody trains with, and below what would take long to try."""
 
+GENERATION_CHOICES = {"engine": ("transformers", "vllm"), "mode": ("colocate", "server")}
+"""Field of `generation` -> the values it may have."""
+POSITIVE_OF_GENERATION = (
+    "tensor_parallel_degree",
+    "max_model_len",
+    "max_prompt_len",
+    "max_completion_len",
+    "num_generations",
+    "steps_per_generation",
+)
 POSITIVE_FIELDS = (
     "world_size",
     "num_nodes",
@@ -100,6 +110,7 @@ def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Prob
     """Return what cannot be true of any launch: values outside their choices, degrees that do not multiply."""
     found: list[Problem] = []
     values = vars(plan)
+    generation = values["generation"]
 
     def at(name: str) -> str:
         origin = origins.get(name)
@@ -132,6 +143,21 @@ def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Prob
                 at("base_quantization"),
             )
         )
+    if isinstance(generation, Generation):
+        for name, choices in GENERATION_CHOICES.items():
+            value = getattr(generation, name)
+            if value not in choices:
+                message = f"generation.{name} must be one of {', '.join(choices)}, not {value!r}"
+                found.append(Problem(message, at("generation")))
+        for name in POSITIVE_OF_GENERATION:
+            value = getattr(generation, name)
+            if isinstance(value, int) and not 1 <= value <= MOST:
+                message = f"generation.{name} must be from 1 to {MOST:,}, not {value!r}"
+                found.append(Problem(message, at("generation")))
+        share = generation.memory_share
+        if isinstance(share, (int, float)) and not 0 < share <= 1:
+            message = f"generation.memory_share must be more than 0 and at most 1, not {share!r}"
+            found.append(Problem(message, at("generation")))
     for name in POSITIVE_FIELDS:
         value = values[name]
         if value is not None and (

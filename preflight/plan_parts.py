@@ -119,10 +119,41 @@ class DeepSpeedSettings:
     """Whether offloaded tensors are in pinned memory."""
 
 
+@dataclass(frozen=True)
+class Generation:
+    """How online RL makes the completions that it trains on."""
+
+    engine: str = "transformers"
+    """transformers (the policy itself generates) or vllm."""
+    mode: str = "colocate"
+    """vLLM: colocate (an engine in every rank, on its card) or server (on cards that no rank of the launch has)."""
+    memory_share: float | None = None
+    """vLLM beside the ranks: the share of the whole card that it may use; None = the trainer's default."""
+    tensor_parallel_degree: int = 1
+    """vLLM beside the ranks: ranks that share its weights and keys."""
+    sleep: bool = False
+    """vLLM beside the ranks: whether it gives its memory back between rollouts."""
+    max_model_len: int | None = None
+    """vLLM: tokens of prompt and completion that it takes; None = what the model's config allows."""
+    max_prompt_len: int | None = None
+    """Tokens that a prompt is cut at; None = prompts are not cut."""
+    max_completion_len: int = 256
+    """Tokens that a completion ends at."""
+    num_generations: int = 8
+    """Completions of one prompt."""
+    steps_per_generation: int | None = None
+    """Micro batches of a rank that are generated at once; None = those of one optimizer step."""
+    gathers_parameters: bool = True
+    """ZeRO-3: whether the whole policy is gathered while it generates."""
+    scores_again: bool = False
+    """Whether the policy's log-probabilities are taken once more between rollout and update."""
+
+
 NESTED: dict[str, type[Any]] = {
     "adapter": Adapter,
     "base_quantization": BaseQuantization,
     "deepspeed": DeepSpeedSettings,
+    "generation": Generation,
 }
 """Plan field -> the class of its value."""
 

@@ -84,6 +84,9 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_load",
     "memory_save",
     "memory_evaluation",
+    "memory_rollout",
+    "memory_engine",
+    "memory_scoring",
     "memory_host",
     "memory_runtime",
     # A lever is asked with those above it applied: what makes another possible stands before it.

@@ -110,6 +110,11 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
         "adapter: {rank: 8}\nbase_quantization: {scheme: nf4}\n"
     )
     found.ask("estimate plan.yaml --device t4-16")
+    Path("online.yaml").write_text(
+        "model: meta-llama/Llama-3.1-8B\nobjective: grpo\ntrainer: trl\nseq_len: 1024\nmicro_batch_size: 1\n"
+        "reward_models: [same]\ngeneration: {engine: vllm, memory_share: 0.3, sleep: true}\n"
+    )
+    found.ask("estimate online.yaml --device h100-sxm-80")
     found.ask(
         "size meta-llama/Llama-3.1-8B --compare Qwen/Qwen3-8B --seq-len 1024 --gpu h100-sxm-80"
     )

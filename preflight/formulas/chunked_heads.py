@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from preflight.formulas.objective import num_sequences
+from preflight.formulas.objective import scored_tokens
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -75,7 +75,7 @@ def _fused_head(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
     """Copies of the scored positions, one buffer, and in backward fp32 sums beside what they are cast to."""
     size = _sizes(plan, model)
     h, vocab = model.hidden_size, model.vocab_size
-    scored = tokens - num_sequences(plan)
+    scored = scored_tokens(plan, tokens)
     rows = min(scored, TRL_TILE[0])
     tile = size.compute * rows * TRL_TILE[1]
     if size.weight != size.compute:
@@ -110,7 +110,7 @@ def _recomputed_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadB
     """
     size = _sizes(plan, model)
     h, vocab = model.hidden_size, model.vocab_size
-    scored = tokens - num_sequences(plan)
+    scored = scored_tokens(plan, tokens)
     entries = min(scored, TRL_CHUNK_TOKENS) * vocab
     tile = 16 * entries + (size.hidden * vocab * h if size.weight != size.hidden else 0)
     states = size.hidden * scored * h

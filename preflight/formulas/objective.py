@@ -5,6 +5,7 @@ kto                 micro batch                               compared with a re
 orpo, cpo, simpo    2 x micro batch                           no reference model
 reward              2 x micro batch                           a score in place of the vocabulary
 classification      micro batch                               a score for every label
+grpo, rloo          micro batch, of completions               compared with a reference model, before the step
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.plan_choices import HF_TRAINERS
 from preflight.remembered import remembered
-from preflight.versions.trl import CHUNKS_PAIRS, FUSES_HEAD, LOGPROBS_ROW_BY_ROW
+from preflight.versions.trl import (
+    CHUNKS_PAIRS,
+    COMPARES_WITH_NOTHING,
+    FUSES_HEAD,
+    LOGPROBS_ROW_BY_ROW,
+)
 
 LANGUAGE_MODEL = (None, "sft", "pretrain")
 """Objectives whose loss is the next token's; a plan without one is taken to have it."""
@@ -25,6 +31,8 @@ PAIRED = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")
 """Objectives that put chosen and rejected answers into one forward, chosen first, padded to the longest of both
 (trl/trainer/dpo_trainer.py:150-190, reward_trainer.py:196-220, experimental/orpo/orpo_trainer.py concatenated_inputs,
 1.16.0)."""
+ONLINE = ("grpo", "rloo")
+"""Objectives that generate what they train on, and score it, before an update with it."""
 COMPARED = ("dpo", "ipo", "kto")
 """Objectives that need the log-probabilities of a reference model."""
 KEEPS_LOGITS = ("orpo", "cpo", "simpo")
@@ -57,6 +65,14 @@ def sequences_per_sample(plan: LaunchPlan) -> int:
     return 2 if plan.objective in PAIRED else 1
 
 
+def scored_tokens(plan: LaunchPlan, tokens: int) -> int:
+    """Return the tokens of a forward whose log-probability is taken: all but each sequence's first, or a completion's alone."""
+    generation = plan.generation
+    if plan.objective in ONLINE and generation is not None and plan.seq_len:
+        return tokens // plan.seq_len * min(generation.max_completion_len, plan.seq_len - 1)
+    return tokens - num_sequences(plan)
+
+
 def is_scored(plan: LaunchPlan) -> bool:
     """Tell whether the head scores, and knows nothing of a vocabulary."""
     if plan.objective == "reward":  # others put a value head beside the language model's
@@ -77,7 +93,9 @@ def reference_of(plan: LaunchPlan) -> str:
     """
     if plan.reference_model is not None:
         return plan.reference_model
-    if plan.objective not in COMPARED:
+    if plan.objective == "grpo" and COMPARES_WITH_NOTHING.holds_in(plan.versions):
+        return "none"
+    if plan.objective not in (*COMPARED, *ONLINE):
         return "none"
     return "same" if plan.adapter is None else "adapter_off"
 
@@ -94,7 +112,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if plan.trainer != "trl":
         return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
-    boundary = FUSES_HEAD if objective in COMPARED else None
+    boundary = FUSES_HEAD if objective in (*COMPARED, *ONLINE) else None
     if objective in KEEPS_LOGITS:
         boundary = LOGPROBS_ROW_BY_ROW
     if boundary is None:
@@ -103,6 +121,10 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return f"the log-probabilities of {objective} before TRL {boundary.since}"
     if reference_of(plan) not in ("none", "same", "adapter_off"):
         return "a reference model of another size"
+    if objective in ONLINE and plan.generation is None:
+        return f"how {objective} generates"
+    if any(model != "same" for model in plan.reward_models or ()):
+        return "a reward model of another size"
     return ""
 
 

@@ -23,7 +23,7 @@ from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.files import wrong_kind
-from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, SCORED
+from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import (
     SCRIPT_DECIDES,
     LaunchCommand,
@@ -392,6 +392,11 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     objective = None if setting is None else setting.value
     if name == "a head that is no language model's":
         return objective in SCORED and "SentenceTransformer" not in sign.key
+    if objective in ONLINE:
+        return name in (
+            "a reference model and pairs of answers",
+            "generation and the models that score it",
+        )
     return name == "a reference model and pairs of answers" and objective in COMPARED + KEEPS_LOGITS
 
 

@@ -15,12 +15,14 @@ from preflight.memory import (
     FIRST_STEP,
     HOST_ALLOWANCE,
     MOMENTS,
+    ONLINE,
     PHASE_MOMENTS,
     STEP_MOMENTS,
     Level,
     MemoryTerm,
     Moment,
     Phase,
+    phases_of,
 )
 from preflight.render.html_bars import unit_of
 from preflight.render.words import phase_name
@@ -82,9 +84,16 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
         for (micro, ranks), curve in what_if.curves.items()
     }
     unit, unit_name = unit_of(what_if.capacity_bytes)
+    phases = phases_of(what_if.terms)
+    absent = {PHASE_MOMENTS[phase][0] for phase in ONLINE if phase not in phases}
+    shown = tuple(moment for moment in MOMENTS if moment not in absent)
+
+    def bits(moments: Iterable[Moment]) -> int:
+        return sum(1 << shown.index(moment) for moment in set(moments) - absent)
+
     return {
         "axes": {name: list(values) for name, values in what_if.axes.items()},
-        "moments": [moment.value for moment in MOMENTS],
+        "moments": [moment.value for moment in shown],
         "sets": {
             "always": bits(ALWAYS),
             "loss": bits(LOSS),
@@ -99,9 +108,9 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
                 "is_first_step": phase in FIRST_STEP,
                 "is_shown": what_if.evaluates or phase is not Phase.EVALUATION,
             }
-            for phase in Phase
+            for phase in phases
         ],
-        "terms": [_term(term) for term in what_if.terms],
+        "terms": [_term(term, bits(term.moments)) for term in what_if.terms],
         "coefficients": [[_short(number) for number in one] for one in numbers],
         "curves": curves,
         "expandable_segments": what_if.expandable_segments,
@@ -119,22 +128,17 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
     }
 
 
-def _term(term: MemoryTerm) -> dict[str, Any]:
+def _term(term: MemoryTerm, moments: int) -> dict[str, Any]:
     return {
         "name": term.name,
         "bucket": bucket_of(term),
         "level": term.level.value,
-        "moments": bits(term.moments),
+        "moments": moments,
         "from_second_step": term.from_second_step,
         "stream": term.stream,
         "is_gradient": is_gradient(term),
         "is_allowance": term.level is Level.HOST and term.name == HOST_ALLOWANCE,
     }
-
-
-def bits(moments: Iterable[Moment]) -> int:
-    """Return a set of moments as the script has it."""
-    return sum(1 << MOMENTS.index(moment) for moment in set(moments))
 
 
 def _short(number: float) -> int | float:

@@ -15,6 +15,9 @@ NOT_STATED = "not stated"
 
 PHASE_WORDS = {
     Phase.LOAD: "while the model loads",
+    Phase.WEIGHT_SYNC: "while the engine gets the policy's weights",
+    Phase.ROLLOUT: "in a rollout",
+    Phase.SCORING: "while completions are scored",
     Phase.FORWARD: "in the first forward pass",
     Phase.LOSS: "at the loss of the first step",
     Phase.BACKWARD: "in the first backward pass",

@@ -41,6 +41,15 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
     DefaultChange("trl", "loss", None, "model"),  # the model's own loss
     DefaultChange("trl", "loss", trl.CHUNKS_LOSS, "chunked_unless_liger"),
     DefaultChange("trl", "loss", trl.FUSES_HEAD, "fused_head"),
+    # GRPO and RLOO
+    DefaultChange("trl", "beta", None, 0.04),
+    DefaultChange("trl", "beta", trl.COMPARES_WITH_NOTHING, 0.0),
+    DefaultChange("trl", "vllm_mode", None, "server"),
+    DefaultChange("trl", "vllm_mode", trl.COLOCATES, "colocate"),
+    DefaultChange("trl", "max_prompt_length", None, 512),
+    DefaultChange("trl", "max_prompt_length", trl.LEAVES_PROMPTS, None),
+    DefaultChange("trl", "max_completion_length", None, 256),
+    DefaultChange("trl", "max_completion_length", trl.COMPLETES_512, 512),
     # bnb_4bit_quant_storage: not set, then the model dtype, then an argument of its own
     DefaultChange("trl", "quant_storage", None, "uint8"),
     DefaultChange("trl", "quant_storage", trl.STORES_AS_MODEL_DTYPE, "model_dtype"),
@@ -54,6 +63,8 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
 READ_BY_RELEASE: tuple[Boundary, ...] = (
     *(change.since for change in DEFAULT_CHANGES if change.since is not None),
     IS_NEW_FOR_FUSED_ADAMW,
+    trl.CORRECTS_SAMPLING,
+    trl.GENERATES_IN_ENGINES,
     transformers.READS_FSDP_VERSION,
     transformers.DEFAULTS_TO_FSDP2,
 )

@@ -115,7 +115,9 @@ class _Samples:
             plan, model = self._judged.plan, self._judged.model
             assert model is not None
             there = plan.with_edits(edits_to(plan, seq_len, self._micro_batch_size, self._ranks))
-            terms = _corrected(collect_terms(there, model, self._plugins), self._judged.device)
+            terms = _corrected(
+                collect_terms(there, model, self._plugins, self._judged.device), self._judged.device
+            )
             self._asked[seq_len] = {
                 (t.name, t.level, t.moments, t.from_second_step, t.stream): t for t in terms
             }

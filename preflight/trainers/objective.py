@@ -7,16 +7,17 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.objective import COMPARED, unpriced_objective
+from preflight.formulas.objective import COMPARED, ONLINE, unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
+from preflight.trainers.generation import read_generation
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
 
-FUSES_HEAD_FOR = ("sft", *COMPARED)
+FUSES_HEAD_FOR = ("sft", *COMPARED, *ONLINE)
 """Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
 LEFT_OUT = {
     "distillation": "its teacher and generation",
@@ -64,21 +65,30 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         fields.put("objective", objective, because)
         if objective in ("dpo", "ipo", "kto"):
             unpriced = _reference(fields)
+        if objective in ONLINE:
+            unpriced = read_generation(fields, objective)
     if objective == "sft" and not unpriced:
         return fields.reading()
     if not unpriced and not kind.is_own_script and not names:
         unpriced = "a trainer that the script chooses"
-    unpriced = unpriced or _subclass(kind.text, names) or _not_counted(given, objective)
+    unpriced = _subclass(kind.text, names) or unpriced or _not_counted(given, objective, fields)
     if not unpriced:
         return fields.reading()
     left_out = LEFT_OUT.get(objective, "its reference model, generation and reward")
+    is_bound = objective not in ("reward", "prm") and not _saves(given)
+    if objective in ONLINE:
+        # what an older release or a class of the script's own takes may be less, too
+        left_out = unpriced
+        is_bound = not unpriced.startswith(("a class", "the log-prob", "a trainer", "one of"))
     fields.problems.append(
         Problem(
-            f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})",
+            f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})"
+            if left_out != unpriced
+            else f"TRL's {objective} trainer is estimated in part, without {unpriced}",
             id="PF438",
             severity="warning",
             unpriced=left_out,
-            takes="either" if objective in ("reward", "prm") or _saves(given) else "more",
+            takes="more" if is_bound else "either",
         )
     )
     return fields.reading()
@@ -101,11 +111,19 @@ def _subclass(text: str, names: set[str]) -> str:
     return ""
 
 
-def _not_counted(given: Given, objective: str) -> str:
+def _not_counted(given: Given, objective: str, fields: FieldReader) -> str:
     if objective in ("dpo", "ipo") and FieldReader(given).value("use_weighting") is True:
         return "the statistics of use_weighting"
     versions = {"trl": given.versions.of("trl")}
-    return unpriced_objective(LaunchPlan(objective=objective, trainer="trl", versions=versions))
+    known = fields.reading().value
+    plan = LaunchPlan(
+        objective=objective,
+        trainer="trl",
+        versions=versions,
+        generation=known.value("generation"),
+        reward_models=known.value("reward_models"),
+    )
+    return unpriced_objective(plan)
 
 
 def _saves(given: Given) -> bool:

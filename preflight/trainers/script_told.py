@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
+from preflight.formulas.objective import ONLINE
 from preflight.launch import Origin, ScriptFacts
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.fields import PlanFields
+from preflight.trainers.generation import GENERATION_ARGUMENTS
 from preflight.trainers.kind import TRL_CONFIGS
 from preflight.trainers.lookup import Given
 
@@ -45,6 +47,8 @@ DECIDES = {
     "packing": "sequence_kind",
     "torch_compile": "torch_compile",
     "use_liger_kernel": "loss",
+    "beta": "reference_model",
+    **dict.fromkeys(GENERATION_ARGUMENTS, "generation"),
 }
 """Argument that memory depends on -> the plan field that it decides."""
 
@@ -55,6 +59,11 @@ OF_MODEL_INIT = {
 }
 """Key of model_init_kwargs -> the argument that it beats."""
 
+OF_ONLINE = {
+    "generation": "how completions are generated",
+    "reference_model": "whether there is a reference model",
+}
+"""Plan field of online methods that only running tells -> what is then not priced; nothing in between has a bound."""
 OF_THE_MODEL = ("adapter", "base_quantization", "load_dtype", "activation_checkpointing")
 """Plan fields that whoever builds the model decides."""
 
@@ -162,6 +171,8 @@ def settled(
     unread: dict[str, Place] = {}
     for name, place in unread_arguments.items():
         plan_field = DECIDES.get(name)
+        if plan_field in OF_ONLINE and fields.value("objective") not in ONLINE:
+            continue
         if plan_field is not None and problems.take(given.find(name)).setting is None:
             unread[plan_field] = place
     unsure = dict(unread)
@@ -197,6 +208,8 @@ def settled(
                 f"say it with --set {names[0]}=VALUE",
                 "PF121",
                 "warning",
+                unpriced=next((OF_ONLINE[name] for name in names if name in OF_ONLINE), ""),
+                takes="either",
             )
         )
     mapped = script.device_map

@@ -21,6 +21,13 @@ SAYS_MAX_LENGTH = Boundary(
     "trainer/sft_config.py:95 (0.16.0), :202 (1.16.0), max_seq_length at :98 (0.15.2)",
     "1.16.0",
 )
+GENERATES_IN_ENGINES = Boundary(
+    _NAME,
+    "0.18",
+    "`vllm_mode` is an argument: an engine in every rank, or a server; before, a server or a card of its own",
+    "trainer/grpo_config.py:332 (0.18.2); vllm_device in 0.14.0 to 0.17.0; :573 (1.16.0)",
+    "1.16.0",
+)
 DEFAULTS_TO_BF16 = Boundary(
     _NAME,
     "0.19",
@@ -35,11 +42,25 @@ LOGPROBS_ROW_BY_ROW = Boundary(
     "trainer/orpo_trainer.py get_batch_logps (0.19.1, the oldest that was read); experimental/orpo (1.16.0)",
     "1.16.0",
 )
+COMPARES_WITH_NOTHING = Boundary(
+    _NAME,
+    "0.19",
+    "GRPO's beta is 0, and no reference model is loaded; before, 0.04",
+    "trainer/grpo_config.py:412 (0.19.1), :390 (0.18.2), :660 (1.16.0)",
+    "1.16.0",
+)
 DEFAULTS_TO_CHECKPOINTING = Boundary(
     _NAME,
     "0.22",
     "`gradient_checkpointing` is on",
     "trainer/sft_config.py: 0.22.2 against 0.21.0",
+    "1.16.0",
+)
+CORRECTS_SAMPLING = Boundary(
+    _NAME,
+    "0.23",
+    "the policy scores once more what vLLM sampled (`vllm_importance_sampling_correction`)",
+    "trainer/grpo_config.py:601 (0.23.1), none in 0.22.2; :904 (1.16.0)",
     "1.16.0",
 )
 CHUNKS_PAIRS = Boundary(
@@ -61,6 +82,13 @@ HAS_QUANT_STORAGE = Boundary(
     "0.26",
     "bnb_4bit_quant_storage is an argument of its own",
     "trainer/model_config.py, 0.26.0, :168 (1.16.0)",
+    "1.16.0",
+)
+LEAVES_PROMPTS = Boundary(
+    _NAME,
+    "0.26",
+    "GRPO cuts no prompts unless max_prompt_length asks for it, and later not at all; before, at 512 tokens",
+    "trainer/grpo_config.py:792 (0.26.2), :333 (0.25.1); no such argument in 0.29.0 and 1.16.0",
     "1.16.0",
 )
 CASTS_ADAPTERS = Boundary(
@@ -98,6 +126,13 @@ IS_NOT_REENTRANT = Boundary(
     "trainer/sft_config.py (0.27.0), sft_trainer.py:1081 (1.16)",
     "1.16.0",
 )
+COLOCATES = Boundary(
+    _NAME,
+    "1.0",
+    "`vllm_mode` is colocate; before, server",
+    "trainer/grpo_config.py:502 (1.0.0), :473 (0.29.0), :573 (1.16.0)",
+    "1.16.0",
+)
 CHECKS_REFERENCE_SYNC = Boundary(
     _NAME,
     "1.0",
@@ -118,6 +153,13 @@ GRPO_REFUSES_AUTO_BATCH = Boundary(
     "1.9",
     "GRPO refuses auto_find_batch_size",
     "trainer/grpo_config.py: 1.9.0 does, 1.5.0 does not; :1089 (1.16.0)",
+    "1.16.0",
+)
+COMPLETES_512 = Boundary(
+    _NAME,
+    "1.10",
+    "`max_completion_length` is 512; before, 256",
+    "trainer/grpo_config.py:491 (1.10.0), :488 (1.9.0), :473 (1.16.0)",
     "1.16.0",
 )
 FUSES_LOGPROBS = Boundary(

@@ -56,11 +56,11 @@ def test_a_trainer_of_trl_says_what_it_trains_for(tmp_path, name, objective, los
     assert not unpriced(arguments)
 
 
-@pytest.mark.parametrize("name", ["PPO", "GRPO", "OnlineDPO", "BCO", "PRM"])
+@pytest.mark.parametrize("name", ["PPO", "OnlineDPO", "BCO", "PRM"])
 def test_what_no_formula_holds_is_named(tmp_path, name):
     arguments = read(MADE.format(name=name, more="", given=""), tmp_path)
 
-    assert value(arguments, "objective") in ("ppo", "grpo", "online_dpo", "bco", "prm")
+    assert value(arguments, "objective") in ("ppo", "online_dpo", "bco", "prm")
     assert unpriced(arguments)
 
 

@@ -406,8 +406,8 @@ def test_a_changed_copy_of_trls_script_may_have_flags_of_its_own(tmp_path):
 
 
 def test_other_trl_trainers_are_said_to_be_estimated_in_part(tmp_path):
-    arguments = read("", tmp_path, "trl.scripts.grpo")
+    arguments = read("", tmp_path, "trl.scripts.distillation")
 
     assert "seq_len" not in arguments.settings
-    assert "grpo trainer is estimated in part" in arguments.notices[0].message
-    assert values(arguments)["objective"] == "grpo"
+    assert "distillation trainer is estimated in part" in arguments.notices[0].message
+    assert values(arguments)["objective"] == "distillation"

@@ -1,0 +1,97 @@
+"""A vLLM engine beside the policy on every card: its weights, its keys and values, and how the policy's weights get there.
+
+Without sleep mode it keeps its memory through every update; with it, memory is given back after a rollout, and weights are
+awake while they are synchronized. A server is on cards that no rank of the launch has: weights are gathered for it all the
+same. Two tensors are whole at a time, the one at hand and the one that its loop still holds:
+
+    DDP, single, ZeRO-0 to 2   nothing
+    ZeRO-3                     a parameter at a time, c each; with an adapter all of them, because it is merged first
+    FSDP2                      a parameter at a time, as it is stored
+    FSDP1                      a unit at a time, as it is stored
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from preflight.device import DeviceSpec
+from preflight.formulas.engines import engine_bytes
+from preflight.formulas.precision import precision_of
+from preflight.formulas.rollouts import generation_of, has_engine
+from preflight.formulas.sharding import held_tensors, wrap_units
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.memory import ALWAYS, MemoryTerm, Moment
+from preflight.model import ModelSpec
+from preflight.units import format_gib
+
+SOURCE = "vllm/v1/worker/utils.py request_memory, gpu_worker.py determine_available_memory (0.33.0)"
+SYNC_SOURCE = "trl/generation/vllm_generation.py:360-480 _iter_named_params, sync_weights (1.16.0)"
+AWAKE = frozenset({Moment.WEIGHT_SYNC, Moment.ROLLOUT})
+
+
+@hookimpl
+def preflight_memory_terms(
+    plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None
+) -> Iterable[MemoryTerm]:
+    """Price an engine on the ranks' cards, and the weights on their way to it."""
+    generation = generation_of(plan)
+    if generation is None or generation.engine != "vllm":
+        return
+    gathered = _gathered(plan, model)
+    if gathered:
+        yield MemoryTerm(
+            "policy's parameters on their way to the engine",
+            gathered,
+            frozenset({Moment.WEIGHT_SYNC}),
+            f"{gathered:,}",
+            SYNC_SOURCE,
+        )
+    if not has_engine(plan):
+        return
+    engine = engine_bytes(plan, model, device)
+    degree = generation.tensor_parallel_degree
+    divided = f" over {degree} ranks" if degree > 1 else ""
+    yield MemoryTerm(
+        "inference engine: weights",
+        engine.weights,
+        AWAKE if generation.sleep else ALWAYS | {Moment.PREPARE},
+        f"{model.num_params:,} parameters in 16 bits{divided}",
+        SOURCE,
+    )
+    cache = engine.resident - engine.weights
+    if cache and device is not None:
+        yield MemoryTerm(
+            "inference engine: keys and values",
+            cache,
+            frozenset({Moment.ROLLOUT}) if generation.sleep else ALWAYS | {Moment.PREPARE},
+            f"vllm_gpu_memory_utilization x {format_gib(device.capacity_bytes)} = {engine.asked:,}"
+            f" - {engine.weights:,} of weights - {engine.working:,}",
+            SOURCE,
+        )
+    yield MemoryTerm(
+        "inference engine: a forward",
+        engine.working,
+        frozenset({Moment.ROLLOUT}),
+        f"{engine.working:,}: 4,096 tokens, and logits to draw from",
+        SOURCE,
+    )
+
+
+def _gathered(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return what a rank has whole while weights are synchronized, beside its shards."""
+    precision = precision_of(plan, model)
+    held = held_tensors(plan, model)
+    if plan.engine == "zero3":
+        size = precision.bytes_of("compute")
+        if plan.adapter is not None:
+            return size * sum(each.count * each.tensor.num_params for each in held)
+    elif plan.engine == "fsdp2" and plan.shard_degree > 1:
+        size = precision.bytes_of("trainable" if plan.adapter is None else "frozen")
+    elif plan.engine == "fsdp1" and plan.shard_degree > 1:
+        units = wrap_units(plan, model)
+        return precision.bytes_of("trainable") * max(units.root, units.layer)
+    else:
+        return 0
+    tensors = sorted(each.tensor.num_params for each in held)
+    return size * sum(tensors[-2:])

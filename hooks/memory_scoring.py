@@ -1,0 +1,107 @@
+"""What online RL does between rollout and update: log-probabilities of policy and reference, and models that score completions.
+
+Log-probabilities are taken a micro batch at a time, without gradients; a reward model gets all completions of the rollout at
+once. Counted on TRL's own trainers by tests/formulas/test_rollouts.py. A reward model is loaded like the policy, and under
+DeepSpeed prepared like a reference model; under DDP and FSDP every rank has it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from preflight.formulas.forward_alone import (
+    autocast_copies,
+    gathered_in_forward,
+    gathered_of_copy,
+    scored_forward,
+    stream_element_bytes,
+)
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.objective import reference_of
+from preflight.formulas.precision import load_dtype, precision_of
+from preflight.formulas.rollouts import (
+    cache_bytes,
+    generation_of,
+    num_completions,
+    with_tokens,
+)
+from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
+from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
+from preflight.memory import ALWAYS, MemoryTerm, Moment
+from preflight.model import ModelSpec
+from preflight.units import dtype_bytes
+
+SCORING = frozenset({Moment.SCORING})
+SOURCE = "trl/trainer/grpo_trainer.py:2640-2740, 1579-1640 (1.16.0)"
+
+
+@hookimpl
+def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
+    """Price log-probabilities before an update, and the models that score."""
+    generation = generation_of(plan)
+    if generation is None:
+        return
+    forwards = {}
+    if generation.scores_again:
+        forwards["policy"] = sum(gathered_in_forward(plan, model)) + _forward(plan, model)
+    reference = reference_of(plan)
+    if reference == "adapter_off":
+        forwards["policy, its adapter off"] = sum(gathered_in_forward(plan, model)) + _forward(
+            plan, model
+        )
+    elif reference == "same":
+        copy = replace(plan, adapter=None)
+        forwards["reference model"] = sum(gathered_of_copy(copy, model)) + _forward(copy, model)
+    for number in range(len(plan.reward_models or ())):
+        held, passing = _reward_model(plan, model)
+        which = f" {number + 1}" if number else ""
+        yield MemoryTerm(
+            f"parameters of the reward model{which}",
+            held,
+            ALWAYS | {Moment.PREPARE},
+            f"{held:,}",
+            SOURCE,
+        )
+        forwards[f"reward model{which}"] = passing
+    if any(forwards.values()):
+        yield MemoryTerm(
+            "scoring of completions",
+            max(forwards.values()),
+            SCORING,
+            "the largest forward: "
+            + ", ".join(f"{name} {size:,}" for name, size in forwards.items()),
+            SOURCE,
+        )
+
+
+def _forward(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return what a forward of one micro batch takes beside what is gathered for it."""
+    found = scored_forward(plan, model, num_tokens(plan))
+    return 0 if found is None else autocast_copies(plan, model) + found.most
+
+
+def _reward_model(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int]:
+    """Return what a rank holds of a reward model of the policy's size, and what its forward takes."""
+    copy = replace(plan, adapter=None, base_quantization=None)
+    size = dtype_bytes(load_dtype(copy, model))
+    if copy.zero_stage is not None:
+        size = precision_of(copy, model).bytes_of("compute")
+    shards = copy.engine == "zero3"
+    elements = sum(
+        held.count * (local_elements(copy, held) if shards else held.tensor.num_params)
+        for held in held_tensors(copy, model)
+        if held.unit.role != "lm_head"
+    )
+    passing = gathered_of_copy(copy, model).passing if shards else 0
+    layer = model.largest_layer
+    rows = num_completions(plan)
+    if rows and plan.seq_len and layer is not None and layer.layer is not None:
+        there = with_tokens(copy, rows, plan.seq_len)
+        costs = layer_costs(there, model, layer, precision_of(copy, model))
+        stream = stream_element_bytes(copy, model) * model.hidden_size
+        passing += autocast_copies(copy, model)
+        passing += rows * plan.seq_len * (costs.forward_checkpointed + 2 * stream)
+        passing += cache_bytes(copy, model, rows, plan.seq_len)  # use_cache of its config is on
+    return size * elements, passing

@@ -1,0 +1,84 @@
+"""An inference engine on a rank's card: what vLLM takes of it, read from its own code (0.33.0).
+
+asked for     ceil(memory_share x the whole card), which must be free when it starts; what the process has already is
+              not taken off (vllm/v1/worker/utils.py request_memory)
+weights       in 16 bits, divided over tensor parallel ranks
+working       the peak of a profile run above them: TRL lets it take 4096 tokens at once, and draw for max_num_seqs
+keys, values  all that is left (vllm/v1/worker/gpu_worker.py determine_available_memory)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from preflight.device import DeviceSpec
+from preflight.formulas.rollouts import generation_of, num_completions
+from preflight.formulas.sharding import held_tensors, quantized_bytes
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.units import ceil_div
+from preflight.values import dataclass
+
+BATCHED_TOKENS = 4096
+"""max_num_batched_tokens that TRL gives (trl/generation/vllm_generation.py, 1.16.0)."""
+DRAWN = 16
+"""Bytes per logit of a sequence that is drawn from: fp32 logits, their processed log-probabilities, probabilities, and the
+draw (vllm/v1/sample/sampler.py)."""
+WEIGHT = 2
+"""Bytes per weight: `auto` makes fp32 checkpoints 16 bits (vllm/config/model.py)."""
+
+
+@dataclass(frozen=True)
+class EngineBytes:
+    """What an engine takes of a card."""
+
+    weights: int
+    working: int
+    """Of a forward beside its weights."""
+    asked: int
+    """Its share of the card; 0 where no card is known."""
+
+    @property
+    def cache(self) -> int:
+        """Keys and values that it has room for; less than 0 where the share is too small for the rest."""
+        return self.asked - self.weights - self.working
+
+    @property
+    def resident(self) -> int:
+        """Weights, keys and values, awake."""
+        return self.weights + max(0, self.cache)
+
+
+def engine_bytes(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> EngineBytes:
+    """Return what the engine beside a rank takes."""
+    generation = generation_of(plan)
+    assert generation is not None
+    degree = generation.tensor_parallel_degree
+    share = 0.3 if generation.memory_share is None else generation.memory_share
+    asked = 0 if device is None else math.ceil(share * device.capacity_bytes)
+    whole = sum(
+        held.count
+        * (
+            quantized_bytes(plan, held.tensor.num_params)
+            if held.quantized
+            else WEIGHT * held.tensor.num_params
+        )
+        for held in held_tensors(replace(plan, adapter=None), model)
+    )
+    return EngineBytes(ceil_div(whole, degree), _working(plan, model, degree), asked)
+
+
+def _working(plan: LaunchPlan, model: ModelSpec, degree: int) -> int:
+    """Return the most of a forward and a draw: the MLP's inputs and products, and rows of logits."""
+    widest = 0
+    for unit in model.layers:
+        if unit.layer is None:
+            continue
+        shape = unit.layer
+        wide = shape.intermediate_size + shape.shared_expert_intermediate_size
+        wide += shape.experts_per_token * shape.moe_intermediate_size
+        heads = shape.query_size + 2 * shape.kv_size
+        widest = max(widest, ceil_div(max(3 * wide, 2 * heads), degree) + 3 * shape.hidden_size)
+    passing = WEIGHT * BATCHED_TOKENS * widest
+    return passing + DRAWN * max(1, num_completions(plan) * degree) * model.vocab_size

@@ -1,0 +1,128 @@
+"""A forward without a backward: what an engine gathers for it, the copies that autocast makes, and what passes through it.
+
+Counted on real ranks by tests/formulas/test_real_phases.py (the model that trains) and test_reference.py (a copy beside it);
+G is a layer, c the bytes of the gathered dtype, P the model, W ranks:
+
+                the model that trains                                   a copy that TRL prepares
+    FSDP2       c tail, kept until a backward frees it; 3 cG beside     2 cP: one unit, and what is copied out of it
+    FSDP1       c root, kept like the tail; cG + cG/W beside            the same
+    ZeRO-3      c live: the training trace decides what is used again   c live
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from preflight.formulas.chunked_heads import head_bytes
+from preflight.formulas.deepspeed_rules import live_parameters
+from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
+from preflight.formulas.sharding import held_tensors, wrap_units
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.units import ceil_div, dtype_bytes
+
+FSDP_SOURCE = "torch/distributed/fsdp (2.13): forward without a backward pass"
+DEEPSPEED_SOURCE = "deepspeed partitioned_param_coordinator.py (0.19.8)"
+
+
+class Gathered(NamedTuple):
+    """Bytes of a sharded model that a rank has whole."""
+
+    kept: int
+    """From the first such forward on."""
+    passing: int
+    """While a forward runs."""
+
+
+class ForwardBytes(NamedTuple):
+    """What passes through a forward without gradients, beside what is gathered for it."""
+
+    at_head: int
+    at_layer: int
+
+    @property
+    def most(self) -> int:
+        return max(self)
+
+
+def gathered_in_forward(plan: LaunchPlan, model: ModelSpec) -> Gathered:
+    """Return what the model that trains has whole in a forward without a backward pass."""
+    precision = precision_of(plan, model)
+    if plan.engine == "zero3":
+        return Gathered(precision.bytes_of("compute") * live_parameters(plan, model), 0)
+    mixed = plan.mixed_precision != "no"
+    if not plan.is_fsdp or (plan.shard_degree == 1 and not mixed):
+        return Gathered(0, 0)
+    size = precision.bytes_of("compute" if mixed else "frozen")
+    units = wrap_units(plan, model)
+    if units.whole:
+        return Gathered(size * units.layer, 0)
+    kept = units.root + units.tail
+    cast = ceil_div(units.layer, plan.shard_degree) if mixed and plan.engine == "fsdp1" else 0
+    if plan.reshard_after_forward is False and plan.shard_degree > 1:
+        return Gathered(size * (kept + units.embedding + units.layer * units.num_layers), 0)
+    buffers = 2 * units.layer if plan.engine == "fsdp2" else cast
+    return Gathered(size * kept, size * (units.layer + buffers))
+
+
+def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
+    """Return what a second copy, which TRL prepares alone, has whole in a forward."""
+    if copy.trainer != "trl":
+        return Gathered(0, 0)  # the least: how others wrap it was not read
+    mixed = copy.mixed_precision != "no"
+    compute = precision_of(copy, model).bytes_of("compute")
+    if copy.engine == "zero3":
+        return Gathered(0, compute * live_parameters(copy, model))
+    if not copy.is_fsdp or (copy.shard_degree == 1 and not mixed):
+        return Gathered(0, 0)
+    loaded = dtype_bytes(load_dtype(copy, model))
+    size = compute if mixed else loaded
+    if copy.engine == "fsdp2":
+        whole = size * model.num_params
+        if copy.reshard_after_forward is False:
+            return Gathered(whole, 0)
+        # what came in one piece, and the parameters copied out of it
+        return Gathered(0, 2 * whole)
+    units = wrap_units(copy, model)
+    cast = ceil_div(units.layer, copy.shard_degree) if loaded != size else 0
+    if copy.reshard_after_forward is False and copy.shard_degree > 1:
+        return Gathered(size * (units.root + units.layer * units.num_layers), 0)
+    return Gathered(size * units.root, size * (units.layer + cast))
+
+
+def autocast_copies(plan: LaunchPlan, model: ModelSpec, with_head: bool = False) -> int:
+    """Return the copies of fp32 matrices that a forward's autocast makes and keeps to its end; a frozen one's is not kept."""
+    wide = dtype_bytes(load_dtype(plan, model)) == 4
+    if not wide or not uses_autocast(plan) or plan.adapter is not None:
+        return 0
+    if plan.engine not in ("single", "ddp"):
+        return 0
+    roles = ("layer", "lm_head") if with_head else ("layer",)
+    elements = sum(
+        held.count * held.tensor.num_params
+        for held in held_tensors(plan, model)
+        if held.unit.role in roles and len(held.tensor.shape) > 1
+    )
+    if with_head and model.tied:
+        elements += model.embedding_params
+    return precision_of(plan, model).bytes_of("compute") * elements
+
+
+def stream_element_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the bytes per element of the hidden states between layers."""
+    wide = dtype_bytes(load_dtype(plan, model)) == 4
+    return 4 if wide and uses_autocast(plan) else precision_of(plan, model).bytes_of("compute")
+
+
+def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBytes | None:
+    """Return what a forward of some tokens takes whose head scores them in chunks; None without a layer's formula."""
+    layer = model.largest_layer
+    if not tokens or layer is None or layer.layer is None:
+        return None
+    hidden = stream_element_bytes(plan, model) * tokens * model.hidden_size
+    head = head_bytes(plan, model, tokens)
+    costs = layer_costs(plan, model, layer, precision_of(plan, model))
+    # the embeddings live until the last layer is done
+    at_layer = tokens * costs.forward_checkpointed + 2 * hidden
+    return ForwardBytes(head.forward + head.kept + hidden, at_layer)

@@ -1,0 +1,148 @@
+"""How TRL's online trainers generate, and what scores the completions: GRPO's and RLOO's arguments, and their call in a script."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from preflight.launch import Generation
+from preflight.setting import Setting
+from preflight.trainers.fields import FieldReader
+from preflight.trainers.kind import PROSE
+from preflight.versions.trl import CORRECTS_SAMPLING, GENERATES_IN_ENGINES
+
+GENERATION_ARGUMENTS = (
+    "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
+    "vllm_max_model_length", "max_prompt_length", "max_completion_length", "num_generations", "steps_per_generation",
+    "num_iterations", "ds3_gather_for_generation", "vllm_importance_sampling_correction",
+)  # fmt: skip
+"""Arguments of trl.GRPOConfig and RLOOConfig that decide the plan's `generation`."""
+NOT_PRICED = {
+    "use_transformers_paged": "continuous batching of transformers",
+    "use_transformers_continuous_batching": "continuous batching of transformers",
+    "generation_batch_size": "a generation batch that is counted over all ranks",
+    "cache_implementation": "a cache of another kind",
+}
+"""Arguments under which a rollout takes what no formula counts -> what that is called."""
+_TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b)\w")
+_REWARDS = re.compile(r"\breward_funcs\s*=\s*(\[[^\]]*\]|[^,)\n]+)")
+_MODEL = re.compile(r"ForSequenceClassification\b|[\"'][\w.-]+/[\w.-]+[\"']")
+"""A reward that is a model: loaded in the script, or named by id."""
+
+
+def read_generation(fields: FieldReader, objective: str) -> str:
+    """Put generation, length, reward models and reference model of an online method; return in words what is not priced."""
+    default = fields.given.versions.default
+    stated: list[Setting] = []
+
+    def value(name: str, otherwise: Any) -> Any:
+        setting = fields.get(name)
+        if setting is None or setting.value is None:
+            return otherwise
+        stated.append(setting)
+        kind = type(otherwise)
+        wanted = (int, float) if kind is float else kind
+        if otherwise is not None and not isinstance(setting.value, wanted):
+            return otherwise
+        return setting.value
+
+    uses_engine = value("use_vllm", False)
+    mode = value("vllm_mode", default("trl", "vllm_mode"))
+    completion = value("max_completion_length", default("trl", "max_completion_length"))
+    prompt = value("max_prompt_length", default("trl", "max_prompt_length"))
+    model_len = value("vllm_max_model_length", None) or value("vllm_max_model_len", None)
+    steps = value("steps_per_generation", None)
+    iterations = value("num_iterations", 1)
+    is_vllm = bool(uses_engine)
+    generation = Generation(
+        engine="vllm" if is_vllm else "transformers",
+        mode=mode if is_vllm else "colocate",
+        memory_share=float(value("vllm_gpu_memory_utilization", 0.3)) if is_vllm else None,
+        tensor_parallel_degree=value("vllm_tensor_parallel_size", 1) if is_vllm else 1,
+        sleep=bool(value("vllm_enable_sleep_mode", False)) and is_vllm,
+        max_model_len=model_len if is_vllm else None,
+        max_prompt_len=prompt,
+        max_completion_len=completion,
+        num_generations=value("num_generations", 2 if objective == "rloo" else 8),
+        steps_per_generation=steps,
+        gathers_parameters=bool(value("ds3_gather_for_generation", True)),
+        scores_again=objective == "rloo"
+        or (is_vllm and _corrects(fields))
+        or _accumulation(fields) % ((steps or _accumulation(fields)) * iterations) != 0,
+    )
+    if stated:
+        fields.put("generation", generation, *stated)
+    else:
+        fields.assume("generation", generation, "no argument of generation", "trl")
+    _put_length(fields, generation)
+    _put_reference(fields, objective)
+    unpriced = _put_rewards(fields)
+    for name, words in NOT_PRICED.items():
+        if value(name, None) not in (None, False):
+            unpriced = words
+    waits = (steps or _accumulation(fields)) * iterations % _accumulation(fields)
+    if waits:
+        unpriced = "gradients that wait through a rollout"
+    if is_vllm and not GENERATES_IN_ENGINES.holds_in({"trl": fields.given.versions.of("trl")}):
+        unpriced = "an engine on a card of its own"
+    turns = _TURNS.search(PROSE.sub("", fields.given.kind.text))
+    if turns is not None:
+        unpriced = f"rollouts of the script's own ({turns[1]})"
+    return unpriced
+
+
+def _accumulation(fields: FieldReader) -> int:
+    steps = fields.value("gradient_accumulation_steps", 1)
+    return steps if isinstance(steps, int) and steps > 0 else 1
+
+
+def _corrects(fields: FieldReader) -> bool:
+    """Tell whether the policy scores what vLLM sampled, to weigh it (trl/trainer/grpo_config.py:904, 1.16.0)."""
+    if not CORRECTS_SAMPLING.holds_in({"trl": fields.given.versions.of("trl")}):
+        return False
+    return bool(fields.value("vllm_importance_sampling_correction", True))
+
+
+def _put_length(fields: FieldReader, generation: Generation) -> None:
+    """Put the longest sequence: prompt and completion, or what the engine takes; nothing where prompts are not cut."""
+    completion = generation.max_completion_len
+    ends = ("max_prompt_length", "max_completion_length", "vllm_max_model_length")
+    stated = [s for name in ends if (s := fields.get(name)) is not None and s.value is not None]
+    lengths = [generation.max_model_len] if generation.max_model_len else []
+    if generation.max_prompt_len is not None:
+        lengths.append(generation.max_prompt_len + completion)
+    if not lengths:
+        return
+    if stated:
+        fields.put("seq_len", min(lengths), *stated)
+    else:
+        fields.assume("seq_len", min(lengths), "prompts and completions of TRL's defaults", "trl")
+
+
+def _put_reference(fields: FieldReader, objective: str) -> None:
+    """Put `none` where nothing is compared: a beta of 0. Else the rule of objective and adapter holds."""
+    beta = fields.get("beta")
+    default = 0.05 if objective == "rloo" else fields.given.versions.default("trl", "beta")
+    number = default if beta is None or beta.value is None else beta.value
+    has_adapter = fields.value("use_peft") is True
+    what = "none" if number in (0, 0.0) else "adapter_off" if has_adapter else "same"
+    if beta is not None and beta.value is not None:
+        fields.put("reference_model", what, beta)
+    else:
+        fields.assume("reference_model", what, "no beta", "trl")
+
+
+def _put_rewards(fields: FieldReader) -> str:
+    named = fields.given.known.get("reward_model_name_or_path")
+    if named is not None and named.value:
+        model = fields.get("model_name_or_path")
+        is_same = model is not None and str(model.value) == str(named.value)
+        fields.put("reward_models", ("same",) if is_same else (str(named.value),), named)
+        return ""
+    text = PROSE.sub("", fields.given.kind.text)
+    if fields.given.kind.is_own_script or not text:
+        return ""
+    made = _REWARDS.search(text)
+    if "ForSequenceClassification" in text or (made is not None and _MODEL.search(made[1])):
+        return "a reward model that the script makes"
+    return ""

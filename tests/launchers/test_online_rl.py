@@ -1,0 +1,87 @@
+"""Launches of online RL, whole: what is answered for TRL's GRPO with an engine beside the ranks, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+import preflight
+from preflight.memory import Phase
+from preflight.verdict import Answer
+
+GRPO = (
+    "trl grpo --model_name_or_path Qwen/Qwen2.5-7B-Instruct --dataset_name d --reward_funcs accuracy_reward"
+    " --dtype bfloat16 --num_processes 8 --accelerate_config zero3"
+)
+COLOCATED = f"{GRPO} --use_vllm --vllm_max_model_length 2048 --vllm_gpu_memory_utilization"
+NEWEST = {"versions.trl": "1.16.0", "versions.transformers": "5.24.0", "versions.torch": "2.13.0"}
+
+
+def check(line: str, folder, **more):
+    settings = {**NEWEST, **more}
+    return preflight.check(
+        line.split(), device="h100-sxm-80", settings=settings, cwd=folder, env={}
+    )
+
+
+def term(report, start: str) -> int:
+    return sum(t.num_bytes for t in report.estimate.terms if t.name.startswith(start))
+
+
+def test_an_engine_with_a_third_of_the_card_leaves_room_and_one_with_most_of_it_does_not(tmp_path):
+    small, large = (check(f"{COLOCATED} {share}", tmp_path) for share in (0.3, 0.9))
+
+    assert small.verdict.answer is Answer.FITS
+    assert large.verdict.answer is Answer.DOES_NOT_FIT
+    assert large.verdict.failing_phase is Phase.LOAD  # DeepSpeed prepares beside the engine
+    assert term(small, "inference engine: weights") == term(large, "inference engine: weights")
+    grown = term(large, "inference engine") - term(small, "inference engine")
+    assert grown == pytest.approx(0.6 * large.device.capacity_bytes, abs=2)
+
+
+def test_an_engine_that_sleeps_fails_in_the_rollout_and_not_before(tmp_path):
+    report = check(f"{COLOCATED} 0.9 --vllm_enable_sleep_mode", tmp_path)
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT
+    assert report.verdict.failing_phase is Phase.ROLLOUT
+
+
+def test_a_server_leaves_the_ranks_their_cards(tmp_path):
+    report = check(f"{COLOCATED} 0.9 --vllm_mode server", tmp_path)
+
+    assert report.verdict.answer is Answer.FITS
+    assert not term(report, "inference engine")
+
+
+def test_prompts_that_nothing_cuts_leave_the_length_open(tmp_path):
+    report = check(GRPO, tmp_path)
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert report.verdict.missing == ("seq_len",)
+    assert check(GRPO, tmp_path, seq_len=2048).verdict.answer is Answer.FITS
+
+
+def test_a_policy_that_generates_itself_is_gathered_whole_unless_asked_not_to(tmp_path):
+    whole, sharded = (
+        check(f"{GRPO}{words}", tmp_path, seq_len=2048)
+        for words in ("", " --ds3_gather_for_generation false")
+    )
+
+    assert term(whole, "policy, gathered to generate") == 2 * whole.model.num_params
+    assert term(sharded, "policy, gathered to generate") < term(
+        whole, "policy, gathered to generate"
+    )
+
+
+def test_a_reference_model_is_a_shard_of_a_second_copy(tmp_path):
+    report = check(f"{GRPO} --beta 0.04", tmp_path, seq_len=2048)
+    held = term(report, "parameters of the reference model")
+
+    assert held == pytest.approx(2 * report.model.num_params / 8, rel=0.01)
+    assert Phase.SCORING in {peak.phase for peak in report.estimate.peaks}
+
+
+def test_an_older_release_is_not_priced_and_says_so(tmp_path):
+    report = check(GRPO, tmp_path, **{"versions.trl": "0.24.0", "seq_len": 768})
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert "before TRL 1.15" in report.verdict.reason

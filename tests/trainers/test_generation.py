@@ -1,0 +1,162 @@
+"""How online RL generates, as TRL's arguments and its trainers' call in a script say it, release by release."""
+
+from __future__ import annotations
+
+import pytest
+from trl import GRPOConfig, RLOOConfig
+
+from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import named_libraries
+from preflight.trainers.arguments import read_trainer_arguments
+
+NEWEST = {"trl": "1.16.0", "transformers": "5.24.0", "torch": "2.13.0"}
+MADE = """
+from datasets import load_dataset
+from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser
+def reward(completions, **_): return [0.0 for _ in completions]
+args, model = TrlParser((GRPOConfig, ModelConfig)).parse_args_and_config()
+{more}
+trainer = GRPOTrainer(model=model.model_name_or_path, args=args, train_dataset=rows, reward_funcs={rewards}{given})
+trainer.train()
+"""
+
+
+def read(words: str, folder, script: str = "trl.scripts.grpo", trl: str = "1.16.0", text: str = ""):
+    if text:
+        (folder / "train.py").write_text(text)
+        script = "train.py"
+    argv = ("python", script, "--output_dir", "out", *words.split())
+    command = LaunchCommand(argv, cwd=str(folder))
+    libraries = named_libraries({**NEWEST, "trl": trl})
+    return read_trainer_arguments(argv[2:], 2, command, libraries, script)
+
+
+def value(arguments, name: str):
+    setting = arguments.settings.get(name)
+    return None if setting is None else setting.value
+
+
+def unpriced(arguments) -> list[str]:
+    return [notice.message for notice in arguments.notices if notice.unpriced]
+
+
+def test_defaults_are_those_of_the_installed_release(tmp_path):
+    for script, config, reference in (("grpo", GRPOConfig, "none"), ("rloo", RLOOConfig, "same")):
+        arguments = read("", tmp_path, f"trl.scripts.{script}")
+        generation = value(arguments, "generation")
+        default = config(output_dir=str(tmp_path), bf16=False, per_device_train_batch_size=8)
+
+        assert generation.engine == "transformers" and not default.use_vllm
+        assert generation.max_completion_len == default.max_completion_length
+        assert generation.num_generations == default.num_generations
+        assert generation.gathers_parameters == default.ds3_gather_for_generation
+        assert (value(arguments, "reference_model") == "none") == (default.beta == 0)
+        assert value(arguments, "reference_model") == reference
+        assert value(arguments, "loss") == "chunked_linear"
+        assert value(arguments, "seq_len") is None  # prompts are not cut
+        assert not unpriced(arguments)
+
+
+@pytest.mark.parametrize(
+    ("trl", "completion", "prompt", "mode", "reference"),
+    [
+        ("0.18.2", 256, 512, "server", "same"),
+        ("0.25.1", 256, 512, "server", "none"),
+        ("0.27.2", 256, None, "server", "none"),
+        ("1.0.0", 256, None, "colocate", "none"),
+        ("1.10.0", 512, None, "colocate", "none"),
+    ],
+)
+def test_defaults_move_with_the_release(tmp_path, trl, completion, prompt, mode, reference):
+    arguments = read("--use_vllm true", tmp_path, trl=trl)
+    generation = value(arguments, "generation")
+
+    assert (generation.max_completion_len, generation.max_prompt_len) == (completion, prompt)
+    assert generation.mode == mode
+    assert value(arguments, "reference_model") == reference
+    assert value(arguments, "seq_len") == (None if prompt is None else prompt + completion)
+
+
+def test_an_engine_beside_the_ranks_is_read(tmp_path):
+    words = (
+        "--use_vllm --vllm_mode colocate --vllm_gpu_memory_utilization 0.45 --vllm_tensor_parallel_size 2"
+        " --vllm_enable_sleep_mode --vllm_max_model_length 3000 --max_completion_length 1000 --steps_per_generation 4"
+        " --gradient_accumulation_steps 4"
+    )
+    arguments = read(words, tmp_path)
+    generation = value(arguments, "generation")
+
+    assert (generation.engine, generation.mode, generation.memory_share) == (
+        "vllm",
+        "colocate",
+        0.45,
+    )
+    assert (generation.tensor_parallel_degree, generation.sleep) == (2, True)
+    assert value(arguments, "seq_len") == 3000
+    assert generation.scores_again  # what vLLM sampled is scored by the policy too
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ("--gradient_accumulation_steps 4", False),
+        ("--gradient_accumulation_steps 4 --num_iterations 2", True),
+        ("--gradient_accumulation_steps 4 --steps_per_generation 8", True),
+        ("--use_vllm --vllm_importance_sampling_correction false", False),
+    ],
+)
+def test_the_policy_scores_again_what_is_older_than_it(tmp_path, words, again):
+    assert value(read(words, tmp_path), "generation").scores_again is again
+
+
+@pytest.mark.parametrize(
+    ("words", "reference"),
+    [("--beta 0.04", "same"), ("--beta 0.04 --use_peft", "adapter_off"), ("--beta 0", "none")],
+)
+def test_beta_decides_whether_there_is_a_reference(tmp_path, words, reference):
+    assert value(read(words, tmp_path), "reference_model") == reference
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("--gradient_accumulation_steps 4 --steps_per_generation 2", "gradients that wait"),
+        ("--reward_model_name_or_path org/reward --model_name_or_path org/m", "another size"),
+        ("--use_transformers_continuous_batching", "continuous batching"),
+        ("--generation_batch_size 64", "over all ranks"),
+    ],
+)
+def test_what_of_it_no_formula_holds_is_named(tmp_path, words, what):
+    assert what in " ".join(unpriced(read(words, tmp_path)))
+
+
+def test_a_reward_model_of_the_policys_own_id_is_of_its_size(tmp_path):
+    arguments = read("--reward_model_name_or_path org/m --model_name_or_path org/m", tmp_path)
+
+    assert value(arguments, "reward_models") == ("same",)
+    assert not unpriced(arguments)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "given", "what"),
+    [
+        ("reward", "", ""),
+        ("[reward, reward]", "", ""),
+        ("'org/reward'", "", "reward model"),
+        ("[reward, scorer]", ", rollout_func=mine", "rollouts of the script's own"),
+        ("reward", ", environment_factory=World", "rollouts of the script's own"),
+        ("reward", ", tools=None", ""),
+    ],
+)
+def test_what_a_script_hands_to_the_trainer_is_read(tmp_path, rewards, given, what):
+    text = MADE.format(more="", rewards=rewards, given=given)
+    found = " ".join(unpriced(read("", tmp_path, text=text)))
+
+    assert what in found if what else not found
+
+
+def test_a_trainer_that_is_derived_from_grpos_may_do_more(tmp_path):
+    text = MADE.format(more="class Mine(GRPOTrainer): ...", rewards="reward", given="")
+    text = text.replace("trainer = GRPOTrainer(", "trainer = Mine(")
+
+    assert "derived from GRPOTrainer" in " ".join(unpriced(read("", tmp_path, text=text)))
