@@ -43,11 +43,15 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
             continue
         times = micro // smaller
         accumulation = plan.gradient_accumulation_steps * times
+        edits = {"micro_batch_size": smaller, "gradient_accumulation_steps": accumulation}
+        steps = plan.generation.steps_per_generation if plan.generation else None
+        if steps is not None:  # as many completions a rollout as before
+            edits["generation.steps_per_generation"] = steps * times
         yield Remedy(
             "micro_batch",
             f"micro batch {micro} -> {smaller}, accumulation"
             f" {plan.gradient_accumulation_steps} -> {accumulation}",
-            {"micro_batch_size": smaller, "gradient_accumulation_steps": accumulation},
+            edits,
             "equivalent" if weighted else "changes_training",
             may_raise_peak=keeps_gradients and first,
             # ZeRO-2 with an offloaded optimizer keeps a shard of earlier gradients there (memory_host.py)

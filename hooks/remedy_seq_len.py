@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.objective import ONLINE
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of
@@ -22,8 +23,8 @@ SHORTEST = 256
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Halve the sequence length, again and again, down to 256 tokens."""
     length = plan.seq_len
-    if length is None:
-        return
+    if length is None or plan.objective in ONLINE:
+        return  # online RL cuts completions, and not the sequences that it trains on
     origin = plan.origins.get("seq_len")
     is_flag = origin is not None and origin.where.startswith("--") and origin.where != "--set"
     # Where a dataset said it, the origin is `--dataset FILE: row 17 is the longest, ...`.

@@ -56,7 +56,9 @@ def preflight_memory_terms(
 
 
 @hookspec
-def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
+def preflight_remedies(
+    plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None
+) -> Iterable[Remedy]:
     """Propose changes that may make the plan smaller; each is estimated, none is believed."""
 
 
@@ -73,6 +75,7 @@ def preflight_reported(report: Report) -> None:
 LATER_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "preflight_findings": ("estimate",),
     "preflight_memory_terms": ("device",),
+    "preflight_remedies": ("device",),
 }
 """Hook -> arguments that it did not have at first: None from a caller that does not know them."""
 

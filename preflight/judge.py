@@ -64,7 +64,7 @@ def judge_plan(
     if model is not None:
         model = with_head(plan, model)
         plan = with_checkpoint(with_default_attention(plan, model), model)
-        plan = with_left_out(plan, model)
+        plan = with_left_out(plan, model, device)
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
         if model is not None and one.versions != plan.versions:

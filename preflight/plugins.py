@@ -91,6 +91,8 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_runtime",
     # A lever is asked with those above it applied: what makes another possible stands before it.
     "remedy_expandable_segments",
+    "remedy_engine_sleep",
+    "remedy_engine_share",
     "remedy_wrap_policy",
     "remedy_sharding",
     "remedy_reshard_after_forward",
@@ -253,6 +255,8 @@ class PluginManager:
 
     def collect_from(self, plugin: str, hook: str, **arguments: Any) -> list[Any]:
         """Call a hook of iterables of one plugin; return every item."""
+        for later in hookspecs.LATER_ARGUMENTS.get(hook, ()):
+            arguments.setdefault(later, None)
         caller = next(caller for name, caller in self._asked(hook) if name == plugin)
         return self._items(hook, plugin, caller, arguments)
 

@@ -15,8 +15,11 @@ SUGGESTED_ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all
 SAFETIES = ("same", "equivalent", "changes_training")
 """`same`: bit-identical maths. `equivalent`: same semantics, other rounding or order. Applied unasked: these two."""
 
-UNPROVED = frozenset({"chunked_loss", "context_parallel"})
+UNPROVED = frozenset({"chunked_loss", "context_parallel", "engine_sleep", "engine_share"})
 """Remedies that should keep the training and have no row in docs/remedies-proof.md yet: only `--allow ID` applies them."""
+
+BESIDE_TRAINING = frozenset({"engine_sleep", "engine_share"})
+"""Unproved remedies that are suggested all the same: they touch what runs between updates, and no step of training."""
 
 
 @dataclass(frozen=True)

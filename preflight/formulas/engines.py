@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 
 from preflight.device import DeviceSpec
-from preflight.formulas.rollouts import generation_of, num_completions
+from preflight.formulas.rollouts import cache_bytes, generation_of, num_completions
 from preflight.formulas.sharding import held_tensors, quantized_bytes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -38,11 +38,18 @@ class EngineBytes:
     """Of a forward beside its weights."""
     asked: int
     """Its share of the card; 0 where no card is known."""
+    sequence: int
+    """Keys and values of one sequence of the longest length, below which it does not start."""
 
     @property
     def cache(self) -> int:
         """Keys and values that it has room for; less than 0 where the share is too small for the rest."""
         return self.asked - self.weights - self.working
+
+    @property
+    def least(self) -> int:
+        """The smallest share that it starts with (vllm/v1/core/kv_cache_utils.py check_enough_kv_cache_memory)."""
+        return self.weights + self.working + self.sequence
 
     @property
     def resident(self) -> int:
@@ -66,7 +73,15 @@ def engine_bytes(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) 
         )
         for held in held_tensors(replace(plan, adapter=None), model)
     )
-    return EngineBytes(ceil_div(whole, degree), _working(plan, model, degree), asked)
+    longest = generation.max_model_len or model.config.get("max_position_embeddings") or 0
+    longest = max(longest if isinstance(longest, int) else 0, plan.seq_len or 0)
+    in_16_bits = replace(plan, load_dtype="bf16", mixed_precision="bf16")
+    return EngineBytes(
+        ceil_div(whole, degree),
+        _working(plan, model, degree),
+        asked,
+        ceil_div(cache_bytes(in_16_bits, model, 1, longest), degree),
+    )
 
 
 def _working(plan: LaunchPlan, model: ModelSpec, degree: int) -> int:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.formulas.engines import engine_bytes
 from preflight.formulas.layer_coefficients import not_derived
 from preflight.formulas.precision import precision_of
+from preflight.formulas.rollouts import has_engine
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.units import format_gib
 
 BESIDE_TEXT = "images or audio beside the text"
 UNTRACED = "what the layers keep and need in passing"
+TOO_SMALL = "an engine that does not start"
 UNLISTED = "an adapter on modules of other names"
 
 
-def with_left_out(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+def with_left_out(
+    plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None = None
+) -> LaunchPlan:
     """Return the plan with a notice for everything that the model brings and no formula counts, each once."""
     said = {notice.unpriced for notice in plan.notices}
-    new = tuple(notice for notice in _left_out(plan, model) if notice.unpriced not in said)
+    new = tuple(notice for notice in _left_out(plan, model, device) if notice.unpriced not in said)
     return replace(plan, notices=(*plan.notices, *new)) if new else plan
 
 
@@ -30,7 +37,19 @@ def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
     return plan.adapter is not None and may_have_others and not _is_reached(plan, model)
 
 
-def _left_out(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> Iterator[Problem]:
+    if device is not None and has_engine(plan) and model.layers:
+        engine = engine_bytes(plan, model, device)
+        if engine.asked < engine.least:
+            yield Problem(
+                f"vLLM refuses to start with {format_gib(engine.asked)} of the card: its weights, a forward and one"
+                f" sequence take {format_gib(engine.least)}",
+                "vllm_gpu_memory_utilization",
+                "a larger share, more --vllm_tensor_parallel_size, or a shorter --vllm_max_model_length",
+                severity="warning",
+                unpriced=TOO_SMALL,
+                takes="either",
+            )
     if plan.is_read and model.has_towers and not plan.script_facts.is_text_only:
         yield Problem(
             f"{model.name} takes images or audio too: the estimate has its weights and counts text alone",

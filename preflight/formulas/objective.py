@@ -48,8 +48,16 @@ MIXES_ROWS = frozenset({"aot", "aot_unpaired", "sft"})
 """Losses of TRL's DPO that look at the whole micro batch (dpo_trainer.py:1331-1380, 1.16.0)."""
 
 
+SUMS_OF_A_GENERATION = frozenset({"dapo", "grpo", "dr_grpo", "cispo"})
+"""Losses of GRPO that divide by rows, or by the tokens of all completions of a generation (grpo_trainer.py:3160-3190,
+1.16.0); bnpo divides by a micro batch's tokens."""
+
+
 def averages_rows(plan: LaunchPlan) -> bool:
     """Tell whether a step's loss is the same mean over rows, however they are cut into micro batches."""
+    if plan.objective == "grpo":
+        named = plan.trainer_facts.value("loss_type", "dapo")
+        return plan.trainer == "trl" and named in SUMS_OF_A_GENERATION
     losses = plan.trainer_facts.value("loss_type") or ()
     named = {losses} if isinstance(losses, str) else set(losses)
     return plan.trainer == "trl" and plan.objective in AVERAGES_ROWS and not named & MIXES_ROWS

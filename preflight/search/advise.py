@@ -48,7 +48,7 @@ def advise(
     def judged(plan: LaunchPlan) -> Judged:
         return judge_plan(plan, plugins, policy, model, device)
 
-    offered = plugins.collect("preflight_remedies", plan=start.plan, model=model)
+    offered = plugins.collect("preflight_remedies", plan=start.plan, model=model, device=device)
     remedies = [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in offered]
     remedies = [remedy for remedy in remedies if remedy.id not in policy.forbid]
     prices = dict(listed_prices())

@@ -97,7 +97,9 @@ class Lattice:
             plan = harsher
 
     def _offered(self, plan: LaunchPlan) -> list[tuple[str, Remedy]]:
-        items = self.plugins.collect("preflight_remedies", plan=plan, model=self.start.model)
+        items = self.plugins.collect(
+            "preflight_remedies", plan=plan, model=self.start.model, device=self.start.device
+        )
         return [
             (owner, item)
             for owner, item in items
@@ -113,7 +115,11 @@ class Lattice:
 
     def _doses(self, lever: Lever, plan: LaunchPlan) -> list[Remedy]:
         items = self.plugins.collect_from(
-            lever.owner, "preflight_remedies", plan=plan, model=self.start.model
+            lever.owner,
+            "preflight_remedies",
+            plan=plan,
+            model=self.start.model,
+            device=self.start.device,
         )
         remedies = [checked_item(item, Remedy, lever.owner, "preflight_remedies") for item in items]
         return [r for r in remedies if r.id == lever.id and self._takes(r)]

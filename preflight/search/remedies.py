@@ -14,7 +14,7 @@ from preflight.memory import Level
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, versions_at_the_ends
-from preflight.remedy import UNPROVED, Remedy
+from preflight.remedy import BESIDE_TRAINING, UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
 from preflight.rewriting import write_checked, write_draft
@@ -115,7 +115,9 @@ class Search:
 
     def offered(self, plan: LaunchPlan) -> list[Remedy]:
         """Return every plugin's remedies for a plan."""
-        items = self.plugins.collect("preflight_remedies", plan=plan, model=self.written.model)
+        items = self.plugins.collect(
+            "preflight_remedies", plan=plan, model=self.written.model, device=self.written.device
+        )
         return [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in items]
 
     def is_safe(self, remedy: Remedy) -> bool:
@@ -344,7 +346,7 @@ def _to_suggest(search: Search, is_tight: bool) -> Iterator[Remedy]:
         if remedy.id in search.policy.forbid:
             continue
         # asked for or not at all; what changes training is only ever said
-        if not (remedy.keeps_training and remedy.id in UNPROVED):
+        if not (remedy.keeps_training and remedy.id in UNPROVED - BESIDE_TRAINING):
             yield remedy
 
 

@@ -29,6 +29,7 @@ WRITERS: tuple[tuple[tuple[str, ...], Writer], ...] = (
     (("activation_checkpointing",), write_trainer.write_checkpointing),
     (("micro_batch_size", "gradient_accumulation_steps"), write_trainer.write_batch),
     (("seq_len",), write_trainer.write_seq_len),
+    (("generation",), write_step.write_generation),
     (("eval_micro_batch_size",), write_step.write_evaluation_batch),
     (("optimizer", "optimizer_kernel"), write_trainer.write_optimizer),
     (("attention",), write_step.write_attention),

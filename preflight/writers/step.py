@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
@@ -41,6 +43,24 @@ def write_loss(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Non
         set_argument(draft, before, "loss_type", CHUNKED_LOSS_TYPE)
     else:
         raise CannotEdit(f"the trainer has no switch for {after.loss}")
+
+
+GENERATION_ARGUMENTS = {
+    "sleep": "vllm_enable_sleep_mode",
+    "memory_share": "vllm_gpu_memory_utilization",
+    "steps_per_generation": "steps_per_generation",
+}
+"""Field of the plan's `generation` that a remedy changes -> the argument of TRL's online trainers."""
+
+
+def write_generation(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    """Change what an inference engine takes, or how many micro batches one rollout fills."""
+    old, new = before.generation, after.generation
+    names = {n: a for n, a in GENERATION_ARGUMENTS.items() if getattr(old, n) != getattr(new, n)}
+    if old is None or new is None or replace(old, **{n: getattr(new, n) for n in names}) != new:
+        raise CannotEdit("only an engine's sleep and share, and steps of a generation, are written")
+    for name, argument in names.items():
+        set_argument(draft, before, argument, getattr(new, name))
 
 
 def write_evaluation_batch(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:

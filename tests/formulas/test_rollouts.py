@@ -32,8 +32,7 @@ CONFIG = {
 TOLERANCE = 0.02
 CASES: dict[str, dict] = {
     "grpo": {"load": "bf16"},
-    "grpo, autocast": {"load": "fp32", "autocast": True},
-    "grpo, long completions": {"load": "bf16", "prompt": 24, "completion": 72, "micro": 8},
+    "grpo, long completions": {"load": "bf16", "prompt": 24, "completion": 48, "micro": 8},
     "grpo, reference and reward model, two steps": {
         "load": "bf16", "beta": 0.1, "reward": True, "accumulation": 2, "checkpointing": True,
     },
@@ -46,7 +45,7 @@ CASES: dict[str, dict] = {
 
 
 def case_of(name: str) -> dict:
-    common = {"objective": "grpo", "micro": 4, "prompt": 104, "completion": 24, "config": CONFIG}
+    common = {"objective": "grpo", "micro": 4, "prompt": 116, "completion": 12, "config": CONFIG}
     return {**common, **CASES[name]}
 
 
@@ -58,7 +57,7 @@ def measured(tmp_path_factory) -> dict[str, dict]:
     command = [sys.executable, str(SCRIPT), given, str(folder)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     ended = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False, timeout=170
+        command, capture_output=True, text=True, env=environment, check=False, timeout=600
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
     results: dict[str, dict] = json.loads(ended.stdout.splitlines()[-1])
@@ -117,7 +116,7 @@ def test_completions_of_a_whole_generation_are_made_at_once_and_trained_a_micro_
 ):
     shapes = measured["grpo, reference and reward model, two steps"]["shapes"]
 
-    assert [8, 104] in shapes  # the prompts
+    assert [8, 116] in shapes  # the prompts
     assert [8, 1] in shapes  # a token of each
     assert [4, 128] in shapes
     assert [8, 128] not in shapes

@@ -45,6 +45,25 @@ def test_an_engine_that_sleeps_fails_in_the_rollout_and_not_before(tmp_path):
     assert report.verdict.failing_phase is Phase.ROLLOUT
 
 
+def test_advice_is_in_the_flags_of_the_trainer(tmp_path):
+    report = check(f"{COLOCATED} 0.72", tmp_path)
+    offered = {tried.remedy.id: tried for tried in report.suggested}
+    share = offered["engine_share"].remedy.how
+
+    assert offered["engine_sleep"].remedy.how == "--vllm_enable_sleep_mode true"
+    assert share.startswith("--vllm_gpu_memory_utilization 0.")
+    assert offered["engine_share"].verdict.answer is Answer.FITS
+    assert "seq_len" not in offered
+
+
+def test_a_share_that_holds_no_weights_is_no_engine(tmp_path):
+    report = check(f"{COLOCATED} 0.15", tmp_path)
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert report.verdict.unpriced == ("an engine that does not start",)
+    assert any("vLLM refuses to start" in finding.message for finding in report.findings)
+
+
 def test_a_server_leaves_the_ranks_their_cards(tmp_path):
     report = check(f"{COLOCATED} 0.9 --vllm_mode server", tmp_path)
 

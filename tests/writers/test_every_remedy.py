@@ -137,6 +137,12 @@ LAUNCHES: dict[str, tuple[str, set[str]]] = {
             "sharding",
         },
     ),
+    "grpo beside an engine": (
+        "trl grpo --model_name_or_path m --dataset_name d --num_processes 4 --per_device_train_batch_size 4"
+        " --num_generations 4 --steps_per_generation 2 --gradient_accumulation_steps 2 --dtype bfloat16"
+        " --use_vllm true --vllm_max_model_length 2048 --gradient_checkpointing true",
+        {"engine_sleep", "expandable_segments", "micro_batch"},
+    ),
     "checkpointed trainer": (
         f"accelerate launch --config_file ddp.yaml train.py {BATCH} --activation_checkpointing",
         (FULL - {"activation_checkpointing"}) | {"offload_activations", "sharding"},
@@ -166,6 +172,7 @@ CHANGES_TRAINING: dict[str, set[str]] = {
     "lora of trl, fp32 base": {"qlora", "seq_len"},
     "fsdp2 of trl": {"lora", "pure_bf16", "qlora", "seq_len"},
     "the trl command": {"adafactor", "lora", "optimizer_8bit", "pure_bf16", "qlora", "seq_len"},
+    "grpo beside an engine": {"adafactor", "lora", "optimizer_8bit", "qlora", "sharding"},
     "checkpointed trainer": {"adafactor", "optimizer_8bit"},
     "torchtune": {"micro_batch", "seq_len"},
     "torchtitan": {"micro_batch", "seq_len"},
@@ -174,6 +181,7 @@ CHANGES_TRAINING: dict[str, set[str]] = {
 NOT_WRITTEN = {
     "zero by the launcher's keys": {"deepspeed_buckets"},
     "a loop of one's own": {"activation_checkpointing"},
+    "grpo beside an engine": {"offload_activations"},
 }
 """Offered where they would help, and said to be impossible to write: accelerate's own keys have no buckets."""
 
