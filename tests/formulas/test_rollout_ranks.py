@@ -32,10 +32,11 @@ ZERO = {
     "stage3_max_live_parameters": 10**9,
     "stage3_max_reuse_distance": 10**9,
 }
+# FSDP first: what transformers keeps of DeepSpeed's config outlives its case.
 CASES = {
+    "fsdp2": {"engine": "fsdp2"},
     "zero3": {"engine": "zero3"},
     "zero3, a part at a time": {"engine": "zero3", "gathers": False},
-    "fsdp2": {"engine": "fsdp2"},
 }
 MICRO, PROMPT, COMPLETION, WORLD = 2, 12, 6, 2
 
