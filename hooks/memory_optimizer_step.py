@@ -13,6 +13,9 @@ from preflight.memory import MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 
+ADAFACTOR_NARROW, ADAFACTOR_WIDE = 4, 2
+"""fp32 copies of one tensor at once: its gradient's square and that with an epsilon; in 16 bits its gradient and
+itself too."""
 STEP = frozenset({Moment.OPTIMIZER_STEP})
 
 
@@ -46,13 +49,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "preflight/formulas/optimizers.py STEP_COPIES: torch/optim _single_tensor_* (2.13)",
         )
     if plan.optimizer == "adafactor":
-        largest = model.largest_tensor_params
+        copies = ADAFACTOR_NARROW if precision.bytes_of("trainable") == 2 else ADAFACTOR_WIDE
+        elements = _most_in_a_loop(plan, model, copies)
         yield MemoryTerm(
             "optimizer step, fp32 update",
-            3 * 4 * largest,
+            4 * elements,
             STEP,
-            f"3 x 4 x {largest:,} (largest tensor)",
-            "transformers/optimization.py Adafactor.step",
+            f"{elements:,} x 4: {copies} of a tensor, and the update of the tensor before",
+            "transformers/optimization.py:1229 Adafactor.step (5.24.0)",
         )
 
 

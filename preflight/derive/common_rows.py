@@ -119,7 +119,7 @@ def units(
             role = "lm_head"
         elif owner == base.embedding or all(t.kind == "embedding" for t in own.values()):
             role = "embedding"
-        elif all(t.kind == "norm" for t in own.values()):
+        elif owner in base.behind:  # its gradients are made before those of the layers
             role = "final_norm"
         tensors = _tensors(
             seen,

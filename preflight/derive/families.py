@@ -26,6 +26,7 @@ from preflight.formulas import layer_coefficients
 from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS
 from preflight.models.families.family_tables import family_table
 from preflight.plugins import load_plugins
+from preflight.trace.built import torch_dtype
 from preflight.trace.job import TraceJob
 from preflight.trace.run import trace
 
@@ -45,6 +46,7 @@ def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
         table = layout_of(model_type)
         table["adapts_experts"] = _adapts_experts(model_type)
         table["traced"] = _traced_switches(model_type)
+        _mark_idle(model_type, table)
         _write(layout, _in_rows(table))
     else:
         table = dict(family_table(model_type) or {})
@@ -61,7 +63,7 @@ def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
         _write(path, rendered(costs))
     off: dict[str, Compared | None] = {}
     for method in wanted:
-        if method not in costs["shared"] or method + CHECKPOINTED not in costs["shared"]:
+        if method not in costs["shared"]:
             off[method] = None
             continue
         off[method] = worst_of(model_type, method)
@@ -74,15 +76,20 @@ def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
         path.unlink(missing_ok=True)
     table["widths"] = sorted(_used(costs).intersection(table["widths"]))
     _write(layout, _in_rows(table))
+    plain = [m for m in off if m in costs["shared"] and m + CHECKPOINTED not in costs["shared"]]
+    without = f"; not checkpointed: {', '.join(plain)}" if plain else ""
     words = ", ".join(f"{method}: {_said(worst)}" for method, worst in off.items())
-    return f"{words} ({time.monotonic() - began:.0f} s)"
+    return f"{words}{without} ({time.monotonic() - began:.0f} s)"
 
 
 def worst_of(model_type: str, method: str) -> Compared | None:
     """Return the moment at which a method's formulas are off most, in sizes that nothing was solved from."""
     plugins = load_plugins(str(ROOT))
     found: list[Compared] = []
+    known = known_costs(model_type)
     for checkpointing in (False, True):
+        if checkpointing and known and method + CHECKPOINTED not in known["shared"]:
+            continue  # a class that cannot be checkpointed, or is not said to be
         try:
             found += compare(model_type, method, checkpointing, plugins)
         except (
@@ -123,6 +130,52 @@ def _adapts_experts(model_type: str) -> bool:
         and ".experts.0." not in name
         for name, parameter in built.model.named_parameters()
     )
+
+
+def _mark_idle(model_type: str, table: Mapping[str, Any]) -> None:
+    """Flag the parameters that get no gradient from text: a decoder's attention to an encoder, an indexer."""
+    config = small_type_config(model_type)
+    idle = {name for name, has_gradient in gradients_of(config).items() if not has_gradient}
+    prefix = f"{table['prefix']}."
+    in_layers = {
+        name.removeprefix(prefix).partition(".")[2] for name in idle if name.startswith(prefix)
+    }
+    for row in (row for kind in table["kinds"] for row in kind["tensors"]):
+        if row[0] in in_layers:
+            row[3:4] = [(f"{row[3]} idle" if len(row) > 3 else "idle").strip()]
+    for unit in table["body"]:
+        for row in unit["tensors"]:
+            if f"{unit['name']}.{row[0]}" in idle:
+                row[3:4] = [(f"{row[3]} idle" if len(row) > 3 else "idle").strip()]
+
+
+def gradients_of(config: Mapping[str, Any]) -> dict[str, bool]:
+    """Return of every parameter whether a step makes a gradient of it; nothing where the model cannot be run."""
+    from contextlib import nullcontext
+
+    from preflight.trace.autocast import EmulatedAutocast
+    from preflight.trace.build import build
+    from preflight.trace.log import AllocationLog
+    from preflight.trace.patches import like_cuda
+    from preflight.trace.recorder import Recorder, recording
+    from preflight.trace.step import run_steps
+
+    job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
+    found: dict[str, bool] = {}
+    try:
+        built = build(job)
+        recorder = Recorder(AllocationLog(), "meta")
+        recorder.answers = {"all": True, "any": False}
+
+        def stepping(step: int) -> None:
+            for name, parameter in built.model.named_parameters():
+                found[name] = parameter.grad is not None
+
+        with like_cuda(False, EmulatedAutocast(torch_dtype("bf16"), recorder)), recording(recorder):
+            run_steps(job, built.model, built.layers, recorder, stepping, nullcontext, num_steps=1)
+    except Exception:
+        return {}
+    return found
 
 
 ENOUGH = 0.002

@@ -60,7 +60,7 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
     sides: dict[str, None] = {}
     for entry in table["kinds"]:
         for row in entry["tensors"]:
-            sides.update((form, None) for form in row[2] if not form.isdigit())
+            sides.update((form, None) for form in row[2] if not form.isdigit() or len(form) > 1)
     numbers = numbers_of(seen.base[:NUM_SOLVED])
     small = {name: v for name, v in numbers.items() if len(set(v)) > 1 and name not in NOT_WIDTHS}
     found = dict.fromkeys([*sides, *small])
@@ -71,12 +71,13 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
         for side in [*sides, *small]:
             if side != count and " + " not in side and count not in side.split("*"):
                 found[f"{count}*{side}"] = None
-    for name in [name for name in found if "head" in name and "//" not in name]:
+    by_heads = [name for name in found if "head" in name and "//" not in name]
+    for name in (*by_heads, *(name for name in HIDDEN if name in small)):
         found.update({f"{name}//{part}": None for part in ROTATED_PARTS})
     return list(found)
 
 
-ROTATED_PARTS = (2, 4)
+ROTATED_PARTS = (2, 4, 8)
 """What a head may be divided by: a part of it is rotated, half by half."""
 NOT_WIDTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length")
 

@@ -36,6 +36,8 @@ class Observed:
     """What makes two layers allocate alike beside their shapes."""
     outside: Mapping[str, Mapping[str, Tensor]]
     """Module -> its own parameters, of modules that are in no layer."""
+    behind: frozenset[str]
+    """Those of them that stand behind the layers."""
     embedding: str
     head: str
     layer_classes: tuple[str, ...]
@@ -51,6 +53,7 @@ def observe(config: Mapping[str, Any]) -> Observed:
     stays = _in_fp32(model)
     layers: list[dict[str, Tensor]] = [{} for _ in built.layers]
     outside: dict[str, dict[str, Tensor]] = {}
+    behind: set[str] = set()
     modules = dict(model.named_modules())
     for name, parameter in model.named_parameters():
         owner, _, last = name.rpartition(".")
@@ -66,6 +69,11 @@ def observe(config: Mapping[str, Any]) -> Observed:
             layers[int(index)][rest] = tensor
         else:
             outside.setdefault(owner, {})[last] = tensor
+            if any(layers):
+                behind.add(owner)
+    head = model.get_output_embeddings()
+    around = next((name for name, m in modules.items() if m is head), "").rpartition(".")[0]
+    behind.update(owner for owner in outside if around and owner.startswith(around))
     paths = {id(module): name for name, module in modules.items()}
     return Observed(
         config,
@@ -74,6 +82,7 @@ def observe(config: Mapping[str, Any]) -> Observed:
         tuple(layers),
         tuple(_mark(layer) for layer in built.layers),
         outside,
+        frozenset(behind),
         paths.get(id(model.get_input_embeddings()), ""),
         paths.get(id(model.get_output_embeddings()), ""),
         tuple(sorted(getattr(model, "_no_split_modules", None) or ())),

@@ -10,7 +10,7 @@ from preflight.derive.type_configs import small_type_config
 from preflight.errors import BadInput
 from preflight.formulas.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
 from preflight.formulas.attention import default_attention
-from preflight.formulas.layer_coefficients import FLASH, METHODS
+from preflight.formulas.layer_coefficients import DROPOUT, EAGER, FLASH, METHODS
 from preflight.launch import LaunchPlan
 from preflight.models import describe
 from preflight.models.families.family_tables import family_table
@@ -107,11 +107,14 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "qwen3_vl_moe_text": {**HEADS, **EXPERTS},
     "mllama_text_model": GROUPED,
     "gemma2_flash": {**HEADS, "num_hidden_layers": 5, "sliding_window": 64},
+    "gpt2_eager": GPT,
+    "opt_dropout": {**PLAIN, "ffn_dim": 832, "word_embed_proj_dim": 320, "dropout": 0.1},
     "gpt_oss_flash": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
 }  # fmt: skip
 """By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
 
-`_flash` is a family that runs eagerly unless it is asked for flash attention, asked for it.
+`_flash` is a family that runs eagerly unless it is asked for flash attention, asked for it; `_eager` one that is asked
+for eager attention; `_dropout` one that drops out as its class does by default.
 """
 
 
@@ -180,7 +183,11 @@ def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
     """Return the small config of a family; the variants have the same layers in other sizes."""
     if model_type not in SMALL_MODELS:
         return small_type_config(model_type, variant, _least_depth(model_type))
-    config = {"model_type": model_type.removesuffix(FLASH), **SMALL_MODELS[model_type]}
+    own_type = next(
+        (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
+        model_type,
+    )
+    config = {"model_type": own_type, **SMALL_MODELS[model_type]}
     if variant:
         for name, others in OTHER_SIZES.items():
             if name in config:
@@ -245,6 +252,8 @@ def attention_of(model_type: str) -> str:
     """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
     if model_type.endswith(FLASH):
         return "flash_attention_2"
+    if model_type.endswith(EAGER):
+        return "eager"
     table = family_table(model_type)
     if table is not None and model_type not in SMALL_MODELS:
         return str(table["attention"])

@@ -293,8 +293,8 @@ KINDS: dict[str, FindingKind] = {
         name="layers-not-traced",
         severity="warning",
         proof_kind="reading",
-        trigger="a model type that only a table says, trained in a way that its layers were not traced with",
-        effect="what its layers keep and need in passing is a guess, so neither `fits` nor `does not fit` can be said",
+        trigger="a way of training that the layers of this model type were not traced with",
+        effect="what they keep and need in passing is a guess, or too much: the verdict does not rest on it",
         fix="`preflight trace` runs the model itself",
         proof=(
             "tests/models/test_family_tables.py::test_a_way_of_training_that_was_not_traced_is_unknown",

@@ -51,6 +51,10 @@ NO_ALL_LINEAR = frozenset({"phimoe", "llama4_text"})
 and return a tuple."""
 
 
+ROUTERS = ("router", "gate")
+"""What a router that is a subclass of a linear layer is called; Falcon's projections are of one too."""
+
+
 def adapter_of(adaptation: Adaptation, adapter: Adapter, model: ModelSpec) -> Adapter | None:
     """Return an adapter as an adaptation has it, in its rank and dtype; None where a model has no such targets."""
     targets = targets_of(adaptation, model)
@@ -83,7 +87,8 @@ def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     others: dict[str, None] = {}
     for unit in model.layers:
         for tensor in unit.tensors:
-            if tensor.kind == LINEAR and len(tensor.shape) == 2 and not tensor.is_of_subclass:
+            is_router = tensor.is_of_subclass and tensor.module in ROUTERS
+            if tensor.kind == LINEAR and len(tensor.shape) == 2 and not is_router:
                 path = tensor.name.removesuffix(".weight")
                 found = of_attention if "att" in path.partition(".")[0] else others
                 found[".".join(path.split(".")[-2:])] = None

@@ -44,6 +44,23 @@ def scores_of(plan: LaunchPlan, model: ModelSpec, compute_bytes: int) -> Scores:
     return Scores(6, 10, 6, 12)
 
 
+ATTENTION_DROPOUTS = (
+    "attn_pdrop", "attention_dropout", "attention_probs_dropout_prob", "attn_dropout",
+)  # fmt: skip
+
+
+def dropped_scores(plan: LaunchPlan, model: ModelSpec, compute_bytes: int) -> int:
+    """Return the bytes per score that eager attention keeps beside probabilities where it drops some.
+
+    A bool mask; and what is left is multiplied in place of the probabilities, which are kept for softmax unless they
+    were cast (torch native_dropout, modeling_gpt2.py eager_attention_forward, 5.24.0).
+    """
+    if not any(model.dropouts.get(name, 0) > 0 for name in ATTENTION_DROPOUTS):
+        return 0
+    in_own_dtype = scores_of(plan, model, compute_bytes).saved == compute_bytes
+    return 1 + (compute_bytes if in_own_dtype else 0)
+
+
 class ScoresPoint(NamedTuple):
     """Bytes per token of a layer while its scores peak."""
 

@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.formulas.adaptations import USUAL, Adaptation, adapter_of, nearest_adaptations
+from preflight.formulas.adapted_experts import adapted_stacks
+from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.attention import attention_of_class, default_attention
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.precision import Precision, precision_of, uses_autocast
@@ -54,7 +56,7 @@ Under autocast 16-bit weights are what FSDP1 computes with too. `prepared` is PE
 prepare_model_for_kbit_training.
 """
 CHECKPOINTED = ", checkpointed"
-FLASH = "_flash"
+FLASH, EAGER, DROPOUT = "_flash", "_eager", "_dropout"
 
 
 @lru_cache(maxsize=8)
@@ -72,12 +74,17 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return the name of the file that a model's costs are in under a plan's attention.
 
     Families that run eagerly by themselves have a second one, without scores, for flash attention
-    and for the versions of transformers that gave them SDPA.
+    and for the versions of transformers that gave them SDPA. GPT-2 has one for eager attention, whose softmax is
+    in the dtype of its scores, and OPT one with dropout, which its class has by default.
     """
     name = model.model_type
     attention = plan.attention or "sdpa"
     if attention == "sdpa":
         attention = default_attention(name, version_in(plan.versions, "transformers"))
+    if attention == "eager" and family_costs(f"{name}{EAGER}"):
+        return f"{name}{EAGER}"
+    if "dropout" in model.dropouts and family_costs(f"{name}{DROPOUT}"):
+        return f"{name}{DROPOUT}"
     has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
     return f"{name}{FLASH}" if has_second and family_costs(f"{name}{FLASH}") else name
 
@@ -271,6 +278,20 @@ def reference_of(
     return reference, replace(model, facts=facts, dropouts=dropouts)
 
 
+def counts_idle_experts(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether a plan is counted as one whose adapters are on experts too, where its own leaves them alone."""
+    if plan.adapter is None or not any(
+        unit.layer and unit.layer.num_experts for unit in model.layers
+    ):
+        return False
+    near = adaptation_of(plan, model, method_of(plan, precision))
+    usual = adapter_of(near, plan.adapter, model)
+    if usual is None:
+        return False
+    counted = adapted_stacks(plan, model, adapter_targets(usual, model))
+    return bool(counted) and not adapted_stacks(plan, model, adapter_targets(plan.adapter, model))
+
+
 def is_of_table(model: ModelSpec) -> bool:
     """Tell whether a table says a model's parameters, and traces alone what its layers take."""
     return model.facts.get("layout") == "table"
@@ -282,11 +303,8 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
     if not is_of_table(model) or not layers:
         return ""
     method = method_of(plan, precision)
-    if any(
-        layer_forms(plan, model, unit, method, again) is None
-        for unit in layers
-        for again in (False, True)
-    ):
+    modes = {False, plan.activation_checkpointing != "none"}
+    if any(layer_forms(plan, model, unit, method, m) is None for unit in layers for m in modes):
         return f"{method!r}"
     traced = attention_of_class(model, NEWEST)
     asked = plan.attention or traced

@@ -20,7 +20,12 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.adapters import adapter_targets, adapter_tensors, is_target
-from preflight.formulas.attention_scores import at_scores, made_before_scores, scores_of
+from preflight.formulas.attention_scores import (
+    at_scores,
+    dropped_scores,
+    made_before_scores,
+    scores_of,
+)
 from preflight.formulas.compiled_layers import compiled_bytes
 from preflight.formulas.dora import dora_backward_bytes, dora_bytes, dora_passing_bytes
 from preflight.formulas.layer_bytes import LayerCosts
@@ -76,6 +81,8 @@ def _whole_costs(
     method = method_of(plan, precision)
     forms = layer_forms(plan, model, unit, method, False)
     recomputed = layer_forms(plan, model, unit, method, True)
+    if recomputed is None and plan.activation_checkpointing == "none":
+        recomputed = forms  # a class that cannot be checkpointed
     if forms is None or recomputed is None:
         return pieces
     return _traced(plan, model, unit, precision, pieces, method, forms, recomputed)
@@ -138,7 +145,9 @@ def _traced(
     return replace(
         pieces,
         saved=ceil_div(saved, tokens),
-        residual=ceil_div(bytes_of(split(recomputed["saved"])[1], sizes), tokens),
+        residual=ceil_div(bytes_of(split(recomputed["saved"])[1], sizes), tokens)
+        + pieces.residual
+        - base.residual,
         forward_transient=ceil_div(forward, tokens),
         forward_checkpointed=ceil_div(
             max(_highest(recomputed["forward"], sizes), forward_bytes if is_checkpointed else 0),
@@ -204,7 +213,24 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     found["first"] += first["T*1"] * wider
     for point, num_bytes in _of_saved_modules(plan, model, precision).items():
         found[point] += first["T*1"] * num_bytes
+    for point, num_bytes in _cast_head(plan, model, precision).items():
+        found[point] += num_bytes
     return _divided_beside(plan, model, precision, found, first["T*1"])
+
+
+def _cast_head(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
+    """Return what autocast makes of a head in fp32 that is trained beside an adapter: its copy, and that one's gradient."""
+    is_wide = precision.trainable == "fp32" and precision.compute != "fp32"
+    if plan.adapter is None or not (is_wide and uses_autocast(plan) and has_linear_head(plan)):
+        return {}
+    if precision.frozen == "fp32":  # then traces have it cast as all weights are
+        return {}
+    cast = 2 * sum(
+        tensor.num_params
+        for unit, tensor in adapter_tensors(plan, model)
+        if unit.role == "lm_head" and "lora_" not in tensor.name and len(tensor.shape) == 2
+    )
+    return dict.fromkeys(("loss", "loss_backward", "head"), cast) if cast else {}
 
 
 def _of_saved_modules(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
@@ -429,12 +455,25 @@ def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) 
     LayerNorm is fp32.
     """
     quantization = plan.base_quantization
+    if trains_fp32_embedding(plan, model, precision):
+        return True
     if quantization is not None:
         if quantization.upcast_unquantized_to_fp32 in ("norms", "all"):
             return True
         if model.facts.get("norm") == "layernorm" and uses_autocast(plan):
             return True
     return precision.autocast and precision.frozen == "fp32"
+
+
+@remembered
+def trains_fp32_embedding(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether an embedding beside the adapters is trained in fp32 under autocast, which leaves its result alone."""
+    if plan.adapter is None or not plan.adapter.modules_to_save or not uses_autocast(plan):
+        return False
+    return precision.trainable == "fp32" and any(
+        unit.role == "embedding" and "lora_" not in tensor.name
+        for unit, tensor in adapter_tensors(plan, model)
+    )
 
 
 WEIGHT_APPLIED_IN_FP32 = frozenset({"olmo2", "olmo3"})
@@ -463,7 +502,9 @@ def _attention_extra(
     if 1 < shape.num_kv_heads < shape.num_heads:
         repeated = 2 * c * (shape.query_size - shape.kv_size)
     if plan.attention == "eager":
-        return scores_of(plan, model, c).saved * shape.num_heads * length + repeated
+        return (scores_of(plan, model, c).saved + dropped_scores(plan, model, c)) * (
+            shape.num_heads * length
+        ) + repeated
     is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
     copied = c * shape.query_size if is_sdpa and not ATTENDS_IN_PLACE.holds_in(plan.versions) else 0
     if _takes_mask(plan, unit):

@@ -9,7 +9,7 @@ from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.engines import engine_bytes
-from preflight.formulas.layer_coefficients import not_derived
+from preflight.formulas.layer_coefficients import counts_idle_experts, not_derived
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
 from preflight.launch import LaunchPlan
@@ -70,6 +70,16 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             "warning",
             unpriced=UNTRACED,
             takes="either",
+        )
+    if counts_idle_experts(plan, model, precision_of(plan, model)):
+        yield Problem(
+            f"layers of {model.model_type} were traced with adapters on every expert, and this adapter leaves them alone",
+            "the adapter's target modules",
+            "`preflight trace` runs the model itself",
+            "PF129",
+            "warning",
+            unpriced=UNTRACED,
+            takes="less",
         )
     if plan.adapter is not None and adapts_other_names(plan, model):
         names = adapter_targets(plan.adapter, model)

@@ -25,7 +25,9 @@ from preflight.values import dataclass
 from preflight.versions.trl import FUSES_HEAD
 
 ENGINES = ("single", "ddp", "fsdp2")
-OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad", *BITSANDBYTES)
+OPTIMIZERS = (
+    "adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad", "adafactor", *BITSANDBYTES,
+)  # fmt: skip
 LOSSES = ("full_logits", "chunked_linear")
 ADAPTERS = ("lora", "dora")
 

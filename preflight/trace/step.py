@@ -242,6 +242,12 @@ def _optimizer(
         groups = [{"params": group} for group in (decayed, others) if group]
     if job.optimizer in BITSANDBYTES:
         return bitsandbytes_optimizer(job.optimizer, groups, embeddings if job.has_groups else ())
+    if job.optimizer == "adafactor":
+        from transformers import optimization
+
+        # as Trainer makes it (transformers/trainer_optimizer.py, 5.24.0)
+        make: Any = optimization.Adafactor
+        return make(groups, lr=1e-3, scale_parameter=False, relative_step=False)
     kernels: dict[str, Any] = {
         "foreach": job.kernel == "foreach",
         "fused": job.kernel == "fused",

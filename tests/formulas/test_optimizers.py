@@ -155,3 +155,23 @@ def test_only_trainer_keeps_32_bit_states_of_embeddings():
 
     assert state_bytes(trainer, precision, table, 64_000) == 8 * 64_000
     assert state_bytes(loop, precision, table, 64_000) == 2 * (64_000 + 4 * 250)
+
+
+@pytest.mark.parametrize("method", ["full", "full, autocast", "LoRA"])
+def test_a_step_of_adafactor_takes_what_its_trace_shows(method, tmp_path):
+    """The square of a gradient and that with an epsilon are there at once, beside the update of the tensor before."""
+    from preflight.derive.formula_table import compare
+    from preflight.memory import Moment
+    from preflight.plugins import load_plugins
+
+    found = compare(
+        "llama",
+        method,
+        True,
+        load_plugins(str(tmp_path)),
+        optimizer="adafactor",
+        trainer="transformers",
+    )
+    (step,) = (c for c in found if c.moment is Moment.OPTIMIZER_STEP)
+
+    assert step.formula_bytes == pytest.approx(step.traced_bytes, rel=0.002)

@@ -20,6 +20,7 @@ those of layer_rules.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from preflight.errors import ModelNotKnown
@@ -91,7 +92,7 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     }
     facts["unlike_traced"] = tuple(_unlike_traced(table, view))
     facts["adapts_experts"] = bool(table.get("adapts_experts"))
-    facts["widths"] = {text: evaluate(text, numbers.number) for text in table.get("widths", ())}
+    facts["widths"] = dict(_widths(table, numbers))
     return Layout(tuple(units), facts, (_first(view, numbers, HIDDEN), depth))
 
 
@@ -119,6 +120,12 @@ def _raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
                 place_of_key(view.where, name),
                 "`preflight trace` runs the model itself",
             )
+
+
+def _widths(table: Mapping[str, Any], numbers: Numbers) -> Iterator[tuple[str, int]]:
+    for text in table.get("widths", ()):
+        with suppress(ModelNotKnown):  # one that is tried while costs are derived
+            yield text, evaluate(text, numbers.number)
 
 
 def _unlike_traced(table: Mapping[str, Any], view: ConfigView) -> Iterator[str]:
@@ -206,6 +213,7 @@ def _tensors(
             name,
             tuple(evaluate(form, numbers.number) for form in shape),
             kind,
+            gets_gradient="idle" not in flags,
             stays_fp32="fp32" in flags,
             is_of_subclass="subclass" in flags,
         )
