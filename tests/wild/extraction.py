@@ -115,7 +115,10 @@ def examples_in(text: str, *, every_line: bool = False) -> Iterator[tuple[int, s
 
 
 def folder_of(clone: Path, path: Path, argv: tuple[str, ...]) -> Path:
-    """Return where a launch is meant to be started: the clone, the file's folder, or the first between that has its files."""
+    """Return where a launch is meant to be started: the clone, the file's folder, or the first between that has its files.
+
+    Where none of them does, it is the one folder of the clone that has every file which the launch names.
+    """
     inside = [parent for parent in path.parents if parent.is_relative_to(clone)]
     for endings in ((".py", ".sh"), (".yaml", ".yml", ".json", ".toml")):
         named = [
@@ -124,4 +127,15 @@ def folder_of(clone: Path, path: Path, argv: tuple[str, ...]) -> Path:
         for folder in (clone, *inside):
             if any((folder / name).is_file() for name in named):
                 return folder
-    return clone
+    files = [
+        os.path.normpath(word.rpartition("=")[2])
+        for word in argv
+        if word.endswith((".py", ".yaml", ".yml")) and not word.startswith("/") and "/" in word
+    ]
+    having = [
+        {Path(str(found)[: -len(name)]) for found in clone.rglob(name)}
+        for name in dict.fromkeys(files)
+        if not name.startswith((".", "~"))
+    ]
+    whole = set.intersection(*having) if having else set()
+    return whole.pop() if len(whole) == 1 else clone
