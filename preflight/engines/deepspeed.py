@@ -82,7 +82,7 @@ def read_deepspeed(
     if not is_hf:
         problems.extend(batch_problems(config, world_size // _num_that_share(config, world_size)))
         autos = {k: as_written.place(k) for k in AUTO_KEYS if as_written.get(k) == "auto"}
-        fields = {**fields, **_loop_fields(config)}
+        fields = {**fields, **_loop_fields(config, trainer)}
     shared = _num_that_share(config, world_size)
     if shared > 1:
         at = config.place(AUTOTP)
@@ -134,8 +134,11 @@ def _place_of_config(config: DeepSpeedConfig) -> Place:
     return Place("json", config.path, "zero_optimization", line)
 
 
-def _loop_fields(config: DeepSpeedConfig) -> dict[str, Setting]:
-    """Return what a script of one's own has from the config and a trainer would have from its arguments."""
+def _loop_fields(config: DeepSpeedConfig, trainer: TrainerArguments) -> dict[str, Setting]:
+    """Return what a script of one's own has from the config and a trainer would have from its arguments.
+
+    A DataLoader of the script gives what it is made with: DeepSpeed cuts nothing of it (runtime/engine.py, 0.19.8).
+    """
     fields: dict[str, Setting] = {}
     steps = config.setting("gradient_accumulation_steps")
     if isinstance(steps.value, int):
@@ -144,7 +147,10 @@ def _loop_fields(config: DeepSpeedConfig) -> dict[str, Setting]:
     if isinstance(clip.value, (int, float)):
         fields["max_grad_norm"] = Setting(float(clip.value), clip.place)
     micro = config.setting("train_micro_batch_size_per_gpu")
-    if isinstance(micro.value, int):
+    is_made = "micro_batch_size" in trainer.settings
+    if isinstance(micro.value, int) and (
+        not is_made or "micro_batch_size" in trainer.script.inferred
+    ):
         fields["micro_batch_size"] = micro
     return fields
 

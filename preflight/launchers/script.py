@@ -322,7 +322,8 @@ def _undecided(
         return {}
     origins = {}
     for name in SCRIPT_FIELDS:
-        if name in fields:
+        is_default = name in fields and fields[name].place.kind == "default"
+        if name in fields and not (name == "attention" and is_default and name in signs):
             continue
         if name in signs:
             origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])

@@ -17,11 +17,20 @@ LOADED_WITH = {
     "torch_dtype": "dtype",
     "dtype": "dtype",
     "attn_implementation": "attn_implementation",
+    "_attn_implementation": "attn_implementation",
     "use_flash_attention_2": "use_flash_attn",
     "load_in_4bit": "load_in_4bit",
     "load_in_8bit": "load_in_8bit",
 }
 """Keyword of from_pretrained -> argument."""
+
+OF_ATTENTION = {
+    "attn_implementation",
+    "_attn_implementation",
+    "use_flash_attention_2",
+    "config",
+}
+"""Keywords of from_pretrained that choose an attention, or may."""
 
 _MODEL_CLASS = re.compile(
     r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText|SequenceClassification|TokenClassification))$"
@@ -76,7 +85,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(name, values[keyword])
     if not {"torch_dtype", "dtype"} & set(values) and not is_open:
         settings.seen["no_dtype"] = reader.place(found)
-    if not {"attn_implementation", "use_flash_attention_2", "config"} & set(values) and not is_open:
+    if not OF_ATTENTION & set(values) and not is_open:
         settings.seen["no_attention"] = reader.place(found)
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:

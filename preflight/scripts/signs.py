@@ -62,6 +62,10 @@ UNPRICED = {
         "either",
     ),
     "Unsloth's kernels": (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
+    "a sequence that is divided over ranks": (
+        r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
+        "less",
+    ),
     "frozen parameters": (r"requires_grad_?\(False\)|requires_grad\s*=\s*False", "less"),
 }
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside

@@ -87,6 +87,8 @@ def used_text(files: Sequence[File], untaken: Iterable[Lines] = ()) -> list[File
     dropped += [(part.file, part.first, part.last) for part in waiting]
     lines = [text.split("\n") for _, text in files]
     for index, node in imports:
+        if index == 0 and isinstance(node, ast.Import):
+            continue  # for what it does when it is imported
         unused = [alias for alias in node.names if not _is_used(alias, named)]
         if len(unused) == len(node.names):
             dropped.append((index, *_lines(node)))

@@ -114,6 +114,13 @@ def test_what_no_running_line_names_is_no_sign(tmp_path, registers, script, foun
     assert unpriced(tmp_path, script) == found
 
 
+def test_what_the_script_imports_for_its_effect_runs(tmp_path):
+    assert unpriced(tmp_path, "import unsloth\ntrain()\n") == {"Unsloth's kernels"}
+    assert unpriced(tmp_path, "from unsloth import FastModel\nFastModel.get(a)\n") == {
+        "Unsloth's kernels"
+    }
+
+
 def test_the_scripts_own_main_block_runs(tmp_path):
     assert unpriced(tmp_path, HELD.replace("{registers}", "")) == SCORES
 
