@@ -6,10 +6,12 @@ A call inside an `if` whose condition cannot be known is not read.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Lines
+from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.argument_parsers import argparse_names
 from preflight.scripts.blocks import DEFINITIONS, reachable
 from preflight.scripts.commands import command_parameters, defaults_of
@@ -297,6 +299,26 @@ class ScriptReader(ScriptFiles):
     def place(self, found: CallFound) -> Place:
         """Return where a call stands."""
         return Place("script", found.scope.path, found.name, found.node.lineno)
+
+    def arguments_from_elsewhere(self) -> Place | None:
+        """Return where the Trainer's arguments are of a class of that name which is no library's, or is built on one."""
+        used = [
+            (node, found.scope.path)
+            for found in self.everywhere
+            if found.name in DATACLASS_PARSERS
+            for node in dataclass_types(found.node, found.scope)
+        ]
+        for cls, scope in self.classes.values():
+            if cls.name in TRAINER_BASES or is_trainer_class(cls, self.classes):
+                used += [(base, scope.path) for base in cls.bases]
+        for node, path in used:
+            if isinstance(node, ast.Attribute):
+                root = ast.unparse(node).partition(".")[0]
+                module = self.libraries.get(path, {}).get(root, root).partition(".")[0]
+                is_named = node.attr in TRAINER_BASES or re.search("Train|Config$", node.attr)
+                if is_named and module not in HF_TRAINERS:
+                    return Place("script", path, ast.unparse(node), node.lineno)
+        return None
 
     def trainer_defaults(self) -> Iterator[tuple[str, Known]]:
         """Yield the fields that the subclasses of TrainingArguments in use add or give another default."""

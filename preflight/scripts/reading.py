@@ -86,6 +86,9 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     for name, known in reader.trainer_defaults():
         if known.place.kind == "script":
             settings.put("seq_len" if name == "model_max_length" else name, known)
+    elsewhere = reader.arguments_from_elsewhere()
+    if elsewhere is not None:
+        settings.seen["open_arguments"] = elsewhere
     _trainer_arguments(reader, settings)
     _attributes(reader, settings)
     _adapter(reader, settings)

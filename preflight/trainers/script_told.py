@@ -187,7 +187,7 @@ def settled(
         unsure.update(script.engine.unread)
     if "open_arguments" in script.seen:
         place = script.seen["open_arguments"]
-        for plan_field in (*NEVER_GUESSED, *fields.defaults):
+        for plan_field in (*NEVER_GUESSED, "mixed_precision", *fields.defaults):
             if plan_field not in fields.settings:
                 unsure.setdefault(plan_field, place)
         unread.update({name: unsure[name] for name in NEVER_GUESSED if name in unsure})

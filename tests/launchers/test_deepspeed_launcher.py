@@ -24,7 +24,12 @@ from preflight.rewriting import write_checked
 HF = """from transformers import HfArgumentParser, Trainer, TrainingArguments
 HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
 """
-OWN = "import deepspeed\n"
+OWN = """\
+import argparse
+import deepspeed
+
+args = deepspeed.add_config_arguments(argparse.ArgumentParser()).parse_args()
+"""
 HOSTS = "# two nodes\nn0 slots=4\nn1  slots=2\n\n"
 Z3 = '{"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4}'
 FOUR = "--num_gpus 4"

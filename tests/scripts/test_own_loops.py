@@ -83,3 +83,36 @@ def test_a_sequence_that_is_divided_over_ranks_refuses_nothing(plan_of):
     assert whole.verdict.answer.value == "does_not_fit"
     assert divided.verdict.unpriced == ("a sequence that is divided over ranks",)
     assert plan_of(imports=ring).verdict.answer.value == "fits"
+
+
+ELSEWHERE = """\
+import transformers
+import {package}
+
+@dataclass
+class TrainingArguments({base}):
+    more: int = 1
+
+parser = transformers.HfArgumentParser((TrainingArguments,))
+(args,) = parser.parse_args_into_dataclasses()
+model = transformers.AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="bfloat16")
+transformers.Trainer(model=model, args=args).train()
+"""
+BASES = {
+    "the library's": ("torch", "transformers.TrainingArguments", 8, ()),
+    "another's of that name": ("kit", "kit.utils.TrainingArguments", None, ("no", "bf16")),
+    "another's": ("kit", "kit.trainers.MaskedConfig", None, ("no", "bf16")),
+}
+
+
+@pytest.mark.parametrize(("package", "base", "batch", "may_be"), BASES.values(), ids=BASES)
+def test_arguments_that_are_built_on_anothers_class_have_no_known_defaults(
+    tmp_path, package, base, batch, may_be
+):
+    (tmp_path / "train.py").write_text(ELSEWHERE.format(package=package, base=base))
+    words = ("torchrun", "--nproc_per_node", "1", "train.py", "--output_dir", "out")
+    command = LaunchCommand(words, {}, str(tmp_path))
+    plan = check_launch(command, load_plugins(), Request("h100-sxm-80")).plan
+
+    assert plan.micro_batch_size == batch
+    assert plan.origins["mixed_precision"].may_be == may_be
