@@ -28,6 +28,9 @@ BY_NAME = re.compile(
 
 OF_MODULE = re.compile(r"\bgetattr\((?:\w+\.)*(\w+),\s*(?![\"\'\s])")
 """An attribute of something whose name is made so; of a module it may be any function."""
+WORD = re.compile(r"[^\W\d]\w*")
+RENAMED = re.compile(r"\b(\w+)[ \t]+as[ \t]+(\w+)")
+"""`import name as other`, and whatever else gives a name on in these words."""
 COMMENT = re.compile(r"^[ \t]*#[^\n]*", re.MULTILINE)
 """On a line of its own: one behind code may stand inside a text."""
 
@@ -40,7 +43,6 @@ class _Part:
     """A function or class at the top of a file."""
 
     name: str
-    node: ast.AST
     file: int
     first: int
     last: int
@@ -49,60 +51,64 @@ class _Part:
 def used_text(files: Sequence[File], untaken: Iterable[Lines] = ()) -> list[File]:
     """Return the files, the script first, with lines of theirs emptied that no running line leads to.
 
-    `untaken` are statements in branches that are known not to be taken.
+    `untaken` are statements in branches that are known not to be taken. Names are the words of a line, so that a text
+    that names a function counts as a call of it.
     """
     never = set(untaken)
     trees = [_parsed(text) for _, text in files]
-    renamed = _renamed(trees)
+    lines = [COMMENT.sub("", text).split("\n") for _, text in files]
+    renamed = _renamed(text for _, text in files)
     named: set[str] = set()
     waiting: list[_Part] = []
-    dropped: list[tuple[int, int, int]] = []
     imports: list[tuple[int, ast.Import | ast.ImportFrom]] = []
+
+    def empty(file: int, first: int, last: int) -> None:
+        lines[file][first - 1 : last] = [""] * len(lines[file][first - 1 : last])
+
+    def words(file: int, first: int, last: int) -> set[str]:
+        found = set(WORD.findall("\n".join(lines[file][first - 1 : last])))
+        return found.union(*(renamed[name] for name in found if name in renamed))
+
     for index, tree in enumerate(trees):
         if tree is None:
-            named.update(re.findall(r"[^\W\d]\w*", files[index][1]))
+            named |= words(index, 1, len(lines[index]))
             continue
-        if never:
-            dropped += [(index, *_lines(node)) for node in _pruned(tree, files[index][0], never)]
-        prose = filter(None, map(_prose, ast.walk(tree)))
-        dropped += [(index, *_lines(node)) for node in prose]
+        for node in _silent(tree.body, files[index][0], never):
+            empty(index, *_lines(node))
         for node in _statements(tree.body):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 imports.append((index, node))
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                waiting.append(_Part(node.name, node, index, *_lines(node)))
-                named |= _names(node.decorator_list, renamed)
+                first, last = _lines(node)
+                waiting.append(_Part(node.name, index, first, last))
+                named |= words(index, first, node.lineno - 1)
                 if any(not PLAIN_DECORATORS.search(ast.unparse(d)) for d in node.decorator_list):
                     named.add(node.name)
             elif is_main_guard(node) and index > 0:
-                dropped.append((index, *_lines(node)))
+                empty(index, *_lines(node))
             elif not _is_list_of_names(node):
-                named |= _names([node], renamed)
+                named |= words(index, *_lines(node))
     while True:
         ready = [part for part in waiting if part.name in named]
         if not ready:
             break
         waiting = [part for part in waiting if part.name not in named]
-        named |= _names([part.node for part in ready], renamed)
-    dropped += [(part.file, part.first, part.last) for part in waiting]
-    lines = [text.split("\n") for _, text in files]
+        for part in ready:
+            named |= words(part.file, part.first, part.last)
+    for part in waiting:
+        empty(part.file, part.first, part.last)
     for index, node in imports:
         if index == 0 and isinstance(node, ast.Import):
             continue  # for what it does when it is imported
         unused = [alias for alias in node.names if not _is_used(alias, named)]
         if len(unused) == len(node.names):
-            dropped.append((index, *_lines(node)))
+            empty(index, *_lines(node))
             continue
         for alias in unused:
             line, end = lines[index][alias.lineno - 1], alias.end_col_offset or 0
             gone = " " * (end - alias.col_offset)
             lines[index][alias.lineno - 1] = line[: alias.col_offset] + gone + line[end:]
-    for index, first, last in dropped:
-        lines[index][first - 1 : last] = [""] * len(lines[index][first - 1 : last])
-    used = [
-        (path, COMMENT.sub("", "\n".join(kept)))
-        for (path, _), kept in zip(files, lines, strict=True)
-    ]
+    used = [(path, "\n".join(kept)) for (path, _), kept in zip(files, lines, strict=True)]
     return list(files) if _calls_by_name(used, renamed) else used
 
 
@@ -123,39 +129,33 @@ def _parsed(text: str) -> ast.Module | None:
         return None
 
 
-def _pruned(tree: ast.Module, path: str, never: set[Lines]) -> Iterator[ast.stmt]:
-    """Take the statements that are not reached out of their branches; yield them."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If):
-            for branch in (node.body, node.orelse):
-                gone = [n for n in branch if (path, n.lineno, n.end_lineno or n.lineno) in never]
-                for each in gone:
-                    branch.remove(each)
-                yield from gone
-
-
 def _lines(node: ast.stmt) -> tuple[int, int]:
     """Return the first line of a statement, that of its decorators, and the last."""
     first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
     return first, node.end_lineno or first
 
 
-def _prose(node: ast.AST) -> ast.Expr | None:
-    """Return a statement that is a text and nothing else: a docstring."""
-    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
-        return None
-    return node if isinstance(node.value.value, str) else None
+def _silent(body: Iterable[ast.stmt], path: str, never: set[Lines]) -> Iterator[ast.stmt]:
+    """Yield the statements that do nothing: docstrings, and branches that are not taken."""
+    waiting = list(body)
+    while waiting:
+        node = waiting.pop()
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text or (path, node.lineno, node.end_lineno or node.lineno) in never:
+            yield node
+            continue
+        for name in ("body", "orelse", "finalbody"):
+            waiting += getattr(node, name, ())
+        for other in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            waiting += other.body
 
 
-def _renamed(trees: Iterable[ast.Module | None]) -> dict[str, set[str]]:
+def _renamed(texts: Iterable[str]) -> dict[str, set[str]]:
     """Return the names that imports give -> what they are called where they are defined."""
     renamed: dict[str, set[str]] = {}
-    for tree in trees:
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                for alias in node.names:
-                    if alias.asname:
-                        renamed.setdefault(alias.asname, set()).add(alias.name.rpartition(".")[2])
+    for text in texts:
+        for name, local in RENAMED.findall(text):
+            renamed.setdefault(local, set()).add(name)
     return renamed
 
 
@@ -163,7 +163,7 @@ def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield the statements at the top of a file, those under an `if` or a `try` too."""
     for node in body:
         if isinstance(node, ast.If) and not is_main_guard(node):
-            yield ast.copy_location(ast.Expr(node.test), node)
+            yield ast.copy_location(ast.Expr(node.test), node.test)
             yield from _statements([*node.body, *node.orelse])
         elif isinstance(node, ast.Try):
             inner = [*node.body, *node.orelse, *node.finalbody]
@@ -181,19 +181,3 @@ def _is_list_of_names(node: ast.stmt) -> bool:
 def _is_used(alias: ast.alias, named: set[str]) -> bool:
     local = alias.asname or alias.name.partition(".")[0]
     return alias.name == "*" or local in named
-
-
-def _names(nodes: Iterable[ast.AST], renamed: dict[str, set[str]]) -> set[str]:
-    """Return the names, attributes and one-word texts of some nodes; a renamed import under both its names."""
-    found: set[str] = set()
-    for top in nodes:
-        for node in ast.walk(top):
-            if isinstance(node, ast.Name):
-                found.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                found.add(node.attr)
-            elif isinstance(node, ast.Constant) and str(node.value).isidentifier():
-                found.add(str(node.value))
-    for name in list(found):
-        found |= renamed.get(name, set())
-    return found
