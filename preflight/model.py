@@ -88,7 +88,7 @@ class ModelUnit:
     name: str
     """`model.layers.*`, `model.embed_tokens`, `model.norm`, `lm_head`."""
     role: str
-    """embedding, layer, final_norm, lm_head, other."""
+    """embedding, layer, final_norm, lm_head, tower, projector, other."""
     tensors: tuple[ParameterTensor, ...]
     count: int = 1
     layer: LayerShape | None = None
@@ -100,6 +100,34 @@ class ModelUnit:
     def num_params(self) -> int:
         """Parameters of one instance."""
         return sum(tensor.num_params for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The sizes that decide what a vision tower saves, and how what it sees becomes tokens."""
+
+    kind: str
+    """The file of its costs (preflight/formulas/costs/towers)."""
+    depth: int
+    """Blocks."""
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+    patch_values: int
+    """Numbers in a patch of pixels."""
+    token_size: int
+    """Of an image token: the decoder's hidden size, but for projectors that end elsewhere."""
+    patches_per_token: int = 0
+    """Of a tower that takes images of any size; 0 where it takes tiles of one size."""
+    tile_rows: int = 0
+    """Rows of the blocks' matrices for one tile: its patches, and a class token where there is one."""
+    tile_patches: int = 0
+    tile_tokens: int = 0
+    """Image tokens that one tile becomes."""
+    most_tiles: int = 1
+    """Tiles of one image that become no more tokens than one of them, at most."""
+    num_deep: int = 0
+    """Layers whose features reach the decoder beside the last one's."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +172,8 @@ class ModelSpec:
     """What the weights may be stored in, the likeliest first, where nobody says; empty where `config_dtype` is certain."""
     num_params_override: int | None = None
     """An exact published total, where the units do not list every tensor."""
+    tower: Tower | None = None
+    """Set where it has a vision tower whose costs are known."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else activations depend on; the keys are listed in preflight/models/families/layout.py."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight.derive.json_rows import in_rows
 from preflight.derive.target import Files, Say
-from preflight.models.families.vision_towers import COUNTERS
+from preflight.models.families.vision_towers import LAYOUTS
 
 PATH = "preflight/models/families/library_defaults.json"
 
@@ -63,16 +63,22 @@ DECODERS = [
 COMPOSITES = {
     "gemma3": "gemma3_text",
     "gemma4": "gemma4_text",
+    "idefics3": "llama",
+    "internvl": "qwen2",
     "llama4": "llama4_text",
     "llava": "llama",
+    "llava_next": "llama",
+    "llava_onevision": "qwen2",
     "mistral3": "mistral",
     "mllama": "mllama_text_model",
+    "paligemma": "gemma",
     "qwen2_5_vl": "qwen2_5_vl_text",
     "qwen2_vl": "qwen2_vl_text",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl": "qwen3_vl_text",
     "qwen3_vl_moe": "qwen3_vl_moe_text",
+    "smolvlm": "llama",
 }
 """Vision-language families and the model_type of their text_config when it names none."""
 
@@ -103,7 +109,7 @@ def derive() -> dict[str, Any]:
     for name in sorted(set(names)):
         config_class = CONFIG_MAPPING[name]
         defaults[name] = _config_defaults(config_class)
-        if name in COUNTERS:
+        if name in LAYOUTS:
             vision_class = type(config_class().vision_config)
             defaults[f"{name}.vision"] = _config_defaults(vision_class)
         both = _both_ways(config_class.attribute_map)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.errors import BadInput, ModelNotKnown
-from preflight.model import ALL_PARAMETERS, OTHER, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import ALL_PARAMETERS, OTHER, ModelSpec, ModelUnit, ParameterTensor, Tower
 from preflight.models.families.config_view import ConfigView, place_of_key
 from preflight.models.families.family_tables import family_table
 from preflight.models.families.layout import Layout, Paths, counted_units
@@ -57,10 +57,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Module of this package -> the model types it lays out."""
 
-BODIES = {"llama4": ("language_model.model", "language_model.lm_head")}
+BODIES = {
+    "llama4": ("language_model.model", "language_model.lm_head"),
+    "idefics3": ("model.text_model", "lm_head"),
+    "smolvlm": ("model.text_model", "lm_head"),
+}
 """Where a vision-language model keeps its decoder, when not `model.language_model` and `lm_head`."""
 
-TIED_BY_EITHER = ("llava", "qwen2_vl", "qwen2_5_vl")
+TIED_BY_EITHER = ("llava", "llava_onevision", "qwen2_vl", "qwen2_5_vl")
 """Configs that take over a true `tie_word_embeddings` of their text_config (their configuration_*.py)."""
 
 SAME_AS = {"kimi_k2": "deepseek_v3"}
@@ -97,10 +101,10 @@ def is_laid_out(config: Mapping[str, Any]) -> bool:
     text_type = text_types[top_type] if given in (None, top_type) else str(given)
     if group_of(text_type) is None:
         return False
-    from preflight.models.families.vision_towers import count_tower
+    from preflight.models.families.vision_towers import lay_out_tower
 
-    counted, _ = count_tower(ConfigView(config, top_type), text_hidden=1)
-    return counted is not None
+    layout, _ = lay_out_tower(ConfigView(config, top_type), text_hidden=1)
+    return layout is not None
 
 
 def _is_in_table(config: Mapping[str, Any], model_type: str) -> bool:
@@ -145,10 +149,11 @@ def describe_config(
     headless = headless_class(config) if num_params is not None else ""
     if headless:
         units = (*(unit for unit in units if unit.role != "lm_head"), *_score(config, text))
-    tower: tuple[ModelUnit, ...] = ()
+    of_tower: tuple[ModelUnit, ...] = ()
+    tower = None
     if is_composite:
         text_params = sum(unit.num_params * unit.count for unit in units)
-        tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
+        of_tower, tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
     facts = {**layout.facts, "top_model_type": top_type}
     if headless:
         facts["headless"] = headless
@@ -165,9 +170,10 @@ def describe_config(
         hidden_size=hidden_size,
         vocab_size=text.size("vocab_size"),
         num_layers=num_layers,
-        units=(*tower, *units),
+        units=(*of_tower, *units),
+        tower=tower,
         tied=tied,
-        layer_classes=_layer_classes(top_type, text_type),
+        layer_classes=_layer_classes(top_type, text_type, config.get("vision_config")),
         config_dtype=_dtype(config, text),
         dropouts=_dropouts(text),
         is_decoder_lm=not headless,
@@ -255,23 +261,23 @@ def _raise_problems(*views: ConfigView) -> None:
 
 def _tower(
     top: ConfigView, name: str, num_params: int | None, text_hidden: int, text_params: int
-) -> tuple[ModelUnit, ...]:
-    """Return the vision tower and projector as one block: their parameters are counted, not laid out."""
-    from preflight.models.families.vision_towers import count_tower
+) -> tuple[tuple[ModelUnit, ...], Tower | None]:
+    """Return the units of tower and projector with its sizes; of a kind that is not laid out here, the rest of the total."""
+    from preflight.models.families.vision_towers import lay_out_tower
 
-    counted, vision = count_tower(top, text_hidden)
+    layout, vision = lay_out_tower(top, text_hidden)
     _raise_problems(vision, top)
-    if counted is None:
-        if num_params is None:
-            raise ModelNotKnown.one(
-                f"the vision tower of {name} cannot be counted from its config",
-                place_of_key(top.where, "vision_config"),
-                "give a folder that holds its weights (model.safetensors or its index)",
-            )
-        counted = num_params - text_params
-    if counted <= 0:
-        return ()
-    return counted_units("vision tower and projector", counted)
+    if layout is not None:
+        return layout
+    if num_params is None:
+        raise ModelNotKnown.one(
+            f"the vision tower of {name} cannot be counted from its config",
+            place_of_key(top.where, "vision_config"),
+            "give a folder that holds its weights (model.safetensors or its index)",
+        )
+    if num_params <= text_params:
+        return (), None
+    return counted_units("vision tower and projector", num_params - text_params), None
 
 
 def _only_counted(
@@ -307,18 +313,28 @@ def _only_counted(
     )
 
 
-def _layer_classes(top_type: str, text_type: str) -> tuple[str, ...]:
-    """Return `_no_split_modules`; a vision-language model may carry another decoder than its default."""
+SEEING = {"clip_vision_model": ("llava", "llama"), "siglip_vision_model": ("gemma3", "gemma3_text")}
+"""Kind of tower -> a family that has it by default, and that family's decoder."""
+
+
+def _layer_classes(top_type: str, text_type: str, vision: Any = None) -> tuple[str, ...]:
+    """Return `_no_split_modules`; a vision-language model may carry other parts than its defaults."""
     table = family_table(text_type)
     if table is not None and text_type not in library_defaults().layer_classes:
         return tuple(table["layer_classes"])
-    classes = library_defaults().layer_classes
-    own = classes.get(top_type, ())
-    default = library_defaults().text_types.get(top_type)
-    if default is None or default == text_type:
-        return own or classes.get(text_type, ())
-    kept = set(own) - set(classes.get(default, ()))
-    return tuple(sorted(kept | set(classes.get(text_type, ()))))
+    tables = library_defaults()
+    classes = tables.layer_classes
+    own = set(classes.get(top_type, ()))
+    default = tables.text_types.get(top_type)
+    if default is None:
+        return tuple(sorted(own)) or classes.get(text_type, ())
+    if default != text_type or not own:
+        own = own - set(classes.get(default, ())) | set(classes.get(text_type, ()))
+    kind = vision.get("model_type") if isinstance(vision, Mapping) else None
+    towers = {name: set(classes[of]) - set(classes[text]) for name, (of, text) in SEEING.items()}
+    if kind in towers:
+        own = own.difference(*towers.values()) | towers[kind]
+    return tuple(sorted(own))
 
 
 def _dtype(config: Mapping[str, Any], text: ConfigView) -> str | None:
