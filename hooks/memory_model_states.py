@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.formulas.frozen_parts import SEEING
 from preflight.formulas.optimizers import paged_bytes, state_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
 from preflight.formulas.sharding import (
@@ -32,7 +33,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         return
     precision = precision_of(plan, model)
     frozen = frozen_bytes = trainable = packed = packed_elements = states = paged = 0
-    head = embedding = 0
+    head = embedding = seeing = 0
     for held in held_tensors(plan, model):
         elements = local_elements(plan, held)
         if held.quantized:
@@ -51,6 +52,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
                 head += held.count * elements
             elif held.unit.role == "embedding":
                 embedding += held.count * elements
+            elif held.unit.role in SEEING:
+                seeing += held.count * elements
         else:
             frozen += held.count * elements
             frozen_bytes += (
@@ -102,7 +105,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     yield from _wider(plan, model, precision)
     grad = precision.bytes_of("gradient")
     if on_gpu:
-        yield from _gradients(plan, grad, trainable, head, embedding, precision.gradient, shards)
+        yield from _gradients(
+            plan, grad, trainable, head, embedding, seeing, precision.gradient, shards
+        )
         if model.tied and not plan.is_fsdp and plan.adapter is None:
             if finds_gradients(plan):
                 # .grad is there already, so the head's gradient waits beside it for the embedding's
@@ -178,7 +183,14 @@ def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable
 
 
 def _gradients(
-    plan: LaunchPlan, size: int, trainable: int, head: int, embedding: int, dtype: str, shards: str
+    plan: LaunchPlan,
+    size: int,
+    trainable: int,
+    head: int,
+    embedding: int,
+    seeing: int,
+    dtype: str,
+    shards: str,
 ) -> Iterable[MemoryTerm]:
     source = "torch autograd: .grad has the parameter's dtype and shard"
     # FSDP makes the shards on the stream that reduces: _fsdp_collectives.py foreach_reduce,
@@ -219,12 +231,21 @@ def _gradients(
         return
     yield MemoryTerm(
         "gradients",
-        size * (trainable - embedding),
+        size * (trainable - embedding - seeing),
         GRADIENTS_DONE,
-        f"{trainable - embedding:,} x {size} ({dtype}){shards}, embedding apart",
+        f"{trainable - embedding - seeing:,} x {size} ({dtype}){shards}, embedding apart",
         source,
         stream=stream,
     )
+    if seeing:
+        yield MemoryTerm(
+            "gradients of tower and projector",
+            size * seeing,
+            GRADIENTS_DONE - {Moment.FIRST_LAYER_BACKWARD} | {Moment.TOWER_BACKWARD},
+            f"{seeing:,} x {size} ({dtype}){shards}",
+            source,
+            stream=stream,
+        )
     if embedding:
         # under FSDP the shard is made after the dense gradient that memory_sharding counts
         moments = {Moment.OPTIMIZER_STEP}

@@ -14,6 +14,7 @@ from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import in_release
 from preflight.formulas.objective import with_head
 from preflight.formulas.precision import missing_inputs
+from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
@@ -64,7 +65,7 @@ def judge_plan(
     if model is not None:
         model = with_head(plan, model)
         plan = with_checkpoint(with_default_attention(plan, model), model)
-        plan = with_left_out(plan, model, device)
+        plan = with_left_out(with_open_images(plan, model), model, device)
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
         if model is not None and one.versions != plan.versions:
@@ -91,6 +92,7 @@ def estimate_memory(
     missing: tuple[str, ...] = (),
 ) -> MemoryEstimate:
     """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
+    plan = with_image_masks(plan, model)
     terms = collect_terms(plan, in_release(plan, model), plugins, device)
     every = (*terms, *reserved_terms(terms, plan))
     correction = known_correction(device)

@@ -20,6 +20,7 @@ from preflight.plan_parts import (
     Generation,
     Origin,
     VersionReading,
+    Vision,
     plain,
 )
 from preflight.values import dataclass
@@ -46,6 +47,7 @@ __all__ = [
     "ScriptFacts",
     "TrainerFacts",
     "VersionReading",
+    "Vision",
     "plain",
 ]
 
@@ -167,6 +169,8 @@ class LaunchPlan:
     """How the frozen base is packed; None = it is not."""
     deepspeed: DeepSpeedSettings | None = None
     """Sizes of DeepSpeed's config; None = its defaults."""
+    vision: Vision | None = None
+    """Images beside the text, and what of a vision tower is trained; None = text alone."""
 
     host_memory_gib: int | None = None
     """Memory of one node that its ranks may use; None = nobody said. How preflight was asked, like `device`: a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import TypeVar
 
 from preflight.errors import BadInput
@@ -59,6 +60,8 @@ class Moment(Enum):
     LOAD = "load"
     PREPARE = "prepare"
     """Sharding, casting and moving a loaded model; part of the load phase."""
+    TOWER_FORWARD = "tower_forward"
+    """A vision tower's, before anything of the language model is alive."""
     FORWARD = "forward"
     """In the last layer: all saved activations and this layer's transients."""
     LOSS_FORWARD = "loss_forward"
@@ -69,6 +72,8 @@ class Moment(Enum):
     """The first layer to run backward: all saved activations, no layer's gradients yet."""
     FIRST_LAYER_BACKWARD = "first_layer_backward"
     """The last layer to run backward: all gradients but the embedding's, one layer's activations."""
+    TOWER_BACKWARD = "tower_backward"
+    """A vision tower's, between the language model's layers and its embedding."""
     EMBEDDING_BACKWARD = "embedding_backward"
     OPTIMIZER_STEP = "optimizer_step"
     EVALUATION = "evaluation"
@@ -92,12 +97,13 @@ PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
     Phase.WEIGHT_SYNC: (Moment.WEIGHT_SYNC,),
     Phase.ROLLOUT: (Moment.ROLLOUT,),
     Phase.SCORING: (Moment.SCORING,),
-    Phase.FORWARD: (Moment.FORWARD,),
+    Phase.FORWARD: (Moment.FORWARD, Moment.TOWER_FORWARD),
     Phase.LOSS: (Moment.LOSS_FORWARD, Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD),
     Phase.BACKWARD: (
         Moment.LAST_LAYER_BACKWARD,
         Moment.FIRST_LAYER_BACKWARD,
         Moment.EMBEDDING_BACKWARD,
+        Moment.TOWER_BACKWARD,
     ),
     Phase.OPTIMIZER_STEP: (Moment.OPTIMIZER_STEP,),
     Phase.EVALUATION: (Moment.EVALUATION,),
@@ -105,9 +111,27 @@ PHASE_MOMENTS: dict[Phase, tuple[Moment, ...]] = {
 }
 """The second step has no moments of its own: it is forward, loss or backward with what the first step left."""
 
-STEP_MOMENTS = (
-    PHASE_MOMENTS[Phase.FORWARD] + PHASE_MOMENTS[Phase.LOSS] + PHASE_MOMENTS[Phase.BACKWARD]
+TOWER_MOMENTS = (Moment.TOWER_FORWARD, Moment.TOWER_BACKWARD)
+STEP_MOMENTS = tuple(
+    moment
+    for phase in (Phase.FORWARD, Phase.LOSS, Phase.BACKWARD)
+    for moment in PHASE_MOMENTS[phase]
+    if moment not in TOWER_MOMENTS
 )
+"""Of the language model: what is alive through all of them is alive while a tower runs."""
+EVERY_STEP = (*STEP_MOMENTS, *TOWER_MOMENTS)
+AROUND_TOWER = frozenset({Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD})
+
+
+@lru_cache(maxsize=256)
+def with_tower_moments(moments: frozenset[Moment]) -> frozenset[Moment]:
+    """Return the moments of a term with those of a tower that lie between them."""
+    more = set(moments)
+    if moments.issuperset(STEP_MOMENTS):
+        more.add(Moment.TOWER_FORWARD)
+    if moments >= AROUND_TOWER:
+        more.add(Moment.TOWER_BACKWARD)
+    return frozenset(more)
 
 
 ONLINE = (Phase.WEIGHT_SYNC, Phase.ROLLOUT, Phase.SCORING)
@@ -166,6 +190,12 @@ class MemoryTerm:
     def __post_init__(self) -> None:
         if not isinstance(self.num_bytes, int) or self.num_bytes < 0:
             raise BadInput.one(f"memory term {self.name!r} has num_bytes {self.num_bytes!r}")
+        object.__setattr__(self, "moments", with_tower_moments(frozenset(self.moments)))
+
+    @property
+    def own_moments(self) -> frozenset[Moment]:
+        """The moments without a tower's that follow from them; a tower's own terms have no others."""
+        return self.moments.difference(TOWER_MOMENTS) or self.moments
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -175,7 +205,7 @@ class MemoryTerm:
             for phase, moments in PHASE_MOMENTS.items()
             if any(moment in self.moments for moment in moments)
         ]
-        in_step = any(moment in self.moments for moment in STEP_MOMENTS)
+        in_step = any(moment in self.moments for moment in EVERY_STEP)
         if self.from_second_step:
             found = [p for p in found if p not in FIRST_STEP]
         if in_step:
@@ -236,7 +266,7 @@ class MemoryEstimate:
             t
             for t in self.terms
             if moment in t.moments
-            and (second_step or not t.from_second_step or moment not in STEP_MOMENTS)
+            and (second_step or not t.from_second_step or moment not in EVERY_STEP)
         ]
         return tuple(sorted(alive, key=lambda t: -t.num_bytes))
 
@@ -264,7 +294,7 @@ def estimate_peaks(
     peaks = []
     host_peak, host_phase = 0, None
     for phase in phases_of(kept):
-        moments = STEP_MOMENTS if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
+        moments = EVERY_STEP if phase is Phase.SECOND_STEP else PHASE_MOMENTS[phase]
         first_step = phase in FIRST_STEP
         best: tuple[int, Moment, int, int] | None = None
         for moment in moments:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from preflight.errors import Problem
-from preflight.plan_parts import NESTED, Adapter, BaseQuantization, Generation, Origin
+from preflight.plan_parts import (
+    FREEZABLE,
+    NESTED,
+    Adapter,
+    BaseQuantization,
+    Generation,
+    Origin,
+    Vision,
+)
 from preflight.plan_types import wrong_types
 
 SCHEMES = ("nf4", "fp4", "int8")
@@ -158,6 +166,9 @@ def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Prob
         if isinstance(share, (int, float)) and not 0 < share <= 1:
             message = f"generation.memory_share must be more than 0 and at most 1, not {share!r}"
             found.append(Problem(message, at("generation")))
+    vision = values["vision"]
+    if isinstance(vision, Vision):
+        found.extend(_wrong_vision(vision, at("vision")))
     for name in POSITIVE_FIELDS:
         value = values[name]
         if value is not None and (
@@ -190,3 +201,16 @@ def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Prob
             )
         )
     return tuple(found)
+
+
+def _wrong_vision(vision: Vision, where: str) -> Iterator[Problem]:
+    wrong = [part for part in vision.frozen if part not in FREEZABLE]
+    if wrong:
+        wanted = ", ".join(FREEZABLE)
+        yield Problem(f"vision.frozen names parts among {wanted}, not {wrong[0]!r}", where)
+    for name in ("image_tokens", "images_per_sequence"):
+        value = getattr(vision, name)
+        if isinstance(value, int) and not 0 <= value <= MOST:
+            yield Problem(
+                f"vision.{name} must be a whole number up to {MOST:,}, not {value}", where
+            )

@@ -149,11 +149,27 @@ class Generation:
     """Whether the policy's log-probabilities are taken once more between rollout and update."""
 
 
+@dataclass(frozen=True)
+class Vision:
+    """What a launch trains beside text: images, and the parts of the model that see them."""
+
+    frozen: tuple[str, ...] = ()
+    """Parts that are not trained where no adapter says so already: tower, projector, language_model."""
+    image_tokens: int | None = None
+    """Tokens that one image becomes at most; None = as many as the sequence holds."""
+    images_per_sequence: int | None = None
+    """Images of one sequence at most; 0 = text alone, None = as many as the sequence holds."""
+
+
+FREEZABLE = ("tower", "projector", "language_model")
+"""What `vision.frozen` may name."""
+
 NESTED: dict[str, type[Any]] = {
     "adapter": Adapter,
     "base_quantization": BaseQuantization,
     "deepspeed": DeepSpeedSettings,
     "generation": Generation,
+    "vision": Vision,
 }
 """Plan field -> the class of its value."""
 

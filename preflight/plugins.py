@@ -73,6 +73,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "check_node",
     "memory_model_states",
     "memory_sharding",
+    "memory_vision",
     "memory_reduce",
     "memory_reference",
     "memory_reentrant",

@@ -15,7 +15,7 @@ from math import prod
 from typing import Any
 
 from preflight.errors import BadInput
-from preflight.launch import LaunchPlan, plain
+from preflight.launch import LaunchPlan, Vision, plain
 from preflight.memory import MemoryEstimate
 from preflight.plan_choices import CHEAPEST_FIRST
 from preflight.values import dataclass
@@ -270,6 +270,8 @@ def _rank(name: str) -> Callable[[Any], int]:
     def rank(value: Any) -> int:
         if name in ("adapter", "base_quantization"):
             return 1 if value is None else 0
+        if isinstance(value, Vision):
+            return 0 if value.images_per_sequence == 0 else 1
         if isinstance(value, int) and not isinstance(value, bool):
             return -value if name == "world_size" else value
         return order.index(value) if value in order else len(order)

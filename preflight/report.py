@@ -173,7 +173,7 @@ def estimate_to_dict(estimate: MemoryEstimate) -> dict[str, Any]:
                 "name": term.name,
                 "num_bytes": term.num_bytes,
                 "phases": phase_names(term.phases),
-                "moments": [moment.value for moment in Moment if moment in term.moments],
+                "moments": [moment.value for moment in Moment if moment in term.own_moments],
                 "level": term.level.value,
                 "formula": term.formula,
                 "source": term.source,

@@ -115,6 +115,11 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
         "reward_models: [same]\ngeneration: {engine: vllm, memory_share: 0.3, sleep: true}\n"
     )
     found.ask("estimate online.yaml --device h100-sxm-80")
+    Path("images.yaml").write_text(
+        "model: google/gemma-3-4b-it\nseq_len: 1024\nmicro_batch_size: 1\n"
+        "vision: {images_per_sequence: 1, frozen: [tower]}\n"
+    )
+    found.ask("estimate images.yaml --device h100-sxm-80")
     found.ask(
         "size meta-llama/Llama-3.1-8B --compare Qwen/Qwen3-8B --seq-len 1024 --gpu h100-sxm-80"
     )

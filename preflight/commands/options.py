@@ -13,10 +13,8 @@ from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import parse_json, read_data_file, read_text_file
 from preflight.launch import (
     CHOICES,
+    NESTED,
     PLAN_FIELDS,
-    Adapter,
-    BaseQuantization,
-    DeepSpeedSettings,
     LaunchPlan,
 )
 from preflight.near_names import nearest_fix
@@ -35,11 +33,8 @@ NOT_STARTED = 78
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-NESTED_FIELDS = {
-    "adapter": Adapter,
-    "base_quantization": BaseQuantization,
-    "deepspeed": DeepSpeedSettings,
-}
+NAMES = ("vision.frozen",)
+"""Nested fields that hold names, which are written with commas between them."""
 
 
 def add_output_options(parser: Parser, with_sarif: bool = False) -> None:
@@ -199,6 +194,8 @@ def _setting(name: str, text: str, where: str) -> Any:
         return text
     if name.startswith("versions."):  # 1.10 is no number
         return text
+    if name in NAMES:
+        return tuple(part.strip() for part in text.strip("[]").split(",") if part.strip())
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -229,7 +226,7 @@ def _nested_problems(outer: str, inner: str, value: Any, where: str) -> Iterator
         if not str(value)[:1].isdigit():
             yield Problem(f"{outer}.{inner} must be a version, not {value!r}", where, "1.16.0")
         return
-    cls = NESTED_FIELDS.get(outer)
+    cls = NESTED.get(outer)
     known = {} if cls is None else {f.name: f.default for f in fields(cls)}
     if inner not in known:
         fix = nearest_fix(inner, tuple(known))

@@ -15,6 +15,7 @@ from preflight.derive import (
     plan_reference,
     torchtitan_tables,
     torchtune_tables,
+    towers,
     trainer_tables,
     trl_profiles,
 )
@@ -100,6 +101,15 @@ TARGETS = (
         costs.files,
         ("transformers", "peft", "bitsandbytes", "torch"),
         "hours",
+    ),
+    Target(
+        "towers",
+        TABLES,
+        "what a vision tower's blocks keep and make",
+        "preflight/formulas/costs/towers/*.json",
+        towers.files,
+        ("transformers", "torch", "peft"),
+        "half an hour",
     ),
     Target(
         "findings",

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from preflight.embedded import recorder
-from preflight.memory import STEP_MOMENTS, Level, MemoryEstimate, Moment
+from preflight.memory import EVERY_STEP, Level, MemoryEstimate, Moment
 
 MOMENTS: dict[str, tuple[Moment, ...]] = {
     recorder.LOAD: (Moment.LOAD, Moment.PREPARE),
-    recorder.FORWARD: (Moment.FORWARD, Moment.LOSS_FORWARD),
+    recorder.FORWARD: (Moment.TOWER_FORWARD, Moment.FORWARD, Moment.LOSS_FORWARD),
     recorder.BACKWARD: (
         Moment.LOSS_BACKWARD,
         Moment.HEAD_BACKWARD,
         Moment.LAST_LAYER_BACKWARD,
         Moment.FIRST_LAYER_BACKWARD,
+        Moment.TOWER_BACKWARD,
         Moment.EMBEDDING_BACKWARD,
     ),
     recorder.STEP: (Moment.OPTIMIZER_STEP,),
-    recorder.SECOND: STEP_MOMENTS,
+    recorder.SECOND: EVERY_STEP,
     recorder.EVALUATION: (Moment.EVALUATION,),
     recorder.SAVE: (Moment.SAVE,),
 }

@@ -264,10 +264,12 @@ KINDS: dict[str, FindingKind] = {
         name="towers-not-counted",
         severity="warning",
         proof_kind="reading",
-        trigger="a model with a vision or audio tower, in a launch that may train on images or audio",
+        trigger="a model with an audio tower, or a vision tower that nobody traced, in a launch that may train on images or audio",
         effect="what the tower keeps for its backward is not in the estimate, so `fits` cannot be said",
         fix="nothing where the rows are text alone: the launch takes what is counted",
-        proof=("tests/launchers/test_towers.py::test_a_model_with_a_tower_fits_only_for_text",),
+        proof=(
+            "tests/launchers/test_towers.py::test_a_tower_that_nobody_traced_is_unknown_and_says_why",
+        ),
     ),
     "PF127": FindingKind(
         name="targets-of-other-names",

@@ -10,6 +10,7 @@ from preflight.formulas.adapted_experts import (
     adapted_stacks,
     expert_names,
 )
+from preflight.formulas.frozen_parts import SEEING, is_frozen
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
@@ -84,15 +85,25 @@ def _adapter_tensors(
                 yield unit, extra
             if tensor.module in renamed:
                 continue
-        if unit.role not in ("layer", "lm_head") or not is_target(tensor, targets):
+        if unit.role not in ("layer", "lm_head", *SEEING) or is_frozen(plan, unit):
             continue
-        out_features, in_features = tensor.shape
-        trained = tensor.gets_gradient
-        yield unit, ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features), LINEAR, trained)
-        yield unit, ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank), LINEAR, trained)
+        if not is_target(tensor, targets):
+            continue
+        for extra in lora_tensors(tensor, rank):
+            yield unit, extra
         if adapter.kind == "dora":
-            name = f"{tensor.name}.magnitude"
-            yield unit, ParameterTensor(name, (out_features,), LINEAR, trained)
+            name, shape = f"{tensor.name}.magnitude", tensor.shape[:1]
+            yield unit, ParameterTensor(name, shape, LINEAR, tensor.gets_gradient)
+
+
+def lora_tensors(tensor: ParameterTensor, rank: int) -> Iterator[ParameterTensor]:
+    """Yield the two matrices on a linear weight; nothing on any other tensor."""
+    if tensor.kind != LINEAR or len(tensor.shape) != 2:
+        return
+    out_features, in_features = tensor.shape
+    trained = tensor.gets_gradient
+    yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features), LINEAR, trained)
+    yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank), LINEAR, trained)
 
 
 def _stack_adapters(

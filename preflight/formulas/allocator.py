@@ -29,6 +29,7 @@ from collections.abc import Iterable
 from preflight.launch import LaunchPlan
 from preflight.memory import (
     ALWAYS,
+    EVERY_STEP,
     MOMENTS,
     PHASE_MOMENTS,
     STEP_MOMENTS,
@@ -63,10 +64,8 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
     # Rule 1: the pool is as large as its largest moment, and as layers and loss side by side.
     layers_first = _live_at(passing_first, Moment.FORWARD)
     layers = _live_at(passing, Moment.FORWARD)
-    pool_first = kept + max(
-        layers_first + loss, *(_live_at(passing_first, m) for m in STEP_MOMENTS)
-    )
-    pool = kept + states + max(layers + loss, *(_live_at(passing, m) for m in STEP_MOMENTS))
+    pool_first = kept + max(layers_first + loss, *(_live_at(passing_first, m) for m in EVERY_STEP))
+    pool = kept + states + max(layers + loss, *(_live_at(passing, m) for m in EVERY_STEP))
     broken = 0
     if not expandable and states:
         # Rules 2 and 3: new states move into free blocks of layers and gradients; what does not fit there
@@ -115,7 +114,7 @@ def is_gradient(term: MemoryTerm) -> bool:
 
 def _fullest(terms: list[MemoryTerm]) -> Moment:
     """Return the moment of a step with the most tensors alive, of all streams."""
-    return max(STEP_MOMENTS, key=lambda moment: _live_at(terms, moment))
+    return max(EVERY_STEP, key=lambda moment: _live_at(terms, moment))
 
 
 def _idle_side_streams(held: list[MemoryTerm]) -> Iterable[MemoryTerm]:

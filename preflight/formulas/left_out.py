@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from preflight.device import DeviceSpec
@@ -12,6 +12,7 @@ from preflight.formulas.engines import engine_bytes
 from preflight.formulas.layer_coefficients import counts_idle_experts, not_derived
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
+from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import format_gib
@@ -26,6 +27,9 @@ def with_left_out(
     plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None = None
 ) -> LaunchPlan:
     """Return the plan with a notice for everything that the model brings and no formula counts, each once."""
+    if model.tower is not None and not _is_left_out(plan, model):
+        kept = tuple(notice for notice in plan.notices if notice.unpriced != BESIDE_TEXT)
+        plan = plan if kept == plan.notices else replace(plan, notices=kept)
     said = {notice.unpriced for notice in plan.notices}
     new = tuple(notice for notice in _left_out(plan, model, device) if notice.unpriced not in said)
     return replace(plan, notices=(*plan.notices, *new)) if new else plan
@@ -50,7 +54,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
                 unpriced=TOO_SMALL,
                 takes="either",
             )
-    if plan.is_read and model.has_towers and not plan.script_facts.is_text_only:
+    if plan.is_read and _is_left_out(plan, model):
         yield Problem(
             f"{model.name} takes images or audio too: the estimate has its weights and counts text alone",
             "the model's config",
@@ -93,6 +97,17 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=UNLISTED,
             takes="either",
         )
+
+
+def _is_left_out(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether a launch may train on what no formula counts: sound, or images in a tower that nobody traced."""
+    if not may_see(plan, model):
+        return False
+    hears = any(
+        isinstance(value, Mapping) and name.startswith("audio")
+        for name, value in model.config.items()
+    )
+    return model.tower is None or hears
 
 
 def _is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.formulas.frozen_parts import SEEING
 from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
@@ -163,7 +164,7 @@ def _packed_bias_bytes(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTenso
 
 
 def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> bool:
-    """Tell whether bitsandbytes packs a tensor: linear weights of the layers (transformers/quantizers/base.py:39).
+    """Tell whether bitsandbytes packs a tensor: linear weights of all but the head (transformers/quantizers/base.py:39).
 
     Of a model that is counted alone everything may be packed, which is the least that it takes.
     """
@@ -171,7 +172,7 @@ def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> 
         return True
     is_own = tensor.is_of_subclass and not has_own_model_code(plan)
     return (
-        unit.role == "layer"
+        unit.role in ("layer", *SEEING)
         and not (is_own and PACKS_PLAIN_LINEAR_ALONE.holds_in(plan.versions))
         and tensor.kind == LINEAR
         and len(tensor.shape) == 2

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import prod
 
 from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.frozen_parts import SEEING, is_blind, is_frozen
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
 from preflight.formulas.tensor_parallel import divided_elements
@@ -51,7 +52,8 @@ def _held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
     all_train = plan.engine not in ("single", "ddp")
     for unit, tensor in model.tensors():
         packed = plan.base_quantization is not None and is_quantized(plan, unit, tensor)
-        trains = not frozen_base and (all_train or tensor.gets_gradient)
+        gets_gradient = tensor.gets_gradient and not is_blind(plan, unit)
+        trains = not frozen_base and not is_frozen(plan, unit) and (all_train or gets_gradient)
         yield HeldTensor(unit, tensor, unit.count, trains, packed)
     if plan.adapter is not None:
         for unit, tensor in adapter_tensors(plan, model):
@@ -205,10 +207,11 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
     layer = max((size(unit) for unit in model.layers), default=0)
     others: dict[str, int] = {}
     for unit in model.units:
-        if unit.role != "layer":
+        if unit.role != "layer" and not _wraps_block(plan, model, unit):
             others[unit.role] = others.get(unit.role, 0) + size(unit) * unit.count
     embedding, head = others.get("embedding", 0), others.get("lm_head", 0)
-    norm, other = others.get("final_norm", 0), others.get("other", 0)
+    norm = others.get("final_norm", 0)
+    other = sum(others.get(role, 0) for role in ("other", *SEEING))
     unwrapped = plan.wrap_policy == "none" or (
         plan.wrap_policy == "size" and (plan.wrap_min_num_params or 0) > layer
     )
@@ -222,6 +225,24 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
     if model.tied:
         return WrapUnits(layer, 0, embedding + norm, other, model.num_layers)
     return WrapUnits(layer, embedding, head + norm, other, model.num_layers)
+
+
+TOWER_BLOCKS = {
+    "gemma3": "SiglipEncoderLayer", "internvl": "InternVLVisionLayer", "llava": "CLIPEncoderLayer",
+    "llava_siglip": "SiglipEncoderLayer", "mistral3": "PixtralAttentionLayer",
+    "paligemma": "SiglipEncoderLayer", "qwen2_vl": "Qwen2VLVisionBlock",
+    "qwen2_5_vl": "Qwen2_5_VLVisionBlock", "qwen3_vl": "VisionBlock",
+}  # fmt: skip
+"""Kind of tower -> the end of its block's class, where a model says not to split it (modeling_*.py, 5.24.0)."""
+
+
+def _wraps_block(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
+    """Tell whether FSDP makes units of a tower's blocks: it does where the model's own classes decide."""
+    if model.tower is None or unit.role != "tower" or not unit.name.endswith("*"):
+        return False
+    end = TOWER_BLOCKS.get(model.tower.kind)
+    classes = plan.wrap_classes if plan.wrap_classes is not None else model.layer_classes
+    return end is not None and any(name.endswith(end) for name in classes)
 
 
 def num_tokens(plan: LaunchPlan) -> int:

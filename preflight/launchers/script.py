@@ -42,6 +42,7 @@ from preflight.scripts.trainer_versions import READ_BY_RELEASE
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
+from preflight.trainers.frozen_parts import frozen_parts
 from preflight.writers.source import LaunchSource
 
 
@@ -132,6 +133,11 @@ def make_plan(
         problems = [*problems, _unseen(libraries.unseen)]
     taken = {name: libraries.version(name) for name in engine.library_names}
     others = _version_readings(command, part, trainer, taken, values)
+    frozen = None if trainer.script.is_of_library else frozen_parts(trainer.raw)
+    if frozen is not None:
+        values["vision"], flag = frozen
+        fields["vision"] = Setting(frozen[0], flag.place)
+        origins["vision"] = origin_of(flag.place, libraries)
     expandable = _expandable_segments(command.env if part.variables is None else part.variables)
     values["expandable_segments"] = expandable.value
     origins["expandable_segments"] = origin_of(expandable.place, libraries)

@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from preflight.formulas.buckets import BUCKET_WORDS, BUCKETS, at_moment
-from preflight.memory import STEP_MOMENTS, MemoryEstimate, Moment
+from preflight.memory import TOWER_MOMENTS, MemoryEstimate, Moment
 from preflight.units import GIB, MIB
 
 MOMENT_WORDS = {
+    Moment.TOWER_FORWARD: "tower",
     Moment.FORWARD: "forward",
     Moment.LOSS_FORWARD: "loss",
     Moment.LOSS_BACKWARD: "loss, backward",
     Moment.HEAD_BACKWARD: "head",
     Moment.LAST_LAYER_BACKWARD: "last layer",
     Moment.FIRST_LAYER_BACKWARD: "first layer",
+    Moment.TOWER_BACKWARD: "tower, backward",
     Moment.EMBEDDING_BACKWARD: "embedding",
     Moment.OPTIMIZER_STEP: "optimizer",
 }
@@ -62,9 +64,7 @@ def legend(names: Sequence[str], words: Mapping[str, str] = BUCKET_WORDS) -> str
 
 def timeline(estimate: MemoryEstimate, capacity_bytes: int | None) -> list[str]:
     """Return the second step as an SVG, moment by moment, with a sentence for who cannot see it."""
-    moments = [
-        moment for moment in (*STEP_MOMENTS, Moment.OPTIMIZER_STEP) if _has(estimate, moment)
-    ]
+    moments = [moment for moment in MOMENT_WORDS if _has(estimate, moment)]
     if not moments:
         return []
     columns = [at_moment(estimate, moment) for moment in moments]
@@ -111,7 +111,10 @@ def timeline(estimate: MemoryEstimate, capacity_bytes: int | None) -> list[str]:
 
 
 def _has(estimate: MemoryEstimate, moment: Moment) -> bool:
-    return moment in MOMENT_WORDS and bool(estimate.terms_at(moment))
+    alive = estimate.terms_at(moment)
+    if moment in TOWER_MOMENTS:
+        return any(term.moments <= set(TOWER_MOMENTS) for term in alive)
+    return moment in MOMENT_WORDS and bool(alive)
 
 
 def _y(num_bytes: float, top: int) -> float:

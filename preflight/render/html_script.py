@@ -12,6 +12,7 @@ from preflight.formulas.allocator import LOSS, is_gradient
 from preflight.formulas.buckets import BUCKET_WORDS, BUCKETS, bucket_of
 from preflight.memory import (
     ALWAYS,
+    EVERY_STEP,
     FIRST_STEP,
     HOST_ALLOWANCE,
     MOMENTS,
@@ -104,7 +105,7 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
         "phases": [
             {
                 "name": phase_name(phase),
-                "moments": bits(PHASE_MOMENTS.get(phase, STEP_MOMENTS)),
+                "moments": bits(PHASE_MOMENTS.get(phase, EVERY_STEP)),
                 "is_first_step": phase in FIRST_STEP,
                 "is_shown": what_if.evaluates or phase is not Phase.EVALUATION,
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.plan_parts import Adapter, BaseQuantization
+from preflight.plan_parts import Adapter, BaseQuantization, Vision
 from preflight.readings import Readings, Settled, moved_library
 from preflight.render.page import Page
 from preflight.render.words import amount, of_capacity
@@ -52,6 +52,8 @@ def option(name: str, ways: list[Settled]) -> str:
         return f"--set versions.{library}=" + "|".join(ends)
     if name == "adapter":
         return "--set adapter.rank=N or --set adapter=null"
+    if name == "vision":
+        return "--set vision.images_per_sequence=N"
     if name == "base_quantization":
         return "--set base_quantization.scheme=nf4 or --set base_quantization=null"
     return f"--set {name}=" + "|".join(str(way.value) for way in ways if way.value is not None)
@@ -65,9 +67,21 @@ def shown(name: str, value: Any, subject: str = "") -> str:
         return value.kind
     if isinstance(value, BaseQuantization):
         return value.scheme
+    if isinstance(value, Vision):
+        return _seen(value)
     if value is None:
         return "none" if name in ("adapter", "base_quantization") else "the default"
     return str(value)
+
+
+def _seen(vision: Vision) -> str:
+    """Return what is seen of images, in words."""
+    if vision.images_per_sequence is None:
+        return "images through the whole sequence"
+    if not vision.images_per_sequence:
+        return "text alone"
+    images = f"{vision.images_per_sequence} images"
+    return images if vision.image_tokens is None else f"{images} of {vision.image_tokens} tokens"
 
 
 def reading_rows(report: Report) -> list[list[str]]:

@@ -71,8 +71,10 @@ def _written(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_written(item) for item in value)}]"
     if isinstance(value, dict):
-        stated = [f"{key}: {_written(item)}" for key, item in value.items() if item is not None]
-        return "{" + ", ".join(stated) + "}"
+        stated = [
+            f"{key}: {_written(item)}" for key, item in value.items() if item not in (None, [])
+        ]
+        return "{" + ", ".join(stated) + "}" if stated else NOT_STATED
     return str(value)
 
 

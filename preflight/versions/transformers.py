@@ -183,3 +183,19 @@ SAYS_ACTIVATION_CHECKPOINTING = Boundary(
     "Trainer calls gradient_checkpointing `activation_checkpointing`; the old name goes away in 6",
     "training_args.py",
 )
+ASKS_EVERY_EMBEDDING = Boundary(
+    _NAME,
+    "5.0",
+    "enable_input_require_grads makes the output of every embedding ask for gradients, a vision tower's patches too;"
+    " before, that of the tokens alone",
+    "modeling_utils.py enable_input_require_grads: self.modules() in 5.0.0 to 5.24.0, get_input_embeddings() in 4.57.6",
+    "5.24.0",
+)
+SPLITS_IMAGES = Boundary(
+    _NAME,
+    "4.54",
+    "Qwen2-VL and Qwen2.5-VL give SDPA one image after the other; before, all at once with a mask over every pair",
+    "models/qwen2_vl/modeling_qwen2_vl.py: torch.zeros([1, seq_length, seq_length]) in 4.48.3 to 4.52.4,"
+    " _prepare_attention_mask in 4.53.3, cu_seqlens in 4.54.1 to 5.24.0",
+    "5.24.0",
+)

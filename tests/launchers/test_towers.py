@@ -1,4 +1,4 @@
-"""A model with a vision or audio tower: `fits` is said only of launches that surely train on text alone."""
+"""A model with a vision or audio tower: `fits` is said only where all images that a sequence holds fit too."""
 
 from __future__ import annotations
 
@@ -33,6 +33,24 @@ model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear"))
 tokens = tokenizer(rows, max_length=512, truncation=True, padding="max_length")
 Trainer(model=model, args=arguments, train_dataset=tokens).train()
 """
+FLAGGED = """\
+from dataclasses import dataclass
+from transformers import AutoModelForImageTextToText, HfArgumentParser, Trainer, TrainingArguments
+
+@dataclass
+class ModelArguments:
+    tune_mm_vision: bool = False
+    tune_mm_mlp: bool = False
+    tune_mm_mlp_adapter: bool = False
+    freeze_vision_tower: bool = False
+    freeze_merger: bool = False
+    freeze_backbone: bool = False
+    freeze_llm: bool = False
+
+own, arguments = HfArgumentParser((ModelArguments, TrainingArguments)).parse_args_into_dataclasses()
+model = AutoModelForImageTextToText.from_pretrained("google/gemma-3-4b-it", dtype="bfloat16")
+Trainer(model=model, args=arguments, train_dataset=rows).train()
+"""
 TRL = ("--max_length", "512", "--use_peft", "--lora_target_modules", "all-linear")
 
 
@@ -42,6 +60,7 @@ def checked(tmp_path):
     (tmp_path / "text.yaml").write_text(AXOLOTL)
     (tmp_path / "images.yaml").write_text(f"{AXOLOTL}processor_type: AutoProcessor\n")
     (tmp_path / "own.py").write_text(OWN.format(names="AutoModelForCausalLM"))
+    (tmp_path / "flags.py").write_text(FLAGGED)
     sees = OWN.format(names="AutoModelForCausalLM, AutoProcessor")
     (tmp_path / "sees.py").write_text(f"{sees}AutoProcessor.from_pretrained(name)(rows)\n")
 
@@ -64,11 +83,11 @@ MORE = {
     "axolotl with a processor": ("axolotl", "train", "images.yaml", "--num-processes", "1"),
     "a script with a processor": (*ONE, "sees.py", *FLAGS),
     "rows that nobody saw": ("trl", "sft", "--model_name_or_path", "google/gemma-3-4b-it", *TRL),
-    "torchtune's vision model": (
-        *("tune", "run", "--nproc_per_node", "4", "full_finetune_distributed"),
-        *("--config", "llama3_2_vision/11B_full"),
-    ),
 }
+TORCHTUNE = (
+    *("tune", "run", "--nproc_per_node", "4", "full_finetune_distributed"),
+    *("--config", "llama3_2_vision/11B_full"),
+)
 
 
 @pytest.mark.parametrize("words", TEXT.values(), ids=TEXT)
@@ -80,12 +99,93 @@ def test_a_model_with_a_tower_fits_only_for_text(checked, words):
 
 
 @pytest.mark.parametrize("words", MORE.values(), ids=MORE)
-def test_what_may_train_on_images_is_unknown_and_says_why(checked, words):
+def test_what_may_train_on_images_is_judged_with_and_without_them(checked, words):
     report = checked(*words)
+    least, most = report.readings.least, report.readings.most
+
+    assert report.verdict.answer.value == "fits"
+    assert least.values["vision"].images_per_sequence == 0
+    assert most.values["vision"].images_per_sequence is None
+    assert most.peak_bytes > least.peak_bytes
+    assert not any("images or audio" in finding.message for finding in report.findings)
+
+
+def test_a_tower_that_nobody_traced_is_unknown_and_says_why(checked):
+    report = checked(*TORCHTUNE)
 
     assert report.verdict.answer.value == "unknown"
     assert "images or audio beside the text" in report.verdict.unpriced
     assert sum("images or audio" in finding.message for finding in report.findings) == 1
+
+
+IMAGES = ("trl", "sft", "--model_name_or_path", "google/gemma-3-4b-it", "--max_length", "512")
+
+
+def test_where_text_fits_and_images_do_not_the_number_of_images_is_asked_for(checked, tmp_path):
+    plugins = load_plugins()
+    words = (*IMAGES, *TRL[2:], "--per_device_train_batch_size", "32")
+
+    def answer(**settings):
+        command = LaunchCommand(words, {}, str(tmp_path))
+        values = {"seq_len": 512, "load_dtype": "bf16", **settings}
+        return check_launch(command, plugins, Request("rtx-4090-24", values))
+
+    both = answer()
+    assert both.verdict.answer.value == "unknown"
+    assert set(both.readings.deciding) == {"vision"}
+    assert answer(**{"vision.images_per_sequence": 0}).verdict.answer.value == "fits"
+    frozen = answer(**{"vision.frozen": ("tower", "projector"), "vision.images_per_sequence": 2})
+    trained = answer(**{"vision.images_per_sequence": 2})
+    assert frozen.estimate.device_peak_bytes < trained.estimate.device_peak_bytes
+
+
+FREEZE = """\
+model_name_or_path: Qwen/Qwen2.5-VL-3B-Instruct
+stage: sft
+do_train: true
+dataset: some_rows
+template: qwen2_vl
+finetuning_type: full
+cutoff_len: 1024
+per_device_train_batch_size: 1
+output_dir: out
+bf16: true
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "frozen"),
+    [
+        ("", ("tower", "projector")),
+        ("freeze_vision_tower: false", ("projector",)),
+        ("freeze_multi_modal_projector: false", ("tower",)),
+        ("freeze_language_model: true", ("tower", "projector", "language_model")),
+    ],
+)
+def test_llamafactory_freezes_the_tower_unless_told_not_to(tmp_path, more, frozen):
+    (tmp_path / "train.yaml").write_text(FREEZE.format(more=more))
+    command = LaunchCommand(("llamafactory-cli", "train", "train.yaml"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}))
+
+    assert report.plan.vision.frozen == frozen
+
+
+@pytest.mark.parametrize(
+    ("flags", "frozen"),
+    [
+        (("--tune_mm_vision", "False", "--tune_mm_mlp", "True"), ("tower",)),
+        (("--freeze_vision_tower", "True", "--freeze_merger", "true"), ("tower", "projector")),
+        (("--freeze_backbone", "True", "--freeze_llm", "True"), ("tower", "language_model")),
+        (("--tune_mm_mlp_adapter", "True"), ("tower", "language_model")),
+        (("--tune_mm_vision", "True"), None),
+    ],
+)
+def test_a_script_that_is_told_what_to_freeze_is_read(checked, flags, frozen):
+    report = checked(*ONE, "flags.py", *FLAGS, *flags)
+    vision = report.plan.vision
+
+    assert (vision.frozen or None) == frozen
 
 
 def test_an_adapter_on_modules_of_other_names_is_not_counted(checked):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from preflight.launch import Adapter, BaseQuantization
+from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
@@ -131,6 +131,8 @@ def _targets(
     if pattern == "all-linear":
         return pattern
     names = pattern_names(pattern)
+    if "language_model" in pattern:
+        keys.put("vision", Vision(frozen=("tower", "projector")), named)
     read = ", ".join(names) if names else "PEFT's own choice"
     keys.note("PF143", f"lora_target_modules is a pattern; it is read as {read}", named, "", "info")
     return names or None

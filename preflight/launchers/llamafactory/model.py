@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
-from preflight.launch import Adapter, BaseQuantization
+from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.setting import Setting
@@ -88,6 +88,33 @@ def read_trained(keys: FrameworkKeys, kind: str, engine: EngineFacts) -> None:
     keeps = keys.is_on("pure_bf16") or keys.is_on("use_badam") or engine.is_zero3
     if not keeps:
         keys.assume("load_dtype", "fp32", "what is trained is cast to fp32, unless pure_bf16")
+
+
+FREEZES = {
+    "freeze_vision_tower": ("tower", True),
+    "freeze_multi_modal_projector": ("projector", True),
+    "freeze_language_model": ("language_model", False),
+}
+"""Key -> the part of a vision-language model that it freezes, and whether it does so by default
+(hparams/finetuning_args.py)."""
+
+
+def read_frozen(keys: FrameworkKeys, kind: str) -> None:
+    """Record which parts of a vision-language model are left as they are, and get no adapter."""
+    frozen, given = [], []
+    for name, (part, by_default) in FREEZES.items():
+        setting = keys.flag(name)
+        if setting is not None:
+            given.append(setting)
+        # `all` never reaches the projector (model/model_utils/misc.py find_all_linear_modules)
+        is_left = part == "projector" and kind != "full"
+        if is_left or (by_default if setting is None else bool(setting.value)):
+            frozen.append(part)
+    vision = Vision(frozen=tuple(frozen))
+    if given:
+        keys.put("vision", vision, given[0], *given[1:])
+    else:
+        keys.assume("vision", vision, "frozen unless freeze_vision_tower says no")
 
 
 def _adapter(keys: FrameworkKeys, kind: str, chosen: Setting | None) -> None:

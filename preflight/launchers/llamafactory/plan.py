@@ -11,6 +11,7 @@ from preflight.launchers.llamafactory.model import (
     finetuning_type,
     read_attention,
     read_checkpointing,
+    read_frozen,
     read_quantization,
     read_trained,
 )
@@ -104,6 +105,7 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
     kind = finetuning_type(keys)
     read_quantization(keys, kind, dtype)
     read_trained(keys, kind, engine)
+    read_frozen(keys, kind)
     read_checkpointing(keys, engine)
     attention = read_attention(keys)
     _length(keys, stage, attention)

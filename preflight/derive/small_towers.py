@@ -1,0 +1,124 @@
+"""A small vision-language model of every tower, in sizes that cannot be mistaken for each other, and images for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NUM_VARIANTS = 3
+DEPTH = 5
+
+TEXT = {
+    "hidden_size": 72, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "intermediate_size": 40, "vocab_size": 320, "head_dim": 36,
+}  # fmt: skip
+TEXT_SIZES = (72, 88, 56)
+WIDTHS = ((160, 5, 416), (240, 6, 896), (336, 14, 608))
+"""Hidden size, heads and MLP width, by variant."""
+SIDES = (8, 12, 16)
+"""Patches along a side of a tile or a window, by variant; and pixels along a side of a patch."""
+PATCHES = (6, 4, 10)
+NUM_TILES = 3
+NUM_WINDOWS = 4
+
+FAMILIES: dict[str, str] = {
+    "qwen2_vl": "qwen2_vl",
+    "qwen2_5_vl": "qwen2_5_vl",
+    "qwen3_vl": "qwen3_vl",
+    "gemma3": "gemma3",
+    "paligemma": "paligemma",
+    "llava": "llava",
+    "llava_siglip": "llava",
+    "idefics3": "idefics3",
+    "internvl": "internvl",
+    "mistral3": "mistral3",
+}
+"""Kind of tower -> the model_type that it is traced in."""
+
+DECODERS = {
+    "gemma3": "gemma3_text", "paligemma": "gemma", "llava": "llama", "idefics3": "llama",
+    "internvl": "qwen2", "mistral3": "mistral",
+}  # fmt: skip
+
+
+def small_config(kind: str, variant: int) -> dict[str, Any]:
+    """Return the small config of a tower's family; the variants have the same blocks in other sizes."""
+    model_type = FAMILIES[kind]
+    hidden, heads, width = WIDTHS[variant]
+    side, out, patch = SIDES[variant], TEXT_SIZES[variant], PATCHES[variant]
+    text: dict[str, Any] = {**TEXT, "hidden_size": out, "head_dim": out // 2}
+    if model_type in DECODERS:
+        text["model_type"] = DECODERS[model_type]
+    if model_type.startswith("qwen"):
+        tower = _qwen(kind, hidden, heads, width, out, side, patch)
+        eighth = out // 2 // 4
+        text["rope_parameters"] = {
+            "rope_type": "default", "mrope_section": [out // 4 - 2 * eighth // 2, eighth // 2, eighth // 2],
+        }  # fmt: skip
+        return {"model_type": model_type, "text_config": text, "vision_config": tower}
+    tower = {
+        "hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": width,
+        "num_hidden_layers": DEPTH, "patch_size": patch, "image_size": patch * side,
+    }  # fmt: skip
+    if kind == "llava":
+        tower["model_type"] = "clip_vision_model"
+    elif kind in ("llava_siglip", "gemma3", "paligemma"):
+        tower.update(model_type="siglip_vision_model", vision_use_head=False)
+    elif kind == "mistral3":
+        tower.update(model_type="pixtral", head_dim=hidden // heads)
+    elif kind == "internvl":
+        tower.update(
+            image_size=[patch * side] * 2, patch_size=[patch] * 2, model_type="internvl_vision"
+        )
+    whole: dict[str, Any] = {
+        "model_type": model_type, "text_config": text, "vision_config": tower,
+        "image_token_id": 3, "image_token_index": 3,
+    }  # fmt: skip
+    if kind == "gemma3":
+        whole["mm_tokens_per_image"] = (side // 2) ** 2
+    elif kind == "paligemma":
+        whole.update(projection_dim=out, hidden_size=out)
+    elif kind == "llava_siglip":
+        whole.update(vision_feature_layer=-1, vision_feature_select_strategy="full")
+    elif kind == "idefics3":
+        tower["model_type"] = "idefics3_vision"
+        text["pad_token_id"] = whole["pad_token_id"] = 0
+    return whole
+
+
+def _qwen(
+    kind: str, hidden: int, heads: int, width: int, out: int, side: int, patch: int
+) -> dict[str, Any]:
+    tower: dict[str, Any] = {
+        "depth": DEPTH, "num_heads": heads, "patch_size": patch, "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }  # fmt: skip
+    if kind == "qwen2_vl":
+        return {**tower, "embed_dim": hidden, "mlp_ratio": -(-width // hidden), "hidden_size": out}
+    tower.update(hidden_size=hidden, intermediate_size=width, out_hidden_size=out)
+    if kind == "qwen2_5_vl":
+        return {**tower, "window_size": patch * side, "fullatt_block_indexes": [DEPTH - 1]}
+    return {**tower, "num_position_embeddings": 100, "deepstack_visual_indexes": [0]}
+
+
+def images(kind: str, variant: int) -> dict[str, Any]:
+    """Return what the processor hands to the model: of towers of any size one image of four windows, else some tiles."""
+    import torch
+
+    side, patch = SIDES[variant], PATCHES[variant]
+    if kind.startswith("qwen"):
+        grid = torch.tensor([[1, 2 * side, 2 * side]])
+        values = torch.zeros(4 * side * side, 3 * 2 * patch * patch)
+        return {"pixel_values": values, "image_grid_thw": grid}
+    count = NUM_WINDOWS if kind == "mistral3" else NUM_TILES  # which merges one after the other
+    pixels = torch.zeros(count, 3, patch * side, patch * side)
+    if kind == "idefics3":
+        return {"pixel_values": pixels.unsqueeze(0) + 1}
+    if kind == "mistral3":
+        sizes = torch.tensor([[patch * side, patch * side]] * count)
+        return {"pixel_values": pixels, "image_sizes": sizes}
+    return {"pixel_values": pixels}
+
+
+def attentions(kind: str) -> tuple[str, ...]:
+    """Return the attentions that are not alike: flash attention takes all images at once, SDPA one after the other."""
+    return ("sdpa", "flash_attention_2") if kind.startswith("qwen") else ("sdpa",)

@@ -1,0 +1,51 @@
+"""Which parts of a vision-language model a script is told not to train: the flags of the trainings that people copy.
+
+Read in QwenLM/Qwen3-VL qwen-vl-finetune (`tune_mm_*`), haotian-liu/LLaVA and LLaVA-NeXT (`tune_mm_mlp_adapter`),
+OpenGVLab/InternVL (`freeze_backbone`, `freeze_llm`, `freeze_mlp`), om-ai-lab/VLM-R1 (`freeze_vision_modules`),
+2U1/Qwen2-VL-Finetune (`freeze_vision_tower`, `freeze_merger`, `freeze_llm`) and ms-swift (`freeze_vit`, `freeze_aligner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from preflight.bool_words import STRTOBOOL
+from preflight.launch import Vision
+from preflight.plan_parts import FREEZABLE
+from preflight.setting import Setting
+
+TOWER, PROJECTOR, LANGUAGE_MODEL = FREEZABLE
+FREEZES = {
+    "freeze_backbone": TOWER,
+    "freeze_vision_modules": TOWER,
+    "freeze_vision_tower": TOWER,
+    "freeze_vit": TOWER,
+    "freeze_aligner": PROJECTOR,
+    "freeze_merger": PROJECTOR,
+    "freeze_mlp": PROJECTOR,
+    "freeze_multi_modal_projector": PROJECTOR,
+    "freeze_language_model": LANGUAGE_MODEL,
+    "freeze_llm": LANGUAGE_MODEL,
+}
+"""Flag that freezes a part where it is true."""
+TUNES = {"tune_mm_vision": TOWER, "tune_mm_mlp": PROJECTOR, "tune_mm_llm": LANGUAGE_MODEL}
+"""Flag that freezes a part where it is false."""
+TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
+
+
+def frozen_parts(arguments: Mapping[str, Setting]) -> tuple[Vision, Setting] | None:
+    """Return what the flags of a launch freeze, with the first of them; None where there is none."""
+    found: dict[str, Setting] = {}
+    for names, freezes in ((FREEZES, True), (TUNES, False)):
+        for name, part in names.items():
+            setting = arguments.get(name)
+            if setting is not None and STRTOBOOL.read(setting.value) is freezes:
+                found.setdefault(part, setting)
+    alone = arguments.get(TUNES_PROJECTOR_ALONE)
+    if alone is not None and STRTOBOOL.read(alone.value) is True:
+        found.setdefault(TOWER, alone)
+        found.setdefault(LANGUAGE_MODEL, alone)
+    if not found:
+        return None
+    parts = tuple(part for part in FREEZABLE if part in found)
+    return Vision(frozen=parts), next(iter(found.values()))

@@ -1,0 +1,184 @@
+"""A training step of a tiny model that sees, run for real on this CPU, and the largest sum of live bytes in it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+ROWS, IMAGES, ROOM = 2, 2, 40
+"""Sequences, images in each, and tokens of text beside them."""
+DEPTH, SIDE, PATCH = 5, 8, 14
+TEXT = {
+    "hidden_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 384, "vocab_size": 1000, "head_dim": 48,
+}  # fmt: skip
+TOWER = {
+    "hidden_size": 160, "num_attention_heads": 5, "intermediate_size": 416,
+    "num_hidden_layers": DEPTH, "patch_size": PATCH, "image_size": SIDE * PATCH,
+}  # fmt: skip
+SIGLIP = {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False}
+QWEN = {
+    "depth": DEPTH, "num_heads": 5, "patch_size": PATCH, "spatial_merge_size": 2,
+    "temporal_patch_size": 2, "hidden_size": 160, "intermediate_size": 416, "out_hidden_size": 192,
+}  # fmt: skip
+ROTARY = {"rope_parameters": {"rope_type": "default", "mrope_section": [12, 6, 6]}}
+CONFIGS = {
+    "qwen2_vl": (
+        {**TEXT, **ROTARY},
+        {**QWEN, "embed_dim": 160, "mlp_ratio": 3, "hidden_size": 192},
+    ),
+    "qwen2_5_vl": ({**TEXT, **ROTARY}, {**QWEN, "fullatt_block_indexes": [2]}),
+    "qwen3_vl": (
+        {**TEXT, **ROTARY},
+        {**QWEN, "num_position_embeddings": 64, "deepstack_visual_indexes": [1, 2]},
+    ),
+    "gemma3": (TEXT, SIGLIP),
+    "paligemma": ({**TEXT, "model_type": "gemma"}, SIGLIP),
+    "llava": ({**TEXT, "model_type": "llama"}, {**TOWER, "model_type": "clip_vision_model"}),
+    "idefics3": (
+        {**TEXT, "model_type": "llama", "pad_token_id": 0},
+        {**TOWER, "model_type": "idefics3_vision"},
+    ),
+    "internvl": (
+        {**TEXT, "model_type": "qwen2"},
+        {**TOWER, "model_type": "internvl_vision", "image_size": [SIDE * PATCH] * 2},
+    ),
+    "mistral3": (
+        {**TEXT, "model_type": "mistral"},
+        {**TOWER, "model_type": "pixtral", "head_dim": 32},
+    ),
+}
+MORE = {
+    "gemma3": {"mm_tokens_per_image": 16},
+    "paligemma": {"projection_dim": 192, "hidden_size": 192},
+    "idefics3": {"pad_token_id": 0},
+}
+PARTS = {
+    "projector": ("projector", "merger", "connector"),
+    "tower": ("visual", "vision_"),
+}
+
+
+def config_of(kind: str) -> dict:
+    text, vision = CONFIGS[kind]
+    return {
+        "model_type": kind, "text_config": text, "vision_config": vision, "image_token_id": 5,
+        "image_token_index": 5, "video_token_id": 6, "vision_start_token_id": 7,
+        "vision_end_token_id": 8, **MORE.get(kind, {}),
+    }  # fmt: skip
+
+
+def batch_of(kind: str, tokens: int) -> dict:
+    """Return what processor and collator hand to the model: every sequence has its images, with text between them."""
+    count, size = ROWS * IMAGES, SIDE * PATCH
+    pixels = torch.ones(count, 3, size, size)
+    if kind.startswith("qwen"):
+        grid = torch.tensor([[1, 2 * SIDE, 2 * SIDE]] * count)
+        patches = int(grid.prod(-1).sum())
+        extra = {"pixel_values": torch.zeros(patches, 6 * PATCH**2), "image_grid_thw": grid}
+    elif kind == "idefics3":
+        extra = {"pixel_values": pixels.view(ROWS, IMAGES, 3, size, size)}
+    elif kind == "mistral3":
+        extra = {"pixel_values": pixels, "image_sizes": torch.tensor([[size, size]] * count)}
+    else:
+        extra = {"pixel_values": pixels}
+    ids = torch.full((ROWS, length_of(tokens)), 9)
+    for image in range(IMAGES):
+        start = 1 + image * (tokens + 2)
+        ids[:, start : start + tokens] = 5
+    if kind in ("gemma3", "paligemma"):
+        extra["token_type_ids"] = (ids == 5).long()
+    elif kind.startswith("qwen"):
+        extra["mm_token_type_ids"] = (ids == 5).long()
+    return {
+        "input_ids": ids, "labels": torch.full_like(ids, 9), "attention_mask": torch.ones_like(ids),
+        **extra,
+    }  # fmt: skip
+
+
+def length_of(tokens: int) -> int:
+    length = IMAGES * tokens + ROOM
+    return length + -length % 16
+
+
+class Alive(TorchDispatchMode):
+    """Adds up the storages that are alive, apart from any of preflight's own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known: dict[int, tuple[int, object]] = {}
+
+    def hold(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self.known:
+            size = storage.nbytes()
+            self.known[key] = (size, weakref.ref(storage, lambda _: self.gone(key)))
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def gone(self, key: int) -> None:
+        size, _ = self.known.pop(key, (0, None))
+        self.now -= size
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for item in tree_flatten(result)[0]:
+            if isinstance(item, torch.Tensor):
+                self.hold(item)
+        return result
+
+
+def built(kind: str, frozen: tuple[str, ...], rank: int):
+    import peft
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    values = config_of(kind)
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    model = AutoModelForImageTextToText.from_config(
+        config, dtype=torch.bfloat16, attn_implementation="sdpa"
+    )
+    for name, parameter in model.named_parameters():
+        part = next((p for p, words in PARTS.items() if any(w in name for w in words)), "")
+        parameter.requires_grad_(part not in frozen)
+    if rank:
+        lora = peft.LoraConfig(r=rank, target_modules="all-linear")
+        model = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
+    return model.train()
+
+
+def peak_of_step(kind: str, tokens: int, frozen=(), rank: int = 0, checkpointed: bool = False):
+    """Return the most bytes alive in the second step of a loop that lets go of outputs and gradients."""
+    model = built(kind, frozen, rank)
+    if checkpointed:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        if rank:
+            model.enable_input_require_grads()  # as Trainer and TRL do for adapters
+    batch = batch_of(kind, tokens)
+    alive = Alive()
+    for tensor in (*model.parameters(), *model.buffers(), *batch.values()):
+        alive.hold(tensor)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, foreach=False)
+    gc.collect()
+    gc.disable()
+    try:
+        with alive:
+            for step in range(2):
+                alive.peak = alive.now
+                outputs = model(**batch, use_cache=False)
+                loss = outputs.loss
+                del outputs
+                loss.backward()
+                del loss
+                if not step:
+                    optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+    finally:
+        gc.enable()
+    return alive.peak

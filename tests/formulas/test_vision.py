@@ -1,0 +1,171 @@
+"""What images take: the estimate beside real steps of tiny models that see, and the rules of how many there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from seeing_steps import CONFIGS, IMAGES, ROWS, config_of, length_of, peak_of_step
+
+from preflight import estimate
+from preflight.derive.small_towers import FAMILIES, attentions
+from preflight.formulas.frozen_parts import SEEING
+from preflight.formulas.sharding import held_tensors
+from preflight.formulas.tower_sizes import DTYPES, MODES, key_of
+from preflight.formulas.vision import _methods, mode_of, seen_by, tower_bytes
+from preflight.launch import Adapter, LaunchPlan, Vision
+from preflight.memory import EVERY_STEP, Level, Moment
+from preflight.models import describe
+from preflight.models.registry import find_model
+
+STILL, PROJECTOR = ("tower", "projector"), ("tower",)
+STEPS = [
+    ("qwen2_5_vl", {"checkpointed": True}),
+    ("qwen2_5_vl", {"frozen": STILL}),
+    ("qwen2_vl", {"frozen": STILL, "checkpointed": True}),
+    ("qwen3_vl", {}),
+    ("qwen3_vl", {"rank": 8, "checkpointed": True}),
+    ("gemma3", {"frozen": PROJECTOR, "checkpointed": True}),
+    ("paligemma", {"checkpointed": True}),
+    ("llava", {"frozen": PROJECTOR}),
+    ("idefics3", {"rank": 8}),
+    ("internvl", {}),
+    ("mistral3", {"checkpointed": True}),
+]
+TOLERANCE = 0.02
+
+
+def tokens_of(kind: str) -> int:
+    tower = describe(config_of(kind), kind, "test").tower
+    return tower.tile_tokens or (4 if kind.startswith("qwen") else 1) * 64 // 4
+
+
+def tiny_plan(kind: str, frozen=(), rank: int = 0, checkpointed: bool = False) -> LaunchPlan:
+    tokens = tokens_of(kind)
+    return LaunchPlan(
+        model_config=config_of(kind),
+        vision=Vision(frozen, tokens, IMAGES),
+        micro_batch_size=ROWS,
+        seq_len=length_of(tokens),
+        load_dtype="bf16",
+        attention="sdpa",
+        sequence_kind="fixed",
+        trainer="plain_loop",
+        keeps_outputs=False,
+        activation_checkpointing="full" if checkpointed else "none",
+        adapter=Adapter(rank=rank, targets="all-linear", dtype="bf16") if rank else None,
+    )
+
+
+@pytest.mark.parametrize(("kind", "step"), STEPS, ids=lambda value: str(value))
+def test_a_step_with_images_takes_what_is_estimated(kind, step):
+    found = estimate(tiny_plan(kind, **step))
+    sums = [
+        sum(t.num_bytes for t in found.terms_at(moment) if t.level is Level.ALLOCATED)
+        for moment in EVERY_STEP
+    ]
+    counted = peak_of_step(kind, tokens_of(kind), **step)
+
+    assert abs(max(sums) / counted - 1) < TOLERANCE, (max(sums), counted)
+
+
+def test_every_family_is_among_the_steps():
+    assert {kind for kind, _ in STEPS} == set(CONFIGS)
+    assert set(CONFIGS) | {"llava_siglip"} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_tower_has_forms_for_everything_that_may_be_asked(kind):
+    missing = [
+        key_of(mode, dtype, attention, checkpointed)
+        for mode in MODES
+        for dtype in DTYPES[mode == "adapted"]
+        for attention in attentions(kind)
+        for checkpointed in (False, *([True] if mode != "still" else []))
+        if key_of(mode, dtype, attention, checkpointed) not in _methods(kind)
+    ]
+
+    assert not missing
+
+
+def real(name: str, **more) -> tuple[LaunchPlan, object]:
+    entry = find_model(name)
+    model = describe(entry.config, name, "registry", entry.num_params)
+    values = {"micro_batch_size": 1, "seq_len": 4096, "load_dtype": "bf16", "vision": Vision()}
+    return LaunchPlan(model=name, **{**values, **more}), model
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Qwen/Qwen2.5-VL-7B-Instruct", "google/gemma-3-4b-it", "HuggingFaceTB/SmolVLM-500M-Instruct"],
+)
+def test_images_are_bounded_by_the_sequence_and_grow_with_it(name):
+    before = 0
+    for length in (1024, 2048, 8192):
+        plan, model = real(name, seq_len=length)
+        seen = seen_by(plan, model)
+
+        assert seen.tokens <= length
+        assert seen.rows > before
+        before = seen.rows
+
+
+def test_a_number_of_images_and_their_tokens_settle_what_is_seen():
+    plan, model = real("Qwen/Qwen2.5-VL-7B-Instruct", vision=Vision((), 256, 3))
+
+    assert seen_by(plan, model).rows == 3 * 256 * 4
+    none = replace(plan, vision=Vision(images_per_sequence=0))
+    assert seen_by(none, model) is None
+    assert tower_bytes(none, model) is None
+    # a tower that sees nothing gets no gradient on a device of its own
+    assert not any(h.trains for h in held_tensors(none, model) if h.unit.role in SEEING)
+    assert all(h.trains for h in held_tensors(plan, model) if h.unit.role in SEEING)
+
+
+def test_one_image_of_a_fixed_size_is_never_more_than_its_tokens():
+    plan, model = real("google/gemma-3-4b-it", vision=Vision(images_per_sequence=1))
+
+    assert seen_by(plan, model).tokens == 256
+    assert seen_by(plan, model).rows == 4096
+
+
+@pytest.mark.parametrize(
+    ("release", "mode"), [("4.57.6", "still"), ("5.0.0", "passed"), ("5.24.0", "passed")]
+)
+def test_checkpointing_lets_gradients_through_a_frozen_tower_from_transformers_5_on(release, mode):
+    plan, model = real(
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        activation_checkpointing="full",
+        vision=Vision(frozen=STILL),
+        versions={"transformers": release},
+    )
+
+    assert mode_of(plan, model) == mode
+    assert (tower_bytes(plan, model).saved > 0) is (mode == "passed")
+
+
+def test_releases_that_mask_every_pair_of_patches_take_their_square_more():
+    old, model = real("Qwen/Qwen2-VL-7B-Instruct", versions={"transformers": "4.52.4"})
+    new = replace(old, versions={"transformers": "4.57.1"})
+    flash = replace(old, attention="flash_attention_2")
+    rows = seen_by(old, model).rows
+
+    assert tower_bytes(old, model).forward - tower_bytes(new, model).forward >= 3 * rows**2
+    assert tower_bytes(flash, model).forward < tower_bytes(old, model).forward - 3 * rows**2
+
+
+def test_what_is_frozen_gets_no_gradient_and_no_adapter():
+    plan, model = real("Qwen/Qwen2.5-VL-7B-Instruct", vision=Vision(frozen=STILL))
+    adapted = replace(plan, adapter=Adapter(targets="all-linear"))
+
+    assert not any(h.trains for h in held_tensors(plan, model) if h.unit.role in SEEING)
+    assert not any(h.trains for h in held_tensors(adapted, model) if h.unit.role in SEEING)
+    everywhere = replace(adapted, vision=Vision())
+    assert any(h.trains for h in held_tensors(everywhere, model) if h.unit.role in SEEING)
+
+
+def test_a_plan_without_images_has_no_moment_of_a_tower_above_the_others():
+    plan, _ = real("Qwen/Qwen2.5-VL-7B-Instruct", vision=None)
+    found = estimate(plan)
+
+    assert found.peak.moment not in (Moment.TOWER_FORWARD, Moment.TOWER_BACKWARD)
