@@ -21,7 +21,8 @@ NUM_SOLVED = 4
 OF_SIZES = (DEPTH, DEPTH, DEPTH, DEPTH, 7, 9)
 NO_LAYOUT = (
     "initializer", "_eps", "epsilon", "token_id", "rope_theta", "rope_scaling", "rope_parameters", "use_cache",
-    "summary_", "id2label", "label2id", "begin_suppress", "suppress_tokens", "forced_", "per_layer_config",
+    "summary_", "id2label", "label2id", "begin_suppress", "suppress_tokens", "forced_", "per_layer_config", "scale", "scaling",
+    "softcap",
 )  # fmt: skip
 """Parts of the names of fields that no parameter depends on."""
 

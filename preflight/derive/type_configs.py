@@ -76,7 +76,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mpt": {"n_heads": (8, 8, 16, 8, 16, 16)},
     "diffllama": {"num_key_value_heads": (2, 4, 6, 2, 4, 8), "num_attention_heads": (10, 8, 12, 6, 8, 16)},
     "gpt_neo": {"attention_types": [[["global", "local"], 3]], "num_layers": 6},
-    "dots1": {"n_shared_experts": 2},
+    "dots1": {"n_shared_experts": 2, "first_k_dense_replace": 2},
     "helium": {"head_dim": (32, 56, 40, 64, 64, 40)},
     "zaya": {"num_experts_per_tok": 1},
     "mamba2": {"num_heads": (10, 14, 15, 12, 18, 20), "head_dim": 64, "n_groups": 1, "chunk_size": 64},

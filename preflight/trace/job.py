@@ -234,7 +234,7 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
             f"optimizer {plan.optimizer}",
             "`--set optimizer=adamw_torch_fused` traces everything else",
         )
-    if plan.engine == "fsdp2" and plan.optimizer in BITSANDBYTES:
+    if plan.engine == "fsdp2" and plan.optimizer in (*BITSANDBYTES, "adafactor"):
         yield problem("optimizer", f"{plan.optimizer} on FSDP2's sharded tensors")
     if plan.optimizer_kernel == "fused" and plan.optimizer in ("sgd", "rmsprop", "adagrad"):
         yield problem("optimizer_kernel", f"a fused {plan.optimizer}")

@@ -89,12 +89,14 @@ def test_the_costs_of_a_type_are_what_its_command_makes():
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("model_type", ["exaone4", "nemotron"])
-def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, checkpointing):
+@pytest.mark.parametrize(
+    ("model_type", "method"), [("exaone4", "LoRA"), ("nemotron", "full"), ("bart", "full")]
+)
+def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, checkpointing):
     from preflight.derive.formula_table import compare
 
-    for compared in compare(model_type, "full", checkpointing, load_plugins(".")):
-        assert abs(compared.error) < 0.001, compared
+    for compared in compare(model_type, method, checkpointing, load_plugins(".")):
+        assert abs(compared.error) < 0.002, compared
 
 
 def test_a_published_model_has_its_published_parameters():
