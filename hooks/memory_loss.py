@@ -12,8 +12,14 @@ from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import head_bytes
 from preflight.formulas.layer_costs import more_logits, shared_bytes
-from preflight.formulas.objective import KEEPS_LOGITS, SCORE, is_scored
-from preflight.formulas.pair_losses import pair_loss_bytes
+from preflight.formulas.objective import (
+    KEEPS_LOGITS,
+    SCORE,
+    is_scored,
+    reads_completion_logits,
+    tokens_with_logits,
+)
+from preflight.formulas.pair_losses import completion_loss_bytes, entropy_bytes, pair_loss_bytes
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
@@ -85,7 +91,10 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     size = precision_of(plan, model).bytes_of("logits")
     autocast = uses_autocast(plan)
     casts = autocast and plan.trainer in HUGGING_FACE
-    if plan.objective in KEEPS_LOGITS and plan.trainer == "trl":
+    tokens = tokens_with_logits(plan, tokens)
+    if reads_completion_logits(plan):
+        found = completion_loss_bytes(plan, size, casts)
+    elif plan.objective in KEEPS_LOGITS and plan.trainer == "trl":
         found = pair_loss_bytes(plan, size, casts)
     else:
         found = loss_bytes(plan, size, casts, model.model_type, autocast)
@@ -112,6 +121,11 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {vocab:,} x {forward}",
         source,
     )
+    if reads_completion_logits(plan):
+        entropy = entropy_bytes(plan, outputs, entries, vocab)
+        yield MemoryTerm(
+            "entropy of a piece of the logits", entropy, FORWARD, f"{entropy:,}", source
+        )
     yield from _idle(plan, size, entries, keeps_outputs(plan) and outputs == size)
     if model.vocab_size and not plan.logits_dtype:
         yield MemoryTerm(

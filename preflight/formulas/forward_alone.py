@@ -16,6 +16,7 @@ from typing import NamedTuple
 from preflight.formulas.chunked_heads import head_bytes
 from preflight.formulas.deepspeed_rules import live_parameters
 from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
 from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.launch import LaunchPlan
@@ -121,8 +122,15 @@ def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBy
     if not tokens or layer is None or layer.layer is None:
         return None
     hidden = stream_element_bytes(plan, model) * tokens * model.hidden_size
-    head = head_bytes(plan, model, tokens)
+    if reads_completion_logits(plan):
+        size = precision_of(plan, model).bytes_of("logits")
+        # the model's own, and a copy that is divided by the temperature
+        each = 8 if uses_autocast(plan) or size == 4 else 2 * size
+        at_head = each * tokens_with_logits(plan, tokens) * model.vocab_size + hidden
+    else:
+        head = head_bytes(plan, model, tokens)
+        at_head = head.forward + head.kept + hidden
     costs = layer_costs(plan, model, layer, precision_of(plan, model))
     # the embeddings live until the last layer is done
     at_layer = tokens * costs.forward_checkpointed + 2 * hidden
-    return ForwardBytes(head.forward + head.kept + hidden, at_layer)
+    return ForwardBytes(at_head, at_layer)

@@ -22,6 +22,8 @@ from preflight.versions.trl import (
     CHUNKS_PAIRS,
     COMPARES_WITH_NOTHING,
     FUSES_HEAD,
+    FUSES_LOGPROBS,
+    GENERATES_IN_ENGINES,
     LOGPROBS_ROW_BY_ROW,
 )
 
@@ -81,6 +83,20 @@ def scored_tokens(plan: LaunchPlan, tokens: int) -> int:
     return tokens - num_sequences(plan)
 
 
+def reads_completion_logits(plan: LaunchPlan) -> bool:
+    """Tell whether log-probabilities come of whole logits of completions alone, as GRPO's did before its head was fused."""
+    is_old = not FUSES_HEAD.holds_in(plan.versions) and not FUSES_LOGPROBS.holds_in(plan.versions)
+    return plan.objective == "grpo" and plan.trainer == "trl" and is_old
+
+
+def tokens_with_logits(plan: LaunchPlan, tokens: int) -> int:
+    """Return the tokens of a forward that the head makes logits for: with `logits_to_keep`, a completion and one before."""
+    generation = plan.generation
+    if not reads_completion_logits(plan) or generation is None or not plan.seq_len:
+        return tokens
+    return tokens // plan.seq_len * min(generation.max_completion_len + 1, plan.seq_len)
+
+
 def is_scored(plan: LaunchPlan) -> bool:
     """Tell whether the head scores, and knows nothing of a vocabulary."""
     if plan.objective == "reward":  # others put a value head beside the language model's
@@ -123,6 +139,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     boundary = FUSES_HEAD if objective in (*COMPARED, *ONLINE) else None
     if objective in KEEPS_LOGITS:
         boundary = LOGPROBS_ROW_BY_ROW
+    if reads_completion_logits(plan) and GENERATES_IN_ENGINES.holds_in(plan.versions):
+        boundary = GENERATES_IN_ENGINES
     if boundary is None:
         return f"{objective}: generation, and the models that score"
     if not boundary.holds_in(plan.versions):

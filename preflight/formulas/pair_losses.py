@@ -12,7 +12,38 @@ from __future__ import annotations
 
 from preflight.formulas.user_loop import LossBytes
 from preflight.launch import LaunchPlan
-from preflight.versions.trl import FUSES_LOGPROBS
+from preflight.units import ceil_div
+from preflight.versions.trl import FLATTENS_LOGITS, FUSES_LOGPROBS, LOGS_ENTROPY
+
+ENTROPY_ROWS = 128
+"""Tokens whose entropy is taken at once (trl/trainer/utils.py:532 entropy_from_logits, 1.13.0)."""
+
+
+def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:
+    """Return the bytes per logit of a completion where GRPO takes log-probabilities of whole logits, row by row.
+
+    Counted on GRPOTrainer of TRL 0.18.2 and 1.13.0: 4 and 4 in 16 bits, 8 and 16 in fp32; for the entropy, a
+    sequence is copied three times from 0.20 on, and all of them once from 0.23 on.
+    """
+    outputs = 4 if casts_outputs else size
+    kept = (
+        outputs if outputs == 4 else 2 * outputs
+    )  # 16 bits are scored by a softmax, which is saved
+    forward = 2 * outputs
+    rows = plan.micro_batch_size or 1
+    if FLATTENS_LOGITS.holds_in(plan.versions):
+        forward = kept + outputs
+    elif LOGS_ENTROPY.holds_in(plan.versions):
+        forward = max(forward, kept + ceil_div(3 * outputs, rows))
+    source = "trl/trainer/grpo_trainer.py _get_per_token_logps; utils.py selective_log_softmax, entropy_from_logits (0.18.2, 1.13.0)"
+    return LossBytes(max(size + outputs, forward), 16 if outputs == 4 else 4, outputs, source)
+
+
+def entropy_bytes(plan: LaunchPlan, outputs: int, entries: int, vocab: int) -> int:
+    """Return what the entropy of a piece of a flat copy of logits takes beside it: three times the piece."""
+    if not FLATTENS_LOGITS.holds_in(plan.versions):
+        return 0
+    return 3 * outputs * min(entries, ENTROPY_ROWS * vocab)
 
 
 def pair_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:

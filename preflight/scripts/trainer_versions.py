@@ -65,6 +65,7 @@ READ_BY_RELEASE: tuple[Boundary, ...] = (
     IS_NEW_FOR_FUSED_ADAMW,
     trl.CORRECTS_SAMPLING,
     trl.GENERATES_IN_ENGINES,
+    trl.FUSES_LOGPROBS,
     transformers.READS_FSDP_VERSION,
     transformers.DEFAULTS_TO_FSDP2,
 )

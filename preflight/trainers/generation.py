@@ -9,7 +9,7 @@ from preflight.launch import Generation
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.kind import PROSE
-from preflight.versions.trl import CORRECTS_SAMPLING, GENERATES_IN_ENGINES
+from preflight.versions.trl import CORRECTS_SAMPLING, FUSES_HEAD, GENERATES_IN_ENGINES
 
 GENERATION_ARGUMENTS = (
     "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
@@ -85,6 +85,10 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         unpriced = "gradients that wait through a rollout"
     if is_vllm and not GENERATES_IN_ENGINES.holds_in({"trl": fields.given.versions.of("trl")}):
         unpriced = "an engine on a card of its own"
+    if not FUSES_HEAD.holds_in({"trl": fields.given.versions.of("trl")}):
+        for name in ("use_liger_loss", "use_liger_kernel"):
+            if fields.value(name) is True:
+                unpriced = "the log-probabilities of Liger's loss"
     turns = _TURNS.search(PROSE.sub("", fields.given.kind.text))
     if turns is not None:
         unpriced = f"rollouts of the script's own ({turns[1]})"

@@ -49,6 +49,13 @@ COMPARES_WITH_NOTHING = Boundary(
     "trainer/grpo_config.py:412 (0.19.1), :390 (0.18.2), :660 (1.16.0)",
     "1.16.0",
 )
+LOGS_ENTROPY = Boundary(
+    _NAME,
+    "0.20",
+    "GRPO takes the entropy of its logits beside log-probabilities",
+    "trainer/grpo_trainer.py: 0.20.0 against 0.19.1; :1419 (1.16.0)",
+    "1.16.0",
+)
 DEFAULTS_TO_CHECKPOINTING = Boundary(
     _NAME,
     "0.22",
@@ -62,6 +69,13 @@ CORRECTS_SAMPLING = Boundary(
     "the policy scores once more what vLLM sampled (`vllm_importance_sampling_correction`)",
     "trainer/grpo_config.py:601 (0.23.1), none in 0.22.2; :904 (1.16.0)",
     "1.16.0",
+)
+FLATTENS_LOGITS = Boundary(
+    _NAME,
+    "0.23",
+    "the entropy of whole logits is taken of a flat copy, 128 rows at a time; before, sequence by sequence, and none before 0.20",
+    "trainer/utils.py entropy_from_logits: 0.23.1 and 0.24.0 against 0.22.2; :532 (1.13.0)",
+    "1.13.0",
 )
 CHUNKS_PAIRS = Boundary(
     _NAME,

@@ -194,3 +194,42 @@ def test_phases_of_online_rl_are_of_online_rl_alone():
     assert online >= set(ONLINE)
     assert Phase.WEIGHT_SYNC not in {p.phase for p in estimate(plan_of(case_of("rloo"))).peaks}
     assert all(len(PHASE_MOMENTS[phase]) == 1 for phase in ONLINE)
+
+
+OLDER = {
+    ("0.18.2", "bf16"): (110_054_834, 110_045_630),
+    ("0.18.2", "fp32"): (212_888_756, 346_839_232),
+    ("1.13.0", "bf16"): (155_020_538, 108_870_150),
+    ("1.13.0", "fp32"): (236_890_876, 345_663_752),
+}
+"""Release of TRL and dtype (fp32 under autocast) -> bytes of a step's forward and backward, counted by rollout_steps.py in an
+environment with that release (transformers 4.52.4 and 5.24.0, November 2026)."""
+
+
+@pytest.mark.parametrize(("trl", "load"), OLDER)
+def test_whole_logits_of_completions_are_priced_in_older_releases(trl, load):
+    config = {
+        **CONFIG,
+        "hidden_size": 128,
+        "intermediate_size": 352,
+        "num_hidden_layers": 2,
+        "vocab_size": 16384,
+    }
+    case = {
+        "objective": "grpo",
+        "micro": 4,
+        "prompt": 32,
+        "completion": 256,
+        "load": load,
+        "autocast": load == "fp32",
+    }
+    plan = plan_of(case).with_edits({"versions.trl": trl, "loss": "full_logits"})
+    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+    model = describe({**config, "dtype": "bfloat16"}, "t", "t")
+    terms = estimate_memory(plan, model, None, plugins).terms
+    predicted = max(
+        sum(t.num_bytes for t in terms if t.level is Level.ALLOCATED and moment in t.moments)
+        for moment in STEP_MOMENTS
+    )
+
+    assert predicted == pytest.approx(max(OLDER[trl, load]), rel=TOLERANCE)

@@ -99,8 +99,25 @@ def test_a_reference_model_is_a_shard_of_a_second_copy(tmp_path):
     assert Phase.SCORING in {peak.phase for peak in report.estimate.peaks}
 
 
-def test_an_older_release_is_not_priced_and_says_so(tmp_path):
-    report = check(GRPO, tmp_path, **{"versions.trl": "0.24.0", "seq_len": 768})
+@pytest.mark.parametrize(
+    ("trl", "words", "what"),
+    [
+        ("0.17.0", " --bf16 true", "before TRL 1.15"),
+        ("1.14.0", "", "before TRL 1.15"),
+        ("0.24.0", " --use_liger_kernel true", "Liger's loss"),
+    ],
+)
+def test_a_release_that_is_not_priced_says_so(tmp_path, trl, words, what):
+    report = check(GRPO + words, tmp_path, **{"versions.trl": trl, "seq_len": 768})
 
     assert report.verdict.answer is Answer.UNKNOWN
-    assert "before TRL 1.15" in report.verdict.reason
+    assert what in report.verdict.reason
+
+
+def test_a_release_before_the_fused_head_has_logits_of_completions_alone(tmp_path):
+    report = check(f"{GRPO} --max_completion_length 100", tmp_path, **{"versions.trl": "0.24.0"})
+    logits = next(t for t in report.estimate.terms if t.name == "logits and loss, backward")
+
+    assert report.verdict.answer is Answer.FITS
+    assert report.plan.seq_len == 612  # that release cuts prompts at 512 tokens
+    assert logits.num_bytes == 4 * 8 * 101 * report.model.vocab_size
