@@ -16,7 +16,8 @@ HEADS = ("weights", "grads", "states", "acts", "other", "total")
 
 def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose: bool) -> list[str]:
     """Return three tables, memory on one device, fewest devices, and the cheapest, with what they assume."""
-    lines = page.wrap(
+    lines = answer_lines(sheet, page)
+    lines += page.wrap(
         page.paint(f"{sheet.model}: {format_count(sheet.num_params)} parameters", "bold")
         + f", micro batch {sheet.rows[0].micro_batch_size}"
     )
@@ -43,6 +44,23 @@ def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose:
     else:
         lines += page.wrap("-v shows what is taken for granted; --set changes it")
     return lines
+
+
+METHOD_WORDS = {"qlora": "QLoRA", "lora": "LoRA", "full": "full"}
+
+
+def answer_lines(sheet: Worksheet, page: Page) -> list[str]:
+    """Return for each card what one of it trains, and to which length."""
+    lines: list[str] = []
+    for card, methods in sheet.longest.items():
+        said = [
+            f"{METHOD_WORDS[method]}: no"
+            if methods[method] is None
+            else f"{METHOD_WORDS[method]} to {methods[method]:,} tokens"
+            for method in METHOD_WORDS
+        ]
+        lines += page.wrap(f"on 1 x {card}, with checkpointing: {', '.join(said)}", "", "  ")
+    return [*lines, ""]
 
 
 def _within(budget: float | None) -> str:

@@ -6,6 +6,7 @@ that can be rented: parts of a node, and whole nodes.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
@@ -31,6 +32,8 @@ from preflight.verdict import MARGIN_SHARE, Answer, judge
 
 METHODS = ("full", "lora", "qlora")
 SEQ_LENS = (512, 2048, 8192)
+LENGTHS = tuple(2**power for power in range(9, 18))
+"""Lengths of rows that are tried for the longest that fits: 512 to 131,072."""
 DEVICES = ("rtx4090-24", "rtx5090-32", "l40s-48", "a100-sxm-80", "h100-sxm-80", "h200-sxm-141")
 """Cards of the worksheet unless others are asked for: those that are rented most, one of each size."""
 PER_NODE = 8
@@ -101,7 +104,36 @@ def size(model_name: str, request: SizingRequest, plugins: PluginManager) -> Wor
         {**ASSUMPTIONS, **changed},
         {key: prices[key].words for key in request.devices if key in prices},
         {method: QUALITY[method] for method in METHODS if QUALITY[method][0]},
+        _longest(named, model, request, plugins),
     )
+
+
+def _longest(
+    named: LaunchPlan, model: ModelSpec, request: SizingRequest, plugins: PluginManager
+) -> dict[str, dict[str, int | None]]:
+    """Return card -> method -> the longest rows that one of it holds with checkpointing; each length estimated once."""
+    longest: dict[str, dict[str, int | None]] = {key: {} for key in request.devices}
+    for method, _, edits in _ways(False):
+        estimates: dict[int, MemoryEstimate] = {}
+
+        def fits(
+            seq_len: int,
+            key: str,
+            edits: Mapping[str, Any] = edits,
+            estimates: dict[int, MemoryEstimate] = estimates,
+        ) -> bool:
+            if seq_len not in estimates:
+                own = {**edits, "seq_len": seq_len, "activation_checkpointing": "full"}
+                plan = _with_settings(named.with_edits(own), request.settings)
+                estimates[seq_len] = _estimate(
+                    plan.with_edits({"seq_len": seq_len}), model, plugins
+                )
+            return _fits(estimates[seq_len], _device(key))
+
+        for key, found in longest.items():
+            number = bisect_left(LENGTHS, True, key=lambda length, key=key: not fits(length, key))  # type: ignore[misc]
+            found[method] = LENGTHS[number - 1] if number else None
+    return longest
 
 
 def _base_plan(model_name: str, request: SizingRequest) -> LaunchPlan:

@@ -113,6 +113,8 @@ class Worksheet:
     """Card -> whose price was taken."""
     quality: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Method -> what is known of its quality, and from where."""
+    longest: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
+    """Card -> method -> the longest rows, a power of two, that fit on one with checkpointing; None for none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the worksheet as the JSON contract has it, without the schema version."""
@@ -124,5 +126,6 @@ class Worksheet:
                 method: {"note": note, "source": source}
                 for method, (note, source) in self.quality.items()
             },
+            "longest_seq_len": {card: dict(methods) for card, methods in self.longest.items()},
             "rows": [row.to_dict() for row in self.rows],
         }

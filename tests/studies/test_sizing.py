@@ -137,6 +137,21 @@ def test_own_prices_and_a_budget_decide_what_is_cheapest(plugins):
     assert row.cheapest(budget=0.5) is None
 
 
+def test_the_first_lines_say_what_one_card_trains_and_agree_with_the_rows(sheet):
+    """A length of a row fits on one card if and only if it is no longer than the longest that is said."""
+    lines = worksheet_lines(sheet, Page(200), None, False)
+    checked = [
+        row for row in sheet.rows if row.activation_checkpointing == "full" and not row.variant
+    ]
+
+    for card, methods in sheet.longest.items():
+        assert any(line.startswith(f"on 1 x {card}") for line in lines[: len(sheet.longest)])
+        for row in checked:
+            longest = methods[row.method]
+            fits = longest is not None and row.seq_len <= longest
+            assert (row.num_devices[card] == 1) is fits, (card, row.method, row.seq_len)
+
+
 @pytest.mark.parametrize("width", [80, 40])
 def test_lines_are_no_wider_than_the_page(sheet, width):
     for verbose in (False, True):
