@@ -33,15 +33,16 @@ NOT_JUDGED = 2
 EPILOG = """\
 Launches are looked for in shell scripts, Makefiles and the examples of READMEs. With FILES, only
 launches that stand in one of them (or below it, a folder), or that name one of them (a config, a
-training script), are checked: what a commit changes. Variables that only a shell knows leave a launch unchecked.
+training script), are checked: what a commit changes. Variables that only a shell knows leave a
+launch unchecked.
 
 examples:
   preflight scan
   preflight scan --device h100-sxm-80 configs/fsdp2.yaml train.py
   preflight scan --format sarif > preflight.sarif
 
-exit: 0 no launch is refused; 1 one does not fit, or its files are wrong; 2 bad input, or no device is
-known for any; 3 failed
+exit: 0 no launch is refused; 1 one does not fit, or its files are wrong; 2 bad input, or no
+device is known for any; 3 failed
 """
 
 

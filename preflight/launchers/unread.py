@@ -23,7 +23,7 @@ def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
     notice = Problem(
         f"no reader knows this launcher: {' '.join(command.argv[:3])}",
         "the command after --",
-        _meant(command) or _launcher_behind(command, plugins) or READERS,
+        _launcher_behind(command, plugins) or _meant(command) or READERS,
         "PF125",
         "warning",
         unpriced="a launch that was not read",

@@ -139,7 +139,7 @@ def test_the_tools_that_an_operator_needs_are_looked_for(
     offload = '"offload_optimizer": {"device": "cpu"}' if "no offload" not in files else ""
     stage = f'"stage": 2{"," if offload else ""} {offload}'
     (tmp_path / "ds.json").write_text(f'{{"zero_optimization": {{{stage}}}}}')
-    (tmp_path / "train.py").write_text("import torch\n")
+    (tmp_path / "train.py").write_text("import argparse\n")
     path = {"PATH": str(tmp_path / "env/bin"), **env}
     words = "deepspeed --num_gpus 2 train.py --deepspeed_config ds.json"
     found = list(packages.findings(planned(plugins, words, path, tmp_path), str(tmp_path)))
