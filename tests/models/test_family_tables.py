@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,16 @@ def test_a_table_gives_the_parameters_of_sizes_that_it_was_not_made_from(model_t
     config = larger_config(model_type)
 
     assert laid_out(describe(config, model_type, "a test")) == parameters_of(config)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_a_table_gives_the_parameters_of_the_defaults_of_its_class_or_none(model_type):
+    """Lists by layer are left to the class there, in its own depth: a rule that fits few layers alone is found out."""
+    config = {"model_type": model_type, "architectures": [family_table(model_type)["class"]]}
+    if lays_out(config):
+        assert describe(config, model_type, "a test").num_params == sum(
+            prod(shape) for shape in parameters_of(config).values()
+        )
 
 
 @pytest.mark.parametrize("model_type", ["arcee", "gpt_neo", "seed_oss"])
