@@ -25,10 +25,11 @@ EPILOG = """\
 RUNS.yaml is {schema: 1, models: {NAME: config}, runs: [{id, group, plan, device, measured}]};
 `measured` has outcome (value, fits, oom), and for a value counter and peak_bytes.
 --history takes the runs that PreflightCallback and preflight.measure recorded on this site.
-Each counter (allocated, reserved, device) is compared only with the level of its name.
+Each counter (allocated, reserved, device) is compared only with the level of its name; a run that has
+several counts once for each.
 
 examples:
-  preflight validate tests/measured/runs-dev.yaml
+  preflight validate tests/measured/runs-dev.yaml tests/measured/runs-dev-2.yaml
   preflight validate runs.yaml --plot runs.svg --worst 3
   preflight validate runs.yaml --format json
   preflight validate --history
@@ -42,10 +43,10 @@ def parser(name: str) -> Parser:
     parser = Parser(
         name,
         "Estimate every measured run of a file, and show how far off the estimates are.",
-        "preflight validate RUNS.yaml | --history [options]",
+        "preflight validate RUNS.yaml ... | --history [options]",
         EPILOG,
     )
-    parser.add_argument("runs", metavar="RUNS.yaml", nargs="?")
+    parser.add_argument("runs", metavar="RUNS.yaml", nargs="*")
     parser.add_argument(
         "--history", action="store_true", help="this site's own records, in place of a file"
     )
@@ -93,11 +94,11 @@ def run(name: str, args: list[str]) -> int:
     return FITS
 
 
-def _runs(path: str | None, is_own: bool) -> tuple[MeasuredRun, ...]:
-    if (path is None) is not is_own:
-        raise BadInput.one("give a file of runs, or --history", fix="preflight validate RUNS.yaml")
-    if path is not None:
-        return read_runs(read_data_file(path))
+def _runs(paths: list[str], is_own: bool) -> tuple[MeasuredRun, ...]:
+    if bool(paths) is is_own:
+        raise BadInput.one("give files of runs, or --history", fix="preflight validate RUNS.yaml")
+    if paths:
+        return tuple(run for path in paths for run in read_runs(read_data_file(path)))
     from preflight.commands.records import indexed
     from preflight.records.folder import records_folder
     from preflight.studies.own_runs import measured_runs

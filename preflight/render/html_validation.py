@@ -33,7 +33,7 @@ def validation_html(validation: Validation, num_explained: int = 0) -> str:
             f"{100 * run.error:+.1f} %" if run.error is not None else "",
             "yes" if run.run.is_scored else "no",
         ]
-        for run in validation.worst_first(validation.runs)
+        for run in validation.worst_first(validation.compared)
         if run.error is not None
     ]
     columns = ["run", "engine", "counter", "measured", "predicted", "error", "scored"]

@@ -53,7 +53,7 @@ class Scale:
 
 def scatter_svg(validation: Validation) -> str:
     """Return the picture of a validation; runs without two numbers to compare are counted under it."""
-    compared = [v for v in validation.runs if v.error is not None]
+    compared = [v for v in validation.compared if v.error is not None]
     died = [v for v in validation.runs if v.run.outcome == "oom" and v.needed_bytes and v.device]
     scale = _scale(compared, died)
     parts = [
@@ -238,7 +238,7 @@ def _legend(validation: Validation) -> Iterator[str]:
     """Yield what marks mean, and every group with its runs and signed median error."""
     y = TOP + 10
     for counter in COUNTERS:
-        if any(v.run.counter == counter and v.error is not None for v in validation.runs):
+        if any(v.run.counter == counter and v.error is not None for v in validation.compared):
             yield mark(LEGEND + 6, y - 4, counter, True)
             yield mark(LEGEND + 24, y - 4, counter, False)
             yield text(LEGEND + 40, y, f"{counter}: scored, not scored")
@@ -258,7 +258,7 @@ def _legend(validation: Validation) -> Iterator[str]:
     for (x, css), title in zip(columns, ("group", "counter", "runs", "signed"), strict=True):
         yield text(LEGEND + x, y, title, css)
     groups: dict[tuple[bool, str, str], list[ValidatedRun]] = {}
-    for v in validation.runs:
+    for v in validation.compared:
         if v.error is not None:
             key = (not v.run.is_scored, v.run.group, v.run.counter or "")
             groups.setdefault(key, []).append(v)

@@ -23,7 +23,7 @@ def validation_lines(
     """Return the whole report; every run is listed when verbose, the worst ones explained when asked."""
     lines = _head(validation, page)
     lines += _table(
-        validation.runs,
+        validation.compared,
         lambda v: (not v.run.is_scored, v.run.group, v.run.plan.engine, v.run.counter or ""),
         lambda v: [v.run.group, v.run.plan.engine, v.run.counter or ""],
         ["group", "engine", "counter"],
@@ -31,7 +31,7 @@ def validation_lines(
     )
     phases = list(Phase)
     lines += _table(
-        [v for v in validation.scored if v.peak],
+        [v for v in validation.scored_by_counter if v.peak],
         lambda v: (phases.index(v.peak.phase) if v.peak else 0, v.run.counter or ""),
         lambda v: [PHASE_WORDS[v.peak.phase] if v.peak else "", v.run.counter or ""],
         ["predicted to peak", "counter"],
@@ -39,12 +39,12 @@ def validation_lines(
     )
     if is_verbose:
         lines += page.wrap("every run that was compared, worst first:")
-        lines += _runs(validation.worst_first(validation.runs), page)
+        lines += _runs(validation.worst_first(validation.compared), page)
     if num_explained:
         lines += _explained(validation, num_explained, page)
     elif not is_verbose:
         lines.append("worst scored runs:")
-        lines += _runs(validation.worst_first(validation.scored)[:NUM_WORST], page)
+        lines += _runs(validation.worst_first(validation.scored_by_counter)[:NUM_WORST], page)
     lines += _outcomes(validation, page)
     lines += _notes(validation, page, is_verbose)
     return [
@@ -130,7 +130,7 @@ def _explained(validation: Validation, num_runs: int, page: Page) -> list[str]:
     for title, runs in (
         ("false fits: died, and was predicted to fit", validation.false_fits),
         ("false blocks: ran, and would have been refused", validation.false_blocks),
-        ("worst scored runs:", validation.worst_first(validation.scored)[:num_runs]),
+        ("worst scored runs:", validation.worst_first(validation.scored_by_counter)[:num_runs]),
     ):
         if runs:
             lines += page.wrap(title)
@@ -213,7 +213,7 @@ def _outcomes(validation: Validation, page: Page) -> list[str]:
 def _notes(validation: Validation, page: Page, is_verbose: bool) -> list[str]:
     """Return the predictions that were capped, and the runs that have no comparison, and why."""
     lines = []
-    capped = [v.run.id for v in validation.runs if v.is_capped]
+    capped = list(dict.fromkeys(v.run.id for v in validation.compared if v.is_capped))
     if capped:
         lines += page.wrap(
             f"note: predicted at the capacity of the device: {', '.join(capped)}; live tensors fit,"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,12 +77,19 @@ class ValidatedRun:
         """What the verdict holds against the capacity: live tensors and what lies outside torch."""
         if not self.predicted or self.estimate is None:
             return None
-        return needed_bytes(self.estimate)
+        return self.estimate.needed_bytes
 
     @property
     def error(self) -> float | None:
         """(predicted - measured) / measured; None where the two are not the same counter."""
         return _error(self.predicted_bytes, self.run.measured_bytes)
+
+    def by_counter(self) -> Iterator[ValidatedRun]:
+        """Yield the run once for each counter that it has, the one that its file names first."""
+        yield self
+        for counter, num_bytes in (self.run.other_counters or {}).items():
+            run = replace(self.run, counter=counter, measured_bytes=num_bytes, other_counters=None)
+            yield replace(self, run=run)
 
     @property
     def is_false_fit(self) -> bool:
@@ -139,9 +146,19 @@ class Validation:
     def scored(self) -> tuple[ValidatedRun, ...]:
         return tuple(validated for validated in self.runs if validated.run.is_scored)
 
+    @property
+    def compared(self) -> tuple[ValidatedRun, ...]:
+        """Every run once for each counter that it has."""
+        return tuple(one for validated in self.runs for one in validated.by_counter())
+
+    @property
+    def scored_by_counter(self) -> tuple[ValidatedRun, ...]:
+        """Every scored run once for each counter that it has."""
+        return tuple(one for one in self.compared if one.run.is_scored)
+
     def summary_of(self, counter: str) -> ErrorSummary:
-        """Summarize the scored runs of one counter."""
-        return summarize([v for v in self.scored if v.run.counter == counter])
+        """Summarize what scored runs measured of one counter."""
+        return summarize([v for v in self.scored_by_counter if v.run.counter == counter])
 
     def worst_first(self, runs: Sequence[ValidatedRun]) -> list[ValidatedRun]:
         """Return the runs that have an error, the largest one first."""
@@ -157,7 +174,7 @@ class Validation:
 
     def explained(self, num_worst: int) -> list[ValidatedRun]:
         """Return the wrong verdicts and the worst scored runs."""
-        worst = self.worst_first(self.scored)[:num_worst]
+        worst = self.worst_first(self.scored_by_counter)[:num_worst]
         return [*self.false_fits, *self.false_blocks, *worst]
 
     def to_dict(self, num_worst: int = 0) -> dict[str, Any]:
@@ -165,10 +182,10 @@ class Validation:
 
         With `num_worst`, the runs that are explained have their terms beside it, as in the text.
         """
-        counters = [c for c in COUNTERS if any(v.run.counter == c for v in self.scored)]
+        counters = [c for c in COUNTERS if self.summary_of(c).num_runs]
         return {
             "schema_version": SCHEMA_VERSION,
-            "runs": [validated.to_dict() for validated in self.runs],
+            "runs": [one.to_dict() for one in self.compared],
             "summary": {
                 **{counter: self.summary_of(counter).to_dict() for counter in counters},
                 "false_fits": len(self.false_fits),
@@ -181,6 +198,7 @@ class Validation:
         return [
             {
                 "id": v.run.id,
+                "counter": v.run.counter,
                 "terms": [
                     {"name": term.name, "num_bytes": term.num_bytes, "formula": term.formula}
                     for term in v.terms
@@ -234,20 +252,13 @@ def levels_of(estimate: MemoryEstimate, device: DeviceSpec | None = None) -> dic
         "reserved": estimate.reserved_peak_bytes,
         "device": estimate.device_peak_bytes,
     }
-    if device is None or needed_bytes(estimate) > device.capacity_bytes:
+    if device is None or estimate.needed_bytes > device.capacity_bytes:
         return levels
-    outside = max(peak.device_bytes - peak.reserved_bytes for peak in estimate.peaks)
+    outside = min(peak.least_outside_bytes for peak in estimate.peaks)
     most = max(levels["allocated"], device.capacity_bytes - outside)
     levels["reserved"] = min(levels["reserved"], most)
     levels["device"] = min(levels["device"], device.capacity_bytes)
     return levels
-
-
-def needed_bytes(estimate: MemoryEstimate) -> int:
-    """Return the largest sum of live tensors and what lies outside torch, over phases."""
-    return max(
-        peak.allocated_bytes + peak.device_bytes - peak.reserved_bytes for peak in estimate.peaks
-    )
 
 
 def device_of(run: MeasuredRun, plugins: PluginManager) -> DeviceSpec | None:

@@ -13,6 +13,7 @@ from json_schemas import problems
 from kept_records import read_records
 
 import preflight
+from preflight.formulas.outside_torch import NCCL_FIRST_BYTES
 from preflight.memory import Level
 from preflight.records.run_index import renew_corrections
 from preflight.records.run_numbers import finished_runs
@@ -128,7 +129,7 @@ def test_a_check_uses_the_correction_says_so_and_leaves_model_terms_alone(site):
     assert changed.keys() >= {"CUDA context", "NCCL buffers", "cuBLAS workspaces"}
     assert all(t.level in (Level.RESERVED, Level.DEVICE) for t in changed.values())
     assert changed["CUDA context"].num_bytes == 430 * MIB
-    assert changed["NCCL buffers"].num_bytes == 344 * MIB
+    assert changed["NCCL buffers"].num_bytes == NCCL_FIRST_BYTES // 2
     assert "runs of this site on h100-sxm-80" in changed["CUDA context"].source
     assert after.estimate.allocated_peak_bytes == before.estimate.allocated_peak_bytes
     assert after.estimate.host_peak_bytes_per_node == before.estimate.host_peak_bytes_per_node
@@ -176,7 +177,10 @@ def test_history_lists_runs_and_what_they_correct_and_validate_reads_them(site):
     assert "context 432 MiB (5 runs)" in told.stdout
     assert len(as_json["runs"]) == 2
     assert as_json["corrections"]["h100-sxm-80"]["context_bytes"] == 432 * MIB
-    assert [r["outcome"] for r in validated["runs"]] == ["value"] * 5 + ["oom"]
+    by_run = {r["id"]: r["outcome"] for r in validated["runs"]}
+    assert list(by_run.values()) == ["value"] * 5 + ["oom"]
+    counters = [r["counter"] for r in validated["runs"] if r["id"] == validated["runs"][0]["id"]]
+    assert counters == ["allocated", "reserved"]
     assert validated["runs"][0]["measured_bytes"] == 20 * GIB
     assert validated["runs"][0]["other_counters"]["reserved"]["measured_bytes"] == 20 * GIB
     assert {r["group"] for r in validated["runs"]} == {"h100-sxm-80"}

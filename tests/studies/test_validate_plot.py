@@ -27,40 +27,45 @@ def real_runs() -> Validation:
     return validate_runs(read_runs(read_data_file(str(MEASURED))), load_plugins())
 
 
-def marks_of(svg: str) -> dict[str, ElementTree.Element]:
-    """Return run id -> its mark, by the tooltip that names the run."""
+def marks_of(svg: str) -> dict[tuple[str, str], ElementTree.Element]:
+    """Return (run id, counter or nothing) -> its mark, by the tooltip that names both."""
     marks = {}
     for element in ElementTree.fromstring(svg):
         title = element.find(f"{SVG}title")
         if title is not None and title.text:
-            marks[title.text.partition(":")[0]] = element
+            run_id, _, says = title.text.partition(": ")
+            words = says.partition(";")[0].split(", ")
+            marks[run_id, words[2] if len(words) == 3 else ""] = element
     return marks
 
 
 def test_every_run_with_two_numbers_and_every_run_that_died_is_drawn(real_runs):
     marks = marks_of(scatter_svg(real_runs))
-    drawn = {v.run.id for v in real_runs.runs if v.error is not None or v.run.outcome == "oom"}
+    drawn = {(v.run.id, v.run.counter) for v in real_runs.compared if v.error is not None}
+    drawn |= {(v.run.id, "") for v in real_runs.runs if v.run.outcome == "oom"}
 
     assert set(marks) == drawn
 
 
 def test_shape_and_color_say_the_counter_and_filling_says_scored(real_runs):
     marks = marks_of(scatter_svg(real_runs))
-    for v in real_runs.runs:
+    shapes = {"allocated": "circle", "reserved": "rect", "device": "path"}
+    for v in real_runs.compared:
         if v.error is None:
             continue
-        kind = marks[v.run.id].get("class", "").split()
+        mark = marks[v.run.id, v.run.counter]
+        kind = mark.get("class", "").split()
 
         assert (v.run.counter, "solid" if v.run.is_scored else "hollow") == tuple(kind[1:])
-        assert marks[v.run.id].tag == SVG + {"allocated": "circle", "reserved": "rect"}[kind[1]]
+        assert mark.tag == SVG + shapes[kind[1]]
 
 
 def test_a_run_above_the_diagonal_is_predicted_too_large(real_runs):
     """The square's lower left corner is at (72, 656): on the diagonal, x - 72 = 656 - y."""
     marks = marks_of(scatter_svg(real_runs))
-    for v in real_runs.runs:
-        mark = marks.get(v.run.id)
-        if v.error is None or mark is None or abs(v.error) < 0.01:
+    for v in real_runs.compared:
+        mark = marks.get((v.run.id, v.run.counter or ""))
+        if v.error is None or mark is None or abs(v.error) < 0.01 or v.run.counter == "device":
             continue
         if mark.tag == f"{SVG}circle":
             x, y = float(mark.get("cx", 0)), float(mark.get("cy", 0))
@@ -111,7 +116,7 @@ def test_a_number_of_worst_runs_that_is_none_is_bad_input(number, capsys):
 
 def test_the_worst_runs_are_explained_by_their_launch_and_terms(real_runs):
     lines = validation_lines(real_runs, Page(100), num_explained=3)
-    for v in real_runs.worst_first(real_runs.scored)[:3]:
+    for v in real_runs.worst_first(real_runs.scored_by_counter)[:3]:
         at = next(i for i, line in enumerate(lines) if line.startswith(f"  {v.run.id}: "))
         explained = "\n".join(lines[at : at + 12])
 
@@ -129,7 +134,7 @@ def test_terms_that_are_shown_make_up_the_prediction(real_runs):
 def test_the_json_explains_the_same_runs_as_the_text(real_runs):
     assert "worst" not in real_runs.to_dict()
     explained = real_runs.to_dict(2)["worst"]
-    worst = [v.run.id for v in real_runs.worst_first(real_runs.scored)[:2]]
+    worst = [v.run.id for v in real_runs.worst_first(real_runs.scored_by_counter)[:2]]
 
     assert [run["id"] for run in explained][-2:] == worst
     assert all(run["terms"][0]["num_bytes"] > 0 for run in explained)
