@@ -142,15 +142,18 @@ def _packed_and_sharded(
     )
     units = wrap_units(plan, model)
     unit = max(units.layer, units.root)
-    shards = ceil_div(weights, plan.shard_degree) + sum(
-        h.count * held_quantized_bytes(plan, h) for h in packed
-    )
+    held_here = scales
+    if plan.offload_params == "none":
+        held_here = ceil_div(weights, plan.shard_degree) + sum(
+            h.count * held_quantized_bytes(plan, h) for h in packed
+        )
     yield MemoryTerm(
         "sharding unit by unit",
-        shards + size * unit,
+        held_here + 2 * size * unit,
         PREPARE,
-        f"shards and scales {shards:,} + one unit {unit:,} x {size}",
-        "torch/distributed/fsdp/_init_utils.py (2.13)",
+        f"shards and scales {held_here:,} + 2 x one unit {unit:,} x {size}",
+        # an offloaded shard goes to the host as soon as it is cut; scales are no parameters and stay
+        "torch/distributed/fsdp/_init_utils.py _init_param_handle_from_module (2.13)",
     )
 
 

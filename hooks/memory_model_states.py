@@ -12,6 +12,7 @@ from preflight.formulas.sharding import (
     held_quantized_bytes,
     held_tensors,
     local_elements,
+    scale_bytes,
     shards_quantized_base,
 )
 from preflight.formulas.user_loop import drops_gradients, finds_gradients
@@ -74,6 +75,19 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             ALWAYS,
             f"{frozen:,} x {size:.4g} ({dtype}){shards}",
             "torch.nn.Parameter storage",
+        )
+    if packed and not on_gpu:
+        scales = sum(
+            held.count * scale_bytes(plan, held.tensor.num_params)
+            for held in held_tensors(plan, model)
+            if held.quantized
+        )
+        yield MemoryTerm(
+            "scales of the quantized base",
+            scales,
+            ALWAYS,
+            f"of {packed_elements:,} elements: they are no parameters, so no engine moves them",
+            "bitsandbytes/nn/modules.py Params4bit.quant_state (0.50.2)",
         )
     if packed and on_gpu:
         scheme = plan.base_quantization.scheme if plan.base_quantization else ""

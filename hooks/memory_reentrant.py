@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from preflight.formulas.checkpointing import is_reentrant, recomputes_wrapped_layers
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
+from preflight.formulas.segments import SOURCE as SEGMENTS_SOURCE
+from preflight.formulas.segments import mlp_block_bytes, rests_of_blocks
 from preflight.formulas.sharding import num_tokens, wrap_units
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.units import ceil_div
 
 LAYERS = (Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD)
 END = (Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD)
@@ -76,32 +77,19 @@ def _held_by_hooks(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
             f"{tokens:,} tokens x {per_token:,}: reentrant checkpointing, frozen layers",
             "torch/distributed/fsdp/_runtime_utils.py:1473, torch/autograd/graph.py:578 (2.13)",
         )
-    if not plan.expandable_segments:
-        wide = max(
-            precision.bytes_of("compute") * unit.layer.intermediate_size
-            for unit in layers
-            if unit.layer is not None
-        )
-        yield from _broken_blocks(
-            tokens * wide, tokens * max(widths), 2 * sum(unit.count for unit in layers) - 1
-        )
-
-
-def _broken_blocks(block: int, held: int, num_held: int) -> Iterable[MemoryTerm]:
-    """Price the rests of blocks that held tensors lie in.
-
-    The smallest free block is the one that an activation of the MLP left: a whole number of held tensors lies
-    in it, its rest is too small for one more, and the next layer's activation needs a new block.
-    """
-    fitting = block // held if held else 0
-    rest = block - fitting * held
-    if fitting and rest:
-        num_blocks = ceil_div(num_held, fitting)
+    if plan.expandable_segments:
+        return
+    rests = rests_of_blocks(
+        tokens * mlp_block_bytes(plan, model, precision),
+        tokens * max(widths),
+        2 * sum(unit.count for unit in layers) - 1,
+    )
+    if rests is not None:
         yield MemoryTerm(
             "rests of blocks that held inputs and gradients lie in",
-            num_blocks * rest,
+            rests.num_bytes,
             frozenset(END),
-            f"{num_blocks} blocks of {block:,}, {fitting} x {held:,} in each",
-            "c10/cuda/CUDACachingAllocator.cpp get_free_block (torch 2.13)",
+            rests.formula,
+            SEGMENTS_SOURCE,
             Level.RESERVED,
         )

@@ -74,6 +74,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_model_states",
     "memory_sharding",
     "memory_vision",
+    "memory_segments",
     "memory_reduce",
     "memory_reference",
     "memory_reentrant",

@@ -62,8 +62,9 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
     # What a hook knows to be idle in the loss (level reserved) is a segment of the loss all the same.
     loss = max(_at([t for t in passing if t.moments <= LOSS], moment) for moment in LOSS)
     # Rule 1: the pool is as large as its largest moment, and as layers and loss side by side.
-    layers_first = _live_at(passing_first, Moment.FORWARD)
-    layers = _live_at(passing, Moment.FORWARD)
+    # Rests of blocks (level reserved, hooks/memory_segments.py) are blocks of layers too.
+    layers_first = _at(passing_first, Moment.FORWARD)
+    layers = _at(passing, Moment.FORWARD)
     pool_first = kept + max(layers_first + loss, *(_live_at(passing_first, m) for m in EVERY_STEP))
     pool = kept + states + max(layers + loss, *(_live_at(passing, m) for m in EVERY_STEP))
     broken = 0
@@ -71,9 +72,17 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
         # Rules 2 and 3: new states move into free blocks of layers and gradients; what does not fit there
         # breaks up segments of the loss, at most all of them, and the loss of the second step asks anew.
         gradients = _sum(t for t in passing_first if is_gradient(t))
+        if not gradients:
+            # Gradients of another stream make no room here: the first step's blocks go to the states, the
+            # temporaries of the step lie beside them, and what activations lost is asked anew.
+            first, passes = pool_first - kept, _live_at(passing, Moment.OPTIMIZER_STEP)
+            pool = max(pool, kept + max(first, states + passes) + min(first, states))
         broken = min(loss, max(0, states + gradients - layers_first))
         step = kept + states + _live_at(passing, Moment.OPTIMIZER_STEP)
         pool = max(pool, max(pool_first, step) + broken)
+    # Rule 6: blocks that sharding a model left stay in the pool; nothing empties it before the first step.
+    prepared = _live_at(own, Moment.PREPARE)
+    pool_first, pool = max(pool_first, prepared), max(pool, prepared)
     # Idle is what the pool holds above the tensors that are alive at the fullest moment: that of the first
     # step in both steps, and what the second has more of from the second on.
     fullest_first = _fullest([t for t in held if not t.from_second_step])

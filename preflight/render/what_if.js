@@ -4,7 +4,7 @@
   "use strict";
   const data = JSON.parse(document.getElementById("what-if").textContent);
   const ALLOCATED = "allocated", RESERVED = "reserved", DEVICE = "device", HOST = "host";
-  const { always, loss: lossMoments, forward, optimizer_step: optimizerStep } = data.sets;
+  const { always, loss: lossMoments, forward, optimizer_step: optimizerStep, prepare } = data.sets;
   const moments = data.moments.map((_, index) => 1 << index);
   const stepMoments = moments.filter((moment) => moment & data.sets.step);
 
@@ -26,7 +26,7 @@
     });
   }
 
-  // preflight/formulas/allocator.py, rules 1 to 3.
+  // preflight/formulas/allocator.py, rules 1 to 3, and 6.
   function idleOfDefaultStream(held) {
     const own = held.filter((term) => term.stream === "default");
     const isKept = (term) => term.level === ALLOCATED && within(always, term.moments);
@@ -36,15 +36,22 @@
     const first = passing.filter((term) => !term.from_second_step);
     const ofLoss = passing.filter((term) => within(term.moments, lossMoments));
     const loss = Math.max(...moments.filter((m) => m & lossMoments).map((m) => at(ofLoss, m)));
-    const layersFirst = live(first, forward), layers = live(passing, forward);
-    const poolFirst = kept + Math.max(layersFirst + loss, most(first, stepMoments));
+    const layersFirst = at(first, forward), layers = at(passing, forward);
+    let poolFirst = kept + Math.max(layersFirst + loss, most(first, stepMoments));
     let pool = kept + states + Math.max(layers + loss, most(passing, stepMoments));
     if (!data.expandable_segments && states) {
       const gradients = sum(first.filter((term) => term.is_gradient));
+      if (!gradients) {
+        const firsts = poolFirst - kept, passes = live(passing, optimizerStep);
+        pool = Math.max(pool, kept + Math.max(firsts, states + passes) + Math.min(firsts, states));
+      }
       const broken = Math.min(loss, Math.max(0, states + gradients - layersFirst));
       const step = kept + states + live(passing, optimizerStep);
       pool = Math.max(pool, Math.max(poolFirst, step) + broken);
     }
+    const prepared = live(own, prepare);
+    poolFirst = Math.max(poolFirst, prepared);
+    pool = Math.max(pool, prepared);
     const fullest = (terms) => stepMoments.reduce(
       (best, moment) => (live(terms, moment) > live(terms, best) ? moment : best));
     const heldFirst = held.filter((term) => !term.from_second_step);
@@ -104,7 +111,8 @@
   // preflight/verdict.py.
   function judge({ peaks, hostPeak, hostCounted }) {
     if (!data.capacity) return "unknown";
-    const outside = (peak) => sum(peak.there.filter((term) => term.level === DEVICE));
+    const outside = (peak) => peak.there.filter((term) => term.level === DEVICE)
+      .reduce((total, term) => total + term.bytes - term.doubtful, 0);
     if (peaks.some((peak) => peak.allocated + outside(peak) > data.capacity)) return "does_not_fit";
     if (data.host_bytes !== null && hostCounted > data.host_bytes) return "does_not_fit";
     if (data.missing) return "unknown";

@@ -157,12 +157,15 @@ def test_states_break_up_the_loss_where_layers_left_too_little():
     growing = replace(BASE, expandable_segments=True)
     temporaries = term("temporaries", 50, {Moment.OPTIMIZER_STEP})
 
-    # the second turn needs 100 + 60 + 80 in any case, more than the 150 of the step and what it broke up
-    assert reserved(STATES, LAYER, LOSS, temporaries) == {APART: 60}
-    # 40 of the states went where the loss was: beside the 400 of the step, the next loss needs 40 anew
+    # the second step needs 100 + 60 + 80 in any case, more than the 150 of the step and what it broke up
+    gradients = term("gradients", 1, {Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
+    assert reserved(STATES, LAYER, LOSS, temporaries, gradients) == {APART: 60}
+    # with gradients on another stream, the step's 150 lie where the 140 were: the 100 of those are asked anew
+    assert reserved(STATES, LAYER, LOSS, temporaries) == {APART: 60, BROKEN: 10}
+    # 41 of states and gradients went where the loss was: beside the 401 of the step, the next loss needs 41 anew
     large = term("temporaries", 300, {Moment.OPTIMIZER_STEP})
-    assert reserved(STATES, LAYER, LOSS, large) == {APART: 60, BROKEN: 200}
-    assert reserved(STATES, LAYER, LOSS, large, plan=growing) == {APART: 60}
+    assert reserved(STATES, LAYER, LOSS, large, gradients) == {APART: 60, BROKEN: 202}
+    assert reserved(STATES, LAYER, LOSS, large, gradients, plan=growing) == {APART: 60}
 
 
 def test_gathered_layers_are_no_blocks_of_the_default_stream():
