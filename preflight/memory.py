@@ -186,6 +186,8 @@ class MemoryTerm:
     """True for what the first optimizer step creates: absent from the first forward and backward."""
     stream: str = "default"
     """The CUDA stream whose pool holds it; the caching allocator never lends blocks between streams."""
+    least_bytes: int | None = None
+    """The lower end where `num_bytes` is the middle of a range: a refusal counts on no more than this."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_bytes, int) or self.num_bytes < 0:
@@ -223,6 +225,13 @@ class PhasePeak:
     allocated_bytes: int
     reserved_bytes: int
     device_bytes: int
+    least_outside_bytes: int
+    """What lies outside torch at least: the lower ends of its ranges."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """What no allocator can save: live tensors, and what lies outside torch at least."""
+        return self.allocated_bytes + self.least_outside_bytes
 
 
 @dataclass(frozen=True)
@@ -253,6 +262,11 @@ class MemoryEstimate:
     @property
     def device_peak_bytes(self) -> int:
         return max(peak.device_bytes for peak in self.peaks)
+
+    @property
+    def needed_bytes(self) -> int:
+        """What no allocator can save at the worst moment; 0 where nothing was estimated."""
+        return max((peak.needed_bytes for peak in self.peaks), default=0)
 
     @property
     def host_counted_bytes(self) -> int:
@@ -310,7 +324,9 @@ def estimate_peaks(
                 host_peak, host_phase = host, phase
         if best is not None:
             allocated, moment, reserved, device = best
-            peaks.append(PhasePeak(phase, moment, allocated, reserved, device))
+            doubtful = sum(doubtful_bytes(t) for t in kept if moment in t.moments)
+            least_outside = device - reserved - doubtful
+            peaks.append(PhasePeak(phase, moment, allocated, reserved, device, least_outside))
     return MemoryEstimate(kept, tuple(peaks), host_peak, host_phase, tuple(unknown))
 
 
@@ -318,6 +334,13 @@ def phases_of(terms: Iterable[MemoryTerm]) -> tuple[Phase, ...]:
     """Return the phases that terms are about, in order: one of online RL where a term is of such phases alone."""
     own = frozenset[Moment]().union(*(t.moments for t in terms if t.moments <= ONLINE_MOMENTS))
     return tuple(p for p in Phase if p not in ONLINE or PHASE_MOMENTS[p][0] in own)
+
+
+def doubtful_bytes(term: MemoryTerm) -> int:
+    """Return what lies between the lower end of a range outside torch and its middle."""
+    if term.level is not Level.DEVICE or term.least_bytes is None:
+        return 0
+    return term.num_bytes - term.least_bytes
 
 
 def _sums_at(

@@ -49,12 +49,7 @@ class Completion:
     @property
     def least_bytes(self) -> int:
         """What no allocator can save at the worst moment: live tensors, and what lies outside torch."""
-        if self.estimate is None:
-            return 0
-        peaks = self.estimate.peaks
-        return max(
-            (p.allocated_bytes + p.device_bytes - p.reserved_bytes for p in peaks), default=0
-        )
+        return 0 if self.estimate is None else self.estimate.needed_bytes
 
 
 @dataclass(frozen=True)

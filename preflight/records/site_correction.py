@@ -291,6 +291,7 @@ def _corrected(term: MemoryTerm, correction: Correction) -> MemoryTerm:
         return replace(
             term,
             num_bytes=correction.context_bytes,
+            least_bytes=None,
             formula=f"median of {correction.num_context_runs} runs",
             source=where,
         )
@@ -302,6 +303,7 @@ def _scaled(term: MemoryTerm, factor: float, source: str) -> MemoryTerm:
     return replace(
         term,
         num_bytes=int(term.num_bytes * factor),
+        least_bytes=None,
         formula=formula,
         source=f"{source}; {term.source}",
     )

@@ -23,6 +23,7 @@ from preflight.memory import (
     MemoryTerm,
     Moment,
     Phase,
+    doubtful_bytes,
     phases_of,
 )
 from preflight.render.html_bars import unit_of
@@ -101,6 +102,7 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
             "step": bits(STEP_MOMENTS),
             "forward": bits([Moment.FORWARD]),
             "optimizer_step": bits([Moment.OPTIMIZER_STEP]),
+            "prepare": bits([Moment.PREPARE]),
         },
         "phases": [
             {
@@ -138,6 +140,7 @@ def _term(term: MemoryTerm, moments: int) -> dict[str, Any]:
         "from_second_step": term.from_second_step,
         "stream": term.stream,
         "is_gradient": is_gradient(term),
+        "doubtful": doubtful_bytes(term),
         "is_allowance": term.level is Level.HOST and term.name == HOST_ALLOWANCE,
     }
 

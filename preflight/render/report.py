@@ -153,10 +153,7 @@ def _unfragmented(report: Report) -> str:
         or verdict.failing_level is Level.HOST
     ):
         return ""
-    least = max(p.allocated_bytes + p.device_bytes - p.reserved_bytes for p in estimate.peaks)
-    return (
-        f", {amount(least, report.device.capacity_bytes if report.device else None)} unfragmented"
-    )
+    return f", {amount(estimate.needed_bytes, report.device.capacity_bytes if report.device else None)} unfragmented"
 
 
 def assumed_lines(report: Report, page: Page) -> list[str]:
@@ -292,8 +289,7 @@ def phase_lines(report: Report, estimate: MemoryEstimate, page: Page) -> list[st
     for peak in peaks_of_launch(estimate, report.plan):
         mark = ""
         if capacity is not None:
-            runtime = peak.device_bytes - peak.reserved_bytes
-            if peak.allocated_bytes + runtime > capacity:
+            if peak.needed_bytes > capacity:
                 mark = "does not fit"
             elif peak.device_bytes > capacity:
                 mark = "tight"
