@@ -75,7 +75,7 @@ def judge_plan(
         if model is not None:
             estimate = estimate_memory(one, model, device, plugins, missing)
         host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
-        verdict = judge(estimate, device, missing, policy.margin_share, host_bytes)
+        verdict = judge(estimate, device, missing, policy.margin_of(one.engine), host_bytes)
         return estimate, with_unpriced(verdict, one.notices)
 
     readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None

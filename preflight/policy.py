@@ -9,7 +9,7 @@ from typing import Any
 from preflight.errors import Problem, raise_if_any
 from preflight.remedy import Remedy
 from preflight.values import dataclass
-from preflight.verdict import MARGIN_SHARE, Answer
+from preflight.verdict import Answer, margin_share_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Policy:
     """Remedies that are neither applied nor suggested."""
     refuse: frozenset[str] = frozenset({"does_not_fit"})
     """Verdicts that refuse a launch; `tight` may be added."""
-    margin_share: float = MARGIN_SHARE
+    margin_share: float | None = None
+    """Share of the device kept free before a launch counts as fitting; None = what its engine needs."""
     rewrite: bool = True
     """False = never rewrite: check and refuse only."""
     rewrite_jobs: bool = False
@@ -31,6 +32,10 @@ class Policy:
     """Ids of findings that are not shown."""
     refuse_findings: frozenset[str] = field(default_factory=frozenset)
     """Findings that refuse a launch like a verdict: ids, or `error` for every one of that severity."""
+
+    def margin_of(self, engine: str) -> float:
+        """Return the share of the device that is kept free under an engine."""
+        return margin_share_of(engine) if self.margin_share is None else self.margin_share
 
     def may_apply(self, remedy: Remedy) -> bool:
         """Tell whether a remedy may be written into the launch; without rewriting, all are suggestions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.derive import (
+    accuracy_page,
     costs,
     finding_reference,
     formula_table,
@@ -117,6 +118,13 @@ TARGETS = (
         "everything that a check can say beside memory",
         "docs/findings.md",
         finding_reference.files,
+    ),
+    Target(
+        "accuracy",
+        PAGES,
+        "measured runs: every source left out in turn, library versions, years",
+        accuracy_page.PAGE,
+        accuracy_page.files,
     ),
     Target("hooks", PAGES, "the hooks of a plugin", "hooks/README.md", hook_reference.files),
     Target(

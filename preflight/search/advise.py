@@ -83,7 +83,7 @@ def advise(
         )
     if own is None:
         return report
-    larger = _larger_device(own, device, prices, policy.margin_share)
+    larger = _larger_device(own, device, prices, policy.margin_of(own.plan.engine))
     named = [device.key or ""] + ([larger.key] if larger is not None else [])
     told = {key: prices[key].words for key in named if key in prices}
     return replace(report, advice=Advice(tuple(methods), larger, told))

@@ -228,7 +228,7 @@ def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: P
         missing=bool(missing_inputs(plan, judged.model) or estimate.unknown),
         allocator_factor=None if correction is None else correction.allocator_factor,
         capacity_bytes=capacity,
-        margin_bytes=int((capacity or 0) * policy.margin_share),
+        margin_bytes=int((capacity or 0) * policy.margin_of(plan.engine)),
         host_bytes=None if plan.host_memory_gib is None else plan.host_memory_gib * GIB,
     )
 
