@@ -43,7 +43,7 @@ def test_a_command_about_tight_prints_what_the_page_shows(printed, index):
 
 def test_the_margin_on_the_page_is_the_one_that_judges():
     assert (
-        f"{100 * MARGIN_SHARE:.1f} percent of the card, {29 * MARGIN_SHARE:.1f} GiB here" in TIGHT
+        f"{100 * MARGIN_SHARE:.1f} percent of the card, {30 * MARGIN_SHARE:.1f} GiB here" in TIGHT
     )
 
 

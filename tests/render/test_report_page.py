@@ -70,7 +70,7 @@ def test_every_picture_says_in_words_what_it_shows(rewritten):
 
     assert len(pictures) >= 15
     assert all(re.search(r"\d", words) for words in pictures)
-    assert any("second step: 174.0 GiB" in words for words in pictures)
+    assert any("second step: 175.2 GiB" in words for words in pictures)
 
 
 def test_a_page_says_what_the_text_says(rewritten):
