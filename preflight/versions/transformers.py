@@ -95,6 +95,14 @@ DEFAULTS_TO_FUSED_ADAMW = Boundary(
     "training_args.py: 4.54.1 against 4.53.3",
     "5.24.0",
 )
+SPLITS_IMAGES = Boundary(
+    _NAME,
+    "4.54",
+    "Qwen2-VL and Qwen2.5-VL give SDPA one image after the other; before, all at once with a mask over every pair",
+    "models/qwen2_vl/modeling_qwen2_vl.py: torch.zeros([1, seq_length, seq_length]) in 4.48.3 to 4.52.4,"
+    " _prepare_attention_mask in 4.53.3, cu_seqlens in 4.54.1 to 5.24.0",
+    "5.24.0",
+)
 ATTENDS_IN_PLACE = Boundary(
     _NAME,
     "4.57",
@@ -146,6 +154,14 @@ READS_FSDP_VERSION = Boundary(
     "training_args.py:2753 (5.0.0), :2826 (5.24.0)",
     "5.24.0",
 )
+ASKS_EVERY_EMBEDDING = Boundary(
+    _NAME,
+    "5.0",
+    "enable_input_require_grads makes the output of every embedding ask for gradients, a vision tower's patches too;"
+    " before, that of the tokens alone",
+    "modeling_utils.py enable_input_require_grads: self.modules() in 5.0.0 to 5.24.0, get_input_embeddings() in 4.57.6",
+    "5.24.0",
+)
 PACKS_PLAIN_LINEAR_ALONE = Boundary(
     _NAME,
     "5.5",
@@ -182,20 +198,4 @@ SAYS_ACTIVATION_CHECKPOINTING = Boundary(
     "5.24",
     "Trainer calls gradient_checkpointing `activation_checkpointing`; the old name goes away in 6",
     "training_args.py",
-)
-ASKS_EVERY_EMBEDDING = Boundary(
-    _NAME,
-    "5.0",
-    "enable_input_require_grads makes the output of every embedding ask for gradients, a vision tower's patches too;"
-    " before, that of the tokens alone",
-    "modeling_utils.py enable_input_require_grads: self.modules() in 5.0.0 to 5.24.0, get_input_embeddings() in 4.57.6",
-    "5.24.0",
-)
-SPLITS_IMAGES = Boundary(
-    _NAME,
-    "4.54",
-    "Qwen2-VL and Qwen2.5-VL give SDPA one image after the other; before, all at once with a mask over every pair",
-    "models/qwen2_vl/modeling_qwen2_vl.py: torch.zeros([1, seq_length, seq_length]) in 4.48.3 to 4.52.4,"
-    " _prepare_attention_mask in 4.53.3, cu_seqlens in 4.54.1 to 5.24.0",
-    "5.24.0",
 )
