@@ -74,8 +74,8 @@ FLATTENS_LOGITS = Boundary(
     _NAME,
     "0.23",
     "the entropy of whole logits is taken of a flat copy, 128 rows at a time; before, sequence by sequence, and none before 0.20",
-    "trainer/utils.py entropy_from_logits: 0.23.1 and 0.24.0 against 0.22.2; :532 (1.13.0)",
-    "1.13.0",
+    "trainer/utils.py entropy_from_logits: 0.23.1 and 0.24.0 against 0.22.2; :532 (1.13.0), :634 (1.16.0)",
+    "1.16.0",
 )
 CHUNKS_PAIRS = Boundary(
     _NAME,
