@@ -14,6 +14,7 @@ from typing import Any
 from preflight.finding import Finding
 from preflight.findings import noticed
 from preflight.formulas.adapters import num_trainable_params
+from preflight.formulas.left_out import is_cut_only
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.unread import unread_launch
@@ -126,9 +127,9 @@ def _with_longest(
     report: Report, judged: Judged, plugins: PluginManager, request: Request
 ) -> Report:
     """Return the report of a refusal with the longest rows that fit, where the length is only a cap."""
-    from preflight.search.longest import is_cap, longest_that_fits
+    from preflight.search.longest import longest_that_fits
 
-    if not is_cap(judged):
+    if not is_cut_only(judged.plan):
         return report
     length = longest_that_fits(judged, plugins, request.policy)
     if length is None:

@@ -20,6 +20,7 @@ from preflight.units import format_gib
 BESIDE_TEXT = "images or audio beside the text"
 UNTRACED = "what the layers keep and need in passing"
 TOO_SMALL = "an engine that does not start"
+LENGTH_OF_IMAGES = "how long rows with images are"
 UNLISTED = "an adapter on modules of other names"
 
 
@@ -33,6 +34,12 @@ def with_left_out(
     said = {notice.unpriced for notice in plan.notices}
     new = tuple(notice for notice in _left_out(plan, model, device) if notice.unpriced not in said)
     return replace(plan, notices=(*plan.notices, *new)) if new else plan
+
+
+def is_cut_only(plan: LaunchPlan) -> bool:
+    """Tell whether the length of a launch is where its rows are cut, and may be longer than any of them."""
+    is_filled = plan.sequence_kind in ("packed", "fixed")
+    return plan.seq_len is not None and plan.command is not None and not is_filled
 
 
 def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
@@ -63,6 +70,16 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             "warning",
             unpriced=BESIDE_TEXT,
             takes="more",
+        )
+    if plan.is_read and may_see(plan, model) and is_cut_only(plan):
+        yield Problem(
+            f"rows with images are as long as what they show: few reach the {plan.seq_len:,} tokens at which they are cut",
+            "the length of rows",
+            "--set seq_len=N, the longest row of the data",
+            "PF126",
+            "warning",
+            unpriced=LENGTH_OF_IMAGES,
+            takes="less",
         )
     without = not_derived(plan, model, precision_of(plan, model))
     if without:

@@ -14,13 +14,6 @@ STEP = 64
 """Tokens: a length is found to this multiple."""
 
 
-def is_cap(judged: Judged) -> bool:
-    """Tell whether the length of a launch is where its rows are cut, and may be longer than any of them."""
-    plan = judged.plan
-    is_filled = plan.sequence_kind in ("packed", "fixed")
-    return plan.seq_len is not None and plan.command is not None and not is_filled
-
-
 def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> int | None:
     """Return the most tokens of a row, to a multiple of STEP, with which a refused plan is not refused; None for none.
 

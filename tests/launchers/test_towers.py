@@ -212,3 +212,28 @@ def test_targets_are_compared_with_the_modules_of_a_model_that_another_row_descr
 
     assert report.model is not None and report.model.like is not None
     assert {f.id for f in report.findings if f.id in ("PF127", "PF421", "PF422")} == ids
+
+
+LONG = AXOLOTL.replace("sequence_len: 512", "sequence_len: 131072").replace(
+    "micro_batch_size: 1", "micro_batch_size: 8"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "answer"),
+    [
+        ("processor_type: AutoProcessor\n", "unknown"),  # rows are as long as what they show
+        ("", "does_not_fit"),
+        ("processor_type: AutoProcessor\nsample_packing: true\n", "does_not_fit"),
+    ],
+    ids=["images", "text", "packed"],
+)
+def test_rows_with_images_are_not_refused_for_the_length_at_which_they_are_cut(
+    tmp_path, more, answer
+):
+    (tmp_path / "long.yaml").write_text(LONG + more)
+    command = LaunchCommand(("axolotl", "train", "long.yaml"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}))
+
+    assert report.verdict.answer.value == answer
+    assert ("how long rows with images are" in report.verdict.unpriced) is (answer == "unknown")
