@@ -87,8 +87,13 @@ class Report:
         return {
             name: origin.reason or origin.where
             for name, origin in sorted(self.plan.origins.items())
-            if origin.assumed
+            if origin.assumed and not self.is_idle(name)
         }
+
+    def is_idle(self, plan_field: str) -> bool:
+        """Tell whether a field speaks of parts that the model does not have: a launcher's default about towers."""
+        is_text = self.model is not None and not self.model.has_towers
+        return plan_field == "vision" and is_text
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as the JSON of DESIGN (schema_version 1)."""

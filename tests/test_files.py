@@ -209,6 +209,8 @@ EXCEPTIONS = {
     "preflight/devices/gpu_table.py": OWN_DATA,
     "preflight/devices/prices.py": OWN_DATA,
     "preflight/formulas/layer_coefficients.py": OWN_DATA,
+    "preflight/formulas/vision.py": OWN_DATA,
+    "preflight/models/families/family_tables.py": OWN_DATA,
     "preflight/launchers/axolotl/keys.py": OWN_DATA,
     "preflight/launchers/litgpt/table.py": OWN_DATA,
     "preflight/launchers/llamafactory/keys.py": OWN_DATA,

@@ -25,8 +25,8 @@ EPILOG = """\
 RUNS.yaml is {schema: 1, models: {NAME: config}, runs: [{id, group, plan, device, measured}]};
 `measured` has outcome (value, fits, oom), and for a value counter and peak_bytes.
 --history takes the runs that PreflightCallback and preflight.measure recorded on this site.
-Each counter (allocated, reserved, device) is compared only with the level of its name; a run that has
-several counts once for each.
+Each counter (allocated, reserved, device) is compared only with the level of its name; a run that
+has several counts once for each.
 
 examples:
   preflight validate tests/measured/runs-dev.yaml tests/measured/runs-dev-2.yaml

@@ -90,9 +90,6 @@ class TowerBytes:
 
 def with_open_images(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with its images open where nobody said how many there are: text alone, or all that fits."""
-    if not model.has_towers and plan.vision is not None and _is_default(plan):
-        origins = {name: origin for name, origin in plan.origins.items() if name != "vision"}
-        return replace(plan, vision=None, origins=origins)  # a default that speaks of no part of it
     if not plan.is_read or not may_see(plan, model) or model.tower is None:
         return plan
     vision = plan.vision or Vision()
@@ -102,11 +99,6 @@ def with_open_images(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     settled = replace(vision, images_per_sequence=0)
     opened = replace(origin, may_be=(*origin.may_be, settled))
     return replace(plan, vision=vision).with_origin("vision", opened)
-
-
-def _is_default(plan: LaunchPlan) -> bool:
-    origin = plan.origins.get("vision")
-    return origin is not None and origin.assumed
 
 
 def may_see(plan: LaunchPlan, model: ModelSpec) -> bool:

@@ -7,7 +7,7 @@ from html import escape
 
 from preflight.render.html_bars import bar, legend, scale_of
 from preflight.render.html_page import page, table
-from preflight.render.worksheet import cost_rows, device_rows
+from preflight.render.worksheet import answers, cost_rows, device_rows
 from preflight.studies.worksheet import Worksheet, WorksheetRow
 from preflight.units import GIB, format_count
 
@@ -29,6 +29,7 @@ def worksheet_html(sheets: Sequence[Worksheet], budget: float | None) -> str:
             f"<h1>{escape(sheet.model)}: {format_count(sheet.num_params)} parameters,"
             f" micro batch {sheet.rows[0].micro_batch_size}</h1>"
         )
+        body += [f"<p>{escape(line)}</p>" for line in answers(sheet)]
         body += ["<h2>One rank that holds all</h2>", legend(list(WORDS), WORDS)]
         rows = [_row(row, scale) for row in sheet.rows]
         head = ["method", "seq", "ckpt", "GiB by what holds it", "total", "smallest card"]

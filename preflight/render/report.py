@@ -161,7 +161,7 @@ def assumed_lines(report: Report, page: Page) -> list[str]:
     guesses, unseen = [], []
     defaults: dict[str, list[str]] = {}
     for name, origin in sorted(report.plan.origins.items()):
-        if not origin.assumed:
+        if not origin.assumed or report.is_idle(name):
             continue
         written = plan_value(report.plan, name)
         reason = (origin.reason or origin.where).partition("; ")[0]

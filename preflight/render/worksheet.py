@@ -16,11 +16,14 @@ HEADS = ("weights", "grads", "states", "acts", "other", "total")
 
 def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose: bool) -> list[str]:
     """Return three tables, memory on one device, fewest devices, and the cheapest, with what they assume."""
-    lines = answer_lines(sheet, page)
-    lines += page.wrap(
-        page.paint(f"{sheet.model}: {format_count(sheet.num_params)} parameters", "bold")
-        + f", micro batch {sheet.rows[0].micro_batch_size}"
-    )
+    lines = [line for answer in answers(sheet) for line in page.wrap(answer, "", "  ")]
+    lines += [
+        "",
+        *page.wrap(
+            page.paint(f"{sheet.model}: {format_count(sheet.num_params)} parameters", "bold")
+            + f", micro batch {sheet.rows[0].micro_batch_size}"
+        ),
+    ]
     lines += ["", *page.wrap("one rank that holds all, GiB at the peak, and the smallest card:")]
     lines += page.table(_memory_rows(sheet), right=(1, 3, 4, 5, 6, 7, 8))
     lines += ["", *page.wrap(f"fewest devices on which it fits, sharded{_within(budget)}:")]
@@ -49,7 +52,7 @@ def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose:
 METHOD_WORDS = {"qlora": "QLoRA", "lora": "LoRA", "full": "full"}
 
 
-def answer_lines(sheet: Worksheet, page: Page) -> list[str]:
+def answers(sheet: Worksheet) -> list[str]:
     """Return for each card what one of it trains, and to which length."""
     lines: list[str] = []
     for card, methods in sheet.longest.items():
@@ -59,8 +62,8 @@ def answer_lines(sheet: Worksheet, page: Page) -> list[str]:
             else f"{METHOD_WORDS[method]} to {methods[method]:,} tokens"
             for method in METHOD_WORDS
         ]
-        lines += page.wrap(f"on 1 x {card}, with checkpointing: {', '.join(said)}", "", "  ")
-    return [*lines, ""]
+        lines.append(f"on 1 x {card}, with checkpointing: {', '.join(said)}")
+    return lines
 
 
 def _within(budget: float | None) -> str:

@@ -52,7 +52,7 @@ def test_every_impossible_size_of_a_file_is_told_at_once_with_its_line(tmp_path)
         ({"layer_types": ["full_attention"], "model_type": "qwen3"}, "names 1 layers"),
         ({"layer_types": 7, "model_type": "qwen3"}, "must be a list of names"),
         ({"model_type": "gemma3", "text_config": 3}, "text_config must be a mapping"),
-        ({"model_type": "gemma4"}, "are not laid out here"),
+        ({"model_type": "gemma3n_text"}, "are not laid out here"),
     ],
 )
 def test_an_impossible_value_is_named(edit, message):
@@ -124,7 +124,7 @@ def test_a_tower_of_another_kind_needs_a_count():
     config = {
         "model_type": "llava",
         "text_config": text,
-        "vision_config": {"model_type": "siglip_vision_model"},
+        "vision_config": {"model_type": "sam_vision_model"},
     }
     (problem,) = problems(config)
 

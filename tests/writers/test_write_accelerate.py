@@ -16,7 +16,7 @@ from preflight.writers.launch import write_launch
 TRAINER = "from transformers import HfArgumentParser, TrainingArguments\nHfArgumentParser(TrainingArguments)\n"
 OWN_ARGUMENTS = "from transformers import TrainingArguments\nTrainingArguments(output_dir='x')\n"
 SFT = "from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser\nTrlParser((SFTConfig, ModelConfig))\n"
-LOOP = "from accelerate import Accelerator\nAccelerator()\n"
+LOOP = "import argparse\nfrom accelerate import Accelerator\nAccelerator()\n"
 FSDP2 = """# mine
 distributed_type: FSDP
 num_processes: 8  # all of them
