@@ -105,7 +105,7 @@ def test_a_launch_is_read_as_check_reads_it(folder, capsys):
 
 
 def test_a_model_that_no_formula_knows_is_traced(folder, capsys):
-    (folder / "config.json").write_text(json.dumps({**CONFIGS["llama"], "model_type": "arcee"}))
+    (folder / "config.json").write_text(json.dumps({**CONFIGS["llama"], "model_type": "doge"}))
     code = main(["trace", "--plan", "plan.yaml", "--set", "model_config=config.json"])
     text = capsys.readouterr().out
 
@@ -159,12 +159,19 @@ def test_a_folders_own_code_is_run_only_when_asked(folder, capsys, monkeypatch):
 
 
 def test_everything_that_is_not_traced_is_named_at_once(folder, capsys):
-    more = ["--set", "optimizer=adafactor", "--set", "offload_params=cpu", "--set", "engine=zero3"]
+    more = [
+        "--set",
+        "optimizer=galore_adamw",
+        "--set",
+        "offload_params=cpu",
+        "--set",
+        "engine=zero3",
+    ]
     code = main(["trace", "--plan", "plan.yaml", *more])
     errors = capsys.readouterr().err
 
     assert code == 2
-    for words in ("engine zero3 is not traced", "offload of params", "optimizer adafactor"):
+    for words in ("engine zero3 is not traced", "offload of params", "optimizer galore_adamw"):
         assert words in errors
 
 
