@@ -163,5 +163,7 @@ NOT_PROVED = {
     " releases of torch's libraries; TRL does it unasked from 1.15 on",
     "context_parallel": "torch's ring attention has the CUDA kernels only"
     " (torch/distributed/tensor/experimental/_context_parallel/_attention.py, 2.13)",
+    "engine_share": "vLLM beside the ranks wants a GPU",
+    "engine_sleep": "vLLM beside the ranks wants a GPU",
 }
 """A remedy that should keep the training and cannot run on a CPU -> why. It stands in preflight's UNPROVED."""

@@ -16,7 +16,7 @@ def test_what_fits_no_gpu_that_the_job_may_get_is_refused_with_what_to_do(site):
 
     assert refused.returncode != 0 and refused.stdout == ""
     assert "preflight: does not fit on any node that the job may get (job.sh:5)" in refused.stderr
-    assert "a100-01 (a100, 39.4 GiB)  peak 67.5 of 39.4 GiB" in refused.stderr
+    assert "a100-01 (a100, 39.4 GiB)  peak 68.9 of 39.4 GiB" in refused.stderr
     assert "PREFLIGHT=off sbatch job.sh" in refused.stderr
     assert "mix-01 (v100, 15.8 to 31.8 GiB)" in on_v100.stderr
     assert on_v100.returncode != 0
