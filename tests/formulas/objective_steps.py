@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -133,7 +134,6 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     trainer = trainer_of(case, folder)
     allocations = Allocations()
     step, backward = trainer.training_step, trainer.accelerator.backward
-    shapes: list[list[int]] = []
 
     def marked_step(*args, **kwargs):
         allocations.mark("forward")
@@ -146,6 +146,12 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
         return backward(*args, **kwargs)
 
     trainer.training_step, trainer.accelerator.backward = marked_step, marked_backward
+    return trained(trainer, allocations)
+
+
+def trained(trainer, allocations: Allocations, beside: Sequence = ()) -> dict[str, object]:
+    """Return the peaks of a training, and the rows that its model saw; `beside` are models that are held with it."""
+    shapes: list[list[int]] = []
     trainer.model.register_forward_hook(
         lambda module, args, kwargs, output: shapes.append(
             list((kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape)
@@ -155,18 +161,20 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     reference = getattr(trainer, "ref_model", None)
     cast = lambda: torch.bfloat16 if torch.is_autocast_enabled("cpu") else None  # noqa: E731
     with fused_head.head_like_cuda(cast), allocations:
-        for model in (trainer.model, reference):
+        for model in (trainer.model, reference, *beside):
             for tensor in () if model is None else (*model.parameters(), *model.buffers()):
                 allocations.track(tensor.data)
         trainer.train()
     return {"peaks": allocations.peaks, "shapes": shapes, "has_reference": reference is not None}
 
 
-def main(cases: dict[str, dict], folder: Path) -> None:
+def main(counted: Callable[[dict, Path], dict[str, object]]) -> None:
+    """Print what is counted of every case of the command line."""
+    cases, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     results = {name: counted(case, folder / str(n)) for n, (name, case) in enumerate(cases.items())}
     print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    main(counted)

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import real_ranks  # first: it prepares accelerate for CPU ranks
@@ -331,16 +332,8 @@ def save(case: dict, accelerator, model, optimizer, allocations: Counted, folder
     allocations.mark("saved")
 
 
-def main() -> None:
-    cases, folder = json.loads(sys.argv[1]), sys.argv[2]
-    make_copies_visible()
-    set_libraries_aside()
-    Accelerator(mixed_precision="bf16")
-    if dist.get_rank() == 0 and not Path(folder, "config.json").exists():
-        torch.manual_seed(0)
-        config = real_ranks.AutoConfig.for_model(**cases[0]["config"])
-        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    dist.barrier()
+def print_every_rank(cases: list[dict], folder: str, run: Callable[[dict, str], object]) -> None:
+    """Run the cases, and print on the first rank what each of the ranks has of each."""
     results = {}
     for case in cases:
         mine = run(case, folder)
@@ -351,6 +344,19 @@ def main() -> None:
     if dist.get_rank() == 0:
         print(json.dumps(results))
     dist.barrier()
+
+
+def main() -> None:
+    cases, folder = json.loads(sys.argv[1]), sys.argv[2]
+    make_copies_visible()
+    set_libraries_aside()
+    Accelerator(mixed_precision="bf16")
+    if dist.get_rank() == 0 and not Path(folder, "config.json").exists():
+        torch.manual_seed(0)
+        config = real_ranks.AutoConfig.for_model(**cases[0]["config"])
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    dist.barrier()
+    print_every_rank(cases, folder, run)
     dist.destroy_process_group()
 
 

@@ -9,7 +9,14 @@ import gc
 import json
 import sys
 
-from real_phases import Counted, accelerator_of, load, make_copies_visible, restart  # isort: skip
+from real_phases import (  # isort: skip
+    Counted,
+    accelerator_of,
+    load,
+    make_copies_visible,
+    print_every_rank,
+    restart,
+)
 
 import torch
 import torch.distributed as dist
@@ -61,16 +68,7 @@ def main() -> None:
         config = AutoConfig.for_model(**cases[0]["config"])
         AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     dist.barrier()
-    results = {}
-    for case in cases:
-        mine = run(case, folder)
-        gc.collect()
-        ranks = [None] * dist.get_world_size()
-        dist.all_gather_object(ranks, mine)
-        results[case["name"]] = ranks
-    if dist.get_rank() == 0:
-        print(json.dumps(results))
-    dist.barrier()
+    print_every_rank(cases, folder, run)
     dist.destroy_process_group()
 
 

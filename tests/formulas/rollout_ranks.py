@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from real_phases import Counted, allow_fp16, make_copies_visible  # isort: skip
+from real_phases import Counted, allow_fp16, make_copies_visible, print_every_rank  # isort: skip
 
 import deepspeed
 import torch.distributed as dist
@@ -113,16 +113,7 @@ def main() -> None:
     if dist.get_rank() == 0:
         saved({**cases[0], "objective": "grpo"}, Path(folder))
     dist.barrier()
-    results = {}
-    for case in cases:
-        mine = run(case, folder)
-        gc.collect()
-        ranks = [None] * dist.get_world_size()
-        dist.all_gather_object(ranks, mine)
-        results[case["name"]] = ranks
-    if dist.get_rank() == 0:
-        print(json.dumps(results))
-    dist.barrier()
+    print_every_rank(cases, folder, run)
 
 
 if __name__ == "__main__":

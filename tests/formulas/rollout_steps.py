@@ -6,15 +6,13 @@ on a GPU with Triton, in place. Usage: rollout_steps.py CASES_JSON FOLDER
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from pathlib import Path
 
 import torch
 from allocations import Allocations
 from datasets import Dataset
-from objective_steps import fused_head, tokenizer
+from objective_steps import main, tokenizer, trained
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -119,29 +117,9 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     trainer = trainer_of(case, folder)
     allocations = Allocations()
     mark_parts(trainer, allocations)
-    shapes: list[list[int]] = []
-    trainer.model.register_forward_hook(
-        lambda module, args, kwargs, output: shapes.append(
-            list((kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape)
-        ),
-        with_kwargs=True,
-    )
-    reference = getattr(trainer, "ref_model", None)
     rewards = [each for each in trainer.reward_funcs if isinstance(each, PreTrainedModel)]
-    cast = lambda: torch.bfloat16 if torch.is_autocast_enabled("cpu") else None  # noqa: E731
-    with fused_head.head_like_cuda(cast), allocations:
-        for model in (trainer.model, reference, *rewards):
-            for tensor in () if model is None else (*model.parameters(), *model.buffers()):
-                allocations.track(tensor.data)
-        trainer.train()
-    return {"peaks": allocations.peaks, "shapes": shapes, "has_reference": reference is not None}
-
-
-def main(cases: dict[str, dict], folder: Path) -> None:
-    torch.set_num_threads(1)
-    results = {name: counted(case, folder / str(n)) for n, (name, case) in enumerate(cases.items())}
-    print(json.dumps(results))
+    return trained(trainer, allocations, rewards)
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    main(counted)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from small_llama import LLAMA
+from step_script import counted_of
 
 from preflight.formulas.objective import with_head
 from preflight.judge import estimate_memory
@@ -18,16 +16,7 @@ from preflight.models import describe
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 
 SCRIPT = Path(__file__).with_name("objective_steps.py")
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 8192,
-    "tie_word_embeddings": False,
-}
+CONFIG = {**LLAMA, "vocab_size": 8192}
 LENGTH = 256
 TOLERANCE = 0.02
 CASES: dict[str, dict] = {
@@ -75,15 +64,7 @@ def case_of(name: str) -> dict:
 def measured(tmp_path_factory) -> dict[str, dict]:
     """One process takes two steps of every case."""
     folder = tmp_path_factory.mktemp("objectives")
-    given = json.dumps({name: case_of(name) for name in CASES})
-    command = [sys.executable, str(SCRIPT), given, str(folder)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    ended = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False, timeout=170
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    results: dict[str, dict] = json.loads(ended.stdout.splitlines()[-1])
-    return results
+    return counted_of(SCRIPT, {name: case_of(name) for name in CASES}, folder, 170)
 
 
 def plan_of(name: str) -> LaunchPlan:

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from small_llama import LLAMA as CONFIG
+from small_llama import ZERO as BUCKETS
 
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, DeepSpeedSettings, LaunchPlan
@@ -15,27 +17,8 @@ from preflight.models import describe
 from preflight.plugins import BUILTIN_HOOKS, load_plugins
 
 SCRIPT = Path(__file__).with_name("real_phases.py")
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "tie_word_embeddings": False,
-}
 MICRO, LENGTH = 2, 8
-ZERO = {
-    "reduce_bucket_size": 900_000,
-    "allgather_bucket_size": 900_000,
-    "overlap_comm": False,
-    "stage3_param_persistence_threshold": 0,
-    "stage3_prefetch_bucket_size": 500_000,
-    "stage3_max_live_parameters": 10**9,
-    "stage3_max_reuse_distance": 10**9,
-    "stage3_gather_16bit_weights_on_model_save": True,
-}
+ZERO = {**BUCKETS, "stage3_gather_16bit_weights_on_model_save": True}
 HOST = {"device": "cpu", "pin_memory": True}
 QLORA = {"load": "bf16", "lora": 8}
 

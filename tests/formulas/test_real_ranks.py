@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from small_llama import LLAMA, ZERO
 
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, DeepSpeedSettings, LaunchPlan
@@ -13,28 +14,10 @@ from preflight.memory import ALWAYS, Level, Moment
 from preflight.models import describe
 
 SCRIPT = Path(__file__).with_name("real_ranks.py")
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "tie_word_embeddings": False,
-}
+CONFIG = {**LLAMA, "num_hidden_layers": 4}
 LAST = CONFIG["num_hidden_layers"] - 1
 MICRO, LENGTH = 2, 8
 TARGETS = ("q_proj", "v_proj")
-ZERO = {
-    "reduce_bucket_size": 900_000,
-    "allgather_bucket_size": 900_000,
-    "overlap_comm": False,
-    "stage3_param_persistence_threshold": 0,
-    "stage3_prefetch_bucket_size": 500_000,
-    "stage3_max_live_parameters": 10**9,
-    "stage3_max_reuse_distance": 10**9,
-}
 SMALL_TENSORS_BYTES = 4096
 """Step counters, loss, padding of ZeRO's partitions: a few hundred bytes."""
 PEAK_TOO_LOW, PEAK_TOO_HIGH = 0.04, 0.06

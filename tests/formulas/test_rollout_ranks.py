@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from small_llama import LLAMA as CONFIG
+from small_llama import ZERO
 
 from preflight.judge import estimate_memory
 from preflight.launch import DeepSpeedSettings, Generation, LaunchPlan
@@ -13,25 +15,6 @@ from preflight.models import describe
 from preflight.plugins import load_plugins
 
 SCRIPT = Path(__file__).with_name("rollout_ranks.py")
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 2048,
-    "tie_word_embeddings": False,
-}
-ZERO = {
-    "reduce_bucket_size": 900_000,
-    "allgather_bucket_size": 900_000,
-    "overlap_comm": False,
-    "stage3_param_persistence_threshold": 0,
-    "stage3_prefetch_bucket_size": 500_000,
-    "stage3_max_live_parameters": 10**9,
-    "stage3_max_reuse_distance": 10**9,
-}
 # FSDP first: what transformers keeps of DeepSpeed's config outlives its case.
 CASES = {
     "fsdp2": {"engine": "fsdp2"},
