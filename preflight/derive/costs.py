@@ -39,6 +39,17 @@ from preflight.trace.log import (
     Part,
 )
 
+CANNOT_RUN = (
+    ArithmeticError,
+    AttributeError,
+    BadInput,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What transformers and torch raise for a small model of a type that they cannot build or run; the next one is tried."""
+
 
 def derive(
     model_type: str, methods: Iterable[str] = tuple(METHODS), adaptation: Adaptation = USUAL
@@ -62,15 +73,7 @@ def derive(
             except NotSolved as error:
                 sys.stderr.write(f"{model_type}, {key}: not solved: {error}\n")
                 continue
-            except (
-                ArithmeticError,
-                AttributeError,
-                BadInput,
-                LookupError,
-                RuntimeError,
-                TypeError,
-                ValueError,
-            ) as error:
+            except CANNOT_RUN as error:
                 sys.stderr.write(f"{model_type}, {key}: cannot be run: {error}\n")
                 continue
             entry["facts"] = _plain(seen[0].model.facts)

@@ -16,12 +16,11 @@ from typing import Any
 
 from preflight.derive.cost_files import known_costs, rendered, together
 from preflight.derive.cost_forms import SOLVED
-from preflight.derive.costs import derive
+from preflight.derive.costs import CANNOT_RUN, derive
 from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
 from preflight.derive.target import ROOT
 from preflight.derive.type_configs import config_fields, small_type_config
-from preflight.errors import BadInput
 from preflight.formulas import layer_coefficients
 from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS
 from preflight.models.families.family_tables import family_table
@@ -92,15 +91,7 @@ def worst_of(model_type: str, method: str) -> Compared | None:
             continue  # a class that cannot be checkpointed, or is not said to be
         try:
             found += compare(model_type, method, checkpointing, plugins)
-        except (
-            ArithmeticError,
-            AttributeError,
-            BadInput,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except CANNOT_RUN as error:
             print(f"{model_type}, {method}: not compared: {error}", file=sys.stderr)
             return None
     return max(found, key=lambda c: abs(c.error), default=None)

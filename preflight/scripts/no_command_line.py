@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 from preflight.scripts.files import LIBRARIES
-from preflight.scripts.signs import MOST_FILES, repository_files
+from preflight.scripts.signs import IMPORT, MOST_FILES, repository_files
 
 READS = re.compile(
     r"\bargv\b|\w*[Pp]arser?\b|\bparse_\w+|\bargs\b|\b(?:absl|chz|click|docopt|draccus|fire|getopt|hydra|optparse|"
@@ -46,7 +46,6 @@ QUIET = frozenset(
 )
 """Libraries beside LIBRARIES that read no command line of the script that imports them."""
 
-_MODULE = re.compile(r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import\b|import[ \t]+([\w., \t]+))", re.M)
 _KEYWORD = re.compile(r"\bargs\s*=")
 """`Trainer(args=...)` and `launch(args=...)` name a parameter."""
 
@@ -69,10 +68,12 @@ def unheard_flags(words: Iterable[str], command: LaunchCommand, script: str) -> 
 
 def _reads_none(command: LaunchCommand, script: str) -> bool:
     """Tell whether neither a script nor a file of its repository that it imports has a word that reads a command line."""
-    texts = dict(repository_files(command, script))
+    texts: dict[str, str] = {}
+    for path, text in repository_files(command, script):
+        if READS.search(_KEYWORD.sub("", text)):
+            return False  # most scripts have a parser in their first file: the others are not read
+        texts[path] = text
     if not texts or len(texts) == MOST_FILES:
-        return False
-    if any(READS.search(_KEYWORD.sub("", text)) for text in texts.values()):
         return False
     stems = {part for path in texts for part in re.split(r"[/\\.]", path)}
     return all(
@@ -87,8 +88,8 @@ def _reads_none(command: LaunchCommand, script: str) -> bool:
 
 def _modules(text: str) -> Iterator[str]:
     """Yield the first parts of the names of the modules that a file imports from outside its package."""
-    for dotted, several in _MODULE.findall(text):
-        for each in several.split(",") if several else [dotted]:
+    for package, _, several in IMPORT.findall(text):
+        for each in several.split(",") if several else [package]:
             name = each.split()[0] if each.split() else ""
             if not name.startswith("."):
                 yield name.partition(".")[0]

@@ -81,8 +81,8 @@ MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
 """Of one file: more of either is no training script, and what it would say stays open."""
 
-_IMPORT = re.compile(
-    r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import[ \t]+(\(?[^#\n]*)|import[ \t]+([\w., \t]+))", re.M
+IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import\b[ \t]*(\(?[^#\n]*)|import[ \t]+([\w., \t]+))", re.M
 )
 
 
@@ -172,7 +172,7 @@ def repository_text(plan: LaunchPlan) -> str:
 
 def _imported(command: LaunchCommand, path: str, root: str, text: str) -> Iterator[str]:
     """Yield the files that a file imports, as far as they lie in its folder, the script's or the launch's."""
-    for match in _IMPORT.finditer(text):
+    for match in IMPORT.finditer(text):
         package, names, modules = match.groups()
         if modules:
             wanted = [name.split()[0] for name in modules.split(",") if name.split()]
