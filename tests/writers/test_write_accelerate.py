@@ -397,7 +397,7 @@ def test_a_switch_that_the_script_throws_is_read_and_needs_no_other(launch):
     before = launch("accelerate launch --config_file f.yaml t.py --model_name_or_path model", files)
 
     assert before.activation_checkpointing == "full"
-    assert before.origins["activation_checkpointing"].where == "t.py:3"
+    assert before.origins["activation_checkpointing"].where == "t.py:4"
     assert written(before, {}).files == ()
 
 
