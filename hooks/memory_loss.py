@@ -18,8 +18,11 @@ from preflight.formulas.objective import (
     is_scored,
     reads_completion_logits,
     tokens_with_logits,
+    trains_value_model,
 )
 from preflight.formulas.pair_losses import completion_loss_bytes, entropy_bytes, pair_loss_bytes
+from preflight.formulas.ppo import SOURCE as PPO_SOURCE
+from preflight.formulas.ppo import policy_of, update_bytes
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
@@ -77,7 +80,12 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             "torch autograd",
         )
     loss = plan.loss or "full_logits"
-    if is_scored(plan):
+    if trains_value_model(plan):
+        for part in update_bytes(plan, policy_of(model)):
+            yield MemoryTerm(
+                part.name, part.num_bytes, part.moments, f"{part.num_bytes:,}", PPO_SOURCE
+            )
+    elif is_scored(plan):
         yield from _scored(plan, model, tokens)
     elif loss == "full_logits":
         yield from _full(plan, model, tokens)

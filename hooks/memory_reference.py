@@ -26,7 +26,8 @@ from preflight.formulas.forward_alone import (
     scored_forward,
 )
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import ONLINE, reference_of
+from preflight.formulas.objective import ONLINE, reference_of, trains_value_model
+from preflight.formulas.ppo import policy_of
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.hookspecs import hookimpl
@@ -44,6 +45,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     kind = reference_of(plan)
     if kind not in ("same", "adapter_off"):
         return
+    if trains_value_model(plan):
+        model = policy_of(model)
     gathered = Gathered(0, 0)
     if kind == "same":
         copy = replace(plan, adapter=None)

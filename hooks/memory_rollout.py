@@ -21,6 +21,9 @@ from preflight.formulas.forward_alone import (
     stream_element_bytes,
 )
 from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.objective import trains_value_model
+from preflight.formulas.ppo import SOURCE as PPO_SOURCE
+from preflight.formulas.ppo import completions_scores, policy_of, without_autocast
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.rollouts import (
     appended_bytes,
@@ -29,15 +32,19 @@ from preflight.formulas.rollouts import (
     generation_of,
     num_completions,
     prompt_len,
+    rows_of_forward,
     with_tokens,
 )
 from preflight.formulas.sharding import held_tensors
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm, Moment
+from preflight.memory import STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec
 
 ROLLOUT = frozenset({Moment.ROLLOUT})
+KEPT_LOGITS = frozenset(
+    (*STEP_MOMENTS, *ROLLOUT, Moment.SCORING, Moment.OPTIMIZER_STEP, Moment.SAVE)
+)
 SOURCE = "transformers/generation/utils.py _sample, cache_utils.py DynamicLayer (5.24.0); trl/trainer/grpo_trainer.py:1763-1885 (1.16.0)"
 SAMPLED = 12
 """Bytes per logit of a last token beside the model's own: an fp32 copy, its probabilities, and the draw of torch.multinomial."""
@@ -52,6 +59,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.adapter is not None and plan.engine in ("single", "ddp"):
         # PeftModel.generate calls the base, whose forward accelerate has not put under autocast
         plan = replace(plan, mixed_precision="no")
+    keeps_scores = trains_value_model(plan)
+    if keeps_scores:
+        plan = without_autocast(plan)
     gathered = _gathered(plan, model)
     if sum(gathered):
         yield MemoryTerm(
@@ -61,8 +71,11 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{gathered.kept:,} + {gathered.passing:,}",
             "trl/models/utils.py:106-150 unwrap_model_for_generation (1.16.0)",
         )
-    rows, prompt = num_completions(plan), prompt_len(plan)
+    rows, prompt = rows_of_forward(plan), prompt_len(plan)
     if not rows or not prompt or plan.seq_len is None:
+        return
+    if keeps_scores:
+        yield from _scored_rollout(plan, policy_of(model), rows, prompt)
         return
     whole = cache_bytes(plan, model, rows, plan.seq_len)
     yield MemoryTerm(
@@ -81,6 +94,39 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         f"the larger of {of_prompts:,} and {at_end:,} - {whole:,}",
         SOURCE,
     )
+
+
+def _scored_rollout(
+    plan: LaunchPlan, model: ModelSpec, rows: int, prompt: int
+) -> Iterable[MemoryTerm]:
+    """A rollout of PPO, which keeps logits of every generated token until the next one has its own."""
+    assert plan.seq_len is not None
+    every = num_completions(plan)
+    of_all = completions_scores(plan, model, every)
+    yield MemoryTerm(
+        "logits of a rollout",
+        of_all,
+        KEPT_LOGITS,
+        f"{every:,} completions x {model.vocab_size:,} entries x 4 a token",
+        PPO_SOURCE,
+    )
+    at_once = completions_scores(plan, model, rows)
+    whole = cache_bytes(plan, model, rows, plan.seq_len)
+    of_prompts = cache_bytes(plan, model, rows, prompt) + _prefill(plan, model, rows, prompt)
+    generating = whole + max(at_once, _last_token(plan, model, rows, plan.seq_len))
+    passing = max(of_all, of_prompts - at_once, generating)
+    for name, num_bytes, is_of_second in (
+        ("keys and values of a rollout, or its logits put together", passing, False),
+        ("logits of the rollout before", of_all, True),
+    ):
+        yield MemoryTerm(
+            name,
+            num_bytes,
+            ROLLOUT,
+            f"{num_bytes:,}",
+            PPO_SOURCE,
+            from_second_step=is_of_second,
+        )
 
 
 def _gathered(plan: LaunchPlan, model: ModelSpec) -> Gathered:

@@ -18,12 +18,13 @@ from preflight.formulas.forward_alone import (
     stream_element_bytes,
 )
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import reference_of
+from preflight.formulas.objective import reference_of, trains_value_model
+from preflight.formulas.ppo import hidden_states, policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.rollouts import (
     cache_bytes,
     generation_of,
-    num_completions,
+    rows_of_forward,
     with_tokens,
 )
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
@@ -44,6 +45,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if generation is None:
         return
     forwards = {}
+    is_ppo = trains_value_model(plan)
+    if is_ppo:
+        model = policy_of(model)
     if generation.scores_again:
         forwards["policy"] = sum(gathered_in_forward(plan, model)) + _forward(plan, model)
     reference = reference_of(plan)
@@ -51,6 +55,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         forwards["policy, its adapter off"] = sum(gathered_in_forward(plan, model)) + _forward(
             plan, model
         )
+    elif reference == "same" and is_ppo:
+        gathered = sum(gathered_of_copy(plan, model))
+        forwards["reference model"] = gathered + scoring_bytes(plan, model)
     elif reference == "same":
         copy = replace(plan, adapter=None)
         forwards["reference model"] = sum(gathered_of_copy(copy, model)) + _forward(copy, model)
@@ -96,12 +103,16 @@ def _reward_model(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int]:
     )
     passing = gathered_of_copy(copy, model).passing if shards else 0
     layer = model.largest_layer
-    rows = num_completions(plan)
+    rows = rows_of_forward(plan)
+    if trains_value_model(plan):
+        copy = without_autocast(copy)
     if rows and plan.seq_len and layer is not None and layer.layer is not None:
         there = with_tokens(copy, rows, plan.seq_len)
         costs = layer_costs(there, model, layer, precision_of(copy, model))
         stream = stream_element_bytes(copy, model) * model.hidden_size
         passing += autocast_copies(copy, model)
         passing += rows * plan.seq_len * (costs.forward_checkpointed + 2 * stream)
+        if trains_value_model(plan):
+            return size * elements, passing + hidden_states(copy, model, rows, plan.seq_len)
         passing += cache_bytes(copy, model, rows, plan.seq_len)  # use_cache of its config is on
     return size * elements, passing

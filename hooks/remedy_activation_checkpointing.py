@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.objective import trains_value_model
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.remedy import Remedy
@@ -25,6 +26,8 @@ from preflight.remedy import Remedy
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
     """Turn activation checkpointing on where it is off or partial."""
+    if trains_value_model(plan):
+        return  # its own loop turns none on
     if plan.activation_checkpointing == "full":
         return
     if plan.trainer == "litgpt" and plan.engine == "single":

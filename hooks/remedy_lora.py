@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.adapted_experts import adapts_experts
+from preflight.formulas.objective import trains_value_model
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of
@@ -31,6 +32,8 @@ SCRIPT = "in the script: peft.get_peft_model(model, LoraConfig(r=16, lora_alpha=
 @hookimpl
 def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Offer LoRA for a full fine-tuning of a decoder."""
+    if trains_value_model(plan):
+        return  # what is trained is two models: an adapter goes on one of them
     if plan.adapter is not None or not model.layers:
         return
     is_trl = plan.trainer == "trl"

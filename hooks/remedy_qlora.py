@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.formulas.objective import trains_value_model
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.launchers.all import launcher_of
@@ -27,6 +28,8 @@ from preflight.versions.trl import CASTS_ADAPTERS
 @hookimpl
 def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Offer QLoRA where the base is not packed yet."""
+    if trains_value_model(plan):
+        return  # what is trained is two models: an adapter goes on one of them
     if plan.base_quantization is not None or not model.layers:
         return
     fp16 = plan.mixed_precision == "fp16"

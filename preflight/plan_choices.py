@@ -96,6 +96,8 @@ POSITIVE_OF_GENERATION = (
     "max_completion_len",
     "num_generations",
     "steps_per_generation",
+    "rollout_rows",
+    "num_mini_batches",
 )
 POSITIVE_FIELDS = (
     "world_size",

@@ -143,6 +143,10 @@ class Generation:
     """Completions of one prompt."""
     steps_per_generation: int | None = None
     """Micro batches of a rank that are generated at once; None = those of one optimizer step."""
+    rollout_rows: int | None = None
+    """Completions that are generated and scored at once; None = all of them."""
+    num_mini_batches: int | None = None
+    """PPO: optimizer steps that the completions of a rollout are divided into, as TRL counts them."""
     gathers_parameters: bool = True
     """ZeRO-3: whether the whole policy is gathered while it generates."""
     scores_again: bool = False

@@ -10,6 +10,7 @@ from preflight.errors import Problem
 from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.layer_coefficients import counts_idle_experts, not_derived
+from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
 from preflight.formulas.vision import may_see
@@ -61,6 +62,8 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
                 unpriced=TOO_SMALL,
                 takes="either",
             )
+    if plan.objective == "ppo":
+        yield from _left_out_of_ppo(plan)
     if plan.is_read and _is_left_out(plan, model):
         yield Problem(
             f"{model.name} takes images or audio too: the estimate has its weights and counts text alone",
@@ -112,6 +115,19 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             "PF127",
             "warning",
             unpriced=UNLISTED,
+            takes="either",
+        )
+
+
+def _left_out_of_ppo(plan: LaunchPlan) -> Iterator[Problem]:
+    """Yield what the engine or a change of the plan leaves out of PPO, which a script's arguments alone do not tell."""
+    unpriced = unpriced_objective(plan)
+    if unpriced and not any(notice.unpriced for notice in plan.notices):
+        yield Problem(
+            f"TRL's ppo trainer is estimated in part, without {unpriced}",
+            id="PF438",
+            severity="warning",
+            unpriced=unpriced,
             takes="either",
         )
 

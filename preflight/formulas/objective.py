@@ -24,7 +24,9 @@ from preflight.versions.trl import (
     FUSES_HEAD,
     FUSES_LOGPROBS,
     GENERATES_IN_ENGINES,
+    HAS_NO_PPO,
     LOGPROBS_ROW_BY_ROW,
+    SCORES_ROWS_OF_PPO,
 )
 
 LANGUAGE_MODEL = (None, "sft", "pretrain")
@@ -33,7 +35,7 @@ PAIRED = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")
 """Objectives that put chosen and rejected answers into one forward, chosen first, padded to the longest of both
 (trl/trainer/dpo_trainer.py:150-190, reward_trainer.py:196-220, experimental/orpo/orpo_trainer.py concatenated_inputs,
 1.16.0)."""
-ONLINE = ("grpo", "rloo")
+ONLINE = ("grpo", "rloo", "ppo")
 """Objectives that generate what they train on, and score it, before an update with it."""
 COMPARED = ("dpo", "ipo", "kto")
 """Objectives that need the log-probabilities of a reference model."""
@@ -136,6 +138,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if plan.trainer != "trl":
         return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
+    if objective == "ppo":
+        return _unpriced_ppo(plan)
     boundary = FUSES_HEAD if objective in (*COMPARED, *ONLINE) else None
     if objective in KEEPS_LOGITS:
         boundary = LOGPROBS_ROW_BY_ROW
@@ -154,6 +158,24 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     return ""
 
 
+def _unpriced_ppo(plan: LaunchPlan) -> str:
+    """Return in words what of TRL's PPO no formula holds.
+
+    Under FSDP its policy generates, and its value model scores, past the wrapper that gathers what they need.
+    """
+    if HAS_NO_PPO.holds_in(plan.versions):
+        return "PPO after TRL 1.12"
+    if not SCORES_ROWS_OF_PPO.holds_in(plan.versions):
+        return f"PPO before TRL {SCORES_ROWS_OF_PPO.since}"
+    if plan.is_fsdp:
+        return "PPO under FSDP"
+    if plan.adapter is not None:
+        return "a value model beside an adapter"
+    if any(model != "same" for model in plan.reward_models or ()):
+        return "a reward model of another size"
+    return "how ppo generates" if plan.generation is None else ""
+
+
 @remembered
 def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
     """Return the model as its objective trains it: a score in the place of the language model's head.
@@ -161,6 +183,8 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
     transformers/modeling_layers.py GenericForSequenceClassification and GenericForTokenClassification (5.24.0);
     an adapter trains the score whole (peft/peft_model.py PeftModelForSequenceClassification, 0.21.2).
     """
+    if trains_value_model(plan) and model.layers and not model.is_counted_alone:
+        return _with_value_model(model)
     if not is_scored(plan) or model.is_counted_alone or not model.layers:
         return model
     if any(unit.name == SCORE for unit in model.units) and model.is_decoder_lm:
@@ -177,6 +201,21 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
         num_params_override=None,
         facts=facts,
     )
+
+
+def trains_value_model(plan: LaunchPlan) -> bool:
+    """Tell whether a value model of the policy's shapes is trained beside it, in one module with it."""
+    return plan.objective == "ppo" and plan.trainer == "trl"
+
+
+def _with_value_model(model: ModelSpec) -> ModelSpec:
+    """Return policy and value model as the one module that TRL trains: everything twice but the head, and a score."""
+    if any(unit.name == SCORE for unit in model.units):
+        return model
+    twice = (u if u.role == "lm_head" else replace(u, count=2 * u.count) for u in model.units)
+    weight = ParameterTensor("weight", (1, model.hidden_size), LINEAR)
+    units = (*twice, ModelUnit(SCORE, "other", (weight,)))
+    return replace(model, units=units, num_params_override=None)
 
 
 SCORE = "score"

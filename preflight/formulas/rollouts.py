@@ -42,6 +42,13 @@ def num_completions(plan: LaunchPlan) -> int:
     return max(in_training, plan.eval_micro_batch_size or 0) if in_training else 0
 
 
+def rows_of_forward(plan: LaunchPlan) -> int:
+    """Return the completions that are generated and scored at once; 0 where that is not known."""
+    generation, rows = generation_of(plan), num_completions(plan)
+    most = None if generation is None else generation.rollout_rows
+    return rows if most is None else min(rows, most)
+
+
 def prompt_len(plan: LaunchPlan) -> int:
     """Return the tokens of the longest prompt; 0 where the whole length is not known."""
     generation = generation_of(plan)

@@ -398,6 +398,8 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     setting = trainer.settings.get("objective")
     objective = None if setting is None else setting.value
     if name == "a head that is no language model's":
+        if objective == "ppo":
+            return True  # of the value model, and of the one that scores
         return objective in SCORED and "SentenceTransformer" not in sign.key
     if objective in ONLINE:
         return name in (

@@ -14,9 +14,9 @@ from preflight.versions.trl import CORRECTS_SAMPLING, FUSES_HEAD, GENERATES_IN_E
 GENERATION_ARGUMENTS = (
     "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
     "vllm_max_model_length", "max_prompt_length", "max_completion_length", "num_generations", "steps_per_generation",
-    "num_iterations", "ds3_gather_for_generation", "vllm_importance_sampling_correction",
+    "num_iterations", "response_length", "local_rollout_forward_batch_size", "num_mini_batches", "ds3_gather_for_generation", "vllm_importance_sampling_correction",
 )  # fmt: skip
-"""Arguments of trl.GRPOConfig and RLOOConfig that decide the plan's `generation`."""
+"""Arguments of trl.GRPOConfig, RLOOConfig and PPOConfig that decide the plan's `generation`."""
 NOT_PRICED = {
     "use_transformers_paged": "continuous batching of transformers",
     "use_transformers_continuous_batching": "continuous batching of transformers",

@@ -16,8 +16,9 @@ from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.generation import read_generation
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
+from preflight.trainers.ppo import read_ppo
 
-FUSES_HEAD_FOR = ("sft", *COMPARED, *ONLINE)
+FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
 """Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
 LEFT_OUT = {
     "distillation": "its teacher and generation",
@@ -65,7 +66,9 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         fields.put("objective", objective, because)
         if objective in ("dpo", "ipo", "kto"):
             unpriced = _reference(fields)
-        if objective in ONLINE:
+        if objective == "ppo":
+            unpriced = read_ppo(fields)
+        elif objective in ONLINE:
             unpriced = read_generation(fields, objective)
     if objective == "sft" and not unpriced:
         return fields.reading()

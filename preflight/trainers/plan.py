@@ -10,6 +10,7 @@ from preflight.scripts.trainer_spellings import ATTENTIONS
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
+from preflight.trainers.ppo import has_own_loop, ignores_precision, policy_argument
 from preflight.versions.trl import FUSES_HEAD
 
 MAX_LENGTH_DEFAULT = 1024
@@ -25,7 +26,7 @@ def read_plan_fields(given: Given) -> Reading[PlanFields]:
 
 def _model(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
-    setting = fields.get("model_name_or_path", "model")
+    setting = fields.get(policy_argument(given), "model")
     if setting is not None and setting.value is not None:
         fields.put("model", str(setting.value), setting)
     return fields.reading()
@@ -42,8 +43,8 @@ def _counts(given: Given) -> Reading[PlanFields]:
             fields.put(plan_field, setting.value, setting)
         elif given.has_trainer:
             fields.assume(plan_field, default, f"no --{name}", "transformers")
-    evaluates = fields.value("eval_strategy", "no") not in ("no", False) or bool(
-        fields.value("do_eval")
+    evaluates = not has_own_loop(given) and (
+        fields.value("eval_strategy", "no") not in ("no", False) or bool(fields.value("do_eval"))
     )
     setting = fields.positive("per_device_eval_batch_size", "eval_micro_batch_size")
     if evaluates and setting is not None:
@@ -116,11 +117,15 @@ def _sequence(given: Given) -> Reading[PlanFields]:
 
 def _has_max_length(given: Given) -> bool:
     """Tell whether TRL's own max_length is there: SFT's trainer gives it to plain TrainingArguments too."""
+    if has_own_loop(given):
+        return False
     return "max_length" in given.table.arguments or given.kind.trl_script == "sft"
 
 
 def _precision(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
+    if ignores_precision(given):
+        return fields.reading()
     bf16, fp16 = fields.get("bf16", "mixed_precision"), fields.get("fp16", "mixed_precision")
     is_bf16 = bf16 is not None and bf16.value is True
     is_fp16 = fp16 is not None and fp16.value is True
@@ -166,6 +171,9 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
 
 def _checkpointing(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
+    if has_own_loop(given):
+        fields.assume("activation_checkpointing", "none", "PPO's own loop turns none on", "trl")
+        return fields.reading()
     new, old = (
         given.known.get("activation_checkpointing"),
         given.known.get("gradient_checkpointing"),

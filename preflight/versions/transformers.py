@@ -30,6 +30,13 @@ LOSS_UPCASTS_LOGITS = Boundary(
 OPT_HAS_SDPA = Boundary(
     _NAME, "4.46", "OPT's class has SDPA", "models/opt/modeling_opt.py, 4.44.2 to 5.24.0", "5.24.0"
 )
+TRAINER_HOLDS_PRECISION = Boundary(
+    _NAME,
+    "5.0",
+    "TrainingArguments keeps mixed precision to itself; before, it set ACCELERATE_MIXED_PRECISION for every Accelerator",
+    "training_args.py:1557 (5.0.0), :1873-1878 (4.57.6), :1614 (5.24.0)",
+    "5.24.0",
+)
 WEIGHS_TOKENS = Boundary(
     _NAME,
     "4.46",

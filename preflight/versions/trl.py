@@ -14,6 +14,13 @@ STORES_AS_MODEL_DTYPE = Boundary(
     "0.12.2",
     until="0.26",
 )
+SCORES_ROWS_OF_PPO = Boundary(
+    _NAME,
+    "0.15",
+    "PPO takes log-probabilities row by row; before, a softmax of all of them at once",
+    "trainer/ppo_trainer.py: 0.15.2 against 0.14.0; experimental/ppo (1.12.0)",
+    "1.12.0",
+)
 SAYS_MAX_LENGTH = Boundary(
     _NAME,
     "0.16",
@@ -174,6 +181,13 @@ COMPLETES_512 = Boundary(
     "1.10",
     "`max_completion_length` is 512; before, 256",
     "trainer/grpo_config.py:491 (1.10.0), :488 (1.9.0), :473 (1.16.0)",
+    "1.16.0",
+)
+HAS_NO_PPO = Boundary(
+    _NAME,
+    "1.13",
+    "there is no PPO trainer",
+    "experimental/ppo in 1.12.0, none in 1.13.0",
     "1.16.0",
 )
 FUSES_LOGPROBS = Boundary(
