@@ -56,6 +56,16 @@ def added_arguments(calls: Calls, evaluator: Evaluator) -> Iterator[Added | None
         yield Added(words, spelled, dest, named, keywords, scope, call.lineno)
 
 
+def positional(place: int) -> str:
+    """Return the name under which the word at a place, that belongs to no flag, is asked for."""
+    return f"<{place}>"
+
+
+def positional_index(name: str) -> int | None:
+    """Return the place that a name made by `positional` means; None for the name of a flag."""
+    return int(name[1:-1]) if name[:1] == "<" and name[-1:] == ">" else None
+
+
 def underscored(flag: str) -> str:
     """Return the name of a flag."""
     return flag.lstrip("-").replace("-", "_")
@@ -93,11 +103,17 @@ def argparse_names(
         for call, scope in set_defaults
         for keyword in call.keywords
     }
+    num_positionals = 0
     for added in added_arguments(calls, evaluator):
         if added is None:
             continue
         place = Place("script", added.scope.path, added.dest, added.line)
-        given = flag_of([underscored(word) for word in added.words])
+        asked = [underscored(word) for word in added.words]
+        is_positional = not added.words[0].startswith("-")
+        if is_positional:
+            asked = [positional(num_positionals)]
+            num_positionals += 1
+        given = flag_of(asked)
         convert = _converter(added.keywords.get("type"))
         if given is not None:
             names[added.dest] = Known(
@@ -115,6 +131,7 @@ def argparse_names(
                 default = convert(default)
         else:
             default = {"store_true": False, "store_false": True}.get(added.action)
+            default = UNKNOWN if is_positional and "nargs" not in added.keywords else default
         flag = {"store": added.spelled, "store_true": f"{added.spelled}{SWITCH}"}.get(added.action)
         names[added.dest] = Known(default, place, flag or "")
     return Parsed(names)

@@ -3,47 +3,81 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from preflight.scripts.files import is_main_guard
-from preflight.scripts.scope import UNKNOWN, Scope
+from preflight.scripts.flow import is_main_guard, leaves, trains
+from preflight.scripts.scope import Scope
 from preflight.scripts.values import Evaluator
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 """Nodes whose inside runs when somebody calls them."""
 
+Found = tuple[ast.AST, bool | None]
+"""A node, and whether it surely runs; None for a statement that is not reached."""
 
-def reachable(
-    body: list[ast.stmt], scope: Scope, evaluator: Evaluator
-) -> Iterator[tuple[ast.AST, bool | None]]:
+
+def reachable(body: Sequence[ast.stmt], scope: Scope, evaluator: Evaluator) -> Iterator[Found]:
     """Yield the nodes of a block, and whether they surely run; None for the statements of a branch that is not taken.
 
-    Functions, classes and lambdas are yielded, and not what is inside them.
+    Functions and classes are yielded, and not what is inside them; a lambda is there to be called. What stands behind `if done: return` runs
+    where that is not taken.
     """
-    waiting: list[tuple[ast.AST, bool]] = [(node, True) for node in reversed(body)]
-    while waiting:
-        node, is_sure = waiting.pop()
-        if isinstance(node, (ast.If, ast.IfExp)) and not is_main_guard(node):
-            waiting.append((node.test, is_sure))
-            test = _constant_test(node.test, scope, evaluator)
-            for branch, taken in ((node.orelse, not test), (node.body, test)):
-                nodes = branch if isinstance(branch, list) else [branch]
-                if test is UNKNOWN:
-                    waiting.extend((each, False) for each in reversed(nodes))
-                elif taken:
-                    waiting.extend((each, is_sure) for each in reversed(nodes))
-                else:
-                    yield from ((each, None) for each in nodes)
-            continue
-        if isinstance(node, ast.Try):
-            parts = [*node.body, *node.orelse, *node.finalbody]
-            waiting.extend((each, is_sure) for each in reversed(parts))
-            continue
-        yield node, is_sure
-        if not isinstance(node, DEFINITIONS):
-            waiting.extend((child, is_sure) for child in reversed(list(ast.iter_child_nodes(node))))
+    return _of_body(body, True, scope, evaluator)
 
 
-def _constant_test(node: ast.expr, scope: Scope, evaluator: Evaluator) -> object:
-    value = evaluator.value(node, scope)
-    return UNKNOWN if value is UNKNOWN else bool(value)
+def _of_body(
+    body: Sequence[ast.stmt], is_sure: bool, scope: Scope, evaluator: Evaluator
+) -> Iterator[Found]:
+    for index, node in enumerate(body):
+        yield from _of_node(node, is_sure, scope, evaluator)
+        left = _is_left(node, body[index + 1 :], scope, evaluator)
+        if left:
+            yield from ((each, None) for each in body[index + 1 :])
+            return
+        is_sure = is_sure and left is False
+
+
+def _is_left(
+    node: ast.stmt, rest: Sequence[ast.stmt], scope: Scope, evaluator: Evaluator
+) -> bool | None:
+    """Tell whether what follows a statement in its block is not reached; None where only running tells."""
+    if not isinstance(node, ast.If) or is_main_guard(node):
+        return leaves([node])
+    by_body, by_else = leaves(node.body), leaves(node.orelse)
+    if not (by_body or by_else):
+        return False
+    test = evaluator.test(node.test, scope)
+    if test is None:
+        return False if trains(rest) else None
+    return by_body if test else by_else
+
+
+def _of_node(node: ast.AST, is_sure: bool, scope: Scope, evaluator: Evaluator) -> Iterator[Found]:
+    if isinstance(node, (ast.If, ast.IfExp)) and not is_main_guard(node):
+        yield from _of_node(node.test, is_sure, scope, evaluator)
+        test = evaluator.test(node.test, scope)
+        for branch, taken in ((node.body, test), (node.orelse, not test)):
+            nodes = branch if isinstance(branch, list) else [branch]
+            if test is not None and not taken:
+                yield from ((each, None) for each in nodes)
+            elif isinstance(branch, list):
+                yield from _of_body(branch, is_sure and test is not None, scope, evaluator)
+            else:
+                yield from _of_node(branch, is_sure and test is not None, scope, evaluator)
+        return
+    if isinstance(node, ast.Try):
+        for part in (node.body, node.orelse, node.finalbody):
+            yield from _of_body(part, is_sure, scope, evaluator)
+        return
+    yield node, is_sure
+    if isinstance(node, ast.Lambda) and not any(scope.holds(each.arg) for each in node.args.args):
+        yield from _of_node(node.body, is_sure, scope, evaluator)
+    if isinstance(node, DEFINITIONS):
+        return
+    for _, value in ast.iter_fields(node):
+        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+            yield from _of_body(value, is_sure, scope, evaluator)
+            continue
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, ast.AST):
+                yield from _of_node(each, is_sure, scope, evaluator)

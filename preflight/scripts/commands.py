@@ -1,4 +1,4 @@
-"""The functions of a training script that typer, click or fire call, and what their parameters are in this launch."""
+"""The functions of a training script that typer, click, fire or fastcore call, and what their parameters are in this launch."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def _click_options(
 
 
 def is_command(function: ast.FunctionDef, calls: Iterable[str]) -> bool:
-    """Tell whether typer, click or fire calls a function: by a decorator, or by `fire.Fire(main)`."""
+    """Tell whether typer, click, fire or fastcore calls a function: by a decorator, or by `fire.Fire(main)`."""
     for node in function.decorator_list:
         name = ast.unparse(node.func if isinstance(node, ast.Call) else node)
-        if name.rpartition(".")[2] == "command" or name == "click.option":
+        if name.rpartition(".")[2] in ("command", "call_parse") or name == "click.option":
             return True
     wanted = {
         f"fire.Fire({function.name})",

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from preflight.scripts.class_table import ClassTable
 from preflight.scripts.field_types import converted
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope
 from preflight.scripts.trainer_tables import fields_of_class
@@ -27,8 +28,14 @@ TRAINER_BASES = (
 )
 """Classes whose fields are the Trainer's arguments."""
 
-Classes = Mapping[str, tuple[ast.ClassDef, Scope]]
-"""The classes of the script and of the files that it imports, by name."""
+RENAMED = {"torch_dtype": "dtype"}
+"""Fields of TRL's ModelConfig under an older name (renamed in 0.22, read with both) -> the name that the table has."""
+
+
+NEVER_MOVED: Mapping[str, Mapping[str, object]] = {
+    "ModelConfig": {"attn_implementation": None, "load_in_4bit": False, "load_in_8bit": False},
+}
+"""Library's class -> fields whose default is the same in every release (trl/trainer/model_config.py, 0.8 to 1.16)."""
 
 
 class Field(NamedTuple):
@@ -48,15 +55,17 @@ def is_dataclass(cls: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in cls.decorator_list)
 
 
-def bases(cls: ast.ClassDef, classes: Classes) -> Iterator[tuple[str, ast.ClassDef | None, Scope]]:
+def bases(
+    cls: ast.ClassDef, classes: ClassTable
+) -> Iterator[tuple[str, ast.ClassDef | None, Scope]]:
     """Yield the name of every base with its class, None where that is not in the script."""
     for base in cls.bases:
         name = ast.unparse(base).rpartition(".")[2]
-        held = classes.get(name) if isinstance(base, ast.Name) and name != cls.name else None
+        held = classes.base_of(cls, base)
         yield (name, *held) if held is not None else (name, None, Scope(path=""))
 
 
-def is_trainer_class(cls: ast.ClassDef, classes: Classes, depth: int = 0) -> bool:
+def is_trainer_class(cls: ast.ClassDef, classes: ClassTable, depth: int = 0) -> bool:
     """Tell whether a class is TrainingArguments with fields added, at whatever distance."""
     return depth < MAX_BASES and any(
         name in TRAINER_BASES if base is None else is_trainer_class(base, classes, depth + 1)
@@ -64,7 +73,7 @@ def is_trainer_class(cls: ast.ClassDef, classes: Classes, depth: int = 0) -> boo
     )
 
 
-def is_closed(cls: ast.ClassDef, classes: Classes, depth: int = 0) -> bool:
+def is_closed(cls: ast.ClassDef, classes: ClassTable, depth: int = 0) -> bool:
     """Tell whether nothing but the script says what a class holds: no enumeration, no pydantic model."""
     return depth < MAX_BASES and all(
         name == "object" if base is None else is_closed(base, classes, depth + 1)
@@ -77,7 +86,7 @@ MAX_BASES = 16
 
 
 def class_fields(
-    cls: ast.ClassDef, scope: Scope, classes: Classes, depth: int = 0
+    cls: ast.ClassDef, scope: Scope, classes: ClassTable, depth: int = 0
 ) -> dict[str, Field]:
     """Return the fields that the script gives a class, in the order of its __init__."""
     fields: dict[str, Field] = {}
@@ -127,12 +136,14 @@ def dataclass_types(made: ast.Call, scope: Scope) -> list[ast.expr]:
 
 
 def dataclass_names(
-    cls: ast.ClassDef, scope: Scope, classes: Classes, evaluator: Evaluator, flag_of: FlagOf
+    cls: ast.ClassDef, scope: Scope, classes: ClassTable, evaluator: Evaluator, flag_of: FlagOf
 ) -> Parsed:
     """Return the fields of one dataclass as HfArgumentParser fills them."""
     names = dict(library_names(cls, classes, flag_of))
     for field in class_fields(cls, scope, classes).values():
-        given = flag_of([field.name]) if field.is_argument else None
+        # fire has `--train_config.lr 1e-4` too, where the keyword goes on to an object of that class.
+        names_of = [field.name, f"{cls.name}.{field.name}"]
+        given = flag_of(names_of) if field.is_argument else None
         if given is not None:
             value = converted(given.value, field.annotation)
             names[field.name] = Known(value, given.place, field.name)
@@ -144,7 +155,7 @@ def dataclass_names(
 
 
 def library_names(
-    cls: ast.ClassDef, classes: Classes, flag_of: FlagOf
+    cls: ast.ClassDef, classes: ClassTable, flag_of: FlagOf
 ) -> Iterator[tuple[str, Known]]:
     """Yield what the command line says of the fields that a class has from transformers or TRL."""
     for name, base, _ in bases(cls, classes):
@@ -155,15 +166,18 @@ def library_names(
 
 
 def given_names(library_class: str, flag_of: FlagOf) -> Iterator[tuple[str, Known]]:
-    """Yield what the command line says of the fields of one of transformers' or TRL's classes."""
-    for name in fields_of_class(library_class) or ():
+    """Yield what the command line says of the fields of one of transformers' or TRL's classes, and defaults that never moved."""
+    fields = fields_of_class(library_class) or frozenset()
+    for name in (*fields, *(older for older, now in RENAMED.items() if now in fields)):
         given = flag_of([name])
         if given is not None:
             yield name, Known(given.value, given.place, name)
+        elif name in NEVER_MOVED.get(library_class, ()):
+            yield name, Known(NEVER_MOVED[library_class][name], Place("script", "", name), name)
 
 
 def with_set_on_self(
-    names: dict[str, Known], cls: ast.ClassDef, scope: Scope, classes: Classes
+    names: dict[str, Known], cls: ast.ClassDef, scope: Scope, classes: ClassTable
 ) -> dict[str, Known]:
     """Return the names without the values that the class's own methods change, as __post_init__ does."""
     for name, line, fills_none in _set_on_self(cls, classes, 0):
@@ -175,7 +189,7 @@ def with_set_on_self(
 
 
 def _set_on_self(
-    cls: ast.ClassDef, classes: Classes, depth: int
+    cls: ast.ClassDef, classes: ClassTable, depth: int
 ) -> Iterator[tuple[str, int, bool]]:
     """Yield every attribute of `self` that is set, where, and whether only where it was None."""
     for _, base, _ in bases(cls, classes):
@@ -223,7 +237,9 @@ def _filled(node: ast.AST) -> list[ast.AST]:
     ]
 
 
-def class_values(cls: ast.ClassDef, scope: Scope, classes: Classes, evaluator: Evaluator) -> Parsed:
+def class_values(
+    cls: ast.ClassDef, scope: Scope, classes: ClassTable, evaluator: Evaluator
+) -> Parsed:
     """Return what a class of settings says that no parser fills: fields of a dataclass, or plain attributes."""
     if is_dataclass(cls):
         held = dataclass_names(cls, scope, classes, evaluator, lambda _: None).names

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.class_table import ClassTable
 from preflight.scripts.commands import is_command
+from preflight.scripts.flow import is_main_guard
 from preflight.scripts.reached import Named, reached
-from preflight.scripts.scope import Scope, absolute, scope_of, walk_block
+from preflight.scripts.scope import Scope, scope_of, walk_block
+from preflight.scripts.trees import defined_in, file_of, read_tree, tree_of
 from preflight.values import dataclass
 
 LIBRARIES = frozenset(
@@ -29,6 +32,8 @@ LIBRARIES = frozenset(
 )
 """What a script imports by these names is a library, in a checkout of that library too: it has every trainer's name."""
 
+PACKAGES = ("pyproject.toml", "setup.py")
+"""What lies beside a package that a repository installs."""
 MAX_IMPORTED_FILES = 12
 MAX_FOLDERS = 6
 """Above a script, in which its packages are looked for: `src/` in `from pkg.args import X` of `src/pkg/train/run.py`."""
@@ -54,9 +59,9 @@ class ScriptFiles:
         self.path = path
         self.modules: dict[str, Scope] = {}
         self.functions: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
-        self.classes: dict[str, tuple[ast.ClassDef, Scope]] = {}
         self.imports: dict[str, dict[str, tuple[str, str]]] = {}
         """File -> name in it -> the file of the repository that it is imported from, and its name there."""
+        self.classes = ClassTable(self.imports)
         self.libraries: dict[str, dict[str, str]] = {}
         """File -> name in it -> dotted name of what is imported from elsewhere: `trl.SFTConfig`."""
         self.everywhere: list[CallFound] = []
@@ -70,14 +75,12 @@ class ScriptFiles:
         self._entry_calls: list[str] = []
         """Calls of fire and typer of the script itself, whose function may stand in a file that it imports."""
         self._named: list[Named] = []
-        self._load(path, ast.parse(text), depth=0)
+        self._load(path, tree_of(text), depth=0)
         self._leave_out_what_nothing_names()
 
     def class_of(self, name: str, path: str) -> tuple[ast.ClassDef, Scope] | None:
         """Return the class that a name of a file means, where it is one of the script's own."""
-        file, name = self.imports.get(path, {}).get(name, (path, name))
-        held = self.classes.get(name)
-        return held if held is not None and held[1].path == file else None
+        return self.classes.of(name, path)
 
     @cached_property
     def renamed(self) -> dict[str, str]:
@@ -98,10 +101,10 @@ class ScriptFiles:
         self.everywhere = [each for each in self.everywhere if id(each.scope) in may_run]
 
     def _load(self, path: str, tree: ast.Module, depth: int) -> None:
-        self.trees[path] = tree
         if path != self.path:
             # Under `__main__` stands what another launch of this file would do.
-            tree.body = [node for node in tree.body if not is_main_guard(node)]
+            tree = ast.Module([node for node in tree.body if not is_main_guard(node)], [])
+        self.trees[path] = tree
         is_thin = depth == 0 and not any(isinstance(node, _DEFINITIONS) for node in tree.body)
         in_block = list(walk_block(tree.body))
         module, functions = scope_of(tree.body, in_block, path)
@@ -118,14 +121,23 @@ class ScriptFiles:
         ]
         if path == self.path:
             self._entry_calls = unparsed
+        stood_on = {
+            ast.unparse(base).partition(".")[0]
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+        }
         for node in every:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self._import(path, node, depth, 0 if is_thin else depth + 1)
+                wanted = None if depth == 0 else stood_on
+                self._import(path, node, wanted, 0 if is_thin else depth + 1)
+        if depth == 0:
+            self._follow_dotted(path, every, 0 if is_thin else depth + 1)
         self._add_block(tree.body, in_block, module)
         self._add_functions(functions, module, unparsed)
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
-                self.classes[node.name] = (node, module)
+                self.classes.add(node, module)
                 methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
                 self._add_functions(methods, module, [], node.name)
 
@@ -145,7 +157,7 @@ class ScriptFiles:
         for function in functions:
             nodes = list(walk_block(function.body))
             scope, inner = scope_of(function.body, nodes, outer.path, outer)
-            scope.unclear.update(argument.arg for argument in _all_arguments(function))
+            scope.arguments.update(argument.arg for argument in _all_arguments(function))
             if is_command(function, [*entry_calls, *self._entry_calls]):
                 self.commands.append((function, scope, outer))
             self.functions.setdefault(function.name, []).append((function, scope))
@@ -156,8 +168,13 @@ class ScriptFiles:
             self._add_functions(inner, scope, [])
 
     def _import(
-        self, path: str, node: ast.Import | ast.ImportFrom, depth: int, next_depth: int
+        self,
+        path: str,
+        node: ast.Import | ast.ImportFrom,
+        wanted: set[str] | None,
+        next_depth: int,
     ) -> None:
+        """Note what an import gives, and load its file; without `wanted` every one, else what gives these names."""
         if isinstance(node, ast.Import):
             targets = [(alias.name, alias.asname or alias.name, "") for alias in node.names]
         else:
@@ -165,19 +182,44 @@ class ScriptFiles:
             targets = [(module, alias.asname or alias.name, alias.name) for alias in node.names]
         for module, local, name in targets:
             is_library = module.partition(".")[0] in LIBRARIES
-            found = None if is_library or depth else self._file_of(path, module)
+            is_left = is_library or (wanted is not None and local.partition(".")[0] not in wanted)
+            found = None if is_left else self._file_of(path, module)
             if found is None:
                 if not module.startswith("."):
                     self.libraries[path][local] = f"{module}.{name}" if name else module
                 continue
+            if name and name != "*":
+                found, name = defined_in(self.command, found, name, self._file_of)
             self.imports[path][local] = (found, name)
-            if found in self.modules or len(self.modules) > MAX_IMPORTED_FILES:
-                continue
-            try:
-                tree = ast.parse(self.command.read_text(found))
-            except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
-                continue
-            self._load(found, tree, next_depth)
+            self._follow(found, next_depth)
+
+    def _follow_dotted(self, path: str, nodes: Sequence[ast.AST], depth: int) -> None:
+        """Load what a file calls, stands on or has parsed as `pkg.utils.Arguments`, and note it under that name."""
+        classes = [base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases]
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
+        classes += [each for call in calls for a in call.args for each in getattr(a, "elts", ())]
+        if self.imports[path]:
+            for each in (*classes, *(call.func for call in calls)):
+                dotted = ast.unparse(each) if isinstance(each, ast.Attribute) else ""
+                held = self.imports[path].get(dotted.partition(".")[0])
+                if not dotted or held is None or held[1] or dotted in self.imports[path]:
+                    continue
+                file, name = held
+                for part in dotted.split(".")[1:]:
+                    if name:
+                        break  # an attribute of something that is no module
+                    file, name = defined_in(self.command, file, part, self._file_of)
+                else:
+                    self.imports[path][dotted] = (file, name)
+                    self._follow(file, depth)
+
+    def _follow(self, path: str, depth: int) -> None:
+        """Load a file of the repository, if it can be read and is not too much."""
+        if path in self.modules or len(self.modules) > MAX_IMPORTED_FILES:
+            return
+        tree = read_tree(self.command, path)
+        if tree is not None:
+            self._load(path, tree, depth)
 
     def _file_of(self, path: str, module: str) -> str | None:
         """Return the file that a module's name means; a package may lie beside the script or above its folder."""
@@ -185,26 +227,33 @@ class ScriptFiles:
         level = len(module) - len(module.lstrip("."))
         for _ in range(level - 1):
             folder = os.path.join(folder, "..")
-        folders = [folder] if level else package_folders(folder)
-        for base in folders:
-            for candidate in absolute(base, module.lstrip(".")):
-                if self.command.exists(candidate):
-                    return os.path.normpath(candidate)
-        return None
+        folders = [folder] if level else package_folders(self.command, folder)
+        return file_of(self.command, folders, module.lstrip("."))
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def is_main_guard(node: ast.AST) -> bool:
-    """Tell whether a statement is `if __name__ == "__main__":`."""
-    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+def package_folders(command: LaunchCommand, folder: str) -> list[str]:
+    """Return the folders in which a script's packages may lie: its own, those above, and `src` in each of them.
 
-
-def package_folders(folder: str) -> list[str]:
-    """Return the folders in which a script's packages may lie: its own, those above, and `src` in each of them."""
-    above = list(dict.fromkeys([*_folders_above(folder), ""]))
+    Above the launch's own folder it is the package that the repository installs.
+    """
+    above = [*_folders_above(folder), ""]
+    installed = _installed_from(os.path.abspath(command.cwd))
+    above = list(dict.fromkeys([*above, *([] if installed is None else [installed])]))
     return [*above, *(os.path.join(each, "src") for each in above)]
+
+
+@lru_cache(maxsize=8)
+def _installed_from(cwd: str) -> str | None:
+    """Return the nearest folder above one that holds a package to install, as a relative path."""
+    above = cwd
+    for _ in range(MAX_FOLDERS):
+        above = os.path.dirname(above)
+        if any(os.path.isfile(os.path.join(above, name)) for name in PACKAGES):
+            return os.path.relpath(above, cwd)
+    return None
 
 
 def _folders_above(folder: str) -> list[str]:

@@ -28,7 +28,10 @@ OPTIMIZERS = {
 
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the batch, the length, the optimizer and the switches of a script without a Trainer."""
-    loaders = [found for found in reader.named("DataLoader") if _is_training_loader(reader, found)]
+    every = reader.named("DataLoader")
+    loaders = [found for found in every if _is_training_loader(reader, found)]
+    if not loaders and not reader.maybe("DataLoader"):
+        loaders = every  # the only one there is
     if len(loaders) == 1:
         values, _ = reader.keywords(loaders[0])
         if "batch_size" in values:

@@ -42,6 +42,8 @@ PASSES_ON = (
     "prepare_model_for_kbit_training",
     "prepare_model_for_int8_training",
     "PeftModel",
+    "setup_chat_format",
+    "clone_chat_template",
     "compile",
     "to",
     "cuda",
@@ -177,10 +179,10 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
         ]
     name = last_name(node.func if isinstance(node, ast.Call) else node)
     holder: Scope | None = None if isinstance(node, ast.Call) else scope
-    while holder is not None and name not in holder.assigned and name not in holder.unclear:
+    while holder is not None and not holder.holds(name):
         holder = holder.outer
     if holder is not None and name in holder.assigned:
-        return [(value, holder) for value in holder.assigned[name]]
+        return [(value, holder) for value in reader.evaluator.may_hold(name, holder)]
     if holder is not None:
         return _arguments(reader, name, holder)
     return [

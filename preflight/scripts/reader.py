@@ -12,44 +12,33 @@ from collections.abc import Iterable, Iterator, Mapping
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Lines
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.argument_parsers import argparse_names
+from preflight.scripts.bindings import bind_parameters
 from preflight.scripts.blocks import DEFINITIONS, reachable
-from preflight.scripts.commands import command_parameters, defaults_of
+from preflight.scripts.commands import command_parameters
 from preflight.scripts.dataclass_fields import (
     DATACLASS_PARSERS,
     TRAINER_BASES,
     bases,
-    class_fields,
-    class_values,
-    dataclass_names,
     dataclass_types,
-    given_names,
-    is_closed,
-    is_dataclass,
     is_trainer_class,
-    with_set_on_self,
 )
-from preflight.scripts.files import CallFound, ScriptFiles, last_name
+from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.meanings import ScriptMeanings
 from preflight.scripts.reached import names_in
 from preflight.scripts.scope import (
     UNKNOWN,
     FlagOf,
     Known,
-    Parsed,
     Scope,
-    changed_attributes,
-    walk_block,
 )
-from preflight.scripts.values import Evaluator
 from preflight.setting import Place
 
 
-class ScriptReader(ScriptFiles):
+class ScriptReader(ScriptMeanings):
     """One script with the files of the repository that it imports, read for one command line."""
 
     def __init__(self, command: LaunchCommand, path: str, text: str) -> None:
         super().__init__(command, path, text)
-        self.flag_of: FlagOf = lambda _: None
         self.calls: list[CallFound] = []
         """The calls that surely run."""
         self.unsure: list[CallFound] = []
@@ -60,26 +49,18 @@ class ScriptReader(ScriptFiles):
         """Those that stand in a branch whose condition is not known."""
         self.untaken: list[Lines] = []
         """File, first and last line of the statements in branches that are not taken."""
-        self._namespace: Parsed | None = None
-        self._returns: dict[str, list[ast.expr]] = {}
-        """Function -> what it returns, as written: a name may be called thousands of times."""
-        self._returning: set[str] = set()
-        self._values_of_classes: dict[str, Parsed] = {}
-        self.evaluator = Evaluator(command, self._imported, self._parsed)
-        self.evaluator.changed_attributes = changed_attributes(self.nodes)
-
-    @property
-    def _has_handbooks_parser(self) -> bool:
-        return any(found.name == "H4ArgumentParser" for found in self.everywhere)
 
     def read(self, flag_of: FlagOf) -> None:
         """Find the calls and assignments that run, for a command line."""
         self.flag_of = flag_of
         self.evaluator.num_steps = 0
-        self._values_of_classes.clear()
+        self.evaluator.forget()
+        self.forget_classes()
+        for _, scope in self.blocks:
+            scope.parameters.clear()
         for function, scope, outer in self.commands:
             scope.parameters.update(command_parameters(function, outer, self.evaluator, flag_of))
-        self._bind_parameters()
+        bind_parameters(self.functions, self._sites(), self.evaluator)
         read = {
             id(scope): list(reachable(body, scope, self.evaluator)) for body, scope in self.blocks
         }
@@ -88,114 +69,6 @@ class ScriptReader(ScriptFiles):
         for _, scope in self.blocks:
             if id(scope) in runs:
                 self._read_block(read[id(scope)], scope, runs[id(scope)])
-
-    # What names and calls mean
-
-    def _imported(self, path: str, name: str) -> Known | Parsed | None:
-        local, _, attribute = name.partition(".")
-        found = self.imports.get(path, {}).get(local)
-        if found is None:
-            return self._values(name, path)
-        module = self.modules.get(found[0])
-        wanted = attribute or found[1]
-        if module is None or not wanted:
-            return None
-        held = self._values(wanted, found[0])
-        if held is not None:
-            return held
-        value = self.evaluator.name(wanted, module)
-        return value if isinstance(value, Known) else None
-
-    def _parsed(self, node: ast.Call, scope: Scope) -> object:
-        name = last_name(node.func)
-        if name in ("parse_args", "parse_known_args"):
-            if self._namespace is None:
-                self._namespace = Parsed({})  # a default that parses again ends here
-                adding = [
-                    (found.node, found.scope)
-                    for found in self.everywhere
-                    if found.name == "add_argument"
-                ]
-                changing = [
-                    (found.node, found.scope)
-                    for found in self.everywhere
-                    if found.name == "set_defaults"
-                ]
-                self._namespace = argparse_names(adding, self.evaluator, self.flag_of, changing)
-            if self._namespace.names:
-                parsed = self._namespace
-                return (parsed, []) if name == "parse_known_args" else parsed
-        is_own_parse = name == "parse" and not node.args and self._has_handbooks_parser
-        if name in ("parse_args_into_dataclasses", "parse_args_and_config") or is_own_parse:
-            return self._dataclasses(scope)
-        if isinstance(node.func, ast.Name) and self.class_of(name, scope.path) is not None:
-            return self._made(node, scope)
-        if isinstance(node.func, ast.Name) and node.func.id in self.functions:
-            return self._returned(node.func.id)
-        imported = self.imports.get(scope.path, {}).get(name)
-        if isinstance(node.func, ast.Name) and imported and imported[1] in self.functions:
-            return self._returned(imported[1])
-        return None
-
-    def _returned(self, name: str) -> object:
-        """Return what a function of the script gives back, where every `return` agrees on parsed arguments."""
-        function, scope = self.functions[name][0]
-        if name not in self._returns:
-            self._returns[name] = [
-                node.value
-                for node in walk_block(function.body)
-                if isinstance(node, ast.Return) and node.value is not None
-            ]
-        returns = self._returns[name]
-        if len(returns) != 1:
-            return None
-        if name in self._returning:
-            return None
-        self._returning.add(name)
-        value = self.evaluator.value(returns[0], scope)
-        self._returning.discard(name)
-        return value if isinstance(value, (Parsed, int, float, str, dict)) else None
-
-    def _dataclasses(self, scope: Scope) -> object:
-        made = [f for f in self.everywhere if f.name in DATACLASS_PARSERS]
-        classes = dataclass_types(made[0].node, made[0].scope) if made else []
-        return tuple(self._dataclass(each, made[0].scope.path) for each in classes) or None
-
-    def _dataclass(self, node: ast.expr, path: str) -> Parsed:
-        held = self.class_of(last_name(node), path) if isinstance(node, ast.Name) else None
-        if held is not None:
-            return dataclass_names(*held, self.classes, self.evaluator, self.flag_of)
-        return Parsed(dict(given_names(last_name(node), self.flag_of)))
-
-    def _values(self, name: str, path: str) -> Parsed | None:
-        """Return what a class of settings says without a command line: `CFG.max_length`."""
-        held = self.class_of(name, path)
-        if held is None or not is_closed(held[0], self.classes):
-            return None
-        key = f"{held[1].path}:{held[0].name}"
-        if key not in self._values_of_classes:
-            self._values_of_classes[key] = Parsed({})  # a default that names its class ends here
-            self._values_of_classes[key] = class_values(*held, self.classes, self.evaluator)
-        return self._values_of_classes[key]
-
-    def _made(self, node: ast.Call, scope: Scope) -> Parsed | None:
-        """Return what `Config(length=512)` holds, for a class that takes what it declares and nothing else."""
-        name = last_name(node.func)
-        held, values = self.class_of(name, scope.path), self._values(name, scope.path)
-        if held is None or values is None:
-            return None
-        cls, outer = held
-        order = list(class_fields(cls, outer, self.classes)) if is_dataclass(cls) else []
-        has_own = any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in cls.body)
-        told = [*zip(order, node.args, strict=False)]
-        told += [(keyword.arg or "", keyword.value) for keyword in node.keywords]
-        if has_own or len(node.args) > len(order) or any(each not in order for each, _ in told):
-            return None
-        names = dict(values.names)
-        names.update((each, self.evaluator.evaluate(said, scope)) for each, said in told)
-        return Parsed(with_set_on_self(names, cls, outer, self.classes))
-
-    # Reading
 
     def _run(
         self, modules: list[int], read: Mapping[int, list[tuple[ast.AST, bool | None]]]
@@ -238,35 +111,22 @@ class ScriptReader(ScriptFiles):
             elif isinstance(node, ast.Assign):
                 (self.statements if is_sure else self.unsure_statements).append((node, scope))
 
-    def _bind_parameters(self) -> None:
-        """Give every function that is called once the values of its arguments."""
-        sites: dict[str, list[CallFound]] = {}
+    def _sites(self) -> dict[str, list[tuple[ast.Call, Scope]]]:
+        """Return function -> its calls, by its name or as an attribute of a file that is imported."""
+        sites: dict[str, list[tuple[ast.Call, Scope]]] = {}
         for found in self.everywhere:
-            if isinstance(found.node.func, ast.Name):
-                sites.setdefault(found.node.func.id, []).append(found)
-        for name, definitions in self.functions.items():
-            if len(definitions) != 1 or len(sites.get(name, ())) != 1:
-                continue
-            function, scope = definitions[0]
-            if scope.parameters:
-                continue
-            site = sites[name][0]
-            arguments = [argument.arg for argument in function.args.args]
-            known = {*arguments, *(argument.arg for argument in function.args.kwonlyargs)}
-            for argument, node in zip(arguments, site.node.args, strict=False):
-                if not isinstance(node, ast.Starred):
-                    scope.parameters[argument] = self.evaluator.evaluate(node, site.scope)
-            for keyword in site.node.keywords:
-                if keyword.arg in known:
-                    value = self.evaluator.evaluate(keyword.value, site.scope)
-                    scope.parameters[keyword.arg or ""] = value
-            is_open = any(isinstance(node, ast.Starred) for node in site.node.args) or any(
-                keyword.arg is None for keyword in site.node.keywords
-            )
-            for parameter, default in () if is_open else defaults_of(function):
-                if parameter.arg not in scope.parameters and default is not None:
-                    outer = scope.outer or scope
-                    scope.parameters[parameter.arg] = self.evaluator.evaluate(default, outer)
+            name = self.called(found.node.func, found.scope.path)
+            if name in self.functions:
+                sites.setdefault(name, []).append((found.node, found.scope))
+        return sites
+
+    def evaluated_before(self, attribute: str, node: ast.expr, scope: Scope) -> Known:
+        """Return a value that an attribute is set to; in it stands what that attribute was, where nothing else sets it."""
+        if self.evaluator.changed_attributes.get(attribute) == 1:
+            self.evaluator.before_change = attribute
+        known = self.evaluator.evaluate(node, scope)
+        self.evaluator.before_change = ""
+        return known
 
     def keywords(self, found: CallFound) -> tuple[dict[str, Known], bool]:
         """Return the keyword arguments of a call, and whether a `**` that cannot be read may add others."""
@@ -312,7 +172,7 @@ class ScriptReader(ScriptFiles):
             if cls.name in TRAINER_BASES or is_trainer_class(cls, self.classes):
                 used += [(base, scope.path) for base in cls.bases]
         for node, path in used:
-            if isinstance(node, ast.Attribute):
+            if isinstance(node, ast.Attribute) and self.class_of(ast.unparse(node), path) is None:
                 root = ast.unparse(node).partition(".")[0]
                 module = self.libraries.get(path, {}).get(root, root).partition(".")[0]
                 is_named = node.attr in TRAINER_BASES or re.search("Train|Config$", node.attr)
@@ -343,7 +203,7 @@ class ScriptReader(ScriptFiles):
 
     def _fields(self, name: str) -> Iterable[tuple[str, Known]]:
         held = self.classes[name]
-        return dataclass_names(*held, self.classes, self.evaluator, self.flag_of).names.items()
+        return self.from_command(*held).names.items()
 
     def trainer_calls(self) -> list[CallFound]:
         """Return the calls that make the Trainer's arguments."""

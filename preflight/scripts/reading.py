@@ -157,7 +157,7 @@ def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
         target = node.targets[0]
         if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
             continue
-        known = reader.evaluator.evaluate(node.value, scope)
+        known = reader.evaluated_before(target.attr, node.value, scope)
         place = Place("script", scope.path, target.attr, node.lineno)
         if known.place.kind != "argv":
             known = Known(known.value, place)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from preflight.scripts.flow import ANYWHERE, Way, ways_of
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
@@ -49,13 +51,21 @@ class Scope:
 
     path: str
     assigned: dict[str, list[ast.expr]] = field(default_factory=dict)
+    ways: dict[int, Way] = field(default_factory=dict)
+    """Id of what is assigned, or set as a key -> how Python comes to that statement."""
+    arguments: set[str] = field(default_factory=set)
+    """Names of a function's parameters."""
     unclear: set[str] = field(default_factory=set)
     """Names that loops, `with`, `+=`, `global` or deletions change."""
     outer: Scope | None = None
     changed: dict[str, dict[Any, list[ast.expr]]] = field(default_factory=dict)
     """Name -> keys that are set in the dict or list that it holds -> what they are set to."""
     parameters: dict[str, Known] = field(default_factory=dict)
-    """Values of a function's parameters, where its only call or its command line interface gives them."""
+    """Values of a function's parameters, where its calls or its command line interface give them."""
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a name is one of this block's own."""
+        return name in self.arguments or name in self.assigned or name in self.unclear
 
 
 CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
@@ -68,29 +78,35 @@ def scope_of(
     """Return the names that a block assigns, and the functions that it defines; `nodes` are those of `walk_block`."""
     scope = Scope(path=path, outer=outer)
     functions: list[ast.FunctionDef] = []
-    sure = {id(node) for node in body}
-    sure |= {id(node.value) for node in body if isinstance(node, ast.Expr)}
+    ways = ways_of(body)
+    ways |= {id(node.value): ways[id(node)] for node in body if isinstance(node, ast.Expr)}
     for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             if isinstance(node, ast.FunctionDef):
                 functions.append(node)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
-                _assign(target, node.value, scope, id(node) in sure)
+                _assign(target, node.value, scope, ways.get(id(node), ANYWHERE))
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            _assign(node.target, node.value, scope)
+            _assign(node.target, node.value, scope, ways.get(id(node), ANYWHERE))
         elif isinstance(node, ast.AugAssign):
             scope.unclear.update(_names_in(node.target)[:1])
         elif isinstance(node, ast.Delete):
             scope.unclear.update(name for target in node.targets for name in _names_in(target)[:1])
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if isinstance(node.func.value, ast.Name):
-                _note_method(node, node.func.attr, node.func.value.id, scope, sure)
+                _note_method(node, node.func.attr, node.func.value.id, scope, ways)
         elif isinstance(node, (ast.For, ast.AsyncFor)):
             scope.unclear.update(_names_in(node.target))
         elif isinstance(node, (ast.With, ast.AsyncWith)):
             for item in node.items:
-                if item.optional_vars is not None:
+                if item.optional_vars is None:
+                    continue
+                if _opens(item.context_expr):
+                    way = ways.get(id(node), ANYWHERE)
+                    within = way.starting(item.context_expr)
+                    _assign(item.optional_vars, item.context_expr, scope, within)
+                else:
                     scope.unclear.update(_names_in(item.optional_vars))
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             scope.unclear.update(node.names)
@@ -99,21 +115,30 @@ def scope_of(
     return scope, functions
 
 
-def _note_method(call: ast.Call, method: str, name: str, scope: Scope, sure: set[int]) -> None:
+def _opens(node: ast.expr) -> bool:
+    """Tell whether an expression is `open(...)`, of the function or of a path."""
+    func = node.func if isinstance(node, ast.Call) else None
+    return getattr(func, "id", getattr(func, "attr", "")) == "open"
+
+
+def _note_method(
+    call: ast.Call, method: str, name: str, scope: Scope, ways: dict[int, Way]
+) -> None:
     """Note what `settings.pop("bf16")` and `settings.update(bf16=True)` do to a name."""
     if method in CHANGING:
         scope.unclear.add(name)
     elif method == "update":
-        if call.args or id(call) not in sure or any(k.arg is None for k in call.keywords):
+        if call.args or id(call) not in ways or any(k.arg is None for k in call.keywords):
             scope.unclear.add(name)
         for keyword in call.keywords:
             keys = scope.changed.setdefault(name, {})
             keys.setdefault(keyword.arg, []).append(keyword.value)
+            scope.ways[id(keyword.value)] = ways.get(id(call), ANYWHERE)
 
 
-def changed_attributes(nodes: Iterable[ast.AST]) -> frozenset[str]:
-    """Return the attributes that are set on a plain name: `args.batch_size //= 2`."""
-    found: set[str] = set()
+def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
+    """Return the attributes that are set on a plain name, `args.batch_size //= 2`, and how often."""
+    found: Counter[str] = Counter()
     for node in nodes:
         targets: list[ast.expr] = []
         if isinstance(node, (ast.Assign, ast.Delete)):
@@ -130,30 +155,31 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> frozenset[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
             name = node.args[1] if len(node.args) > 1 else None
             if isinstance(name, ast.Constant):
-                found.add(str(name.value))
-    return frozenset(found)
+                found[str(name.value)] += 1
+    return found
 
 
-def _assign(target: ast.expr, value: ast.expr, scope: Scope, is_sure: bool = True) -> None:
+def _assign(target: ast.expr, value: ast.expr, scope: Scope, way: Way) -> None:
     if isinstance(target, ast.Name):
         scope.assigned.setdefault(target.id, []).append(value)
+        scope.ways[id(value)] = way
     elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
         key = target.slice.value if isinstance(target.slice, ast.Constant) else None
         if not isinstance(key, str):
             scope.unclear.add(target.value.id)
         else:
-            written = scope.changed.setdefault(target.value.id, {}).setdefault(key, [])
-            written.extend([value] if is_sure else [value, value])
+            scope.changed.setdefault(target.value.id, {}).setdefault(key, []).append(value)
+            scope.ways[id(value)] = way
     elif isinstance(target, (ast.Tuple, ast.List)):
         if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
             for each, item in zip(target.elts, value.elts, strict=True):
-                _assign(each, item, scope)
+                _assign(each, item, scope, way)
         else:
             for position, each in enumerate(target.elts):
                 picked = ast.Subscript(value, ast.Constant(position), ast.Load())
                 for node in (picked, picked.slice):
                     ast.copy_location(node, value)
-                _assign(each, picked, scope)
+                _assign(each, picked, scope, way)
 
 
 def _names_in(node: ast.expr) -> list[str]:

@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from preflight.launch_facts import Lines
-from preflight.scripts.files import is_main_guard
+from preflight.scripts.flow import is_main_guard
+from preflight.scripts.trees import tree_of
 from preflight.values import dataclass
 
 PLAIN_DECORATORS = re.compile(
@@ -124,7 +125,7 @@ def _calls_by_name(files: Sequence[File], renamed: Mapping[str, set[str]]) -> bo
 
 def _parsed(text: str) -> ast.Module | None:
     try:
-        return ast.parse(text)
+        return tree_of(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
 

@@ -7,45 +7,31 @@ and the attributes of parsed arguments. Anything else is UNKNOWN, and stays so i
 from __future__ import annotations
 
 import ast
-import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.flow import Position
+from preflight.scripts.names import MAX_DEPTH, Names
+from preflight.scripts.operators import (
+    OF_SEVERAL,
+    TEXT_METHODS,
+    applied,
+    item_of,
+    of_function,
+    of_text,
+)
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
 
-MAX_DEPTH = 24
-"""Names that refer to names; also what ends a cycle."""
-
 MAX_NESTING = 60
 """Expressions inside expressions, through functions and modules too; Python itself stops at a thousand frames."""
-MAX_ASSIGNMENTS = 50
-"""Of one name; what is set more often is a counter of some kind."""
 MAX_STEPS = 100_000
 """Expressions looked at in one script: a long one of the public examples takes some hundreds."""
 
 DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64", "half", "float", "uint8", "int8")
 
 
-_OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-    ast.Is: lambda a, b: a is b,
-    ast.IsNot: lambda a, b: a is not b,
-}
 _CASTS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str, "bool": bool}
 MAX_TEXT = 1_000
 """Characters of what goes into an f-string."""
@@ -64,7 +50,7 @@ SET_BY_LAUNCHERS = (
 """Beginnings of the variables that a launcher gives its ranks: what the caller's shell has says nothing."""
 
 
-class Evaluator:
+class Evaluator(Names):
     """Evaluates expressions of one launch's script."""
 
     def __init__(
@@ -73,13 +59,16 @@ class Evaluator:
         names_of: Callable[[str, str], Known | Parsed | None],
         parsed_of: Callable[[ast.Call, Scope], object],
     ) -> None:
+        super().__init__()
         self.command = command
         self.names_of = names_of
         """(path, name) -> what a name imported from a file of the repository is."""
         self.parsed_of = parsed_of
         """A call -> Parsed (or a tuple of them) where it parses the command line, else None."""
-        self.changed_attributes: frozenset[str] = frozenset()
-        """Attributes that the script sets on some name: those of parsed arguments may then be other ones."""
+        self.changed_attributes: Mapping[str, int] = {}
+        """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
+        self.before_change = ""
+        """The one of them whose value is asked for as it was before."""
         self.num_steps = 0
         self.nesting = 0
 
@@ -98,16 +87,12 @@ class Evaluator:
             return found
         return Known(found, here)
 
-    def value(self, node: ast.expr, scope: Scope, depth: int = 0) -> object:
-        """Return only the value of an expression."""
-        return self.evaluate(node, scope, depth).value
-
     def _special(self, node: ast.expr, scope: Scope, depth: int) -> object:
         deeper = depth + 1
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
-            return self.name(node.id, scope, deeper)
+            return self.name(node.id, scope, deeper, (node.lineno, node.col_offset))
         if isinstance(node, ast.Attribute):
             return self._attribute(node, scope, deeper)
         if isinstance(node, ast.Call):
@@ -119,7 +104,7 @@ class Evaluator:
                 if isinstance(key, str) and key.startswith(SET_BY_LAUNCHERS):
                     return UNKNOWN
                 return self.command.env.get(key, UNKNOWN) if isinstance(key, str) else UNKNOWN
-            return _item(holder, key)
+            return item_of(holder, key)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             items = [self.value(item, scope, deeper) for item in node.elts]
             if any(item is UNKNOWN for item in items):
@@ -138,39 +123,17 @@ class Evaluator:
             return self._bool(node, scope, deeper)
         return self._arithmetic(node, scope, deeper)
 
-    def name(self, name: str, scope: Scope, depth: int = 0) -> object:
-        """Return what a name holds."""
+    def name(self, name: str, scope: Scope, depth: int = 0, at: Position | None = None) -> object:
+        """Return what a name holds, at a place of its block where one is given."""
         current: Scope | None = scope
         while current is not None:
-            if name in current.parameters:
-                return current.parameters[name]
-            if name in current.unclear:
-                return UNKNOWN
-            if name in current.assigned:
-                written = current.assigned[name]
-                if len(written) > MAX_ASSIGNMENTS:
-                    return UNKNOWN
-                known = [self.evaluate(node, current, depth + 1) for node in written]
-                if not all(_same(item.value, known[0].value) for item in known):
-                    return UNKNOWN
-                if name in current.changed:
-                    return self._with_changes(known[0], name, current, depth)
-                return known[0]
+            if name in current.parameters or current.holds(name):
+                return self.held(name, current, depth, at if current is scope else None)
             current = current.outer
         imported = self.names_of(scope.path, name)
         if isinstance(imported, Parsed):
             return Known(imported, Place("script", scope.path, name))
         return UNKNOWN if imported is None else imported
-
-    def _with_changes(self, known: Known, name: str, scope: Scope, depth: int) -> Known:
-        """Return a dict with the keys that are set later; a key set twice, or anew, is not known."""
-        if not isinstance(known.value, dict):
-            return Known(UNKNOWN, known.place)
-        value = dict(known.value)
-        for key, written in scope.changed[name].items():
-            once = len(written) == 1 and key not in value
-            value[key] = self.value(written[0], scope, depth) if once else UNKNOWN
-        return Known(value, known.place)
 
     def _attribute(self, node: ast.Attribute, scope: Scope, depth: int) -> object:
         if (
@@ -181,9 +144,11 @@ class Evaluator:
             return node.attr
         holder = self.value(node.value, scope, depth)
         if isinstance(holder, Parsed):
-            if node.attr in self.changed_attributes:
+            if node.attr in self.changed_attributes and node.attr != self.before_change:
                 return UNKNOWN
             return holder.names.get(node.attr, UNKNOWN)
+        if node.attr == "is_floating_point" and holder in DTYPE_NAMES:
+            return "int" not in str(holder)
         if holder is UNKNOWN and isinstance(node.value, ast.Name):
             imported = self.names_of(scope.path, f"{node.value.id}.{node.attr}")
             if isinstance(imported, Known):
@@ -216,6 +181,14 @@ class Evaluator:
             attribute = self.value(node.args[1], scope, depth)
             if isinstance(attribute, str) and attribute in DTYPE_NAMES:
                 return attribute
+            holder = self.value(node.args[0], scope, depth)
+            if isinstance(holder, Parsed) and isinstance(attribute, str):
+                is_changed = attribute in self.changed_attributes
+                return UNKNOWN if is_changed else holder.names.get(attribute, UNKNOWN)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
+            return self._of_text(node, node.func, scope, depth)
+        if name in OF_SEVERAL and not node.keywords:
+            return of_function(name, [self.value(item, scope, depth) for item in node.args])
         if name == "vars" and len(node.args) == 1:
             held = self.value(node.args[0], scope, depth)
             if not isinstance(held, Parsed):
@@ -232,6 +205,13 @@ class Evaluator:
             }
             return values if len(values) == len(node.keywords) else UNKNOWN
         return UNKNOWN
+
+    def _of_text(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> object:
+        """Return what a method of a text gives; a part of what one flag says is still that flag's."""
+        held = self.evaluate(func.value, scope, depth)
+        arguments = [] if node.keywords else [self.value(item, scope, depth) for item in node.args]
+        value = UNKNOWN if node.keywords else of_text(func.attr, held.value, arguments)
+        return Known(value, held.place) if value is not UNKNOWN else UNKNOWN
 
     def _dict(self, node: ast.Dict, scope: Scope, depth: int) -> object:
         values: dict[object, object] = {}
@@ -264,14 +244,17 @@ class Evaluator:
         return "".join(parts)
 
     def _bool(self, node: ast.BoolOp, scope: Scope, depth: int) -> object:
+        """Return what `and` and `or` give; one side decides where it is False, or True, whatever the others are."""
+        is_or = isinstance(node.op, ast.Or)
         result: object = UNKNOWN
+        is_known = True
         for operand in node.values:
             result = self.value(operand, scope, depth)
             if result is UNKNOWN:
-                return UNKNOWN
-            if bool(result) == isinstance(node.op, ast.Or):
+                is_known = False
+            elif bool(result) == is_or and (is_known or isinstance(result, bool)):
                 return result
-        return result
+        return result if is_known else UNKNOWN
 
     def _arithmetic(self, node: ast.expr, scope: Scope, depth: int) -> object:
         if isinstance(node, ast.UnaryOp):
@@ -284,56 +267,18 @@ class Evaluator:
                 return -value
             return UNKNOWN
         if isinstance(node, ast.BinOp):
-            return _applied(
+            return applied(
                 type(node.op),
                 self.value(node.left, scope, depth),
                 self.value(node.right, scope, depth),
             )
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            return _applied(
+            return applied(
                 type(node.ops[0]),
                 self.value(node.left, scope, depth),
                 self.value(node.comparators[0], scope, depth),
             )
         return UNKNOWN
-
-
-def _applied(kind: type[ast.AST], left: object, right: object) -> object:
-    if left is UNKNOWN or right is UNKNOWN:
-        return UNKNOWN
-    if kind is ast.Pow:
-        if not isinstance(left, int) or not isinstance(right, int):
-            return UNKNOWN
-        return left**right if 0 <= right <= 64 and abs(left) <= 1024 else UNKNOWN
-    if kind is ast.Mod and not _is_number(left):
-        return UNKNOWN  # a text filled in, as wide as the format says
-    if kind is ast.Mult and not (_is_number(left) and _is_number(right)):
-        return UNKNOWN  # a text or a list many times over
-    apply = _OPERATORS.get(kind)
-    if apply is None:
-        return UNKNOWN
-    try:
-        return apply(left, right)
-    except (TypeError, ValueError, ArithmeticError):
-        return UNKNOWN
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < 1e15
-
-
-def _item(holder: object, key: object) -> object:
-    if not isinstance(holder, (dict, list, tuple, str)):
-        return UNKNOWN
-    try:
-        item: object = holder[key]  # type: ignore[index,call-overload]
-        return item
-    except (TypeError, KeyError, IndexError):
-        return UNKNOWN
-
-
-def _same(left: object, right: object) -> bool:
-    return type(left) is type(right) and bool(left == right)
 
 
 def _is_environ(node: ast.expr) -> bool:

@@ -271,7 +271,10 @@ def _given(
                 earlier[name] = (*earlier.get(name, ()), setting.place)
             else:
                 own[name] = setting
-    return Given(kind, table, versions, known, others, earlier, declared)
+    words = [Setting(word, Place("argv", "", word, index=i)) for i, word in parsed.positionals]
+    if file is not None and not file.is_config:
+        words.insert(0, Setting(file.path, Place("argv", "", file.path)))
+    return Given(kind, table, versions, known, others, earlier, declared, tuple(words))
 
 
 def _result(

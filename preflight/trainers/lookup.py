@@ -42,6 +42,8 @@ class Given:
     """Places that say the same argument and are overridden."""
     declared: Mapping[str, str] = field(default_factory=dict)
     """The script's own flag -> the plan field that the repository says it means."""
+    positionals: tuple[Setting, ...] = ()
+    """Words that belong to no flag, in order."""
 
     @property
     def library(self) -> str:

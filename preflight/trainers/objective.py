@@ -11,6 +11,7 @@ from preflight.formulas.objective import COMPARED, ONLINE, unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name
+from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.generation import read_generation
@@ -156,7 +157,7 @@ def _reference(fields: FieldReader) -> str:
 def _is_made_twice(text: str) -> bool:
     """Tell whether a trainer is given two models that one and the same call makes: `get_model(args)`, twice."""
     try:
-        tree = ast.parse(text)
+        tree = tree_of(text)
     except (SyntaxError, ValueError, RecursionError):
         return False
     written: dict[str, set[str]] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from preflight.errors import Problem
 from preflight.formulas.objective import ONLINE
 from preflight.launch import Origin, ScriptFacts
+from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
@@ -98,6 +99,9 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
 
     classes = library_classes(reader)
     kind = kind._replace(classes=classes, loads_model=loads_model(reader))
+    if kind.trainer == "transformers" and not classes and _is_others(reader):
+        because = f"{kind.because.partition(' ')[0]} uses a Trainer of its own"
+        return kind._replace(trainer=None, because=because)
     trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
     plain = {"transformers.Trainer", "transformers.Seq2SeqTrainer"} & classes
     if kind.trainer == "trl" and plain and not trains_trl and not classes & TRL_CONFIGS:
@@ -106,8 +110,18 @@ def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
     return kind
 
 
+def _is_others(reader: ScriptReader) -> bool:
+    """Tell whether the only Trainer that a script names is neither transformers' nor built on it."""
+    imported = reader.libraries.get(reader.path, {})
+    own = reader.imports.get(reader.path, {})
+    library = imported.get("Trainer", "transformers").partition(".")[0]
+    is_own = "Trainer" in own or library not in HF_TRAINERS
+    return is_own and not any(name.endswith("TrainingArguments") for name in (*imported, *own))
+
+
 def script_told(given: Given, reader: ScriptReader) -> ScriptSettings | None:
     """Return what the script says; None where that is nothing."""
+    from preflight.scripts.argument_parsers import positional_index
     from preflight.scripts.reading import read_script
 
     def flag_of(names: Iterable[str]) -> Setting | None:
@@ -115,6 +129,9 @@ def script_told(given: Given, reader: ScriptReader) -> ScriptSettings | None:
             for told in (given.known, given.others):
                 if name in told:
                     return told[name]
+            place = positional_index(name)
+            if place is not None and place < len(given.positionals):
+                return given.positionals[place]
         return None
 
     script = read_script(reader, flag_of, given.kind.trainer in (None, "plain_loop"))

@@ -1,0 +1,39 @@
+"""The classes of a script and of the files that it imports, found by the names that each file has for them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from preflight.scripts.scope import Scope
+
+    Held = tuple[ast.ClassDef, Scope]
+
+Imports = Mapping[str, Mapping[str, tuple[str, str]]]
+"""File -> name in it, dotted too -> the file of the repository that it is defined in, and its name there."""
+
+
+class ClassTable(dict[str, "Held"]):
+    """Classes by their own name, the script's where two files have one; `of` and `base_of` tell files apart."""
+
+    def __init__(self, imports: Imports) -> None:
+        super().__init__()
+        self._imports = imports
+        self._in_file: dict[tuple[str, str], Held] = {}
+        self._file_of: dict[int, str] = {}
+
+    def add(self, cls: ast.ClassDef, scope: Scope) -> None:
+        """Note a class of a file."""
+        self[cls.name] = self._in_file[scope.path, cls.name] = (cls, scope)
+        self._file_of[id(cls)] = scope.path
+
+    def of(self, name: str, path: str) -> Held | None:
+        """Return the class that a name of a file means, where it is one of the script's own."""
+        return self._in_file.get(self._imports.get(path, {}).get(name, (path, name)))
+
+    def base_of(self, cls: ast.ClassDef, base: ast.expr) -> Held | None:
+        """Return the class that a class stands on, where it is one of the script's own."""
+        held = self.of(ast.unparse(base), self._file_of.get(id(cls), ""))
+        return None if held is None or held[0] is cls else held

@@ -1,0 +1,207 @@
+"""What the names and calls of a training script mean in a launch: parsed arguments, objects of settings, what functions return."""
+
+from __future__ import annotations
+
+import ast
+
+from preflight.launch import LaunchCommand
+from preflight.scripts.argument_parsers import argparse_names
+from preflight.scripts.bindings import told_by
+from preflight.scripts.dataclass_fields import (
+    DATACLASS_PARSERS,
+    class_fields,
+    class_values,
+    dataclass_names,
+    dataclass_types,
+    given_names,
+    is_closed,
+    is_dataclass,
+    with_set_on_self,
+)
+from preflight.scripts.files import ScriptFiles, last_name
+from preflight.scripts.flow import ANYWHERE, Way, ways_of
+from preflight.scripts.scope import (
+    FlagOf,
+    Known,
+    Parsed,
+    Scope,
+    changed_attributes,
+    walk_block,
+)
+from preflight.scripts.settings_objects import (
+    class_of_command,
+    filled_by_command,
+    loaded,
+    of_mapping,
+    takes_mapping,
+)
+from preflight.scripts.values import Evaluator
+
+PARSES_DATACLASSES = (
+    "parse_args_into_dataclasses",
+    "parse_args_and_config",
+    "parse_json_file",
+    "parse_yaml_file",
+)
+"""Methods of the parsers of transformers and TRL; what a launch says in a file is said like what a flag says."""
+
+
+class ScriptMeanings(ScriptFiles):
+    """A script's files with an evaluator that knows what their calls give back."""
+
+    def __init__(self, command: LaunchCommand, path: str, text: str) -> None:
+        super().__init__(command, path, text)
+        self.flag_of: FlagOf = lambda _: None
+        self._namespace: Parsed | None = None
+        self._returns: dict[str, list[tuple[ast.expr, Way]]] = {}
+        """Function -> what it returns, and under which conditions: a name may be called thousands of times."""
+        self._returning: set[str] = set()
+        self._values_of_classes: dict[str, Parsed] = {}
+        self._filled_classes: dict[int, Parsed] = {}
+        self._filled = filled_by_command(
+            [(function, scope) for function, scope, _ in self.commands],
+            [(found.node, found.scope) for found in self.everywhere],
+        )
+        self.evaluator = Evaluator(command, self._imported, self._parsed)
+        self.evaluator.changed_attributes = changed_attributes(self.nodes)
+
+    @property
+    def _has_handbooks_parser(self) -> bool:
+        return any(found.name == "H4ArgumentParser" for found in self.everywhere)
+
+    def forget_classes(self) -> None:
+        """Forget what classes hold: the command line is another one now."""
+        self._values_of_classes.clear()
+        self._filled_classes.clear()
+
+    def called(self, func: ast.expr, path: str) -> str:
+        """Return the function of the script's own that a call means; empty where it is none."""
+        if isinstance(func, ast.Name):
+            return func.id if func.id in self.functions else self.renamed.get(func.id, "")
+        root = func
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        imports = self.imports.get(path, {})
+        held = imports.get(root.id) if isinstance(root, ast.Name) else None
+        if held is None or held[1] or not isinstance(func, ast.Attribute):
+            return ""
+        return imports.get(ast.unparse(func), ("", func.attr))[1]
+
+    def _imported(self, path: str, name: str) -> Known | Parsed | None:
+        local, _, attribute = name.partition(".")
+        found = self.imports.get(path, {}).get(local)
+        if found is None:
+            return self._values(name, path)
+        module = self.modules.get(found[0])
+        wanted = attribute or found[1]
+        if module is None or not wanted:
+            return None
+        held = self._values(wanted, found[0])
+        if held is not None:
+            return held
+        value = self.evaluator.name(wanted, module)
+        return value if isinstance(value, Known) else None
+
+    def _parsed(self, node: ast.Call, scope: Scope) -> object:
+        name = last_name(node.func)
+        if name in ("parse_args", "parse_known_args"):
+            if self._namespace is None:
+                self._namespace = Parsed({})  # a default that parses again ends here
+                adding = [
+                    (found.node, found.scope)
+                    for found in self.everywhere
+                    if found.name == "add_argument"
+                ]
+                changing = [
+                    (found.node, found.scope)
+                    for found in self.everywhere
+                    if found.name == "set_defaults"
+                ]
+                self._namespace = argparse_names(adding, self.evaluator, self.flag_of, changing)
+            if self._namespace.names:
+                parsed = self._namespace
+                return (parsed, []) if name == "parse_known_args" else parsed
+        is_own_parse = name == "parse" and not node.args and self._has_handbooks_parser
+        if name in PARSES_DATACLASSES or is_own_parse:
+            return self._dataclasses(scope)
+        held = loaded(node, scope, self.evaluator)
+        if held is not None:
+            return held
+        of_command = class_of_command(node)
+        if of_command is not None:
+            return self._dataclass(of_command, scope.path)
+        if isinstance(node.func, ast.Name) and self.class_of(name, scope.path) is not None:
+            return self._made(node, scope)
+        return self.evaluator.once((id(node), "()", None), 0, lambda: self._returned(node, scope))
+
+    def _returned(self, node: ast.Call, scope: Scope) -> object:
+        """Return what a function of the script's own gives back to this call, where every `return` that may run agrees."""
+        name = self.called(node.func, scope.path)
+        if len(self.functions.get(name, ())) != 1 or name in self._returning:
+            return None
+        function, own = self.functions[name][0]
+        if name not in self._returns:
+            ways = ways_of(function.body)
+            self._returns[name] = [
+                (each.value, ways.get(id(each), ANYWHERE))
+                for each in walk_block(function.body)
+                if isinstance(each, ast.Return) and each.value is not None
+            ]
+        told = told_by(function, own, (node, scope), self.evaluator)
+        self._returning.add(name)
+        with self.evaluator.told(own, told):
+            known = self.evaluator.agreed(self._returns[name], own)
+        self._returning.discard(name)
+        return known
+
+    def _dataclasses(self, scope: Scope) -> object:
+        made = [f for f in self.everywhere if f.name in DATACLASS_PARSERS]
+        classes = dataclass_types(made[0].node, made[0].scope) if made else []
+        return tuple(self._dataclass(each, made[0].scope.path) for each in classes) or None
+
+    def _dataclass(self, node: ast.expr, path: str) -> Parsed:
+        held = self.class_of(ast.unparse(node), path)
+        if held is not None:
+            return self.from_command(*held)
+        return Parsed(dict(given_names(last_name(node), self.flag_of)))
+
+    def from_command(self, cls: ast.ClassDef, scope: Scope) -> Parsed:
+        """Return a dataclass as the command line fills it; it is asked for wherever an argument is used."""
+        if id(cls) not in self._filled_classes:
+            self._filled_classes[id(cls)] = Parsed({})  # a default that parses again ends here
+            filled = dataclass_names(cls, scope, self.classes, self.evaluator, self.flag_of)
+            self._filled_classes[id(cls)] = filled
+        return self._filled_classes[id(cls)]
+
+    def _values(self, name: str, path: str) -> Parsed | None:
+        """Return what a class of settings says without a command line: `CFG.max_length`."""
+        held = self.class_of(name, path)
+        if held is None or not is_closed(held[0], self.classes):
+            return None
+        key = f"{held[1].path}:{held[0].name}"
+        if key not in self._values_of_classes:
+            self._values_of_classes[key] = Parsed({})  # a default that names its class ends here
+            self._values_of_classes[key] = class_values(*held, self.classes, self.evaluator)
+        return self._values_of_classes[key]
+
+    def _made(self, node: ast.Call, scope: Scope) -> Parsed | None:
+        """Return what `Config(length=512)` holds, for a class that takes what it declares and nothing else."""
+        name = last_name(node.func)
+        held = self.class_of(name, scope.path)
+        if held is not None and takes_mapping(held[0]):
+            return of_mapping(node, scope, self.evaluator)
+        if held is not None and id(node) in self._filled:
+            return self.from_command(*held)
+        values = self._values(name, scope.path)
+        if held is None or values is None:
+            return None
+        cls, outer = held
+        order = list(class_fields(cls, outer, self.classes)) if is_dataclass(cls) else []
+        has_own = any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in cls.body)
+        told = [*zip(order, node.args, strict=False)]
+        told += [(keyword.arg or "", keyword.value) for keyword in node.keywords]
+        if has_own or len(node.args) > len(order) or any(each not in order for each, _ in told):
+            return None
+        names = dict(values.names)
+        names.update((each, self.evaluator.evaluate(said, scope)) for each, said in told)
+        return Parsed(with_set_on_self(names, cls, outer, self.classes))
