@@ -15,7 +15,6 @@ from preflight.engines.own_deepspeed import (
     is_no_file,
     is_open,
     named_stage,
-    open_stage,
     own_initialize,
     with_own_stage,
 )
@@ -23,7 +22,6 @@ from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.files import wrong_kind
-from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import (
     SCRIPT_DECIDES,
     LaunchCommand,
@@ -32,12 +30,17 @@ from preflight.launch import (
     TrainerFacts,
     VersionReading,
 )
+from preflight.launchers.undecided import (
+    does_not_train,
+    left_out,
+    of_missing_script,
+    undecided,
+)
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
-from preflight.plan_parts import NOTHING_SAYS
 from preflight.reading import Problems, Reading
-from preflight.scripts.signs import UNPRICED, signs_of
+from preflight.scripts.signs import signs_of
 from preflight.scripts.trainer_versions import READ_BY_RELEASE
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -101,6 +104,7 @@ def make_plan(
     problems = in_file_order(problems)
     raise_if_any(problems)
     libraries = libraries_of(command)
+    missing = tuple(_missing_script(command, part))
     fields, origins = dict(trainer.settings), dict(trainer.origins)
     for name, setting in engine.fields.items():
         fields[name] = setting
@@ -115,14 +119,16 @@ def make_plan(
     if any(problem.id == "PF115" for problem in problems):
         reason = "nobody said how many ranks start"
         origins["world_size"] = Origin("nobody", True, reason, OPEN_VALUES["world_size"])
-    if not trainer.script.is_of_library:
+    if missing:
+        origins.update(of_missing_script(fields, missing[0].where))
+    elif not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script, trainer.script.untaken)
         own_engine = own_initialize(command, part.script_index)
-        origins.update(_undecided(trainer, fields, signs.fields, own_engine))
-        problems = [*problems, *_left_out(trainer, signs.unpriced, problems)]
+        origins.update(undecided(trainer, fields, signs.fields, own_engine))
+        problems = [*problems, *left_out(trainer, signs.unpriced, problems)]
         if not signs.may_train and trainer.trainer is None:
-            problems = [*problems, _does_not_train(script)]
+            problems = [*problems, does_not_train(script)]
         facts = replace(trainer.script, is_text_only=signs.is_text_only)
         trainer = replace(trainer, script=facts)
     origins.update(engine.origins)
@@ -158,7 +164,7 @@ def make_plan(
         origins=origins,
         notices=(
             *(problem for problem in problems if problem.severity != "error"),
-            *_missing_script(command, part),
+            *missing,
         ),
         command=command,
         documents={**trainer.documents, **engine.documents, **part.documents},
@@ -248,7 +254,7 @@ def _span(taken: Mapping[str, str], oldest: Mapping[str, str]) -> str:
 
 
 def _missing_script(command: LaunchCommand, part: LauncherPart) -> Iterator[Problem]:
-    """Yield that the script is not there: every rank stops, but what the launch says is judged all the same."""
+    """Yield that the script is not there: every rank stops, and what the launch would hold is known in part."""
     script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
     if script.endswith(".py") and not command.in_container and not command.exists(script):
         fix = f"looked for {command.resolve(script)}: relative paths start at the folder of the launch"
@@ -290,132 +296,6 @@ def origin_of(place: Place, libraries: Libraries) -> Origin:
     library, _, rest = place.key.partition(":")
     label = f"{library} {libraries.version(library)}" if library in LIBRARIES else library
     return Origin(f"default of {label}{':' + rest if rest else ''}")
-
-
-SCRIPT_FIELDS = (
-    "activation_checkpointing",
-    "adapter",
-    "attention",
-    "base_quantization",
-    "gradient_accumulation_steps",
-    "load_dtype",
-    "loss",
-    "optimizer",
-)
-"""What a training script decides, and memory depends on."""
-
-_TAKEN_AS = {
-    "adapter": "none, full fine-tuning",
-    "attention": "sdpa",
-    "base_quantization": "none",
-    "load_dtype": "the checkpoint's own",
-    "loss": "full_logits",
-}
-"""What the estimate takes where the plan has no value."""
-
-
-def _undecided(
-    trainer: TrainerArguments,
-    fields: Mapping[str, Setting],
-    signs: Mapping[str, Place],
-    own: Place | None,
-) -> dict[str, Origin]:
-    """Return the origins of what a script of somebody's own decides and no flag of it says.
-
-    What the script, or a file of the repository that it imports, speaks of is open; the rest has its usual value.
-    """
-    if trainer.trainer not in (None, "plain_loop"):
-        return {}
-    origins = {}
-    for name in SCRIPT_FIELDS:
-        is_default = name in fields and fields[name].place.kind == "default"
-        if name in fields and not (name == "attention" and is_default and name in signs):
-            continue
-        if name in signs:
-            origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])
-        else:
-            origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""))
-    precision = fields.get("mixed_precision")
-    is_said = precision is not None and precision.place.kind != "default"
-    if trainer.trainer is None and "mixed_precision" in signs and not is_said:
-        origins["mixed_precision"] = _open("mixed_precision", "none", signs["mixed_precision"])
-    engine, called = fields.get("engine"), trainer.engine
-    is_read = called is not None and called.is_sure and called.engines[0] != "deepspeed"
-    if engine is not None and engine.value == "ddp" and "engine" in signs and not is_read:
-        origin = _open("engine", "data parallel", signs["engine"])
-        may_be = OF_CALL.get(called.engines, ()) if called is not None else ()
-        origins["engine"] = replace(origin, may_be=may_be or origin.may_be)
-    if engine is not None and engine.value == "ddp" and own is not None:
-        origins["engine"] = open_stage(own)
-    return origins
-
-
-OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("deepspeed",): ("ddp", "zero1", "zero2", "zero3"),
-    ("ddp", "fsdp1"): ("ddp", "fsdp1"),
-    ("fsdp1", "ddp"): ("ddp", "fsdp1"),
-    ("fsdp1",): ("ddp", "fsdp1"),
-    ("ddp", "fsdp2"): ("ddp", "fsdp2"),
-    ("fsdp2", "ddp"): ("ddp", "fsdp2"),
-    ("fsdp2",): ("ddp", "fsdp2"),
-}
-"""Engines that a script calls, where it is not known which of the calls run -> what its engine may be."""
-
-
-def _left_out(
-    trainer: TrainerArguments, signs: Mapping[str, Place], said: Iterable[Problem]
-) -> list[Problem]:
-    """Return what a script trains or holds that no formula counts, where its trainer has not said so already."""
-    if any(problem.unpriced for problem in said):
-        return []
-    return [
-        Problem(
-            f"{place.key} speaks of {name}, which the estimate does not count",
-            place.where,
-            severity="warning",
-            unpriced=name,
-            takes=UNPRICED[name][1],
-        )
-        for name, place in signs.items()
-        if not (name == "frozen parameters" and trainer.settings.get("adapter") is not None)
-        and not _is_objective(name, place, trainer)
-    ]
-
-
-def _does_not_train(script: str) -> Problem:
-    return Problem(
-        f"nothing in {script}, or in the files here that it imports, trains: what runs is not known",
-        script,
-        "put preflight in front of what trains, or say in a plan what it trains",
-        severity="warning",
-        unpriced="a script that does not train",
-        takes="either",
-    )
-
-
-def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
-    """Tell whether a sign speaks of what the objective is priced with."""
-    setting = trainer.settings.get("objective")
-    objective = None if setting is None else setting.value
-    if name == "a head that is no language model's":
-        if objective == "ppo":
-            return True  # of the value model, and of the one that scores
-        return objective in SCORED and "SentenceTransformer" not in sign.key
-    if objective in ONLINE:
-        return name in (
-            "a reference model and pairs of answers",
-            "generation and the models that score it",
-        )
-    return name == "a reference model and pairs of answers" and objective in COMPARED + KEEPS_LOGITS
-
-
-def _open(name: str, taken_as: str, sign: Place) -> Origin:
-    reason = (
-        f"{taken_as}; {sign.where} may say otherwise"
-        if taken_as
-        else f"{sign.where} may say otherwise"
-    )
-    return Origin(SCRIPT_DECIDES, True, reason, OPEN_VALUES.get(name, ()))
 
 
 def _expandable_segments(env: Mapping[str, str]) -> Setting:

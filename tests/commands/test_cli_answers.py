@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from toy import preflight
@@ -28,6 +29,14 @@ TRAINER = ["--bf16", "true", "--per_device_train_batch_size", "2", "--output_dir
 def folder(tmp_path):
     (tmp_path / "fsdp2.yaml").write_text(FSDP2)
     return tmp_path
+
+
+@pytest.fixture
+def trained(folder):
+    """The folder with a script: nothing is refused for one that nobody can read."""
+    script = Path(__file__).parent.parent.parent / "examples" / "2-rewritten" / "train.py"
+    (folder / "train.py").write_bytes(script.read_bytes())
+    return folder
 
 
 def launch(*words: str) -> list[str]:
@@ -135,10 +144,10 @@ def test_a_folder_is_not_called_a_missing_file(folder):
     assert "did you mean" not in done.stderr
 
 
-def test_an_allowed_change_to_training_is_not_made_where_a_safe_one_is_enough(folder):
+def test_an_allowed_change_to_training_is_not_made_where_a_safe_one_is_enough(trained):
     words = [*LLAMA, *TRAINER, "--max_length", "16384"]
-    safe = check(folder, "h100-sxm-80", [], *words)
-    allowed = check(folder, "h100-sxm-80", ["--allow", "seq_len"], *words)
+    safe = check(trained, "h100-sxm-80", [], *words)
+    allowed = check(trained, "h100-sxm-80", ["--allow", "seq_len"], *words)
 
     assert safe["applied"]
     assert [tried["id"] for tried in allowed["applied"]] == [
@@ -146,12 +155,12 @@ def test_an_allowed_change_to_training_is_not_made_where_a_safe_one_is_enough(fo
     ]
 
 
-def test_an_allowed_cut_is_the_mildest_that_fits_with_safe_help(folder):
+def test_an_allowed_cut_is_the_mildest_that_fits_with_safe_help(trained):
     """The suggestion and what `--allow` does with it are one plan."""
     words = [*LLAMA, *TRAINER, "--max_length", "65536"]
-    suggested = check(folder, "h100-sxm-80", [], *words)["suggested"]
+    suggested = check(trained, "h100-sxm-80", [], *words)["suggested"]
     promised = next(tried for tried in suggested if tried["id"] == "seq_len")
-    applied = check(folder, "h100-sxm-80", ["--allow", "seq_len"], *words)["applied"]
+    applied = check(trained, "h100-sxm-80", ["--allow", "seq_len"], *words)["applied"]
 
     assert promised["verdict"] == "fits"
     assert applied[0]["edits"]["seq_len"] == promised["edits"]["seq_len"]
@@ -159,9 +168,9 @@ def test_an_allowed_cut_is_the_mildest_that_fits_with_safe_help(folder):
     assert applied[-1]["allocated_peak_bytes"] == promised["allocated_peak_bytes"]
 
 
-def test_a_suggestion_says_what_must_stand_beside_it(folder):
+def test_a_suggestion_says_what_must_stand_beside_it(trained):
     words = [*LLAMA, *TRAINER, "--max_length", "65536"]
-    done = preflight(folder, "check", "--device", "h100-sxm-80", *launch(*words))
+    done = preflight(trained, "check", "--device", "h100-sxm-80", *launch(*words))
 
     assert "    add  --max_length " in done.stdout
     assert "    and  " in done.stdout

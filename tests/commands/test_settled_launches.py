@@ -37,6 +37,7 @@ def configs(tmp_path: Path) -> Path:
     launcher = tmp_path / "bin" / "accelerate"
     launcher.write_text(LAUNCHER)
     launcher.chmod(0o755)
+    (tmp_path / "train.py").write_bytes((EXAMPLE / "train.py").read_bytes())
     text = (EXAMPLE / "fsdp2.yaml").read_text()
     for number in range(5):
         (tmp_path / str(number)).mkdir()

@@ -1,0 +1,168 @@
+"""What a training script decides and nobody read: the plan fields that it leaves open, and what it holds that is not priced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from preflight.engines.own_deepspeed import open_stage
+from preflight.errors import Problem
+from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
+from preflight.launch import SCRIPT_DECIDES, Origin
+from preflight.plan_choices import OPEN_VALUES
+from preflight.plan_parts import NOTHING_SAYS
+from preflight.scripts.signs import UNPRICED
+from preflight.setting import Place, Setting
+from preflight.trainers.arguments import TrainerArguments
+
+SCRIPT_FIELDS = (
+    "activation_checkpointing",
+    "adapter",
+    "attention",
+    "base_quantization",
+    "gradient_accumulation_steps",
+    "load_dtype",
+    "loss",
+    "optimizer",
+)
+"""What a training script decides, and memory depends on."""
+
+_TAKEN_AS = {
+    "adapter": "none, full fine-tuning",
+    "attention": "sdpa",
+    "base_quantization": "none",
+    "load_dtype": "the checkpoint's own",
+    "loss": "full_logits",
+}
+"""What the estimate takes where the plan has no value."""
+
+
+def undecided(
+    trainer: TrainerArguments,
+    fields: Mapping[str, Setting],
+    signs: Mapping[str, Place],
+    own: Place | None,
+) -> dict[str, Origin]:
+    """Return the origins of what a script of somebody's own decides and no flag of it says.
+
+    What the script, or a file of the repository that it imports, speaks of is open; the rest has its usual value.
+    """
+    if trainer.trainer not in (None, "plain_loop"):
+        return {}
+    origins = {}
+    for name in SCRIPT_FIELDS:
+        is_default = name in fields and fields[name].place.kind == "default"
+        if name in fields and not (name == "attention" and is_default and name in signs):
+            continue
+        if name in signs:
+            origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])
+        else:
+            origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""))
+    precision = fields.get("mixed_precision")
+    is_said = precision is not None and precision.place.kind != "default"
+    if trainer.trainer is None and "mixed_precision" in signs and not is_said:
+        origins["mixed_precision"] = _open("mixed_precision", "none", signs["mixed_precision"])
+    engine, called = fields.get("engine"), trainer.engine
+    is_read = called is not None and called.is_sure and called.engines[0] != "deepspeed"
+    if engine is not None and engine.value == "ddp" and "engine" in signs and not is_read:
+        origin = _open("engine", "data parallel", signs["engine"])
+        may_be = OF_CALL.get(called.engines, ()) if called is not None else ()
+        origins["engine"] = replace(origin, may_be=may_be or origin.may_be)
+    if engine is not None and engine.value == "ddp" and own is not None:
+        origins["engine"] = open_stage(own)
+    return origins
+
+
+OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("deepspeed",): ("ddp", "zero1", "zero2", "zero3"),
+    ("ddp", "fsdp1"): ("ddp", "fsdp1"),
+    ("fsdp1", "ddp"): ("ddp", "fsdp1"),
+    ("fsdp1",): ("ddp", "fsdp1"),
+    ("ddp", "fsdp2"): ("ddp", "fsdp2"),
+    ("fsdp2", "ddp"): ("ddp", "fsdp2"),
+    ("fsdp2",): ("ddp", "fsdp2"),
+}
+"""Engines that a script calls, where it is not known which of the calls run -> what its engine may be."""
+
+
+def left_out(
+    trainer: TrainerArguments, signs: Mapping[str, Place], said: Iterable[Problem]
+) -> list[Problem]:
+    """Return what a script trains or holds that no formula counts, where its trainer has not said so already."""
+    if any(problem.unpriced for problem in said):
+        return []
+    return [
+        Problem(
+            f"{place.key} speaks of {name}, which the estimate does not count",
+            place.where,
+            severity="warning",
+            unpriced=name,
+            takes=UNPRICED[name][1],
+        )
+        for name, place in signs.items()
+        if not (name == "frozen parameters" and trainer.settings.get("adapter") is not None)
+        and not _is_objective(name, place, trainer)
+    ]
+
+
+def does_not_train(script: str) -> Problem:
+    return Problem(
+        f"nothing in {script}, or in the files here that it imports, trains: what runs is not known",
+        script,
+        "put preflight in front of what trains, or say in a plan what it trains",
+        severity="warning",
+        unpriced="a script that does not train",
+        takes="either",
+    )
+
+
+def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
+    """Tell whether a sign speaks of what the objective is priced with."""
+    setting = trainer.settings.get("objective")
+    objective = None if setting is None else setting.value
+    if name == "a head that is no language model's":
+        if objective == "ppo":
+            return True  # of the value model, and of the one that scores
+        return objective in SCORED and "SentenceTransformer" not in sign.key
+    if objective in ONLINE:
+        return name in (
+            "a reference model and pairs of answers",
+            "generation and the models that score it",
+        )
+    return name == "a reference model and pairs of answers" and objective in COMPARED + KEEPS_LOGITS
+
+
+def _open(name: str, taken_as: str, sign: Place) -> Origin:
+    reason = (
+        f"{taken_as}; {sign.where} may say otherwise"
+        if taken_as
+        else f"{sign.where} may say otherwise"
+    )
+    return Origin(SCRIPT_DECIDES, True, reason, OPEN_VALUES.get(name, ()))
+
+
+DEARER = {"load_dtype": "fp32", "attention": "eager", "loss": "full_logits"}
+"""Plan field -> the value of OPEN_VALUES that takes more than what is taken where nobody says it."""
+
+
+def of_missing_script(fields: Mapping[str, Setting], script: str) -> dict[str, Origin]:
+    """Return the origins of what only a script could say, where the script is not there.
+
+    It may hold less than what the launch is taken for, so that nothing is refused for what nobody has read. More than
+    that is no matter: it cannot start.
+    """
+    sign = Place("script", script, "")
+    open_names = [
+        name
+        for name in (*SCRIPT_FIELDS, "mixed_precision")
+        if name not in fields or fields[name].place.kind == "default"
+    ]
+    if "engine" in fields and fields["engine"].value == "ddp":
+        open_names.append("engine")
+    origins = {}
+    for name in open_names:
+        taken_as = "data parallel" if name == "engine" else _TAKEN_AS.get(name, "")
+        origin = _open(name, taken_as, sign)
+        may_be = tuple(value for value in origin.may_be if value != DEARER.get(name))
+        origins[name] = replace(origin, may_be=may_be)
+    return origins
