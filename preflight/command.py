@@ -26,6 +26,8 @@ class LaunchCommand:
     """Library -> the version that somebody says beside the command, which beats what is found."""
     in_container: bool = False
     """Whether it runs in an image, so that neither its files nor its libraries are those of this machine."""
+    is_submitted: bool = False
+    """Whether another program starts it, which may add to its words: the node's own rank, a meeting point."""
     starts_here: bool = False
     """Whether it starts on this machine, so that the libraries that are found here are the ones it will have."""
 

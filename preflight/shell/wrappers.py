@@ -275,7 +275,7 @@ def _submitted(command: LaunchCommand, python: Called) -> list[Layer]:
         if index < len(argv) and argv[index] not in CONTROLS:
             continue
         if start < index:
-            inner = replace(command, argv=argv[start:index], in_container=True)
+            inner = replace(command, argv=argv[start:index], in_container=True, is_submitted=True)
             notices = tuple(notes_on(SUBMITTER, [(python.name, "")], argv, start))
             layers.append(
                 Layer(

@@ -130,7 +130,9 @@ def folder_of(clone: Path, path: Path, argv: tuple[str, ...]) -> Path:
     files = [
         os.path.normpath(word.rpartition("=")[2])
         for word in argv
-        if word.endswith((".py", ".yaml", ".yml")) and not word.startswith("/") and "/" in word
+        if word.endswith((".py", ".yaml", ".yml", ".json"))
+        and not word.startswith("/")
+        and "/" in word
     ]
     having = [
         {Path(str(found)[: -len(name)]) for found in clone.rglob(name)}

@@ -13,8 +13,10 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Setting
 
 
-def count_ranks(settings: LauncherSettings) -> Reading[dict[str, Setting]]:
-    """Return world_size and num_nodes as the launcher will start them."""
+def count_ranks(
+    settings: LauncherSettings, is_submitted: bool = False
+) -> Reading[dict[str, Setting]]:
+    """Return world_size and num_nodes as the launcher will start them; who submits it says where the nodes meet."""
     processes, machines = settings.values["num_processes"], settings.values["num_machines"]
     one = Setting(1, settings.mode_place)
     problems = Problems()
@@ -50,7 +52,7 @@ def count_ranks(settings: LauncherSettings) -> Reading[dict[str, Setting]]:
                 )
             )
         ranks = per_node * num_nodes
-        problems.extend(_check_rendezvous(settings))
+        problems.extend([] if is_submitted else _check_rendezvous(settings))
     if ranks == 1:
         problems.append(
             Problem(

@@ -78,7 +78,7 @@ def accelerate_part(
     """Return what accelerate's launcher decided."""
     problems = Problems(_check_mode(settings))
     config = settings.config
-    ranks = problems.take(count_ranks(settings))
+    ranks = problems.take(count_ranks(settings, command.is_submitted))
     port = settings.values.get("main_process_port")
     if port is None or port.value is None:
         port = Setting(DEFAULT_PORT, Place("default", "", "accelerate"))

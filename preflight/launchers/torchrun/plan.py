@@ -76,7 +76,7 @@ def torchrun_part(command: LaunchCommand, options: ParsedOptions) -> Reading[Lau
                 id="PF132",
             )
         )
-    if most.value > 1:
+    if most.value > 1 and not command.is_submitted:
         problems.extend(_check_rendezvous(given, least.place))
     # The flag that says more is the one a person looks for.
     place = per_node.place if per_node.place.kind != "default" else least.place
@@ -126,14 +126,27 @@ def _nodes(given: Mapping[str, Setting]) -> Reading[tuple[Setting, Setting]]:
     if len(numbers) in (1, 2) and 0 < numbers[0] <= numbers[-1]:
         least, most = numbers[0], numbers[-1]
         return Reading((Setting(least, setting.place), Setting(most, setting.place)))
+    one = Setting(1, setting.place)
+    if not any(words):
+        return Reading((one, one), (_unset("nnodes", setting),))
     problem = Problem(
         f"nnodes must be a number of nodes or MIN:MAX, not {setting.value!r}",
         setting.place.where,
         "--nnodes 2, or --nnodes 1:4 for an elastic job",
         "PF111",
     )
-    one = Setting(1, setting.place)
     return Reading((one, one), (problem,))
+
+
+def _unset(key: str, setting: Setting) -> Problem:
+    """Say that a variable which nobody has set here is to give a number."""
+    return Problem(
+        f"the number of ranks is not known: {key} is empty, as of a variable that is not set here",
+        setting.place.where,
+        f"--{key.replace('_', '-')} N, or --set world_size=N before the `--`",
+        "PF115",
+        "warning",
+    )
 
 
 def _per_node(command: LaunchCommand, given: Mapping[str, Setting]) -> Reading[Setting]:
@@ -157,6 +170,8 @@ def _per_node(command: LaunchCommand, given: Mapping[str, Setting]) -> Reading[S
         number = int(word)
     except ValueError:
         number = 0
+    if not word:
+        return Reading(Setting(1, setting.place), (_unset("nproc_per_node", setting),))
     if number < 1:
         cpu = word in ("cpu", "xpu")
         wrong = Problem(
