@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from launch_of_script import opens, plan_of
 
 LOOP = """\
