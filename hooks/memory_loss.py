@@ -17,10 +17,16 @@ from preflight.formulas.objective import (
     SCORE,
     is_scored,
     reads_completion_logits,
+    reads_pair_logits,
     tokens_with_logits,
     trains_value_model,
 )
-from preflight.formulas.pair_losses import completion_loss_bytes, entropy_bytes, pair_loss_bytes
+from preflight.formulas.pair_losses import (
+    compared_loss_bytes,
+    completion_loss_bytes,
+    entropy_bytes,
+    pair_loss_bytes,
+)
 from preflight.formulas.ppo import SOURCE as PPO_SOURCE
 from preflight.formulas.ppo import policy_of, update_bytes
 from preflight.formulas.precision import precision_of, uses_autocast
@@ -102,6 +108,8 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     tokens = tokens_with_logits(plan, tokens)
     if reads_completion_logits(plan):
         found = completion_loss_bytes(plan, size, casts)
+    elif reads_pair_logits(plan):
+        found = compared_loss_bytes(plan, size, casts)
     elif plan.objective in KEEPS_LOGITS and plan.trainer == "trl":
         found = pair_loss_bytes(plan, size, casts)
     else:
@@ -129,7 +137,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {vocab:,} x {forward}",
         source,
     )
-    if reads_completion_logits(plan):
+    if reads_completion_logits(plan) or reads_pair_logits(plan):
         entropy = entropy_bytes(plan, outputs, entries, vocab)
         yield MemoryTerm(
             "entropy of a piece of the logits", entropy, FORWARD, f"{entropy:,}", source

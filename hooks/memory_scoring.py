@@ -14,12 +14,13 @@ from preflight.formulas.forward_alone import (
     autocast_copies,
     gathered_in_forward,
     gathered_of_copy,
+    hidden_states,
     scored_forward,
     stream_element_bytes,
 )
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import reference_of, trains_value_model
-from preflight.formulas.ppo import hidden_states, policy_of, scoring_bytes, without_autocast
+from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.rollouts import (
     cache_bytes,
@@ -113,6 +114,6 @@ def _reward_model(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int]:
         passing += autocast_copies(copy, model)
         passing += rows * plan.seq_len * (costs.forward_checkpointed + 2 * stream)
         if trains_value_model(plan):
-            return size * elements, passing + hidden_states(copy, model, rows, plan.seq_len)
+            return size * elements, passing + hidden_states(copy, model, rows * plan.seq_len)
         passing += cache_bytes(copy, model, rows, plan.seq_len)  # use_cache of its config is on
     return size * elements, passing

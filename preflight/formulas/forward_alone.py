@@ -22,6 +22,7 @@ from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
+from preflight.versions.trl import DIVIDES_IN_PLACE, HOLDS_LOGITS_TWICE
 
 FSDP_SOURCE = "torch/distributed/fsdp (2.13): forward without a backward pass"
 DEEPSPEED_SOURCE = "deepspeed partitioned_param_coordinator.py (0.19.8)"
@@ -116,6 +117,28 @@ def stream_element_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
     return 4 if wide and uses_autocast(plan) else precision_of(plan, model).bytes_of("compute")
 
 
+def hidden_states(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
+    """Return what `output_hidden_states` keeps: the embeddings, and every layer's output."""
+    return stream_element_bytes(plan, model) * tokens * model.hidden_size * (model.num_layers + 1)
+
+
+def _of_logits(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
+    """Return what log-probabilities of whole logits take: the model's own, a copy that is divided by the temperature
+    unless that is done in place, and in 16 bits the softmax of one row and of the next."""
+    size = precision_of(plan, model).bytes_of("logits")
+    outputs = 4 if uses_autocast(plan) else size
+    each = outputs if DIVIDES_IN_PLACE.holds_in(plan.versions) else 2 * outputs
+    if outputs != size:
+        each = max(each, size + outputs)
+    rows = max(1, plan.micro_batch_size or 1)
+    of_rows = 0 if outputs == 4 else ceil_div(min(2, rows) * outputs * tokens, rows)
+    if not HOLDS_LOGITS_TWICE.holds_in(
+        plan.versions
+    ):  # the model's own are gone when rows are scored
+        return max(each * tokens, outputs * tokens + of_rows) * model.vocab_size
+    return (each * tokens + of_rows) * model.vocab_size
+
+
 def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBytes | None:
     """Return what a forward of some tokens takes whose head scores them in chunks; None without a layer's formula."""
     layer = model.largest_layer
@@ -123,10 +146,7 @@ def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBy
         return None
     hidden = stream_element_bytes(plan, model) * tokens * model.hidden_size
     if reads_completion_logits(plan):
-        size = precision_of(plan, model).bytes_of("logits")
-        # the model's own, and a copy that is divided by the temperature
-        each = 8 if uses_autocast(plan) or size == 4 else 2 * size
-        at_head = each * tokens_with_logits(plan, tokens) * model.vocab_size + hidden
+        at_head = _of_logits(plan, model, tokens_with_logits(plan, tokens)) + hidden
     else:
         head = head_bytes(plan, model, tokens)
         at_head = head.forward + head.kept + hidden

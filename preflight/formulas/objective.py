@@ -25,7 +25,10 @@ from preflight.versions.trl import (
     FUSES_LOGPROBS,
     GENERATES_IN_ENGINES,
     HAS_NO_PPO,
+    KTO_SCORES_WHOLE,
     LOGPROBS_ROW_BY_ROW,
+    SCORES_AS_GRPO,
+    SCORES_PAIRS_WHOLE,
     SCORES_ROWS_OF_PPO,
 )
 
@@ -86,9 +89,17 @@ def scored_tokens(plan: LaunchPlan, tokens: int) -> int:
 
 
 def reads_completion_logits(plan: LaunchPlan) -> bool:
-    """Tell whether log-probabilities come of whole logits of completions alone, as GRPO's did before its head was fused."""
+    """Tell whether log-probabilities come of whole logits of completions alone, as GRPO's and RLOO's did before their head was fused."""
     is_old = not FUSES_HEAD.holds_in(plan.versions) and not FUSES_LOGPROBS.holds_in(plan.versions)
-    return plan.objective == "grpo" and plan.trainer == "trl" and is_old
+    return plan.objective in ("grpo", "rloo") and plan.trainer == "trl" and is_old
+
+
+def reads_pair_logits(plan: LaunchPlan) -> bool:
+    """Tell whether DPO or KTO reads whole logits of policy and reference, as they did before their head was fused."""
+    if plan.objective not in COMPARED or plan.trainer != "trl":
+        return False
+    since = KTO_SCORES_WHOLE if plan.objective == "kto" else SCORES_PAIRS_WHOLE
+    return since.holds_in(plan.versions)
 
 
 def tokens_with_logits(plan: LaunchPlan, tokens: int) -> int:
@@ -141,10 +152,13 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective == "ppo":
         return _unpriced_ppo(plan)
     boundary = FUSES_HEAD if objective in (*COMPARED, *ONLINE) else None
+    if reads_pair_logits(plan):
+        boundary = KTO_SCORES_WHOLE if objective == "kto" else SCORES_PAIRS_WHOLE
     if objective in KEEPS_LOGITS:
         boundary = LOGPROBS_ROW_BY_ROW
-    if reads_completion_logits(plan) and GENERATES_IN_ENGINES.holds_in(plan.versions):
-        boundary = GENERATES_IN_ENGINES
+    if reads_completion_logits(plan):
+        since = SCORES_AS_GRPO if objective == "rloo" else GENERATES_IN_ENGINES
+        boundary = since if since.holds_in(plan.versions) else boundary
     if boundary is None:
         return f"{objective}: generation, and the models that score"
     if not boundary.holds_in(plan.versions):

@@ -10,10 +10,19 @@ copies outputs), counted on TRL's own trainers by tests/formulas/test_objectives
 
 from __future__ import annotations
 
+from preflight.formulas.objective import reads_pair_logits, reference_of
 from preflight.formulas.user_loop import LossBytes
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
-from preflight.versions.trl import FLATTENS_LOGITS, FUSES_LOGPROBS, LOGS_ENTROPY
+from preflight.versions.trl import (
+    DIVIDES_IN_PLACE,
+    FLATTENS_LOGITS,
+    FUSES_LOGPROBS,
+    HOLDS_LOGITS_TWICE,
+    LOGS_ENTROPY,
+    LOGS_ENTROPY_OF_PAIRS,
+    SHIFTS_IN_PLACE,
+)
 
 ENTROPY_ROWS = 128
 """Tokens whose entropy is taken at once (trl/trainer/utils.py:532 entropy_from_logits, 1.13.0)."""
@@ -22,8 +31,9 @@ ENTROPY_ROWS = 128
 def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:
     """Return the bytes per logit of a completion where GRPO takes log-probabilities of whole logits, row by row.
 
-    Counted on GRPOTrainer of TRL 0.18.2 and 1.13.0: 4 and 4 in 16 bits, 8 and 16 in fp32; for the entropy, a
-    sequence is copied three times from 0.20 on, and all of them once from 0.23 on.
+    Counted on GRPOTrainer of TRL 0.18.2, 1.0.0 and 1.13.0 and RLOOTrainer of the last two: 4 and 4 in 16 bits (8 where
+    logits are divided in place), 8 and 16 in fp32; for the entropy, a sequence is copied three times from 0.20 on,
+    and all of them once from 0.23 on.
     """
     outputs = 4 if casts_outputs else size
     kept = (
@@ -31,19 +41,59 @@ def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> L
     )  # 16 bits are scored by a softmax, which is saved
     forward = 2 * outputs
     rows = plan.micro_batch_size or 1
-    if FLATTENS_LOGITS.holds_in(plan.versions):
+    if HOLDS_LOGITS_TWICE.holds_in(plan.versions):
         forward = kept + outputs
+    elif FLATTENS_LOGITS.holds_in(plan.versions):
+        forward = kept  # divided ones are as flat as they need to be
     elif LOGS_ENTROPY.holds_in(plan.versions):
         forward = max(forward, kept + ceil_div(3 * outputs, rows))
     source = "trl/trainer/grpo_trainer.py _get_per_token_logps; utils.py selective_log_softmax, entropy_from_logits (0.18.2, 1.13.0)"
-    return LossBytes(max(size + outputs, forward), 16 if outputs == 4 else 4, outputs, source)
+    narrow = 8 if DIVIDES_IN_PLACE.holds_in(plan.versions) else 4
+    return LossBytes(max(size + outputs, forward), 16 if outputs == 4 else narrow, outputs, source)
 
 
 def entropy_bytes(plan: LaunchPlan, outputs: int, entries: int, vocab: int) -> int:
     """Return what the entropy of a piece of a flat copy of logits takes beside it: three times the piece."""
     if not FLATTENS_LOGITS.holds_in(plan.versions):
         return 0
+    if reads_pair_logits(plan) and not logs_entropy_of_pairs(plan):
+        return 0
     return 3 * outputs * min(entries, ENTROPY_ROWS * vocab)
+
+
+def compared_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:
+    """Return the bytes per logit where DPO or KTO read whole logits, the reference's beside the policy's.
+
+    Counted on DPOTrainer of TRL 0.15.2 to 1.13.0 and KTOTrainer of 1.9.0 to 1.13.0. From 0.29 on, a reference's logits
+    are still there while the entropy is taken of a flat copy, or of the shifted one; before, policy and reference were
+    scored one after the other, and the mean of half of the logits was taken of a copy. 4 and 16 in backward.
+    """
+    outputs = 4 if casts_outputs else size
+    saved = 0 if outputs == 4 else outputs  # 16 bits are scored by a softmax, which is saved
+    of_reference = reference_logits_bytes(plan, outputs)
+    if logs_entropy_of_pairs(plan):
+        # the third: flat for the entropy, or shifted
+        forward = outputs + saved + outputs + of_reference
+    else:
+        alive = outputs if outputs == 4 else 0  # of the policy, while the reference is scored
+        forward = max(outputs + saved, alive + saved + of_reference) + outputs // 2
+    source = "trl/trainer/dpo_trainer.py concatenated_forward (0.19.1), _compute_loss (1.12.0), kto_trainer.py (1.12.0)"
+    forward = max(size + outputs, forward)
+    return LossBytes(forward, 4 * outputs if outputs == 4 else 2 * outputs, outputs, source)
+
+
+def logs_entropy_of_pairs(plan: LaunchPlan) -> bool:
+    """Tell whether DPO or KTO takes the entropy of whole logits."""
+    return plan.objective == "kto" or LOGS_ENTROPY_OF_PAIRS.holds_in(plan.versions)
+
+
+def reference_logits_bytes(plan: LaunchPlan, outputs: int) -> int:
+    """Return the bytes per logit of a reference's, and of their shifted copy; none where they were computed before."""
+    if reference_of(plan) == "none":
+        return 0
+    is_copied = logs_entropy_of_pairs(plan) and plan.objective != "kto"
+    is_copied = is_copied and not SHIFTS_IN_PLACE.holds_in(plan.versions)
+    return 2 * outputs if is_copied else outputs
 
 
 def pair_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:

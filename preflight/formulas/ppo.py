@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from preflight.formulas.forward_alone import stream_element_bytes
+from preflight.formulas.forward_alone import hidden_states, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import SCORE
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
@@ -59,12 +59,6 @@ def completions_scores(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
     return 0 if generation is None else 4 * rows * generation.max_completion_len * model.vocab_size
 
 
-def hidden_states(plan: LaunchPlan, policy: ModelSpec, rows: int, length: int) -> int:
-    """Return what `output_hidden_states` keeps: the embeddings, and every layer's output."""
-    size = stream_element_bytes(plan, policy)
-    return size * rows * length * policy.hidden_size * (policy.num_layers + 1)
-
-
 def without_autocast(plan: LaunchPlan) -> LaunchPlan:
     """Return the plan of a forward past accelerate's wrapper: a policy that generates, and models that score."""
     return plan if plan.zero_stage is not None else replace(plan, mixed_precision="no")
@@ -79,7 +73,7 @@ def scoring_bytes(plan: LaunchPlan, policy: ModelSpec) -> int:
     there = with_tokens(without_autocast(plan), rows, length)
     tokens, size = rows * length, precision_of(there, policy).bytes_of("logits")
     costs = layer_costs(there, policy, layer, precision_of(there, policy))
-    states = hidden_states(there, policy, rows, length)
+    states = hidden_states(there, policy, rows * length)
     cache = cache_bytes(there, policy, rows, length)
     of_logits = size * tokens * policy.vocab_size
     row = size * generation.max_completion_len * policy.vocab_size
@@ -123,4 +117,4 @@ def _states_kept(plan: LaunchPlan, policy: ModelSpec, micro: int) -> int:
     narrow = stream_element_bytes(plan, policy) != 4
     if not narrow and dtype_bytes(load_dtype(plan, policy)) == 4:
         return 0
-    return hidden_states(plan, policy, micro, plan.seq_len or 0)
+    return hidden_states(plan, policy, micro * (plan.seq_len or 0))

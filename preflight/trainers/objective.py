@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.objective import COMPARED, ONLINE, unpriced_objective
+from preflight.formulas.objective import COMPARED, ONLINE, reads_pair_logits, unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name
@@ -18,6 +18,7 @@ from preflight.trainers.generation import read_generation
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import read_ppo
+from preflight.versions.trl import LOGS_ENTROPY_OF_PAIRS
 
 FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
 """Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
@@ -80,6 +81,8 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         return fields.reading()
     left_out = LEFT_OUT.get(objective, "its reference model, generation and reward")
     is_bound = objective not in ("reward", "prm") and not _saves(given)
+    if objective in COMPARED:
+        left_out = unpriced
     if objective in ONLINE:
         # what an older release or a class of the script's own takes may be less, too
         left_out = unpriced
@@ -119,6 +122,11 @@ def _not_counted(given: Given, objective: str, fields: FieldReader) -> str:
     if objective in ("dpo", "ipo") and FieldReader(given).value("use_weighting") is True:
         return "the statistics of use_weighting"
     versions = {"trl": given.versions.of("trl")}
+    changed = _changes_logits(
+        given, LaunchPlan(objective=objective, trainer="trl", versions=versions)
+    )
+    if changed:
+        return changed
     known = fields.reading().value
     plan = LaunchPlan(
         objective=objective,
@@ -128,6 +136,31 @@ def _not_counted(given: Given, objective: str, fields: FieldReader) -> str:
         reward_models=known.value("reward_models"),
     )
     return unpriced_objective(plan)
+
+
+OF_WHOLE_LOGITS = {
+    "use_liger_loss": "the log-probabilities of Liger's loss",
+    "use_liger_kernel": "the log-probabilities of Liger's loss",
+    "use_logits_to_keep": "logits of completions alone",
+    "padding_free": "log-probabilities without padding",
+    "rpo_alpha": "a cross entropy beside log-probabilities",
+}
+"""Arguments under which DPO and KTO do not read the logits that are counted, before their head was fused."""
+
+
+def _changes_logits(given: Given, plan: LaunchPlan) -> str:
+    """Return in words what else than whole logits row by row a release before the fused head takes; empty: nothing."""
+    if not reads_pair_logits(plan):
+        return ""
+    fields = FieldReader(given)
+    falls_back = LOGS_ENTROPY_OF_PAIRS.holds_in(plan.versions)  # and pads, whatever was asked for
+    for name, words in OF_WHOLE_LOGITS.items():
+        is_on = fields.value(name) not in (None, False, 0, 0.0)
+        if is_on and not (name == "padding_free" and falls_back):
+            return words
+    if "sft" in _words(fields.value("loss_type")):
+        return "a cross entropy beside log-probabilities"
+    return ""
 
 
 def _saves(given: Given) -> bool:

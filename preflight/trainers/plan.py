@@ -11,7 +11,7 @@ from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import has_own_loop, ignores_precision, policy_argument
-from preflight.versions.trl import FUSES_HEAD
+from preflight.versions.trl import LOGS_ENTROPY_OF_PAIRS
 
 MAX_LENGTH_DEFAULT = 1024
 """TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
@@ -89,10 +89,10 @@ def _sequence(given: Given) -> Reading[PlanFields]:
             fields.put("sequence_kind", "packed", packing)
         return fields.reading()
     packing, free = fields.get("packing"), fields.get("padding_free")
-    if given.kind.trl_script in ("dpo", "kto") and FUSES_HEAD.holds_in(
+    if given.kind.trl_script in ("dpo", "kto") and LOGS_ENTROPY_OF_PAIRS.holds_in(
         {"trl": given.versions.of("trl")}
     ):
-        free = None  # said to be off since the head is fused (dpo_trainer.py:744, 1.16.0)
+        free = None  # said to be off: dpo_trainer.py:717-724 (1.12.0), :744 (1.16.0)
     if packing is not None and packing.value is True:
         wrapped = fields.value("packing_strategy") == "wrapped"
         fields.put("sequence_kind", "fixed" if wrapped else "packed", packing)

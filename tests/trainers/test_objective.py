@@ -182,3 +182,27 @@ def test_a_script_that_is_only_named_after_a_trainer_is_not_priced_as_it(tmp_pat
 
     assert value(arguments, "objective") == "dpo"
     assert unpriced(arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "trl", "named"),
+    [
+        ("", "0.24.0", []),
+        ("", "1.12.0", []),
+        ("--use_liger_kernel true", "1.12.0", ["the log-probabilities of Liger's loss"]),
+        ("--use_liger_loss true", "0.24.0", ["the log-probabilities of Liger's loss"]),
+        ("--use_logits_to_keep true", "0.24.0", ["logits of completions alone"]),
+        ("--padding_free true", "0.24.0", ["log-probabilities without padding"]),
+        ("--padding_free true", "1.12.0", []),
+        ("--rpo_alpha 1.0", "0.24.0", ["a cross entropy beside log-probabilities"]),
+        ("--loss_type sft sigmoid", "1.12.0", ["a cross entropy beside log-probabilities"]),
+    ],
+)
+def test_what_an_older_dpo_reads_beside_whole_logits_is_named(tmp_path, words, trl, named):
+    argv = ("trl", "dpo", "--model_name_or_path", "a/b", "--output_dir", "out", *words.split())
+    libraries = named_libraries({**VERSIONS, "trl": trl})
+    arguments = read_trainer_arguments(
+        argv[2:], 2, LaunchCommand(argv, cwd=str(tmp_path)), libraries, "trl.scripts.dpo"
+    )
+
+    assert unpriced(arguments) == named
