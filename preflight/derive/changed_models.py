@@ -15,6 +15,10 @@ from preflight.derive.type_configs import (
 )
 from preflight.values import dataclass
 
+EXPERT_COUNTS = (
+    "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "n_shared_experts", "num_shared_experts",
+    "moe_num_shared_experts",
+)  # fmt: skip
 DEPTH, DEEP = 6, 11
 NUM_SOLVED = 4
 """Sizes that expressions are solved from; the others check them, in depths of their own."""
@@ -73,7 +77,7 @@ def _changed(model_type: str, name: str, value: Any, plain: Observed) -> tuple[O
     """Return the models with one field changed, in all sizes where it changes anything; none where it cannot be."""
 
     def build(size: int) -> Observed | None:
-        config = small_type_config(model_type, size, DEPTH)
+        config = small_type_config(model_type, size, value if name in DEPTHS else DEPTH)
         if value is ABSENT:
             config.pop(name, None)
         else:
@@ -112,11 +116,13 @@ def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, 
         elif isinstance(effective, bool):
             yield name, not effective
         elif isinstance(effective, int):
+            if name in EXPERT_COUNTS and effective > 1:
+                yield from ((name, 0), (name, 1))
             if name not in SIZES:
                 yield name, effective * 2 if effective > 1 else effective + 1
                 if 1 < effective < 20:
                     yield name, effective + 1
-            if default is None and given is not None:
+            if (default is None or isinstance(default, str)) and given is not None:
                 yield name, ABSENT
             elif name in SIZES:
                 yield name, None
@@ -125,6 +131,8 @@ def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, 
         elif effective is None and "window" in name:
             yield name, 64
         elif isinstance(effective, (list, tuple)) and effective and len(effective) == DEPTH:
+            if default is None and plain.config.get(name) is not None:
+                yield name, ABSENT
             others = list(reversed(effective))
             if others != list(effective):
                 yield name, others

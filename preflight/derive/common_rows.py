@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from preflight.derive.changed_models import NO_LAYOUT, NUM_SOLVED, NotLaidOut, Seen
+from preflight.derive.changed_models import EXPERT_COUNTS, NO_LAYOUT, NUM_SOLVED, NotLaidOut, Seen
 from preflight.derive.dimension_forms import Dimensions
-from preflight.derive.kind_rules import Labelled, NoRule, rule_of
+from preflight.derive.kind_rules import OF_PLACES, Labelled, NoRule, rule_of
 from preflight.derive.observed_layouts import Observed, Tensor
+from preflight.derive.type_configs import DEPTHS
+from preflight.models.families.expressions import same_number
 from preflight.models.families.layer_rules import named_fields
 
 
@@ -57,6 +59,7 @@ class Solver:
             for text, models in matters.items()
             if isinstance(seen.changes[text][1], (int, float))
             and not isinstance(seen.changes[text][1], bool)
+            and not is_none_of_experts(*seen.changes[text])
         ]
         self.models = [*seen.base[:NUM_SOLVED], *sized]
         self.dimensions: dict[tuple[int, ...], Dimensions] = {}
@@ -66,10 +69,22 @@ class Solver:
         if key not in self.dimensions:
             self.dimensions[key] = Dimensions(numbers_of([model for model, _ in found]))
         vector = tuple(number for _, number in found)
-        form = self.dimensions[key].form_of(vector)
+        form = self.dimensions[key].form_of(vector) or self._of_most(found)
         if form is None:
             raise NotLaidOut(f"no expression gives {vector}")
         return form
+
+    def _of_most(self, found: Sequence[tuple[Observed, int]]) -> str | None:
+        """Return what gives all but one of the models with a field changed: that field has one value then."""
+        own = {id(model) for model in self.seen.base}
+        for model, _ in found:
+            rest = [pair for pair in found if pair[0] is not model]
+            numbers = numbers_of([each for each, _ in rest])
+            if id(model) not in own and numbers:
+                form = Dimensions(numbers).form_of(tuple(number for _, number in rest))
+                if form is not None:
+                    return form
+        return None
 
     def shape(self, found: Sequence[tuple[Observed, Tensor]]) -> list[str]:
         if len({len(tensor.shape) for _, tensor in found}) != 1:
@@ -85,10 +100,13 @@ def numbers_of(models: Sequence[Observed]) -> dict[str, tuple[int, ...]]:
     for name in models[0].values:
         if name.startswith("_") or any(part in name for part in NO_LAYOUT):
             continue
-        values = [model.values.get(name) for model in models]
+        is_of_places = any(part in name for part in (*OF_PLACES, "window"))
+        if is_of_places and name not in DEPTHS and "per_layer" not in name:
+            continue
+        values = [same_number(model.values.get(name)) for model in models]
         if any(
-            is_whole(model.config.get(name)) and model.config[name] != model.values[name]
-            for model in models
+            is_whole(model.config.get(name)) and model.config[name] != value
+            for model, value in zip(models, values, strict=True)
         ):
             continue  # the class puts another number in its place
         if all(is_whole(value) for value in values):
@@ -96,6 +114,20 @@ def numbers_of(models: Sequence[Observed]) -> dict[str, tuple[int, ...]]:
             if max(numbers) > 1 or len(set(numbers)) > 1:
                 found[name] = numbers
     return found
+
+
+def is_switch(seen: Seen, text: str, models: Sequence[Observed]) -> bool:
+    """Tell whether a change turns something on or off: a bool, null, or no expert where there were some."""
+    field, value = seen.changes[text]
+    if isinstance(value, bool) or value is None:
+        return True
+    names = [[set(layer) for layer in model.layers] for model in (models[0], seen.base[0])]
+    return is_none_of_experts(field, value) and names[0] != names[1]
+
+
+def is_none_of_experts(field: str, value: Any) -> bool:
+    """Tell whether a change leaves no expert, or one that may be a plain layer then."""
+    return field in EXPERT_COUNTS and not isinstance(value, bool) and value in (0, 1)
 
 
 def is_whole(value: Any) -> bool:
@@ -168,24 +200,30 @@ def _tensors(
         own = [(m, tensors_of(m)[name]) for m in solver.models if name in tensors_of(m)]
         condition = []
         for text, models in matters.items():
-            field, value = seen.changes[text]
-            is_switch = isinstance(value, bool) or value is None
             there = tensors_of(models[0])
-            if is_switch and (there or comes_and_goes) and name not in there:
-                condition.append(_of_switch(field, value, negated=True))
+            is_other = (there or comes_and_goes) and name not in there
+            is_bool = isinstance(seen.changes[text][1], bool)
+            has_other = is_bool and _has_other(there, name, tensor)
+            if is_switch(seen, text, models) and (is_other or has_other):
+                condition.append(_of_switch(*seen.changes[text], negated=True))
         found.append(_row(name, tensor, solver.shape(own), condition))
     for text, models in matters.items():
         field, value = seen.changes[text]
-        if not (isinstance(value, bool) or value is None):
+        if not is_switch(seen, text, models):
             continue
         for name, tensor in tensors_of(models[0]).items():
-            if name not in base and (base or comes_and_goes):
+            is_new = name not in base and (base or comes_and_goes)
+            if is_new or (isinstance(value, bool) and _has_other(base, name, tensor)):
                 own = [(m, tensors_of(m)[name]) for m in models if name in tensors_of(m)]
                 if len(own) < 3:
                     continue
                 condition = [_of_switch(field, value, negated=False)]
                 found.append(_row(name, tensor, solver.shape(own), condition))
     return found
+
+
+def _has_other(tensors: Mapping[str, Tensor], name: str, tensor: Tensor) -> bool:
+    return name in tensors and tensors[name].shape != tensor.shape
 
 
 def _of_switch(field: str, value: Any, negated: bool) -> list[Any]:
@@ -207,8 +245,8 @@ def _row(name: str, tensor: Tensor, shape: list[str], condition: list[Any]) -> l
 
 def places_of(
     seen: Seen, matters: Mapping[str, tuple[Observed, ...]], kinds: Mapping[Any, int]
-) -> tuple[dict[str, Any], list[Any]]:
-    """Return the rules of lists by layer that a config may leave out, and the rule of kinds."""
+) -> tuple[dict[str, Any], list[Any], list[str]]:
+    """Return the rules of lists by layer that a config may leave out, the rule of kinds, and what layers it met."""
     models = [*seen.base, *(models[0] for models in matters.values())]
     by_mark: dict[Any, list[tuple[set[str], int]]] = {}
     for kind, number in kinds.items():
@@ -254,7 +292,8 @@ def places_of(
                 )
             except NoRule:
                 lists[name] = None
-    return lists, rule
+    met = {text for one in labelled for text in one.places.met(rule)}
+    return lists, rule, sorted(met)
 
 
 def _asked(model: Observed) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import gcd
+from typing import Any
 
 from preflight.formulas.layer_sizes import Form
 
@@ -22,48 +23,85 @@ def solve(vector: tuple[int, ...], sizes: Sizes) -> Form:
     """Return a tensor's bytes as the simplest sum of named sizes that holds in every variant."""
     if not any(vector):
         return {}
-    key = (vector, id(sizes))
-    if key not in SOLVED:
-        SOLVED[key] = _solve(vector, sizes)
-    return SOLVED[key]
-
-
-SOLVED: dict[tuple[tuple[int, ...], int], Form] = {}
+    if id(sizes) not in SOLVED:
+        SOLVED[id(sizes)] = _Named(sizes), {}
+    named, known = SOLVED[id(sizes)]
+    if vector not in known:
+        known[vector] = _solve(vector, named)
+    return known[vector]
 
 
 Columns = Mapping[tuple[int, ...], Sequence[tuple[str, int]]]
 """Numbers in lowest terms -> the names whose columns are so many times that, in order."""
 
 
-def _solve(vector: tuple[int, ...], sizes: Sizes) -> Form:
-    names = [name for name in sizes[0] if any(one[name] for one in sizes)]
-    columns = {name: tuple(one[name] for one in sizes) for name in names}
+class _Named:
+    """The named sizes of a layer, as they are looked through: by direction, and all at once."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        import numpy
+
+        self.sizes = sizes  # kept, so that no other list has its id
+        names = [name for name in sizes[0] if any(one[name] for one in sizes)]
+        columns = {name: tuple(one[name] for one in sizes) for name in names}
+        pairs = {name: column for name, column in columns.items() if ":" not in name}
+        self.every, self.plain = _by_direction(columns), _by_direction(pairs)
+        distinct: dict[tuple[int, ...], str] = {}
+        for name, column in pairs.items():
+            distinct.setdefault(column, name)
+        self.names = [*distinct.values()]
+        shape = (-1, len(sizes))
+        self.columns = numpy.array([*distinct], numpy.int64).reshape(shape)
+        directions = numpy.array([*self.plain], numpy.int64).reshape(shape)
+        self.keys = numpy.unique(_keys(directions))
+
+    def multiples(self, rests: Any) -> Iterator[tuple[int, tuple[str, int]]]:
+        """Yield the rows that are whole parts of a named size, in order, with its name and how many of it they are."""
+        import numpy
+
+        places = numpy.flatnonzero((rests > 0).all(axis=1))
+        if not len(places):
+            return
+        rows = rests[places]
+        directions = rows // numpy.gcd.reduce(rows, axis=1)[:, None]
+        for place in places[numpy.isin(_keys(directions), self.keys)]:
+            found = _multiple([int(v) for v in rests[place]], self.plain)
+            if found is not None:
+                yield int(place), found
+
+
+def _keys(rows: Any) -> Any:
+    """Return a number for every row, nearly always another one for another row."""
+    import numpy
+
+    factors = numpy.array([982451653, 961748941, 941083987, 920419823][: rows.shape[1]])
+    return (rows * factors).sum(axis=1)
+
+
+SOLVED: dict[int, tuple[_Named, dict[tuple[int, ...], Form]]] = {}
+
+
+def _solve(vector: tuple[int, ...], named: _Named) -> Form:
+    import numpy
+
     if len(set(vector)) == 1:
         return {"C": vector[0]}
-    every = _by_direction(columns)
-    found = _multiple(vector, every)
+    found = _multiple(vector, named.every)
     if found:
         return dict([found])
-    pairs = {name: column for name, column in columns.items() if ":" not in name}
-    plain = _by_direction(pairs)
+    own, whole = named.columns, numpy.array(vector, numpy.int64)
     for small in (4, 16):
-        for first, column in pairs.items():
-            for count in range(1, small + 1):
-                rest = tuple(v - count * c for v, c in zip(vector, column, strict=True))
-                if min(rest) <= 0:
-                    break
-                other = _multiple(rest, plain)
-                if other:
-                    return counted([(first, count), other])
-    for first, one in pairs.items():
-        for second, two in pairs.items():
-            for count in (2, 4):
-                rest = tuple(v - count * (a + b) for v, a, b in zip(vector, one, two, strict=True))
-                if min(rest) <= 0:
-                    continue
-                other = _multiple(rest, plain)
-                if other:
-                    return counted([(first, count), (second, count), other])
+        counts = numpy.arange(1, small + 1)
+        rests = whole - own[:, None, :] * counts[:, None]
+        for place, other in named.multiples(rests.reshape(-1, len(vector))):
+            return counted([(named.names[place // small], place % small + 1), other])
+    for first, one in enumerate(own):
+        if (one * 2 >= whole).any():
+            continue
+        rests = whole - (own + one)[:, None, :] * numpy.array((2, 4))[:, None]
+        for place, other in named.multiples(rests.reshape(-1, len(vector))):
+            count = (2, 4)[place % 2]
+            return counted([(named.names[first], count), (named.names[place // 2], count), other])
     if max(vector) <= NEGLIGIBLE_BYTES:
         return {"C": max(vector)}
     raise NotSolved(str(vector))

@@ -45,6 +45,8 @@ CHUNKED_SHAPES = ((2, 192), (3, 128), (2, 256))
 """The same of a type that a table lays out: whole chunks of its states, where it has some."""
 UNPACKING_SHAPES = ((2, 832), (3, 640), (2, 1120))
 """The same on a packed base: more tokens than its fused product takes."""
+CHUNKED_UNPACKING_SHAPES = ((2, 832), (3, 640), (2, 896))
+"""Both of these at once, and no longer than the usual window."""
 RANKS = (8, 12, 20)
 """Of the adapters, by variant."""
 WORKSPACE = "workspace"
@@ -90,9 +92,11 @@ def see_and_walk(
         ]
         return seen, _walk(seen)
 
+    is_table = spec.facts.get("layout") == "table"
     if not loops_over_chunks(spec):
-        plain = CHUNKED_SHAPES if spec.facts.get("layout") == "table" else SHAPES
-        return walk(UNPACKING_SHAPES if is_packed else plain)
+        if is_packed:
+            return walk(CHUNKED_UNPACKING_SHAPES if is_table else UNPACKING_SHAPES)
+        return walk(CHUNKED_SHAPES if is_table else SHAPES)
     seen, few = walk(shapes_of(FEW, is_packed))
     _, many = walk(shapes_of(MANY, is_packed))
     try:

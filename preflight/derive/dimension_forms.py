@@ -10,6 +10,8 @@ from preflight.models.families.expressions import evaluate
 Vector = tuple[int, ...]
 LARGEST_FACTOR = 8
 RATIOS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+SHARES = ((1, 1), (2, 3), (8, 3))
+"""Of a field that is rounded up: what a gated MLP has of a plain one's width."""
 
 
 class Dimensions:
@@ -25,8 +27,8 @@ class Dimensions:
 
     def form_of(self, vector: Vector) -> str | None:
         """Return the simplest expression of a vector; None where there is none."""
-        if len(set(vector)) == 1 and not self._named_by_field(vector):
-            return str(vector[0])
+        if len(set(vector)) == 1:
+            return self._constant(vector)
         found = self._multiple(vector)
         if found is not None:
             return found
@@ -49,10 +51,26 @@ class Dimensions:
                     other = str(rest[0]) if len(set(rest)) == 1 else self._multiple(rest)
                     if other is not None:
                         return f"{_times(left, first)} + {_times(right, second)} + {other}"
+        return self._rounded(vector)
+
+    def _rounded(self, vector: Vector) -> str | None:
+        """Return a field, or a share of it, rounded up to a multiple of another one."""
+        for step, steps in self.fields.items():
+            if max(steps) < 2 or any(v % s for v, s in zip(vector, steps, strict=True)):
+                continue
+            for name, own in self.fields.items():
+                for above, below in SHARES:
+                    shares = [above * x // below for x in own]
+                    rounded = tuple(-(-x // s) * s for x, s in zip(shares, steps, strict=True))
+                    if name != step and rounded == vector:
+                        share = _times(above, name) + (f"//{below}" if below > 1 else "")
+                        return f"{share}^{step}"
         return None
 
-    def _named_by_field(self, vector: Vector) -> bool:
-        return vector in self._products
+    def _constant(self, vector: Vector) -> str:
+        """Return a field that has the number everywhere, or the number: no sum or share of fields gives it by chance."""
+        own = (name for name, column in self.fields.items() if column == vector)
+        return next(own, str(vector[0])) if vector[0] > 1 else str(vector[0])
 
     def _multiple(self, vector: Vector) -> str | None:
         if vector in self._products:

@@ -14,27 +14,28 @@ import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from preflight.derive import type_samples
 from preflight.derive.cost_files import known_costs, rendered, together
 from preflight.derive.cost_forms import SOLVED
 from preflight.derive.costs import CANNOT_RUN, derive
 from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
+from preflight.derive.model_behaviour import adapts_experts, mark_idle, traced_switches
 from preflight.derive.target import ROOT
-from preflight.derive.type_configs import config_fields, small_type_config
+from preflight.errors import ModelNotKnown
 from preflight.formulas import layer_coefficients
 from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS
+from preflight.models import describe
 from preflight.models.families.family_tables import family_table
+from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
-from preflight.trace.built import torch_dtype
-from preflight.trace.job import TraceJob
-from preflight.trace.run import trace
 
 MOST_OFF = 0.01
 LAYOUTS, COSTS = "preflight/models/families/tables", "preflight/formulas/costs"
 USUAL = (
     "full", "full, autocast", "LoRA", "LoRA, autocast", "full, bf16 under autocast", "LoRA, fp32 adapters",
 )  # fmt: skip
-SCALES = ("T*", "TL*", "L*", "B*")
+SCALES = ("T*", "TL*", "L*", "B*", "N*", "S*", "M*")
 
 
 def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
@@ -43,10 +44,14 @@ def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
     layout = ROOT / LAYOUTS / f"{model_type}.json"
     if anew or not layout.exists():
         table = layout_of(model_type)
-        table["adapts_experts"] = _adapts_experts(model_type)
-        table["traced"] = _traced_switches(model_type)
-        _mark_idle(model_type, table)
+        table["adapts_experts"] = adapts_experts(model_type)
+        table["traced"] = traced_switches(model_type)
+        mark_idle(model_type, table)
         _write(layout, _in_rows(table))
+        if (other := unlike_published(model_type)) is not None:
+            layout.unlink()
+            family_table.cache_clear()
+            raise NotLaidOut(other)
     else:
         table = dict(family_table(model_type) or {})
     known = None if anew else known_costs(model_type)
@@ -81,6 +86,25 @@ def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
     return f"{words}{without} ({time.monotonic() - began:.0f} s)"
 
 
+def unlike_published(model_type: str) -> str | None:
+    """Return the first model of the registry whose count a type's table does not give; None where it gives all."""
+    for entry in all_models():
+        named = (entry.config.get("architectures") or [""])[0]
+        if entry.config.get("model_type") != model_type or not named.endswith(WITH_HEAD):
+            continue
+        try:
+            own = describe(entry.config, entry.id, "the registry").num_params
+        except ModelNotKnown as error:
+            print(f"{model_type}, {entry.id}: {error.problems[0].message}", file=sys.stderr)
+            continue
+        if own != entry.num_params:
+            return f"{entry.id} has {entry.num_params:,} parameters, and {own:,} by the table"
+    return None
+
+
+WITH_HEAD = ("ForCausalLM", "LMHeadModel", "LMHead")
+
+
 def worst_of(model_type: str, method: str) -> Compared | None:
     """Return the moment at which a method's formulas are off most, in sizes that nothing was solved from."""
     plugins = load_plugins(str(ROOT))
@@ -101,102 +125,6 @@ def _said(worst: Compared | None) -> str:
     if worst is None:
         return "no forms"
     return f"{100 * worst.error:+.2f} % {worst.moment.value}{', checkpointed' if worst.checkpointing else ''}"
-
-
-def _adapts_experts(model_type: str) -> bool:
-    """Tell whether PEFT's all-linear puts adapters on fused stacks of experts."""
-    from preflight.trace.build import build
-
-    adapter = {
-        "kind": "lora", "rank": 8, "alpha": 16, "dropout": 0.0, "targets": "all-linear", "modules_to_save": None,
-    }  # fmt: skip
-    try:
-        built = build(TraceJob(small_type_config(model_type), adapter=adapter, full_depth=True))
-    except Exception:
-        return False
-    return any(
-        "lora_A" in name
-        and parameter.dim() == 2
-        and ".experts." in name
-        and ".experts.0." not in name
-        for name, parameter in built.model.named_parameters()
-    )
-
-
-def _mark_idle(model_type: str, table: Mapping[str, Any]) -> None:
-    """Flag the parameters that get no gradient from text: a decoder's attention to an encoder, an indexer."""
-    config = small_type_config(model_type)
-    idle = {name for name, has_gradient in gradients_of(config).items() if not has_gradient}
-    prefix = f"{table['prefix']}."
-    in_layers = {
-        name.removeprefix(prefix).partition(".")[2] for name in idle if name.startswith(prefix)
-    }
-    for row in (row for kind in table["kinds"] for row in kind["tensors"]):
-        if row[0] in in_layers:
-            row[3:4] = [(f"{row[3]} idle" if len(row) > 3 else "idle").strip()]
-    for unit in table["body"]:
-        for row in unit["tensors"]:
-            if f"{unit['name']}.{row[0]}" in idle:
-                row[3:4] = [(f"{row[3]} idle" if len(row) > 3 else "idle").strip()]
-
-
-def gradients_of(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Return of every parameter whether a step makes a gradient of it; nothing where the model cannot be run."""
-    from contextlib import nullcontext
-
-    from preflight.trace.autocast import EmulatedAutocast
-    from preflight.trace.build import build
-    from preflight.trace.log import AllocationLog
-    from preflight.trace.patches import like_cuda
-    from preflight.trace.recorder import Recorder, recording
-    from preflight.trace.step import run_steps
-
-    job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
-    found: dict[str, bool] = {}
-    try:
-        built = build(job)
-        recorder = Recorder(AllocationLog(), "meta")
-        recorder.answers = {"all": True, "any": False}
-
-        def stepping(step: int) -> None:
-            for name, parameter in built.model.named_parameters():
-                found[name] = parameter.grad is not None
-
-        with like_cuda(False, EmulatedAutocast(torch_dtype("bf16"), recorder)), recording(recorder):
-            run_steps(job, built.model, built.layers, recorder, stepping, nullcontext, num_steps=1)
-    except Exception:
-        return {}
-    return found
-
-
-ENOUGH = 0.002
-"""Of the peak of a small model: what a switch changes less is not asked for."""
-NO_SWITCHES = ("tie_word_embeddings", "use_cache", "output_router_logits", "return_")
-
-
-def _traced_switches(model_type: str) -> dict[str, bool]:
-    """Return the switches on which a layer's bytes depend, as the traces had them."""
-    from transformers import CONFIG_MAPPING
-
-    def peak(more: Mapping[str, Any]) -> int:
-        config = small_type_config(model_type, 0, 3, more)
-        job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
-        return max(level.peak_bytes for level in trace(job, num_steps=1).levels)
-
-    found = {}
-    try:
-        plain = peak({})
-    except Exception:  # what three layers cannot be built of, or run
-        return {}
-    for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
-        if isinstance(default, bool) and not any(part in name for part in NO_SWITCHES):
-            try:
-                other = peak({name: not default})
-            except Exception:
-                other = 0
-            if abs(other / plain - 1) > ENOUGH:
-                found[name] = default
-    return found
 
 
 def _without(costs: Mapping[str, Any], methods: Collection[str]) -> dict[str, Any]:
@@ -249,6 +177,7 @@ def _write(path: Any, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     family_table.cache_clear()
+    type_samples.forget()
     layer_coefficients.family_costs.cache_clear()
     layer_coefficients._of_method.cache_clear()
 

@@ -10,6 +10,12 @@ from preflight.models.families.layer_rules import Places
 from preflight.values import dataclass
 
 MOST_PERIOD = 9
+OF_PLACES = (
+    "layer", "period", "offset", "every", "interval", "pattern", "freq", "replace", "sparse_step",
+)  # fmt: skip
+"""Parts of the names of numbers that say which layers are meant."""
+MOST_ATOMS = 100
+"""That conditions of three are looked for among: those that hold of the fewest layers."""
 
 
 class NoRule(Exception):
@@ -87,7 +93,9 @@ def _next(
         for one, two in combinations(useful, 2):
             if table[id(one)] & table[id(two)] & keep == wanted[label]:
                 return [one, two], label, wanted[label]
-        for three in combinations(useful[:60], 3):
+        distinct = {table[id(atom)] & keep: atom for atom in reversed(useful)}
+        narrowest = sorted(distinct, key=int.bit_count)[:MOST_ATOMS]
+        for three in combinations([distinct[bits] for bits in narrowest], 3):
             bits = keep
             for atom in three:
                 bits &= table[id(atom)]
@@ -123,7 +131,12 @@ def _atoms(models: Sequence[Labelled], without: str) -> Iterator[Any]:
             yield ["is", name, True]
             yield ["not", ["is", name, True]]
         elif all(_is_small(v) for v in seen if v is not None) and any(seen):
-            numbers.append(name)
+            if any(part in name for part in OF_PLACES):
+                numbers.append(name)
+            for value in (0, 1):
+                if "expert" in name and value in seen:
+                    yield ["more", name, value]
+                    yield ["not", ["more", name, value]]
             if None in seen:
                 yield ["is", name, None]
                 yield ["not", ["is", name, None]]

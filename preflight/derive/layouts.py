@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from preflight.derive.candidate_widths import candidate_widths, fields_of_chunks
 from preflight.derive.changed_models import (
     ABSENT,
     NO_LAYOUT,
@@ -21,6 +22,7 @@ from preflight.derive.changed_models import (
 )
 from preflight.derive.common_rows import (
     Solver,
+    is_none_of_experts,
     is_whole,
     kind_tensors,
     label_of,
@@ -29,8 +31,8 @@ from preflight.derive.common_rows import (
     units,
 )
 from preflight.derive.dimension_forms import Dimensions
-from preflight.derive.observed_layouts import Observed
-from preflight.derive.type_configs import DEPTHS, SIZES, is_dropout
+from preflight.derive.observed_layouts import Observed, kernels_of
+from preflight.derive.type_configs import DEPTHS, PATTERNS, SIZES, is_dropout
 from preflight.errors import ModelNotKnown
 from preflight.models.families.expressions import fields_of
 from preflight.models.families.layer_rules import named_fields
@@ -50,36 +52,6 @@ def layout_of(model_type: str) -> dict[str, Any]:
             raise NotLaidOut(f"the table does not give {wrong}")
         del followed[wrong]
     raise NotLaidOut("nothing holds")
-
-
-COUNTS = ("head", "expert", "group", "topk", "moe_k", "num_")
-
-
-def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
-    """Return what a layer's bytes may be counted in: its tensors' sides, the config's numbers, counts of both."""
-    sides: dict[str, None] = {}
-    for entry in table["kinds"]:
-        for row in entry["tensors"]:
-            sides.update((form, None) for form in row[2] if not form.isdigit() or len(form) > 1)
-    numbers = numbers_of(seen.base[:NUM_SOLVED])
-    small = {name: v for name, v in numbers.items() if len(set(v)) > 1 and name not in NOT_WIDTHS}
-    found = dict.fromkeys([*sides, *small])
-    counts = [
-        name for name in small if any(part in name for part in COUNTS) and max(small[name]) < 64
-    ]
-    for count in counts:
-        for side in [*sides, *small]:
-            if side != count and " + " not in side and count not in side.split("*"):
-                found[f"{count}*{side}"] = None
-    by_heads = [name for name in found if "head" in name and "//" not in name]
-    for name in (*by_heads, *(name for name in HIDDEN if name in small)):
-        found.update({f"{name}//{part}": None for part in ROTATED_PARTS})
-    return list(found)
-
-
-ROTATED_PARTS = (2, 4, 8)
-"""What a head may be divided by: a part of it is rotated, half by half."""
-NOT_WIDTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length")
 
 
 def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str, Any]:
@@ -103,12 +75,18 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
             for label in kinds
         ],
     }
-    table["lists"], table["places"] = places_of(seen, matters, kinds)
+    table["lists"], table["places"], table["met"] = places_of(seen, matters, kinds)
+    table.update(fields_of_chunks(seen.fields))
     names = _named(table)
     table["absent"] = _absent(seen, solver, names)
     names |= {name for text in table["absent"].values() for name in fields_of(text)}
     table["defaults"] = _defaults(seen, names)
     table["fixed"] = _fixed(seen, followed)
+    table["never"] = {
+        name: [v for text, (n, v) in seen.changes.items() if n == name and text not in followed]
+        for text, (name, value) in seen.changes.items()
+        if text not in followed and is_none_of_experts(name, value)
+    }
     table["given"] = sorted(
         {
             name
@@ -117,6 +95,9 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
         }
     )
     table["spellings"] = _spellings(seen.model_type)
+    table["kernels"] = kernels_of(seen.model_type)
+    if seen.model_type in PATTERNS:
+        table["patterns"] = PATTERNS[seen.model_type]
     table["absent"].update(_worked_out(seen, followed, table, names))
     return table
 
@@ -135,7 +116,8 @@ def _worked_out(
     usual = (f"{hidden}//{heads}", heads, f"4*{hidden}", hidden)
     for text, models in followed.items():
         name, value = seen.changes[text]
-        if not (value is None or value is ABSENT) or name in table["absent"] or name not in names:
+        is_left_out = value is None or value is ABSENT
+        if not is_left_out or name in {**table["absent"], **table["lists"]} or name not in names:
             continue
         for form in usual:
             tried = {**table, "absent": {**table["absent"], name: form}}
@@ -149,7 +131,7 @@ def _worked_out(
 
 def _named(table: Mapping[str, Any]) -> set[str]:
     """Return every config field that a table reads."""
-    found: set[str] = set()
+    found: set[str] = {*table.get("delta", {}).values(), table.get("chunk", "")} - {""}
     rows = [row for unit in (*table["body"], *table["kinds"]) for row in unit["tensors"]]
     for row in rows:
         for form in row[2]:
@@ -219,7 +201,8 @@ def _fixed(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
     """Return the fields that have one value: words that may mean another layout, and changes nobody follows."""
     found: dict[str, Any] = {}
     for text, (name, value) in seen.changes.items():
-        if text not in followed and value is not None and value is not ABSENT:
+        is_other = value is not None and value is not ABSENT and not is_none_of_experts(name, value)
+        if text not in followed and is_other:
             found[name] = seen.base[0].values.get(name)
     for name, default in seen.fields.items():
         is_word = isinstance(default, str) and name not in ACTIVATIONS

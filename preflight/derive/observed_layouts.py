@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -77,7 +79,7 @@ def observe(config: Mapping[str, Any]) -> Observed:
     paths = {id(module): name for name, module in modules.items()}
     return Observed(
         config,
-        dict(vars(model.config)),
+        {**config, **vars(model.config)},
         built.prefix,
         tuple(layers),
         tuple(_mark(layer) for layer in built.layers),
@@ -88,6 +90,23 @@ def observe(config: Mapping[str, Any]) -> Observed:
         tuple(sorted(getattr(model, "_no_split_modules", None) or ())),
         str(getattr(model.config, "_attn_implementation", None) or "sdpa"),
     )
+
+
+WITH_FALLBACK = re.compile(
+    r"^@use_kernel_func_from_hub_with_fallback\(\s*\"\w+\",\s*\"(\w+)\"", re.M
+)
+
+
+def kernels_of(model_type: str) -> list[str]:
+    """Return the packages whose kernels a type's code runs where they are installed, and torch code where not."""
+    import inspect
+
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_class = getattr(transformers, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type])
+    source = inspect.getsource(importlib.import_module(model_class.__module__))
+    return sorted(set(WITH_FALLBACK.findall(source)))
 
 
 def _in_fp32(model: Any) -> tuple[str, ...]:

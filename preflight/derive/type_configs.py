@@ -27,8 +27,11 @@ SIZES: dict[str, tuple[int, ...]] = {
     **_alike((1104, 1208, 1512, 1304, 1608, 1416), "vocab_size", "unpadded_vocab_size"),
     **_alike((12, 16, 20, 10, 18, 14), "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
     **_alike((3, 2, 4, 3, 5, 4), "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"),
-    **_alike((2, 2, 2, 2, 2, 2), "n_group", "num_expert_group"),
+    **_alike((2, 4, 5, 1, 3, 7), "n_group", "num_expert_group"),
     **_alike((1, 1, 1, 1, 1, 1), "topk_group"),
+    "global_head_dim": (112, 96, 128, 80, 104, 136),
+    "num_global_key_value_heads": (5, 2, 6, 2, 3, 4),
+    "top_k_experts": (3, 2, 4, 3, 5, 4),
     "kv_lora_rank": (56, 72, 64, 48, 80, 104),
     "q_lora_rank": (88, 104, 120, 80, 136, 152),
     "qk_nope_head_dim": (24, 40, 32, 56, 48, 64),
@@ -38,6 +41,8 @@ SIZES: dict[str, tuple[int, ...]] = {
     "index_n_heads": (2, 3, 4, 5, 6, 7),
     "index_head_dim": (36, 52, 60, 44, 68, 76),
     "index_topk": (80, 96, 72, 88, 64, 56),
+    "linear_num_heads": (6, 4, 10, 8, 12, 14),
+    "linear_head_dim": (28, 44, 20, 32, 36, 24),
     "linear_num_key_heads": (3, 2, 5, 4, 6, 7),
     "linear_num_value_heads": (6, 6, 10, 8, 12, 14),
     "linear_key_head_dim": (28, 44, 20, 32, 36, 24),
@@ -56,22 +61,57 @@ TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
 NOT_DROPOUT = ("classifier_dropout",)
 
 LATENT = {"num_key_value_heads": (10, 8, 12, 6, 9, 16)}
+CHUNKS = (64, 32, 128, 64, 32, 128)
+"""Which divide the lengths that are traced, each by another number."""
 STATES = {
     "mamba_d_state": (32, 48, 40, 56, 24, 72),
-    "mamba_n_heads": (10, 14, 15, 12, 18, 20),
-    "mamba_d_head": 64,
-    "mamba_chunk_size": 64,
+    "mamba_n_heads": (10, 14, 20, 12, 16, 32),
+    "mamba_d_head": (64, 64, 48, 64, 72, 40),
+    "mamba_chunk_size": CHUNKS,
 }
+
+
+class ByLayer(tuple[Any, ...]):
+    """What a list by layer repeats, to the depth of a model."""
+
+    __slots__ = ()
+
+
+MIXED = ByLayer(("linear_attention", "full_attention", "linear_attention"))
+PATTERNS = {
+    "nemotron_h": {
+        "layers_block_type": (
+            "hybrid_override_pattern",
+            {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"},
+        )
+    },
+}
+"""Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("axk1", "axk2", "glm_moe_dsa", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
         LATENT,
     ),
     "longcat_flash": {**LATENT, "head_dim": (16, 24, 32, 8, 40, 16), "num_layers": 3},
-    **dict.fromkeys(("bamba", "granitemoehybrid"), STATES),
+    "afmoe": {"global_attn_every_n_layers": 2, "num_dense_layers": 2},
+    "bamba": {**STATES, "attn_layer_indices": [1, 4]},
+    "granitemoehybrid": {**STATES, "layer_types": MIXED},
+    "lfm2": {
+        "layer_types": ByLayer(("conv", "full_attention", "conv")), "block_multiple_of": (16, 24, 8, 40, 56, 32),
+    },
+    "lfm2_moe": {"layer_types": ByLayer(("conv", "full_attention", "conv"))},
+    "jamba": {
+        "attn_layer_period": 3, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
+        "mamba_d_state": (16, 24, 20, 12, 28, 8), "mamba_dt_rank": (20, 28, 30, 24, 36, 40),
+    },
+    "nemotron_h": {
+        "layers_block_type": ByLayer(("linear_attention", "full_attention", "moe", "mlp")), "n_groups": (2, 1, 4, 2, 4, 8),
+        "ssm_state_size": (32, 48, 40, 56, 24, 72), "mamba_num_heads": (10, 14, 20, 12, 16, 32),
+        "mamba_head_dim": (56, 72, 40, 64, 48, 80), "chunk_size": CHUNKS,
+    },
     "falcon_h1": {
         "mamba_n_heads": (8, 7, 15, 12, 18, 20), "mamba_d_head": (64, 96, 40, 56, 48, 72),
-        "mamba_d_state": (32, 48, 40, 56, 24, 72), "mamba_d_ssm": (512, 672, 600, 672, 864, 1440), "mamba_chunk_size": 64,
+        "mamba_d_state": (32, 48, 40, 56, 24, 72), "mamba_d_ssm": (512, 672, 600, 672, 864, 1440), "mamba_chunk_size": CHUNKS,
     },
     "mpt": {"n_heads": (8, 8, 16, 8, 16, 16)},
     "diffllama": {"num_key_value_heads": (2, 4, 6, 2, 4, 8), "num_attention_heads": (10, 8, 12, 6, 8, 16)},
@@ -79,7 +119,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "dots1": {"n_shared_experts": 2, "first_k_dense_replace": 2},
     "helium": {"head_dim": (32, 56, 40, 64, 64, 40)},
     "zaya": {"num_experts_per_tok": 1},
-    "mamba2": {"num_heads": (10, 14, 15, 12, 18, 20), "head_dim": 64, "n_groups": 1, "chunk_size": 64},
+    "mamba2": {
+        "num_heads": (10, 14, 20, 12, 16, 32), "head_dim": (64, 64, 48, 64, 72, 40), "n_groups": 1, "chunk_size": CHUNKS,
+        "state_size": (32, 48, 40, 56, 24, 72),
+    },
     "codegen": {"rotary_dim": 16, "n_head": (8, 8, 12, 8, 8, 16), "n_embd": (320, 448, 480, 384, 576, 640)},
     "xlm": {"emb_dim": (320, 448, 480, 384, 576, 640), "n_heads": (10, 8, 12, 6, 9, 16)},
     "reformer": {"is_decoder": True},
@@ -113,7 +156,11 @@ def small_type_config(
             found[name] = 0.0
     found.update(dict.fromkeys(TOKENS, 0))
     for name, value in SPECIAL.get(model_type, {}).items():
-        found[name] = value[size] if isinstance(value, tuple) else value
+        if isinstance(value, ByLayer):
+            found[name] = [value[place % len(value)] for place in range(depth)]
+            found.setdefault("num_hidden_layers", depth)
+        else:
+            found[name] = value[size] if isinstance(value, tuple) else value
     found.update(more or {})
     return found
 
@@ -123,11 +170,19 @@ def config_fields(config_class: Any) -> dict[str, Any]:
     from transformers import PreTrainedConfig
 
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-    return {
+    found = {
         field.name: field.default
         for field in dataclasses.fields(config_class)
         if field.name not in inherited
     }
+    return {**found, **TAKEN_IN.get(config_class.model_type, {})}
+
+
+TAKEN_IN: dict[str, dict[str, Any]] = {
+    "falcon_h1": {"head_dim": None},
+    "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
+}
+"""Keys that a config class takes and does not declare (configuration_*.py, modeling_*.py, 5.24.0)."""
 
 
 def is_dropout(name: str, default: Any) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
 
 from preflight.derive.type_configs import small_type_config
 from preflight.formulas.layer_coefficients import kind_of
 from preflight.formulas.layer_sizes import layer_sizes
 from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
 from preflight.models import describe
 
 NUM_SAMPLES = 150
@@ -50,11 +53,22 @@ def _layer_samples(model_type: str, plan: LaunchPlan, kind: str) -> Sizes:
             micro_batch_size=generator.choice((1, 2, 4, 8, 32)),
             adapter=adapter,
         )
-        model = describe(config, model_type, "type_samples.py")
+        model = _model(json.dumps(config), model_type)
         unit = next((unit for unit in model.layers if kind_of(unit) == kind), None)
         if unit is not None:
             found.append(layer_sizes(sized, model, unit))
     return tuple(found)
+
+
+def forget() -> None:
+    """Drop what was made of a table that is written anew."""
+    KNOWN.clear()
+    _model.cache_clear()
+
+
+@lru_cache(maxsize=NUM_SAMPLES)
+def _model(config: str, model_type: str) -> ModelSpec:
+    return describe(json.loads(config), model_type, "type_samples.py")
 
 
 def _config(model_type: str, generator: Random) -> dict[str, object]:

@@ -46,9 +46,12 @@ ADAPTATIONS = (
 )
 """In the order in which one is taken of several that are equally near."""
 
-NO_ALL_LINEAR = frozenset({"phimoe", "llama4_text"})
+ATTENTION_ALONE = frozenset({"phimoe", "llama4_text"})
 """Types whose usual traces have adapters on attention alone: PEFT 0.21.2 fails on routers that are linear layers
 and return a tuple."""
+NO_OUT_PROJ = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
+"""Types whose `out_proj` PEFT refuses (peft/tuners/tuners_utils.py:152, 0.21.2): all other linear layers are adapted."""
+NO_ALL_LINEAR = ATTENTION_ALONE | NO_OUT_PROJ
 
 
 ROUTERS = ("router", "gate")
@@ -69,7 +72,9 @@ def adapter_of(adaptation: Adaptation, adapter: Adapter, model: ModelSpec) -> Ad
 def targets_of(adaptation: Adaptation, model: ModelSpec) -> tuple[str, ...] | str | None:
     """Return the target modules of an adaptation in one model; None where it would be another one there."""
     of_attention, others = _projections(model)
-    is_usual = model.model_type in NO_ALL_LINEAR
+    is_usual = model.model_type in ATTENTION_ALONE
+    if adaptation.targets == ALL_LINEAR and model.model_type in NO_OUT_PROJ:
+        return tuple(n for n in (*of_attention, *others) if not n.endswith("out_proj"))
     if adaptation.targets == ALL_LINEAR:
         return of_attention if is_usual else ALL_LINEAR
     if adaptation.targets == MLP:

@@ -10,7 +10,7 @@ from preflight.formulas.adapted_experts import (
     adapted_stacks,
     expert_names,
 )
-from preflight.formulas.frozen_parts import SEEING, is_frozen
+from preflight.formulas.frozen_parts import AROUND, SEEING, is_frozen
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
@@ -85,7 +85,10 @@ def _adapter_tensors(
                 yield unit, extra
             if tensor.module in renamed:
                 continue
-        if unit.role not in ("layer", "lm_head", *SEEING) or is_frozen(plan, unit):
+        is_beside = unit.role in AROUND and targets == "all-linear"
+        if not is_beside and unit.role not in ("layer", "lm_head", *SEEING):
+            continue
+        if is_frozen(plan, unit):
             continue
         if not is_target(tensor, targets):
             continue

@@ -7,6 +7,8 @@ from preflight.model import ModelUnit
 
 PROJECTOR = "projector"
 SEEING = ("tower", PROJECTOR)
+AROUND = ("other", "final_norm")
+"""Roles of modules around the layers: linear ones among them are adapted and packed as those in layers are."""
 """Roles of what an image runs through before the language model."""
 
 

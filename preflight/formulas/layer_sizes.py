@@ -22,7 +22,10 @@ d      head size
 w:name one parameter of the layer; under 4 bits s:name its scales, and u:name and us:name the same where
        a product of many tokens unpacks them
 B      sequences
-       a type that a table lays out has widths of its own: T*x, TL*x, L*x and B*x with x an expression in config fields
+       a type that a table lays out has widths of its own: T*x, TL*x, L*x and B*x with x an expression in config fields;
+       where its states are scanned by chunks T*x are tokens of whole chunks, N*x the chunks of all sequences, S*x the
+       same with the state before the first, M*x the square of those of each sequence, C*cc the square of a chunk,
+       C*nn that of the number of chunks of a sequence and one
 C      one byte
 """
 
@@ -63,16 +66,24 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     batch, length = num_sequences(plan), plan.seq_len or 1
     own: Mapping[str, int] = model.facts.get("widths") or {}
     widths = _widths(plan, model, unit)
-    tokens = batch * length
+    chunk = int(model.facts.get("chunk") or 0)
+    tokens = batch * (ceil_div(length, chunk) * chunk if chunk else length)
     sizes = {"C": 1, "B": batch}
     sizes.update((f"T*{name}", tokens * size) for name, size in widths.items())
     sizes.update((f"TL*{name}", tokens * length * widths.get(name, 0)) for name in PER_LENGTH)
     sizes.update((f"L*{name}", length * widths.get(name, 0)) for name in PER_POSITION)
+    if own:  # what grows with the chunks has its name before what has the size of a few
+        sizes.update(_delta_sizes(model, batch, length))
     for name, size in own.items():
         sizes[f"T*{name}"] = tokens * size
         sizes[f"TL*{name}"] = tokens * length * size
         sizes[f"L*{name}"] = length * size
         sizes[f"B*{name}"] = batch * size
+    if chunk:
+        sizes.update(_of_chunks(own, batch, ceil_div(length, chunk)))
+        sizes["T*1"] = batch * length  # what bytes per token are of
+        sizes["C*cc"] = chunk * chunk
+        sizes["C*nn"] = (ceil_div(length, chunk) + 1) ** 2
     sizes["LL"] = length * length
     sizes.update(_delta_sizes(model, batch, length))
     sizes["E"] = widths["E"]
@@ -89,6 +100,14 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     if plan.adapter is not None:
         sizes.update(_adapter_sizes(plan, model, unit))
     return sizes
+
+
+def _of_chunks(own: Mapping[str, int], batch: int, num_chunks: int) -> Iterator[tuple[str, int]]:
+    """Yield the sizes of a scan that works on all chunks of a sequence at once, and hands a state from each to the next."""
+    for name, size in own.items():
+        yield f"N*{name}", batch * num_chunks * size
+        yield f"S*{name}", batch * (num_chunks + 1) * size
+        yield f"M*{name}", batch * (num_chunks + 1) ** 2 * size
 
 
 def _rows_of_one_expert(widths: Mapping[str, int], tokens: int) -> Iterator[tuple[str, int]]:
@@ -199,7 +218,8 @@ def _delta_sizes(model: ModelSpec, batch: int, length: int) -> Iterator[tuple[st
         ("Bc", batch * CHUNK),
     ):
         yield from ((f"{scale}*{name}", tokens * size) for name, size in widths.items())
-    yield "Tk*mix", batch * (length + delta["kernel"] - 1) * widths["mix"]
+    convolved = batch * (length + delta["kernel"] - 1)
+    yield from ((f"Tk*{name}", convolved * widths[name]) for name in ("mix", "lk", "lv"))
     for scale, count in (("N", batch * chunks), ("B", batch)):
         yield f"{scale}*ls", count * state
         yield f"{scale}*lnv", count * value_heads

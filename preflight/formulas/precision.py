@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.formulas.frozen_parts import SEEING
+from preflight.formulas.frozen_parts import AROUND, SEEING
 from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
@@ -172,7 +172,7 @@ def is_quantized(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor) -> 
         return True
     is_own = tensor.is_of_subclass and not has_own_model_code(plan)
     return (
-        unit.role in ("layer", *SEEING)
+        unit.role in ("layer", *AROUND, *SEEING)
         and not (is_own and PACKS_PLAIN_LINEAR_ALONE.holds_in(plan.versions))
         and tensor.kind == LINEAR
         and len(tensor.shape) == 2

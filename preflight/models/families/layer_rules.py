@@ -7,6 +7,7 @@ A condition is a list of atoms that all hold, each a list itself:
     ["from", EXPRESSION]     the place is at least so much
     ["every", EXPRESSION, REMAINDER, SHIFT]  (place + SHIFT) % EXPRESSION is REMAINDER
     ["is", FIELD, VALUE]     a switch of the config
+    ["more", FIELD, NUMBER]  a number of the config is larger
     ["not", ATOM]
 """
 
@@ -35,6 +36,14 @@ class Places:
         """Tell whether all atoms of a condition hold at a layer's place."""
         return all(self._atom(atom, place) for atom in condition)
 
+    def met(self, rule: Sequence[Sequence[Any]]) -> list[str]:
+        """Return of every layer which of a rule's atoms hold, as a text of 0 and 1."""
+        atoms = [atom for condition, _ in rule for atom in condition]
+        return [
+            "".join("01"[self._atom(atom, place)] for atom in atoms)
+            for place in range(self.num_layers)
+        ]
+
     def _atom(self, atom: Atom, place: int) -> bool:
         kind, what, *more = atom
         if kind == "not":
@@ -50,6 +59,8 @@ class Places:
             return place >= self._size(what)
         if kind == "is":
             return bool(self.plain(what) == more[0])
+        if kind == "more":
+            return self._size(what) > int(more[0])
         remainder, shift = more
         period = max(1, self._size(what))
         return (place + self._size(shift)) % period == self._size(remainder) % period

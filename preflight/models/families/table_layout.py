@@ -6,11 +6,16 @@
     prefix                 where the layers hang
     body                   the modules around the layers: name, role, tensors
     kinds                  the tensors of every kind of layer
+    patterns               lists by layer that a config may give as a string: its name, and what the letters mean
     places, lists          rules: which layer is of which kind; what a list by layer is where the config has none
     defaults, absent       what a field is where the config has none: a value, or an expression in others
     given                  fields that a config must have
-    fixed                  fields whose other values make another layout, which is not in the table
+    fixed, never           fields whose other values, or these, make another layout, which is not in the table
+    met                    which of the rule's atoms held together in the layers that the table was made from
     traced                 switches on which a layer's bytes depend, as the traces had them
+    delta                  the fields with the sizes of a gated delta rule, which loops over chunks of 64 tokens
+    chunk                  the field with the length of a chunk, where a scan works by chunks
+    kernels                packages whose kernels take the place of torch code that was traced, where they are installed
     widths                 what the costs of this type are counted in beside the usual
 
 A tensor is [name, kind, shape, flags, condition]; shapes are expressions (expressions.py), conditions and rules are
@@ -26,10 +31,15 @@ from typing import Any
 from preflight.errors import ModelNotKnown
 from preflight.model import EXPERTS, LayerShape, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView, place_of_key
-from preflight.models.families.expressions import evaluate
+from preflight.models.families.expressions import evaluate, same_number
 from preflight.models.families.family_tables import family_table
 from preflight.models.families.layer_rules import Places, values_by
 from preflight.models.families.layout import Layout, Paths
+from preflight.models.families.table_limits import (
+    raise_if_not_met,
+    raise_if_other,
+    raise_if_other_heads,
+)
 
 DEPTHS = (
     "decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers",
@@ -50,8 +60,6 @@ ACTIVATIONS = (
 )  # fmt: skip
 ALIKE = frozenset({"silu", "swish", "gelu", "gelu_pytorch_tanh"})
 """Activations that keep their input, and nothing else (transformers/activations.py, 5.24.0)."""
-HEADLESS = ("Model", "ForSequenceClassification")
-"""Ends of the names of classes that have no language model's head, which are known by what they lack."""
 WINDOWS = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
 """What types call the same size, the usual name first."""
 
@@ -65,10 +73,13 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
 
 def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     """Return the units of a decoder by its table; raise ModelNotKnown where the table does not speak of its config."""
-    _raise_if_other(table, view)
+    raise_if_other(table, view)
     numbers = Numbers(table, view)
-    depth = size_of(view, DEPTHS)
+    heads = _first(view, numbers, HEADS)
+    raise_if_other_heads(table, view, heads and _first(view, numbers, HIDDEN) // heads)
+    depth = _depth(table, view)
     places = Places(numbers.number, numbers.plain(depth), depth)
+    raise_if_not_met(table, view, places)
     kinds = values_by(table["places"], places)
     units: list[ModelUnit] = []
     body = [
@@ -92,34 +103,13 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     }
     facts["unlike_traced"] = tuple(_unlike_traced(table, view))
     facts["adapts_experts"] = bool(table.get("adapts_experts"))
+    facts["kernels"] = tuple(table.get("kernels", ()))
+    if "delta" in table:
+        facts["delta"] = {part: numbers.number(name) for part, name in table["delta"].items()}
+    if "chunk" in table:
+        facts["chunk"] = numbers.number(table["chunk"])
     facts["widths"] = dict(_widths(table, numbers))
     return Layout(tuple(units), facts, (_first(view, numbers, HIDDEN), depth))
-
-
-def _raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
-    named = view.values.get("architectures")
-    first = named[0] if isinstance(named, list) and named else table["class"]
-    if first != table["class"] and not str(first).endswith(HEADLESS):
-        raise ModelNotKnown.one(
-            f"the parameters of {first} are not known here, those of {table['class']} are",
-            place_of_key(view.where, "architectures"),
-            "`preflight trace` runs the model itself",
-        )
-    for name, value in table["fixed"].items():
-        given = view.values.get(name, value)
-        if given != value:
-            raise ModelNotKnown.one(
-                f"{view.section}{name} of {view.model_type} is {given!r}, and its parameters are known for {value!r} alone",
-                place_of_key(view.where, name),
-                "`preflight trace` runs the model itself",
-            )
-    for name in table["given"]:
-        if view.get(name) is None:
-            raise ModelNotKnown.one(
-                f"{view.section}{name} of {view.model_type} is not given, and its parameters are known with it alone",
-                place_of_key(view.where, name),
-                "`preflight trace` runs the model itself",
-            )
 
 
 def _widths(table: Mapping[str, Any], numbers: Numbers) -> Iterator[tuple[str, int]]:
@@ -157,7 +147,7 @@ class Numbers:
         return self._known[name]
 
     def _number(self, name: str) -> int:
-        value = self._view.get(name)
+        value = same_number(self._view.get(name))
         if isinstance(value, (int, float)):
             if not self._view.is_given(name):
                 self._view.assumed.append(name)
@@ -176,7 +166,7 @@ class Numbers:
         made: dict[str, Any] = {}
 
         def read(name: str) -> Any:
-            value = self._view.get(name)
+            value = _by_layer(self._view, name, self._table.get("patterns", {}))
             rule = self._table["lists"].get(name)
             if value is None and rule is not None:
                 if name not in made:
@@ -185,6 +175,40 @@ class Numbers:
             return value
 
         return read
+
+
+OLD_KINDS = {
+    "mamba": "linear_attention",
+    "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+}
+"""What kinds of layers were called before transformers 5 (configuration_utils.py, remap_legacy_layer_types, 5.24.0)."""
+
+
+def _by_layer(view: ConfigView, name: str, patterns: Mapping[str, Any]) -> Any:
+    """Return a config's value; a list of kinds in today's words, where the config has it as a string of letters too."""
+    value = view.get(name)
+    pattern, words = patterns.get(name, ("", {}))
+    letters = view.get(pattern) if value is None and pattern else None
+    if isinstance(letters, str):
+        return [words.get(letter) for letter in letters]
+    if isinstance(value, (list, tuple)) and name in KINDS_BY_LAYER:
+        return [OLD_KINDS.get(item, item) if isinstance(item, str) else item for item in value]
+    return value
+
+
+KINDS_BY_LAYER = ("layer_types", "layers_block_type")
+
+
+def _depth(table: Mapping[str, Any], view: ConfigView) -> int:
+    """Return the number of layers; of a type whose list by layer says it, where nothing else does, its length."""
+    patterns = table.get("patterns", {})
+    if patterns and all(view.get(name) is None for name in DEPTHS):
+        for name in patterns:
+            kinds = _by_layer(view, name, patterns)
+            if isinstance(kinds, list):
+                return len(kinds)
+    return size_of(view, DEPTHS)
 
 
 def size_of(view: ConfigView, names: Sequence[str]) -> int:
