@@ -10,6 +10,7 @@ from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.checkpoint import with_checkpoint
+from preflight.formulas.installed_kernels import KERNELS, beside_layers
 from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import in_release
 from preflight.formulas.objective import with_head
@@ -24,7 +25,7 @@ from preflight.readings import MayBe, Readings, read_all_ways
 from preflight.records.known import known_correction
 from preflight.units import GIB
 from preflight.values import dataclass
-from preflight.verdict import Verdict, judge, with_unpriced
+from preflight.verdict import Answer, Verdict, judge, with_unpriced
 
 Item = TypeVar("Item")
 
@@ -75,8 +76,14 @@ def judge_plan(
         if model is not None:
             estimate = estimate_memory(one, model, device, plugins, missing)
         host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
-        verdict = judge(estimate, device, missing, policy.margin_of(one.engine), host_bytes)
-        return estimate, with_unpriced(verdict, one.notices)
+        margin = policy.margin_of(one.engine)
+        verdict = judge(estimate, device, missing, margin, host_bytes)
+        notices = one.notices
+        if estimate is not None and verdict.answer is Answer.DOES_NOT_FIT:
+            rest = estimate_peaks(beside_layers(estimate), missing)
+            if judge(rest, device, missing, margin, host_bytes).answer is Answer.DOES_NOT_FIT:
+                notices = tuple(n for n in notices if n.unpriced != KERNELS)
+        return estimate, with_unpriced(verdict, notices)
 
     readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None
     if readings is not None:

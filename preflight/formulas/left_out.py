@@ -9,6 +9,7 @@ from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.engines import engine_bytes
+from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
 from preflight.formulas.layer_coefficients import counts_idle_experts, not_derived
 from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.precision import precision_of
@@ -104,6 +105,22 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             "warning",
             unpriced=UNTRACED,
             takes="less",
+        )
+    packages = kernel_packages(model)
+    if packages and not without:
+        is_read = runs_own_scan(plan, model)
+        yield Problem(
+            f"layers of {model.model_type} are counted as transformers{'' if is_read else ' 5.18'} runs them without"
+            f" {' and '.join(packages)}: with these they take less"
+            + ("" if is_read else ", and without these an older release takes more"),
+            "the model's config",
+            "--set versions.transformers=5.18.0 or newer, where that is so"
+            if not is_read
+            else "nothing where it fits; `preflight trace` runs the model itself",
+            "PF129",
+            "warning",
+            unpriced=KERNELS,
+            takes="less" if is_read else "either",
         )
     if plan.adapter is not None and adapts_other_names(plan, model):
         names = adapter_targets(plan.adapter, model)

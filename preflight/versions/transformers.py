@@ -183,6 +183,13 @@ DEFAULTS_TO_FSDP2 = Boundary(
     "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
     "5.24.0",
 )
+SCANS_IN_PRODUCTS = Boundary(
+    _NAME,
+    "5.18",
+    "without kernels Mamba 2's states are products over chunks; before, a tensor of chunk x chunk x state for every head",
+    "models/bamba/modeling_bamba.py: torch.einsum in 5.18.0 to 5.24.0, G_intermediate in 4.57.6 to 5.14.1, between not read",
+    "5.24.0",
+)
 OFFLOADS_ACTIVATIONS = Boundary(
     _NAME,
     "5.18",
