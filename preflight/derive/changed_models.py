@@ -64,8 +64,10 @@ def see(model_type: str) -> Seen:
     for name, value in _changes(fields, base[0]):
         text = f"{name}={value}"
         found = _changed(model_type, name, value, base[0])
+        if found or value is ABSENT:  # what cannot be built without a key has to have it
+            changes[text] = (name, value)
         if found:
-            changed[text], changes[text] = found, (name, value)
+            changed[text] = found
     return Seen(model_type, base, changed, changes, fields)
 
 
