@@ -97,6 +97,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _full(plan, model, tokens)
     elif loss in ("chunked_ce", "fused_ce"):
         yield from _chunked_ce(plan, model, tokens)
+    elif loss == "compiled_ce":
+        yield from _compiled_ce(plan, model, tokens)
     else:
         yield from _chunked_linear(plan, model, tokens)
 
@@ -237,6 +239,19 @@ def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[Mem
         f"{entries:,} x 2 x {size} + 12 x {chunk:,}",
         "torchtune/modules/loss/ce_chunked_output_loss.py (8 chunks)",
     )
+
+
+def _compiled_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
+    """The logits in their own dtype, and in backward their gradient: Inductor makes nothing in fp32 as large as them."""
+    size = precision_of(plan, model).bytes_of("logits")
+    entries = tokens * local_vocab(plan, model.vocab_size)
+    source = "torch._inductor (2.13): cross_entropy(logits.float()) as one kernel forward and one backward"
+    for name, each, moment in (
+        ("logits, forward", size, Moment.LOSS_FORWARD),
+        ("logits and their gradient, backward", 2 * size, Moment.LOSS_BACKWARD),
+        ("gradient of the logits", size, Moment.HEAD_BACKWARD),
+    ):
+        yield MemoryTerm(name, each * entries, frozenset({moment}), f"{entries:,} x {each}", source)
 
 
 def _chunked_linear(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

@@ -68,7 +68,6 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "check_trainer_arguments",
     "check_trl",
     "check_packages",
-    "check_optimizer",
     "check_cpu_threads",
     "check_node",
     "memory_model_states",

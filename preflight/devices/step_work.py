@@ -48,7 +48,7 @@ LOSS_BYTES, FUSED_LOSS_BYTES = 36, 12
 """That cross device memory for one logit beside its product. Of single operations: cast up 6, log_softmax 8,
 its gradient's zeros 4, log_softmax backward 12, cast down 6; of one kernel, or a compiled chain: three passes
 over 16 bits each way."""
-FUSED_LOSSES = ("fused_ce", "fused_linear")
+FUSED_LOSSES = ("fused_ce", "compiled_ce", "fused_linear")
 NORM_PASSES, ROTARY_PASSES, GATE_PASSES = 18, 10, 5
 """Elements read and written for each that goes in, forward, by single operations of transformers 5.24:
 LlamaRMSNorm casts up (3), squares (4), averages (2), scales (4), casts down (3), multiplies (3), of which fp32

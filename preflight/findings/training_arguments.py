@@ -17,7 +17,7 @@ KINDS: dict[str, FindingKind] = {
         severity="warning",
         proof_kind="reading",
         trigger="an optimizer whose states are not known",
-        effect="it is estimated as Adam: two states per trained parameter, in the dtype of the weights or fp32",
+        effect="the verdict is `unknown`: the estimate has AdamW's two states per trained parameter, in the dtype of the weights or fp32",
         fix="--set optimizer=adafactor, or any other of the Trainer's names, takes another one for the estimate",
         proof=("tests/commands/test_cli_answers.py::test_an_optimizer_that_is_not_known_is_named",),
     ),

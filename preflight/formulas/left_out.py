@@ -12,11 +12,13 @@ from preflight.formulas.engines import engine_bytes
 from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
 from preflight.formulas.layer_coefficients import counts_idle_experts, not_derived
 from preflight.formulas.objective import unpriced_objective
+from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
+from preflight.near_names import nearest_fix
 from preflight.units import format_gib
 
 BESIDE_TEXT = "images or audio beside the text"
@@ -24,6 +26,7 @@ UNTRACED = "what the layers keep and need in passing"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 UNLISTED = "an adapter on modules of other names"
+FP8 = "fp8 matrices"
 
 
 def with_left_out(
@@ -51,6 +54,7 @@ def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
 
 
 def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> Iterator[Problem]:
+    yield from _unknown_arithmetic(plan)
     if device is not None and has_engine(plan) and model.layers:
         engine = engine_bytes(plan, model, device)
         if engine.asked < engine.least:
@@ -147,6 +151,36 @@ def _left_out_of_ppo(plan: LaunchPlan) -> Iterator[Problem]:
             unpriced=unpriced,
             takes="either",
         )
+
+
+def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
+    """Yield what the plan alone names and no formula knows: an optimizer, a number format."""
+    if not is_known(plan.optimizer):
+        yield Problem(
+            f"optimizer {plan.optimizer} is not known: the estimate has AdamW's two states per parameter",
+            _where(plan, "optimizer"),
+            nearest_fix(plan.optimizer, (*NUM_STATES, "adafactor"))
+            or "`--set optimizer=adafactor`, or another of the Trainer's names, estimates that one",
+            "PF406",
+            "warning",
+            unpriced=f"the states of {plan.optimizer}",
+            takes="either",
+        )
+    if plan.mixed_precision == "fp8":
+        yield Problem(
+            "fp8 matrices are estimated as the 16-bit ones that they are made from",
+            _where(plan, "mixed_precision"),
+            "--set mixed_precision=bf16 estimates the launch without them",
+            "PF143",
+            "warning",
+            unpriced=FP8,
+            takes="either",
+        )
+
+
+def _where(plan: LaunchPlan, field: str) -> str:
+    origin = plan.origins.get(field)
+    return origin.where if origin else ""
 
 
 def _is_left_out(plan: LaunchPlan, model: ModelSpec) -> bool:

@@ -31,8 +31,10 @@ EIGHT_BIT = frozenset(
         "rmsprop_bnb_8bit",
     }
 )
-TORCHAO_8BIT = "adamw_torch_8bit"
-"""As bitsandbytes' in bytes, embeddings too (torchao/optim/adam.py:75, 0.18.0)."""
+TORCHAO_BITS = {"adamw_torch_8bit": 8, "adamw_torch_4bit": 4}
+"""torchao's states, embeddings too (torchao/optim/adam.py, 0.18.0)."""
+TORCHAO_BLOCK = {8: 256, 4: 128}
+"""Elements that one fp32 scale serves (block_size of AdamW8bit and AdamW4bit)."""
 
 PAGED = frozenset(
     {
@@ -56,6 +58,7 @@ NUM_STATES = {
     "deepspeed_cpu_adam": 2,
     "adamw_bnb_8bit": 2,
     "adamw_torch_8bit": 2,
+    "adamw_torch_4bit": 2,
     "adamw_8bit": 2,
     "paged_adamw_8bit": 2,
     "paged_adamw_32bit": 2,
@@ -71,10 +74,12 @@ NUM_STATES = {
     "rmsprop": 1,
     "rmsprop_bnb": 1,
     "rmsprop_bnb_8bit": 1,
+    "rmsprop_bnb_32bit": 1,
     "adagrad": 1,
     "adagrad_8bit": 1,
     "stable_adamw": 2,
     "schedule_free_adamw": 2,
+    "schedule_free_radam": 2,
     "schedule_free_sgd": 1,
     "grokadamw": 3,
     "lomo": 0,
@@ -91,11 +96,13 @@ def state_bytes(
     if name == "adafactor":
         return _adafactor_bytes(tensor, elements)
     count = NUM_STATES.get(name, 2)
-    if name in EIGHT_BIT or name == TORCHAO_8BIT:
+    if name in TORCHAO_BITS:
+        return count * _torchao_bytes(TORCHAO_BITS[name], precision, elements)
+    if name in EIGHT_BIT:
         if elements < SMALLEST_8BIT_TENSOR or _keeps_32_bits(plan, tensor):
             return 4 * count * elements
         return count * (elements + 4 * ceil_div(elements, EIGHT_BIT_BLOCK))
-    if name in PAGED or name.startswith(("lion_32", "ademamix")):
+    if name in PAGED or name.startswith(("lion_32", "ademamix", "rmsprop_bnb_32")):
         return 4 * count * elements  # bitsandbytes 32-bit states are fp32
     return precision.bytes_of("optimizer_state") * count * elements
 
@@ -118,10 +125,23 @@ def _keeps_32_bits(plan: LaunchPlan, tensor: ParameterTensor) -> bool:
     """Tell whether the states of a tensor are 32-bit ones under an 8-bit optimizer.
 
     Trainer registers nn.Embedding for bitsandbytes' 32-bit states (transformers/trainer.py:1328, 5.24.0); a loop
-    of one's own does not, and torchao knows no such thing.
+    of one's own does not.
     """
     is_registered = plan.trainer is None or plan.trainer in HF_TRAINERS
-    return tensor.kind == "embedding" and is_registered and plan.optimizer != TORCHAO_8BIT
+    return tensor.kind == "embedding" and is_registered
+
+
+def _torchao_bytes(bits: int, precision: Precision, elements: int) -> int:
+    """Return the bytes of one state: packed with a scale per block, or as the weight where it is small or uneven."""
+    block = TORCHAO_BLOCK[bits]
+    if elements < SMALLEST_8BIT_TENSOR or elements % block:
+        return precision.bytes_of("trainable") * elements
+    return elements * bits // 8 + 4 * (elements // block)
+
+
+def is_known(optimizer: str) -> bool:
+    """Tell whether the bytes that an optimizer keeps are known."""
+    return optimizer in NUM_STATES or optimizer == "adafactor"
 
 
 def _adafactor_bytes(tensor: ParameterTensor, elements: int) -> int:

@@ -120,10 +120,22 @@ def test_a_value_that_cannot_be_is_refused_where_it_was_given(folder, setting, s
 
 def test_an_optimizer_that_is_not_known_is_named(folder):
     words = [*LLAMA, *TRAINER, "--max_length", "512"]
-    findings = check(folder, "h100", ["--set", "optimizer=adamw_torch_fuse"], *words)["findings"]
-    unknown = next(f for f in findings if f["id"] == "PF406")
+    report = check(folder, "h100", ["--set", "optimizer=adamw_torch_fuse"], *words)
+    unknown = next(f for f in report["findings"] if f["id"] == "PF406")
 
     assert unknown["fix"] == "did you mean adamw_torch_fused"
+    assert report["verdict"] == "unknown"
+    assert report["unpriced"] == ["the states of adamw_torch_fuse"]
+
+
+def test_eight_bit_floats_are_no_silent_fit(folder):
+    words = [*LLAMA, *TRAINER, "--max_length", "512"]
+    as_bf16 = check(folder, "h100", ["--set", "mixed_precision=bf16"], *words)
+    report = check(folder, "h100", ["--set", "mixed_precision=fp8"], *words)
+
+    assert as_bf16["verdict"] == "fits"
+    assert report["verdict"] == "unknown"
+    assert report["unpriced"] == ["fp8 matrices"]
 
 
 def test_what_stands_before_the_launcher_is_moved_before_preflight(folder):

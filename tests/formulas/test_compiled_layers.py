@@ -9,6 +9,7 @@ from partitioned import NUM_TOKENS, kept_by_one_layer, kept_bytes, small_model
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
+from preflight.hooks import memory_loss
 from preflight.launch import Adapter, LaunchPlan
 from preflight.models import describe
 
@@ -89,3 +90,26 @@ def test_a_compiled_layer_under_selective_checkpointing_keeps_what_the_partition
     costs = priced(model.config.to_dict(), None, "torchtitan")
 
     assert costs.selective == pytest.approx(kept / NUM_TOKENS, rel=0.01)
+
+
+def test_a_compiled_loss_keeps_the_logits_as_they_are_and_nothing_in_fp32():
+    """torchtitan's cross_entropy_loss (components/loss.py, 0.1.0): its graph keeps two fp32 numbers a token."""
+    vocab = 512
+    logits = torch.randn(2, NUM_TOKENS // 2, vocab, dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.randint(vocab, (2, NUM_TOKENS // 2))
+
+    def loss() -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(0, 1))
+
+    kept = kept_bytes(loss)
+    plan = LaunchPlan(
+        engine="single", trainer="torchtitan", load_dtype="bf16", micro_batch_size=2,
+        seq_len=NUM_TOKENS // 2, loss="compiled_ce", torch_compile=True,
+    )  # fmt: skip
+    config = {"model_type": "llama", "hidden_size": 64, "vocab_size": vocab, "num_hidden_layers": 1}
+    model = describe({**config, "num_attention_heads": 4, "intermediate_size": 64}, "small", "test")
+    terms = {term.name: term.num_bytes for term in memory_loss.preflight_memory_terms(plan, model)}
+
+    assert terms["logits, forward"] == 2 * NUM_TOKENS * vocab
+    assert kept <= 2 * 8 * NUM_TOKENS + 8  # of what is no input of the graph; logits are one
+    assert terms["logits and their gradient, backward"] == 2 * terms["logits, forward"]

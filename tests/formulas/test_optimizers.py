@@ -175,3 +175,27 @@ def test_a_step_of_adafactor_takes_what_its_trace_shows(method, tmp_path):
     (step,) = (c for c in found if c.moment is Moment.OPTIMIZER_STEP)
 
     assert step.formula_bytes == pytest.approx(step.traced_bytes, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "elements", "made"),
+    [
+        ("adamw_torch_8bit", 64 * 128, 16_640),
+        ("adamw_torch_8bit", 1000 * 64, 130_000),
+        ("adamw_torch_8bit", 513 * 65, 133_380),
+        ("adamw_torch_8bit", 128, 512),
+        ("adamw_torch_4bit", 64 * 128, 8_704),
+        ("adamw_torch_4bit", 1000 * 64, 68_000),
+        ("adamw_torch_4bit", 513 * 65, 133_380),
+        ("adamw_torch_4bit", 128, 512),
+    ],
+)
+def test_torchao_packs_what_fills_its_blocks_and_leaves_the_rest_as_the_weight(
+    optimizer, elements, made
+):
+    """`made`: bytes of AdamW8bit's and AdamW4bit's two buffers for a weight in bf16 (torchao 0.18.0, `_new_buffer`)."""
+    tensor = ParameterTensor("weight", (elements,))
+
+    assert (
+        state_bytes(LaunchPlan(optimizer=optimizer), PRECISIONS["bf16"], tensor, elements) == made
+    )

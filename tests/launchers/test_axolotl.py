@@ -301,9 +301,7 @@ def test_what_axolotl_does_itself_is_no_error(config: str) -> None:
     sizes = {**heads, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     model = describe({"model_type": model_type, **sizes}, "tiny", "test")
     plan = plan_of(config)
-    plugins = load_plugins(
-        builtins=["check_adapter_targets", "check_quantization", "check_optimizer"]
-    )
+    plugins = load_plugins(builtins=["check_adapter_targets", "check_quantization"])
     found = plugins.collect("preflight_findings", plan=plan, model=model, device=None)
 
     assert [finding.id for _, finding in found] == expected

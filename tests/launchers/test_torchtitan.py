@@ -82,15 +82,17 @@ def test_other_launches_are_left_to_torchrun():
         assert preflight_read_launch(command=command(line)) is None
 
 
+EAGER: dict[str, Any] = {"torch_compile": False, "loss": "full_logits"}
+COMPILED: dict[str, Any] = {"torch_compile": True, "loss": "compiled_ce"}
 EDITS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("llama_8b", {"micro_batch_size": 1, "gradient_accumulation_steps": 2}),
     ("llama_8b", {"activation_checkpointing": "full"}),
     ("llama_8b", {"activation_checkpointing": "selective_every_2", "seq_len": 4096}),
-    ("llama_8b", {"reshard_after_forward": True, "torch_compile": False}),
+    ("llama_8b", {"reshard_after_forward": True, **EAGER}),
     ("llama_8b_flags", {"micro_batch_size": 4, "seq_len": 2048}),
-    ("llama_8b_flags", {"torch_compile": True, "activation_checkpointing": "none"}),
+    ("llama_8b_flags", {**COMPILED, "activation_checkpointing": "none"}),
     ("llama_70b", {"micro_batch_size": 4, "gradient_accumulation_steps": 4}),
-    ("old", {"torch_compile": False, "activation_checkpointing": "full"}),
+    ("old", {**EAGER, "activation_checkpointing": "full"}),
     ("script", {"micro_batch_size": 2, "gradient_accumulation_steps": 2}),
     ("script_variables", {"activation_checkpointing": "full"}),
     ("named", {"activation_checkpointing": "full", "seq_len": 4096}),

@@ -191,14 +191,16 @@ def _rest(reader: TitanReader) -> None:
     loss, key = "full_logits", "compile.enable"
     if config.entry is not None:
         loss = LOSSES.get(config.entry["loss"], "full_logits")
-    keys.assume("loss", loss)
     compiles = reader.value(key)
     if config.version == "0.1.0":
         key = "training.compile"
         compiles = reader.value(key)
     components = reader.value("compile.components")
-    on = bool(compiles) and (not isinstance(components, list) or "model" in components)
-    reader.put("torch_compile", on, key)
+    compiled = components if isinstance(components, list) else ("model", "loss")
+    reader.put("torch_compile", bool(compiles) and "model" in compiled, key)
+    if loss == "full_logits" and compiles and "loss" in compiled:
+        loss = "compiled_ce"  # torchtitan/components/loss.py (0.1.0 and 0.3.0)
+    keys.assume("loss", loss)
     converters = keys.get("model.converters")
     names = converters.value if converters is not None else ()
     if config.entry is not None:

@@ -22,6 +22,7 @@ WRITABLE = {
     "offload_params",
     "offload_optimizer",
     "torch_compile",
+    "loss",
     "expandable_segments",
 }
 MODES = {
@@ -30,6 +31,8 @@ MODES = {
     "selective_op": ("selective", "op"),
     "selective_every_2": ("selective", "2"),
 }
+LOSSES = {True: "compiled_ce", False: "full_logits"}
+"""What is compiled -> the loss that is compiled with it, or not."""
 RESHARD: dict[Any, str] = {True: "always", False: "never", "default": "default"}
 
 
@@ -71,7 +74,11 @@ def _keys(changed: set[str], after: LaunchPlan, version: str) -> dict[str, Any]:
         if (after.offload_params, after.offload_optimizer) != ("cpu", "cpu"):
             raise CannotEdit("one switch moves both")
         keys["training.enable_cpu_offload"] = True
-    if "torch_compile" in changed:
+    if changed & {"torch_compile", "loss"}:
+        if after.loss in LOSSES.values() and after.loss != LOSSES[bool(after.torch_compile)]:
+            raise CannotEdit("one switch compiles the model and its loss")
+        if "torch_compile" not in changed:
+            raise CannotEdit("no flag names a loss")
         name = "training.compile" if version == "0.1.0" else "compile.enable"
         keys[name] = after.torch_compile
     if "activation_checkpointing" in changed and version != MODULE_VERSION:
