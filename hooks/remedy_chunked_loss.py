@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.formulas.lever_rules import is_installed
 from preflight.formulas.objective import LANGUAGE_MODEL
 from preflight.hookspecs import hookimpl
@@ -66,7 +67,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
         yield Remedy(
             "chunked_loss",
             "take the loss in pieces, without whole logits",
-            {"loss": loss},
+            {"loss": loss, **({"kernels": LIGER_KERNELS} if loss == "fused_linear" else {})},
             "equivalent",
             how=how,
         )

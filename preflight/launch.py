@@ -160,6 +160,8 @@ class LaunchPlan:
     """The attention kernel; None = the model's default."""
     loss: str | None = None
     """How the head's output becomes the loss: whole, in chunks, or fused with the head."""
+    kernels: tuple[str, ...] | None = None
+    """Modules replaced by fused kernels: `liger_rms_norm`, `liger_swiglu`, `liger_rope`; None = none."""
     torch_compile: bool = False
     """Whether the model is compiled."""
 

@@ -10,7 +10,8 @@ from preflight.derive.type_configs import small_type_config
 from preflight.errors import BadInput
 from preflight.formulas.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
 from preflight.formulas.attention import default_attention
-from preflight.formulas.layer_coefficients import DROPOUT, EAGER, FLASH, METHODS
+from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.formulas.layer_coefficients import DROPOUT, EAGER, FLASH, LIGER, METHODS
 from preflight.launch import LaunchPlan
 from preflight.models import describe
 from preflight.models.families.family_tables import family_table
@@ -111,6 +112,13 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "opt_dropout": {**PLAIN, "ffn_dim": 832, "word_embed_proj_dim": 320, "dropout": 0.1},
     "gpt_oss_flash": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
 }  # fmt: skip
+LIGER_FAMILIES = (
+    "llama", "mistral", "ministral", "mixtral", "granite", "smollm3", "gemma", "gemma3_text", "qwen2", "qwen3",
+    "qwen3_moe", "phi3", "olmo2", "olmo3", "glm4", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text",
+)  # fmt: skip
+"""Families that Liger has modules for (MODEL_TYPE_TO_APPLY_LIGER_FN in liger_kernel/transformers/monkey_patch.py,
+0.8.5) and that run without scores."""
+SMALL_MODELS.update({f"{name}{LIGER}": SMALL_MODELS[name] for name in LIGER_FAMILIES})
 """By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
 
 `_flash` is a family that runs eagerly unless it is asked for flash attention, asked for it; `_eager` one that is asked
@@ -184,7 +192,11 @@ def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
     if model_type not in SMALL_MODELS:
         return small_type_config(model_type, variant, _least_depth(model_type))
     own_type = next(
-        (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
+        (
+            model_type.removesuffix(s)
+            for s in (FLASH, EAGER, DROPOUT, LIGER)
+            if model_type.endswith(s)
+        ),
         model_type,
     )
     config = {"model_type": own_type, **SMALL_MODELS[model_type]}
@@ -268,7 +280,10 @@ def small_launch(
     **more: Any,
 ) -> LaunchPlan:
     """Return the small launch of a family and method: its own attention, and adapters where it can have them."""
-    plan = plan_of(method, checkpointing, attention=attention_of(model_type), **more)
+    kernels = LIGER_KERNELS if model_type.endswith(LIGER) else None
+    plan = plan_of(
+        method, checkpointing, attention=attention_of(model_type), kernels=kernels, **more
+    )
     is_usual = adaptation is USUAL and model_type not in NO_ALL_LINEAR
     if plan.adapter is None or is_usual:
         return plan

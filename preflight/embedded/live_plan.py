@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.embedded.live_engine import ACCELERATOR, engine_fields
 from preflight.embedded.live_model import MODEL, model_fields, num_elements, unwrapped
+from preflight.formulas.kernels import liger_kernels
 from preflight.launch import LaunchPlan, Origin, TrainerFacts
 from preflight.values import dataclass
 from preflight.versions.installed import installed_versions, versions_used
@@ -153,6 +154,8 @@ def _argument_fields(args: Any, kind: str) -> dict[str, tuple[Any, str]]:
     loss_type = getattr(args, "loss_type", None)
     if getattr(args, "use_liger_kernel", False):
         found["loss"] = ("fused_linear", "use_liger_kernel")
+        config = getattr(args, "liger_kernel_config", None)
+        found["kernels"] = (liger_kernels(config), "use_liger_kernel")
     elif kind == "trl" and loss_type is not None and _trl_script(args, None) == "sft":
         found["loss"] = (
             "chunked_linear" if str(loss_type) == "chunked_nll" else "full_logits",

@@ -18,6 +18,7 @@ from preflight.formulas.adaptations import USUAL, Adaptation, adapter_of, neares
 from preflight.formulas.adapted_experts import adapted_stacks
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.attention import attention_of_class, default_attention
+from preflight.formulas.kernels import asks_liger
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
@@ -56,7 +57,7 @@ Under autocast 16-bit weights are what FSDP1 computes with too. `prepared` is PE
 prepare_model_for_kbit_training.
 """
 CHECKPOINTED = ", checkpointed"
-FLASH, EAGER, DROPOUT = "_flash", "_eager", "_dropout"
+FLASH, EAGER, DROPOUT, LIGER = "_flash", "_eager", "_dropout", "_liger"
 
 
 @lru_cache(maxsize=8)
@@ -75,7 +76,8 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
 
     Families that run eagerly by themselves have a second one, without scores, for flash attention
     and for the versions of transformers that gave them SDPA. GPT-2 has one for eager attention, whose softmax is
-    in the dtype of its scores, and OPT one with dropout, which its class has by default.
+    in the dtype of its scores, OPT one with dropout, which its class has by default, and families that Liger has
+    modules for one with them.
     """
     name = model.model_type
     attention = plan.attention or "sdpa"
@@ -86,7 +88,14 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     if "dropout" in model.dropouts and family_costs(f"{name}{DROPOUT}"):
         return f"{name}{DROPOUT}"
     has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
-    return f"{name}{FLASH}" if has_second and family_costs(f"{name}{FLASH}") else name
+    if has_second and family_costs(f"{name}{FLASH}"):
+        return f"{name}{FLASH}"
+    return f"{name}{LIGER}" if asks_liger(plan) and family_costs(f"{name}{LIGER}") else name
+
+
+def has_kernels(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the kernels that a plan asks for, if any, are those that its family's costs were traced with."""
+    return not plan.kernels or (file_of(plan, model).endswith(LIGER) and not plan.torch_compile)
 
 
 def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation:

@@ -10,7 +10,11 @@ from preflight.errors import Problem
 from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
-from preflight.formulas.layer_coefficients import counts_idle_experts, not_derived
+from preflight.formulas.layer_coefficients import (
+    counts_idle_experts,
+    has_kernels,
+    not_derived,
+)
 from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.precision import precision_of
@@ -27,6 +31,7 @@ TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 UNLISTED = "an adapter on modules of other names"
 FP8 = "fp8 matrices"
+FUSED = "fused kernels"
 
 
 def with_left_out(
@@ -99,6 +104,17 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             "warning",
             unpriced=UNTRACED,
             takes="either",
+        )
+    if not has_kernels(plan, model):
+        yield Problem(
+            f"what {', '.join(plan.kernels or ())} save in {model.model_type} was not derived: the estimate has the"
+            " model's own modules, which take more",
+            _where(plan, "kernels"),
+            "nothing where it fits",
+            "PF143",
+            "info",
+            unpriced=FUSED,
+            takes="less",
         )
     if counts_idle_experts(plan, model, precision_of(plan, model)):
         yield Problem(

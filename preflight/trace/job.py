@@ -9,6 +9,7 @@ from typing import Any
 
 from preflight.errors import Problem, raise_if_any
 from preflight.formulas.adapters import adapter_targets
+from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.formulas.layer_costs import has_padding_mask
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.user_loop import (
@@ -71,6 +72,8 @@ class TraceJob:
     optimizer: str = "adamw_torch_fused"
     optimizer_kernel: str | None = None
     """None = what torch takes on a GPU: foreach, and fused where the name says so."""
+    kernels: tuple[str, ...] = ()
+    """Modules replaced by Liger's, as the plan names them."""
     loss: str = "full_logits"
     """full_logits is the model's own; chunked_linear is TRL's head."""
     has_groups: bool = False
@@ -93,8 +96,9 @@ def job_from_dict(values: Mapping[str, Any]) -> TraceJob:
     """Build a job from `to_dict()` after JSON."""
     known = {f.name for f in fields(TraceJob)}
     kept = {name: values[name] for name in values if name in known}
-    if kept.get("wrap_classes") is not None:
-        kept["wrap_classes"] = tuple(kept["wrap_classes"])
+    for name in ("wrap_classes", "kernels"):
+        if kept.get(name) is not None:
+            kept[name] = tuple(kept[name])
     return TraceJob(**kept)
 
 
@@ -151,6 +155,7 @@ def job_of(
         quantization=_quantization(plan, precision.compute),
         optimizer=plan.optimizer,
         optimizer_kernel=optimizer_kernel(plan),
+        kernels=tuple(plan.kernels or ()),
         loss=plan.loss or "full_logits",
         # Trainer puts biases and norms into a group without weight decay; an optimizer steps group by group.
         has_groups=plan.trainer in HF_TRAINERS,
@@ -213,6 +218,8 @@ def not_traced(plan: LaunchPlan) -> Iterable[Problem]:
         yield problem(
             "loss", f"loss {plan.loss}", "`--set loss=full_logits` traces the model's own loss"
         )
+    if unknown := sorted(set(plan.kernels or ()) - set(LIGER_KERNELS)):
+        yield problem("kernels", f"kernels {', '.join(unknown)}")
     if plan.torch_compile:
         yield problem(
             "torch_compile", "torch.compile", "`--set torch_compile=false` traces the eager model"

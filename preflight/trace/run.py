@@ -65,6 +65,10 @@ def trace(
         stack.enter_context(_without_collecting())
         progress("building the model")
         built = build(job, device)
+        if job.kernels:
+            from preflight.trace.liger import with_liger
+
+            stack.enter_context(with_liger(built.model, job.kernels))
         if job.engine == "fsdp2":
             device = "cpu"
             _shard(built, job, stack, progress)

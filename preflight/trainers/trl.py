@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from preflight.errors import Problem
+from preflight.formulas.kernels import liger_kernels
 from preflight.launch import Adapter, BaseQuantization
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import DTYPES
@@ -65,6 +66,8 @@ def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
         return fields.reading()
     liger = fields.get("use_liger_kernel", "loss")
     is_liger = liger is not None and liger.value is True
+    if is_liger and liger is not None:
+        fields.put("kernels", liger_kernels(fields.value("liger_kernel_config")), liger)
     smoothing = fields.get("label_smoothing_factor")
     is_smoothed = smoothing is not None and bool(smoothing.value)
     loss_type = fields.get("loss_type")

@@ -33,7 +33,7 @@ WRITERS: tuple[tuple[tuple[str, ...], Writer], ...] = (
     (("eval_micro_batch_size",), write_step.write_evaluation_batch),
     (("optimizer", "optimizer_kernel"), write_trainer.write_optimizer),
     (("attention",), write_step.write_attention),
-    (("loss",), write_step.write_loss),
+    (("loss", "kernels"), write_step.write_loss),
     (("offload_activations",), write_step.write_activation_offload),
     (("sync_each_batch",), write_trainer.write_sync_each_batch),
     (("adapter", "base_quantization", "load_dtype"), write_trainer.write_model_arguments),

@@ -149,6 +149,28 @@ def _chosen(keys: FrameworkKeys) -> tuple[Setting | None, str | None]:
     return None, None
 
 
+KERNELS = {
+    "liger_rms_norm": "liger_rms_norm",
+    "liger_rope": "liger_rope",
+    "liger_glu_activation": "liger_swiglu",
+    "liger_swiglu": "liger_swiglu",
+}
+"""Key of the Liger integration (integrations/liger/args.py; liger_swiglu is its old word) -> the plan's name."""
+
+
+def read_kernels(keys: FrameworkKeys) -> None:
+    """Record which modules Liger replaces, where its plugin is listed."""
+    if not any(name.split(".")[2:3] == ["liger"] for name in listed_plugins(keys)):
+        return
+    on = {
+        name: setting
+        for key, name in KERNELS.items()
+        if (setting := keys.flag(key)) is not None and setting.value
+    }
+    if on:
+        keys.put("kernels", tuple(sorted(on)), next(iter(on.values())))
+
+
 def read_loss(keys: FrameworkKeys) -> None:
     """Record which loss runs; a plugin's key without the plugin is noted with the other unknown keys."""
     integrations = {name.split(".")[2] for name in listed_plugins(keys) if name.count(".") >= 3}

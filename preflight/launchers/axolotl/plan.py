@@ -7,7 +7,12 @@ TrainingArguments gets), utils/config/__init__.py (resolve_dtype, normalize_conf
 from __future__ import annotations
 
 from preflight.bool_words import STRTOBOOL
-from preflight.launchers.axolotl.activations import read_attention, read_checkpointing, read_loss
+from preflight.launchers.axolotl.activations import (
+    read_attention,
+    read_checkpointing,
+    read_kernels,
+    read_loss,
+)
 from preflight.launchers.axolotl.adapter import read_adapter
 from preflight.launchers.axolotl.keys import axolotl_table
 from preflight.launchers.framework_keys import (
@@ -136,6 +141,7 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
     read_attention(keys)
     _length(keys)
     read_loss(keys)
+    read_kernels(keys)
     compiled = keys.get("torch_compile")
     if compiled is not None and STRTOBOOL.read(compiled.value) is not False:
         keys.put("torch_compile", True, compiled)

@@ -5,6 +5,7 @@ Source: LLaMA-Factory 0.9.5, hparams/*.py, data/processor, model/model_utils/lig
 
 from __future__ import annotations
 
+from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, read_accumulation
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.launchers.llamafactory.model import (
@@ -230,7 +231,9 @@ def _loss(keys: FrameworkKeys, stage: str) -> None:
     if liger is not None and liger.value:
         # Stages that look at the logits get liger's plain loss (apply_liger_kernel, require_logits).
         keys.put("loss", "fused_linear" if stage in ("pt", "sft") else "fused_ce", liger)
+        keys.put("kernels", LIGER_KERNELS, liger)
     elif by_trainer is not None and by_trainer.value:
         keys.put("loss", "fused_linear", by_trainer)
+        keys.put("kernels", LIGER_KERNELS, by_trainer)
     else:
         keys.assume("loss", "full_logits", "no enable_liger_kernel")

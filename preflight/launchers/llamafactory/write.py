@@ -77,7 +77,7 @@ WRITERS = {
     ("activation_checkpointing", "checkpointing_reentrant"): _checkpointing,
     ("sync_each_batch",): sync_key,
     ("attention",): _attention,
-    ("loss",): _loss,
+    ("loss", "kernels"): _loss,
     ("eval_micro_batch_size",): count_key("per_device_eval_batch_size", "eval_micro_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }
