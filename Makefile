@@ -48,6 +48,7 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(PIP) -e ".[test]"
+	$(PIP) --upgrade --no-deps --target $(VENV)/kernels "liger-kernel>=0.8.5"
 	touch $@ $(VENV)/.installed-demo
 
 $(VENV)/.installed-core: pyproject.toml

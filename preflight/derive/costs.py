@@ -16,7 +16,7 @@ from preflight.derive.cost_files import known_costs, rendered, together
 from preflight.derive.cost_forms import SOLVED, NotSolved, summed, taken_off, without_zeros
 from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked, see_and_walk
-from preflight.derive.small_models import SMALL_MODELS, small_config
+from preflight.derive.small_models import LIGER_MODELS, SMALL_MODELS, small_config
 from preflight.derive.target import ROOT, Files, Say
 from preflight.derive.type_samples import layer_samples
 from preflight.errors import BadInput
@@ -238,7 +238,9 @@ def main() -> int:
 
     folders = {adaptation.folder or ALL_LINEAR: adaptation for adaptation in ADAPTATIONS}
     parser = argparse.ArgumentParser(prog="python -m preflight.derive.costs", description=__doc__)
-    parser.add_argument("families", nargs="+", metavar="FAMILY", choices=tuple(SMALL_MODELS))
+    parser.add_argument(
+        "families", nargs="+", metavar="FAMILY", choices=(*SMALL_MODELS, *LIGER_MODELS)
+    )
     parser.add_argument("--missing", action="store_true", help="only the methods that a file lacks")
     parser.add_argument(
         "--adapters", action="append", choices=tuple(folders), help="where they are; all-linear"

@@ -112,18 +112,19 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "opt_dropout": {**PLAIN, "ffn_dim": 832, "word_embed_proj_dim": 320, "dropout": 0.1},
     "gpt_oss_flash": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
 }  # fmt: skip
+"""By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
+
+`_flash` is a family that runs eagerly unless it is asked for flash attention, asked for it; `_eager` one that is asked
+for eager attention; `_dropout` one that drops out as its class does by default.
+"""
+
 LIGER_FAMILIES = (
     "llama", "mistral", "ministral", "mixtral", "granite", "smollm3", "gemma", "gemma3_text", "qwen2", "qwen3",
     "qwen3_moe", "phi3", "olmo2", "olmo3", "glm4", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text",
 )  # fmt: skip
 """Families that Liger has modules for (MODEL_TYPE_TO_APPLY_LIGER_FN in liger_kernel/transformers/monkey_patch.py,
 0.8.5) and that run without scores."""
-SMALL_MODELS.update({f"{name}{LIGER}": SMALL_MODELS[name] for name in LIGER_FAMILIES})
-"""By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
-
-`_flash` is a family that runs eagerly unless it is asked for flash attention, asked for it; `_eager` one that is asked
-for eager attention; `_dropout` one that drops out as its class does by default.
-"""
+LIGER_MODELS = tuple(f"{name}{LIGER}" for name in LIGER_FAMILIES)
 
 
 TINY = {
@@ -189,14 +190,11 @@ NUM_VARIANTS = 3
 
 def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
     """Return the small config of a family; the variants have the same layers in other sizes."""
+    model_type = model_type.removesuffix(LIGER)
     if model_type not in SMALL_MODELS:
         return small_type_config(model_type, variant, _least_depth(model_type))
     own_type = next(
-        (
-            model_type.removesuffix(s)
-            for s in (FLASH, EAGER, DROPOUT, LIGER)
-            if model_type.endswith(s)
-        ),
+        (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
         model_type,
     )
     config = {"model_type": own_type, **SMALL_MODELS[model_type]}
@@ -262,6 +260,7 @@ def _with_tower(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
 
 def attention_of(model_type: str) -> str:
     """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
+    model_type = model_type.removesuffix(LIGER)
     if model_type.endswith(FLASH):
         return "flash_attention_2"
     if model_type.endswith(EAGER):

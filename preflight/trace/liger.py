@@ -85,10 +85,10 @@ class _StandIn(ModuleType):
     """A module of Triton of which only names are asked, and the few functions that run outside of kernels."""
 
     __version__ = "3.0.0"
-    __path__: list[str] = []
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.__path__: list[str] = []
         self.__spec__ = ModuleSpec(name, None)
 
     def __getattr__(self, name: str) -> Any:

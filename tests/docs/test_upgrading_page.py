@@ -10,7 +10,7 @@ import pytest
 
 from preflight.derive.__main__ import names_of_everything, parsed
 from preflight.derive.expected import updating_tests
-from preflight.derive.small_models import SMALL_MODELS
+from preflight.derive.small_models import LIGER_MODELS, SMALL_MODELS
 from preflight.derive.targets import TABLES, TARGETS
 from preflight.formulas.adaptations import ADAPTATIONS
 
@@ -32,7 +32,7 @@ def test_a_command_of_the_page_exists_with_its_words(module, words):
         names = [word for word in words.split() if not word.startswith("--adapters=")]
         where = re.findall(r"--adapters=(\S+)", words)
         tables = {path.stem for path in (ROOT / "preflight/models/families/tables").glob("*.json")}
-        known = tables if module.endswith(".families") else set(SMALL_MODELS)
+        known = tables if module.endswith(".families") else {*SMALL_MODELS, *LIGER_MODELS}
         assert set(names) <= known and set(where) <= {a.folder for a in ADAPTATIONS}
 
 

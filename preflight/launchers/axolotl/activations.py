@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.launchers.axolotl.keys import listed_plugins
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.scripts.trainer_spellings import ATTENTIONS
@@ -168,7 +169,8 @@ def read_kernels(keys: FrameworkKeys) -> None:
         if (setting := keys.flag(key)) is not None and setting.value
     }
     if on:
-        keys.put("kernels", tuple(sorted(on)), next(iter(on.values())))
+        asked = tuple(name for name in LIGER_KERNELS if name in on)
+        keys.put("kernels", asked, next(iter(on.values())))
 
 
 def read_loss(keys: FrameworkKeys) -> None:

@@ -1,0 +1,62 @@
+"""Liger's modules: what they keep, from its own code; what is not known of them is named and refuses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from preflight.derive.small_models import LIGER_FAMILIES
+from preflight.formulas.kernels import LIGER_KERNELS, liger_kernels
+from preflight.formulas.layer_coefficients import LIGER, family_costs, in_words
+
+HERE = Path(__file__).parent
+LIGER_FOLDER = Path(sys.prefix) / "kernels"
+"""Where `make test` installs liger-kernel, alone: importable, it changes what preflight advises."""
+
+
+def test_formulas_have_the_bytes_of_ligers_own_code():
+    """Two families in sizes that nothing was solved from, by Liger's code on tensors without data."""
+    assert (LIGER_FOLDER / "liger_kernel").is_dir(), "make .venv/.installed-test installs it"
+    cases = ["llama_liger", "full", "gemma3_text_liger", "LoRA, autocast"]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "liger_traces.py"), *cases],
+        env={**os.environ, "PYTHONPATH": str(LIGER_FOLDER)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    errors = json.loads(done.stdout.splitlines()[-1])
+
+    assert len(errors) >= 4
+    assert max(map(abs, errors.values())) <= 0.001, errors
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_fewer_bytes_are_kept_where_ligers_functions_say_so(family):
+    """SwiGLU keeps gate and up, and not their product with the activation as well (2 I of 8 less); RMSNorm keeps its
+    input, which the residual stream keeps anyway, where the model's own keeps an fp32 copy and the result: 2 x (4 + 2)
+    less, 2 x 2 more (liger_kernel/ops/swiglu.py and rms_norm.py, 0.8.5)."""
+
+    def saved(name):
+        costs = family_costs(name)
+        (kind,) = [forms for kind, forms in costs["kinds"].items() if kind == "dense, full"]
+        return in_words(kind["full"]["saved"], costs["names"])
+
+    own, fused = saved(family), saved(f"{family}{LIGER}")
+
+    assert own["T*I"] - fused["T*I"] == 2
+    assert own["T*h"] - fused["T*h"] == 8
+
+
+def test_every_family_of_ligers_has_a_file():
+    assert [f for f in LIGER_FAMILIES if family_costs(f"{f}{LIGER}") is None] == []
+
+
+def test_a_config_switches_kernels_off_one_by_one():
+    assert liger_kernels() == liger_kernels({"rope": True}) == LIGER_KERNELS
+    assert liger_kernels({"rope": False}) == ("liger_rms_norm", "liger_swiglu")
