@@ -107,8 +107,8 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
         )
     if not has_kernels(plan, model):
         yield Problem(
-            f"what {', '.join(plan.kernels or ())} save in {model.model_type} was not derived: the estimate has the"
-            " model's own modules, which take more",
+            f"what {', '.join(plan.kernels or ())} save in {model.model_type} under {plan.engine} is not taken off: the"
+            " estimate has the model's own modules, which take more",
             _where(plan, "kernels"),
             "nothing where it fits",
             "PF143",
