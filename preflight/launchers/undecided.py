@@ -11,7 +11,7 @@ from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
-from preflight.scripts.signs import UNPRICED
+from preflight.scripts.signs import TAKES_OF_CALLS, UNPRICED
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 
@@ -97,11 +97,12 @@ def left_out(
             place.where,
             severity="warning",
             unpriced=name,
-            takes=UNPRICED[name][1],
+            takes=UNPRICED[name][1] if name in UNPRICED else TAKES_OF_CALLS,
         )
         for name, place in signs.items()
         if not (name == "frozen parameters" and trainer.settings.get("adapter") is not None)
         and not _is_objective(name, place, trainer)
+        and not _is_moot(name, trainer)
     ]
 
 
@@ -114,6 +115,12 @@ def does_not_train(script: str) -> Problem:
         unpriced="a script that does not train",
         takes="either",
     )
+
+
+def _is_moot(name: str, trainer: TrainerArguments) -> bool:
+    """Tell whether nothing of what a script says it holds is there: metrics without an evaluation."""
+    evaluates = "eval_micro_batch_size" in trainer.settings
+    return name == "logits gathered for compute_metrics" and not evaluates
 
 
 def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launch_facts import Lines
 from preflight.scripts.files import LIBRARIES, package_folders
+from preflight.scripts.own_steps import UNCOUNTED, uncounted_calls
 from preflight.scripts.used_text import used_text
 from preflight.setting import Place
 from preflight.values import dataclass
@@ -67,9 +68,13 @@ UNPRICED = {
         "less",
     ),
     "frozen parameters": (r"requires_grad_?\(False\)|requires_grad\s*=\s*False", "less"),
+    **UNCOUNTED,
 }
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
 the estimate: `more`, `less` or `either`."""
+
+TAKES_OF_CALLS = "either"
+"""What the calls of own_steps.uncounted_calls take beside the estimate."""
 
 BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
@@ -93,7 +98,7 @@ class Signs:
     fields: Mapping[str, Place]
     """Plan fields that it may decide; all of them where the script cannot be read."""
     unpriced: Mapping[str, Place]
-    """Keys of UNPRICED."""
+    """Keys of UNPRICED, and what calls hold (preflight/scripts/own_steps.py)."""
     is_text_only: bool = False
     """Whether all of it was read, and nothing in it speaks of images or audio."""
     may_train: bool = True
@@ -106,6 +111,7 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     `untaken` are statements that this command line is known not to reach.
     """
     files = list(repository_files(command, script))
+    originals = dict(files)
     whole = "\n".join(text for _, text in files)
     is_whole = 0 < len(files) < MOST_FILES
     fields: dict[str, Place] = {}
@@ -115,9 +121,11 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     patterns += [(unpriced, name, pattern) for name, (pattern, _) in UNPRICED.items()]
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
-    for path, text in used_text(files, untaken) if there else ():
+    for path, text in used_text(files, untaken) if there or is_whole else ():
         for places, name, pattern in there:
             _note(places, name, pattern, path, text)
+        for name, line in uncounted_calls(originals[path], text):
+            unpriced.setdefault(name, Place("script", path, name, line))
     if not is_whole:
         everywhere = Place("script", script, "")
         fields = {name: fields.get(name, everywhere) for name in SIGNS}

@@ -1,0 +1,151 @@
+"""What a script's own step holds that no formula counts: another copy, another forward pass, an optimizer nobody knows.
+
+Names are looked for in the text, and calls in the syntax tree, of lines that some running line leads to.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+
+from preflight.scripts.files import last_name
+from preflight.scripts.loop import OPTIMIZERS
+from preflight.scripts.model_calls import PASSES_ON
+
+UNCOUNTED = {
+    "a second copy of the model": (
+        r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*\s*\)|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
+        r"|ExponentialMovingAverage)\(",
+        "more",
+    ),
+    "fp8 matrices": (
+        r"convert_to_float8_training|fp8_autocast|fp8_model_init|\bte\.(?:Linear|LayerNorm\w*|Transformer\w*)\(",
+        "either",
+    ),
+    "CUDA graphs": (
+        r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",
+        "more",
+    ),
+    "layers of its own": (r"class \w+\((?:torch\.)?nn\.Module\)", "either"),
+    "outputs of every layer": (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
+    "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
+    "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
+}
+"""What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""
+
+KNOWN_STATES = frozenset((*OPTIMIZERS, "Adagrad", "RMSprop"))
+KEEPS_MODEL = frozenset(
+    {
+        *PASSES_ON, "prepare_model", "unwrap_model", "extract_model_from_parallel", "DataParallel",
+        "DistributedDataParallel", "DDP", "FSDP", "FullyShardedDataParallel", "fully_shard", "wrap", "initialize",
+        "setup", "setup_module", "parallelize_module", "replicate", "get_base_model", "cast",
+    }
+)  # fmt: skip
+"""Functions whose effect on a model that they are given is read elsewhere, or is none."""
+_STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
+_MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:_engine)?$|^(?:\w+\.)*(?:policy|net|engine)$")
+_PARAMETERS = re.compile(
+    r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b|grouped_parameters"
+)
+_WORTH = re.compile(_PARAMETERS.pattern + r"|def (?:compute_loss|train)|\bbackward\(")
+
+
+def uncounted_calls(text: str, used: str) -> Iterator[tuple[str, int]]:
+    """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
+
+    `used` is the text with the lines emptied that nothing leads to, which need not be Python any more.
+    """
+    if _WORTH.search(used) is None:
+        return
+    lines = used.split("\n")
+    yield from (found for found in _uncounted(text) if lines[found[1] - 1].strip())
+
+
+def _uncounted(text: str) -> Iterator[tuple[str, int]]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    nodes = list(ast.walk(tree))
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    for node in nodes:
+        if isinstance(node, ast.Call) and (name := _unknown_optimizer(node)):
+            yield f"the states of {name}", node.lineno
+        elif isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
+            yield f"what {name} makes of the model", node.lineno
+        elif (isinstance(node, ast.FunctionDef) and _STEPS.match(node.name)) or (
+            isinstance(node, (ast.For, ast.While)) and _goes_back(node)
+        ):
+            yield from _second_forward(node.body)
+
+
+def _unknown_optimizer(call: ast.Call) -> str:
+    """Return the class of a call that is given parameters to step, where its states are not known."""
+    name = last_name(call.func)
+    named = (keyword.value for keyword in call.keywords if keyword.arg == "params")
+    given = call.args[0] if call.args else next(named, None)
+    if not name[:1].isupper() or given is None or not _PARAMETERS.search(ast.unparse(given)):
+        return ""
+    switches = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    if name == "SGD" and switches.get("momentum", 0) != 0:
+        return "SGD with momentum"
+    if switches.get("amsgrad"):
+        return f"{name} with amsgrad"
+    return "" if name in KNOWN_STATES else name
+
+
+def _unknown_change(assign: ast.Assign, functions: set[str]) -> str:
+    """Return the function of another package that a model is put through, where its effect is not known."""
+    call, target = assign.value, ast.unparse(assign.targets[0])
+    if not isinstance(call, ast.Call) or not call.args or _MODEL.match(target) is None:
+        return ""
+    name, owner = last_name(call.func), ast.unparse(call.func).rpartition(".")[0]
+    is_given = ast.unparse(call.args[0]) == target and owner != target
+    return name if is_given and name not in KEEPS_MODEL and name not in functions else ""
+
+
+def _goes_back(loop: ast.For | ast.While) -> bool:
+    """Tell whether a loop takes the gradient itself, in no loop inside it."""
+    return any(
+        isinstance(node, ast.Call) and last_name(node.func) == "backward"
+        for node in _own(loop.body)
+    )
+
+
+def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
+    forwards = _forwards(body)
+    if len(forwards) > 1:
+        yield "a second forward pass", forwards[1]
+
+
+def _forwards(body: Sequence[ast.stmt]) -> list[int]:
+    """Return the lines of forward passes that one run of a block makes and that have a graph."""
+    found: list[int] = []
+    for statement in body:
+        if isinstance(statement, ast.If):
+            ways = (_forwards(statement.body), _forwards(statement.orelse))
+            found += ways[len(ways[1]) > len(ways[0])]
+        elif isinstance(statement, (ast.With, ast.AsyncWith)):
+            if not any(re.search("no_grad|inference", ast.unparse(i)) for i in statement.items):
+                found += _forwards(statement.body)
+        elif isinstance(statement, ast.Try):
+            found += _forwards(statement.body)
+        elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
+            found += [
+                node.lineno
+                for node in ast.walk(statement)
+                if isinstance(node, ast.Call) and _MODEL.match(ast.unparse(node.func))
+            ]
+    return found
+
+
+def _own(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
+    """Yield the nodes of a block that are in no loop or function inside it."""
+    waiting: list[ast.AST] = list(body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.For, ast.While, ast.FunctionDef, ast.ClassDef)):
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
