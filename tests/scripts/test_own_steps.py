@@ -1,0 +1,134 @@
+"""What a step of a script's own holds and no formula counts is named: none of it is a silent `fits`."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import plan_of
+
+from preflight.scripts.own_steps import uncounted_calls
+
+LOOP = """
+import copy
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel
+from transformers import AutoModelForCausalLM
+
+def main():
+    accelerator = Accelerator()
+    model = AutoModelForCausalLM.from_pretrained("model")
+    {before}
+    optimizer = {optimizer}
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for batch in loader:
+        out = model(**batch)
+        {inside}
+        accelerator.backward(out.loss)
+        optimizer.step()
+
+main()
+"""
+ADAMW = "torch.optim.AdamW(model.parameters(), lr=1e-5)"
+
+
+def found(before="pass", optimizer=ADAMW, inside="pass"):
+    text = LOOP.format(before=before, optimizer=optimizer, inside=inside)
+    return {name for name, _ in uncounted_calls(text, text)}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name"),
+    [
+        ("Muon(model.parameters(), lr=1e-3)", "Muon"),
+        ("SOAP([p for p in model.parameters()])", "SOAP"),
+        ("torch.optim.LBFGS(params=model.parameters())", "LBFGS"),
+        ("torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)", "SGD with momentum"),
+        ("torch.optim.AdamW(model.parameters(), amsgrad=True)", "AdamW with amsgrad"),
+        ("optim.ADOPT(optimizer_grouped_parameters)", "ADOPT"),
+    ],
+)
+def test_an_optimizer_whose_states_nobody_knows_is_named(optimizer, name):
+    assert found(optimizer=optimizer) == {f"the states of {name}"}
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        ADAMW,
+        "bnb.optim.AdamW8bit(model.parameters())",
+        "torch.optim.SGD(model.parameters(), lr=1e-3)",
+        "make_optimizer(model.parameters())",
+    ],
+)
+def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):
+    assert found(optimizer=optimizer) == set()
+
+
+@pytest.mark.parametrize(
+    ("inside", "is_second"),
+    [
+        ("other = model(**batch)", True),
+        ("with torch.no_grad(): other = model(**batch)", False),
+        ("if accelerator.is_main_process: other = model(**batch)", True),
+        ("for one in batch: evaluate(one)", False),
+    ],
+)
+def test_two_graphs_at_once_are_a_second_forward_pass(inside, is_second):
+    assert found(inside=inside) == ({"a second forward pass"} if is_second else set())
+
+
+def test_branches_of_which_one_is_taken_are_one_forward_pass():
+    text = LOOP.format(before="pass", optimizer=ADAMW, inside="pass").replace(
+        "        out = model(**batch)\n",
+        "        if batch:\n            out = model(**batch)\n        else:\n            out = model()\n",
+    )
+
+    assert list(uncounted_calls(text, text)) == []
+
+
+def test_a_function_of_another_package_may_make_anything_of_a_model():
+    assert found(before="model = upcycle(model, experts=8)") == {"what upcycle makes of the model"}
+    assert found(before="model = torch.compile(model)") == set()
+
+
+def test_lines_that_nothing_leads_to_say_nothing():
+    text = LOOP.format(before="pass", optimizer="Muon(model.parameters())", inside="pass")
+    without = text.replace("    optimizer = Muon(model.parameters())\n", "\n")
+
+    assert [name for name, _ in uncounted_calls(text, text)] == ["the states of Muon"]
+    assert list(uncounted_calls(text, without)) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("ema = copy.deepcopy(model)", "a second copy of the model"),
+        ("ema = AveragedModel(model)", "a second copy of the model"),
+        ("convert_to_float8_training(model)", "fp8 matrices"),
+        ('model = torch.compile(model, mode="reduce-overhead")', "CUDA graphs"),
+        ("opt = Muon(model.parameters())", "the states of Muon"),
+    ],
+)
+def test_a_launch_says_what_its_script_holds_beside_the_estimate(tmp_path, before, name):
+    text = LOOP.format(before=before, optimizer=ADAMW, inside="pass")
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
+
+    assert name in {notice.unpriced for notice in plan.notices}
+
+
+METRICS = """
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+args = TrainingArguments("out", eval_strategy={strategy!r})
+model = AutoModelForCausalLM.from_pretrained("model")
+Trainer(model=model, args=args, compute_metrics=score).train()
+"""
+
+
+@pytest.mark.parametrize(("strategy", "is_held"), [("steps", True), ("no", False)])
+def test_metrics_gather_the_logits_of_an_evaluation_that_runs(tmp_path, strategy, is_held):
+    """Trainer keeps every batch's logits on the device until the evaluation ends (evaluation_loop, 5.24.0)."""
+    text = METRICS.format(strategy=strategy)
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
+    held = "logits gathered for compute_metrics" in {notice.unpriced for notice in plan.notices}
+
+    assert held is is_held
