@@ -44,7 +44,7 @@ def test_fewer_bytes_are_kept_where_ligers_functions_say_so(family):
 
     def saved(name):
         costs = family_costs(name)
-        (kind,) = [forms for kind, forms in costs["kinds"].items() if kind == "dense, full"]
+        kind = next(forms for kind, forms in costs["kinds"].items() if kind.startswith("dense"))
         return in_words(kind["full"]["saved"], costs["names"])
 
     own, fused = saved(family), saved(f"{family}{LIGER}")
