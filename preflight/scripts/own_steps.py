@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.files import last_name
 from preflight.scripts.loop import OPTIMIZERS
@@ -27,19 +27,19 @@ UNCOUNTED = {
         r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",
         "more",
     ),
-    "layers of its own": (r"class \w+\((?:torch\.)?nn\.Module\)", "either"),
     "outputs of every layer": (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
 }
 """What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""
 
-KNOWN_STATES = frozenset((*OPTIMIZERS, "Adagrad", "RMSprop"))
+KNOWN_STATES = frozenset((*OPTIMIZERS, "Adagrad", "RMSprop", "DummyOptim"))
+"""DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
 KEEPS_MODEL = frozenset(
     {
         *PASSES_ON, "prepare_model", "unwrap_model", "extract_model_from_parallel", "DataParallel",
         "DistributedDataParallel", "DDP", "FSDP", "FullyShardedDataParallel", "fully_shard", "wrap", "initialize",
-        "setup", "setup_module", "parallelize_module", "replicate", "get_base_model", "cast",
+        "setup", "setup_module", "parallelize_module", "replicate", "get_base_model", "cast", "from_pretrained",
     }
 )  # fmt: skip
 """Functions whose effect on a model that they are given is read elsewhere, or is none."""
@@ -48,29 +48,39 @@ _MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:_engine)?$|^(?:\w+\.)*(?:policy|net|
 _PARAMETERS = re.compile(
     r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b|grouped_parameters"
 )
+_FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = re.compile(_PARAMETERS.pattern + r"|def (?:compute_loss|train)|\bbackward\(")
 
 
-def uncounted_calls(text: str, used: str) -> Iterator[tuple[str, int]]:
+def functions_of(texts: Iterable[str]) -> frozenset[str]:
+    """Return the names of the functions that files define, whose own text is looked into."""
+    return frozenset(name for text in texts for name in _FUNCTION.findall(text))
+
+
+def uncounted_calls(
+    text: str, used: str, functions: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, int]]:
     """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
 
-    `used` is the text with the lines emptied that nothing leads to, which need not be Python any more.
+    `used` is the text with the lines emptied that nothing leads to, which need not be Python any more; `functions` are
+    those that the repository defines.
     """
     if _WORTH.search(used) is None:
         return
     lines = used.split("\n")
-    yield from (found for found in _uncounted(text) if lines[found[1] - 1].strip())
+    yield from (found for found in _uncounted(text, functions) if lines[found[1] - 1].strip())
 
 
-def _uncounted(text: str) -> Iterator[tuple[str, int]]:
+def _uncounted(text: str, elsewhere: frozenset[str]) -> Iterator[tuple[str, int]]:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return
     nodes = list(ast.walk(tree))
-    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    functions = elsewhere | functions_of([text])
+    known = KNOWN_STATES | _other_names(nodes)
     for node in nodes:
-        if isinstance(node, ast.Call) and (name := _unknown_optimizer(node)):
+        if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
             yield f"the states of {name}", node.lineno
         elif isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
             yield f"what {name} makes of the model", node.lineno
@@ -80,22 +90,37 @@ def _uncounted(text: str) -> Iterator[tuple[str, int]]:
             yield from _second_forward(node.body)
 
 
-def _unknown_optimizer(call: ast.Call) -> str:
+def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """Return names that only known optimizers are given to: `Adam = FusedAdam if on_device else DeepSpeedCPUAdam`."""
+    found: dict[str, bool] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            value, name = node.value, node.targets[0].id
+            ways = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+            is_known = all(last_name(way) in KNOWN_STATES for way in ways)
+            found[name] = found.get(name, True) and is_known
+    return frozenset(name for name, is_known in found.items() if is_known)
+
+
+def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
     """Return the class of a call that is given parameters to step, where its states are not known."""
     name = last_name(call.func)
     named = (keyword.value for keyword in call.keywords if keyword.arg == "params")
     given = call.args[0] if call.args else next(named, None)
-    if not name[:1].isupper() or given is None or not _PARAMETERS.search(ast.unparse(given)):
+    is_text = isinstance(given, (ast.JoinedStr, ast.Constant, ast.BinOp, ast.Dict))
+    if not name[:1].isupper() or name.endswith(("Error", "Exception", "Warning")) or is_text:
+        return ""
+    if given is None or not _PARAMETERS.search(ast.unparse(given)):
         return ""
     switches = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
     if name == "SGD" and switches.get("momentum", 0) != 0:
         return "SGD with momentum"
     if switches.get("amsgrad"):
         return f"{name} with amsgrad"
-    return "" if name in KNOWN_STATES else name
+    return "" if name in known else name
 
 
-def _unknown_change(assign: ast.Assign, functions: set[str]) -> str:
+def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
     """Return the function of another package that a model is put through, where its effect is not known."""
     call, target = assign.value, ast.unparse(assign.targets[0])
     if not isinstance(call, ast.Call) or not call.args or _MODEL.match(target) is None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launch_facts import Lines
 from preflight.scripts.files import LIBRARIES, package_folders
-from preflight.scripts.own_steps import UNCOUNTED, uncounted_calls
+from preflight.scripts.own_steps import UNCOUNTED, functions_of, uncounted_calls
 from preflight.scripts.used_text import used_text
 from preflight.setting import Place
 from preflight.values import dataclass
@@ -82,6 +82,9 @@ BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi
 TRAINS = r"\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|deepspeed\.initialize|\bpretrain\("
 """Calls of which a script that trains has one."""
 
+REDUCES_LOGITS = re.compile(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
+"""What Trainer calls on a batch's logits before it gathers them."""
+
 MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
 """Of one file: more of either is no training script, and what it would say stays open."""
@@ -111,7 +114,7 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     `untaken` are statements that this command line is known not to reach.
     """
     files = list(repository_files(command, script))
-    originals = dict(files)
+    originals, functions = dict(files), functions_of(text for _, text in files)
     whole = "\n".join(text for _, text in files)
     is_whole = 0 < len(files) < MOST_FILES
     fields: dict[str, Place] = {}
@@ -124,8 +127,10 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     for path, text in used_text(files, untaken) if there or is_whole else ():
         for places, name, pattern in there:
             _note(places, name, pattern, path, text)
-        for name, line in uncounted_calls(originals[path], text):
+        for name, line in uncounted_calls(originals[path], text, functions):
             unpriced.setdefault(name, Place("script", path, name, line))
+    if REDUCES_LOGITS.search(whole):
+        unpriced.pop("logits gathered for compute_metrics", None)
     if not is_whole:
         everywhere = Place("script", script, "")
         fields = {name: fields.get(name, everywhere) for name in SIGNS}
