@@ -59,7 +59,7 @@ def test_an_optimizer_whose_states_nobody_knows_is_named(optimizer, name):
         "torch.optim.SGD(model.parameters(), lr=1e-3)",
         "make_optimizer(model.parameters())",
         "Adam(model.parameters())\n    Adam = FusedAdam if fast else DeepSpeedCPUAdam",
-        "fail(ValueError(f\"{params} of model.parameters()\"))",
+        'fail(ValueError(f"{params} of model.parameters()"))',
     ],
 )
 def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):
