@@ -13,6 +13,7 @@ from preflight.formulas.forward_alone import (
     gathered_in_forward,
 )
 from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
 from preflight.formulas.objective import is_scored, sequences_per_sample
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors
@@ -35,6 +36,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.loss in (None, "full_logits") and not is_scored(plan):
         size = precision.bytes_of("logits") + 8
         logits = size * tokens * model.vocab_size
+        scoring = scoring_of(plan)
+        if scoring is not None:
+            logits = max(logits, logits_of_pairs(plan, model, tokens, scoring).evaluation)
         yield MemoryTerm(
             "logits of an evaluation batch",
             logits,

@@ -11,18 +11,18 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import head_bytes
+from preflight.formulas.forward_alone import held_with_logits
 from preflight.formulas.layer_costs import more_logits, shared_bytes
+from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
     KEEPS_LOGITS,
     SCORE,
     is_scored,
     reads_completion_logits,
-    reads_pair_logits,
     tokens_with_logits,
     trains_value_model,
 )
 from preflight.formulas.pair_losses import (
-    compared_loss_bytes,
     completion_loss_bytes,
     entropy_bytes,
     pair_loss_bytes,
@@ -93,6 +93,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             )
     elif is_scored(plan):
         yield from _scored(plan, model, tokens)
+    elif (scoring := scoring_of(plan)) is not None:
+        yield from _pairs(plan, model, tokens, scoring)
     elif loss == "full_logits":
         yield from _full(plan, model, tokens)
     elif loss in ("chunked_ce", "fused_ce"):
@@ -110,8 +112,6 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     tokens = tokens_with_logits(plan, tokens)
     if reads_completion_logits(plan):
         found = completion_loss_bytes(plan, size, casts)
-    elif reads_pair_logits(plan):
-        found = compared_loss_bytes(plan, size, casts)
     elif plan.objective in KEEPS_LOGITS and plan.trainer == "trl":
         found = pair_loss_bytes(plan, size, casts)
     else:
@@ -139,7 +139,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {vocab:,} x {forward}",
         source,
     )
-    if reads_completion_logits(plan) or reads_pair_logits(plan):
+    if reads_completion_logits(plan):
         entropy = entropy_bytes(plan, outputs, entries, vocab)
         yield MemoryTerm(
             "entropy of a piece of the logits", entropy, FORWARD, f"{entropy:,}", source
@@ -160,6 +160,34 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         f"{tokens:,} x {vocab:,} x {backward}",
         source,
     )
+
+
+def _pairs(
+    plan: LaunchPlan, model: ModelSpec, tokens: int, scoring: Scoring
+) -> Iterable[MemoryTerm]:
+    """The logits of pairs, and what becomes of them before and after a reference model runs."""
+    found = logits_of_pairs(plan, model, tokens, scoring)
+    size = precision_of(plan, model).bytes_of("logits")
+    entries = tokens * local_vocab(plan, model.vocab_size)
+    more = more_logits(plan, model, precision_of(plan, model))
+    forward = max(found.forward, found.after) + more["loss"] * entries
+    backward = found.backward + more["loss_backward"] * entries
+    held = held_with_logits(plan, model, tokens, scoring, has_graph=True)
+    if held:
+        yield MemoryTerm("held by the model's outputs", held, FORWARD, f"{held:,}", scoring.source)
+    for name, num_bytes, moments in (
+        ("logits and log-probabilities, forward", forward, FORWARD),
+        ("logits and log-probabilities, backward", backward, BACKWARD),
+        (
+            "gradient of the logits",
+            (size + more["head"]) * entries,
+            frozenset({Moment.HEAD_BACKWARD}),
+        ),
+    ):
+        yield MemoryTerm(
+            name, num_bytes, moments, f"{entries:,} entries: {num_bytes:,}", scoring.source
+        )
+    yield from _idle(plan, size, entries, False)
 
 
 def _scored(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

@@ -23,14 +23,14 @@ from preflight.formulas.forward_alone import (
     Gathered,
     autocast_copies,
     gathered_of_copy,
-    hidden_states,
+    held_with_logits,
     scored_forward,
 )
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import ONLINE, reads_pair_logits, reference_of, trains_value_model
-from preflight.formulas.pair_losses import logs_entropy_of_pairs, reference_logits_bytes
+from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
+from preflight.formulas.objective import ONLINE, reference_of, trains_value_model
 from preflight.formulas.ppo import policy_of
-from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
+from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -74,15 +74,6 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             SOURCE,
             from_second_step=True,
         )
-    if reads_pair_logits(plan) and not logs_entropy_of_pairs(plan):
-        states = hidden_states(plan, model, num_tokens(plan))
-        yield MemoryTerm(
-            "hidden states of every layer",
-            states,
-            frozenset({Moment.LOSS_FORWARD}),
-            f"{states:,}",
-            "trl/trainer/dpo_trainer.py output_hidden_states (0.15.2 to 0.28.0)",
-        )
     if plan.objective in ONLINE:
         return  # its forward is part of scoring
     passing, formula = _forward(plan, model, gathered.passing)
@@ -120,40 +111,32 @@ def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int) -> tuple[int, st
     found = scored_forward(plan, model, tokens)
     if found is None:
         return gathered, f"{gathered:,}"
-    if reads_pair_logits(plan):
-        return _beside_logits(plan, model, gathered, found.at_layer)
     precision = precision_of(plan, model)
     cached = autocast_copies(plan, model)
-    head = head_bytes(plan, model, tokens)
+    beside, gone = _policys_head(plan, model, tokens)
+    most = cached + found.most
+    if scoring_of(plan) is not None:
+        # outputs are cast when autocast has ended, and its copies are gone (accelerate/utils/operations.py, 0.34 to 1.15)
+        logits = precision.bytes_of("logits") * tokens * model.vocab_size
+        most = max(found.at_head, cached + max(found.at_layer, logits))
     # the policy's autocast has ended, and its cache is gone
-    gone = head.forward + sum(
+    gone += sum(
         unit.count * layer_costs(plan, model, unit, precision).copied_in_forward_bytes
         for unit in model.layers
         if unit.layer is not None
     )
-    passing = gathered + cached + found.most - gone
+    passing = beside + gathered + most - gone
     return max(0, passing), (
         f"{gathered:,} gathered + {cached:,} cached copies + the larger of {found.at_head:,} and"
-        f" {found.at_layer:,} - {gone:,}"
+        f" {found.at_layer:,} - {gone - beside:,}"
     )
 
 
-def _beside_logits(
-    plan: LaunchPlan, model: ModelSpec, gathered: int, at_layer: int
-) -> tuple[int, str]:
-    """Return what a forward takes where the loss reads whole logits: those of the reference are counted with the loss."""
-    precision = precision_of(plan, model)
-    outputs = 4 if uses_autocast(plan) else precision.bytes_of("logits")
-    flat = outputs if logs_entropy_of_pairs(plan) else outputs // 2
-    flat *= num_tokens(plan) * model.vocab_size
-    counted = reference_logits_bytes(plan, outputs) * num_tokens(plan) * model.vocab_size + flat
-    cached = autocast_copies(plan, model)
-    gone = sum(
-        unit.count * layer_costs(plan, model, unit, precision).copied_in_forward_bytes
-        for unit in model.layers
-        if unit.layer is not None
-    )
-    passing = gathered + cached - gone + max(at_layer - counted, -flat)
-    return max(
-        0, passing
-    ), f"{gathered:,} gathered + {cached:,} cached copies + {at_layer:,} - {counted:,}"
+def _policys_head(plan: LaunchPlan, model: ModelSpec, tokens: int) -> tuple[int, int]:
+    """Return what the policy's head leaves beside the reference, and what is priced of it at the same moment."""
+    scoring = scoring_of(plan)
+    if scoring is None:
+        return 0, head_bytes(plan, model, tokens).forward
+    found = logits_of_pairs(plan, model, tokens, scoring)
+    held = held_with_logits(plan, model, tokens, scoring, has_graph=True)
+    return found.beside, max(found.forward, found.after) + held

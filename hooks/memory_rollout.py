@@ -18,16 +18,14 @@ from preflight.formulas.forward_alone import (
     Gathered,
     autocast_copies,
     gathered_in_forward,
-    stream_element_bytes,
 )
+from preflight.formulas.key_values import appended_bytes, cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import trains_value_model
 from preflight.formulas.ppo import SOURCE as PPO_SOURCE
 from preflight.formulas.ppo import completions_scores, policy_of, without_autocast
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.rollouts import (
-    appended_bytes,
-    cache_bytes,
     generates_itself,
     generation_of,
     num_completions,

@@ -16,14 +16,13 @@ from preflight.formulas.forward_alone import (
     gathered_of_copy,
     hidden_states,
     scored_forward,
-    stream_element_bytes,
 )
+from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import reference_of, trains_value_model
 from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.rollouts import (
-    cache_bytes,
     generation_of,
     rows_of_forward,
     with_tokens,

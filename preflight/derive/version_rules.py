@@ -11,7 +11,7 @@ from preflight.versions.boundary import Boundary, release
 from preflight.versions.installed import KNOWN_VERSIONS
 
 Named = Mapping[tuple[str, str], Boundary]
-"""(library, name of the boundary) -> boundary."""
+"""(file, name of the boundary) -> boundary."""
 
 
 def boundaries() -> Named:
@@ -47,11 +47,12 @@ def known_versions_behind(installed: Mapping[str, str]) -> list[str]:
 def rules_to_read(installed: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines about rules that may not hold in the releases that are installed here."""
     found = read_in_older_ones(installed, boundaries())
-    for library in dict.fromkeys(library for library, _ in found):
+    for file in dict.fromkeys(file for file, _ in found):
+        library = next(rule.library for (owner, _), rule in found.items() if owner == file)
         yield ""
-        yield f"preflight/versions/{library}.py was read in an older release than {installed[library]}:"
+        yield f"preflight/versions/{file}.py was read in an older release than {installed[library]}:"
         for (owner, name), rule in found.items():
-            if owner == library:
+            if owner == file:
                 yield f"  {name}: since {rule.since}, read in {rule.newest_reading}: {rule.what}"
                 yield f"    {rule.evidence}"
     behind = known_versions_behind(installed)

@@ -13,7 +13,8 @@ import math
 from dataclasses import replace
 
 from preflight.device import DeviceSpec
-from preflight.formulas.rollouts import cache_bytes, generation_of, num_completions
+from preflight.formulas.key_values import cache_bytes
+from preflight.formulas.rollouts import generation_of, num_completions
 from preflight.formulas.sharding import held_tensors, quantized_bytes
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec

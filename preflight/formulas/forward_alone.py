@@ -15,13 +15,20 @@ from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import head_bytes
 from preflight.formulas.deepspeed_rules import live_parameters
+from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
+from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
+from preflight.formulas.objective import (
+    reads_completion_logits,
+    reference_of,
+    tokens_with_logits,
+)
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
 from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
+from preflight.versions.transformers import READS_GROUPED_KEYS
 from preflight.versions.trl import DIVIDES_IN_PLACE, HOLDS_LOGITS_TWICE
 
 FSDP_SOURCE = "torch/distributed/fsdp (2.13): forward without a backward pass"
@@ -111,10 +118,30 @@ def autocast_copies(plan: LaunchPlan, model: ModelSpec, with_head: bool = False)
     return precision_of(plan, model).bytes_of("compute") * elements
 
 
-def stream_element_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
-    """Return the bytes per element of the hidden states between layers."""
-    wide = dtype_bytes(load_dtype(plan, model)) == 4
-    return 4 if wide and uses_autocast(plan) else precision_of(plan, model).bytes_of("compute")
+def held_with_logits(
+    plan: LaunchPlan, model: ModelSpec, tokens: int, scoring: Scoring, has_graph: bool
+) -> int:
+    """Return what lives as long as a model's logits: hidden states of every layer, or keys and values, beyond what a graph
+    holds of them.
+
+    A graph holds the inputs of checkpointed layers, of norms in fp32 and of torch's LayerNorm; an RMSNorm in 16 bits
+    keeps a copy in fp32 (transformers/models/llama/modeling_llama.py LlamaRMSNorm, 4.44.2 to 5.24.0). Keys that
+    attention repeats for more queries are held beside their copies; under checkpointing a model that trains caches none.
+    """
+    is_checkpointed = plan.activation_checkpointing != "none"
+    found = 0
+    if scoring.keeps_hidden_states:
+        size = stream_element_bytes(plan, model)
+        is_saved = is_checkpointed or size == 4 or model.facts.get("norm") == "layernorm"
+        num_layers = sum(unit.count for unit in model.layers)
+        found += 0 if has_graph and is_saved else size * tokens * model.hidden_size * num_layers
+    trains = has_graph or reference_of(plan) != "same"
+    if scoring.caches_keys and plan.seq_len and not (trains and is_checkpointed):
+        shape = model.layers[0].layer if model.layers else None
+        repeats = shape is not None and shape.num_kv_heads < shape.num_heads
+        if not has_graph or (repeats and not READS_GROUPED_KEYS.holds_in(plan.versions)):
+            found += cache_bytes(plan, model, tokens // plan.seq_len, plan.seq_len)
+    return found
 
 
 def hidden_states(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
@@ -145,7 +172,12 @@ def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBy
     if not tokens or layer is None or layer.layer is None:
         return None
     hidden = stream_element_bytes(plan, model) * tokens * model.hidden_size
-    if reads_completion_logits(plan):
+    beside = 0
+    scoring = scoring_of(plan)
+    if scoring is not None:
+        at_head = logits_of_pairs(plan, model, tokens, scoring).reference + hidden
+        beside = held_with_logits(plan, model, tokens, scoring, has_graph=False)
+    elif reads_completion_logits(plan):
         at_head = _of_logits(plan, model, tokens_with_logits(plan, tokens)) + hidden
     else:
         head = head_bytes(plan, model, tokens)
@@ -153,4 +185,4 @@ def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBy
     costs = layer_costs(plan, model, layer, precision_of(plan, model))
     # the embeddings live until the last layer is done
     at_layer = tokens * costs.forward_checkpointed + 2 * hidden
-    return ForwardBytes(at_head, at_layer)
+    return ForwardBytes(at_head + beside, at_layer + beside)

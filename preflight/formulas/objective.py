@@ -25,11 +25,16 @@ from preflight.versions.trl import (
     FUSES_LOGPROBS,
     GENERATES_IN_ENGINES,
     HAS_NO_PPO,
-    KTO_SCORES_WHOLE,
     LOGPROBS_ROW_BY_ROW,
     SCORES_AS_GRPO,
-    SCORES_PAIRS_WHOLE,
     SCORES_ROWS_OF_PPO,
+)
+from preflight.versions.trl_pairs import (
+    DPO_LOSES_LOGPROBS,
+    DPO_SCORES_AGAIN,
+    DPO_SHARDS_REFERENCE,
+    KTO_SCORES_WHOLE,
+    REFERENCE_HAS_FSDP2,
 )
 
 LANGUAGE_MODEL = (None, "sft", "pretrain")
@@ -94,14 +99,6 @@ def reads_completion_logits(plan: LaunchPlan) -> bool:
     return plan.objective in ("grpo", "rloo") and plan.trainer == "trl" and is_old
 
 
-def reads_pair_logits(plan: LaunchPlan) -> bool:
-    """Tell whether DPO or KTO reads whole logits of policy and reference, as they did before their head was fused."""
-    if plan.objective not in COMPARED or plan.trainer != "trl":
-        return False
-    since = KTO_SCORES_WHOLE if plan.objective == "kto" else SCORES_PAIRS_WHOLE
-    return since.holds_in(plan.versions)
-
-
 def tokens_with_logits(plan: LaunchPlan, tokens: int) -> int:
     """Return the tokens of a forward that the head makes logits for: with `logits_to_keep`, a completion and one before."""
     generation = plan.generation
@@ -128,6 +125,9 @@ def reference_of(plan: LaunchPlan) -> str:
     Without one that is said, the trainer switches its adapter off, or loads the model a second time
     (trl/trainer/dpo_trainer.py:922-944, kto_trainer.py:919-940, 1.16.0).
     """
+    if plan.reference_model == "none" and plan.trainer == "trl" and plan.objective in PAIRED[:2]:
+        runs_again = any(b.holds_in(plan.versions) for b in (DPO_SCORES_AGAIN, DPO_LOSES_LOGPROBS))
+        return "adapter_off" if runs_again else "none"
     if plan.reference_model is not None:
         return plan.reference_model
     if plan.objective == "grpo" and COMPARES_WITH_NOTHING.holds_in(plan.versions):
@@ -151,9 +151,11 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if objective == "ppo":
         return _unpriced_ppo(plan)
+    if objective in ("dpo", "ipo") and not FUSES_HEAD.holds_in(plan.versions):
+        return _unpriced_pairs(plan)
     boundary = FUSES_HEAD if objective in (*COMPARED, *ONLINE) else None
-    if reads_pair_logits(plan):
-        boundary = KTO_SCORES_WHOLE if objective == "kto" else SCORES_PAIRS_WHOLE
+    if objective == "kto" and KTO_SCORES_WHOLE.holds_in(plan.versions):
+        boundary = KTO_SCORES_WHOLE
     if objective in KEEPS_LOGITS:
         boundary = LOGPROBS_ROW_BY_ROW
     if reads_completion_logits(plan):
@@ -188,6 +190,18 @@ def _unpriced_ppo(plan: LaunchPlan) -> str:
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return "how ppo generates" if plan.generation is None else ""
+
+
+def _unpriced_pairs(plan: LaunchPlan) -> str:
+    """Return in words what of DPO over whole logits no formula holds."""
+    reference = reference_of(plan)
+    if reference not in ("none", "same", "adapter_off"):
+        return "a reference model of another size"
+    if reference == "same" and plan.is_fsdp:
+        boundary = REFERENCE_HAS_FSDP2 if plan.engine == "fsdp2" else DPO_SHARDS_REFERENCE
+        if not boundary.holds_in(plan.versions):
+            return f"a reference model under FSDP{plan.engine[4]} before TRL {boundary.since}"
+    return ""
 
 
 @remembered

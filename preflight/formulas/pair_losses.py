@@ -10,7 +10,6 @@ copies outputs), counted on TRL's own trainers by tests/formulas/test_objectives
 
 from __future__ import annotations
 
-from preflight.formulas.objective import reads_pair_logits, reference_of
 from preflight.formulas.user_loop import LossBytes
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
@@ -20,8 +19,6 @@ from preflight.versions.trl import (
     FUSES_LOGPROBS,
     HOLDS_LOGITS_TWICE,
     LOGS_ENTROPY,
-    LOGS_ENTROPY_OF_PAIRS,
-    SHIFTS_IN_PLACE,
 )
 
 ENTROPY_ROWS = 128
@@ -56,44 +53,7 @@ def entropy_bytes(plan: LaunchPlan, outputs: int, entries: int, vocab: int) -> i
     """Return what the entropy of a piece of a flat copy of logits takes beside it: three times the piece."""
     if not FLATTENS_LOGITS.holds_in(plan.versions):
         return 0
-    if reads_pair_logits(plan) and not logs_entropy_of_pairs(plan):
-        return 0
     return 3 * outputs * min(entries, ENTROPY_ROWS * vocab)
-
-
-def compared_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:
-    """Return the bytes per logit where DPO or KTO read whole logits, the reference's beside the policy's.
-
-    Counted on DPOTrainer of TRL 0.15.2 to 1.13.0 and KTOTrainer of 1.9.0 to 1.13.0. From 0.29 on, a reference's logits
-    are still there while the entropy is taken of a flat copy, or of the shifted one; before, policy and reference were
-    scored one after the other, and the mean of half of the logits was taken of a copy. 4 and 16 in backward.
-    """
-    outputs = 4 if casts_outputs else size
-    saved = 0 if outputs == 4 else outputs  # 16 bits are scored by a softmax, which is saved
-    of_reference = reference_logits_bytes(plan, outputs)
-    if logs_entropy_of_pairs(plan):
-        # the third: flat for the entropy, or shifted
-        forward = outputs + saved + outputs + of_reference
-    else:
-        alive = outputs if outputs == 4 else 0  # of the policy, while the reference is scored
-        forward = max(outputs + saved, alive + saved + of_reference) + outputs // 2
-    source = "trl/trainer/dpo_trainer.py concatenated_forward (0.19.1), _compute_loss (1.12.0), kto_trainer.py (1.12.0)"
-    forward = max(size + outputs, forward)
-    return LossBytes(forward, 4 * outputs if outputs == 4 else 2 * outputs, outputs, source)
-
-
-def logs_entropy_of_pairs(plan: LaunchPlan) -> bool:
-    """Tell whether DPO or KTO takes the entropy of whole logits."""
-    return plan.objective == "kto" or LOGS_ENTROPY_OF_PAIRS.holds_in(plan.versions)
-
-
-def reference_logits_bytes(plan: LaunchPlan, outputs: int) -> int:
-    """Return the bytes per logit of a reference's, and of their shifted copy; none where they were computed before."""
-    if reference_of(plan) == "none":
-        return 0
-    is_copied = logs_entropy_of_pairs(plan) and plan.objective != "kto"
-    is_copied = is_copied and not SHIFTS_IN_PLACE.holds_in(plan.versions)
-    return 2 * outputs if is_copied else outputs
 
 
 def pair_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
+from pkgutil import iter_modules
 
+from preflight import versions as rules
 from preflight.libraries.pins import Pinned
 from preflight.versions.boundary import Boundary, release
 from preflight.versions.days import DAYS, NEEDS
@@ -104,8 +106,17 @@ def unlike(sets: Sequence[Versions]) -> tuple[Versions, ...]:
 
 @lru_cache(maxsize=16)
 def _boundaries(name: str) -> list[Boundary]:
-    module = import_module(f"preflight.versions.{name}")
-    return [value for value in vars(module).values() if isinstance(value, Boundary)]
+    """Return what changed in a library, from the modules that are named after it."""
+    files = (module.name for module in iter_modules(rules.__path__))
+    modules = [
+        import_module(f"{rules.__name__}.{file}") for file in files if file.split("_")[0] == name
+    ]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Boundary)
+    ]
 
 
 def _is_alike(name: str, version: str, other: str) -> bool:

@@ -36,7 +36,8 @@ SIGNS = {
 
 UNPRICED = {
     "a reference model and pairs of answers": (
-        r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_model\b",
+        r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_(?:model|logps|log_?probs)\b"
+        r"|\b(?:\w+_)?(?:chosen|rejected)_(?:input_ids|labels|logits|log_?p(?:rob)?s)\b|\b\w*CollatorWith\w*DPO\b",
         "more",
     ),
     "generation and the models that score it": (
@@ -44,7 +45,8 @@ UNPRICED = {
         "more",
     ),
     "an inference engine's share of the card": (
-        r"\b(?:from|import)\s+(?:vllm|sglang)\b|\bfast_inference\s*=\s*(?!False)",
+        r"\bfrom\s+(?:vllm|sglang)\b(?!\s+import\s+SamplingParams[ \t]*(?:\n|\Z))|\bimport\s+(?:vllm|sglang)\.|\bimport\s+sglang\b"
+        r"|\bvllm\.(?!SamplingParams\b|__version__)\w|\bimport\s+vllm\s+as\b|\bfast_inference\s*=\s*(?!False)",
         "more",
     ),
     "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
@@ -60,6 +62,10 @@ UNPRICED = {
     "a loss of its own": (
         r"def compute_loss\((?!(?s:(?!\n[ \t]*(?:def|class) ).)*?"
         r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))",
+        "either",
+    ),
+    "a training loop of olmo_core": (
+        r"\bfrom\s+olmo_core(?:\s+import\s+train\b|\.train\b)",
         "either",
     ),
     "Unsloth's kernels": (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from preflight.libraries.resolve import Libraries
 from preflight.scripts.trainer_tables import table_versions
 from preflight.values import dataclass
-from preflight.versions import transformers, trl
+from preflight.versions import transformers, trl, trl_pairs
 from preflight.versions.boundary import Boundary, has_begun, release
 from preflight.versions.torch import IS_NEW_FOR_FUSED_ADAMW
 
@@ -41,6 +41,12 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
     DefaultChange("trl", "loss", None, "model"),  # the model's own loss
     DefaultChange("trl", "loss", trl.CHUNKS_LOSS, "chunked_unless_liger"),
     DefaultChange("trl", "loss", trl.FUSES_HEAD, "fused_head"),
+    # pairs of answers; None: nothing is cut
+    DefaultChange("trl", "max_length of dpo", None, 512),
+    DefaultChange("trl", "max_length of dpo", trl_pairs.DPO_CUTS_NOTHING, None),
+    DefaultChange("trl", "max_length of dpo", trl_pairs.CUTS_PAIRS_AT_1024, 1024),
+    DefaultChange("trl", "max_length of pairs", None, 512),
+    DefaultChange("trl", "max_length of pairs", trl_pairs.CUTS_PAIRS_AT_1024, 1024),
     # GRPO and RLOO
     DefaultChange("trl", "beta", None, 0.04),
     DefaultChange("trl", "beta", trl.COMPARES_WITH_NOTHING, 0.0),
@@ -66,6 +72,13 @@ READ_BY_RELEASE: tuple[Boundary, ...] = (
     trl.CORRECTS_SAMPLING,
     trl.GENERATES_IN_ENGINES,
     trl.FUSES_LOGPROBS,
+    trl_pairs.DPO_HAS_PADDING_FREE,
+    trl_pairs.DPO_KEEPS_REFERENCE,
+    trl_pairs.DPO_LOADS_REFERENCE,
+    trl_pairs.DPO_PREPARES_BASE,
+    trl_pairs.DPO_TAKES_ENTROPY,
+    trl_pairs.SCRIPT_LOADS_POLICY,
+    transformers.TRAINER_HOLDS_PRECISION,
     transformers.READS_FSDP_VERSION,
     transformers.DEFAULTS_TO_FSDP2,
 )

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.objective import COMPARED, ONLINE, reads_pair_logits, unpriced_objective
+from preflight.formulas.objective import COMPARED, ONLINE, unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name
@@ -17,8 +17,8 @@ from preflight.trainers.fields import FieldReader, PlanFields
 from preflight.trainers.generation import read_generation
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
+from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference, not_priced
 from preflight.trainers.ppo import read_ppo
-from preflight.versions.trl import LOGS_ENTROPY_OF_PAIRS
 
 FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
 """Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
@@ -27,6 +27,8 @@ LEFT_OUT = {
     "reward": "the score head of a reward model",
 }
 """Objective -> what its trainer holds beside SFT's, where that is not a reference model and a reward."""
+KEPT = "a reference model that is kept beside its log-probabilities"
+WIDER = "a reference model that TRL loads in fp32"
 CLASSIFIERS = {
     "ForSequenceClassification": "sequence_classification",
     "ForTokenClassification": "token_classification",
@@ -76,7 +78,18 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         return fields.reading()
     if not unpriced and not kind.is_own_script and not names:
         unpriced = "a trainer that the script chooses"
+    argument = not_priced(given, losses) if objective in COMPARED else None
     unpriced = _subclass(kind.text, names) or unpriced or _not_counted(given, objective, fields)
+    if argument is not None and not unpriced:
+        fields.problems.append(
+            Problem(
+                f"TRL's {objective} trainer is estimated without {argument.name}",
+                id="PF438",
+                severity="warning",
+                unpriced=argument.name,
+                takes=argument.takes,
+            )
+        )
     if not unpriced:
         return fields.reading()
     left_out = LEFT_OUT.get(objective, "its reference model, generation and reward")
@@ -122,11 +135,6 @@ def _not_counted(given: Given, objective: str, fields: FieldReader) -> str:
     if objective in ("dpo", "ipo") and FieldReader(given).value("use_weighting") is True:
         return "the statistics of use_weighting"
     versions = {"trl": given.versions.of("trl")}
-    changed = _changes_logits(
-        given, LaunchPlan(objective=objective, trainer="trl", versions=versions)
-    )
-    if changed:
-        return changed
     known = fields.reading().value
     plan = LaunchPlan(
         objective=objective,
@@ -136,31 +144,6 @@ def _not_counted(given: Given, objective: str, fields: FieldReader) -> str:
         reward_models=known.value("reward_models"),
     )
     return unpriced_objective(plan)
-
-
-OF_WHOLE_LOGITS = {
-    "use_liger_loss": "the log-probabilities of Liger's loss",
-    "use_liger_kernel": "the log-probabilities of Liger's loss",
-    "use_logits_to_keep": "logits of completions alone",
-    "padding_free": "log-probabilities without padding",
-    "rpo_alpha": "a cross entropy beside log-probabilities",
-}
-"""Arguments under which DPO and KTO do not read the logits that are counted, before their head was fused."""
-
-
-def _changes_logits(given: Given, plan: LaunchPlan) -> str:
-    """Return in words what else than whole logits row by row a release before the fused head takes; empty: nothing."""
-    if not reads_pair_logits(plan):
-        return ""
-    fields = FieldReader(given)
-    falls_back = LOGS_ENTROPY_OF_PAIRS.holds_in(plan.versions)  # and pads, whatever was asked for
-    for name, words in OF_WHOLE_LOGITS.items():
-        is_on = fields.value(name) not in (None, False, 0, 0.0)
-        if is_on and not (name == "padding_free" and falls_back):
-            return words
-    if "sft" in _words(fields.value("loss_type")):
-        return "a cross entropy beside log-probabilities"
-    return ""
 
 
 def _saves(given: Given) -> bool:
@@ -173,13 +156,13 @@ def _reference(fields: FieldReader) -> str:
     precomputes = fields.get("precompute_ref_log_probs")
     if precomputes is not None and precomputes.value is True:
         fields.put("reference_model", "none", precomputes)
-        return ""
+        return KEPT if keeps_reference(fields) else ""
     text = fields.given.kind.text
     if fields.given.kind.is_own_script or not text:
-        return ""
+        return WIDER if loads_wider_reference(fields) else ""
     passed = re.search(r"\bref_model\s*=\s*([^,)\n]+)", text)
     if passed is None or passed[1].strip() == "None":
-        return ""
+        return WIDER if not _is_made_twice(text) and loads_wider_reference(fields) else ""
     loaded = {argument for _, argument in _LOADED.findall(text)}
     if (len(loaded) == 1 and len(_LOADED.findall(text)) > 1) or _is_made_twice(text):
         fields.put("reference_model", "same", Setting("same", Place("script", "", passed[0])))

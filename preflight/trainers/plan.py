@@ -11,10 +11,7 @@ from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 from preflight.trainers.ppo import has_own_loop, ignores_precision, policy_argument
-from preflight.versions.trl import LOGS_ENTROPY_OF_PAIRS
-
-MAX_LENGTH_DEFAULT = 1024
-"""TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
+from preflight.trainers.sequence import read_sequence
 
 
 def read_plan_fields(given: Given) -> Reading[PlanFields]:
@@ -63,63 +60,6 @@ def _counts(given: Given) -> Reading[PlanFields]:
             )
         )
     return fields.reading()
-
-
-def _sequence(given: Given) -> Reading[PlanFields]:
-    fields = FieldReader(given)
-    setting = fields.get("seq_len", "seq_len")
-    if setting is not None and setting.value is None:
-        fields.problems.append(
-            Problem(
-                f"{setting.place.key} is empty: sequences are not cut, and the longest one is not known",
-                setting.place.where,
-                "say how long the longest one is with --set seq_len=N",
-                severity="warning",
-            )
-        )
-    elif setting is not None:
-        counted = fields.positive("seq_len", "seq_len")
-        if counted is not None:
-            fields.put("seq_len", counted.value, counted)
-    elif given.kind.trainer == "trl" and _has_max_length(given):
-        fields.assume("seq_len", MAX_LENGTH_DEFAULT, "no --max_length", "trl")
-    if given.kind.trainer != "trl":
-        packing = fields.get("packing", "sequence_kind")
-        if packing is not None and packing.value is True:
-            fields.put("sequence_kind", "packed", packing)
-        return fields.reading()
-    packing, free = fields.get("packing"), fields.get("padding_free")
-    if given.kind.trl_script in ("dpo", "kto") and LOGS_ENTROPY_OF_PAIRS.holds_in(
-        {"trl": given.versions.of("trl")}
-    ):
-        free = None  # said to be off: dpo_trainer.py:717-724 (1.12.0), :744 (1.16.0)
-    if packing is not None and packing.value is True:
-        wrapped = fields.value("packing_strategy") == "wrapped"
-        fields.put("sequence_kind", "fixed" if wrapped else "packed", packing)
-    elif free is not None and free.value is True:
-        fields.put("sequence_kind", "packed", free)
-        if fields.value(
-            "max_length", MAX_LENGTH_DEFAULT if fields.get("seq_len") is None else None
-        ):
-            fields.problems.append(
-                Problem(
-                    "padding_free without packing does not cut sequences at max_length; TRL refuses it",
-                    free.place.where,
-                    "add --packing true, or set max_length to null in an argument file",
-                    "PF440",
-                    "error" if given.versions.is_tabled("trl") else "warning",
-                )
-            )
-    else:
-        fields.assume("sequence_kind", "padded", "neither packing nor padding_free", "trl")
-    return fields.reading()
-
-
-def _has_max_length(given: Given) -> bool:
-    """Tell whether TRL's own max_length is there: SFT's trainer gives it to plain TrainingArguments too."""
-    if has_own_loop(given):
-        return False
-    return "max_length" in given.table.arguments or given.kind.trl_script == "sft"
 
 
 def _precision(given: Given) -> Reading[PlanFields]:
@@ -296,7 +236,7 @@ def _accumulation(given: Given) -> Reading[PlanFields]:
 _SUBJECTS = (
     _model,
     _counts,
-    _sequence,
+    read_sequence,
     _precision,
     _optimizer,
     _checkpointing,

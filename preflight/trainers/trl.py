@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.formulas.kernels import liger_kernels
+from preflight.formulas.objective import COMPARED
 from preflight.launch import Adapter, BaseQuantization
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import DTYPES
@@ -15,6 +16,7 @@ from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
+from preflight.trainers.older_pairs import preparation_of_base
 
 PEFT_DEFAULT_RANK = 8
 """peft.LoraConfig.r."""
@@ -84,7 +86,7 @@ def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
         else:
             fields.assume("loss", "chunked_linear", "SFT's fused head", "trl")
         return fields.reading()
-    if is_liger and liger is not None:
+    if is_liger and liger is not None and objective not in COMPARED:
         fields.put("loss", _liger_loss(fields.value("liger_kernel_config")), liger)
     elif loss_type is not None and given.kind.trainer == "trl" and objective == "sft":
         chunked = loss_type.value == "chunked_nll"
@@ -121,6 +123,8 @@ def _quantization(given: Given, load_dtype: str | None) -> Reading[PlanFields]:
         return fields.reading()
     is_trl = given.kind.trainer == "trl"
     preparation = given.versions.default("trl", "kbit_preparation") if is_trl else None
+    if is_trl:
+        preparation = preparation_of_base(given, fields.value("bf16") is True) or preparation
     bits = given.others.get("quantization_bit")
     if bits is not None and str(bits.value) == "4" and not is_four:
         compute = load_dtype or ("fp16" if fields.value("fp16") is True else "bf16")

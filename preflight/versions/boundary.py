@@ -20,7 +20,8 @@ class Boundary:
     """The first release of a library in which something is so, and the first after it in which it no longer is."""
 
     library: str
-    """Its import name, as in a plan's `versions`; the name of the module here in which the boundary stands."""
+    """Its import name, as in a plan's `versions`; the module here in which the boundary stands is named
+    after it."""
     since: str
     what: str
     """What is so from this release on, and what was before where that matters."""

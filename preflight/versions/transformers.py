@@ -30,13 +30,6 @@ LOSS_UPCASTS_LOGITS = Boundary(
 OPT_HAS_SDPA = Boundary(
     _NAME, "4.46", "OPT's class has SDPA", "models/opt/modeling_opt.py, 4.44.2 to 5.24.0", "5.24.0"
 )
-TRAINER_HOLDS_PRECISION = Boundary(
-    _NAME,
-    "5.0",
-    "TrainingArguments keeps mixed precision to itself; before, it set ACCELERATE_MIXED_PRECISION for every Accelerator",
-    "training_args.py:1557 (5.0.0), :1873-1878 (4.57.6), :1614 (5.24.0)",
-    "5.24.0",
-)
 WEIGHS_TOKENS = Boundary(
     _NAME,
     "4.46",
@@ -115,6 +108,13 @@ ATTENDS_IN_PLACE = Boundary(
     "4.57",
     "sdpa reads queries as they are; before, they were copied, and so was what comes out for the last projection",
     "integrations/sdpa_attention.py `query.contiguous()`; traced on 4.54.1 and 4.57.6, between not read",
+    "5.24.0",
+)
+TRAINER_HOLDS_PRECISION = Boundary(
+    _NAME,
+    "5.0",
+    "TrainingArguments keeps mixed precision to itself; before, it set ACCELERATE_MIXED_PRECISION for every Accelerator",
+    "training_args.py:1557 (5.0.0), :1873-1878 (4.57.6), :1614 (5.24.0)",
     "5.24.0",
 )
 LOADS_CHECKPOINTS_DTYPE = Boundary(

@@ -70,13 +70,6 @@ DEFAULTS_TO_CHECKPOINTING = Boundary(
     "trainer/sft_config.py: 0.22.2 against 0.21.0",
     "1.16.0",
 )
-CORRECTS_SAMPLING = Boundary(
-    _NAME,
-    "0.23",
-    "the policy scores once more what vLLM sampled (`vllm_importance_sampling_correction`)",
-    "trainer/grpo_config.py:601 (0.23.1), none in 0.22.2; :904 (1.16.0)",
-    "1.16.0",
-)
 SCORES_AS_GRPO = Boundary(
     _NAME,
     "0.22",
@@ -84,21 +77,12 @@ SCORES_AS_GRPO = Boundary(
     "trainer/rloo_trainer.py _get_per_token_logps_and_entropies: 0.22.2 against 0.21.0; :1340 (1.16.0)",
     "1.16.0",
 )
-DIVIDES_IN_PLACE = Boundary(
+CORRECTS_SAMPLING = Boundary(
     _NAME,
-    "1.0",
-    "GRPO and RLOO divide their logits by the temperature in place, and backward copies the gradient of all of them",
-    "trainer/grpo_trainer.py, rloo_trainer.py: div_ in 1.0.0 to 1.9.0, none in 0.29.1 and 1.10.0",
-    "1.9.0",
-    until="1.10",
-)
-HOLDS_LOGITS_TWICE = Boundary(
-    _NAME,
-    "1.0",
-    "GRPO and RLOO have their logits twice while entropy is taken: a flat copy of a view to 1.9, then the model's own"
-    " beside divided ones; before, the divided ones alone",
-    "trainer/grpo_trainer.py _get_per_token_logps_and_entropies: 0.29.1, 1.0.0, 1.13.0",
-    "1.13.0",
+    "0.23",
+    "the policy scores once more what vLLM sampled (`vllm_importance_sampling_correction`)",
+    "trainer/grpo_config.py:601 (0.23.1), none in 0.22.2; :904 (1.16.0)",
+    "1.16.0",
 )
 FLATTENS_LOGITS = Boundary(
     _NAME,
@@ -170,43 +154,28 @@ IS_NOT_REENTRANT = Boundary(
     "trainer/sft_config.py (0.27.0), sft_trainer.py:1081 (1.16)",
     "1.16.0",
 )
+DIVIDES_IN_PLACE = Boundary(
+    _NAME,
+    "1.0",
+    "GRPO and RLOO divide their logits by the temperature in place, and backward copies the gradient of all of them",
+    "trainer/grpo_trainer.py, rloo_trainer.py: div_ in 1.0.0 to 1.9.0, none in 0.29.1 and 1.10.0",
+    "1.9.0",
+    until="1.10",
+)
+HOLDS_LOGITS_TWICE = Boundary(
+    _NAME,
+    "1.0",
+    "GRPO and RLOO have their logits twice while entropy is taken: a flat copy of a view to 1.9, then the model's own"
+    " beside divided ones; before, the divided ones alone",
+    "trainer/grpo_trainer.py _get_per_token_logps_and_entropies: 0.29.1, 1.0.0, 1.13.0",
+    "1.13.0",
+)
 COLOCATES = Boundary(
     _NAME,
     "1.0",
     "`vllm_mode` is colocate; before, server",
     "trainer/grpo_config.py:502 (1.0.0), :473 (0.29.0), :573 (1.16.0)",
     "1.16.0",
-)
-SCORES_PAIRS_WHOLE = Boundary(
-    _NAME,
-    "0.15",
-    "DPO takes log-probabilities of whole logits row by row, policy's and reference's; before, a softmax of all of them",
-    "trainer/dpo_trainer.py concatenated_forward (0.15.2 to 0.28.0), _compute_loss (0.29.1 to 1.13.0); get_batch_logps in 0.12.2",
-    "1.13.0",
-    until="1.14",
-)
-LOGS_ENTROPY_OF_PAIRS = Boundary(
-    _NAME,
-    "0.29",
-    "DPO takes the entropy of its logits, while those of the reference are there; before, their mean, and every"
-    " layer's hidden states beside them",
-    "trainer/dpo_trainer.py _compute_loss (0.29.1); concatenated_forward in 0.28.0",
-    "1.13.0",
-)
-SHIFTS_IN_PLACE = Boundary(
-    _NAME,
-    "1.6",
-    "DPO takes log-probabilities of a view of its logits; before, of a copy without the last position",
-    "trainer/dpo_trainer.py shift_logits: .contiguous() in 1.5.0, none in 1.6.0; :1374 (1.12.0)",
-    "1.13.0",
-)
-KTO_SCORES_WHOLE = Boundary(
-    _NAME,
-    "1.8",
-    "KTO's trainer is no experiment, and takes the entropy of its logits as DPO does",
-    "trainer/kto_trainer.py: 1.8.0 against experimental/kto/kto_trainer.py (1.7.0)",
-    "1.13.0",
-    until="1.14",
 )
 CHECKS_REFERENCE_SYNC = Boundary(
     _NAME,

@@ -89,11 +89,9 @@ def plan_of(name: str) -> LaunchPlan:
     )
 
 
-def predicted_of(name: str) -> dict[str, int]:
-    plan = plan_of(name)
-    model = with_head(
-        plan, describe({**case_of(name)["config"], "dtype": "bfloat16"}, "tiny", "test")
-    )
+def predicted(plan: LaunchPlan, config: dict) -> dict[str, int]:
+    """Return what is alive at each moment of a step."""
+    model = with_head(plan, describe({**config, "dtype": "bfloat16"}, "tiny", "test"))
     plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
     terms = estimate_memory(plan, model, None, plugins).terms
     return {
@@ -109,9 +107,9 @@ def predicted_of(name: str) -> dict[str, int]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_worst_moment_of_a_step_is_priced(measured, name):
     counted = max(measured[name]["peaks"].values())
-    predicted = max(predicted_of(name).values())
+    most = max(predicted(plan_of(name), case_of(name)["config"]).values())
 
-    assert predicted == pytest.approx(counted, rel=TOLERANCE)
+    assert most == pytest.approx(counted, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -133,13 +133,13 @@ def test_one_version_that_is_said_leaves_the_others_open(repository):
 
 def test_a_range_without_a_change_inside_is_as_good_as_a_version(repository):
     (repository / "pyproject.toml").write_text(
-        '[project]\ndependencies = ["trl>=1.15,<1.17", "transformers~=5.24.0", "torch==2.13.0", "accelerate>=1.10"]\n'
+        '[project]\ndependencies = ["trl>=1.16,<1.18", "transformers~=5.24.0", "torch==2.13.0", "accelerate>=1.10"]\n'
     )
     report = check(repository, LAUNCH)
 
     assert report.verdict.answer is Answer.FITS
     assert report.readings is None
-    assert "pyproject.toml:2 asks for trl >=1.15,<1.17" in report.plan.origins["versions.trl"].reason  # fmt: skip
+    assert "pyproject.toml:2 asks for trl >=1.16,<1.18" in report.plan.origins["versions.trl"].reason  # fmt: skip
 
 
 def test_a_value_that_is_said_is_the_same_under_every_version(repository):

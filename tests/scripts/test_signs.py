@@ -65,6 +65,38 @@ def test_what_an_imported_file_of_the_repository_holds_counts(tmp_path):
     }
 
 
+ENGINES = {
+    "parameters of sampling": ("import vllm\nkeep(vllm.SamplingParams(n=1))\n", set()),
+    "their name alone": ("from vllm import SamplingParams\nkeep(SamplingParams(n=1))\n", set()),
+    "an engine": ("import vllm\nvllm.LLM(a)\n", {"an inference engine's share of the card"}),
+    "one by name": (
+        "from vllm import LLM, SamplingParams\nLLM(a)\n",
+        {"an inference engine's share of the card"},
+    ),
+    "one under another name": (
+        "import vllm as engine\nengine.LLM(a)\n",
+        {"an inference engine's share of the card"},
+    ),
+}
+
+
+@pytest.mark.parametrize("script, found", ENGINES.values(), ids=ENGINES)
+def test_an_engine_is_more_than_its_parameters_of_sampling(tmp_path, script, found):
+    assert unpriced(tmp_path, script) == found
+
+
+def test_pairs_of_a_loop_of_ones_own_are_named(tmp_path):
+    loop = 'out = model(batch["chosen_input_ids"])\nloss = prefer(out, reference_logps)\nloss.backward()\n'
+
+    assert unpriced(tmp_path, loop) == {"a reference model and pairs of answers"}
+
+
+def test_a_training_loop_of_another_library_is_named(tmp_path):
+    assert unpriced(
+        tmp_path, "from olmo_core import train\ntrain.TrainerConfig().build(a).fit()\n"
+    ) == {"a training loop of olmo_core"}
+
+
 HELD = """\
 import importlib
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification as Scorer

@@ -1,0 +1,169 @@
+"""Log-probabilities of whole logits, compared with those of a reference model: what a step of DPO takes, release by release.
+
+A policy's forward ends in log-probabilities of its logits; some of that lives while the reference model runs, which ends
+in the same way without a graph. In units of the logits that a model returns, counted on TRL's own trainers by
+tests/formulas/test_older_objectives.py, n sequences:
+
+    TRL            policy's forward    beside the reference    reference's head    then          backward
+    0.7, 0.8       3                   2                       3                                 3
+    0.9 to 0.11    3                   2.5                     3                                 3
+    0.12, 0.13     3                   1                       3                                 3
+    0.14           2                   1                       2                                 3
+    0.15 to 0.28   1.5  (2.5)          1                       1.5                               4  (2)
+    0.29 to 1.5    2 + 1/n  (3)        2  (3)                  2 + 1/n  (2 + 2/n)  4.5 (5.5)     4  (2)
+    1.6 to 1.13    1 + 1/n  (2)        1  (2)                  1 + 1/n  (1 + 2/n)  3 (4)         4  (2)
+    1.14           1                   1                       1                   2.5           2
+
+In brackets where the logits have 16 bits: each row's softmax is kept.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from preflight.formulas.objective import num_sequences, reference_of
+from preflight.formulas.pair_losses import entropy_bytes
+from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.tensor_parallel import local_vocab
+from preflight.formulas.user_loop import loss_rule
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.units import ceil_div
+from preflight.versions.trl import FUSES_LOGPROBS
+from preflight.versions.trl_pairs import (
+    DPO_CACHES_KEYS,
+    DPO_COPIES_LOGITS,
+    DPO_DROPS_LOGITS,
+    DPO_KEEPS_HIDDEN_STATES,
+    DPO_ROLLS_LABELS,
+    DPO_SCORES_ROWS,
+    DPO_TAKES_ENTROPY,
+    DPO_TAKES_NLL,
+    KTO_SCORES_WHOLE,
+)
+
+
+class Scoring(NamedTuple):
+    """How a trainer turns whole logits into log-probabilities of pairs."""
+
+    reads: str
+    """all logits at once, rows one by one, or a kernel that keeps nothing of its own."""
+    shift: str
+    """cut: the last position is cut off, and what reads all of the rest copies it; copied: the trainer itself
+    copies it; rolled: labels are moved, and logits stay as they are."""
+    drops_logits: bool
+    """The logits are gone, but for what a graph holds of them, when the reference runs."""
+    takes_nll: bool = False
+    """The cross entropy of the chosen half is taken beside it, and lives as long."""
+    takes_means: bool = False
+    """The logits of completions are copied to take their mean, a half of the rows at a time."""
+    takes_entropy: bool = False
+    """So is, when the reference has run and its logits are still there, their entropy."""
+    keeps_hidden_states: bool = False
+    """The hidden states of every layer live as long as the logits."""
+    caches_keys: bool = False
+    """So do the keys and values of every layer."""
+    casts_to_fp32: bool = False
+    """The trainer itself casts the logits to fp32."""
+    source: str = "trl/trainer/dpo_trainer.py"
+
+
+class ScoringBytes(NamedTuple):
+    """Bytes of log-probabilities and of their logits."""
+
+    forward: int
+    """At most in the policy's own forward, its logits among them."""
+    beside: int
+    """Alive while the reference model runs."""
+    reference: int
+    """At most where the reference's forward ends."""
+    after: int
+    """At most when both have run; 0 where nothing is taken then."""
+    backward: int
+    evaluation: int
+    """At most without a graph."""
+
+
+def scoring_of(plan: LaunchPlan) -> Scoring | None:
+    """Return how a plan's trainer takes log-probabilities of whole logits; None where it does not, or that is not known."""
+    if plan.trainer != "trl" or plan.loss != "full_logits":
+        return None
+    has = plan.versions
+    if plan.objective == "kto" and KTO_SCORES_WHOLE.holds_in(has):
+        return Scoring("rows", "cut", False, takes_means=True, takes_entropy=True)
+    if plan.objective not in ("dpo", "ipo"):
+        return None
+    reads = "rows" if DPO_SCORES_ROWS.holds_in(has) else "all"
+    shift = "cut"
+    if DPO_ROLLS_LABELS.holds_in(has):
+        shift = "rolled"
+    elif DPO_COPIES_LOGITS.holds_in(has):
+        shift = "copied"
+    return Scoring(
+        "kernel" if FUSES_LOGPROBS.holds_in(has) else reads,
+        shift,
+        DPO_DROPS_LOGITS.holds_in(has),
+        DPO_TAKES_NLL.holds_in(has),
+        DPO_DROPS_LOGITS.holds_in(has) or DPO_TAKES_ENTROPY.holds_in(has),
+        DPO_TAKES_ENTROPY.holds_in(has),
+        DPO_KEEPS_HIDDEN_STATES.holds_in(has),
+        DPO_CACHES_KEYS.holds_in(has),
+    )
+
+
+def logits_of_pairs(
+    plan: LaunchPlan, model: ModelSpec, tokens: int, scoring: Scoring
+) -> ScoringBytes:
+    """Return what a forward over some tokens takes from its logits on."""
+    size = precision_of(plan, model).bytes_of("logits")
+    upcasts = loss_rule(plan, model.model_type).upcasts_in_model or scoring.casts_to_fp32
+    outputs = 4 if upcasts or uses_autocast(plan) else size
+    vocab = local_vocab(plan, model.vocab_size)
+    return scoring_bytes(plan, scoring, size, outputs, tokens * vocab, vocab)
+
+
+def scoring_bytes(
+    plan: LaunchPlan, scoring: Scoring, size: int, outputs: int, entries: int, vocab: int
+) -> ScoringBytes:
+    """Return what a step's logits take: a head of `size` bytes each, `outputs` bytes as the model returns them."""
+    rows = num_sequences(plan)
+    compares = reference_of(plan) != "none"
+    logits = outputs * entries
+    row = ceil_div(logits, rows)
+    casting = size * entries + logits if size != outputs else 0
+    copied = logits if scoring.shift == "copied" else 0
+    is_wide = outputs == 4
+    graph, scored, alone, backward = (
+        logits,
+        logits,
+        logits,
+        3 * logits,
+    )  # all at once: a softmax is kept
+    if scoring.reads == "all" and scoring.shift == "cut":
+        scored, alone = 2 * logits, 2 * logits
+    if scoring.reads == "rows":
+        graph, scored, alone = (0, row, row) if is_wide else (logits, logits, 2 * row)
+        backward = 4 * logits if is_wide else 2 * logits
+    elif scoring.reads == "kernel":
+        graph, scored, alone, backward = 0, 0, 0, 2 * logits
+    half = logits // 2 if scoring.takes_means else 0
+    # what a graph keeps of rows in fp32, or for a kernel, are the logits themselves, or their copy
+    held = graph + (0 if scoring.drops_logits else logits + copied)
+    held = max(held, logits)
+    nll = logits // 2 if scoring.takes_nll else 0
+    last = logits + copied + (0 if scoring.takes_entropy else half)
+    policy = max(casting, logits + copied + scored, last + graph)
+    reference = max(casting, logits + copied + alone, last)
+    after = 0
+    if scoring.takes_entropy:
+        flat = logits if scoring.shift == "cut" and scoring.reads != "kernel" else 0
+        pieces = entropy_bytes(plan, outputs, entries, vocab) if scoring.reads != "kernel" else 0
+        after = held + (logits + copied if compares else 0) + max(flat + pieces, half)
+    return ScoringBytes(
+        policy,
+        held + nll,
+        reference,
+        after,
+        backward,
+        (logits + copied if compares and not scoring.drops_logits else 0) + reference,
+    )

@@ -1,0 +1,102 @@
+"""What TRL's DPO does with its arguments before its head was fused: what of it is not priced, and which reference it loads."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from preflight.trainers.fields import FieldReader
+from preflight.trainers.lookup import Given
+from preflight.versions.trl import FUSES_HEAD
+from preflight.versions.trl_pairs import (
+    DPO_HAS_PADDING_FREE,
+    DPO_KEEPS_REFERENCE,
+    DPO_LOADS_REFERENCE,
+    DPO_PREPARES_BASE,
+    DPO_TAKES_ENTROPY,
+    SCRIPT_LOADS_POLICY,
+)
+
+
+class NotPriced(NamedTuple):
+    """What an argument changes that no formula holds."""
+
+    name: str
+    takes: Literal["more", "less", "either"]
+
+
+LIGER = NotPriced("the log-probabilities of Liger's loss", "either")
+COMPLETIONS = NotPriced("logits of completions alone", "less")
+SUPERVISED = NotPriced("a cross entropy beside log-probabilities", "more")
+UNPADDED = NotPriced("log-probabilities without padding", "either")
+ARGUMENTS = {
+    "use_liger_kernel": LIGER,
+    "use_liger_loss": LIGER,
+    "use_logits_to_keep": COMPLETIONS,
+    "use_num_logits_to_keep": COMPLETIONS,
+    "padding_free": UNPADDED,
+    "rpo_alpha": SUPERVISED,
+}
+"""Argument of DPO in 0.9 to 1.14, and of KTO in 1.8 to 1.13 -> what it does to whole logits."""
+
+
+def not_priced(given: Given, losses: set[str]) -> NotPriced | None:
+    """Return the first argument that changes what whole logits take; None where all is priced."""
+    versions = {"trl": given.versions.of("trl")}
+    if FUSES_HEAD.holds_in(versions):
+        return None
+    for name, found in ARGUMENTS.items():
+        said = given.known.get(name) or given.others.get(name)
+        is_off = name == "padding_free" and not DPO_HAS_PADDING_FREE.holds_in(versions)
+        if said is not None and said.value not in (False, None, 0) and not is_off:
+            return found
+    return SUPERVISED if "sft" in losses else None
+
+
+def loads_wider_reference(fields: FieldReader) -> bool:
+    """Tell whether TRL loads the reference in fp32 by its name, beside a policy in 16 bits that the script loads."""
+    given, versions = fields.given, {"trl": fields.given.versions.of("trl")}
+    kind = given.kind
+    if not DPO_LOADS_REFERENCE.holds_in(versions):
+        return False
+    loads = SCRIPT_LOADS_POLICY.holds_in(versions) if kind.is_own_script else kind.loads_model
+    adapts = fields.value("use_peft") is True or (
+        not kind.is_own_script and "peft_config" in kind.text
+    )
+    if not loads or adapts or "model_init_kwargs" in given.known:
+        return False
+    dtype = fields.get("dtype")
+    return dtype is not None and dtype.value is not None and fields.dtype(dtype) != "fp32"
+
+
+def keeps_reference(fields: FieldReader) -> bool:
+    """Tell whether a reference model stays where its log-probabilities are computed before: one that is given, in every
+    release (trl/trainer/dpo_trainer.py, 0.8.6 to 1.16.0), and in some one that is not."""
+    kind, versions = fields.given.kind, {"trl": fields.given.versions.of("trl")}
+    if not kind.is_own_script and passes_reference(kind.text):
+        return True
+    if fields.value("use_peft") is True or kind.trl_script != "dpo":
+        return False
+    if DPO_KEEPS_REFERENCE.holds_in(versions):
+        return True
+    # TRL's own script gave one until the trainer loaded it (scripts/dpo.py:110, 0.28.0)
+    return kind.is_own_script and not DPO_TAKES_ENTROPY.holds_in(versions)
+
+
+def passes_reference(text: str) -> bool:
+    """Tell whether a script gives its trainer a reference model, by name or second in order."""
+    by_name = re.search(r"\bref_model\s*=\s*([^,)\n]+)", text)
+    if by_name is not None and by_name[1].strip() != "None" and "DPOTrainer(" in text:
+        return re.search(r"DPOTrainer\([^)]*\bref_model\b", text) is not None
+    return (
+        re.search(r"DPOTrainer\(\s*(?:model\s*=\s*)?[\w.]+,\s*[\w.]*ref\w*\s*,", text) is not None
+    )
+
+
+def preparation_of_base(given: Given, has_bf16: bool) -> str | None:
+    """Return what DPO makes fp32 of a packed base; None where the rule of TRL's other trainers holds."""
+    if given.kind.trl_script != "dpo":
+        return None
+    if not DPO_PREPARES_BASE.holds_in({"trl": given.versions.of("trl")}):
+        return None
+    return "norms" if has_bf16 else "all"

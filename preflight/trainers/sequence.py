@@ -1,0 +1,92 @@
+"""How long rows are, and whether they are padded: TRL's max_length, packing and padding_free, release by release."""
+
+from __future__ import annotations
+
+from preflight.errors import Problem
+from preflight.reading import Reading
+from preflight.trainers.fields import FieldReader, PlanFields
+from preflight.trainers.lookup import Given
+from preflight.trainers.ppo import has_own_loop
+from preflight.versions.trl_pairs import DPO_HAS_PADDING_FREE
+
+MAX_LENGTH_DEFAULT = 1024
+"""TRL's max_length, and the cap of max_seq_length before it (sft_config.py, 0.9 to 1.16)."""
+PAIRS = ("dpo", "kto", "orpo", "cpo", "bco")
+"""Trainings on pairs of answers, or on answers that are labelled, with a length of their own."""
+
+
+def read_sequence(given: Given) -> Reading[PlanFields]:
+    """Return the length at which rows are cut, and whether they are padded."""
+    fields = FieldReader(given)
+    setting = fields.get("seq_len", "seq_len")
+    if setting is not None and setting.value is None:
+        fields.problems.append(
+            Problem(
+                f"{setting.place.key} is empty: sequences are not cut, and the longest one is not known",
+                setting.place.where,
+                "say how long the longest one is with --set seq_len=N",
+                severity="warning",
+            )
+        )
+    elif setting is not None:
+        counted = fields.positive("seq_len", "seq_len")
+        if counted is not None:
+            fields.put("seq_len", counted.value, counted)
+    elif given.kind.trainer == "trl" and _has_max_length(given):
+        length = _default_length(given)
+        if length is not None:
+            fields.assume("seq_len", length, "no --max_length", "trl")
+    if given.kind.trainer != "trl":
+        packing = fields.get("packing", "sequence_kind")
+        if packing is not None and packing.value is True:
+            fields.put("sequence_kind", "packed", packing)
+        return fields.reading()
+    packing, free = fields.get("packing"), fields.get("padding_free")
+    pairs_free = _puts_pairs_into_a_row(given)
+    if pairs_free is False:
+        free = None
+    if packing is not None and packing.value is True:
+        wrapped = fields.value("packing_strategy") == "wrapped"
+        fields.put("sequence_kind", "fixed" if wrapped else "packed", packing)
+    elif free is not None and free.value is True:
+        fields.put("sequence_kind", "packed", free)
+        if pairs_free is None and fields.value(
+            "max_length", MAX_LENGTH_DEFAULT if fields.get("seq_len") is None else None
+        ):
+            fields.problems.append(
+                Problem(
+                    "padding_free without packing does not cut sequences at max_length; TRL refuses it",
+                    free.place.where,
+                    "add --packing true, or set max_length to null in an argument file",
+                    "PF440",
+                    "error" if given.versions.is_tabled("trl") else "warning",
+                )
+            )
+    else:
+        fields.assume("sequence_kind", "padded", "neither packing nor padding_free", "trl")
+    return fields.reading()
+
+
+def _has_max_length(given: Given) -> bool:
+    """Tell whether TRL's own max_length is there: SFT's trainer gives it to plain TrainingArguments too."""
+    if has_own_loop(given):
+        return False
+    return "max_length" in given.table.arguments or given.kind.trl_script == "sft"
+
+
+def _default_length(given: Given) -> int | None:
+    """Return TRL's length where nobody says one; None where nothing is cut then."""
+    script = given.kind.trl_script
+    if script not in PAIRS:
+        return MAX_LENGTH_DEFAULT
+    name = "max_length of dpo" if script == "dpo" else "max_length of pairs"
+    length: int | None = given.versions.default("trl", name)
+    return length
+
+
+def _puts_pairs_into_a_row(given: Given) -> bool | None:
+    """Tell whether padding_free does anything for pairs of answers; None for another training."""
+    if given.kind.trl_script == "dpo":
+        return DPO_HAS_PADDING_FREE.holds_in({"trl": given.versions.of("trl")})
+    # KTO has no such argument, or says that it is off (kto_trainer.py, 1.16.0)
+    return False if given.kind.trl_script == "kto" else None

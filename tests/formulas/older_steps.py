@@ -1,0 +1,172 @@
+"""Take two steps of an older TRL's own trainers on the CPU and print a row of what was alive, for older_objectives.jsonl.
+
+Run in an environment with that TRL, and the transformers, accelerate, peft and datasets of its day:
+    PYTHONPATH=ROOT python ROOT/tests/formulas/older_steps.py FOLDER [OBJECTIVE] >> ROOT/tests/formulas/older_objectives.jsonl
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import random
+import sys
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import objective_steps
+import torch
+import transformers
+import trl
+from allocations import Allocations
+from objective_steps import data_of, tokenizer, trained, use_kernel
+from small_llama import LLAMA
+from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
+
+CONFIG = {**LLAMA, "vocab_size": 8192}
+DEEP = {**CONFIG, "num_hidden_layers": 12, "vocab_size": 1024}
+CASES: dict[str, dict] = {
+    "16 bits": {"load": "bf16"},
+    "autocast": {"load": "fp32", "autocast": True},
+    "one pair": {"load": "fp32", "autocast": True, "micro": 1, "length": 512},
+    "LoRA": {"load": "bf16", "rank": 8},
+    "checkpointed": {"load": "bf16", "checkpointing": True},
+    "deep": {"load": "bf16", "config": DEEP},
+    "deep, checkpointed": {"load": "bf16", "checkpointing": True, "config": DEEP},
+    "computed before": {"load": "bf16", "computed": True},
+}
+NAMES = {"dpo": "DPO", "ipo": "DPO", "kto": "KTO", "orpo": "ORPO", "cpo": "CPO", "simpo": "CPO"}
+COMPARED = ("dpo", "ipo", "kto")
+VERSION = tuple(int(number) for number in trl.__version__.split(".")[:2])
+PROMPT = 2
+"""Tokens that prompts are cut at: the answers fill the length."""
+
+
+def classes_of(objective: str) -> tuple[type, type]:
+    """Return the trainer and its arguments, where the release has them."""
+    name, module = NAMES[objective], trl
+    if not hasattr(trl, f"{name}Trainer") or (objective not in COMPARED and VERSION >= (0, 26)):
+        module = import_module(f"trl.experimental.{name.lower()}")
+    return getattr(module, f"{name}Trainer"), getattr(module, f"{name}Config", TrainingArguments)
+
+
+def trainer_of(case: dict, folder: Path):
+    """Return the trainer of a case, as a script of its day would make it."""
+    objective, words = case["objective"], tokenizer(case["config"]["vocab_size"])
+    words.bos_token = "<eos>"
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]]
+    config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1, bos_token_id=1)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).to(dtype).save_pretrained(folder)
+    words.save_pretrained(folder)
+
+    def loaded():
+        return AutoModelForCausalLM.from_pretrained(folder, torch_dtype=dtype)
+
+    trainer, arguments = classes_of(objective)
+    given = {
+        "output_dir": str(folder / "out"), "per_device_train_batch_size": case["micro"], "max_steps": 2,
+        "use_cpu": True, "report_to": [], "save_strategy": "no", "optim": "adamw_torch",
+        "bf16": case.get("autocast", False), "gradient_checkpointing": case.get("checkpointing", False),
+        "gradient_checkpointing_kwargs": {"use_reentrant": False}, "dataloader_pin_memory": False,
+        "disable_tqdm": True, "remove_unused_columns": False,
+    }  # fmt: skip
+    lengths = {"max_length": case["length"], "max_prompt_length": PROMPT}
+    own = {} if not case.get("computed") else {"precompute_ref_log_probs": True}
+    if objective in ("ipo", "simpo"):
+        own |= {"loss_type": objective} | ({"cpo_alpha": 0.0} if objective == "simpo" else {})
+    common = {"train_dataset": data_of(objective, case["length"])}
+    if case.get("rank"):
+        from peft import LoraConfig
+
+        common["peft_config"] = LoraConfig(
+            r=case["rank"],
+            target_modules=["q_proj", "v_proj"],
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        )
+    elif objective in COMPARED and not case.get("computed"):
+        common["ref_model"] = loaded()
+    takes = inspect.signature(trainer.__init__).parameters
+    common["processing_class" if "processing_class" in takes else "tokenizer"] = words
+    if arguments is TrainingArguments:  # before 0.9 the trainer itself took what is its own
+        return trainer(loaded(), args=arguments(**given), **lengths, **own, **common)
+    known = inspect.signature(arguments).parameters
+    given = {**given, **lengths, **own}
+    if VERSION >= (0, 29):
+        del given["max_prompt_length"]
+    args = arguments(**{name: value for name, value in given.items() if name in known})
+    return trainer(model=loaded(), args=args, **common)
+
+
+def counted(case: dict, folder: Path) -> dict[str, object]:
+    """Return the peaks of the second step, and the rows that the model saw."""
+    from accelerate.state import AcceleratorState
+
+    random.seed(0)
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # arguments of the case before said it
+    AcceleratorState._reset_state(True)
+    if VERSION == (1, 14):
+        use_kernel(True)
+    trainer, allocations = trainer_of(case, folder), Allocations()
+    trainer.autocast_smart_context_manager = (
+        nullcontext  # is there on a CPU alone, around the whole loss
+    )
+    step, backward = trainer.training_step, trainer.accelerator.backward
+
+    def marked_step(*args, **kwargs):
+        allocations.mark("forward")
+        loss = step(*args, **kwargs)
+        allocations.mark("optimizer")
+        return loss
+
+    def marked_backward(*args, **kwargs):
+        allocations.mark("backward")
+        return backward(*args, **kwargs)
+
+    trainer.training_step, trainer.accelerator.backward = marked_step, marked_backward
+    return trained(trainer, allocations)
+
+
+def softmax_copies() -> None:
+    """Let the copy be seen that softmax's kernel makes of logits that are cut (aten/native/cuda/SoftMax.cu host_softmax)."""
+    softmax = torch.Tensor.log_softmax
+    torch.Tensor.log_softmax = lambda self, *args, **kwargs: softmax(
+        self.contiguous(), *args, **kwargs
+    )
+
+
+def main() -> None:
+    """Print a row for every case."""
+    folder, objective = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "dpo"
+    names = sys.argv[3].split(";") if len(sys.argv) > 3 else list(CASES)
+    torch.set_num_threads(1)
+    softmax_copies()
+    objective_steps.fused_head = SimpleNamespace(head_like_cuda=lambda cast: nullcontext())
+    for number, name in enumerate(names):
+        case = {
+            "objective": objective,
+            "micro": 2,
+            "length": 256,
+            "config": CONFIG,
+            **CASES[name],
+        }
+        found = counted(case, folder / str(number))
+        shapes = found["shapes"]
+        assert isinstance(shapes, list)
+        peaks = {part: peak for part, peak in found["peaks"].items() if part != "start"}
+        row = {
+            "trl": trl.__version__,
+            "transformers": transformers.__version__,
+            "objective": objective,
+            "name": name,
+            "shape": shapes[-1],
+            "peaks": peaks,
+        }
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
