@@ -20,6 +20,8 @@ class ClassTable(dict[str, "Held"]):
 
     def __init__(self, imports: Imports) -> None:
         super().__init__()
+        self.set_on_self: dict[int, list[tuple[str, int, bool]]] = {}
+        """Id of a class -> the attributes that its methods set, where, and whether only in place of None."""
         self._imports = imports
         self._in_file: dict[tuple[str, str], Held] = {}
         self._file_of: dict[int, str] = {}

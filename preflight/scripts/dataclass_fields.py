@@ -180,7 +180,9 @@ def with_set_on_self(
     names: dict[str, Known], cls: ast.ClassDef, scope: Scope, classes: ClassTable
 ) -> dict[str, Known]:
     """Return the names without the values that the class's own methods change, as __post_init__ does."""
-    for name, line, fills_none in _set_on_self(cls, classes, 0):
+    if id(cls) not in classes.set_on_self:
+        classes.set_on_self[id(cls)] = list(_set_on_self(cls, classes, 0))
+    for name, line, fills_none in classes.set_on_self[id(cls)]:
         held = names.get(name)
         if fills_none and held is not None and held.value is not UNKNOWN and held.value is not None:
             continue

@@ -132,7 +132,7 @@ class ScriptMeanings(ScriptFiles):
             return self._dataclass(of_command, scope.path)
         if isinstance(node.func, ast.Name) and self.class_of(name, scope.path) is not None:
             return self._made(node, scope)
-        return self.evaluator.once((id(node), "()", None), 0, lambda: self._returned(node, scope))
+        return self._returned(node, scope)
 
     def _returned(self, node: ast.Call, scope: Scope) -> object:
         """Return what a function of the script's own gives back to this call, where every `return` that may run agrees."""

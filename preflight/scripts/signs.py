@@ -155,8 +155,51 @@ def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: st
         places[name] = Place("script", path, match[0], line)
 
 
+class _Walk:
+    """A script's files as far as they were read for one launch, which asks for them four times."""
+
+    def __init__(self, command: LaunchCommand, script: str) -> None:
+        self.command, self.script = command, script
+        self.read: list[tuple[str, str]] = []
+        self.rest = _walk(command, script)
+        self.stamps: list[tuple[int, int]] = []
+
+    def is_of(self, command: LaunchCommand, script: str) -> bool:
+        """Tell whether these are the files of a launch, and none has changed since."""
+        is_same = self.command is command and self.script == script
+        return is_same and self.stamps == [self._stamp(path) for path, _ in self.read]
+
+    def more(self) -> bool:
+        """Read the next file; tell whether there is one."""
+        found = next(self.rest, None)
+        if found is not None:
+            self.read.append(found)
+            self.stamps.append(self._stamp(found[0]))
+        return found is not None
+
+    def _stamp(self, path: str) -> tuple[int, int]:
+        try:
+            status = os.stat(self.command.resolve(path))
+        except OSError:
+            return 0, 0
+        return status.st_mtime_ns, status.st_size
+
+
+_LAST: list[_Walk] = []
+
+
 def repository_files(command: LaunchCommand, script: str) -> Iterator[tuple[str, str]]:
-    """Yield a script and the files of its repository that it imports, directly or through others."""
+    """Yield a script and the files of its repository that it imports, directly or through others; each is read once."""
+    if not _LAST or not _LAST[0].is_of(command, script):
+        _LAST[:] = [_Walk(command, script)]
+    walk = _LAST[0]
+    for position in range(MOST_FILES + 1):
+        if position == len(walk.read) and not walk.more():
+            return
+        yield walk.read[position]
+
+
+def _walk(command: LaunchCommand, script: str) -> Iterator[tuple[str, str]]:
     path = script if command.exists(script) else script.replace(".", "/") + ".py"
     waiting, seen = [path], {path}
     for _ in range(MOST_FILES):

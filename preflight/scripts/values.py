@@ -156,7 +156,7 @@ class Evaluator(Names):
         return UNKNOWN
 
     def _call(self, node: ast.Call, scope: Scope, depth: int) -> object:
-        parsed = self.parsed_of(node, scope)
+        parsed = self.once((id(node), "()", None), depth, lambda: self.parsed_of(node, scope))
         if parsed is not None:
             return parsed
         name = ast.unparse(node.func)
