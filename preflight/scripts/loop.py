@@ -34,7 +34,7 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         loaders = every  # the only one there is
     if len(loaders) == 1:
         values, _ = reader.keywords(loaders[0])
-        if "batch_size" in values:
+        if "batch_size" in values and values["batch_size"].value is not None:
             settings.put("per_device_train_batch_size", values["batch_size"])
     for found in reader.calls:
         if found.name in OPTIMIZERS and found.node.args:

@@ -159,6 +159,19 @@ class ScriptMeanings(ScriptFiles):
         classes = dataclass_types(made[0].node, made[0].scope) if made else []
         return tuple(self._dataclass(each, made[0].scope.path) for each in classes) or None
 
+    def parsed_class(self, node: ast.expr) -> str:
+        """Return the class of the one of `args, more = parser.parse_args_into_dataclasses()` that is picked; empty for others."""
+        if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Call):
+            return ""
+        made = [f for f in self.everywhere if f.name in DATACLASS_PARSERS]
+        types = dataclass_types(made[0].node, made[0].scope) if made else []
+        position = getattr(node.slice, "value", None)
+        is_place = isinstance(position, int) and 0 <= position < len(types)
+        if last_name(node.value.func) not in PARSES_DATACLASSES or not is_place:
+            return ""
+        assert isinstance(position, int)
+        return last_name(types[position])
+
     def _dataclass(self, node: ast.expr, path: str) -> Parsed:
         held = self.class_of(ast.unparse(node), path)
         if held is not None:

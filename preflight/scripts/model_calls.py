@@ -80,6 +80,10 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         known = reader.evaluator.evaluate(named, found.scope)
         if isinstance(known.value, str):
             settings.put("model_name_or_path", known)
+    elif found.name == "from_config":
+        of_config = _name_of_config(reader, found)
+        if of_config is not None:
+            settings.put("model_name_or_path", of_config)
     elif "pretrained_model_name_or_path" in values:
         settings.put("model_name_or_path", values["pretrained_model_name_or_path"])
     for keyword, name in LOADED_WITH.items():
@@ -92,6 +96,19 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:
         settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
+    """Return the name of `AutoModel.from_config(AutoConfig.from_pretrained(name))`; None where that is not said."""
+    node = found.node.args[0] if found.node.args else None
+    if isinstance(node, ast.Name):
+        at = (node.lineno, node.col_offset)
+        written = reader.evaluator.may_hold(node.id, found.scope, at)
+        node = written[0] if len(written) == 1 else None
+    if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
+        return None
+    known = reader.evaluator.evaluate(node.args[0], found.scope)
+    return known if isinstance(known.value, str) else None
 
 
 def _loads(call: CallFound) -> bool:

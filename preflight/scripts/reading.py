@@ -153,6 +153,7 @@ def _refused(reader: ScriptReader) -> dict[str, Refused]:
 
 def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
+    _attention_of_config(reader, settings)
     for node, scope in reader.statements:
         target = node.targets[0]
         if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
@@ -170,9 +171,28 @@ def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put(target.attr, Known(UNKNOWN, place))
 
 
+def _attention_of_config(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read `config.text_config._attn_implementation = "flash_attention_2"`, where every branch says the same."""
+    said = [
+        Known(
+            reader.evaluator.value(node.value, scope),
+            Place("script", scope.path, target.attr, node.lineno),
+        )
+        for node, scope in (*reader.statements, *reader.unsure_statements)
+        if isinstance(target := node.targets[0], ast.Attribute)
+        and target.attr in ("_attn_implementation", "attn_implementation")
+        and not (isinstance(target.value, ast.Name) and target.value.id == "self")
+    ]
+    if said and all(each.value == said[0].value for each in said):
+        settings.put("attn_implementation", said[0])
+
+
 def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
     made = {id(call.node) for call in reader.trainer_calls()}
-    if any(id(node) in made for node in scope.assigned.get(name, ())):
+    written = scope.assigned.get(name, ())
+    if any(id(node) in made for node in written):
+        return True
+    if any(reader.parsed_class(node) in reader.trainer_names() for node in written):
         return True
     return re.search(r"(?:train|sft|dpo)\w*(?:arg|conf)", name) is not None
 

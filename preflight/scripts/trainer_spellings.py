@@ -17,8 +17,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "model_path",
         "base_model",
         "pretrained_model_name_or_path",
-        "model_name",
         "model",
+        "model_name",
     ),
     "seq_len": (
         "max_length",

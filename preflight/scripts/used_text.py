@@ -82,7 +82,8 @@ def used_text(files: Sequence[File], untaken: Iterable[Lines] = ()) -> list[File
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 first, last = _lines(node)
                 waiting.append(_Part(node.name, index, first, last))
-                named |= words(index, first, node.lineno - 1)
+                # A decorator that documents a class speaks of it, and hands it to nobody.
+                named |= words(index, first, node.lineno - 1) - {node.name}
                 if any(not PLAIN_DECORATORS.search(ast.unparse(d)) for d in node.decorator_list):
                     named.add(node.name)
             elif is_main_guard(node) and index > 0:

@@ -7,6 +7,7 @@ flags -> engine -> FSDP or DeepSpeed. Problems are collected all the way and rai
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem, raise_if_any
@@ -23,12 +24,14 @@ from preflight.launchers.accelerate.parallelism import count_ranks
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
-from preflight.plan_choices import OPEN_VALUES
+from preflight.libraries.resolve import Libraries, libraries_of
+from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
+from preflight.versions.accelerate import ZERO3_IS_ON_WITHOUT_INIT
 
 
 def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
@@ -51,6 +54,8 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
     settings = problems.take(read_launcher_settings(arguments, command))
     part = problems.take(accelerate_part(command, arguments, settings))
     trainer = problems.take(read_script_arguments(command, part.script_index))
+    if _leaves_zero3_off(settings, trainer, libraries_of(command)):
+        trainer = replace(trainer, script=replace(trainer.script, zero3_is_on_at_load=False))
     engine = problems.take(read_script_engine(command, part, trainer))
     problems.extend(check_beside_file(settings, engine.deepspeed_file))
     refused = problems.refused
@@ -58,6 +63,16 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
     problems.extend(single_process_notes(command, settings, trainer))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def _leaves_zero3_off(
+    settings: LauncherSettings, trainer: TrainerArguments, libraries: Libraries
+) -> bool:
+    """Tell whether transformers knows nothing of ZeRO-3 when a loop of somebody's own loads its model."""
+    flag = str(settings.value("zero3_init_flag")).lower()
+    versions = {"accelerate": libraries.version("accelerate")}
+    is_told = ZERO3_IS_ON_WITHOUT_INIT.holds_in(versions) or trainer.trainer in HF_TRAINERS
+    return flag == "false" and not is_told
 
 
 def single_process_notes(

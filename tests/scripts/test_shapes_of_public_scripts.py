@@ -1,0 +1,148 @@
+"""What public scripts do that was read wrongly once: rows that TRL leaves alone, models of a config, classes that only document themselves."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens, plan_of
+
+FROM_CONFIG = """\
+import argparse
+from transformers import AutoConfig, AutoModelForCausalLM
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--model_name_or_path", default=None)
+parser.add_argument("--config_name", default=None)
+args = parser.parse_args()
+if args.config_name:
+    config = AutoConfig.from_pretrained(args.config_name)
+elif args.model_name_or_path:
+    config = AutoConfig.from_pretrained(args.model_name_or_path)
+if args.model_name_or_path:
+    model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path, config=config)
+else:
+    model = AutoModelForCausalLM.from_config(config)
+for batch in DataLoader(rows, batch_size=3):
+    model(**batch).loss.backward()
+"""
+
+
+@pytest.mark.parametrize("flag", ["--config_name", "--model_name_or_path"])
+def test_a_model_that_is_made_of_a_config_has_its_name(flag, tmp_path):
+    plan = plan_of(tmp_path, f"torchrun train.py {flag} gpt2-large", {"train.py": FROM_CONFIG})
+
+    assert (plan.model, plan.micro_batch_size) == ("gpt2-large", 3)
+
+
+UNPREPARED = """\
+from trl import SFTConfig, SFTTrainer, TrlParser, ModelConfig
+from transformers import AutoModelForCausalLM
+
+parser = TrlParser((SFTConfig, ModelConfig))
+args, model_args = parser.parse_args_and_config()
+model = AutoModelForCausalLM.from_pretrained(
+    model_args.model_name_or_path, attn_implementation=model_args.attn_implementation
+)
+{change}
+SFTTrainer(model=model, args=args, train_dataset=rows, data_collator=collate).train()
+"""
+
+
+@pytest.mark.parametrize("change", ['args.dataset_kwargs = {"skip_prepare_dataset": True}', ""])
+def test_rows_that_trl_does_not_prepare_are_neither_cut_nor_packed(change, tmp_path):
+    line = "accelerate launch train.py --model_name_or_path gpt2 --packing true --max_length 512"
+    plan = plan_of(tmp_path, line, {"train.py": UNPREPARED.replace("{change}", change)})
+    said = (plan.seq_len, plan.sequence_kind)
+
+    assert said == ((None, "padded") if change else (512, "packed"))
+    assert "attention" not in opens(plan)
+
+
+CLASSES = """\
+from models import Llama
+
+model = Llama()
+model(rows).loss.backward()
+"""
+MODELS = '''\
+class Llama:
+    pass
+
+
+@add_start_docstrings(
+    """[`LlamaForSequenceClassification`] uses the last token.""",
+)
+class LlamaForSequenceClassification(Llama):
+    pass
+'''
+
+
+def test_a_class_that_only_its_own_decorator_names_is_not_used(tmp_path):
+    files = {"train.py": CLASSES, "models.py": MODELS}
+    alone = plan_of(tmp_path, "torchrun train.py", files)
+    files["train.py"] = CLASSES.replace("Llama\n", "Llama, LlamaForSequenceClassification\n", 1)
+    files["train.py"] += "LlamaForSequenceClassification()\n"
+    used = plan_of(tmp_path, "torchrun train.py", files)
+
+    assert not [notice for notice in alone.notices if notice.unpriced]
+    assert [notice.unpriced for notice in used.notices if notice.unpriced]
+
+
+OWN_LOOP = """\
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
+
+accelerator = Accelerator()
+model = AutoModelForCausalLM.from_pretrained("gpt2", device_map=accelerator.device)
+accelerator.backward(model(rows).loss)
+"""
+CONFIG = """\
+distributed_type: DEEPSPEED
+deepspeed_config: {{zero_stage: 3, zero3_init_flag: {flag}}}
+mixed_precision: bf16
+num_processes: 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("release", "flag", "is_on"),
+    [("0.28.0", "false", False), ("0.28.0", "true", True), ("1.0.1", "false", True)],
+)
+def test_zero3_is_off_while_a_loop_loads_its_model_where_accelerate_said_nothing(
+    release, flag, is_on, tmp_path
+):
+    files = {
+        "train.py": OWN_LOOP,
+        "zero3.yaml": CONFIG.format(flag=flag),
+        "requirements.txt": f"accelerate=={release}\n",
+    }
+    plan = plan_of(tmp_path, "accelerate launch --config_file zero3.yaml train.py", files)
+
+    assert plan.script_facts.zero3_is_on_at_load is is_on
+
+
+def test_the_model_is_the_one_that_a_flag_of_that_name_says(tmp_path):
+    """--model_name is often what somebody calls the run."""
+    line = "torchrun train.py --model gpt2 --model_name our-robot --bf16 true"
+    plan = plan_of(tmp_path, line, {"train.py": "from pkg import main\nmain().backward()\n"})
+
+    assert plan.model == "gpt2"
+
+
+ATTENTION = """\
+import argparse
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
+
+config = AutoConfig.from_pretrained("gpt2")
+if config.model_type == "internlm2":
+    config.text.attn_implementation = "flash_attention_2"
+else:
+    config.text._attn_implementation = "flash_attention_2"
+model = AutoModelForCausalLM.from_pretrained("gpt2", config=config)
+Trainer(model=model, args=TrainingArguments("out", bf16=True)).train()
+"""
+
+
+def test_an_attention_that_is_set_on_a_config_counts(tmp_path):
+    plan = plan_of(tmp_path, "torchrun train.py", {"train.py": ATTENTION})
+
+    assert plan.attention == "flash_attention_2"
