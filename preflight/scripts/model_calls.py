@@ -89,7 +89,8 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
-    if not {"torch_dtype", "dtype"} & set(values) and not is_open:
+    dtypes = [values[name].value for name in ("torch_dtype", "dtype") if name in values]
+    if not is_open and all(value is None for value in dtypes):
         settings.seen["no_dtype"] = reader.place(found)
     if not OF_ATTENTION & set(values) and not is_open:
         settings.seen["no_attention"] = reader.place(found)

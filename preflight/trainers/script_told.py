@@ -168,7 +168,8 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
         for name in ("attn_implementation", "use_flash_attn"):
             if problems.take(given.find(name)).setting is not None:
                 known[name] = Setting(None, script.seen["no_attention"])
-    if "no_dtype" in script.seen and problems.take(given.find("dtype")).setting is None:
+    dtype = problems.take(given.find("dtype")).setting
+    if "no_dtype" in script.seen and (dtype is None or dtype.value is None):
         word = given.versions.default("transformers", "load_dtype")
         if word is not None:
             known["dtype"] = Setting(word, script.seen["no_dtype"])

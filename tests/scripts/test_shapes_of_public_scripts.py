@@ -146,3 +146,25 @@ def test_an_attention_that_is_set_on_a_config_counts(tmp_path):
     plan = plan_of(tmp_path, "torchrun train.py", {"train.py": ATTENTION})
 
     assert plan.attention == "flash_attention_2"
+
+
+NONE = """\
+import torch
+from transformers import AutoModelForCausalLM
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
+
+parser = TrlParser((SFTConfig, ModelConfig))
+args, given = parser.parse_args_and_config()
+dtype = given.dtype if given.dtype in ["auto", None] else getattr(torch, given.dtype)
+model = AutoModelForCausalLM.from_pretrained(given.model_name_or_path, dtype=dtype)
+SFTTrainer(model=model, args=args).train()
+"""
+
+
+@pytest.mark.parametrize(("said", "loads"), [("null", None), ("bfloat16", "bf16")])
+def test_a_dtype_of_none_is_none_that_is_said(said, loads, tmp_path):
+    """transformers 5 then takes the checkpoint's own (modeling_utils.py:4186, 5.24.0)."""
+    files = {"train.py": NONE, "run.yaml": f"model_name_or_path: gpt2\ndtype: {said}\n"}
+    plan = plan_of(tmp_path, "accelerate launch train.py --config run.yaml", files)
+
+    assert plan.load_dtype == loads
