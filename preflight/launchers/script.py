@@ -125,7 +125,8 @@ def make_plan(
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script, trainer.script.untaken)
         own_engine = own_initialize(command, part.script_index)
-        origins.update(undecided(trainer, fields, signs.fields, own_engine))
+        open_ranks = "world_size" in origins and bool(origins["world_size"].may_be)
+        origins.update(undecided(trainer, fields, signs.fields, own_engine, open_ranks))
         problems = [*problems, *left_out(trainer, signs.unpriced, problems)]
         if not signs.may_train and trainer.trainer is None:
             problems = [*problems, does_not_train(script)]

@@ -42,8 +42,11 @@ def undecided(
     fields: Mapping[str, Setting],
     signs: Mapping[str, Place],
     own: Place | None,
+    open_ranks: bool,
 ) -> dict[str, Origin]:
     """Return the origins of what a script of somebody's own decides and no flag of it says.
+
+    With `open_ranks` one process stands for any number of them, which an engine of the script's own may divide.
 
     What the script, or a file of the repository that it imports, speaks of is open; the rest has its usual value.
     """
@@ -64,11 +67,13 @@ def undecided(
         origins["mixed_precision"] = _open("mixed_precision", "none", signs["mixed_precision"])
     engine, called = fields.get("engine"), trainer.engine
     is_read = called is not None and called.is_sure and called.engines[0] != "deepspeed"
-    if engine is not None and engine.value == "ddp" and "engine" in signs and not is_read:
+    plain = ("ddp", "single") if open_ranks else ("ddp",)
+    is_plain = engine is not None and engine.value in plain
+    if is_plain and "engine" in signs and not is_read:
         origin = _open("engine", "data parallel", signs["engine"])
         may_be = OF_CALL.get(called.engines, ()) if called is not None else ()
         origins["engine"] = replace(origin, may_be=may_be or origin.may_be)
-    if engine is not None and engine.value == "ddp" and own is not None:
+    if is_plain and own is not None:
         origins["engine"] = open_stage(own)
     return origins
 

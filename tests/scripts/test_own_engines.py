@@ -5,6 +5,12 @@ from __future__ import annotations
 import pytest
 from launch_of_script import opens, plan_of
 
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.verdict import Answer
+
 LOOP = """\
 import argparse, os
 import deepspeed
@@ -124,3 +130,25 @@ def test_ranks_that_a_script_spawns_are_counted_where_it_says_how_many(tmp_path)
     assert "world_size" in opens(unsaid)
     number = loop("model = DDP(model)", "mp.spawn(main, nprocs=2, args=(args,))", "rank, args")
     assert plan_of(tmp_path, "python loop.py", number).world_size == 2
+
+
+PLUGIN = """\
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from transformers import AutoModelForCausalLM
+
+plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+accelerator = Accelerator(fsdp_plugin=plugin)
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B", dtype="bfloat16")
+for batch in DataLoader(rows, batch_size=1):
+    tokenizer(batch, truncation=True, max_length=8192)
+    accelerator.backward(model(batch).loss)
+"""
+
+
+def test_an_engine_of_the_scripts_own_may_divide_ranks_that_nobody_counted(tmp_path):
+    """One process stands for any number of them; on eight the plugin shards what one cannot hold."""
+    (tmp_path / "train.py").write_text(PLUGIN)
+    launch = LaunchCommand(("accelerate", "launch", "train.py"), {}, str(tmp_path))
+    verdict = check_launch(launch, load_plugins(), Request("h100-sxm-80")).verdict
+
+    assert verdict.answer is Answer.UNKNOWN
