@@ -33,10 +33,10 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     precision = precision_of(plan, model)
     tokens = sequences_per_sample(plan) * plan.eval_micro_batch_size * plan.seq_len
     logits = 0
-    if plan.loss in (None, "full_logits") and not is_scored(plan):
+    scoring = scoring_of(plan)
+    if (plan.loss in (None, "full_logits") or scoring is not None) and not is_scored(plan):
         size = precision.bytes_of("logits") + 8
         logits = size * tokens * model.vocab_size
-        scoring = scoring_of(plan)
         if scoring is not None:
             logits = max(logits, logits_of_pairs(plan, model, tokens, scoring).evaluation)
         yield MemoryTerm(

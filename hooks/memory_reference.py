@@ -28,7 +28,12 @@ from preflight.formulas.forward_alone import (
 )
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
-from preflight.formulas.objective import ONLINE, reference_of, trains_value_model
+from preflight.formulas.objective import (
+    ONLINE,
+    is_of_llamafactory,
+    reference_of,
+    trains_value_model,
+)
 from preflight.formulas.ppo import policy_of
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
@@ -52,6 +57,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     gathered = Gathered(0, 0)
     if kind == "same":
         copy = replace(plan, adapter=None)
+        if is_of_llamafactory(plan) and plan.mixed_precision in ("bf16", "fp16"):
+            # what does not train is loaded in the compute dtype (model/loader.py, 0.9.4)
+            copy = replace(copy, load_dtype=plan.mixed_precision)
         num_bytes, formula = _parameters(copy, model)
         level = Level.ALLOCATED
         if plan.offload_params != "none" and (plan.is_fsdp or plan.engine == "zero3"):

@@ -12,6 +12,7 @@ tests/formulas/test_older_objectives.py, n sequences:
     0.15 to 0.28   1.5  (2.5)          1                       1.5                               4  (2)
     0.29 to 1.5    2 + 1/n  (3)        2  (3)                  2 + 1/n  (2 + 2/n)  4.5 (5.5)     4  (2)
     1.6 to 1.13    1 + 1/n  (2)        1  (2)                  1 + 1/n  (1 + 2/n)  3 (4)         4  (2)
+    LLaMA-Factory  3                   2                       3                                 3
     1.14           1                   1                       1                   2.5           2
 
 In brackets where the logits have 16 bits: each row's softmax is kept.
@@ -21,7 +22,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from preflight.formulas.objective import num_sequences, reference_of
+from preflight.formulas.objective import (
+    PAIRS_OF_LLAMAFACTORY,
+    is_of_llamafactory,
+    num_sequences,
+    reference_of,
+)
 from preflight.formulas.pair_losses import entropy_bytes
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.tensor_parallel import local_vocab
@@ -41,6 +47,8 @@ from preflight.versions.trl_pairs import (
     DPO_TAKES_NLL,
     KTO_SCORES_WHOLE,
 )
+
+LLAMAFACTORY = "llamafactory/train/dpo/trainer.py concatenated_forward; trainer_utils.py get_batch_logps (0.9.4)"
 
 
 class Scoring(NamedTuple):
@@ -86,6 +94,9 @@ class ScoringBytes(NamedTuple):
 
 def scoring_of(plan: LaunchPlan) -> Scoring | None:
     """Return how a plan's trainer takes log-probabilities of whole logits; None where it does not, or that is not known."""
+    if is_of_llamafactory(plan) and plan.objective in PAIRS_OF_LLAMAFACTORY:
+        # logits of both halves are handed on, in fp32 (0.9.4)
+        return Scoring("all", "cut", False, casts_to_fp32=True, source=LLAMAFACTORY)
     if plan.trainer != "trl" or plan.loss != "full_logits":
         return None
     has = plan.versions

@@ -53,6 +53,8 @@ SCORED = ("reward", "sequence_classification", "token_classification")
 """Objectives whose head scores hidden states: no logits of the vocabulary."""
 
 
+PAIRS_OF_LLAMAFACTORY = ("dpo", "ipo", "orpo", "simpo")
+"""What LLaMA-Factory's stage `dpo` trains for: one trainer of its own (train/dpo/trainer.py, 0.9.4)."""
 AVERAGES_ROWS = ("dpo", "ipo", "simpo", "reward")
 """Objectives whose loss is the mean over rows of the micro batch, as long as its parts are: TRL divides it by the
 accumulation steps. ORPO and CPO average tokens, KTO compares with the other rows, AOT sorts them."""
@@ -73,6 +75,11 @@ def averages_rows(plan: LaunchPlan) -> bool:
     losses = plan.trainer_facts.value("loss_type") or ()
     named = {losses} if isinstance(losses, str) else set(losses)
     return plan.trainer == "trl" and plan.objective in AVERAGES_ROWS and not named & MIXES_ROWS
+
+
+def is_of_llamafactory(plan: LaunchPlan) -> bool:
+    """Tell whether LLaMA-Factory's own trainers run, which derive from TRL's and score logits themselves."""
+    return plan.launcher == "llamafactory" and plan.trainer == "transformers"
 
 
 def num_sequences(plan: LaunchPlan) -> int:
@@ -147,6 +154,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
             return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
         is_known = plan.trainer in HF_TRAINERS and objective != "reward"
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
+    if is_of_llamafactory(plan) and objective in PAIRS_OF_LLAMAFACTORY:
+        return _unpriced_of_llamafactory(plan)
     if plan.trainer != "trl":
         return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if objective == "ppo":
@@ -190,6 +199,16 @@ def _unpriced_ppo(plan: LaunchPlan) -> str:
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return "how ppo generates" if plan.generation is None else ""
+
+
+def _unpriced_of_llamafactory(plan: LaunchPlan) -> str:
+    """Return in words what of LLaMA-Factory's training on pairs no formula holds."""
+    if plan.loss not in (None, "full_logits", "fused_ce"):
+        return "log-probabilities beside Liger's fused head"
+    reference = reference_of(plan)
+    if reference not in ("none", "same", "adapter_off"):
+        return "a reference model of another size"
+    return "a reference model under FSDP" if reference == "same" and plan.is_fsdp else ""
 
 
 def _unpriced_pairs(plan: LaunchPlan) -> str:

@@ -28,14 +28,16 @@ OLDER_LAYERS = 0.035
 
 
 def label_of(row: dict) -> str:
-    return f"{row['objective']}, {row['name']}, TRL {row['trl']}"
+    whose = "LLaMA-Factory" if "llamafactory" in row else f"TRL {row['trl']}"
+    return f"{row['objective']}, {row['name']}, {whose}"
 
 
 def plan_of(row: dict) -> LaunchPlan:
     case = {"micro": 2, "config": CONFIG, **CASES[row["name"]]}
     return LaunchPlan(
         objective=row["objective"],
-        trainer="trl",
+        trainer="transformers" if "llamafactory" in row else "trl",
+        launcher="llamafactory" if "llamafactory" in row else None,
         versions={"trl": row["trl"], "transformers": row["transformers"], "torch": "2.13.0"},
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from framework_launches import CONFIGS, Rewritten, cases_of, command_of, said_plan, unstated
 
+import preflight
 from preflight.errors import BadInput
 from preflight.hooks.read_llamafactory import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
@@ -312,3 +313,33 @@ def test_expandable_segments_are_a_variable_where_no_launcher_of_its_own_sets_th
 )
 def test_what_its_arguments_cannot_say_is_not_written(name, edits, tmp_path) -> None:
     assert rewritten(name, edits, tmp_path).rewrite is None
+
+
+def unpriced_of(tmp_path, *words: str) -> list[str]:
+    argv = (
+        "llamafactory-cli", "train", "--stage", "dpo", "--do_train", "--dataset", "pairs", "--template", "qwen",
+        "--model_name_or_path", "Qwen/Qwen2.5-0.5B", "--output_dir", "out", "--bf16", *words,
+    )  # fmt: skip
+    report = preflight.check(argv, device="h100-sxm-80", cwd=tmp_path, env=dict(ALONE))
+    return [
+        *(notice.unpriced for notice in report.plan.notices if notice.unpriced),
+        *report.verdict.missing,
+    ]
+
+
+ALONE = {"CUDA_VISIBLE_DEVICES": "0"}
+PAIRS = {
+    "a second copy": (("--finetuning_type", "full"), []),
+    "its adapter off": (("--finetuning_type", "lora"), []),
+    "no reference": (("--finetuning_type", "full", "--pref_loss", "simpo"), []),
+    "itself, by name": (("--finetuning_type", "lora", "--ref_model", "Qwen/Qwen2.5-0.5B"), []),
+    "another model": (
+        ("--finetuning_type", "lora", "--ref_model", "Qwen/Qwen2.5-1.5B"),
+        ["a formula for a reference model of another size"],
+    ),
+}
+
+
+@pytest.mark.parametrize("words, named", PAIRS.values(), ids=PAIRS)
+def test_pairs_are_priced_but_for_a_reference_of_another_size(tmp_path, words, named):
+    assert unpriced_of(tmp_path, *words) == named

@@ -134,8 +134,10 @@ def _stage(keys: FrameworkKeys) -> str:
         keys.put("objective", objective, setting)
     reference = keys.get("ref_model")
     if stage in ("dpo", "kto") and reference is not None and reference.value:
-        keys.put("reference_model", str(reference.value), reference)
-    if stage not in ("pt", "sft"):
+        model = keys.get("model_name_or_path")
+        is_same = model is not None and model.value == reference.value
+        keys.put("reference_model", "same" if is_same else str(reference.value), reference)
+    if stage not in ("pt", "sft", "dpo"):
         message = f"stage {stage} is estimated in part: its log-probabilities, and reward and value models, are not counted"
         name, takes = (
             ("the score head of a reward model", "either")
