@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_costs import has_bool_mask, layer_costs, mask_bytes, shared_bytes
+from preflight.formulas.objective import forwards_at_once
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens
@@ -52,7 +53,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _passing(plan, costs, tokens)
     yield from _mask(plan, mask_bytes(plan, model, precision, tokens))
     if shared is not None:
-        yield from _copied(costs)
+        yield from _copied(costs, forwards_at_once(plan))
     elif precision.autocast:
         yield from _autocast_cache(plan, model, precision)
     unpacks = plan.base_quantization is not None and (
@@ -265,9 +266,9 @@ def _saved(
     )
 
 
-def _copied(costs: Costs) -> Iterable[MemoryTerm]:
+def _copied(costs: Costs, forwards: int) -> Iterable[MemoryTerm]:
     """Copies of weights in the compute dtype: autocast's, which are cached to its end, and what backward keeps of them."""
-    kept = sum(unit.count * cost.copied_bytes for unit, cost in costs)
+    kept = forwards * sum(unit.count * cost.copied_bytes for unit, cost in costs)
     gone = sum(unit.count * cost.copied_in_forward_bytes for unit, cost in costs)
     for name, num_bytes, moments in (
         ("copies of weights that backward needs", kept, ALL_SAVED),
@@ -315,9 +316,9 @@ def _autocast_cache(
         moments |= {Moment.LOSS_BACKWARD, Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD}
     yield MemoryTerm(
         "autocast copies of weights",
-        2 * cast,
+        2 * cast * forwards_at_once(plan),
         frozenset(moments),
-        f"{cast:,} x 2",
+        f"{cast:,} x 2 x {forwards_at_once(plan)}",
         "aten/src/ATen/autocast_mode.cpp cached_cast (2.13)",
     )
 

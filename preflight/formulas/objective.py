@@ -4,7 +4,9 @@ dpo, ipo            2 x micro batch, chosen beside rejected   compared with a re
 kto                 micro batch                               compared with a reference model
 orpo, cpo, simpo    2 x micro batch                           no reference model
 reward              2 x micro batch                           a score in place of the vocabulary
-classification      micro batch                               a score for every label
+scored_pairs        2 x micro batch                           the same, by a loss of the script's own
+scored_in_turn      2 x micro batch, in two forwards          the same
+classification, prm micro batch                               a score for every label
 grpo, rloo          micro batch, of completions               compared with a reference model, before the step
 """
 
@@ -25,6 +27,7 @@ from preflight.versions.trl import (
     FUSES_LOGPROBS,
     GENERATES_IN_ENGINES,
     HAS_NO_PPO,
+    HAS_NO_PRM,
     LOGPROBS_ROW_BY_ROW,
     SCORES_AS_GRPO,
     SCORES_ROWS_OF_PPO,
@@ -39,7 +42,7 @@ from preflight.versions.trl_pairs import (
 
 LANGUAGE_MODEL = (None, "sft", "pretrain")
 """Objectives whose loss is the next token's; a plan without one is taken to have it."""
-PAIRED = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward")
+PAIRED = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward", "scored_pairs", "scored_in_turn")
 """Objectives that put chosen and rejected answers into one forward, chosen first, padded to the longest of both
 (trl/trainer/dpo_trainer.py:150-190, reward_trainer.py:196-220, experimental/orpo/orpo_trainer.py concatenated_inputs,
 1.16.0)."""
@@ -49,7 +52,9 @@ COMPARED = ("dpo", "ipo", "kto")
 """Objectives that need the log-probabilities of a reference model."""
 KEEPS_LOGITS = ("orpo", "cpo", "simpo")
 """Objectives of TRL that read whole logits, and take their log-probabilities beside another loss."""
-SCORED = ("reward", "sequence_classification", "token_classification")
+SCORED = (
+    "reward", "prm", "scored_pairs", "scored_in_turn", "sequence_classification", "token_classification",
+)  # fmt: skip
 """Objectives whose head scores hidden states: no logits of the vocabulary."""
 
 
@@ -85,6 +90,11 @@ def is_of_llamafactory(plan: LaunchPlan) -> bool:
 def num_sequences(plan: LaunchPlan) -> int:
     """Return the sequences that a rank's model sees at once; 1 where the micro batch is not known."""
     return sequences_per_sample(plan) * (plan.micro_batch_size or 1)
+
+
+def forwards_at_once(plan: LaunchPlan) -> int:
+    """Return the forwards whose activations wait for one backward: each has autocast's copies of weights for itself."""
+    return 2 if plan.objective == "scored_in_turn" else 1
 
 
 def sequences_per_sample(plan: LaunchPlan) -> int:
@@ -152,6 +162,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective in SCORED:
         if objective == "reward" and plan.trainer == "trl":
             return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
+        if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
+            return "PRM after TRL 1.13"
         is_known = plan.trainer in HF_TRAINERS and objective != "reward"
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if is_of_llamafactory(plan) and objective in PAIRS_OF_LLAMAFACTORY:
@@ -236,7 +248,11 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
         return model
     if any(unit.name == SCORE for unit in model.units) and model.is_decoder_lm:
         return model
-    labels = 1 if plan.objective == "reward" else _num_labels(model.config)
+    labels = (
+        1
+        if plan.objective in ("reward", "scored_pairs", "scored_in_turn")
+        else _num_labels(model.config)
+    )
     weight = ParameterTensor("weight", (labels, model.hidden_size), LINEAR)
     units = tuple(unit for unit in model.units if unit.role != "lm_head" and unit.name != SCORE)
     facts = {name: fact for name, fact in model.facts.items() if name != "headless"}

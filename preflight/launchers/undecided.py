@@ -132,6 +132,8 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     """Tell whether a sign speaks of what the objective is priced with."""
     setting = trainer.settings.get("objective")
     objective = None if setting is None else setting.value
+    if name == "a loss of its own":
+        return objective in SCORED  # read with the objective, and of scores alone
     if name == "a head that is no language model's":
         if objective == "ppo":
             return True  # of the value model, and of the one that scores

@@ -108,8 +108,16 @@ def _name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
         node = written[0] if len(written) == 1 else None
     if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
         return None
+    if any(_CHANGES_SHAPE.search(ast.unparse(said)) for said, _ in reader.statements):
+        return None
     known = reader.evaluator.evaluate(node.args[0], found.scope)
     return known if isinstance(known.value, str) else None
+
+
+_CHANGES_SHAPE = re.compile(
+    r"\.(?:num_hidden_layers|n_layers?|hidden_size|n_embd|vocab_size|intermediate_size|num_(?:attention|key_value)_heads)\s*="
+)
+"""An assignment to what decides a model's size."""
 
 
 def _loads(call: CallFound) -> bool:

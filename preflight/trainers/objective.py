@@ -18,6 +18,7 @@ from preflight.trainers.generation import read_generation
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
 from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference, not_priced
+from preflight.trainers.own_loss import objective_of_loss
 from preflight.trainers.ppo import read_ppo
 
 FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
@@ -33,8 +34,6 @@ CLASSIFIERS = {
     "ForSequenceClassification": "sequence_classification",
     "ForTokenClassification": "token_classification",
 }
-_PAIRS = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_[jk]\b")
-"""Words of a script that trains on pairs of answers."""
 SAVES_LOGITS = ("use_liger_loss", "use_logits_to_keep", "padding_free")
 """Arguments of older releases of TRL's DPO and KTO under which logits or rows are fewer than SFT's."""
 _LOADED = re.compile(
@@ -197,12 +196,16 @@ def _is_made_twice(text: str) -> bool:
 def _classifier(fields: FieldReader) -> None:
     """Put the objective of a script that loads its model with one head, and no other."""
     text = fields.given.kind.text
-    if "def compute_loss(" in text and _PAIRS.search(text):
-        return  # rows that are pairs are two each, and how the script puts them together is its own
+    scored = objective_of_loss(text) if "def compute_loss(" in text else "one"
+    if scored is None:
+        return
     heads = {name for name, _ in _LOADED.findall(text)}
     for end, objective in CLASSIFIERS.items():
         if heads and all(head.endswith(end) for head in heads):
             head = next(iter(heads))
+            if scored != "one" and objective == "token_classification":
+                return
+            objective = objective if scored == "one" else f"scored_{scored}"
             fields.put("objective", objective, Setting(objective, Place("script", "", head)))
 
 

@@ -213,6 +213,13 @@ HAS_NO_PPO = Boundary(
     "experimental/ppo in 1.12.0, none in 1.13.0",
     "1.16.0",
 )
+HAS_NO_PRM = Boundary(
+    _NAME,
+    "1.14",
+    "there is no trainer of process reward models",
+    "experimental/prm in 1.13.0, none in 1.14.0",
+    "1.16.0",
+)
 FUSES_LOGPROBS = Boundary(
     _NAME,
     "1.14",

@@ -18,7 +18,14 @@ import torch
 from allocations import Allocations
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+)
 
 from preflight.trace import fused_head
 
@@ -55,8 +62,44 @@ def data_of(objective: str, length: int) -> Dataset:
     return Dataset.from_dict({"prompt": prompts, "chosen": chosen, "rejected": rejected})
 
 
+class Pairs(Trainer):
+    """Scores chosen and rejected one after the other, or side by side, as scripts of people's own do."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, **_):
+        rows = inputs["input_ids"]
+        if self.args.run_name == "one after the other":
+            chosen, rejected = (model(input_ids=ids).logits for ids in (rows[0::2], rows[1::2]))
+        else:
+            scores = model(input_ids=rows).logits
+            chosen, rejected = scores[0::2], scores[1::2]
+        return -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+
+
+def pairs_of(case: dict, folder: Path) -> Pairs:
+    """Return a Trainer with a loss of its own over pairs of answers."""
+    config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1, num_labels=1)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    model = model.to({"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]])
+    arguments = TrainingArguments(
+        output_dir=str(folder / "out"), per_device_train_batch_size=case["micro"], max_steps=2, use_cpu=True,
+        report_to=[], save_strategy="no", optim="adamw_torch_fused", bf16=case.get("autocast", False),
+        dataloader_pin_memory=False, disable_tqdm=True, remove_unused_columns=False, run_name=case["how"],
+    )  # fmt: skip
+
+    def collated(features: list[dict]) -> dict:
+        both = [ids for each in features for ids in (each["chosen"], each["rejected"])]
+        return {"input_ids": torch.tensor(both)}
+
+    words = [[random.randrange(3, KNOWN_WORDS) for _ in range(case["length"])] for _ in range(ROWS)]
+    rows = Dataset.from_dict({"chosen": words, "rejected": words})
+    return Pairs(model=model, args=arguments, train_dataset=rows, data_collator=collated)
+
+
 def trainer_of(case: dict, folder: Path):
     """Return the trainer of a case, as a script of TRL's would make it."""
+    if case["objective"].startswith("scored"):
+        return pairs_of(case, folder)
     objective, words = case["objective"], tokenizer(case["config"]["vocab_size"])
     config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1)
     torch.manual_seed(0)

@@ -52,6 +52,10 @@ CASES: dict[str, dict] = {
     "cpo": {"objective": "cpo", "load": "bf16"},
     "simpo, autocast": {"objective": "simpo", "load": "fp32", "autocast": True},
     "simpo, row by row": {"objective": "simpo", "load": "bf16", "versions": {"trl": "1.13.0"}},
+    "pairs side by side": {"objective": "scored_pairs", "how": "side by side", "load": "bf16"},
+    "pairs, one after the other, autocast": {
+        "objective": "scored_in_turn", "how": "one after the other", "load": "fp32", "autocast": True,
+    },
     "reward, a longer row": {"objective": "reward", "load": "bf16", "micro": 1, "length": 512},
 }  # fmt: skip
 
@@ -72,7 +76,7 @@ def plan_of(name: str) -> LaunchPlan:
     fuses = case["objective"] in ("dpo", "ipo", "kto")
     return LaunchPlan(
         objective=case["objective"],
-        trainer="trl",
+        trainer="transformers" if case["objective"].startswith("scored") else "trl",
         versions=case.get("versions", {}),
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",
@@ -115,6 +119,7 @@ def test_the_worst_moment_of_a_step_is_priced(measured, name):
 @pytest.mark.parametrize("name", CASES)
 def test_pairs_stand_side_by_side(measured, name):
     case = case_of(name)
-    rows = case["micro"] * (1 if case["objective"] == "kto" else 2)
+    at_once = 1 if case["objective"] == "kto" or case.get("how") == "one after the other" else 2
+    rows = case["micro"] * at_once
 
     assert [rows, case["length"]] in measured[name]["shapes"]

@@ -137,6 +137,11 @@ CALLS = {
     "any, by a text that it makes": ("", "import held\ngetattr(held, f'load_{b}')(a)\n", EVERY),
     "any, as a module": ("", "import held, importlib\nimportlib.import_module(a)\n", EVERY),
     "one that registers itself": ("@register", "from held import load\nload(a)\n", SEES),
+    "one whose docstring, added above it, names itself": (
+        "@add_start_docstrings('Tower sees pixel_values')",
+        "from held import load\nload(a)\n",
+        set(),
+    ),
     "one with fields": ("@dataclass", "from held import load\nload(a)\n", set()),
 }
 

@@ -180,3 +180,21 @@ def test_a_model_that_is_followed_to_transformers_is_as_it_is_loaded(tmp_path, w
 
     assert (plan.model, plan.load_dtype) == ("meta-llama/Llama-2-7b-hf", "bf16")
     assert not {"load_dtype", "activation_checkpointing"} & opens(plan)
+
+
+MADE = f"from transformers import AutoConfig\n{HEAD}config = AutoConfig.from_pretrained({NAME})\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "is_named"),
+    [
+        ("", True),
+        ("config.use_cache = False\n", True),
+        ("config.num_hidden_layers = 2\n", False),
+    ],
+)
+def test_a_model_without_weights_is_that_of_its_config(tmp_path, more, is_named):
+    script = f"{MADE}{more}model = AutoModelForCausalLM.from_config(config)\nTrainer(model=model, args=training).train()\n"
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert plan.model == (NAME.strip('"') if is_named else None)

@@ -163,7 +163,7 @@ model = AutoModelForSequenceClassification.from_pretrained("org/model", num_labe
 Pairs(model=model, args=args, train_dataset=rows).train()
 """
 
-    assert value(read(text, tmp_path), "objective") is None
+    assert value(read(text, tmp_path), "objective") == "scored_in_turn"
 
 
 def test_an_older_release_that_saves_logits_refuses_nothing(tmp_path):

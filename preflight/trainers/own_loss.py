@@ -1,0 +1,78 @@
+"""What a compute_loss of a script's own asks of a model that scores: the sequences that one row of the data becomes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from preflight.scripts.files import last_name
+
+
+def objective_of_loss(text: str) -> str | None:
+    """Return what a script's one compute_loss does with scores: one, pairs or in_turn; None where that is not read.
+
+    Two calls of the model score chosen and rejected one after the other; one call scores both where its result is
+    taken by twos (`rewards[0::2]`, `arange(0, n, 2)`) or in halves.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    losses = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "compute_loss"
+    ]
+    if len(losses) != 1 or len(losses[0].args.args) < 3:
+        return None
+    function = losses[0]
+    model = function.args.args[1].arg
+    calls = list(_calls_of(function, model))
+    unsure = (ast.For, ast.While, ast.If, ast.Try)
+    if any(_holds(node, calls) for node in ast.walk(function) if isinstance(node, unsure)):
+        return None
+    if any(_calls_another(node, model) for node in ast.walk(function)):
+        return None
+    if len(calls) == 2:
+        return "in_turn"
+    if len(calls) != 1:
+        return None
+    return "pairs" if any(_takes_pairs(node) for node in ast.walk(function)) else "one"
+
+
+def _calls_of(function: ast.FunctionDef, model: str) -> Iterator[ast.Call]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == model:
+            yield node
+
+
+def _calls_another(node: ast.AST, model: str) -> bool:
+    """Tell whether another model than the one that trains is called: a teacher, a reference, a part of its own."""
+    if not isinstance(node, ast.Call):
+        return False
+    name = last_name(node.func)
+    return (
+        name != model and re.search(r"model$|encoder$|backbone$|critic$|teacher$", name) is not None
+    )
+
+
+def _holds(loop: ast.AST, calls: list[ast.Call]) -> bool:
+    return any(node in calls for node in ast.walk(loop))
+
+
+def _takes_pairs(node: ast.AST) -> bool:
+    """Tell whether an expression takes every second row, or one half of the rows."""
+    if isinstance(node, ast.Slice):
+        return _is_two(node.step)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.FloorDiv, ast.Mult)):
+        return _is_two(node.right)
+    if not isinstance(node, ast.Call):
+        return False
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    is_step = name == "arange" and len(node.args) > 2 and _is_two(node.args[2])
+    return is_step or name in ("chunk", "split", "tensor_split", "view", "reshape", "unbind")
+
+
+def _is_two(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 2

@@ -1,0 +1,69 @@
+"""What a compute_loss of a script's own does with scores, and what objective that is."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import named_libraries
+from preflight.trainers.arguments import read_trainer_arguments
+from preflight.trainers.own_loss import objective_of_loss
+
+LOSS = """
+class Mine(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False):
+{body}
+"""
+BODIES = {
+    "two calls": (
+        "        chosen = model(inputs['a'])[0]\n        rejected = model(inputs['b'])[0]\n        return (chosen - rejected).mean()",
+        "in_turn",
+    ),
+    "every second row": ("        s = model(inputs['a'])[0]\n        return (s[0::2] - s[1::2]).mean()", "pairs"),
+    "rows by number": (
+        "        s = model(inputs['a'])[0]\n        at = torch.arange(0, s.size(0), 2)\n        return (s[at] - s[at + 1]).mean()", "pairs",
+    ),
+    "halves": ("        s = model(inputs['a'])[0]\n        c, r = s.chunk(2)\n        return (c - r).mean()", "pairs"),
+    "one row": ("        s = model(inputs['a'])[0]\n        return bce(s[:, 0], inputs['label'])", "one"),
+    "in a loop": ("        return sum(model(each)[0].mean() for each in ())\n        for x in inputs:\n            model(x)", None),
+    "one of two": ("        if self.pairs:\n            return model(inputs['a']).loss\n        return model(inputs['b']).loss", None),
+    "a teacher": ("        s = model(inputs['a'])[0]\n        return (s - self.teacher(inputs['a'])[0]).mean()", None),
+    "a part of the model": ("        s = model(inputs['a'])[0]\n        return self.model.encoder(s).mean()", None),
+    "none": ("        return super().compute_loss(model, inputs)", None),
+}  # fmt: skip
+SCRIPT = """
+from transformers import AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
+args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForSequenceClassification.from_pretrained("org/model", num_labels=1)
+{loss}
+Mine(model=model, args=args, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_sequences_are_counted_where_all_of_the_loss_is_read(name):
+    body, expected = BODIES[name]
+
+    assert objective_of_loss(LOSS.format(body=body)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        ("two calls", "scored_in_turn"),
+        ("every second row", "scored_pairs"),
+        ("one row", "sequence_classification"),
+        ("in a loop", None),
+    ],
+)
+def test_a_loss_of_scores_says_the_objective(tmp_path, name, objective):
+    text = SCRIPT.format(loss=LOSS.format(body=BODIES[name][0]))
+    (tmp_path / "train.py").write_text(text)
+    argv = ("python", "train.py", "--output_dir", "out")
+    libraries = named_libraries({"transformers": "5.24.0", "torch": "2.13.0"})
+    arguments = read_trainer_arguments(
+        argv[2:], 2, LaunchCommand(argv, cwd=str(tmp_path)), libraries, "train.py"
+    )
+    setting = arguments.settings.get("objective")
+
+    assert (None if setting is None else setting.value) == objective
