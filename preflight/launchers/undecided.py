@@ -132,8 +132,10 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     """Tell whether a sign speaks of what the objective is priced with."""
     setting = trainer.settings.get("objective")
     objective = None if setting is None else setting.value
-    if name == "a loss of its own":
+    if name in ("a loss of its own", "logits gathered for compute_metrics"):
         return objective in SCORED  # read with the objective, and of scores alone
+    if name == "a second forward pass" and objective == "scored_in_turn":
+        return True
     if name == "a head that is no language model's":
         if objective == "ppo":
             return True  # of the value model, and of the one that scores

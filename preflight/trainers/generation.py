@@ -9,7 +9,12 @@ from preflight.launch import Generation
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader
 from preflight.trainers.kind import PROSE
-from preflight.versions.trl import CORRECTS_SAMPLING, FUSES_HEAD, GENERATES_IN_ENGINES
+from preflight.versions.trl import (
+    CORRECTS_SAMPLING,
+    FUSES_HEAD,
+    GENERATES_IN_ENGINES,
+    LIGER_KERNEL_IS_LOSS,
+)
 
 GENERATION_ARGUMENTS = (
     "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
@@ -85,14 +90,23 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         unpriced = "gradients that wait through a rollout"
     if is_vllm and not GENERATES_IN_ENGINES.holds_in({"trl": fields.given.versions.of("trl")}):
         unpriced = "an engine on a card of its own"
-    if not FUSES_HEAD.holds_in({"trl": fields.given.versions.of("trl")}):
-        for name in ("use_liger_loss", "use_liger_kernel"):
-            if fields.value(name) is True:
-                unpriced = "the log-probabilities of Liger's loss"
+    if objective == "grpo" and _takes_ligers_loss(fields):
+        unpriced = "the log-probabilities of Liger's loss"
     turns = _TURNS.search(PROSE.sub("", fields.given.kind.text))
     if turns is not None:
         unpriced = f"rollouts of the script's own ({turns[1]})"
     return unpriced
+
+
+def _takes_ligers_loss(fields: FieldReader) -> bool:
+    """Tell whether GRPO's loss is Liger's, which one switch says and later another; RLOO never had it."""
+    versions = {"trl": fields.given.versions.of("trl")}
+    if FUSES_HEAD.holds_in(versions):
+        return False
+    switches = ["use_liger_loss"]
+    if LIGER_KERNEL_IS_LOSS.holds_in(versions):
+        switches.append("use_liger_kernel")
+    return any(fields.value(name) is True for name in switches)
 
 
 def _accumulation(fields: FieldReader) -> int:

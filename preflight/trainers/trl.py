@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.formulas.kernels import liger_kernels
-from preflight.formulas.objective import COMPARED
+from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import Adapter, BaseQuantization
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import DTYPES
@@ -17,6 +17,7 @@ from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
 from preflight.trainers.older_pairs import preparation_of_base
+from preflight.trainers.ppo import has_own_loop
 
 PEFT_DEFAULT_RANK = 8
 """peft.LoraConfig.r."""
@@ -67,7 +68,8 @@ def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
     if not given.has_trainer:
         return fields.reading()
     liger = fields.get("use_liger_kernel", "loss")
-    is_liger = liger is not None and liger.value is True
+    # PPO's trainer never calls Trainer's own initialization, where Liger's modules are put in
+    is_liger = liger is not None and liger.value is True and not has_own_loop(given)
     if is_liger and liger is not None:
         fields.put("kernels", liger_kernels(fields.value("liger_kernel_config")), liger)
     smoothing = fields.get("label_smoothing_factor")
@@ -86,7 +88,7 @@ def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
         else:
             fields.assume("loss", "chunked_linear", "SFT's fused head", "trl")
         return fields.reading()
-    if is_liger and liger is not None and objective not in COMPARED:
+    if is_liger and liger is not None and objective not in (*COMPARED, *ONLINE):
         fields.put("loss", _liger_loss(fields.value("liger_kernel_config")), liger)
     elif loss_type is not None and given.kind.trainer == "trl" and objective == "sft":
         chunked = loss_type.value == "chunked_nll"

@@ -58,6 +58,24 @@ def test_defaults_are_those_of_the_installed_release(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("script", "words", "trl", "is_ligers"),
+    [
+        ("grpo", "--use_liger_kernel true", "0.24.0", False),
+        ("grpo", "--use_liger_loss true", "0.24.0", True),
+        ("grpo", "--use_liger_kernel true", "0.25.0", True),
+        ("grpo", "--use_liger_kernel true", "1.13.0", True),
+        ("grpo", "--use_liger_kernel true", "1.15.0", False),
+        ("rloo", "--use_liger_kernel true", "1.13.0", False),
+    ],
+)
+def test_ligers_loss_is_that_of_the_switch_that_says_it(tmp_path, script, words, trl, is_ligers):
+    arguments = read(words, tmp_path, f"trl.scripts.{script}", trl=trl)
+
+    assert ("Liger" in " ".join(unpriced(arguments))) is is_ligers
+    assert is_ligers or value(arguments, "loss") in ("full_logits", "chunked_linear")
+
+
+@pytest.mark.parametrize(
     ("trl", "completion", "prompt", "mode", "reference"),
     [
         ("0.18.2", 256, 512, "server", "same"),
