@@ -201,6 +201,7 @@ KINDS: dict[str, str] = {
     "use_bnb_nested_quant": "flag",
     "torch_compile": "flag",
     "use_liger_kernel": "flag",
+    "use_liger_loss": "flag",
     "lora_target_modules": "list",
     "lora_modules_to_save": "list",
 }
