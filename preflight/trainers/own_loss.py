@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import last_name
+from preflight.trainers.kind import PROSE
 
 
 def objective_of_loss(text: str) -> str | None:
@@ -38,7 +39,17 @@ def objective_of_loss(text: str) -> str | None:
         return "in_turn"
     if len(calls) != 1:
         return None
-    return "pairs" if any(_takes_pairs(node) for node in ast.walk(function)) else "one"
+    if any(_takes_pairs(node) for node in ast.walk(function)):
+        return "pairs"
+    if any(_may_take_pairs(node) for node in ast.walk(function)) or _PAIRS.search(
+        PROSE.sub("", text)
+    ):
+        return None
+    return "one"
+
+
+_PAIRS = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b")
+"""Words of a script that may put pairs of answers into one batch, whatever its loss makes of them."""
 
 
 def _calls_of(function: ast.FunctionDef, model: str) -> Iterator[ast.Call]:
@@ -65,13 +76,22 @@ def _takes_pairs(node: ast.AST) -> bool:
     """Tell whether an expression takes every second row, or one half of the rows."""
     if isinstance(node, ast.Slice):
         return _is_two(node.step)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.FloorDiv, ast.Mult)):
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
         return _is_two(node.right)
     if not isinstance(node, ast.Call):
         return False
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    name = last_name(node.func)
     is_step = name == "arange" and len(node.args) > 2 and _is_two(node.args[2])
-    return is_step or name in ("chunk", "split", "tensor_split", "view", "reshape", "unbind")
+    return is_step or (name == "chunk" and bool(node.args) and _is_two(node.args[0]))
+
+
+def _may_take_pairs(node: ast.AST) -> bool:
+    """Tell whether a call may take rows apart in ways that are not read."""
+    if not isinstance(node, ast.Call):
+        return False
+    name = last_name(node.func)
+    is_shape = name in ("view", "reshape", "unflatten") and any(map(_is_two, node.args))
+    return is_shape or name in ("split", "tensor_split", "unbind", "rearrange", "chunk")
 
 
 def _is_two(node: ast.expr | None) -> bool:
