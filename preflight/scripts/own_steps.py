@@ -27,6 +27,15 @@ UNCOUNTED = {
         r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",
         "more",
     ),
+    "weights stored by another scheme": (
+        r"\b(?:Awq|GPTQ|Hqq|Aqlm|Quanto|Eetq|TorchAo|Mxfp4|FbgemmFp8|FineGrainedFP8|CompressedTensors|Higgs|BitNet"
+        r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\(",
+        "either",
+    ),
+    "a model divided over the devices of one process": (
+        r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*=",
+        "less",
+    ),
     "outputs of every layer": (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),

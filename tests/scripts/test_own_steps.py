@@ -109,6 +109,8 @@ def test_lines_that_nothing_leads_to_say_nothing():
         ("convert_to_float8_training(model)", "fp8 matrices"),
         ('model = torch.compile(model, mode="reduce-overhead")', "CUDA graphs"),
         ("opt = Muon(model.parameters())", "the states of Muon"),
+        ("load(quantization_config=HqqConfig(nbits=4))", "weights stored by another scheme"),
+        ('load(device_map="auto")', "a model divided over the devices of one process"),
     ],
 )
 def test_a_launch_says_what_its_script_holds_beside_the_estimate(tmp_path, before, name):
