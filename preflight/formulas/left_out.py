@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
@@ -19,6 +20,7 @@ from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
+from preflight.formulas.trainer_arguments import argument
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -31,6 +33,11 @@ TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 UNLISTED = "an adapter on modules of other names"
 FP8 = "fp8 matrices"
+UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
+    ("torch_compile_mode", ("reduce-overhead", "max-autotune").__contains__, "CUDA graphs", "more"),
+    ("lora_target_parameters", bool, "an adapter on parameters", "more"),
+)
+"""Argument of Trainer or TRL, which of its values add something, what, and what that takes beside the estimate."""
 FUSED = "fused kernels"
 
 
@@ -60,6 +67,7 @@ def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
 
 def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> Iterator[Problem]:
     yield from _unknown_arithmetic(plan)
+    yield from _unread_arguments(plan)
     if device is not None and has_engine(plan) and model.layers:
         engine = engine_bytes(plan, model, device)
         if engine.asked < engine.least:
@@ -192,6 +200,22 @@ def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
             unpriced=FP8,
             takes="either",
         )
+
+
+def _unread_arguments(plan: LaunchPlan) -> Iterator[Problem]:
+    """Yield what an argument of the trainer switches on and no formula counts."""
+    for name, is_asked, unpriced, takes in UNCOUNTED_ARGUMENTS:
+        said = argument(plan, name)
+        if said.value is not None and is_asked(said.value):
+            yield Problem(
+                f"{name} {said.value} adds {unpriced}, which the estimate does not count",
+                said.where,
+                f"leave {name} out to have the rest judged",
+                "PF143",
+                "warning",
+                unpriced=unpriced,
+                takes=takes,
+            )
 
 
 def _where(plan: LaunchPlan, field: str) -> str:

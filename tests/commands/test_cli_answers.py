@@ -25,6 +25,13 @@ LLAMA = ["--model_name_or_path", "meta-llama/Llama-3.1-8B"]
 TRAINER = ["--bf16", "true", "--per_device_train_batch_size", "2", "--output_dir", "out"]
 
 
+SFT = """\
+from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+script, training, model = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
+SFTTrainer(model.model_name_or_path, training, peft_config=get_peft_config(model)).train()
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "fsdp2.yaml").write_text(FSDP2)
@@ -136,6 +143,21 @@ def test_eight_bit_floats_are_no_silent_fit(folder):
     assert as_bf16["verdict"] == "fits"
     assert report["verdict"] == "unknown"
     assert report["unpriced"] == ["fp8 matrices"]
+
+
+@pytest.mark.parametrize(
+    ("words", "unpriced"),
+    [
+        (["--torch_compile", "true", "--torch_compile_mode", "reduce-overhead"], ["CUDA graphs"]),
+        (["--use_peft", "--lora_target_parameters", "experts"], ["an adapter on parameters"]),
+        (["--torch_compile", "true"], []),
+    ],
+)
+def test_an_argument_that_no_formula_counts_is_named(folder, words, unpriced):
+    (folder / "train.py").write_text(SFT)
+    report = check(folder, "h100", [], *LLAMA, *TRAINER, "--max_length", "512", *words)
+
+    assert report["unpriced"] == unpriced
 
 
 def test_what_stands_before_the_launcher_is_moved_before_preflight(folder):
