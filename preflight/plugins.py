@@ -19,6 +19,7 @@ from typing import Any
 import pluggy
 
 from preflight import hookspecs
+from preflight.builtin_hooks import BUILTIN_HOOKS, FIRST_WORDS
 from preflight.errors import BadInput, HookFailed, PreflightError
 from preflight.streams import say
 from preflight.trust import NotTrusted, read_trusted
@@ -31,105 +32,6 @@ TIMEOUT_S = 30.0
 LONGEST_S = 1e6
 HOOK_MARK = "preflight_impl"
 """The attribute that `hookimpl` leaves on a function."""
-
-BUILTIN_HOOKS: tuple[str, ...] = (
-    # A module is imported when a hook of its first word is called; asked in reverse order.
-    "read_python",
-    "read_deepspeed",
-    "read_torchrun",
-    "read_accelerate",
-    "read_trl",
-    "read_torchtune",
-    "read_torchtitan",
-    "read_axolotl",
-    "read_llamafactory",
-    "read_litgpt",
-    "model_registry",
-    "model_hub_cache",
-    "model_path",
-    "model_inline",
-    "device_driver",
-    "device_table",
-    "device_given",
-    "check_fsdp_dropout",
-    "check_fsdp_wrapping",
-    "check_fsdp_steps",
-    "check_sharded_base",
-    "check_checkpoints",
-    "check_zero",
-    "check_precision",
-    "check_device_count",
-    "check_replicated_base",
-    "check_quantization",
-    "check_adapter_targets",
-    "check_adapter_training",
-    "check_adapter_saving",
-    "check_attention",
-    "check_trainer_arguments",
-    "check_trl",
-    "check_packages",
-    "check_cpu_threads",
-    "check_node",
-    "memory_model_states",
-    "memory_sharding",
-    "memory_vision",
-    "memory_segments",
-    "memory_reduce",
-    "memory_reference",
-    "memory_reentrant",
-    "memory_deepspeed",
-    "memory_buffers",
-    "memory_activations",
-    "memory_loss",
-    "memory_optimizer_step",
-    "memory_load",
-    "memory_save",
-    "memory_evaluation",
-    "memory_rollout",
-    "memory_engine",
-    "memory_scoring",
-    "memory_host",
-    "memory_runtime",
-    # A lever is asked with those above it applied: what makes another possible stands before it.
-    "remedy_expandable_segments",
-    "remedy_engine_sleep",
-    "remedy_engine_share",
-    "remedy_wrap_policy",
-    "remedy_sharding",
-    "remedy_reshard_after_forward",
-    "remedy_attention_kernel",
-    "remedy_chunked_loss",
-    "remedy_fused_optimizer",
-    "remedy_evaluation_batch",
-    "remedy_frozen_base_dtype",
-    "remedy_deepspeed_buckets",
-    "remedy_stage3_live_parameters",
-    "remedy_sub_group_size",
-    "remedy_sync_each_batch",
-    "remedy_micro_batch",
-    "remedy_context_parallel",
-    "remedy_activation_checkpointing",
-    "remedy_offload_activations",
-    "remedy_offload_optimizer",
-    "remedy_offload_params",
-    "remedy_seq_len",
-    "remedy_optimizer_8bit",
-    "remedy_optimizer_states_16bit",
-    "remedy_pure_bf16",
-    "remedy_adafactor",
-    "remedy_lora",
-    "remedy_qlora",
-)
-
-FIRST_WORDS: dict[str, tuple[str, ...]] = {
-    "read": ("preflight_read_launch", "preflight_write_launch"),
-    "model": ("preflight_describe_model",),
-    "device": ("preflight_describe_device",),
-    "check": ("preflight_findings",),
-    "memory": ("preflight_memory_terms",),
-    "remedy": ("preflight_remedies",),
-}
-"""First word of a built-in's file name -> the hooks it may implement; a test holds every file to it."""
 
 
 class MarkedHooks(pluggy.PluginManager):

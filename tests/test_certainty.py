@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.certainty import as_sure_as_the_plan, other_readings
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.model import Likeness
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 
 FSDP1 = LaunchPlan(
     engine="fsdp1",

@@ -66,6 +66,7 @@ FLOORS = (
     ("repository",),
     ("hookspecs",),
     ("plugins",),
+    ("builtin_hooks",),
     ("trainers",),
     ("engines",),
     ("writers",),

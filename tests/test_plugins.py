@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight.builtin_hooks import BUILTIN_HOOKS, FIRST_WORDS
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, HookFailed
 from preflight.finding import Finding
@@ -15,7 +16,7 @@ from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
-from preflight.plugins import BUILTIN_HOOKS, FIRST_WORDS, PluginManager, load_plugins
+from preflight.plugins import PluginManager, load_plugins
 
 HOOKS = Path(__file__).parent.parent / "hooks"
 
@@ -235,7 +236,7 @@ def test_every_file_with_a_hook_is_a_built_in():
     missing = sorted(files - set(BUILTIN_HOOKS))
     gone = sorted(set(BUILTIN_HOOKS) - files)
 
-    assert not missing, f"add to BUILTIN_HOOKS in preflight/plugins.py: {missing}"
+    assert not missing, f"add to BUILTIN_HOOKS in preflight/builtin_hooks.py: {missing}"
     assert not gone, f"no file in hooks/ for these lines of BUILTIN_HOOKS: {gone}"
 
 

@@ -89,7 +89,7 @@ def _manuals(word: str) -> list[tuple[str, str]]:
     """Return the module docstring of every built-in of a first word: its manual page."""
     import importlib
 
-    from preflight.plugins import BUILTIN_HOOKS
+    from preflight.builtin_hooks import BUILTIN_HOOKS
 
     names = [name for name in BUILTIN_HOOKS if name.partition("_")[0] == word]
     return [

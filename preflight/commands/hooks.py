@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines, tell_left_alone
 from preflight.commands.parser import Parser
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 from preflight.render.hook_reference import hooks_in_order
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION

@@ -169,7 +169,7 @@ def is_for_this_node(name: str, device: str | None, here: bool) -> bool:
 
 def known_remedies(plugins: PluginManager) -> list[str] | None:
     """Return the ids of all built-in remedies; None where a plugin may have others."""
-    from preflight.plugins import BUILTIN_HOOKS
+    from preflight.builtin_hooks import BUILTIN_HOOKS
 
     if any(name not in BUILTIN_HOOKS for name in plugins.plugins_of("preflight_remedies")):
         return None

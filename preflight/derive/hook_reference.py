@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from preflight.builtin_hooks import BUILTIN_HOOKS, FIRST_WORDS
 from preflight.derive.target import Files, Say
-from preflight.plugins import BUILTIN_HOOKS, FIRST_WORDS
 from preflight.render.hook_reference import hooks_in_order
 
 HEAD = """\
@@ -44,7 +44,7 @@ Built-ins register first, then entry points, then the project's file; the last r
 A misspelt hook, a failing plugin and a second memory term of the same name are errors that name the plugin.
 `preflight hooks` shows who is asked, `PREFLIGHT_TRACE=1` every call and its answer.
 
-To add a built-in: one file here, and its line in `BUILTIN_HOOKS` of `preflight/plugins.py` (a test names the missing line).
+To add a built-in: one file here, and its line in `BUILTIN_HOOKS` of `preflight/builtin_hooks.py` (a test names the missing line).
 """
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.launch import LaunchPlan
 from preflight.launchers.contract import Launcher
-from preflight.plugins import BUILTIN_HOOKS
 
 READERS = "read_"
 

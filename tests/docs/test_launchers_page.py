@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from preflight.plugins import BUILTIN_HOOKS
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.shell.wrapper_options import OPTIONS, SAME_AS, SHELLS
 
 ROOT = Path(__file__).parents[2]

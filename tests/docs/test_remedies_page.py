@@ -9,7 +9,7 @@ from pathlib import Path
 from test_every_remedy import CHANGES_TRAINING, LAUNCHES
 from test_framework_remedies import LAUNCHES as OF_FRAMEWORKS
 
-from preflight.plugins import BUILTIN_HOOKS
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.remedy import SAFETIES, UNPROVED
 
 PAGE = Path(__file__).parents[2] / "docs" / "remedies.md"

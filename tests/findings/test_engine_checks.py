@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
 from preflight.findings import kind_of
 from preflight.launch import (
@@ -20,7 +21,7 @@ from preflight.launch import (
 )
 from preflight.models import describe
 from preflight.models.families.library_defaults import library_defaults
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -9,7 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from preflight.plugins import BUILTIN_HOOKS, PluginManager, load_plugins
+from preflight.builtin_hooks import BUILTIN_HOOKS
+from preflight.plugins import PluginManager, load_plugins
 
 
 @pytest.fixture(scope="session")

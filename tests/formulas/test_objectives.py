@@ -8,12 +8,13 @@ import pytest
 from small_llama import LLAMA
 from step_script import counted_of
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.objective import with_head
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 
 SCRIPT = Path(__file__).with_name("objective_steps.py")
 CONFIG = {**LLAMA, "vocab_size": 8192}

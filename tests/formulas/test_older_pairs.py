@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from small_llama import LLAMA
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.objective import unpriced_objective
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 
 NARROW = {**LLAMA, "hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2}
 TINY = {**NARROW, "vocab_size": 16384}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from small_llama import LLAMA, ZERO
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.objective import with_head
 from preflight.formulas.ppo import policy_of
 from preflight.judge import estimate_memory
 from preflight.launch import DeepSpeedSettings, Generation, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 
 CONFIG = {**LLAMA, "vocab_size": 8192}
 LONG = {"micro_batch_size": 8, "prompt": 24, "completion": 104}

@@ -10,11 +10,12 @@ import pytest
 from small_llama import LLAMA as CONFIG
 from small_llama import ZERO as BUCKETS
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, DeepSpeedSettings, LaunchPlan
 from preflight.memory import ALWAYS, Level, Moment
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 
 SCRIPT = Path(__file__).with_name("real_phases.py")
 MICRO, LENGTH = 2, 8

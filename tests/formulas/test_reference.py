@@ -9,11 +9,12 @@ import pytest
 from small_llama import LLAMA as CONFIG
 from small_llama import ZERO
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, DeepSpeedSettings, LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 
 SCRIPT = Path(__file__).with_name("reference_ranks.py")
 CASES = {

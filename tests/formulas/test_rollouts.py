@@ -8,12 +8,13 @@ import pytest
 from small_llama import LLAMA
 from step_script import counted_of
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
 from preflight.memory import ONLINE, PHASE_MOMENTS, STEP_MOMENTS, Level, Moment, Phase
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 from preflight.units import GIB
 
 SCRIPT = Path(__file__).with_name("rollout_steps.py")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 from preflight.units import GIB
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 HERE = Path(__file__).parent

@@ -11,11 +11,12 @@ import tiny_training as lab
 from refused_settings import CASES, arguments, flash, sft, trained
 from transformers import Trainer
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.models import describe
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 from preflight.units import GIB
 

@@ -8,7 +8,7 @@ import re
 import pytest
 from table import CONTRASTS, NOT_PROVED, PROOFS, ROUNDING
 
-from preflight.plugins import BUILTIN_HOOKS
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.remedy import UNPROVED
 
 EVALUATION_MEANS = 1e-3

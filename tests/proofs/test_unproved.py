@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preflight.plugins import BUILTIN_HOOKS
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.remedy import UNPROVED
 
 PAGE = Path(__file__).parents[2] / "docs" / "remedies-proof.md"

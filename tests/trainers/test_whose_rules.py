@@ -10,9 +10,10 @@ import json
 
 import pytest
 
+from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
-from preflight.plugins import BUILTIN_HOOKS, load_plugins
+from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
 
 GRPO = """\
