@@ -27,6 +27,13 @@ UNCOUNTED = {
         r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",
         "more",
     ),
+    "an adapter that is not LoRA": (
+        r"\b(?:AdaLora|Adamss|AdaptionPrompt|BOFT|BdLora|Beft|C3A|CPT|Cartridge|Deft|Delora|FourierFT|Frod|Glora"
+        r"|Gralora|HRA|Hira|IA3|Kasa|LNTuning|Lily|LoHa|LoKr|Miss|Bone|Monteclora|MultitaskPromptTuning|OFT|OSF"
+        r"|Peanut|Poly|PrefixTuning|PromptEncoder|PromptTuning|Psoft|Pvera|RandLora|Road|Shadow|Shira|Supertuning"
+        r"|TinyLora|TrainableTokens|UniLora|VBLoRA|Velora|Vera|WaveFT|XLora)Config\(",
+        "either",
+    ),
     "weights stored by another scheme": (
         r"\b(?:Awq|GPTQ|Hqq|Aqlm|Quanto|Eetq|TorchAo|Mxfp4|FbgemmFp8|FineGrainedFP8|CompressedTensors|Higgs|BitNet"
         r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\(",

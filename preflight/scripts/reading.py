@@ -6,6 +6,7 @@ import ast
 import re
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.adapter_calls import adapts
 from preflight.scripts.by_call import read_checkpointing, read_optimizer
 from preflight.scripts.dataclass_fields import is_dataclass
 from preflight.scripts.lengths import read_length
@@ -203,6 +204,9 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.unread.setdefault("use_peft", reader.place(found))
     if not calls:
         _never_made(reader, settings, "LoraConfig", "use_peft")
+        for found in (*reader.calls, *reader.unsure):
+            if adapts(found):
+                settings.unread.setdefault("use_peft", reader.place(found))
         return
     place = reader.place(calls[0])
     settings.seen["lora"] = place

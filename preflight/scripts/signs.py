@@ -73,7 +73,10 @@ UNPRICED = {
         r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
         "less",
     ),
-    "frozen parameters": (r"requires_grad_?\(False\)|requires_grad\s*=\s*False", "less"),
+    "frozen parameters": (
+        r"requires_grad_\((?!True\b|\))|requires_grad\s*=\s*(?!True\b|=)",
+        "less",
+    ),
     **UNCOUNTED,
 }
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launch_of_script import plan_of
+from launch_of_script import opens, plan_of
 
 from preflight.scripts.own_steps import uncounted_calls
 
@@ -110,6 +110,8 @@ def test_lines_that_nothing_leads_to_say_nothing():
         ('model = torch.compile(model, mode="reduce-overhead")', "CUDA graphs"),
         ("opt = Muon(model.parameters())", "the states of Muon"),
         ("load(quantization_config=HqqConfig(nbits=4))", "weights stored by another scheme"),
+        ("get_peft_model(model, IA3Config())", "an adapter that is not LoRA"),
+        ("for p in a: p.requires_grad = name in p", "frozen parameters"),
         ('load(device_map="auto")', "a model divided over the devices of one process"),
     ],
 )
@@ -136,3 +138,37 @@ def test_metrics_gather_the_logits_of_an_evaluation_that_runs(tmp_path, strategy
     held = "logits gathered for compute_metrics" in {notice.unpriced for notice in plan.notices}
 
     assert held is is_held
+
+
+TRAINER = """
+import torch
+from peft import PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, TrainingArguments
+from trl import SFTTrainer, get_peft_config
+from elsewhere import build
+args = TrainingArguments("out", per_device_train_batch_size=1)
+model = AutoModelForCausalLM.from_pretrained("model")
+{before}
+SFTTrainer(model=model, args=args, {more}).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "is_open"),
+    [
+        ("model = get_peft_model(model, build())", "", True),
+        ('model = PeftModel.from_pretrained(model, "adapter", is_trainable=True)', "", True),
+        ('model.load_adapter("adapter")', "", True),
+        ("pass", "peft_config=build()", True),
+        ("config = build()", "peft_config=config", True),
+        ("config = get_peft_config(flags)", "peft_config=config", False),
+        ("pass", "peft_config=None", False),
+        ("pass", "", False),
+    ],
+)
+def test_an_adapter_that_is_made_where_nobody_looks_is_open(tmp_path, before, more, is_open):
+    """A refusal would stand on the full fine-tuning that it is not."""
+    text = TRAINER.format(before=before, more=more)
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
+
+    assert ("adapter" in opens(plan)) is is_open
