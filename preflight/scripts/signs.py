@@ -37,7 +37,7 @@ SIGNS = {
 UNPRICED = {
     "a reference model and pairs of answers": (
         r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_(?:model|logps|log_?probs)\b"
-        r"|\b(?:\w+_)?(?:chosen|rejected)_(?:input_ids|labels|logits|log_?p(?:rob)?s)\b|\b\w*CollatorWith\w*DPO\b",
+        r"|\b(?:\w+_)?(?:chosen|rejected)_(?:logits|log_?p(?:rob)?s)\b|\b\w*CollatorWith\w*DPO\b",
         "more",
     ),
     "generation and the models that score it": (

@@ -91,6 +91,13 @@ def test_pairs_of_a_loop_of_ones_own_are_named(tmp_path):
     assert unpriced(tmp_path, loop) == {"a reference model and pairs of answers"}
 
 
+def test_columns_of_pairs_alone_are_no_training_on_them(tmp_path):
+    assert (
+        unpriced(tmp_path, 'columns = ["chosen_input_ids", "rejected_labels"]\nkeep(columns)\n')
+        == set()
+    )
+
+
 def test_a_training_loop_of_another_library_is_named(tmp_path):
     assert unpriced(
         tmp_path, "from olmo_core import train\ntrain.TrainerConfig().build(a).fit()\n"
