@@ -105,6 +105,13 @@ KEEPS_WHAT_IS_SAVED_TWICE = Boundary(
     "models/activation_offloading.py storage_to_tensor_id: none in 0.24.0, in 0.27.0 and 1.16.0; between not read",
     "1.16.0",
 )
+LIGER_KERNEL_IS_LOSS = Boundary(
+    _NAME,
+    "0.25",
+    "`use_liger_kernel` takes GRPO's loss with Liger too; before, `use_liger_loss` did, and it replaced modules alone",
+    "trainer/grpo_trainer.py:397 (0.25.1), :359 (0.24.0), :505 (0.18.2)",
+    "1.14.0",
+)
 HAS_QUANT_STORAGE = Boundary(
     _NAME,
     "0.26",
@@ -139,13 +146,6 @@ CHECKS_GROUPS = Boundary(
     "GRPO refuses a batch that is not whole groups of completions",
     "trainer/grpo_config.py, 0.26.0, :1131 (1.16.0); the releases read before do not",
     "1.16.0",
-)
-LIGER_KERNEL_IS_LOSS = Boundary(
-    _NAME,
-    "0.25",
-    "`use_liger_kernel` takes GRPO's loss with Liger too; before, `use_liger_loss` did, and it replaced modules alone",
-    "trainer/grpo_trainer.py:397 (0.25.1), :359 (0.24.0), :505 (0.18.2)",
-    "1.14.0",
 )
 LOADS_FP32 = Boundary(
     _NAME,
