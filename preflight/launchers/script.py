@@ -33,7 +33,6 @@ from preflight.launch import (
 from preflight.launchers.undecided import (
     does_not_train,
     left_out,
-    of_missing_script,
     undecided,
 )
 from preflight.libraries.requirement import LIBRARIES
@@ -119,9 +118,7 @@ def make_plan(
     if any(problem.id == "PF115" for problem in problems):
         reason = "nobody said how many ranks start"
         origins["world_size"] = Origin("nobody", True, reason, OPEN_VALUES["world_size"])
-    if missing:
-        origins.update(of_missing_script(fields, missing[0].where))
-    elif not trainer.script.is_of_library:
+    if not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script, trainer.script.untaken)
         own_engine = own_initialize(command, part.script_index)

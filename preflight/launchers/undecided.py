@@ -155,30 +155,3 @@ def _open(name: str, taken_as: str, sign: Place) -> Origin:
         else f"{sign.where} may say otherwise"
     )
     return Origin(SCRIPT_DECIDES, True, reason, OPEN_VALUES.get(name, ()))
-
-
-DEARER = {"load_dtype": "fp32", "attention": "eager", "loss": "full_logits"}
-"""Plan field -> the value of OPEN_VALUES that takes more than what is taken where nobody says it."""
-
-
-def of_missing_script(fields: Mapping[str, Setting], script: str) -> dict[str, Origin]:
-    """Return the origins of what only a script could say, where the script is not there.
-
-    It may hold less than what the launch is taken for, so that nothing is refused for what nobody has read. More than
-    that is no matter: it cannot start.
-    """
-    sign = Place("script", script, "")
-    open_names = [
-        name
-        for name in (*SCRIPT_FIELDS, "mixed_precision")
-        if name not in fields or fields[name].place.kind == "default"
-    ]
-    if "engine" in fields and fields["engine"].value == "ddp":
-        open_names.append("engine")
-    origins = {}
-    for name in open_names:
-        taken_as = "data parallel" if name == "engine" else _TAKEN_AS.get(name, "")
-        origin = _open(name, taken_as, sign)
-        may_be = tuple(value for value in origin.may_be if value != DEARER.get(name))
-        origins[name] = replace(origin, may_be=may_be)
-    return origins
