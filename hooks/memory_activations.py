@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.formulas.attention_tensors import has_bool_mask, mask_bytes
 from preflight.formulas.layer_bytes import LayerCosts
-from preflight.formulas.layer_costs import has_bool_mask, layer_costs, mask_bytes, shared_bytes
+from preflight.formulas.layer_costs import layer_costs, shared_bytes
 from preflight.formulas.objective import forwards_at_once
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of

@@ -70,7 +70,7 @@ def judge_plan(
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
         if model is not None and one.versions != plan.versions:
-            one = with_default_attention(one, model)
+            one = with_left_out(with_default_attention(one, model), model, device)
         missing = missing_inputs(one, model)
         estimate = None
         if model is not None:

@@ -22,9 +22,16 @@ from typing import Any
 from preflight.formulas.adapters import adapter_targets, adapter_tensors, is_target
 from preflight.formulas.attention_scores import (
     at_scores,
-    dropped_scores,
     made_before_scores,
-    scores_of,
+)
+from preflight.formulas.attention_tensors import (
+    CONCATENATES_ROTARY,
+    VALUES_IN_FUSED_QKV,
+    attention_extra,
+    copies_queries,
+    repeats_keys,
+    takes_mask,
+    traced_eagerly,
 )
 from preflight.formulas.compiled_layers import compiled_bytes
 from preflight.formulas.dora import dora_backward_bytes, dora_bytes, dora_passing_bytes
@@ -37,19 +44,14 @@ from preflight.formulas.layer_coefficients import (
     shared_forms,
 )
 from preflight.formulas.layer_sizes import bytes_of, layer_sizes
-from preflight.formulas.objective import has_linear_head, num_sequences
+from preflight.formulas.objective import has_linear_head
 from preflight.formulas.precision import Precision, is_quantized, precision_of, uses_autocast
 from preflight.formulas.tensor_parallel import cuts_stream, divided_costs
-from preflight.formulas.user_loop import finds_gradients, has_own_model_code
+from preflight.formulas.user_loop import finds_gradients
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
 from preflight.remembered import remembered
 from preflight.units import ceil_div
-from preflight.versions.transformers import (
-    ATTENDS_IN_PLACE,
-    HAS_BOOL_MASK,
-    READS_GROUPED_KEYS,
-)
 
 
 @remembered
@@ -197,7 +199,7 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         )
     found["first"] = bytes_of(forms["first"], first) + highest
     found["first"] += first["T*1"] * _more(plan, model, units[0], precision, method)
-    if plan.attention == "eager" and not _traced_eagerly(plan, model, precision):
+    if plan.attention == "eager" and not traced_eagerly(plan, model, precision):
         found["first"] = max(
             found["first"],
             bytes_of(forms["first"], first)
@@ -362,12 +364,13 @@ def _pieces(
 
     if shape.attention_kind != "none":
         saved += c * (q + kv + v + out) + 4 * shape.num_heads
-        saved += 0 if _has_state(unit) else _attention_extra(plan, model, unit, shape, c)
+        saved += 0 if _has_state(unit) else attention_extra(plan, model, unit, shape, c)
         # the kernel that takes a mask returns tokens in order, and reads values that are repeated
-        takes_mask = _takes_mask(plan, unit)
-        if model.model_type in CONCATENATES_ROTARY and not takes_mask:
+        repeats = takes_mask(plan, unit) or repeats_keys(plan)
+        is_copied = takes_mask(plan, unit) or copies_queries(plan)
+        if model.model_type in CONCATENATES_ROTARY and not is_copied:
             saved += c * out
-        if model.model_type in VALUES_IN_FUSED_QKV and not (takes_mask and kv < q):
+        if model.model_type in VALUES_IN_FUSED_QKV and not (repeats and kv < q):
             saved += c * (q + kv)
     if not trains:
         saved += _adapter_inputs(plan, model, unit, precision)
@@ -439,13 +442,6 @@ def _has_state(unit: ModelUnit) -> bool:
     return unit.layer is not None and unit.layer.attention_kind == "linear"
 
 
-CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4"})
-"""Queries are a new contiguous tensor after partial rotary embedding, so attention's output is not in token
-order, and the output projection reads a copy of it (measured: test_layer_costs.py)."""
-VALUES_IN_FUSED_QKV = frozenset({"gpt_neox", "phi3"})
-"""Values are a view of the fused projection's output, which stays whole."""
-
-
 def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
     """Tell whether the stream between layers is fp32.
 
@@ -493,87 +489,12 @@ def _norm(kind: str, n: int, heads: int, c: int, input_bytes: int, trains: bool)
     return 4 * n + 4 * heads + normalised
 
 
-def _attention_extra(
-    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, shape: LayerShape, c: int
-) -> int:
-    """Scores for eager; a float mask and repeated keys and values for sdpa where padding or a window brings a mask."""
-    length = plan.seq_len or 0
-    repeated = 0
-    if 1 < shape.num_kv_heads < shape.num_heads:
-        repeated = 2 * c * (shape.query_size - shape.kv_size)
-    if plan.attention == "eager":
-        return (scores_of(plan, model, c).saved + dropped_scores(plan, model, c)) * (
-            shape.num_heads * length
-        ) + repeated
-    is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
-    copied = c * shape.query_size if is_sdpa and not ATTENDS_IN_PLACE.holds_in(plan.versions) else 0
-    if _takes_mask(plan, unit):
-        return repeated + copied + (c * length if has_bool_mask(plan) else 0)
-    if is_sdpa and not READS_GROUPED_KEYS.holds_in(plan.versions):
-        return repeated + copied
-    return copied
-
-
-def _takes_mask(plan: LaunchPlan, unit: ModelUnit) -> bool:
-    """Tell whether torch's kernel is given a mask, which flash attention does not take."""
-    is_masked = has_padding_mask(plan) or has_window_mask(plan, unit)
-    return plan.attention in ("sdpa", None) and is_masked
-
-
 def _as_traced(forms: Mapping[str, Any], unit: ModelUnit) -> ModelUnit:
     """Return a layer as it was traced: a family without layers of both kinds was, in a sequence as long as its window."""
     shape = unit.layer
     if shape is None or shape.attention_kind != "sliding" or "TL*1" in forms["saved"]:
         return unit
     return replace(unit, layer=replace(shape, attention_kind="full", sliding_window=None))
-
-
-def has_bool_mask(plan: LaunchPlan) -> bool:
-    """Tell whether sdpa's padding mask is a bool one, and the kernel's float one is each layer's own."""
-    return HAS_BOOL_MASK.holds_in(plan.versions)
-
-
-def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:
-    """Return the bytes of the square mask that all layers share: eager always has one, sdpa where batches are padded.
-
-    Layers with a window have one anyway, which is counted with them where they were traced with it, and so has a
-    family that was traced eagerly; flash attention needs none.
-    """
-    windowed = [unit for unit in model.layers if has_window_mask(plan, unit)]
-    if plan.attention in ("sdpa", None):
-        if not has_padding_mask(plan) and not windowed:
-            return 0
-        size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
-    elif plan.attention == "eager":
-        if _traced_eagerly(plan, model, precision):
-            return 0
-        size = precision.bytes_of("compute")
-    else:
-        return 0
-    method = method_of(plan, precision)
-    for unit in windowed:
-        forms = layer_forms(plan, model, unit, method, False)
-        if forms is not None and "TL*1" in forms["saved"]:
-            return 0
-    return size * tokens * (plan.seq_len or 0)
-
-
-def _traced_eagerly(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
-    """Tell whether scores, and the mask that is added to them, are in a family's own forms."""
-    forms = layer_forms(plan, model, model.layers[0], method_of(plan, precision), False)
-    return "TL*nh" in (forms or {}).get("saved", ())
-
-
-def has_padding_mask(plan: LaunchPlan) -> bool:
-    """Tell whether an attention mask reaches the kernel: a padded batch of more than one sequence.
-
-    transformers drops the mask when no position is masked (masking_utils.py, 5.24.0:252-302), so a
-    single sequence is its own longest. torchtune pads and leaves the mask out: padded_collate_sft returns
-    tokens and labels (torchtune/data/_collate.py:216, 0.6.1).
-    """
-    if has_own_model_code(plan):
-        return False
-    return plan.sequence_kind == "padded" and num_sequences(plan) > 1
 
 
 def _keeps_product(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:

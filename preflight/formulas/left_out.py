@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
+from preflight.formulas.adapted_experts import is_fused
 from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
@@ -26,6 +27,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.units import format_gib
+from preflight.versions.transformers import GATHERS_ROWS_ONCE
 
 BESIDE_TEXT = "images or audio beside the text"
 UNTRACED = "what the layers keep and need in passing"
@@ -133,6 +135,16 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             "warning",
             unpriced=UNTRACED,
             takes="less",
+        )
+    if is_fused(plan, model) and not GATHERS_ROWS_ONCE.holds_in(plan.versions):
+        yield Problem(
+            f"experts of {model.model_type} keep more in transformers before {GATHERS_ROWS_ONCE.since} than they were traced with",
+            "the release of transformers",
+            f"--set versions.transformers={GATHERS_ROWS_ONCE.since} or newer, where that is so",
+            "PF129",
+            "warning",
+            unpriced=UNTRACED,
+            takes="more",
         )
     packages = kernel_packages(model)
     if packages and not without:

@@ -11,6 +11,7 @@ from preflight.trace.checkpointing import mark_every_second
 from preflight.trace.compose import Depth, full_depth, shallow_depth
 from preflight.trace.job import TraceJob
 from preflight.trace.quantized import pack_linears
+from preflight.versions.transformers import HAS_DTYPE
 
 
 def build(job: TraceJob, device: str = "meta") -> BuiltModel:
@@ -46,6 +47,7 @@ def build(job: TraceJob, device: str = "meta") -> BuiltModel:
 
 def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
     import torch
+    import transformers
     from transformers import AutoConfig
 
     implementation = "sdpa" if job.attention.startswith("flash") else job.attention
@@ -64,7 +66,11 @@ def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
                 f"transformers does not know model_type {model_type!r}",
                 fix="`--trust-remote-code` runs the code in the model's own folder",
             ) from error
-    arguments = {"dtype": dtype, "trust_remote_code": job.folder is not None}
+    says_dtype = HAS_DTYPE.holds_in({"transformers": transformers.__version__})
+    arguments = {
+        "dtype" if says_dtype else "torch_dtype": dtype,
+        "trust_remote_code": job.folder is not None,
+    }
     with torch.device(device):
         try:
             return _class_of(config).from_config(

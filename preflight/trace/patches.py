@@ -163,16 +163,30 @@ def fast_optimizers() -> Iterator[None]:
 def decided_masks(has_padding: bool) -> Iterator[None]:
     """Answer what transformers asks of a mask's values: is anything padded, is anything packed.
 
-    A tensor without data raises there, or keeps a mask that a real batch would not have.
+    A tensor without data raises there, or keeps a mask that a real batch would not have. Releases before 4.53 ask
+    torch.all, which the recorder answers.
     """
-    import transformers.masking_utils as masks
-
-    with (
-        replaced(masks, "find_packed_sequence_indices", lambda position_ids: None),
-        replaced(masks, "fast_all", lambda tensor: not has_padding),
-        replaced(masks, "is_tracing", lambda tensor=None: False),
-    ):
+    answers: dict[str, Callable[..., Any]] = {
+        "find_packed_sequence_indices": lambda position_ids: None,
+        "fast_all": lambda tensor: not has_padding,
+        "is_tracing": lambda tensor=None: False,
+    }
+    with ExitStack() as patches:
+        masks = module_of("transformers.masking_utils")
+        for name, answer in answers.items():
+            if hasattr(masks, name):
+                patches.enter_context(replaced(masks, name, answer))
         yield
+
+
+def module_of(name: str) -> Any:
+    """Return a module of transformers; None in a release that has none of that name."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        return None
 
 
 @contextmanager
@@ -182,7 +196,11 @@ def experts_in_any_dtype() -> Iterator[None]:
     Both save the same tensors.
     """
     import torch
-    import transformers.integrations.moe as moe
+
+    moe = module_of("transformers.integrations.moe")
+    if not hasattr(moe, "_can_use_grouped_mm"):  # before 5.0 experts are linear layers
+        yield
+        return
 
     def can_use(input: Any, weight: Any, offs: Any) -> bool:
         return bool(weight.dtype == torch.bfloat16)
@@ -243,7 +261,6 @@ def register_flash_attention() -> str:
 
     flash_attention_2 itself cannot be imported without a GPU; it saves the same tensors.
     """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     def forward(
@@ -263,6 +280,8 @@ def register_flash_attention() -> str:
         return None
 
     name = "preflight_flash"
-    ALL_ATTENTION_FUNCTIONS.register(name, forward)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(name, no_mask)
+    ALL_ATTENTION_FUNCTIONS[name] = forward
+    masks = module_of("transformers.masking_utils")
+    if masks is not None:
+        masks.ALL_MASK_ATTENTION_FUNCTIONS[name] = no_mask
     return name

@@ -103,6 +103,13 @@ SPLITS_IMAGES = Boundary(
     " _prepare_attention_mask in 4.53.3, cu_seqlens in 4.54.1 to 5.24.0",
     "5.24.0",
 )
+HAS_DTYPE = Boundary(
+    _NAME,
+    "4.56",
+    "classes take `dtype`; before, `torch_dtype` alone",
+    "modeling_utils.py from_pretrained and _from_config: 4.53.3 and 4.57.6; the change is of 4.56",
+    "5.24.0",
+)
 ATTENDS_IN_PLACE = Boundary(
     _NAME,
     "4.57",
@@ -181,6 +188,14 @@ DEFAULTS_TO_FSDP2 = Boundary(
     "5.10",
     "Trainer's own `fsdp` is FSDP2, with a unit for each layer; before, FSDP1, with units only where `auto_wrap` is said",
     "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
+    "5.24.0",
+)
+GATHERS_ROWS_ONCE = Boundary(
+    _NAME,
+    "5.12",
+    "the rows of a grouped product over experts are gathered once; before, by token and then by expert",
+    "integrations/moe.py grouped_mm_experts_forward: 5.0.0 and 5.2.0 against 5.12.0, 5.4.0 is between; traced on 5.0.0"
+    " (4 to 18 % more) and 5.18.0",
     "5.24.0",
 )
 SCANS_IN_PRODUCTS = Boundary(

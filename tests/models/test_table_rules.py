@@ -7,7 +7,7 @@ import pytest
 from preflight.device import DeviceSpec
 from preflight.errors import ModelNotKnown
 from preflight.formulas.installed_kernels import KERNELS
-from preflight.formulas.left_out import with_left_out
+from preflight.formulas.left_out import UNTRACED, with_left_out
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
 from preflight.models import describe
@@ -95,3 +95,16 @@ def test_an_older_release_scans_in_more_memory_so_it_is_no_fit_either(versions):
     plan = with_left_out(replace(plan, versions=versions), model)
 
     assert [n.takes for n in plan.notices if n.unpriced == KERNELS] == ["either"]
+
+
+@pytest.mark.parametrize(
+    ("release", "takes"), [("5.0.0", ["more"]), ("5.12.0", []), ("4.57.6", [])]
+)
+def test_experts_of_an_older_release_keep_more_than_they_were_traced_with(release, takes):
+    """docs/versions.md: 18 % more in 5.0; before, they were a loop over linear layers, which has forms of its own."""
+    entry = find_model("Qwen/Qwen3-30B-A3B")
+    model = describe(entry.config, entry.id, "the registry")
+    plan = LaunchPlan(micro_batch_size=1, seq_len=512, versions={"transformers": release})
+
+    found = with_left_out(plan, model).notices
+    assert [notice.takes for notice in found if notice.unpriced == UNTRACED] == takes

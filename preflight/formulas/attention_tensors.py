@@ -1,0 +1,105 @@
+"""What attention keeps beside queries, keys, values and its output: scores, masks, repeated keys, copies."""
+
+from __future__ import annotations
+
+from preflight.formulas.attention_scores import dropped_scores, scores_of
+from preflight.formulas.layer_coefficients import has_window_mask, layer_forms, method_of
+from preflight.formulas.objective import num_sequences
+from preflight.formulas.precision import Precision
+from preflight.formulas.user_loop import has_own_model_code
+from preflight.launch import LaunchPlan
+from preflight.model import LayerShape, ModelSpec, ModelUnit
+from preflight.versions.transformers import ATTENDS_IN_PLACE, HAS_BOOL_MASK, READS_GROUPED_KEYS
+
+CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4"})
+"""Queries are a new contiguous tensor after partial rotary embedding, so attention's output is not in token
+order, and the output projection reads a copy of it (measured: test_layer_costs.py)."""
+VALUES_IN_FUSED_QKV = frozenset({"gpt_neox", "phi3"})
+"""Values are a view of the fused projection's output, which stays whole."""
+
+
+def attention_extra(
+    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, shape: LayerShape, c: int
+) -> int:
+    """Scores for eager; a float mask and repeated keys and values for sdpa where padding or a window brings a mask."""
+    length = plan.seq_len or 0
+    repeated = 0
+    if 1 < shape.num_kv_heads < shape.num_heads:
+        repeated = 2 * c * (shape.query_size - shape.kv_size)
+    if plan.attention == "eager":
+        return (scores_of(plan, model, c).saved + dropped_scores(plan, model, c)) * (
+            shape.num_heads * length
+        ) + repeated
+    copied = c * shape.query_size if copies_queries(plan) else 0
+    if takes_mask(plan, unit):
+        return repeated + copied + (c * length if has_bool_mask(plan) else 0)
+    return repeated + copied if repeats_keys(plan) else copied
+
+
+def repeats_keys(plan: LaunchPlan) -> bool:
+    """Tell whether keys and values are repeated for every query before torch's kernel reads them."""
+    is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
+    return is_sdpa and not READS_GROUPED_KEYS.holds_in(plan.versions)
+
+
+def copies_queries(plan: LaunchPlan) -> bool:
+    """Tell whether queries are copied before torch's kernel reads them, and what comes out of it is a copy too.
+
+    Queries that rotation made anew are no copy more: Phi-3's output is copied once, as it is in newer releases.
+    """
+    is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
+    return is_sdpa and not ATTENDS_IN_PLACE.holds_in(plan.versions)
+
+
+def takes_mask(plan: LaunchPlan, unit: ModelUnit) -> bool:
+    """Tell whether torch's kernel is given a mask, which flash attention does not take."""
+    is_masked = has_padding_mask(plan) or has_window_mask(plan, unit)
+    return plan.attention in ("sdpa", None) and is_masked
+
+
+def has_bool_mask(plan: LaunchPlan) -> bool:
+    """Tell whether sdpa's padding mask is a bool one, and the kernel's float one is each layer's own."""
+    return HAS_BOOL_MASK.holds_in(plan.versions)
+
+
+def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens: int) -> int:
+    """Return the bytes of the square mask that all layers share: eager always has one, sdpa where batches are padded.
+
+    Layers with a window have one anyway, which is counted with them where they were traced with it, and so has a
+    family that was traced eagerly; flash attention needs none.
+    """
+    windowed = [unit for unit in model.layers if has_window_mask(plan, unit)]
+    if plan.attention in ("sdpa", None):
+        if not has_padding_mask(plan) and not windowed:
+            return 0
+        size = 1 if has_bool_mask(plan) else precision.bytes_of("compute")
+    elif plan.attention == "eager":
+        if traced_eagerly(plan, model, precision):
+            return 0
+        size = precision.bytes_of("compute")
+    else:
+        return 0
+    method = method_of(plan, precision)
+    for unit in windowed:
+        forms = layer_forms(plan, model, unit, method, False)
+        if forms is not None and "TL*1" in forms["saved"]:
+            return 0
+    return size * tokens * (plan.seq_len or 0)
+
+
+def has_padding_mask(plan: LaunchPlan) -> bool:
+    """Tell whether an attention mask reaches the kernel: a padded batch of more than one sequence.
+
+    transformers drops the mask when no position is masked (masking_utils.py, 5.24.0:252-302), so a
+    single sequence is its own longest. torchtune pads and leaves the mask out: padded_collate_sft returns
+    tokens and labels (torchtune/data/_collate.py:216, 0.6.1).
+    """
+    if has_own_model_code(plan):
+        return False
+    return plan.sequence_kind == "padded" and num_sequences(plan) > 1
+
+
+def traced_eagerly(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
+    """Tell whether scores, and the mask that is added to them, are in a family's own forms."""
+    forms = layer_forms(plan, model, model.layers[0], method_of(plan, precision), False)
+    return "TL*nh" in (forms or {}).get("saved", ())
