@@ -159,20 +159,23 @@ def _absent(seen: Seen, solver: Solver, names: set[str]) -> dict[str, str]:
             models = seen.changed[text]
             if len(models) < 3:  # nothing changed: it is what the small config gives by itself
                 continue
-            numbers = numbers_of(models)
-            numbers.pop(name, None)
+            numbers = _without_depth(numbers_of(models), name)
             form = Dimensions(numbers).form_of(tuple(m.values[name] for m in models))
             if form is not None:
                 found[name] = form
         elif (default is None or isinstance(default, str)) and name not in seen.base[0].config:
             own = [m for m in seen.base[:NUM_SOLVED] if is_whole(m.values.get(name))]
             if len(own) == NUM_SOLVED:
-                numbers = numbers_of(own)
-                numbers.pop(name, None)
+                numbers = _without_depth(numbers_of(own), name)
                 form = Dimensions(numbers).form_of(tuple(m.values[name] for m in own))
                 if form is not None:
                     found[name] = form
     return found
+
+
+def _without_depth(numbers: Mapping[str, tuple[int, ...]], name: str) -> dict[str, tuple[int, ...]]:
+    """Return the numbers that may stand for a field: not itself, and no count of layers, which fits by chance."""
+    return {key: value for key, value in numbers.items() if key not in (name, *DEPTHS)}
 
 
 def _defaults(seen: Seen, names: set[str]) -> dict[str, Any]:
