@@ -20,6 +20,7 @@ SCORES_ROWS_OF_PPO = Boundary(
     "PPO takes log-probabilities row by row; before, a softmax of all of them at once",
     "trainer/ppo_trainer.py: 0.15.2 against 0.14.0; experimental/ppo (1.12.0)",
     "1.12.0",
+    until="1.13",
 )
 SAYS_MAX_LENGTH = Boundary(
     _NAME,
@@ -111,6 +112,7 @@ LIGER_KERNEL_IS_LOSS = Boundary(
     "`use_liger_kernel` takes GRPO's loss with Liger too; before, `use_liger_loss` did, and it replaced modules alone",
     "trainer/grpo_trainer.py:397 (0.25.1), :359 (0.24.0), :505 (0.18.2)",
     "1.14.0",
+    until="1.15",
 )
 HAS_QUANT_STORAGE = Boundary(
     _NAME,
@@ -176,6 +178,7 @@ HOLDS_LOGITS_TWICE = Boundary(
     " beside divided ones; before, the divided ones alone",
     "trainer/grpo_trainer.py _get_per_token_logps_and_entropies: 0.29.1, 1.0.0, 1.13.0",
     "1.13.0",
+    until="1.14",
 )
 COLOCATES = Boundary(
     _NAME,
