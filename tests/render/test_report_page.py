@@ -47,7 +47,8 @@ def rewritten(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "out.html"
     words = (ROOT / "examples" / "2-rewritten" / "command.sh").read_text().split("preflight fix")[1]
     folder = tmp_path_factory.mktemp("launch")
-    (folder / "fsdp2.yaml").write_text((ROOT / "examples/2-rewritten/fsdp2.yaml").read_text())
+    for name in ("fsdp2.yaml", "train.py"):
+        (folder / name).write_text((ROOT / "examples/2-rewritten" / name).read_text())
     run = subprocess.run(
         ["bash", "-c", f"'{sys.executable}' -m preflight fix --report '{path}' {words}"],
         cwd=folder, capture_output=True, text=True,
