@@ -39,6 +39,7 @@ UNCOUNTED = {
         r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\(",
         "either",
     ),
+    "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "either"),
     "a model divided over the devices of one process": (
         r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*=",
         "less",

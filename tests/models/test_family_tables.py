@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
 from preflight.formulas.layer_coefficients import not_derived
 from preflight.formulas.precision import precision_of
@@ -133,3 +134,10 @@ def test_a_way_of_training_that_was_not_traced_is_unknown():
     assert not_derived(plan, model, precision_of(plan, model)) == ""
     assert not_derived(compiled, model, precision_of(compiled, model)) == "compiled layers"
     assert estimate_memory(plan, model, None, load_plugins("."), ()).terms
+
+
+@pytest.mark.parametrize(("experts", "unlike"), [(8, ()), (0, ("num_local_experts=0",))])
+def test_a_part_that_every_traced_model_had_is_missed(experts, unlike):
+    config = {**small_type_config("granitemoehybrid", 0, 3), "num_local_experts": experts}
+
+    assert describe(config, "own", "test").facts["unlike_traced"] == unlike

@@ -130,6 +130,20 @@ def _unlike_traced(table: Mapping[str, Any], view: ConfigView) -> Iterator[str]:
     for name, default in table.get("traced", {}).items():
         if bool(view.get(name)) != default:
             yield f"{name}={view.get(name)}"
+    # a part that a config has none of, as experts, was in every model that was traced
+    for name in sorted({name for kind in table["kinds"] for name in _counts(kind["tensors"])}):
+        if view.get(name) == 0:
+            yield f"{name}=0"
+
+
+def _counts(conditions: Any) -> Iterator[str]:
+    """Yield the numbers for which conditions ask whether they are none: `["is", NAME, 0]`, however deep."""
+    if isinstance(conditions, list):
+        is_one = len(conditions) == 3 and conditions[0] == "is" and conditions[2] == 0
+        if is_one and not isinstance(conditions[2], bool):
+            yield conditions[1]
+        for part in conditions:
+            yield from _counts(part)
 
 
 class Numbers:
