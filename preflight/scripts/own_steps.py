@@ -36,10 +36,11 @@ UNCOUNTED = {
     ),
     "weights stored by another scheme": (
         r"\b(?:Awq|GPTQ|Hqq|Aqlm|Quanto|Eetq|TorchAo|Mxfp4|FbgemmFp8|FineGrainedFP8|CompressedTensors|Higgs|BitNet"
-        r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\(",
+        r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\((?!\s*dequantize\s*=\s*True)",
         "either",
     ),
-    "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "either"),
+    "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "less"),
+    "replicas of a ParallelismConfig": (r"\bdp_replicate_size\s*=(?!\s*1\b)", "more"),
     "a model divided over the devices of one process": (
         r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*=",
         "less",
@@ -52,6 +53,8 @@ UNCOUNTED = {
 
 KNOWN_STATES = frozenset((*OPTIMIZERS, "Adagrad", "RMSprop", "DummyOptim"))
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
+HOLD_PARAMETERS = frozenset({"GatheredParameters", "ParameterList", "ParameterDict"})
+"""Classes that are given parameters and are no optimizers."""
 KEEPS_MODEL = frozenset(
     {
         *PASSES_ON, "prepare_model", "unwrap_model", "extract_model_from_parallel", "DataParallel",
@@ -125,7 +128,8 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
     named = (keyword.value for keyword in call.keywords if keyword.arg == "params")
     given = call.args[0] if call.args else next(named, None)
     is_text = isinstance(given, (ast.JoinedStr, ast.Constant, ast.BinOp, ast.Dict))
-    if not name[:1].isupper() or name.endswith(("Error", "Exception", "Warning")) or is_text:
+    is_other = name in HOLD_PARAMETERS or name.endswith(("Error", "Exception", "Warning"))
+    if not name[:1].isupper() or is_other or is_text:
         return ""
     if given is None or not _PARAMETERS.search(ast.unparse(given)):
         return ""

@@ -58,6 +58,7 @@ def test_an_optimizer_whose_states_nobody_knows_is_named(optimizer, name):
         "bnb.optim.AdamW8bit(model.parameters())",
         "torch.optim.SGD(model.parameters(), lr=1e-3)",
         "make_optimizer(model.parameters())",
+        "zero.GatheredParameters(model.parameters())",
         "Adam(model.parameters())\n    Adam = FusedAdam if fast else DeepSpeedCPUAdam",
         'fail(ValueError(f"{params} of model.parameters()"))',
     ],
@@ -112,6 +113,7 @@ def test_lines_that_nothing_leads_to_say_nothing():
         ("load(quantization_config=HqqConfig(nbits=4))", "weights stored by another scheme"),
         ("get_peft_model(model, IA3Config())", "an adapter that is not LoRA"),
         ("for p in a: p.requires_grad = name in p", "frozen parameters"),
+        ("ParallelismConfig(dp_replicate_size=2)", "replicas of a ParallelismConfig"),
         ('load(device_map="auto")', "a model divided over the devices of one process"),
     ],
 )
