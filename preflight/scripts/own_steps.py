@@ -88,16 +88,19 @@ def uncounted_calls(
     if _WORTH.search(used) is None:
         return
     lines = used.split("\n")
-    yield from (found for found in _uncounted(text, functions) if lines[found[1] - 1].strip())
-
-
-def _uncounted(text: str, elsewhere: frozenset[str]) -> Iterator[tuple[str, int]]:
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+        found = list(_uncounted(tree, functions | functions_of([text])))
+    except (SyntaxError, ValueError):
         return
+    except RecursionError:
+        yield "a step that is too deep to be read", 1
+        return
+    yield from (each for each in found if lines[each[1] - 1].strip())
+
+
+def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     nodes = list(ast.walk(tree))
-    functions = elsewhere | functions_of([text])
     known = KNOWN_STATES | _other_names(nodes)
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):

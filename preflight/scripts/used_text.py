@@ -162,14 +162,16 @@ def _renamed(texts: Iterable[str]) -> dict[str, set[str]]:
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements at the top of a file, those under an `if` or a `try` too."""
-    for node in body:
+    """Yield the statements at the top of a file, those under an `if` or a `try` too, however deep."""
+    waiting = list(body)[::-1]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.If) and not is_main_guard(node):
             yield ast.copy_location(ast.Expr(node.test), node.test)
-            yield from _statements([*node.body, *node.orelse])
+            waiting += [*node.body, *node.orelse][::-1]
         elif isinstance(node, ast.Try):
             inner = [*node.body, *node.orelse, *node.finalbody]
-            yield from _statements([*inner, *(s for h in node.handlers for s in h.body)])
+            waiting += [*inner, *(s for h in node.handlers for s in h.body)][::-1]
         else:
             yield node
 

@@ -218,13 +218,14 @@ def test_the_report_says_where_versions_come_from(repository):
     assert "versions: trl 1.16.0 (requirements.txt)" in words
     assert "transformers 5.24.0 (requirements.txt:2 asks for transformers >=5.24,<5.25)" in words
     assert (
-        "versions, which nothing says: accelerate 1.3.0 to 1.15.0, torch 2.5.1 to 2.13.0" in words
+        "versions, which nothing says: accelerate 0.33.0 to 1.15.0, torch 2.4.0 to 2.13.0" in words
     )
 
 
 ROOT = Path(__file__).parents[2] / "preflight"
 NOT_OF_FIELDS = {
     "REFUSES_REMOVED_KEYS": "refuses keys, and only where somebody says the release",
+    "ZERO3_IS_ON_WITHOUT_INIT": "decides what a check says of a loop of somebody's own",
     "CONFIGS_ARE_PYTHON": "follows from how a torchtitan launch is written",
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }
