@@ -18,7 +18,10 @@ PAIRS = ("dpo", "kto", "orpo", "cpo", "bco")
 def read_sequence(given: Given) -> Reading[PlanFields]:
     """Return the length at which rows are cut, and whether they are padded."""
     fields = FieldReader(given)
-    if given.kind.trl_script == "sft" and _is_unprepared(fields):
+    unprepared = _of_unprepared(fields) if given.kind.trl_script == "sft" else None
+    if unprepared is not None:
+        fields.assume("sequence_kind", "padded", "TRL prepares no rows", "trl")
+        fields.problems.append(unprepared)
         return fields.reading()
     setting = fields.get("seq_len", "seq_len")
     if setting is not None and setting.value is None:
@@ -94,20 +97,16 @@ def _puts_pairs_into_a_row(given: Given) -> bool | None:
     return False if given.kind.trl_script == "kto" else None
 
 
-def _is_unprepared(fields: FieldReader) -> bool:
-    """Tell whether TRL takes rows as they are, neither cut nor packed (sft_trainer.py:1005 and 1438, 1.16.0); say so."""
+def _of_unprepared(fields: FieldReader) -> Problem | None:
+    """Return what to say where TRL takes rows as they are, neither cut nor packed (sft_trainer.py:1005 and 1438, 1.16.0)."""
     told = fields.get("dataset_kwargs")
     if told is None or not isinstance(told.value, dict):
-        return False
+        return None
     if told.value.get("skip_prepare_dataset") is not True:
-        return False
-    fields.assume("sequence_kind", "padded", "TRL prepares no rows", "trl")
-    fields.problems.append(
-        Problem(
-            "skip_prepare_dataset: TRL neither cuts nor packs rows, and the longest one is not known",
-            told.place.where,
-            "say how long the longest one is with --set seq_len=N",
-            severity="warning",
-        )
+        return None
+    return Problem(
+        "skip_prepare_dataset: TRL neither cuts nor packs rows, and the longest one is not known",
+        told.place.where,
+        "say how long the longest one is with --set seq_len=N",
+        severity="warning",
     )
-    return True
