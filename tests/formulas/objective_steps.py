@@ -28,10 +28,10 @@ from transformers import (
 )
 
 from preflight.trace import fused_head
+from preflight.trace.patches import replaced
 
 ROWS = 8
 KNOWN_WORDS = 500
-fused_head._every_position_counts = nullcontext  # rows are real here, and so is the mask
 
 
 def tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
@@ -203,7 +203,9 @@ def trained(trainer, allocations: Allocations, beside: Sequence = ()) -> dict[st
     )
     reference = getattr(trainer, "ref_model", None)
     cast = lambda: torch.bfloat16 if torch.is_autocast_enabled("cpu") else None  # noqa: E731
-    with fused_head.head_like_cuda(cast), allocations:
+    # rows are real here, and so is the mask
+    real = replaced(fused_head, "_every_position_counts", nullcontext)
+    with real, fused_head.head_like_cuda(cast), allocations:
         for model in (trainer.model, reference, *beside):
             for tensor in () if model is None else (*model.parameters(), *model.buffers()):
                 allocations.track(tensor.data)

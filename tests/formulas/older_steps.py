@@ -144,7 +144,9 @@ def main() -> None:
     names = sys.argv[3].split(";") if len(sys.argv) > 3 else list(CASES)
     torch.set_num_threads(1)
     softmax_copies()
-    objective_steps.fused_head = SimpleNamespace(head_like_cuda=lambda cast: nullcontext())
+    objective_steps.fused_head = SimpleNamespace(
+        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
+    )
     for number, name in enumerate(names):
         case = {
             "objective": objective,
