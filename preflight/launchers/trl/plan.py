@@ -101,13 +101,13 @@ def split_words(command: LaunchCommand, first: int, table: ArgumentTable) -> Rea
         words = words[:at] + words[at + 2 :]
         try:
             document = read_document(command, path, stated_at="--config")
-        except BadInput:
-            document = None  # said when the script's half reads it
-        for key, value in (document.value if document is not None else {}).items():
+        except BadInput as error:
+            return Reading(SplitWords(), error.problems)  # and the script's half would say it again
+        for key, value in document.value.items():
             if key == "env":
                 if isinstance(value, Mapping):
                     file_environment = {str(n): str(text) for n, text in value.items()}
-            elif key not in table.arguments and document is not None:
+            elif key not in table.arguments:
                 place = Place(document.kind, path, str(key), document.line((str(key),)))
                 file_keys[str(key)] = place
                 file_words += [f"--{key}", str(value)]
