@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.model_calls import followed
+from preflight.scripts.reader import ScriptReader
 
 ADAPTING = frozenset({"get_peft_model", "load_adapter", "add_adapter", "inject_adapter_in_model"})
 OF_PEFT_MODEL = frozenset({"PeftModel", "PeftModelForCausalLM", "AutoPeftModelForCausalLM"})
@@ -14,7 +16,7 @@ BY_FLAGS = "get_peft_config"
 """TRL's own, which `--use_peft` decides (trl/trainer/utils.py)."""
 
 
-def adapts(call: CallFound) -> bool:
+def adapts(reader: ScriptReader, call: CallFound) -> bool:
     """Tell whether a call gives a model an adapter, of whatever kind and size."""
     receiver = call.node.func.value if isinstance(call.node.func, ast.Attribute) else None
     owner = last_name(receiver) if receiver is not None else ""
@@ -25,18 +27,7 @@ def adapts(call: CallFound) -> bool:
     if not call.name.endswith("Trainer"):
         return False
     given = next((each.value for each in call.node.keywords if each.arg == "peft_config"), None)
-    return given is not None and not _is_by_flags(given, call)
-
-
-def _is_by_flags(node: ast.expr, call: CallFound) -> bool:
-    """Tell whether a value is none, or what TRL makes of its flags."""
-    if isinstance(node, ast.Constant):
-        return node.value is None
-    if isinstance(node, ast.IfExp):
-        return _is_by_flags(node.body, call) and _is_by_flags(node.orelse, call)
-    if isinstance(node, ast.Call):
-        return last_name(node.func) == BY_FLAGS
-    if isinstance(node, ast.Name):
-        written = call.scope.assigned.get(node.id, [])
-        return bool(written) and all(_is_by_flags(value, call) for value in written)
-    return False
+    if given is None:
+        return False
+    made = followed(reader, given, call.scope)
+    return any(each is None or each.name != BY_FLAGS for each in made)

@@ -146,11 +146,11 @@ def _made(reader: ScriptReader) -> Iterator[CallFound]:
         given = keywords.get("model") or keywords.get("model_init")
         given = given or (call.node.args[0] if call.node.args else None)
         if given is not None:
-            for each in _followed(reader, given, call.scope):
+            for each in followed(reader, given, call.scope):
                 yield each or call
 
 
-def _followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound | None]:
+def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound | None]:
     """Yield the calls that a value comes from; None where one of its ways ends at what is not read."""
     waiting, seen = [(node, scope)], set[int]()
     while waiting:

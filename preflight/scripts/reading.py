@@ -205,7 +205,7 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     if not calls:
         _never_made(reader, settings, "LoraConfig", "use_peft")
         for found in (*reader.calls, *reader.unsure):
-            if adapts(found):
+            if adapts(reader, found):
                 settings.unread.setdefault("use_peft", reader.place(found))
         return
     place = reader.place(calls[0])

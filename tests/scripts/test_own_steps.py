@@ -164,6 +164,8 @@ SFTTrainer(model=model, args=args, {more}).train()
         ("pass", "peft_config=build()", True),
         ("config = build()", "peft_config=config", True),
         ("config = get_peft_config(flags)", "peft_config=config", False),
+        ("config = build()\nconfig = config if flags else None", "peft_config=config", True),
+        ("config = get_peft_config(flags) if flags else None", "peft_config=config", False),
         ("pass", "peft_config=None", False),
         ("pass", "", False),
     ],
