@@ -14,7 +14,6 @@ LIGER_SWITCHES = {
 """Plan's name -> arguments of Liger's apply functions (liger_kernel/transformers/monkey_patch.py, 0.8.5); the gated
 MLP of any family goes by the name of the usual one."""
 LIGER_KERNELS = tuple(LIGER_SWITCHES)
-LIGER_KERNELS = tuple(LIGER_SWITCHES)
 
 
 def liger_kernels(config: Any = None) -> tuple[str, ...]:

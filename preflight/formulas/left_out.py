@@ -21,7 +21,7 @@ from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
-from preflight.formulas.trainer_arguments import argument
+from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
@@ -119,7 +119,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
         yield Problem(
             f"what {', '.join(plan.kernels or ())} save in {model.model_type} under {plan.engine} is not taken off: the"
             " estimate has the model's own modules, which take more",
-            _where(plan, "kernels"),
+            where_of(plan, "kernels"),
             "nothing where it fits",
             "PF143",
             "info",
@@ -194,7 +194,7 @@ def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
     if not is_known(plan.optimizer):
         yield Problem(
             f"optimizer {plan.optimizer} is not known: the estimate has AdamW's two states per parameter",
-            _where(plan, "optimizer"),
+            where_of(plan, "optimizer"),
             nearest_fix(plan.optimizer, (*NUM_STATES, "adafactor"))
             or "`--set optimizer=adafactor`, or another of the Trainer's names, estimates that one",
             "PF406",
@@ -205,7 +205,7 @@ def _unknown_arithmetic(plan: LaunchPlan) -> Iterator[Problem]:
     if plan.mixed_precision == "fp8":
         yield Problem(
             "fp8 matrices are estimated as the 16-bit ones that they are made from",
-            _where(plan, "mixed_precision"),
+            where_of(plan, "mixed_precision"),
             "--set mixed_precision=bf16 estimates the launch without them",
             "PF143",
             "warning",
@@ -228,11 +228,6 @@ def _unread_arguments(plan: LaunchPlan) -> Iterator[Problem]:
                 unpriced=unpriced,
                 takes=takes,
             )
-
-
-def _where(plan: LaunchPlan, field: str) -> str:
-    origin = plan.origins.get(field)
-    return origin.where if origin else ""
 
 
 def _is_left_out(plan: LaunchPlan, model: ModelSpec) -> bool:

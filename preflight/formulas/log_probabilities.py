@@ -144,12 +144,9 @@ def scoring_bytes(
     casting = size * entries + logits if size != outputs else 0
     copied = logits if scoring.shift == "copied" else 0
     is_wide = outputs == 4
-    graph, scored, alone, backward = (
-        logits,
-        logits,
-        logits,
-        3 * logits,
-    )  # all at once: a softmax is kept
+    # all at once: a softmax is kept
+    graph = scored = alone = logits
+    backward = 3 * logits
     if scoring.reads == "all" and scoring.shift == "cut":
         scored, alone = 2 * logits, 2 * logits
     if scoring.reads == "rows":

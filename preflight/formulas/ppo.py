@@ -92,9 +92,8 @@ def update_bytes(plan: LaunchPlan, policy: ModelSpec) -> Iterable[Named]:
     whole = micro * plan.seq_len * policy.vocab_size
     scored = micro * generation.max_completion_len * policy.vocab_size
     outputs = returned * whole + _states_kept(plan, policy, micro)
-    saved = (
-        0 if returned == 4 else returned * scored
-    )  # 16 bits are scored by a softmax, which is saved
+    # 16 bits are scored by a softmax, which is saved
+    saved = 0 if returned == 4 else returned * scored
     yield Named("outputs of the policy", outputs, KEPT | {Moment.LOSS_FORWARD})
     yield Named(
         "log-probabilities, forward",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from preflight.scripts.files import last_name
 from preflight.scripts.loop import OPTIMIZERS
 from preflight.scripts.model_calls import PASSES_ON
+from preflight.scripts.trees import tree_of
 
 UNCOUNTED = {
     "a second copy of the model": (
@@ -77,9 +78,7 @@ def functions_of(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(name for text in texts for name in _FUNCTION.findall(text))
 
 
-def uncounted_calls(
-    text: str, used: str, functions: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, int]]:
+def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     """Yield what the calls of a file hold beside the estimate, each with its line; nothing of what is not Python.
 
     `used` is the text with the lines emptied that nothing leads to, which need not be Python any more; `functions` are
@@ -89,8 +88,7 @@ def uncounted_calls(
         return
     lines = used.split("\n")
     try:
-        tree = ast.parse(text)
-        found = list(_uncounted(tree, functions | functions_of([text])))
+        found = list(_uncounted(tree_of(text), functions))
     except (SyntaxError, ValueError):
         return
     except RecursionError:

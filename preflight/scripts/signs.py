@@ -133,7 +133,7 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     patterns += [(unpriced, name, pattern) for name, (pattern, _) in UNPRICED.items()]
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
-    for path, text in used_text(files, untaken) if there or is_whole else ():
+    for path, text in used_text(files, untaken):
         for places, name, pattern in there:
             _note(places, name, pattern, path, text)
         for name, line in uncounted_calls(originals[path], text, functions):

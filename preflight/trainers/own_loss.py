@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from preflight.scripts.files import last_name
+from preflight.scripts.trees import tree_of
 from preflight.trainers.kind import PROSE
 
 
@@ -17,7 +18,7 @@ def objective_of_loss(text: str) -> str | None:
     taken by twos (`rewards[0::2]`, `arange(0, n, 2)`) or in halves.
     """
     try:
-        tree = ast.parse(text)
+        tree = tree_of(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
     losses = [

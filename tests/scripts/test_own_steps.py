@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launch_of_script import opens, plan_of
 
-from preflight.scripts.own_steps import uncounted_calls
+from preflight.scripts.own_steps import functions_of, uncounted_calls
 
 LOOP = """
 import copy
@@ -31,9 +31,13 @@ main()
 ADAMW = "torch.optim.AdamW(model.parameters(), lr=1e-5)"
 
 
+def names_of(text, used):
+    return [name for name, _ in uncounted_calls(text, used, functions_of([text]))]
+
+
 def found(before="pass", optimizer=ADAMW, inside="pass"):
     text = LOOP.format(before=before, optimizer=optimizer, inside=inside)
-    return {name for name, _ in uncounted_calls(text, text)}
+    return set(names_of(text, text))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_branches_of_which_one_is_taken_are_one_forward_pass():
         "        if batch:\n            out = model(**batch)\n        else:\n            out = model()\n",
     )
 
-    assert list(uncounted_calls(text, text)) == []
+    assert names_of(text, text) == []
 
 
 def test_a_function_of_another_package_may_make_anything_of_a_model():
@@ -98,8 +102,8 @@ def test_lines_that_nothing_leads_to_say_nothing():
     text = LOOP.format(before="pass", optimizer="Muon(model.parameters())", inside="pass")
     without = text.replace("    optimizer = Muon(model.parameters())\n", "\n")
 
-    assert [name for name, _ in uncounted_calls(text, text)] == ["the states of Muon"]
-    assert list(uncounted_calls(text, without)) == []
+    assert names_of(text, text) == ["the states of Muon"]
+    assert names_of(text, without) == []
 
 
 @pytest.mark.parametrize(
