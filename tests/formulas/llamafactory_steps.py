@@ -19,7 +19,7 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 from allocations import Allocations
-from objective_steps import ROWS, tokenizer, trained
+from objective_steps import ROWS, lora_of, mark_steps, tokenizer, trained
 from older_steps import CASES, CONFIG, softmax_copies
 
 NAMES = ("16 bits", "autocast", "LoRA", "checkpointed", "deep")
@@ -48,15 +48,9 @@ def trainer_of(case: dict, loss: str, folder: Path):
     model = made({"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]])
     reference = None
     if case.get("rank"):
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
 
-        adapter = LoraConfig(
-            r=case["rank"],
-            target_modules=["q_proj", "v_proj"],
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(model, adapter)
+        model = get_peft_model(model, lora_of(case))
     elif loss in OBJECTIVES:
         reference = made(torch.bfloat16)
     arguments = transformers.Seq2SeqTrainingArguments(
@@ -85,19 +79,7 @@ def counted(case: dict, loss: str, folder: Path) -> dict[str, object]:
     AcceleratorState._reset_state(True)
     trainer, allocations = trainer_of(case, loss, folder), Allocations()
     trainer.autocast_smart_context_manager = nullcontext  # is there on a CPU alone
-    step, backward = trainer.training_step, trainer.accelerator.backward
-
-    def marked_step(*args, **kwargs):
-        allocations.mark("forward")
-        found = step(*args, **kwargs)
-        allocations.mark("optimizer")
-        return found
-
-    def marked_backward(*args, **kwargs):
-        allocations.mark("backward")
-        return backward(*args, **kwargs)
-
-    trainer.training_step, trainer.accelerator.backward = marked_step, marked_backward
+    mark_steps(trainer, allocations)
     return trained(trainer, allocations)
 
 

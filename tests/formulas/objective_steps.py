@@ -96,6 +96,15 @@ def pairs_of(case: dict, folder: Path) -> Pairs:
     return Pairs(model=model, args=arguments, train_dataset=rows, data_collator=collated)
 
 
+def lora_of(case: dict, task: str = "CAUSAL_LM"):
+    """Return PEFT's config of a case's adapter, on queries and values."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=case["rank"], target_modules=["q_proj", "v_proj"], lora_dropout=0.0, task_type=task
+    )
+
+
 def trainer_of(case: dict, folder: Path):
     """Return the trainer of a case, as a script of TRL's would make it."""
     if case["objective"].startswith("scored"):
@@ -114,12 +123,8 @@ def trainer_of(case: dict, folder: Path):
     }  # fmt: skip
     common = {"train_dataset": data_of(objective, case["length"]), "processing_class": words}
     if case.get("rank"):
-        from peft import LoraConfig
-
         task = "SEQ_CLS" if objective == "reward" else "CAUSAL_LM"
-        common["peft_config"] = LoraConfig(
-            r=case["rank"], target_modules=["q_proj", "v_proj"], lora_dropout=0.0, task_type=task
-        )
+        common["peft_config"] = lora_of(case, task)
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[case["load"]]
     if objective in ("orpo", "cpo", "simpo"):
         if objective == "orpo":
@@ -176,6 +181,12 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     use_kernel("versions" not in case)
     trainer = trainer_of(case, folder)
     allocations = Allocations()
+    mark_steps(trainer, allocations)
+    return trained(trainer, allocations)
+
+
+def mark_steps(trainer, allocations: Allocations) -> None:
+    """Let a Trainer say where its forward, its backward and its optimizer begin."""
     step, backward = trainer.training_step, trainer.accelerator.backward
 
     def marked_step(*args, **kwargs):
@@ -189,7 +200,6 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
         return backward(*args, **kwargs)
 
     trainer.training_step, trainer.accelerator.backward = marked_step, marked_backward
-    return trained(trainer, allocations)
 
 
 def trained(trainer, allocations: Allocations, beside: Sequence = ()) -> dict[str, object]:

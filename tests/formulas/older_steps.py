@@ -21,7 +21,7 @@ import torch
 import transformers
 import trl
 from allocations import Allocations
-from objective_steps import data_of, tokenizer, trained, use_kernel
+from objective_steps import data_of, lora_of, mark_steps, tokenizer, trained, use_kernel
 from small_llama import LLAMA
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
@@ -79,14 +79,7 @@ def trainer_of(case: dict, folder: Path):
         own |= {"loss_type": objective} | ({"cpo_alpha": 0.0} if objective == "simpo" else {})
     common = {"train_dataset": data_of(objective, case["length"])}
     if case.get("rank"):
-        from peft import LoraConfig
-
-        common["peft_config"] = LoraConfig(
-            r=case["rank"],
-            target_modules=["q_proj", "v_proj"],
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        )
+        common["peft_config"] = lora_of(case)
     elif objective in COMPARED and not case.get("computed"):
         common["ref_model"] = loaded()
     takes = inspect.signature(trainer.__init__).parameters
@@ -114,19 +107,7 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     trainer.autocast_smart_context_manager = (
         nullcontext  # is there on a CPU alone, around the whole loss
     )
-    step, backward = trainer.training_step, trainer.accelerator.backward
-
-    def marked_step(*args, **kwargs):
-        allocations.mark("forward")
-        loss = step(*args, **kwargs)
-        allocations.mark("optimizer")
-        return loss
-
-    def marked_backward(*args, **kwargs):
-        allocations.mark("backward")
-        return backward(*args, **kwargs)
-
-    trainer.training_step, trainer.accelerator.backward = marked_step, marked_backward
+    mark_steps(trainer, allocations)
     return trained(trainer, allocations)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from allocations import Allocations
 from datasets import Dataset
-from objective_steps import main, tokenizer, trained
+from objective_steps import lora_of, main, tokenizer, trained
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -64,14 +64,7 @@ def trainer_of(case: dict, folder: Path):
     )
     common = {}
     if case.get("rank"):
-        from peft import LoraConfig
-
-        common["peft_config"] = LoraConfig(
-            r=case["rank"],
-            target_modules=["q_proj", "v_proj"],
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        )
+        common["peft_config"] = lora_of(case)
     config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
     return trainer_class(
         model=str(folder), reward_funcs=reward, args=config_class(**arguments),

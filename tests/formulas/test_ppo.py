@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 from small_llama import LLAMA, ZERO
+from test_rollouts import parts_of
 
-from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.objective import with_head
 from preflight.formulas.ppo import policy_of
 from preflight.judge import estimate_memory
 from preflight.launch import DeepSpeedSettings, Generation, LaunchPlan
-from preflight.memory import STEP_MOMENTS, Level, Moment
+from preflight.memory import STEP_MOMENTS, Moment
 from preflight.models import describe
-from preflight.plugins import load_plugins
+from preflight.plugins import PluginManager, load_plugins
 
 CONFIG = {**LLAMA, "vocab_size": 8192}
 LONG = {"micro_batch_size": 8, "prompt": 24, "completion": 104}
@@ -61,29 +61,15 @@ def plan_of(case: dict) -> LaunchPlan:
     )  # fmt: skip
 
 
-def predicted_of(plan: LaunchPlan) -> dict[str, int]:
-    plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
+def predicted_of(plan: LaunchPlan, plugins: PluginManager) -> dict[str, int]:
     model = with_head(plan, describe({**CONFIG, "dtype": "bfloat16"}, "t", "t"))
-    terms = [
-        term
-        for term in estimate_memory(plan, model, None, plugins).terms
-        if term.level is Level.ALLOCATED
-    ]
-
-    def at(*moments: Moment) -> int:
-        return max(sum(t.num_bytes for t in terms if moment in t.moments) for moment in moments)
-
-    return {
-        "rollout": at(Moment.ROLLOUT),
-        "scoring": at(Moment.SCORING),
-        "update": at(*STEP_MOMENTS, Moment.OPTIMIZER_STEP),
-    }
+    return parts_of(estimate_memory(plan, model, None, plugins))
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_every_part_of_ppo_is_priced(name):
+def test_every_part_of_ppo_is_priced(plugins, name):
     case, counted = COUNTED[name]
-    predicted = predicted_of(plan_of(case))
+    predicted = predicted_of(plan_of(case), plugins)
     wanted = dict(zip(("rollout", "scoring", "update"), counted, strict=True))
     if name.startswith("ZeRO-3"):  # what is gathered to score is counted as later forwards keep it
         assert wanted["scoring"] < predicted.pop("scoring") < 1.1 * wanted.pop("scoring")

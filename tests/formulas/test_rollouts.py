@@ -12,7 +12,15 @@ from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.device import DeviceSpec
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, Generation, LaunchPlan
-from preflight.memory import ONLINE, PHASE_MOMENTS, STEP_MOMENTS, Level, Moment, Phase
+from preflight.memory import (
+    ONLINE,
+    PHASE_MOMENTS,
+    STEP_MOMENTS,
+    Level,
+    MemoryEstimate,
+    Moment,
+    Phase,
+)
 from preflight.models import describe
 from preflight.plugins import load_plugins
 from preflight.units import GIB
@@ -71,7 +79,12 @@ def estimate(plan: LaunchPlan, device: DeviceSpec | None = None):
 
 
 def predicted_of(name: str) -> dict[str, int]:
-    terms = [t for t in estimate(plan_of(case_of(name))).terms if t.level is Level.ALLOCATED]
+    return parts_of(estimate(plan_of(case_of(name))))
+
+
+def parts_of(estimate: MemoryEstimate) -> dict[str, int]:
+    """Return the most live bytes of every part of an online step."""
+    terms = [t for t in estimate.terms if t.level is Level.ALLOCATED]
 
     def at(*moments: Moment) -> int:
         return max(sum(t.num_bytes for t in terms if moment in t.moments) for moment in moments)
