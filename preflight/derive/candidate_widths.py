@@ -51,9 +51,6 @@ DELTA = {
 }
 """What a gated delta rule's sizes are called; its layers loop over chunks of 64 tokens."""
 CHUNKS = ("mamba_chunk_size", "chunk_size")
-ROTATED_PARTS = (2, 4, 8)
-"""What a head may be divided by: a part of it is rotated, half by half."""
-NOT_WIDTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length")
 
 
 def fields_of_chunks(fields: Mapping[str, Any]) -> dict[str, Any]:

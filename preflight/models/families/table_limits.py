@@ -13,36 +13,37 @@ HEADLESS = ("Model", "ForSequenceClassification")
 """Ends of the names of classes that have no language model's head, which are known by what they lack."""
 
 
+def _unknown(message: str, where: str) -> ModelNotKnown:
+    return ModelNotKnown.one(message, where, "`preflight trace` runs the model itself")
+
+
 def raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
+    """Refuse another class than the table's, and values that none of the models had that it was made from."""
     named = view.values.get("architectures")
     first = named[0] if isinstance(named, list) and named else table["class"]
     if first != table["class"] and not str(first).endswith(HEADLESS):
-        raise ModelNotKnown.one(
+        raise _unknown(
             f"the parameters of {first} are not known here, those of {table['class']} are",
             place_of_key(view.where, "architectures"),
-            "`preflight trace` runs the model itself",
         )
     for name, value in table["fixed"].items():
         given = view.values.get(name, value)
         if given != value:
-            raise ModelNotKnown.one(
+            raise _unknown(
                 f"{view.section}{name} of {view.model_type} is {given!r}, and its parameters are known for {value!r} alone",
                 place_of_key(view.where, name),
-                "`preflight trace` runs the model itself",
             )
     for name, values in table.get("never", {}).items():
         if view.get(name) in values:
-            raise ModelNotKnown.one(
+            raise _unknown(
                 f"the parameters of {view.model_type} with {view.section}{name} = {view.get(name)} are not known here",
                 place_of_key(view.where, name),
-                "`preflight trace` runs the model itself",
             )
     for name in table["given"]:
         if view.get(name) is None:
-            raise ModelNotKnown.one(
+            raise _unknown(
                 f"{view.section}{name} of {view.model_type} is not given, and its parameters are known with it alone",
                 place_of_key(view.where, name),
-                "`preflight trace` runs the model itself",
             )
 
 
@@ -53,10 +54,9 @@ def raise_if_other_heads(table: Mapping[str, Any], view: ConfigView, head_dim: i
     if given is None or any("head_dim" in form for row in rows for form in row[2]):
         return
     if head_dim and given != head_dim:
-        raise ModelNotKnown.one(
+        raise _unknown(
             f"the parameters of {view.model_type} are not known here for {view.section}head_dim {given!r}",
             place_of_key(view.where, "head_dim"),
-            "`preflight trace` runs the model itself",
         )
 
 
@@ -65,8 +65,7 @@ def raise_if_not_met(table: Mapping[str, Any], view: ConfigView, places: Places)
     met = set(table.get("met", ()))
     for place, own in enumerate(places.met(table["places"]) if met else ()):
         if own not in met:
-            raise ModelNotKnown.one(
+            raise _unknown(
                 f"layer {place} of this {view.model_type} is of a kind that is not known here",
                 view.where,
-                "`preflight trace` runs the model itself",
             )
