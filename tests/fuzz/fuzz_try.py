@@ -50,12 +50,12 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def allowed_seconds() -> float:
+def allowed_seconds(most_loops: int = MOST_LOOPS) -> float:
     """Return the seconds of this process that one call may take on this machine, as busy as it is now."""
-    return loop_seconds() * MOST_LOOPS
+    return loop_seconds() * most_loops
 
 
-def tried(seed: Seed, folder: Path) -> Failure | None:
+def tried(seed: Seed, folder: Path, most_loops: int = MOST_LOOPS) -> Failure | None:
     """Make the files in an empty folder, call preflight there, and return what went wrong."""
     words = [*seed.own, *(("--", *seed.launch) if seed.launch else ())]
     with contextlib.suppress(OSError, ValueError):
@@ -65,9 +65,10 @@ def tried(seed: Seed, folder: Path) -> Failure | None:
     failure = call.failure
     if failure is None and call.code not in GOOD_CODES:
         failure = ("exit code", f"{call.code}: {call.err[-500:]} {_traced(words, folder, seed)}")
-    if failure is None and call.seconds > SUSPECT_SECONDS and call.seconds > allowed_seconds():
+    suspect = failure is None and call.seconds > SUSPECT_SECONDS
+    if suspect and call.seconds > allowed_seconds(most_loops):
         # What is slow by itself is slow again; what an import or a neighbour cost once is not.
-        spent, allowed = _called(words, folder, seed).seconds, allowed_seconds()
+        spent, allowed = _called(words, folder, seed).seconds, allowed_seconds(most_loops)
         if spent > allowed:
             failure = ("slow", f"{spent:.1f} s, and {allowed:.1f} s are allowed")
     if (

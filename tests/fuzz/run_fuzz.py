@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 from fuzz_hostile import hostile
 from fuzz_mutate import mutated
 from fuzz_seeds import Seed, seeds
-from fuzz_try import Failure, fresh, limit_memory, tried
+from fuzz_try import MOST_LOOPS, Failure, fresh, limit_memory, tried
 
 Prepare = Callable[[Path], None]
 
@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--hostile", action="store_true", help="the hostile inputs instead")
     parser.add_argument("--commands", action="store_true", help="every command, with drawn files")
     parser.add_argument("--one", type=Path, help="a launch with the files of this folder instead")
+    parser.add_argument("--loops", type=int, default=MOST_LOOPS, help="that one input may take")
     parser.add_argument("--first", type=int, default=0, help="the number of the first input")
     options = parser.parse_args()
     limit_memory()
@@ -54,7 +55,7 @@ def main() -> int:
             folder = fresh(Path(place) / f"{number}")
             if prepare is not None:
                 prepare(folder)
-            failure = tried(seed, folder)
+            failure = tried(seed, folder, options.loops)
             shutil.rmtree(folder, ignore_errors=True)
             if failure is not None:
                 kinds[failure.kind] += 1
