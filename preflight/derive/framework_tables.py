@@ -1,21 +1,26 @@
 """launchers/axolotl/keys.json and launchers/llamafactory/arguments.json: the keys of both, as installed here.
 
-Neither is installed for the tests: both pin other versions of the rest.
+Neither is installed for the tests: both pin other versions of the rest. With an unpacked wheel of an older LLaMA-Factory
+on PYTHONPATH, the arguments that only older releases have are kept with the first and the last of them.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
+import json
+import re
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
 from preflight.derive.json_rows import in_rows
-from preflight.derive.target import Files, Say
+from preflight.derive.target import Files, Say, read
 from preflight.derive.trainer_tables import parser_arguments
 from preflight.scripts.trainer_tables import argument_table
+from preflight.versions.boundary import release
 
 AXOLOTL_PATH = "preflight/launchers/axolotl/keys.json"
 LLAMAFACTORY_PATH = "preflight/launchers/llamafactory/arguments.json"
@@ -139,6 +144,45 @@ def axolotl_files(say: Say) -> Files:
     yield AXOLOTL_PATH, in_rows(derive_axolotl())
 
 
+def _llamafactory_names() -> tuple[str, set[str]]:
+    """Return the release of the LLaMA-Factory at hand and its arguments, from its text: an old one is not imported."""
+    found = importlib.util.find_spec("llamafactory")
+    assert found is not None and found.origin is not None
+    package = Path(found.origin).parent
+    version = re.search(r'^VERSION = "([^"]+)"', (package / "extras/env.py").read_text(), re.M)
+    assert version is not None, "extras/env.py has no VERSION"
+    names: set[str] = set()
+    for path in package.glob("hparams/*_args.py"):
+        if path.name != "evaluation_args.py":  # of another command
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    names.update(item for item in _class_entries(node) if item not in _unset(node))
+    return version[1], names
+
+
+def _unset(node: ast.ClassDef) -> set[str]:
+    """Return the fields of a dataclass that its constructor does not take."""
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    return {
+        ast.unparse(item.target)
+        for item in fields
+        if isinstance(item.value, ast.Call)
+        and any(
+            word.arg == "init" and not ast.literal_eval(word.value) for word in item.value.keywords
+        )
+    }
+
+
 def llamafactory_files(say: Say) -> Files:
-    """Yield the file of the installed LLaMA-Factory."""
-    yield LLAMAFACTORY_PATH, in_rows(derive_llamafactory())
+    """Yield the file of the newest LLaMA-Factory that was at hand, with what older ones had beside."""
+    table = json.loads(read(LLAMAFACTORY_PATH) or '{"version": "0"}')
+    version, names = _llamafactory_names()
+    older: dict[str, list[str]] = table.get("older", {})
+    if release(version) >= release(table["version"]):
+        table = derive_llamafactory()
+    known = {*table["arguments"], *argument_table(None).arguments}
+    for name in names:
+        releases = sorted({*older.get(name, ()), version}, key=release)
+        older[name] = [releases[0], releases[-1]]
+    table["older"] = {name: older[name] for name in sorted(older) if name not in known}
+    yield LLAMAFACTORY_PATH, in_rows(table)

@@ -20,15 +20,18 @@ READERS = "`preflight hooks` lists the readers; `preflight estimate PLAN.yaml` t
 
 def unread_launch(command: LaunchCommand, plugins: PluginManager) -> LaunchPlan:
     """Return the plan of a launch that nobody reads, with the way on as its notice."""
-    notice = Problem(
+    return unread(
+        command,
         f"no reader knows this launcher: {' '.join(command.argv[:3])}",
         "the command after --",
         _launcher_behind(command, plugins) or _meant(command) or READERS,
-        "PF125",
-        "warning",
-        unpriced="a launch that was not read",
-        takes="either",
     )
+
+
+def unread(command: LaunchCommand, message: str, where: str, fix: str = READERS) -> LaunchPlan:
+    """Return the plan of a launch of which nothing is known: it starts, and nobody says that it fits."""
+    unpriced = "a launch that was not read"
+    notice = Problem(message, where, fix, "PF125", "warning", unpriced, "either")
     return LaunchPlan(cwd=command.cwd, command=command, notices=(notice,))
 
 

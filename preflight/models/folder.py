@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from preflight.errors import BadInput
+from preflight.errors import BadInput, ModelNotKnown
 from preflight.files import open_regular
 from preflight.formats.load import parse_json, read_text_file
 from preflight.model import ModelSpec
@@ -25,7 +25,7 @@ LONGEST_HEADER_BYTES = 100 * 1024**2
 def describe_folder(
     folder: str, name: str, origin: str, known_count: Callable[[], int | None] = lambda: None
 ) -> ModelSpec:
-    """Describe the model in a folder; raise BadInput for an adapter, a broken config or none.
+    """Describe the model in a folder; raise BadInput for an adapter or a broken config, ModelNotKnown for none.
 
     `known_count` is asked for the parameters where neither the config nor weights in the folder give them.
     """
@@ -33,7 +33,7 @@ def describe_folder(
     if not os.path.isfile(path):
         if os.path.isfile(os.path.join(folder, ADAPTER_CONFIG)):
             raise _adapter_alone(folder, name, origin)
-        raise BadInput.one(
+        raise ModelNotKnown.one(
             f"the folder {name} has no {CONFIG}",
             origin,
             "give the folder that `save_pretrained` wrote, or `--set model_config=FILE`",

@@ -193,12 +193,14 @@ def assumed_lines(report: Report, page: Page) -> list[str]:
 
 
 def _assumed_version(report: Report, library: str, origin: Origin) -> str:
-    """Return a library with the versions that it may have, the one that is taken last."""
+    """Return a library with the oldest and the newest version that it may have."""
     plan = report.plan
     taken = plan.versions.get(library, "")
-    versions = [other.versions.get(library, "") for other in plan.version_readings]
-    oldest = min((v for v in versions if release(v) != release(taken)), key=release, default="")
-    span = f"{library} {oldest} to {taken}" if oldest else origin.where
+    others = [other.versions.get(library, "") for other in plan.version_readings]
+    versions = sorted(
+        (taken, *(v for v in others if v and release(v) != release(taken))), key=release
+    )
+    span = f"{library} {versions[0]} to {versions[-1]}" if versions[1:] else origin.where
     return f"{span} ({origin.reason})" if " asks for " in origin.reason else span
 
 

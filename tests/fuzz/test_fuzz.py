@@ -70,7 +70,9 @@ def test_no_command_is_forgotten_and_the_audit_sees_what_it_is_for(tmp_path, mon
 
 def test_the_fuzzer_sees_what_it_looks_for(tmp_path):
     """A plugin that fails, dawdles or writes is told of, or the other two tests would mean nothing."""
-    slow = "end = time.process_time() + 60 * loop_seconds()\n    while time.process_time() < end: pass"
+    slow = (
+        "end = time.process_time() + 60 * loop_seconds()\n    while time.process_time() < end: pass"
+    )
     for body, kind in (
         ("raise KeyError(command)", "exit code"),
         (slow, "slow"),

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from preflight.errors import BadInput
+from preflight.errors import BadInput, ModelNotKnown
 from preflight.launch import LaunchPlan, Origin
 from preflight.plugins import load_plugins
 
@@ -122,6 +122,13 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path, files, message, fix):
 
     assert message in problem.message
     assert fix in problem.fix
+
+
+def test_a_folder_that_an_earlier_step_fills_is_not_known(tmp_path):
+    folder(tmp_path / "mine", None)
+
+    with pytest.raises(ModelNotKnown):
+        described(LaunchPlan(model="mine", cwd=str(tmp_path)))
 
 
 @pytest.mark.parametrize("spelling", ["./nowhere", "/nowhere/at/all", "a/b/c", "mine.json", "~/no"])

@@ -7,9 +7,12 @@ tests/configs/llamafactory/asked.json, written by ask_llamafactory.py from LLaMA
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from framework_launches import CONFIGS, Rewritten, cases_of, command_of, said_plan, unstated
 
 import preflight
@@ -154,6 +157,44 @@ def test_ranks_are_named_by_the_variable_that_counts_them() -> None:
 
     assert plan.origins["world_size"].where == "$NPROC_PER_NODE"
     assert plan.origins["num_nodes"].where == "$NNODES"
+
+
+def written(folder: Path, name: str, **more: Any) -> LaunchCommand:
+    """Return the launch of a config as LoRA's with other arguments, on a machine without a GPU."""
+    config = yaml.safe_load((FOLDER / "lora.yaml").read_text())
+    (folder / name).write_text(yaml.safe_dump({**config, **more}, sort_keys=False))
+    return LaunchCommand(("llamafactory-cli", "train", name), {}, str(folder))
+
+
+def test_an_argument_of_another_release_is_said_and_not_refused(tmp_path: Path) -> None:
+    """Asked of the wheels 0.8.0 to 0.9.4: ray_run_name is of 0.9.2 to 0.9.4, train_mm_proj_only of 0.8.0 to 0.9.1."""
+    more = {"ray_run_name": "a", "train_mm_proj_only": True}
+    plan = read(written(tmp_path, "older.yaml", **more))
+    assert plan is not None
+    said = [notice for notice in plan.notices if notice.id == "PF143"]
+
+    assert [notice.unpriced for notice in said] == ["", "frozen parameters"]
+    assert "0.9.2 to 0.9.4" in said[0].message
+
+    pinned = tmp_path / "requirements.txt"
+    pinned.write_text("llamafactory==0.9.5\n")
+    with pytest.raises(BadInput) as refused:
+        read(written(tmp_path, "older.yaml", **more))
+    assert [problem.id for problem in refused.value.problems] == ["PF141", "PF141"]
+
+
+def test_ranks_that_another_machine_counts_are_open_with_deepspeed_too(tmp_path: Path) -> None:
+    """The command starts torchrun where it sees several GPUs, and a login node shows none."""
+    deepspeed = {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}
+    command = written(tmp_path, "zero.yaml", deepspeed=deepspeed)
+    for env in ({}, {"FORCE_TORCHRUN": "1"}):
+        plan = read(replace(command, env=env))
+        assert plan is not None
+
+        assert plan.engine == "zero2"
+        assert 8 in plan.origins["world_size"].may_be
+    with pytest.raises(BadInput, match="needs a launcher"):
+        read(replace(command, env={"CUDA_VISIBLE_DEVICES": "0"}))
 
 
 def test_commands_that_do_not_train_are_no_launches() -> None:

@@ -128,7 +128,10 @@ def _check_mode(settings: LauncherSettings) -> Iterator[Problem]:
             f"preflight does not read {name} launches",
             settings.mode_place.where,
             "FSDP, DeepSpeed, multi-GPU and single-GPU launches are read",
-            "PF111",
+            "PF125",
+            "warning",
+            unpriced="a launch that was not read",
+            takes="either",
         )
 
 

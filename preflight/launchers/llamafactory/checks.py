@@ -141,8 +141,8 @@ def _shards(keys: FrameworkKeys, engine: EngineFacts) -> None:
 
 
 def _ranks(keys: FrameworkKeys, engine: EngineFacts) -> None:
-    """Refuse a single process where the parser wants ranks (ParallelMode)."""
-    if engine.is_distributed or keys.is_on("use_kt"):
+    """Refuse a single process where the parser wants ranks (ParallelMode); its own command starts one per GPU."""
+    if engine.is_distributed or engine.num_devices is None or keys.is_on("use_kt"):
         return
     deepspeed = keys.get("deepspeed")
     fix = "FORCE_TORCHRUN=1 in front of llamafactory-cli"

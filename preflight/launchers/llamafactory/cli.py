@@ -18,7 +18,13 @@ from preflight.launchers.llamafactory.keys import (
     is_enabled,
     llamafactory_version,
 )
-from preflight.launchers.llamafactory.launch import ALLOCATOR, cli_index, cli_part, front
+from preflight.launchers.llamafactory.launch import (
+    ALLOCATOR,
+    cli_index,
+    cli_part,
+    front,
+    unread_program,
+)
 from preflight.launchers.llamafactory.plan import DECIDES, read_llamafactory_plan
 from preflight.launchers.llamafactory.words import LlamaFactoryWords, read_words
 from preflight.reading import Problems
@@ -31,6 +37,9 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
     notes: tuple[Problem, ...] = ()
     first = cli_index(command)
     if first is not None:
+        other = unread_program(command)
+        if other is not None:
+            return other
         part = problems.take(cli_part(command, first))
     else:
         found = front(command)

@@ -20,8 +20,8 @@ class EngineFacts:
     """What the framework's own rules look at."""
 
     is_distributed: bool
-    num_devices: int
-    """GPUs that one process sees."""
+    num_devices: int | None
+    """GPUs that one process sees; None where the machine that starts the ranks has others than this one."""
     zero_stage: int | None = None
     """None without DeepSpeed, and where its config cannot be read yet."""
     fsdp_version: int | None = None
@@ -50,7 +50,8 @@ def read_engine_facts(
         # FSDP_VERSION is 1 where nothing says it (prepare_model_for_training).
         given = part.env.get("FSDP_VERSION")
         version = 2 if given is not None and str(given.value) == "2" else 1
-    devices = num_visible_devices(command.env)
+    is_open = "world_size" in part.origins and bool(part.origins["world_size"].may_be)
+    devices = None if is_open else num_visible_devices(command.env)
     return EngineFacts(part.is_distributed, devices, stage, version)
 
 

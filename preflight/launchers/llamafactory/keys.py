@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.bool_words import LLAMAFACTORY_VARIABLE
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.near_names import nearest_fix
 from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
+from preflight.versions.boundary import release
 
 
 @lru_cache(maxsize=1)
@@ -44,14 +45,40 @@ def is_enabled(env: Any, name: str, default: str = "0") -> bool:
     return LLAMAFACTORY_VARIABLE.read(env.get(name, default)) is True
 
 
+OLDER_NOT_MODELLED = {
+    "train_mm_proj_only": "frozen parameters",
+    "image_resolution": "how large images are",
+    "video_resolution": "how large images are",
+    "visual_inputs": "images or audio beside the text",
+}
+"""Argument that only older releases have -> what the estimate lacks of it; the others change no tensor on a GPU."""
+
+
 def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:
-    """Refuse keys that the parser does not know; ALLOW_EXTRA_ARGS lets it drop them."""
+    """Refuse keys that no release of the parser knows; ALLOW_EXTRA_ARGS lets it drop them.
+
+    What another release than the shipped table's knows is read by that table's rules, and said; it is refused where
+    the release of the launch is known to be none of those.
+    """
     known = llamafactory_arguments().arguments
+    version = keys.library.version if keys.library.is_known else None
     for name, setting in keys.given.items():
         if name in known:
             continue
         near = nearest_fix(name, tuple(known))
-        if are_allowed:
+        first, last = _table()["older"].get(name, ("", ""))
+        if first and (version is None or release(first) <= release(version) <= release(last)):
+            releases = first if first == last else f"{first} to {last}"
+            keys.leave_out(
+                NotModelled(
+                    f"{name} is an argument of LLaMA-Factory {releases}, not of {llamafactory_version()},"
+                    " by whose rules the launch is read",
+                    OLDER_NOT_MODELLED.get(name, ""),
+                    "either" if name in OLDER_NOT_MODELLED else "",
+                ),
+                setting,
+            )
+        elif are_allowed:
             message = f"LLaMA-Factory has no argument {name!r}: it is ignored"
             keys.note("PF140", message, setting, near)
         else:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from preflight.errors import BadInput, Problem
-from preflight.launch import LaunchCommand, Origin, RankFacts
+from preflight.errors import Problem
+from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.llamafactory import LAUNCHER
 from preflight.launchers.llamafactory.keys import is_enabled
 from preflight.launchers.python.plan import python_part
+from preflight.launchers.unread import unread
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -31,27 +32,32 @@ def cli_index(command: LaunchCommand) -> int | None:
     return LAUNCHER.first_argument(command.argv)
 
 
+OTHER_PROGRAMS = {
+    "USE_V1": "the arguments of its new version are others",
+    "USE_MCA": "Megatron's trainer takes other arguments",
+    "USE_RAY": "Ray places the workers",
+}
+"""Variable that makes the command another program -> why its launch is not read."""
+
+
+def unread_program(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a launch that is not LLaMA-Factory's own trainer on ranks of its own; None where it is."""
+    for variable, about in OTHER_PROGRAMS.items():
+        if is_enabled(command.env, variable):
+            message = f"preflight does not read LLaMA-Factory under {variable}: {about}"
+            return unread(command, message, f"${variable}")
+    return None
+
+
 def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
     """Return how many ranks the command starts: torchrun's where it is forced or sees several GPUs, else one."""
     env, count = command.env, num_visible_devices(command.env)
-    for variable, about in (
-        ("USE_V1", "the arguments of its new version are others"),
-        ("USE_MCA", "Megatron's trainer takes other arguments"),
-        ("USE_RAY", "Ray places the workers"),
-    ):
-        if is_enabled(env, variable):
-            raise BadInput.one(
-                f"preflight does not read LLaMA-Factory under {variable}: {about}",
-                f"${variable}",
-                id="PF111",
-            )
     is_forced = is_enabled(env, "FORCE_TORCHRUN")
     if not is_forced and (count < 2 or is_enabled(env, "USE_KT")):
         part = python_part(command, Place("argv", "", command.argv[0], index=0), first, first)
         if count == 0 and "CUDA_VISIBLE_DEVICES" not in env:
-            reason = "without FORCE_TORCHRUN it starts a rank per GPU, and this machine shows none: one is taken"
-            world_size = Origin(str(DEFAULT.where), True, reason, OPEN_VALUES["world_size"])
-            part = replace(part, origins={"world_size": world_size})
+            open_ranks = _open_ranks("without FORCE_TORCHRUN it starts a rank per GPU")
+            part = replace(part, origins={"world_size": open_ranks})
         return Reading(replace(part, name="llamafactory"))
     problems = Problems()
     nodes = problems.take(_count(command, "NNODES"))
@@ -76,6 +82,8 @@ def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
             )
         )
         ranks = Setting(1, ranks.place)
+        if "world_size" in origins:
+            origins["world_size"] = _open_ranks("it starts a rank per GPU")
     nodes = nodes or Setting(1, DEFAULT)
     if nodes.value > 1 and env.get("MASTER_ADDR", "127.0.0.1") in ("127.0.0.1", "localhost"):
         message = "several nodes, but no MASTER_ADDR: the nodes cannot find each other"
@@ -99,6 +107,11 @@ def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
         ),
     )
     return Reading(part, tuple(problems))
+
+
+def _open_ranks(law: str) -> Origin:
+    reason = f"{law}, and this machine shows none: one is taken"
+    return Origin(str(DEFAULT.where), True, reason, OPEN_VALUES["world_size"])
 
 
 def _count(command: LaunchCommand, name: str) -> Reading[Setting | None]:
