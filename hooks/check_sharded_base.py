@@ -16,9 +16,11 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.findings import found
+from preflight.formulas.precision import load_dtype
 from preflight.formulas.trainer_arguments import where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import BaseQuantization, LaunchPlan
+from preflight.model import ModelSpec
 from preflight.scripts.signs import repository_text
 
 HALF = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
@@ -26,20 +28,24 @@ HALF = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
 
 
 @hookimpl
-def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
+def preflight_findings(plan: LaunchPlan, model: ModelSpec | None) -> Iterable[Finding]:
     """Say what sharding does to a base that does not train."""
     if plan.adapter is None:
         return
     if plan.base_quantization is not None:
-        yield from _packed(plan, plan.base_quantization)
+        yield from _packed(plan, model, plan.base_quantization)
     elif plan.engine == "fsdp1" and plan.trainer == "plain_loop" and plan.wrap_policy != "none":
-        yield from _adapters(plan)
+        yield from _adapters(plan, _loaded(plan, model))
 
 
-def _packed(plan: LaunchPlan, base: BaseQuantization) -> Iterable[Finding]:
+def _loaded(plan: LaunchPlan, model: ModelSpec | None) -> str | None:
+    return plan.load_dtype if model is None else load_dtype(plan, model)
+
+
+def _packed(plan: LaunchPlan, model: ModelSpec | None, base: BaseQuantization) -> Iterable[Finding]:
     computes, stored = HALF.get(plan.mixed_precision), base.storage_dtype
     is_sharded = base.scheme != "int8" and stored not in (None, "uint8", "int8")
-    if plan.engine == "fsdp1" and stored != plan.load_dtype:
+    if plan.engine == "fsdp1" and stored != _loaded(plan, model):
         return  # refused: PF418
     if plan.is_fsdp and is_sharded and computes and stored != computes:
         yield found(
@@ -52,7 +58,7 @@ def _packed(plan: LaunchPlan, base: BaseQuantization) -> Iterable[Finding]:
         )
 
 
-def _adapters(plan: LaunchPlan) -> Iterable[Finding]:
+def _adapters(plan: LaunchPlan, loaded: str | None) -> Iterable[Finding]:
     text = repository_text(plan)
     if not text or "auto_wrap_policy" in text:
         return  # PEFT's policy, or one of somebody's own, may set the trained leaves apart
@@ -60,10 +66,10 @@ def _adapters(plan: LaunchPlan) -> Iterable[Finding]:
     where = where_of(plan, "engine")
     adapter_dtype = plan.adapter.dtype or "fp32"
     fix = "accelerator.state.fsdp_plugin.auto_wrap_policy = peft.utils.other.fsdp_auto_wrap_policy(model)"
-    if plan.load_dtype is not None and adapter_dtype != plan.load_dtype:
+    if loaded is not None and adapter_dtype != loaded:
         yield found(
             "PF215",
-            f"adapters are {adapter_dtype} and their base is {plan.load_dtype}: FSDP1 flattens one dtype only",
+            f"adapters are {adapter_dtype} and their base is {loaded}: FSDP1 flattens one dtype only",
             where,
             f"{fix}, or FSDP2",
         )

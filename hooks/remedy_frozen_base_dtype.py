@@ -25,7 +25,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Load the base of an adapter in bf16 where it is fp32 and products are bf16 anyway."""
     if plan.adapter is None or plan.base_quantization is not None or plan.zero_stage is not None:
         return  # DeepSpeed casts the whole model to the compute dtype
-    if launcher_of(plan).frozen_base_dtype("bf16") is None:
+    if launcher_of(plan).loads_as_checkpoint:
         return  # the framework loads what the checkpoint has
     if plan.mixed_precision != "bf16" or load_dtype(plan, model) != "fp32":
         return

@@ -38,7 +38,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "offload_params": ("none", "cpu", "nvme"),
     "offload_optimizer": ("none", "cpu", "nvme"),
     "offload_activations": ("none", "cpu"),
-    "load_dtype": ("fp32", "bf16", "fp16"),
+    "load_dtype": ("fp32", "bf16", "fp16", "auto"),
     "mixed_precision": ("no", "bf16", "fp16", "fp8"),
     "master_dtype": ("fp32", "bf16", "fp16"),
     "reduce_dtype": ("fp32", "bf16", "fp16"),
@@ -67,7 +67,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
 CHEAPEST_FIRST: dict[str, tuple[object, ...]] = {
     "engine": ("zero3", "fsdp2", "fsdp1", "zero2", "zero1", "ddp", "zero0", "single"),
     "activation_checkpointing": ("full", "selective_op", "selective_every_2", "none"),
-    "load_dtype": ("bf16", "fp16", None, "fp32"),
+    "load_dtype": ("bf16", "fp16", "auto", None, "fp32"),
     "attention": ("flash_attention_2", "flash_attention_3", "sdpa", None, "eager"),
     "loss": (
         "fused_linear",

@@ -75,8 +75,11 @@ def _with_packing(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
 
 def _with_stored_dtype(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with its load dtype open, where the weights are loaded as they are stored and nobody says how."""
-    is_asked = plan.load_dtype is None and not plan.origins.get("load_dtype", Origin("")).may_be
-    if not (model.stored_dtypes and is_asked and LOADS_CHECKPOINTS_DTYPE.holds_in(plan.versions)):
+    is_open = bool(plan.origins.get("load_dtype", Origin("")).may_be)
+    is_stored = plan.load_dtype == "auto" or (
+        plan.load_dtype is None and LOADS_CHECKPOINTS_DTYPE.holds_in(plan.versions)
+    )
+    if is_open or not (model.stored_dtypes and is_stored):
         return plan
     likely, *others = model.stored_dtypes
     reason = f"nobody says what the weights of {model.name} are stored in"

@@ -81,9 +81,9 @@ def precision_of(plan: LaunchPlan, model: ModelSpec) -> Precision:
 
 def load_dtype(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return the dtype that the weights are loaded in."""
-    if plan.load_dtype:
+    if plan.load_dtype not in (None, "auto"):
         return plan.load_dtype
-    if LOADS_CHECKPOINTS_DTYPE.holds_in(plan.versions):
+    if plan.load_dtype == "auto" or LOADS_CHECKPOINTS_DTYPE.holds_in(plan.versions):
         return model.config_dtype or "fp32"
     return "fp32"
 

@@ -93,9 +93,9 @@ class Launcher:
             return first
         return first if first < len(argv) and argv[first] in self.subcommands else None
 
-    def frozen_base_dtype(self, dtype: str) -> str | None:
-        """Return the dtype that a frozen base is loaded in where `dtype` is asked for; None is the checkpoint's own."""
-        return None if self.loads_as_checkpoint else dtype
+    def frozen_base_dtype(self, dtype: str) -> str:
+        """Return the dtype that a frozen base is loaded in where `dtype` is asked for; "auto" is the checkpoint's own."""
+        return "auto" if self.loads_as_checkpoint else dtype
 
     def may_own(self, command: LaunchCommand) -> bool:
         """Tell whether its reader is to look at a command."""

@@ -32,13 +32,14 @@ def read_model_fields(given: Given) -> Reading[PlanFields]:
     objective = problems.take(read_objective(given))
     loaded = problems.take(_load_dtype(given))
     loss = problems.take(_loss(given, objective.value("objective")))
-    base = problems.take(_quantization(given, loaded.value("load_dtype")))
+    dtype = loaded.value("load_dtype")
+    base = problems.take(_quantization(given, None if dtype == "auto" else dtype))
     adapter = problems.take(_adapter(given, base.value("base_quantization")))
     return Reading(joined(objective, loaded, loss, base, adapter), tuple(problems))
 
 
 def _load_dtype(given: Given) -> Reading[PlanFields]:
-    """Return the dtype the weights are loaded in; None = the checkpoint's own."""
+    """Return the dtype the weights are loaded in; "auto" = the checkpoint's own, None = the library's default."""
     fields = FieldReader(given)
     setting = fields.get("dtype", "load_dtype")
     kwargs = fields.get("model_init_kwargs")
@@ -47,7 +48,8 @@ def _load_dtype(given: Given) -> Reading[PlanFields]:
         named = kwargs.value.get("dtype", kwargs.value.get("torch_dtype"))
         setting = Setting(named, kwargs.place) if named is not None else setting
     if setting is not None and setting.value is not None:
-        fields.put("load_dtype", fields.dtype(setting), setting)
+        is_stored = str(setting.value) == "auto"
+        fields.put("load_dtype", "auto" if is_stored else fields.dtype(setting), setting)
         return fields.reading()
     if not given.has_trainer:
         return fields.reading()

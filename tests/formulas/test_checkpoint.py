@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from preflight.formulas.checkpoint import bits_and_bytes, with_checkpoint
+from preflight.formulas.precision import load_dtype
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.plugins import load_plugins
@@ -137,3 +138,23 @@ def test_frameworks_with_model_code_of_their_own_load_their_own_way():
     )
 
     assert judged(plan).plan.base_quantization is None
+
+
+def test_auto_is_what_the_checkpoint_holds_in_every_release_and_no_dtype_is_not():
+    """from_pretrained without a dtype made fp32 weights before transformers 5; "auto" never did."""
+    older, newer = {"transformers": "4.45.2"}, {"transformers": "5.24.0"}
+    model = judged(plan_of(PLAIN)).model
+    loaded = {
+        (said, versions["transformers"]): load_dtype(
+            plan_of(PLAIN, load_dtype=said, versions=versions), model
+        )
+        for said in ("auto", None)
+        for versions in (older, newer)
+    }
+
+    assert loaded == {
+        ("auto", "4.45.2"): "bf16",
+        ("auto", "5.24.0"): "bf16",
+        (None, "4.45.2"): "fp32",
+        (None, "5.24.0"): "bf16",
+    }

@@ -124,7 +124,7 @@ def test_what_is_trained_has_the_dtype_that_the_library_gives_it() -> None:
         "lora, pure_bf16": "torch.float32",
     }
     assert plan_of("full_fsdp.yaml").load_dtype == "fp32"
-    assert plan_of("full_ddp_pure.yaml").load_dtype is None
+    assert plan_of("full_ddp_pure.yaml").load_dtype == "auto"
     adapter = plan_of("lora.yaml").adapter
     assert adapter is not None
     assert adapter.dtype is None  # PEFT's rule: fp32
@@ -211,7 +211,7 @@ def test_the_table_has_the_arguments_of_both_libraries() -> None:
 
 CHECKPOINTED = {"activation_checkpointing": "full"}
 NF4 = BaseQuantization("nf4", True, "bf16", "bf16", "none")
-LORA = {"adapter": Adapter(rank=16, alpha=32, targets="all-linear"), "load_dtype": None}
+LORA = {"adapter": Adapter(rank=16, alpha=32, targets="all-linear"), "load_dtype": "auto"}
 ROUND_TRIPS = [
     (
         "full_ddp_pure",

@@ -139,7 +139,7 @@ def test_a_library_that_is_missing_is_said_to_be_missing(tmp_path):
         ("--attn_implementation eager", "attention", "eager"),
         ("--model_init_kwargs '{\"attn_implementation\": \"flash_attention_3\"}'", "attention", "flash_attention_3"),
         ("--dtype bfloat16", "load_dtype", "bf16"),
-        ("--dtype auto", "load_dtype", None),
+        ("--dtype auto", "load_dtype", "auto"),
         ("--dtype float32 --model_init_kwargs '{\"dtype\": \"float16\"}'", "load_dtype", "fp16"),
         ("--label_smoothing_factor 0.1", "loss", "full_logits"),
         ("--use_liger_kernel", "loss", "chunked_linear"),

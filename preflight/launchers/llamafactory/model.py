@@ -13,6 +13,7 @@ from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.llamafactory.engine import EngineFacts
 from preflight.setting import Setting
+from preflight.versions.boundary import release
 
 ATTENTIONS = {
     "auto": None,
@@ -23,6 +24,9 @@ ATTENTIONS = {
 }
 KINDS = ("lora", "oft", "freeze", "full")
 BNB = ("bnb", "bitsandbytes")
+LOADS_AS_STORED = (0, 9, 4)
+"""The first release that loads weights as they are stored (model/loader.py:160 `torch_dtype = "auto"`); those before
+load them in the dtype that they compute in (model/patcher.py:144 in 0.9.3, :76 in 0.8.0)."""
 
 
 def finetuning_type(keys: FrameworkKeys) -> str:
@@ -75,10 +79,14 @@ def read_quantization(keys: FrameworkKeys, kind: str, dtype: str) -> None:
     keys.put("base_quantization", quantization, bits, *details)
 
 
-def read_trained(keys: FrameworkKeys, kind: str, engine: EngineFacts) -> None:
-    """Record the adapter and the dtype that the weights have when training starts."""
+def read_trained(keys: FrameworkKeys, kind: str, engine: EngineFacts, dtype: str | None) -> None:
+    """Record the adapter and the dtype that the weights have when training starts; `dtype` is the one that it computes in,
+    None where the checkpoint decides."""
     chosen = keys.get("finetuning_type")
-    keys.assume("load_dtype", None, "the checkpoint's own dtype")
+    if release(keys.library.version) < LOADS_AS_STORED and dtype is not None:
+        keys.assume("load_dtype", dtype, "the dtype that it computes in")
+    else:
+        keys.assume("load_dtype", "auto", "the checkpoint's own dtype")
     if kind in ("lora", "oft"):
         _adapter(keys, kind, chosen)
         return

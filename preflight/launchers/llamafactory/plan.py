@@ -105,7 +105,7 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
     _optimizer(keys)
     kind = finetuning_type(keys)
     read_quantization(keys, kind, dtype)
-    read_trained(keys, kind, engine)
+    read_trained(keys, kind, engine, _compute_dtype(keys))
     read_frozen(keys, kind)
     read_checkpointing(keys, engine)
     attention = read_attention(keys)
@@ -192,6 +192,13 @@ def _precision(keys: FrameworkKeys) -> str:
         keys.assume("mixed_precision", "no", "neither bf16 nor fp16")
     is_pure = pure is not None and pure.value
     return "fp16" if is_fp16 and not is_bf16 and not is_pure else "bf16"
+
+
+def _compute_dtype(keys: FrameworkKeys) -> str | None:
+    """Return the dtype that precision or pure_bf16 says; None where the checkpoint's decides (model/patcher.py:117)."""
+    if keys.is_on("pure_bf16") or keys.is_on("bf16"):
+        return "bf16"
+    return "fp16" if keys.is_on("fp16") else None
 
 
 def _optimizer(keys: FrameworkKeys) -> None:

@@ -37,7 +37,7 @@ def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[st
     new, quantized = after.adapter, after.base_quantization
     if new is None:
         raise CannotEdit("an adapter is not taken away")
-    if after.load_dtype is not None:
+    if after.load_dtype not in ("auto", before.load_dtype):
         raise CannotEdit("a frozen base is loaded in the checkpoint's own dtype")
     if quantized != before.base_quantization:
         if quantized is None or before.base_quantization is not None:
