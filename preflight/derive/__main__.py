@@ -5,29 +5,36 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import subprocess
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from preflight.derive import expected
-from preflight.derive.target import ROOT, Target, read
+from preflight.derive import expected, families
+from preflight.derive.target import ROOT, Chosen, NotMade, Target, read, write
 from preflight.derive.targets import GROUPS, TARGETS
 from preflight.derive.version_rules import rules_to_read
+from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR
+from preflight.formulas.layer_coefficients import METHODS
 from preflight.versions.installed import installed_versions
 
 EXPECTED = "expected"
-USAGE = "python -m preflight.derive [NAME ...] [--check] [--list] [--rules]"
+USAGE = "python -m preflight.derive [NAME ...] [--check] [--method METHOD] [--python PYTHON] [--list] [--rules]"
 ABOUT = """\
 Make tables and pages again from the libraries that are installed here, and say what changed.
 Without a NAME everything is made; what needs a library that is not installed is skipped.
-A NAME is that of a table, a page or a test (see --list), or of a group:
+A NAME is that of a table, a page or a test (see --list), of a family, a model type or a tower
+that one of the tables has a file of, of a causal type of transformers that has none yet, or of a group:
 """
 EPILOG = """\
 Files are written where they lie: read the diff before you commit it.
+Of a family that is named, --check says whether what is kept of it is what comes out here;
+with --python, whether it is in other environments too, which need transformers, PEFT and torch.
 At the end stand the rules about versions that were read in an older release than the one
 installed here (preflight/versions): each names the file and line to look at.
 docs/upgrading.md says how a new release of a library is taken up with this command.
@@ -44,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Do what the command line asks; return the exit code."""
     tests = expected.updating_tests()
     options = parsed(args)
-    unknown = [name for name in options.names if name not in names_of_everything(tests)]
+    alone, unknown = made_alone(options.names, tests)
     if unknown:
         near = difflib.get_close_matches(unknown[0], names_of_everything(tests), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -58,13 +65,17 @@ def main(args: Sequence[str] | None = None) -> int:
     outcomes: list[str] = []
     if not options.rules:
         quiet_libraries()
+        chosen = Chosen(tuple(options.method), options.missing, tuple(options.adapters))
         wanted = options.names or [*GROUPS, EXPECTED]
+        for name, target in alone.items():
+            outcomes.append(derive(of_one(target, name, chosen), options.check))
         for target in TARGETS:
             if {target.name, target.group} & {*wanted}:
                 outcomes.append(derive(target, options.check))
         for name, path in tests.items():
             if {name, EXPECTED} & {*wanted}:
                 outcomes.append(run_test(name, path, options.check))
+        outcomes += [elsewhere(python, alone, options.method) for python in options.python]
     print("\n".join(rules_to_read(installed_versions())))
     if FAILED in outcomes:
         return 3
@@ -72,6 +83,40 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 AS_IT_WAS, CHANGED, SKIPPED, FAILED = "as it was", "changed", "skipped", "failed"
+
+
+def made_alone(
+    names: Iterable[str], tests: Mapping[str, Path]
+) -> tuple[dict[str, Target], list[str]]:
+    """Return the names of families, types and towers with the table that has a file of each; then names of nothing."""
+    found: dict[str, Target] = {}
+    unknown = []
+    for name in set(names).difference(GROUPS, [EXPECTED], (t.name for t in TARGETS), tests):
+        target = next((target for target in TARGETS if name in target.names()), None)
+        if target is None and name in families.types_without_a_module():
+            target = next(target for target in TARGETS if target.make is families.files)
+        if target is None:
+            unknown.append(name)
+        else:
+            found[name] = target
+    return {name: found[name] for name in names if name in found}, unknown
+
+
+def of_one(target: Target, name: str, chosen: Chosen) -> Target:
+    """Return what makes the files of one name of a table."""
+    make = target.make_one
+    assert make is not None
+    return replace(target, name=name, make=lambda say: make(name, chosen, say))
+
+
+def elsewhere(python: str, names: Iterable[str], methods: Iterable[str]) -> str:
+    """Check names with the libraries of another environment; print its lines and return the worst outcome."""
+    command = [python, "-m", "preflight.derive", "--check", *names]
+    command += [word for method in methods for word in ("--method", method)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    print(f"{python}:", flush=True)
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False)
+    return {0: AS_IT_WAS, 1: CHANGED}.get(done.returncode, FAILED)
 
 
 def derive(target: Target, only_checks: bool) -> str:
@@ -88,7 +133,9 @@ def derive(target: Target, only_checks: bool) -> str:
                 told.append(f"{path} {difference(before, text)}")
                 say(told[-1])
                 if not only_checks:
-                    (ROOT / path).write_text(text, encoding="utf-8")
+                    write(path, text)
+    except NotMade as error:
+        return said(target.name, FAILED, str(error))
     except Exception as error:  # a new release breaks what reads it in ways that nobody knows yet
         traceback.print_exc()
         return said(target.name, FAILED, f"{type(error).__name__}: {error}")
@@ -161,6 +208,22 @@ def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="a table, a page, a test or a group"
     )
+    parser.add_argument(
+        "--method", action="append", default=[], choices=tuple(METHODS), metavar="METHOD",
+        help="of families, these alone: full, LoRA, ...",
+    )  # fmt: skip
+    parser.add_argument(
+        "--missing", action="store_true", help="of families, only the methods that their files lack"
+    )
+    parser.add_argument(
+        "--adapters", action="append", default=[],
+        choices=tuple(adaptation.folder or ALL_LINEAR for adaptation in ADAPTATIONS),
+        help="of families, where adapters are; all that are kept unless given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="PYTHON",
+        help="check the named families in this environment as well",
+    )  # fmt: skip
     parser.add_argument(
         "--check", action="store_true", help="write nothing, and say what would change"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from preflight.derive.observed_layouts import Observed, observe
+from preflight.derive.target import NotMade
 from preflight.derive.type_configs import (
     DEPTHS,
     SIZES,
@@ -31,7 +32,7 @@ NO_LAYOUT = (
 """Parts of the names of fields that no parameter depends on."""
 
 
-class NotLaidOut(Exception):
+class NotLaidOut(NotMade):
     """A type whose parameters no table says."""
 
 

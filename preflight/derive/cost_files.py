@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS, family_costs, in_words
@@ -37,10 +37,26 @@ def together(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
         return {key: both[key] for key in keys if key in both}
 
     kinds = {
-        kind: ordered(forms, new["kinds"].get(kind, {})) for kind, forms in known["kinds"].items()
+        kind: ordered(known["kinds"].get(kind, {}), new["kinds"].get(kind, {}))
+        for kind in {**new["kinds"], **known["kinds"]}
     }
     shared = ordered(known["shared"], new["shared"])
     return {"facts": {**known["facts"], **new.get("facts", {})}, "kinds": kinds, "shared": shared}
+
+
+def without(costs: Mapping[str, Any], methods: Collection[str]) -> dict[str, Any]:
+    """Return an entry without some methods, and without kinds of layers that had no other."""
+    dropped = {method + suffix for method in methods for suffix in ("", CHECKPOINTED)}
+
+    def kept(forms: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in forms.items() if key not in dropped}
+
+    kinds = {kind: kept(forms) for kind, forms in costs["kinds"].items()}
+    return {
+        **costs,
+        "kinds": {kind: forms for kind, forms in kinds.items() if forms},
+        "shared": kept(costs["shared"]),
+    }
 
 
 def rendered(entry: Mapping[str, Any]) -> str:

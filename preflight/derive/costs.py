@@ -1,4 +1,4 @@
-"""formulas/costs/*.json, from traces of the installed transformers; `python -m preflight.derive.costs` writes some.
+"""formulas/costs/*.json, from traces of the installed transformers; `python -m preflight.derive FAMILY ...` writes some.
 
 A small model of every family is traced in four sizes. What is allocated and freed in one of its
 layers is the same list of tensors each time, so every tensor's bytes are a sum of named sizes
@@ -12,18 +12,19 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from preflight.derive.cost_files import known_costs, rendered, together
+from preflight.derive.cost_files import known_costs, rendered, together, without
 from preflight.derive.cost_forms import SOLVED, NotSolved, summed, taken_off, without_zeros
 from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked, see_and_walk
 from preflight.derive.small_models import LIGER_MODELS, SMALL_MODELS, small_config
-from preflight.derive.target import ROOT, Files, Say
+from preflight.derive.target import Chosen, Files, Say
 from preflight.derive.type_samples import layer_samples
 from preflight.errors import BadInput
 from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adaptation, targets_of
 from preflight.formulas.layer_coefficients import (
     CHECKPOINTED,
     METHODS,
+    family_costs,
     kind_of,
 )
 from preflight.formulas.layer_sizes import Form, bytes_of
@@ -207,24 +208,31 @@ def files(say: Say) -> Files:
     for name in SMALL_MODELS:
         for adaptation in ADAPTATIONS:
             say(f"{name} {adaptation.folder}")
-            yield from file_of(name, say, adaptation)
+            yield from file_of(name, say, Chosen(), adaptation)
 
 
-def file_of(
-    name: str, say: Say, adaptation: Adaptation = USUAL, only_missing: bool = False
-) -> Files:
-    """Yield the file of a family and a way of adapting it, where any of its layers could be solved; or what methods
-    it lacks beside the rest."""
-    wanted = [m for m in METHODS if adaptation is USUAL or "adapter" in METHODS[m]]
+def names() -> tuple[str, ...]:
+    """Return the families that may be made alone; those with Liger's modules need them on the path."""
+    return (*SMALL_MODELS, *LIGER_MODELS)
+
+
+def files_of(name: str, chosen: Chosen, say: Say) -> Files:
+    """Yield the files of one family: those that are kept of it, or those with adapters where it is said."""
+    for adaptation in ADAPTATIONS:
+        is_kept = adaptation is USUAL or family_costs(name, adaptation.folder) is not None
+        if (adaptation.folder or ALL_LINEAR) in chosen.adapters or (
+            not chosen.adapters and is_kept
+        ):
+            yield from file_of(name, say, chosen, adaptation)
+
+
+def file_of(name: str, say: Say, chosen: Chosen, adaptation: Adaptation = USUAL) -> Files:
+    """Yield the file of a family and a way of adapting it, where any of its layers could be solved."""
+    usual = [m for m in METHODS if adaptation is USUAL or "adapter" in METHODS[m]]
     if targets_of(adaptation, describe(small_config(name), name, "small_models.py")) is None:
         return
-    known = known_costs(name, adaptation.folder) if only_missing else None
-    missing = [m for m in wanted if known is None or m not in known["shared"]]
-    entry = derive(name, missing, adaptation)
-    SOLVED.clear()
+    entry = chosen_costs(name, chosen, usual, adaptation)
     gc.collect()
-    if known is not None:
-        entry = together(known, entry)
     if not entry["kinds"]:
         say(f"{name}: no layer could be solved, and its file stays as it is")
         return
@@ -232,27 +240,15 @@ def file_of(
     yield f"preflight/formulas/costs/{folder}{name}.json", rendered(entry)
 
 
-def main() -> int:
-    """Write the files of the named families; return the exit code."""
-    import argparse
-
-    folders = {adaptation.folder or ALL_LINEAR: adaptation for adaptation in ADAPTATIONS}
-    parser = argparse.ArgumentParser(prog="python -m preflight.derive.costs", description=__doc__)
-    parser.add_argument(
-        "families", nargs="+", metavar="FAMILY", choices=(*SMALL_MODELS, *LIGER_MODELS)
-    )
-    parser.add_argument("--missing", action="store_true", help="only the methods that a file lacks")
-    parser.add_argument(
-        "--adapters", action="append", choices=tuple(folders), help="where they are; all-linear"
-    )
-    options = parser.parse_args()
-    for name in options.families:
-        for folder in options.adapters or (ALL_LINEAR,):
-            for path, text in file_of(name, print, folders[folder], options.missing):
-                (ROOT / path).parent.mkdir(exist_ok=True)
-                (ROOT / path).write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def chosen_costs(
+    name: str, chosen: Chosen, usual: Sequence[str], adaptation: Adaptation = USUAL
+) -> dict[str, Any]:
+    """Return a family's file with what is chosen of it derived anew, and the rest as it is kept."""
+    is_whole = not chosen.methods and not chosen.only_missing
+    known = None if is_whole else known_costs(name, adaptation.folder)
+    wanted = [method for method in chosen.methods or usual if method in usual]
+    if known is not None and chosen.only_missing:
+        wanted = [method for method in wanted if method not in known["shared"]]
+    entry = derive(name, wanted, adaptation)
+    SOLVED.clear()
+    return entry if known is None else together(without(known, wanted), entry)

@@ -1,4 +1,4 @@
-"""A model type as tables: `python -m preflight.derive.families TYPE ...` lays it out, traces it, and compares.
+"""A model type as tables: `python -m preflight.derive TYPE ...` lays it out, traces it, and compares.
 
 The layout comes from models of the type that transformers builds (layouts.py), the costs of its layers from traces of
 small ones (costs.py). What is written has been compared with traces in sizes that it was not solved from: a method
@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-import traceback
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from preflight.derive import type_samples
-from preflight.derive.cost_files import known_costs, rendered, together
-from preflight.derive.cost_forms import SOLVED
-from preflight.derive.costs import CANNOT_RUN, derive
+from preflight.derive.cost_files import known_costs, rendered, without
+from preflight.derive.costs import CANNOT_RUN, chosen_costs
 from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
 from preflight.derive.model_behaviour import adapts_experts, mark_idle, traced_switches
-from preflight.derive.target import ROOT
+from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
 from preflight.errors import ModelNotKnown
 from preflight.formulas import layer_coefficients
 from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS
 from preflight.models import describe
+from preflight.models.families.description import TABLE, group_of
 from preflight.models.families.family_tables import family_table
 from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
@@ -38,52 +36,71 @@ USUAL = (
 SCALES = ("T*", "TL*", "L*", "B*", "N*", "S*", "M*")
 
 
-def make(model_type: str, methods: Sequence[str], anew: bool) -> str:
-    """Write the tables of a type; return what became of it, in words."""
-    began = time.monotonic()
-    layout = ROOT / LAYOUTS / f"{model_type}.json"
-    if anew or not layout.exists():
-        table = layout_of(model_type)
-        table["adapts_experts"] = adapts_experts(model_type)
-        table["traced"] = traced_switches(model_type)
-        mark_idle(model_type, table)
-        _write(layout, _in_rows(table))
-        if (other := unlike_published(model_type)) is not None:
-            layout.unlink()
-            family_table.cache_clear()
-            raise NotLaidOut(other)
-    else:
-        table = dict(family_table(model_type) or {})
-    known = None if anew else known_costs(model_type)
-    wanted = [m for m in methods if known is None or m not in known["shared"]]
-    if wanted and known is not None:  # what is still to be solved may need more than what was
-        table["widths"] = layout_of(model_type)["widths"]
-        _write(layout, _in_rows(table))
-    entry = derive(model_type, wanted)
-    SOLVED.clear()
-    costs = entry if known is None else together(known, entry)
-    path = ROOT / COSTS / f"{model_type}.json"
-    if costs["kinds"]:
-        _write(path, rendered(costs))
-    off: dict[str, Compared | None] = {}
-    for method in wanted:
-        if method not in costs["shared"]:
-            off[method] = None
-            continue
-        off[method] = worst_of(model_type, method)
-    costs = _without(
-        costs, [m for m, worst in off.items() if worst is None or abs(worst.error) > MOST_OFF]
+def names() -> tuple[str, ...]:
+    """Return the types that have a table."""
+    return tuple(sorted(path.stem for path in (ROOT / LAYOUTS).glob("*.json")))
+
+
+def types_without_a_module() -> tuple[str, ...]:
+    """Return the causal types of the installed transformers that nothing but a table could lay out."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return tuple(
+        name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if group_of(name) in (None, TABLE)
     )
-    if costs["kinds"] and costs["shared"]:
-        _write(path, rendered(costs))
-    else:
-        path.unlink(missing_ok=True)
-    table["widths"] = sorted(_used(costs).intersection(table["widths"]))
+
+
+def files(say: Say) -> Files:
+    """Yield the layout and the costs of every type that has a table."""
+    for model_type in names():
+        yield from files_of(model_type, Chosen(), say)
+
+
+def files_of(model_type: str, chosen: Chosen, say: Say) -> Files:
+    """Yield a type's layout and costs: those of all methods that it has, of the usual ones where it is new.
+
+    Both lie where they belong while they are compared with traces, and then again what lay there before.
+    """
+    paths = [f"{folder}/{model_type}.json" for folder in (LAYOUTS, COSTS)]
+    before = [read(path) for path in paths]
+    try:
+        _make(model_type, chosen, say)
+        made = [read(path) for path in paths]
+    finally:
+        for path, text in zip(paths, before, strict=True):
+            _write(path, text)
+    yield from zip(paths, made, strict=True)
+
+
+def _make(model_type: str, chosen: Chosen, say: Say) -> None:
+    """Write what is made of a type where it belongs."""
+    known = known_costs(model_type)
+    usual = tuple(METHODS) if chosen.only_missing else tuple(known["shared"] if known else USUAL)
+    usual = tuple(method for method in usual if method in METHODS)
+    layout, costs = (f"{folder}/{model_type}.json" for folder in (LAYOUTS, COSTS))
+    table = layout_of(model_type)
+    table["adapts_experts"] = adapts_experts(model_type)
+    table["traced"] = traced_switches(model_type)
+    mark_idle(model_type, table)
     _write(layout, _in_rows(table))
-    plain = [m for m in off if m in costs["shared"] and m + CHECKPOINTED not in costs["shared"]]
-    without = f"; not checkpointed: {', '.join(plain)}" if plain else ""
-    words = ", ".join(f"{method}: {_said(worst)}" for method, worst in off.items())
-    return f"{words}{without} ({time.monotonic() - began:.0f} s)"
+    if (other := unlike_published(model_type)) is not None:
+        raise NotLaidOut(other)
+    had = set(known["shared"]) if known is not None and chosen.only_missing else set()
+    entry = chosen_costs(model_type, chosen, usual)
+    if entry["kinds"]:
+        _write(costs, rendered(entry))
+    left_out = []
+    for method in chosen.methods or usual:
+        if method in had or method not in entry["shared"]:
+            continue
+        worst = worst_of(model_type, method)
+        say(f"{model_type}, {method}: {_said(worst)}")
+        if worst is None or abs(worst.error) > MOST_OFF:
+            left_out.append(method)
+    entry = without(entry, left_out)
+    _write(costs, rendered(entry) if entry["shared"] else "")
+    table["widths"] = sorted(_used(entry).intersection(table["widths"]))
+    _write(layout, _in_rows(table))
 
 
 def unlike_published(model_type: str) -> str | None:
@@ -127,20 +144,6 @@ def _said(worst: Compared | None) -> str:
     return f"{100 * worst.error:+.2f} % {worst.moment.value}{', checkpointed' if worst.checkpointing else ''}"
 
 
-def _without(costs: Mapping[str, Any], methods: Collection[str]) -> dict[str, Any]:
-    dropped = {m + suffix for m in methods for suffix in ("", CHECKPOINTED)}
-
-    def kept(forms: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in forms.items() if key not in dropped}
-
-    kinds = {kind: kept(forms) for kind, forms in costs["kinds"].items()}
-    return {
-        **costs,
-        "kinds": {k: v for k, v in kinds.items() if v},
-        "shared": kept(costs["shared"]),
-    }
-
-
 def _used(costs: Mapping[str, Any]) -> set[str]:
     """Return the widths that a type's costs are counted in."""
     found: set[str] = set()
@@ -173,43 +176,10 @@ def _in_rows(table: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _write(path: Any, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+def _write(path: str, text: str) -> None:
+    """Write a file of the checkout, or remove it where there is nothing to write; what was read of it is forgotten."""
+    write(path, text)
     family_table.cache_clear()
     type_samples.forget()
     layer_coefficients.family_costs.cache_clear()
     layer_coefficients._of_method.cache_clear()
-
-
-def main(args: Iterable[str] | None = None) -> int:
-    """Make the tables of the named types; return the exit code."""
-    import argparse
-    import os
-    import warnings
-
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    parser = argparse.ArgumentParser(
-        prog="python -m preflight.derive.families", description=__doc__
-    )
-    parser.add_argument("types", nargs="+", metavar="TYPE")
-    parser.add_argument("--method", action="append", choices=tuple(METHODS), help="these alone")
-    parser.add_argument("--missing", action="store_true", help="only what a type's files lack")
-    options = parser.parse_args(None if args is None else [*args])
-    for model_type in options.types:
-        try:
-            said = make(model_type, options.method or USUAL, not options.missing)
-        except NotLaidOut as error:
-            said = f"not laid out: {error}"
-        except (
-            Exception
-        ) as error:  # whatever a type's own code raises: the others are made all the same
-            traceback.print_exc()
-            said = f"failed: {error!r}"
-        print(f"{model_type}: {said}", flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from preflight.values import dataclass
@@ -14,6 +14,22 @@ Say = Callable[[str], None]
 """Tells who waits what is being worked on."""
 Files = Iterable[tuple[str, str]]
 """(path from the root, whole text) of each file, as soon as it is made."""
+
+
+class NotMade(Exception):
+    """Nothing that holds can be made of this; the message says why."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What of a family is made: all that is kept of it, where nothing else is said."""
+
+    methods: tuple[str, ...] = ()
+    """These of METHODS alone (preflight/formulas/layer_coefficients.py); the others stay as they are kept."""
+    only_missing: bool = False
+    """What a family's files lack, and nothing that they have."""
+    adapters: tuple[str, ...] = ()
+    """Ways of adapting, by their folder (preflight/formulas/adaptations.py)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,10 @@ class Target:
     needs: tuple[str, ...] = ()
     """Import names of the libraries that it is made from."""
     takes: str = "seconds"
+    names: Callable[[], Collection[str]] = tuple
+    """What may be made alone: families, types, towers."""
+    make_one: Callable[[str, Chosen, Say], Files] | None = None
+    """Makes the files of one of these names."""
 
 
 def read(path: str) -> str:
@@ -38,6 +58,15 @@ def read(path: str) -> str:
         return (ROOT / path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
+
+
+def write(path: str, text: str) -> None:
+    """Write a file of the checkout, or remove it where there is nothing to write."""
+    if text:
+        (ROOT / path).parent.mkdir(exist_ok=True)
+        (ROOT / path).write_text(text, encoding="utf-8")
+    else:
+        (ROOT / path).unlink(missing_ok=True)
 
 
 def put_between(text: str, begin: str, end: str, lines: Iterable[str]) -> str:

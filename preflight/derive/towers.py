@@ -1,4 +1,4 @@
-"""formulas/costs/towers/*.json, from vision towers of the installed transformers; `python -m preflight.derive.towers`
+"""formulas/costs/towers/*.json, from vision towers of the installed transformers; `python -m preflight.derive KIND ...`
 writes some.
 
 A small tower of every kind runs on this CPU in three sizes, with real pixels: what it allocates and frees is the same
@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -23,7 +23,7 @@ from preflight.derive.small_towers import (
     images,
     small_config,
 )
-from preflight.derive.target import ROOT, Files, Say
+from preflight.derive.target import Chosen, Files, Say
 from preflight.derive.tower_samples import samples
 from preflight.formulas.layer_sizes import Form, bytes_of
 from preflight.formulas.tower_sizes import DTYPES, MODES, key_of, sizes_of_rows
@@ -399,22 +399,20 @@ def _numbered(value: Any, places: Mapping[str, int]) -> Any:
     return [_numbered(item, places) for item in value]
 
 
-def files(say: Say, kinds: Iterable[str] = tuple(FAMILIES)) -> Files:
+def names() -> tuple[str, ...]:
+    """Return the kinds of towers."""
+    return tuple(FAMILIES)
+
+
+def files(say: Say) -> Files:
     """Yield the file of every kind of tower."""
-    for kind in kinds:
+    for kind in FAMILIES:
         say(kind)
-        found = derive(kind)
-        SOLVED.clear()
-        yield f"{FOLDER}/{kind}.json", rendered(found)
+        yield from files_of(kind, Chosen(), say)
 
 
-def main() -> int:
-    """Write the files of the named towers, of all without a name; return the exit code."""
-    for path, text in files(print, sys.argv[1:] or tuple(FAMILIES)):
-        (ROOT / path).parent.mkdir(exist_ok=True)
-        (ROOT / path).write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def files_of(kind: str, chosen: Chosen, say: Say) -> Files:
+    """Yield the file of one kind of tower, whole."""
+    found = derive(kind)
+    SOLVED.clear()
+    yield f"{FOLDER}/{kind}.json", rendered(found)

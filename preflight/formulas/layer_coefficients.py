@@ -1,6 +1,6 @@
 """A family's own coefficients: what its layers keep and need in passing, solved from traces (preflight/formulas/costs).
 
-`python -m preflight.derive.costs` writes them from the installed transformers. They hold for
+`python -m preflight.derive costs` writes them from the installed transformers. They hold for
 the methods below; what a plan has that those have not (dropout, padding, other targets, autocast) is
 added as the difference that the pieces of preflight/formulas/layer_costs.py make.
 """

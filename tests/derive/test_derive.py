@@ -135,6 +135,29 @@ def test_the_command_checks_a_page_and_ends_with_the_rules():
     assert "rule" in done.stdout.splitlines()[-1] or "installed here" in done.stdout
 
 
+def test_what_is_kept_of_a_type_and_of_a_family_is_what_comes_out_here():
+    """Layout, costs and their comparison with a trace of the one, costs of the other; nothing lies otherwise after it."""
+    before = expected.contents()
+    done = derive("--check", "--method", "full", "arcee", "llama")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[:4] for line in done.stdout.splitlines()[:2]] == [
+        ["arcee", "as", "it", "was"],
+        ["llama", "as", "it", "was"],
+    ]
+    assert expected.changed(before, expected.contents()) == []
+
+
+def test_an_environment_without_the_libraries_is_no_agreement(tmp_path):
+    """A Python that cannot run the command fails; it does not say that everything is as it was."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 3\n")
+    python.chmod(0o755)
+    done = derive("--check", "--method", "full", "--python", str(python), "findings")
+
+    assert done.returncode == 3
+
+
 def test_a_misspelt_name_is_told_the_near_one():
     done = derive("finding")
 

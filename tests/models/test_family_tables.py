@@ -89,17 +89,6 @@ def test_a_table_is_what_its_command_makes(model_type):
     assert known == made
 
 
-def test_the_costs_of_a_type_are_what_its_command_makes():
-    from preflight.derive.cost_files import known_costs
-    from preflight.derive.costs import derive
-
-    made, known = derive("arcee", ["full"]), known_costs("arcee")
-
-    assert {kind: forms["full"] for kind, forms in made["kinds"].items()} == {
-        kind: forms["full"] for kind, forms in known["kinds"].items()
-    }
-
-
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("model_type", "method"), [("exaone4", "LoRA"), ("nemotron", "full")])
 def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, checkpointing):
