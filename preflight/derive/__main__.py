@@ -191,7 +191,8 @@ def listed(tests: Mapping[str, Path]) -> Iterator[str]:
 
 def names_of_everything(tests: Mapping[str, Path]) -> list[str]:
     """Return the words that a NAME may be."""
-    return [*GROUPS, EXPECTED, *(target.name for target in TARGETS), *tests]
+    alone = [name for target in TARGETS for name in target.names()]
+    return [*GROUPS, EXPECTED, *(target.name for target in TARGETS), *alone, *tests]
 
 
 def parsed(args: Sequence[str] | None) -> argparse.Namespace:

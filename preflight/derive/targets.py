@@ -110,7 +110,7 @@ TARGETS = (
         "types",
         TABLES,
         "layout and costs of every model type without a module",
-        "preflight/models/families/tables/*.json, preflight/formulas/costs/*.json",
+        "preflight/models/families/tables/*.json",
         families.files,
         ("transformers", "peft", "torch"),
         "hours",

@@ -10,9 +10,7 @@ import pytest
 
 from preflight.derive.__main__ import names_of_everything, parsed
 from preflight.derive.expected import updating_tests
-from preflight.derive.small_models import LIGER_MODELS, SMALL_MODELS
 from preflight.derive.targets import TABLES, TARGETS
-from preflight.formulas.adaptations import ADAPTATIONS
 
 ROOT = Path(__file__).parents[2]
 UPGRADING = (ROOT / "docs" / "upgrading.md").read_text()
@@ -23,17 +21,10 @@ COMMANDS = re.findall(r"python -m (preflight\.derive[\w.]*)([^`\n]*)", UPGRADING
 @pytest.mark.parametrize(("module", "words"), COMMANDS)
 def test_a_command_of_the_page_exists_with_its_words(module, words):
     assert importlib.util.find_spec(module) is not None
+    names = words.split()
     if module == "preflight.derive":
-        options = parsed(words.split())
-
-        assert set(options.names) <= set(names_of_everything(updating_tests()))
-    else:
-        words = re.sub(r"--adapters (\S+)", lambda option: f"--adapters={option[1]}", words)
-        names = [word for word in words.split() if not word.startswith("--adapters=")]
-        where = re.findall(r"--adapters=(\S+)", words)
-        tables = {path.stem for path in (ROOT / "preflight/models/families/tables").glob("*.json")}
-        known = tables if module.endswith(".families") else {*SMALL_MODELS, *LIGER_MODELS}
-        assert set(names) <= known and set(where) <= {a.folder for a in ADAPTATIONS}
+        names = parsed(names).names
+    assert set(names) <= set(names_of_everything(updating_tests()))
 
 
 def test_the_page_teaches_every_step_of_the_command():
