@@ -15,17 +15,34 @@ from preflight.report import Report
 def cannot_tell(report: Report) -> str:
     """Return the first line's words for readings that disagree; empty where they agree."""
     readings, device = report.readings, report.device
-    if readings is None or not readings.deciding or device is None:
+    if readings is None or readings.answer is not None or device is None:
         return ""
+    capacity = device.capacity_bytes
+    if not readings.deciding:
+        least, most = _number(readings.least.peak_bytes, capacity), readings.most.peak_bytes
+        names = ", ".join(name for name in readings.may_be if name != "versions")
+        return (
+            f"preflight: cannot tell. {least} to {of_capacity(most, capacity)} per rank: nobody said {names},"
+            " and no single one of them decides"
+        )
     name, ways = best_question(readings)
     low, high = ways[0], ways[-1]
-    capacity, subject = device.capacity_bytes, subject_of(name, ways)
+    subject = subject_of(name, ways)
+    up_to, from_on = low.most.peak_bytes, high.least.peak_bytes
+    if up_to > from_on:  # other open values matter as much
+        of_low = f"{_number(low.least.peak_bytes, capacity)} to {of_capacity(up_to, capacity)}"
+        of_high = f"{_number(from_on, capacity)} to {amount(high.most.peak_bytes, capacity)}"
+    else:
+        of_low, of_high = of_capacity(up_to, capacity), amount(from_on, capacity)
     return (
-        f"preflight: cannot tell. {of_capacity(low.most.peak_bytes, capacity)} per rank if {subject} is"
-        f" {shown(name, low.value, subject)},"
-        f" {amount(high.least.peak_bytes, capacity)} if {shown(name, high.value, subject)}:"
-        f" {option(name, ways)} says which"
+        f"preflight: cannot tell. {of_low} per rank if {subject} is {shown(name, low.value, subject)},"
+        f" {of_high} if {shown(name, high.value, subject)}: {option(name, ways)} says which"
     )
+
+
+def _number(num_bytes: int, capacity_bytes: int) -> str:
+    """Return an amount without its unit, which follows behind the next."""
+    return amount(num_bytes, capacity_bytes).split()[0]
 
 
 def best_question(readings: Readings) -> tuple[str, list[Settled]]:

@@ -36,6 +36,7 @@ from preflight.verdict import Answer
 from preflight.versions.boundary import release
 
 NUM_TERMS_SHOWN = 6
+MOST_OPTIONS = 3
 BESIDE_BAR = 73
 """Columns of a phase's line without its bar."""
 SHORTEST_BAR, LONGEST_BAR = 10, 30
@@ -436,6 +437,9 @@ def _what_to_say(report: Report) -> str:
         return f"{'; '.join(report.verdict.unpriced)} cannot be priced yet"
     if report.readings is not None and report.readings.deciding:
         known.append(option(*best_question(report.readings)))
+    if not known and report.readings is not None:
+        names = [name for name in report.readings.may_be if name != "versions"]
+        known += [f"--set {name}=VALUE" for name in names[:MOST_OPTIONS]]
     if not known:
         return f"{', '.join(report.verdict.missing)} is missing"
     return f"to know, add {' '.join(known)} before the `--`"
