@@ -10,7 +10,7 @@ from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.checkpoint import with_checkpoint
-from preflight.formulas.installed_kernels import KERNELS, beside_layers
+from preflight.formulas.doubts import beside, doubts_of
 from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import in_release
 from preflight.formulas.objective import with_head
@@ -70,7 +70,10 @@ def judge_plan(
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
         if model is not None and one.versions != plan.versions:
-            one = with_left_out(with_default_attention(one, model), model, device)
+            is_read = "attention" in plan.origins and bool(plan.origins["attention"].may_be)
+            if one.attention is None or not is_read:
+                one = with_default_attention(one, model)
+            one = with_left_out(one, model, device)
         missing = missing_inputs(one, model)
         estimate = None
         if model is not None:
@@ -78,11 +81,11 @@ def judge_plan(
         host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
         margin = policy.margin_of(one.engine)
         verdict = judge(estimate, device, missing, margin, host_bytes)
-        notices = one.notices
-        if estimate is not None and verdict.answer is Answer.DOES_NOT_FIT:
-            rest = estimate_peaks(beside_layers(estimate), missing)
+        notices, doubts = one.notices, doubts_of(one.notices)
+        if estimate is not None and doubts and verdict.answer is Answer.DOES_NOT_FIT:
+            rest = estimate_peaks(beside(estimate, doubts), missing)
             if judge(rest, device, missing, margin, host_bytes).answer is Answer.DOES_NOT_FIT:
-                notices = tuple(n for n in notices if n.unpriced != KERNELS)
+                notices = tuple(n for n in notices if n.unpriced not in doubts)
         return estimate, with_unpriced(verdict, notices)
 
     readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None

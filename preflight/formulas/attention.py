@@ -52,7 +52,8 @@ def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     version = plan.versions.get("transformers")
     library = "transformers" + (f" {version}" if version else "")
     reason = f"{model.model_type} has no SDPA there, and nobody names another attention"
-    settled = Origin(f"{OF_CLASS}{library}", True, reason)
+    may_be = origin.may_be if origin is not None else ()
+    settled = Origin(f"{OF_CLASS}{library}", True, reason, may_be)
     return replace(plan, attention="eager", origins={**plan.origins, "attention": settled})
 
 

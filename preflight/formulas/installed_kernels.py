@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.launch import LaunchPlan
-from preflight.memory import MemoryEstimate, MemoryTerm
+from preflight.memory import MemoryTerm
 from preflight.model import ModelSpec
 from preflight.versions.boundary import OLDEST
 from preflight.versions.transformers import SCANS_IN_PRODUCTS
@@ -26,6 +26,6 @@ def runs_own_scan(plan: LaunchPlan, model: ModelSpec) -> bool:
     return not scans or SCANS_IN_PRODUCTS.holds_in(plan.versions, OLDEST)
 
 
-def beside_layers(estimate: MemoryEstimate) -> tuple[MemoryTerm, ...]:
-    """Return the terms that no kernel changes: a refusal that rests on these alone holds with every package."""
-    return tuple(term for term in estimate.terms if not term.source.startswith(OF_LAYERS))
+def is_of_layers(term: MemoryTerm) -> bool:
+    """Tell whether a kernel may change a term: a refusal without any such holds with every package."""
+    return term.source.startswith(OF_LAYERS)

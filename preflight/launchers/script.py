@@ -6,7 +6,7 @@ name is the same under each of them. Problems are collected all the way and rais
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,6 @@ from preflight.engines.own_deepspeed import (
 from preflight.engines.read import read_engine
 from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
-from preflight.files import wrong_kind
 from preflight.launch import (
     SCRIPT_DECIDES,
     LaunchCommand,
@@ -33,6 +32,8 @@ from preflight.launch import (
 from preflight.launchers.undecided import (
     does_not_train,
     left_out,
+    not_here,
+    ranks_of,
     undecided,
 )
 from preflight.libraries.requirement import LIBRARIES
@@ -103,7 +104,6 @@ def make_plan(
     problems = in_file_order(problems)
     raise_if_any(problems)
     libraries = libraries_of(command)
-    missing = tuple(_missing_script(command, part))
     fields, origins = dict(trainer.settings), dict(trainer.origins)
     for name, setting in engine.fields.items():
         fields[name] = setting
@@ -115,9 +115,9 @@ def make_plan(
             reason = f"{place.where} sets it to something known only when it runs"
             origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
     origins.update(part.origins)
-    if any(problem.id == "PF115" for problem in problems):
-        reason = "nobody said how many ranks start"
-        origins["world_size"] = Origin("nobody", True, reason, OPEN_VALUES["world_size"])
+    ranks = ranks_of(part, trainer, problems)
+    if ranks is not None:
+        origins["world_size"] = ranks
     if not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script, trainer.script.untaken)
@@ -162,7 +162,7 @@ def make_plan(
         origins=origins,
         notices=(
             *(problem for problem in problems if problem.severity != "error"),
-            *missing,
+            *not_here(command, part, trainer),
         ),
         command=command,
         documents={**trainer.documents, **engine.documents, **part.documents},
@@ -249,15 +249,6 @@ def _span(taken: Mapping[str, str], oldest: Mapping[str, str]) -> str:
         if oldest[name] != version
     )
     return ", ".join(moved)
-
-
-def _missing_script(command: LaunchCommand, part: LauncherPart) -> Iterator[Problem]:
-    """Yield that the script is not there: every rank stops, and what the launch would hold is known in part."""
-    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-    if script.endswith(".py") and not command.in_container and not command.exists(script):
-        fix = f"looked for {command.resolve(script)}: relative paths start at the folder of the launch"
-        wrong = f"the script {script} {wrong_kind(command.resolve(script))}"
-        yield Problem(wrong, script, fix, "PF128")
 
 
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
+from preflight.files import wrong_kind
+from preflight.formulas.doubts import LOADING
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
-from preflight.launch import SCRIPT_DECIDES, Origin
+from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.scripts.signs import TAKES_OF_CALLS, UNPRICED
 from preflight.setting import Place, Setting
+from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
 SCRIPT_FIELDS = (
@@ -50,12 +53,13 @@ def undecided(
 
     What the script, or a file of the repository that it imports, speaks of is open; the rest has its usual value.
     """
-    if trainer.trainer not in (None, "plain_loop"):
+    if trainer.trainer not in (None, "plain_loop") and trainer.is_here:
         return {}
     origins = {}
     for name in SCRIPT_FIELDS:
         is_default = name in fields and fields[name].place.kind == "default"
-        if name in fields and not (name == "attention" and is_default and name in signs):
+        may_differ = is_default and (name == "attention" or not trainer.is_here)
+        if name in fields and not (may_differ and name in signs):
             continue
         if name in signs:
             origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])
@@ -63,7 +67,7 @@ def undecided(
             origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""))
     precision = fields.get("mixed_precision")
     is_said = precision is not None and precision.place.kind != "default"
-    if trainer.trainer is None and "mixed_precision" in signs and not is_said:
+    if trainer.trainer != "plain_loop" and "mixed_precision" in signs and not is_said:
         origins["mixed_precision"] = _open("mixed_precision", "none", signs["mixed_precision"])
     engine, called = fields.get("engine"), trainer.engine
     is_read = called is not None and called.is_sure and called.engines[0] != "deepspeed"
@@ -109,6 +113,36 @@ def left_out(
         and not _is_objective(name, place, trainer)
         and not _is_moot(name, trainer)
     ]
+
+
+def ranks_of(
+    part: LauncherPart, trainer: TrainerArguments, problems: Iterable[Problem]
+) -> Origin | None:
+    """Return the origin of a number of ranks that is open; None where the launcher says it."""
+    may_be = OPEN_VALUES["world_size"]
+    if any(problem.id == "PF115" for problem in problems):
+        return Origin("nobody", True, "nobody said how many ranks start", may_be)
+    if part.name == "python" and part.mode == "single" and not trainer.is_here:
+        return Origin("python", True, "a script that is not here may start ranks itself", may_be)
+    return None
+
+
+def not_here(
+    command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
+) -> Iterator[Problem]:
+    """Yield that nobody can read the script: every rank stops where it is a path, and a refusal must hold however it
+    loads its model."""
+    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+    unpriced, takes = ("", "") if trainer.is_here else (LOADING, "less")
+    if script.endswith(".py") and not command.in_container and not command.exists(script):
+        path = command.resolve(script)
+        fix = f"looked for {path}: relative paths start at the folder of the launch"
+        wrong = f"the script {script} {wrong_kind(path)}"
+        yield Problem(wrong, script, fix, "PF128", unpriced=unpriced, takes=takes)
+    elif unpriced and script:
+        unread = f"{script} is not here to be read: what no flag or file says is open"
+        fix = "check it where it is, or --set FIELD=VALUE"
+        yield Problem(unread, script, fix, severity="info", unpriced=unpriced, takes=takes)
 
 
 def does_not_train(script: str) -> Problem:

@@ -68,6 +68,9 @@ class TrainerArguments:
     """Which of TRL's trainers it is: sft, dpo, grpo, ..."""
     classes: frozenset[str] | None = None
     """Classes of transformers and TRL that surely read the arguments and train; `TrainerFacts.classes`."""
+    is_here: bool = True
+    """Whether the script is a library's, or was found and read; of another one its flags alone speak, and no default
+    of a trainer is sure."""
     is_sure: bool = True
     """Whether the arguments surely reach the library's class, and not one of the script's own that has their names."""
     has_sure_defaults: bool = True
@@ -310,6 +313,7 @@ def _result(
         documents={"trainer": file.path} if file else {},
         method=kind.trl_script,
         classes=kind.classes,
+        is_here=bool(kind.text) or kind.is_own_script,
         is_sure=kind.is_sure,
         # Of transformers' defaults for precision, batch and checkpointing none has moved; of TRL's some have.
         has_sure_defaults=kind.is_sure

@@ -52,6 +52,9 @@ def near_misses(
             )
 
 
+NEVER_GUESSED = ("micro_batch_size", "seq_len")
+"""Fields whose default is not taken where a script may set them, to something unknown or unread."""
+
 _SHRINKS = re.compile(r"(?:^|_)(?:[48]_?bits?|quanti\w+|bnb|nf4|q?lora|peft|adapter\w*)(?:_|$)")
 _OFF = ("", "0", "no", "none", "null", "false")
 _OTHER = re.compile(
@@ -92,6 +95,9 @@ def without_what_script_decides(
 ) -> Reading[PlanFields]:
     """Return the fields without the defaults that the script replaces by values of its own, which are not read."""
     text = given.kind.text
+    if given.kind.is_guess:
+        sure = {name: each for name, each in fields.defaults.items() if name not in NEVER_GUESSED}
+        return Reading(replace(fields, defaults=sure))
     if not text or script is None:
         return Reading(fields)
     problems = Problems()

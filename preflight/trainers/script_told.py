@@ -15,6 +15,7 @@ from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.generation import GENERATION_ARGUMENTS
+from preflight.trainers.hints import NEVER_GUESSED
 from preflight.trainers.kind import TRL_CONFIGS
 from preflight.trainers.lookup import Given
 
@@ -67,9 +68,6 @@ OF_ONLINE = {
 """Plan field of online methods that only running tells -> what is then not priced; nothing in between has a bound."""
 OF_THE_MODEL = ("adapter", "base_quantization", "load_dtype", "activation_checkpointing")
 """Plan fields that whoever builds the model decides."""
-
-NEVER_GUESSED = ("micro_batch_size", "seq_len")
-"""Fields whose default is not taken where the script sets them to something unknown."""
 
 
 def open_script(

@@ -211,13 +211,13 @@ def test_a_suggestion_says_what_must_stand_beside_it(trained):
     assert "preflight writes it into the launch with --allow seq_len" in done.stdout
 
 
-def test_a_launch_that_stays_tight_is_still_given_what_costs_nothing(folder):
+def test_a_launch_that_stays_tight_is_still_given_what_costs_nothing(trained):
     """Expandable segments bring the peak of a 3B model down by 6 GiB, and the margin is still gone."""
     command = ["--", "accelerate", "launch", "--num_processes", "1", "train.py", *TRAINER]
     words = ["--model_name_or_path", "meta-llama/Llama-3.2-3B", "--max_length", "4096"]
     one = ["--per_device_train_batch_size", "1", "--activation_checkpointing", "true"]
     settings = ["--set", "loss=full_logits", "--set", "load_dtype=bf16", "--device", "H100:26.4"]
-    done = preflight(folder, "check", *settings, *command, *words, *one)
+    done = preflight(trained, "check", *settings, *command, *words, *one)
     first = done.stdout.splitlines()[0]
 
     assert first.startswith("preflight: tight as written, still tight rewritten. Peak ")

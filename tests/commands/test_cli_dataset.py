@@ -18,7 +18,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A folder with a launch that cuts at 20480 tokens, and rows that are shorter."""
-    shutil.copy(EXAMPLES / "2-rewritten" / "fsdp2.yaml", tmp_path)
+    for name in ("fsdp2.yaml", "train.py"):
+        shutil.copy(EXAMPLES / "2-rewritten" / name, tmp_path)
     rows = "".join(json.dumps({"num_tokens": n}) + "\n" for n in (100, 3500, 20))
     (tmp_path / "rows.jsonl").write_text(rows)
     monkeypatch.chdir(tmp_path)

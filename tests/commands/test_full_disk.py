@@ -27,7 +27,8 @@ def disk(tmp_path: Path):
         (folder / "train.sh").write_text(
             "accelerate launch --config_file fsdp2.yaml train.py --bf16 True\n"
         )
-        (folder / "fsdp2.yaml").write_text((EXAMPLE / "fsdp2.yaml").read_text())
+        for name in ("fsdp2.yaml", "train.py"):
+            (folder / name).write_text((EXAMPLE / name).read_text())
         (folder / "worker.py").write_text(WORKER)
         yield folder
     finally:
@@ -54,7 +55,7 @@ def test_init_leaves_nothing_and_works_when_there_is_room_again(disk):
 
     assert done.returncode == 2, done.stderr
     assert "No space left on device" in done.stderr and "make room there" in done.stderr
-    assert sorted(os.listdir(disk)) == ["fsdp2.yaml", "full", "train.sh", "worker.py"]
+    assert sorted(os.listdir(disk)) == ["fsdp2.yaml", "full", "train.py", "train.sh", "worker.py"]
     (disk / "full").unlink()
     assert preflight(disk, "init", "--repo").returncode == 0
     assert (disk / "preflight.toml").stat().st_size

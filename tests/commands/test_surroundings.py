@@ -40,6 +40,7 @@ ENVIRONMENTS: dict[str, dict[str, str | None]] = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / CONFIG).write_text((EXAMPLE / "fsdp2.yaml").read_text())
+    (tmp_path / "train.py").write_text((EXAMPLE / "train.py").read_text())
     return tmp_path
 
 

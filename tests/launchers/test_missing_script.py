@@ -1,4 +1,4 @@
-"""A training script that is not there is named, and what the launch says is judged all the same."""
+"""A training script that is not there is named, and what only it could say is open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 import pytest
 
 from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.verdict import Answer
 
 LAUNCHES = [
     "accelerate launch --num_processes 2 {script} --model_name_or_path gpt2 --max_length 512",
@@ -61,3 +64,100 @@ def test_a_script_that_may_be_elsewhere_is_not(line, tmp_path):
     plan = read(line, tmp_path)
 
     assert [notice for notice in plan.notices if notice.id == "PF128"] == []
+
+
+BIG = "--model_name_or_path meta-llama/Llama-3.1-8B --per_device_train_batch_size 1 --max_length 2048 --bf16 true"
+HUGE = BIG.replace("Llama-3.1-8B", "Llama-3.1-405B")
+SMALL = BIG.replace("meta-llama/Llama-3.1-8B", "gpt2").replace("2048", "512")
+TRAINS = """\
+from dataclasses import dataclass
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+
+@dataclass
+class Arguments:
+    model_name_or_path: str
+    max_length: int = 512
+
+
+parser = HfArgumentParser((Arguments, TrainingArguments))
+own, args = parser.parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained(own.model_name_or_path)
+rows = tokenizer(texts, truncation=True, max_length=own.max_length)
+Trainer(model=model, args=args).train()
+"""
+STARTS = [
+    "torchrun --nproc-per-node 1 {}",
+    "accelerate launch --num_processes 1 {}",
+    "deepspeed --num_gpus 1 {}",
+    "torchrun --nproc-per-node 1 -m main.train",
+]
+
+
+def checked(line, folder, device="l40s-48"):
+    command = LaunchCommand(tuple(line.split()), {}, str(folder))
+    return check_launch(command, load_plugins(), Request(device))
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_nothing_is_refused_for_a_script_that_nobody_read(start, tmp_path):
+    """With an adapter, fewer bits or checkpointing it may fit; what holds in every reading is refused all the same."""
+    words = start.format("train.py")
+    of_nobody, too_big = checked(f"{words} {BIG}", tmp_path), checked(f"{words} {HUGE}", tmp_path)
+    for name in ("train.py", "main/train.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(TRAINS)
+    read_whole = checked(f"{words} {BIG}", tmp_path)
+
+    assert of_nobody.verdict.answer is Answer.UNKNOWN
+    assert too_big.verdict.answer is read_whole.verdict.answer is Answer.DOES_NOT_FIT
+    assert too_big.readings.least.values["base_quantization"] is not None
+
+
+def test_what_only_a_script_says_is_open_and_what_is_typed_is_not(tmp_path):
+    typed = read(
+        f"torchrun --nproc-per-node 2 train.py {BIG} --gradient_checkpointing true", tmp_path
+    )
+    open_fields = {name for name, origin in typed.origins.items() if origin.may_be}
+    by_file = "accelerate launch --config_file c.yaml train.py " + BIG
+    (tmp_path / "c.yaml").write_text(
+        "distributed_type: FSDP\nnum_processes: 2\nfsdp_config:\n  fsdp_version: 2\n"
+    )
+
+    assert {"adapter", "base_quantization", "engine", "load_dtype", "attention"} <= open_fields
+    assert {"mixed_precision", "activation_checkpointing", "seq_len"} & open_fields == set()
+    assert not read(by_file, tmp_path).origins["engine"].may_be
+
+
+@pytest.mark.parametrize("flags", ["--bf16 true", "--packing true --bf16 true"])
+def test_no_default_of_a_trainer_stands_for_a_batch_or_a_length(flags, tmp_path):
+    plan = read(f"torchrun --nproc-per-node 2 train.py --model_name_or_path gpt2 {flags}", tmp_path)
+
+    assert (plan.micro_batch_size, plan.seq_len) == (None, None)
+
+
+def test_it_fits_only_where_the_dearest_reading_does(tmp_path):
+    words = "torchrun --nproc-per-node 2 train.py "
+    small, large = checked(words + SMALL, tmp_path), checked(words + BIG, tmp_path, "h100-sxm-80")
+
+    assert small.verdict.answer is small.readings.most.verdict.answer is Answer.FITS
+    assert large.readings.least.verdict.answer is Answer.FITS
+    assert large.verdict.answer is Answer.UNKNOWN
+
+
+def test_a_refusal_does_not_rest_on_how_it_loads_its_model(tmp_path):
+    """70 billion parameters in 4 bits pass through no card of 14 GiB at once; eight of them hold 4.4 GiB each."""
+    words = "torchrun --nproc-per-node 8 train.py " + BIG.replace("3.1-8B", "3.1-70B")
+    report, too_small = (checked(words, tmp_path, card) for card in ("H100:14", "H100:3"))
+
+    assert report.readings.least.least_bytes > report.device.capacity_bytes
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert too_small.verdict.answer is Answer.DOES_NOT_FIT
+
+
+def test_a_process_of_python_may_start_ranks_itself(tmp_path):
+    alone = read(f"python train.py {BIG}", tmp_path)
+    (tmp_path / "train.py").write_text(TRAINS)
+
+    assert 8 in alone.origins["world_size"].may_be
+    assert not read(f"python train.py {BIG}", tmp_path).origins["world_size"].may_be
