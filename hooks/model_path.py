@@ -8,8 +8,9 @@ from preflight.errors import BadInput
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.models.folder import describe_file, describe_folder
+from preflight.models.folder import describe_file, describe_folder, is_path
 from preflight.models.not_known import not_known
+from preflight.models.registry import named_by_folder
 
 
 @hookimpl
@@ -28,7 +29,7 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
                 f"{plan.model} is a file, but not a config.json", where, "give its folder"
             )
         return describe_file(path, plan.model)
-    if is_path(plan.model):
+    if is_path(plan.model) and named_by_folder(plan.model) is None:
         raise not_known(
             f"there is no folder or file {plan.model}",
             plan.model,
@@ -38,8 +39,3 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
             else "check the path, or give `--set model_config=FILE`",
         )
     return None
-
-
-def is_path(model: str) -> bool:
-    """Tell a spelling that can only be a path from one that may be a hub id (`org/name` or `name`)."""
-    return model.startswith((".", "/", "~")) or model.count("/") > 1 or model.endswith(".json")

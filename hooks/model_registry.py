@@ -8,17 +8,21 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import Likeness, ModelSpec
 from preflight.models import describe
+from preflight.models.folder import is_path
 from preflight.models.not_known import not_known
-from preflight.models.registry import EVIDENCE, GUESSES, find
+from preflight.models.registry import EVIDENCE, GUESSES, entry_of, find, named_by_folder
 from preflight.models.variants import config_of, stored_dtypes
 
 
 @hookimpl
 def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
-    """Describe a model by its hub id; refuse one that is not known anywhere."""
+    """Describe a model by its hub id, a folder that is not here by its name; refuse one that is not known anywhere."""
     if plan.model is None:
         return None
-    entry, other = find(plan.model)
+    entry, other = (None, None) if is_path(plan.model) else find(plan.model)
+    if entry is None:
+        other = named_by_folder(plan.model)
+        entry = None if other is None else entry_of(other.model)
     if entry is None:
         origin = plan.origins.get("model")
         where = origin.where if origin else ""

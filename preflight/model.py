@@ -130,6 +130,10 @@ class Tower:
     """Layers whose features reach the decoder beside the last one's."""
 
 
+BY_FOLDER = "by the name of its folder alone, which is not here"
+"""Evidence of a likeness that refuses nothing: the folder may hold anything."""
+
+
 @dataclass(frozen=True)
 class Likeness:
     """Another model whose shapes a model was given, and how it is known that they are the same."""

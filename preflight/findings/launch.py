@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.findings.framework import KINDS as FRAMEWORK_KINDS
 from preflight.findings.kind import FindingKind
+from preflight.findings.models import OF_MODELS
 from preflight.findings.ranks import RANKS
 
 _CORPUS = "tests/launchers/test_parity_accelerate.py::test_plan_or_refusal_is_the_one_of_the_installed_accelerate"
@@ -260,28 +261,6 @@ KINDS: dict[str, FindingKind] = {
             "tests/commands/test_cli_doors.py::test_a_launch_that_nobody_reads_is_unknown_and_starts",
         ),
     ),
-    "PF126": FindingKind(
-        name="towers-not-counted",
-        severity="warning",
-        proof_kind="reading",
-        trigger="a model with an audio tower, or a vision tower that nobody traced, in a launch that may train on images or audio",
-        effect="what the tower keeps for its backward is not in the estimate, so `fits` cannot be said",
-        fix="nothing where the rows are text alone: the launch takes what is counted",
-        proof=(
-            "tests/launchers/test_towers.py::test_a_tower_that_nobody_traced_is_unknown_and_says_why",
-        ),
-    ),
-    "PF127": FindingKind(
-        name="targets-of-other-names",
-        severity="warning",
-        proof_kind="reading",
-        trigger="target modules of which none is known, on a model that is read with another one's shapes or has code of its own",
-        effect="the adapter is not in the estimate, so `fits` cannot be said",
-        fix="--set adapter.targets=all-linear counts one on every linear layer",
-        proof=(
-            "tests/launchers/test_towers.py::test_an_adapter_on_modules_of_other_names_is_not_counted",
-        ),
-    ),
     "PF128": FindingKind(
         name="script-missing",
         severity="error",
@@ -291,17 +270,7 @@ KINDS: dict[str, FindingKind] = {
         fix="the path from the folder of the launch",
         proof=("tests/launchers/test_missing_script.py::test_a_script_that_is_not_there_is_named",),
     ),
-    "PF129": FindingKind(
-        name="layers-not-traced",
-        severity="warning",
-        proof_kind="reading",
-        trigger="a way of training that the layers of this model type were not traced with, or layers that run in a package's kernels where it is installed",
-        effect="what they keep and need in passing is a guess, or too much: the verdict does not rest on it",
-        fix="`preflight trace` runs the model itself",
-        proof=(
-            "tests/models/test_family_tables.py::test_a_way_of_training_that_was_not_traced_is_unknown",
-        ),
-    ),
     **FRAMEWORK_KINDS,
     **RANKS,
+    **OF_MODELS,
 }

@@ -24,7 +24,7 @@ from preflight.formulas.rollouts import has_engine
 from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec
+from preflight.model import BY_FOLDER, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.units import format_gib
 from preflight.versions.transformers import GATHERS_ROWS_ONCE
@@ -41,6 +41,7 @@ UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
 )
 """Argument of Trainer or TRL, which of its values add something, what, and what that takes beside the estimate."""
 FUSED = "fused kernels"
+ANOTHER_MODEL = "another model, if the folder holds one"
 
 
 def with_left_out(
@@ -68,6 +69,16 @@ def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
 
 
 def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> Iterator[Problem]:
+    if model.like is not None and model.like.evidence == BY_FOLDER:
+        yield Problem(
+            f"there is no folder {plan.model} here: it is taken for {model.like.model}, by its name alone",
+            where_of(plan, "model"),
+            f"--set model={model.like.model} where that is so, or --set model_config=FILE",
+            "PF150",
+            "warning",
+            unpriced=ANOTHER_MODEL,
+            takes="less",
+        )
     yield from _unknown_arithmetic(plan)
     yield from _unread_arguments(plan)
     if device is not None and has_engine(plan) and model.layers:

@@ -22,6 +22,11 @@ LONGEST_HEADER_BYTES = 100 * 1024**2
 """safetensors refuses longer headers (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
 
 
+def is_path(model: str) -> bool:
+    """Tell a spelling that can only be a path from one that may be a hub id (`org/name` or `name`)."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1 or model.endswith(".json")
+
+
 def describe_folder(
     folder: str, name: str, origin: str, known_count: Callable[[], int | None] = lambda: None
 ) -> ModelSpec:

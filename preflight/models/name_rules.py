@@ -54,6 +54,11 @@ def is_sized(stem: str) -> bool:
     return any(character.isdigit() for character in stem)
 
 
+def has_size(name: str) -> bool:
+    """Tell whether a name says how many parameters its model has."""
+    return any(_SIZE.match(word) for word in stem_of(name).split())
+
+
 def shorter_stems(stem: str) -> tuple[str, ...]:
     """Return the beginnings of a stem that a model tuned from another has of it, the longest first.
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from preflight.model import BY_FOLDER
 from preflight.models.name_rules import (
+    has_size,
     is_sized,
     owner_of,
     packing_of,
@@ -32,9 +35,10 @@ EVIDENCE = {
     "stated": "public sources give it the same shapes",
     "name": "by its name alone",
     "sibling": "by the rule that siblings of one name have one shape",
+    "folder": BY_FOLDER,
 }
 """How it is known that a name has the shapes of a model -> in words."""
-GUESSES = ("name", "sibling")
+GUESSES = ("name", "sibling", "folder")
 """Evidence that nobody looked at: a rule, or a name."""
 NO_RULE_FOR = frozenset(
     {
@@ -55,6 +59,8 @@ NO_RULE_FOR = frozenset(
     }
 )
 """Owners whose copies are packed whatever their names say, and words that stand for a folder: no rule is for them."""
+TRAINED = frozenset({"out", "output", "outputs", "result", "results", "run", "runs", "saves"})
+"""Folders that trainings write to: what lies in them has the name that somebody gave a run."""
 SAME = 0.001
 """Share by which parameter counts of one shape may differ: a few rows of the vocabulary."""
 
@@ -113,7 +119,25 @@ def find(name: str) -> tuple[RegistryEntry | None, OtherName | None]:
     if other is None:
         return None, None
     listed = {entry.id: entry for entry in models}
-    return listed.get(other.model) or _entry_of(other.model), other
+    return listed.get(other.model) or entry_of(other.model), other
+
+
+def named_by_folder(path: str) -> OtherName | None:
+    """Return the model whose public name, in any case, a folder has that is not here; None where nobody knows one.
+
+    The name is a model's own, or one with a size that its owner or a public list gives it, and belongs to one shape.
+    """
+    *above, last = ["", *(part for part in path.lower().replace("\\", "/").split("/") if part)]
+    if not is_sized(stem_of(last)) or not TRAINED.isdisjoint(above):
+        return None
+    models, names = _models_beside(stem_of(last)), _names_beside(stem_of(last))
+    of_models = [OtherName(entry.id, entry.id, "folder") for entry in models]
+    of_owners = [name for name in names if name.has_its_dtype and has_size(last)]
+    called = [each for each in (*of_models, *of_owners) if _last_of(each.name) == last]
+    ids = tuple(dict.fromkeys(each.model for each in called))
+    if not ids or not _are_one_shape(ids, models):
+        return None
+    return replace(called[0], name=path, evidence="folder")
 
 
 def models_like(name: str, most: int = 3) -> tuple[str, ...]:
@@ -189,14 +213,19 @@ def _are_one_shape(ids: tuple[str, ...], models: tuple[RegistryEntry, ...]) -> b
     if len(ids) == 1:
         return True
     known = {entry.id: entry for entry in models}
-    entries = [known.get(id) or _entry_of(id) for id in ids]
+    entries = [known.get(id) or entry_of(id) for id in ids]
     counts = [entry.num_params for entry in entries if entry is not None]
     types = {entry.config.get("model_type") for entry in entries if entry is not None}
     return len(types) == 1 and max(counts) <= min(counts) * (1 + SAME)
 
 
-def _entry_of(id: str) -> RegistryEntry | None:
+def entry_of(id: str) -> RegistryEntry | None:
+    """Return the entry of a model's own id; None where the registry has no such."""
     return next((e for e in _models_beside(stem_of(id)) if e.id == id), None)
+
+
+def _last_of(name: str) -> str:
+    return name.lower().rpartition("/")[2]
 
 
 def _stem(line: str) -> str:

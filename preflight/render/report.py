@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from preflight.finding import Finding
 from preflight.formulas.buckets import peaks_of_launch
+from preflight.formulas.left_out import ANOTHER_MODEL
 from preflight.launch import PLAN_FIELDS, SCRIPT_DECIDES, Origin
 from preflight.libraries.resolve import HERE
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, Phase
@@ -433,7 +434,10 @@ def _what_to_say(report: Report) -> str:
         "micro_batch_size": "--set micro_batch_size=N",
     }
     known = [options[name] for name in report.verdict.missing if name in options]
-    if report.verdict.unpriced:
+    like = None if report.model is None else report.model.like
+    if like is not None and report.verdict.unpriced == (ANOTHER_MODEL,):
+        known.append(f"--set model={like.model}")
+    elif report.verdict.unpriced:
         return f"{'; '.join(report.verdict.unpriced)} cannot be priced yet"
     if report.readings is not None and report.readings.deciding:
         known.append(option(*best_question(report.readings)))
