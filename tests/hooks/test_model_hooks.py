@@ -225,8 +225,10 @@ def test_an_unknown_model_is_an_error_that_says_what_to_give():
     assert "--set model_config=FILE" in problem.fix
 
 
-@pytest.mark.parametrize("path", ["./models/Llama-3.1-8B", "/data/models/Llama-3.1-8B-Instruct"])
-def test_a_folder_that_is_not_here_is_never_taken_for_the_model_of_its_name(tmp_path, path):
+@pytest.mark.parametrize(
+    "path", ["./models/Llama-3.1-8B-mine", "/data/output/Llama-3.1-8B-Instruct"]
+)
+def test_a_folder_that_is_not_here_is_never_taken_for_a_model_of_another_name(tmp_path, path):
     problem = refusal(LaunchPlan(model=path, cwd=str(tmp_path)))
 
     assert problem.message == f"there is no folder or file {path}"
