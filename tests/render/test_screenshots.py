@@ -41,7 +41,8 @@ def written(tmp_path_factory) -> dict[str, Path]:
     pages = {}
     for name, command in COMMANDS.items():
         place = tmp_path_factory.mktemp(name)
-        for path in (ROOT / FOLDERS[name]).glob("*.yaml"):
+        folder = ROOT / FOLDERS[name]
+        for path in (*folder.glob("*.yaml"), *folder.glob("train.py")):
             (place / path.name).write_text(path.read_text())
         words = re.sub(
             r"preflight (fix|size)",
