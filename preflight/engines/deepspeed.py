@@ -53,9 +53,9 @@ def read_deepspeed(
     if stated is None:
         config = synthesized(values)
     else:
-        loaded = problems.take(
-            load_deepspeed_file(stated, command, needs_zero=is_hf or trainer_file is None)
-        )
+        # A script that may have no trainer at all may hand the file to DeepSpeed itself.
+        needs_zero = trainer_file is None or (is_hf and trainer.is_sure)
+        loaded = problems.take(load_deepspeed_file(stated, command, needs_zero))
         if loaded is None:
             # Refused already; the rest of the launch is still read for what else is wrong.
             fields = {"engine": Setting("zero0", stated.place), "mixed_precision": precision}

@@ -289,6 +289,10 @@ def test_a_switch_is_no_file_where_the_script_cannot_be_read(tmp_path):
 
 
 NAMES = "from transformers import Seq2SeqTrainingArguments\nfrom own import parse\n"
+PARSES = """from transformers import HfArgumentParser, Trainer, TrainingArguments
+(arguments,) = HfArgumentParser((TrainingArguments,)).parse_args_into_dataclasses()
+Trainer(args=arguments).train()
+"""
 
 
 @pytest.mark.parametrize(
@@ -317,6 +321,15 @@ def test_a_file_without_zero_is_deepspeeds_stage_0_in_a_loop_of_ones_own(tmp_pat
     plan = read(words, tmp_path, **{"chat.py": script})
 
     assert (plan.engine, plan.mixed_precision) == ("zero0", "bf16")
+
+
+def test_a_file_without_zero_is_accelerates_refusal_where_a_trainer_reads_it_for_sure(tmp_path):
+    (tmp_path / "plain.json").write_text('{"bf16": {"enabled": true}}')
+    words = f"deepspeed {FOUR} sft.py --output_dir out --bf16 --deepspeed plain.json"
+
+    assert read(words, tmp_path, **{"sft.py": NAMES}).engine == "zero0"
+    with pytest.raises(BadInput, match="zero_optimization is missing"):
+        read(words, tmp_path, **{"sft.py": PARSES})
 
 
 def test_the_file_that_the_autotuner_starts_from_decides_nothing(tmp_path):

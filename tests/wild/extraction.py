@@ -44,7 +44,8 @@ def launches_of(clone: Path) -> Iterator[Launch]:
         for name in sorted(names):
             path = Path(root, name)
             for line, text in (*texts_of(path), *of_config(path)):
-                for found in found_in("launch.sh", text, str(clone)):
+                name = str(path) if path.suffix in SHELL_ENDINGS else "launch.sh"
+                for found in found_in(name, text, str(clone)):
                     words = " ".join(found.argv)
                     if found.untold or found.unknown or PLACEHOLDER.search(words):
                         continue
