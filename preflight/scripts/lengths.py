@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
@@ -22,6 +25,8 @@ LENGTHS = (
     "context_length",
 )
 """Arguments of a script's own datasets that cut rows."""
+HALVES = re.compile(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
+"""Arguments that cut what is asked and what is answered apart; only what stands with `max` in it is looked at."""
 
 
 def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
@@ -48,9 +53,26 @@ def _cutting(reader: ScriptReader) -> list[Known]:
             if length is not None and truncates is not None and truncates.value not in (None, False):  # fmt: skip
                 by_tokenizer.append(length)
         elif _is_dataset(reader, found):
-            by_dataset += [values[name] for name in LENGTHS if name in values][:1]
+            whole = [values[name] for name in LENGTHS if name in values][:1]
+            halves = [v for n, v in values.items() if HALVES.fullmatch(n) and "max" in n]
+            by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])
     known = [each for each in by_tokenizer if each.value is not UNKNOWN]
     return known or [each for each in by_dataset if each.value is not UNKNOWN] or by_tokenizer
+
+
+def _joined(halves: list[Known], made_by: ast.AST | None) -> list[Known]:
+    """Return the length of a row that is a question and an answer behind each other, each cut by itself."""
+    lengths = [half.value for half in halves if isinstance(half.value, int)]
+    if len(lengths) != 2 or len(halves) != 2 or made_by is None:
+        return []
+    joins = any(
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Add)
+        and not isinstance(node.left, (ast.Constant, ast.JoinedStr))
+        and isinstance(node.right, (ast.Name, ast.Subscript))
+        for node in ast.walk(made_by)
+    )
+    return [Known(sum(lengths), halves[0].place)] if joins else []
 
 
 def _is_dataset(reader: ScriptReader, found: CallFound) -> bool:

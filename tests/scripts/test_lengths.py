@@ -81,3 +81,26 @@ def test_a_tokenizer_that_does_not_cut_says_no_length(tmp_path):
     plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": text})
 
     assert plan.seq_len is None
+
+
+COLLATOR = """\
+class DataCollatorForRows:
+    def __init__(self, tokenizer, source_max_len, target_max_len):
+        self.tokenizer, self.source, self.target = tokenizer, source_max_len, target_max_len
+    def __call__(self, rows):
+        asked = self.tokenizer([row["q"] for row in rows], truncation=True, max_length=self.source)
+        told = self.tokenizer([row["a"] for row in rows], truncation=True, max_length=self.target)
+        return [{row} for one, other in zip(asked["input_ids"], told["input_ids"])]
+collator = DataCollatorForRows(tokenizer, source_max_len=args.source, target_max_len=256)
+"""
+SOURCE = ARGUMENTS["argparse"].replace("model_max_length", "source")
+
+
+def test_a_question_and_its_answer_are_as_long_as_both_where_they_are_joined(tmp_path):
+    def length(row):
+        text = SCRIPT.format(arguments=SOURCE, cuts=COLLATOR.replace("{row}", row))
+        words = "torchrun --nproc_per_node 8 train.py --source 1024"
+        return plan_of(tmp_path, words, {"train.py": text}).seq_len
+
+    assert length("one + other") == 1280
+    assert length('{"asked": one, "told": other}') is None  # an encoder's and a decoder's
