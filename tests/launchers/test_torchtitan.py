@@ -238,7 +238,7 @@ def test_ranks_that_one_process_simulates_are_not_priced(tmp_path):
     plan = scripted(tmp_path, "./run_train.sh", COMM_MODE="fake_backend", NGPU="32")
 
     assert plan.world_size == 1
-    assert [n.unpriced for n in plan.notices if n.unpriced] == ["ranks that one process simulates"]
+    assert "ranks that one process simulates" in [n.unpriced for n in plan.notices]
 
 
 def test_a_key_that_only_the_working_copy_may_have_is_not_refused(tmp_path):

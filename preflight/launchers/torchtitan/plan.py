@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from preflight.formulas.installed_kernels import KERNELS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config import CHECKPOINTING, TitanConfig
 from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
@@ -206,8 +207,27 @@ def _rest(reader: TitanReader) -> None:
     if config.entry is not None:
         names = config.entry["converted"]
     names = names.split(",") if isinstance(names, str) else names
+    _graphs(reader)
     if names:
         at = converters or Setting(names, _default_place(reader))
         shown = ", ".join(str(name) for name in names)
         message = f"{shown} converts layers, which are estimated as they were"
         keys.leave_out(NotModelled(message, f"layers converted by {shown}", "either"), at)
+
+
+def _graphs(reader: TitanReader) -> None:
+    """Name what CUDA graphs hold, and modules that are replaced by fused ones (trainer.py:613 and 874, 0.3.0)."""
+    keys, config = reader.keys, reader.config
+    imports = keys.get("override.imports")
+    if imports is not None:
+        at = imports
+        message = "modules that --override.imports replaces are estimated as they were"
+        keys.leave_out(NotModelled(message, KERNELS, "less"), at)
+    key = "training.disable_cuda_graphs"
+    if config.entry is None or reader.value(key):
+        return
+    # Gradients stay between steps, and the graph's pool lies beside what the steps before it left.
+    reader.put("zero_grad_set_to_none", False, key)
+    message = "forward and backward are a CUDA graph, whose pool is not counted"
+    at = keys.get(key) or Setting(False, _default_place(reader))
+    keys.leave_out(NotModelled(message, "the pool of a CUDA graph", "more"), at)
