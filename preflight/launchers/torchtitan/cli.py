@@ -114,7 +114,11 @@ def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words)
     config = problems.take(
         read_config(command, words, libraries.version("torchtitan") if is_known else None)
     )
-    keys = FrameworkKeys(FrameworkLibrary("torchtitan", config.version), dict(config.given))
+    made_by = config.copied_from
+    library = FrameworkLibrary("torchtitan", config.version)
+    if made_by is not None:
+        library = FrameworkLibrary(made_by.document, made_by.key)
+    keys = FrameworkKeys(library, dict(config.given))
     read_plan(keys, config, part.ranks["world_size"])
     note_placeholders(keys, DECIDES)
     problems.extend(keys.problems)
@@ -127,7 +131,7 @@ def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words)
         places=keys.places,
     )
     engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtitan"))
-    part = replace(part, overrides=dict(config.overrides), own=config.version)
+    part = replace(part, overrides=dict(config.overrides), own="" if made_by else config.version)
     plan = make_plan(command, part, trainer, engine, problems)
     if not is_known:
         reason = f"torchtitan is not installed here; the keys are those of {config.version}"

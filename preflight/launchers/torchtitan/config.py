@@ -15,6 +15,7 @@ from typing import Any
 from preflight.errors import BadInput, Problem
 from preflight.formats.load import launch_text, refuse_long
 from preflight.launch import LaunchCommand
+from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.launchers.torchtitan.table import (
     MODULE_VERSION,
     file_version,
@@ -22,6 +23,7 @@ from preflight.launchers.torchtitan.table import (
     is_key,
     table,
 )
+from preflight.launchers.torchtitan.working_copy import in_rows, read_copy, unknown_keys
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -45,28 +47,6 @@ KEY = re.compile(r"\s*(?:\[([^\[\]]+)\]|([A-Za-z0-9_.\"-]+)\s*=)")
 
 
 @dataclass(frozen=True)
-class TitanConfig:
-    """What one launch of torchtitan is told."""
-
-    version: str
-    given: Mapping[str, Setting] = field(default_factory=dict)
-    """`section.key` -> value; a flag beats the file."""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    """section -> key -> what holds where nobody says."""
-    path: str | None = None
-    entry: Mapping[str, Any] | None = None
-    """The table of a named Python config."""
-    module: str = ""
-    overrides: Mapping[str, int] = field(default_factory=dict)
-    is_extended: bool = False
-    """A module of one's own adds keys."""
-
-    def default(self, key: str) -> Any:
-        section, _, name = key.partition(".")
-        return self.defaults.get(section, {}).get(name)
-
-
-@dataclass(frozen=True)
 class Flags:
     """The words of the script, taken apart."""
 
@@ -83,9 +63,12 @@ def read_config(
     values = dict(flags.values)
     if "module" in values or "config" in values:
         module, name = values.pop("module", None), values.pop("config", None)
-        config = problems.take(_named(module, name))
+        config = problems.take(_named(command, module, name))
     else:
         config = _from_file(command, values.pop(FILE_FLAG, None), values, installed)
+    if config.copied_from is not None:
+        problems.extend(unknown_keys(config, values))
+        return Reading(in_rows(_with_flags(config, values, flags.subcommand)), tuple(problems))
     unknown = list(_unknown_keys(config, values))
     if command.exists(WORKING_COPY):
         unknown = [_of_working_copy(problem) for problem in unknown]
@@ -221,7 +204,9 @@ def _lines(text: str) -> dict[str, int]:
     return lines
 
 
-def _named(module: Setting | None, name: Setting | None) -> Reading[TitanConfig]:
+def _named(
+    command: LaunchCommand, module: Setting | None, name: Setting | None
+) -> Reading[TitanConfig]:
     """Return the config that `--module` and `--config` name (config/manager.py:54, 0.3.0)."""
     if module is None or name is None:
         raise BadInput.one(
@@ -230,6 +215,9 @@ def _named(module: Setting | None, name: Setting | None) -> Reading[TitanConfig]
             "--module llama3 --config llama3_8b",
             "PF111",
         )
+    copied = read_copy(command, module, name)
+    if copied is not None:
+        return copied
     config = TitanConfig(MODULE_VERSION, module=str(module.value))
     configs = table(MODULE_VERSION)["configs"]
     known = configs.get(module.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.launchers.framework_keys import FrameworkKeys
-from preflight.launchers.torchtitan.config import TitanConfig
+from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.setting import Setting
 
 RESHARD: dict[Any, bool | str] = {"always": True, "never": False, "default": "default"}

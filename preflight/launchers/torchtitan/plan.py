@@ -9,7 +9,8 @@ from typing import Any
 
 from preflight.formulas.installed_kernels import KERNELS
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
-from preflight.launchers.torchtitan.config import CHECKPOINTING, TitanConfig
+from preflight.launchers.torchtitan.config import CHECKPOINTING
+from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
@@ -219,8 +220,8 @@ def _graphs(reader: TitanReader) -> None:
     """Name what CUDA graphs hold, and modules that are replaced by fused ones (trainer.py:613 and 874, 0.3.0)."""
     keys, config = reader.keys, reader.config
     imports = keys.get("override.imports")
-    if imports is not None:
-        at = imports
+    if imports is not None or (config.entry is not None and config.entry.get("fused")):
+        at = imports or Setting(True, _default_place(reader))
         message = "modules that --override.imports replaces are estimated as they were"
         keys.leave_out(NotModelled(message, KERNELS, "less"), at)
     key = "training.disable_cuda_graphs"

@@ -42,6 +42,8 @@ def write_torchtitan(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     if draft is None or not changed <= WRITABLE:
         return None
     version = str(draft.part.own)
+    if not version:
+        return None  # a checkout's own keys
     try:
         for key, value in _keys(changed, after, version).items():
             _set(draft, key, value)

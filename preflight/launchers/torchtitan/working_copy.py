@@ -1,0 +1,216 @@
+"""A config function of a torchtitan checkout, read as the table of a release has those of its own.
+
+Source: config/manager.py:87-134, config/configs.py and trainer.py:70-116 of torchtitan's main branch, November 2026,
+after 0.3.0. A batch is a number of tokens there, cut at `max_context_length`; the plan has rows of that length.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.errors import Problem
+from preflight.launch import LaunchCommand
+from preflight.launchers.torchtitan.config_values import TitanConfig
+from preflight.launchers.torchtitan.table import MODULE_VERSION
+from preflight.near_names import nearest_fix
+from preflight.reading import Reading
+from preflight.scripts.made_objects import FunctionReader, Made
+from preflight.scripts.scope import UNKNOWN
+from preflight.scripts.trees import read_tree
+from preflight.setting import Place, Setting
+
+FOLDERS = ("torchtitan/models", "torchtitan/experiments", "torchtitan/experiments/rl/examples")
+"""Where a short name of a module is looked for, in this order."""
+REGISTRY = "config_registry.py"
+CLASSES = "torchtitan/config/configs.py"
+SECTIONS = {
+    "training": "TrainingConfig",
+    "parallelism": "ParallelismConfig",
+    "compile": "CompileConfig",
+}
+"""Section of a config -> the class that has its defaults."""
+TRAINER = "torchtitan/trainer.py"
+NOT_FOLLOWED = ("model_registry", "default_adamw", "to_graph_trainer_config")
+"""Functions whose names say more than what they make."""
+SAME_SIZES = ("attn_backend", "converters", "tp_gemm_backend")
+"""Arguments of model_registry that change no weights; what converters do is said apart."""
+TOKENS = "training.num_tokens_per_microbatch_per_dp_rank"
+STEP_TOKENS = "training.num_tokens_per_train_step"
+CONTEXT = "training.max_context_length"
+
+
+def registry_of(command: LaunchCommand, module: str) -> str | None:
+    """Return the file that has the config functions of `--module`, as torchtitan looks for it; None where none is here."""
+    inner = module.replace(".", "/")
+    paths = [f"{folder}/{inner}/{REGISTRY}" for folder in FOLDERS]
+    paths += [f"{inner}/{REGISTRY}", f"{inner}.py"]
+    return next((path for path in paths if command.exists(path)), None)
+
+
+def read_copy(
+    command: LaunchCommand, module: Setting, name: Setting
+) -> Reading[TitanConfig] | None:
+    """Return the config that a function of the checkout gives; None where no file here has it."""
+    path = registry_of(command, str(module.value))
+    sections = _defaults(command)
+    if path is None or sections is None:
+        return None
+    functions = FunctionReader(command, NOT_FOLLOWED)
+    if functions.function(path, str(name.value)) is None:
+        return None
+    made = functions.result(path, str(name.value))
+    where = Place("script", path, str(name.value))
+    config = TitanConfig(MODULE_VERSION, module=str(module.value), copied_from=where)
+    if not isinstance(made, Made):
+        unread = f"what {name.value} of {path} gives is known only when it runs"
+        fix = "--set model=ID --set micro_batch_size=N --set seq_len=N"
+        return Reading(config, (Problem(unread, where.where, fix, "PF142", "warning"),))
+    problems = list(_of_trainer(functions, made, where))
+    while made.name == "to_graph_trainer_config" and isinstance(made.arguments[0], Made):
+        base = made.arguments[0]
+        made = replace(base, attributes={**base.attributes, **made.attributes})
+    values: dict[str, Any] = {}
+    for section, defaults in sections.items():
+        given = made.attributes.get(section)
+        values[section] = {**defaults, **(given.attributes if isinstance(given, Made) else {})}
+        if given is UNKNOWN:
+            problems.append(_unknown(section, where))
+        for key, value in values[section].items():
+            if value is UNKNOWN or isinstance(value, Made):
+                problems.append(_unknown(f"{section}.{key}", where))
+                values[section][key] = defaults.get(key)
+    entry, of_parts = _parts(functions, made, where)
+    entry.update(values)
+    config = replace(config, module=entry["family"], entry=entry, defaults=values)
+    return Reading(config, (*problems, *of_parts))
+
+
+def _defaults(command: LaunchCommand) -> dict[str, dict[str, Any]] | None:
+    """Return section -> key -> the default that the checkout's own class has; None where it has no such classes."""
+    tree = read_tree(command, CLASSES)
+    classes = {} if tree is None else {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    if not classes.keys() >= {*SECTIONS.values()}:
+        return None
+    return {section: dict(_fields(classes[name])) for section, name in SECTIONS.items()}
+
+
+def _fields(cls: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+    for node in cls.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            value = node.value
+            if isinstance(value, ast.Call):  # field(default_factory=lambda: [...])
+                made = [k.value for k in value.keywords if k.arg == "default_factory"]
+                value = made[0].body if made and isinstance(made[0], ast.Lambda) else value
+            try:
+                yield node.target.id, ast.literal_eval(value)
+            except ValueError:
+                yield node.target.id, UNKNOWN
+
+
+def _of_trainer(functions: FunctionReader, made: Made, where: Place) -> Iterator[Problem]:
+    """Yield that another trainer than torchtitan's own runs the config."""
+    name, dot, _ = made.name.partition(".")
+    if not dot or functions.imported(made.path, name) != TRAINER:
+        yield _left_out(f"{made.name} trains in a way of its own", where, f"what {name} does", "")
+    if made.has_more:
+        yield _unknown("what ** adds", where)
+
+
+def _parts(
+    functions: FunctionReader, made: Made, where: Place
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return model, checkpointing, loss and optimizer as a release's table has them, and what is not counted."""
+    problems: list[Problem] = []
+    entry: dict[str, Any] = {"family": "", "flavor": "", "converted": [], "fused": False}
+    spec = made.attributes.get("model_spec")
+    if isinstance(spec, Made) and spec.arguments and isinstance(spec.arguments[0], str):
+        folder = functions.imported(spec.path, "model_registry").split("/")
+        if folder[:2] == ["torchtitan", "models"] and len(folder) > 3:
+            entry["family"] = folder[2]
+        entry["flavor"] = spec.arguments[0]
+        converters = spec.attributes.get("converters", [])
+        each = converters if isinstance(converters, list) else [converters]
+        entry["converted"] = [_class_of(one) for one in each]
+        others = [key for key in spec.attributes if key not in SAME_SIZES]
+        if others:
+            shown = f"model_registry({', '.join(others)})"
+            problems.append(_left_out(f"{shown} changes what is estimated", where, shown, ""))
+    else:
+        problems.append(_unknown("model_spec", where))
+    held = made.attributes.get("activation_checkpoint", Made("SelectiveAC.Config", made.path))
+    entry["activation_checkpoint"] = "NoneType" if held is None else _class_of(held)
+    entry["loss"] = _class_of(made.attributes.get("loss"))
+    optimizer = _class_of(made.attributes.get("optimizer"))
+    entry["optimizer"] = {"name": "AdamW" if optimizer == "default_adamw" else optimizer}
+    entry["fused"] = "override" in made.attributes
+    for part, known in KNOWN.items():
+        if entry[part] not in known:
+            message = f"{part} {entry[part] or 'that is not known'} is estimated as {known[0]}"
+            problems.append(_left_out(message, where, f"{part} {entry[part]}".strip(), ""))
+    return entry, problems
+
+
+KNOWN = {
+    "activation_checkpoint": ("NoneType", "SelectiveAC", "FullAC", "MemoryBudgetAC"),
+    "loss": ("CrossEntropyLoss", "ChunkedLossWrapper"),
+}
+"""Part of a config -> the classes that the plan has a word for, the one that is taken for others first."""
+
+
+def _class_of(made: object) -> str:
+    """Return the class whose `Config` an object is; empty where that is not known."""
+    return made.name.removesuffix(".Config") if isinstance(made, Made) else ""
+
+
+def _unknown(what: str, where: Place) -> Problem:
+    message = f"{what} of {where.key} is known only when it runs"
+    return replace(_left_out(message, where, f"{what} of {where.key}", ""), id="PF142")
+
+
+def _left_out(message: str, where: Place, unpriced: str, fix: str) -> Problem:
+    return Problem(message, where.where, fix, "PF143", "warning", unpriced, "either")
+
+
+def unknown_keys(config: TitanConfig, flags: Mapping[str, Setting]) -> Iterator[Problem]:
+    """Yield flags of sections whose class the checkout has, and which it does not know."""
+    for key, setting in flags.items():
+        section, _, name = key.partition(".")
+        known = config.defaults.get(section)
+        if section in ("training", "parallelism") and known is not None and name not in known:
+            names = tuple(f"{section}.{each}" for each in known)
+            message = f"{section} of this working copy has no {name}"
+            yield Problem(message, setting.place.where, nearest_fix(key, names), "PF111")
+
+
+def in_rows(config: TitanConfig) -> TitanConfig:
+    """Return the config with rows of a length in place of tokens, where the checkout counts tokens."""
+    training = config.defaults.get("training", {})
+    if "max_context_length" not in training:
+        return config
+    given = dict(config.given)
+
+    def value(key: str) -> tuple[int, list[Setting]]:
+        setting = given.pop(key, None)
+        default = training.get(key.partition(".")[2])
+        held = default if setting is None or not isinstance(setting.value, int) else setting.value
+        return int(held) if isinstance(held, int) else 1, [] if setting is None else [setting]
+
+    (tokens, by_tokens), (longest, by_length) = value(TOKENS), value(CONTEXT)
+    length = max(1, min(tokens, longest))
+    rows = {"seq_len": length, "local_batch_size": -(-tokens // length)}
+    step, by_step = value(STEP_TOKENS)
+    rows["global_batch_size"] = -1 if step < 1 else -(-step // length)
+    sources = {
+        "seq_len": by_length,
+        "local_batch_size": by_tokens or by_length,
+        "global_batch_size": by_step,
+    }
+    for key, settings in sources.items():
+        if settings:
+            given[f"training.{key}"] = Setting(rows[key], settings[0].place)
+    return replace(
+        config, given=given, defaults={**config.defaults, "training": {**training, **rows}}
+    )

@@ -1,0 +1,217 @@
+"""Config functions of a torchtitan checkout: read by their statements, with flags over them, and what is not followed named."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from preflight.hooks.read_torchtitan import preflight_read_launch, preflight_write_launch
+from preflight.launch import LaunchCommand
+from preflight.scripts.made_objects import FunctionReader, Made
+from preflight.scripts.scope import UNKNOWN
+
+CLASSES = """\
+from dataclasses import dataclass, field
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingConfig:
+    num_tokens_per_microbatch_per_dp_rank: int = 16384
+    num_tokens_per_train_step: int = -1
+    max_context_length: int = 2048
+    max_norm: float | int = 1.0
+    enable_cpu_offload: bool = False
+    disable_cuda_graphs: bool = False
+    dtype: str = "float32"
+    mixed_precision_param: str = "bfloat16"
+    mixed_precision_reduce: str = "float32"
+
+
+@dataclass(kw_only=True, slots=True)
+class ParallelismConfig:
+    data_parallel_replicate_degree: int = 1
+    data_parallel_shard_degree: int = -1
+    fsdp_reshard_after_forward: str = "default"
+    tensor_parallel_degree: int = 1
+    pipeline_parallel_degree: int = 1
+    context_parallel_degree: int = 1
+    expert_parallel_degree: int = 1
+
+
+@dataclass(kw_only=True, slots=True)
+class CompileConfig:
+    enable: bool = False
+    components: list[str] = field(default_factory=lambda: ["model", "loss"])
+"""
+REGISTRY = """\
+import os
+
+from torchtitan.components.loss import ChunkedLossWrapper
+from torchtitan.components.optimizer import default_adamw
+from torchtitan.config import CompileConfig, ParallelismConfig, TrainingConfig
+from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
+from torchtitan.models.llama3 import model_registry
+from torchtitan.trainer import Trainer
+
+LENGTH = 4096
+
+
+def ours_8b(length: int = LENGTH) -> Trainer.Config:
+    spec = model_registry("8B", attn_backend="flex")
+    return Trainer.Config(
+        model_spec=spec,
+        loss=ChunkedLossWrapper.Config(),
+        optimizer=default_adamw(lr=8e-4),
+        training=TrainingConfig(
+            num_tokens_per_microbatch_per_dp_rank=2 * length,
+            max_context_length=length,
+            disable_cuda_graphs=True,
+        ),
+        parallelism=ParallelismConfig(tensor_parallel_degree=2),
+        activation_checkpoint=SelectiveAC.Config(),
+    )
+
+
+def _checkpoint(config: Trainer.Config) -> None:
+    config.activation_checkpoint = FullAC.Config()
+
+
+def ours_8b_long() -> Trainer.Config:
+    \"\"\"The same with more.\"\"\"
+    config = ours_8b(length=2 * LENGTH)
+    config.compile = CompileConfig(enable=True, components=["loss"])
+    config.parallelism.tensor_parallel_degree = 4
+    _checkpoint(config)
+    return config
+
+
+def ours_graph() -> Trainer.Config:
+    config = ours_8b()
+    config.training.disable_cuda_graphs = False
+    return config
+
+
+def ours_anyhow() -> Trainer.Config:
+    config = ours_8b()
+    if os.environ["CLUSTER"] == "a":
+        config.training.max_context_length = 65536
+    return config
+
+
+def ours_any_model() -> Trainer.Config:
+    config = ours_8b()
+    config.model_spec = model_registry(pick())
+    return config
+
+
+def ours_list() -> Trainer.Config:
+    for config in [ours_8b(), ours_graph()]:
+        return config
+"""
+FILES = {
+    "torchtitan/train.py": "",
+    "torchtitan/trainer.py": "class Trainer:\n    class Config:\n        pass\n",
+    "torchtitan/config/__init__.py": "from .configs import CompileConfig, ParallelismConfig, TrainingConfig\n",
+    "torchtitan/config/configs.py": CLASSES,
+    "torchtitan/models/llama3/__init__.py": "def model_registry(flavor, **kwargs):\n    return flavor\n",
+    "mine/config_registry.py": REGISTRY,
+}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for path, text in FILES.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return tmp_path
+
+
+def read(folder, config, flags="", ranks=8):
+    line = f"torchrun --nproc_per_node {ranks} -m torchtitan.train --module mine --config {config} {flags}"
+    return preflight_read_launch(command=LaunchCommand(tuple(shlex.split(line)), {}, str(folder)))
+
+
+def unpriced(plan):
+    return [notice.unpriced for notice in plan.notices if notice.unpriced]
+
+
+def test_a_function_gives_the_plan_that_it_says(checkout):
+    plan = read(checkout, "ours_8b")
+
+    assert plan.model == "meta-llama/Llama-3.1-8B"
+    assert (plan.micro_batch_size, plan.seq_len) == (2, 4096)
+    assert (plan.engine, plan.shard_degree, plan.tensor_parallel_degree) == ("fsdp2", 4, 2)
+    assert (plan.activation_checkpointing, plan.loss) == ("selective_op", "chunked_linear")
+    assert plan.origins["seq_len"].where == "default of mine/config_registry.py ours_8b"
+    assert unpriced(plan) == []
+
+
+def test_a_function_on_top_of_another_changes_it(checkout):
+    plan = read(checkout, "ours_8b_long")
+
+    assert (plan.micro_batch_size, plan.seq_len) == (2, 8192)
+    assert (plan.shard_degree, plan.tensor_parallel_degree) == (2, 4)
+    assert plan.activation_checkpointing == "full"
+    assert read(checkout, "ours_8b").activation_checkpointing == "selective_op"
+
+
+def test_flags_of_tokens_are_rows_of_a_length(checkout):
+    flags = (
+        "--training.num_tokens_per_microbatch_per_dp_rank 65536 --training.max_context_length 2048"
+    )
+    plan = read(checkout, "ours_8b", f"{flags} --training.num_tokens_per_train_step 1048576")
+
+    assert (plan.micro_batch_size, plan.seq_len) == (32, 2048)
+    assert plan.gradient_accumulation_steps == 4
+    assert plan.origins["seq_len"].where == "--training.max_context_length"
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ("ours_graph", "the pool of a CUDA graph"),
+        ("ours_anyhow", "training of ours_anyhow"),
+        ("ours_any_model", "model_spec of ours_any_model"),
+    ],
+)
+def test_what_is_not_followed_is_named(checkout, config, named):
+    assert named in unpriced(read(checkout, config))
+
+
+def test_a_graph_keeps_its_gradients(checkout):
+    assert read(checkout, "ours_graph").zero_grad_set_to_none is False
+    assert read(checkout, "ours_8b").zero_grad_set_to_none is None
+
+
+def test_a_function_that_gives_one_of_several_is_unknown(checkout):
+    plan = read(checkout, "ours_list")
+
+    assert (plan.model, plan.seq_len) == (None, None)
+    assert [n.id for n in plan.notices] == ["PF142"]
+
+
+def test_nothing_is_written_into_words_that_no_release_has(checkout):
+    plan = read(checkout, "ours_8b")
+
+    assert preflight_write_launch(plan, plan.with_edits({"micro_batch_size": 1})) is None
+
+
+def test_a_key_that_the_checkout_lacks_is_refused_with_its_own(checkout):
+    from preflight.errors import BadInput
+
+    with pytest.raises(BadInput) as error:
+        read(checkout, "ours_8b", "--training.max_context_len 2048")
+
+    assert error.value.problems[0].fix == "did you mean training.max_context_length"
+
+
+def test_objects_that_two_calls_make_are_two(checkout):
+    reader = FunctionReader(LaunchCommand(("x",), {}, str(checkout)), ("model_registry",))
+    path = "mine/config_registry.py"
+    first, second = reader.result(path, "ours_graph"), reader.result(path, "ours_8b")
+
+    assert isinstance(first, Made) and isinstance(second, Made)
+    assert first.attributes["training"].attributes["disable_cuda_graphs"] is False
+    assert second.attributes["training"].attributes["disable_cuda_graphs"] is True
+    assert reader.result(path, "nobody") is UNKNOWN
