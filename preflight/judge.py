@@ -15,6 +15,7 @@ from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import in_release
 from preflight.formulas.objective import with_head
 from preflight.formulas.precision import missing_inputs
+from preflight.formulas.row_limits import with_open_length
 from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
@@ -66,6 +67,7 @@ def judge_plan(
     if model is not None:
         model = with_head(plan, model)
         plan = with_checkpoint(with_default_attention(plan, model), model)
+        plan = with_open_length(plan, model)
         plan = with_left_out(with_open_images(plan, model), model, device)
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
@@ -90,7 +92,7 @@ def judge_plan(
 
     readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None
     if readings is not None:
-        return Judged(plan, model, device, readings.likely.estimate, readings.verdict, readings)
+        return Judged(plan, model, device, readings.shown.estimate, readings.verdict, readings)
     return Judged(plan, model, device, *judge_one(plan), model_problem=model_problem)
 
 

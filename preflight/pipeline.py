@@ -14,7 +14,6 @@ from typing import Any
 from preflight.finding import Finding
 from preflight.findings import noticed
 from preflight.formulas.adapters import num_trainable_params
-from preflight.formulas.left_out import is_cut_only
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.unread import unread_launch
@@ -113,7 +112,7 @@ def check_plan(
             from preflight.search.advise import advise
 
             report = advise(report, judged, plugins, request.policy, request.prices)
-    if report.verdict.answer is Answer.DOES_NOT_FIT and request.lengths is None:
+    if report.verdict.answer in (Answer.DOES_NOT_FIT, Answer.UNKNOWN) and request.lengths is None:
         report = _with_longest(report, judged, plugins, request)
     if request.use_headroom:
         from preflight.search.headroom import use_headroom
@@ -126,19 +125,19 @@ def check_plan(
 def _with_longest(
     report: Report, judged: Judged, plugins: PluginManager, request: Request
 ) -> Report:
-    """Return the report of a refusal with the longest rows that fit, where the length is only a cap."""
+    """Return the report with the longest rows that fit, where the length is only a cap or nobody said it."""
     from preflight.search.longest import longest_that_fits
 
-    if not is_cut_only(judged.plan):
-        return report
     length = longest_that_fits(judged, plugins, request.policy)
     if length is None:
         return report
+    extra = {**report.extra, "longest_seq_len": length}
+    if judged.plan.seq_len is None:
+        return replace(report, extra=extra)
     note = (
         f"{judged.plan.seq_len:,} tokens are where rows are cut, and no data was seen: rows of up to"
         f" {length:,} tokens fit as written; --dataset FILE says how long they are"
     )
-    extra = {**report.extra, "longest_seq_len": length}
     return replace(report, notes=(*report.notes, note), extra=extra)
 
 

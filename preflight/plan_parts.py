@@ -26,6 +26,13 @@ class Origin:
     """Why this value was assumed."""
     may_be: tuple[Any, ...] = ()
     """What else the value may be, where nobody said it and no known default decides: the field is open."""
+    is_range: bool = False
+    """Whether `may_be` are the least and the most of a number that has no value yet: a length that nobody said."""
+
+
+def open_up_to(most: int, reason: str) -> Origin:
+    """Return the origin of a count that nobody said and that is `most` at most: a library or a model refuses more."""
+    return Origin("nobody", assumed=True, reason=reason, may_be=(1, most), is_range=True)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 An open value is one that nobody said and that no known default decides: its `Origin` lists what else it may be. A plan
 with open values is judged in its readings. `least` holds the fewest bytes of all of them, `most` the most, and `likely`
-is the plan as it stands. It does not fit where no reading fits, it fits where every reading does; in between the
+is the plan as it stands. A number without a value is open between two ends where something bounds it, and is judged at
+both: more of it never takes fewer bytes. It does not fit where no reading fits, it fits where every reading does; in between the
 answer is `unknown`, and the fields that decide it are named.
 """
 
@@ -75,6 +76,14 @@ class Readings:
     may_be: MayBe
     deciding: Mapping[str, tuple[Settled, ...]] = field(default_factory=dict)
     """Open field that changes the answer -> what each of its values leaves; empty where all readings agree."""
+    ranges: tuple[str, ...] = ()
+    """Open fields that may be anything between their two values."""
+
+    @property
+    def shown(self) -> Completion:
+        """The reading whose estimate stands for all: the plan as it stands; where a range fits to its end, the most."""
+        fits = self.answer in (Answer.FITS, Answer.TIGHT)
+        return self.most if fits and self.ranges else self.likely
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ends as the `readings` of the JSON contract."""
@@ -91,7 +100,11 @@ class Readings:
     def open_to_dict(self) -> dict[str, Any]:
         """Return the open fields as the `open` of the JSON contract."""
         return {
-            name: {"may_be": [plain(value) for value in values], "deciding": name in self.deciding}
+            name: {
+                "may_be": [plain(value) for value in values],
+                "deciding": name in self.deciding,
+                **({"is_range": True} if name in self.ranges else {}),
+            }
             for name, values in self.may_be.items()
         }
 
@@ -102,7 +115,8 @@ class Readings:
             names = ", ".join(self.deciding or self.may_be)
             reason = f"nobody said {names}, which decides"
             likely = self.likely.verdict
-            return Verdict(Answer.UNKNOWN, reason, missing=likely.missing, unpriced=likely.unpriced)
+            missing = (*likely.missing, *(name for name in self.ranges if name in self.deciding))
+            return Verdict(Answer.UNKNOWN, reason, missing=missing, unpriced=likely.unpriced)
         if self.answer is Answer.DOES_NOT_FIT:
             return self.least.verdict  # the strongest claim: even this one does not fit
         if self.answer is Answer.UNKNOWN:
@@ -122,9 +136,11 @@ def moved_library(sets: Sequence[Mapping[str, str]]) -> str:
 
 
 def open_values(plan: LaunchPlan) -> dict[str, tuple[Any, ...]]:
-    """Return every open field with the values that it may have, the plan's own first."""
+    """Return every open field with the values that it may have, the plan's own first; of a range its two ends."""
     return {
-        name: (getattr(plan, name), *(v for v in origin.may_be if v != getattr(plan, name)))
+        name: origin.may_be
+        if origin.is_range
+        else (getattr(plan, name), *(v for v in origin.may_be if v != getattr(plan, name)))
         for name, origin in plan.origins.items()
         if origin.may_be
     }
@@ -135,11 +151,15 @@ def filled_in(plan: LaunchPlan, values: Values) -> LaunchPlan | None:
     is_packed = values.get("base_quantization", plan.base_quantization) is not None
     if is_packed and values.get("adapter", plan.adapter) is None:
         return None  # a packed base cannot be trained itself
-    edits: dict[str, Any] = {}
+    by_release: dict[str, Any] = {}
     for other in plan.version_readings:
         if other.versions == values.get("versions"):
-            edits.update(other.fields)
-    edits.update(values)
+            by_release.update(other.fields)
+    edits = {**by_release, **values}
+    for name in values:
+        if plan.origins[name].is_range and by_release.get(name) is not None:
+            # A release that has a default of its own leaves nothing open.
+            edits[name] = by_release[name]
     changed = [
         n for n in ("engine", "world_size") if values.get(n, getattr(plan, n)) != getattr(plan, n)
     ]
@@ -188,8 +208,10 @@ def read_all_ways(plan: LaunchPlan, judge: Judge, among: MayBe | None = None) ->
         likely = Completion(as_it_stands, *judge(plan))
     every = _readings(may_be, at) or [likely]
     settled = _settle(None, every)
+    ends = (likely, settled.least, settled.most)
+    ranges = tuple(name for name in may_be if plan.origins[name].is_range)
     if settled.answer is not None:
-        return Readings(likely, settled.least, settled.most, settled.answer, may_be)
+        return Readings(*ends, settled.answer, may_be, ranges=ranges)
     deciding: dict[str, tuple[Settled, ...]] = {}
     for name, values in may_be.items():
         ways = tuple(
@@ -199,7 +221,7 @@ def read_all_ways(plan: LaunchPlan, judge: Judge, among: MayBe | None = None) ->
         )
         if any(way.answer is not None for way in ways):
             deciding[name] = ways
-    return Readings(likely, settled.least, settled.most, None, may_be, deciding)
+    return Readings(*ends, None, may_be, deciding, ranges)
 
 
 def versions_at_the_ends(readings: Readings | None) -> MayBe:

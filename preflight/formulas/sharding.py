@@ -246,8 +246,8 @@ def _wraps_block(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
 
 
 def num_tokens(plan: LaunchPlan) -> int:
-    """Return the tokens of one micro batch on one rank; 0 where batch or length is unknown."""
-    if plan.micro_batch_size is None or plan.seq_len is None:
+    """Return the tokens of one micro batch on one rank, of one row where the batch is unknown; 0 where the length is."""
+    if plan.seq_len is None:
         return 0
     split = plan.context_parallel_degree * plan.sequence_parallel_degree
     return num_sequences(plan) * ceil_div(plan.seq_len, split)

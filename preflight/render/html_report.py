@@ -102,7 +102,8 @@ def _readings(report: Report) -> list[str]:
     cells = [[escape(cell) for cell in row] for row in rows]
     lines = [f"<h2>{title}</h2>"]
     lines += table(HEAD, cells, right=(2, 3), caption=title)
-    settles = [option(name, list(ways)) for name, ways in report.readings.deciding.items()]
+    readings = report.readings
+    settles = [option(name, list(ways), readings) for name, ways in readings.deciding.items()]
     return [*lines, *(f"<p>Settled by <code>{escape(words)}</code></p>" for words in settles)]
 
 

@@ -34,10 +34,21 @@ def cannot_tell(report: Report) -> str:
         of_high = f"{_number(from_on, capacity)} to {amount(high.most.peak_bytes, capacity)}"
     else:
         of_low, of_high = of_capacity(up_to, capacity), amount(from_on, capacity)
+    values = f"if {subject} is {shown(name, low.value, subject)}, {of_high} if {shown(name, high.value, subject)}"
+    if name in readings.ranges:
+        values = f"with a {name} of {low.value:,}, {of_high} with {high.value:,}, the most that may come"
     return (
-        f"preflight: cannot tell. {of_low} per rank if {subject} is {shown(name, low.value, subject)},"
-        f" {of_high} if {shown(name, high.value, subject)}: {option(name, ways)} says which"
+        f"preflight: cannot tell. {of_low} per rank {values}{longest_words(report)}:"
+        f" {option(name, ways, readings)} says which"
     )
+
+
+def longest_words(report: Report) -> str:
+    """Return how long rows may be that fit, where nobody said how long they are; empty where that is not known."""
+    longest = report.extra.get("longest_seq_len")
+    if longest is None or report.plan.seq_len is not None:
+        return ""
+    return f", and up to {longest:,} tokens fit"
 
 
 def _number(num_bytes: int, capacity_bytes: int) -> str:
@@ -61,8 +72,10 @@ def subject_of(name: str, ways: list[Settled]) -> str:
     return moved_library([way.value for way in ways]) or name
 
 
-def option(name: str, ways: list[Settled]) -> str:
+def option(name: str, ways: list[Settled], readings: Readings) -> str:
     """Return the option that settles a field."""
+    if name in readings.ranges:
+        return f"--set {name}=N"
     if name == "versions":
         library = subject_of(name, ways)
         ends = dict.fromkeys(shown(name, way.value, library) for way in (ways[0], ways[-1]))
@@ -86,6 +99,8 @@ def shown(name: str, value: Any, subject: str = "") -> str:
         return value.scheme
     if isinstance(value, Vision):
         return _seen(value)
+    if isinstance(value, int) and not isinstance(value, bool) and name == "seq_len":
+        return f"{value:,}"
     if value is None:
         return "none" if name in ("adapter", "base_quantization") else "the default"
     return str(value)

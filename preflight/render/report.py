@@ -20,7 +20,13 @@ from preflight.render.changes import (
     suggested_lines,
 )
 from preflight.render.page import Page, bar
-from preflight.render.readings import best_question, cannot_tell, option, reading_lines
+from preflight.render.readings import (
+    best_question,
+    cannot_tell,
+    longest_words,
+    option,
+    reading_lines,
+)
 from preflight.render.words import (
     NOT_STATED,
     PHASE_WORDS,
@@ -99,11 +105,15 @@ def head_lines(report: Report, page: Page) -> list[str]:
     if is_rewritten:
         after_words = report.final_verdict.answer.words
         text += f" as written, {'still ' if after_words == words else ''}{after_words} rewritten"
-    text += f": {verdict.reason}." if verdict.answer is Answer.UNKNOWN else "."
+    if verdict.answer is Answer.UNKNOWN:
+        text += f": {verdict.reason}{longest_words(report)}"
+    text += "."
     device, estimate = report.device, report.estimate
     if estimate is not None and estimate.peaks:
         peak = estimate.device_peak_bytes
         bound = "At least" if estimate.unknown else "Peak"
+        if report.readings is not None and report.readings.shown is not report.readings.likely:
+            bound = "At most"
         if verdict.unpriced:
             bound = "Counted"
         if device is None:
@@ -440,10 +450,10 @@ def _what_to_say(report: Report) -> str:
     elif report.verdict.unpriced:
         return f"{'; '.join(report.verdict.unpriced)} cannot be priced yet"
     if report.readings is not None and report.readings.deciding:
-        known.append(option(*best_question(report.readings)))
+        known.append(option(*best_question(report.readings), report.readings))
     if not known and report.readings is not None:
         names = [name for name in report.readings.may_be if name != "versions"]
         known += [f"--set {name}=VALUE" for name in names[:MOST_OPTIONS]]
     if not known:
         return f"{', '.join(report.verdict.missing)} is missing"
-    return f"to know, add {' '.join(known)} before the `--`"
+    return f"to know, add {' '.join(dict.fromkeys(known))} before the `--`"

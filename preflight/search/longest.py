@@ -1,36 +1,68 @@
-"""The longest sequence with which a launch fits, where its length is only what rows are cut at."""
+"""The longest sequence with which a launch fits, where its length is only what rows are cut at, or where nobody said it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
+from preflight.formulas.left_out import is_cut_only
 from preflight.judge import Judged, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.readings import versions_at_the_ends
+from preflight.readings import MayBe, versions_at_the_ends
 from preflight.verdict import Answer
 
 STEP = 64
 """Tokens: a length is found to this multiple."""
+MOST = 2**17
+"""Tokens that are looked at where nothing bounds a row and the model's own config names no positions."""
 
 
 def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> int | None:
-    """Return the most tokens of a row, to a multiple of STEP, with which a refused plan is not refused; None for none.
+    """Return the most tokens of a row, to a multiple of STEP, with which a launch is not refused, or surely fits.
 
-    More tokens never take fewer bytes, so the lengths are halved: a dozen estimates for a length of 200,000.
+    Asked of a refusal whose length is only a cap, and of a length that nobody said and that the answer waits for; None
+    where no length helps. More tokens never take fewer bytes, so the lengths are halved: a dozen estimates for a length
+    of 200,000.
     """
+    plan, most = start.plan, _most_looked_at(start)
+    if most is None:
+        return None
+    is_open = plan.seq_len is None
+
+    def fits(length: int, among: MayBe | None = None) -> bool:
+        asked = plan.with_edits({"seq_len": length})
+        judged = judge_plan(asked, plugins, policy, start.model, start.device, among)
+        answer = judged.verdict.answer
+        return answer is Answer.FITS if is_open else answer is not Answer.DOES_NOT_FIT
 
     ends = versions_at_the_ends(start.readings)
+    if is_open and fits(most, ends):
+        longest: int | None = most
+    else:
+        longest = _last(lambda length: fits(length, ends), most)
+    return longest if longest is None or not ends or fits(longest) else None
 
-    def fits(length: int) -> bool:
-        plan = replace(start.plan, seq_len=length)
-        judged = judge_plan(plan, plugins, policy, start.model, start.device, ends)
-        return judged.verdict.answer is not Answer.DOES_NOT_FIT
 
-    low, high = 0, (start.plan.seq_len or 0) // STEP
+def _most_looked_at(start: Judged) -> int | None:
+    """Return the longest row that is asked for; None where the answer does not wait for a length."""
+    plan, verdict = start.plan, start.verdict
+    if plan.seq_len is not None:
+        is_refused = verdict.answer is Answer.DOES_NOT_FIT
+        return plan.seq_len if is_refused and is_cut_only(plan) else None
+    if verdict.answer is not Answer.UNKNOWN or verdict.missing != ("seq_len",) or verdict.unpriced:
+        return None
+    if start.readings is not None and "seq_len" in start.readings.ranges:
+        most: int = start.readings.may_be["seq_len"][-1]
+        return most
+    positions = start.model.config.get("max_position_embeddings") if start.model else None
+    return positions if isinstance(positions, int) else MOST
+
+
+def _last(fits: Callable[[int], bool], most: int) -> int | None:
+    """Return the largest multiple of STEP below `most` that fits; None where the first does not, or there is none."""
+    low, high = 1, most // STEP
     if high < 2 or not fits(STEP):
         return None
-    low = 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle * STEP) else (low, middle)
