@@ -98,6 +98,8 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
     (place / "own").mkdir()
     patch.chdir(place / "own")
     Path("own.py").write_text(OWN_LOOP)
+    uncut = "lora_finetune_single_device --config llama2/7B_lora_single_device"
+    found.ask("check --device h100-sxm-80", "--", "tune", "run", *uncut.split())
     own = "own.py --model_name_or_path Qwen/Qwen2.5-14B-Instruct --batch_size 1 --max_length 2048"
     found.ask("check --device h100-sxm-80", "--", "torchrun", "--nproc_per_node", "8", *own.split())
     shutil.copytree(EXAMPLES / "3-refused", place / "3-refused")

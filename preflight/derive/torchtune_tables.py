@@ -111,7 +111,8 @@ def _is_config(node: ast.expr) -> bool:
 
 
 def _builders(folder: Path, configs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return model builder -> its arguments, the registry's model of its sizes, and whether it quantizes the base."""
+    """Return model builder -> its arguments, the registry's model of its sizes, the longest row that it takes, and
+    whether it quantizes the base."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/_model_builders.py")):
         prefix = f"torchtune.models.{path.parent.name}."
@@ -153,7 +154,7 @@ def _assigned(
 
 
 def _builder(node: ast.FunctionDef) -> dict[str, Any] | None:
-    """Return a builder's arguments and the sizes that its return statement writes out."""
+    """Return a builder's arguments, the sizes that its return statement writes out, and its longest row."""
     call = next((n.value for n in reversed(node.body) if isinstance(n, ast.Return)), None)
     if not isinstance(call, ast.Call):
         return None
@@ -162,7 +163,16 @@ def _builder(node: ast.FunctionDef) -> dict[str, Any] | None:
         if word.arg in SIZES and isinstance(word.value, ast.Constant):
             sizes[SIZES[word.arg]] = word.value.value
     arguments = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
-    return {"arguments": arguments, "sizes": sizes}
+    longest = {
+        word.value.value
+        for word in ast.walk(node)
+        if isinstance(word, ast.keyword)
+        and word.arg == "max_seq_len"
+        and isinstance(word.value, ast.Constant)
+        and isinstance(word.value.value, int)
+    }
+    entry = {"arguments": arguments, "sizes": sizes}
+    return {**entry, "longest_row": max(longest)} if longest else entry
 
 
 def _folders(configs: Mapping[str, Any]) -> dict[str, str]:

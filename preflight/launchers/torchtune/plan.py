@@ -11,7 +11,9 @@ from collections.abc import Collection, Mapping
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
 from preflight.launchers.torchtune.model import read_model
+from preflight.launchers.torchtune.table import builders
 from preflight.near_names import nearest_fix
+from preflight.plan_parts import open_up_to
 from preflight.setting import Place, Setting
 
 DTYPES = {
@@ -71,7 +73,7 @@ def read_plan(
     section = "policy_model" if recipe.startswith("ppo_") else "model"
     read_model(keys, dtype, section)
     _batch(keys, recipe)
-    _sequence(keys)
+    _sequence(keys, section)
     _checkpointing(keys, reads)
     _loss(keys)
     _optimizer(keys)
@@ -168,13 +170,15 @@ def _batch(keys: FrameworkKeys, recipe: str) -> None:
     keys.leave_out(freed, in_backward)
 
 
-def _sequence(keys: FrameworkKeys) -> None:
+def _sequence(keys: FrameworkKeys, section: str) -> None:
     longest = keys.count("tokenizer.max_seq_len")
     packed = keys.flag("dataset.packed")
     is_packed = packed is not None and packed.value
     if longest is not None:
         keys.put("seq_len", longest.value, longest)
-    elif is_packed and packed is not None:
+    elif not is_packed and not keys.is_unknown("tokenizer.max_seq_len"):
+        _longest_row(keys, str(keys.value(f"{section}.{COMPONENT}")))
+    if longest is None and is_packed and packed is not None:
         keys.refuse(
             "dataset.packed needs tokenizer.max_seq_len",
             packed,
@@ -185,6 +189,21 @@ def _sequence(keys: FrameworkKeys) -> None:
     else:
         keys.assume("sequence_kind", "padded")
     keys.assume("attention", "sdpa", "F.scaled_dot_product_attention, or flex attention for packs")
+
+
+def _longest_row(keys: FrameworkKeys, builder: str) -> None:
+    """Leave the length open up to what the model itself takes: the tokenizer cuts nothing.
+
+    TransformerDecoder raises for a longer row (torchtune/modules/transformer.py:528, 0.6.1; its attention before 0.3),
+    and no builder of 0.1 to 0.7 takes more than that of 0.6.1.
+    """
+    most = builders().get(builder, {}).get("longest_row")
+    if most is not None:
+        name = builder.rsplit(".", 1)[-1]
+        reason = (
+            f"tokenizer.max_seq_len is null, and {name} refuses rows of more than {most:,} tokens"
+        )
+        keys.origins["seq_len"] = open_up_to(most, reason)
 
 
 def _checkpointing(keys: FrameworkKeys, reads: tuple[str, ...]) -> None:
