@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from preflight.formulas.chunked_heads import head_bytes
+from preflight.formulas.chunked_heads import TUNE_NUM_CHUNKS, head_bytes
 from preflight.formulas.forward_alone import held_with_logits
 from preflight.formulas.layer_costs import more_logits, shared_bytes
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
@@ -255,18 +255,27 @@ def _idle(plan: LaunchPlan, size: int, entries: int, is_kept: bool) -> Iterable[
 
 
 def _chunked_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
-    """The logits exist whole in their own dtype with their gradient; only the fp32 work is in chunks of 1/8."""
+    """The logits exist whole in their own dtype with their gradient; only the fp32 work is in chunks of 1/8.
+
+    Uncompiled, torchtune's keeps the fp32 log-probabilities of every chunk for backward beside the logits that the
+    recipe holds until the loss is there.
+    """
     size = precision_of(plan, model).bytes_of("logits")
     entries = tokens * local_vocab(plan, model.vocab_size)
-    chunk = ceil_div(entries, 8)
-    total = 2 * size * entries + 12 * chunk
-    yield MemoryTerm(
-        "logits and chunked loss",
-        total,
-        FORWARD | BACKWARD,
-        f"{entries:,} x 2 x {size} + 12 x {chunk:,}",
-        "torchtune/modules/loss/ce_chunked_output_loss.py (8 chunks)",
-    )
+    chunk = ceil_div(entries, TUNE_NUM_CHUNKS)
+    parts = [(2 * size, 12, FORWARD | BACKWARD)]
+    if plan.trainer == "torchtune" and not plan.torch_compile:
+        parts = [(size + 4, 4, FORWARD), (4, 8, BACKWARD)]
+    for whole, of_chunk, moments in parts:
+        yield MemoryTerm(
+            "logits and chunked loss"
+            if moments & FORWARD
+            else "log-probabilities and a chunk's gradient",
+            whole * entries + of_chunk * chunk,
+            moments,
+            f"{entries:,} x {whole} + {of_chunk} x {chunk:,}",
+            "torchtune/modules/loss/ce_chunked_output_loss.py (8 chunks)",
+        )
 
 
 def _compiled_ce(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

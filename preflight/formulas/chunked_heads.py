@@ -3,6 +3,7 @@
 TRL's fused head      tiles of 4096 tokens x 32768 entries in a buffer of that size, fp32 sums of gradients
 TRL 1.7 to 1.14       256 tokens at a time, recomputed in backward
 torchtitan's wrapper  an eighth of the sequence at a time, backward included, while the loss is taken
+torchtune's           an eighth of the tokens at a time, and all of them kept for backward
 Liger                 about hidden / vocabulary of the tokens at a time, gradients made in forward
 """
 
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from preflight.formulas.objective import scored_tokens
 from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.tensor_parallel import local_vocab
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
@@ -22,6 +24,8 @@ TRL_TILE = (4096, 32768)
 which is that wide for smaller vocabularies too (line 349)."""
 TRL_CHUNK_TOKENS = 256
 """_CHUNKED_LM_HEAD_CHUNK_SIZE (trl/trainer/sft_trainer.py:87, 1.14.0)."""
+TUNE_NUM_CHUNKS = 8
+"""num_output_chunks of LinearCrossEntropyLoss and CEWithChunkedOutputLoss (torchtune/modules/loss, 0.6.1 and 0.7.0)."""
 TITAN_NUM_CHUNKS = 8
 """ChunkedLossWrapper.Config.num_chunks (torchtitan/components/loss.py, 0.3.0)."""
 
@@ -47,6 +51,8 @@ def head_bytes(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
         return _recomputed_chunks(plan, model, tokens)
     if plan.loss == "chunked_linear" and plan.trainer == "torchtitan":
         return _titan_chunks(plan, model, tokens)
+    if plan.loss == "chunked_linear" and plan.trainer == "torchtune":
+        return _tune_chunks(plan, model, tokens)
     return _liger(plan, model, tokens)
 
 
@@ -142,6 +148,29 @@ def _titan_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
         f"{entries:,} x {size.compute + 12}; {tokens:,} x {h:,}"
         + (f"; {vocab:,} x {h:,}" if size.trains else ""),
         "torchtitan/components/loss.py ChunkedLossWrapper, GradAccumulator (0.3.0)",
+    )
+
+
+def _tune_chunks(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
+    """A chunk's logits in their own dtype and in fp32, of which autograd keeps the log-probabilities of every chunk.
+
+    The tokens are copied where labels are not ignored; all of them may count. Compiled, a chunk is one kernel each way
+    and its logits are kept in their own dtype (the partitioner runs no product twice).
+    """
+    size = _sizes(plan, model)
+    h, vocab = model.hidden_size, local_vocab(plan, model.vocab_size)
+    entries, chunk = tokens * vocab, ceil_div(tokens, TUNE_NUM_CHUNKS) * vocab
+    states = size.hidden * tokens * h
+    if plan.torch_compile:
+        kept, forward, backward = size.compute, 0, size.compute
+    else:
+        kept, forward, backward = 4, size.compute + 4, 8
+    return HeadBytes(
+        forward * chunk,
+        kept * entries + states,
+        backward * chunk,
+        f"{entries:,} x {kept} + {tokens:,} x {h:,} x {size.hidden}; {chunk:,} x {max(forward, backward)}",
+        "torchtune/modules/loss/cross_entropy_loss.py LinearCrossEntropyLoss (0.7.0)",
     )
 
 
