@@ -49,8 +49,9 @@ def _most_looked_at(start: Judged) -> int | None:
     if plan.seq_len is not None:
         is_refused = verdict.answer is Answer.DOES_NOT_FIT
         return plan.seq_len if is_refused and is_cut_only(plan) else None
-    if verdict.answer is not Answer.UNKNOWN or verdict.missing != ("seq_len",) or verdict.unpriced:
-        return None
+    waits = verdict.missing == ("seq_len",) and not verdict.unpriced
+    if verdict.answer is not Answer.UNKNOWN or not waits or plan.generation is not None:
+        return None  # of a rollout prompts and completions have a length each
     if start.readings is not None and "seq_len" in start.readings.ranges:
         most: int = start.readings.may_be["seq_len"][-1]
         return most
