@@ -6,7 +6,6 @@ PYTHONPATH may name the unpacked wheel (recipes/ and torchtune/ side by side). S
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 
 from preflight.derive.target import Files, Say
-from preflight.models.registry import all_models, own_names
+from preflight.launchers.torchtune.builders import builders_in, model_of
 from preflight.versions.installed import installed_versions
 
 PATH = "preflight/launchers/torchtune/table.json"
@@ -25,15 +24,6 @@ NOT_READ = ("profiler", "metric_logger", "lr_scheduler", "output_dir", "log_leve
 """Sections of a config that no plan field comes from: left out of the table."""
 NO_MODELS = ("_tokenizer", "_transform", "_text_encoder", "_autoencoder", "_encoder")
 """Ends of the names of builders that make something else."""
-SIZES = {
-    "vocab_size": "vocab_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
-    "embed_dim": "hidden_size",
-    "intermediate_dim": "intermediate_size",
-}
-"""Argument of a component builder -> key of the model's config.json."""
 
 
 def derive(folder: Path, version: str) -> dict[str, Any]:
@@ -115,64 +105,13 @@ def _builders(folder: Path, configs: Mapping[str, Any]) -> dict[str, Any]:
     whether it quantizes the base."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/_model_builders.py")):
-        prefix = f"torchtune.models.{path.parent.name}."
-        imported: dict[str, str] = {}
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and node.module:
-                package = node.module.removesuffix("._model_builders")
-                imported.update({a.name: f"{package}.{a.name}" for a in node.names})
-            elif isinstance(node, ast.FunctionDef):
-                entry = _builder(node)
-                if entry is not None:
-                    found[prefix + node.name] = entry
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                _assigned(node.targets[0].id, node.value, prefix, imported, found)
+        found |= builders_in(path.read_text(), f"torchtune.models.{path.parent.name}.", found)
     folders = _folders(configs)
     for name, entry in found.items():
-        sizes = entry.pop("sizes")
-        model = _model(name, sizes, folders)
+        model = model_of(name, entry.pop("sizes"), folders.get(name, ""))
         if model is not None:
             entry["model"] = model
     return {name: entry for name, entry in found.items() if not name.endswith(NO_MODELS)}
-
-
-def _assigned(
-    name: str, value: ast.expr, prefix: str, imported: Mapping[str, str], found: dict[str, Any]
-) -> None:
-    """Take `qlora_x = partial(lora_x, quantize_base=True)` and `llama3_3_70b = llama3_1_70b`."""
-    wrapped = value.args[0] if isinstance(value, ast.Call) and value.args else value
-    if not isinstance(wrapped, ast.Name):
-        return
-    entry = found.get(prefix + wrapped.id) or found.get(imported.get(wrapped.id, ""))
-    if entry is None:
-        return
-    found[prefix + name] = dict(entry)
-    if isinstance(value, ast.Call):
-        words = {word.arg: getattr(word.value, "value", None) for word in value.keywords}
-        if words.get("quantize_base"):
-            found[prefix + name]["quantizes"] = True
-
-
-def _builder(node: ast.FunctionDef) -> dict[str, Any] | None:
-    """Return a builder's arguments, the sizes that its return statement writes out, and its longest row."""
-    call = next((n.value for n in reversed(node.body) if isinstance(n, ast.Return)), None)
-    if not isinstance(call, ast.Call):
-        return None
-    sizes = {}
-    for word in call.keywords:
-        if word.arg in SIZES and isinstance(word.value, ast.Constant):
-            sizes[SIZES[word.arg]] = word.value.value
-    arguments = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
-    longest = {
-        word.value.value
-        for word in ast.walk(node)
-        if isinstance(word, ast.keyword)
-        and word.arg == "max_seq_len"
-        and isinstance(word.value, ast.Constant)
-        and isinstance(word.value.value, int)
-    }
-    entry = {"arguments": arguments, "sizes": sizes}
-    return {**entry, "longest_row": max(longest)} if longest else entry
 
 
 def _folders(configs: Mapping[str, Any]) -> dict[str, str]:
@@ -184,29 +123,6 @@ def _folders(configs: Mapping[str, Any]) -> dict[str, str]:
             folder = str(checkpointer.get("checkpoint_dir", "")).strip("/").rsplit("/", 1)[-1]
             found.setdefault(str(model.get("_component_")), folder)
     return found
-
-
-def _model(name: str, sizes: Mapping[str, Any], folders: Mapping[str, str]) -> str | None:
-    """Return the registry's id of a builder: the same sizes and the nearest name; the checkpoint's name without sizes."""
-    plain = _plain(name.rsplit(".", 1)[-1].removeprefix("qlora_").removeprefix("lora_"))
-    best, score = None, 0.0
-    for entry in all_models():
-        names = {alias: alias.rsplit("/", 1)[-1] for alias in own_names()[entry.id]}
-        if sizes:
-            is_text = "vision_config" not in entry.config and "-VL-" not in entry.id
-            same = is_text and all(entry.config.get(key) == size for key, size in sizes.items())
-        else:
-            same = folders.get(name, "") in names.values()
-        for alias, short in names.items():
-            text = _plain(short).removeprefix("meta")
-            likeness = text.startswith(plain) + difflib.SequenceMatcher(None, plain, text).ratio()
-            if same and likeness > score:
-                best, score = alias, likeness
-    return best
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def files(say: Say) -> Files:

@@ -6,11 +6,11 @@ before its name (line 132), alone otherwise; without --rdzv-endpoint torchrun ge
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from preflight.engines.settings import EngineSettings
@@ -21,6 +21,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, 
 from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtune import LAUNCHER
+from preflight.launchers.torchtune.checkout import builder_of, in_checkout
 from preflight.launchers.torchtune.config import TuneConfig, TuneRecipe, resolved, with_words
 from preflight.launchers.torchtune.engine import read_engine
 from preflight.launchers.torchtune.plan import read_plan
@@ -49,8 +50,6 @@ NO_TRAINING = (
 )
 SLIP = 0.9
 """How alike two names are that differ by a slip of the pen: a sibling's sizes are no hint."""
-MOST_FOLDERS = 6
-"""Above the folder of the launch, in which a checkout may begin."""
 DECIDES = {
     "batch_size": "micro_batch_size",
     "tokenizer.max_seq_len": "seq_len",
@@ -86,11 +85,17 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     library = FrameworkLibrary.of("torchtune", command, TABLE_VERSION)
     keys = FrameworkKeys(library, config.settings())
     reads = tuple(known["reads"]) if known is not None else ()
-    own = working_copy(command, f"{recipe}.py")
+    own = in_checkout(command, f"recipes/{recipe}.py")
     if reads and own is not None:
         # The checkout's recipe may read more than the release's.
         reads = tuple(dict.fromkeys((*reads, *re.findall(r"\w+", command.read_text(own)))))
-    read_plan(keys, recipe, reads, _pointed_at(as_written))
+    checkpoints = str(keys.value("checkpointer.checkpoint_dir", ""))
+
+    @cache
+    def builder(name: str) -> Mapping[str, Any] | None:
+        return builder_of(command, name, checkpoints)
+
+    read_plan(keys, recipe, reads, _pointed_at(as_written), builder)
     distributed = not is_alone and (known is None or known["distributed"])
     read_engine(keys, recipe, int(world_size.value), world_size.place, distributed)
     note_placeholders(keys, DECIDES)
@@ -128,7 +133,7 @@ def _check_ranks(
     if known is None:
         if "/" not in recipe and "." not in recipe:
             near = nearest_fix(recipe, tuple(recipes()))
-            if near and working_copy(command, f"{recipe}.py") is None:
+            if near and in_checkout(command, f"recipes/{recipe}.py") is None:
                 message = f"there is no recipe {recipe} in torchtune {TABLE_VERSION}"
                 yield Problem(message, recipe, near, "PF111")
         return
@@ -169,7 +174,7 @@ def _load(command: LaunchCommand, name: str, recipe: str) -> Reading[TuneConfig]
     if file is not None:
         document = load_yaml(read_text_file(file), file)
         return Reading(TuneConfig(_with_text_keys(document.value), document, name))
-    own = working_copy(command, f"configs/{path or name + '.yaml'}")
+    own = in_checkout(command, f"recipes/configs/{path or name + '.yaml'}")
     if own is None and path is not None:
         origin = f"torchtune {TABLE_VERSION}: {name}"
         return Reading(TuneConfig(config_values(path), None, origin))
@@ -183,7 +188,7 @@ def _no_config(command: LaunchCommand, name: str, recipe: str) -> Problem:
     """Return what is to be said of a config that nobody here has: a mistake only of a release that is known."""
     near = get_close_matches(name, config_names(recipe), n=1, cutoff=SLIP)
     is_file = name.endswith((".yaml", ".yml"))
-    is_here = working_copy(command, "__init__.py") is not None
+    is_here = in_checkout(command, "recipes/__init__.py") is not None
     if not near and not is_file and not is_here and not _is_table_release(command):
         return Problem(
             f"{name} is no config of torchtune {TABLE_VERSION}; the release of the launch may have it",
@@ -208,17 +213,6 @@ def _is_table_release(command: LaunchCommand) -> bool:
         libraries.is_known("torchtune")
         and release(libraries.version("torchtune"))[:2] == release(TABLE_VERSION)[:2]
     )
-
-
-def working_copy(command: LaunchCommand, path: str) -> str | None:
-    """Return a file below recipes/ of the checkout of torchtune that the launch starts in, from its folder."""
-    above = ""
-    for _ in range(MOST_FOLDERS):
-        if command.exists(os.path.join(above, "torchtune", "__init__.py")):
-            found = os.path.join(above, "recipes", path)
-            return found if command.exists(found) else None
-        above = os.path.join(above, "..")
-    return None
 
 
 def _with_text_keys(value: Any) -> Any:

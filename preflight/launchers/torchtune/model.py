@@ -5,6 +5,7 @@ Source: torchtune/models/*/_model_builders.py and _component_builders.py of torc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from preflight.launch import Adapter, BaseQuantization
@@ -29,7 +30,13 @@ FUSED = {
 """Phi's layers are one in the registry's config and three in torchtune's models/phi3."""
 
 
-def read_model(keys: FrameworkKeys, dtype: str | None, section: str = "model") -> None:
+Builder = Callable[[str], Mapping[str, Any] | None]
+"""What is known of a model builder, by its name."""
+
+
+def read_model(
+    keys: FrameworkKeys, dtype: str | None, builder: Builder, section: str = "model"
+) -> None:
     """Put model, adapter and base_quantization."""
     component = keys.get(f"{section}.{COMPONENT}")
     if component is None:
@@ -40,7 +47,7 @@ def read_model(keys: FrameworkKeys, dtype: str | None, section: str = "model") -
             )
         return
     name = str(component.value)
-    entry = builders().get(name)
+    entry = builder(name)
     if entry is None:
         _unknown_builder(keys, name, component)
         return

@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping
 
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtune.config import COMPONENT
-from preflight.launchers.torchtune.model import read_model
-from preflight.launchers.torchtune.table import builders
+from preflight.launchers.torchtune.model import Builder, read_model
 from preflight.near_names import nearest_fix
 from preflight.plan_parts import open_up_to
 from preflight.setting import Place, Setting
@@ -63,18 +62,23 @@ FAKE_QUANTIZED = "qat_"
 
 
 def read_plan(
-    keys: FrameworkKeys, recipe: str, reads: tuple[str, ...], pointed_at: Collection[str]
+    keys: FrameworkKeys,
+    recipe: str,
+    reads: tuple[str, ...],
+    pointed_at: Collection[str],
+    builder: Builder,
 ) -> None:
     """Put every plan field that the config decides; what the recipe does not read has no effect.
 
-    `pointed_at` are the keys that others name as `${key}`: they need no other reader.
+    `pointed_at` are the keys that others name as `${key}`: they need no other reader. `builder` returns what is known
+    of a model builder, by its name.
     """
     _unread(keys, recipe, reads, pointed_at)
     dtype = _dtype(keys, recipe)
     section = "policy_model" if recipe.startswith("ppo_") else "model"
-    read_model(keys, dtype, section)
+    read_model(keys, dtype, builder, section)
     _batch(keys, recipe)
-    _sequence(keys, section)
+    _sequence(keys, builder, section)
     _checkpointing(keys, reads)
     _loss(keys)
     _optimizer(keys)
@@ -171,14 +175,14 @@ def _batch(keys: FrameworkKeys, recipe: str) -> None:
     keys.leave_out(freed, in_backward)
 
 
-def _sequence(keys: FrameworkKeys, section: str) -> None:
+def _sequence(keys: FrameworkKeys, builder: Builder, section: str) -> None:
     longest = keys.count("tokenizer.max_seq_len")
     packed = keys.flag("dataset.packed")
     is_packed = packed is not None and packed.value
     if longest is not None:
         keys.put("seq_len", longest.value, longest)
     elif not is_packed and not keys.is_unknown("tokenizer.max_seq_len"):
-        _longest_row(keys, str(keys.value(f"{section}.{COMPONENT}")))
+        _longest_row(keys, builder, str(keys.value(f"{section}.{COMPONENT}")))
     if longest is None and is_packed and packed is not None:
         keys.refuse(
             "dataset.packed needs tokenizer.max_seq_len",
@@ -192,15 +196,15 @@ def _sequence(keys: FrameworkKeys, section: str) -> None:
     keys.assume("attention", "sdpa", "F.scaled_dot_product_attention, or flex attention for packs")
 
 
-def _longest_row(keys: FrameworkKeys, builder: str) -> None:
+def _longest_row(keys: FrameworkKeys, builder: Builder, component: str) -> None:
     """Leave the length open up to what the model itself takes: the tokenizer cuts nothing.
 
     TransformerDecoder raises for a longer row (torchtune/modules/transformer.py:528, 0.6.1; its attention before 0.3),
     and no builder of 0.1 to 0.7 takes more than that of 0.6.1.
     """
-    most = builders().get(builder, {}).get("longest_row")
+    most = (builder(component) or {}).get("longest_row")
     if most is not None:
-        name = builder.rsplit(".", 1)[-1]
+        name = component.rsplit(".", 1)[-1]
         reason = (
             f"tokenizer.max_seq_len is null, and {name} refuses rows of more than {most:,} tokens"
         )
