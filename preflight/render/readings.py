@@ -36,7 +36,9 @@ def cannot_tell(report: Report) -> str:
         of_low, of_high = of_capacity(up_to, capacity), amount(from_on, capacity)
     values = f"if {subject} is {shown(name, low.value, subject)}, {of_high} if {shown(name, high.value, subject)}"
     if name in readings.ranges:
-        values = f"with a {name} of {low.value:,}, {of_high} with {high.value:,}, the most that may come"
+        values = (
+            f"with a {name} of {low.value:,}, {of_high} with {high.value:,}, the most that may come"
+        )
     return (
         f"preflight: cannot tell. {of_low} per rank {values}{longest_words(report)}:"
         f" {option(name, ways, readings)} says which"
