@@ -37,6 +37,7 @@ _MODEL_CLASS = re.compile(
 )
 _BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model_for", re.I)
 """Names of models that are held beside the one that trains."""
+SELF = "self"
 PASSES_ON = (
     "get_peft_model",
     "prepare_model_for_kbit_training",
@@ -226,20 +227,27 @@ def _arguments(reader: ScriptReader, name: str, scope: Scope) -> list[tuple[ast.
         if own is not scope:
             continue
         names = [argument.arg for argument in function.args.args]
-        is_method = names[:1] == ["self"]
+        is_method = names[:1] == [SELF]
         for call in reader.everywhere:
             if call.name != function.name or isinstance(call.node.func, ast.Name) == is_method:
                 continue  # of this name is a method of something else
-            keywords = {each.arg: each.value for each in call.node.keywords}
-            position = names.index(name) if name in names else len(call.node.args)
-            position -= is_method
-            told = keywords.get(name)
-            if told is None and position < len(call.node.args):
-                told = call.node.args[position]
+            told = _argument(call.node, name, names)
             if told is None:
                 return []
             given.append((told, call.scope))
     return given
+
+
+def _argument(call: ast.Call, name: str, names: list[str]) -> ast.expr | None:
+    """Return what a call hands to the parameter `name` of `names`, the object that it is called on for a method's first."""
+    is_method = names[:1] == [SELF]
+    if is_method and name == SELF:
+        return call.func.value if isinstance(call.func, ast.Attribute) else None
+    named = next((each.value for each in call.keywords if each.arg == name), None)
+    if named is not None or name not in names:
+        return named
+    position = names.index(name) - is_method
+    return call.args[position] if position < len(call.args) else None
 
 
 def _first(node: ast.expr) -> ast.expr:

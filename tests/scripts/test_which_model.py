@@ -198,3 +198,19 @@ def test_a_model_without_weights_is_that_of_its_config(tmp_path, more, is_named)
     plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
 
     assert plan.model == (NAME.strip('"') if is_named else None)
+
+
+@pytest.mark.parametrize(
+    "method", ["(self, more=None)", "(self)", "(*self)", "(*, self=None)", "()"]
+)
+def test_an_object_that_trains_itself_is_what_its_method_is_called_on(method, tmp_path):
+    """A model may be `self`, and a method may be called with less than it takes."""
+    script = (
+        f"{HEAD}class Mine(torch.nn.Module):\n"
+        f"    def fit{method}:\n        Trainer(model=self, args=training).train()\n"
+        f"model = AutoModelForCausalLM.from_pretrained({NAME}, torch_dtype=torch.float16)\n"
+        "model.fit()\nMine.fit()\nfit()\n"
+    )
+    plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
+
+    assert plan.load_dtype == "fp16" or "load_dtype" in opens(plan)
