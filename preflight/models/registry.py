@@ -168,10 +168,10 @@ def all_names() -> Iterator[OtherName]:
 
 @lru_cache(maxsize=1)
 def own_names() -> Mapping[str, tuple[str, ...]]:
-    """Return the id of each model -> itself, and the other names that its owner has for the same shapes."""
+    """Return the id of each model -> itself, and the other names that its owner has for the same shapes, unpacked."""
     names = {entry.id: [entry.id] for entry in all_models()}
     for other in all_names():
-        if owner_of(other.name) == owner_of(other.model):
+        if owner_of(other.name) == owner_of(other.model) and not other.packing:
             names[other.model].append(other.name)
     return {id: tuple(some) for id, some in names.items()}
 

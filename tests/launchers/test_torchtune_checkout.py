@@ -8,7 +8,7 @@ import pytest
 
 from preflight.hooks.read_torchtune import preflight_read_launch
 from preflight.launch import LaunchCommand
-from preflight.models.registry import find_model
+from preflight.models.registry import all_names, find_model, own_names
 from preflight.readings import open_values
 
 BUILDERS = """\
@@ -100,3 +100,10 @@ def test_what_cannot_be_read_is_the_tables(read):
 
     assert plan.model == "meta-llama/Meta-Llama-3-8B"
     assert open_values(plan)["seq_len"] == (1, 8192)
+
+
+def test_a_model_of_some_sizes_is_no_packed_copy_of_it():
+    """The nearest name of an owner's may be that of a copy in other numbers, which is no checkpoint to train."""
+    packed = {other.name for other in all_names() if other.packing}
+
+    assert packed and packed.isdisjoint(name for names in own_names().values() for name in names)
