@@ -180,3 +180,19 @@ def test_bounds_take_one_estimate_for_each_end(device, monkeypatch):
     judged(plan_of("openai-community/gpt2", device))
 
     assert num_estimates == 2
+
+
+def test_a_release_that_takes_more_at_that_length_alone_shortens_it():
+    """With no tokens no release stands out; the longest rows are looked for again where one does."""
+    plan = plan_of("meta-llama/Llama-3.1-8B", "h100-sxm-80", trainer="torchtune")
+    plan = replace(plan, versions={"torchtune": "0.6.1"}, loss="chunked_linear")
+    fused = VersionReading({"torchtune": "0.7.0"}, {})
+    eager = VersionReading({"torchtune": "0.6.0"}, {"loss": "chunked_ce"})
+    plan = replace(plan, version_readings=(fused, eager))
+    others = tuple(other.versions for other in plan.version_readings)
+    plan = plan.with_origin("versions", Origin("nobody", True, "", others))
+    report = check_plan(plan, PLUGINS, Request())
+    length = report.extra["longest_seq_len"]
+
+    assert judged(said(report.plan, length)).verdict.answer is Answer.FITS
+    assert judged(said(report.plan, length + STEP)).verdict.answer is not Answer.FITS

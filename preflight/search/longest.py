@@ -13,6 +13,8 @@ from preflight.verdict import Answer
 
 STEP = 64
 """Tokens: a length is found to this multiple."""
+MOST_SEARCHES = 3
+"""Times that a length is looked for: the releases that take most at one length may not be those that do at another."""
 MOST = 2**17
 """Tokens that are looked at where nothing bounds a row and the model's own config names no positions."""
 
@@ -29,18 +31,36 @@ def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> 
         return None
     is_open = plan.seq_len is None
 
-    def fits(length: int, among: MayBe | None = None) -> bool:
+    def judged(length: int, among: MayBe | None = None) -> Judged:
         asked = plan.with_edits({"seq_len": length})
-        judged = judge_plan(asked, plugins, policy, start.model, start.device, among)
-        answer = judged.verdict.answer
+        return judge_plan(asked, plugins, policy, start.model, start.device, among)
+
+    def fits(found: Judged) -> bool:
+        answer = found.verdict.answer
         return answer is Answer.FITS if is_open else answer is not Answer.DOES_NOT_FIT
 
+    def longest_under(among: MayBe) -> int | None:
+        if is_open and fits(judged(most, among)):
+            return most
+        return _last(lambda length: fits(judged(length, among)), most)
+
     ends = versions_at_the_ends(start.readings)
-    if is_open and fits(most, ends):
-        longest: int | None = most
-    else:
-        longest = _last(lambda length: fits(length, ends), most)
-    return longest if longest is None or not ends or fits(longest) else None
+    for _ in range(MOST_SEARCHES):
+        longest = longest_under(ends)
+        if longest is None or not ends:
+            return longest
+        whole = judged(longest)
+        if fits(whole):
+            return longest
+        # Another release takes more at this length than those that took most at none.
+        ends = _with_more(ends, versions_at_the_ends(whole.readings))
+    return None
+
+
+def _with_more(some: MayBe, more: MayBe) -> MayBe:
+    """Return the versions of both, each once."""
+    both = (*some["versions"], *more.get("versions", ()))
+    return {"versions": tuple(v for i, v in enumerate(both) if v not in both[:i])}
 
 
 def _most_looked_at(start: Judged) -> int | None:
