@@ -68,16 +68,20 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def derive() -> dict[str, Any]:
-    """Return the options of the training commands, and the models."""
+    """Return the options of the training commands, the models, and the longest row that each takes."""
     commands = {name: {**ask([name, "a/b"]), FIRST_WORD[name]: None} for name in FIRST_WORD}
-    models = importlib.import_module("litgpt.config").name_to_config
+    module = importlib.import_module("litgpt.config")
+    models = {
+        name: "/".join(config["hf_config"].values())
+        for name, config in sorted(module.name_to_config.items())
+        if list(config["hf_config"]) == ["org", "name"]
+    }
     return {
         "version": installed_versions(("litgpt",))["litgpt"],
         "commands": commands,
-        "models": {
-            name: "/".join(config["hf_config"].values())
-            for name, config in sorted(models.items())
-            if list(config["hf_config"]) == ["org", "name"]
+        "models": models,
+        "block_sizes": {
+            id: module.Config.from_name(name).block_size for name, id in models.items()
         },
     }
 

@@ -6,12 +6,13 @@ Source: finetune/lora.py, lora.py and utils.py (extend_checkpoint_dir) of litgpt
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formats.load import read_document
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand
 from preflight.launchers.framework_keys import FrameworkKeys
-from preflight.launchers.litgpt.table import model_named
+from preflight.launchers.litgpt.table import block_size_of, model_named
 from preflight.launchers.litgpt.words import LitgptWords
 from preflight.setting import Setting
 
@@ -67,21 +68,37 @@ def read_model(command: LaunchCommand, keys: FrameworkKeys, option: str) -> None
     keys.put("model", model, setting)
 
 
+def block_size(command: LaunchCommand, keys: FrameworkKeys, option: str) -> int | None:
+    """Return the tokens of the longest row that the model takes: as a converted checkpoint says, else litgpt's own."""
+    setting, model = keys.get(option), keys.settings.get("model")
+    if setting is None or model is None:
+        return None
+    own = {} if option == "model_name" else _config_of(command, str(setting.value).rstrip("/"))
+    said = own.get("block_size")
+    return said if isinstance(said, int) else block_size_of(str(model.value))
+
+
 def _of_checkpoint(command: LaunchCommand, folder: str) -> str:
     """Return the id on the Hub of a converted checkpoint: as its config says, else by the folder's name."""
-    for path in (f"{folder}/{CONFIG}", f"{CHECKPOINTS}/{folder}/{CONFIG}"):
-        if not command.exists(path):
-            continue
-        try:
-            source = read_document(command, path, "yaml").value.get("hf_config")
-        except BadInput:
-            break
-        if isinstance(source, Mapping) and "org" in source and "name" in source:
-            return f"{source['org']}/{source['name']}"
+    source = _config_of(command, folder).get("hf_config")
+    if isinstance(source, Mapping) and "org" in source and "name" in source:
+        return f"{source['org']}/{source['name']}"
     parts = folder.split("/")
     if CHECKPOINTS in parts:
         parts = parts[parts.index(CHECKPOINTS) + 1 :]
     return "/".join(parts) if len(parts) == 2 else folder
+
+
+def _config_of(command: LaunchCommand, folder: str) -> Mapping[str, Any]:
+    """Return what a converted checkpoint says of itself; empty where it is not here, or cannot be read."""
+    for path in (f"{folder}/{CONFIG}", f"{CHECKPOINTS}/{folder}/{CONFIG}"):
+        if command.exists(path):
+            try:
+                value = read_document(command, path, "yaml").value
+            except BadInput:
+                return {}
+            return value if isinstance(value, Mapping) else {}
+    return {}
 
 
 def adapter_of(

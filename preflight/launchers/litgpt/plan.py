@@ -25,10 +25,11 @@ from preflight.launchers.litgpt.engine import (
     read_engine,
     read_precision,
 )
-from preflight.launchers.litgpt.model import read_model
+from preflight.launchers.litgpt.model import block_size, read_model
 from preflight.launchers.litgpt.table import litgpt_table
 from preflight.launchers.litgpt.words import LitgptWords, model_option, read_words
 from preflight.launchers.script import make_plan
+from preflight.plan_parts import open_up_to
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
@@ -65,7 +66,7 @@ def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
     _checkpoint(command, keys, words)
     read_engine(keys, words, part)
     read_precision(keys, words)
-    _batch(keys, words, part)
+    _batch(command, keys, words, part)
     _rest(keys, words)
     return _plan(command, part, keys, words, (*reading.problems, *keys.problems))
 
@@ -89,7 +90,9 @@ def _checkpoint(command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords)
     read_model(command, keys, option)
 
 
-def _batch(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> None:
+def _batch(
+    command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords, part: LauncherPart
+) -> None:
     """Put batch and accumulation (TrainArgs in args.py), and the longest row where it is said."""
     world_size = part.ranks["world_size"].value
     micro = count_or_default(keys, words, "train.micro_batch_size")
@@ -109,9 +112,26 @@ def _batch(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> None:
     if length is not None:
         keys.put("seq_len", length.value, length)
     elif not keys.is_unknown("train.max_seq_length"):
-        decides = (
-            "the model's context" if words.command == "pretrain" else "the longest row of the data"
-        )
+        _context(command, keys, words)
+    is_fixed = words.command == "pretrain"
+    keys.assume("sequence_kind", "fixed" if is_fixed else "padded")
+
+
+def _context(command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords) -> None:
+    """Put the model's context where rows are cut into it, and leave the length open up to it where data decides.
+
+    The model refuses more than its block_size, and has that as max_seq_length where nobody says another
+    (litgpt/model.py:37 and 49, pretrain.py:207, finetune/lora.py:304, 0.5.13).
+    """
+    is_pretraining = words.command == "pretrain"
+    decides = "the model's context" if is_pretraining else "the longest row of the data"
+    most = block_size(command, keys, model_option(words.command))
+    if most is not None and is_pretraining:
+        keys.assume("seq_len", most, "no train.max_seq_length: the model's block_size")
+    elif most is not None:
+        reason = f"{decides} decides, and the model refuses more than its block_size of {most:,}"
+        keys.origins["seq_len"] = open_up_to(most, reason)
+    else:
         here = Setting(None, Place("argv", "", f"litgpt {words.command}"))
         keys.note(
             "PF143",
@@ -120,8 +140,6 @@ def _batch(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> None:
             "--train.max_seq_length N",
             "info",
         )
-    is_fixed = words.command == "pretrain"
-    keys.assume("sequence_kind", "fixed" if is_fixed else "padded")
 
 
 def _rest(keys: FrameworkKeys, words: LitgptWords) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 @lru_cache(maxsize=1)
 def litgpt_table() -> Mapping[str, Any]:
-    """Return version, commands (option -> default) and models (name -> id on the Hub)."""
+    """Return version, commands (option -> default), models (name -> id on the Hub) and their block_sizes (id -> tokens)."""
     import json
 
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "table.json")
@@ -29,3 +29,9 @@ def model_named(name: str) -> str | None:
     """Return the model on the Hub that one of litgpt's own names stands for."""
     model: str | None = litgpt_table()["models"].get(name)
     return model
+
+
+def block_size_of(model: str) -> int | None:
+    """Return the tokens of the longest row that litgpt's own model of a hub id takes; None where it has none."""
+    block_size: int | None = litgpt_table()["block_sizes"].get(model)
+    return block_size
