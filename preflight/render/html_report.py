@@ -11,8 +11,9 @@ from preflight.render.html_bars import bar, legend, scale_of, unit_of
 from preflight.render.html_page import details, page, table
 from preflight.render.html_script import script, sliders
 from preflight.render.html_step import step_section
+from preflight.render.next_step import next_lines
 from preflight.render.page import Page
-from preflight.render.report import head_lines, next_lines
+from preflight.render.report import head_lines
 from preflight.render.words import amount, devices, phase_name, plan_value
 from preflight.report import Report, TriedRemedy
 from preflight.studies.what_if import WhatIf
