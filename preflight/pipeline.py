@@ -22,7 +22,8 @@ from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
 from preflight.request import Request, with_request, with_said_versions
 from preflight.rewriting import read_launch
-from preflight.search.remedies import suggest, treat
+from preflight.search.remedies import treat
+from preflight.search.suggestions import suggest
 from preflight.units import GIB
 from preflight.verdict import Answer
 

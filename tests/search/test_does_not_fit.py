@@ -20,7 +20,7 @@ from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.remedy import UNPROVED
 from preflight.report import Report
-from preflight.search.remedies import Search
+from preflight.search.trying import Search
 from preflight.units import GIB
 from preflight.verdict import Answer
 

@@ -15,7 +15,7 @@ from preflight.policy import Policy
 from preflight.rewriting import write_checked
 from preflight.search.best_plans import best_plans, key_of, num_not_same
 from preflight.search.lattice import Lattice, every_plan
-from preflight.search.remedies import Search
+from preflight.search.trying import Search
 from preflight.verdict import Answer
 
 START = LaunchPlan(

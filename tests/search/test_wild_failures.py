@@ -21,7 +21,8 @@ from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.report import Report
 from preflight.rewrite import Rewrite
-from preflight.search.remedies import suggest, treat
+from preflight.search.remedies import treat
+from preflight.search.suggestions import suggest
 from preflight.units import GIB
 from preflight.verdict import Answer
 

@@ -1,0 +1,126 @@
+"""What would fit if training may change: said beside its safe help, and never applied by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from preflight.devices.step_time import estimate_step_time
+from preflight.judge import Judged
+from preflight.launch import LaunchPlan
+from preflight.memory import Level
+from preflight.plugins import PluginManager
+from preflight.policy import Policy
+from preflight.remedy import BESIDE_TRAINING, UNPROVED, Remedy
+from preflight.report import Report, TriedRemedy
+from preflight.rewriting import write_draft
+from preflight.search.best_plans import Solution, best_plans
+from preflight.search.trying import FITTING, STARTING, Search, Write, one_of, told_by_hand
+from preflight.verdict import Answer
+from preflight.writers.launch import edits_by_hand
+
+
+def suggest(
+    report: Report,
+    start: Judged,
+    plugins: PluginManager,
+    policy: Policy,
+    write: Write = write_draft,
+) -> Report:
+    """Return the report with remedies that change training, each with the safe ones it needs beside it.
+
+    Where the host is too small, keeping on the device what is offloaded is said as well, and beside a rewritten
+    launch that is tight what needs host memory of which nobody knows how much there is.
+    Nothing is suggested for a launch that fits, as written or as rewritten.
+    """
+    if report.applied and report.final_verdict.answer is Answer.FITS:
+        return report
+    if report.verdict.answer is Answer.TIGHT:
+        return report
+    assert start.model is not None
+    time = estimate_step_time(start.plan, start.model, start.device)
+    search = Search(start, plugins, policy, write, time)
+    mildest: dict[str, TriedRemedy] = {}
+    for remedy in (*_back_to_device(report, policy), *_to_suggest(search, bool(report.applied))):
+        settled = mildest.get(remedy.id)
+        if settled is not None and settled.verdict.answer is Answer.FITS:
+            continue  # a harsher dose of what fits already
+        judged = search.judged(report.plan.with_edits(remedy.edits))
+        if judged.estimate is None:
+            continue
+        best = search.one(remedy, judged, remedy.step_time_factor)
+        if judged.verdict.answer is not Answer.FITS:
+            best = _with_safe_help(best, judged, search)
+        mildest[remedy.id] = best
+    suggested = list(mildest.values())
+    order = [Answer.FITS, Answer.TIGHT, Answer.UNKNOWN, Answer.DOES_NOT_FIT]
+    suggested.sort(key=lambda tried: order.index(tried.verdict.answer))
+    suggested = [_told_if_writable(report.plan, tried, plugins, write) for tried in suggested]
+    return replace(report, suggested=tuple(suggested))
+
+
+def _to_suggest(search: Search, is_tight: bool) -> Iterator[Remedy]:
+    """Yield what the search may not apply, and may say; and what it left out where a tight plan needs no host."""
+    for remedy in search.offered(search.written.plan):
+        was_left_out = is_tight and search.waits_for_host(remedy)
+        if search.policy.may_apply(remedy) and not was_left_out:
+            continue
+        if remedy.id in search.policy.forbid:
+            continue
+        # asked for or not at all; what changes training is only ever said
+        if not (remedy.keeps_training and remedy.id in UNPROVED - BESIDE_TRAINING):
+            yield remedy
+
+
+def _back_to_device(report: Report, policy: Policy) -> Iterator[Remedy]:
+    """Yield ways to need less of a host that is too small for what is offloaded to it."""
+    if report.verdict.failing_level is not Level.HOST:
+        return
+    from preflight.search.headroom import BACK_TO_DEVICE, upward_edits
+
+    for ways in upward_edits(report.plan):
+        for remedy in ways:
+            if remedy is None or remedy.id in policy.forbid:
+                continue
+            if remedy.id in BACK_TO_DEVICE:
+                yield replace(remedy, how=BACK_TO_DEVICE[remedy.id])
+
+
+def _told_if_writable(
+    before: LaunchPlan, tried: TriedRemedy, plugins: PluginManager, write: Write
+) -> TriedRemedy:
+    """Return a suggestion that says in `extra` whether `--allow` could write it into the launch."""
+    if tried.verdict.answer is Answer.DOES_NOT_FIT or not before.is_read:
+        return tried
+    can_write = write(before, tried.plan, plugins) is not None
+    remedy = replace(tried.remedy, extra={**tried.remedy.extra, "can_write": can_write})
+    edits = () if can_write else edits_by_hand(before, tried.plan)
+    return told_by_hand(replace(tried, remedy=remedy), edits)
+
+
+def _with_safe_help(alone: TriedRemedy, judged: Judged, search: Search) -> TriedRemedy:
+    """Return the suggestion together with the safe remedies that make it fit best; alone where none does."""
+    accepted = [FITTING]
+    if alone.verdict.answer is Answer.DOES_NOT_FIT:
+        accepted.append(STARTING)
+    for answers in accepted:
+        for lattice in search.safe_lattices(judged):
+            found = best_plans(lattice, one_of(answers))
+            if found:
+                return _combined(alone, found[0], search)
+    return alone
+
+
+def _combined(alone: TriedRemedy, best: Solution, search: Search) -> TriedRemedy:
+    edits: dict[str, Any] = dict(alone.remedy.edits)
+    claimed = alone.remedy.step_time_factor
+    for remedy in best.reached.path:
+        edits.update(remedy.edits)
+        claimed *= remedy.step_time_factor
+    combined = replace(
+        alone.remedy,
+        edits=edits,
+        extra={**alone.remedy.extra, "with": {r.id: r.title for r in best.reached.path}},
+    )
+    return search.one(combined, best.judged, claimed)
