@@ -182,7 +182,7 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         again = forms.get("adding", {})
         forms = {**forms, "first_backward": None, **again}
     sizes = layer_sizes(plan, model, units[-1])
-    if not _has_masks(plan, units):
+    if not traced_eagerly(plan, model, precision) and not _has_masks(plan, units):
         sizes = {k: v for k, v in sizes.items() if k not in ("LL", "TL*1")}
     if not has_linear_head(plan):  # its weight is no linear layer's, which autocast would copy
         sizes = {**sizes, "hV": 0}
@@ -331,7 +331,7 @@ def split(form: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _has_masks(plan: LaunchPlan, units: list[ModelUnit]) -> bool:
-    """Tell whether masks are tensors: where some layers' window ends before the sequence does."""
+    """Tell whether SDPA's masks are tensors: where some layers' window ends before the sequence does."""
     windowed = [u for u in units if u.layer and u.layer.attention_kind == "sliding"]
     return not windowed or any(has_window_mask(plan, unit) for unit in windowed)
 

@@ -82,3 +82,12 @@ def test_sdpa_keeps_what_its_release_copies(release, query_bytes, key_bytes):
     queries, keys = unit.layer.query_size, unit.layer.kv_size
 
     assert more == (query_bytes - 4) * queries + (key_bytes - 4) * keys
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_eager_attention_has_masks_where_no_window_ends_before_the_sequence(plugins, checkpointing):
+    """Gemma 2 adds a mask to its scores whatever its window: only SDPA leaves one out (masking_utils.py, 5.24.0)."""
+    config = {"sliding_window": 4096}
+    found = compare("gemma2", "full", checkpointing, plugins, config, seq_len=512)
+
+    assert max(abs(compared.error) for compared in found) < 0.001
