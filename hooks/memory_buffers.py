@@ -1,17 +1,20 @@
 """Tables that a model keeps for every position it may see, whatever the length of a batch.
 
 Read from transformers 5.24: gpt_bigcode registers a boolean causal mask of all positions
-(modeling_gpt_bigcode.py), gptj fp32 rotary tables (modeling_gptj.py). Other families make theirs per
-batch, and they are priced with the layers.
+(modeling_gpt_bigcode.py), gptj fp32 rotary tables (modeling_gptj.py). A type that a table lays out has them
+in its table. Other families make theirs per batch, and they are priced with the layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from preflight.formulas.precision import load_dtype
 from preflight.hookspecs import hookimpl
+from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
+from preflight.units import dtype_bytes
 
 DEFAULT_POSITIONS = {"gpt_bigcode": 1024, "gptj": 2048}
 """Of a config without the key (configuration_*.py, 5.24.0)."""
@@ -19,21 +22,29 @@ DEFAULT_ROTARY_DIM = 64
 
 
 @hookimpl
-def preflight_memory_terms(model: ModelSpec) -> Iterable[MemoryTerm]:
+def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[MemoryTerm]:
     """Price registered buffers that grow with the positions of the config."""
+    of_table: Mapping[str, int] = model.facts.get("buffers") or {}
+    sizes = {"load": dtype_bytes(load_dtype(plan, model))} if "load" in of_table else {}
+    parts = [(count, sizes.get(element) or int(element)) for element, count in of_table.items()]
+    parts += _of_module(model)
+    if parts:
+        yield MemoryTerm(
+            "tables of all positions",
+            sum(count * size for count, size in parts),
+            ALWAYS,
+            " + ".join(f"{count:,} x {size}" for count, size in parts),
+            "transformers modelling code, register_buffer",
+        )
+
+
+def _of_module(model: ModelSpec) -> list[tuple[int, int]]:
+    """Return elements and bytes of one, of the two types that a module lays out and that have such tables."""
     default = DEFAULT_POSITIONS.get(model.model_type)
     if default is None:
-        return
+        return []
     config = model.config
     positions = int(config.get("n_positions") or config.get("max_position_embeddings") or default)
     if model.model_type == "gpt_bigcode":
-        width, size = positions, 1
-    else:
-        width, size = int(config.get("rotary_dim") or DEFAULT_ROTARY_DIM), 4
-    yield MemoryTerm(
-        "tables of all positions",
-        size * positions * width,
-        ALWAYS,
-        f"{positions:,} x {width:,} x {size}",
-        "transformers modelling code, register_buffer",
-    )
+        return [(positions * positions, 1)]
+    return [(positions * int(config.get("rotary_dim") or DEFAULT_ROTARY_DIM), 4)]

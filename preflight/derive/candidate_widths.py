@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.derive.changed_models import NUM_SOLVED, Seen
 from preflight.derive.common_rows import numbers_of
+from preflight.derive.type_configs import DEPTHS
 from preflight.models.families.table_layout import HIDDEN
 
 COUNTS = ("head", "expert", "group", "topk", "moe_k", "num_")
@@ -21,7 +22,15 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
             sides.update((form, None) for form in row[2] if not form.isdigit() or len(form) > 1)
     numbers = numbers_of(seen.base[:NUM_SOLVED])
     small = {name: v for name, v in numbers.items() if len(set(v)) > 1 and name not in NOT_WIDTHS}
-    found = dict.fromkeys([*sides, *small])
+    # what every layer is handed, made for all of them before the first: the same multiple of it in every trace
+    of_all = [
+        f"{depth}*{name}"
+        for depth in DEPTHS
+        if depth in numbers
+        for name in small
+        if PER_LAYER in name
+    ]
+    found = dict.fromkeys([*of_all, *sides, *small])
     counts = [
         name for name in small if any(part in name for part in COUNTS) and max(small[name]) < 64
     ]
@@ -39,6 +48,7 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
     return list(found)
 
 
+PER_LAYER = "_per_layer_input"
 ROTATED_PARTS = (2, 4, 8)
 """What a head may be divided by: a part of it is rotated, half by half."""
 NOT_WIDTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length")

@@ -10,6 +10,7 @@ from preflight.derive.target import NotMade
 from preflight.derive.type_configs import (
     DEPTHS,
     SIZES,
+    SPECIAL,
     config_fields,
     is_dropout,
     small_type_config,
@@ -23,12 +24,14 @@ EXPERT_COUNTS = (
 DEPTH, DEEP = 6, 11
 NUM_SOLVED = 4
 """Sizes that expressions are solved from; the others check them, in depths of their own."""
+OF_ABSENT = (DEPTH, 7, 9, 11)
 OF_SIZES = (DEPTH, DEPTH, DEPTH, DEPTH, 7, 9)
-NO_LAYOUT = (
+NO_BYTES = (
     "initializer", "_eps", "epsilon", "token_id", "rope_theta", "rope_scaling", "rope_parameters", "use_cache",
-    "summary_", "id2label", "label2id", "begin_suppress", "suppress_tokens", "forced_", "per_layer_config", "scale", "scaling",
-    "softcap",
+    "summary_", "id2label", "label2id", "begin_suppress", "suppress_tokens", "forced_", "per_layer_config",
 )  # fmt: skip
+"""Parts of the names of fields that decide neither a parameter nor a byte of a layer."""
+NO_LAYOUT = (*NO_BYTES, "scale", "scaling", "softcap")
 """Parts of the names of fields that no parameter depends on."""
 
 
@@ -80,7 +83,10 @@ def _changed(model_type: str, name: str, value: Any, plain: Observed) -> tuple[O
     """Return the models with one field changed, in all sizes where it changes anything; none where it cannot be."""
 
     def build(size: int) -> Observed | None:
-        config = small_type_config(model_type, size, value if name in DEPTHS else DEPTH)
+        # what a list by layer is where there is none is a rule that has to hold in any depth
+        is_list = value is ABSENT and isinstance(plain.values.get(name), (list, tuple))
+        depth = OF_ABSENT[size] if is_list else DEPTH
+        config = small_type_config(model_type, size, value if name in DEPTHS else depth)
         if value is ABSENT:
             config.pop(name, None)
         else:
@@ -109,6 +115,8 @@ ABSENT = _Absent()
 
 def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, Any]]:
     """Yield every field with other values than those of the small config."""
+    special = SPECIAL.get(plain.config["model_type"], {})
+    own_sizes = {name for name, value in special.items() if type(value) is tuple}
     for name, default in fields.items():
         if any(part in name for part in NO_LAYOUT) or is_dropout(name, default):
             continue
@@ -121,7 +129,7 @@ def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, 
         elif isinstance(effective, int):
             if name in EXPERT_COUNTS and effective > 1:
                 yield from ((name, 0), (name, 1))
-            if name not in SIZES:
+            if name not in SIZES and name not in own_sizes:
                 yield name, effective * 2 if effective > 1 else effective + 1
                 if 1 < effective < 20:
                     yield name, effective + 1
@@ -143,4 +151,44 @@ def _changes(fields: Mapping[str, Any], plain: Observed) -> Iterator[tuple[str, 
 
 
 def is_alike(one: Observed, two: Observed) -> bool:
-    return (one.layers, one.outside, one.marks) == (two.layers, two.outside, two.marks)
+    mine, theirs = (
+        (model.layers, model.outside, model.marks, model.buffers) for model in (one, two)
+    )
+    return mine == theirs
+
+
+def never_set(
+    seen: Seen, followed: Mapping[str, tuple[Observed, ...]], names: set[str]
+) -> dict[str, list[Any]]:
+    """Return the fields that no model had a value of: what one means to the layers is not in the table."""
+    varied = {
+        seen.changes[text][0]
+        for text, models in followed.items()
+        if not is_alike(models[0], seen.base[0])
+    }
+    other_names = spellings_of(seen.model_type)
+    return {
+        name: []
+        for name in sorted(seen.fields)
+        if name not in {*names, *varied, *other_names}
+        and not any(part in name for part in NO_BYTES)
+        and all(model.values.get(name) is None for model in seen.base)
+    }
+
+
+def has_encoder(model_type: str) -> bool:
+    """Tell whether a type is by itself an encoder with a decoder."""
+    from transformers import CONFIG_MAPPING
+
+    return bool(CONFIG_MAPPING[model_type]().is_encoder_decoder)
+
+
+def spellings_of(model_type: str) -> dict[str, list[str]]:
+    """Return the other names that a config class takes for its fields."""
+    from transformers import CONFIG_MAPPING
+
+    found: dict[str, list[str]] = {}
+    for left, right in sorted((CONFIG_MAPPING[model_type].attribute_map or {}).items()):
+        found.setdefault(left, []).append(right)
+        found.setdefault(right, []).append(left)
+    return found

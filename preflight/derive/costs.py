@@ -89,11 +89,15 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _middle_layers(seen: Seen) -> dict[str, int]:
-    """Return a layer of every kind that is neither first nor last where there is one."""
-    found: dict[str, int] = {}
-    order = [*range(1, len(seen.units) - 1), len(seen.units) - 1, 0]
-    for index in reversed(order):
-        found[kind_of(seen.units[index])] = index
+    """Return a layer of every kind that is neither the first nor the last of its kind where there is one."""
+    places: dict[str, list[int]] = {}
+    for index, unit in enumerate(seen.units):
+        places.setdefault(kind_of(unit), []).append(index)
+    ends = (0, len(seen.units) - 1)
+    found = {}
+    for kind, own in places.items():
+        inner = [index for index in own if index not in ends] or own[-1:]
+        found[kind] = inner[1] if len(own) > 2 and inner[0] == own[0] and inner[1:] else inner[0]
     return found
 
 
@@ -163,6 +167,10 @@ def _shared(
         if part.name == LAYER_FORWARD:
             now = taken_off(now, of_layer["saved"], of_layer.get("left", {}))
             kept = summed(kept, of_layer["saved"])
+            # the last of a kind may keep keys and values besides, for layers that have none of their own
+            more = {k: n for k, n in taken_off(now, found["forward"]).items() if k != "T*h"}
+            if min(more.values(), default=0) >= 0:
+                found["forward"] = summed(found["forward"], more)
         elif part.name == REGION_END:
             left = [solved[kind_of(unit)].get("left", {}) for unit in seen.units]
             now = summed(now, *left)

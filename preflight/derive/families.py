@@ -17,7 +17,12 @@ from preflight.derive.cost_files import known_costs, rendered, without
 from preflight.derive.costs import CANNOT_RUN, chosen_costs
 from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
-from preflight.derive.model_behaviour import adapts_experts, mark_idle, traced_switches
+from preflight.derive.model_behaviour import (
+    adapts_experts,
+    mark_idle,
+    null_fields,
+    traced_switches,
+)
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
 from preflight.errors import ModelNotKnown
 from preflight.formulas import layer_coefficients
@@ -81,6 +86,7 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     table = layout_of(model_type)
     table["adapts_experts"] = adapts_experts(model_type)
     table["traced"] = traced_switches(model_type)
+    table["unset"], table["untraced"] = null_fields(model_type, table["unset"])
     mark_idle(model_type, table)
     _write(layout, _in_rows(table))
     if (other := unlike_published(model_type)) is not None:
@@ -168,7 +174,7 @@ def _in_rows(table: Mapping[str, Any]) -> str:
     """Return a table's text: a unit, a kind of layer or a rule to a line."""
     parts = []
     for name, value in table.items():
-        if name in ("body", "kinds", "places"):
+        if name in ("body", "kinds", "places", "buffers"):
             rows = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in value)
             parts.append(f" {json.dumps(name)}: [\n  {rows}\n ]")
         else:

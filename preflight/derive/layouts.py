@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from preflight.derive.buffer_rows import buffer_rows, elements_of
 from preflight.derive.candidate_widths import candidate_widths, fields_of_chunks
 from preflight.derive.changed_models import (
     ABSENT,
@@ -17,8 +18,11 @@ from preflight.derive.changed_models import (
     NUM_SOLVED,
     NotLaidOut,
     Seen,
+    has_encoder,
     is_alike,
+    never_set,
     see,
+    spellings_of,
 )
 from preflight.derive.common_rows import (
     Solver,
@@ -76,6 +80,7 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
         ],
     }
     table["lists"], table["places"], table["met"] = places_of(seen, matters, kinds)
+    table["buffers"] = buffer_rows(seen, solver, labels, list(kinds))
     table.update(fields_of_chunks(seen.fields))
     names = _named(table)
     table["absent"] = _absent(seen, solver, names)
@@ -93,8 +98,11 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
             for text, (name, value) in seen.changes.items()
             if text not in followed and (value is None or value is ABSENT)
         }
+        # a config without the class is that of the whole, an encoder with its decoder
+        | ({"architectures"} if has_encoder(seen.model_type) else set())
     )
-    table["spellings"] = _spellings(seen.model_type)
+    table["unset"], table["untraced"] = never_set(seen, followed, names), {}
+    table["spellings"] = spellings_of(seen.model_type)
     table["kernels"] = kernels_of(seen.model_type)
     if seen.model_type in PATTERNS:
         table["patterns"] = PATTERNS[seen.model_type]
@@ -133,7 +141,7 @@ def _named(table: Mapping[str, Any]) -> set[str]:
     """Return every config field that a table reads."""
     found: set[str] = {*table.get("delta", {}).values(), table.get("chunk", "")} - {""}
     rows = [row for unit in (*table["body"], *table["kinds"]) for row in unit["tensors"]]
-    for row in rows:
+    for row in (*rows, *table["buffers"]):
         for form in row[2]:
             found.update(fields_of(form))
         found.update(named_fields([[row[4] if len(row) > 4 else [], 0]]))
@@ -152,13 +160,13 @@ def _absent(seen: Seen, solver: Solver, names: set[str]) -> dict[str, str]:
                 for t in (f"{name}={ABSENT}", f"{name}=None")
                 if t in seen.changed and isinstance(seen.changed[t][0].values.get(name), int)
             ),
-            None,
+            "",
         )
         default = seen.fields.get(name)
-        if text is not None and len(seen.changed[text]) >= 1:
-            models = seen.changed[text]
-            if len(models) < 3:  # nothing changed: it is what the small config gives by itself
-                continue
+        models = seen.changed.get(text, ())
+        if (
+            len(models) >= 3
+        ):  # with fewer nothing changed: it is what the small config gives by itself
             numbers = _without_depth(numbers_of(models), name)
             form = Dimensions(numbers).form_of(tuple(m.values[name] for m in models))
             if form is not None:
@@ -215,16 +223,6 @@ def _fixed(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
     return dict(sorted(found.items()))
 
 
-def _spellings(model_type: str) -> dict[str, list[str]]:
-    from transformers import CONFIG_MAPPING
-
-    found: dict[str, list[str]] = {}
-    for left, right in sorted((CONFIG_MAPPING[model_type].attribute_map or {}).items()):
-        found.setdefault(left, []).append(right)
-        found.setdefault(right, []).append(left)
-    return found
-
-
 def _first_wrong(
     seen: Seen, followed: Mapping[str, tuple[Observed, ...]], table: Mapping[str, Any]
 ) -> str | None:
@@ -274,7 +272,8 @@ def differs(model: Observed, model_type: str, table: Mapping[str, Any]) -> str:
         }
     )
     if mine == theirs:
-        return ""
+        tables = dict(layout.facts["buffers"])
+        return "" if tables == elements_of(model) else f"{tables} in tables of its modules"
     apart = sorted(set(mine.items()) ^ set(theirs.items()))
     return f"{apart[0]} ({len(apart)} in all)"
 

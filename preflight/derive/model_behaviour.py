@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from preflight.derive.changed_models import is_alike
+from preflight.derive.observed_layouts import observe
 from preflight.derive.type_configs import config_fields, small_type_config
+from preflight.models.registry import all_models
 from preflight.trace.built import torch_dtype
 from preflight.trace.job import TraceJob
 from preflight.trace.run import trace
@@ -82,24 +87,76 @@ ENOUGH = 0.002
 NO_SWITCHES = ("tie_word_embeddings", "use_cache", "output_router_logits", "return_")
 
 
+PROBES = {"int": 2, "float": 0.5, "bool": True}
+"""What a field that is null is given to see whether it means anything, by what its class says it may be."""
+
+
+def null_fields(
+    model_type: str, names: Iterable[str]
+) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Return of every field, null by itself, that means something the published values that are as good as null.
+
+    First those on which parameters may depend, then those that change bytes alone. One with which a model has the
+    same parameters, tables and peak, whatever it is given, means nothing, and is in neither.
+    """
+    from transformers import CONFIG_MAPPING
+
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(CONFIG_MAPPING[model_type])}
+    configs = [e.config for e in all_models() if e.config.get("model_type") == model_type]
+    unset: dict[str, list[Any]] = {}
+    untraced: dict[str, list[Any]] = {}
+    for name in sorted(names):
+        words = re.findall(r"\w+", kinds.get(name, ""))
+        probes = [value for word, value in PROBES.items() if word in words]
+        given = [c[name] for c in configs if c.get(name)]
+        published = [v for i, v in enumerate(given) if v not in probes and v not in given[:i]]
+        same = [value for value in (*probes, *published) if _is_like_null(model_type, name, value)]
+        if probes and all(value in same for value in probes):
+            continue
+        tried = (*probes, *published)
+        is_laid_out = bool(tried) and all(_keeps_layout(model_type, name, v) for v in tried)
+        (untraced if is_laid_out else unset)[name] = [v for v in published if v in same]
+    return unset, untraced
+
+
+def _keeps_layout(model_type: str, name: str, value: Any) -> bool:
+    try:
+        plain, other = (
+            observe(small_type_config(model_type, 0, 3, more)) for more in ({}, {name: value})
+        )
+    except Exception:  # what it cannot be built with decides parameters too
+        return False
+    return is_alike(other, plain)
+
+
+def _is_like_null(model_type: str, name: str, value: Any) -> bool:
+    if not _keeps_layout(model_type, name, value):
+        return False
+    try:
+        return _peak(model_type, {name: value}) == _peak(model_type, {})
+    except Exception:  # what cannot be run with it is something to it
+        return False
+
+
+def _peak(model_type: str, more: Mapping[str, Any]) -> int:
+    config = small_type_config(model_type, 0, 3, more)
+    job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
+    return max(level.peak_bytes for level in trace(job, num_steps=1).levels)
+
+
 def traced_switches(model_type: str) -> dict[str, bool]:
     """Return the switches on which a layer's bytes depend, as the traces had them."""
     from transformers import CONFIG_MAPPING
 
-    def peak(more: Mapping[str, Any]) -> int:
-        config = small_type_config(model_type, 0, 3, more)
-        job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
-        return max(level.peak_bytes for level in trace(job, num_steps=1).levels)
-
     found = {}
     try:
-        plain = peak({})
+        plain = _peak(model_type, {})
     except Exception:  # what three layers cannot be built of, or run
         return {}
     for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
         if isinstance(default, bool) and not any(part in name for part in NO_SWITCHES):
             try:
-                other = peak({name: not default})
+                other = _peak(model_type, {name: not default})
             except Exception:
                 other = 0
             if abs(other / plain - 1) > ENOUGH:

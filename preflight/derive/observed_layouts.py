@@ -45,6 +45,9 @@ class Observed:
     layer_classes: tuple[str, ...]
     attention: str
     """What the class runs where SDPA is asked for."""
+    buffers: Mapping[str, tuple[tuple[int, ...], str]]
+    """Tables that modules register, where they count: shape, and bytes of an element, or `load` of the dtype that
+    weights are loaded in."""
 
 
 def observe(config: Mapping[str, Any]) -> Observed:
@@ -89,7 +92,22 @@ def observe(config: Mapping[str, Any]) -> Observed:
         paths.get(id(model.get_output_embeddings()), ""),
         tuple(sorted(getattr(model, "_no_split_modules", None) or ())),
         str(getattr(model.config, "_attn_implementation", None) or "sdpa"),
+        {
+            name: (tuple(buffer.shape), _element(buffer))
+            for name, buffer in model.named_buffers()
+            if buffer.numel() >= LEAST_TABLE
+        },
     )
+
+
+LEAST_TABLE = 1024
+"""Elements of a registered table that is counted: the frequencies of a rotation are fewer in any model."""
+
+
+def _element(buffer: Any) -> str:
+    import torch
+
+    return "load" if buffer.dtype is torch.bfloat16 else str(buffer.element_size())
 
 
 WITH_FALLBACK = re.compile(

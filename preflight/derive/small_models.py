@@ -222,21 +222,16 @@ DEPTHS = (3, 4, 5, 6)
 
 @cache
 def _least_depth(model_type: str) -> int:
-    """Return the fewest layers among which every kind of a type is, and one of each that is neither first nor last
-    where more layers have one."""
+    """Return the fewest layers among which every kind of a type is, and one of each that is neither the first nor the
+    last of its kind where more layers have one: those may hand something on to others."""
 
-    def kinds(depth: int, beside_ends: bool) -> set[str]:
+    def kinds(depth: int, least: int) -> set[str]:
         spec = describe(small_type_config(model_type, 0, depth), model_type, "small_models.py")
-        ends = (0, spec.num_layers - 1) if beside_ends else ()
-        return {
-            unit.layer.kind
-            for unit in spec.layers
-            if unit.layer and set(unit.places).difference(ends)
-        }
+        return {unit.layer.kind for unit in spec.layers if unit.layer and len(unit.places) >= least}
 
     most = DEPTHS[-1]
     for depth in DEPTHS:
-        if all(kinds(depth, ends) == kinds(most, ends) for ends in (False, True)):
+        if all(kinds(depth, least) == kinds(most, least) for least in (1, 3)):
             return depth
     return most
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from preflight.models.families.config_view import ConfigView
 from preflight.models.families.expressions import evaluate
 
 Atom = Sequence[Any]
@@ -101,3 +102,26 @@ def named_fields(rule: Sequence[Sequence[Any]]) -> Mapping[str, None]:
         for atom in condition:
             look(atom)
     return found
+
+
+OLD_KINDS = {
+    "mamba": "linear_attention",
+    "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+}
+"""What kinds of layers were called before transformers 5 (configuration_utils.py, remap_legacy_layer_types, 5.24.0)."""
+
+
+KINDS_BY_LAYER = ("layer_types", "layers_block_type")
+
+
+def by_layer(view: ConfigView, name: str, patterns: Mapping[str, Any]) -> Any:
+    """Return a config's value; a list of kinds in today's words, where the config has it as a string of letters too."""
+    value = view.get(name)
+    pattern, words = patterns.get(name, ("", {}))
+    letters = view.get(pattern) if value is None and pattern else None
+    if isinstance(letters, str):
+        return [words.get(letter) for letter in letters]
+    if isinstance(value, (list, tuple)) and name in KINDS_BY_LAYER:
+        return [OLD_KINDS.get(item, item) if isinstance(item, str) else item for item in value]
+    return value

@@ -21,6 +21,7 @@ Keys of `ModelSpec.facts`, where they hold:
     attention       what the class runs where nobody names another, of a type that a table lays out
     unlike_traced   what its config says otherwise than the models whose layers were traced
     adapts_experts  True where PEFT's all-linear reaches its fused experts
+    buffers         elements of the tables that modules register, by bytes of an element or `load`, of such a type
     widths          what layers are counted in beside the usual, by its expression in config fields
     headless        the class, where it has no language model's head
     top_model_type  the model_type of the whole config

@@ -10,6 +10,9 @@
     places, lists          rules: which layer is of which kind; what a list by layer is where the config has none
     defaults, absent       what a field is where the config has none: a value, or an expression in others
     given                  fields that a config must have
+    unset                  fields that no model had a value of that the table was made from, and values that are as null
+    untraced               those of them that no parameter depends on, but bytes may
+    buffers                [kind or null, bytes of an element or `load`, shape] of the tables that modules register
     fixed, never           fields whose other values, or these, make another layout, which is not in the table
     met                    which of the rule's atoms held together in the layers that the table was made from
     traced                 switches on which a layer's bytes depend, as the traces had them
@@ -26,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 from preflight.errors import ModelNotKnown
@@ -33,7 +37,7 @@ from preflight.model import EXPERTS, LayerShape, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView, place_of_key
 from preflight.models.families.expressions import evaluate, same_number
 from preflight.models.families.family_tables import family_table
-from preflight.models.families.layer_rules import Places, values_by
+from preflight.models.families.layer_rules import Places, by_layer, values_by
 from preflight.models.families.layout import Layout, Paths
 from preflight.models.families.table_limits import (
     raise_if_not_met,
@@ -92,7 +96,7 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
         if not own:
             continue
         tensors = tuple(_tensors(entry["tensors"], numbers, places))
-        shape = _shape(view, numbers, places, tensors, own[0], kind)
+        shape = _shape(table, view, numbers, places, tensors, own[0], kind)
         name = f"{table['prefix']}.*" + (f" ({kind})" if len(own) < depth else "")
         units.append(ModelUnit(name, "layer", tensors, len(own), shape, own))
     units += [unit for unit in body if unit.tensors and unit.role != "embedding"]
@@ -109,7 +113,18 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     if "chunk" in table:
         facts["chunk"] = numbers.number(table["chunk"])
     facts["widths"] = dict(_widths(table, numbers))
+    facts["buffers"] = _buffers(table, numbers, kinds)
     return Layout(tuple(units), facts, (_first(view, numbers, HIDDEN), depth))
+
+
+def _buffers(table: Mapping[str, Any], numbers: Numbers, kinds: Sequence[Any]) -> dict[str, int]:
+    """Return the elements of what modules register, by bytes of an element, `load` for those of the load dtype."""
+    found: dict[str, int] = {}
+    for kind, element, shape in table.get("buffers", ()):
+        count = 1 if kind is None else sum(own == kind for own in kinds)
+        elements = count * prod(evaluate(form, numbers.number) for form in shape)
+        found[element] = found.get(element, 0) + elements
+    return found
 
 
 def _widths(table: Mapping[str, Any], numbers: Numbers) -> Iterator[tuple[str, int]]:
@@ -130,10 +145,18 @@ def _unlike_traced(table: Mapping[str, Any], view: ConfigView) -> Iterator[str]:
     for name, default in table.get("traced", {}).items():
         if bool(view.get(name)) != default:
             yield f"{name}={view.get(name)}"
+    for name, like_null in table.get("untraced", {}).items():
+        if view.get(name) and view.get(name) not in like_null and name not in WINDOWS:
+            yield f"{name}={view.get(name)}"
     # a part that a config has none of, as experts, was in every model that was traced
     for name in sorted({name for kind in table["kinds"] for name in _counts(kind["tensors"])}):
         if view.get(name) == 0:
             yield f"{name}=0"
+
+
+def _null(table: Mapping[str, Any]) -> set[str]:
+    """Return the fields that were null in every model that a table was made from."""
+    return {*table.get("unset", ()), *table.get("untraced", ())}
 
 
 def _counts(conditions: Any) -> Iterator[str]:
@@ -180,7 +203,7 @@ class Numbers:
         made: dict[str, Any] = {}
 
         def read(name: str) -> Any:
-            value = _by_layer(self._view, name, self._table.get("patterns", {}))
+            value = by_layer(self._view, name, self._table.get("patterns", {}))
             rule = self._table["lists"].get(name)
             if value is None and rule is not None:
                 if name not in made:
@@ -191,35 +214,12 @@ class Numbers:
         return read
 
 
-OLD_KINDS = {
-    "mamba": "linear_attention",
-    "attention": "full_attention",
-    "deepseek_sparse_attention": "indexed_attention",
-}
-"""What kinds of layers were called before transformers 5 (configuration_utils.py, remap_legacy_layer_types, 5.24.0)."""
-
-
-def _by_layer(view: ConfigView, name: str, patterns: Mapping[str, Any]) -> Any:
-    """Return a config's value; a list of kinds in today's words, where the config has it as a string of letters too."""
-    value = view.get(name)
-    pattern, words = patterns.get(name, ("", {}))
-    letters = view.get(pattern) if value is None and pattern else None
-    if isinstance(letters, str):
-        return [words.get(letter) for letter in letters]
-    if isinstance(value, (list, tuple)) and name in KINDS_BY_LAYER:
-        return [OLD_KINDS.get(item, item) if isinstance(item, str) else item for item in value]
-    return value
-
-
-KINDS_BY_LAYER = ("layer_types", "layers_block_type")
-
-
 def _depth(table: Mapping[str, Any], view: ConfigView) -> int:
     """Return the number of layers; of a type whose list by layer says it, where nothing else does, its length."""
     patterns = table.get("patterns", {})
     if patterns and all(view.get(name) is None for name in DEPTHS):
         for name in patterns:
-            kinds = _by_layer(view, name, patterns)
+            kinds = by_layer(view, name, patterns)
             if isinstance(kinds, list):
                 return len(kinds)
     return size_of(view, DEPTHS)
@@ -258,6 +258,7 @@ def _tensors(
 
 
 def _shape(
+    table: Mapping[str, Any],
     view: ConfigView,
     numbers: Numbers,
     places: Places,
@@ -270,7 +271,10 @@ def _shape(
     head_dim = _first(view, numbers, ("head_dim",)) or max(1, hidden // num_heads)
     has_experts = any(t.kind == EXPERTS for t in tensors)
     types = places.plain("layer_types")
-    is_sliding = isinstance(types, (list, tuple)) and "sliding" in str(types[place])
+    has_types = isinstance(types, (list, tuple))
+    is_sliding = has_types and "sliding" in str(types[place])
+    # a window that no traced model had is that of every layer, and a mask where sequences are longer
+    is_sliding = is_sliding or any(n in _null(table) and view.get(n) for n in WINDOWS)
     return LayerShape(
         hidden,
         num_heads,

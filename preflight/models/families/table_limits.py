@@ -39,12 +39,29 @@ def raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
                 f"the parameters of {view.model_type} with {view.section}{name} = {view.get(name)} are not known here",
                 place_of_key(view.where, name),
             )
+    for name, like_null in table.get("unset", {}).items():
+        if "window" in name or _is_overruled(
+            table, view, name
+        ):  # a window is a mask, which costs know
+            continue
+        if view.get(name) and view.get(name) not in like_null:
+            raise _unknown(
+                f"{view.section}{name} of {view.model_type} is {view.get(name)!r}, and its layers are known where it is null alone",
+                place_of_key(view.where, name),
+            )
     for name in table["given"]:
         if view.get(name) is None:
             raise _unknown(
                 f"{view.section}{name} of {view.model_type} is not given, and its parameters are known with it alone",
                 place_of_key(view.where, name),
             )
+
+
+def _is_overruled(table: Mapping[str, Any], view: ConfigView, name: str) -> bool:
+    """Tell whether a field names places of layers, and the config has the lists that say of every layer what it is."""
+    value = view.get(name)
+    is_of_places = isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in value)
+    return is_of_places and all(view.get(other) is not None for other in table["lists"])
 
 
 def raise_if_other_heads(table: Mapping[str, Any], view: ConfigView, head_dim: int) -> None:
