@@ -98,6 +98,12 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
             for text, (name, value) in seen.changes.items()
             if text not in followed and (value is None or value is ABSENT)
         }
+        # left out, it has the class's own value, which is another
+        | {
+            name
+            for name, value in table["fixed"].items()
+            if seen.fields.get(name) not in (value, None)
+        }
         # a config without the class is that of the whole, an encoder with its decoder
         | ({"architectures"} if has_encoder(seen.model_type) else set())
     )

@@ -130,7 +130,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gemma4_text": {
         "final_logit_softcapping": 30.0, "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80),
         "vocab_size_per_layer_input": (1104, 1208, 1512, 1304, 1608, 1416),
-        "layer_types": ByLayer(("sliding_attention", "full_attention")),
+        "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
     },
     "xglm": {"attention_heads": (10, 8, 12, 6, 9, 16)},
     "mimo_v2_flash": {"swa_num_key_value_heads": (2, 4, 3, 3, 3, 8), "num_key_value_heads": (2, 4, 3, 3, 3, 8)},

@@ -28,10 +28,11 @@ def larger_config(model_type):
 
     own = {k for k, v in SPECIAL.get(model_type, {}).items() if isinstance(v, tuple)}
     config = small_type_config(model_type, 1, DEEPER)
-    kept = ("n_group", "num_expert_group", "topk_group", "n_langs", "head_dim", "mamba_d_head")
+    kept = {"n_group", "num_expert_group", "topk_group", "n_langs", "head_dim", "mamba_d_head"}
+    kept.update(set(SPECIAL.get(model_type, {})) - own)  # what a type asks for is no size
     return {
         name: value * LARGER
-        if name in {*SIZES, *own} - {*kept} and isinstance(value, int) and value > 0
+        if name in {*SIZES, *own} - kept and isinstance(value, int) and value > 0
         else value
         for name, value in config.items()
     }
