@@ -142,7 +142,7 @@ def open_values(plan: LaunchPlan) -> dict[str, tuple[Any, ...]]:
         if origin.is_range
         else (getattr(plan, name), *(v for v in origin.may_be if v != getattr(plan, name)))
         for name, origin in plan.origins.items()
-        if origin.may_be
+        if origin.may_be and not (origin.is_range and getattr(plan, name) is not None)
     }
 
 

@@ -141,6 +141,7 @@ def test_the_bound_is_not_said_in_the_plan_of_the_answer():
     assert answer["plan"]["seq_len"] is None and answer["origins"]["seq_len"]["assumed"]
     assert answer["open"]["seq_len"] == {"may_be": [1, 1024], "deciding": False, "is_range": True}
     assert set(open_values(said(report.plan, 8))) == set()
+    assert set(open_values(replace(report.plan, seq_len=8))) == set()
 
 
 def test_a_batch_that_nobody_said_is_one_row_at_least():

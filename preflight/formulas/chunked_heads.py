@@ -96,7 +96,8 @@ def _fused_head(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
     return HeadBytes(
         tile,
         kept,
-        tile + sums,
+        # of long prompts that are not scored the norm's output alone is more
+        max(0, tile + sums),
         f"{rows:,} x {TRL_TILE[1]:,} x {size.compute}; {scored:,} x {h:,}"
         + (f"; {vocab:,} x {h:,}" if size.trains else ""),
         "trl/kernels/chunked_logprob.py:349, 417-478; trainer/utils.py:1645 (1.16.0)",

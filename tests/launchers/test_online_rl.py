@@ -79,6 +79,16 @@ def test_prompts_that_nothing_cuts_leave_the_length_open(tmp_path):
     assert check(GRPO, tmp_path, seq_len=2048).verdict.answer is Answer.FITS
 
 
+def test_prompts_of_any_length_are_priced(tmp_path):
+    """The completions alone are scored, so that the loss takes less than what is counted with the norm before it."""
+    peaks = [
+        check(GRPO, tmp_path, seq_len=length).estimate.allocated_peak_bytes
+        for length in (8192, 32768, 131072)
+    ]
+
+    assert peaks == sorted(peaks)
+
+
 def test_a_policy_that_generates_itself_is_gathered_whole_unless_asked_not_to(tmp_path):
     whole, sharded = (
         check(f"{GRPO}{words}", tmp_path, seq_len=2048)
