@@ -19,6 +19,8 @@ from preflight.values import dataclass
 
 MAX_CALLS = 12
 """Functions that call each other; no registry of configs has more than three."""
+MAX_FOLLOWED = 200
+"""Calls in all that one config is made of: each may call several."""
 NOTHING = object()
 """What a block gives that returns nothing."""
 
@@ -44,6 +46,7 @@ class FunctionReader:
         self.command = command
         self.not_followed = frozenset(not_followed)
         """Functions whose call stands for what they make."""
+        self.num_followed = 0
         self._readers: dict[str, ScriptReader | None] = {}
 
     def reader(self, path: str) -> ScriptReader | None:
@@ -63,11 +66,15 @@ class FunctionReader:
     ) -> object:
         """Return what a function gives for some arguments; UNKNOWN where it cannot be followed."""
         found = self.function(path, name)
-        if found is None or depth > MAX_CALLS:
+        self.num_followed += 1
+        if found is None or depth > MAX_CALLS or self.num_followed > MAX_FOLLOWED:
             return UNKNOWN
         function, scope = found
         names = {**self._defaults(function, scope), **(given or {})}
-        gives = _Block(self, scope, names, depth).run(function.body)
+        try:
+            gives = _Block(self, scope, names, depth).run(function.body)
+        except RecursionError:  # an expression that is nested beyond all measure
+            return UNKNOWN
         return None if gives is NOTHING else gives
 
     def function(self, path: str, name: str) -> tuple[ast.FunctionDef, Scope] | None:

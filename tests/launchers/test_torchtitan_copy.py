@@ -105,6 +105,22 @@ def ours_any_model() -> Trainer.Config:
     return config
 
 
+def ours_more(**more) -> Trainer.Config:
+    config = ours_8b()
+    config.training = TrainingConfig(max_context_length=1024, **more)
+    return config
+
+
+def ours_own_class() -> Trainer.Config:
+    config = ours_8b()
+    config.parallelism = OurParallelism(tensor_parallel_degree=4)
+    return config
+
+
+def ours_for_ever() -> Trainer.Config:
+    return Trainer.Config(model_spec=[ours_for_ever(), ours_for_ever(), ours_for_ever()])
+
+
 def ours_list() -> Trainer.Config:
     for config in [ours_8b(), ours_graph()]:
         return config
@@ -173,6 +189,9 @@ def test_flags_of_tokens_are_rows_of_a_length(checkout):
         ("ours_graph", "the pool of a CUDA graph"),
         ("ours_anyhow", "training of ours_anyhow"),
         ("ours_any_model", "model_spec of ours_any_model"),
+        ("ours_more", "training of ours_more"),
+        ("ours_own_class", "parallelism of ours_own_class"),
+        ("ours_for_ever", "model_spec of ours_for_ever"),
     ],
 )
 def test_what_is_not_followed_is_named(checkout, config, named):

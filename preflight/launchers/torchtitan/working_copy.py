@@ -69,15 +69,15 @@ def read_copy(
         fix = "--set model=ID --set micro_batch_size=N --set seq_len=N"
         return Reading(config, (Problem(unread, where.where, fix, "PF142", "warning"),))
     problems = list(_of_trainer(functions, made, where))
-    while made.name == "to_graph_trainer_config" and isinstance(made.arguments[0], Made):
-        base = made.arguments[0]
+    base = made.arguments[0] if made.arguments else None
+    if made.name == "to_graph_trainer_config" and isinstance(base, Made):
         made = replace(base, attributes={**base.attributes, **made.attributes})
     values: dict[str, Any] = {}
     for section, defaults in sections.items():
-        given = made.attributes.get(section)
-        values[section] = {**defaults, **(given.attributes if isinstance(given, Made) else {})}
-        if given is UNKNOWN:
+        given = made.attributes.get(section, Made("", path))
+        if not isinstance(given, Made) or given.has_more or not _is_of(given, section):
             problems.append(_unknown(section, where))
+        values[section] = {**defaults, **(given.attributes if isinstance(given, Made) else {})}
         for key, value in values[section].items():
             if value is UNKNOWN or isinstance(value, Made):
                 problems.append(_unknown(f"{section}.{key}", where))
@@ -108,6 +108,11 @@ def _fields(cls: ast.ClassDef) -> Iterator[tuple[str, Any]]:
                 yield node.target.id, ast.literal_eval(value)
             except ValueError:
                 yield node.target.id, UNKNOWN
+
+
+def _is_of(made: Made, section: str) -> bool:
+    """Tell whether an object is of the class whose defaults a section has."""
+    return made.name.rpartition(".")[2] in ("", SECTIONS[section])
 
 
 def _of_trainer(functions: FunctionReader, made: Made, where: Place) -> Iterator[Problem]:
