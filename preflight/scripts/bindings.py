@@ -46,6 +46,8 @@ def told_by(
     """Return what one call gives a function, its defaults too."""
     call, outside = site
     arguments = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    if arguments[:1] == ["self"]:
+        del arguments[0]  # what the call is made on, or makes
     known = {*arguments, *(argument.arg for argument in function.args.kwonlyargs)}
     told: dict[str, Known] = {}
     for argument, node in zip(arguments, call.args, strict=False):

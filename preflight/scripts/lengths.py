@@ -47,12 +47,13 @@ def _cutting(reader: ScriptReader) -> list[Known]:
     """Return the lengths that truncating tokenizers are called with; else those that the script's datasets are made with."""
     by_tokenizer, by_dataset = [], []
     for found in (*reader.calls, *reader.unsure):
-        values, _ = reader.keywords(found)
         if found.name in TOKENIZING:
+            values, _ = reader.keywords(found)
             length, truncates = values.get("max_length"), values.get("truncation")
             if length is not None and truncates is not None and truncates.value not in (None, False):  # fmt: skip
                 by_tokenizer.append(length)
         elif _is_dataset(reader, found):
+            values = reader.told(found)
             whole = [values[name] for name in LENGTHS if name in values][:1]
             halves = [v for n, v in values.items() if HALVES.fullmatch(n) and "max" in n]
             by_dataset += whole or _joined(halves, reader.classes.get(found.name, (None,))[0])

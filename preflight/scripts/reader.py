@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import Lines
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.bindings import bind_parameters
+from preflight.scripts.bindings import bind_parameters, told_by
 from preflight.scripts.blocks import DEFINITIONS, reachable
 from preflight.scripts.commands import command_parameters
 from preflight.scripts.dataclass_fields import (
@@ -60,7 +61,7 @@ class ScriptReader(ScriptMeanings):
             scope.parameters.clear()
         for function, scope, outer in self.commands:
             scope.parameters.update(command_parameters(function, outer, self.evaluator, flag_of))
-        bind_parameters(self.functions, self._sites(), self.evaluator)
+        bind_parameters(self.defined, self._sites(), self.evaluator)
         read = {
             id(scope): list(reachable(body, scope, self.evaluator)) for body, scope in self.blocks
         }
@@ -111,14 +112,42 @@ class ScriptReader(ScriptMeanings):
             elif isinstance(node, ast.Assign):
                 (self.statements if is_sure else self.unsure_statements).append((node, scope))
 
+    @cached_property
+    def defined(self) -> Mapping[str, Sequence[tuple[ast.FunctionDef, Scope]]]:
+        """Functions, and classes with what makes their objects, where no other class stands on them and calls it, too."""
+        own = {id(each[0]): each for each in self.functions.get("__init__", ())}
+        bases = {last_name(base) for cls, _ in self.classes.values() for base in cls.bases}
+        constructors = {
+            name: [own[id(node)]]
+            for name, (cls, _) in self.classes.items()
+            for node in cls.body
+            if name not in bases and id(node) in own
+        }
+        return {**constructors, **self.functions}
+
     def _sites(self) -> dict[str, list[tuple[ast.Call, Scope]]]:
-        """Return function -> its calls, by its name or as an attribute of a file that is imported."""
+        """Return function, or class, -> its calls, by its name or as an attribute of a file that is imported."""
         sites: dict[str, list[tuple[ast.Call, Scope]]] = {}
         for found in self.everywhere:
-            name = self.called(found.node.func, found.scope.path)
-            if name in self.functions:
+            name = self._means(found)
+            if name in self.defined:
                 sites.setdefault(name, []).append((found.node, found.scope))
         return sites
+
+    def _means(self, found: CallFound) -> str:
+        func, path = found.node.func, found.scope.path
+        made = self.class_of(func.id, path) if isinstance(func, ast.Name) else None
+        return made[0].name if made is not None else self.called(func, path)
+
+    def told(self, found: CallFound) -> dict[str, Known]:
+        """Return what a call gives one of the script's own functions or classes, by the names of its parameters."""
+        definitions = self.defined.get(self._means(found), ())
+        if len(definitions) != 1:
+            return self.keywords(found)[0]
+        return {
+            **told_by(*definitions[0], (found.node, found.scope), self.evaluator),
+            **self.keywords(found)[0],
+        }
 
     def evaluated_before(self, attribute: str, node: ast.expr, scope: Scope) -> Known:
         """Return a value that an attribute is set to; in it stands what that attribute was, where nothing else sets it."""

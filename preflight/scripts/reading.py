@@ -66,13 +66,11 @@ FSDP_PLUGIN = {
 def open_script(command: LaunchCommand, path: str, text: str) -> ScriptReader | None:
     """Return a script, loaded; None where nothing in it is worth reading or it is not Python that this Python can parse."""
     is_worth = WORTH_READING.search(text) is not None
-    if not is_worth and re.search(r"^(?:def|class|async def) ", text, re.M):
-        return None
     try:
         reader = ScriptReader(command, path, text)
     except (SyntaxError, ValueError, RecursionError):
         return None
-    # A file that only calls what it imports is worth as much as that.
+    # What a file calls may do all of it in the files that it imports.
     imported = (ast.unparse(tree) for other, tree in reader.trees.items() if other != path)
     return reader if is_worth or any(map(WORTH_READING.search, imported)) else None
 

@@ -33,6 +33,7 @@ DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64", "half", "float", "ui
 
 
 _CASTS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str, "bool": bool}
+_KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 MAX_TEXT = 1_000
 """Characters of what goes into an f-string."""
 SET_BY_LAUNCHERS = (
@@ -189,6 +190,12 @@ class Evaluator(Names):
             return self._of_text(node, node.func, scope, depth)
         if name in OF_SEVERAL and not node.keywords:
             return of_function(name, [self.value(item, scope, depth) for item in node.args])
+        if name == "isinstance" and len(node.args) == 2:
+            kind = _KINDS.get(ast.unparse(node.args[1]))
+            value = self.value(node.args[0], scope, depth)
+            is_dtype = isinstance(value, str) and value in DTYPE_NAMES  # a text stands for it here
+            is_open = kind is None or value is UNKNOWN or is_dtype or isinstance(value, Parsed)
+            return UNKNOWN if is_open or kind is None else isinstance(value, kind)
         if name == "vars" and len(node.args) == 1:
             held = self.value(node.args[0], scope, depth)
             if not isinstance(held, Parsed):

@@ -137,13 +137,14 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
             is_own_script=not text or _is_unchanged(own[1], text),
             uses_trl_parser=True,
         )
-    found = _from_text(script or "", text)
+    found = _from_text(script or "", _with_own_name(text, command, script))
     if found is not None:
-        return found
+        return found._replace(text=text)
     if text and script is not None:
         # The script is here to be read, and names no trainer: one of its repository's files that it imports may.
         for path, other in repository_files(command, script):
-            found = _from_text(path, other) if other != text else None
+            own_names = _with_own_name(other, command, script)
+            found = _from_text(path, own_names) if other != text else None
             if found is not None and found.trainer != "plain_loop":
                 return found._replace(text=text)
         return TrainerKind(None, f"{script} and what it imports name no trainer", text=text)
@@ -197,6 +198,25 @@ _TRL_TRAINS = re.compile(
     re.MULTILINE,
 )
 """What a script names that trains with TRL: a trainer, its arguments or its parser, and not a collator alone."""
+
+
+_OF_ELSEWHERE = re.compile(
+    r"^[ \t]*from[ \t]+(?!trl\b)(\.?)([\w.]*)[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\bSFTTrainer\b",
+    re.MULTILINE,
+)
+"""An SFTTrainer that is not taken from TRL."""
+
+
+def _with_own_name(text: str, command: LaunchCommand, script: str | None) -> str:
+    """Return a file with another name for an SFTTrainer that it takes from a module of its own repository."""
+    found = _OF_ELSEWHERE.search(text)
+    if found is None or script is None:
+        return text
+    root = re.escape(found[2].partition(".")[0])
+    own = re.compile(rf"(?:^|/){root}(?:/|\.py$)")
+    if found[1] or any(own.search(path) for path, _ in repository_files(command, script)):
+        return re.sub(r"\bSFTTrainer\b", "OwnTrainer", text)
+    return text
 
 
 def _from_text(script: str, text: str) -> TrainerKind | None:

@@ -161,10 +161,88 @@ SFTTrainer(model=model, args=args).train()
 """
 
 
-@pytest.mark.parametrize(("said", "loads"), [("null", None), ("bfloat16", "bf16")])
+@pytest.mark.parametrize(("said", "loads"), [("null", "auto"), ("bfloat16", "bf16")])
 def test_a_dtype_of_none_is_none_that_is_said(said, loads, tmp_path):
     """transformers 5 then takes the checkpoint's own (modeling_utils.py:4186, 5.24.0)."""
     files = {"train.py": NONE, "run.yaml": f"model_name_or_path: gpt2\ndtype: {said}\n"}
     plan = plan_of(tmp_path, "accelerate launch train.py --config run.yaml", files)
 
     assert plan.load_dtype == loads
+
+
+FRAMEWORK = {
+    "mine/cli/train.py": """\
+import argparse
+from mine.actor import Actor
+from mine.rows import RowDataset
+from mine.trainer import SFTTrainer
+
+def train(args):
+    model = Actor(args.pretrain, bf16=args.bf16, load_in_4bit=args.load_in_4bit)
+    rows = RowDataset(args.dataset, model.tokenizer, args.max_len)
+    SFTTrainer(model, rows, args.micro_train_batch_size).fit(args)
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pretrain", type=str, default=None)
+    parser.add_argument("--dataset", type=str, default=None)
+    parser.add_argument("--max_len", type=int, default=2048)
+    parser.add_argument("--micro_train_batch_size", type=int, default=8)
+    parser.add_argument("--train_batch_size", type=int, default=128)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--load_in_4bit", action="store_true")
+    train(parser.parse_args())
+""",
+    "mine/actor.py": """\
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+class Actor(nn.Module):
+    def __init__(self, pretrain_or_model, bf16=True, load_in_4bit=False):
+        super().__init__()
+        if isinstance(pretrain_or_model, str):
+            packed = BitsAndBytesConfig(load_in_4bit=True) if load_in_4bit else None
+            self.model = AutoModelForCausalLM.from_pretrained(
+                pretrain_or_model,
+                quantization_config=packed,
+                torch_dtype=torch.bfloat16 if bf16 else "auto",
+            )
+        else:
+            self.model = pretrain_or_model
+""",
+    "mine/rows.py": """\
+class RowDataset:
+    def __init__(self, dataset, tokenizer, max_length):
+        self.tokenizer, self.max_length = tokenizer, max_length
+    def __getitem__(self, index):
+        return self.tokenizer(index, max_length=self.max_length, truncation=True)
+""",
+    "mine/trainer/__init__.py": "from .sft_trainer import SFTTrainer\n",
+    "mine/trainer/sft_trainer.py": """\
+from abc import ABC
+
+class SFTTrainer(ABC):
+    def __init__(self, model, rows, batch):
+        self.model, self.rows = model, rows
+    def fit(self, args):
+        for row in self.rows:
+            self.model(row).loss.backward()
+            self.optimizer.step()
+""",
+}
+
+
+def test_what_classes_of_a_framework_are_made_with_is_read(tmp_path):
+    """Its own SFTTrainer is none of TRL's: no default of TRL's is taken."""
+    launch = "deepspeed --num_gpus 8 --module mine.cli.train --pretrain gpt2 --max_len 4096"
+    plan = plan_of(
+        tmp_path, f"{launch} --micro_train_batch_size 2 --train_batch_size 256", FRAMEWORK
+    )
+    quantized = plan_of(tmp_path, f"{launch} --bf16 --load_in_4bit", FRAMEWORK)
+
+    assert (plan.model, plan.seq_len, plan.micro_batch_size) == ("gpt2", 4096, 2)
+    assert (plan.load_dtype, plan.base_quantization, plan.trainer) == ("auto", None, None)
+    assert plan.loss is None
+    assert quantized.load_dtype == "bf16"
+    assert quantized.base_quantization is not None
