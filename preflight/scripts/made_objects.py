@@ -39,6 +39,11 @@ class Made:
     """Whether a `**` adds arguments that are not known."""
 
 
+def is_plain(value: object) -> bool:
+    """Tell whether a value is known, and no object that a call makes."""
+    return value is not UNKNOWN and not isinstance(value, Made)
+
+
 class FunctionReader:
     """Reads functions of one launch's repository; every file is parsed once."""
 

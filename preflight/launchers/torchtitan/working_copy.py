@@ -17,8 +17,7 @@ from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.launchers.torchtitan.table import MODULE_VERSION
 from preflight.near_names import nearest_fix
 from preflight.reading import Reading
-from preflight.scripts.made_objects import FunctionReader, Made
-from preflight.scripts.scope import UNKNOWN
+from preflight.scripts.made_objects import FunctionReader, Made, is_plain
 from preflight.scripts.trees import read_tree
 from preflight.setting import Place, Setting
 
@@ -79,7 +78,7 @@ def read_copy(
             problems.append(_unknown(section, where))
         values[section] = {**defaults, **(given.attributes if isinstance(given, Made) else {})}
         for key, value in values[section].items():
-            if value is UNKNOWN or isinstance(value, Made):
+            if not is_plain(value):
                 problems.append(_unknown(f"{section}.{key}", where))
                 values[section][key] = defaults.get(key)
     entry, of_parts = _parts(functions, made, where)
@@ -107,7 +106,7 @@ def _fields(cls: ast.ClassDef) -> Iterator[tuple[str, Any]]:
             try:
                 yield node.target.id, ast.literal_eval(value)
             except ValueError:
-                yield node.target.id, UNKNOWN
+                yield node.target.id, Made("", CLASSES)
 
 
 def _is_of(made: Made, section: str) -> bool:
