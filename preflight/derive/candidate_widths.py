@@ -11,7 +11,7 @@ from preflight.derive.common_rows import numbers_of
 from preflight.derive.type_configs import DEPTHS
 from preflight.models.families.table_layout import HIDDEN
 
-COUNTS = ("head", "expert", "group", "topk", "moe_k", "num_")
+COUNTS = ("head", "expert", "group", "topk", "moe_k", "num_", "bucket")
 
 
 def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from preflight.derive.observed_layouts import Observed, observe
@@ -15,6 +15,7 @@ from preflight.derive.type_configs import (
     is_dropout,
     small_type_config,
 )
+from preflight.trace.encoders import encoder_class
 from preflight.values import dataclass
 
 EXPERT_COUNTS = (
@@ -52,22 +53,33 @@ class Seen:
     fields: Mapping[str, Any]
 
 
-def see(model_type: str) -> Seen:
+OF_DECODERS = {"is_decoder": False, "add_cross_attention": False}
+"""Fields that make a decoder of an encoder's class, which its table does not speak of."""
+LABELS = (3, 5, 7, 11, 4, 6)
+"""Of a classifier, by size."""
+
+
+def see(model_type: str, head: str = "masked_lm") -> Seen:
+    """Build a type's models in every size and with each field changed; of an encoder with the named head."""
     from transformers import CONFIG_MAPPING
 
     fields = config_fields(CONFIG_MAPPING[model_type])
+    if encoder_class(model_type, head) is not None:
+        fields = {name: default for name, default in fields.items() if name not in OF_DECODERS}
+
+    def config_of(size: int, depth: int) -> dict[str, Any]:
+        labels = {} if head == "masked_lm" else {"num_labels": LABELS[size]}
+        return small_type_config(model_type, size, depth, labels, head)
+
     try:
-        base = tuple(
-            observe(small_type_config(model_type, size, depth))
-            for size, depth in enumerate(OF_SIZES)
-        )
+        base = tuple(observe(config_of(size, depth)) for size, depth in enumerate(OF_SIZES))
     except Exception as error:
         raise NotLaidOut(f"it cannot be built: {_line(error)}") from error
     changed: dict[str, tuple[Observed, ...]] = {}
     changes: dict[str, tuple[str, Any]] = {}
     for name, value in _changes(fields, base[0]):
         text = f"{name}={value}"
-        found = _changed(model_type, name, value, base[0])
+        found = _changed(config_of, name, value, base[0])
         if found or value is ABSENT:  # what cannot be built without a key has to have it
             changes[text] = (name, value)
         if found:
@@ -79,14 +91,16 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[-160:]
 
 
-def _changed(model_type: str, name: str, value: Any, plain: Observed) -> tuple[Observed, ...]:
+def _changed(
+    config_of: Callable[[int, int], dict[str, Any]], name: str, value: Any, plain: Observed
+) -> tuple[Observed, ...]:
     """Return the models with one field changed, in all sizes where it changes anything; none where it cannot be."""
 
     def build(size: int) -> Observed | None:
         # what a list by layer is where there is none is a rule that has to hold in any depth
         is_list = value is ABSENT and isinstance(plain.values.get(name), (list, tuple))
         depth = OF_ABSENT[size] if is_list else DEPTH
-        config = small_type_config(model_type, size, value if name in DEPTHS else depth)
+        config = config_of(size, value if name in DEPTHS else depth)
         if value is ABSENT:
             config.pop(name, None)
         else:

@@ -9,8 +9,8 @@ from typing import Any
 from preflight.formulas.layer_sizes import Form
 
 LARGEST_COUNT = 64
-NEGLIGIBLE_BYTES = 64
-"""ALiBi's slopes: a number per head, in powers of two."""
+NEGLIGIBLE_BYTES = 512
+"""ALiBi's slopes, a number per head in powers of two; the places that DeBERTa's distances are in."""
 Sizes = Sequence[Mapping[str, int]]
 """The named sizes of one layer, by variant."""
 

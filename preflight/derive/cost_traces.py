@@ -20,7 +20,7 @@ from preflight.formulas.adaptations import USUAL, Adaptation
 from preflight.formulas.layer_coefficients import METHODS
 from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
 from preflight.launch import LaunchPlan
-from preflight.model import ModelSpec, ModelUnit
+from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.models import describe
 from preflight.trace.job import TraceJob, job_of
 from preflight.trace.log import (
@@ -79,15 +79,22 @@ class Walked:
 
 
 def see_and_walk(
-    model_type: str, method: str, checkpointing: bool, adaptation: Adaptation = USUAL
+    model_type: str,
+    method: str,
+    checkpointing: bool,
+    adaptation: Adaptation = USUAL,
+    head: str = MASKED_LM,
 ) -> tuple[Sequence[Seen], Walked]:
-    """Trace a small model in all sizes; where layers loop over chunks, with few of them and with more."""
+    """Trace a small model in all sizes; where layers loop over chunks, with few of them and with more.
+
+    `head`: of an encoder, the objective that is trained.
+    """
     spec = describe(small_config(model_type), model_type, "small_models.py")
     is_packed = "base_quantization" in METHODS[method]
 
     def walk(shapes: Sequence[tuple[int, int]]) -> tuple[Sequence[Seen], Walked]:
         seen = [
-            _see(model_type, method, checkpointing, adaptation, i, shapes[i])
+            _see(model_type, method, checkpointing, adaptation, i, shapes[i], head)
             for i in range(NUM_VARIANTS)
         ]
         return seen, _walk(seen)
@@ -116,10 +123,11 @@ def _see(
     adaptation: Adaptation,
     variant: int,
     shape: tuple[int, int],
+    head: str,
 ) -> Seen:
     from preflight.trace.run import trace
 
-    spec = describe(small_config(model_type, variant), model_type, "small_models.py")
+    spec = describe(small_config(model_type, variant, head), model_type, "small_models.py")
     batch, length = shape
     plan = small_launch(
         model_type,
@@ -129,6 +137,7 @@ def _see(
         micro_batch_size=batch,
         seq_len=length,
         gradient_accumulation_steps=2,
+        objective=None if head == MASKED_LM else head,
     )
     if plan.adapter is not None:
         plan = replace(plan, adapter=replace(plan.adapter, rank=RANKS[variant]))

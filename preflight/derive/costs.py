@@ -28,6 +28,7 @@ from preflight.formulas.layer_coefficients import (
     kind_of,
 )
 from preflight.formulas.layer_sizes import Form, bytes_of
+from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.trace.log import (
     EMBEDDING_BACKWARD,
@@ -53,15 +54,21 @@ CANNOT_RUN = (
 
 
 def derive(
-    model_type: str, methods: Iterable[str] = tuple(METHODS), adaptation: Adaptation = USUAL
+    model_type: str,
+    methods: Iterable[str] = tuple(METHODS),
+    adaptation: Adaptation = USUAL,
+    head: str = MASKED_LM,
 ) -> dict[str, Any]:
-    """Return the file of one family: facts, and the forms of every kind of layer by method."""
+    """Return the file of one family: facts, and the forms of every kind of layer by method.
+
+    `head`: of an encoder, the objective that is trained.
+    """
     entry: dict[str, Any] = {"kinds": {}, "shared": {}}
     for method in methods:
         for checkpointing in (False, True):
             key = method + (CHECKPOINTED if checkpointing else "")
             try:
-                seen, walked = see_and_walk(model_type, method, checkpointing, adaptation)
+                seen, walked = see_and_walk(model_type, method, checkpointing, adaptation, head)
                 middle = _middle_layers(seen[0])
                 solved = {
                     name: _layer(walked, index, _samples_of(seen[0], index))

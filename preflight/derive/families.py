@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from preflight.derive import type_samples
 from preflight.derive.cost_files import known_costs, rendered, without
-from preflight.derive.costs import CANNOT_RUN, chosen_costs
+from preflight.derive.costs import CANNOT_RUN, chosen_costs, derive
 from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
 from preflight.derive.model_behaviour import (
@@ -26,18 +26,22 @@ from preflight.derive.model_behaviour import (
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
 from preflight.errors import ModelNotKnown
 from preflight.formulas import layer_coefficients
-from preflight.formulas.layer_coefficients import CHECKPOINTED, METHODS
+from preflight.formulas.layer_coefficients import CHECKPOINTED, EAGER, METHODS
+from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.models.families.description import TABLE, group_of
 from preflight.models.families.family_tables import family_table
 from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
+from preflight.trace.encoders import HEADS, encoder_class
 
 MOST_OFF = 0.01
 LAYOUTS, COSTS = "preflight/models/families/tables", "preflight/formulas/costs"
 USUAL = (
     "full", "full, autocast", "LoRA", "LoRA, autocast", "full, bf16 under autocast", "LoRA, fp32 adapters",
 )  # fmt: skip
+OF_ENCODERS = ("full, fp32", "full", "full, autocast", "full, bf16 under autocast")
+"""Encoders are trained whole, and usually without mixed precision; an adapter of theirs is not known."""
 SCALES = ("T*", "TL*", "L*", "B*", "N*", "S*", "M*")
 
 
@@ -67,6 +71,7 @@ def files_of(model_type: str, chosen: Chosen, say: Say) -> Files:
     Both lie where they belong while they are compared with traces, and then again what lay there before.
     """
     paths = [f"{folder}/{model_type}.json" for folder in (LAYOUTS, COSTS)]
+    paths += [_path(*file) for file in _beside(model_type)]
     before = [read(path) for path in paths]
     try:
         _make(model_type, chosen, say)
@@ -74,13 +79,32 @@ def files_of(model_type: str, chosen: Chosen, say: Say) -> Files:
     finally:
         for path, text in zip(paths, before, strict=True):
             _write(path, text)
-    yield from zip(paths, made, strict=True)
+    yield from (
+        (path, text) for path, text, old in zip(paths, made, before, strict=True) if text or old
+    )
+
+
+def _path(name: str, head: str) -> str:
+    return f"{COSTS}/{name}.json" if head == MASKED_LM else f"{COSTS}/{head}/{name}.json"
+
+
+def _beside(model_type: str) -> tuple[tuple[str, str], ...]:
+    """Return the further files of an encoder, by name and head: of eager attention, which it had before SDPA, and of
+    what is beside its layers under its other heads."""
+    if encoder_class(model_type, MASKED_LM) is None:
+        return ()
+    eager = f"{model_type}{EAGER}"
+    others = [head for head in HEADS if head != MASKED_LM]
+    return ((eager, MASKED_LM), *((name, head) for name in (model_type, eager) for head in others))
 
 
 def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     """Write what is made of a type where it belongs."""
     known = known_costs(model_type)
-    usual = tuple(METHODS) if chosen.only_missing else tuple(known["shared"] if known else USUAL)
+    is_encoder = encoder_class(model_type, MASKED_LM) is not None
+    first = OF_ENCODERS if is_encoder else USUAL
+    every = OF_ENCODERS if is_encoder else tuple(METHODS)
+    usual = every if chosen.only_missing else tuple(known["shared"] if known else first)
     usual = tuple(method for method in usual if method in METHODS)
     layout, costs = (f"{folder}/{model_type}.json" for folder in (LAYOUTS, COSTS))
     table = layout_of(model_type)
@@ -95,25 +119,48 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     entry = chosen_costs(model_type, chosen, usual)
     if entry["kinds"]:
         _write(costs, rendered(entry))
+    new = [method for method in chosen.methods or usual if method not in had]
+    entries = [_compared(model_type, MASKED_LM, entry, new, say)]
+    for name, head in _beside(model_type):
+        if name == model_type or table["attention"] == "sdpa":
+            made = derive(name, chosen.methods or usual, head=head)
+            kinds = made["kinds"] if head == MASKED_LM else {}
+            entries.append(
+                _compared(name, head, {**made, "kinds": kinds}, list(made["shared"]), say)
+            )
+    table["widths"] = sorted(set().union(*map(_used, entries)).intersection(table["widths"]))
+    _write(layout, _in_rows(table))
+
+
+def _compared(
+    name: str, head: str, entry: dict[str, Any], methods: Sequence[str], say: Say
+) -> dict[str, Any]:
+    """Write costs without the methods whose formulas are off; return what is left of them."""
+    if entry["shared"]:
+        _write(_path(name, head), rendered(entry))
     left_out = []
-    for method in chosen.methods or usual:
-        if method in had or method not in entry["shared"]:
+    for method in methods:
+        if method not in entry["shared"] or method.endswith(CHECKPOINTED):
             continue
-        worst = worst_of(model_type, method)
-        say(f"{model_type}, {method}: {_said(worst)}")
+        worst = worst_of(name, method, head)
+        say(
+            f"{name}, {head}, {method}: {_said(worst)}"
+            if head != MASKED_LM
+            else f"{name}, {method}: {_said(worst)}"
+        )
         if worst is None or abs(worst.error) > MOST_OFF:
             left_out.append(method)
     entry = without(entry, left_out)
-    _write(costs, rendered(entry) if entry["shared"] else "")
-    table["widths"] = sorted(_used(entry).intersection(table["widths"]))
-    _write(layout, _in_rows(table))
+    _write(_path(name, head), rendered(entry) if entry["shared"] else "")
+    return entry
 
 
 def unlike_published(model_type: str) -> str | None:
     """Return the first model of the registry whose count a type's table does not give; None where it gives all."""
+    ends = ("",) if (family_table(model_type) or {}).get("heads") else WITH_HEAD
     for entry in all_models():
         named = (entry.config.get("architectures") or [""])[0]
-        if entry.config.get("model_type") != model_type or not named.endswith(WITH_HEAD):
+        if entry.config.get("model_type") != model_type or not named.endswith(ends):
             continue
         try:
             own = describe(entry.config, entry.id, "the registry").num_params
@@ -128,7 +175,7 @@ def unlike_published(model_type: str) -> str | None:
 WITH_HEAD = ("ForCausalLM", "LMHeadModel", "LMHead")
 
 
-def worst_of(model_type: str, method: str) -> Compared | None:
+def worst_of(model_type: str, method: str, head: str = MASKED_LM) -> Compared | None:
     """Return the moment at which a method's formulas are off most, in sizes that nothing was solved from."""
     plugins = load_plugins(str(ROOT))
     found: list[Compared] = []
@@ -137,7 +184,7 @@ def worst_of(model_type: str, method: str) -> Compared | None:
         if checkpointing and known and method + CHECKPOINTED not in known["shared"]:
             continue  # a class that cannot be checkpointed, or is not said to be
         try:
-            found += compare(model_type, method, checkpointing, plugins)
+            found += compare(model_type, method, checkpointing, plugins, head=head)
         except CANNOT_RUN as error:
             print(f"{model_type}, {method}: not compared: {error}", file=sys.stderr)
             return None
@@ -177,6 +224,12 @@ def _in_rows(table: Mapping[str, Any]) -> str:
         if name in ("body", "kinds", "places", "buffers"):
             rows = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in value)
             parts.append(f" {json.dumps(name)}: [\n  {rows}\n ]")
+        elif name == "heads":
+            rows = ",\n  ".join(
+                f"{json.dumps(head)}:{json.dumps(entry, separators=(',', ':'))}"
+                for head, entry in value.items()
+            )
+            parts.append(f" {json.dumps(name)}: {{\n  {rows}\n }}")
         else:
             parts.append(f" {json.dumps(name)}: {json.dumps(value)}")
     return "{\n" + ",\n".join(parts) + "\n}\n"

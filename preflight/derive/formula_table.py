@@ -15,7 +15,7 @@ from preflight.errors import BadInput
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
-from preflight.model import ModelSpec
+from preflight.model import MASKED_LM, ModelSpec
 from preflight.models import describe
 from preflight.plugins import PluginManager, load_plugins
 from preflight.trace.job import job_of
@@ -62,12 +62,18 @@ def compare(
     checkpointing: bool,
     plugins: PluginManager,
     config: Mapping[str, Any] | None = None,
+    head: str = MASKED_LM,
     **changes: Any,
 ) -> list[Compared]:
-    """Trace one small launch, with changes to its config and plan, and set every moment beside the formulas."""
+    """Trace one small launch, with changes to its config and plan, and set every moment beside the formulas.
+
+    `head`: of an encoder, the objective that is trained.
+    """
     from preflight.trace.run import trace
 
-    whole = {**small_config(model_type, NUM_VARIANTS), **(config or {})}
+    whole = {**small_config(model_type, NUM_VARIANTS, head), **(config or {})}
+    if head != MASKED_LM:
+        changes = {"objective": head, **changes}
     spec = describe(whole, model_type, "small_models.py")
     plan = replace(small_launch(model_type, method, checkpointing), **changes)
     last_of_kinds = {max(unit.places) for unit in spec.layers if unit.places}

@@ -16,6 +16,7 @@ from preflight.derive.changed_models import (
     ABSENT,
     NO_LAYOUT,
     NUM_SOLVED,
+    OF_DECODERS,
     NotLaidOut,
     Seen,
     has_encoder,
@@ -41,17 +42,41 @@ from preflight.errors import ModelNotKnown
 from preflight.models.families.expressions import fields_of
 from preflight.models.families.layer_rules import named_fields
 from preflight.models.families.table_layout import ACTIVATIONS, HEADS, HIDDEN
+from preflight.trace.encoders import HEADS as HEADS_OF_ENCODERS
+from preflight.trace.encoders import encoder_class
 
 
 def layout_of(model_type: str) -> dict[str, Any]:
-    """Return the table of a type; raise NotLaidOut where there is none that holds."""
+    """Return the table of a type, of an encoder with the modules of every head; raise NotLaidOut where none holds."""
     seen = see(model_type)
+    table = _solved(seen)
+    heads = {
+        head: _of_head(model_type, head, table)
+        for head in HEADS_OF_ENCODERS
+        if encoder_class(model_type, head) is not None and head != "masked_lm"
+    }
+    if heads:
+        table = {**table, "fixed": {**table["fixed"], **OF_DECODERS}, "heads": heads}
+    return {**table, "widths": candidate_widths(seen, table)}
+
+
+def _of_head(model_type: str, head: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the class of an encoder with another head, and its modules beside layers and tables of words."""
+    own = _solved(see(model_type, head))
+    if own["kinds"] != table["kinds"]:
+        raise NotLaidOut(f"layers of {own['class']} are others than those of {table['class']}")
+    units = [unit for unit in own["body"] if unit["role"] != "embedding"]
+    return {"class": own["class"], "body": units}
+
+
+def _solved(seen: Seen) -> dict[str, Any]:
+    """Return the first table that gives all models but those with a field changed that it then knows one value of."""
     followed = dict(seen.changed)
     for _ in range(len(followed) + 1):
         table = _table(seen, followed)
         wrong = _first_wrong(seen, followed, table)
         if wrong is None:
-            return {**table, "widths": candidate_widths(seen, table)}
+            return table
         if wrong not in followed:
             raise NotLaidOut(f"the table does not give {wrong}")
         del followed[wrong]
@@ -222,10 +247,10 @@ def _fixed(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
         if text not in followed and is_other:
             found[name] = seen.base[0].values.get(name)
     for name, default in seen.fields.items():
-        is_word = isinstance(default, str) and name not in ACTIVATIONS
-        is_word = is_word and isinstance(seen.base[0].values.get(name), str)
+        own = seen.base[0].values.get(name)
+        is_word = isinstance(default, str) and name not in ACTIVATIONS and isinstance(own, str)
         if is_word and not any(part in name for part in NO_LAYOUT):
-            found.setdefault(name, default)
+            found.setdefault(name, own)
     return dict(sorted(found.items()))
 
 

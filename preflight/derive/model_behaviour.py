@@ -38,7 +38,14 @@ def adapts_experts(model_type: str) -> bool:
 
 def mark_idle(model_type: str, table: Mapping[str, Any]) -> None:
     """Flag the parameters that get no gradient from text: a decoder's attention to an encoder, an indexer."""
-    config = small_type_config(model_type)
+    for head, entry in table.get("heads", {}).items():
+        _mark_idle(
+            small_type_config(model_type, head=head), {**table, "kinds": (), "body": entry["body"]}
+        )
+    _mark_idle(small_type_config(model_type), table)
+
+
+def _mark_idle(config: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     idle = {name for name, has_gradient in gradients_of(config).items() if not has_gradient}
     prefix = f"{table['prefix']}."
     in_layers = {

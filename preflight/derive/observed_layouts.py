@@ -7,6 +7,7 @@ import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from preflight.derive.type_configs import class_of_type
 from preflight.model import BIAS, EMBEDDING, EXPERTS, LINEAR, NORM, OTHER
 from preflight.trace.build import build
 from preflight.trace.built import INDEX_NAMES
@@ -60,9 +61,18 @@ def observe(config: Mapping[str, Any]) -> Observed:
     outside: dict[str, dict[str, Tensor]] = {}
     behind: set[str] = set()
     modules = dict(model.named_modules())
-    for name, parameter in model.named_parameters():
+    named: set[int] = set()
+    words = model.get_input_embeddings()
+    body = f"{model.base_model_prefix}."
+    for name, parameter in model.named_parameters(remove_duplicate=False):
         owner, _, last = name.rpartition(".")
         module = modules[owner]
+        is_tied = (
+            parameter is words.weight and module is not words
+        )  # some classes name the head first
+        if is_tied or id(parameter) in named:
+            continue
+        named.add(id(parameter))
         tensor = Tensor(
             tuple(parameter.shape),
             _kind(name, last, module, parameter),
@@ -74,7 +84,7 @@ def observe(config: Mapping[str, Any]) -> Observed:
             layers[int(index)][rest] = tensor
         else:
             outside.setdefault(owner, {})[last] = tensor
-            if any(layers):
+            if any(layers) or (prefix.startswith(body) and not name.startswith(body)):
                 behind.add(owner)
     head = model.get_output_embeddings()
     around = next((name for name, m in modules.items() if m is head), "").rpartition(".")[0]
@@ -120,9 +130,8 @@ def kernels_of(model_type: str) -> list[str]:
     import inspect
 
     import transformers
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    model_class = getattr(transformers, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type])
+    model_class = getattr(transformers, class_of_type(model_type))
     source = inspect.getsource(importlib.import_module(model_class.__module__))
     return sorted(set(WITH_FALLBACK.findall(source)))
 

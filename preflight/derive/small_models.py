@@ -13,6 +13,7 @@ from preflight.formulas.attention import default_attention
 from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.formulas.layer_coefficients import DROPOUT, EAGER, FLASH, LIGER, METHODS
 from preflight.launch import LaunchPlan
+from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.models.families.family_tables import family_table
 from preflight.versions.boundary import NEWEST
@@ -188,11 +189,15 @@ NUM_VARIANTS = 3
 """As many as solving needs; one more is left for comparing."""
 
 
-def small_config(model_type: str, variant: int = 0) -> dict[str, Any]:
-    """Return the small config of a family; the variants have the same layers in other sizes."""
+def small_config(model_type: str, variant: int = 0, head: str = MASKED_LM) -> dict[str, Any]:
+    """Return the small config of a family; the variants have the same layers in other sizes.
+
+    `head`: of an encoder, the objective whose class it is.
+    """
     model_type = model_type.removesuffix(LIGER)
     if model_type not in SMALL_MODELS:
-        return small_type_config(model_type, variant, _least_depth(model_type))
+        model_type = model_type.removesuffix(EAGER)
+        return small_type_config(model_type, variant, _least_depth(model_type), head=head)
     own_type = next(
         (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
         model_type,

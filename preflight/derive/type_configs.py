@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.trace.encoders import encoder_class
+
 
 def _alike(values: tuple[int, ...], *names: str) -> dict[str, tuple[int, ...]]:
     return dict.fromkeys(names, values)
@@ -113,6 +115,14 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "mamba_n_heads": (8, 7, 15, 12, 18, 20), "mamba_d_head": (64, 96, 40, 56, 48, 72),
         "mamba_d_state": (32, 48, 40, 56, 24, 72), "mamba_d_ssm": (512, 672, 600, 672, 864, 1440), "mamba_chunk_size": CHUNKS,
     },
+    "distilbert": {
+        "dim": (320, 448, 480, 384, 576, 640), "hidden_dim": (832, 992, 1184, 1088, 1248, 1376),
+    },
+    "deberta-v2": {
+        "relative_attention": True, "position_buckets": (32, 40, 48, 56, 24, 64), "norm_rel_ebd": "layer_norm",
+        "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
+        "pooler_hidden_size": (320, 448, 480, 384, 576, 640),
+    },
     "mpt": {"n_heads": (8, 8, 16, 8, 16, 16)},
     "diffllama": {"num_key_value_heads": (2, 4, 6, 2, 4, 8), "num_attention_heads": (10, 8, 12, 6, 8, 16)},
     "gpt_neo": {"attention_types": [[["global", "local"], 3]], "num_layers": 6},
@@ -139,16 +149,30 @@ SPECIAL: dict[str, dict[str, Any]] = {
 """What a type's own rules ask for beside the usual."""
 
 
-def small_type_config(
-    model_type: str, size: int = 0, depth: int = 6, more: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the small config of a type in one size; what its fields do not name stays as the class has it."""
-    from transformers import CONFIG_MAPPING
+def class_of_type(model_type: str, head: str = "masked_lm") -> str:
+    """Return the class of a type that its table is made from: its language model, or an encoder with a head."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found: str = encoder_class(model_type, head) or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
+    return found
+
+
+def small_type_config(
+    model_type: str,
+    size: int = 0,
+    depth: int = 6,
+    more: Mapping[str, Any] | None = None,
+    head: str = "masked_lm",
+) -> dict[str, Any]:
+    """Return the small config of a type in one size; what its fields do not name stays as the class has it.
+
+    `head`: of an encoder, the objective whose class it is.
+    """
+    from transformers import CONFIG_MAPPING
 
     found: dict[str, Any] = {
         "model_type": model_type,
-        "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]],
+        "architectures": [class_of_type(model_type, head)],
         "tie_word_embeddings": False,
     }
     for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
@@ -184,6 +208,7 @@ def config_fields(config_class: Any) -> dict[str, Any]:
 
 TAKEN_IN: dict[str, dict[str, Any]] = {
     "falcon_h1": {"head_dim": None},
+    "deberta-v2": {"share_att_key": False, "norm_rel_ebd": "none", "position_buckets": -1},
     "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
 }
 """Keys that a config class takes and does not declare (configuration_*.py, modeling_*.py, 5.24.0)."""

@@ -16,7 +16,7 @@ from preflight.model import ModelSpec
 from preflight.models import describe
 
 NUM_SAMPLES = 150
-HIDDEN = ("hidden_size", "d_model", "n_embd", "emb_dim")
+HIDDEN = ("hidden_size", "d_model", "n_embd", "emb_dim", "dim")
 HEADS = (
     "num_attention_heads",
     "n_head",
@@ -85,7 +85,18 @@ def _config(model_type: str, generator: Random) -> dict[str, object]:
         (HEADS, heads),
         (("head_dim", "dim_head", "kv_channels"), generator.choice((64, 128, 256))),
         (("moe_intermediate", "expert_ffn", "shared_expert", "shared_intermediate"), narrow),
-        (("intermediate_size", "ffn_dim", "dim_ff", "dff", "ffn_hidden", "d_inner"), wide),
+        (
+            (
+                "intermediate_size",
+                "ffn_dim",
+                "dim_ff",
+                "dff",
+                "ffn_hidden",
+                "d_inner",
+                "hidden_dim",
+            ),
+            wide,
+        ),
         (("num_experts_per", "moe_topk", "moe_k"), chosen),
         (("experts",), experts),
         (HIDDEN, hidden),

@@ -9,6 +9,7 @@ from preflight.errors import BadInput
 from preflight.trace.built import INDEX_NAMES, BuiltModel, torch_dtype
 from preflight.trace.checkpointing import mark_every_second
 from preflight.trace.compose import Depth, full_depth, shallow_depth
+from preflight.trace.encoders import auto_class, is_encoder
 from preflight.trace.job import TraceJob
 from preflight.trace.quantized import pack_linears
 from preflight.versions.transformers import HAS_DTYPE
@@ -104,6 +105,8 @@ def _class_of(config: Any) -> Any:
     """Return transformers' language model of a config: with its towers, which hold parameters too."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+    if is_encoder(config):
+        return auto_class(config)
     if getattr(config, "is_encoder_decoder", False) and not _is_decoder_alone(config):
         raise BadInput.one(f"{config.model_type} is an encoder with a decoder, which is not traced")
     own = getattr(config, "auto_map", None) or {}

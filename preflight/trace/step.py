@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from preflight.trace.eight_bit import BITSANDBYTES, bitsandbytes_optimizer, is_paged
+from preflight.trace.encoders import head_of, label_shape, mean_of
 from preflight.trace.job import TraceJob
 from preflight.trace.log import (
     CLIP,
@@ -115,6 +116,8 @@ def run_steps(
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
     is_linear = "linear_attention" in kinds
     head = {"fused_lm_head": True} if job.loss == "chunked_linear" else {}
+    objective = head_of(job.config)
+    cache, is_bare = {} if objective else {"use_cache": False}, objective == "embedding"
     for step in range(num_steps):
         progress(f"step {step + 1} of {num_steps}")
         marks.step = step
@@ -128,20 +131,22 @@ def run_steps(
             mask = None
             if job.has_padding or not is_linear:
                 mask = torch.ones(shape, dtype=torch.long, device=recorder.device)
-            labels = torch.zeros(shape, dtype=torch.long, device=recorder.device)
+            labels = torch.zeros(
+                label_shape(job.config, *shape), dtype=torch.long, device=recorder.device
+            )
+            learns = {} if is_bare else {"labels": labels}
             marks.mark(PRELUDE)
             marks.is_forward = True
             with region():
-                outputs = model(
-                    input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, **head
-                )
+                outputs = model(input_ids=ids, attention_mask=mask, **learns, **cache, **head)
+                loss = mean_of(outputs, mask) if is_bare else outputs.loss
                 if job.autocast:
                     marks.mark(REGION_END)
             if job.autocast and not head:
                 marks.mark(OUTPUTS)
                 # accelerate wraps forward so that 16-bit outputs become fp32 (accelerator.py:1791, 1.15.0).
-                outputs["logits"] = outputs.logits.float()
-            loss = outputs.loss
+                name = "last_hidden_state" if is_bare else "logits"
+                outputs[name] = outputs[name].float()
             if not job.keeps_outputs:
                 del outputs  # a loop that keeps them does so until the next forward is done
             marks.is_forward = False
@@ -151,7 +156,7 @@ def run_steps(
                 if parameter.grad is not None:
                     recorder.hold(parameter.grad, GRADIENTS, "backward")
             marks.mark(END)
-            del loss, ids, mask, labels
+            del loss, ids, mask, labels, learns
         stepping(step)
     marks.mark(END)
     marks.remove()
