@@ -8,19 +8,24 @@ trainer and version (preflight/formulas/user_loop.py). logits_dtype bf16 is the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import TUNE_NUM_CHUNKS, head_bytes
 from preflight.formulas.forward_alone import held_with_logits
+from preflight.formulas.heads import (
+    SCORE,
+    bytes_of_more_labels,
+    head_of_encoder,
+    trains_value_model,
+)
 from preflight.formulas.layer_costs import more_logits, shared_bytes
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
     KEEPS_LOGITS,
-    SCORE,
     is_scored,
     reads_completion_logits,
     tokens_with_logits,
-    trains_value_model,
 )
 from preflight.formulas.pair_losses import (
     completion_loss_bytes,
@@ -36,7 +41,7 @@ from preflight.formulas.user_loop import HUGGING_FACE, keeps_outputs, loss_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
-from preflight.model import ModelSpec
+from preflight.model import MASKED_LM, ModelSpec
 from preflight.units import ceil_div
 
 
@@ -91,6 +96,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             yield MemoryTerm(
                 part.name, part.num_bytes, part.moments, f"{part.num_bytes:,}", PPO_SOURCE
             )
+    elif head_of_encoder(plan, model) not in (None, MASKED_LM):
+        yield from _labels(plan, model, tokens)
     elif is_scored(plan):
         yield from _scored(plan, model, tokens)
     elif (scoring := scoring_of(plan)) is not None:
@@ -115,7 +122,9 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     elif plan.objective in KEEPS_LOGITS and plan.trainer == "trl":
         found = pair_loss_bytes(plan, size, casts)
     else:
-        found = loss_bytes(plan, size, casts, model.model_type, autocast)
+        # an encoder's loss is over all positions and in its head's dtype in every release, as it was traced
+        as_traced = replace(plan, versions={}) if model.is_encoder else plan
+        found = loss_bytes(as_traced, size, casts, model.model_type, autocast)
     forward, backward, outputs, source = found
     if plan.logits_dtype in ("bf16", "fp16"):
         forward = backward = 4 * size
@@ -220,6 +229,17 @@ def _scored(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryT
                 f"{tokens:,} x {model.hidden_size:,} x {each}",
                 "traces with a vocabulary of 8 (transformers 5.24.0), the most of Llama, Gemma 2 and GPT-2",
             )
+
+
+def _labels(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
+    """The scores of an encoder's classifier beyond the two labels that it was traced with; an embedding has none."""
+    more = bytes_of_more_labels(plan, model, tokens)
+    if more:
+        name = "scores of more labels"
+        yield MemoryTerm(name, more, FORWARD | BACKWARD, f"{more:,}", LABELS_SOURCE)
+
+
+LABELS_SOURCE = "preflight/formulas/heads.py: of a vocabulary as large"
 
 
 def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iterable[MemoryTerm]:

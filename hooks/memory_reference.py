@@ -26,14 +26,10 @@ from preflight.formulas.forward_alone import (
     held_with_logits,
     scored_forward,
 )
+from preflight.formulas.heads import trains_value_model
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
-from preflight.formulas.objective import (
-    ONLINE,
-    is_of_llamafactory,
-    reference_of,
-    trains_value_model,
-)
+from preflight.formulas.objective import ONLINE, is_of_llamafactory, reference_of
 from preflight.formulas.ppo import policy_of
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens

@@ -19,9 +19,9 @@ from preflight.formulas.forward_alone import (
     autocast_copies,
     gathered_in_forward,
 )
+from preflight.formulas.heads import trains_value_model
 from preflight.formulas.key_values import appended_bytes, cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import trains_value_model
 from preflight.formulas.ppo import SOURCE as PPO_SOURCE
 from preflight.formulas.ppo import completions_scores, policy_of, without_autocast
 from preflight.formulas.precision import precision_of, uses_autocast

@@ -17,9 +17,10 @@ from preflight.formulas.forward_alone import (
     hidden_states,
     scored_forward,
 )
+from preflight.formulas.heads import trains_value_model
 from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import reference_of, trains_value_model
+from preflight.formulas.objective import reference_of
 from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.rollouts import (

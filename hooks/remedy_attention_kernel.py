@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.attention import default_attention
+from preflight.formulas.attention import attention_of_class
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -26,7 +26,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Replace eager attention by SDPA where the model's class has it."""
     if plan.attention != "eager" or has_own_model_code(plan):
         return
-    if default_attention(model.model_type, version_in(plan.versions, "transformers")) != "sdpa":
+    if attention_of_class(model, version_in(plan.versions, "transformers")) != "sdpa":
         return
     yield Remedy(
         "attention_kernel",

@@ -57,7 +57,7 @@ LIGER_MODELS = frozenset(
 @hookimpl
 def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Replace a loss over whole logits by what the trainer can say."""
-    if plan.loss not in (None, "full_logits") or not model.is_decoder_lm:
+    if plan.loss not in (None, "full_logits") or not model.is_decoder_lm or model.is_encoder:
         return
     if plan.objective not in LANGUAGE_MODEL:
         return  # what reads whole logits, or has none

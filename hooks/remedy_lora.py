@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.formulas.adapted_experts import adapts_experts
-from preflight.formulas.objective import trains_value_model
+from preflight.formulas.heads import trains_value_model
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of

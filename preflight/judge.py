@@ -11,9 +11,9 @@ from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.doubts import beside, doubts_of
+from preflight.formulas.heads import with_head
 from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import in_release
-from preflight.formulas.objective import with_head
 from preflight.formulas.precision import missing_inputs
 from preflight.formulas.row_limits import with_open_length
 from preflight.formulas.vision import with_image_masks, with_open_images

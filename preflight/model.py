@@ -17,6 +17,8 @@ BIAS = "bias"
 EXPERTS = "experts"
 OTHER = "other"
 
+MASKED_LM = "masked_lm"
+"""The objective whose head an encoder's table and costs are made with; its other heads are beside it."""
 ALL_PARAMETERS = "(all parameters)"
 """Name of the units of a model that is counted and not laid out: what it takes has a lower bound, and no more."""
 
@@ -167,7 +169,7 @@ class ModelSpec:
     dropouts: Mapping[str, float] = field(default_factory=dict)
     """Dropout probabilities in the config that are not zero."""
     is_decoder_lm: bool = True
-    """False where no activation formula applies (encoders, vision or speech models)."""
+    """False where no activation formula applies: types that nobody traced, vision or speech models."""
     source: str = ""
     """Where the config was read: a path, the registry, the hub cache."""
     like: Likeness | None = None
@@ -185,6 +187,11 @@ class ModelSpec:
     def is_counted_alone(self) -> bool:
         """Whether the number of parameters is all that is known of them."""
         return all(unit.name == ALL_PARAMETERS for unit in self.units)
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it reads in both directions, and has the head that its objective names (preflight/formulas/encoders.py)."""
+        return "heads" in self.facts
 
     @property
     def has_towers(self) -> bool:

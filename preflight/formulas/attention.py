@@ -12,6 +12,10 @@ from preflight.versions import transformers
 from preflight.versions.boundary import Boundary, Version, has_begun, version_in
 
 EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
+    "bert": (None, transformers.BERT_HAS_SDPA),
+    "distilbert": (None, transformers.DISTILBERT_HAS_SDPA),
+    "roberta": (None, transformers.ROBERTA_HAS_SDPA),
+    "xlm-roberta": (None, transformers.ROBERTA_HAS_SDPA),
     "bloom": (None, None),
     "gemma2": (transformers.GEMMA2_HAS_NO_SDPA, None),
     "gpt_oss": (None, None),
@@ -19,7 +23,7 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
     "opt": (None, transformers.OPT_HAS_SDPA),
     "phi3": (None, transformers.PHI3_HAS_SDPA),
 }
-"""Decoder -> since when its class has no SDPA, None for ever since; and since when it has, None for not yet.
+"""Type -> since when its class has no SDPA, None for ever since; and since when it has, None for not yet.
 
 Read in modeling_*.py of the releases 4.44.2 to 5.24.0. `get_correct_attn_implementation` (modeling_utils.py,
 5.24.0) takes eager there: ALiBi, sinks and capped scores are not in torch's kernel.
@@ -38,6 +42,8 @@ def default_attention(model_type: str, version: Version) -> str:
 def attention_of_class(model: ModelSpec, version: Version) -> str:
     """Return what a model's class runs when nobody names an attention; a table says it of a type that has one."""
     of_table = model.facts.get("attention")
+    if model.model_type in EAGER_VERSIONS:
+        of_table = None
     return str(of_table) if of_table else default_attention(model.model_type, version)
 
 

@@ -30,7 +30,10 @@ def attention_extra(
         return (scores_of(plan, model, c).saved + dropped_scores(plan, model, c)) * (
             shape.num_heads * length
         ) + repeated
-    copied = c * shape.query_size if copies_queries(plan) else 0
+    is_copied = (
+        copies_queries(plan) and not model.is_encoder
+    )  # an encoder's are linear layers' output
+    copied = c * shape.query_size if is_copied else 0
     if takes_mask(plan, unit):
         return repeated + copied + (c * length if has_bool_mask(plan) else 0)
     return repeated + copied if repeats_keys(plan) else copied

@@ -18,11 +18,12 @@ from preflight.formulas.adaptations import USUAL, Adaptation, adapter_of, neares
 from preflight.formulas.adapted_experts import adapted_stacks
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.attention import attention_of_class, default_attention
+from preflight.formulas.heads import head_of_encoder
 from preflight.formulas.kernels import asks_liger
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
-from preflight.model import ModelSpec, ModelUnit
+from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.remembered import remembered
 from preflight.versions.boundary import NEWEST, version_in
 
@@ -249,7 +250,10 @@ def shared_forms(
     plan: LaunchPlan, model: ModelSpec, method: str, checkpointed: bool
 ) -> Mapping[str, Any] | None:
     """Return what is alive beside layers, parameters and gradients, by point of the step."""
+    head = head_of_encoder(plan, model)
     adapted = adaptation_of(plan, model, method).folder
+    if head not in (None, MASKED_LM):
+        adapted = str(head)
     forms = _of_method(file_of(plan, model), adapted, None, method, checkpointed)
     first = model.layers[0].layer if model.layers else None
     if forms is None or first is None or not (model.facts.get(FACT) and first.num_experts):
@@ -315,8 +319,13 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
     modes = {False, plan.activation_checkpointing != "none"}
     if any(layer_forms(plan, model, unit, method, m) is None for unit in layers for m in modes):
         return f"{method!r}"
+    head = head_of_encoder(plan, model)
+    if any(shared_forms(plan, model, method, m) is None for m in modes):
+        return f"{method!r} of {head}"
     traced = attention_of_class(model, NEWEST)
     asked = plan.attention or traced
+    if asked == "eager" and file_of(plan, model).endswith(EAGER):
+        asked = traced
     if asked != traced and not (traced == "sdpa" and asked.startswith("flash")):
         return f"{asked} attention"
     if any(has_window_mask(plan, unit) for unit in layers) and asked == "sdpa":

@@ -331,9 +331,10 @@ def split(form: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _has_masks(plan: LaunchPlan, units: list[ModelUnit]) -> bool:
-    """Tell whether SDPA's masks are tensors: where some layers' window ends before the sequence does."""
+    """Tell whether SDPA's masks are tensors: where some layers' window ends before the sequence does, as one that no table says."""
     windowed = [u for u in units if u.layer and u.layer.attention_kind == "sliding"]
-    return not windowed or any(has_window_mask(plan, unit) for unit in windowed)
+    is_unsaid = any(u.layer and u.layer.sliding_window is None for u in windowed)
+    return not windowed or is_unsaid or any(has_window_mask(plan, unit) for unit in windowed)
 
 
 def _highest(forms: list[dict[str, int]], sizes: Mapping[str, int]) -> int:

@@ -7,19 +7,16 @@ reward              2 x micro batch                           a score in place o
 scored_pairs        2 x micro batch                           the same, by a loss of the script's own
 scored_in_turn      2 x micro batch, in two forwards          the same
 classification, prm micro batch                               a score for every label
+masked_lm           micro batch                               an encoder's words that were masked
+embedding           micro batch, of texts                     an encoder, or the mean of what it returns
 grpo, rloo          micro batch, of completions               compared with a reference model, before the step
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 from preflight.launch import LaunchPlan
-from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import MASKED_LM
 from preflight.plan_choices import HF_TRAINERS
-from preflight.remembered import remembered
 from preflight.versions.trl import (
     CHUNKS_PAIRS,
     COMPARES_WITH_NOTHING,
@@ -40,7 +37,7 @@ from preflight.versions.trl_pairs import (
     REFERENCE_HAS_FSDP2,
 )
 
-LANGUAGE_MODEL = (None, "sft", "pretrain")
+LANGUAGE_MODEL = (None, "sft", "pretrain", MASKED_LM)
 """Objectives whose loss is the next token's; a plan without one is taken to have it."""
 PAIRED = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward", "scored_pairs", "scored_in_turn")
 """Objectives that put chosen and rejected answers into one forward, chosen first, padded to the longest of both
@@ -164,10 +161,16 @@ def unpriced_objective(plan: LaunchPlan) -> str:
             return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
         if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
             return "PRM after TRL 1.13"
-        is_known = plan.trainer in HF_TRAINERS and objective != "reward"
+        is_known = plan.trainer in (*HF_TRAINERS, "plain_loop") and objective != "reward"
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if is_of_llamafactory(plan) and objective in PAIRS_OF_LLAMAFACTORY:
         return _unpriced_of_llamafactory(plan)
+    if objective == "embedding":
+        return (
+            ""
+            if plan.trainer == "transformers"
+            else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
+        )
     if plan.trainer != "trl":
         return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if objective == "ppo":
@@ -233,61 +236,3 @@ def _unpriced_pairs(plan: LaunchPlan) -> str:
         if not boundary.holds_in(plan.versions):
             return f"a reference model under FSDP{plan.engine[4]} before TRL {boundary.since}"
     return ""
-
-
-@remembered
-def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
-    """Return the model as its objective trains it: a score in the place of the language model's head.
-
-    transformers/modeling_layers.py GenericForSequenceClassification and GenericForTokenClassification (5.24.0);
-    an adapter trains the score whole (peft/peft_model.py PeftModelForSequenceClassification, 0.21.2).
-    """
-    if trains_value_model(plan) and model.layers and not model.is_counted_alone:
-        return _with_value_model(model)
-    if not is_scored(plan) or model.is_counted_alone or not model.layers:
-        return model
-    if any(unit.name == SCORE for unit in model.units) and model.is_decoder_lm:
-        return model
-    labels = (
-        1
-        if plan.objective in ("reward", "scored_pairs", "scored_in_turn")
-        else _num_labels(model.config)
-    )
-    weight = ParameterTensor("weight", (labels, model.hidden_size), LINEAR)
-    units = tuple(unit for unit in model.units if unit.role != "lm_head" and unit.name != SCORE)
-    facts = {name: fact for name, fact in model.facts.items() if name != "headless"}
-    return replace(
-        model,
-        units=(*units, ModelUnit(SCORE, "lm_head", (weight,))),
-        tied=False,
-        is_decoder_lm=model.is_decoder_lm or "headless" in model.facts,
-        num_params_override=None,
-        facts=facts,
-    )
-
-
-def trains_value_model(plan: LaunchPlan) -> bool:
-    """Tell whether a value model of the policy's shapes is trained beside it, in one module with it."""
-    return plan.objective == "ppo" and plan.trainer == "trl"
-
-
-def _with_value_model(model: ModelSpec) -> ModelSpec:
-    """Return policy and value model as the one module that TRL trains: everything twice but the head, and a score."""
-    if any(unit.name == SCORE for unit in model.units):
-        return model
-    twice = (u if u.role == "lm_head" else replace(u, count=2 * u.count) for u in model.units)
-    weight = ParameterTensor("weight", (1, model.hidden_size), LINEAR)
-    units = (*twice, ModelUnit(SCORE, "other", (weight,)))
-    return replace(model, units=units, num_params_override=None)
-
-
-SCORE = "score"
-
-
-def _num_labels(config: Mapping[str, Any]) -> int:
-    """Return the labels of a config, two where it names none (transformers/configuration_utils.py, 5.24.0)."""
-    named = config.get("id2label")
-    given = config.get("num_labels")
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given
-    return len(named) if isinstance(named, Mapping) and named else 2

@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from preflight.formulas.forward_alone import hidden_states
+from preflight.formulas.heads import SCORE
 from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import SCORE
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
 from preflight.formulas.rollouts import rows_of_forward, with_tokens
 from preflight.launch import LaunchPlan

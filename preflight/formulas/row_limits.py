@@ -10,9 +10,12 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_parts import open_up_to
 
-LEARNED = {"wpe": 0, "embed_positions": 2}
+LEARNED = {"wpe": 0, "embed_positions": 2, "position_embeddings": 0}
 """Last part of a learned table's name -> rows of it that no token has (OPT's padding,
 modeling_opt.py OPTLearnedPositionalEmbedding, transformers 5.24.0)."""
+BEHIND_PADDING = ("roberta", "xlm-roberta")
+"""Encoders that count positions from behind the row of their padding token, the second one
+(modeling_roberta.py RobertaEmbeddings.create_position_ids_from_input_ids, transformers 5.24.0)."""
 FIXED = {
     "gptj": ("max_position_embeddings", "n_positions"),
     "codegen": ("max_position_embeddings", "n_positions"),
@@ -53,6 +56,8 @@ def longest_row(plan: LaunchPlan, model: ModelSpec) -> int | None:
             return positions
     for unit in model.units:
         offset = LEARNED.get(unit.name.rpartition(".")[2]) if unit.role == "embedding" else None
+        if offset is not None and model.model_type in BEHIND_PADDING:
+            offset = 2
         if offset is not None and (not offset or plan.sequence_kind is not None):
             return unit.tensors[0].shape[0] - offset
     return None

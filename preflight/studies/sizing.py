@@ -86,6 +86,10 @@ def size(model_name: str, request: SizingRequest, plugins: PluginManager) -> Wor
             f"the model {model_name!r} is not known here",
             fix="give a folder with its config.json, or that file",
         )
+    if model.is_encoder:
+        raise BadInput.one(
+            f"{model_name} is an encoder, and what is sized here are language models"
+        )
     if not model.layers or not model.is_decoder_lm:
         raise BadInput.one(f"{model_name}: no activation formula knows {model.model_type} models")
     prices = {**listed_prices(), **(request.prices or {})}

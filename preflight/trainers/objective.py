@@ -18,7 +18,7 @@ from preflight.trainers.generation import read_generation
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
 from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference, not_priced
-from preflight.trainers.own_loss import objective_of_loss
+from preflight.trainers.own_loss import is_plain, objective_of_loss
 from preflight.trainers.ppo import read_ppo
 
 FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
@@ -33,6 +33,7 @@ WIDER = "a reference model that TRL loads in fp32"
 CLASSIFIERS = {
     "ForSequenceClassification": "sequence_classification",
     "ForTokenClassification": "token_classification",
+    "ForMaskedLM": "masked_lm",
 }
 SAVES_LOGITS = ("use_liger_loss", "use_logits_to_keep", "padding_free")
 """Arguments of older releases of TRL's DPO and KTO under which logits or rows are fewer than SFT's."""
@@ -45,7 +46,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     """Return the objective and the reference model; a problem names what no formula holds."""
     fields = FieldReader(given)
     kind = given.kind
-    if kind.trainer == "transformers":
+    if kind.trainer == "transformers" or (kind.trainer == "plain_loop" and is_plain(kind.text)):
         _classifier(fields)
         return fields.reading()
     if kind.trainer != "trl":
@@ -203,7 +204,7 @@ def _classifier(fields: FieldReader) -> None:
     for end, objective in CLASSIFIERS.items():
         if heads and all(head.endswith(end) for head in heads):
             head = next(iter(heads))
-            if scored != "one" and objective == "token_classification":
+            if scored != "one" and objective != "sequence_classification":
                 return
             objective = objective if scored == "one" else f"scored_{scored}"
             fields.put("objective", objective, Setting(objective, Place("script", "", head)))

@@ -49,6 +49,13 @@ def objective_of_loss(text: str) -> str | None:
     return "one"
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether a loop of a script's own trains with the loss that its model returns, of one row at a time."""
+    code = PROSE.sub("", text)
+    of_model = re.search(r"\bloss\s*=\s*\w+(?:\.loss\b|\[[\"']loss[\"']\])", code)
+    return of_model is not None and not _PAIRS.search(code)
+
+
 _PAIRS = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b")
 """Words of a script that may put pairs of answers into one batch, whatever its loss makes of them."""
 

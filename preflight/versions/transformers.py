@@ -6,6 +6,20 @@ from preflight.versions.boundary import Boundary
 
 _NAME = "transformers"
 
+BERT_HAS_SDPA = Boundary(
+    _NAME,
+    "4.41",
+    "BERT's class has SDPA",
+    "models/bert/modeling_bert.py, 4.40.2 to 5.24.0",
+    "5.24.0",
+)
+ROBERTA_HAS_SDPA = Boundary(
+    _NAME,
+    "4.45",
+    "RoBERTa's class has SDPA, and so has XLM-RoBERTa's",
+    "models/roberta/modeling_roberta.py, models/xlm_roberta/modeling_xlm_roberta.py, 4.44.2 to 5.24.0",
+    "5.24.0",
+)
 PHI3_HAS_SDPA = Boundary(
     _NAME,
     "4.45",
@@ -25,6 +39,13 @@ LOSS_UPCASTS_LOGITS = Boundary(
     "4.46",
     "the loss casts the logits to fp32; before, the model returned fp32 logits",
     "models/llama/modeling_llama.py `.float()` in 4.36.2 to 4.45.2; loss/loss_utils.py:36-39 (4.48.1), none in 4.45.2",
+    "5.24.0",
+)
+DISTILBERT_HAS_SDPA = Boundary(
+    _NAME,
+    "4.46",
+    "DistilBERT's class has SDPA",
+    "models/distilbert/modeling_distilbert.py, 4.45.2 to 5.24.0",
     "5.24.0",
 )
 OPT_HAS_SDPA = Boundary(

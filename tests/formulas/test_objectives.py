@@ -9,7 +9,7 @@ from small_llama import LLAMA
 from step_script import counted_of
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.formulas.objective import with_head
+from preflight.formulas.heads import with_head
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, Moment

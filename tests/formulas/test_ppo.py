@@ -6,7 +6,7 @@ import pytest
 from small_llama import LLAMA, ZERO
 from test_rollouts import parts_of
 
-from preflight.formulas.objective import with_head
+from preflight.formulas.heads import with_head
 from preflight.formulas.ppo import policy_of
 from preflight.judge import estimate_memory
 from preflight.launch import DeepSpeedSettings, Generation, LaunchPlan

@@ -8,6 +8,7 @@ from preflight.formulas.installed_kernels import KERNELS
 from preflight.formulas.left_out import UNTRACED
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.models.families.family_tables import family_table
 from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
@@ -25,11 +26,17 @@ METHODS = {
         "shard_degree": 8,
     },
 }
+HEADS = {
+    "ForMaskedLM": "masked_lm", "ForSequenceClassification": "sequence_classification", "Model": "embedding",
+}  # fmt: skip
 CARD = "b200-sxm-180"
 
 
 @pytest.mark.parametrize("entry", list(all_models()), ids=lambda entry: entry.id)
 def test_a_model_has_an_answer_or_is_unknown_for_a_reason(entry):
+    is_encoder = "heads" in (family_table(str(entry.config.get("model_type"))) or {})
+    named = str((entry.config.get("architectures") or [""])[0])
+    head = next((head for end, head in HEADS.items() if named.endswith(end)), None)
     for method, values in METHODS.items():
         plan = LaunchPlan(
             model=entry.id,
@@ -38,6 +45,7 @@ def test_a_model_has_an_answer_or_is_unknown_for_a_reason(entry):
             mixed_precision="bf16",
             device=CARD,
             trainer="transformers",
+            objective=head if is_encoder else None,
             **values,
         )
         judged = judge_plan(plan, PLUGINS, Policy())

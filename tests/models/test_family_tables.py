@@ -9,6 +9,7 @@ import pytest
 
 from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
+from preflight.formulas.heads import with_head
 from preflight.formulas.layer_coefficients import not_derived
 from preflight.formulas.precision import precision_of
 from preflight.judge import estimate_memory
@@ -131,3 +132,41 @@ def test_a_part_that_every_traced_model_had_is_missed(experts, unlike):
     config = {**small_type_config("granitemoehybrid", 0, 3), "num_local_experts": experts}
 
     assert describe(config, "own", "test").facts["unlike_traced"] == unlike
+
+
+ENCODERS = [model_type for model_type in TYPES if "heads" in family_table(model_type)]
+HEADS = ("masked_lm", "sequence_classification", "token_classification", "embedding")
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_an_encoder_has_the_parameters_of_its_head(model_type, head):
+    """As many as transformers makes of the class, whatever class the config names, with as many labels as it says."""
+    config = {**small_type_config(model_type, 1, 4, head=head), "num_labels": 7}
+    published = {**config, "architectures": [family_table(model_type)["class"]]}
+    plan = LaunchPlan(objective=head, trainer="transformers")
+    made = sum(prod(shape) for shape in parameters_of(config).values())
+
+    assert describe(config, model_type, "a test").num_params == made
+    assert with_head(plan, describe(published, model_type, "a test")).num_params == made
+
+
+@pytest.mark.parametrize(
+    "more", [{"is_decoder": True}, {"architectures": ["BertForQuestionAnswering"]}]
+)
+def test_an_encoder_that_decodes_and_a_head_that_nobody_traced_are_not_known(more):
+    with pytest.raises(ModelNotKnown):
+        describe({**small_type_config("bert"), **more}, "bert", "a test")
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("model_type", "head", "method"),
+    [("modernbert", "sequence_classification", "full, fp32"), ("xlm-roberta", "masked_lm", "full, bf16 under autocast"),
+     ("deberta-v2", "token_classification", "full"), ("distilbert_eager", "embedding", "full, autocast")],
+)  # fmt: skip
+def test_formulas_of_an_encoder_are_a_trace_in_other_sizes(model_type, head, method, checkpointing):
+    from preflight.derive.formula_table import compare
+
+    for compared in compare(model_type, method, checkpointing, load_plugins("."), head=head):
+        assert abs(compared.error) < 0.01, compared

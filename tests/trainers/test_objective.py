@@ -140,15 +140,19 @@ def test_a_reference_that_is_computed_before_is_none(tmp_path):
     assert value(arguments, "reference_model") == "none"
 
 
-def test_a_head_that_is_loaded_says_what_is_trained(tmp_path):
-    text = """
-from transformers import AutoModelForTokenClassification, HfArgumentParser, Trainer, TrainingArguments
+@pytest.mark.parametrize(
+    ("head", "objective"),
+    [("ForTokenClassification", "token_classification"), ("ForMaskedLM", "masked_lm")],
+)
+def test_a_head_that_is_loaded_says_what_is_trained(tmp_path, head, objective):
+    text = f"""
+from transformers import AutoModel{head}, HfArgumentParser, Trainer, TrainingArguments
 args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
-model = AutoModelForTokenClassification.from_pretrained("org/model", num_labels=9)
+model = AutoModel{head}.from_pretrained("org/model", num_labels=9)
 Trainer(model=model, args=args, train_dataset=rows).train()
 """
 
-    assert value(read(text, tmp_path), "objective") == "token_classification"
+    assert value(read(text, tmp_path), "objective") == objective
 
 
 def test_rows_that_a_loss_of_the_scripts_own_pairs_are_not_counted_as_one(tmp_path):

@@ -146,7 +146,8 @@ def describe_config(
         return _only_counted(top, text, name, source, num_params)
     _raise_problems(text, top)
     units = layout.units
-    headless = headless_class(config) if num_params is not None else ""
+    has_heads = "heads" in layout.facts
+    headless = headless_class(config) if num_params is not None and not has_heads else ""
     if headless:
         units = (*(unit for unit in units if unit.role != "lm_head"), *_score(config, text))
     of_tower: tuple[ModelUnit, ...] = ()

@@ -7,6 +7,7 @@
     body                   the modules around the layers: name, role, tensors
     kinds                  the tensors of every kind of layer
     patterns               lists by layer that a config may give as a string: its name, and what the letters mean
+    heads                  of an encoder, by objective: another class, and its modules beside layers and tables of words
     places, lists          rules: which layer is of which kind; what a list by layer is where the config has none
     defaults, absent       what a field is where the config has none: a value, or an expression in others
     given                  fields that a config must have
@@ -33,7 +34,7 @@ from math import prod
 from typing import Any
 
 from preflight.errors import ModelNotKnown
-from preflight.model import EXPERTS, LayerShape, ModelUnit, ParameterTensor
+from preflight.model import EXPERTS, MASKED_LM, LayerShape, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView, place_of_key
 from preflight.models.families.expressions import evaluate, same_number
 from preflight.models.families.family_tables import family_table
@@ -48,13 +49,14 @@ from preflight.models.families.table_limits import (
 DEPTHS = (
     "decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers",
 )  # fmt: skip
-HIDDEN = ("hidden_size", "d_model", "n_embd", "emb_dim")
+HIDDEN = ("hidden_size", "d_model", "n_embd", "emb_dim", "dim")
 HEADS = (
     "num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "attention_heads",
     "num_decoder_attention_heads",
 )  # fmt: skip
 WIDTHS = (
     "intermediate_size", "ffn_dim", "decoder_ffn_dim", "n_inner", "dim_ff", "dff", "ffn_hidden_size", "d_inner",
+    "hidden_dim",
 )  # fmt: skip
 EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")
@@ -79,27 +81,36 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     """Return the units of a decoder by its table; raise ModelNotKnown where the table does not speak of its config."""
     raise_if_other(table, view)
     numbers = Numbers(table, view)
-    heads = _first(view, numbers, HEADS)
-    raise_if_other_heads(table, view, heads and _first(view, numbers, HIDDEN) // heads)
+    num_heads = _first(view, numbers, HEADS)
+    raise_if_other_heads(table, view, num_heads and _first(view, numbers, HIDDEN) // num_heads)
     depth = _depth(table, view)
     places = Places(numbers.number, numbers.plain(depth), depth)
     raise_if_not_met(table, view, places)
     kinds = values_by(table["places"], places)
     units: list[ModelUnit] = []
-    body = [
-        ModelUnit(entry["name"], entry["role"], tuple(_tensors(entry["tensors"], numbers, places)))
-        for entry in table["body"]
-    ]
-    units += [unit for unit in body if unit.tensors and unit.role == "embedding"]
+
+    def around(entries: Sequence[Mapping[str, Any]]) -> tuple[ModelUnit, ...]:
+        """Return the modules around the layers that have parameters."""
+        made = (
+            ModelUnit(e["name"], e["role"], tuple(_tensors(e["tensors"], numbers, places)))
+            for e in entries
+        )
+        return tuple(unit for unit in made if unit.tensors)
+
+    body = around(table["body"])
+    heads = {head: around(entry["body"]) for head, entry in table.get("heads", {}).items()}
+    own = _head_of(table, view)
+    units += [unit for unit in body if unit.role == "embedding"]
     for kind, entry in enumerate(table["kinds"]):
-        own = tuple(index for index, found in enumerate(kinds) if found == kind)
-        if not own:
+        held = tuple(index for index, found in enumerate(kinds) if found == kind)
+        if not held:
             continue
         tensors = tuple(_tensors(entry["tensors"], numbers, places))
-        shape = _shape(table, view, numbers, places, tensors, own[0], kind)
-        name = f"{table['prefix']}.*" + (f" ({kind})" if len(own) < depth else "")
-        units.append(ModelUnit(name, "layer", tensors, len(own), shape, own))
-    units += [unit for unit in body if unit.tensors and unit.role != "embedding"]
+        shape = _shape(table, view, numbers, places, tensors, held[0], kind)
+        name = f"{table['prefix']}.*" + (f" ({kind})" if len(held) < depth else "")
+        units.append(ModelUnit(name, "layer", tensors, len(held), shape, held))
+    behind = tuple(unit for unit in body if unit.role != "embedding")
+    units += heads[own] if own else behind
     facts: dict[str, Any] = {
         "layout": "table",
         "activation": view.get("hidden_act"),
@@ -108,6 +119,8 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     facts["unlike_traced"] = tuple(_unlike_traced(table, view))
     facts["adapts_experts"] = bool(table.get("adapts_experts"))
     facts["kernels"] = tuple(table.get("kernels", ()))
+    if heads:
+        facts["heads"] = {MASKED_LM: behind, **heads}
     if "delta" in table:
         facts["delta"] = {part: numbers.number(name) for part, name in table["delta"].items()}
     if "chunk" in table:
@@ -117,14 +130,10 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     return Layout(tuple(units), facts, (_first(view, numbers, HIDDEN), depth))
 
 
-def _buffers(table: Mapping[str, Any], numbers: Numbers, kinds: Sequence[Any]) -> dict[str, int]:
-    """Return the elements of what modules register, by bytes of an element, `load` for those of the load dtype."""
-    found: dict[str, int] = {}
-    for kind, element, shape in table.get("buffers", ()):
-        count = 1 if kind is None else sum(own == kind for own in kinds)
-        elements = count * prod(evaluate(form, numbers.number) for form in shape)
-        found[element] = found.get(element, 0) + elements
-    return found
+def _head_of(table: Mapping[str, Any], view: ConfigView) -> str | None:
+    """Return the head of the class that a config names, where the table has one for it beside its own class."""
+    named = view.values.get("architectures") or ("",)
+    return next((h for h, e in table.get("heads", {}).items() if e["class"] == named[0]), None)
 
 
 def _widths(table: Mapping[str, Any], numbers: Numbers) -> Iterator[tuple[str, int]]:
@@ -184,7 +193,7 @@ class Numbers:
         return self._known[name]
 
     def _number(self, name: str) -> int:
-        value = same_number(self._view.get(name))
+        value = same_number(_labels(self._view) if name == "num_labels" else self._view.get(name))
         if isinstance(value, (int, float)):
             if not self._view.is_given(name):
                 self._view.assumed.append(name)
@@ -212,6 +221,35 @@ class Numbers:
             return value
 
         return read
+
+
+def _labels(view: ConfigView) -> Any:
+    """Return the labels of a classifier, two where a config names none (configuration_utils.py, 5.24.0)."""
+    named, given = view.get("id2label"), view.get("num_labels")
+    return given or (len(named) if isinstance(named, Mapping) and named else 2)
+
+
+OLD_KINDS = {
+    "mamba": "linear_attention",
+    "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+}
+"""What kinds of layers were called before transformers 5 (configuration_utils.py, remap_legacy_layer_types, 5.24.0)."""
+
+
+def _by_layer(view: ConfigView, name: str, patterns: Mapping[str, Any]) -> Any:
+    """Return a config's value; a list of kinds in today's words, where the config has it as a string of letters too."""
+    value = view.get(name)
+    pattern, words = patterns.get(name, ("", {}))
+    letters = view.get(pattern) if value is None and pattern else None
+    if isinstance(letters, str):
+        return [words.get(letter) for letter in letters]
+    if isinstance(value, (list, tuple)) and name in KINDS_BY_LAYER:
+        return [OLD_KINDS.get(item, item) if isinstance(item, str) else item for item in value]
+    return value
+
+
+KINDS_BY_LAYER = ("layer_types", "layers_block_type")
 
 
 def _depth(table: Mapping[str, Any], view: ConfigView) -> int:

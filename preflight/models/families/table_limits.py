@@ -21,7 +21,8 @@ def raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
     """Refuse another class than the table's, and values that none of the models had that it was made from."""
     named = view.values.get("architectures")
     first = named[0] if isinstance(named, list) and named else table["class"]
-    if first != table["class"] and not str(first).endswith(HEADLESS):
+    classes = {table["class"], *(entry["class"] for entry in table.get("heads", {}).values())}
+    if first not in classes and ("heads" in table or not str(first).endswith(HEADLESS)):
         raise _unknown(
             f"the parameters of {first} are not known here, those of {table['class']} are",
             place_of_key(view.where, "architectures"),

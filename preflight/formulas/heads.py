@@ -1,0 +1,110 @@
+"""The head that an objective puts on a model: a score in place of words, a value model beside it, one of an encoder's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from preflight.formulas.objective import is_scored, num_sequences
+from preflight.launch import LaunchPlan
+from preflight.model import LINEAR, MASKED_LM, ModelSpec, ModelUnit, ParameterTensor
+from preflight.remembered import remembered
+
+
+@remembered
+def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
+    """Return the model as its objective trains it: a score in the place of the language model's head.
+
+    transformers/modeling_layers.py GenericForSequenceClassification and GenericForTokenClassification (5.24.0);
+    an adapter trains the score whole (peft/peft_model.py PeftModelForSequenceClassification, 0.21.2).
+    """
+    if trains_value_model(plan) and model.layers and not model.is_counted_alone:
+        return _with_value_model(model)
+    if model.is_encoder:
+        return _with_head_of_encoder(plan, model)
+    if not is_scored(plan) or model.is_counted_alone or not model.layers:
+        return model
+    if any(unit.name == SCORE for unit in model.units) and model.is_decoder_lm:
+        return model
+    labels = (
+        1
+        if plan.objective in ("reward", "scored_pairs", "scored_in_turn")
+        else num_labels(model.config)
+    )
+    weight = ParameterTensor("weight", (labels, model.hidden_size), LINEAR)
+    units = tuple(unit for unit in model.units if unit.role != "lm_head" and unit.name != SCORE)
+    facts = {name: fact for name, fact in model.facts.items() if name != "headless"}
+    return replace(
+        model,
+        units=(*units, ModelUnit(SCORE, "lm_head", (weight,))),
+        tied=False,
+        is_decoder_lm=model.is_decoder_lm or "headless" in model.facts,
+        num_params_override=None,
+        facts=facts,
+    )
+
+
+def head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> str | None:
+    """Return the head that an objective trains on an encoder: masked_lm, sequence_classification, token_classification
+    or embedding. None for a decoder, and for an objective that says none."""
+    if not model.is_encoder:
+        return None
+    if plan.objective in ("token_classification", "prm"):
+        return "token_classification"
+    if is_scored(plan):
+        return "sequence_classification"
+    return plan.objective if plan.objective in model.facts["heads"] else None
+
+
+def _with_head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
+    """Return an encoder with its objective's head in the place of the one that its config names."""
+    heads: Mapping[str, tuple[ModelUnit, ...]] = model.facts["heads"]
+    head = head_of_encoder(plan, model)
+    if head is None:
+        return model
+    behind = {unit.name for units in heads.values() for unit in units}
+    rest = tuple(unit for unit in model.units if unit.name not in behind)
+    units = (*rest, *heads[head])
+    return replace(
+        model, units=units, tied=model.tied and head == MASKED_LM, num_params_override=None
+    )
+
+
+def trains_value_model(plan: LaunchPlan) -> bool:
+    """Tell whether a value model of the policy's shapes is trained beside it, in one module with it."""
+    return plan.objective == "ppo" and plan.trainer == "trl"
+
+
+def _with_value_model(model: ModelSpec) -> ModelSpec:
+    """Return policy and value model as the one module that TRL trains: everything twice but the head, and a score."""
+    if any(unit.name == SCORE for unit in model.units):
+        return model
+    twice = (u if u.role == "lm_head" else replace(u, count=2 * u.count) for u in model.units)
+    weight = ParameterTensor("weight", (1, model.hidden_size), LINEAR)
+    units = (*twice, ModelUnit(SCORE, "other", (weight,)))
+    return replace(model, units=units, num_params_override=None)
+
+
+SCORE = "score"
+
+
+def num_labels(config: Mapping[str, Any]) -> int:
+    """Return the labels of a config, two where it names none (transformers/configuration_utils.py, 5.24.0)."""
+    named = config.get("id2label")
+    given = config.get("num_labels")
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
+    return len(named) if isinstance(named, Mapping) and named else 2
+
+
+TRACED_LABELS = 2
+"""What a config class has by default, and an encoder was traced with (transformers/configuration_utils.py, 5.24.0)."""
+
+
+def bytes_of_more_labels(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
+    """Return what an encoder's scores take beyond two labels, as logits would: kept, in fp32 as well, with gradients."""
+    head = head_of_encoder(plan, model)
+    rows = tokens if head == "token_classification" else num_sequences(plan)
+    more = max(0, num_labels(model.config) - TRACED_LABELS)
+    return 0 if head == "embedding" else 16 * rows * more
