@@ -23,6 +23,7 @@ from preflight.formulas.layer_costs import more_logits, shared_bytes
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
     KEEPS_LOGITS,
+    is_of_trl,
     is_scored,
     reads_completion_logits,
     tokens_with_logits,
@@ -119,7 +120,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     tokens = tokens_with_logits(plan, tokens)
     if reads_completion_logits(plan):
         found = completion_loss_bytes(plan, size, casts)
-    elif plan.objective in KEEPS_LOGITS and plan.trainer == "trl":
+    elif plan.objective in KEEPS_LOGITS and is_of_trl(plan):
         found = pair_loss_bytes(plan, size, casts)
     else:
         # an encoder's loss is over all positions and in its head's dtype in every release, as it was traced

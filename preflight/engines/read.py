@@ -142,6 +142,7 @@ def _libraries(trainer: TrainerArguments, kind: str) -> tuple[str, ...]:
     names = ["accelerate", "torch", "transformers"]
     if trainer.trainer == "trl":
         names.append("trl")
+    names += trainer.libraries
     if kind.startswith("zero"):
         names.append("deepspeed")
     adapter = trainer.settings.get("adapter")

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from preflight.formulas.objective import (
     PAIRS_OF_LLAMAFACTORY,
     is_of_llamafactory,
+    is_of_trl,
     num_sequences,
     reference_of,
 )
@@ -97,7 +98,7 @@ def scoring_of(plan: LaunchPlan) -> Scoring | None:
     if is_of_llamafactory(plan) and plan.objective in PAIRS_OF_LLAMAFACTORY:
         # logits of both halves are handed on, in fp32 (0.9.4)
         return Scoring("all", "cut", False, casts_to_fp32=True, source=LLAMAFACTORY)
-    if plan.trainer != "trl" or plan.loss != "full_logits":
+    if not is_of_trl(plan) or plan.loss != "full_logits":
         return None
     has = plan.versions
     if plan.objective == "kto" and KTO_SCORES_WHOLE.holds_in(has):

@@ -79,6 +79,16 @@ def averages_rows(plan: LaunchPlan) -> bool:
     return plan.trainer == "trl" and plan.objective in AVERAGES_ROWS and not named & MIXES_ROWS
 
 
+OF_AXOLOTL = ("dpo", "ipo", "kto", "orpo", "simpo", "reward", "prm")
+"""What axolotl trains with classes that derive from TRL's and change nothing of their losses (core/trainers/trl.py,
+dpo/trainer.py, core/builders/rl.py, 0.18.0)."""
+
+
+def is_of_trl(plan: LaunchPlan) -> bool:
+    """Tell whether TRL's own losses run: in its trainers, or in axolotl's."""
+    return plan.trainer == "trl" or (plan.launcher == "axolotl" and plan.objective in OF_AXOLOTL)
+
+
 def is_of_llamafactory(plan: LaunchPlan) -> bool:
     """Tell whether LLaMA-Factory's own trainers run, which derive from TRL's and score logits themselves."""
     return plan.launcher == "llamafactory" and plan.trainer == "transformers"
@@ -124,7 +134,7 @@ def tokens_with_logits(plan: LaunchPlan, tokens: int) -> int:
 def is_scored(plan: LaunchPlan) -> bool:
     """Tell whether the head scores, and knows nothing of a vocabulary."""
     if plan.objective == "reward":  # others put a value head beside the language model's
-        return plan.trainer == "trl"
+        return is_of_trl(plan)
     return plan.objective in SCORED
 
 
@@ -139,7 +149,7 @@ def reference_of(plan: LaunchPlan) -> str:
     Without one that is said, the trainer switches its adapter off, or loads the model a second time
     (trl/trainer/dpo_trainer.py:922-944, kto_trainer.py:919-940, 1.16.0).
     """
-    if plan.reference_model == "none" and plan.trainer == "trl" and plan.objective in PAIRED[:2]:
+    if plan.reference_model == "none" and is_of_trl(plan) and plan.objective in PAIRED[:2]:
         runs_again = any(b.holds_in(plan.versions) for b in (DPO_SCORES_AGAIN, DPO_LOSES_LOGPROBS))
         return "adapter_off" if runs_again else "none"
     if plan.reference_model is not None:
@@ -157,7 +167,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective in LANGUAGE_MODEL:
         return ""
     if objective in SCORED:
-        if objective == "reward" and plan.trainer == "trl":
+        if objective == "reward" and is_of_trl(plan):
             return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
         if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
             return "PRM after TRL 1.13"
@@ -171,7 +181,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
             if plan.trainer == "transformers"
             else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
         )
-    if plan.trainer != "trl":
+    if not is_of_trl(plan):
         return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if objective == "ppo":
         return _unpriced_ppo(plan)

@@ -74,6 +74,8 @@ class FrameworkKeys:
     environment: dict[str, Setting] = field(default_factory=dict)
     """Variables that the framework sets inside every worker."""
     problems: Problems = field(default_factory=Problems)
+    libraries: list[str] = field(default_factory=list)
+    """Libraries whose releases decide what is trained, beside those of every trainer."""
 
     # Looking up
 
@@ -186,6 +188,7 @@ class FrameworkKeys:
             origins=self.origins,
             places=self.places,
             environment=self.environment,
+            libraries=tuple(self.libraries),
             documents={} if document is None else {"trainer": document.path},
             script=ScriptFacts(is_of_library=True, is_text_only=self._is_text_only),
         )

@@ -64,6 +64,8 @@ class TrainerArguments:
     notices: tuple[Problem, ...] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
     """`trainer` -> the argument file's path."""
+    libraries: tuple[str, ...] = ()
+    """Libraries beside transformers and the trainer's own whose releases decide what it holds: TRL under axolotl."""
     method: str | None = None
     """Which of TRL's trainers it is: sft, dpo, grpo, ..."""
     classes: frozenset[str] | None = None

@@ -15,13 +15,13 @@ from preflight.launchers.axolotl.activations import (
 )
 from preflight.launchers.axolotl.adapter import read_adapter
 from preflight.launchers.axolotl.keys import axolotl_table
+from preflight.launchers.axolotl.objective import read_objective
 from preflight.launchers.framework_keys import (
     FrameworkKeys,
     NotModelled,
     read_accumulation,
 )
 from preflight.near_names import nearest_fix
-from preflight.plan_choices import OBJECTIVES
 from preflight.scripts.trainer_tables import argument_table
 from preflight.setting import Setting
 
@@ -45,21 +45,6 @@ DECIDES = {
 LIKE_TRAINERS = {"adopt_adamw": "adamw_torch", "adamc": "adamw_torch"}
 """axolotl's own optimizers that keep as much per parameter as one that is modelled (utils/optimizers)."""
 NOT_MODELLED: dict[str, NotModelled] = {
-    "rl": NotModelled(
-        "preference and reinforcement training is estimated in part: log-probabilities, generation and rewards are not counted",
-        "a reference model, pairs or generation",
-        "either",  # its TRL may fuse the head
-    ),
-    "reward_model": NotModelled(
-        "reward training is estimated as supervised training",
-        "the score head of a reward model",
-        "either",
-    ),
-    "process_reward_model": NotModelled(
-        "reward training is estimated as supervised training",
-        "the score head of a reward model",
-        "either",
-    ),
     "lisa_n_layers": NotModelled(
         "LISA trains a few layers at a time: the estimate is for all of them", "LISA", "less"
     ),
@@ -146,26 +131,12 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
     if compiled is not None and STRTOBOOL.read(compiled.value) is not False:
         keys.put("torch_compile", True, compiled)
         keys.argument("torch_compile", True, compiled)
-    _objective(keys)
+    read_objective(keys)
     for name, left_out in NOT_MODELLED.items():
         setting = keys.get(name)
         least = 1 if name == "expert_parallel_size" else 0
         if setting is not None and setting.value not in (False, least, [], {}):
             keys.leave_out(left_out, setting)
-
-
-def _objective(keys: FrameworkKeys) -> None:
-    """Put what `rl`, `reward_model` and `process_reward_model` train for."""
-    rl = keys.get("rl")
-    if rl is not None and rl.value in OBJECTIVES:
-        keys.put("objective", str(rl.value), rl)
-    for name, objective in (("reward_model", "reward"), ("process_reward_model", "prm")):
-        setting = keys.get(name)
-        if setting is not None and setting.value is True:
-            keys.put("objective", objective, setting)
-    computed = keys.get("precompute_ref_log_probs")
-    if computed is not None and computed.value is True:
-        keys.put("reference_model", "none", computed)
 
 
 def _batch(keys: FrameworkKeys) -> None:

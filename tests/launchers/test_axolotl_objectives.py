@@ -1,0 +1,82 @@
+"""axolotl trains preferences and rewards with TRL's classes: what it is read as, and priced as, is what TRL's own is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from preflight.hooks.read_axolotl import preflight_read_launch
+from preflight.judge import judge_plan
+from preflight.launch import LaunchCommand
+from preflight.launchers.axolotl.objective import UNPRICED
+from preflight.plugins import load_plugins
+from preflight.policy import Policy
+
+CONFIG = """\
+base_model: Qwen/Qwen2.5-0.5B
+datasets:
+  - path: some/pairs
+    type: chat_template.default
+sequence_len: 2048
+micro_batch_size: 2
+gradient_accumulation_steps: 1
+optimizer: adamw_torch_fused
+learning_rate: 1e-5
+bf16: true
+flash_attention: true
+gradient_checkpointing: true
+"""
+LORA = "adapter: lora\nlora_r: 16\nlora_alpha: 32\nlora_target_linear: true\n"
+PINS = "axolotl==0.18.0\ntrl==1.8.0\ntransformers==5.14.1\ntorch==2.12.1\naccelerate==1.13.0\npeft==0.19.1\n"
+PLUGINS = load_plugins()
+
+
+def plan_of(tmp_path, more: str):
+    (tmp_path / "config.yaml").write_text(CONFIG + more)
+    (tmp_path / "requirements.txt").write_text(PINS)
+    words = ("axolotl", "train", "config.yaml", "--num-processes", "1")
+    plan = preflight_read_launch(command=LaunchCommand(words, cwd=str(tmp_path)))
+    assert plan is not None
+    return replace(plan, device="h100-sxm-80")
+
+
+@pytest.mark.parametrize("adapter", ["", LORA], ids=["full", "LoRA"])
+@pytest.mark.parametrize(
+    ("key", "objective"),
+    [("rl: dpo", "dpo"), ("rl: ipo", "ipo"), ("rl: kto", "kto"), ("rl: orpo", "orpo"), ("rl: simpo", "simpo"),
+     ("reward_model: true", "reward"), ("process_reward_model: true", "prm")],
+)  # fmt: skip
+def test_it_takes_what_trls_own_trainer_takes(tmp_path, key, objective, adapter):
+    plan = plan_of(tmp_path, f"{key}\n{adapter}")
+    of_trl = replace(plan, launcher="trl", trainer="trl")
+    judged, wanted = (judge_plan(one, PLUGINS, Policy()) for one in (plan, of_trl))
+
+    assert (plan.objective, plan.versions["trl"]) == (objective, "1.8.0")
+    assert judged.verdict.unpriced == ()
+    assert judged.estimate.peak.allocated_bytes == wanted.estimate.peak.allocated_bytes
+
+
+def test_a_policy_without_an_adapter_is_loaded_twice_for_what_is_compared(tmp_path):
+    references = [
+        plan_of(tmp_path, f"rl: {rl}\n{adapter}").reference_model
+        for rl, adapter in (("dpo", ""), ("dpo", LORA), ("orpo", ""), ("kto", ""))
+    ]
+
+    assert references == ["same", None, None, "same"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "rl: grpo\n",
+        "rl: gdpo\n",
+        "rl: ebft\n",
+        "rl: dpo\ndpo_use_liger_kernel: true\n",
+        "rl: dpo\ndpo_use_weighting: true\n",
+        "rl: dpo\nprecompute_ref_log_probs: true\n",
+        f"rl: dpo\nrl_adapter_ref_model: true\n{LORA}",
+    ],
+)
+def test_what_no_formula_holds_makes_the_answer_unknown(tmp_path, more):
+    assert UNPRICED in [notice.unpriced for notice in plan_of(tmp_path, more).notices]
