@@ -44,7 +44,11 @@ def report_of(tmp_path, head: str, model: str, loss: str = "outputs.loss"):
 @pytest.mark.parametrize(
     ("head", "model", "objective"),
     [
-        ("AutoModelForSequenceClassification", "google-bert/bert-base-cased", "sequence_classification"),
+        (
+            "AutoModelForSequenceClassification",
+            "google-bert/bert-base-cased",
+            "sequence_classification",
+        ),
         ("BertForTokenClassification", "google-bert/bert-base-cased", "token_classification"),
         ("AutoModelForMaskedLM", "distilbert/distilbert-base-uncased", "masked_lm"),
     ],

@@ -163,7 +163,7 @@ def test_an_encoder_that_decodes_and_a_head_that_nobody_traced_are_not_known(mor
 @pytest.mark.parametrize(
     ("model_type", "head", "method"),
     [("modernbert", "sequence_classification", "full, fp32"), ("xlm-roberta", "masked_lm", "full, bf16 under autocast"),
-     ("deberta-v2", "token_classification", "full"), ("distilbert_eager", "embedding", "full, autocast")],
+     ("deberta-v2", "token_classification", "full, autocast"), ("distilbert_eager", "embedding", "full, autocast")],
 )  # fmt: skip
 def test_formulas_of_an_encoder_are_a_trace_in_other_sizes(model_type, head, method, checkpointing):
     from preflight.derive.formula_table import compare
