@@ -37,7 +37,7 @@ from preflight.derive.common_rows import (
 )
 from preflight.derive.dimension_forms import Dimensions
 from preflight.derive.observed_layouts import Observed, kernels_of
-from preflight.derive.type_configs import DEPTHS, PATTERNS, SIZES, SPECIAL, is_dropout
+from preflight.derive.type_configs import DEPTHS, PATTERNS, SIZES, is_dropout
 from preflight.errors import ModelNotKnown
 from preflight.models.families.expressions import fields_of
 from preflight.models.families.layer_rules import named_fields
@@ -117,11 +117,6 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
         for text, (name, value) in seen.changes.items()
         if text not in followed and is_none_of_experts(name, value)
     }
-    for name, value in SPECIAL.get(seen.model_type, {}).items():
-        if isinstance(value, bool) and seen.fields.get(name) is (not value):
-            # what the class has by itself was not laid out
-            table["never"][name] = [not value]
-            table["defaults"][name] = not value
     table["given"] = sorted(
         {
             name

@@ -130,6 +130,16 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     return Layout(tuple(units), facts, (_first(view, numbers, HIDDEN), depth))
 
 
+def _buffers(table: Mapping[str, Any], numbers: Numbers, kinds: Sequence[Any]) -> dict[str, int]:
+    """Return the elements of what modules register, by bytes of an element, `load` for those of the load dtype."""
+    found: dict[str, int] = {}
+    for kind, element, shape in table.get("buffers", ()):
+        count = 1 if kind is None else sum(own == kind for own in kinds)
+        elements = count * prod(evaluate(form, numbers.number) for form in shape)
+        found[element] = found.get(element, 0) + elements
+    return found
+
+
 def _head_of(table: Mapping[str, Any], view: ConfigView) -> str | None:
     """Return the head of the class that a config names, where the table has one for it beside its own class."""
     named = view.values.get("architectures") or ("",)
@@ -227,29 +237,6 @@ def _labels(view: ConfigView) -> Any:
     """Return the labels of a classifier, two where a config names none (configuration_utils.py, 5.24.0)."""
     named, given = view.get("id2label"), view.get("num_labels")
     return given or (len(named) if isinstance(named, Mapping) and named else 2)
-
-
-OLD_KINDS = {
-    "mamba": "linear_attention",
-    "attention": "full_attention",
-    "deepseek_sparse_attention": "indexed_attention",
-}
-"""What kinds of layers were called before transformers 5 (configuration_utils.py, remap_legacy_layer_types, 5.24.0)."""
-
-
-def _by_layer(view: ConfigView, name: str, patterns: Mapping[str, Any]) -> Any:
-    """Return a config's value; a list of kinds in today's words, where the config has it as a string of letters too."""
-    value = view.get(name)
-    pattern, words = patterns.get(name, ("", {}))
-    letters = view.get(pattern) if value is None and pattern else None
-    if isinstance(letters, str):
-        return [words.get(letter) for letter in letters]
-    if isinstance(value, (list, tuple)) and name in KINDS_BY_LAYER:
-        return [OLD_KINDS.get(item, item) if isinstance(item, str) else item for item in value]
-    return value
-
-
-KINDS_BY_LAYER = ("layer_types", "layers_block_type")
 
 
 def _depth(table: Mapping[str, Any], view: ConfigView) -> int:
