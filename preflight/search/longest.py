@@ -8,13 +8,13 @@ from preflight.formulas.left_out import is_cut_only
 from preflight.judge import Judged, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.readings import MayBe, versions_at_the_ends
+from preflight.readings import MayBe, Readings
 from preflight.verdict import Answer
 
 STEP = 64
 """Tokens: a length is found to this multiple."""
 MOST_SEARCHES = 3
-"""Times that a length is looked for: the releases that take most at one length may not be those that do at another."""
+"""Times that a length is looked for: what takes most at one length may not be what does at another."""
 MOST = 2**17
 """Tokens that are looked at where nothing bounds a row and the model's own config names no positions."""
 
@@ -39,28 +39,38 @@ def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> 
         answer = found.verdict.answer
         return answer is Answer.FITS if is_open else answer is not Answer.DOES_NOT_FIT
 
-    def longest_under(among: MayBe) -> int | None:
-        if is_open and fits(judged(most, among)):
-            return most
-        return _last(lambda length: fits(judged(length, among)), most)
+    def all_fit(length: int, looked_at: list[MayBe]) -> bool:
+        # Where only a refusal is to go, one that goes is enough; of an open length every reading has to fit.
+        found = (fits(judged(length, among)) for among in looked_at or [{}])
+        return all(found) if is_open else any(found)
 
-    ends = versions_at_the_ends(start.readings)
+    def longest_of(looked_at: list[MayBe]) -> int | None:
+        if is_open and all_fit(most, looked_at):
+            return most
+        return _last(lambda length: all_fit(length, looked_at), most)
+
+    shortest = judged(STEP)
+    if not fits(shortest):
+        return None
+    looked_at = [] if start.readings is None else [_deciding(shortest.readings, is_open)]
     for _ in range(MOST_SEARCHES):
-        longest = longest_under(ends)
-        if longest is None or not ends:
+        longest = longest_of(looked_at)
+        if longest is None or not looked_at:
             return longest
         whole = judged(longest)
         if fits(whole):
             return longest
-        # Another release takes more at this length than those that took most at none.
-        ends = _with_more(ends, versions_at_the_ends(whole.readings))
+        # Other values take more at this length than those that took most at another.
+        looked_at.append(_deciding(whole.readings, is_open))
     return None
 
 
-def _with_more(some: MayBe, more: MayBe) -> MayBe:
-    """Return the versions of both, each once."""
-    both = (*some["versions"], *more.get("versions", ()))
-    return {"versions": tuple(v for i, v in enumerate(both) if v not in both[:i])}
+def _deciding(readings: Readings | None, is_open: bool) -> MayBe:
+    """Return the values of the open fields at the end on which an answer rests: the most, or the least of a refusal."""
+    if readings is None:
+        return {}
+    values = (readings.most if is_open else readings.least).values
+    return {name: (value,) for name, value in values.items()}
 
 
 def _most_looked_at(start: Judged) -> int | None:
@@ -80,9 +90,9 @@ def _most_looked_at(start: Judged) -> int | None:
 
 
 def _last(fits: Callable[[int], bool], most: int) -> int | None:
-    """Return the largest multiple of STEP below `most` that fits; None where the first does not, or there is none."""
+    """Return the largest multiple of STEP below `most` that fits, the first of which does; None where there is none."""
     low, high = 1, most // STEP
-    if high < 2 or not fits(STEP):
+    if high < 2:
         return None
     while high - low > 1:
         middle = (low + high) // 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.launch import LaunchCommand
+from preflight.judge import estimate_memory
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
@@ -57,3 +58,32 @@ def test_nothing_is_named_where_no_length_fits(checked):
 
     assert report.verdict.answer is Answer.DOES_NOT_FIT
     assert "longest_seq_len" not in report.extra
+
+
+@pytest.mark.parametrize("device", ["a100-sxm-80", "l4-24"])
+def test_of_a_script_that_is_not_here_few_readings_are_asked_and_all_agree(
+    device, tmp_path, monkeypatch
+):
+    """A dozen fields are open, and the releases: what decides at one length is looked at, and all of it at the end."""
+    plugins = load_plugins()
+    words = ("torchrun", "--nproc_per_node", "8", "absent.py", "--per_device_train_batch_size", "1")
+    words += ("--model_name_or_path", "Qwen/Qwen3-0.6B")
+    estimated: list[LaunchPlan] = []
+
+    def counted(plan, *others):
+        estimated.append(plan)
+        return estimate_memory(plan, *others)
+
+    def check(**settings: int):
+        estimated.clear()
+        request = Request(device, settings)
+        return check_launch(LaunchCommand(words, {}, str(tmp_path)), plugins, request)
+
+    monkeypatch.setattr("preflight.judge.estimate_memory", counted)
+    report = check()
+    length, num_estimates = report.extra["longest_seq_len"], len(estimated)
+
+    assert len(report.readings.may_be) > 6
+    assert check(seq_len=length).verdict.answer is Answer.FITS
+    assert num_estimates < 5 * len(estimated)  # a dozen lengths were looked at
+    assert check(seq_len=length + STEP).verdict.answer is not Answer.FITS
