@@ -19,6 +19,7 @@ CONFIG_WORDS = frozenset(
         *("position_embedding_type", "attention_types", "mlp_layer_types", "scoring_func"),
         *("mlp_type", "norm_type", "feed_forward_proj", "topk_method", "mamba_ssm_dtype"),
         *("projector_hidden_act", "vision_feature_select_strategy", "use_bidirectional_attention"),
+        *("norm_rel_ebd", "pos_att_type"),
     )
 )
 """Keys of a config.json, nested ones too, whose text is a word of the libraries' and decides sizes."""

@@ -6,7 +6,7 @@ A helper for inference in an imported file is none of the launch, as long as not
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from preflight.scripts.scope import Scope, walk_block
 from preflight.values import dataclass
@@ -23,26 +23,39 @@ class Named:
 
 
 def reached(
-    modules: Iterable[list[ast.stmt]], functions: Iterable[Named], renamed: Mapping[str, str]
+    modules: Iterable[list[ast.stmt]], functions: Sequence[Named], renamed: Mapping[str, str]
 ) -> frozenset[int]:
     """Return the ids of the scopes of functions that may run, from what the modules and those functions name.
 
     `renamed` has the names that imports give, and what they are called where they are defined.
     """
+    of_name = by_name(functions)
+    ready = [each for each in functions if not each.names]
     named: set[str] = set()
-    for body in modules:
-        named |= names_in(body)
-    waiting = list(functions)
     found: set[int] = set()
-    while True:
-        named.update([renamed[name] for name in named if name in renamed])
-        ready = [each for each in waiting if not each.names or named.intersection(each.names)]
-        if not ready:
-            return frozenset(found)
+    new = [name for body in modules for name in names_in(body)]
+    while new or ready:
+        for name in new:
+            if name not in named:
+                named.add(name)
+                new += [renamed[name]] if name in renamed else []
+                ready += of_name(name)
+        new = []
         for each in ready:
-            found.add(id(each.scope))
-            named |= names_in(each.body)
-        waiting = [each for each in waiting if id(each.scope) not in found]
+            if id(each.scope) not in found:
+                found.add(id(each.scope))
+                new += names_in(each.body)
+        ready = []
+    return frozenset(found)
+
+
+def by_name(functions: Iterable[Named]) -> Callable[[str], Sequence[Named]]:
+    """Return what gives the functions that a name makes run."""
+    held: dict[str, list[Named]] = {}
+    for function in functions:
+        for name in function.names:
+            held.setdefault(name, []).append(function)
+    return lambda name: held.get(name, ())
 
 
 def names_in(body: Sequence[ast.AST]) -> set[str]:

@@ -25,7 +25,7 @@ from preflight.scripts.dataclass_fields import (
 )
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.meanings import ScriptMeanings
-from preflight.scripts.reached import names_in
+from preflight.scripts.reached import by_name, names_in
 from preflight.scripts.scope import (
     UNKNOWN,
     FlagOf,
@@ -81,15 +81,20 @@ class ScriptReader(ScriptMeanings):
         runs = dict.fromkeys(modules, True)
         named: dict[str, bool] = {}
         waiting = [each for each in self._named if id(each.scope) in read]
-        new = list(modules)
+        of_name = by_name(waiting)
+        new, asked = list(modules), {id(each): each for each in waiting if not each.names}
         while new:
             for scope in new:
                 for node, is_sure in read[scope]:
+                    surely = bool(is_sure and runs[scope])
                     for name in () if is_sure is None else _names_of(node):
                         for each in (name, self.renamed.get(name, name)):
-                            named[each] = named.get(each, False) or bool(is_sure and runs[scope])
-            new = []
-            for function in waiting:
+                            if named.get(each) in (True, surely):
+                                continue
+                            named[each] = surely
+                            asked.update((id(function), function) for function in of_name(each))
+            functions, asked, new = list(asked.values()), {}, []
+            for function in functions:
                 key, said = id(function.scope), [named[n] for n in function.names if n in named]
                 surely = any(said) or not function.names
                 if (said or surely) and runs.get(key) is not surely and not runs.get(key):

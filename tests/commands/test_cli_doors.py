@@ -127,7 +127,7 @@ def test_check_of_something_unknown_says_so_and_does_not_fail(folder):
     done = preflight(folder, "check", *DEVICE, "--", *launch(1, length=None))
 
     assert done.returncode == 0
-    assert done.stdout.startswith("preflight: unknown: seq_len not known.")
+    assert done.stdout.startswith("preflight: unknown: seq_len not known, and up to ")
     assert done.stdout.splitlines()[-1].endswith("to know, add --set seq_len=N before the `--`")
 
 

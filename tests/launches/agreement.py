@@ -62,8 +62,8 @@ def built_dtype(plan: Mapping[str, Any]) -> str | None:
 
 
 def is_unclaimed(name: str, value: object) -> bool:
-    """Tell whether a plan leaves a field open: a script's own code decides it."""
-    return value is None and name in ("load_dtype", "attention")
+    """Tell whether a plan leaves a field open: a script's own code decides it, or the checkpoint."""
+    return value in (None, "auto") and name in ("load_dtype", "attention")
 
 
 def unordered(value: Any) -> Any:
