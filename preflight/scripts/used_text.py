@@ -90,23 +90,25 @@ def used_text(files: Sequence[File], untaken: Iterable[Lines] = ()) -> list[File
                 empty(index, *_lines(node))
             elif not _is_list_of_names(node):
                 named |= words(index, *_lines(node))
-    while True:
-        ready = [part for part in waiting if part.name in named]
-        if not ready:
-            break
-        waiting = [part for part in waiting if part.name not in named]
-        for part in ready:
-            named |= words(part.file, part.first, part.last)
+    unused: dict[str, list[_Part]] = {}
     for part in waiting:
-        empty(part.file, part.first, part.last)
+        unused.setdefault(part.name, []).append(part)
+    new = set(named)
+    while new:
+        ready = [part for name in new for part in unused.pop(name, ())]
+        new = {word for part in ready for word in words(part.file, part.first, part.last)} - named
+        named |= new
+    for parts in unused.values():
+        for part in parts:
+            empty(part.file, part.first, part.last)
     for index, node in imports:
         if index == 0 and isinstance(node, ast.Import):
             continue  # for what it does when it is imported
-        unused = [alias for alias in node.names if not _is_used(alias, named)]
-        if len(unused) == len(node.names):
+        unnamed = [alias for alias in node.names if not _is_used(alias, named)]
+        if len(unnamed) == len(node.names):
             empty(index, *_lines(node))
             continue
-        for alias in unused:
+        for alias in unnamed:
             line, end = lines[index][alias.lineno - 1], alias.end_col_offset or 0
             gone = " " * (end - alias.col_offset)
             lines[index][alias.lineno - 1] = line[: alias.col_offset] + gone + line[end:]
