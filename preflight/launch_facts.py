@@ -51,10 +51,14 @@ class ScriptFacts:
     """Whether it surely trains on text alone, so that the towers of its model see nothing."""
     builds_arguments: bool = False
     """Whether it makes its trainer's arguments itself, in a way that was not followed: defaults may not hold."""
+    reads_only_a_file: bool = False
+    """Whether it tells its parser to take every argument from a file, and no flag reaches the parser."""
     flags: Mapping[str, str] = field(default_factory=dict)
     """Plan field -> flag of the script's own parser, without dashes; `flag?` is a switch that can be turned on only."""
     unread: Mapping[str, Place] = field(default_factory=dict)
     """Plan field -> where the script sets it to something that is known only when it runs."""
+    half_said: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Plan field of which the script sets a part to something that is known only when it runs -> what else it may be."""
     inferred: tuple[str, ...] = ()
     """Plan fields that were read from a name of the script's own which only looks like the trainer's argument."""
     untaken: tuple[Lines, ...] = ()

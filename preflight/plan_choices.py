@@ -100,6 +100,18 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
 }
 """Plan field -> what it may be where a script decides it and could not be followed: the usual ends, not every value."""
 
+OPEN_PARTS: dict[str, tuple[str, object]] = {
+    "lora_target_modules": ("targets", "all-linear"),
+    "lora_r": ("rank", 256),
+    "lora_modules_to_save": (
+        "modules_to_save",
+        ("embed_tokens", "lm_head", "word_embeddings", "wte", "embed_in", "embed_out"),
+    ),
+    "use_dora": ("kind", "dora"),
+}
+"""Argument of an adapter -> the part of the plan's that it says, and what that may be beside its default where a script
+decides it and could not be followed: the dearest that is usual."""
+
 MOST = 2**30
 """Of ranks, tokens and sequences: far beyond what anybody trains with, and below what would take long to try."""
 

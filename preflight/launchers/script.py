@@ -114,6 +114,9 @@ def make_plan(
             where = origins[name].where if name in origins else SCRIPT_DECIDES
             reason = f"{place.where} sets it to something known only when it runs"
             origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
+    for name, others in trainer.script.half_said.items():
+        reason = "the script sets a part of it to something known only when it runs"
+        origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
     origins.update(part.origins)
     ranks = ranks_of(part, trainer, problems)
     if ranks is not None:

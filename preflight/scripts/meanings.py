@@ -70,7 +70,8 @@ class ScriptMeanings(ScriptFiles):
         return any(found.name == "H4ArgumentParser" for found in self.everywhere)
 
     def forget_classes(self) -> None:
-        """Forget what classes hold: the command line is another one now."""
+        """Forget what classes and parsers hold: the command line is another one now."""
+        self._namespace = None
         self._values_of_classes.clear()
         self._filled_classes.clear()
 

@@ -54,6 +54,9 @@ class ScriptReader(ScriptMeanings):
     def read(self, flag_of: FlagOf) -> None:
         """Find the calls and assignments that run, for a command line."""
         self.flag_of = flag_of
+        for found in (self.calls, self.unsure, self.statements, self.unsure_statements):
+            found.clear()
+        self.untaken.clear()
         self.evaluator.num_steps = 0
         self.evaluator.forget()
         self.forget_classes()

@@ -41,6 +41,8 @@ OF_MAPPING = frozenset(
     }
 )
 """What makes an object of a mapping, by the last part of its name, or the two last."""
+OF_PATH = ("open", "Path", "abspath", "realpath", "expanduser", "fspath")
+"""What is given a path, and gives back that file or its path."""
 OF_CLASS = frozenset({"tyro.cli", "simple_parsing.parse", "pyrallis.parse", "draccus.parse"})
 """What fills one class from the command line."""
 
@@ -112,7 +114,7 @@ def _document(
 ) -> dict[str, Known] | None:
     """Return a file's keys; values of a mapping in it are such a dict themselves."""
     stated = node.args[0] if node.args else None
-    path = None if stated is None else _path(stated, scope, evaluator)
+    path = None if stated is None else path_of(stated, scope, evaluator)
     if path is None or not evaluator.command.exists(path):
         return None
     try:
@@ -132,21 +134,24 @@ def _document(
     return {str(key): known(value, (str(key),)) for key, value in document.value.items()}
 
 
-def _path(node: ast.expr, scope: Scope, evaluator: Evaluator) -> str | None:
-    """Return the path of what is read: `open(path)`, a name that holds that, `Path(path).read_text()`, or a path."""
+def path_of(node: ast.expr, scope: Scope, evaluator: Evaluator) -> str | None:
+    """Return the path of what is read: `open(path)`, a name that holds that, `Path(path).read_text()`, or a path.
+
+    None where only running tells.
+    """
     if isinstance(node, ast.Name):
         at: Position = (node.lineno, node.col_offset)
         opened = [n for n in evaluator.may_hold(node.id, scope, at) if isinstance(n, ast.Call)]
         if len(opened) == 1:
-            return _path(opened[0], scope, evaluator)
+            return path_of(opened[0], scope, evaluator)
     if isinstance(node, ast.Call):
         func = node.func
         name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
-        if name in ("open", "read_text", "read", "Path"):
-            inner = node.args[0] if node.args and name in ("open", "Path") else None
+        if name in (*OF_PATH, "read_text", "read"):
+            inner = node.args[0] if node.args and name in OF_PATH else None
             if inner is None and isinstance(func, ast.Attribute):
                 inner = func.value
-            return None if inner is None else _path(inner, scope, evaluator)
+            return None if inner is None else path_of(inner, scope, evaluator)
     value = evaluator.value(node, scope)
     return value if isinstance(value, str) else None
 

@@ -135,6 +135,8 @@ def _check_choice(argument: Argument, value: Any, written: Written) -> tuple[Pro
         near = difflib.get_close_matches(value, [str(c) for c in argument.choices], n=3)
         fix = f"did you mean {', '.join(near)}" if near else fix
     wrong = f"{written.spelling} cannot be {value!r}"
+    if written.choices_severity != "error":
+        wrong = f"{written.spelling} {value!r} is none of the values that the newest release takes"
     return (Problem(wrong, written.where, fix, "PF435", written.choices_severity),)
 
 

@@ -19,7 +19,13 @@ from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
 from preflight.trainers.fields import PlanFields, joined
-from preflight.trainers.files import ArgumentFile, read_argument_file
+from preflight.trainers.files import (
+    BY_CONFIG,
+    BY_SCRIPT,
+    BY_WORD,
+    ArgumentFile,
+    read_argument_file,
+)
 from preflight.trainers.hints import near_misses, unread_switches, without_what_script_decides
 from preflight.trainers.kind import TrainerKind, trainer_kind
 from preflight.trainers.lookup import Given
@@ -37,6 +43,7 @@ from preflight.trainers.unknown_arguments import refused_keywords, unknown_argum
 from preflight.values import dataclass
 
 if TYPE_CHECKING:
+    from preflight.scripts.reader import ScriptReader
     from preflight.scripts.script_settings import OwnEngine, ScriptSettings
 
 
@@ -127,7 +134,11 @@ def read_trainer_arguments(
     parsed = parse_argv(rest, table, rules, own)
     problems.extend(parsed.problems)
     as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
-    told = script_told(as_given, opened[0]) if opened is not None else None
+    unread_file = None
+    if file is None and opened is not None:
+        file, unread_file = problems.take(_script_file(as_given, opened[0], rules))
+        as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
+    told = script_told(as_given, opened[0], unread_file) if opened is not None else None
 
     def under(others: Libraries) -> TrainerArguments:
         other = replace(as_given, versions=LibraryVersions(others))
@@ -232,14 +243,14 @@ def _argument_file(
     rest = [(first_index + position, word) for position, word in enumerate(words)]
 
     def read(
-        path: str, stated_at: str, is_trl: bool, left: list[tuple[int, str]]
+        path: str, stated_at: str, given_by: str, left: list[tuple[int, str]]
     ) -> Reading[tuple[ArgumentFile | None, list[tuple[int, str]]]]:
         reading = read_argument_file(
             path,
             stated_at,
             command,
             table,
-            is_trl=is_trl,
+            given_by=given_by,
             is_complete=rules.is_complete,
             is_exact=rules.is_exact,
         )
@@ -250,10 +261,33 @@ def _argument_file(
     if reads_config and "--config" in words[:-1]:
         position = words.index("--config")
         left = rest[:position] + rest[position + 2 :]
-        return read(words[position + 1], "--config", True, left)
+        return read(words[position + 1], "--config", BY_CONFIG, left)
     if words and re.search(r"\.(json|ya?ml)$", words[0]) and command.exists(words[0]):
-        return read(words[0], words[0], False, rest[1:])
+        return read(words[0], words[0], BY_WORD, rest[1:])
     return Reading((None, rest))
+
+
+def _script_file(
+    given: Given, reader: ScriptReader, rules: ParserRules
+) -> Reading[tuple[ArgumentFile | None, Place | None]]:
+    """Return the file that the script gives its parser itself; or where it does, if that file cannot be read from here."""
+    from preflight.scripts.parsed_file import parsed_file
+
+    parsed = parsed_file(reader, given.told)
+    if parsed is None:
+        return Reading((None, None))
+    if parsed.path is None or not reader.command.exists(parsed.path):
+        return Reading((None, parsed.call))
+    reading = read_argument_file(
+        parsed.path,
+        parsed.call.where,
+        reader.command,
+        given.table,
+        given_by=BY_SCRIPT,
+        is_complete=rules.is_complete,
+        is_exact=rules.is_exact,
+    )
+    return Reading((reading.value, None), reading.problems)
 
 
 def _given(
@@ -277,7 +311,7 @@ def _given(
             else:
                 own[name] = setting
     words = [Setting(word, Place("argv", "", word, index=i)) for i, word in parsed.positionals]
-    if file is not None and not file.is_config:
+    if file is not None and file.given_by == BY_WORD:
         words.insert(0, Setting(file.path, Place("argv", "", file.path)))
     return Given(kind, table, versions, known, others, earlier, declared, tuple(words))
 
@@ -320,7 +354,12 @@ def _result(
         # Of transformers' defaults for precision, batch and checkpointing none has moved; of TRL's some have.
         has_sure_defaults=kind.is_sure
         and (not given.has_trl_arguments or given.versions.is_known("trl")),
-        script=replace(fields.script, is_of_library=kind.is_own_script, inferred=tuple(inferred)),
+        script=replace(
+            fields.script,
+            is_of_library=kind.is_own_script,
+            inferred=tuple(inferred),
+            reads_only_a_file=file is not None and file.given_by == BY_SCRIPT,
+        ),
     )
 
 

@@ -17,6 +17,9 @@ from preflight.scripts.trainer_values import NotConverted, Written, from_file
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
 
+BY_CONFIG, BY_WORD, BY_SCRIPT = "config", "word", "script"
+"""TrlParser's `--config`; a path in place of the flags; the script itself, which tells its parser the path."""
+
 
 @dataclass(frozen=True)
 class ArgumentFile:
@@ -24,8 +27,7 @@ class ArgumentFile:
 
     path: str
     """As the user spelled it."""
-    is_config: bool = False
-    """TrlParser's `--config`, and not a file in place of the flags."""
+    given_by: str = BY_WORD
     known: Mapping[str, Setting] = field(default_factory=dict)
     unknown: Mapping[str, Setting] = field(default_factory=dict)
     """Keys of the script's own dataclasses."""
@@ -39,21 +41,22 @@ def read_argument_file(
     command: LaunchCommand,
     table: ArgumentTable,
     *,
-    is_trl: bool,
+    given_by: str,
     is_complete: bool,
     is_exact: bool,
 ) -> Reading[ArgumentFile]:
     """Return the settings of an argument file, with file:line places.
 
-    `is_trl` reads it as TrlParser does (text is converted, `env:` is exported); otherwise as
+    `--config` is read as TrlParser does (text is converted, `env:` is exported); the others as
     HfArgumentParser.parse_json_file and parse_yaml_file do. `is_complete` says that the table has
     every argument of the script, so that any other key is a mistake.
     """
     try:
         document = read_document(command, path, stated_at=stated_at)
     except BadInput as error:
-        return Reading(ArgumentFile(path, is_trl), error.problems)
+        return Reading(ArgumentFile(path, given_by), error.problems)
     problems = Problems(document.problems)
+    is_trl = given_by == BY_CONFIG
     known: dict[str, Setting] = {}
     unknown: dict[str, Setting] = {}
     environment: dict[str, Setting] = {}
@@ -77,7 +80,7 @@ def read_argument_file(
         converted = problems.take(reading)
         if not reading.is_refused:
             known[name] = Setting(converted, place)
-    return Reading(ArgumentFile(path, is_trl, known, unknown, environment), tuple(problems))
+    return Reading(ArgumentFile(path, given_by, known, unknown, environment), tuple(problems))
 
 
 def _environment(document: Document, value: Any, place: Place) -> Reading[dict[str, Setting]]:

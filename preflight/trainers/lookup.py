@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -67,6 +67,19 @@ class Given:
     def has_trainer(self) -> bool:
         """Tell whether the Trainer's defaults hold."""
         return self.kind.trainer in HF_TRAINERS
+
+    def told(self, names: Iterable[str]) -> Setting | None:
+        """Return what was given under the first of some names of the script's own, or in their place among the words."""
+        from preflight.scripts.argument_parsers import positional_index
+
+        for name in names:
+            for said in (self.known, self.others):
+                if name in said:
+                    return said[name]
+            place = positional_index(name)
+            if place is not None and place < len(self.positionals):
+                return self.positionals[place]
+        return None
 
     def find(self, name: str) -> Reading[Match]:
         """Return what was given for an argument, under whatever name."""

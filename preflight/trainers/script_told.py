@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from preflight.errors import Problem
 from preflight.formulas.objective import ONLINE
-from preflight.launch import Origin, ScriptFacts
-from preflight.plan_choices import HF_TRAINERS
+from preflight.launch import Adapter, Origin, ScriptFacts
+from preflight.plan_choices import HF_TRAINERS, OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
@@ -42,8 +42,7 @@ DECIDES = {
     "dtype": "load_dtype",
     "attn_implementation": "attention",
     "use_peft": "adapter",
-    "lora_r": "adapter",
-    "lora_target_modules": "adapter",
+    **dict.fromkeys(OPEN_PARTS, "adapter"),
     "load_in_4bit": "base_quantization",
     "load_in_8bit": "base_quantization",
     "packing": "sequence_kind",
@@ -117,22 +116,18 @@ def _is_others(reader: ScriptReader) -> bool:
     return is_own and not any(name.endswith("TrainingArguments") for name in (*imported, *own))
 
 
-def script_told(given: Given, reader: ScriptReader) -> ScriptSettings | None:
-    """Return what the script says; None where that is nothing."""
-    from preflight.scripts.argument_parsers import positional_index
+def script_told(
+    given: Given, reader: ScriptReader, unread_file: Place | None = None
+) -> ScriptSettings | None:
+    """Return what the script says; None where that is nothing.
+
+    `unread_file` is where it gives its parser a file that cannot be read from here.
+    """
     from preflight.scripts.reading import read_script
 
-    def flag_of(names: Iterable[str]) -> Setting | None:
-        for name in names:
-            for told in (given.known, given.others):
-                if name in told:
-                    return told[name]
-            place = positional_index(name)
-            if place is not None and place < len(given.positionals):
-                return given.positionals[place]
-        return None
-
-    script = read_script(reader, flag_of, given.kind.trainer in (None, "plain_loop"))
+    script = read_script(reader, given.told, given.kind.trainer in (None, "plain_loop"))
+    if unread_file is not None:
+        script.seen["open_arguments"] = unread_file
     return script if script.arguments or script.seen or script.engine is not None else None
 
 
@@ -185,12 +180,14 @@ def settled(
         if name in DECIDES and value.flag
     }
     unread: dict[str, Place] = {}
+    parts: list[str] = []
     for name, place in unread_arguments.items():
         plan_field = DECIDES.get(name)
         if plan_field in OF_ONLINE and fields.value("objective") not in ONLINE:
             continue
         if plan_field is not None and problems.take(given.find(name)).setting is None:
             unread[plan_field] = place
+            parts += [name] if name in OPEN_PARTS else []
     unsure = dict(unread)
     helper = script.seen.get("built_elsewhere")
     if helper is None and given.has_trainer:
@@ -215,7 +212,12 @@ def settled(
             value, origin = defaults[plan_field]
             reason = f"{place.where} sets it to something known only when it runs"
             defaults[plan_field] = (value, Origin(origin.where, True, reason))
+    adapter = fields.settings.get("adapter")
+    half_said = {} if adapter is None or not parts else {"adapter": _others(adapter.value, parts)}
     for place, names in _by_place(unread).items():
+        if half_said and "adapter" in names:
+            said = [name for name in names if name != "adapter"]
+            names = [*said, *(f"adapter.{OPEN_PARTS[part][0]}" for part in parts)]
         named = " and ".join(names)
         problems.append(
             Problem(
@@ -232,6 +234,7 @@ def settled(
     facts = ScriptFacts(
         flags=flags,
         unread=unsure,
+        half_said=half_said,
         untaken=script.untaken,
         device_map=None if mapped is None else Setting(mapped.value, mapped.place),
         arguments_at=script.seen.get("trainer_arguments"),
@@ -245,6 +248,15 @@ def settled(
         environment=_plugin_environment(script) if "fsdp_plugin" in script.seen else {},
     )
     return Reading(fields, tuple(problems))
+
+
+def _others(adapter: Adapter, parts: Iterable[str]) -> tuple[Adapter, ...]:
+    """Return what an adapter may be beside what it is taken for, where some of its parts are not known."""
+    ways = [adapter]
+    for name in parts:
+        edit: dict[str, Any] = dict([OPEN_PARTS[name]])
+        ways += [replace(way, **edit) for way in ways]
+    return tuple(ways[1:])
 
 
 def _plugin_environment(script: ScriptSettings) -> dict[str, Setting]:

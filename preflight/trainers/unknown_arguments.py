@@ -9,7 +9,7 @@ from preflight.scripts.own_parser import NOT_KNOWN, REFUSED, OwnParser
 from preflight.scripts.script_settings import Refused
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.setting import Place
-from preflight.trainers.files import ArgumentFile
+from preflight.trainers.files import BY_CONFIG, ArgumentFile
 from preflight.trainers.lookup import Given
 
 
@@ -47,10 +47,10 @@ def _fate(place: Place, parser: OwnParser, file: ArgumentFile | None) -> str:
     """Return what the script's parser does with a name at this place that it does not have."""
     if place.kind == "argv":
         # A file in place of the flags: whether the parser sees the flags behind it is not known.
-        return parser.flags if file is None or file.is_config else NOT_KNOWN
+        return parser.flags if file is None or file.given_by == BY_CONFIG else NOT_KNOWN
     if place.kind not in ("yaml", "json") or file is None:
         return NOT_KNOWN
-    if file.is_config:
+    if file.given_by == BY_CONFIG:
         return parser.config
     return parser.json_file if place.kind == "json" else parser.yaml_file
 

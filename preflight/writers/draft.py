@@ -111,8 +111,9 @@ class LaunchDraft:
 
     @property
     def reads_only_a_file(self) -> bool:
-        """True where the script is given nothing but the path of its argument file."""
-        return list(self.argv[self.script_index + 1 :]) == [self.role("trainer")]
+        """True where the script's parser is given nothing but its argument file."""
+        words = list(self.argv[self.script_index + 1 :])
+        return self.plan.script_facts.reads_only_a_file or words == [self.role("trainer")]
 
     # Changing
 
@@ -259,10 +260,9 @@ class LaunchDraft:
             if found.value is not None and self._names(found.flag, found.value, path):
                 self.replace(found, argv_edits.with_values(found, [spelled]))
                 is_named = True
-        file_index = self.part.file_index
-        if path == self.role("trainer") and (self.reads_only_a_file or file_index is not None):
-            index = self.script_index + 1 if file_index is None else file_index
-            self.words[index] = [spelled]
+        for index in self._words_of_file(path):
+            flag, equals, _ = self.argv[index].rpartition("=")
+            self.words[index] = [f"{flag}{equals}{spelled}"]
             self.touched.append((index, index + 1))
             is_named = True
         for role, keys in POINTER_KEYS.items():
@@ -283,6 +283,19 @@ class LaunchDraft:
         if not is_named:
             raise CannotEdit(f"nothing in the launch names {path}")
         return holders
+
+    def _words_of_file(self, path: str) -> list[int]:
+        """Return where the words are that give the script its argument file, if `path` is it."""
+        if path != self.role("trainer"):
+            return []
+        if self.part.file_index is not None:
+            return [self.part.file_index]
+        words = self.argv[self.script_index + 1 :] if self.reads_only_a_file else ()
+        return [
+            index
+            for index, word in enumerate(words, self.script_index + 1)
+            if word.rpartition("=")[2] == path
+        ]
 
     def _names(self, key: str, value: str, path: str) -> bool:
         """Tell whether a flag's or a key's value names a file; TRL's own accelerate configs have names for paths."""

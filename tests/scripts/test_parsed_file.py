@@ -1,0 +1,183 @@
+"""Files of arguments that a script hands its parser itself: read where the path is known, open where it is not."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import pytest
+from launch_of_script import opens, plan_of
+
+from preflight.formats.edits import CannotEdit
+from preflight.writers.draft import open_draft
+
+SCRIPT = """\
+import argparse
+
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--train_args_file", default="default.json")
+    args = parser.parse_args()
+    parser = HfArgumentParser(TrainingArguments)
+    {parse}
+    return args, training_args
+
+
+def main():
+    args, training_args = arguments()
+    model = AutoModelForCausalLM.from_pretrained("gpt2")
+    Trainer(model=model, args=training_args, train_dataset=rows).train()
+
+
+if __name__ == "__main__":
+    main()
+"""
+JSON = SCRIPT.format(parse="(training_args,) = parser.parse_json_file(args.train_args_file)")
+ABSOLUTE = SCRIPT.format(
+    parse="(training_args,) = parser.parse_json_file(json_file=os.path.abspath(args.train_args_file))"
+).replace("import argparse", "import argparse\nimport os")
+DICT = SCRIPT.format(
+    parse="(training_args,) = parser.parse_dict(json.load(open(args.train_args_file)))"
+).replace("import argparse", "import argparse\nimport json")
+WORD = """\
+import sys
+
+from transformers import HfArgumentParser, TrainingArguments
+
+parser = HfArgumentParser(TrainingArguments)
+if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
+    (training_args,) = parser.parse_json_file(json_file=sys.argv[1])
+else:
+    (training_args,) = parser.parse_args_into_dataclasses()
+"""
+
+
+def said(batch: int) -> str:
+    return json.dumps(
+        {"output_dir": "out", "per_device_train_batch_size": batch, "use_cpu": True, "optim": "sgd"}
+    )
+
+
+FILES = {"default.json": said(3), "other.json": said(5)}
+
+
+@pytest.mark.parametrize("script", [JSON, ABSOLUTE, DICT])
+@pytest.mark.parametrize(
+    ("flags", "path", "batch"),
+    [("", "default.json", 3), (" --train_args_file other.json", "other.json", 5)],
+)
+def test_the_file_is_read_that_the_parser_is_given(tmp_path, script, flags, path, batch):
+    plan = plan_of(tmp_path, f"torchrun train.py{flags}", {"train.py": script, **FILES})
+    assert (plan.micro_batch_size, plan.optimizer) == (batch, "sgd")
+    assert plan.origins["micro_batch_size"].where == f"{path}:1"
+    assert plan.documents["trainer"].endswith(path)
+
+
+def test_transformers_reads_the_same(tmp_path, monkeypatch):
+    for name, text in {"train.py": JSON, **FILES}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--train_args_file", "other.json"])
+    _, theirs = runpy.run_path("train.py")["arguments"]()
+    plan = plan_of(tmp_path, "torchrun train.py --train_args_file other.json", {})
+    assert plan.micro_batch_size == theirs.per_device_train_batch_size
+    assert plan.optimizer == theirs.optim
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        JSON,
+        SCRIPT.format(parse="(training_args,) = parser.parse_json_file(find(args))"),
+        SCRIPT.format(parse="(training_args,) = parser.parse_dict(settings_of(args))"),
+        SCRIPT.format(
+            parse="if ready():\n        (training_args,) = parser.parse_json_file(args.train_args_file)\n"
+            "    else:\n        (training_args,) = parser.parse_args_into_dataclasses()"
+        ),
+    ],
+)
+def test_no_default_of_a_trainer_is_sure_where_the_file_is_not_known(tmp_path, script):
+    files = {"train.py": script} if script is JSON else {"train.py": script, **FILES}
+    plan = plan_of(tmp_path, "torchrun train.py", files)
+    assert plan.micro_batch_size is None
+    assert {"activation_checkpointing", "mixed_precision", "optimizer"} <= opens(plan)
+
+
+def test_a_word_of_the_command_line_is_read_as_one(tmp_path):
+    files = {"train.py": WORD, **FILES}
+    assert plan_of(tmp_path, "torchrun train.py other.json", files).micro_batch_size == 5
+    plan = plan_of(tmp_path, "torchrun train.py --output_dir out", files)
+    assert plan.micro_batch_size == 8, (
+        "the flags were parsed, and the default of transformers holds"
+    )
+
+
+def test_a_copy_of_the_file_takes_its_place(tmp_path):
+    files = {"train.py": JSON, **FILES}
+    plan = plan_of(tmp_path, "torchrun train.py --train_args_file=other.json", files)
+    draft = open_draft(plan)
+    assert draft is not None and draft.reads_only_a_file
+    draft.edit("other.json", "per_device_train_batch_size", 1)
+    rewrite = draft.finish()
+    (copy,) = rewrite.files
+    assert json.loads(copy.after)["per_device_train_batch_size"] == 1
+    assert (
+        rewrite.argv[-1].startswith("--train_args_file=")
+        and rewrite.argv[-1] != plan.command.argv[-1]
+    )
+    assert copy.new_path.endswith(rewrite.argv[-1].partition("=")[2])
+
+
+def test_a_file_that_no_word_names_is_not_rewritten(tmp_path):
+    plan = plan_of(tmp_path, "torchrun train.py", {"train.py": JSON, **FILES})
+    draft = open_draft(plan)
+    assert draft is not None
+    draft.edit("default.json", "per_device_train_batch_size", 1)
+    with pytest.raises(CannotEdit, match="nothing in the launch names"):
+        draft.finish()
+
+
+ADAPTED = """\
+import sys
+
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+(args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B")
+model = get_peft_model(model, LoraConfig({parts}))
+Trainer(model=model, args=args, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "may_be"),
+    [
+        ("r=16, target_modules=names_in(model)", {"targets": {None, "all-linear"}}),
+        ("r=rank_of(sys), target_modules=['q_proj']", {"rank": {8, 256}}),
+        ("r=4, modules_to_save=kept(model)", {"modules_to_save": {None, True}}),
+        (
+            "r=rank_of(sys), target_modules=names_in(model)",
+            {"rank": {8, 256}, "targets": {None, "all-linear"}},
+        ),
+        ("r=16, target_modules=['q_proj']", {}),
+    ],
+)
+def test_a_part_of_an_adapter_that_only_running_tells_is_open(tmp_path, parts, may_be):
+    script = ADAPTED.format(parts=parts)
+    plan = plan_of(tmp_path, "torchrun train.py --output_dir o", {"train.py": script})
+    ways = [plan.adapter, *plan.origins["adapter"].may_be]
+    assert len(ways) == 2 ** len(may_be)
+    for part, values in may_be.items():
+        found = {getattr(way, part) for way in ways}
+        assert (
+            {bool(v) if v else None for v in found} == values
+            if part == "modules_to_save"
+            else found == values
+        )
+    said = [problem for problem in plan.notices if problem.id == "PF121"]
+    assert [f"adapter.{part}" in said[0].message for part in may_be] == [True] * len(may_be)
