@@ -9,22 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 from preflight.formulas.chunked_heads import TUNE_NUM_CHUNKS, head_bytes
 from preflight.formulas.forward_alone import held_with_logits
-from preflight.formulas.heads import (
-    SCORE,
-    bytes_of_more_labels,
-    head_of_encoder,
-    trains_value_model,
-)
+from preflight.formulas.heads import scores, trains_value_model
 from preflight.formulas.layer_costs import more_logits, shared_bytes
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
     KEEPS_LOGITS,
     is_of_trl,
-    is_scored,
     reads_completion_logits,
     tokens_with_logits,
 )
@@ -42,25 +35,9 @@ from preflight.formulas.user_loop import HUGGING_FACE, keeps_outputs, loss_bytes
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
-from preflight.model import MASKED_LM, ModelSpec
+from preflight.model import ModelSpec
 from preflight.units import ceil_div
 
-
-class NormBytes(NamedTuple):
-    """Bytes per token and hidden entry that the last norm takes in passing, where no logits take more."""
-
-    forward: int
-    backward: int
-
-
-NORM = {
-    "adapter": NormBytes(10, 20),
-    "bf16": NormBytes(8, 14),
-    "fp16": NormBytes(8, 14),
-    "autocast": NormBytes(4, 12),
-    "fp32": NormBytes(6, 8),
-}
-"""What trains -> the last norm's bytes."""
 FORWARD = frozenset({Moment.LOSS_FORWARD})
 BACKWARD = frozenset({Moment.LOSS_BACKWARD})
 AFTER_LOSS = frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)) - FORWARD - {Moment.FORWARD}
@@ -97,10 +74,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             yield MemoryTerm(
                 part.name, part.num_bytes, part.moments, f"{part.num_bytes:,}", PPO_SOURCE
             )
-    elif head_of_encoder(plan, model) not in (None, MASKED_LM):
-        yield from _labels(plan, model, tokens)
-    elif is_scored(plan):
-        yield from _scored(plan, model, tokens)
+    elif scores(plan, model):
+        return
     elif (scoring := scoring_of(plan)) is not None:
         yield from _pairs(plan, model, tokens, scoring)
     elif loss == "full_logits":
@@ -198,49 +173,6 @@ def _pairs(
             name, num_bytes, moments, f"{entries:,} entries: {num_bytes:,}", scoring.source
         )
     yield from _idle(plan, size, entries, False)
-
-
-def _scored(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
-    """A score for every token and label, of which a pooled head uses one token's; its gradient is as large."""
-    labels = sum(tensor.shape[0] for unit, tensor in model.tensors() if unit.name == SCORE)
-    precision = precision_of(plan, model)
-    size = precision.bytes_of("compute")
-    kind = "adapter" if plan.adapter is not None else precision.trainable
-    norm = NORM["autocast" if kind == "fp32" and size == 2 else kind]
-    yield MemoryTerm(
-        "scores and their gradient",
-        2 * size * tokens * labels,
-        FORWARD | BACKWARD | {Moment.HEAD_BACKWARD},
-        f"2 x {tokens:,} x {labels} x {size}",
-        "transformers/modeling_layers.py GenericForSequenceClassification (5.24.0)",
-    )
-    for name, each, moment in (
-        ("last norm, without logits beside it", norm.forward, Moment.LOSS_FORWARD),
-        (
-            "gradients in the last norm, without logits beside them",
-            norm.backward,
-            Moment.LOSS_BACKWARD,
-        ),
-    ):
-        if each:
-            yield MemoryTerm(
-                name,
-                each * tokens * model.hidden_size,
-                frozenset({moment}),
-                f"{tokens:,} x {model.hidden_size:,} x {each}",
-                "traces with a vocabulary of 8 (transformers 5.24.0), the most of Llama, Gemma 2 and GPT-2",
-            )
-
-
-def _labels(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
-    """The scores of an encoder's classifier beyond the two labels that it was traced with; an embedding has none."""
-    more = bytes_of_more_labels(plan, model, tokens)
-    if more:
-        name = "scores of more labels"
-        yield MemoryTerm(name, more, FORWARD | BACKWARD, f"{more:,}", LABELS_SOURCE)
-
-
-LABELS_SOURCE = "preflight/formulas/heads.py: of a vocabulary as large"
 
 
 def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iterable[MemoryTerm]:

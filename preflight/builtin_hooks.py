@@ -51,6 +51,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_buffers",
     "memory_activations",
     "memory_loss",
+    "memory_scores",
     "memory_optimizer_step",
     "memory_load",
     "memory_save",

@@ -57,6 +57,12 @@ def head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> str | None:
     return plan.objective if plan.objective in model.facts["heads"] else None
 
 
+def scores(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether the head that trains makes no logits of a vocabulary."""
+    of_encoder = head_of_encoder(plan, model)
+    return is_scored(plan) if of_encoder is None else of_encoder != MASKED_LM
+
+
 def _with_head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
     """Return an encoder with its objective's head in the place of the one that its config names."""
     heads: Mapping[str, tuple[ModelUnit, ...]] = model.facts["heads"]
