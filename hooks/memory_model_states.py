@@ -34,7 +34,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         return
     precision = precision_of(plan, model)
     frozen = frozen_bytes = trainable = packed = packed_elements = states = paged = 0
-    head = embedding = seeing = 0
+    head = embedding = seeing = waiting = 0
     for held in held_tensors(plan, model):
         elements = local_elements(plan, held)
         if held.quantized:
@@ -57,6 +57,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
                 seeing += held.count * elements
         else:
             frozen += held.count * elements
+            waiting += held.count * elements if held.waits else 0
             frozen_bytes += (
                 held.count
                 * elements
@@ -153,9 +154,9 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.engine == "ddp":
         yield MemoryTerm(
             "gradient buckets (DDP)",
-            grad * trainable,
+            grad * (trainable + waiting),
             ALWAYS,
-            f"{trainable:,} x {grad}: a second copy, gradient_as_bucket_view is off in Trainer",
+            f"{trainable + waiting:,} x {grad}: a second copy, gradient_as_bucket_view is off in Trainer",
             "transformers/trainer.py:744 (5.24.0); torch/csrc/distributed/c10d/reducer.cpp",
         )
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from preflight.formulas.forward_alone import outputs_of_layers
 from preflight.formulas.heads import SCORE, bytes_of_more_labels, head_of_encoder, scores
+from preflight.formulas.objective import has_value_head
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
+from preflight.formulas.tensor_parallel import local_vocab
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm, Moment
@@ -39,6 +42,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     tokens = num_tokens(plan)
     if not tokens or not model.is_decoder_lm or not scores(plan, model):
         return
+    if has_value_head(plan):
+        yield from _values(plan, model, tokens)
     if head_of_encoder(plan, model) is not None:
         yield from _labels(plan, model, tokens)
     else:
@@ -59,22 +64,53 @@ def _scored(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryT
         f"2 x {tokens:,} x {labels} x {size}",
         "transformers/modeling_layers.py GenericForSequenceClassification (5.24.0)",
     )
-    for name, each, moment in (
-        ("last norm, without logits beside it", norm.forward, Moment.LOSS_FORWARD),
+    unread = _unread_logits(plan, model, tokens)
+    for name, each, beside, moment in (
+        ("last norm, without logits beside it", norm.forward, unread, Moment.LOSS_FORWARD),
         (
             "gradients in the last norm, without logits beside them",
             norm.backward,
+            0,
             Moment.LOSS_BACKWARD,
         ),
     ):
-        if each:
+        beyond = each * tokens * model.hidden_size - beside
+        if beyond > 0:
             yield MemoryTerm(
                 name,
-                each * tokens * model.hidden_size,
+                beyond,
                 frozenset({moment}),
-                f"{tokens:,} x {model.hidden_size:,} x {each}",
+                f"{tokens:,} x {model.hidden_size:,} x {each}"
+                + (f" - {beside:,}" if beside else ""),
                 "traces with a vocabulary of 8 (transformers 5.24.0), the most of Llama, Gemma 2 and GPT-2",
             )
+
+
+def _unread_logits(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
+    """Return the bytes of logits beside a value: whole in their own dtype and in fp32, and gone with the forward."""
+    if not has_value_head(plan):
+        return 0
+    size = precision_of(plan, model).bytes_of("logits")
+    return (4 if size == 4 else size + 4) * tokens * local_vocab(plan, model.vocab_size)
+
+
+def _values(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
+    """What stands beside a value: logits that no loss reads, every layer's hidden states, and what the head, which is
+    fp32, reads of the last."""
+    for name, num_bytes, moments in (
+        ("logits that no loss reads", _unread_logits(plan, model, tokens), FORWARD),
+        (
+            "hidden states of every layer",
+            outputs_of_layers(plan, model, tokens, has_graph=True),
+            FORWARD,
+        ),
+        ("what the value head reads, in fp32", 4 * tokens * model.hidden_size, FORWARD | BACKWARD),
+    ):
+        if num_bytes:
+            yield MemoryTerm(name, num_bytes, moments, f"{num_bytes:,}", VALUES_SOURCE)
+
+
+VALUES_SOURCE = "trl/models/modeling_value_head.py (0.8.6 to 0.24.0)"
 
 
 def _labels(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:

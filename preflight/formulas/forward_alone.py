@@ -27,6 +27,7 @@ from preflight.formulas.objective import (
 )
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
 from preflight.formulas.sharding import held_tensors, wrap_units
+from preflight.formulas.tensor_parallel import local_vocab
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
@@ -124,7 +125,7 @@ def held_with_logits(
     plan: LaunchPlan, model: ModelSpec, tokens: int, scoring: Scoring, has_graph: bool
 ) -> int:
     """Return what lives as long as a model's logits: hidden states of every layer, or keys and values, beyond what a graph
-    holds of them.
+    holds of them, or the logits of the rows before.
 
     A graph holds the inputs of checkpointed layers, of norms in fp32 and of torch's LayerNorm; an RMSNorm in 16 bits
     keeps a copy in fp32 (transformers/models/llama/modeling_llama.py LlamaRMSNorm, 4.44.2 to 5.24.0). Keys that
@@ -133,10 +134,9 @@ def held_with_logits(
     is_checkpointed = plan.activation_checkpointing != "none"
     found = 0
     if scoring.keeps_hidden_states:
-        size = stream_element_bytes(plan, model)
-        is_saved = is_checkpointed or size == 4 or model.facts.get("norm") == "layernorm"
-        num_layers = sum(unit.count for unit in model.layers)
-        found += 0 if has_graph and is_saved else size * tokens * model.hidden_size * num_layers
+        found += outputs_of_layers(plan, model, tokens, has_graph)
+    if scoring.scores_others and not scoring.drops_logits and not has_graph:
+        found += 4 * tokens * local_vocab(plan, model.vocab_size)
     trains = has_graph or reference_of(plan) != "same"
     if scoring.caches_keys and plan.seq_len and not (trains and is_checkpointed):
         shape = model.layers[0].layer if model.layers else None
@@ -144,6 +144,15 @@ def held_with_logits(
         if not has_graph or (repeats and not READS_GROUPED_KEYS.holds_in(plan.versions)):
             found += cache_bytes(plan, model, tokens // plan.seq_len, plan.seq_len)
     return found
+
+
+def outputs_of_layers(plan: LaunchPlan, model: ModelSpec, tokens: int, has_graph: bool) -> int:
+    """Return what `output_hidden_states` keeps of layers, beyond what a graph holds of it (held_with_logits)."""
+    size = stream_element_bytes(plan, model)
+    is_checkpointed = plan.activation_checkpointing != "none"
+    is_saved = is_checkpointed or size == 4 or model.facts.get("norm") == "layernorm"
+    num_layers = sum(unit.count for unit in model.layers)
+    return 0 if has_graph and is_saved else size * tokens * model.hidden_size * num_layers
 
 
 def hidden_states(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.formulas.objective import is_scored, num_sequences
+from preflight.formulas.objective import has_value_head, is_scored, num_sequences
 from preflight.launch import LaunchPlan
-from preflight.model import LINEAR, MASKED_LM, ModelSpec, ModelUnit, ParameterTensor
+from preflight.model import BIAS, LINEAR, MASKED_LM, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
 
 
@@ -21,6 +21,8 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
     """
     if trains_value_model(plan) and model.layers and not model.is_counted_alone:
         return _with_value_model(model)
+    if has_value_head(plan) and model.layers and not model.is_counted_alone:
+        return _with_value_head(model)
     if model.is_encoder:
         return _with_head_of_encoder(plan, model)
     if not is_scored(plan) or model.is_counted_alone or not model.layers:
@@ -60,7 +62,9 @@ def head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> str | None:
 def scores(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether the head that trains makes no logits of a vocabulary."""
     of_encoder = head_of_encoder(plan, model)
-    return is_scored(plan) if of_encoder is None else of_encoder != MASKED_LM
+    return (
+        is_scored(plan) or has_value_head(plan) if of_encoder is None else of_encoder != MASKED_LM
+    )
 
 
 def _with_head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
@@ -90,6 +94,26 @@ def _with_value_model(model: ModelSpec) -> ModelSpec:
     weight = ParameterTensor("weight", (1, model.hidden_size), LINEAR)
     units = (*twice, ModelUnit(SCORE, "other", (weight,)))
     return replace(model, units=units, num_params_override=None)
+
+
+def _with_value_head(model: ModelSpec) -> ModelSpec:
+    """Return a language model with a value beside its head, which makes logits that no loss reads, and so no gradient.
+
+    trl/models/modeling_value_head.py AutoModelForCausalLMWithValueHead (0.8.6 to 0.24.0).
+    """
+    if any(unit.name == SCORE for unit in model.units):
+        return model
+    units = tuple(
+        replace(unit, tensors=tuple(replace(t, gets_gradient=False) for t in unit.tensors))
+        if unit.role == "lm_head"
+        else unit
+        for unit in model.units
+    )
+    head = (
+        ParameterTensor("weight", (1, model.hidden_size), LINEAR),
+        ParameterTensor("bias", (1,), BIAS),
+    )
+    return replace(model, units=(*units, ModelUnit(SCORE, "other", head)), num_params_override=None)
 
 
 SCORE = "score"

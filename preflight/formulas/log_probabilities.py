@@ -13,6 +13,8 @@ tests/formulas/test_older_objectives.py, n sequences:
     0.29 to 1.5    2 + 1/n  (3)        2  (3)                  2 + 1/n  (2 + 2/n)  4.5 (5.5)     4  (2)
     1.6 to 1.13    1 + 1/n  (2)        1  (2)                  1 + 1/n  (1 + 2/n)  3 (4)         4  (2)
     LLaMA-Factory  3                   2                       3                                 3
+      its kto      3                   2                       4                                 3
+      before 0.9.1 3                   1                       3                                 3
     1.14           1                   1                       1                   2.5           2
 
 In brackets where the logits have 16 bits: each row's softmax is kept.
@@ -23,7 +25,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from preflight.formulas.objective import (
-    PAIRS_OF_LLAMAFACTORY,
+    OF_LLAMAFACTORY,
     is_of_llamafactory,
     is_of_trl,
     num_sequences,
@@ -36,6 +38,7 @@ from preflight.formulas.user_loop import loss_rule
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
+from preflight.versions.llamafactory import KTO_HANDS_ON_LOGITS
 from preflight.versions.trl import FUSES_LOGPROBS
 from preflight.versions.trl_pairs import (
     DPO_CACHES_KEYS,
@@ -50,6 +53,9 @@ from preflight.versions.trl_pairs import (
 )
 
 LLAMAFACTORY = "llamafactory/train/dpo/trainer.py concatenated_forward; trainer_utils.py get_batch_logps (0.9.4)"
+
+
+LLAMAFACTORY_KTO = "llamafactory/train/kto/trainer.py concatenated_forward (0.8.3 to 0.9.5)"
 
 
 class Scoring(NamedTuple):
@@ -72,6 +78,8 @@ class Scoring(NamedTuple):
     """The hidden states of every layer live as long as the logits."""
     caches_keys: bool = False
     """So do the keys and values of every layer."""
+    scores_others: bool = False
+    """As many rows, of prompts and answers that do not belong together, are scored after the first, without a graph."""
     casts_to_fp32: bool = False
     """The trainer itself casts the logits to fp32."""
     source: str = "trl/trainer/dpo_trainer.py"
@@ -95,9 +103,12 @@ class ScoringBytes(NamedTuple):
 
 def scoring_of(plan: LaunchPlan) -> Scoring | None:
     """Return how a plan's trainer takes log-probabilities of whole logits; None where it does not, or that is not known."""
-    if is_of_llamafactory(plan) and plan.objective in PAIRS_OF_LLAMAFACTORY:
+    if is_of_llamafactory(plan) and plan.objective in OF_LLAMAFACTORY:
         # logits of both halves are handed on, in fp32 (0.9.4)
-        return Scoring("all", "cut", False, casts_to_fp32=True, source=LLAMAFACTORY)
+        is_kto = plan.objective == "kto"
+        drops = is_kto and not KTO_HANDS_ON_LOGITS.holds_in(plan.versions)
+        source = LLAMAFACTORY_KTO if is_kto else LLAMAFACTORY
+        return Scoring("all", "cut", drops, scores_others=is_kto, casts_to_fp32=True, source=source)
     if not is_of_trl(plan) or plan.loss != "full_logits":
         return None
     has = plan.versions

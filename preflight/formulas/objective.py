@@ -2,6 +2,7 @@
 
 dpo, ipo            2 x micro batch, chosen beside rejected   compared with a reference model
 kto                 micro batch                               compared with a reference model
+                    (LLaMA-Factory's: and as many without a graph, for its KL term)
 orpo, cpo, simpo    2 x micro batch                           no reference model
 reward              2 x micro batch                           a score in place of the vocabulary
 scored_pairs        2 x micro batch                           the same, by a loss of the script's own
@@ -55,8 +56,9 @@ SCORED = (
 """Objectives whose head scores hidden states: no logits of the vocabulary."""
 
 
-PAIRS_OF_LLAMAFACTORY = ("dpo", "ipo", "orpo", "simpo")
-"""What LLaMA-Factory's stage `dpo` trains for: one trainer of its own (train/dpo/trainer.py, 0.9.4)."""
+OF_LLAMAFACTORY = ("dpo", "ipo", "orpo", "simpo", "kto")
+"""What LLaMA-Factory's stages `dpo` and `kto` train for, each a trainer of its own (train/dpo/trainer.py, 0.9.4;
+train/kto/trainer.py, 0.8.3 to 0.9.5)."""
 AVERAGES_ROWS = ("dpo", "ipo", "simpo", "reward")
 """Objectives whose loss is the mean over rows of the micro batch, as long as its parts are: TRL divides it by the
 accumulation steps. ORPO and CPO average tokens, KTO compares with the other rows, AOT sorts them."""
@@ -138,6 +140,12 @@ def is_scored(plan: LaunchPlan) -> bool:
     return plan.objective in SCORED
 
 
+def has_value_head(plan: LaunchPlan) -> bool:
+    """Tell whether a value is trained beside whole logits that no loss reads: LLaMA-Factory's reward models are TRL's
+    AutoModelForCausalLMWithValueHead (train/rm/workflow.py, 0.8.3 to 0.9.5)."""
+    return plan.objective == "reward" and is_of_llamafactory(plan)
+
+
 def has_linear_head(plan: LaunchPlan) -> bool:
     """Tell whether the head is a layer like others, which makes whole logits and casts its weight under autocast."""
     return not is_scored(plan) and plan.loss not in ("chunked_linear", "fused_linear")
@@ -169,11 +177,13 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective in SCORED:
         if objective == "reward" and is_of_trl(plan):
             return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
+        if has_value_head(plan):
+            return _unpriced_of_llamafactory(plan)
         if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
             return "PRM after TRL 1.13"
         is_known = plan.trainer in (*HF_TRAINERS, "plain_loop") and objective != "reward"
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
-    if is_of_llamafactory(plan) and objective in PAIRS_OF_LLAMAFACTORY:
+    if is_of_llamafactory(plan) and objective in OF_LLAMAFACTORY:
         return _unpriced_of_llamafactory(plan)
     if objective == "embedding":
         return (
@@ -227,7 +237,11 @@ def _unpriced_ppo(plan: LaunchPlan) -> str:
 
 
 def _unpriced_of_llamafactory(plan: LaunchPlan) -> str:
-    """Return in words what of LLaMA-Factory's training on pairs no formula holds."""
+    """Return in words what of LLaMA-Factory's training on answers no formula holds."""
+    if has_value_head(plan):
+        # accelerate asks the wrapper for the layers to wrap, which names none (accelerate/utils/dataclasses.py
+        # set_auto_wrap_policy, 1.11.0)
+        return "a value head under FSDP" if plan.is_fsdp else ""
     if plan.loss not in (None, "full_logits", "fused_ce"):
         return "log-probabilities beside Liger's fused head"
     reference = reference_of(plan)

@@ -36,6 +36,8 @@ class HeldTensor:
     count: int
     trains: bool
     quantized: bool = False
+    waits: bool = False
+    """It may train, and no loss reaches it: without a gradient, but in the buckets of DDP, which are made before."""
 
 
 @remembered
@@ -53,8 +55,9 @@ def _held_tensors(plan: LaunchPlan, model: ModelSpec) -> Iterator[HeldTensor]:
     for unit, tensor in model.tensors():
         packed = plan.base_quantization is not None and is_quantized(plan, unit, tensor)
         gets_gradient = tensor.gets_gradient and not is_blind(plan, unit)
-        trains = not frozen_base and not is_frozen(plan, unit) and (all_train or gets_gradient)
-        yield HeldTensor(unit, tensor, unit.count, trains, packed)
+        may_train = not frozen_base and not is_frozen(plan, unit)
+        trains = may_train and (all_train or gets_gradient)
+        yield HeldTensor(unit, tensor, unit.count, trains, packed, may_train and not trains)
     if plan.adapter is not None:
         for unit, tensor in adapter_tensors(plan, model):
             yield HeldTensor(unit, tensor, unit.count, all_train or tensor.gets_gradient)

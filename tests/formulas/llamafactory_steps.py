@@ -1,7 +1,7 @@
-"""Take two steps of LLaMA-Factory's own trainer of pairs on the CPU and print rows for older_objectives.jsonl.
+"""Take two steps of LLaMA-Factory's own trainers of answers on the CPU and print rows for older_objectives.jsonl.
 
 Run as older_steps.py, in an environment with llamafactory and its TRL:
-    PYTHONPATH=ROOT python ROOT/tests/formulas/llamafactory_steps.py FOLDER sigmoid,simpo,orpo
+    PYTHONPATH=ROOT python ROOT/tests/formulas/llamafactory_steps.py FOLDER sigmoid,simpo,orpo,kto,reward
 """
 
 from __future__ import annotations
@@ -24,35 +24,56 @@ from older_steps import CASES, CONFIG, softmax_copies
 
 NAMES = ("16 bits", "autocast", "LoRA", "checkpointed", "deep")
 OBJECTIVES = {"sigmoid": "dpo"}
+COMPARED = ("sigmoid", "kto")
 LENGTH = 256
+
+
+def model_of(case: dict, dtype: torch.dtype):
+    config = transformers.AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1)
+    config._attn_implementation = "sdpa"
+    return transformers.AutoModelForCausalLM.from_config(config).to(dtype)
+
+
+def rows_of(loss: str, vocab: int):
+    """Return what makes a batch of a stage: chosen and rejected rows, or rows and others that they do not belong to."""
+
+    def collate(rows):
+        ids = torch.randint(3, vocab, (len(rows) * (1 if loss == "kto" else 2), LENGTH))
+        labels = ids.clone()
+        labels[:, 0] = -100
+        found = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        if loss == "reward":
+            del found["labels"]
+        if loss == "kto":
+            found |= {f"kl_{name}": values.clone() for name, values in found.items()}
+            found["kto_tags"] = torch.arange(len(rows)) % 2 == 0
+        return found
+
+    return collate
 
 
 def trainer_of(case: dict, loss: str, folder: Path):
     """Return LLaMA-Factory's trainer; what is compared with is in the dtype that its loader gives what does not train."""
     from llamafactory.hparams import FinetuningArguments
     from llamafactory.train.dpo.trainer import CustomDPOTrainer
+    from llamafactory.train.kto.trainer import CustomKTOTrainer
+    from llamafactory.train.rm.trainer import PairwiseTrainer
 
     vocab = case["config"]["vocab_size"]
-    config = transformers.AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1)
-    config._attn_implementation = "sdpa"
-
-    def made(dtype: torch.dtype):
-        return transformers.AutoModelForCausalLM.from_config(config).to(dtype)
-
-    def collate(rows):
-        ids = torch.randint(3, vocab, (2 * len(rows), LENGTH))
-        labels = ids.clone()
-        labels[:, 0] = -100
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-
-    model = made({"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]])
-    reference = None
+    model = model_of(case, {"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]])
+    own: dict[str, object] = {}
     if case.get("rank"):
         from peft import get_peft_model
 
         model = get_peft_model(model, lora_of(case))
-    elif loss in OBJECTIVES:
-        reference = made(torch.bfloat16)
+    elif loss in COMPARED:
+        own["ref_model"] = model_of(case, torch.bfloat16)
+    if loss == "reward":
+        from trl import AutoModelForCausalLMWithValueHead
+
+        model = AutoModelForCausalLMWithValueHead.from_pretrained(model)
+    else:
+        own.setdefault("ref_model", None)
     arguments = transformers.Seq2SeqTrainingArguments(
         output_dir=str(folder), per_device_train_batch_size=2, max_steps=2, use_cpu=True, report_to=[],
         save_strategy="no", optim="adamw_torch", bf16=case.get("autocast", False),
@@ -60,16 +81,19 @@ def trainer_of(case: dict, loss: str, folder: Path):
         gradient_checkpointing_kwargs={"use_reentrant": False}, dataloader_pin_memory=False,
         disable_tqdm=True, remove_unused_columns=False,
     )  # fmt: skip
+    stage = {"kto": "kto", "reward": "rm"}.get(loss, "dpo")
+    named = {"pref_loss": loss} if stage == "dpo" else {}
     kind = "lora" if case.get("rank") else "full"
-    return CustomDPOTrainer(
+    trainers = {"dpo": CustomDPOTrainer, "kto": CustomKTOTrainer, "rm": PairwiseTrainer}
+    return trainers[stage](
         model=model,
-        ref_model=reference,
-        finetuning_args=FinetuningArguments(stage="dpo", pref_loss=loss, finetuning_type=kind),
+        finetuning_args=FinetuningArguments(stage=stage, finetuning_type=kind, **named),
         processor=None,
         args=arguments,
-        data_collator=collate,
+        data_collator=rows_of(loss, vocab),
         train_dataset=list(range(ROWS)),
         tokenizer=tokenizer(vocab),
+        **own,
     )
 
 

@@ -38,7 +38,12 @@ def plan_of(row: dict) -> LaunchPlan:
         objective=row["objective"],
         trainer="transformers" if "llamafactory" in row else "trl",
         launcher="llamafactory" if "llamafactory" in row else None,
-        versions={"trl": row["trl"], "transformers": row["transformers"], "torch": "2.13.0"},
+        versions={
+            "trl": row["trl"],
+            "transformers": row["transformers"],
+            "torch": "2.13.0",
+            **{name: row[name] for name in ("llamafactory",) if name in row},
+        },
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",
         micro_batch_size=case["micro"],

@@ -378,9 +378,21 @@ PAIRS = {
         ("--finetuning_type", "lora", "--ref_model", "Qwen/Qwen2.5-1.5B"),
         ["a formula for a reference model of another size"],
     ),
+    "rows and others": (("--stage", "kto", "--finetuning_type", "lora"), []),
+    "rows and others, and another model": (
+        ("--stage", "kto", "--finetuning_type", "lora", "--ref_model", "Qwen/Qwen2.5-1.5B"),
+        ["a formula for a reference model of another size"],
+    ),
+    "a value beside the head": (("--stage", "rm", "--finetuning_type", "full"), []),
+    "generation": (
+        ("--stage", "ppo", "--finetuning_type", "lora", "--reward_model", "some/reward"),
+        ["generation, and the models that score"],
+    ),
 }
 
 
 @pytest.mark.parametrize("words, named", PAIRS.values(), ids=PAIRS)
-def test_pairs_are_priced_but_for_a_reference_of_another_size(tmp_path, words, named):
+def test_answers_are_priced_but_for_models_of_another_size_and_what_generates(
+    tmp_path, words, named
+):
     assert unpriced_of(tmp_path, *words) == named

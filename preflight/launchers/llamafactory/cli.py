@@ -56,6 +56,8 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
     keys = _keys(command, part, words)
     problems.extend(keys.problems)
     trainer = keys.finish(words.document)
+    if keys.library.is_known:
+        trainer = replace(trainer, libraries=(*trainer.libraries, "llamafactory"))
     part = replace(
         part,
         name="llamafactory",

@@ -137,14 +137,11 @@ def _stage(keys: FrameworkKeys) -> str:
         model = keys.get("model_name_or_path")
         is_same = model is not None and model.value == reference.value
         keys.put("reference_model", "same" if is_same else str(reference.value), reference)
-    if stage not in ("pt", "sft", "dpo"):
-        message = f"stage {stage} is estimated in part: its log-probabilities, and reward and value models, are not counted"
-        name, takes = (
-            ("the score head of a reward model", "either")
-            if stage == "rm"
-            else ("a reference model, pairs or generation", "more")
+    if stage == "ppo":
+        message = "stage ppo is estimated in part: generation, its reference and its reward model are not counted"
+        keys.leave_out(
+            NotModelled(message, "generation, and the models that score", "more"), setting
         )
-        keys.leave_out(NotModelled(message, name, takes), setting)
     return stage
 
 
