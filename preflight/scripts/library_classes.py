@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.dataclass_fields import DATACLASS_PARSERS, TRAINER_BASES, dataclass_types
-from preflight.scripts.files import ScriptFiles, last_name
+from preflight.scripts.files import CallFound, ScriptFiles, last_name
 
 MAX_BASES = 16
 """Classes above one another; also what ends a cycle."""
@@ -20,13 +20,14 @@ SET_UP = ("__init__", "__post_init__")
 """Methods in which a library's class checks what it was given."""
 
 
-def library_classes(files: ScriptFiles) -> frozenset[str]:
+def library_classes(files: ScriptFiles, calls: Iterable[CallFound] | None = None) -> frozenset[str]:
     """Return the classes of libraries behind the parsers, the arguments and the trainers that a script makes.
 
     Each is its library's and its own name, `trl.SFTConfig`; those of the script's own are followed to what they stand on.
+    `calls` are those that a command line reaches; all of them where none are given.
     """
     found: set[str] = set()
-    for call in files.everywhere:
+    for call in files.everywhere if calls is None else calls:
         if call.name in DATACLASS_PARSERS:
             for node in dataclass_types(call.node, call.scope):
                 found |= stands_on(files, node, call.scope.path)

@@ -107,6 +107,8 @@ class TrainerKind(NamedTuple):
     classes: frozenset[str] | None = None
     """Classes of transformers and TRL behind the script's arguments and trainer; None where there is no script of
     somebody's own to be read."""
+    unreached: frozenset[str] = frozenset()
+    """Trainers of transformers and TRL that the script makes under another command line."""
     loads_model: bool = False
     """True where the script loads a model itself, and TRL does not by the name that it is given."""
 

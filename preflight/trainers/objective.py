@@ -52,6 +52,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     if kind.trainer != "trl":
         return fields.reading()
     names = trainers_in(kind.text) if kind.text and not kind.is_own_script else set()
+    names -= kind.unreached
     objectives = {({**TRL_METHODS, **MORE_TRL_METHODS})[name] for name in names}
     objective = str(kind.trl_script or "sft")
     if len(objectives) == 1:

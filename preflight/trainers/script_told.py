@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Any
 from preflight.errors import Problem
 from preflight.formulas.objective import ONLINE
 from preflight.launch import Adapter, Origin, ScriptFacts
-from preflight.plan_choices import HF_TRAINERS, OPEN_PARTS
+from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.generation import GENERATION_ARGUMENTS
 from preflight.trainers.hints import NEVER_GUESSED
-from preflight.trainers.kind import TRL_CONFIGS
 from preflight.trainers.lookup import Given
 
 if TYPE_CHECKING:
-    from preflight.launch import LaunchCommand
-    from preflight.scripts.own_parser import OwnParser
     from preflight.scripts.reader import ScriptReader
     from preflight.scripts.script_settings import ScriptSettings
-    from preflight.trainers.kind import TrainerKind
 
 DECIDES = {
     "model_name_or_path": "model",
@@ -67,53 +63,6 @@ OF_ONLINE = {
 """Plan field of online methods that only running tells -> what is then not priced; nothing in between has a bound."""
 OF_THE_MODEL = ("adapter", "base_quantization", "load_dtype", "activation_checkpointing")
 """Plan fields that whoever builds the model decides."""
-
-
-def open_script(
-    kind: TrainerKind, command: LaunchCommand, script: str | None
-) -> tuple[ScriptReader, OwnParser] | None:
-    """Return the script with the options that it declares; None where there is none of somebody's own to read."""
-    if not kind.text or script is None or kind.is_own_script:
-        return None
-    from preflight.scripts import options as script_options
-    from preflight.scripts import reading as script_reading
-
-    path = script if command.exists(script) else script.replace(".", "/") + ".py"
-    reader = script_reading.open_script(command, path, kind.text)
-    return None if reader is None else (reader, script_options.own_parser(reader, path))
-
-
-def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
-    """Return the kind of a script with the classes of libraries that it makes its arguments and its trainer of.
-
-    A script that has TRL's parser or a collator of it, and the Trainer of transformers, is not TRL's.
-    """
-    if kind.is_own_script or not kind.text:
-        return kind
-    if reader is None:
-        return kind._replace(classes=frozenset())
-    from preflight.scripts.library_classes import library_classes, loads_model
-
-    classes = library_classes(reader)
-    kind = kind._replace(classes=classes, loads_model=loads_model(reader))
-    if kind.trainer == "transformers" and not classes and _is_others(reader):
-        because = f"{kind.because.partition(' ')[0]} uses a Trainer of its own"
-        return kind._replace(trainer=None, because=because)
-    trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
-    plain = {"transformers.Trainer", "transformers.Seq2SeqTrainer"} & classes
-    if kind.trainer == "trl" and plain and not trains_trl and not classes & TRL_CONFIGS:
-        because = f"{kind.because}, and trains with {sorted(plain)[0]}"
-        return kind._replace(trainer="transformers", because=because, trl_script=None)
-    return kind
-
-
-def _is_others(reader: ScriptReader) -> bool:
-    """Tell whether the only Trainer that a script names is neither transformers' nor built on it."""
-    imported = reader.libraries.get(reader.path, {})
-    own = reader.imports.get(reader.path, {})
-    library = imported.get("Trainer", "transformers").partition(".")[0]
-    is_own = "Trainer" in own or library not in HF_TRAINERS
-    return is_own and not any(name.endswith("TrainingArguments") for name in (*imported, *own))
 
 
 def script_told(

@@ -1,0 +1,226 @@
+"""The words behind a training script as its parser takes them: flags, an argument file, and the script's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from preflight.errors import BadInput
+from preflight.formats.load import read_document
+from preflight.launch import LaunchCommand
+from preflight.libraries.resolve import Libraries
+from preflight.plan_choices import HF_TRAINERS
+from preflight.reading import Problems, Reading
+from preflight.scripts.no_command_line import unheard_flags
+from preflight.scripts.trainer_tables import ArgumentTable, argument_table, table_of_classes
+from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.setting import Place, Setting
+from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
+from preflight.trainers.files import (
+    BY_CONFIG,
+    BY_SCRIPT,
+    BY_WORD,
+    ArgumentFile,
+    read_argument_file,
+)
+from preflight.trainers.kind import TrainerKind
+from preflight.trainers.lookup import Given
+from preflight.trainers.script_told import script_told
+from preflight.values import dataclass
+
+if TYPE_CHECKING:
+    from preflight.scripts.own_parser import OwnParser
+    from preflight.scripts.reader import ScriptReader
+    from preflight.scripts.script_settings import ScriptSettings
+
+
+class Told(NamedTuple):
+    """What a command line says to a script of one kind, with what that script says itself."""
+
+    given: Given
+    script: ScriptSettings | None
+    file: ArgumentFile | None
+    is_exact: bool
+    problems: Problems
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The words behind a training script, and where they stand."""
+
+    words: tuple[str, ...]
+    first_index: int
+    """Of the words in the whole argv."""
+    command: LaunchCommand
+    libraries: Libraries
+    script: str | None
+    not_its_own: frozenset[int]
+    """Indices in the whole argv of words that go to the launcher."""
+
+
+def read_command_line(
+    line: CommandLine, kind: TrainerKind, opened: tuple[ScriptReader, OwnParser] | None
+) -> Told:
+    """Return what a command line says, in the arguments that a script of this kind has."""
+    words, command = list(line.words), line.command
+    versions = LibraryVersions(line.libraries)
+    table = _table(kind)
+    is_exact = versions.is_tabled("transformers") and (
+        kind.trainer != "trl" or versions.is_tabled("trl")
+    )
+    problems = Problems()
+    unheard = None
+    if kind.text and line.script is not None and not kind.is_own_script:
+        unheard = unheard_flags(words, command, line.script)
+    if unheard is not None:
+        problems.append(unheard)
+        words = []
+    rules = ParserRules(
+        is_complete=kind.is_own_script and is_exact,
+        is_exact=is_exact,
+        is_sure=kind.is_own_script or _has_trainers_parser(kind.text),
+        abbreviates=kind.trainer in HF_TRAINERS and _may_take_prefixes(kind.text),
+    )
+    file, rest = problems.take(_argument_file(words, line.first_index, command, table, kind, rules))
+    rest = [(index, word) for index, word in rest if index not in line.not_its_own]
+    own = opened[1] if opened is not None else None
+    parsed = parse_argv(rest, table, rules, own)
+    problems.extend(parsed.problems)
+    as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
+    unread_file = None
+    if file is None and opened is not None:
+        file, unread_file = problems.take(_script_file(as_given, opened[0], rules))
+        as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
+    told = script_told(as_given, opened[0], unread_file) if opened is not None else None
+    return Told(as_given, told, file, is_exact, problems)
+
+
+def _table(kind: TrainerKind) -> ArgumentTable:
+    """Return the arguments that the script's parser may have from its libraries."""
+    if kind.trainer == "trl" and kind.arguments_library == "transformers":
+        names = [name.rpartition(".")[2] for name in kind.classes or ()]
+        return table_of_classes(kind.trl_script or "sft", names)
+    table = argument_table(kind.trl_script if kind.trainer == "trl" else None)
+    if kind.trainer in HF_TRAINERS:
+        return table
+    return ArgumentTable({}, table.versions)  # nothing is known of its parser
+
+
+def _may_take_prefixes(text: str) -> bool:
+    """Tell whether a prefix of a Trainer's argument can mean it: not where the script has a parser of its own."""
+    return not text or _has_trainers_parser(text)
+
+
+def _has_trainers_parser(text: str) -> bool:
+    return re.search(r"\b(?:HfArgumentParser|H4ArgumentParser|TrlParser)\b", text) is not None
+
+
+def names_given(words: Sequence[str], command: LaunchCommand) -> Iterator[str]:
+    """Yield the names of flags, then those of the argument file, which is read only where somebody asks so far."""
+    yield from _flag_names(words)
+    yield from _config_keys(words, command)
+
+
+def _flag_names(words: Sequence[str]) -> list[str]:
+    return [
+        word.lstrip("-").partition("=")[0].replace("-", "_")
+        for word in words
+        if word.startswith("--") and len(word) > 2
+    ]
+
+
+def _config_keys(words: Sequence[str], command: LaunchCommand) -> list[str]:
+    """Return the keys of the argument file: they tell the trainer as flags do."""
+    path = words[words.index("--config") + 1] if "--config" in words[:-1] else "".join(words[:1])
+    if not re.search(r"\.(json|ya?ml)$", path) or not command.exists(path):
+        return []
+    try:
+        return [str(key) for key in read_document(command, path).value]
+    except BadInput:
+        return []  # said with its line when the file is read as an argument file
+
+
+def _argument_file(
+    words: list[str],
+    first_index: int,
+    command: LaunchCommand,
+    table: ArgumentTable,
+    kind: TrainerKind,
+    rules: ParserRules,
+) -> Reading[tuple[ArgumentFile | None, list[tuple[int, str]]]]:
+    """Return the argument file, and the words that are left with their index in the whole argv."""
+    rest = [(first_index + position, word) for position, word in enumerate(words)]
+
+    def read(
+        path: str, stated_at: str, given_by: str, left: list[tuple[int, str]]
+    ) -> Reading[tuple[ArgumentFile | None, list[tuple[int, str]]]]:
+        reading = read_argument_file(
+            path,
+            stated_at,
+            command,
+            table,
+            given_by=given_by,
+            is_complete=rules.is_complete,
+            is_exact=rules.is_exact,
+        )
+        return Reading((reading.value, left), reading.problems)
+
+    # A script that cannot be read here may well use TrlParser, which is where --config comes from.
+    reads_config = kind.uses_trl_parser or (not kind.text and kind.trainer is not None)
+    if reads_config and "--config" in words[:-1]:
+        position = words.index("--config")
+        left = rest[:position] + rest[position + 2 :]
+        return read(words[position + 1], "--config", BY_CONFIG, left)
+    if words and re.search(r"\.(json|ya?ml)$", words[0]) and command.exists(words[0]):
+        return read(words[0], words[0], BY_WORD, rest[1:])
+    return Reading((None, rest))
+
+
+def _script_file(
+    given: Given, reader: ScriptReader, rules: ParserRules
+) -> Reading[tuple[ArgumentFile | None, Place | None]]:
+    """Return the file that the script gives its parser itself; or where it does, if that file cannot be read from here."""
+    from preflight.scripts.parsed_file import parsed_file
+
+    parsed = parsed_file(reader, given.told)
+    if parsed is None:
+        return Reading((None, None))
+    if parsed.path is None or not reader.command.exists(parsed.path):
+        return Reading((None, parsed.call))
+    reading = read_argument_file(
+        parsed.path,
+        parsed.call.where,
+        reader.command,
+        given.table,
+        given_by=BY_SCRIPT,
+        is_complete=rules.is_complete,
+        is_exact=rules.is_exact,
+    )
+    return Reading((reading.value, None), reading.problems)
+
+
+def _given(
+    kind: TrainerKind,
+    table: ArgumentTable,
+    versions: LibraryVersions,
+    file: ArgumentFile | None,
+    parsed: ParsedArgv,
+    declared: Mapping[str, str],
+) -> Given:
+    """Join file and command line: a flag beats the file."""
+    known, others = dict(parsed.known), dict(parsed.unknown)
+    earlier = {name: tuple(reversed(places)) for name, places in parsed.earlier.items()}
+    for own, of_file in (
+        (known, file.known if file else {}),
+        (others, file.unknown if file else {}),
+    ):
+        for name, setting in of_file.items():
+            if name in own:
+                earlier[name] = (*earlier.get(name, ()), setting.place)
+            else:
+                own[name] = setting
+    words = [Setting(word, Place("argv", "", word, index=i)) for i, word in parsed.positionals]
+    if file is not None and file.given_by == BY_WORD:
+        words.insert(0, Setting(file.path, Place("argv", "", file.path)))
+    return Given(kind, table, versions, known, others, earlier, declared, tuple(words))

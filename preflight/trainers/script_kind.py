@@ -1,0 +1,85 @@
+"""Which trainer a script of somebody's own uses, by the classes that it makes for a command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from preflight.plan_choices import HF_TRAINERS
+from preflight.trainers.kind import MORE_TRL_METHODS, TRL_CONFIGS, TRL_METHODS
+
+if TYPE_CHECKING:
+    from preflight.launch import LaunchCommand
+    from preflight.scripts.own_parser import OwnParser
+    from preflight.scripts.reader import ScriptReader
+    from preflight.trainers.kind import TrainerKind
+
+
+def open_script(
+    kind: TrainerKind, command: LaunchCommand, script: str | None
+) -> tuple[ScriptReader, OwnParser] | None:
+    """Return the script with the options that it declares; None where there is none of somebody's own to read."""
+    if not kind.text or script is None or kind.is_own_script:
+        return None
+    from preflight.scripts import options as script_options
+    from preflight.scripts import reading as script_reading
+
+    path = script if command.exists(script) else script.replace(".", "/") + ".py"
+    reader = script_reading.open_script(command, path, kind.text)
+    return None if reader is None else (reader, script_options.own_parser(reader, path))
+
+
+def with_classes(kind: TrainerKind, reader: ScriptReader | None) -> TrainerKind:
+    """Return the kind of a script with the classes of libraries that it makes its arguments and its trainer of.
+
+    A script that has TRL's parser or a collator of it, and the Trainer of transformers, is not TRL's.
+    """
+    if kind.is_own_script or not kind.text:
+        return kind
+    if reader is None:
+        return kind._replace(classes=frozenset())
+    from preflight.scripts.library_classes import library_classes, loads_model
+
+    classes = library_classes(reader)
+    kind = kind._replace(classes=classes, loads_model=loads_model(reader))
+    if kind.trainer == "transformers" and not classes and _is_others(reader):
+        because = f"{kind.because.partition(' ')[0]} uses a Trainer of its own"
+        return kind._replace(trainer=None, because=because)
+    trains_trl = any(name.startswith("trl.") and name.endswith("Trainer") for name in classes)
+    plain = {"transformers.Trainer", "transformers.Seq2SeqTrainer"} & classes
+    if kind.trainer == "trl" and plain and not trains_trl and not classes & TRL_CONFIGS:
+        because = f"{kind.because}, and trains with {sorted(plain)[0]}"
+        return kind._replace(trainer="transformers", because=because, trl_script=None)
+    return kind
+
+
+def with_reached(kind: TrainerKind, reader: ScriptReader) -> TrainerKind:
+    """Return the kind of a script that was read for a command line: the trainers that others lead to are not its own."""
+    if kind.trainer not in HF_TRAINERS or kind.classes is None:
+        return kind
+    from preflight.scripts.library_classes import library_classes
+
+    classes = library_classes(reader, (*reader.calls, *reader.unsure))
+    made, reached = ({n for n in each if n.endswith("Trainer")} for each in (kind.classes, classes))
+    if not reached or not reached < made:
+        return kind
+    names = {name.partition(".")[2] for name in reached}
+    unreached = frozenset(name.partition(".")[2] for name in made - reached) - names
+    kind = kind._replace(classes=classes, unreached=unreached)
+    methods = {**TRL_METHODS, **MORE_TRL_METHODS}
+    because = f"{kind.because.partition(' ')[0]} trains with {sorted(names)[0]} as it is told to"
+    if any(name.startswith("trl.") for name in reached):
+        told = [methods[name] for name in sorted(names) if name in methods]
+        method = kind.trl_script if kind.trl_script in told or not told else told[0]
+        return kind._replace(trl_script=method, because=because)
+    if classes & TRL_CONFIGS:
+        return kind
+    return kind._replace(trainer="transformers", trl_script=None, because=because)
+
+
+def _is_others(reader: ScriptReader) -> bool:
+    """Tell whether the only Trainer that a script names is neither transformers' nor built on it."""
+    imported = reader.libraries.get(reader.path, {})
+    own = reader.imports.get(reader.path, {})
+    library = imported.get("Trainer", "transformers").partition(".")[0]
+    is_own = "Trainer" in own or library not in HF_TRAINERS
+    return is_own and not any(name.endswith("TrainingArguments") for name in (*imported, *own))
