@@ -18,11 +18,13 @@ Imports = Mapping[str, Mapping[str, tuple[str, str]]]
 class ClassTable(dict[str, "Held"]):
     """Classes by their own name, the script's where two files have one; `of` and `base_of` tell files apart."""
 
-    def __init__(self, imports: Imports) -> None:
+    def __init__(self, imports: Imports, libraries: Mapping[str, Mapping[str, str]]) -> None:
         super().__init__()
         self.set_on_self: dict[int, list[tuple[str, int, bool]]] = {}
         """Id of a class -> the attributes that its methods set, where, and whether only in place of None."""
         self._imports = imports
+        self._libraries = libraries
+        """File -> name in it -> dotted name of what is imported from elsewhere."""
         self._in_file: dict[tuple[str, str], Held] = {}
         self._file_of: dict[int, str] = {}
 
@@ -39,3 +41,9 @@ class ClassTable(dict[str, "Held"]):
         """Return the class that a class stands on, where it is one of the script's own."""
         held = self.of(ast.unparse(base), self._file_of.get(id(cls), ""))
         return None if held is None or held[0] is cls else held
+
+    def base_name(self, cls: ast.ClassDef, base: ast.expr) -> str:
+        """Return what a class that another stands on is called where it is defined, `import ... as` undone."""
+        written = ast.unparse(base)
+        imported = self._libraries.get(self._file_of.get(id(cls), ""), {}).get(written, written)
+        return imported.rpartition(".")[2]

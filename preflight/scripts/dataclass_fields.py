@@ -60,7 +60,7 @@ def bases(
 ) -> Iterator[tuple[str, ast.ClassDef | None, Scope]]:
     """Yield the name of every base with its class, None where that is not in the script."""
     for base in cls.bases:
-        name = ast.unparse(base).rpartition(".")[2]
+        name = classes.base_name(cls, base)
         held = classes.base_of(cls, base)
         yield (name, *held) if held is not None else (name, None, Scope(path=""))
 

@@ -61,9 +61,9 @@ class ScriptFiles:
         self.functions: dict[str, list[tuple[ast.FunctionDef, Scope]]] = {}
         self.imports: dict[str, dict[str, tuple[str, str]]] = {}
         """File -> name in it -> the file of the repository that it is imported from, and its name there."""
-        self.classes = ClassTable(self.imports)
         self.libraries: dict[str, dict[str, str]] = {}
         """File -> name in it -> dotted name of what is imported from elsewhere: `trl.SFTConfig`."""
+        self.classes = ClassTable(self.imports, self.libraries)
         self.everywhere: list[CallFound] = []
         """Every call, of branches that are not taken too: what declares the command line."""
         self.trees: dict[str, ast.Module] = {}

@@ -90,9 +90,9 @@ def scope_of(
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             _assign(node.target, node.value, scope, ways.get(id(node), ANYWHERE))
         elif isinstance(node, ast.AugAssign):
-            scope.unclear.update(_names_in(node.target)[:1])
+            scope.unclear.update(_changed_names([node.target]))
         elif isinstance(node, ast.Delete):
-            scope.unclear.update(name for target in node.targets for name in _names_in(target)[:1])
+            scope.unclear.update(_changed_names(node.targets))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if isinstance(node.func.value, ast.Name):
                 _note_method(node, node.func.attr, node.func.value.id, scope, ways)
@@ -113,6 +113,14 @@ def scope_of(
         elif isinstance(node, ast.NamedExpr):
             scope.unclear.add(node.target.id)
     return scope, functions
+
+
+def _changed_names(targets: Iterable[ast.expr]) -> Iterator[str]:
+    """Yield the names that hold something else after `n += 1` or `del n["key"]`; of `args.n += 1` it is `n` of whatever
+    has one (`changed_attributes`), and `args` is what it was."""
+    for target in targets:
+        if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
+            yield from _names_in(target)[:1]
 
 
 def _opens(node: ast.expr) -> bool:

@@ -130,6 +130,36 @@ train()
     assert (plan.seq_len, plan.optimizer) == (64, "sgd")
 
 
+def test_arguments_under_another_name_and_changed_in_part_are_read(tmp_path):
+    script = """\
+from dataclasses import dataclass
+import torch
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer
+from transformers import TrainingArguments as HFTrainingArguments
+
+@dataclass
+class TrainingArguments(HFTrainingArguments):
+    disable_flash: bool = False
+    left_out: str = "a"
+    hidden: int = 1
+
+(training_args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+training_args.left_out += "b"
+dtype = torch.float16 if training_args.fp16 else (torch.bfloat16 if training_args.bf16 else None)
+attention = "sdpa" if training_args.disable_flash else "flash_attention_2"
+model = AutoModelForCausalLM.from_pretrained(
+    "facebook/opt-125m", torch_dtype=dtype, attn_implementation=attention
+)
+{more}
+Trainer(model=model, args=training_args).train()
+"""
+    flags = ("--fp16", "False", "--bf16", "True", "--per_device_train_batch_size", "2")
+    plan = read(tmp_path, script.format(more=""), *flags)
+    assert (plan.load_dtype, plan.attention) == ("bf16", "flash_attention_2")
+    changed = script.format(more="").replace('left_out += "b"', "disable_flash |= ask()")
+    assert "attention" in read(tmp_path, changed, *flags).script_facts.unread
+
+
 def test_one_level_of_local_imports_is_followed(tmp_path):
     script = """\
 from settings import BATCH, get_args
