@@ -32,9 +32,12 @@ from preflight.launch import (
 from preflight.launchers.undecided import (
     does_not_train,
     left_out,
+    never_cut,
     not_here,
     ranks_of,
     undecided,
+    unseen,
+    without_length,
 )
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
@@ -132,19 +135,24 @@ def make_plan(
             problems = [*problems, does_not_train(script)]
         facts = replace(trainer.script, is_text_only=signs.is_text_only)
         trainer = replace(trainer, script=facts)
+        uncut = never_cut(trainer, signs.cuts_rows)
+        if uncut is not None:
+            problems = [*problems, uncut]
+            del fields["seq_len"], origins["seq_len"]
+            trainer = without_length(trainer)
     origins.update(engine.origins)
     values = _values(trainer, engine)
     if engine.deepspeed is not None:
         origins["deepspeed"] = origin_of(engine.deepspeed_place, libraries)
     if libraries.unseen and not command.in_container:
-        problems = [*problems, _unseen(libraries.unseen)]
+        problems = [*problems, unseen(libraries.unseen)]
     taken = {name: libraries.version(name) for name in engine.library_names}
     others = _version_readings(command, part, trainer, taken, values)
-    frozen = None if trainer.script.is_of_library else frozen_parts(trainer.raw)
+    frozen = None if trainer.script.is_of_library else frozen_parts(trainer)
     if frozen is not None:
-        values["vision"], flag = frozen
-        fields["vision"] = Setting(frozen[0], flag.place)
-        origins["vision"] = origin_of(flag.place, libraries)
+        values["vision"] = frozen.vision
+        fields["vision"] = Setting(frozen.vision, frozen.flag.place)
+        origins["vision"] = replace(origin_of(frozen.flag.place, libraries), may_be=frozen.may_be)
     expandable = _expandable_segments(command.env if part.variables is None else part.variables)
     values["expandable_segments"] = expandable.value
     origins["expandable_segments"] = origin_of(expandable.place, libraries)
@@ -179,16 +187,6 @@ def make_plan(
     )
     raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
     return plan
-
-
-def _unseen(environment: str) -> Problem:
-    return Problem(
-        f"the launch runs in {environment}, which is not on this machine: its library versions are not seen",
-        "the environment",
-        "say them, for instance with --set versions.transformers=VERSION",
-        "PF130",
-        "info",
-    )
 
 
 def _version_readings(

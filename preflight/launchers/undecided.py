@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from preflight.bool_words import STRTOBOOL
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
 from preflight.files import wrong_kind
@@ -13,7 +14,8 @@ from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
-from preflight.scripts.signs import TAKES_OF_CALLS, UNPRICED
+from preflight.scripts.own_steps import BESIDE_ADAPTER, TAKES_OF_CALLS
+from preflight.scripts.signs import UNPRICED
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
@@ -29,6 +31,11 @@ SCRIPT_FIELDS = (
     "optimizer",
 )
 """What a training script decides, and memory depends on."""
+
+OF_TOKENIZER = "model_max_length"
+JOINS = ("data_flatten", "data_packing")
+"""Flags under which a collator puts the rows of a batch behind each other and cuts none
+(FlattenedDataCollatorForSupervisedDataset, QwenLM/Qwen3-VL qwen-vl-finetune/qwenvl/data/data_processor.py)."""
 
 _TAKEN_AS = {
     "adapter": "none, full fine-tuning",
@@ -106,13 +113,22 @@ def left_out(
             place.where,
             severity="warning",
             unpriced=name,
-            takes=UNPRICED[name][1] if name in UNPRICED else TAKES_OF_CALLS,
+            takes=UNPRICED[name][1] if name in UNPRICED else TAKES_OF_CALLS.get(name, "either"),
         )
         for name, place in signs.items()
-        if not (name == "frozen parameters" and trainer.settings.get("adapter") is not None)
+        if name != _without_meaning(trainer)
         and not _is_objective(name, place, trainer)
         and not _is_moot(name, trainer)
     ]
+
+
+def _without_meaning(trainer: TrainerArguments) -> str:
+    """Return the sign that says nothing of this launch: an adapter freezes the rest anyway, and without one nothing is
+    beside it."""
+    adapter = trainer.settings.get("adapter")
+    if adapter is not None:
+        return "frozen parameters" if adapter.value is not None else BESIDE_ADAPTER
+    return "" if "adapter" in trainer.script.unread else BESIDE_ADAPTER
 
 
 def ranks_of(
@@ -153,6 +169,56 @@ def does_not_train(script: str) -> Problem:
         severity="warning",
         unpriced="a script that does not train",
         takes="either",
+    )
+
+
+def never_cut(trainer: TrainerArguments, cuts_rows: bool) -> Problem | None:
+    """Return what to say of a length that the tokenizer is given and no row is cut at; None of any other length.
+
+    `cuts_rows` says whether any line of the script may cut; a collator that joins the rows of a batch leaves them whole.
+    """
+    length = trainer.settings.get("seq_len")
+    if length is None or length.place.key.lstrip("-").replace("-", "_") != OF_TOKENIZER:
+        return None
+    joining = [name for name in JOINS if STRTOBOOL.read(_raw(trainer, name)) is True]
+    if cuts_rows and not joining:
+        return None
+    why = (
+        f"{joining[0]} joins the rows of a batch as they are"
+        if joining
+        else "neither the script nor what it imports here truncates a row"
+    )
+    return Problem(
+        f"{length.place.key} {length.value} cuts nothing: {why}",
+        length.place.where,
+        "say how long the longest one is with --set seq_len=N",
+        "PF121",
+        "warning",
+    )
+
+
+def _raw(trainer: TrainerArguments, name: str) -> object:
+    setting = trainer.raw.get(name)
+    return None if setting is None else setting.value
+
+
+def without_length(trainer: TrainerArguments) -> TrainerArguments:
+    """Return what the script was told without the length of its rows, under other versions too."""
+    settings = {name: each for name, each in trainer.settings.items() if name != "seq_len"}
+    under = trainer.under
+    if under is None:
+        return replace(trainer, settings=settings)
+    return replace(trainer, settings=settings, under=lambda others: without_length(under(others)))
+
+
+def unseen(environment: str) -> Problem:
+    """Return what to say of libraries that lie in a place of their own."""
+    return Problem(
+        f"the launch runs in {environment}, which is not on this machine: its library versions are not seen",
+        "the environment",
+        "say them, for instance with --set versions.transformers=VERSION",
+        "PF130",
+        "info",
     )
 
 

@@ -52,6 +52,13 @@ UNCOUNTED = {
 }
 """What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""
 
+BESIDE_ADAPTER = "what is trained beside the adapter"
+TAKES_OF_CALLS = {BESIDE_ADAPTER: "more"}
+"""What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
+OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter)", re.IGNORECASE)
+PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
+"""Names of what runs through a model: that it asks for gradients trains nothing."""
+
 KNOWN_STATES = frozenset((*OPTIMIZERS, "Adagrad", "RMSprop", "DummyOptim"))
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
 HOLD_PARAMETERS = frozenset({"GatheredParameters", "ParameterList", "ParameterDict"})
@@ -70,7 +77,7 @@ _PARAMETERS = re.compile(
     r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b|grouped_parameters"
 )
 _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
-_WORTH = re.compile(_PARAMETERS.pattern + r"|def (?:compute_loss|train)|\bbackward\(")
+_WORTH = re.compile(_PARAMETERS.pattern + r"|def (?:compute_loss|train)|\bbackward\(|requires_grad")
 
 
 def functions_of(texts: Iterable[str]) -> frozenset[str]:
@@ -100,15 +107,44 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
 def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     nodes = list(ast.walk(tree))
     known = KNOWN_STATES | _other_names(nodes)
+    of_adapter = _of_adapter(nodes)
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
             yield f"the states of {name}", node.lineno
+        elif (owner := _asks_for_gradients(node)) and id(node) not in of_adapter:
+            yield BESIDE_ADAPTER, owner.lineno
         elif isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
             yield f"what {name} makes of the model", node.lineno
         elif (isinstance(node, ast.FunctionDef) and _STEPS.match(node.name)) or (
             isinstance(node, (ast.For, ast.While)) and _goes_back(node)
         ):
             yield from _second_forward(node.body)
+
+
+def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
+    """Return what `p.requires_grad = True` and `p.requires_grad_()` make trainable."""
+    target: ast.expr | None = None
+    said: ast.expr | None = None
+    if isinstance(node, ast.Assign):
+        target, said = node.targets[0], node.value
+    elif isinstance(node, ast.Call) and len(node.args) < 2:
+        target, said = node.func, node.args[0] if node.args else ast.Constant(True)
+    is_named = isinstance(target, ast.Attribute) and target.attr.rstrip("_") == "requires_grad"
+    is_on = isinstance(said, ast.Constant) and said.value is True
+    if not (is_named and is_on and isinstance(target, ast.Attribute)):
+        return None
+    return None if PASSING.search(last_name(target.value)) else target.value
+
+
+def _of_adapter(nodes: Iterable[ast.AST]) -> set[int]:
+    """Return the ids of what stands under a condition on the names of an adapter's own parameters."""
+    return {
+        id(inner)
+        for node in nodes
+        if isinstance(node, ast.If) and OF_ADAPTER.search(ast.unparse(node.test))
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
 
 
 def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launch_facts import Lines
 from preflight.scripts.files import LIBRARIES, package_folders
+from preflight.scripts.messages import without_messages
 from preflight.scripts.own_steps import UNCOUNTED, functions_of, uncounted_calls
 from preflight.scripts.used_text import used_text
 from preflight.setting import Place
@@ -82,11 +83,17 @@ UNPRICED = {
 """What a script trains or holds that no formula counts -> names that it uses for it, and what it then takes beside
 the estimate: `more`, `less` or `either`."""
 
-TAKES_OF_CALLS = "either"
-"""What the calls of own_steps.uncounted_calls take beside the estimate."""
-
 BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi_?modal"
 """Words of a script that may train on more than text."""
+
+CUTS = re.compile(
+    r"truncat|(?<![A-Za-z_])max_(?:\w+_)?len(?:gth)?\b|block_size|cutoff|chunk|seq_len"
+    r"|\[[^\]\n]*:[^\]\n]*(?:max|len|limit|size)\w*\s*\]",
+    re.IGNORECASE,
+)
+"""Words of a script that cuts rows; that its tokenizer knows a `model_max_length` cuts none."""
+MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
+"""Calls that make the rows, of a script whose data are its own."""
 
 TRAINS = r"\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|deepspeed\.initialize|\bpretrain\("
 """Calls of which a script that trains has one."""
@@ -113,6 +120,8 @@ class Signs:
     """Keys of UNPRICED, and what calls hold (preflight/scripts/own_steps.py)."""
     is_text_only: bool = False
     """Whether all of it was read, and nothing in it speaks of images or audio."""
+    cuts_rows: bool = True
+    """False where all of it was read, it makes its rows, and nothing in it cuts them at a length."""
     may_train: bool = True
     """False where it was read, and neither it nor what it imports has a call that trains."""
 
@@ -133,9 +142,13 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     patterns += [(unpriced, name, pattern) for name, (pattern, _) in UNPRICED.items()]
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
+    cuts_rows, makes_rows = not is_whole, False
     for path, text in used_text(files, untaken):
+        does = without_messages(originals[path], text)
+        cuts_rows = cuts_rows or CUTS.search(does) is not None
+        makes_rows = makes_rows or MAKES_ROWS.search(does) is not None
         for places, name, pattern in there:
-            _note(places, name, pattern, path, text)
+            _note(places, name, pattern, path, text if places is beside else does)
         for name, line in uncounted_calls(originals[path], text, functions):
             unpriced.setdefault(name, Place("script", path, name, line))
     if REDUCES_LOGITS.search(whole):
@@ -147,6 +160,7 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
         fields,
         unpriced,
         is_whole and not beside,
+        cuts_rows or not makes_rows,
         not is_whole or re.search(TRAINS, whole) is not None,
     )
 

@@ -13,6 +13,8 @@ from preflight.bool_words import STRTOBOOL
 from preflight.launch import Vision
 from preflight.plan_parts import FREEZABLE
 from preflight.setting import Setting
+from preflight.trainers.arguments import TrainerArguments
+from preflight.values import dataclass
 
 TOWER, PROJECTOR, LANGUAGE_MODEL = FREEZABLE
 FREEZES = {
@@ -33,8 +35,38 @@ TUNES = {"tune_mm_vision": TOWER, "tune_mm_mlp": PROJECTOR, "tune_mm_llm": LANGU
 TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
 
 
-def frozen_parts(arguments: Mapping[str, Setting]) -> tuple[Vision, Setting] | None:
-    """Return what the flags of a launch freeze, with the first of them; None where there is none."""
+@dataclass(frozen=True)
+class FrozenParts:
+    """What the flags of a script leave as it is."""
+
+    vision: Vision
+    flag: Setting
+    """The first that says so."""
+    may_be: tuple[Vision, ...] = ()
+    """What else they may mean."""
+
+
+def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
+    """Return what the flags of a launch freeze; None where there is none.
+
+    They freeze a part's own weights, as an adapter does anyway: where that goes is for its targets to say. Where those
+    are known only when the script runs, it may leave the parts that are frozen alone, all but the language model.
+    """
+    found = _frozen(trainer.raw)
+    if not found:
+        return None
+    flag = next(iter(found.values()))
+    vision = Vision(frozen=tuple(part for part in FREEZABLE if part in found))
+    seeing = Vision(frozen=tuple(part for part in vision.frozen if part != LANGUAGE_MODEL))
+    adapter = trainer.settings.get("adapter")
+    is_open = "adapter" in trainer.script.unread
+    if adapter is None or adapter.value is None:
+        return FrozenParts(vision, flag, (Vision(), seeing) if is_open else ())
+    return FrozenParts(Vision(), flag, (seeing,) if is_open and seeing.frozen else ())
+
+
+def _frozen(arguments: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return the parts that flags freeze, each with the flag that does."""
     found: dict[str, Setting] = {}
     for names, freezes in ((FREEZES, True), (TUNES, False)):
         for name, part in names.items():
@@ -45,7 +77,4 @@ def frozen_parts(arguments: Mapping[str, Setting]) -> tuple[Vision, Setting] | N
     if alone is not None and STRTOBOOL.read(alone.value) is True:
         found.setdefault(TOWER, alone)
         found.setdefault(LANGUAGE_MODEL, alone)
-    if not found:
-        return None
-    parts = tuple(part for part in FREEZABLE if part in found)
-    return Vision(frozen=parts), next(iter(found.values()))
+    return found

@@ -188,6 +188,45 @@ def test_a_script_that_is_told_what_to_freeze_is_read(checked, flags, frozen):
     assert (vision.frozen or None) == frozen
 
 
+LORA = """\
+from peft import LoraConfig, get_peft_model
+model = get_peft_model(model, LoraConfig(r=8, target_modules={targets}))
+Trainer("""
+
+
+@pytest.mark.parametrize(
+    ("targets", "may_freeze"), [('["q_proj", "v_proj"]', None), ("find_targets(model)", ("tower",))]
+)
+def test_what_flags_freeze_takes_no_adapter_off_where_its_targets_are_known(
+    checked, tmp_path, targets, may_freeze
+):
+    """`freeze_llm` with LoRA is what 2U1/Qwen-VL-Series-Finetune asks for: the adapter goes on the language model."""
+    text = FLAGGED.replace("Trainer(model", LORA.format(targets=targets) + "model")
+    (tmp_path / "flags.py").write_text(text)
+    report = checked(*ONE, "flags.py", *FLAGS, "--freeze_vision_tower", "1", "--freeze_llm", "1")
+    readings = report.plan.origins["vision"].may_be
+    frozen = {reading.frozen for reading in readings if reading.frozen}
+
+    assert report.plan.vision.frozen == ()
+    assert frozen == ({may_freeze} if may_freeze else set())
+    language = 34 * 8 * (2560 + 2048 + 2560 + 1024)
+    tower = 27 * 8 * 4 * 1152
+    if may_freeze is None:
+        assert report.num_trainable_params == language + tower
+    else:
+        assert report.num_trainable_params > language + tower
+
+
+def test_a_tower_that_trains_whole_beside_an_adapter_is_never_a_silent_fit(checked, tmp_path):
+    unfreezes = "model.model.vision_tower.requires_grad_(True)\nTrainer("
+    lora = LORA.format(targets="'all-linear'").replace("Trainer(", unfreezes)
+    (tmp_path / "flags.py").write_text(FLAGGED.replace("Trainer(model", f"{lora}model"))
+    report = checked(*ONE, "flags.py", *FLAGS)
+
+    assert report.verdict.answer.value == "unknown"
+    assert report.verdict.unpriced == ("what is trained beside the adapter",)
+
+
 def test_an_adapter_on_modules_of_other_names_is_not_counted(checked):
     """Qwen 1 is read with the shapes of Qwen 1.5, whose layers have other names."""
     model = ("trl", "sft", "--model_name_or_path", "Qwen/Qwen-7B", "--max_length", "512")

@@ -104,3 +104,46 @@ def test_a_question_and_its_answer_are_as_long_as_both_where_they_are_joined(tmp
 
     assert length("one + other") == 1280
     assert length('{"asked": one, "told": other}') is None  # an encoder's and a decoder's
+
+
+TOKENIZES = """\
+tokenizer.model_max_length = args.model_max_length
+def encode(row):
+    return tokenizer(row["text"]{cut})
+rows = rows.map(encode)
+{more}
+"""
+UNCUT = {
+    "nowhere": ("", ""),
+    "in a message alone": ("", 'print("rows are truncated at max_length tokens")'),
+}
+CUT = {
+    "by the tokenizer": (", truncation=True", ""),
+    "in a slice": ("", "rows = rows[:, : tokenizer.model_max_length]"),
+}
+
+
+@pytest.mark.parametrize("cut, more", UNCUT.values(), ids=UNCUT)
+def test_a_length_that_only_the_tokenizer_knows_cuts_nothing(cut, more, tmp_path):
+    text = SCRIPT.format(
+        arguments=ARGUMENTS["dataclass"], cuts=TOKENIZES.format(cut=cut, more=more)
+    )
+    command = "torchrun --nproc_per_node 8 train.py --output_dir out --model_max_length 512"
+    plan = plan_of(tmp_path, command, {"train.py": text})
+
+    assert plan.seq_len is None
+    assert any("cuts nothing" in notice.message for notice in plan.notices)
+    assert all("seq_len" not in reading.fields for reading in plan.version_readings)
+
+
+@pytest.mark.parametrize("cut, more", CUT.values(), ids=CUT)
+def test_a_tokenizers_length_counts_where_something_cuts(cut, more, tmp_path):
+    text = SCRIPT.format(
+        arguments=ARGUMENTS["dataclass"], cuts=TOKENIZES.format(cut=cut, more=more)
+    )
+    command = "torchrun --nproc_per_node 8 train.py --output_dir out --model_max_length 512"
+
+    assert plan_of(tmp_path, command, {"train.py": text}).seq_len == 512
+    joined = text.replace("    model_max", "    data_flatten: bool = False\n    model_max")
+    joins = plan_of(tmp_path, f"{command} --data_flatten True", {"train.py": joined})
+    assert joins.seq_len is None

@@ -8,6 +8,7 @@ from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.scripts.own_steps import BESIDE_ADAPTER
 from preflight.scripts.signs import UNPRICED, signs_of
 from preflight.verdict import Answer
 
@@ -135,7 +136,7 @@ if __name__ == "__main__":
     Judge("reward")
 """
 SCORES, SEES = {"a head that is no language model's"}, {"images or audio beside the text"}
-EVERY = {*SCORES, *SEES, "a reference model and pairs of answers", "a teacher"}
+EVERY = {*SCORES, *SEES, "a teacher"}
 CALLS = {
     "one function of several": ("", "from held import load\nload(a)\n", set()),
     "one that calls another": ("", "from held import Judge\nJudge(a)\n", SCORES),
@@ -158,6 +159,54 @@ def test_what_no_running_line_names_is_no_sign(tmp_path, registers, script, foun
     (tmp_path / "held.py").write_text(HELD.replace("{registers}", registers))
 
     assert unpriced(tmp_path, script) == found
+
+
+SAYS = {
+    "a warning": 'logger.warning("flash attention has no `output_attentions=True`")\ntrain(model)\n',
+    "help over lines": "parser.add_argument('--x', help='a teacher_model\\n'\n    ' or a ref_model, é, deepcopy(model)')\n",
+    "documentation": 'def train():\n    """Give pixel_values to\n    a teacher_model.\n    """\n\ntrain()\n',
+}
+
+
+@pytest.mark.parametrize("text", SAYS.values(), ids=SAYS)
+def test_what_a_script_only_says_is_no_sign(tmp_path, text):
+    assert unpriced(tmp_path, text) == set()
+
+
+def test_what_stands_beside_a_message_and_a_text_that_runs_are_signs(tmp_path):
+    both = 'train("näive: output_attentions=True", teacher_model, "no second one")\n'
+
+    assert unpriced(tmp_path, both) == {"a teacher"}
+    assert unpriced(tmp_path, 'exec("import vllm as v; teacher_model = 1")\n') == {
+        "a teacher",
+        "an inference engine's share of the card",
+    }
+
+
+TRAINS_BESIDE = """\
+from peft import LoraConfig, get_peft_model
+model = get_peft_model(model, LoraConfig(r=8))
+for name, p in model.named_parameters():
+    if {test}:
+        p.requires_grad = True
+"""
+BESIDE = {
+    "parts by their name": (TRAINS_BESIDE.format(test='"visual" in name'), True),
+    "parts where a switch says so": (TRAINS_BESIDE.format(test="arguments.lora_enable"), True),
+    "a whole part": ("model.visual.merger.requires_grad_(True)\n", True),
+    "a part, without a word": ("model.get_model().mm_projector.requires_grad_()\n", True),
+    "the adapter itself": (TRAINS_BESIDE.format(test='"lora_A" in name'), False),
+    "what runs through": (
+        "def hook(m, i, output):\n    output.requires_grad_(True)\nhook()\n",
+        False,
+    ),
+    "nothing": ("model.visual.requires_grad_(False)\n", False),
+}
+
+
+@pytest.mark.parametrize("text, trains", BESIDE.values(), ids=BESIDE)
+def test_what_is_made_trainable_by_hand_is_named(tmp_path, text, trains):
+    assert (BESIDE_ADAPTER in unpriced(tmp_path, text)) is trains
 
 
 def test_what_the_script_imports_for_its_effect_runs(tmp_path):
