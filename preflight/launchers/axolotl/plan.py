@@ -244,11 +244,20 @@ def _optimizer(keys: FrameworkKeys) -> None:
 
 def _length(keys: FrameworkKeys) -> None:
     length = keys.count("sequence_len")
-    if length is not None:
+    packing, pads = keys.flag("sample_packing"), keys.flag("pad_to_sequence_len")
+    sees = keys.get("processor_type")
+    if sees is not None and not (packing is not None and packing.value is True):
+        # MultiModalChatDataCollator (utils/collators/mm_chat.py, docs/multimodal.qmd, 0.5 to 0.19)
+        keys.note(
+            "PF126",
+            "axolotl neither cuts nor drops rows with images at sequence_len: the longest one is not known",
+            sees,
+            "--set seq_len=N, the longest row of the data with its image tokens",
+        )
+    elif length is not None:
         keys.put("seq_len", length.value, length)
     elif not keys.is_unknown("sequence_len"):
         keys.assume("seq_len", 512, "no sequence_len")
-    packing, pads = keys.flag("sample_packing"), keys.flag("pad_to_sequence_len")
     flattens = keys.get("batch_flattening")
     if packing is not None and packing.value is True:
         # Packing pads to the whole length unless told not to (hint_sample_packing_padding).
