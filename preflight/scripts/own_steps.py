@@ -55,7 +55,7 @@ UNCOUNTED = {
 BESIDE_ADAPTER = "what is trained beside the adapter"
 TAKES_OF_CALLS = {BESIDE_ADAPTER: "more"}
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
-OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter)", re.IGNORECASE)
+OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
 PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
 """Names of what runs through a model: that it asks for gradients trains nothing."""
 

@@ -173,7 +173,7 @@ def test_an_argument_of_another_release_is_said_and_not_refused(tmp_path: Path) 
     assert plan is not None
     said = [notice for notice in plan.notices if notice.id == "PF143"]
 
-    assert [notice.unpriced for notice in said] == ["", "frozen parameters"]
+    assert [notice.unpriced for notice in said] == ["", ""]
     assert "0.9.2 to 0.9.4" in said[0].message
 
     pinned = tmp_path / "requirements.txt"

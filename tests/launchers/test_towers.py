@@ -161,6 +161,8 @@ bf16: true
         ("freeze_vision_tower: false", ("projector",)),
         ("freeze_multi_modal_projector: false", ("tower",)),
         ("freeze_language_model: true", ("tower", "projector", "language_model")),
+        ("train_mm_proj_only: true", ("tower", "language_model")),
+        ("train_mm_proj_only: false\nimage_resolution: 262144", ("tower", "projector")),
     ],
 )
 def test_llamafactory_freezes_the_tower_unless_told_not_to(tmp_path, more, frozen):
@@ -169,6 +171,19 @@ def test_llamafactory_freezes_the_tower_unless_told_not_to(tmp_path, more, froze
     report = check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}))
 
     assert report.plan.vision.frozen == frozen
+    assert not report.verdict.unpriced
+
+
+@pytest.mark.parametrize(
+    ("version", "frozen"), [("0.9.1", ("tower",)), ("0.9.2", ("tower", "projector"))]
+)
+def test_llamafactory_trained_the_projector_until_it_had_a_key_for_it(tmp_path, version, frozen):
+    (tmp_path / "requirements.txt").write_text(f"llamafactory=={version}\n")
+    (tmp_path / "train.yaml").write_text(FREEZE.format(more=""))
+    command = LaunchCommand(("llamafactory-cli", "train", "train.yaml"), {}, str(tmp_path))
+    plan = load_plugins().first("preflight_read_launch", command=command)
+
+    assert plan.vision.frozen == frozen
 
 
 @pytest.mark.parametrize(
@@ -259,20 +274,31 @@ LONG = AXOLOTL.replace("sequence_len: 512", "sequence_len: 131072").replace(
 
 
 @pytest.mark.parametrize(
-    ("more", "answer"),
+    ("more", "answer", "missing"),
     [
-        ("processor_type: AutoProcessor\n", "unknown"),  # rows are as long as what they show
-        ("", "does_not_fit"),
-        ("processor_type: AutoProcessor\nsample_packing: true\n", "does_not_fit"),
+        ("processor_type: AutoProcessor\n", "unknown", ("seq_len",)),  # nothing cuts them
+        ("", "does_not_fit", ()),
+        ("processor_type: AutoProcessor\nsample_packing: true\n", "does_not_fit", ()),
     ],
     ids=["images", "text", "packed"],
 )
-def test_rows_with_images_are_not_refused_for_the_length_at_which_they_are_cut(
-    tmp_path, more, answer
-):
+def test_axolotl_cuts_no_row_with_images(tmp_path, more, answer, missing):
     (tmp_path / "long.yaml").write_text(LONG + more)
     command = LaunchCommand(("axolotl", "train", "long.yaml"), {}, str(tmp_path))
     report = check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}))
 
     assert report.verdict.answer.value == answer
-    assert ("how long rows with images are" in report.verdict.unpriced) is (answer == "unknown")
+    assert report.verdict.missing == missing
+    assert any("neither cuts nor drops" in each.message for each in report.findings) is bool(
+        missing
+    )
+
+
+def test_rows_with_images_are_not_refused_for_the_length_at_which_they_are_cut(tmp_path):
+    text = FREEZE.format(more="").replace("cutoff_len: 1024", "cutoff_len: 131072")
+    (tmp_path / "long.yaml").write_text(text.replace("size: 1", "size: 8"))
+    command = LaunchCommand(("llamafactory-cli", "train", "long.yaml"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}))
+
+    assert report.verdict.answer.value == "unknown"
+    assert "how long rows with images are" in report.verdict.unpriced

@@ -45,13 +45,9 @@ def is_enabled(env: Any, name: str, default: str = "0") -> bool:
     return LLAMAFACTORY_VARIABLE.read(env.get(name, default)) is True
 
 
-OLDER_NOT_MODELLED = {
-    "train_mm_proj_only": "frozen parameters",
-    "image_resolution": "how large images are",
-    "video_resolution": "how large images are",
-    "visual_inputs": "images or audio beside the text",
-}
-"""Argument that only older releases have -> what the estimate lacks of it; the others change no tensor on a GPU."""
+OLDER_NOT_MODELLED = {"visual_inputs": "images or audio beside the text"}
+"""Argument that only older releases have -> what the estimate lacks of it; the others change no tensor on a GPU, or
+none that the length of a row does not bound (`image_resolution`), or are read (`train_mm_proj_only`)."""
 
 
 def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:

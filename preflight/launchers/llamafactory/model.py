@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
+from preflight.bool_words import STRTOBOOL
 from preflight.launch import Adapter, BaseQuantization, Vision
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.llamafactory.engine import EngineFacts
@@ -105,6 +106,10 @@ FREEZES = {
 }
 """Key -> the part of a vision-language model that it freezes, and whether it does so by default
 (hparams/finetuning_args.py)."""
+FREEZES_PROJECTOR = "0.9.2"
+"""Release since which the projector is frozen by default; LLaVA's was trained before (model/model_utils/visual.py)."""
+PROJECTOR_ALONE = "train_mm_proj_only"
+"""Key of releases before 0.9.2 under which the projector trains and nothing else."""
 
 
 def read_frozen(keys: FrameworkKeys, kind: str) -> None:
@@ -114,10 +119,15 @@ def read_frozen(keys: FrameworkKeys, kind: str) -> None:
         setting = keys.flag(name)
         if setting is not None:
             given.append(setting)
+        if part == "projector" and release(keys.library.version) < release(FREEZES_PROJECTOR):
+            by_default = False
         # `all` never reaches the projector (model/model_utils/misc.py find_all_linear_modules)
         is_left = part == "projector" and kind != "full"
         if is_left or (by_default if setting is None else bool(setting.value)):
             frozen.append(part)
+    alone = keys.given.get(PROJECTOR_ALONE)
+    if alone is not None and STRTOBOOL.read(alone.value) is True:
+        frozen, given = ["tower", "language_model"], [alone]
     vision = Vision(frozen=tuple(frozen))
     if given:
         keys.put("vision", vision, given[0], *given[1:])
