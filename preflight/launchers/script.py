@@ -29,15 +29,14 @@ from preflight.launch import (
     TrainerFacts,
     VersionReading,
 )
+from preflight.launchers.uncut_rows import never_cut, without_length
 from preflight.launchers.undecided import (
     does_not_train,
     left_out,
-    never_cut,
     not_here,
     ranks_of,
     undecided,
     unseen,
-    without_length,
 )
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
@@ -135,10 +134,10 @@ def make_plan(
             problems = [*problems, does_not_train(script)]
         facts = replace(trainer.script, is_text_only=signs.is_text_only)
         trainer = replace(trainer, script=facts)
-        uncut = never_cut(trainer, signs.cuts_rows)
+        uncut = never_cut(trainer, signs)
         if uncut is not None:
             problems = [*problems, uncut]
-            del fields["seq_len"], origins["seq_len"]
+            fields.pop("seq_len"), origins.pop("seq_len", None)
             trainer = without_length(trainer)
     origins.update(engine.origins)
     values = _values(trainer, engine)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from preflight.bool_words import STRTOBOOL
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
 from preflight.files import wrong_kind
 from preflight.formulas.doubts import LOADING
+from preflight.formulas.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin
 from preflight.plan_choices import OPEN_VALUES
@@ -19,6 +19,7 @@ from preflight.scripts.signs import UNPRICED
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
+from preflight.trainers.own_towers import own_tower
 
 SCRIPT_FIELDS = (
     "activation_checkpointing",
@@ -32,10 +33,6 @@ SCRIPT_FIELDS = (
 )
 """What a training script decides, and memory depends on."""
 
-OF_TOKENIZER = "model_max_length"
-JOINS = ("data_flatten", "data_packing")
-"""Flags under which a collator puts the rows of a batch behind each other and cuts none
-(FlattenedDataCollatorForSupervisedDataset, QwenLM/Qwen3-VL qwen-vl-finetune/qwenvl/data/data_processor.py)."""
 
 _TAKEN_AS = {
     "adapter": "none, full fine-tuning",
@@ -107,7 +104,17 @@ def left_out(
     """Return what a script trains or holds that no formula counts, where its trainer has not said so already."""
     if any(problem.unpriced for problem in said):
         return []
+    tower = own_tower(trainer.raw)
     return [
+        *(() if tower is None else (tower,)),
+        *_spoken_of(trainer, signs, "" if tower is None else BESIDE_TEXT),
+    ]
+
+
+def _spoken_of(
+    trainer: TrainerArguments, signs: Mapping[str, Place], but: str
+) -> Iterator[Problem]:
+    return (
         Problem(
             f"{place.key} speaks of {name}, which the estimate does not count",
             place.where,
@@ -116,10 +123,10 @@ def left_out(
             takes=UNPRICED[name][1] if name in UNPRICED else TAKES_OF_CALLS.get(name, "either"),
         )
         for name, place in signs.items()
-        if name != _without_meaning(trainer)
+        if name not in (but, _without_meaning(trainer))
         and not _is_objective(name, place, trainer)
         and not _is_moot(name, trainer)
-    ]
+    )
 
 
 def _without_meaning(trainer: TrainerArguments) -> str:
@@ -170,45 +177,6 @@ def does_not_train(script: str) -> Problem:
         unpriced="a script that does not train",
         takes="either",
     )
-
-
-def never_cut(trainer: TrainerArguments, cuts_rows: bool) -> Problem | None:
-    """Return what to say of a length that the tokenizer is given and no row is cut at; None of any other length.
-
-    `cuts_rows` says whether any line of the script may cut; a collator that joins the rows of a batch leaves them whole.
-    """
-    length = trainer.settings.get("seq_len")
-    if length is None or length.place.key.lstrip("-").replace("-", "_") != OF_TOKENIZER:
-        return None
-    joining = [name for name in JOINS if STRTOBOOL.read(_raw(trainer, name)) is True]
-    if cuts_rows and not joining:
-        return None
-    why = (
-        f"{joining[0]} joins the rows of a batch as they are"
-        if joining
-        else "neither the script nor what it imports here truncates a row"
-    )
-    return Problem(
-        f"{length.place.key} {length.value} cuts nothing: {why}",
-        length.place.where,
-        "say how long the longest one is with --set seq_len=N",
-        "PF121",
-        "warning",
-    )
-
-
-def _raw(trainer: TrainerArguments, name: str) -> object:
-    setting = trainer.raw.get(name)
-    return None if setting is None else setting.value
-
-
-def without_length(trainer: TrainerArguments) -> TrainerArguments:
-    """Return what the script was told without the length of its rows, under other versions too."""
-    settings = {name: each for name, each in trainer.settings.items() if name != "seq_len"}
-    under = trainer.under
-    if under is None:
-        return replace(trainer, settings=settings)
-    return replace(trainer, settings=settings, under=lambda others: without_length(under(others)))
 
 
 def unseen(environment: str) -> Problem:

@@ -8,6 +8,7 @@ import re
 from preflight.launch import LaunchCommand
 from preflight.scripts.adapter_calls import adapts
 from preflight.scripts.by_call import read_checkpointing, read_optimizer
+from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
 from preflight.scripts.lengths import read_length
 from preflight.scripts.loop import read_plain_loop
@@ -99,6 +100,9 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if is_plain_loop:
         read_plain_loop(reader, settings)
     read_length(reader, settings)
+    collator = uncut_collator(reader)
+    if collator is not None:
+        settings.seen["collator"] = collator
     settings.untaken = tuple(reader.untaken)
     if read_unsloth(reader, settings):
         settings.seen.pop("built_elsewhere", None)

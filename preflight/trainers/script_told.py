@@ -188,6 +188,7 @@ def settled(
         device_map=None if mapped is None else Setting(mapped.value, mapped.place),
         arguments_at=script.seen.get("trainer_arguments"),
         model_at=script.seen.get("model"),
+        collator=script.seen.get("collator"),
         zero3_is_on_at_load=script.zero3_is_on,
     )
     fields = replace(

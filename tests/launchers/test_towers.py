@@ -302,3 +302,69 @@ def test_rows_with_images_are_not_refused_for_the_length_at_which_they_are_cut(t
 
     assert report.verdict.answer.value == "unknown"
     assert "how long rows with images are" in report.verdict.unpriced
+
+
+COLLATES = """\
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import SFTConfig, SFTTrainer
+
+processor = AutoProcessor.from_pretrained("google/gemma-3-4b-it")
+model = AutoModelForImageTextToText.from_pretrained("google/gemma-3-4b-it", dtype="bfloat16")
+
+def collate(rows):
+    texts, images = [row["text"] for row in rows], [row["images"] for row in rows]
+    return processor(text=texts, images=images, return_tensors="pt", padding=True{cut})
+
+arguments = SFTConfig(output_dir="out", max_length=512, per_device_train_batch_size=1, bf16=True)
+{made}
+SFTTrainer(model=model, args=arguments, train_dataset=rows{given}).train()
+"""
+COLLATORS = {
+    "a function": ("", "", ", data_collator=collate", None),
+    "a function in a name": ("", "make = collate", ", data_collator=make", None),
+    "a function in another": ("", "", ", data_collator=lambda rows: collate(rows)", None),
+    "a function that cuts": (
+        ", truncation=True, max_length=512",
+        "",
+        ", data_collator=collate",
+        512,
+    ),
+    "TRL's own": ("", "", "", 512),
+    "a library's": (
+        "",
+        "made = DataCollatorForVisionLanguageModeling(processor, max_length=512)",
+        ", data_collator=made",
+        512,
+    ),
+}
+
+
+@pytest.mark.parametrize(("cut", "made", "given", "length"), COLLATORS.values(), ids=COLLATORS)
+def test_trl_cuts_no_row_with_images_that_a_collator_of_the_scripts_own_makes(
+    tmp_path, cut, made, given, length
+):
+    (tmp_path / "train.py").write_text(COLLATES.format(cut=cut, made=made, given=given))
+    command = LaunchCommand((*ONE, "train.py"), {}, str(tmp_path))
+    report = check_launch(command, load_plugins(), Request("h100-sxm-80", {}))
+
+    assert report.plan.seq_len == length
+    assert report.verdict.missing == (() if length else ("seq_len",))
+
+
+BUILT = (*ONE, "text.py", *FLAGS, "--vision_tower", "openai/clip-vit-large-patch14-336")
+
+
+@pytest.mark.parametrize("projector", [(), ("--mm_projector_type", "mlp2x_gelu")])
+def test_a_tower_that_a_script_builds_itself_is_named_with_its_projector(
+    checked, tmp_path, projector
+):
+    text = FLAGGED.replace("AutoModelForImageTextToText", "AutoModelForCausalLM").replace(
+        "tune_mm_vision",
+        "vision_tower: str = ''\n    mm_projector_type: str = ''\n    tune_mm_vision",
+    )
+    (tmp_path / "text.py").write_text(text.replace("google/gemma-3-4b-it", "Qwen/Qwen3-4B"))
+    report = checked(*BUILT, *projector)
+    own = "vision tower openai/clip-vit-large-patch14-336"
+
+    assert report.verdict.answer.value == "unknown"
+    assert report.verdict.unpriced == (f"{own}, projector mlp2x_gelu" if projector else own,)

@@ -1,0 +1,55 @@
+"""The collator that a script gives its trainer, where it is one of the script's own that cuts no row."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import Scope
+from preflight.setting import Place
+
+CUTS = re.compile(r"truncat|max_\w*len|cutoff|\[[^\]]*:[^\]]*(?:max|len)\w*\]", re.IGNORECASE)
+
+
+def uncut_collator(reader: ScriptReader) -> Place | None:
+    """Return where a trainer is given a collator of the script's own in which nothing cuts; None where there is none.
+
+    What a library's collator is given, and one that cannot be found here, is not spoken of.
+    """
+    for found in (*reader.calls, *reader.unsure):
+        if not found.name.endswith("Trainer"):
+            continue
+        for keyword in found.node.keywords:
+            if keyword.arg == "data_collator" and _is_uncut(reader, keyword.value, found):
+                return Place("script", found.scope.path, "data_collator", keyword.value.lineno)
+    return None
+
+
+def _is_uncut(reader: ScriptReader, node: ast.expr, found: CallFound) -> bool:
+    made = list(_makers(reader, node, found.scope, 0))
+    return bool(made) and not any(CUTS.search(ast.unparse(each)) for each in made)
+
+
+def _makers(
+    reader: ScriptReader, node: ast.expr, scope: Scope | None, depth: int
+) -> Iterator[ast.AST]:
+    """Yield the functions and classes of the script that an expression names, through one name more."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Lambda):
+            yield inner
+        if not isinstance(inner, ast.Name):
+            continue
+        name = reader.renamed.get(inner.id, inner.id)
+        yield from (function for function, _ in reader.functions.get(name, ()))
+        if name in reader.classes:
+            yield reader.classes[name][0]
+        here = scope
+        while here is not None and depth < 2:
+            for value in here.assigned.get(inner.id, ()):
+                target = value.func if isinstance(value, ast.Call) else value
+                if last_name(target) or isinstance(target, ast.Lambda):
+                    yield from _makers(reader, target, here, depth + 1)
+            here = here.outer
