@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launch_facts import Lines
 from preflight.scripts.files import LIBRARIES, package_folders
+from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
 from preflight.scripts.own_steps import UNCOUNTED, functions_of, uncounted_calls
 from preflight.scripts.used_text import used_text
@@ -35,6 +36,7 @@ SIGNS = {
 }
 """Plan field -> names that a script uses which decides it."""
 
+FROZEN = "frozen parameters"
 UNPRICED = {
     "a reference model and pairs of answers": (
         r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_(?:model|logps|log_?probs)\b"
@@ -74,7 +76,7 @@ UNPRICED = {
         r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
         "less",
     ),
-    "frozen parameters": (
+    FROZEN: (
         r"requires_grad_\((?!True\b|\))|requires_grad\s*=\s*(?!True\b|=)",
         "less",
     ),
@@ -143,7 +145,8 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
     cuts_rows, makes_rows = not is_whole, False
-    for path, text in used_text(files, untaken):
+    used = used_text(files, untaken)
+    for path, text in used:
         does = without_messages(originals[path], text)
         cuts_rows = cuts_rows or CUTS.search(does) is not None
         makes_rows = makes_rows or MAKES_ROWS.search(does) is not None
@@ -151,6 +154,8 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
             _note(places, name, pattern, path, text if places is beside else does)
         for name, line in uncounted_calls(originals[path], text, functions):
             unpriced.setdefault(name, Place("script", path, name, line))
+    if FROZEN in unpriced and is_told_by_flags((originals[path], text) for path, text in used):
+        unpriced.pop(FROZEN)
     if REDUCES_LOGITS.search(whole):
         unpriced.pop("logits gathered for compute_metrics", None)
     if not is_whole:

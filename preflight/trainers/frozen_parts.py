@@ -1,9 +1,4 @@
-"""Which parts of a vision-language model a script is told not to train: the flags of the trainings that people copy.
-
-Read in QwenLM/Qwen3-VL qwen-vl-finetune (`tune_mm_*`), haotian-liu/LLaVA and LLaVA-NeXT (`tune_mm_mlp_adapter`),
-OpenGVLab/InternVL (`freeze_backbone`, `freeze_llm`, `freeze_mlp`), om-ai-lab/VLM-R1 (`freeze_vision_modules`),
-2U1/Qwen2-VL-Finetune (`freeze_vision_tower`, `freeze_merger`, `freeze_llm`) and ms-swift (`freeze_vit`, `freeze_aligner`).
-"""
+"""Which parts of a vision-language model a launch is told not to train, by the flags of its script (scripts/freezing.py)."""
 
 from __future__ import annotations
 
@@ -12,26 +7,11 @@ from collections.abc import Mapping
 from preflight.bool_words import STRTOBOOL
 from preflight.launch import Vision
 from preflight.plan_parts import FREEZABLE
+from preflight.scripts.freezing import FREEZES, LANGUAGE_MODEL, TOWER, TUNES
 from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import dataclass
 
-TOWER, PROJECTOR, LANGUAGE_MODEL = FREEZABLE
-FREEZES = {
-    "freeze_backbone": TOWER,
-    "freeze_vision_modules": TOWER,
-    "freeze_vision_tower": TOWER,
-    "freeze_vit": TOWER,
-    "freeze_aligner": PROJECTOR,
-    "freeze_merger": PROJECTOR,
-    "freeze_mlp": PROJECTOR,
-    "freeze_multi_modal_projector": PROJECTOR,
-    "freeze_language_model": LANGUAGE_MODEL,
-    "freeze_llm": LANGUAGE_MODEL,
-}
-"""Flag that freezes a part where it is true."""
-TUNES = {"tune_mm_vision": TOWER, "tune_mm_mlp": PROJECTOR, "tune_mm_llm": LANGUAGE_MODEL}
-"""Flag that freezes a part where it is false."""
 TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
 
 

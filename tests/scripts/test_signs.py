@@ -262,3 +262,39 @@ def test_what_trains_nothing_is_unknown_and_never_refused(tmp_path):
 
 def test_all_that_is_not_priced_says_where_the_estimate_is_wrong():
     assert {takes for _, takes in UNPRICED.values()} == {"more", "less", "either"}
+
+
+FREEZING = """\
+def freeze(module, says=False):
+    for p in module.parameters():
+        p.requires_grad = says
+
+{calls}
+trainer = Trainer(model).train()
+"""
+TOLD = {
+    "under a flag": "if args.freeze_backbone:\n    freeze(model.vision)",
+    "in the other branch of a flag": "if args.tune_mm_llm:\n    pass\nelse:\n    freeze(model)",
+    "by the value of a flag": "freeze(model.visual, not args.freeze_vision_tower)",
+    "through a function more": (
+        "def inner(m):\n    freeze(m)\ndef outer(m):\n    if args.freeze_llm:\n        inner(m)\nouter(model)"
+    ),
+    "in place, by its value": "model.visual.requires_grad_(not args.freeze_vit)\nfreeze(a, args.freeze_llm)",
+}
+UNTOLD = {
+    "once without a flag": "if args.freeze_llm:\n    freeze(model)\nfreeze(model.embeddings)",
+    "by another flag": "if args.freeze_bottom_layers:\n    freeze(model)",
+    "in place": "freeze(model, args.freeze_llm)\nmodel.embeddings.requires_grad_(False)",
+    "a function that nobody is seen to call": "steps = [freeze]",
+    "a function that is handed on too": "if args.freeze_llm:\n    freeze(model)\nmodel.apply(freeze)",
+}
+
+
+@pytest.mark.parametrize("calls", TOLD.values(), ids=TOLD)
+def test_what_flags_freeze_is_read_and_no_sign(tmp_path, calls):
+    assert "frozen parameters" not in unpriced(tmp_path, FREEZING.format(calls=calls))
+
+
+@pytest.mark.parametrize("calls", UNTOLD.values(), ids=UNTOLD)
+def test_what_a_script_freezes_by_itself_is_a_sign(tmp_path, calls):
+    assert "frozen parameters" in unpriced(tmp_path, FREEZING.format(calls=calls))
