@@ -31,18 +31,21 @@ def suggest(
     """Return the report with remedies that change training, each with the safe ones it needs beside it.
 
     Where the host is too small, keeping on the device what is offloaded is said as well, and beside a rewritten
-    launch that is tight what needs host memory of which nobody knows how much there is.
+    launch that is tight what needs host memory of which nobody knows how much there is. For one that is tight as
+    written, which is changed at no cost in step time alone, what costs some is said too.
     Nothing is suggested for a launch that fits, as written or as rewritten.
     """
-    if report.applied and report.final_verdict.answer is Answer.FITS:
-        return report
-    if report.verdict.answer is Answer.TIGHT:
+    if report.final_verdict.answer is Answer.FITS:
         return report
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
     search = Search(start, plugins, policy, write, time)
     mildest: dict[str, TriedRemedy] = {}
-    for remedy in (*_back_to_device(report, policy), *_to_suggest(search, bool(report.applied))):
+    was_tight = report.verdict.answer is Answer.TIGHT
+    for remedy in (
+        *_back_to_device(report, policy),
+        *_to_suggest(search, was_tight, bool(report.applied)),
+    ):
         settled = mildest.get(remedy.id)
         if settled is not None and settled.verdict.answer is Answer.FITS:
             continue  # a harsher dose of what fits already
@@ -60,10 +63,13 @@ def suggest(
     return replace(report, suggested=tuple(suggested))
 
 
-def _to_suggest(search: Search, is_tight: bool) -> Iterator[Remedy]:
-    """Yield what the search may not apply, and may say; and what it left out where a tight plan needs no host."""
+def _to_suggest(search: Search, was_tight: bool, is_applied: bool) -> Iterator[Remedy]:
+    """Yield what the search may not apply, and may say; and what it left out for a plan that is tight.
+
+    As written such a plan is changed at no cost alone; as rewritten it needs no host.
+    """
     for remedy in search.offered(search.written.plan):
-        was_left_out = is_tight and search.waits_for_host(remedy)
+        was_left_out = was_tight or (is_applied and search.waits_for_host(remedy))
         if search.policy.may_apply(remedy) and not was_left_out:
             continue
         if remedy.id in search.policy.forbid:
