@@ -19,6 +19,10 @@ from preflight.trainers.arguments import TrainerArguments
 _INITIALIZES = re.compile(r"\bdeepspeed\.initialize\(")
 STAGES = ("ddp", "zero1", "zero2", "zero3")
 """Engines of a DeepSpeed whose stage is not known; stage 0 holds what DDP holds."""
+FSDP = ("fsdp1", "fsdp2")
+OF_ARGUMENTS = {"ddp": ("zero2", "zero3", "fsdp2"), "single": ("zero2", "zero3")}
+"""Engine that a launcher says -> the ends of what a trainer's arguments may make of it: FSDP asks for a launcher."""
+OFFLOADS = ("none", "cpu")
 STAGE_FLAG = "zero_stage"
 """A script's own flag, in DeepSpeed's examples and what was made of them."""
 
@@ -39,6 +43,26 @@ def open_stage(place: Place) -> Origin:
     """Return the origin of an engine that a script's own config decides."""
     reason = f"plain data parallel; {place.where} hands DeepSpeed a config of its own"
     return Origin(SCRIPT_DECIDES, True, reason, STAGES)
+
+
+def opened_engine(engine: EngineSettings, place: Place) -> dict[str, Origin]:
+    """Return the origins of an engine, and of what it offloads, that a trainer's arguments decide and only running tells.
+
+    Nothing is open where something else than them says what divides the model.
+    """
+    plain = str(engine.fields["engine"].value)
+    if plain not in ("ddp", "single"):
+        return {}
+    reason = f"data parallel; {place.where} sets it to something known only when it runs"
+    names = STAGES[1:] if place.key == "deepspeed" else OF_ARGUMENTS[plain]
+    engines = tuple(dict.fromkeys((plain, *(FSDP if place.key == "fsdp" else names))))
+    offloads = (
+        ("offload_params",) if place.key == "fsdp" else ("offload_params", "offload_optimizer")
+    )
+    return {
+        "engine": Origin(SCRIPT_DECIDES, True, reason, engines),
+        **{name: Origin(SCRIPT_DECIDES, True, f"none; {reason}", OFFLOADS) for name in offloads},
+    }
 
 
 def with_own_stage(

@@ -15,6 +15,7 @@ from preflight.engines.own_deepspeed import (
     is_no_file,
     is_open,
     named_stage,
+    opened_engine,
     own_initialize,
     with_own_stage,
 )
@@ -112,7 +113,7 @@ def make_plan(
         if origins.get(name) is None or setting.place.kind != "default":
             origins[name] = origin_of(setting.place, libraries)
     for name, place in trainer.script.unread.items():
-        if name not in fields or fields[name].place.kind == "default":
+        if name != "engine" and (name not in fields or fields[name].place.kind == "default"):
             where = origins[name].where if name in origins else SCRIPT_DECIDES
             reason = f"{place.where} sets it to something known only when it runs"
             origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
@@ -139,6 +140,8 @@ def make_plan(
             problems = [*problems, uncut]
             fields.pop("seq_len"), origins.pop("seq_len", None)
             trainer = without_length(trainer)
+    if "engine" in trainer.script.unread:
+        origins.update(opened_engine(engine, trainer.script.unread["engine"]))
     origins.update(engine.origins)
     values = _values(trainer, engine)
     if engine.deepspeed is not None:

@@ -28,6 +28,7 @@ def adapts(reader: ScriptReader, call: CallFound) -> bool:
         return False
     given = next((each.value for each in call.node.keywords if each.arg == "peft_config"), None)
     if given is None:
-        return False
+        # transformers' own takes none, and many a script hands it `**data_module`
+        return call.name != "Trainer" and reader.keywords(call)[1]
     made = followed(reader, given, call.scope)
     return any(each is None or each.name != BY_FLAGS for each in made)

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from preflight.scripts.files import last_name
 from preflight.scripts.loop import OPTIMIZERS
+from preflight.scripts.model_calls import followed, loads
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
+from preflight.scripts.values import DTYPE_NAMES
 from preflight.setting import Place
 
 CHECKPOINTS = (
@@ -59,6 +61,43 @@ def _is_quantized(settings: ScriptSettings) -> bool | None:
         return True
     is_open = any(name in settings.unread for name in names) or "built_elsewhere" in settings.seen
     return None if is_open or "model" not in settings.seen else False
+
+
+CASTS = {"half": "float16", "bfloat16": "bfloat16", "float": "float32"}
+"""Method of a module -> the dtype that it casts all of it to."""
+
+
+def read_casts(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read the dtype that a script casts its model to, `model.half()` or `model.to(torch.float32)`, after loading it."""
+    calls = [(found, True) for found in reader.named(*CASTS, "to")]
+    calls += [(found, False) for found in reader.maybe(*CASTS, "to")]
+    for found, is_sure in calls:
+        func, given = found.node.func, found.node
+        if not isinstance(func, ast.Attribute) or not _is_model(reader, func.value, found.scope):
+            continue
+        value: object = CASTS.get(found.name, UNKNOWN)
+        if found.name == "to":
+            named = [each.value for each in given.keywords if each.arg == "dtype"]
+            told = [reader.evaluator.value(node, found.scope) for node in (*given.args, *named)]
+            dtypes = [each for each in told if each in DTYPE_NAMES]
+            if not dtypes and not named:
+                continue  # a device
+            value = dtypes[0] if dtypes else UNKNOWN
+        elif given.args:
+            continue
+        settings.put("dtype", Known(value if is_sure else UNKNOWN, reader.place(found)))
+
+
+def read_compile(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read that a script compiles its model itself."""
+    for found in reader.named("compile"):
+        if ast.unparse(found.node.func) == "torch.compile":
+            settings.put("torch_compile", Known(True, reader.place(found)))
+
+
+def _is_model(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
+    made = list(followed(reader, node, scope))
+    return any(each is not None and loads(each) for each in made)
 
 
 def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:

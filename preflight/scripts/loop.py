@@ -43,8 +43,6 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
             if name == "adamw_torch" and getattr(values.get("fused"), "value", None) is True:
                 name = "adamw_torch_fused"
             settings.put("optim", Known(name, reader.place(found)))
-        elif found.name == "compile" and "torch.compile" in _source(found):
-            settings.put("torch_compile", Known(True, reader.place(found)))
         elif found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
             values, _ = reader.keywords(found)
             length = values.get("max_length")
@@ -60,10 +58,6 @@ def _is_training_loader(reader: ScriptReader, found: CallFound) -> bool:
     shuffle = getattr(values.get("shuffle"), "value", None)
     first = found.node.args[0] if found.node.args else None
     return shuffle is True or (first is not None and "train" in _text(first))
-
-
-def _source(found: CallFound) -> str:
-    return _text(found.node.func)
 
 
 def _text(node: object) -> str:

@@ -24,6 +24,11 @@ LOADED_WITH = {
 }
 """Keyword of from_pretrained -> argument."""
 
+OF_KEYWORDS = ("dtype", "attn_implementation", "load_in_4bit")
+"""What a `**` of from_pretrained that only running tells may say."""
+QUANTIZES_BY_FLAGS = ("get_quantization_config", "BitsAndBytesConfig")
+"""Calls that make a quantization_config and are read elsewhere, TRL's own among them (trl/trainer/utils.py)."""
+
 OF_ATTENTION = {
     "attn_implementation",
     "_attn_implementation",
@@ -62,12 +67,12 @@ MOST_STEPS = 40
 def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record name, dtype, attention and packing of the model that trains, and whether a helper makes it."""
     made = list(_made(reader))
-    elsewhere = [call for call in made if not _loads(call) and not _is_own(reader, call)]
+    elsewhere = [call for call in made if not loads(call) and not _is_own(reader, call)]
     if elsewhere:
         settings.seen["built_elsewhere"] = reader.place(elsewhere[0])
     elif not any(call.name.endswith("Trainer") for call in reader.everywhere):
         settings.seen["no_trainer"] = Place("script", reader.path, "")
-    calls = [f for f in reader.named("from_pretrained", "from_config") if _loads(f)]
+    calls = [f for f in reader.named("from_pretrained", "from_config") if loads(f)]
     if len(calls) > 1:
         calls = _that_train(calls, made) or calls
     if len(calls) != 1:
@@ -90,6 +95,9 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     for keyword, name in LOADED_WITH.items():
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
+    _quantization(reader, settings, found)
+    for name in OF_KEYWORDS if is_open else ():
+        settings.doubt(name, reader.place(found))
     dtypes = [values[name].value for name in ("torch_dtype", "dtype") if name in values]
     if not is_open and all(value is None for value in dtypes):
         settings.seen["no_dtype"] = reader.place(found)
@@ -98,6 +106,16 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     settings.device_map = device_map_of(reader, found, values)
     if settings.device_map is not None:
         settings.zero3_is_on = zero3_is_on(reader, found)
+
+
+def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Note a quantization_config that is made by what is not read."""
+    for keyword in found.node.keywords:
+        if keyword.arg != "quantization_config":
+            continue
+        made = followed(reader, keyword.value, found.scope)
+        if any(call is None or call.name not in QUANTIZES_BY_FLAGS for call in made):
+            settings.doubt("load_in_4bit", reader.place(found))
 
 
 def _name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
@@ -121,7 +139,7 @@ _CHANGES_SHAPE = re.compile(
 """An assignment to what decides a model's size."""
 
 
-def _loads(call: CallFound) -> bool:
+def loads(call: CallFound) -> bool:
     """Tell whether a call loads a model of transformers."""
     func = call.node.func
     return (

@@ -7,9 +7,10 @@ import re
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.adapter_calls import adapts
-from preflight.scripts.by_call import read_checkpointing, read_optimizer
+from preflight.scripts.by_call import read_casts, read_checkpointing, read_compile, read_optimizer
 from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
+from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
 from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
@@ -90,11 +91,16 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if elsewhere is not None:
         settings.seen["open_arguments"] = elsewhere
     _trainer_arguments(reader, settings)
+    changed = changed_arguments(reader)
+    if changed is not None:
+        settings.seen.setdefault("open_arguments", changed)
     _attributes(reader, settings)
     _adapter(reader, settings)
     _quantization(reader, settings)
     read_model(reader, settings)
     read_checkpointing(reader, settings)
+    read_casts(reader, settings)
+    read_compile(reader, settings)
     read_optimizer(reader, settings)
     _accelerator(reader, settings)
     if is_plain_loop:

@@ -128,3 +128,8 @@ class ScriptSettings:
         else:
             self.arguments[name] = said
             self.unread.pop(name, None)
+
+    def doubt(self, name: str, place: Place) -> None:
+        """Note what may set an argument that nothing else says."""
+        if name not in self.arguments:
+            self.unread.setdefault(name, place)

@@ -64,7 +64,8 @@ UNPRICED = {
     ),
     "a loss of its own": (
         r"def compute_loss\((?!(?s:(?!\n[ \t]*(?:def|class) ).)*?"
-        r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))",
+        r"(?:super\(.*?\)\.compute_loss|\.(?:logits|loss)\b|\[[\"'](?:loss|logits)[\"']\]))"
+        r"|\bcompute_loss_func\s*=\s*(?!None\b)",
         "either",
     ),
     "a training loop of olmo_core": (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from preflight.errors import Problem
-from preflight.formulas.objective import ONLINE
+from preflight.formulas.objective import COMPARED, ONLINE
 from preflight.launch import Adapter, Origin, ScriptFacts
 from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
@@ -21,6 +21,9 @@ from preflight.trainers.lookup import Given
 if TYPE_CHECKING:
     from preflight.scripts.reader import ScriptReader
     from preflight.scripts.script_settings import ScriptSettings
+
+OF_PAIRS = ("loss_type", "precompute_ref_log_probs", "padding_free")
+"""Arguments of TRL's trainers for pairs that decide what they hold beside the policy."""
 
 DECIDES = {
     "model_name_or_path": "model",
@@ -44,10 +47,17 @@ DECIDES = {
     "packing": "sequence_kind",
     "torch_compile": "torch_compile",
     "use_liger_kernel": "loss",
+    "deepspeed": "engine",
+    "fsdp": "engine",
+    "eval_strategy": "eval_micro_batch_size",
+    **dict.fromkeys(OF_PAIRS, "objective"),
     "beta": "reference_model",
     **dict.fromkeys(GENERATION_ARGUMENTS, "generation"),
 }
 """Argument that memory depends on -> the plan field that it decides."""
+
+EVAL_ROWS = 8
+"""per_device_eval_batch_size of TrainingArguments, in every release."""
 
 OF_MODEL_INIT = {
     "dtype": "dtype",
@@ -128,30 +138,10 @@ def settled(
         for name, value in script.arguments.items()
         if name in DECIDES and value.flag
     }
-    unread: dict[str, Place] = {}
-    parts: list[str] = []
-    for name, place in unread_arguments.items():
-        plan_field = DECIDES.get(name)
-        if plan_field in OF_ONLINE and fields.value("objective") not in ONLINE:
-            continue
-        if plan_field is not None and problems.take(given.find(name)).setting is None:
-            unread[plan_field] = place
-            parts += [name] if name in OPEN_PARTS else []
-    unsure = dict(unread)
-    helper = script.seen.get("built_elsewhere")
-    if helper is None and given.has_trainer:
-        helper = script.seen.get("no_trainer")
-    if helper is not None:
-        for plan_field in OF_THE_MODEL:
-            if plan_field not in fields.settings:
-                unsure.setdefault(plan_field, helper)
-    if script.engine is not None:
-        unsure.update(script.engine.unread)
+    read = problems.take(_unread(given, fields, unread_arguments))
+    unread = {DECIDES[name]: place for name, place in read.items()}
+    unsure = {**unread, **_doubted(given, fields, script, unread)}
     if "open_arguments" in script.seen:
-        place = script.seen["open_arguments"]
-        for plan_field in (*NEVER_GUESSED, "mixed_precision", *fields.defaults):
-            if plan_field not in fields.settings:
-                unsure.setdefault(plan_field, place)
         unread.update({name: unsure[name] for name in NEVER_GUESSED if name in unsure})
     defaults = dict(fields.defaults)
     for plan_field, place in unsure.items():
@@ -161,24 +151,13 @@ def settled(
             value, origin = defaults[plan_field]
             reason = f"{place.where} sets it to something known only when it runs"
             defaults[plan_field] = (value, Origin(origin.where, True, reason))
-    adapter = fields.settings.get("adapter")
-    half_said = {} if adapter is None or not parts else {"adapter": _others(adapter.value, parts)}
+    half_said = problems.take(_half_said(given, fields, tuple(read)))
+    parts = [OPEN_PARTS[name][0] for name in read if name in OPEN_PARTS]
     for place, names in _by_place(unread).items():
-        if half_said and "adapter" in names:
+        if "adapter" in half_said and "adapter" in names:
             said = [name for name in names if name != "adapter"]
-            names = [*said, *(f"adapter.{OPEN_PARTS[part][0]}" for part in parts)]
-        named = " and ".join(names)
-        problems.append(
-            Problem(
-                f"{place.document} sets {named} to something that is known only when it runs",
-                place.where,
-                f"say it with --set {names[0]}=VALUE",
-                "PF121",
-                "warning",
-                unpriced=next((OF_ONLINE[name] for name in names if name in OF_ONLINE), ""),
-                takes="either",
-            )
-        )
+            names = [*said, *(f"adapter.{part}" for part in parts)]
+        problems.append(_known_when_it_runs(place, names))
     mapped = script.device_map
     facts = ScriptFacts(
         flags=flags,
@@ -198,6 +177,77 @@ def settled(
         environment=_plugin_environment(script) if "fsdp_plugin" in script.seen else {},
     )
     return Reading(fields, tuple(problems))
+
+
+def _unread(
+    given: Given, fields: PlanFields, unread: Mapping[str, Place]
+) -> Reading[dict[str, Place]]:
+    """Return the arguments that only running tells and that decide something here, with where they are set."""
+    problems = Problems()
+    objective = fields.value("objective")
+    read = {}
+    for name, place in unread.items():
+        plan_field = DECIDES.get(name)
+        is_moot = (plan_field in OF_ONLINE and objective not in ONLINE) or (
+            name in OF_PAIRS and objective not in COMPARED
+        )
+        if plan_field is None or is_moot:
+            continue
+        if problems.take(given.find(name)).setting is None:
+            read[name] = place
+    return Reading(read, tuple(problems))
+
+
+def _doubted(
+    given: Given, fields: PlanFields, script: ScriptSettings, unread: Mapping[str, Place]
+) -> dict[str, Place]:
+    """Return the fields that what is not read may decide: a helper that makes the model, arguments from elsewhere."""
+    doubted: dict[str, Place] = {}
+    helper = script.seen.get("built_elsewhere")
+    if helper is None and given.has_trainer:
+        helper = script.seen.get("no_trainer")
+    if helper is not None:
+        names = [name for name in OF_THE_MODEL if name not in fields.settings]
+        doubted.update(dict.fromkeys(names, helper))
+    if script.engine is not None:
+        doubted.update(script.engine.unread)
+    if "open_arguments" in script.seen:
+        place = script.seen["open_arguments"]
+        for name in (*NEVER_GUESSED, "mixed_precision", "engine", *fields.defaults):
+            if name not in fields.settings:
+                doubted.setdefault(name, place)
+    own = set() if script.engine is None else set(script.engine.unread)
+    return {name: place for name, place in doubted.items() if name in own or name not in unread}
+
+
+def _half_said(
+    given: Given, fields: PlanFields, names: tuple[str, ...]
+) -> Reading[dict[str, tuple[Any, ...]]]:
+    """Return what else a field may be of which a part is known only when the script runs."""
+    problems = Problems()
+    adapter = fields.settings.get("adapter")
+    parts = [name for name in names if name in OPEN_PARTS]
+    half_said: dict[str, tuple[Any, ...]] = {}
+    if adapter is not None and parts:
+        half_said["adapter"] = _others(adapter.value, parts)
+    if "eval_strategy" in names and fields.value("eval_micro_batch_size") is None:
+        rows = problems.take(given.find("per_device_eval_batch_size")).setting
+        said = rows.value if rows is not None else EVAL_ROWS
+        half_said["eval_micro_batch_size"] = (said if isinstance(said, int) else EVAL_ROWS,)
+    return Reading(half_said, tuple(problems))
+
+
+def _known_when_it_runs(place: Place, names: list[str]) -> Problem:
+    unpriced = next((OF_ONLINE[name] for name in names if name in OF_ONLINE), "")
+    return Problem(
+        f"{place.document} sets {' and '.join(names)} to something that is known only when it runs",
+        place.where,
+        f"say it with --set {names[0]}=VALUE",
+        "PF121",
+        "warning",
+        unpriced=unpriced or ("how pairs are compared" if "objective" in names else ""),
+        takes="either",
+    )
 
 
 def _others(adapter: Adapter, parts: Iterable[str]) -> tuple[Adapter, ...]:

@@ -1,0 +1,104 @@
+"""One thing of a script that only running tells leaves open what it decides, and no more: nothing fits or fails by it."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens, plan_of
+
+from preflight.engines.own_deepspeed import STAGES
+
+SCRIPT = """\
+import torch
+from helpers import *
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+
+{before}
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B", torch_dtype=torch.bfloat16{load})
+{model}
+args = SFTConfig(output_dir="o", per_device_train_batch_size=1, max_length=1024, bf16=True, gradient_checkpointing=True{args})
+{after}
+trainer = SFTTrainer(model=model, args=args, train_dataset=rows{trainer})
+trainer.train()
+"""
+EMPTY = dict.fromkeys(("before", "load", "model", "args", "after", "trainer"), "")
+ARGUMENTS = {"engine", "offload_params", "offload_optimizer", "optimizer", "attention", "loss"}
+
+
+def read(folder, **changes):
+    files = {"train.py": SCRIPT.format(**{**EMPTY, **changes})}
+    return plan_of(folder, "torchrun --nproc_per_node 8 train.py", files)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, set()),
+        ({"load": ", quantization_config=config()"}, {"base_quantization"}),
+        (
+            {"load": ", quantization_config=config", "before": "config = make_config()"},
+            {"base_quantization"},
+        ),
+        ({"load": ", quantization_config=None"}, set()),
+        (
+            {"load": ", quantization_config=BitsAndBytesConfig(load_in_4bit=True)"},
+            set(),
+        ),
+        ({"load": ", **more"}, {"base_quantization", "attention"}),
+        ({"trainer": ", peft_config=make()"}, {"adapter"}),
+        ({"trainer": ", **more"}, {"adapter"}),
+        ({"args": ", deepspeed=config()"}, {"engine", "offload_params", "offload_optimizer"}),
+        ({"args": ", fsdp=words()"}, {"engine", "offload_params"}),
+        ({"args": ", eval_strategy=word()"}, {"eval_micro_batch_size"}),
+        ({"args": ", **more"}, ARGUMENTS),
+        ({"after": "args = adjusted(args)"}, ARGUMENTS),
+        ({"after": "for name, value in more.items():\n    setattr(args, name, value)"}, ARGUMENTS),
+        ({"after": "setattr(args, 'seed', 3)"}, set()),
+        ({"after": "from copy import deepcopy\nargs = deepcopy(args)"}, set()),
+        ({"model": "model.to(torch.device('cuda'))"}, set()),
+        ({"model": "model = model.to(dtype=pick())"}, {"load_dtype"}),
+        ({"model": "if ready():\n    model.float()"}, {"load_dtype"}),
+    ],
+)
+def test_what_only_running_tells_is_open(tmp_path, changes, fields):
+    assert opens(read(tmp_path, **changes)) - {"versions"} == fields
+
+
+@pytest.mark.parametrize(
+    ("cast", "dtype"),
+    [
+        ("model = model.half()", "fp16"),
+        ("model.float()", "fp32"),
+        ("model = model.to(torch.float32)", "fp32"),
+        ("model.to('cuda', dtype=torch.float16)", "fp16"),
+        ("other = Head()\nother.float()", "bf16"),
+    ],
+)
+def test_a_cast_of_the_model_is_its_dtype(tmp_path, cast, dtype):
+    assert read(tmp_path, model=cast).load_dtype == dtype
+
+
+def test_a_model_that_the_script_compiles_is_compiled(tmp_path):
+    assert read(tmp_path, model="model = torch.compile(model)").torch_compile
+
+
+def test_a_loss_that_the_trainer_is_handed_is_named(tmp_path):
+    plan = read(tmp_path, trainer=", compute_loss_func=mine")
+    assert "a loss of its own" in {problem.unpriced for problem in plan.notices}
+
+
+@pytest.mark.parametrize(
+    ("argument", "engines"),
+    [("deepspeed", set(STAGES)), ("fsdp", {"ddp", "fsdp1", "fsdp2"})],
+)
+def test_an_engine_that_only_running_tells_may_be_any_of_its_kind(tmp_path, argument, engines):
+    plan = read(tmp_path, args=f", {argument}=config()")
+    assert {plan.engine, *plan.origins["engine"].may_be} == engines
+
+
+def test_a_launcher_that_says_its_engine_decides_it(tmp_path):
+    script = SCRIPT.format(**{**EMPTY, "args": ", **more"})
+    config = "distributed_type: FSDP\nnum_processes: 8\nfsdp_config:\n  fsdp_version: 2\n"
+    files = {"train.py": script, "fsdp.yaml": config}
+    plan = plan_of(tmp_path, "accelerate launch --config_file fsdp.yaml train.py", files)
+    assert plan.engine == "fsdp2" and "engine" not in opens(plan)
