@@ -34,10 +34,6 @@ class RankFacts:
     """Host -> its ranks, where the launcher knows the hosts by name."""
 
 
-Lines = tuple[str, int, int]
-"""File, first and last line of a statement."""
-
-
 @dataclass(frozen=True)
 class ScriptFacts:
     """What was read of the training script; nothing of it was run."""
@@ -61,8 +57,6 @@ class ScriptFacts:
     """Plan field of which the script sets a part to something that is known only when it runs -> what else it may be."""
     inferred: tuple[str, ...] = ()
     """Plan fields that were read from a name of the script's own which only looks like the trainer's argument."""
-    untaken: tuple[Lines, ...] = ()
-    """Statements in branches that this command line does not take."""
     device_map: Setting | None = None
     """The device_map that the script loads its model with; as written, where only running tells what it is and that is
     not None."""

@@ -126,7 +126,7 @@ def make_plan(
         origins["world_size"] = ranks
     if not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-        signs = signs_of(command, script, trainer.script.untaken)
+        signs = signs_of(command, script, trainer.reader)
         own_engine = own_initialize(command, part.script_index)
         open_ranks = "world_size" in origins and bool(origins["world_size"].may_be)
         origins.update(undecided(trainer, fields, signs.fields, own_engine, open_ranks))

@@ -116,7 +116,7 @@ def _spoken_of(
 ) -> Iterator[Problem]:
     return (
         Problem(
-            f"{place.key} speaks of {name}, which the estimate does not count",
+            _not_counted(name, " ".join(place.key.split())),
             place.where,
             severity="warning",
             unpriced=name,
@@ -136,6 +136,12 @@ def _without_meaning(trainer: TrainerArguments) -> str:
     if adapter is not None:
         return "frozen parameters" if adapter.value is not None else BESIDE_ADAPTER
     return "" if "adapter" in trainer.script.unread else BESIDE_ADAPTER
+
+
+def _not_counted(name: str, sign: str) -> str:
+    if sign == name:
+        return f"the estimate does not count {name}"
+    return f"{sign} speaks of {name}, which the estimate does not count"
 
 
 def ranks_of(

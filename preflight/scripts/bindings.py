@@ -30,7 +30,7 @@ def bind_parameters(
     for _ in range(MOST_PASSES):
         is_settled = True
         for function, scope, calls in called:
-            known = _agreed([told_by(function, scope, call, evaluator) for call in calls])
+            known = agreed([told_by(function, scope, call, evaluator) for call in calls])
             if not _are_same(known, scope.parameters):
                 scope.parameters.clear()
                 scope.parameters.update(known)
@@ -46,8 +46,8 @@ def told_by(
     """Return what one call gives a function, its defaults too."""
     call, outside = site
     arguments = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
-    if arguments[:1] == ["self"]:
-        del arguments[0]  # what the call is made on, or makes
+    if arguments[:1] == ["self"] or _is_of_class(function):
+        del arguments[:1]  # what the call is made on, or makes
     known = {*arguments, *(argument.arg for argument in function.args.kwonlyargs)}
     told: dict[str, Known] = {}
     for argument, node in zip(arguments, call.args, strict=False):
@@ -66,14 +66,38 @@ def told_by(
     return told
 
 
-def _agreed(calls: Sequence[Mapping[str, Known]]) -> dict[str, Known]:
+def handed(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, site: Site, name: str
+) -> tuple[ast.expr, Scope] | None:
+    """Return what one call hands to a parameter, or its default, with the names around it; None where that is not read."""
+    call, outside = site
+    places = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    if places[:1] == ["self"] or _is_of_class(function):
+        del places[:1]
+    named = next((each.value for each in call.keywords if each.arg == name), None)
+    if named is not None:
+        return named, outside
+    is_open = any(each.arg is None for each in call.keywords)
+    if is_open or any(isinstance(each, ast.Starred) for each in call.args):
+        return None
+    if name in places and places.index(name) < len(call.args):
+        return call.args[places.index(name)], outside
+    default = {each.arg: node for each, node in defaults_of(function)}.get(name)
+    return None if default is None else (default, outside)
+
+
+def _is_of_class(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(getattr(node, "id", "") == "classmethod" for node in function.decorator_list)
+
+
+def agreed(calls: Sequence[Mapping[str, Known]]) -> dict[str, Known]:
     """Return what every call says alike; UNKNOWN where two say different things."""
-    agreed = dict(calls[0])
+    alike = dict(calls[0])
     for name in {name for call in calls for name in call}:
         said = [call[name] for call in calls if name in call]
         if len(said) < len(calls) or not _all_same(said):
-            agreed[name] = Known(UNKNOWN, said[0].place)
-    return agreed
+            alike[name] = Known(UNKNOWN, said[0].place)
+    return alike
 
 
 def _all_same(said: Iterable[Known]) -> bool:

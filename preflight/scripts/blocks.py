@@ -53,25 +53,24 @@ def _is_left(
 
 
 def _of_node(node: ast.AST, is_sure: bool, scope: Scope, evaluator: Evaluator) -> Iterator[Found]:
-    if isinstance(node, (ast.If, ast.IfExp)) and not is_main_guard(node):
-        yield from _of_node(node.test, is_sure, scope, evaluator)
+    if isinstance(node, ast.If) and not is_main_guard(node):
+        yield from _of_expression(node.test, is_sure, scope, evaluator)
         test = evaluator.test(node.test, scope)
         for branch, taken in ((node.body, test), (node.orelse, not test)):
-            nodes = branch if isinstance(branch, list) else [branch]
             if test is not None and not taken:
-                yield from ((each, None) for each in nodes)
-            elif isinstance(branch, list):
-                yield from _of_body(branch, is_sure and test is not None, scope, evaluator)
+                yield from ((each, None) for each in branch)
             else:
-                yield from _of_node(branch, is_sure and test is not None, scope, evaluator)
+                yield from _of_body(branch, is_sure and test is not None, scope, evaluator)
         return
     if isinstance(node, ast.Try):
         for part in (node.body, node.orelse, node.finalbody):
             yield from _of_body(part, is_sure, scope, evaluator)
+        for handler in node.handlers:
+            if handler.type is not None:
+                yield from _of_expression(handler.type, is_sure, scope, evaluator)
+            yield from _of_body(handler.body, False, scope, evaluator)
         return
     yield node, is_sure
-    if isinstance(node, ast.Lambda) and not any(scope.holds(each.arg) for each in node.args.args):
-        yield from _of_node(node.body, is_sure, scope, evaluator)
     if isinstance(node, DEFINITIONS):
         return
     for _, value in ast.iter_fields(node):
@@ -79,5 +78,38 @@ def _of_node(node: ast.AST, is_sure: bool, scope: Scope, evaluator: Evaluator) -
             yield from _of_body(value, is_sure, scope, evaluator)
             continue
         for each in value if isinstance(value, list) else (value,):
-            if isinstance(each, ast.AST):
+            if isinstance(each, ast.match_case):
                 yield from _of_node(each, is_sure, scope, evaluator)
+            elif isinstance(each, ast.AST):
+                yield from _of_expression(each, is_sure, scope, evaluator)
+
+
+def _of_expression(
+    node: ast.AST, is_sure: bool, scope: Scope, evaluator: Evaluator
+) -> Iterator[Found]:
+    """Yield the nodes of an expression in order, without the part of an `a if b else c` that is not taken."""
+    waiting = [(node, is_sure)]
+    while waiting:
+        node, is_sure = waiting.pop()
+        if isinstance(node, ast.IfExp):
+            test = evaluator.test(node.test, scope)
+            kept = [
+                (branch, is_sure and test is not None)
+                for branch, taken in ((node.orelse, not test), (node.body, test))
+                if test is None or taken
+            ]
+            if test is not None:
+                yield (node.orelse if test else node.body), None
+            waiting += [*kept, (node.test, is_sure)]
+            continue
+        yield node, is_sure
+        if isinstance(node, ast.Lambda):
+            if not any(scope.holds(each.arg) for each in node.args.args):
+                waiting.append((node.body, is_sure))
+            continue
+        children = [each for each in ast.iter_child_nodes(node) if not isinstance(each, _MARKS)]
+        waiting += [(each, is_sure) for each in reversed(children)]
+
+
+_MARKS = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop)
+"""Nodes that say how another one is meant, and hold nothing."""

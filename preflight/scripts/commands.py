@@ -33,7 +33,9 @@ def command_parameters(
     return values
 
 
-def defaults_of(function: ast.FunctionDef) -> list[tuple[ast.arg, ast.expr | None]]:
+def defaults_of(
+    function: ast.FunctionDef | ast.AsyncFunctionDef,
+) -> list[tuple[ast.arg, ast.expr | None]]:
     """Return the parameters of a function, each with its default or None."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]

@@ -62,7 +62,7 @@ class ScriptMeanings(ScriptFiles):
             [(function, scope) for function, scope, _ in self.commands],
             [(found.node, found.scope) for found in self.everywhere],
         )
-        self.evaluator = Evaluator(command, self._imported, self._parsed)
+        self.evaluator = Evaluator(command, self.imported, self.parsed)
         self.evaluator.changed_attributes = changed_attributes(self.nodes)
 
     @property
@@ -88,7 +88,7 @@ class ScriptMeanings(ScriptFiles):
             return ""
         return imports.get(ast.unparse(func), ("", func.attr))[1]
 
-    def _imported(self, path: str, name: str) -> Known | Parsed | None:
+    def imported(self, path: str, name: str) -> Known | Parsed | None:
         local, _, attribute = name.partition(".")
         found = self.imports.get(path, {}).get(local)
         if found is None:
@@ -103,7 +103,7 @@ class ScriptMeanings(ScriptFiles):
         value = self.evaluator.name(wanted, module)
         return value if isinstance(value, Known) else None
 
-    def _parsed(self, node: ast.Call, scope: Scope) -> object:
+    def parsed(self, node: ast.Call, scope: Scope) -> object:
         name = last_name(node.func)
         if name in ("parse_args", "parse_known_args"):
             if self._namespace is None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from preflight.launch import LaunchCommand
-from preflight.launch_facts import Lines
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.bindings import bind_parameters, told_by
 from preflight.scripts.blocks import DEFINITIONS, reachable
@@ -48,15 +47,12 @@ class ScriptReader(ScriptMeanings):
         """The assignments that surely run."""
         self.unsure_statements: list[tuple[ast.Assign, Scope]] = []
         """Those that stand in a branch whose condition is not known."""
-        self.untaken: list[Lines] = []
-        """File, first and last line of the statements in branches that are not taken."""
 
     def read(self, flag_of: FlagOf) -> None:
         """Find the calls and assignments that run, for a command line."""
         self.flag_of = flag_of
         for found in (self.calls, self.unsure, self.statements, self.unsure_statements):
             found.clear()
-        self.untaken.clear()
         self.evaluator.num_steps = 0
         self.evaluator.forget()
         self.forget_classes()
@@ -111,10 +107,8 @@ class ScriptReader(ScriptMeanings):
         for node, may_run in nodes:
             is_sure = runs_surely and may_run is True
             if may_run is None:
-                if isinstance(node, ast.stmt):
-                    lines = (scope.path, node.lineno, node.end_lineno or node.lineno)
-                    self.untaken.append(lines)
-            elif isinstance(node, ast.Call):
+                continue
+            if isinstance(node, ast.Call):
                 held = self.calls if is_sure else self.unsure
                 held.append(CallFound(last_name(node.func), node, scope))
             elif isinstance(node, ast.Assign):

@@ -109,7 +109,6 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     collator = uncut_collator(reader)
     if collator is not None:
         settings.seen["collator"] = collator
-    settings.untaken = tuple(reader.untaken)
     if read_unsloth(reader, settings):
         settings.seen.pop("built_elsewhere", None)
     engine = own_engine(reader)

@@ -151,20 +151,25 @@ def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
         targets: list[ast.expr] = []
         if isinstance(node, (ast.Assign, ast.Delete)):
             targets = node.targets
-        elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.AsyncFor)):
             targets = [node.target]
         found.update(
-            target.attr
+            each.attr
             for target in targets
-            if isinstance(target, ast.Attribute)
-            and isinstance(target.value, ast.Name)
-            and target.value.id != "self"
+            for each in ([target] if isinstance(target, ast.Attribute) else _parts(target))
+            if isinstance(each, ast.Attribute)
+            and isinstance(each.value, ast.Name)
+            and each.value.id != "self"
         )
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
             name = node.args[1] if len(node.args) > 1 else None
             if isinstance(name, ast.Constant):
                 found[str(name.value)] += 1
     return found
+
+
+def _parts(target: ast.expr) -> list[ast.expr]:
+    return target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
 
 
 def _assign(target: ast.expr, value: ast.expr, scope: Scope, way: Way) -> None:

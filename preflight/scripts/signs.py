@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launch_facts import Lines
 from preflight.scripts.files import LIBRARIES, package_folders
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
 from preflight.scripts.own_steps import UNCOUNTED, functions_of, uncounted_calls
-from preflight.scripts.used_text import used_text
+from preflight.scripts.reach import Reach
+from preflight.scripts.reach_text import text_left
+from preflight.scripts.reader import ScriptReader
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -129,15 +130,17 @@ class Signs:
     """False where it was read, and neither it nor what it imports has a call that trains."""
 
 
-def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ()) -> Signs:
-    """Return what a script and the files that it imports speak of, in lines that some running line leads to.
+def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = None) -> Signs:
+    """Return what a script and the files that it imports speak of, in lines that this launch may run.
 
-    `untaken` are statements that this command line is known not to reach.
+    `reader` has the script as it was read for this command line; without it every branch may be taken.
     """
-    files = list(repository_files(command, script))
-    originals, functions = dict(files), functions_of(text for _, text in files)
+    reach = Reach(command, script, reader)
+    files = list(text_left(reach))
+    originals = {module.path: module.text for module in reach.files}
+    functions = functions_of(originals.values())
     whole = "\n".join(text for _, text in files)
-    is_whole = 0 < len(files) < MOST_FILES
+    is_whole = bool(files) and reach.is_whole
     fields: dict[str, Place] = {}
     unpriced: dict[str, Place] = {}
     beside: dict[str, Place] = {}
@@ -146,16 +149,17 @@ def signs_of(command: LaunchCommand, script: str, untaken: Sequence[Lines] = ())
     patterns.append((beside, "", BESIDE_TEXT))
     there = [each for each in patterns if re.search(each[2], whole)]
     cuts_rows, makes_rows = not is_whole, False
-    used = used_text(files, untaken)
-    for path, text in used:
-        does = without_messages(originals[path], text)
+    for path, text in files:
+        does = without_messages(originals.get(path, text), text)
         cuts_rows = cuts_rows or CUTS.search(does) is not None
         makes_rows = makes_rows or MAKES_ROWS.search(does) is not None
         for places, name, pattern in there:
             _note(places, name, pattern, path, text if places is beside else does)
-        for name, line in uncounted_calls(originals[path], text, functions):
+        for name, line in uncounted_calls(originals.get(path, text), text, functions):
             unpriced.setdefault(name, Place("script", path, name, line))
-    if FROZEN in unpriced and is_told_by_flags((originals[path], text) for path, text in used):
+    if FROZEN in unpriced and is_told_by_flags(
+        (originals.get(path, text), text) for path, text in files
+    ):
         unpriced.pop(FROZEN)
     if REDUCES_LOGITS.search(whole):
         unpriced.pop("logits gathered for compute_metrics", None)

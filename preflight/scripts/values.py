@@ -71,13 +71,14 @@ class Evaluator(Names):
         self.before_change = ""
         """The one of them whose value is asked for as it was before."""
         self.num_steps = 0
+        self.most_steps = MAX_STEPS
         self.nesting = 0
 
     def evaluate(self, node: ast.expr, scope: Scope, depth: int = 0) -> Known:
         """Return the value of an expression; its `value` is UNKNOWN where it cannot be known."""
         here = Place("script", scope.path, "", node.lineno)
         self.num_steps += 1
-        if depth > MAX_DEPTH or self.nesting > MAX_NESTING or self.num_steps > MAX_STEPS:
+        if depth > MAX_DEPTH or self.nesting > MAX_NESTING or self.num_steps > self.most_steps:
             return Known(UNKNOWN, here)
         self.nesting += 1
         try:

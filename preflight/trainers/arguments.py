@@ -10,6 +10,7 @@ from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.libraries.resolve import Libraries
 from preflight.reading import Problems, Reading
+from preflight.scripts.reader import ScriptReader
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.command_line import CommandLine, Told, names_given, read_command_line
@@ -75,6 +76,8 @@ class TrainerArguments:
     """What is known of the script itself, but for its place in the command."""
     engine: OwnEngine | None = None
     """The engine that the script sets up itself, without a Trainer, and the ranks that it starts."""
+    reader: ScriptReader | None = field(default=None, compare=False)
+    """The script as it was read for this command line; None where nothing of it is worth reading."""
     under: Callable[[Libraries], TrainerArguments] | None = field(default=None, compare=False)
     """Gives the same under other versions of the libraries; None where no default of theirs was asked."""
 
@@ -101,7 +104,9 @@ def read_trainer_arguments(
     if opened is not None and told.script is not None:
         reached = with_reached(kind, opened[0])
         told = told if reached is kind else read_command_line(line, reached, opened)
-    return _arguments(told, None if opened is None else opened[1], script)
+    if opened is None:
+        return _arguments(told, None, script)
+    return replace(_arguments(told, opened[1], script), reader=opened[0])
 
 
 def _arguments(told: Told, own: OwnParser | None, script: str | None) -> TrainerArguments:

@@ -163,7 +163,6 @@ def settled(
         flags=flags,
         unread=unsure,
         half_said=half_said,
-        untaken=script.untaken,
         device_map=None if mapped is None else Setting(mapped.value, mapped.place),
         arguments_at=script.seen.get("trainer_arguments"),
         model_at=script.seen.get("model"),

@@ -136,7 +136,7 @@ if __name__ == "__main__":
     Judge("reward")
 """
 SCORES, SEES = {"a head that is no language model's"}, {"images or audio beside the text"}
-EVERY = {*SCORES, *SEES, "a teacher"}
+EVERY = {*SCORES, *SEES}
 CALLS = {
     "one function of several": ("", "from held import load\nload(a)\n", set()),
     "one that calls another": ("", "from held import Judge\nJudge(a)\n", SCORES),

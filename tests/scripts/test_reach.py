@@ -1,0 +1,121 @@
+"""What a launch reaches of a repository counts, however it is called; what its arguments rule out does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.scripts.reading import open_script
+from preflight.scripts.signs import Signs, signs_of
+from tests.scripts.ways_to_reach import FILES, NOT_REACHED, REACHED
+
+ARGUMENTS = """\
+import argparse
+from transformers import Trainer, TrainingArguments, AutoModelForCausalLM
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--mode", default="sft")
+parser.add_argument("--use_vllm", action="store_true")
+parser.add_argument("--n", type=int, default=0)
+args = parser.parse_args()
+"""
+TRAINS = """
+Trainer(AutoModelForCausalLM.from_pretrained("gpt2"), TrainingArguments("o")).train()
+"""
+ENGINE = "an inference engine's share of the card"
+
+
+def signs(folder: Path, script: str, files: dict[str, str]) -> Signs:
+    """Return what a script speaks of in a folder of these files, started without any argument."""
+    for name, text in {**files, "train.py": script}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    command = LaunchCommand(("torchrun", "train.py"), {}, str(folder))
+    reader = open_script(command, "train.py", script)
+    if reader is not None:
+        reader.read(lambda names: None)
+    return signs_of(command, "train.py", reader)
+
+
+@pytest.mark.parametrize("way", REACHED.values(), ids=REACHED)
+def test_an_engine_counts_in_whatever_way_it_is_reached(tmp_path, way):
+    assert ENGINE in signs(tmp_path, ARGUMENTS + way + TRAINS, FILES).unpriced
+
+
+@pytest.mark.parametrize("way", NOT_REACHED.values(), ids=NOT_REACHED)
+def test_an_engine_that_the_arguments_rule_out_does_not_count(tmp_path, way):
+    assert ENGINE not in signs(tmp_path, ARGUMENTS + way + TRAINS, FILES).unpriced
+
+
+PROBE = """\
+import importlib
+
+
+def is_there(name):
+    try:
+        importlib.import_module(name)
+        return True
+    except ImportError:
+        return False
+
+
+if is_there({name}):
+    engine = 1
+"""
+
+
+def test_a_library_that_is_looked_for_by_its_name_reaches_nothing_of_the_repository(tmp_path):
+    files = {**FILES, "probe.py": PROBE.format(name='"vllm"')}
+    script = "import served\n" + ARGUMENTS + "import probe\n" + TRAINS
+
+    assert ENGINE not in signs(tmp_path, script, files).unpriced
+    (tmp_path / "unknown").mkdir()
+    files["probe.py"] = PROBE.format(name="input()")
+    assert ENGINE in signs(tmp_path / "unknown", script, files).unpriced
+
+
+LAZY = """\
+import sys
+from typing import TYPE_CHECKING
+
+from lazy import LazyModule
+
+if TYPE_CHECKING:
+    from .served import serve
+    from .plain import train
+else:
+    _import_structure = {"served": ["serve"], "plain": ["train"]}
+    sys.modules[__name__] = LazyModule(__name__, globals()["__file__"], _import_structure)
+"""
+LAZY_CLASS = """\
+import importlib
+from types import ModuleType
+
+
+class LazyModule(ModuleType):
+    def __getattr__(self, name):
+        return getattr(importlib.import_module("." + self._of[name], self.__name__), name)
+"""
+
+
+def test_a_lazy_package_gives_what_it_is_asked_for(tmp_path):
+    files = {
+        "lazy.py": LAZY_CLASS,
+        "pkg/__init__.py": LAZY,
+        "pkg/served.py": FILES["served.py"],
+        "pkg/plain.py": "def train(): ...\n",
+    }
+
+    assert ENGINE not in signs(tmp_path, "from pkg import train\ntrain()\n", files).unpriced
+    assert ENGINE in signs(tmp_path, "from pkg import serve\nserve()\n", files).unpriced
+
+
+def test_a_chain_of_files_is_followed_past_those_that_nothing_names(tmp_path):
+    """Forty files that nothing names do not hide the one that is called."""
+    files = {f"aside_{index}.py": "x = 1\n" for index in range(60)}
+    imports = "".join(f"import aside_{index}\n" for index in range(60))
+    script = imports + "from served import serve\nserve()\n"
+
+    assert ENGINE in signs(tmp_path, script, {**files, **FILES}).unpriced
