@@ -38,8 +38,8 @@ def build(job: TraceJob, device: str = "meta") -> BuiltModel:
         pack_linears(model, job.quantization)
     if job.adapter is not None:
         model = _with_adapter(model, job, device)
-        if job.checkpointing and (job.quantization or {}).get("upcast", "none") != "none":
-            model.enable_input_require_grads()  # as prepare_model_for_kbit_training does
+        if job.checkpointing and job.inputs_ask:
+            model.enable_input_require_grads()
     model.train()
     layers = getattr(parent, name)
     prefix = next(path for path, module in model.named_modules() if module is layers)

@@ -67,6 +67,9 @@ class TraceJob:
     """A loop that holds `outputs` across backward keeps the logits."""
     adapter: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
+    inputs_ask: bool = True
+    """Whether a checkpointed base hands its first layer an input that asks for gradients: before transformers 5.0
+    PEFT's prepare_model_for_kbit_training and trainers see to it, which a checkpoint that is not reentrant needs not."""
     keeps_gradients: bool = False
     """`zero_grad(set_to_none=False)`: gradients become zeros and stay."""
     optimizer: str = "adamw_torch_fused"
@@ -152,7 +155,9 @@ def job_of(
         keeps_outputs=keeps_outputs(plan),
         keeps_gradients=not drops_gradients(plan),
         adapter=adapter,
-        quantization=_quantization(plan, precision.compute),
+        quantization=(quantization := _quantization(plan, precision.compute)),
+        inputs_ask=plan.checkpointing_reentrant is not False
+        or (quantization or {}).get("upcast", "none") != "none",
         optimizer=plan.optimizer,
         optimizer_kernel=optimizer_kernel(plan),
         kernels=tuple(plan.kernels or ()),

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from preflight.trace.autocast import EmulatedAutocast
+from preflight.trace.routing import balanced_routing
 
 LARGEST_FLASH_HEAD = 256
 FLASH_HEAD_MULTIPLE = 8
@@ -27,6 +28,7 @@ def like_cuda(has_padding: bool, autocast: EmulatedAutocast) -> Iterator[None]:
         patches.enter_context(fast_optimizers())
         patches.enter_context(decided_masks(has_padding))
         patches.enter_context(experts_in_any_dtype())
+        patches.enter_context(balanced_routing())
         patches.enter_context(outputs_without_images())
         patches.enter_context(autocast_known(autocast))
         yield

@@ -1,4 +1,4 @@
-"""A mixture whose experts are linear layers that run one after the other, every one with an equal share of the rows."""
+"""A mixture whose experts are linear layers that run one after the other, as the modeling files of 4.48 have it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,9 @@ class LoopedMixture(nn.Module):
         shares = shares / shares.sum(dim=-1, keepdim=True)
         shares = shares.to(tokens.dtype)
         total = torch.zeros_like(tokens)
-        goes_to = chosen.new_zeros((*chosen.shape, self.num_experts)).permute(2, 1, 0)
-        num_rows = len(tokens) * self.num_chosen // self.num_experts
+        goes_to = nn.functional.one_hot(chosen, num_classes=self.num_experts).permute(2, 1, 0)
         for index, expert in enumerate(self.experts):
-            place = goes_to[index].new_empty(num_rows)
-            row = goes_to[index].new_empty(num_rows)
+            place, row = torch.where(goes_to[index])
             rows = tokens[None, row].reshape(-1, tokens.shape[-1])
             result = expert(rows) * shares[row, place, None]
             total.index_add_(0, row, result.to(tokens.dtype))
