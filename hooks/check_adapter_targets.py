@@ -19,6 +19,7 @@ from preflight.formulas.adapted_experts import (
     is_fused,
     is_reached,
     lone_half,
+    loses_string_targets,
     names_linear_modules,
 )
 from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, peft_model_type
@@ -132,7 +133,14 @@ def _experts(plan: LaunchPlan, model: ModelSpec, where: str) -> Iterable[Finding
     if not is_all and not named:
         return
     of_model = f"the experts of a {model.model_type} model"
-    if not is_reached(plan, model):
+    if loses_string_targets(plan, model):
+        yield found(
+            "PF423",
+            f"PEFT 0.19 takes {adapter.targets} for a set of letters where it looks for {of_model}, and finds no module",
+            where,
+            "PEFT 0.20 or newer, or the names of the target modules one by one",
+        )
+    elif not is_reached(plan, model):
         all_linear = "lora_target_linear" if names_linear_modules(plan) else "all-linear"
         yield found(
             "PF424",

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from preflight.launch import LaunchPlan
 from preflight.model import LINEAR, ModelSpec
-from preflight.versions.peft import CONVERTS_EXPERT_NAMES
+from preflight.versions.peft import CONVERTS_EXPERT_NAMES, CONVERTS_STRING_TARGETS
 from preflight.versions.transformers import FUSES_EXPERTS
 
 ADAPTED_EXPERTS = frozenset(
@@ -54,7 +54,18 @@ def is_reached(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether PEFT adapts fused experts where their linear layers are named."""
     if names_linear_modules(plan) and not has_dense_layers(model):
         return False
-    return adapts_experts(model) and CONVERTS_EXPERT_NAMES.holds_in(plan.versions)
+    if not adapts_experts(model) or not CONVERTS_EXPERT_NAMES.holds_in(plan.versions):
+        return False
+    return not loses_string_targets(plan, model)
+
+
+def loses_string_targets(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether PEFT takes the plan's targets for a set of letters, and refuses an adapter that reaches no module."""
+    is_string = plan.adapter is not None and isinstance(plan.adapter.targets, str)
+    converts = CONVERTS_EXPERT_NAMES.holds_in(plan.versions) and adapts_experts(model)
+    is_old = not CONVERTS_STRING_TARGETS.holds_in(plan.versions)
+    is_fused = FUSES_EXPERTS.holds_in(plan.versions)
+    return is_string and converts and is_old and is_fused and not names_linear_modules(plan)
 
 
 def names_linear_modules(plan: LaunchPlan) -> bool:
@@ -94,8 +105,7 @@ def adapted_stacks(
     PEFT refuses one half of gate and up; a router that is no linear layer is reached by its name
     and by `all-linear` (peft/utils/transformers_weight_conversion.py _convert_peft_config_moe, 0.21.2).
     """
-    has_linear_experts = not FUSES_EXPERTS.holds_in(plan.versions)
-    if not (is_reached(plan, model) or (has_linear_experts and adapts_experts(model))):
+    if not (FUSES_EXPERTS.holds_in(plan.versions) and is_reached(plan, model)):
         return frozenset()
     pair, down = OLD_NAMES.get(model.model_type, USUAL_NAMES)
     if targets == "all-linear":

@@ -13,6 +13,15 @@ CONVERTS_EXPERT_NAMES = Boundary(
     "utils/transformers_weight_conversion.py",
     "0.21.2",
 )
+CONVERTS_STRING_TARGETS = Boundary(
+    _NAME,
+    "0.20",
+    "`all-linear`, or a regex, is resolved before names of experts are turned; 0.19 takes it for a set of letters and"
+    " finds no module",
+    "utils/transformers_weight_conversion.py _resolve_string_target_modules: 0.20.0 and 0.21.0 have it, 0.19.1 has"
+    " `set(peft_config.target_modules)`; run on 0.19.1 with transformers 5.11.0",
+    "0.21.2",
+)
 SAVES_BY_MODULE_NAMES = Boundary(
     _NAME,
     "0.21",

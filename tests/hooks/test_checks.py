@@ -198,3 +198,23 @@ def test_peft_wants_targets_where_it_has_no_default(plugins):
     assert ids(plugins, LaunchPlan(adapter=adapter)) == []
     phi3 = {"model_type": "phi3", "num_key_value_heads": 4}
     assert ids(plugins, LaunchPlan(adapter=adapter), **phi3) == ["PF405"]
+
+
+@pytest.mark.parametrize(
+    ("peft", "targets", "expected"),
+    [
+        ("0.19.1", "all-linear", ["PF423"]),
+        ("0.19.1", ("q_proj", "v_proj"), []),
+        ("0.20.0", "all-linear", []),
+        ("0.18.1", "all-linear", ["PF424"]),
+    ],
+)
+def test_peft_019_takes_all_linear_for_letters(plugins, peft, targets, expected):
+    """`Target modules {'l', 'r', '-', ...} not found in the base model`, on 0.19.1 with transformers 5.11.0."""
+    plan = LaunchPlan(
+        adapter=Adapter("lora", 8, 16, 0.0, targets),
+        versions={"peft": peft, "transformers": "5.11.0"},
+    )
+    mixture = {"model_type": "mixtral", "num_local_experts": 4, "num_key_value_heads": 4}
+
+    assert ids(plugins, plan, **mixture) == expected
