@@ -30,13 +30,9 @@ def attention_extra(
         return (scores_of(plan, model, c).saved + dropped_scores(plan, model, c)) * (
             shape.num_heads * length
         ) + repeated
-    is_copied = (
-        copies_queries(plan) and not model.is_encoder
-    )  # an encoder's are linear layers' output
-    copied = c * shape.query_size if is_copied else 0
     if takes_mask(plan, unit):
-        return repeated + copied + (c * length if has_bool_mask(plan) else 0)
-    return repeated + copied if repeats_keys(plan) else copied
+        return repeated + (c * length if has_bool_mask(plan) else 0)
+    return repeated if repeats_keys(plan) else 0
 
 
 def repeats_keys(plan: LaunchPlan) -> bool:
@@ -45,13 +41,15 @@ def repeats_keys(plan: LaunchPlan) -> bool:
     return is_sdpa and not READS_GROUPED_KEYS.holds_in(plan.versions)
 
 
-def copies_queries(plan: LaunchPlan) -> bool:
-    """Tell whether queries are copied before torch's kernel reads them, and what comes out of it is a copy too.
+def copies_output(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
+    """Tell whether what comes out of torch's kernel without a mask is copied into the order of tokens.
 
-    Queries that rotation made anew are no copy more: Phi-3's output is copied once, as it is in newer releases.
+    The kernel lays it out like its queries, which were made contiguous; an encoder's are a linear layer's output.
     """
     is_sdpa = plan.attention in ("sdpa", None) and not has_own_model_code(plan)
-    return is_sdpa and not ATTENDS_IN_PLACE.holds_in(plan.versions)
+    is_old = is_sdpa and not ATTENDS_IN_PLACE.holds_in(plan.versions)
+    is_scored = unit.layer is not None and unit.layer.attention_kind != "linear"
+    return is_old and is_scored and not model.is_encoder
 
 
 def takes_mask(plan: LaunchPlan, unit: ModelUnit) -> bool:

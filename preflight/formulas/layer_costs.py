@@ -19,6 +19,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.formulas.adapter_inputs import (
+    adapter_inputs,
+    copied_of_experts,
+    has_fp32_residual,
+    keeps_attention_output,
+)
 from preflight.formulas.adapters import adapter_targets, adapter_tensors, is_target
 from preflight.formulas.attention_scores import (
     at_scores,
@@ -28,7 +34,7 @@ from preflight.formulas.attention_tensors import (
     CONCATENATES_ROTARY,
     VALUES_IN_FUSED_QKV,
     attention_extra,
-    copies_queries,
+    copies_output,
     repeats_keys,
     takes_mask,
     traced_eagerly,
@@ -144,6 +150,9 @@ def _traced(
         forward_bytes = max(forward_bytes, saved + passing)
     if is_checkpointed:
         copies = split(recomputed["saved"])[0]
+    of_experts, of_adapters = copied_of_experts(plan, model, unit, precision)
+    backward_bytes += of_adapters if is_checkpointed else 0
+    of_experts += of_adapters
     return replace(
         pieces,
         saved=ceil_div(saved, tokens),
@@ -158,8 +167,9 @@ def _traced(
         backward_transient=max(0, ceil_div(backward, tokens)),
         attention_backward=max(0, pieces.attention_backward - pieces.saved + saved // tokens),
         # a packed layer casts its own bias for good (bitsandbytes/nn/modules.py Linear4bit.forward): less, not more
-        copied_bytes=max(0, bytes_of(copies, sizes)),
-        copied_in_forward_bytes=bytes_of(used.get("left", {}), sizes),
+        copied_bytes=max(0, bytes_of(copies, sizes)) + (0 if is_checkpointed else of_experts),
+        copied_in_forward_bytes=bytes_of(used.get("left", {}), sizes)
+        + (of_experts if is_checkpointed else 0),
         traced_forward_bytes=forward_bytes,
         traced_backward_bytes=backward_bytes,
     )
@@ -368,13 +378,16 @@ def _pieces(
         saved += 0 if _has_state(unit) else attention_extra(plan, model, unit, shape, c)
         # the kernel that takes a mask returns tokens in order, and reads values that are repeated
         repeats = takes_mask(plan, unit) or repeats_keys(plan)
-        is_copied = takes_mask(plan, unit) or copies_queries(plan)
-        if model.model_type in CONCATENATES_ROTARY and not is_copied:
+        is_copied = model.model_type in CONCATENATES_ROTARY or copies_output(plan, model, unit)
+        is_copied = is_copied and not takes_mask(plan, unit)
+        if is_copied and keeps_attention_output(plan, model, unit, precision):
             saved += c * out
-        if model.model_type in VALUES_IN_FUSED_QKV and not (repeats and kv < q):
+        # a packed layer's fp32 output is cast for the kernel, so nothing of it stays
+        is_cast = plan.base_quantization is not None and residual_bytes > c and uses_autocast(plan)
+        if model.model_type in VALUES_IN_FUSED_QKV and not (is_cast or (repeats and kv < q)):
             saved += c * (q + kv)
     if not trains:
-        saved += _adapter_inputs(plan, model, unit, precision)
+        saved += adapter_inputs(plan, model, unit, precision)
         saved += dora_bytes(plan, model, unit, precision)
 
     width = shape.intermediate_size
@@ -443,36 +456,6 @@ def _has_state(unit: ModelUnit) -> bool:
     return unit.layer is not None and unit.layer.attention_kind == "linear"
 
 
-def has_fp32_residual(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
-    """Tell whether the stream between layers is fp32.
-
-    Embeddings in fp32 make it so under autocast. Norms in fp32 (prepare_model_for_kbit_training,
-    peft/utils/other.py:158) do, because RMSNorm multiplies by its weight last. And a 4-bit linear
-    returns its input's dtype (bitsandbytes/nn/modules.py Linear4bit.forward), which after autocast's
-    LayerNorm is fp32.
-    """
-    quantization = plan.base_quantization
-    if trains_fp32_embedding(plan, model, precision):
-        return True
-    if quantization is not None:
-        if quantization.upcast_unquantized_to_fp32 in ("norms", "all"):
-            return True
-        if model.facts.get("norm") == "layernorm" and uses_autocast(plan):
-            return True
-    return precision.autocast and precision.frozen == "fp32"
-
-
-@remembered
-def trains_fp32_embedding(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
-    """Tell whether an embedding beside the adapters is trained in fp32 under autocast, which leaves its result alone."""
-    if plan.adapter is None or not plan.adapter.modules_to_save or not uses_autocast(plan):
-        return False
-    return precision.trainable == "fp32" and any(
-        unit.role == "embedding" and "lora_" not in tensor.name
-        for unit, tensor in adapter_tensors(plan, model)
-    )
-
-
 WEIGHT_APPLIED_IN_FP32 = frozenset({"olmo2", "olmo3"})
 """RMSNorm classes that multiply by the weight before casting back (modeling_olmo2.py, 5.24.0)."""
 
@@ -529,57 +512,3 @@ def _experts(shape: LayerShape, c: int, trains: bool) -> int:
     k, width = shape.experts_per_token, shape.moe_intermediate_size
     per_row = 2 * c * shape.hidden_size + (4 if trains else 3) * c * width
     return 4 * shape.num_experts + 4 + 38 * k + k * per_row
-
-
-def _adapter_inputs(
-    plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision
-) -> int:
-    """What LoRA's A and B keep of their inputs, per token.
-
-    bf16 adapters share one input among q, k, v and among gate, up; fp32 adapters cast their own
-    (peft/tuners/lora/layer.py, 0.21.2); dropout keeps a dropped copy and a bool mask per target.
-    """
-    adapter = plan.adapter
-    assert adapter is not None
-    shape = unit.layer
-    assert shape is not None
-    targets = adapter_targets(adapter, model)
-    c = precision.bytes_of("compute")
-    # FSDP1's sharded weight is fp32 too, and PEFT casts to its dtype before FSDP casts the weight
-    wide = precision.trainable == "fp32" and c == 2 and plan.engine != "fsdp2"
-    casts = uses_autocast(plan)
-    # PEFT's bitsandbytes layers leave the cast to autocast, which casts nothing that is narrow already
-    copies = wide and not (casts and plan.base_quantization is not None)
-    total, of_experts, shared = 0, 0, set()
-    for tensor in unit.tensors:
-        if not is_target(tensor, targets):
-            continue
-        _, in_features = tensor.shape
-        own = 4 if wide and not casts else c
-        more = own * adapter.rank
-        if adapter.dropout > 0:
-            more += own * in_features + in_features  # dropped copy and its bool mask
-        elif copies:
-            more += own * in_features
-        else:
-            path = tensor.name.rpartition(f".{tensor.module}.")[0]
-            group = (path, _input_group(tensor.module))
-            if group not in shared:
-                shared.add(group)
-                more += 0 if group[1] == "attention_output" else c * in_features
-        if ".experts." in tensor.name:
-            of_experts += more
-        else:
-            total += more
-    # a token goes to some of the experts
-    return total + of_experts * shape.experts_per_token // max(1, shape.num_experts)
-
-
-def _input_group(module: str) -> str:
-    if module in ("q_proj", "k_proj", "v_proj"):
-        return "attention_input"
-    if module in ("gate_proj", "up_proj"):
-        return "mlp_input"
-    if module == "o_proj":
-        return "attention_output"
-    return module

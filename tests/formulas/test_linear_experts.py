@@ -11,6 +11,7 @@ from preflight.derive.small_models import NUM_VARIANTS, small_config, small_laun
 from preflight.formulas.linear_experts import LINEAR_EXPERTS, in_release
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import Adapter
+from preflight.memory import Moment
 from preflight.models import describe
 from preflight.models.families.mixture_of_experts import FAMILIES
 from preflight.plugins import load_plugins
@@ -29,6 +30,20 @@ def plugins(tmp_path_factory):
     return load_plugins(str(tmp_path_factory.mktemp("here")))
 
 
+def traced_loop(plan, model):
+    """Return the live bytes of a step with experts in a loop, which the trace sends as many tokens each.
+
+    PEFT 0.21 takes a Mixtral's experts for one parameter; before 0.19 it took the linear layers that it found.
+    """
+    modeling = importlib.import_module("transformers.models.mixtral.modeling_mixtral")
+    names = importlib.import_module("peft.utils.transformers_weight_conversion")
+    with (
+        replaced(modeling, "MixtralSparseMoeBlock", LoopedMixture),
+        replaced(names, "convert_peft_config_for_transformers", lambda *config, **more: None),
+    ):
+        return moments_of(trace(job_of(plan, model, full_depth=True)).levels)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
     "method", ["full", "LoRA", "LoRA, autocast", "QLoRA, bf16 under autocast", "QLoRA, autocast"]
@@ -41,12 +56,22 @@ def test_a_loop_over_experts_costs_what_its_trace_shows(plugins, method, checkpo
         plan = small_launch(
             "mixtral", method, checkpointing, seq_len=LENGTH, versions=OLD, adapter=adapter
         )
-    modeling = importlib.import_module("transformers.models.mixtral.modeling_mixtral")
-    with replaced(modeling, "MixtralSparseMoeBlock", LoopedMixture):
-        traced = moments_of(trace(job_of(plan, model, full_depth=True)).levels)
+    traced = traced_loop(plan, model)
     formulas = formulas_of(plan, model, plugins)
 
     assert max(formulas[m] for m in traced) == pytest.approx(max(traced.values()), rel=0.01)
+
+
+@pytest.mark.parametrize("method", ["LoRA", "LoRA, autocast", "QLoRA, prepared, autocast"])
+def test_all_linear_puts_an_adapter_on_every_linear_expert(plugins, method):
+    """Their states were not counted at all, and neither were autocast's copies of them."""
+    model = describe(small_config("mixtral", NUM_VARIANTS), "small", "here")
+    plan = small_launch("mixtral", method, False, seq_len=LENGTH, versions=OLD)
+    traced, formulas = traced_loop(plan, model), formulas_of(plan, model, plugins)
+    step = Moment.OPTIMIZER_STEP
+
+    assert formulas[step] == pytest.approx(traced[step], rel=0.001)
+    assert max(formulas[m] for m in traced) == pytest.approx(max(traced.values()), rel=0.04)
 
 
 @pytest.mark.parametrize("model_type", sorted(LINEAR_EXPERTS & FAMILIES.keys()))

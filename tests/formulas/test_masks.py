@@ -84,6 +84,20 @@ def test_sdpa_keeps_what_its_release_copies(release, query_bytes, key_bytes):
     assert more == (query_bytes - 4) * queries + (key_bytes - 4) * keys
 
 
+@pytest.mark.parametrize("release", ["4.53.3", "4.56.2", "4.57.6"])
+def test_a_mask_leaves_nothing_to_copy_in_any_release(release):
+    """Its kernel returns tokens in order; traces of 4.53.3 and 4.57.6 keep the same, and one copy of queries less than
+    what was counted before."""
+    model = describe(small_config("llama", NUM_VARIANTS), "small", "here")
+    new = small_launch("llama", "full", False, sequence_kind="padded")
+    old = replace(new, versions={"transformers": release})
+
+    def saved(plan) -> int:
+        return layer_costs(plan, model, model.layers[0], precision_of(plan, model)).saved
+
+    assert saved(old) == saved(new)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_eager_attention_has_masks_where_no_window_ends_before_the_sequence(plugins, checkpointing):
     """Gemma 2 adds a mask to its scores whatever its window: only SDPA leaves one out (masking_utils.py, 5.24.0)."""
