@@ -15,7 +15,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from preflight.derive import expected, families
+from preflight.derive import costs, expected, families, release_costs
+from preflight.derive.release_costs import release_here
 from preflight.derive.target import ROOT, Chosen, NotMade, Target, read, write
 from preflight.derive.targets import GROUPS, TARGETS
 from preflight.derive.version_rules import rules_to_read
@@ -33,8 +34,9 @@ that one of the tables has a file of, of a causal type of transformers that has 
 """
 EPILOG = """\
 Files are written where they lie: read the diff before you commit it.
-Of a family that is named, --check says whether what is kept of it is what comes out here;
-with --python, whether it is in other environments too, which need transformers, PEFT and torch.
+Of a family that is named, --check says whether what is kept of it is what comes out here.
+With --python both are done in another environment, which needs transformers, PEFT and torch:
+in an older transformers that preflight/formulas/releases.py names, the tables of that release.
 At the end stand the rules about versions that were read in an older release than the one
 installed here (preflight/versions): each names the file and line to look at.
 docs/upgrading.md says how a new release of a library is taken up with this command.
@@ -67,6 +69,8 @@ def main(args: Sequence[str] | None = None) -> int:
         quiet_libraries()
         chosen = Chosen(tuple(options.method), options.missing, tuple(options.adapters))
         wanted = options.names or [*GROUPS, EXPECTED]
+        if options.python:
+            return max(elsewhere(python, options) for python in options.python)
         for name, target in alone.items():
             outcomes.append(derive(of_one(target, name, chosen), options.check))
         for target in TARGETS:
@@ -75,7 +79,6 @@ def main(args: Sequence[str] | None = None) -> int:
         for name, path in tests.items():
             if {name, EXPECTED} & {*wanted}:
                 outcomes.append(run_test(name, path, options.check))
-        outcomes += [elsewhere(python, alone, options.method) for python in options.python]
     print("\n".join(rules_to_read(installed_versions())))
     if FAILED in outcomes:
         return 3
@@ -103,20 +106,27 @@ def made_alone(
 
 
 def of_one(target: Target, name: str, chosen: Chosen) -> Target:
-    """Return what makes the files of one name of a table."""
+    """Return what makes the files of one name of a table: in an older release those of that release alone."""
     make = target.make_one
     assert make is not None
-    return replace(target, name=name, make=lambda say: make(name, chosen, say))
+    release = release_here() if make in (costs.files_of, families.files_of) else None
+    if release is None:
+        return replace(target, name=name, make=lambda say: make(name, chosen, say))
+    return replace(
+        target, name=name, make=lambda say: release_costs.files_of(name, release, chosen, say)
+    )
 
 
-def elsewhere(python: str, names: Iterable[str], methods: Iterable[str]) -> str:
-    """Check names with the libraries of another environment; print its lines and return the worst outcome."""
-    command = [python, "-m", "preflight.derive", "--check", *names]
-    command += [word for method in methods for word in ("--method", method)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+def elsewhere(python: str, options: argparse.Namespace) -> int:
+    """Make or check what is named with the libraries of another environment; print its lines and return its exit code."""
+    command = [python, "-m", "preflight.derive", *options.names]
+    command += ["--check"] * options.check + ["--missing"] * options.missing
+    for flag, values in (("--method", options.method), ("--adapters", options.adapters)):
+        command += [word for value in values for word in (flag, value)]
     print(f"{python}:", flush=True)
-    done = subprocess.run(command, cwd=ROOT, env=env, check=False)
-    return {0: AS_IT_WAS, 1: CHANGED}.get(done.returncode, FAILED)
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    ).returncode
 
 
 def derive(target: Target, only_checks: bool) -> str:
@@ -223,7 +233,7 @@ def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--python", action="append", default=[], metavar="PYTHON",
-        help="check the named families in this environment as well",
+        help="do it in this environment, with the libraries there",
     )  # fmt: skip
     parser.add_argument(
         "--check", action="store_true", help="write nothing, and say what would change"

@@ -20,6 +20,7 @@ from preflight.derive import (
     towers,
     trainer_tables,
     trl_profiles,
+    version_table,
 )
 from preflight.derive.target import Target
 from preflight.plan_choices import HF_TRAINERS
@@ -159,6 +160,13 @@ TARGETS = (
         formula_table.files,
         ("transformers", "peft", "bitsandbytes", "torch"),
         "an hour",
+    ),
+    Target(
+        "releases",
+        PAGES,
+        "formulas beside traces in older releases of transformers",
+        version_table.PAGE,
+        version_table.files,
     ),
     Target(
         "user_loop",

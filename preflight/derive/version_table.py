@@ -1,7 +1,8 @@
 """Formulas against traces in several releases of transformers, for docs/versions.md.
 
-`python -m preflight.derive.version_table llama qwen2 --python VENV/bin/python ...` traces the families in every one of
-these environments, each with what is installed there, and sets the formulas of that release beside the traces.
+`python -m preflight.derive.version_table llama qwen2 --python VENV/bin/python ... --write` traces the families in every
+one of these environments, each with what is installed there, and keeps what was alive; `python -m preflight.derive
+releases` sets the formulas of today beside what is kept.
 """
 
 from __future__ import annotations
@@ -11,50 +12,83 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from preflight.derive.target import ROOT, put_between, read
+from preflight.derive.formula_table import formulas_of, moments_of
+from preflight.derive.release_costs import LIBRARIES, installed
+from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
+from preflight.derive.target import ROOT, Files, Say, put_between, read, write
+from preflight.launch import LaunchPlan
+from preflight.memory import Moment
+from preflight.model import ModelSpec
+from preflight.models import describe
+from preflight.plugins import PluginManager, load_plugins
+from preflight.trace.job import job_of
+from preflight.versions.boundary import release
 
 PAGE = "docs/versions.md"
 BEGIN, END = "<!-- formulas by release -->", "<!-- end of formulas by release -->"
-METHODS = ("full", "LoRA")
-LIBRARIES = ("transformers", "peft", "torch")
-WORST_OFF = 0.02
+ROWS = "tests/formulas/older_layers.jsonl"
+"""What was traced: a line for each family, release, method and way of checkpointing."""
+COLUMNS = {
+    "full": ("full", "full, autocast"),
+    "LoRA": ("LoRA", "LoRA, autocast"),
+    "QLoRA": ("QLoRA, autocast", "QLoRA, prepared, autocast"),
+}
+"""Part of a cell -> the methods of which it has the one that is off most."""
+WORST_OFF = 0.01
 """What a cell may be off before it is marked."""
+Row = dict[str, Any]
 
 
-def rows_here(families: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Trace families with the libraries of this process; yield the worst moment of each, or why there is none."""
+def rows_here(families: Sequence[str]) -> Iterator[Row]:
+    """Trace families with the libraries of this process; yield live bytes by moment, or why there are none."""
     import warnings
-    from importlib.metadata import version
-
-    import preflight
-    from preflight.derive.formula_table import compare
-    from preflight.plugins import load_plugins
 
     warnings.simplefilter("ignore")
-    preflight.__path__.append(str(ROOT))  # hooks, where nothing is installed
-    versions = {name: version(name).partition("+")[0] for name in LIBRARIES}
-    plugins = load_plugins(str(ROOT))
+    versions = installed()
     for family in families:
-        for method in METHODS:
-            row: dict[str, Any] = {**versions, "family": family, "method": method}
-            try:
-                found = [
-                    compared
-                    for checkpointing in (False, True)
-                    for compared in compare(
-                        family, method, checkpointing, plugins, versions=versions
-                    )
-                ]
-                worst = max(found, key=lambda compared: abs(compared.error))
-                yield {**row, "error": worst.error, "moment": worst.moment.value}
-            except Exception as error:  # a release that has no such type, or cannot be traced
-                yield {**row, "error": None, "why": f"{type(error).__name__}: {error}"[:200]}
+        for method in (method for methods in COLUMNS.values() for method in methods):
+            for checkpointing in (False, True):
+                row: Row = {**versions, "family": family, "method": method}
+                row["checkpointing"] = checkpointing
+                try:
+                    yield {**row, "traced": traced(family, method, checkpointing, versions)}
+                except Exception as error:  # a release that has no such type, or cannot be traced
+                    yield {**row, "why": f"{type(error).__name__}: {error}"[:120]}
 
 
-def rows_of(python: str, families: Sequence[str]) -> list[dict[str, Any]]:
+def traced(
+    family: str, method: str, checkpointing: bool, versions: Mapping[str, str]
+) -> dict[str, int]:
+    """Return the live bytes of a small launch at every moment of its first step."""
+    from preflight.trace.run import trace
+
+    plan, spec = launch_of(family, method, checkpointing, versions)
+    last_of_kinds = {max(unit.places) for unit in spec.layers if unit.places}
+    found = moments_of(trace(job_of(plan, spec)).levels, last_of_kinds)
+    return {moment.value: num_bytes for moment, num_bytes in found.items()}
+
+
+def launch_of(
+    family: str, method: str, checkpointing: bool, versions: Mapping[str, str]
+) -> tuple[LaunchPlan, ModelSpec]:
+    """Return a small launch of a family in some releases, in a size that no table was made from."""
+    spec = describe(small_config(family, NUM_VARIANTS), family, "small_models.py")
+    return small_launch(family, method, checkpointing, versions=dict(versions)), spec
+
+
+def worst_of(row: Row, plugins: PluginManager) -> float:
+    """Return how far formulas are from a traced row at the moment at which they are off most."""
+    versions = {name: row[name] for name in LIBRARIES}
+    plan, spec = launch_of(row["family"], row["method"], row["checkpointing"], versions)
+    formulas = formulas_of(plan, spec, plugins)
+    off: list[float] = [formulas[Moment(moment)] / num - 1 for moment, num in row["traced"].items()]
+    return max(off, key=abs)
+
+
+def rows_of(python: str, families: Sequence[str]) -> list[Row]:
     """Return the rows of another environment, traced by its own interpreter."""
     command = [python, "-m", "preflight.derive.version_table", "--here", *families]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
@@ -64,53 +98,80 @@ def rows_of(python: str, families: Sequence[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def table_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the table in Markdown: a family by release, full training and LoRA."""
-    releases = list(dict.fromkeys(row["transformers"] for row in rows))
+def kept_rows() -> list[Row]:
+    """Return the rows that are kept."""
+    return [json.loads(line) for line in read(ROWS).splitlines()]
+
+
+def with_rows(kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Return all rows, the new ones in the place of those of the same families in the same release."""
+    made = {(row["family"], row["transformers"]) for row in new}
+    rows = [row for row in kept if (row["family"], row["transformers"]) not in made]
+    return sorted([*rows, *new], key=lambda row: release(row["transformers"]))
+
+
+def table_lines(rows: Sequence[Row], plugins: PluginManager) -> list[str]:
+    """Return the table in Markdown: a family by release; full training, LoRA and QLoRA."""
+    releases = sorted({row["transformers"] for row in rows}, key=release)
     lines = [
-        "| % off, full / LoRA | " + " | ".join(releases) + " |",
+        f"| % off, {' / '.join(COLUMNS)} | " + " | ".join(releases) + " |",
         "|---" + "|--:" * len(releases) + "|",
     ]
-    cells = {(row["family"], row["transformers"], row["method"]): row["error"] for row in rows}
-    for family in dict.fromkeys(row["family"] for row in rows):
-        own = [
-            " / ".join(_said(cells.get((family, release, method))) for method in METHODS)
-            for release in releases
+    off: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        if "traced" in row:
+            cell = (row["family"], row["transformers"], row["method"])
+            off.setdefault(cell, []).append(worst_of(row, plugins))
+    for family in sorted({row["family"] for row in rows}):
+        cells = [
+            " / ".join(
+                _said([e for m in methods for e in off.get((family, one, m), ())])
+                for methods in COLUMNS.values()
+            )
+            for one in releases
         ]
-        lines.append(f"| {family} | " + " | ".join(own) + " |")
+        lines.append(f"| {family} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _said(error: float | None) -> str:
-    if error is None:
+def _said(errors: Sequence[float]) -> str:
+    if not errors:
         return "-"
+    error = max(errors, key=abs)
     return f"**{100 * error:+.1f}**" if abs(error) > WORST_OFF else f"{100 * error:+.2f}"
 
 
+def files(say: Say) -> Files:
+    """Yield the page with the table of the rows that are kept."""
+    lines = table_lines(kept_rows(), load_plugins(str(ROOT)))
+    yield PAGE, put_between(read(PAGE), BEGIN, END, lines)
+
+
 def main() -> int:
-    """Print the table, or write it into the page; return the exit code."""
+    """Trace families in environments and print the table, or write it and the rows; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m preflight.derive.version_table", description=__doc__
     )
     parser.add_argument("families", nargs="+", metavar="FAMILY")
     parser.add_argument("--python", action="append", default=[], help="of another environment")
     parser.add_argument("--here", action="store_true", help="rows of this environment, as JSON")
-    parser.add_argument("--write", action="store_true", help=f"into {PAGE}")
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE} and {ROWS}")
     options = parser.parse_args()
     if options.here:
         for row in rows_here(options.families):
             print(json.dumps(row), flush=True)
         return 0
-    rows: list[dict[str, Any]] = []
-    for python in [*options.python, sys.executable]:
-        for row in rows_of(python, options.families):
-            print(json.dumps(row), file=sys.stderr, flush=True)
-            rows.append(row)
-    lines = table_lines(rows)
-    if options.write:
-        (ROOT / PAGE).write_text(put_between(read(PAGE), BEGIN, END, lines), encoding="utf-8")
-    else:
-        print("\n".join(lines))
+    rows: list[Row] = []
+    for python in options.python or [sys.executable]:
+        rows += rows_of(python, options.families)
+        print(f"{python}: {len(rows)} rows", file=sys.stderr, flush=True)
+    if not options.write:
+        print("\n".join(table_lines(rows, load_plugins(str(ROOT)))))
+        return 0
+    kept = with_rows(kept_rows(), rows)
+    write(ROWS, "".join(json.dumps(row) + "\n" for row in kept))
+    for path, text in files(print):
+        write(path, text)
     return 0
 
 

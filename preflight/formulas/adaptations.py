@@ -115,13 +115,23 @@ def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation,
         usual = adapter_of(adaptation, adapter, model)
         if usual is None or (adaptation.targets == ALL_LINEAR and model.facts.get(FACT)):
             continue
-        theirs = _params_by_module(replace(plan, adapter=usual), model)
+        theirs = _params_by_module(as_traced(plan, usual, model), model)
         missing = sum(num for name, num in own.items() if name not in theirs)
         idle = sum(num for name, num in theirs.items() if name not in own)
         is_other = (adaptation.kind == "dora") != (adapter.kind == "dora")
         drops_other = adaptation.dropout != (adapter.dropout > 0)
         found.append((is_other, 2 * missing + idle, drops_other, place))
     return tuple(ADAPTATIONS[place] for *_, place in sorted(found))
+
+
+def as_traced(plan: LaunchPlan, adapter: Adapter, model: ModelSpec) -> LaunchPlan:
+    """Return a plan with an adapter that reaches what it did when it was traced: with the PEFT of then.
+
+    Experts that are linear layers were never traced; an adapter on them goes where the plan's own release puts it.
+    """
+    if model.facts.get(FACT):
+        return replace(plan, adapter=adapter)
+    return replace(plan, adapter=adapter, versions={}, launcher=None)
 
 
 def _params_by_module(plan: LaunchPlan, model: ModelSpec) -> Mapping[str, int]:

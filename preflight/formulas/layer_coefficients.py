@@ -14,7 +14,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from preflight.formulas.adaptations import USUAL, Adaptation, adapter_of, nearest_adaptations
+from preflight.formulas.adaptations import (
+    USUAL,
+    Adaptation,
+    adapter_of,
+    as_traced,
+    nearest_adaptations,
+)
 from preflight.formulas.adapted_experts import adapted_stacks
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.attention import attention_of_class, default_attention
@@ -22,6 +28,7 @@ from preflight.formulas.heads import head_of_encoder
 from preflight.formulas.kernels import asks_liger
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.precision import Precision, precision_of, uses_autocast
+from preflight.formulas.releases import release_of
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -104,10 +111,29 @@ def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation
     if plan.adapter is None:
         return USUAL
     file = file_of(plan, model)
-    for adaptation in nearest_adaptations(plan, model):
-        if _of_method(file, adaptation.folder, None, method, False) is not None:
-            return adaptation
-    return USUAL
+    near = [
+        (_in_release(plan, file, adaptation.folder, method) != adaptation.folder, adaptation)
+        for adaptation in nearest_adaptations(plan, model)
+        if _of_method(file, adaptation.folder, None, method, False) is not None
+    ]
+    # where layers of this release are others, their tables are nearer than any of the newest's
+    return next((a for is_own, a in near if is_own), near[0][1] if near else USUAL)
+
+
+def table_of(plan: LaunchPlan, model: ModelSpec, method: str) -> str:
+    """Return the folder of the table that a plan's layers are in: of its way of adapting, and of its release if that
+    has one with the plan's method."""
+    adapted = adaptation_of(plan, model, method).folder
+    return _in_release(plan, file_of(plan, model), adapted, method)
+
+
+def _in_release(plan: LaunchPlan, file: str, adapted: str, method: str) -> str:
+    release = release_of(plan.versions)
+    if release is not None:
+        own = os.path.join(release.folder, adapted)
+        if method in (family_costs(file, own) or {"shared": ()})["shared"]:
+            return own
+    return adapted
 
 
 def kind_of(unit: ModelUnit) -> str:
@@ -156,7 +182,7 @@ def layer_forms(
     A window that no sequence leaves needs no mask: such a layer is like a full one.
     """
     file = file_of(plan, model)
-    adapted = adaptation_of(plan, model, method).folder
+    adapted = table_of(plan, model, method)
     costs = family_costs(file, adapted)
     if costs is None or unit.layer is None:
         return None
@@ -251,7 +277,7 @@ def shared_forms(
 ) -> Mapping[str, Any] | None:
     """Return what is alive beside layers, parameters and gradients, by point of the step."""
     head = head_of_encoder(plan, model)
-    adapted = adaptation_of(plan, model, method).folder
+    adapted = table_of(plan, model, method)
     if head not in (None, MASKED_LM):
         adapted = str(head)
     forms = _of_method(file_of(plan, model), adapted, None, method, checkpointed)
@@ -272,6 +298,7 @@ def reference_of(
     if adapter is not None and plan.adapter is not None:
         plain = replace(adapter, rank=plan.adapter.rank)
         adapter = adapter_of(adaptation_of(plan, model, method), plain, model) or plain
+    release = release_of(plan.versions) if has_own_release(plan, model, method) else None
     reference = replace(
         plan,
         adapter=adapter,
@@ -282,13 +309,20 @@ def reference_of(
         base_quantization=usual.get("base_quantization"),
         engine="single",
         sequence_kind="fixed",
-        versions={},
+        versions={"transformers": release.traced} if release else {},
     )
     costs = family_costs(file_of(plan, model)) or {}
     facts = {**model.facts, **costs.get("facts", {})}
     # a type with a table was traced as its class drops out by default
     dropouts = model.dropouts if is_of_table(model) else {}
     return reference, replace(model, facts=facts, dropouts=dropouts)
+
+
+def has_own_release(plan: LaunchPlan, model: ModelSpec, method: str) -> bool:
+    """Tell whether a plan's layers are in a table of its own release of transformers."""
+    release = release_of(plan.versions)
+    folder = table_of(plan, model, method)
+    return release is not None and folder.split(os.sep)[0] == release.folder
 
 
 def counts_idle_experts(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
@@ -301,7 +335,8 @@ def counts_idle_experts(plan: LaunchPlan, model: ModelSpec, precision: Precision
     usual = adapter_of(near, plan.adapter, model)
     if usual is None:
         return False
-    counted = adapted_stacks(plan, model, adapter_targets(usual, model))
+    traced = as_traced(plan, usual, model)
+    counted = adapted_stacks(traced, model, adapter_targets(usual, model))
     return bool(counted) and not adapted_stacks(plan, model, adapter_targets(plan.adapter, model))
 
 

@@ -16,6 +16,8 @@ from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_
 from preflight.formulas.layer_coefficients import (
     counts_idle_experts,
     has_kernels,
+    has_own_release,
+    method_of,
     not_derived,
 )
 from preflight.formulas.objective import unpriced_objective
@@ -149,7 +151,9 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=UNTRACED,
             takes="less",
         )
-    if is_fused(plan, model) and not GATHERS_ROWS_ONCE.holds_in(plan.versions):
+    method = method_of(plan, precision_of(plan, model))
+    is_older = is_fused(plan, model) and not GATHERS_ROWS_ONCE.holds_in(plan.versions)
+    if is_older and not has_own_release(plan, model, method):
         yield Problem(
             f"experts of {model.model_type} keep more in transformers before {GATHERS_ROWS_ONCE.since} than they were traced with",
             "the release of transformers",

@@ -43,4 +43,4 @@ def balanced_routing() -> Iterator[None]:
         yield
     finally:
         torch.nn.functional.one_hot, torch.where = one_hot, where
-        torch.Tensor.nonzero = nonzero  # type: ignore[method-assign, assignment]
+        torch.Tensor.nonzero = nonzero  # type: ignore[method-assign]

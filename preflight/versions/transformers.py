@@ -213,10 +213,10 @@ DEFAULTS_TO_FSDP2 = Boundary(
 )
 GATHERS_ROWS_ONCE = Boundary(
     _NAME,
-    "5.12",
+    "5.5",
     "the rows of a grouped product over experts are gathered once; before, by token and then by expert",
-    "integrations/moe.py grouped_mm_experts_forward: 5.0.0 and 5.2.0 against 5.12.0, 5.4.0 is between; traced on 5.0.0"
-    " (4 to 18 % more) and 5.18.0",
+    "integrations/moe.py grouped_mm_experts_forward: `hidden_states[token_idx[perm]]` in 5.5.4 to 5.7.0, `[perm // num_top_k]`"
+    " from 5.8.1 on, `selected_hidden_states[perm]` in 5.0.0 to 5.4.0; traced on 5.0.0 (4 to 18 % more), 5.5.4, 5.11.0",
     "5.24.0",
 )
 SCANS_IN_PRODUCTS = Boundary(
