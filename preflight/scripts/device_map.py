@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 
-from preflight.scripts.dataclass_fields import DATACLASS_PARSERS, dataclass_types
+from preflight.scripts.dataclass_fields import dataclass_types
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.order import runs_before
 from preflight.scripts.reader import ScriptReader
@@ -77,7 +77,7 @@ def _makers(reader: ScriptReader, calls: Iterable[CallFound]) -> Iterable[CallFo
     parsed = {
         last_name(node)
         for found in reader.everywhere
-        if found.name in DATACLASS_PARSERS
+        if found.name in reader.dataclass_parsers
         for node in dataclass_types(found.node, found.scope)
     }
     names = {*MAKES_CONFIG, *makes_arguments, *(PARSES if parsed & makes_arguments else ())}

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from preflight.launch import LaunchCommand
 from preflight.scripts.class_table import ClassTable
 from preflight.scripts.commands import is_command
+from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
 from preflight.scripts.reached import Named, reached
 from preflight.scripts.scope import Scope, scope_of, walk_block
@@ -81,6 +82,16 @@ class ScriptFiles:
     def class_of(self, name: str, path: str) -> tuple[ast.ClassDef, Scope] | None:
         """Return the class that a name of a file means, where it is one of the script's own."""
         return self.classes.of(name, path)
+
+    @cached_property
+    def dataclass_parsers(self) -> frozenset[str]:
+        """Classes that make dataclasses of a command line: the libraries', and the script's own on top of them."""
+        own = (
+            cls.name
+            for cls, _ in self.classes.values()
+            if any(last_name(base) in DATACLASS_PARSERS for base in cls.bases)
+        )
+        return frozenset((*DATACLASS_PARSERS, *own))
 
     @cached_property
     def renamed(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from preflight.plan_choices import HF_TRAINERS
-from preflight.scripts.dataclass_fields import DATACLASS_PARSERS, TRAINER_BASES, dataclass_types
+from preflight.scripts.dataclass_fields import TRAINER_BASES, dataclass_types
 from preflight.scripts.files import CallFound, ScriptFiles, last_name
 
 MAX_BASES = 16
@@ -28,7 +28,7 @@ def library_classes(files: ScriptFiles, calls: Iterable[CallFound] | None = None
     """
     found: set[str] = set()
     for call in files.everywhere if calls is None else calls:
-        if call.name in DATACLASS_PARSERS:
+        if call.name in files.dataclass_parsers:
             for node in dataclass_types(call.node, call.scope):
                 found |= stands_on(files, node, call.scope.path)
         elif call.name.endswith("Trainer") or _makes_arguments(files, call.node, call.scope.path):

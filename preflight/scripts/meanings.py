@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.argument_parsers import argparse_names
 from preflight.scripts.bindings import told_by
 from preflight.scripts.dataclass_fields import (
-    DATACLASS_PARSERS,
     class_fields,
     class_values,
     dataclass_names,
@@ -66,14 +66,22 @@ class ScriptMeanings(ScriptFiles):
         self.evaluator.changed_attributes = changed_attributes(self.nodes)
 
     @property
-    def _has_handbooks_parser(self) -> bool:
-        return any(found.name == "H4ArgumentParser" for found in self.everywhere)
+    def _has_parser_of_its_own(self) -> bool:
+        """Whether a parser has another way to parse beside those of its library: alignment-handbook's, and others."""
+        own = self.dataclass_parsers - {"HfArgumentParser", "TrlParser"}
+        return any(found.name in own for found in self.everywhere)
 
     def forget_classes(self) -> None:
         """Forget what classes and parsers hold: the command line is another one now."""
         self._namespace = None
         self._values_of_classes.clear()
         self._filled_classes.clear()
+
+    def arguments(self) -> Iterator[Mapping[str, Known]]:
+        """Yield the parsed arguments that the script asked for: of its argparse parser, and of each of its dataclasses."""
+        if self._namespace is not None:
+            yield self._namespace.names
+        yield from (parsed.names for parsed in self._filled_classes.values())
 
     def called(self, func: ast.expr, path: str) -> str:
         """Return the function of the script's own that a call means; empty where it is none."""
@@ -122,7 +130,7 @@ class ScriptMeanings(ScriptFiles):
             if self._namespace.names:
                 parsed = self._namespace
                 return (parsed, []) if name == "parse_known_args" else parsed
-        is_own_parse = name == "parse" and not node.args and self._has_handbooks_parser
+        is_own_parse = name == "parse" and not node.args and self._has_parser_of_its_own
         if name in PARSES_DATACLASSES or is_own_parse:
             return self._dataclasses(scope)
         held = loaded(node, scope, self.evaluator)
@@ -156,7 +164,7 @@ class ScriptMeanings(ScriptFiles):
         return known
 
     def _dataclasses(self, scope: Scope) -> object:
-        made = [f for f in self.everywhere if f.name in DATACLASS_PARSERS]
+        made = [f for f in self.everywhere if f.name in self.dataclass_parsers]
         classes = dataclass_types(made[0].node, made[0].scope) if made else []
         return tuple(self._dataclass(each, made[0].scope.path) for each in classes) or None
 
@@ -164,7 +172,7 @@ class ScriptMeanings(ScriptFiles):
         """Return the class of the one of `args, more = parser.parse_args_into_dataclasses()` that is picked; empty for others."""
         if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Call):
             return ""
-        made = [f for f in self.everywhere if f.name in DATACLASS_PARSERS]
+        made = [f for f in self.everywhere if f.name in self.dataclass_parsers]
         types = dataclass_types(made[0].node, made[0].scope) if made else []
         position = getattr(node.slice, "value", None)
         is_place = isinstance(position, int) and 0 <= position < len(types)

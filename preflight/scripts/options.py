@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.argument_parsers import added_arguments, options_of
 from preflight.scripts.dataclass_fields import (
-    DATACLASS_PARSERS,
     Field,
     class_fields,
     dataclass_types,
@@ -48,7 +47,7 @@ ADDING = ("add_argument", "add_argument_group", "add_mutually_exclusive_group")
 
 def own_parser(reader: ScriptReader, path: str) -> OwnParser:
     """Return the options that a script declares, and every name that its parser takes where that can be read whole."""
-    made = [found for found in reader.everywhere if found.name in DATACLASS_PARSERS]
+    made = [found for found in reader.everywhere if found.name in reader.dataclass_parsers]
     plain = [found for found in reader.everywhere if found.name == "ArgumentParser"]
     adding = [f for f in reader.everywhere if f.name == "add_argument"]
     added = list(added_arguments([(f.node, f.scope) for f in adding], reader.evaluator))

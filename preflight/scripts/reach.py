@@ -35,7 +35,7 @@ class Reach(ReachCalls):
         path = script if command.exists(script) else script.replace(".", "/") + ".py"
         main = self.modules.load(os.path.normpath(path))
         if main is None:
-            self.is_whole = False
+            self.is_whole = self.is_followed = False
             return
         self._run(main, main.tree.body)
         self._follow()
@@ -99,6 +99,7 @@ class Reach(ReachCalls):
                 self._use_methods(node.id)  # a method by its name in the class
                 self.handed_on.add(node.id)
         elif isinstance(node, ast.Attribute):
+            self.attributes.setdefault(node.attr, []).append((module, node, scope))
             self._attribute(node, module)
         elif isinstance(node, ast.Call):
             self._call(node, module, scope)

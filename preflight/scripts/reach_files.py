@@ -48,6 +48,8 @@ class ReachFiles(ABC):
         """File -> numbers of the lines that may run."""
         self.is_whole = True
         """Whether every file that runs was looked into."""
+        self.is_followed = True
+        """Whether that holds of every file that a running line names; nothing is known of one that is imported alone."""
         self.blocks: dict[int, Block] = {}
         self.queue: deque[Block] = deque()
         self.imported_files: deque[str] = deque()
@@ -55,6 +57,8 @@ class ReachFiles(ABC):
         self.seen_definitions: set[int] = set()
         self.handled: set[int] = set()
         """Nodes that were looked at with what is around them."""
+        self.attributes: dict[str, list[tuple[Module, ast.Attribute, Scope]]] = {}
+        """Attribute -> where running lines read or set it."""
         self.used: set[tuple[str, str]] = set()
         self.functions: dict[int, list[Site]] = {}
         self.by_attribute: dict[str, list[Site]] = {}
@@ -78,7 +82,7 @@ class ReachFiles(ABC):
         if module is None or module.path in self.lines:
             return
         if len(self.files) >= MOST_FILES:
-            self.is_whole = False
+            self.is_whole = self.is_followed = False
             return
         self._run(module, module.entry)
         folder = os.path.dirname(module.path)
@@ -116,6 +120,7 @@ class ReachFiles(ABC):
 
     def _use_everything(self) -> None:
         """Give up telling parts of files apart: any of them may be called, by a name that is made when the script runs."""
+        self.is_followed = False
         if not self.reaches_everything:
             self.reaches_everything = True
             self.queue.clear()

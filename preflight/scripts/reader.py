@@ -16,7 +16,6 @@ from preflight.scripts.bindings import bind_parameters, told_by
 from preflight.scripts.blocks import DEFINITIONS, reachable
 from preflight.scripts.commands import command_parameters
 from preflight.scripts.dataclass_fields import (
-    DATACLASS_PARSERS,
     TRAINER_BASES,
     bases,
     dataclass_types,
@@ -196,7 +195,7 @@ class ScriptReader(ScriptMeanings):
         used = [
             (node, found.scope.path)
             for found in self.everywhere
-            if found.name in DATACLASS_PARSERS
+            if found.name in self.dataclass_parsers
             for node in dataclass_types(found.node, found.scope)
         ]
         for cls, scope in self.classes.values():
@@ -219,7 +218,7 @@ class ScriptReader(ScriptMeanings):
         parsed = [
             last_name(node)
             for found in self.everywhere
-            if found.name in DATACLASS_PARSERS
+            if found.name in self.dataclass_parsers
             for node in dataclass_types(found.node, found.scope)
         ]
         above = {name for each in own for name, *_ in bases(self.classes[each][0], self.classes)}

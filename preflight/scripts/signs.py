@@ -99,8 +99,8 @@ CUTS = re.compile(
 MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
 """Calls that make the rows, of a script whose data are its own."""
 
-TRAINS = r"\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|deepspeed\.initialize|\bpretrain\("
-"""Calls of which a script that trains has one."""
+TRAINS = r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|\b(?:pre)?train\("
+"""Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers."""
 
 REDUCES_LOGITS = re.compile(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
 """What Trainer calls on a batch's logits before it gathers them."""
@@ -136,7 +136,8 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     `reader` has the script as it was read for this command line; without it every branch may be taken.
     """
     reach = Reach(command, script, reader)
-    files = list(text_left(reach))
+    words = [*SIGNS.values(), *(pattern for pattern, _ in UNPRICED.values()), BESIDE_TEXT]
+    files = list(text_left(reach, lambda name: any(re.search(word, name) for word in words)))
     originals = {module.path: module.text for module in reach.files}
     functions = functions_of(originals.values())
     whole = "\n".join(text for _, text in files)
@@ -171,7 +172,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         unpriced,
         is_whole and not beside,
         cuts_rows or not makes_rows,
-        not is_whole or re.search(TRAINS, whole) is not None,
+        not reach.is_followed or re.search(TRAINS, whole) is not None,
     )
 
 

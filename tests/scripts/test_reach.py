@@ -119,3 +119,38 @@ def test_a_chain_of_files_is_followed_past_those_that_nothing_names(tmp_path):
     script = imports + "from served import serve\nserve()\n"
 
     assert ENGINE in signs(tmp_path, script, {**files, **FILES}).unpriced
+
+
+SPEAKS = """\
+import dataclasses
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+
+
+class OwnParser(HfArgumentParser):
+    def parse(self):
+        return self.parse_args_into_dataclasses()
+
+
+@dataclasses.dataclass
+class Arguments:
+    vision_tower: str | None = {tower}
+    sequence_parallel_size: int = 1
+
+
+(args,) = OwnParser(Arguments).parse(){changes}
+if args.vision_tower is not None or args.sequence_parallel_size > 1:
+    divide(args)
+"""
+
+
+def test_an_argument_that_is_off_speaks_of_nothing(tmp_path):
+    def of(tower: str, changes: str = "") -> Signs:
+        return signs(tmp_path, SPEAKS.format(tower=tower, changes=changes) + TRAINS, {})
+
+    assert not of("None").unpriced and of("None").is_text_only
+    assert set(of("'clip'").unpriced) == {"images or audio beside the text"}
+    assert "images or audio beside the text" in of("None", "\nargs.vision_tower = ask()").unpriced
+    assert (
+        "a sequence that is divided over ranks"
+        in of("None", "\nfor key in ask():\n    setattr(args, key, 2)").unpriced
+    )
