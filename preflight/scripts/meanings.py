@@ -20,7 +20,9 @@ from preflight.scripts.dataclass_fields import (
 )
 from preflight.scripts.files import ScriptFiles, last_name
 from preflight.scripts.flow import ANYWHERE, Way, ways_of
+from preflight.scripts.operators import is_same
 from preflight.scripts.scope import (
+    UNKNOWN,
     FlagOf,
     Known,
     Parsed,
@@ -185,7 +187,31 @@ class ScriptMeanings(ScriptFiles):
         held = self.class_of(ast.unparse(node), path)
         if held is not None:
             return self.from_command(*held)
-        return Parsed(dict(given_names(last_name(node), self.flag_of)))
+        given = dict(given_names(last_name(node), self.flag_of))
+        return Parsed({**self._of_any_class(node, path), **given})
+
+    def _of_any_class(self, node: ast.expr, path: str) -> Mapping[str, Known]:
+        """Return what every dataclass of the repository says alike, of one that a function of its picks: `Arguments = pick(name)`."""
+        module = self.modules.get(path)
+        written = [
+            value
+            for scope in (each for _, each in self.blocks if each.path == path)
+            for value in scope.assigned.get(getattr(node, "id", ""), ())
+        ]
+        picks = [value.func for value in written if isinstance(value, ast.Call)]
+        if module is None or not picks or len(picks) < len(written):
+            return {}
+        roots = {ast.unparse(func).partition(".")[0] for func in picks}
+        if not all(root in self.imports.get(path, {}) or root in self.functions for root in roots):
+            return {}
+        said: dict[str, Known] = {}
+        for cls, scope in list(self.classes.values()):
+            names = self.from_command(cls, scope).names if is_dataclass(cls) else {}
+            for name, known in names.items():
+                other = said.setdefault(name, known)
+                if not is_same(other.value, known.value):
+                    said[name] = Known(UNKNOWN, known.place)
+        return said
 
     def from_command(self, cls: ast.ClassDef, scope: Scope) -> Parsed:
         """Return a dataclass as the command line fills it; it is asked for wherever an argument is used."""
