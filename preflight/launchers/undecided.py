@@ -61,6 +61,8 @@ def undecided(
         return {}
     origins = {}
     for name in SCRIPT_FIELDS:
+        if name in trainer.script.unread:
+            continue  # its place is told already
         is_default = name in fields and fields[name].place.kind == "default"
         may_differ = is_default and (name == "attention" or not trainer.is_here)
         if name in fields and not (may_differ and name in signs):

@@ -262,10 +262,12 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
 def _accelerator(reader: ScriptReader, settings: ScriptSettings) -> None:
     for found in reader.named("Accelerator"):
         settings.seen["accelerator"] = reader.place(found)
-        values, _ = reader.keywords(found)
+        values, is_open = reader.keywords(found)
         for name in ("mixed_precision", "gradient_accumulation_steps"):
             if name in values and values[name].value is not None:
                 settings.put(name, values[name])
+        for name in ("mixed_precision", "gradient_accumulation_steps", "engine") if is_open else ():
+            settings.doubt(name, reader.place(found))
     for found in reader.named("FullyShardedDataParallelPlugin"):
         settings.seen["fsdp_plugin"] = reader.place(found)
         values, _ = reader.keywords(found)

@@ -102,3 +102,59 @@ def test_a_launcher_that_says_its_engine_decides_it(tmp_path):
     files = {"train.py": script, "fsdp.yaml": config}
     plan = plan_of(tmp_path, "accelerate launch --config_file fsdp.yaml train.py", files)
     assert plan.engine == "fsdp2" and "engine" not in opens(plan)
+
+
+LOOP = """\
+import torch
+from accelerate import Accelerator
+from helpers import *
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+accelerator = Accelerator({accelerator})
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-3.1-8B")
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B", torch_dtype=torch.bfloat16{load})
+{model}
+rows = rows.map(lambda row: tokenizer(row["text"], truncation=True, max_length=1024))
+loader = DataLoader(rows, batch_size={batch}, shuffle=True)
+optimizer = torch.optim.AdamW(model.parameters())
+model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+for batch in loader:
+    accelerator.backward(model(**batch).loss)
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, set()),
+        ({"load": ", quantization_config=config()"}, {"base_quantization"}),
+        ({"load": ", **more"}, {"base_quantization", "attention"}),
+        ({"model": "if ready():\n    model.float()"}, {"load_dtype"}),
+        (
+            {"model": "if ready():\n    model.gradient_checkpointing_enable()"},
+            {"activation_checkpointing"},
+        ),
+        (
+            {"accelerator": "mixed_precision='bf16', **more"},
+            {"engine", "offload_params", "offload_optimizer"},
+        ),
+        (
+            {"accelerator": "**more"},
+            {"engine", "offload_params", "offload_optimizer", "mixed_precision"},
+        ),
+    ],
+)
+def test_a_loop_of_ones_own_is_read_alike(tmp_path, changes, fields):
+    said = {
+        "accelerator": "mixed_precision='bf16'",
+        "load": "",
+        "model": "",
+        "batch": "2",
+        **changes,
+    }
+    files = {"train.py": LOOP.format(**said)}
+    plan = plan_of(tmp_path, "accelerate launch --multi_gpu --num_processes 8 train.py", files)
+    assert plan.micro_batch_size == 2
+    assert opens(plan) - {"versions"} == fields
