@@ -22,7 +22,7 @@ from preflight.launch import BaseQuantization, LaunchPlan
 from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.remedy import SUGGESTED_ADAPTER, Remedy
-from preflight.versions.trl import CASTS_ADAPTERS
+from preflight.trainers.prepared_base import prepared_by_trl
 
 
 @hookimpl
@@ -41,9 +41,11 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     launcher = launcher_of(plan)
     if launcher.packs_base:
         quantization = replace(quantization, storage_dtype=half, upcast_unquantized_to_fp32="none")
-    elif plan.trainer == "trl" and CASTS_ADAPTERS.holds_in(plan.versions):
-        quantization = replace(quantization, upcast_unquantized_to_fp32="none")
-        adapter = replace(adapter, dtype="bf16")
+    elif plan.trainer == "trl":
+        method, under_bf16 = plan.trainer_facts.method, plan.mixed_precision == "bf16"
+        made = prepared_by_trl(method, plan.versions, "none", under_bf16)
+        quantization = replace(quantization, upcast_unquantized_to_fp32=made.upcast)
+        adapter = replace(adapter, dtype=made.adapter_dtype)
     flags = ["--load_in_4bit", "--use_bnb_nested_quant", f"--dtype {dtype}"]
     if storage:
         flags.append(f"--bnb_4bit_quant_storage {dtype}")

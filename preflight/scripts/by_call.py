@@ -40,7 +40,13 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
         is_open = is_open or len(found.node.args) > 1
         is_known = _is_quantized(settings) and not is_open and found in reader.calls
-        if _is_quantized(settings) is not False:
+        is_quantized = _is_quantized(settings)
+        is_made = is_quantized and found in reader.calls
+        settings.put("kbit_preparation", Known(True if is_made else UNKNOWN, reader.place(found)))
+        if is_quantized is False and found in reader.calls:
+            # PEFT asks nothing of the model: of one in 16 bits it makes all fp32
+            settings.put("dtype", Known("float32", reader.place(found)))
+        if is_quantized is not False:
             _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from preflight.libraries.resolve import Libraries
 from preflight.scripts.trainer_tables import table_versions
 from preflight.values import dataclass
-from preflight.versions import transformers, trl, trl_pairs
+from preflight.versions import transformers, trl, trl_pairs, trl_preparation
 from preflight.versions.boundary import Boundary, has_begun, release
 from preflight.versions.torch import IS_NEW_FOR_FUSED_ADAMW
 
@@ -60,14 +60,12 @@ DEFAULT_CHANGES: tuple[DefaultChange, ...] = (
     DefaultChange("trl", "quant_storage", None, "uint8"),
     DefaultChange("trl", "quant_storage", trl.STORES_AS_MODEL_DTYPE, "model_dtype"),
     DefaultChange("trl", "quant_storage", trl.HAS_QUANT_STORAGE, "argument"),
-    # What happens to the unquantized parameters of a quantized base
-    DefaultChange("trl", "kbit_preparation", None, None),  # PEFT's
-    DefaultChange("trl", "kbit_preparation", trl.CASTS_ADAPTERS, "none"),
 )
 
 
 READ_BY_RELEASE: tuple[Boundary, ...] = (
     *(change.since for change in DEFAULT_CHANGES if change.since is not None),
+    *trl_preparation.BOUNDARIES,
     IS_NEW_FOR_FUSED_ADAMW,
     trl.CORRECTS_SAMPLING,
     trl.GENERATES_IN_ENGINES,
@@ -75,7 +73,6 @@ READ_BY_RELEASE: tuple[Boundary, ...] = (
     trl_pairs.DPO_HAS_PADDING_FREE,
     trl_pairs.DPO_KEEPS_REFERENCE,
     trl_pairs.DPO_LOADS_REFERENCE,
-    trl_pairs.DPO_PREPARES_BASE,
     trl_pairs.DPO_TAKES_ENTROPY,
     trl_pairs.SCRIPT_LOADS_POLICY,
     transformers.TRAINER_HOLDS_PRECISION,

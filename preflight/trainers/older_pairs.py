@@ -12,7 +12,6 @@ from preflight.versions.trl_pairs import (
     DPO_HAS_PADDING_FREE,
     DPO_KEEPS_REFERENCE,
     DPO_LOADS_REFERENCE,
-    DPO_PREPARES_BASE,
     DPO_TAKES_ENTROPY,
     SCRIPT_LOADS_POLICY,
 )
@@ -91,12 +90,3 @@ def passes_reference(text: str) -> bool:
     return (
         re.search(r"DPOTrainer\(\s*(?:model\s*=\s*)?[\w.]+,\s*[\w.]*ref\w*\s*,", text) is not None
     )
-
-
-def preparation_of_base(given: Given, has_bf16: bool) -> str | None:
-    """Return what DPO makes fp32 of a packed base; None where the rule of TRL's other trainers holds."""
-    if given.kind.trl_script != "dpo":
-        return None
-    if not DPO_PREPARES_BASE.holds_in({"trl": given.versions.of("trl")}):
-        return None
-    return "norms" if has_bf16 else "all"

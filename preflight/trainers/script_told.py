@@ -17,6 +17,7 @@ from preflight.trainers.fields import PlanFields
 from preflight.trainers.generation import GENERATION_ARGUMENTS
 from preflight.trainers.hints import NEVER_GUESSED
 from preflight.trainers.lookup import Given
+from preflight.trainers.prepared_base import PREPARED_BY_SCRIPT
 
 if TYPE_CHECKING:
     from preflight.scripts.reader import ScriptReader
@@ -44,6 +45,7 @@ DECIDES = {
     **dict.fromkeys(OPEN_PARTS, "adapter"),
     "load_in_4bit": "base_quantization",
     "load_in_8bit": "base_quantization",
+    PREPARED_BY_SCRIPT: "base_quantization",
     "packing": "sequence_kind",
     "torch_compile": "torch_compile",
     "use_liger_kernel": "loss",
@@ -228,6 +230,9 @@ def _half_said(
     half_said: dict[str, tuple[Any, ...]] = {}
     if adapter is not None and parts:
         half_said["adapter"] = _others(adapter.value, parts)
+    base = fields.settings.get("base_quantization")
+    if base is not None and PREPARED_BY_SCRIPT in names:
+        half_said["base_quantization"] = (replace(base.value, upcast_unquantized_to_fp32="all"),)
     if "eval_strategy" in names and fields.value("eval_micro_batch_size") is None:
         rows = problems.take(given.find("per_device_eval_batch_size")).setting
         said = rows.value if rows is not None else EVAL_ROWS

@@ -16,8 +16,8 @@ from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
-from preflight.trainers.older_pairs import preparation_of_base
 from preflight.trainers.ppo import has_own_loop
+from preflight.trainers.prepared_base import prepared_base
 
 PEFT_DEFAULT_RANK = 8
 """peft.LoraConfig.r."""
@@ -125,10 +125,7 @@ def _quantization(given: Given, load_dtype: str | None) -> Reading[PlanFields]:
             )
         )
         return fields.reading()
-    is_trl = given.kind.trainer == "trl"
-    preparation = given.versions.default("trl", "kbit_preparation") if is_trl else None
-    if is_trl:
-        preparation = preparation_of_base(given, fields.value("bf16") is True) or preparation
+    preparation = prepared_base(given, is_four).upcast
     bits = given.others.get("quantization_bit")
     if bits is not None and str(bits.value) == "4" and not is_four:
         compute = load_dtype or ("fp16" if fields.value("fp16") is True else "bf16")
@@ -220,7 +217,9 @@ def _adapter(given: Given, quantization: BaseQuantization | None) -> Reading[Pla
         alpha=int(alpha) if alpha is not None else None,
         dropout=float(fields.value("lora_dropout", 0.05 if is_declared else 0.0)),
         targets=fields.problems.take(_targets(given, targets)),
-        dtype="bf16" if quantization is not None and given.kind.trainer == "trl" else None,
+        dtype=None
+        if quantization is None
+        else prepared_base(given, quantization.scheme != "int8").adapter_dtype,
         modules_to_save=tuple(to_save) if isinstance(to_save, list) else None,
     )
     details = [

@@ -204,19 +204,19 @@ PACKS_PLAIN_LINEAR_ALONE = Boundary(
     "integrations/bitsandbytes.py replace_with_bnb_linear: 5.4.0 and 5.5.0, :189 (5.24.0)",
     "5.24.0",
 )
-DEFAULTS_TO_FSDP2 = Boundary(
-    _NAME,
-    "5.10",
-    "Trainer's own `fsdp` is FSDP2, with a unit for each layer; before, FSDP1, with units only where `auto_wrap` is said",
-    "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
-    "5.24.0",
-)
 GATHERS_ROWS_ONCE = Boundary(
     _NAME,
     "5.5",
     "the rows of a grouped product over experts are gathered once; before, by token and then by expert",
     "integrations/moe.py grouped_mm_experts_forward: `hidden_states[token_idx[perm]]` in 5.5.4 to 5.7.0, `[perm // num_top_k]`"
     " from 5.8.1 on, `selected_hidden_states[perm]` in 5.0.0 to 5.4.0; traced on 5.0.0 (4 to 18 % more), 5.5.4, 5.11.0",
+    "5.24.0",
+)
+DEFAULTS_TO_FSDP2 = Boundary(
+    _NAME,
+    "5.10",
+    "Trainer's own `fsdp` is FSDP2, with a unit for each layer; before, FSDP1, with units only where `auto_wrap` is said",
+    "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
     "5.24.0",
 )
 SCANS_IN_PRODUCTS = Boundary(

@@ -128,13 +128,6 @@ LEAVES_PROMPTS = Boundary(
     "trainer/grpo_config.py:792 (0.26.2), :333 (0.25.1); no such argument in 0.29.0 and 1.16.0",
     "1.16.0",
 )
-CASTS_ADAPTERS = Boundary(
-    _NAME,
-    "0.26",
-    "SFT casts adapters on a packed base to bf16 and leaves norms alone; before, it called PEFT's preparation",
-    "trainer/sft_trainer.py: 0.26.0, :908 (1.16.0)",
-    "1.16.0",
-)
 SAYS_DTYPE = Boundary(
     _NAME,
     "0.26",

@@ -6,15 +6,6 @@ from preflight.versions.boundary import Boundary
 
 _NAME = "trl"
 
-DPO_PREPARES_BASE = Boundary(
-    _NAME,
-    "0.7.11",
-    "DPO calls PEFT's prepare_model_for_kbit_training on a packed base, and under bf16 makes all but norms 16 bits again;"
-    " later it casts adapters alone",
-    "trainer/dpo_trainer.py _prepare_peft_model: 0.7.11 to 0.28.0, none in 0.29.0; utils.py peft_module_casting_to_bf16",
-    "0.28.0",
-    until="0.29",
-)
 DPO_TAKES_NLL = Boundary(
     _NAME,
     "0.9",
