@@ -15,19 +15,10 @@ from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.user_loop import finds_gradients
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
-from preflight.memory import MemoryTerm, Moment
+from preflight.memory import ALL_SAVED, MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
 from preflight.units import ceil_div
 
-ALL_SAVED = frozenset(
-    {
-        Moment.FORWARD,
-        Moment.LOSS_FORWARD,
-        Moment.LOSS_BACKWARD,
-        Moment.HEAD_BACKWARD,
-        Moment.LAST_LAYER_BACKWARD,
-    }
-)
 TRACED_SOURCE = "preflight/formulas/costs: traces of transformers 5.24"
 Costs = list[tuple[ModelUnit, LayerCosts]]
 LAYER_SOURCE = (

@@ -12,9 +12,10 @@ from preflight.formulas.forward_alone import (
     FSDP_SOURCE,
     gathered_in_forward,
 )
+from preflight.formulas.heads import scores
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
-from preflight.formulas.objective import is_scored, sequences_per_sample
+from preflight.formulas.objective import sequences_per_sample
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import held_tensors
 from preflight.hookspecs import hookimpl
@@ -34,7 +35,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     tokens = sequences_per_sample(plan) * plan.eval_micro_batch_size * plan.seq_len
     logits = 0
     scoring = scoring_of(plan)
-    if (plan.loss in (None, "full_logits") or scoring is not None) and not is_scored(plan):
+    if (plan.loss in (None, "full_logits") or scoring is not None) and not scores(plan, model):
         size = precision.bytes_of("logits") + 8
         logits = size * tokens * model.vocab_size
         if scoring is not None:

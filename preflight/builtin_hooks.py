@@ -52,6 +52,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_activations",
     "memory_loss",
     "memory_scores",
+    "memory_texts",
     "memory_optimizer_step",
     "memory_load",
     "memory_save",

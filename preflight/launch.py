@@ -143,6 +143,10 @@ class LaunchPlan:
     """Gradients are clipped to this norm; 0 = not clipped."""
     micro_batch_size: int | None = None
     """Per rank, per micro step; of pairs of answers where the objective trains on pairs."""
+    texts_per_row: int | None = None
+    """Texts of one row that an embedding model sees: 2 for pairs, 3 for triplets; None = one, or nobody said."""
+    cached_rows: int | None = None
+    """Rows that a loss with cached gradients (GradCache) takes through the model at once; None = all of them."""
     seq_len: int | None = None
     """Tokens of the longest sequence that can reach the model."""
     sequence_kind: str | None = None

@@ -119,6 +119,16 @@ STEP_MOMENTS = tuple(
     if moment not in TOWER_MOMENTS
 )
 """Of the language model: what is alive through all of them is alive while a tower runs."""
+ALL_SAVED = frozenset(
+    {
+        Moment.FORWARD,
+        Moment.LOSS_FORWARD,
+        Moment.LOSS_BACKWARD,
+        Moment.HEAD_BACKWARD,
+        Moment.LAST_LAYER_BACKWARD,
+    }
+)
+"""While every layer's activations are alive, in the forward and before the backward has passed the last layer."""
 EVERY_STEP = (*STEP_MOMENTS, *TOWER_MOMENTS)
 AROUND_TOWER = frozenset({Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD})
 

@@ -137,6 +137,8 @@ POSITIVE_FIELDS = (
     "sequence_parallel_degree",
     "expert_parallel_degree",
     "micro_batch_size",
+    "texts_per_row",
+    "cached_rows",
     "seq_len",
     "gradient_accumulation_steps",
     "eval_micro_batch_size",

@@ -25,6 +25,8 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
         return _with_value_head(model)
     if model.is_encoder:
         return _with_head_of_encoder(plan, model)
+    if plan.objective == "embedding" and model.layers and not model.is_counted_alone:
+        return _without_head(model)
     if not is_scored(plan) or model.is_counted_alone or not model.layers:
         return model
     if any(unit.name == SCORE for unit in model.units) and model.is_decoder_lm:
@@ -36,15 +38,7 @@ def with_head(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
     )
     weight = ParameterTensor("weight", (labels, model.hidden_size), LINEAR)
     units = tuple(unit for unit in model.units if unit.role != "lm_head" and unit.name != SCORE)
-    facts = {name: fact for name, fact in model.facts.items() if name != "headless"}
-    return replace(
-        model,
-        units=(*units, ModelUnit(SCORE, "lm_head", (weight,))),
-        tied=False,
-        is_decoder_lm=model.is_decoder_lm or "headless" in model.facts,
-        num_params_override=None,
-        facts=facts,
-    )
+    return _with_units(model, (*units, ModelUnit(SCORE, "lm_head", (weight,))))
 
 
 def head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> str | None:
@@ -62,9 +56,9 @@ def head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> str | None:
 def scores(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether the head that trains makes no logits of a vocabulary."""
     of_encoder = head_of_encoder(plan, model)
-    return (
-        is_scored(plan) or has_value_head(plan) if of_encoder is None else of_encoder != MASKED_LM
-    )
+    if of_encoder is not None:
+        return of_encoder != MASKED_LM
+    return is_scored(plan) or has_value_head(plan) or plan.objective == "embedding"
 
 
 def _with_head_of_encoder(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
@@ -94,6 +88,23 @@ def _with_value_model(model: ModelSpec) -> ModelSpec:
     weight = ParameterTensor("weight", (1, model.hidden_size), LINEAR)
     units = (*twice, ModelUnit(SCORE, "other", (weight,)))
     return replace(model, units=units, num_params_override=None)
+
+
+def _without_head(model: ModelSpec) -> ModelSpec:
+    """Return what AutoModel makes of a decoder: hidden states alone, which are pooled."""
+    return _with_units(model, tuple(unit for unit in model.units if unit.role != "lm_head"))
+
+
+def _with_units(model: ModelSpec, units: tuple[ModelUnit, ...]) -> ModelSpec:
+    facts = {name: fact for name, fact in model.facts.items() if name != "headless"}
+    return replace(
+        model,
+        units=units,
+        tied=False,
+        is_decoder_lm=model.is_decoder_lm or "headless" in model.facts,
+        num_params_override=None,
+        facts=facts,
+    )
 
 
 def _with_value_head(model: ModelSpec) -> ModelSpec:

@@ -9,12 +9,13 @@ scored_pairs        2 x micro batch                           the same, by a los
 scored_in_turn      2 x micro batch, in two forwards          the same
 classification, prm micro batch                               a score for every label
 masked_lm           micro batch                               an encoder's words that were masked
-embedding           micro batch, of texts                     an encoder, or the mean of what it returns
+embedding           micro batch x texts of a row              the mean of what a model without a head returns
 grpo, rloo          micro batch, of completions               compared with a reference model, before the step
 """
 
 from __future__ import annotations
 
+from preflight.formulas.texts import forwards_of
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM
 from preflight.plan_choices import HF_TRAINERS
@@ -98,6 +99,8 @@ def is_of_llamafactory(plan: LaunchPlan) -> bool:
 
 def num_sequences(plan: LaunchPlan) -> int:
     """Return the sequences that a rank's model sees at once; 1 where the micro batch is not known."""
+    if plan.objective == "embedding":
+        return forwards_of(plan).rows
     return sequences_per_sample(plan) * (plan.micro_batch_size or 1)
 
 
@@ -108,6 +111,8 @@ def forwards_at_once(plan: LaunchPlan) -> int:
 
 def sequences_per_sample(plan: LaunchPlan) -> int:
     """Return the sequences that one row of the data becomes."""
+    if plan.objective == "embedding":
+        return plan.texts_per_row or 1
     return 2 if plan.objective in PAIRED else 1
 
 
@@ -148,7 +153,8 @@ def has_value_head(plan: LaunchPlan) -> bool:
 
 def has_linear_head(plan: LaunchPlan) -> bool:
     """Tell whether the head is a layer like others, which makes whole logits and casts its weight under autocast."""
-    return not is_scored(plan) and plan.loss not in ("chunked_linear", "fused_linear")
+    has_none = is_scored(plan) or plan.objective == "embedding"
+    return not has_none and plan.loss not in ("chunked_linear", "fused_linear")
 
 
 def reference_of(plan: LaunchPlan) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from preflight.formulas.objective import num_sequences
+from preflight.formulas.texts import caches_gradients
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions import torchtitan, torchtune, transformers
@@ -80,7 +81,8 @@ def drops_gradients(plan: LaunchPlan) -> bool:
 
 def finds_gradients(plan: LaunchPlan) -> bool:
     """Tell whether a forward begins with gradients there: of earlier micro steps, or zeros."""
-    return plan.gradient_accumulation_steps > 1 or not drops_gradients(plan)
+    is_again = plan.gradient_accumulation_steps > 1 or caches_gradients(plan)
+    return is_again or not drops_gradients(plan)
 
 
 WITH_FOREACH = frozenset({"adamw_torch", "sgd", "rmsprop", "adagrad"})

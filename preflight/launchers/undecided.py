@@ -215,6 +215,8 @@ def _is_objective(name: str, sign: Place, trainer: TrainerArguments) -> bool:
     if name == "a head that is no language model's":
         if objective == "ppo":
             return True  # of the value model, and of the one that scores
+        if objective == "embedding":
+            return True  # read with the only model that such a script makes
         return objective in SCORED and "SentenceTransformer" not in sign.key
     if objective in ONLINE:
         return name in (

@@ -25,6 +25,9 @@ TRAINER_BASES = (
     "RewardConfig",
     "RLOOConfig",
     "DistillationConfig",
+    "SentenceTransformerTrainingArguments",
+    "CrossEncoderTrainingArguments",
+    "SparseEncoderTrainingArguments",
 )
 """Classes whose fields are the Trainer's arguments."""
 

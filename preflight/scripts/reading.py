@@ -19,12 +19,14 @@ from preflight.scripts.own_engine import own_engine
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
+from preflight.scripts.sentence_calls import read_sentences
 from preflight.scripts.unsloth_calls import read_unsloth
 from preflight.setting import Place
 
 WORTH_READING = re.compile(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
-    r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)"
+    r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)|EncoderTrainer\("
+    r"|TransformerTrainer\("
     r"|(?:HfArgument|Trl)Parser\(|\bFSDP\(|FullyShardedDataParallel\(|fully_shard\(|deepspeed\.initialize\(|\bspawn\("
 )
 
@@ -109,7 +111,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     collator = uncut_collator(reader)
     if collator is not None:
         settings.seen["collator"] = collator
-    if read_unsloth(reader, settings):
+    if read_unsloth(reader, settings) or read_sentences(reader, settings):
         settings.seen.pop("built_elsewhere", None)
     engine = own_engine(reader)
     if engine.engines or engine.spawns is not None:

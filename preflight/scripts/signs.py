@@ -55,7 +55,7 @@ UNPRICED = {
     ),
     "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
     "a head that is no language model's": (
-        r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|SentenceTransformer\("
+        r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|(?:SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder)\("
         r"|\b\w*(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b|WithValueHead\b",
         "either",
     ),

@@ -158,6 +158,8 @@ def argument_fix(name: str, known: Collection[str]) -> str:
 
 
 KINDS: dict[str, str] = {
+    "texts_per_row": "int",
+    "cached_rows": "int",
     "seq_len": "int",
     "per_device_train_batch_size": "int",
     "per_device_eval_batch_size": "int",

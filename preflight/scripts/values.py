@@ -21,6 +21,7 @@ from preflight.scripts.operators import (
     of_function,
     of_text,
 )
+from preflight.scripts.own_words import chosen
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.setting import Place
 
@@ -119,7 +120,12 @@ class Evaluator(Names):
         if isinstance(node, ast.IfExp):
             test = self.value(node.test, scope, deeper)
             if test is UNKNOWN:
-                return UNKNOWN
+                said = chosen(node, self.command, scope.path)
+                return (
+                    self.evaluate(said, scope, deeper)
+                    if isinstance(said, ast.expr)
+                    else said or UNKNOWN
+                )
             return self.evaluate(node.body if test else node.orelse, scope, deeper)
         if isinstance(node, ast.BoolOp):
             return self._bool(node, scope, deeper)

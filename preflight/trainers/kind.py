@@ -233,7 +233,9 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
             "trl", f"{script} imports trl", method, uses_trl_parser=uses_parser, text=text
         )
     word = re.search(
-        r"\b(?:Seq2Seq)?TrainingArguments\b|(?:(?<![\w.])|\btransformers\.)(?:Seq2Seq)?Trainer\(|\bHfArgumentParser\b",
+        r"\b(?:Seq2Seq|SentenceTransformer|CrossEncoder|SparseEncoder)?TrainingArguments\b"
+        r"|(?:(?<![\w.])|\btransformers\.)(?:Seq2Seq)?Trainer\(|\b(?:SentenceTransformer|CrossEncoder|SparseEncoder)Trainer\("
+        r"|\bHfArgumentParser\b",
         code,
     )
     if (

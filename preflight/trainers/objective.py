@@ -20,6 +20,7 @@ from preflight.trainers.lookup import Given
 from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference, not_priced
 from preflight.trainers.own_loss import is_plain, objective_of_loss
 from preflight.trainers.ppo import read_ppo
+from preflight.trainers.texts import read_texts
 
 FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
 """Objectives of TRL whose trainers have SFT's fused head (dpo_trainer.py:973, kto_trainer.py:967, 1.16.0)."""
@@ -47,7 +48,8 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
     kind = given.kind
     if kind.trainer == "transformers" or (kind.trainer == "plain_loop" and is_plain(kind.text)):
-        _classifier(fields)
+        if not read_texts(fields):
+            _classifier(fields)
         return fields.reading()
     if kind.trainer != "trl":
         return fields.reading()

@@ -53,6 +53,8 @@ DECIDES = {
     "eval_strategy": "eval_micro_batch_size",
     **dict.fromkeys(OF_PAIRS, "objective"),
     "beta": "reference_model",
+    "texts_per_row": "texts_per_row",
+    "cached_rows": "cached_rows",
     **dict.fromkeys(GENERATION_ARGUMENTS, "generation"),
 }
 """Argument that memory depends on -> the plan field that it decides."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -205,12 +205,12 @@ def mark_steps(trainer, allocations: Allocations) -> None:
 def trained(trainer, allocations: Allocations, beside: Sequence = ()) -> dict[str, object]:
     """Return the peaks of a training, and the rows that its model saw; `beside` are models that are held with it."""
     shapes: list[list[int]] = []
-    trainer.model.register_forward_hook(
-        lambda module, args, kwargs, output: shapes.append(
-            list((kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape)
-        ),
-        with_kwargs=True,
-    )
+
+    def saw(module, args, kwargs, output):
+        given = kwargs if "input_ids" in kwargs else args[0]
+        shapes.append(list((given["input_ids"] if isinstance(given, Mapping) else given).shape))
+
+    trainer.model.register_forward_hook(saw, with_kwargs=True)
     reference = getattr(trainer, "ref_model", None)
     cast = lambda: torch.bfloat16 if torch.is_autocast_enabled("cpu") else None  # noqa: E731
     # rows are real here, and so is the mask
