@@ -31,7 +31,13 @@ from preflight.formulas.ppo import policy_of, update_bytes
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
-from preflight.formulas.user_loop import HUGGING_FACE, keeps_outputs, loss_bytes, output_rule
+from preflight.formulas.user_loop import (
+    HUGGING_FACE,
+    keeps_outputs,
+    loss_bytes,
+    loss_rule,
+    output_rule,
+)
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
@@ -96,7 +102,9 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     if reads_completion_logits(plan):
         found = completion_loss_bytes(plan, size, casts)
     elif plan.objective in KEEPS_LOGITS and is_of_trl(plan):
-        found = pair_loss_bytes(plan, size, casts)
+        # before 4.46 the model itself makes them fp32
+        upcasts = loss_rule(plan, model.model_type).upcasts_in_model
+        found = pair_loss_bytes(plan, size, casts or upcasts)
     else:
         # an encoder's loss is over all positions and in its head's dtype in every release, as it was traced
         as_traced = replace(plan, versions={}) if model.is_encoder else plan

@@ -27,7 +27,6 @@ from preflight.versions.trl import (
     GENERATES_IN_ENGINES,
     HAS_NO_PPO,
     HAS_NO_PRM,
-    LOGPROBS_ROW_BY_ROW,
     SCORES_AS_GRPO,
     SCORES_ROWS_OF_PPO,
 )
@@ -207,7 +206,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if objective == "kto" and KTO_SCORES_WHOLE.holds_in(plan.versions):
         boundary = KTO_SCORES_WHOLE
     if objective in KEEPS_LOGITS:
-        boundary = LOGPROBS_ROW_BY_ROW
+        return ""
     if reads_completion_logits(plan):
         since = SCORES_AS_GRPO if objective == "rloo" else GENERATES_IN_ENGINES
         boundary = since if since.holds_in(plan.versions) else boundary

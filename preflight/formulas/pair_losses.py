@@ -6,6 +6,7 @@ copies outputs), counted on TRL's own trainers by tests/formulas/test_objectives
                     logits and loss, forward      backward     torch, 16 bits        torch, fp32
     ORPO, CPO       2                             3            2.5 and 3             2 and 4.5
     SimPO           1                             2            2 and 2               1 and 4
+    before 0.15, all logits at once: 3.5 and 3.5; SimPO 3 and 3
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from preflight.versions.trl import (
     FLATTENS_LOGITS,
     FUSES_LOGPROBS,
     HOLDS_LOGITS_TWICE,
+    LOGPROBS_ROW_BY_ROW,
     LOGS_ENTROPY,
 )
 
@@ -63,6 +65,13 @@ def pair_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossByt
     takes_both = plan.objective != "simpo"
     forward, backward = (2 * outputs, 3 * outputs) if takes_both else (outputs, 2 * outputs)
     source = "trl/experimental/orpo, cpo; kernels/logprob_entropy.py:146-260 (1.16.0)"
+    if not LOGPROBS_ROW_BY_ROW.holds_in(plan.versions):
+        # logits, a copy of all but the last position and its softmax; of the chosen half, a softmax for the cross entropy
+        whole = ceil_div((7 if takes_both else 6) * outputs, 2)
+        source = (
+            "trl/trainer/orpo_trainer.py, cpo_trainer.py get_batch_logps (0.8.6, 0.9.6, 0.12.2)"
+        )
+        return LossBytes(max(casting, whole), whole, outputs, source)
     if not FUSES_LOGPROBS.holds_in(plan.versions):
         source = "trl/trainer/utils.py selective_log_softmax, row by row (0.19.1, 1.13.0)"
         if outputs == 4:

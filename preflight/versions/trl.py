@@ -45,9 +45,9 @@ DEFAULTS_TO_BF16 = Boundary(
 )
 LOGPROBS_ROW_BY_ROW = Boundary(
     _NAME,
-    "0.19",
-    "ORPO and CPO take log-probabilities with selective_log_softmax, sequence by sequence",
-    "trainer/orpo_trainer.py get_batch_logps (0.19.1, the oldest that was read); experimental/orpo (1.16.0)",
+    "0.15",
+    "ORPO and CPO take log-probabilities with selective_log_softmax, sequence by sequence; before, of all logits at once",
+    "trainer/orpo_trainer.py, cpo_trainer.py get_batch_logps: 0.15.2 against 0.14.0; experimental/orpo (1.16.0)",
     "1.16.0",
 )
 COMPARES_WITH_NOTHING = Boundary(
