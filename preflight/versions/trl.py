@@ -22,6 +22,13 @@ SCORES_ROWS_OF_PPO = Boundary(
     "1.12.0",
     until="1.13",
 )
+LOGPROBS_ROW_BY_ROW = Boundary(
+    _NAME,
+    "0.15",
+    "ORPO and CPO take log-probabilities with selective_log_softmax, sequence by sequence; before, of all logits at once",
+    "trainer/orpo_trainer.py, cpo_trainer.py get_batch_logps: 0.15.2 against 0.14.0; experimental/orpo (1.16.0)",
+    "1.16.0",
+)
 SAYS_MAX_LENGTH = Boundary(
     _NAME,
     "0.16",
@@ -41,13 +48,6 @@ DEFAULTS_TO_BF16 = Boundary(
     "0.19",
     "`bf16` is on unless fp16 is",
     "trainer/sft_config.py: 0.19.1 against 0.18.2",
-    "1.16.0",
-)
-LOGPROBS_ROW_BY_ROW = Boundary(
-    _NAME,
-    "0.15",
-    "ORPO and CPO take log-probabilities with selective_log_softmax, sequence by sequence; before, of all logits at once",
-    "trainer/orpo_trainer.py, cpo_trainer.py get_batch_logps: 0.15.2 against 0.14.0; experimental/orpo (1.16.0)",
     "1.16.0",
 )
 COMPARES_WITH_NOTHING = Boundary(
