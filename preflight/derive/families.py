@@ -40,8 +40,10 @@ LAYOUTS, COSTS = "preflight/models/families/tables", "preflight/formulas/costs"
 USUAL = (
     "full", "full, autocast", "LoRA", "LoRA, autocast", "full, bf16 under autocast", "LoRA, fp32 adapters",
 )  # fmt: skip
-OF_ENCODERS = ("full, fp32", "full", "full, autocast", "full, bf16 under autocast")
-"""Encoders are trained whole, and usually without mixed precision; an adapter of theirs is not known."""
+OF_ENCODERS = (
+    "full, fp32", "full", "full, autocast", "full, bf16 under autocast", "LoRA, fp32", "LoRA, fp32 under autocast",
+)  # fmt: skip
+"""Encoders are trained usually without mixed precision; their checkpoints are fp32, and so is what an adapter is on."""
 SCALES = ("T*", "TL*", "L*", "B*", "N*", "S*", "M*")
 
 

@@ -11,6 +11,7 @@ from preflight.formulas.adapted_experts import (
     expert_names,
 )
 from preflight.formulas.frozen_parts import AROUND, SEEING, is_frozen
+from preflight.formulas.objective import is_scored
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
@@ -20,13 +21,17 @@ PEFT_DEFAULT_TARGETS = {
     **dict.fromkeys(
         ("llama", "llama4", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2"), _QV
     ),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta"), ("query", "value")),
     **dict.fromkeys(("gemma3_text", "gptj", "opt", "stablelm"), _QV),
     **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
     **dict.fromkeys(("gpt_neox", "falcon", "bloom"), ("query_key_value",)),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
 }
 """TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING by the config's own model_type (peft/utils/constants.py,
-0.21.2), as far as decoders go; a test compares. PEFT refuses any other type without targets."""
+0.21.2), as far as layers are known; a test compares. PEFT refuses any other type without targets."""
+SAVED_HEADS = ("classifier", "score")
+"""Modules that PEFT trains whole beside an adapter for a task with labels
+(peft/peft_model.py PeftModelForSequenceClassification, PeftModelForTokenClassification, 0.21.2)."""
 
 
 @remembered
@@ -71,11 +76,13 @@ def _adapter_tensors(
     targets = adapter_targets(adapter, model)
     rank = adapter.rank
     saved = adapter.modules_to_save or ()
+    heads = SAVED_HEADS if is_scored(plan) else ()
     stacks = adapted_stacks(plan, model, targets)
     # PEFT turns these names into those of the stacks: dense and shared MLPs lose their adapters
     renamed = expert_names(model) if stacks else ()
     for unit, tensor in model.tensors():
-        if tensor.module in saved or unit.name.rsplit(".", 1)[-1] in saved:
+        is_saved = tensor.module in saved or unit.name.rsplit(".", 1)[-1] in saved
+        if is_saved or unit.name.partition(".")[0] in heads:
             yield unit, tensor
             continue
         if unit.role == "lm_head" and targets == "all-linear":

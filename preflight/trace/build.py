@@ -225,7 +225,8 @@ def _with_adapter(model: Any, job: TraceJob, device: str) -> Any:
         target_modules=adapter["targets"],
         modules_to_save=adapter["modules_to_save"],
         use_dora=adapter["kind"] == "dora",
-        task_type="CAUSAL_LM",
+        # PEFT's classes for tasks ask for what generates, which an encoder does not
+        task_type=None if is_encoder(model.config) else "CAUSAL_LM",
     )
     with torch.device(device):
         try:

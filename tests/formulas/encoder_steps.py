@@ -35,6 +35,20 @@ class Means(Trainer):
         return mean_of(model(**inputs), inputs["attention_mask"])
 
 
+def lora_of(case: dict):
+    """Return PEFT's config of an adapter on every linear layer but the head's, which a task of PEFT's trains whole."""
+    from peft import LoraConfig
+
+    tasks = {"sequence_classification": "SEQ_CLS", "token_classification": "TOKEN_CLS"}
+    return LoraConfig(
+        r=case["rank"],
+        target_modules=["query", "key", "value", "dense"],
+        exclude_modules=r".*classifier.*",
+        lora_dropout=0.0,
+        task_type=tasks.get(case["head"]),
+    )
+
+
 def rows_of(case: dict) -> Dataset:
     """Return rows that fill the length, but for a short one where a case has padding."""
     length = case["length"]
@@ -59,6 +73,10 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     model = getattr(transformers, CLASSES[case["head"]]).from_config(
         config, attn_implementation=case["attention"]
     )
+    if case.get("rank"):
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora_of(case))
     arguments = TrainingArguments(
         output_dir=str(folder / "out"), per_device_train_batch_size=case["micro"], max_steps=2, use_cpu=True,
         report_to=[], save_strategy="no", optim="adamw_torch_fused", bf16=case.get("autocast", False),

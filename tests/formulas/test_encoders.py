@@ -11,7 +11,7 @@ import pytest
 from step_script import counted_of
 from test_objectives import predicted
 
-from preflight.launch import LaunchPlan
+from preflight.launch import Adapter, LaunchPlan
 
 SCRIPT = Path(__file__).with_name("encoder_steps.py")
 TOLERANCE = 0.02
@@ -43,6 +43,14 @@ CASES: dict[str, dict] = {
     "bert, eager": {"type": "bert, eager", "head": "sequence_classification", "attention": "eager"},
     "roberta": {"type": "roberta", "head": "sequence_classification"},
     "roberta, masked_lm, autocast": {"type": "roberta", "head": "masked_lm", "autocast": True},
+    "roberta, LoRA": {"type": "roberta", "head": "sequence_classification", "rank": 8},
+    "bert, LoRA": {"type": "bert", "head": "sequence_classification", "rank": 8},
+    "roberta, LoRA, checkpointed": {
+        "type": "roberta", "head": "token_classification", "rank": 8, "checkpointing": True,
+    },
+    "roberta, LoRA, masked_lm, autocast": {
+        "type": "roberta", "head": "masked_lm", "rank": 8, "autocast": True,
+    },
     "xlm-roberta": {"type": "xlm-roberta", "head": "token_classification"},
     "distilbert": {"type": "distilbert", "head": "sequence_classification"},
     "distilbert, masked_lm": {"type": "distilbert", "head": "masked_lm"},
@@ -76,6 +84,9 @@ def plan_of(case: dict) -> LaunchPlan:
         attention=case["attention"],
         sequence_kind="padded" if case.get("padded") else "fixed",
         activation_checkpointing="full" if case.get("checkpointing") else "none",
+        adapter=Adapter(rank=case["rank"], targets=("query", "key", "value", "dense"))
+        if "rank" in case
+        else None,
     )
 
 
