@@ -133,11 +133,10 @@ def _spoken_of(
 
 def _without_meaning(trainer: TrainerArguments) -> str:
     """Return the sign that says nothing of this launch: an adapter freezes the rest anyway, and without one nothing is
-    beside it."""
+    beside it; where only running tells whether there is one, all that trains is among what it may be."""
     adapter = trainer.settings.get("adapter")
-    if adapter is not None:
-        return "frozen parameters" if adapter.value is not None else BESIDE_ADAPTER
-    return "" if "adapter" in trainer.script.unread else BESIDE_ADAPTER
+    has_adapter = adapter is not None and adapter.value is not None
+    return "frozen parameters" if has_adapter else BESIDE_ADAPTER
 
 
 def _not_counted(name: str, sign: str) -> str:

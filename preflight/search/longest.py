@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from preflight.formulas.left_out import is_cut_only
+from preflight.formulas.left_out import LENGTH_OF_IMAGES, is_cut_only
 from preflight.judge import Judged, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -22,14 +22,14 @@ MOST = 2**17
 def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> int | None:
     """Return the most tokens of a row, to a multiple of STEP, with which a launch is not refused, or surely fits.
 
-    Asked of a refusal whose length is only a cap, and of a length that nobody said and that the answer waits for; None
-    where no length helps. More tokens never take fewer bytes, so the lengths are halved: a dozen estimates for a length
+    Asked of a refusal whose length is only a cap, of a length that nobody said and that the answer waits for, and of a
+    cap that rows with images may never reach; None where no length helps. More tokens never take fewer bytes, so the lengths are halved: a dozen estimates for a length
     of 200,000.
     """
     plan, most = start.plan, _most_looked_at(start)
     if most is None:
         return None
-    is_open = plan.seq_len is None
+    is_open = start.verdict.answer is Answer.UNKNOWN
 
     def judged(length: int, among: MayBe | None = None) -> Judged:
         asked = plan.with_edits({"seq_len": length})
@@ -77,8 +77,11 @@ def _most_looked_at(start: Judged) -> int | None:
     """Return the longest row that is asked for; None where the answer does not wait for a length."""
     plan, verdict = start.plan, start.verdict
     if plan.seq_len is not None:
-        is_refused = verdict.answer is Answer.DOES_NOT_FIT
-        return plan.seq_len if is_refused and is_cut_only(plan) else None
+        waits = verdict.unpriced == (LENGTH_OF_IMAGES,) and not verdict.missing
+        is_asked = verdict.answer is Answer.DOES_NOT_FIT or (
+            verdict.answer is Answer.UNKNOWN and waits
+        )
+        return plan.seq_len if is_asked and is_cut_only(plan) else None
     waits = verdict.missing == ("seq_len",) and not verdict.unpriced
     if verdict.answer is not Answer.UNKNOWN or not waits or plan.generation is not None:
         return None  # of a rollout prompts and completions have a length each

@@ -301,7 +301,13 @@ def test_rows_with_images_are_not_refused_for_the_length_at_which_they_are_cut(t
     report = check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}))
 
     assert report.verdict.answer.value == "unknown"
-    assert "how long rows with images are" in report.verdict.unpriced
+    assert report.verdict.unpriced == ("how long rows with images are",)
+    longest = report.extra["longest_seq_len"]
+    assert 1024 <= longest < 131072
+    for length, answer in ((longest, "fits"), (longest + 4096, "unknown")):
+        settings = {"world_size": 1, "seq_len": length}
+        again = check_launch(command, load_plugins(), Request("h100-sxm-80", settings))
+        assert again.verdict.answer.value == answer
 
 
 COLLATES = """\
