@@ -11,7 +11,10 @@ from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.setting import Place
 
-CUTS = re.compile(r"truncat|max_\w*len|cutoff|\[[^\]]*:[^\]]*(?:max|len)\w*\]", re.IGNORECASE)
+CUTS = re.compile(
+    r"truncate|truncation\s*=\s*(?!False|None)|\[[^\[\]:]{0,80}:[^\[\]]{0,80}(?:max|len|cut|limit)\w{0,40}\]",
+    re.IGNORECASE,
+)
 
 
 def uncut_collator(reader: ScriptReader) -> Place | None:

@@ -81,13 +81,11 @@ def _steps(tree: ast.Module, lines: list[str]) -> Iterator[_Step]:
             continue
         name = _freezes_or_calls(node)
         if name is not None:
-            said = is_told or (
-                not isinstance(node, ast.Name) and FLAG.search(ast.unparse(node)) is not None
-            )
+            said = is_told or (not isinstance(node, ast.Name) and _asks_flag(node, lines))
             yield _Step(name, within, said)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             within, is_told = node.name, False
-        below = is_told or (isinstance(node, ast.If) and _asks_flag(node.test))
+        below = is_told or (isinstance(node, ast.If) and _asks_flag(node.test, lines))
         for child in ast.iter_child_nodes(node):
             if not (
                 isinstance(node, ast.Call) and child is node.func and isinstance(child, ast.Name)
@@ -95,8 +93,11 @@ def _steps(tree: ast.Module, lines: list[str]) -> Iterator[_Step]:
                 waiting.append((child, within, below))
 
 
-def _asks_flag(test: ast.expr) -> bool:
-    return FLAG.search(ast.unparse(test)) is not None
+def _asks_flag(node: ast.AST, lines: list[str]) -> bool:
+    """Tell whether the lines of a node name a flag."""
+    assert isinstance(node, (ast.expr, ast.stmt))
+    end = node.end_lineno or node.lineno
+    return any(FLAG.search(line) for line in lines[node.lineno - 1 : end])
 
 
 def _freezes_or_calls(node: ast.AST) -> str | None:

@@ -10,8 +10,11 @@ from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings, said_of
 
-TOKENIZING = ("tokenizer", "tok", "encode", "encode_plus", "batch_encode_plus", "__call__", "processing_class")  # fmt: skip
-"""Calls of a tokenizer, by the name that scripts give it or by its methods."""
+TOKENIZING = (
+    "tokenizer", "tok", "encode", "encode_plus", "batch_encode_plus", "__call__", "processing_class", "processor",
+)  # fmt: skip
+"""Calls of a tokenizer, or of a processor that hands on what it is told to one, by the name that scripts give it or by
+its methods."""
 LENGTHS = (
     "max_length",
     "max_len",

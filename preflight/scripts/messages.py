@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import ast
 import re
-
-from preflight.scripts.trees import tree_of
+from bisect import bisect_right
+from itertools import accumulate
 
 RUNS_TEXT = re.compile(r"(?<![.\w])(?:exec|eval|compile)\(|\bsubprocess\b|os\.system\(")
 """Calls for which a text of several words may be what runs."""
+TEXT = re.compile(
+    r"""\#[^\n]*
+    | (?<!\w)([rRbBuUfF]{0,2})
+      (?: \"{3}(.*?)(?<!\\)\"{3} | '{3}(.*?)(?<!\\)'{3} | "((?:[^"\\\n]|\\.)*)" | '((?:[^'\\\n]|\\.)*)' )""",
+    re.VERBOSE | re.DOTALL,
+)
+"""A comment, or a text with its prefix."""
+WORDS = re.compile(r"\S\s+\S")
 
 
 def without_messages(text: str, used: str) -> str:
     """Return the used lines of a file with every text of several words emptied, place for place.
 
-    `used` has the lines of `text`, some of them empty. Nothing is taken out where texts may run, or where the file is
-    not Python.
+    `used` has the lines of `text`, some of them empty. What stands in an f-string is kept, and everything where texts
+    may run.
     """
     if RUNS_TEXT.search(used):
         return used
-    try:
-        nodes = list(ast.walk(tree_of(text)))
-    except (SyntaxError, ValueError, RecursionError):
-        return used
-    # those of an f-string have no places of their own before Python 3.12
-    of_formats = {
-        id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values
-    }
     whole, lines = text.split("\n"), used.split("\n")
-    for node in nodes:
-        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+    starts = [0, *accumulate(len(line) + 1 for line in whole)]
+    for match in TEXT.finditer(text):
+        prefix, *quoted = match.groups()
+        said = next((part for part in quoted if part is not None), "")
+        if prefix is None or "f" in prefix.lower() or WORDS.search(said) is None:
             continue
-        if id(node) not in of_formats and re.search(r"\S\s+\S", node.value):
-            _empty(node, whole, lines)
+        first = bisect_right(starts, match.start()) - 1
+        last = bisect_right(starts, match.end() - 1) - 1
+        for number in range(first, last + 1):
+            kept = lines[number]
+            if len(kept) == len(whole[number]):  # else emptied already
+                begin = max(0, match.start() - starts[number])
+                end = min(len(kept), match.end() - starts[number])
+                lines[number] = kept[:begin] + " " * (end - begin) + kept[end:]
     return "\n".join(lines)
-
-
-def _empty(node: ast.Constant, whole: list[str], lines: list[str]) -> None:
-    last = node.end_lineno or node.lineno
-    for number in range(node.lineno, last + 1):
-        line = whole[number - 1]
-        if len(lines[number - 1]) != len(line):
-            continue  # emptied already
-        first = _characters(line, node.col_offset) if number == node.lineno else 0
-        end = _characters(line, node.end_col_offset or 0) if number == last else len(line)
-        kept = lines[number - 1]
-        lines[number - 1] = kept[:first] + " " * (end - first) + kept[end:]
-
-
-def _characters(line: str, num_bytes: int) -> int:
-    """Return how many characters the first bytes of a line are: a syntax tree counts in UTF-8."""
-    return num_bytes if line.isascii() else len(line.encode()[:num_bytes].decode())

@@ -92,7 +92,7 @@ BESIDE_TEXT = r"(?i)\bimages?\b|pixel|(?<![a-z])vision|AutoProcessor|audio|multi
 
 CUTS = re.compile(
     r"truncat|(?<![A-Za-z_])max_(?:\w+_)?len(?:gth)?\b|block_size|cutoff|chunk|seq_len"
-    r"|\[[^\]\n]*:[^\]\n]*(?:max|len|limit|size)\w*\s*\]",
+    r"|\[[^\[\]:\n]{0,80}:[^\[\]\n]{0,80}(?:max|len|limit|size)\w{0,40}[ \t]?\]",
     re.IGNORECASE,
 )
 """Words of a script that cuts rows; that its tokenizer knows a `model_max_length` cuts none."""

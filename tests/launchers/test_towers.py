@@ -335,6 +335,12 @@ COLLATORS = {
         ", data_collator=collate",
         512,
     ),
+    "a function that says it does not": (
+        ", truncation=False, max_length=512",
+        "",
+        ", data_collator=collate",
+        None,
+    ),
     "TRL's own": ("", "", "", 512),
     "a library's": (
         "",
@@ -355,6 +361,20 @@ def test_trl_cuts_no_row_with_images_that_a_collator_of_the_scripts_own_makes(
 
     assert report.plan.seq_len == length
     assert report.verdict.missing == (() if length else ("seq_len",))
+
+
+@pytest.mark.parametrize(
+    ("cut", "length"),
+    [(", truncation=True, max_length=384", 384), (", max_length=384", None), ("", None)],
+)
+def test_a_processor_cuts_rows_as_its_tokenizer_does(tmp_path, cut, length):
+    text = COLLATES.format(cut=cut, made="", given=", data_collator=collate")
+    text = text.replace("from trl import SFTConfig, SFTTrainer", "from transformers import *")
+    text = text.replace("SFTConfig", "TrainingArguments").replace("max_length=512, ", "")
+    (tmp_path / "train.py").write_text(text.replace("SFTTrainer", "Trainer"))
+    command = LaunchCommand((*ONE, "train.py"), {}, str(tmp_path))
+
+    assert load_plugins().first("preflight_read_launch", command=command).seq_len == length
 
 
 BUILT = (*ONE, "text.py", *FLAGS, "--vision_tower", "openai/clip-vit-large-patch14-336")
