@@ -16,7 +16,7 @@ from preflight.launch import LaunchCommand
 from preflight.scripts.files import LIBRARIES, package_folders
 from preflight.scripts.flow import is_main_guard
 from preflight.scripts.scope import Scope, absolute, scope_of, walk_block
-from preflight.scripts.trees import tree_of
+from preflight.scripts.trees import source_of, tree_of
 from preflight.values import dataclass
 
 MOST_CHARACTERS = 1_000_000
@@ -84,17 +84,17 @@ class Modules:
     def _load(self, path: str) -> Module | None:
         text = ""
         try:
-            text = self.command.read_text(path)
+            text = source_of(self.command, path)
             if len(text) > MOST_CHARACTERS:
                 return None
             tree = tree_of(text)
             nodes = list(walk_block(tree.body))
+            scope, _ = scope_of(tree.body, nodes, path)
         except (OSError, UnicodeDecodeError):
             return None
         except (SyntaxError, ValueError, RecursionError):
             self.unread[path] = text
             return None
-        scope, _ = scope_of(tree.body, nodes, path)
         module = Module(path, text, tree, scope)
         for node in nodes:
             if isinstance(node, Definition):

@@ -19,6 +19,7 @@ from preflight.scripts.own_steps import UNCOUNTED, functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
+from preflight.scripts.trees import source_of
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -235,7 +236,7 @@ def _walk(command: LaunchCommand, script: str) -> Iterator[tuple[str, str]]:
             return
         path = waiting.pop(0)
         try:
-            text = command.read_text(path)
+            text = source_of(command, path)
         except (OSError, UnicodeDecodeError):
             continue
         if len(text) > MOST_CHARACTERS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -13,6 +14,8 @@ from preflight.scripts.scope import absolute
 MOST_STEPS = 4
 """Packages through which a name is passed on: `pkg/__init__.py` from `pkg/utils/__init__.py` from `pkg/utils/configs.py`."""
 
+LINE_END = re.compile(r"\r\n?")
+
 
 @lru_cache(maxsize=64)
 def tree_of(text: str) -> ast.Module:
@@ -20,10 +23,15 @@ def tree_of(text: str) -> ast.Module:
     return ast.parse(text)
 
 
+def source_of(command: LaunchCommand, path: str) -> str:
+    """Return the text of a Python file with the line ends that its tree counts; raise OSError or UnicodeDecodeError."""
+    return LINE_END.sub("\n", command.read_text(path))
+
+
 def read_tree(command: LaunchCommand, path: str) -> ast.Module | None:
     """Return the tree of a file of the launch; None where it cannot be read or parsed."""
     try:
-        return tree_of(command.read_text(path))
+        return tree_of(source_of(command, path))
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
         return None
 

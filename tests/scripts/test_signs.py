@@ -298,3 +298,32 @@ def test_what_flags_freeze_is_read_and_no_sign(tmp_path, calls):
 @pytest.mark.parametrize("calls", UNTOLD.values(), ids=UNTOLD)
 def test_what_a_script_freezes_by_itself_is_a_sign(tmp_path, calls):
     assert "frozen parameters" in unpriced(tmp_path, FREEZING.format(calls=calls))
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"], ids=["old Mac's", "Windows'", "Unix'"])
+def test_line_ends_of_every_system_are_lines(tmp_path, end):
+    lines = (
+        "import os",
+        "import peft",
+        "",
+        "",
+        "teacher_model = None",
+        "Trainer(model).train()",
+        "",
+    )
+    (tmp_path / "train.py").write_bytes(end.join(lines).encode())
+    command = LaunchCommand(("torchrun", "train.py"), {}, str(tmp_path))
+    signs = signs_of(command, "train.py")
+
+    assert {name: place.line for name, place in signs.unpriced.items()} == {"a teacher": 5}
+
+
+def test_an_imported_file_that_is_nested_too_deep_says_nothing(tmp_path):
+    deep = "if x == 0:\n    pass\n" + "".join(f"elif x == {n}:\n    pass\n" for n in range(400))
+    (tmp_path / "deep.py").write_text(deep)
+    (tmp_path / "train.py").write_text(
+        "import deep\nteacher_model = None\nTrainer(model).train()\n"
+    )
+    command = LaunchCommand(("torchrun", "train.py"), {}, str(tmp_path))
+
+    assert "a teacher" in signs_of(command, "train.py").unpriced
