@@ -13,6 +13,7 @@ from preflight.plan_choices import OPEN_PARTS
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.trainers.argument_kinds import is_of_its_kind
+from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.generation import GENERATION_ARGUMENTS
 from preflight.trainers.hints import NEVER_GUESSED
@@ -125,9 +126,8 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
                 known[name] = Setting(None, script.seen["no_attention"])
     dtype = problems.take(given.find("dtype")).setting
     if "no_dtype" in script.seen and (dtype is None or dtype.value is None):
-        word = given.versions.default("transformers", "load_dtype")
-        if word is not None:
-            known["dtype"] = Setting(word, script.seen["no_dtype"])
+        loaded = default_dtype(replace(given, known=known), is_by_trl=False)
+        known["dtype"] = Setting(loaded.word, script.seen["no_dtype"])
     return Reading((replace(given, known=known), unread), tuple(problems))
 
 

@@ -13,6 +13,7 @@ from preflight.launch import Adapter, BaseQuantization
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
+from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
 from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
@@ -25,6 +26,9 @@ PEFT_DEFAULT_RANK = 8
 _CONTAINERS = ("model", "layers", "self_attn", "mlp", "language_model")
 """Parts of a module's full name that hold the adapted modules."""
 
+LOADS = ("from_pretrained", "from_config")
+"""Keys of places at which a script loads a model without a dtype."""
+
 
 def read_model_fields(given: Given) -> Reading[PlanFields]:
     """Return load dtype, loss, adapter and base quantization."""
@@ -33,6 +37,9 @@ def read_model_fields(given: Given) -> Reading[PlanFields]:
     loaded = problems.take(_load_dtype(given))
     loss = problems.take(_loss(given, objective.value("objective")))
     dtype = loaded.value("load_dtype")
+    said = problems.take(given.find("dtype")).setting
+    if dtype == "fp16" and (said is None or said.place.key in LOADS):
+        dtype = "fp32"  # a config that is not told what to compute in takes torch's
     base = problems.take(_quantization(given, None if dtype == "auto" else dtype))
     adapter = problems.take(_adapter(given, base.value("base_quantization")))
     return Reading(joined(objective, loaded, loss, base, adapter), tuple(problems))
@@ -53,11 +60,7 @@ def _load_dtype(given: Given) -> Reading[PlanFields]:
         return fields.reading()
     if not given.has_trainer:
         return fields.reading()
-    library = "trl" if given.loads_as_trl else "transformers"
-    word = given.versions.default(library, "load_dtype")
-    if word is None:
-        library = "transformers"
-        word = given.versions.default(library, "load_dtype")
+    library, word = default_dtype(given, given.loads_as_trl)
     if word == "auto":
         fields.assume("load_dtype", None, "no dtype given: the checkpoint's own dtype", library)
         return fields.reading()
