@@ -7,6 +7,7 @@ What is not read here leaves the head of the model open, and such a launch is un
 from __future__ import annotations
 
 import ast
+import re
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.model_calls import LOADED_WITH, OF_ATTENTION, followed
@@ -21,7 +22,7 @@ TRAINERS = {
     "CrossEncoderTrainer": "CrossEncoder",
 }
 """Trainer -> the class of the model that it trains."""
-MODELS = (*TRAINERS.values(), "SparseEncoder", "MultiVectorEncoder", "AutoModel", "StaticEmbedding")
+MODELS = (*TRAINERS.values(), "SparseEncoder", "MultiVectorEncoder", "StaticEmbedding")
 DEFAULT_LOSSES = {
     "SentenceTransformerTrainer": "CoSENTLoss",
     "CrossEncoderTrainer": "BinaryCrossEntropyLoss",
@@ -63,7 +64,7 @@ def read_sentences(reader: ScriptReader, settings: ScriptSettings) -> bool:
     if len(trainers) != 1 or not _is_of_library(reader, trainers[0]):
         return False
     trainer = trainers[0]
-    if trainer not in reader.calls or any(c.name in MODELS for c in _others(reader, trainer)):
+    if trainer not in reader.calls or any(map(_loads_another, _others(reader, trainer))):
         return False
     given = {each.arg: each.value for each in trainer.node.keywords if each.arg}
     if trainer.node.args:
@@ -83,6 +84,17 @@ def _is_of_library(reader: ScriptReader, call: CallFound) -> bool:
     imported = reader.libraries.get(call.scope.path, {})
     root = ast.unparse(call.node.func).partition(".")[0]
     return imported.get(root, "").partition(".")[0] == LIBRARY
+
+
+def _loads_another(call: CallFound) -> bool:
+    """Tell whether a call may load a model beside the one that trains, whatever library it is of."""
+    if call.name in ("from_pretrained", "pipeline"):
+        return _NO_MODEL.search(ast.unparse(call.node.func)) is None
+    named = any(each.arg in ("model_path", "model_name_or_path") for each in call.node.keywords)
+    return call.name in MODELS or (named and call.name != "Transformer")
+
+
+_NO_MODEL = re.compile(r"Tokenizer|Config|Processor|FeatureExtractor")
 
 
 def _others(reader: ScriptReader, trainer: CallFound) -> list[CallFound]:

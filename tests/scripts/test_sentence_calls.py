@@ -77,6 +77,8 @@ def test_texts_of_a_row_are_what_loss_and_data_say(tmp_path, changes, texts, cac
 
 UNKNOWN = {
     "a teacher": [("model)\nargs", "model)\nteacher = SentenceTransformer('big')\nargs")],
+    "a teacher of transformers": [("model)\nargs", "model)\nteacher = AutoModel.from_pretrained('big')\nargs")],
+    "a model of another library": [("model)\nargs", "model)\naug = Augmenter(model_path='big')\nargs")],
     "a guide, by keyword": [(RANKING, "losses.GISTEmbedLoss(model, guide=SentenceTransformer('big'))")],
     "a loss of its own": [(RANKING, "Mine(model)"), ("name =", "class Mine(losses.CoSENTLoss): ...\nname =")],
     "outputs of every layer": [(RANKING, f"losses.AdaptiveLayerLoss(model, {RANKING})")],
