@@ -57,13 +57,14 @@ def is_told_by_flags(files: Iterable[tuple[str, str]]) -> bool:
         if "requires_grad" not in used and FLAG.search(used) is None:
             continue
         try:
-            steps += _steps(tree_of(text), used.split("\n"))
+            steps += _steps(tree_of(text), text.split("\n"), used.split("\n"))
         except (SyntaxError, ValueError, RecursionError):
             return False
     calls: dict[str, list[_Step]] = {}
     for step in steps:
         calls.setdefault(step.name, []).append(step)
-    return all(_hangs_on_flag(step, calls, 0) for step in calls.get("", ()))
+    freezing = calls.get("", [])
+    return bool(freezing) and all(_hangs_on_flag(step, calls, 0) for step in freezing)
 
 
 def _hangs_on_flag(step: _Step, calls: dict[str, list[_Step]], depth: int) -> bool:
@@ -73,14 +74,13 @@ def _hangs_on_flag(step: _Step, calls: dict[str, list[_Step]], depth: int) -> bo
     return bool(above) and all(_hangs_on_flag(each, calls, depth + 1) for each in above)
 
 
-def _steps(tree: ast.Module, lines: list[str]) -> Iterator[_Step]:
+def _steps(tree: ast.Module, lines: list[str], used: list[str]) -> Iterator[_Step]:
     waiting: list[tuple[ast.AST, str, bool]] = [(tree, "", False)]
     while waiting:
         node, within, is_told = waiting.pop()
-        if isinstance(node, (ast.expr, ast.stmt)) and not lines[node.lineno - 1].strip():
-            continue
-        name = _freezes_or_calls(node)
-        if name is not None:
+        is_placed = isinstance(node, (ast.expr, ast.stmt))
+        name = _freezes_or_calls(node) if is_placed else None
+        if name is not None and used[node.lineno - 1].strip():  # type: ignore[attr-defined]
             said = is_told or (not isinstance(node, ast.Name) and _asks_flag(node, lines))
             yield _Step(name, within, said)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -283,6 +283,7 @@ TOLD = {
 }
 UNTOLD = {
     "once without a flag": "if args.freeze_llm:\n    freeze(model)\nfreeze(model.embeddings)",
+    "under what is always so": "if True:\n    freeze(model.embeddings)\nfreeze(model, args.freeze_llm)",
     "by another flag": "if args.freeze_bottom_layers:\n    freeze(model)",
     "in place": "freeze(model, args.freeze_llm)\nmodel.embeddings.requires_grad_(False)",
     "a function that nobody is seen to call": "steps = [freeze]",
