@@ -30,7 +30,7 @@ def _of_body(
 ) -> Iterator[Found]:
     for index, node in enumerate(body):
         yield from _of_node(node, is_sure, scope, evaluator)
-        left = _is_left(node, body[index + 1 :], scope, evaluator)
+        left = _is_left(node, body, index, scope, evaluator)
         if left:
             yield from ((each, None) for each in body[index + 1 :])
             return
@@ -38,7 +38,7 @@ def _of_body(
 
 
 def _is_left(
-    node: ast.stmt, rest: Sequence[ast.stmt], scope: Scope, evaluator: Evaluator
+    node: ast.stmt, body: Sequence[ast.stmt], index: int, scope: Scope, evaluator: Evaluator
 ) -> bool | None:
     """Tell whether what follows a statement in its block is not reached; None where only running tells."""
     if not isinstance(node, ast.If) or is_main_guard(node):
@@ -48,7 +48,7 @@ def _is_left(
         return False
     test = evaluator.test(node.test, scope)
     if test is None:
-        return False if trains(rest) else None
+        return False if trains(body[index + 1 :]) else None
     return by_body if test else by_else
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from preflight.launch import LaunchCommand
@@ -40,6 +40,7 @@ class Module:
     """Functions and classes at its top, those under an `if` or a `try` too."""
     imports: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """Name -> modules as the file writes them, each with the name that it has there; empty for the module itself."""
+    import_statements: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
     stars: list[str] = field(default_factory=list)
     """Modules all of whose names it takes."""
 
@@ -62,8 +63,11 @@ Meant = tuple[Module, str]
 class Modules:
     """The files of one launch's repository, found as Python finds them and parsed once."""
 
-    def __init__(self, command: LaunchCommand, script: str) -> None:
+    def __init__(
+        self, command: LaunchCommand, script: str, scopes: Mapping[str, Scope] | None = None
+    ) -> None:
         self.command = command
+        self._scopes = scopes or {}
         root = os.path.dirname(script)
         self._folders = [*package_folders(command, root)]
         self._found: dict[tuple[str, str], str | None] = {}
@@ -73,7 +77,7 @@ class Modules:
         self.passed_on: set[Key] = set()
         """File and name in it, of imports through which something was asked for."""
         self.unread: dict[str, str] = {}
-        """Files that are no Python of this version, and their text."""
+        """Files that are no Python of this version, or too deep to be read, and their text."""
 
     def load(self, path: str) -> Module | None:
         """Return a file; None where it cannot be read or parsed."""
@@ -88,22 +92,21 @@ class Modules:
             if len(text) > MOST_CHARACTERS:
                 return None
             tree = tree_of(text)
-            nodes = list(walk_block(tree.body))
-            scope, _ = scope_of(tree.body, nodes, path)
+            scope = self._scopes.get(path) or scope_of(tree.body, walk_block(tree.body), path)[0]
         except (OSError, UnicodeDecodeError):
             return None
         except (SyntaxError, ValueError, RecursionError):
             self.unread[path] = text
             return None
         module = Module(path, text, tree, scope)
-        for node in nodes:
-            if isinstance(node, Definition):
+        for node, is_at_top in _statements(tree.body):
+            if isinstance(node, Definition) and is_at_top:
                 module.definitions.setdefault(node.name, []).append(node)
-        for each in ast.walk(tree):
-            if isinstance(each, (ast.Import, ast.ImportFrom)):
-                _note_import(each, module)
-            elif isinstance(each, ast.Assign) and isinstance(each.value, ast.Dict):
-                _note_lazy(each, each.value, module)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                module.import_statements.append(node)
+                _note_import(node, module)
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                _note_lazy(node, node.value, module)
         return module
 
     def given(self, module: Module, name: str, noted: set[Key] | None = None) -> list[Meant]:
@@ -186,6 +189,19 @@ class Modules:
             base = self.command.resolve(os.path.join(folder, top))
             self._is_near[key] = os.path.isfile(f"{base}.py") or os.path.isdir(base)
         return self._is_near[key]
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, bool]]:
+    """Yield every statement of a file, and whether it stands in no function or class."""
+    waiting = [(node, True) for node in reversed(body)]
+    while waiting:
+        node, is_at_top = waiting.pop()
+        yield node, is_at_top
+        inner = [each for name in BODIES for each in getattr(node, name, ())]
+        for other in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            inner += other.body
+        is_top = is_at_top and not isinstance(node, Definition)
+        waiting += [(each, is_top) for each in reversed(inner)]
 
 
 def written_in(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:

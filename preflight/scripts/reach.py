@@ -38,7 +38,12 @@ class Reach(ReachCalls):
             self.is_whole = self.is_followed = False
             return
         self._run(main, main.tree.body)
-        self._follow()
+        try:
+            self._follow()
+        except RecursionError:  # expressions or branches in one another beyond all measure
+            self.is_whole = False
+            self._use_everything()
+            self._follow()
 
     def _follow(self) -> None:
         while True:

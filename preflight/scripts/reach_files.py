@@ -37,7 +37,7 @@ class ReachFiles(ABC):
     """The files that run, and the blocks of them that are to be looked at."""
 
     def __init__(self, command: LaunchCommand, script: str, reader: ScriptReader | None) -> None:
-        self.modules = Modules(command, script)
+        self.modules = Modules(command, script, None if reader is None else reader.modules)
         self.reader = reader
         self.values = ReachValues(command, self._imported, self._parsed, self._sites)
         self.classes = ClassesUsed(self.modules, self.values)

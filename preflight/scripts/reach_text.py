@@ -95,8 +95,8 @@ def _declared(reach: Reach, off: frozenset[str]) -> Iterator[tuple[str, ast.expr
 
 
 def _without_unused_imports(reach: Reach, module: Module, lines: list[str]) -> None:
-    for node in ast.walk(module.tree):
-        if not isinstance(node, (ast.Import, ast.ImportFrom)) or not lines[node.lineno - 1]:
+    for node in module.import_statements:
+        if not lines[node.lineno - 1]:
             continue
         if isinstance(node, ast.Import) and module is reach.files[0]:
             continue  # for what it does when it is imported

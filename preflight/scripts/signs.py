@@ -139,6 +139,10 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     reach = Reach(command, script, reader)
     words = [*SIGNS.values(), *(pattern for pattern, _ in UNPRICED.values()), BESIDE_TEXT]
     files = list(text_left(reach, lambda name: any(re.search(word, name) for word in words)))
+    if reach.modules.unread:
+        # What such a file imports is told from its text.
+        near = {path for path, _ in files}
+        files += [each for each in repository_files(command, script) if each[0] not in near]
     originals = {module.path: module.text for module in reach.files}
     functions = functions_of(originals.values())
     whole = "\n".join(text for _, text in files)

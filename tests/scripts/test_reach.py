@@ -154,3 +154,73 @@ def test_an_argument_that_is_off_speaks_of_nothing(tmp_path):
         "a sequence that is divided over ranks"
         in of("None", "\nfor key in ask():\n    setattr(args, key, 2)").unpriced
     )
+
+
+def test_what_is_too_deep_to_be_followed_counts_whole(tmp_path):
+    deep = "if a: x = 1\n" + "".join(f"elif a == {n}: x = {n}\n" for n in range(2_500))
+
+    assert (
+        ENGINE
+        in signs(
+            tmp_path, "from deep import x\n", {**FILES, "deep.py": deep + "import vllm.engine\n"}
+        ).unpriced
+    )
+    assert ENGINE in signs(tmp_path, deep + "import served\n", FILES).unpriced
+
+
+INFERS = """\
+import deepspeed
+from transformers import AutoModelForCausalLM, HfArgumentParser, TrainingArguments
+
+(args,) = HfArgumentParser((TrainingArguments,)).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+engine = deepspeed.initialize(model=model, config_params=args.deepspeed)[0]
+print(engine.module.generate())
+"""
+
+
+def test_an_engine_without_its_optimizer_trains_nothing(tmp_path):
+    assert not signs(tmp_path, INFERS, {}).may_train
+    assert signs(tmp_path, INFERS + "engine.step()\n", {}).may_train
+    assert signs(tmp_path, INFERS.replace("[0]", ""), {}).may_train
+
+
+PICKS = """\
+from dataclasses import dataclass
+
+from transformers import HfArgumentParser
+
+
+@dataclass
+class Tuning:
+    use_vllm: bool = False
+    rounds: int = 1
+
+
+@dataclass
+class Ranking:
+    use_vllm: bool = False
+    rounds: int = {rounds}
+
+
+KINDS = {"tune": Tuning, "rank": Ranking}
+
+
+def pick(name):
+    return KINDS[name]
+
+
+Arguments = pick("tune")
+(args,) = HfArgumentParser((Arguments,)).parse_args_into_dataclasses()
+from served import serve
+if args.{asked}:
+    serve()
+"""
+
+
+@pytest.mark.parametrize("asked, is_reached", [("use_vllm", False), ("rounds == 2", True)])
+def test_arguments_of_a_class_that_is_picked_are_what_all_classes_say(tmp_path, asked, is_reached):
+    """`rounds` is 1 of the one and 2 of the other, so nobody knows it."""
+    script = PICKS.replace("{asked}", asked).replace("{rounds}", "2")
+
+    assert (ENGINE in signs(tmp_path, script + TRAINS, FILES).unpriced) is is_reached
