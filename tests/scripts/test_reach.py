@@ -224,3 +224,12 @@ def test_arguments_of_a_class_that_is_picked_are_what_all_classes_say(tmp_path, 
     script = PICKS.replace("{asked}", asked).replace("{rounds}", "2")
 
     assert (ENGINE in signs(tmp_path, script + TRAINS, FILES).unpriced) is is_reached
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n\x0c"], ids=["cr", "crlf", "form feed"])
+def test_a_line_ends_where_python_ends_it(tmp_path, end):
+    files = {"ends.py": f"x = 1{end}import os{end}from vllm import LLM{end}LLM(x)\n", **FILES}
+    found = signs(tmp_path, f"import ends{end}x = 'two words'{end}import served\n", files)
+
+    assert ENGINE in found.unpriced
+    assert ENGINE not in signs(tmp_path, f"x = 1{end}import served{end}x = 2\n", FILES).unpriced
