@@ -211,6 +211,8 @@ def check_keys(config: DeepSpeedConfig, libraries: Libraries) -> Iterator[Proble
                 "PF309",
             )
     zero = config.values.get(ZERO, {})
+    if not isinstance(zero, Mapping):
+        return  # what is no object is said where its stage is read
     known = (*keys.ZERO_KEYS, *keys.ZERO_ALIASES)
     yield from _unknown(config, ZERO, zero, known, removed)
     for name, names in (

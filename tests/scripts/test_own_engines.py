@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from launch_of_script import opens, plan_of
 
+from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
@@ -152,3 +153,13 @@ def test_an_engine_of_the_scripts_own_may_divide_ranks_that_nobody_counted(tmp_p
     verdict = check_launch(launch, load_plugins(), Request("h100-sxm-80")).verdict
 
     assert verdict.answer is Answer.UNKNOWN
+
+
+@pytest.mark.parametrize("zero", ["5", "true", '"3"', "[3]"])
+def test_a_zero_section_that_is_no_object_is_a_mistake_in_the_file(tmp_path, zero):
+    (tmp_path / "ds.json").write_text(f'{{"zero_optimization": {zero}}}')
+    script = "(args,) = HfArgumentParser((TrainingArguments,)).parse_args_into_dataclasses()\n"
+    files = {"train.py": f"from transformers import *\n{script}Trainer(m, args).train()\n"}
+
+    with pytest.raises(BadInput, match="zero_optimization"):
+        plan_of(tmp_path, "torchrun train.py --deepspeed ds.json --output_dir o", files)
