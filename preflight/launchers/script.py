@@ -131,7 +131,7 @@ def make_plan(
         open_ranks = "world_size" in origins and bool(origins["world_size"].may_be)
         origins.update(undecided(trainer, fields, signs.fields, own_engine, open_ranks))
         problems = [*problems, *left_out(trainer, signs.unpriced, problems)]
-        if not signs.may_train:
+        if not signs.may_train and (trainer.trainer is None or signs.infers):
             problems = [*problems, does_not_train(script)]
         facts = replace(trainer.script, is_text_only=signs.is_text_only)
         trainer = replace(trainer, script=facts)

@@ -103,6 +103,9 @@ MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\
 TRAINS = r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|\b(?:pre)?train\("
 """Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers."""
 
+INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
+"""Calls of which a script that only evaluates or generates has one."""
+
 REDUCES_LOGITS = re.compile(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
 """What Trainer calls on a batch's logits before it gathers them."""
 
@@ -129,6 +132,8 @@ class Signs:
     """False where all of it was read, it makes its rows, and nothing in it cuts them at a length."""
     may_train: bool = True
     """False where it was read, and neither it nor what it imports has a call that trains."""
+    infers: bool = False
+    """Whether it has a call that evaluates or generates."""
 
 
 def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = None) -> Signs:
@@ -146,6 +151,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     originals = {module.path: module.text for module in reach.files}
     functions = functions_of(originals.values())
     whole = "\n".join(text for _, text in files)
+    of_script = reach.files[0].text if reach.files else ""
     is_whole = bool(files) and reach.is_whole
     fields: dict[str, Place] = {}
     unpriced: dict[str, Place] = {}
@@ -177,7 +183,8 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         unpriced,
         is_whole and not beside,
         cuts_rows or not makes_rows,
-        not reach.is_followed or re.search(TRAINS, whole) is not None,
+        not reach.is_followed or re.search(TRAINS, f"{of_script}\n{whole}") is not None,
+        re.search(INFERS, whole) is not None,
     )
 
 
