@@ -57,7 +57,7 @@ def check(folder: Path, words: str, device: str = "a100-sxm-80", **settings: obj
     return preflight.check(argv, device=device, settings=settings, cwd=folder, env=ELSEWHERE)
 
 
-LAUNCH = "fsdp2.yaml sft.py --model_name_or_path Qwen/Qwen2.5-7B --per_device_train_batch_size 4"
+LAUNCH = "fsdp2.yaml sft.py --model_name_or_path Qwen/Qwen2.5-7B --per_device_train_batch_size 6"
 
 
 def said(versions: dict[str, str]) -> dict[str, object]:
@@ -128,7 +128,7 @@ def test_one_version_that_is_said_leaves_the_others_open(repository):
     assert report.plan.versions["trl"] == "0.21.0"
     assert {versions["trl"] for versions in sets} == {"0.21.0"}
     assert len({versions["transformers"] for versions in sets}) > 1
-    assert report.verdict.answer is Answer.TIGHT  # with any of them
+    assert report.verdict.answer is Answer.DOES_NOT_FIT  # with any of them
 
 
 def test_a_range_without_a_change_inside_is_as_good_as_a_version(repository):
