@@ -48,7 +48,8 @@ def test_every_module_that_makes_files_has_a_name():
         if ") -> Files:" in path.read_text()
     }
 
-    assert makers == modules
+    # release_costs is what a family's own name makes in an environment of an older release
+    assert makers | {"release_costs"} == modules
     assert {t.group for t in TARGETS} == set(GROUPS)
 
 
