@@ -110,4 +110,10 @@ def run(name: str, args: list[str]) -> int:
         print_lines(lines, sys.stdout)
     if any(launch.is_refused for launch in launches):
         return DOES_NOT_FIT
-    return NOT_JUDGED if is_unjudged(launches) else FITS
+    if not is_unjudged(launches):
+        return FITS
+    if options.format != "text":
+        from preflight.render import scan as words
+
+        print_lines([f"preflight: {words.NOT_JUDGED}"], sys.stderr)
+    return NOT_JUDGED

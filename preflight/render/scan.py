@@ -18,6 +18,12 @@ SHOWN_LEFT_OUT = 5
 """Files that were not looked into, named in a line; the rest are counted."""
 
 
+NOT_JUDGED = (
+    f'nothing was judged: no device is known; --device NAME, or device = "NAME" in {OWN_FILE}'
+)
+"""What is said where scan ends with exit code 2 although nothing it read is wrong."""
+
+
 def scan_lines(
     launches: Sequence[ScannedLaunch],
     page: Page,
@@ -53,7 +59,7 @@ def _next(launches: Sequence[ScannedLaunch]) -> str:
         count = f"{refused} of {_counted(len(launches))}"
         return f"{count} refused; `preflight check -- COMMAND` has the whole report"
     if is_unjudged(launches):
-        return f'nothing was judged: no device is known; --device NAME, or device = "NAME" in {OWN_FILE}'
+        return NOT_JUDGED
     unsure = sum(launch.outcome == Answer.UNKNOWN.words for launch in launches)
     if unsure:
         return f"`preflight check -- COMMAND` says what would tell the {unsure} unknown"

@@ -105,6 +105,10 @@ def test_a_scan_in_which_nothing_could_be_judged_is_no_success(repository):
     assert text.returncode == 2 and one.returncode == 0
     assert "3 launches: 2 unknown, 1 not checked" in text.stdout
     assert text.stdout.splitlines()[-1].startswith("next: nothing was judged: no device is known")
+    for form in ("json", "sarif"):
+        told = command(repository, "scan", "--format", form)
+        assert told.returncode == 2 and json.loads(told.stdout)
+        assert told.stderr.startswith("preflight: nothing was judged: no device is known")
 
 
 def test_files_that_are_not_looked_into_are_named(repository):

@@ -333,6 +333,8 @@ class Audit:
         own = os.path.join(os.path.realpath(tempfile.gettempdir()), "preflight-code-")
         if whole.startswith(own) or whole == os.path.dirname(own):
             return  # where a trace copies a folder's code to, and takes it away again
+        if any(os.path.dirname(whole) == os.path.realpath(word) for word in self.named if word):
+            return  # a file of a folder that the call names: `--client ..`
         if not whole.startswith((self.folder, "/dev/null", "/proc/self/")):
             self.wrong.append(f"{what} {whole}")
 
@@ -386,7 +388,8 @@ def _code_problems(given: Input, outcome: Outcome) -> list[str]:
         return [f"exit code {code}: {outcome.err[-300:]}"]
     if "Traceback (most recent call last)" in text:
         return ["a traceback"]
-    if code == 2 and "preflight: " not in text and '"problems"' not in text:
+    said = ("preflight: ", '"problems"')
+    if code == 2 and not any(each in text for each in said):
         return [f"no message: {text[-200:]}"]
     words = given.words
     asks = any(pair == ("--format", "json") for pair in itertools.pairwise(words))
