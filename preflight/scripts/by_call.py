@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.scripts.files import last_name
 from preflight.scripts.loop import OPTIMIZERS
-from preflight.scripts.model_calls import followed, loads
+from preflight.scripts.model_calls import followed
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -79,7 +79,9 @@ def read_casts(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls += [(found, False) for found in reader.maybe(*CASTS, "to")]
     for found, is_sure in calls:
         func, given = found.node.func, found.node
-        if not isinstance(func, ast.Attribute) or not _is_model(reader, func.value, found.scope):
+        if not isinstance(func, ast.Attribute) or not _is_model(
+            reader, settings, func.value, found.scope
+        ):
             continue
         value: object = CASTS.get(found.name, UNKNOWN)
         if found.name == "to":
@@ -101,9 +103,11 @@ def read_compile(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("torch_compile", Known(True, reader.place(found)))
 
 
-def _is_model(reader: ScriptReader, node: ast.expr, scope: Scope) -> bool:
-    made = list(followed(reader, node, scope))
-    return any(each is not None and loads(each) for each in made)
+def _is_model(reader: ScriptReader, settings: ScriptSettings, node: ast.expr, scope: Scope) -> bool:
+    """Tell whether a value comes from the call that loads the model that trains, and not another beside it."""
+    loaded = settings.seen.get("model")
+    made = followed(reader, node, scope) if loaded is not None else ()
+    return any(each is not None and reader.place(each) == loaded for each in made)
 
 
 def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:

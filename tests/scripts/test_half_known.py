@@ -72,6 +72,7 @@ def test_what_only_running_tells_is_open(tmp_path, changes, fields):
         ("model = model.to(torch.float32)", "fp32"),
         ("model.to('cuda', dtype=torch.float16)", "fp16"),
         ("other = Head()\nother.float()", "bf16"),
+        ("ref_model = AutoModelForCausalLM.from_pretrained('gpt2').half()", "bf16"),
     ],
 )
 def test_a_cast_of_the_model_is_its_dtype(tmp_path, cast, dtype):
