@@ -159,3 +159,12 @@ def test_a_loop_of_ones_own_is_read_alike(tmp_path, changes, fields):
     plan = plan_of(tmp_path, "accelerate launch --multi_gpu --num_processes 8 train.py", files)
     assert plan.micro_batch_size == 2
     assert opens(plan) - {"versions"} == fields
+
+
+@pytest.mark.parametrize("name", ["SFT", "DPO", "ORPO", "CPO", "BCO", "PRM", "OnlineDPO", "GKD"])
+def test_the_arguments_of_every_trainer_of_trl_are_read(tmp_path, name):
+    script = SCRIPT.format(**EMPTY).replace("SFT", name)
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 8 train.py", {"train.py": script})
+    assert (plan.micro_batch_size, plan.seq_len) == (1, 1024)
+    assert (plan.activation_checkpointing, plan.mixed_precision) == ("full", "bf16")
+    assert not opens(plan) & ARGUMENTS
