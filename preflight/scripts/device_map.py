@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from preflight.scripts.dataclass_fields import dataclass_types
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.meanings import PARSES_DATACLASSES
 from preflight.scripts.order import runs_before
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known, Scope
@@ -15,13 +16,6 @@ from preflight.scripts.script_settings import Said, said_of
 MAKES_CONFIG = ("Accelerator", "HfDeepSpeedConfig", "HfTrainerDeepSpeedConfig")
 """What tells transformers of DeepSpeed beside the Trainer's arguments: from then on ZeRO-3 is on for from_pretrained
 (accelerate/utils/dataclasses.py:1488, transformers/integrations/deepspeed.py:79; 1.15.0 and 5.24.0)."""
-PARSES = (
-    "parse_args_into_dataclasses",
-    "parse_args_and_config",
-    "parse_json_file",
-    "parse_yaml_file",
-)
-"""Methods of HfArgumentParser and TrlParser that make the Trainer's arguments."""
 DEVICES = ("device", "process_index", "local_process_index", "local_rank", "rank")
 """Attributes that name a device or a rank, in torch, accelerate and scripts: never None where a model is loaded."""
 MAKES_VALUE = ("device", "dict", "int", "str", "infer_auto_device_map", "current_device")
@@ -80,5 +74,9 @@ def _makers(reader: ScriptReader, calls: Iterable[CallFound]) -> Iterable[CallFo
         if found.name in reader.dataclass_parsers
         for node in dataclass_types(found.node, found.scope)
     }
-    names = {*MAKES_CONFIG, *makes_arguments, *(PARSES if parsed & makes_arguments else ())}
+    names = {
+        *MAKES_CONFIG,
+        *makes_arguments,
+        *(PARSES_DATACLASSES if parsed & makes_arguments else ()),
+    }
     return [found for found in calls if found.name in names]

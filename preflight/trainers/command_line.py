@@ -91,7 +91,8 @@ def read_command_line(
     unread_file = None
     if file is None and opened is not None:
         file, unread_file = problems.take(_script_file(as_given, opened[0], rules))
-        as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
+        if file is not None:
+            as_given = _given(kind, table, versions, file, parsed, command.declared_flags)
     told = script_told(as_given, opened[0], unread_file) if opened is not None else None
     return Told(as_given, told, file, is_exact, problems)
 

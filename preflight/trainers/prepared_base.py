@@ -22,8 +22,8 @@ PREPARED_BY_SCRIPT = "kbit_preparation"
 class PreparedBase(NamedTuple):
     """How a quantized base stands when training begins."""
 
-    upcast: str | None
-    """none, norms or all of what is not packed; None without an adapter on it."""
+    upcast: str
+    """none, norms or all of what is not packed."""
     adapter_dtype: str | None
     """None = PEFT's rule."""
 

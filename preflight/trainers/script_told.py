@@ -143,7 +143,7 @@ def settled(
     }
     read = problems.take(_unread(given, fields, unread_arguments))
     unread = {DECIDES[name]: place for name, place in read.items()}
-    unsure = {**unread, **_doubted(given, fields, script, unread)}
+    unsure = _with_doubted(given, fields, script, unread)
     if "open_arguments" in script.seen:
         unread.update({name: unsure[name] for name in NEVER_GUESSED if name in unsure})
     defaults = dict(fields.defaults)
@@ -200,26 +200,26 @@ def _unread(
     return Reading(read, tuple(problems))
 
 
-def _doubted(
+def _with_doubted(
     given: Given, fields: PlanFields, script: ScriptSettings, unread: Mapping[str, Place]
 ) -> dict[str, Place]:
-    """Return the fields that what is not read may decide: a helper that makes the model, arguments from elsewhere."""
-    doubted: dict[str, Place] = {}
+    """Return the unread fields with those that what is not read may decide: a helper that makes the model, arguments
+    from elsewhere."""
+    unsure = dict(unread)
     helper = script.seen.get("built_elsewhere")
     if helper is None and given.has_trainer:
         helper = script.seen.get("no_trainer")
     if helper is not None:
-        names = [name for name in OF_THE_MODEL if name not in fields.settings]
-        doubted.update(dict.fromkeys(names, helper))
+        for name in OF_THE_MODEL:
+            if name not in fields.settings:
+                unsure.setdefault(name, helper)
     if script.engine is not None:
-        doubted.update(script.engine.unread)
+        unsure.update(script.engine.unread)
     if "open_arguments" in script.seen:
-        place = script.seen["open_arguments"]
         for name in (*NEVER_GUESSED, "mixed_precision", "engine", *fields.defaults):
             if name not in fields.settings:
-                doubted.setdefault(name, place)
-    own = set() if script.engine is None else set(script.engine.unread)
-    return {name: place for name, place in doubted.items() if name in own or name not in unread}
+                unsure.setdefault(name, script.seen["open_arguments"])
+    return unsure
 
 
 def _half_said(
