@@ -93,7 +93,7 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
     "mixed_precision": ("no", "bf16"),
     "attention": (None, "sdpa", "eager"),
     "loss": (None, "full_logits", "chunked_linear"),
-    "optimizer": ("adamw_torch_fused", "adamw_8bit"),
+    "optimizer": ("adamw_torch_fused", "sgd", "adamw_8bit", "adamw_torch"),
     "world_size": (1, 2, 4, 8, 16, 64),
     "reshard_after_forward": (True, False),
     "offload_params": ("none", "cpu"),

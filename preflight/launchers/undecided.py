@@ -34,6 +34,9 @@ SCRIPT_FIELDS = (
 """What a training script decides, and memory depends on."""
 
 
+NEVER_ABSENT = ("optimizer",)
+"""Fields of which a script that is silent has one all the same, and not the usual one for that."""
+
 _TAKEN_AS = {
     "adapter": "none, full fine-tuning",
     "attention": "sdpa",
@@ -70,7 +73,8 @@ def undecided(
         if name in signs:
             origins[name] = _open(name, _TAKEN_AS.get(name, ""), signs[name])
         else:
-            origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""))
+            may_be = OPEN_VALUES[name] if name in NEVER_ABSENT else ()
+            origins[name] = Origin(NOTHING_SAYS, True, _TAKEN_AS.get(name, ""), may_be)
     precision = fields.get("mixed_precision")
     is_said = precision is not None and precision.place.kind != "default"
     if trainer.trainer != "plain_loop" and "mixed_precision" in signs and not is_said:

@@ -6,8 +6,8 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.files import last_name
-from preflight.scripts.loop import OPTIMIZERS
 from preflight.scripts.model_calls import followed
+from preflight.scripts.own_optimizer import trainers_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -120,7 +120,7 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                 first = keyword.value.elts[0] if isinstance(keyword.value, ast.Tuple) else keyword.value  # fmt: skip
                 if isinstance(first, ast.Constant) and first.value is None:
                     continue
-                name = OPTIMIZERS.get(_made_by(first, found.scope))
+                name = trainers_name(reader, _made_by(first, found.scope), found.scope)
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
                 settings.put("optim", known)
     for cls, scope in reader.classes.values():
@@ -131,9 +131,9 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("optim", Known(UNKNOWN, place))
 
 
-def _made_by(node: ast.expr, scope: Scope) -> str:
+def _made_by(node: ast.expr, scope: Scope) -> ast.expr:
     """Return the class of an optimizer: of a call, of a name that holds one, or the class itself."""
     if isinstance(node, ast.Name):
         written = scope.assigned.get(node.id, [])
         node = written[0] if len(written) == 1 else node
-    return last_name(node.func if isinstance(node, ast.Call) else node)
+    return node.func if isinstance(node, ast.Call) else node

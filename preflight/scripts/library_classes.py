@@ -59,7 +59,7 @@ def stands_on(files: ScriptFiles, node: ast.expr, path: str) -> frozenset[str]:
 def _stands_on(files: ScriptFiles, node: ast.expr, path: str, depth: int) -> Iterator[str]:
     held = files.class_of(node.id, path) if isinstance(node, ast.Name) else None
     if held is None:
-        name = _dotted(files, node, path)
+        name = dotted(files, node, path)
         library = name.partition(".")[0]
         if library in HF_TRAINERS:
             yield f"{library}.{name.rpartition('.')[2]}"
@@ -71,12 +71,14 @@ def _stands_on(files: ScriptFiles, node: ast.expr, path: str, depth: int) -> Ite
                 yield from _stands_on(files, base, scope.path, depth + 1)
 
 
-def _dotted(files: ScriptFiles, node: ast.expr, path: str) -> str:
+def dotted(files: ScriptFiles, node: ast.expr, path: str) -> str:
     """Return what a name means where it is imported, `transformers.TrainingArguments`; empty where it is not."""
     root, _, rest = ast.unparse(node).partition(".")
     imported = files.libraries.get(path, {})
     if root in imported:
         return f"{imported[root]}.{rest}" if rest else imported[root]
+    if any(name.startswith(f"{root}.") for name in imported):
+        return ast.unparse(node)  # import torch.optim
     return f"{imported['*'].partition('.')[0]}.{root}" if "*" in imported and not rest else ""
 
 

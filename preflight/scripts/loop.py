@@ -1,4 +1,4 @@
-"""What a plain training loop says: its DataLoader, tokenizer, optimizer and the calls on its model."""
+"""What a plain training loop says: its DataLoader, tokenizer and the calls on its model."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ import ast
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.reader import ScriptReader
-from preflight.scripts.scope import Known
 from preflight.scripts.script_settings import ScriptSettings
-
-OPTIMIZERS = {
-    "AdamW": "adamw_torch",
-    "Adam": "adamw_torch",
-    "SGD": "sgd",
-    "Adafactor": "adafactor",
-    "AdamW8bit": "adamw_bnb_8bit",
-    "Adam8bit": "adamw_bnb_8bit",
-    "PagedAdamW8bit": "paged_adamw_8bit",
-    "PagedAdamW": "paged_adamw_32bit",
-    "Lion": "lion_32bit",
-    "Lion8bit": "lion_8bit",
-    "FusedAdam": "deepspeed_fused_adam",
-    "DeepSpeedCPUAdam": "deepspeed_cpu_adam",
-}
-"""Constructor in a plain loop -> the Trainer's name of that optimizer."""
 
 
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Record the batch, the length, the optimizer and the switches of a script without a Trainer."""
+    """Record the batch, the length and the switches of a script without a Trainer."""
     every = reader.named("DataLoader")
     loaders = [found for found in every if _is_training_loader(reader, found)]
     if not loaders and not reader.maybe("DataLoader"):
@@ -37,13 +20,7 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         if "batch_size" in values and values["batch_size"].value is not None:
             settings.put("per_device_train_batch_size", values["batch_size"])
     for found in reader.calls:
-        if found.name in OPTIMIZERS and found.node.args:
-            values, _ = reader.keywords(found)
-            name = OPTIMIZERS[found.name]
-            if name == "adamw_torch" and getattr(values.get("fused"), "value", None) is True:
-                name = "adamw_torch_fused"
-            settings.put("optim", Known(name, reader.place(found)))
-        elif found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
+        if found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
             values, _ = reader.keywords(found)
             length = values.get("max_length")
             if length is not None and getattr(values.get("truncation"), "value", None) is True:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.files import last_name
-from preflight.scripts.loop import OPTIMIZERS
 from preflight.scripts.model_calls import PASSES_ON
+from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
 
 UNCOUNTED = {
@@ -59,7 +59,7 @@ OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE
 PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
 """Names of what runs through a model: that it asks for gradients trains nothing."""
 
-KNOWN_STATES = frozenset((*OPTIMIZERS, "Adagrad", "RMSprop", "DummyOptim"))
+KNOWN_STATES = frozenset((*CONSTRUCTORS, "RMSprop", "DummyOptim"))
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
 HOLD_PARAMETERS = frozenset({"GatheredParameters", "ParameterList", "ParameterDict"})
 """Classes that are given parameters and are no optimizers."""

@@ -16,6 +16,7 @@ from preflight.scripts.loop import read_plain_loop
 from preflight.scripts.model_calls import read_model
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
+from preflight.scripts.own_optimizer import read_own_optimizer
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
@@ -107,6 +108,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     _accelerator(reader, settings)
     if is_plain_loop:
         read_plain_loop(reader, settings)
+        read_own_optimizer(reader, settings)
     read_length(reader, settings)
     collator = uncut_collator(reader)
     if collator is not None:

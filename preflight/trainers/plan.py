@@ -93,6 +93,10 @@ def _precision(given: Given) -> Reading[PlanFields]:
     return fields.reading()
 
 
+OF_LOOP = (("loop_optimizer", "optimizer"), ("loop_optimizer_kernel", "optimizer_kernel"))
+"""What a loop of the script's own says by the constructor that it calls -> the plan field."""
+
+
 def _optimizer(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
     setting = fields.get("optim", "optimizer")
@@ -101,6 +105,9 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
     elif given.has_trainer:
         name = given.versions.default_optimizer()
         fields.assume("optimizer", name, "no --optim", "transformers")
+    for argument, plan_field in OF_LOOP:
+        if not given.has_trainer and argument in given.known:
+            fields.put(plan_field, given.known[argument].value, given.known[argument])
     norm = fields.get("max_grad_norm", "max_grad_norm")
     if norm is not None and norm.value is not None:
         fields.put("max_grad_norm", float(norm.value), norm)

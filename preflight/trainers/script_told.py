@@ -38,7 +38,7 @@ DECIDES = {
     "bf16": "mixed_precision",
     "fp16": "mixed_precision",
     "mixed_precision": "mixed_precision",
-    "optim": "optimizer",
+    **dict.fromkeys(("optim", "loop_optimizer"), "optimizer"),
     "max_grad_norm": "max_grad_norm",
     "dtype": "load_dtype",
     "attn_implementation": "attention",

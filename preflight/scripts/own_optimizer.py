@@ -1,0 +1,137 @@
+"""The optimizer that a loop of somebody's own makes: its class as the imports name it, and how it walks over tensors."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.library_classes import dotted
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Known, Scope
+from preflight.scripts.script_settings import ScriptSettings
+
+OPTIMIZERS = {
+    "torch": {
+        "AdamW": "adamw_torch",
+        "Adam": "adamw_torch",
+        "SGD": "sgd",
+        "Adagrad": "adagrad",
+    },
+    "transformers": {"AdamW": "adamw_hf", "Adafactor": "adafactor"},
+    "bitsandbytes": {
+        "AdamW8bit": "adamw_bnb_8bit",
+        "Adam8bit": "adamw_bnb_8bit",
+        "PagedAdamW8bit": "paged_adamw_8bit",
+        "PagedAdamW": "paged_adamw_32bit",
+        "PagedAdamW32bit": "paged_adamw_32bit",
+        "Lion": "lion_32bit",
+        "Lion8bit": "lion_8bit",
+        "PagedLion8bit": "paged_lion_8bit",
+    },
+    "deepspeed": {"FusedAdam": "deepspeed_fused_adam", "DeepSpeedCPUAdam": "deepspeed_cpu_adam"},
+    "apex": {"FusedAdam": "adamw_apex_fused"},
+    "torchao": {"AdamW8bit": "adamw_torch_8bit", "AdamW4bit": "adamw_torch_4bit"},
+}
+"""Library -> constructor -> the Trainer's name of that optimizer (get_optimizer_cls_and_kwargs of transformers 5.24)."""
+CONSTRUCTORS = frozenset(name for names in OPTIMIZERS.values() for name in names)
+_MOST_NAMES = 4
+"""Through which a class is passed on; also what ends a circle."""
+
+
+class Made(NamedTuple):
+    """One class that a call may make an optimizer of."""
+
+    name: object
+    """The Trainer's name of it, or UNKNOWN."""
+    kernel: str | None = None
+    """for_loop where the call says so; None for torch's own choice."""
+
+
+def read_own_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Record the optimizer that a script without a Trainer makes, where every call that may run says the same.
+
+    Of one that nobody finds nothing is recorded: every training has one, and it stays open.
+    """
+    sure = [(found, made) for found in reader.calls if (made := _made(reader, found))]
+    unsure = [(found, made) for found in reader.unsure if (made := _made(reader, found))]
+    told = {each for _, made in (*sure, *unsure) for each in made}
+    if not told:
+        return
+    place = reader.place((sure or unsure)[0][0])
+    if not sure or len(told) > 1:
+        told = {Made(UNKNOWN)}
+    (only,) = told
+    settings.put("loop_optimizer", Known(only.name, place))
+    if only.kernel is not None:
+        settings.put("loop_optimizer_kernel", Known(only.kernel, place))
+
+
+def trainers_name(reader: ScriptReader, node: ast.expr, scope: Scope) -> str | None:
+    """Return the Trainer's name of an optimizer's class; None where it is not known or may be several."""
+    names = {_named(each) for each in _classes(reader, node, scope, 0)}
+    return next(iter(names)) if len(names) == 1 else None
+
+
+def _made(reader: ScriptReader, found: CallFound) -> list[Made]:
+    """Return what a call makes, one for every class that it may call; nothing for what makes no optimizer that we know."""
+    func, given = found.node.func, found.node
+    if not (given.args or any(each.arg == "params" for each in given.keywords)):
+        return []
+    is_name = isinstance(func, ast.Name) and func.id not in CONSTRUCTORS
+    is_alias = is_name or isinstance(func, ast.IfExp)
+    if not is_alias and last_name(func) not in CONSTRUCTORS:
+        return []
+    names = [_named(each) for each in _classes(reader, func, found.scope, 0)]
+    if is_alias and not any(names):
+        return []
+    return [_as_called(reader, found, name) for name in names]
+
+
+def _named(cls: str) -> str | None:
+    library, _, _ = cls.partition(".")
+    return OPTIMIZERS.get(library, {}).get(cls.rpartition(".")[2])
+
+
+def _as_called(reader: ScriptReader, found: CallFound, name: str | None) -> Made:
+    """Return an optimizer with what the keywords of its call say of it."""
+    values, is_open = reader.keywords(found)
+    if name is None:
+        return Made(UNKNOWN)
+    if name != "adamw_torch":
+        return Made(name)
+    fused, foreach = (getattr(values.get(each), "value", None) for each in ("fused", "foreach"))
+    if is_open or UNKNOWN in (fused, foreach):
+        return Made(UNKNOWN)
+    if fused:
+        return Made("adamw_torch_fused")
+    return Made(name, "for_loop" if foreach is False else None)
+
+
+def _classes(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> Iterator[str]:
+    """Yield what a class may be, with its library, `torch.optim.AdamW`; empty for one that is not known."""
+    if depth > _MOST_NAMES:
+        yield ""
+    elif isinstance(node, ast.IfExp):
+        test = reader.evaluator.test(node.test, scope)
+        for branch, is_taken in (
+            (node.body, test),
+            (node.orelse, None if test is None else not test),
+        ):
+            if is_taken is not False:
+                yield from _classes(reader, branch, scope, depth + 1)
+    elif isinstance(node, ast.Name) and (holder := _holder(node.id, scope)) is not None:
+        held = reader.evaluator.may_hold(node.id, holder) if node.id in holder.assigned else ()
+        for value in held or (ast.Constant(None),):
+            yield from _classes(reader, value, holder, depth + 1)
+    elif isinstance(node, ast.Name) and reader.class_of(node.id, scope.path) is not None:
+        yield ""
+    else:
+        yield dotted(reader, node, scope.path)
+
+
+def _holder(name: str, scope: Scope | None) -> Scope | None:
+    while scope is not None and not scope.holds(name):
+        scope = scope.outer
+    return scope
