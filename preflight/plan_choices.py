@@ -94,6 +94,7 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
     "attention": (None, "sdpa", "eager"),
     "loss": (None, "full_logits", "chunked_linear"),
     "optimizer": ("adamw_torch_fused", "sgd", "adamw_8bit", "adamw_torch"),
+    "eval_micro_batch_size": (None, 64),
     "world_size": (1, 2, 4, 8, 16, 64),
     "reshard_after_forward": (True, False),
     "offload_params": ("none", "cpu"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from typing import cast
 
 from preflight.scripts.files import CallFound
 from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
 
 
@@ -19,6 +21,7 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         values, _ = reader.keywords(loaders[0])
         if "batch_size" in values and values["batch_size"].value is not None:
             settings.put("per_device_train_batch_size", values["batch_size"])
+    _read_evaluation(reader, settings, loaders)
     for found in reader.calls:
         if found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
             values, _ = reader.keywords(found)
@@ -28,6 +31,34 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
             if found.name == "clip_grad_norm_" and len(found.node.args) > 1:
                 known = reader.evaluator.evaluate(found.node.args[1], found.scope)
                 settings.put("max_grad_norm", known)
+
+
+def _read_evaluation(
+    reader: ScriptReader, settings: ScriptSettings, training: list[CallFound]
+) -> None:
+    """Record the rows that a loop evaluates at once: the most that a loader gives it which is none of training."""
+    sure, unsure = (
+        [each for each in found("DataLoader") if each not in training]
+        for found in (reader.named, reader.maybe)
+    )
+    evaluates = [found for found in reader.named("eval") if _is_switch(found)]
+    may_evaluate = evaluates or [found for found in reader.maybe("eval") if _is_switch(found)]
+    if not may_evaluate or not (sure or unsure):
+        return
+    place = reader.place((sure or unsure)[0])
+    told = [
+        reader.keywords(each)[0].get("batch_size", Known(1, place)) for each in (*sure, *unsure)
+    ]
+    rows = [each for each in told if type(each.value) is int]
+    if unsure or not evaluates or len(rows) < len(told):
+        settings.put("loop_eval_rows", Known(UNKNOWN, place))
+    else:
+        settings.put("loop_eval_rows", max(rows, key=lambda each: cast(int, each.value)))
+
+
+def _is_switch(found: CallFound) -> bool:
+    """Tell whether a call is `model.eval()`, and not Python's own `eval(text)`."""
+    return isinstance(found.node.func, ast.Attribute) and not found.node.args
 
 
 def _is_training_loader(reader: ScriptReader, found: CallFound) -> bool:

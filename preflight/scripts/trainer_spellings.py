@@ -161,6 +161,7 @@ KINDS: dict[str, str] = {
     "texts_per_row": "int",
     "cached_rows": "int",
     "seq_len": "int",
+    "loop_eval_rows": "int",
     "per_device_train_batch_size": "int",
     "per_device_eval_batch_size": "int",
     "gradient_accumulation_steps": "int",

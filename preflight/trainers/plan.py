@@ -93,10 +93,6 @@ def _precision(given: Given) -> Reading[PlanFields]:
     return fields.reading()
 
 
-OF_LOOP = (("loop_optimizer", "optimizer"), ("loop_optimizer_kernel", "optimizer_kernel"))
-"""What a loop of the script's own says by the constructor that it calls -> the plan field."""
-
-
 def _optimizer(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
     setting = fields.get("optim", "optimizer")
@@ -105,9 +101,6 @@ def _optimizer(given: Given) -> Reading[PlanFields]:
     elif given.has_trainer:
         name = given.versions.default_optimizer()
         fields.assume("optimizer", name, "no --optim", "transformers")
-    for argument, plan_field in OF_LOOP:
-        if not given.has_trainer and argument in given.known:
-            fields.put(plan_field, given.known[argument].value, given.known[argument])
     norm = fields.get("max_grad_norm", "max_grad_norm")
     if norm is not None and norm.value is not None:
         fields.put("max_grad_norm", float(norm.value), norm)
@@ -240,6 +233,22 @@ def _accumulation(given: Given) -> Reading[PlanFields]:
     return fields.reading()
 
 
+OF_LOOP = {
+    "loop_optimizer": "optimizer",
+    "loop_optimizer_kernel": "optimizer_kernel",
+    "loop_eval_rows": "eval_micro_batch_size",
+}
+"""What a loop of the script's own says by what it calls -> the plan field."""
+
+
+def _of_loop(given: Given) -> Reading[PlanFields]:
+    fields = FieldReader(given)
+    for argument, plan_field in OF_LOOP.items():
+        if not given.has_trainer and argument in given.known:
+            fields.put(plan_field, given.known[argument].value, given.known[argument])
+    return fields.reading()
+
+
 _SUBJECTS = (
     _model,
     _counts,
@@ -250,5 +259,6 @@ _SUBJECTS = (
     _attention,
     _compile,
     _accumulation,
+    _of_loop,
 )
 """In the order in which their problems are told."""

@@ -51,7 +51,7 @@ DECIDES = {
     "torch_compile": "torch_compile",
     "use_liger_kernel": "loss",
     **dict.fromkeys(("deepspeed", "fsdp", "engine"), "engine"),
-    "eval_strategy": "eval_micro_batch_size",
+    **dict.fromkeys(("eval_strategy", "loop_eval_rows"), "eval_micro_batch_size"),
     **dict.fromkeys(OF_PAIRS, "objective"),
     "beta": "reference_model",
     "texts_per_row": "texts_per_row",

@@ -1,0 +1,60 @@
+"""What a loop of somebody's own evaluates at once is priced as a Trainer's evaluation is, and is open where it may not."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import opens, plan_of
+
+SCRIPT = """\
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.2-1B")
+train_loader = DataLoader(train_rows, batch_size=4, shuffle=True)
+accelerator = Accelerator()
+optimizer = torch.optim.AdamW(model.parameters())
+{loaders}
+for batch in train_loader:
+    accelerator.backward(model(**batch).loss)
+    optimizer.step()
+{after}
+"""
+EVALUATES = "model.eval()\nwith torch.no_grad():\n    model(**next(iter(eval_loader)))"
+
+
+def read(folder, loaders, after=EVALUATES):
+    files = {"train.py": SCRIPT.format(loaders=loaders, after=after)}
+    return plan_of(folder, "accelerate launch --num_processes 1 train.py", files)
+
+
+@pytest.mark.parametrize(
+    ("loaders", "after", "rows"),
+    [
+        ("eval_loader = DataLoader(eval_rows, batch_size=32)", EVALUATES, 32),
+        ("eval_loader = DataLoader(eval_rows)", EVALUATES, 1),
+        ("eval_loader = DataLoader(eval_rows, batch_size=32)", "", None),
+        ("eval_loader = DataLoader(eval_rows, batch_size=32)", "eval('1 + 1')", None),
+        ("", EVALUATES, None),
+        ("a = DataLoader(rows, batch_size=2)\nb = DataLoader(rows, batch_size=16)", EVALUATES, 16),
+    ],
+)
+def test_the_rows_are_the_most_that_a_loader_beside_training_gives(tmp_path, loaders, after, rows):
+    plan = read(tmp_path, loaders, after)
+
+    assert plan.micro_batch_size == 4
+    assert plan.eval_micro_batch_size == rows
+    assert "eval_micro_batch_size" not in opens(plan)
+
+
+@pytest.mark.parametrize(
+    ("loaders", "after"),
+    [
+        ("eval_loader = DataLoader(eval_rows, batch_size=pick())", EVALUATES),
+        ("if ready():\n    eval_loader = DataLoader(eval_rows, batch_size=32)", EVALUATES),
+        ("eval_loader = DataLoader(eval_rows, batch_size=32)", "if ready():\n    model.eval()"),
+    ],
+)
+def test_what_only_running_tells_is_open(tmp_path, loaders, after):
+    assert "eval_micro_batch_size" in opens(read(tmp_path, loaders, after))
