@@ -66,6 +66,8 @@ class ScriptFacts:
     """Where it loads its model; None where TRL does, or it was not found."""
     collator: Place | None = None
     """Where it gives its trainer a collator of its own that cuts no row; None where there is none."""
+    model_beside: Place | None = None
+    """Where it loads a model that it does not train; None where nothing shows one."""
     zero3_is_on_at_load: bool | None = None
     """Whether transformers knows of DeepSpeed when the script loads its model; None where the order is not known."""
 

@@ -34,6 +34,16 @@ SCRIPT_FIELDS = (
 """What a training script decides, and memory depends on."""
 
 
+SECOND_MODEL = "a model beside the one that trains"
+HELD_BESIDE = frozenset(
+    {
+        "a reference model and pairs of answers",
+        "generation and the models that score it",
+        "a teacher",
+        "images or audio beside the text",
+    }
+)
+"""Signs that speak of such a model already."""
 NEVER_ABSENT = ("optimizer",)
 """Fields of which a script that is silent has one all the same, and not the usual one for that."""
 
@@ -114,7 +124,22 @@ def left_out(
     return [
         *(() if tower is None else (tower,)),
         *_spoken_of(trainer, signs, "" if tower is None else BESIDE_TEXT),
+        *_beside(trainer, signs),
     ]
+
+
+def _beside(trainer: TrainerArguments, signs: Mapping[str, Place]) -> Iterator[Problem]:
+    """Yield the model that a script loads and does not train, where no sign and no objective speaks of it."""
+    place, objective = trainer.script.model_beside, trainer.settings.get("objective")
+    is_priced = objective is not None and objective.value in (*COMPARED, *KEEPS_LOGITS, *ONLINE)
+    if place is not None and not is_priced and not HELD_BESIDE & set(signs):
+        yield Problem(
+            _not_counted(SECOND_MODEL, SECOND_MODEL),
+            place.where,
+            severity="warning",
+            unpriced=SECOND_MODEL,
+            takes="more",
+        )
 
 
 def _spoken_of(

@@ -40,7 +40,7 @@ OF_ATTENTION = {
 _MODEL_CLASS = re.compile(
     r"^(?:AutoModel\w*|\w+For(?:CausalLM|ConditionalGeneration|ImageTextToText|SequenceClassification|TokenClassification))$"
 )
-_BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model_for", re.I)
+BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model_for", re.I)
 """Names of models that are held beside the one that trains."""
 SELF = "self"
 PASSES_ON = (
@@ -279,7 +279,7 @@ def _that_train(calls: list[CallFound], made: list[CallFound]) -> list[CallFound
     trained = [call for call in calls if id(call.node) in given]
     if trained:
         return trained
-    return [call for call in calls if not any(map(_BESIDE.search, _names_of(call)))]
+    return [call for call in calls if not any(map(BESIDE.search, _names_of(call)))]
 
 
 def _names_of(call: CallFound) -> list[str]:

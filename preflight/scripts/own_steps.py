@@ -8,15 +8,19 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
+from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
 
 UNCOUNTED = {
     "a second copy of the model": (
-        r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*\s*\)|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
+        r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
+        r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?m:^(?!.*\bcpu\b).*\.clone\(\).*(?:state_dict|parameters)\(\))"
+        r"|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
         r"|ExponentialMovingAverage)\(",
         "more",
     ),
@@ -53,7 +57,8 @@ UNCOUNTED = {
 """What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""
 
 BESIDE_ADAPTER = "what is trained beside the adapter"
-TAKES_OF_CALLS = {BESIDE_ADAPTER: "more"}
+GENERATES = "generation within a step"
+TAKES_OF_CALLS = {BESIDE_ADAPTER: "more", GENERATES: "more", NARROW_LOSS: "less"}
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
 OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
 PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
@@ -72,7 +77,6 @@ KEEPS_MODEL = frozenset(
 )  # fmt: skip
 """Functions whose effect on a model that they are given is read elsewhere, or is none."""
 _STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
-_MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:_engine)?$|^(?:\w+\.)*(?:policy|net|engine)$")
 _PARAMETERS = re.compile(
     r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b|grouped_parameters"
 )
@@ -115,10 +119,10 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield BESIDE_ADAPTER, owner.lineno
         elif isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
             yield f"what {name} makes of the model", node.lineno
-        elif (isinstance(node, ast.FunctionDef) and _STEPS.match(node.name)) or (
-            isinstance(node, (ast.For, ast.While)) and _goes_back(node)
-        ):
+        elif _is_step(node):
             yield from _second_forward(node.body)
+            yield from own_losses(node.body, nodes)
+            yield from _generates(node.body)
 
 
 def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
@@ -181,19 +185,27 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
 def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
     """Return the function of another package that a model is put through, where its effect is not known."""
     call, target = assign.value, ast.unparse(assign.targets[0])
-    if not isinstance(call, ast.Call) or not call.args or _MODEL.match(target) is None:
+    if not isinstance(call, ast.Call) or not call.args or MODEL.match(target) is None:
         return ""
     name, owner = last_name(call.func), ast.unparse(call.func).rpartition(".")[0]
     is_given = ast.unparse(call.args[0]) == target and owner != target
     return name if is_given and name not in KEEPS_MODEL and name not in functions else ""
 
 
-def _goes_back(loop: ast.For | ast.While) -> bool:
-    """Tell whether a loop takes the gradient itself, in no loop inside it."""
-    return any(
-        isinstance(node, ast.Call) and last_name(node.func) == "backward"
-        for node in _own(loop.body)
+def _is_step(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.For | ast.While]:
+    """Tell whether a function or a loop is a step: by its name, or because it takes the gradient, in no loop inside it."""
+    if isinstance(node, ast.FunctionDef) and _STEPS.match(node.name):
+        return True
+    return isinstance(node, (ast.FunctionDef, ast.For, ast.While)) and any(
+        isinstance(inner, ast.Call) and last_name(inner.func) == "backward"
+        for inner in _own(node.body)
     )
+
+
+def _generates(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
+    for node in _own(body):
+        if isinstance(node, ast.Call) and last_name(node.func) == "generate":
+            yield GENERATES, node.lineno
 
 
 def _second_forward(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
@@ -218,7 +230,7 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
             found += [
                 node.lineno
                 for node in ast.walk(statement)
-                if isinstance(node, ast.Call) and _MODEL.match(ast.unparse(node.func))
+                if isinstance(node, ast.Call) and MODEL.match(ast.unparse(node.func))
             ]
     return found
 

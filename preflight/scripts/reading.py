@@ -20,6 +20,7 @@ from preflight.scripts.own_optimizer import read_own_optimizer
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
+from preflight.scripts.second_model import model_beside
 from preflight.scripts.sentence_calls import read_sentences
 from preflight.scripts.unsloth_calls import read_unsloth
 from preflight.setting import Place
@@ -113,6 +114,9 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     collator = uncut_collator(reader)
     if collator is not None:
         settings.seen["collator"] = collator
+    beside = model_beside(reader, settings.seen.get("model"))
+    if beside is not None:
+        settings.seen["model_beside"] = beside
     if read_unsloth(reader, settings) or read_sentences(reader, settings):
         settings.seen.pop("built_elsewhere", None)
     engine = own_engine(reader)

@@ -25,12 +25,13 @@ Contrastive(model).train()
 """
 BODIES = {
     "two passes through an encoder": "        return self.score(model(inputs[0]), model(inputs[1]))",
+    "weighted logits": "        out = model(**inputs)\n        return weigh(out.logits)",
     "hidden states": "        return cosine(model(**inputs).last_hidden_state)",
 }
 USUAL_BODIES = {
     "the parent's": "        return super().compute_loss(model, inputs)",
     "the parent's, by name": "        return super(Contrastive, self).compute_loss(model, inputs)",
-    "weighted logits": "        out = model(**inputs)\n        return weigh(out.logits)",
+    "a cross entropy in fp32": "        out = model(**inputs)\n        return cross_entropy(out.logits.float().view(-1, 9))",
     "the model's own loss": '        return model(**inputs)["loss"]',
 }
 
