@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeGuard
 
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
@@ -19,7 +18,7 @@ from preflight.scripts.trees import tree_of
 UNCOUNTED = {
     "a second copy of the model": (
         r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
-        r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?m:^(?!.*\bcpu\b).*\.clone\(\).*(?:state_dict|parameters)\(\))"
+        r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
         r"|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
         r"|ExponentialMovingAverage)\(",
         "more",
@@ -110,6 +109,7 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
 
 def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     nodes = list(ast.walk(tree))
+    steps = _steps(nodes)
     known = KNOWN_STATES | _other_names(nodes)
     of_adapter = _of_adapter(nodes)
     for node in nodes:
@@ -119,10 +119,10 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield BESIDE_ADAPTER, owner.lineno
         elif isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
             yield f"what {name} makes of the model", node.lineno
-        elif _is_step(node):
-            yield from _second_forward(node.body)
-            yield from own_losses(node.body, nodes)
-            yield from _generates(node.body)
+        elif id(node) in steps:
+            yield from _second_forward(steps[id(node)])
+            yield from own_losses(steps[id(node)], nodes)
+            yield from _generates(steps[id(node)])
 
 
 def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
@@ -192,13 +192,26 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
     return name if is_given and name not in KEEPS_MODEL and name not in functions else ""
 
 
-def _is_step(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.For | ast.While]:
-    """Tell whether a function or a loop is a step: by its name, or because it takes the gradient, in no loop inside it."""
-    if isinstance(node, ast.FunctionDef) and _STEPS.match(node.name):
-        return True
-    return isinstance(node, (ast.FunctionDef, ast.For, ast.While)) and any(
-        isinstance(inner, ast.Call) and last_name(inner.func) == "backward"
-        for inner in _own(node.body)
+def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:
+    """Return id -> body of the functions and loops that are a step: by their name, or because they take the gradient, in
+    no loop inside them."""
+    takes_gradient = any(
+        isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in nodes
+    )
+    return {
+        id(node): node.body
+        for node in nodes
+        if isinstance(node, (ast.FunctionDef, ast.For, ast.While))
+        and (
+            (isinstance(node, ast.FunctionDef) and _STEPS.match(node.name))
+            or (takes_gradient and _goes_back(node.body))
+        )
+    }
+
+
+def _goes_back(body: Sequence[ast.stmt]) -> bool:
+    return any(
+        isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in _own(body)
     )
 
 

@@ -26,7 +26,7 @@ from preflight.values import dataclass
 SIGNS = {
     "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize|\blightning\b|pytorch_lightning",
     "world_size": r"\bmp\.spawn|multiprocessing\.spawn|\bmp\.Process\(|notebook_launcher|debug_launcher",
-    "adapter": r"\bpeft\b|get_peft_model|\b\w*[Ll]o[Rr][Aa]\w*|FastLanguageModel|adapter_name",
+    "adapter": r"\bpeft\b|get_peft_model|[Ll]o[Rr][Aa]\w*|FastLanguageModel|adapter_name",
     "base_quantization": r"BitsAndBytes|load_in_[48]bit|\bbnb\b|k?bit_training|FastLanguageModel|\bhqq\b|quantize",
     "activation_checkpointing": r"checkpoint_wrapper|(?:gradient|activation)_checkpoint|torch\.utils\.checkpoint|"
     r"grad_checkpoint|use_reentrant",
@@ -42,7 +42,7 @@ FROZEN = "frozen parameters"
 UNPRICED = {
     "a reference model and pairs of answers": (
         r"\b(?:DPO|ORPO|CPO|SimPO|KTO|BCO)Trainer\b|\bref(?:erence)?_(?:model|logps|log_?probs)\b"
-        r"|\b(?:\w+_)?(?:chosen|rejected)_(?:logits|log_?p(?:rob)?s)\b|\b\w*CollatorWith\w*DPO\b",
+        r"|(?<![^\W_])(?:chosen|rejected)_(?:logits|log_?p(?:rob)?s)\b|CollatorWith\w*DPO\b",
         "more",
     ),
     "generation and the models that score it": (
@@ -57,7 +57,7 @@ UNPRICED = {
     "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
     "a head that is no language model's": (
         r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|(?:SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder)\("
-        r"|\b\w*(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b|WithValueHead\b",
+        r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b|WithValueHead\b",
         "either",
     ),
     "images or audio beside the text": (
@@ -108,6 +108,10 @@ INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
 
 REDUCES_LOGITS = re.compile(r"\bpreprocess_logits_for_metrics\s*=\s*(?!None\b)\w")
 """What Trainer calls on a batch's logits before it gathers them."""
+
+_WORD_BEFORE = re.compile(r"\w+\Z")
+_LONGEST_WORD = 60
+"""Of the word that a sign may be the end of: a pattern that begins with any letters is slow on a large file."""
 
 MOST_FILES = 40
 MOST_CHARACTERS = 1_000_000
@@ -192,7 +196,9 @@ def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: st
     match = None if name in places else re.search(pattern, text)
     if match is not None:
         line = text.count("\n", 0, match.start()) + 1
-        places[name] = Place("script", path, match[0], line)
+        before = _WORD_BEFORE.search(text, max(0, match.start() - _LONGEST_WORD), match.start())
+        told = before[0] if before is not None and match[0][:1].isidentifier() else ""
+        places[name] = Place("script", path, told + match[0], line)
 
 
 class _Walk:
