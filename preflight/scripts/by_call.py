@@ -1,8 +1,10 @@
-"""What a script turns on by a call, beside what it tells its trainer: checkpointing, and an optimizer of its own."""
+"""What a script decides by a call or a method, beside what it tells its trainer: checkpointing, an optimizer, its batches."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from preflight.scripts.files import last_name
@@ -123,12 +125,47 @@ def read_optimizer(reader: ScriptReader, settings: ScriptSettings) -> None:
                 name = trainers_name(reader, _made_by(first, found.scope), found.scope)
                 known = Known(UNKNOWN if name is None else name, reader.place(found))
                 settings.put("optim", known)
-    for cls, scope in reader.classes.values():
-        own = [n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "create_optimizer"]  # fmt: skip
-        is_trainer = any(last_name(base).endswith("Trainer") for base in cls.bases)
-        if own and is_trainer and "get_optimizer_cls_and_kwargs" not in ast.unparse(own[0]):
-            place = Place("script", scope.path, "create_optimizer", own[0].lineno)
+    for method, place in _overridden(reader, "create_optimizer"):
+        if "get_optimizer_cls_and_kwargs" not in ast.unparse(method):
             settings.put("optim", Known(UNKNOWN, place))
+
+
+BATCHES = {
+    "get_train_dataloader": "per_device_train_batch_size",
+    "get_eval_dataloader": "per_device_eval_batch_size",
+    "_get_dataloader": "per_device_train_batch_size",
+}
+"""Method of a Trainer that makes a loader -> the argument that its rows come from (transformers/trainer.py, 5.24)."""
+_BY_ARGUMENTS = re.compile(r"super\(.*?\)\.get_|(?:train|eval)_batch_size")
+
+
+def read_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Note a Trainer's subclass whose loader takes its rows from somewhere else than the Trainer's arguments."""
+    for name, argument in BATCHES.items():
+        for method, place in _overridden(reader, name):
+            if not _BY_ARGUMENTS.search(ast.unparse(method)):
+                settings.put(argument, Known(UNKNOWN, place))
+
+
+def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read that a script evaluates by a call, `trainer.evaluate()`, whatever the Trainer's arguments say."""
+    for calls, value in ((reader.named, True), (reader.maybe, UNKNOWN)):
+        for found in calls("evaluate", "predict"):
+            func = found.node.func
+            is_trainer = isinstance(func, ast.Attribute) and re.search(
+                "trainer", ast.unparse(func.value), re.IGNORECASE
+            )
+            if is_trainer and "calls_evaluation" not in settings.arguments:
+                settings.put("calls_evaluation", Known(value, reader.place(found)))
+
+
+def _overridden(reader: ScriptReader, name: str) -> Iterator[tuple[ast.FunctionDef, Place]]:
+    """Yield the methods of this name of the script's own Trainers."""
+    for cls, scope in reader.classes.values():
+        is_trainer = any(last_name(base).endswith("Trainer") for base in cls.bases)
+        for node in cls.body if is_trainer else ():
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                yield node, Place("script", scope.path, name, node.lineno)
 
 
 def _made_by(node: ast.expr, scope: Scope) -> ast.expr:

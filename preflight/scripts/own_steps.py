@@ -75,12 +75,17 @@ KEEPS_MODEL = frozenset(
     }
 )  # fmt: skip
 """Functions whose effect on a model that they are given is read elsewhere, or is none."""
+_OF_MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:\.(?!\w*config)\w+(?:\[[^\]]*\])?)*$")
+"""A model, or a part of it that is none of its configs."""
 _STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
 _PARAMETERS = re.compile(
     r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b|grouped_parameters"
 )
 _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
-_WORTH = re.compile(_PARAMETERS.pattern + r"|def (?:compute_loss|train)|\bbackward\(|requires_grad")
+_WORTH = re.compile(
+    _PARAMETERS.pattern
+    + r"|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+)
 
 
 def functions_of(texts: Iterable[str]) -> frozenset[str]:
@@ -185,11 +190,21 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
 def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
     """Return the function of another package that a model is put through, where its effect is not known."""
     call, target = assign.value, ast.unparse(assign.targets[0])
+    owner, _, attribute = target.rpartition(".")
+    if attribute == "forward" and _OF_MODEL.match(owner):
+        return "a forward of its own"
+    if isinstance(call, ast.Call) and _OF_MODEL.match(owner) and _is_module(last_name(call.func)):
+        return f"{last_name(call.func)} as {attribute}"
     if not isinstance(call, ast.Call) or not call.args or MODEL.match(target) is None:
         return ""
     name, owner = last_name(call.func), ast.unparse(call.func).rpartition(".")[0]
     is_given = ast.unparse(call.args[0]) == target and owner != target
     return name if is_given and name not in KEEPS_MODEL and name not in functions else ""
+
+
+def _is_module(name: str) -> bool:
+    """Tell whether a class may be a module by its name; a config and a torch.dtype are not."""
+    return name[:1].isupper() and not re.search(r"Config|Type|Cache$|Path$|Dict$", name)
 
 
 def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:

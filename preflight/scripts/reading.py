@@ -7,7 +7,14 @@ import re
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.adapter_calls import adapts
-from preflight.scripts.by_call import read_casts, read_checkpointing, read_compile, read_optimizer
+from preflight.scripts.by_call import (
+    read_batches,
+    read_casts,
+    read_checkpointing,
+    read_compile,
+    read_evaluation,
+    read_optimizer,
+)
 from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
 from preflight.scripts.handed_arguments import changed_arguments
@@ -106,6 +113,8 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_casts(reader, settings)
     read_compile(reader, settings)
     read_optimizer(reader, settings)
+    read_batches(reader, settings)
+    read_evaluation(reader, settings)
     _accelerator(reader, settings)
     if is_plain_loop:
         read_plain_loop(reader, settings)

@@ -186,6 +186,7 @@ KINDS: dict[str, str] = {
     **dict.fromkeys(("beta", "vllm_gpu_memory_utilization"), "float"),
     **dict.fromkeys(
         (
+            "calls_evaluation",
             "use_vllm",
             "vllm_enable_sleep_mode",
             "ds3_gather_for_generation",

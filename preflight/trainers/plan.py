@@ -41,7 +41,9 @@ def _counts(given: Given) -> Reading[PlanFields]:
         elif given.has_trainer:
             fields.assume(plan_field, default, f"no --{name}", "transformers")
     evaluates = not has_own_loop(given) and (
-        fields.value("eval_strategy", "no") not in ("no", False) or bool(fields.value("do_eval"))
+        fields.value("eval_strategy", "no") not in ("no", False)
+        or bool(fields.value("do_eval"))
+        or "calls_evaluation" in given.known
     )
     setting = fields.positive("per_device_eval_batch_size", "eval_micro_batch_size")
     if evaluates and setting is not None:
@@ -222,6 +224,24 @@ def _compile(given: Given) -> Reading[PlanFields]:
     return fields.reading()
 
 
+def _smoothing(given: Given) -> Reading[PlanFields]:
+    """Name what label smoothing adds: the Trainer takes the loss itself, of a copy of the logits and their
+    log-probabilities (transformers/trainer_pt_utils.py LabelSmoother, 5.24)."""
+    fields = FieldReader(given)
+    factor = fields.get("label_smoothing_factor") if given.has_trainer else None
+    if factor is not None and factor.value not in (None, 0, 0.0):
+        fields.problems.append(
+            Problem(
+                "the estimate does not count the loss under label smoothing",
+                factor.place.where,
+                severity="warning",
+                unpriced="label smoothing",
+                takes="more",
+            )
+        )
+    return fields.reading()
+
+
 def _accumulation(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
     setting = fields.get("accelerator_config")
@@ -259,6 +279,7 @@ _SUBJECTS = (
     _attention,
     _compile,
     _accumulation,
+    _smoothing,
     _of_loop,
 )
 """In the order in which their problems are told."""

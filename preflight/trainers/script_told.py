@@ -51,7 +51,9 @@ DECIDES = {
     "torch_compile": "torch_compile",
     "use_liger_kernel": "loss",
     **dict.fromkeys(("deepspeed", "fsdp", "engine"), "engine"),
-    **dict.fromkeys(("eval_strategy", "loop_eval_rows"), "eval_micro_batch_size"),
+    **dict.fromkeys(
+        ("eval_strategy", "calls_evaluation", "loop_eval_rows"), "eval_micro_batch_size"
+    ),
     **dict.fromkeys(OF_PAIRS, "objective"),
     "beta": "reference_model",
     "texts_per_row": "texts_per_row",
@@ -236,7 +238,9 @@ def _half_said(
     base = fields.settings.get("base_quantization")
     if base is not None and PREPARED_BY_SCRIPT in names:
         half_said["base_quantization"] = (replace(base.value, upcast_unquantized_to_fp32="all"),)
-    if "eval_strategy" in names and fields.value("eval_micro_batch_size") is None:
+    if {"eval_strategy", "calls_evaluation"} & {*names} and fields.value(
+        "eval_micro_batch_size"
+    ) is None:
         rows = problems.take(given.find("per_device_eval_batch_size")).setting
         said = rows.value if rows is not None else EVAL_ROWS
         half_said["eval_micro_batch_size"] = (said if isinstance(said, int) else EVAL_ROWS,)

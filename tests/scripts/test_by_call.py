@@ -113,3 +113,53 @@ def test_an_optimizer_that_nothing_names_is_open(tmp_path):
         "        self.optimizer = cls(groups(self.model), **kwargs)\n"
     )
     assert "optimizer" not in opens(plan_of(tmp_path, LAUNCH, script(trainer="Mine", classes=kept)))
+
+
+@pytest.mark.parametrize(
+    ("after", "rows", "is_open"),
+    [
+        ("trainer.evaluate()", 8, False),
+        ("trainer.predict(rows)", 8, False),
+        ("if rows:\n        trainer.evaluate()", None, True),
+        ("evaluate.load('accuracy')", None, False),
+        ("pass", None, False),
+    ],
+)
+def test_an_evaluation_by_a_call_is_one(after, rows, is_open, tmp_path):
+    files = script()
+    files["train.py"] = files["train.py"].replace(
+        "Trainer(model=model, args=training).train()",
+        f"trainer = Trainer(model=model, args=training)\n    trainer.train()\n    {after}",
+    )
+    plan = plan_of(tmp_path, LAUNCH, files)
+
+    assert plan.eval_micro_batch_size == rows
+    assert ("eval_micro_batch_size" in opens(plan)) is is_open
+
+
+LOADER = """
+class Own(Trainer):
+    def get_{kind}_dataloader(self, rows=None):
+        return {made}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "field", "is_open"),
+    [
+        ("train", "DataLoader(rows, batch_size=64)", "micro_batch_size", True),
+        ("train", "super().get_train_dataloader()", "micro_batch_size", False),
+        ("train", "DataLoader(rows, batch_size=self._train_batch_size)", "micro_batch_size", False),
+        ("eval", "DataLoader(rows, batch_size=64)", "eval_micro_batch_size", True),
+        ("eval", "DataLoader(rows, batch_size=self.args.eval_batch_size)", "eval_micro_batch_size", False),
+    ],
+)  # fmt: skip
+def test_a_loader_of_a_trainers_own_subclass_decides_its_rows(kind, made, field, is_open, tmp_path):
+    files = script(
+        trainer="Own",
+        classes=LOADER.format(kind=kind, made=made),
+        told=", eval_strategy='steps', per_device_eval_batch_size=2",
+    )
+    plan = plan_of(tmp_path, LAUNCH, files)
+
+    assert (field in plan.script_facts.unread) is is_open

@@ -98,6 +98,42 @@ def test_a_function_of_another_package_may_make_anything_of_a_model():
     assert found(before="model = torch.compile(model)") == set()
 
 
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("model.lm_head = Linear(64, 500_000)", "Linear as lm_head"),
+        ("model.model.layers[0] = Block()", "Block as layers[0]"),
+        ("model.forward = fused(model)", "a forward of its own"),
+        ("model.config = PretrainedConfig()", None),
+        ("model.config.use_cache = False", None),
+        ("model.generation_config = GenerationConfig()", None),
+        ("model.is_parallelizable = True", None),
+        ("self.head = Linear(64, 64)", None),
+    ],
+)
+def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name):
+    assert found(before=before) == (set() if name is None else {f"what {name} makes of the model"})
+
+
+@pytest.mark.parametrize(
+    ("before", "inside", "name"),
+    [
+        ("old = copy.deepcopy(model.state_dict())", "pass", "a second copy of the model"),
+        ("ema = {k: v.clone() for k, v in model.state_dict().items()}", "pass", "a second copy of the model"),
+        ("ema = [p.detach().clone() for p in model.parameters()]", "pass", "a second copy of the model"),
+        ("kept = {k: v.cpu().clone() for k, v in model.state_dict().items()}", "pass", None),
+        ("pass", "answers = model.generate(**batch)", "generation within a step"),
+        ("shown = model.generate(**batch)", "pass", None),
+    ],
+)  # fmt: skip
+def test_copies_and_answers_are_named(tmp_path, before, inside, name):
+    text = LOOP.format(before=before, optimizer=ADAMW, inside=inside)
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
+    held = {notice.unpriced for notice in plan.notices} - {"", "frozen parameters"}
+
+    assert held == (set() if name is None else {name})
+
+
 def test_lines_that_nothing_leads_to_say_nothing():
     text = LOOP.format(before="pass", optimizer="Muon(model.parameters())", inside="pass")
     without = text.replace("    optimizer = Muon(model.parameters())\n", "\n")
