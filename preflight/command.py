@@ -35,6 +35,22 @@ class LaunchCommand:
         """Return `path` as an absolute path, the way the launcher in `cwd` would find it."""
         return os.path.normpath(os.path.join(os.path.abspath(self.cwd), os.path.expanduser(path)))
 
+    def script_file(self, word: str) -> str:
+        """Return the file that a script's word means: a path as it is, and a module's name as Python finds it.
+
+        A repository is installed as its packages lie, in its own folder or in `src`; a package stands for its
+        `__main__`. A file that is nowhere is named as it would lie in the folder of the launch.
+        """
+        if word.endswith(".py") or self.exists(word):
+            return word
+        module = word.replace(".", "/")
+        for folder in ("", "src"):
+            for tail in (".py", "/__main__.py"):
+                path = os.path.join(folder, module + tail)
+                if self.exists(path):
+                    return path
+        return f"{module}.py"
+
     def exists(self, path: str) -> bool:
         """Tell whether a file is there, in the overlay or on disk."""
         absolute = self.resolve(path)

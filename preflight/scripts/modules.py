@@ -68,7 +68,7 @@ class Modules:
     ) -> None:
         self.command = command
         self._scopes = scopes or {}
-        root = os.path.dirname(script)
+        root = os.path.dirname(command.script_file(script))
         self._folders = [*package_folders(command, root)]
         self._found: dict[tuple[str, str], str | None] = {}
         self._is_near: dict[tuple[str, str], bool] = {}

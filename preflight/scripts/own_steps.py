@@ -65,7 +65,7 @@ PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activ
 
 KNOWN_STATES = frozenset((*CONSTRUCTORS, "RMSprop", "DummyOptim"))
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
-HOLD_PARAMETERS = frozenset({"GatheredParameters", "ParameterList", "ParameterDict"})
+HOLD_PARAMETERS = frozenset({"GatheredParameters", "Parameter", "ParameterList", "ParameterDict"})
 """Classes that are given parameters and are no optimizers."""
 KEEPS_MODEL = frozenset(
     {

@@ -42,7 +42,7 @@ def _start(command: LaunchCommand, path: str) -> int | None:
         if ADDS_WORDS.search(word):
             return None
         module = index > 0 and command.argv[index - 1] == "-m"
-        named = word.replace(".", "/") + ".py" if module else word
+        named = command.script_file(word) if module else word
         if os.path.normpath(named) == os.path.normpath(path):
             return index
     return None

@@ -32,7 +32,7 @@ class Reach(ReachCalls):
 
     def __init__(self, command: LaunchCommand, script: str, reader: ScriptReader | None) -> None:
         super().__init__(command, script, reader)
-        path = script if command.exists(script) else script.replace(".", "/") + ".py"
+        path = command.script_file(script)
         main = self.modules.load(os.path.normpath(path))
         if main is None:
             self.is_whole = self.is_followed = False

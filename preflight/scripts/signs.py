@@ -246,7 +246,8 @@ def repository_files(command: LaunchCommand, script: str) -> Iterator[tuple[str,
 
 
 def _walk(command: LaunchCommand, script: str) -> Iterator[tuple[str, str]]:
-    path = script if command.exists(script) else script.replace(".", "/") + ".py"
+    path = command.script_file(script)
+    root = os.path.dirname(path)
     waiting, seen = [path], {path}
     for _ in range(MOST_FILES):
         if not waiting:
@@ -259,7 +260,7 @@ def _walk(command: LaunchCommand, script: str) -> Iterator[tuple[str, str]]:
         if len(text) > MOST_CHARACTERS:
             continue
         yield path, text
-        for other in _imported(command, path, os.path.dirname(script), text):
+        for other in _imported(command, path, root, text):
             if other not in seen:
                 seen.add(other)
                 waiting.append(other)

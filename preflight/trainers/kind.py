@@ -260,9 +260,7 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
 def _script_text(script: str | None, command: LaunchCommand) -> str:
     if script is None:
         return ""
-    path = script
-    if not command.exists(path) and not path.endswith(".py"):
-        path = script.replace(".", "/") + ".py"  # a module in the launch's folder
+    path = command.script_file(script)
     if not command.exists(path):
         return ""
     try:

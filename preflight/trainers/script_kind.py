@@ -23,7 +23,7 @@ def open_script(
     from preflight.scripts import options as script_options
     from preflight.scripts import reading as script_reading
 
-    path = script if command.exists(script) else script.replace(".", "/") + ".py"
+    path = command.script_file(script)
     reader = script_reading.open_script(command, path, kind.text)
     return None if reader is None else (reader, script_options.own_parser(reader, path))
 

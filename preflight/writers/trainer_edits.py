@@ -54,12 +54,12 @@ def script_text(draft: LaunchDraft) -> str:
     """Return the training script's text; empty where it cannot be read from here."""
     words = draft.argv[draft.script_index : draft.script_index + 1]
     for word in words:
-        for path in (word, word.replace(".", "/") + ".py"):
-            if draft.command.exists(path):
-                try:
-                    return draft.command.read_text(path)
-                except (OSError, UnicodeDecodeError):
-                    return ""
+        path = draft.command.script_file(word)
+        if draft.command.exists(path):
+            try:
+                return draft.command.read_text(path)
+            except (OSError, UnicodeDecodeError):
+                return ""
     return ""
 
 

@@ -80,3 +80,18 @@ def test_fire_calls_a_function_here_or_of_an_import(is_imported, tmp_path):
 
     assert (plan.micro_batch_size, plan.seq_len) == (5, 320)
     assert plan.adapter is not None and plan.adapter.targets == ("k_proj", "v_proj")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["pkg/run.py", "pkg/run/__main__.py", "src/pkg/run.py", "src/pkg/run/__main__.py"],
+)
+def test_a_module_is_found_where_its_package_lies(path, tmp_path):
+    text = (
+        "from transformers import Trainer, TrainingArguments\n"
+        "args = TrainingArguments('o', per_device_train_batch_size=3)\nTrainer(args=args).train()\n"
+    )
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 -m pkg.run", {path: text})
+
+    assert plan.micro_batch_size == 3
+    assert plan.origins["micro_batch_size"].where == f"{path}:2"
