@@ -10,6 +10,9 @@ from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
 
+ROWS = ("per_device_train_batch_size", "loop_eval_rows")
+"""Arguments that say how many rows a loader of a plain loop gives at once."""
+
 
 def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the batch, the length and the switches of a script without a Trainer."""
@@ -22,6 +25,7 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
         if "batch_size" in values and values["batch_size"].value is not None:
             settings.put("per_device_train_batch_size", values["batch_size"])
     _read_evaluation(reader, settings, loaders)
+    _read_divided_batches(reader, settings)
     for found in reader.calls:
         if found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
             values, _ = reader.keywords(found)
@@ -54,6 +58,19 @@ def _read_evaluation(
         settings.put("loop_eval_rows", Known(UNKNOWN, place))
     else:
         settings.put("loop_eval_rows", max(rows, key=lambda each: cast(int, each.value)))
+
+
+def _read_divided_batches(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Note that accelerate divides a loader's batch over the ranks, `Accelerator(split_batches=True)`: each has a part
+    of it (accelerate/data_loader.py BatchSamplerShard, 1.15)."""
+    for found in (*reader.calls, *reader.unsure):
+        if found.name in ("Accelerator", "DataLoaderConfiguration"):
+            divides = reader.keywords(found)[0].get("split_batches")
+            if divides is None or divides.value is False:
+                continue
+            for name in ROWS:
+                if name in settings.arguments:
+                    settings.put(name, Known(UNKNOWN, divides.place))
 
 
 def _is_switch(found: CallFound) -> bool:

@@ -163,10 +163,23 @@ def _made(reader: ScriptReader) -> Iterator[CallFound]:
             continue
         keywords = {each.arg: each.value for each in call.node.keywords}
         given = keywords.get("model") or keywords.get("model_init")
-        given = given or (call.node.args[0] if call.node.args else None)
+        is_own = reader.class_of(call.name, call.scope.path) is not None
+        if given is None and call.node.args and not (is_own and _takes_no_model(reader, call)):
+            given = call.node.args[0]
         if given is not None:
             for each in followed(reader, given, call.scope):
                 yield each or call
+
+
+def _takes_no_model(reader: ScriptReader, call: CallFound) -> bool:
+    """Tell whether a Trainer of the script's own is given something else than a model first, its arguments for instance."""
+    held = reader.class_of(call.name, call.scope.path)
+    methods = () if held is None else held[0].body
+    for method in methods:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            names = [each.arg for each in method.args.args[1:2]]
+            return bool(names) and not re.search(r"model|policy|actor|net", names[0])
+    return False
 
 
 def followed(reader: ScriptReader, node: ast.expr, scope: Scope) -> Iterator[CallFound | None]:

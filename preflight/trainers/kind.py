@@ -202,6 +202,13 @@ _TRL_TRAINS = re.compile(
 """What a script names that trains with TRL: a trainer, its arguments or its parser, and not a collator alone."""
 
 
+_HF_TRAINS = re.compile(
+    r"\b(?:Seq2Seq|SentenceTransformer|CrossEncoder|SparseEncoder)?TrainingArguments\b"
+    r"|(?:(?<![\w.])|\btransformers\.)(?:Seq2Seq)?Trainer\(|\b(?:SentenceTransformer|CrossEncoder|SparseEncoder)Trainer\("
+    r"|\bHfArgumentParser\b"
+)
+"""What a script names that trains with transformers' Trainer, or with one that stands on it."""
+
 _OF_ELSEWHERE = re.compile(
     r"^[ \t]*from[ \t]+(?!trl\b)(\.?)([\w.]*)[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\bSFTTrainer\b",
     re.MULTILINE,
@@ -221,6 +228,25 @@ def _with_own_name(text: str, command: LaunchCommand, script: str | None) -> str
     return text
 
 
+def _is_own(word: re.Match[str], code: str) -> bool:
+    """Tell whether a name of transformers' is a class of the file's own that stands on none of its, or another library's."""
+    name = word[0].rstrip("(")
+    if name.startswith("transformers.") or name not in code:
+        return False
+    defined = re.search(
+        rf"^[ \t]*class[ \t]+{name}\b(?![^\n]*(?:transformers\.|\(\s*\w*{name}))",
+        code,
+        re.MULTILINE,
+    )
+    imported = re.search(
+        rf"^[ \t]*from[ \t]+(?!transformers\b|sentence_transformers\b)[\w.]+[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\b{name}\b(?![ \t]+as\b)",
+        code,
+        re.MULTILINE,
+    )
+    is_arguments = name.endswith("Arguments")
+    return defined is not None or (imported is not None and not is_arguments)
+
+
 def _from_text(script: str, text: str) -> TrainerKind | None:
     code = PROSE.sub("", text)
     uses_parser = "TrlParser" in code
@@ -232,12 +258,8 @@ def _from_text(script: str, text: str) -> TrainerKind | None:
         return TrainerKind(
             "trl", f"{script} imports trl", method, uses_trl_parser=uses_parser, text=text
         )
-    word = re.search(
-        r"\b(?:Seq2Seq|SentenceTransformer|CrossEncoder|SparseEncoder)?TrainingArguments\b"
-        r"|(?:(?<![\w.])|\btransformers\.)(?:Seq2Seq)?Trainer\(|\b(?:SentenceTransformer|CrossEncoder|SparseEncoder)Trainer\("
-        r"|\bHfArgumentParser\b",
-        code,
-    )
+    words = (each for each in _HF_TRAINS.finditer(code) if not _is_own(each, code))
+    word = next(words, None)
     if (
         word
         and word[0] == "HfArgumentParser"

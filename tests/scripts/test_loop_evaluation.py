@@ -58,3 +58,19 @@ def test_the_rows_are_the_most_that_a_loader_beside_training_gives(tmp_path, loa
 )
 def test_what_only_running_tells_is_open(tmp_path, loaders, after):
     assert "eval_micro_batch_size" in opens(read(tmp_path, loaders, after))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "rows"),
+    [
+        ("Accelerator(split_batches=True)", None),
+        ("Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))", None),
+        ("Accelerator(split_batches=False)", 4),
+        ("Accelerator()", 4),
+    ],
+)
+def test_rows_that_accelerate_divides_are_not_those_of_a_rank(tmp_path, accelerator, rows):
+    text = SCRIPT.format(loaders="", after="").replace("Accelerator()", accelerator)
+    plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
+
+    assert plan.micro_batch_size == rows
