@@ -36,6 +36,7 @@ from preflight.launchers.undecided import (
     left_out,
     not_here,
     ranks_of,
+    synchronised,
     undecided,
     unseen,
 )
@@ -124,6 +125,7 @@ def make_plan(
     ranks = ranks_of(part, trainer, problems)
     if ranks is not None:
         origins["world_size"] = ranks
+    problems = [*problems, *synchronised(trainer, fields.get("engine"))]
     if not trainer.script.is_of_library:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script, trainer.reader)

@@ -174,6 +174,21 @@ def _not_counted(name: str, sign: str) -> str:
     return f"{sign} speaks of {name}, which the estimate does not count"
 
 
+def synchronised(trainer: TrainerArguments, engine: Setting | None) -> Iterator[Problem]:
+    """Yield that a reference model is brought up to date under ZeRO-3: every rank gathers both models whole for it
+    (SyncRefModelCallback, trl/trainer/callbacks.py, 0.9 to 1.16)."""
+    said = trainer.arguments.get("sync_ref_model")
+    if said is not None and said.value is True and engine is not None and engine.value == "zero3":
+        yield Problem(
+            "sync_ref_model gathers both models on every rank under ZeRO-3, which the estimate does not count",
+            said.place.where,
+            "sync_ref_model: false, or shard with FSDP, where it needs nothing",
+            severity="warning",
+            unpriced="both models gathered to synchronise them",
+            takes="more",
+        )
+
+
 def ranks_of(
     part: LauncherPart, trainer: TrainerArguments, problems: Iterable[Problem]
 ) -> Origin | None:

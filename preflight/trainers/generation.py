@@ -27,6 +27,9 @@ NOT_PRICED = {
     "use_transformers_continuous_batching": "continuous batching of transformers",
     "generation_batch_size": "a generation batch that is counted over all ranks",
     "cache_implementation": "a cache of another kind",
+    "cast_lm_head_to_fp32": "a head in fp32",
+    "entropy_coef": "a bonus for entropy",
+    "use_adaptive_entropy": "a bonus for entropy",
 }
 """Arguments under which a rollout takes what no formula counts -> what that is called."""
 _TURNS = re.compile(r"\b(rollout_func|environment_factory|tools)\s*=\s*(?!None\b)\w")

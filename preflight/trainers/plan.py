@@ -43,6 +43,7 @@ def _counts(given: Given) -> Reading[PlanFields]:
     evaluates = not has_own_loop(given) and (
         fields.value("eval_strategy", "no") not in ("no", False)
         or bool(fields.value("do_eval"))
+        or bool(fields.value("eval_on_start"))
         or "calls_evaluation" in given.known
     )
     setting = fields.positive("per_device_eval_batch_size", "eval_micro_batch_size")

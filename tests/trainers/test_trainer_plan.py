@@ -148,6 +148,7 @@ def test_a_library_that_is_missing_is_said_to_be_missing(tmp_path):
         ("--accelerator_config '{\"gradient_accumulation_kwargs\": {\"sync_each_batch\": true}}'", "sync_each_batch", True),
         ("--eval_strategy steps --eval_steps 10", "eval_micro_batch_size", 8),
         ("--do_eval --per_device_eval_batch_size 2", "eval_micro_batch_size", 2),
+        ("--eval_on_start true", "eval_micro_batch_size", 8),
     ],
 )  # fmt: skip
 def test_a_trl_flag_means_this_for_the_plan(line, field, value, tmp_path):

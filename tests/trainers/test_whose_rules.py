@@ -6,9 +6,11 @@ plain TrainingArguments, TRL's parser beside the Trainer of transformers, an arg
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
+from trl.trainer.callbacks import SyncRefModelCallback
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.errors import BadInput
@@ -246,3 +248,27 @@ def test_transformers_stops_at_the_old_name():
     transformers = pytest.importorskip("transformers")
     with pytest.raises(TypeError, match="unexpected keyword argument 'evaluation_strategy'"):
         transformers.TrainingArguments(output_dir="o", evaluation_strategy="steps")
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "is_named"),
+    [
+        (3, "--sync_ref_model true", True),
+        (3, "--sync_ref_model false", False),
+        (2, "--sync_ref_model true", False),
+    ],
+)
+def test_models_that_are_gathered_to_synchronise_them_are_named(tmp_path, stage, words, is_named):
+    """TRL's callback gathers every parameter of policy and reference at once under ZeRO-3 alone."""
+    source = inspect.getsource(SyncRefModelCallback)
+    assert "zero_stage == 3" in source and "GatheredParameters" in source
+
+    (tmp_path / "ds.json").write_text(f'{{"zero_optimization": {{"stage": {stage}}}}}')
+    launch = (
+        "accelerate launch --use_deepspeed --deepspeed_config_file ds.json --num_processes 8 -m trl.scripts.dpo"
+        f" --model_name_or_path meta-llama/Llama-3.1-8B --dataset_name x --output_dir o {words}"
+    )
+    command = LaunchCommand(tuple(launch.split()), {}, str(tmp_path))
+    plan = load_plugins().first("preflight_read_launch", command=command)
+
+    assert any("synchronise" in notice.unpriced for notice in plan.notices) is is_named
