@@ -305,3 +305,37 @@ def test_what_axolotl_does_itself_is_no_error(config: str) -> None:
     found = plugins.collect("preflight_findings", plan=plan, model=model, device=None)
 
     assert [finding.id for _, finding in found] == expected
+
+
+BASE = {
+    "base_model": "meta-llama/Llama-3.2-1B", "datasets": [{"path": "rows", "type": "alpaca"}], "output_dir": "out",
+    "micro_batch_size": 2, "gradient_accumulation_steps": 1, "sequence_len": 1024, "bf16": True,
+    "learning_rate": 1e-4, "gradient_checkpointing": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({}, set()),
+        ({"selective_checkpointing": True}, set()),
+        ({"selective_checkpointing": {"offload": True}}, {"operations that checkpointing saves"}),
+        ({"trainer_cls": "mine.Trainer"}, {"a trainer of its own"}),
+        ({"use_onebitllms": True}, {"BitNet's layers"}),
+        ({"use_eaft": True}, {"a loss of its own"}),
+        ({"plugins": ["axolotl.integrations.liger.LigerPlugin"]}, set()),
+        (
+            {"plugins": ["axolotl.integrations.kd.KDPlugin"]},
+            {"the plugin axolotl.integrations.kd.KDPlugin"},
+        ),
+        ({"plugins": ["mine.Plugin"]}, {"the plugin mine.Plugin"}),
+        ({"overrides_of_model_config": {"rope_theta": 1e6}}, set()),
+        ({"overrides_of_model_config": {"num_hidden_layers": 4}}, {"a model of another shape"}),
+    ],
+)
+def test_what_a_key_changes_and_the_plan_cannot_hold_is_named(more, named, tmp_path) -> None:
+    (tmp_path / "c.yaml").write_text(json.dumps({**BASE, **more}))
+    plan = read(LaunchCommand(("axolotl", "train", "c.yaml"), EIGHT, str(tmp_path)))
+    assert plan is not None
+
+    assert {notice.unpriced for notice in plan.notices} - {""} == named

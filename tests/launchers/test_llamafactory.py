@@ -396,3 +396,21 @@ def test_answers_are_priced_but_for_models_of_another_size_and_what_generates(
     tmp_path, words, named
 ):
     assert unpriced_of(tmp_path, *words) == named
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({}, set()),
+        ({"use_dft_loss": True}, {"a loss of its own"}),
+        ({"use_eaft_loss": True}, {"a loss of its own"}),
+        ({"upcast_layernorm": True}, {"norms in fp32"}),
+    ],
+)
+def test_what_an_argument_changes_and_the_plan_cannot_hold_is_named(
+    tmp_path: Path, more: dict[str, Any], named: set[str]
+) -> None:
+    plan = read(written(tmp_path, "more.yaml", **more))
+    assert plan is not None
+
+    assert {notice.unpriced for notice in plan.notices} - {""} == named

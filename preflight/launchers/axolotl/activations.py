@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from preflight.formulas.kernels import LIGER_KERNELS
 from preflight.launchers.axolotl.keys import listed_plugins
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.scripts.trainer_spellings import ATTENTIONS
 from preflight.setting import Setting
 
@@ -82,6 +82,10 @@ def read_checkpointing(keys: FrameworkKeys) -> None:
     selective = keys.get("selective_checkpointing")
     if plan_mode == "full" and selective is not None and selective.value:
         plan_mode = "selective_op"
+        if isinstance(selective.value, dict):
+            message = "selective checkpointing is estimated as torch's usual choice of operations"
+            words = "operations that checkpointing saves"
+            keys.leave_out(NotModelled(message, words, "either"), selective)
     if setting is not None:
         keys.put("activation_checkpointing", plan_mode, setting)
     elif not keys.is_unknown("gradient_checkpointing"):

@@ -44,8 +44,11 @@ def finetuning_type(keys: FrameworkKeys) -> str:
 
 def read_quantization(keys: FrameworkKeys, kind: str, dtype: str) -> None:
     """Record the quantized base."""
-    bits = keys.count("quantization_bit")
+    bits, norms = keys.count("quantization_bit"), keys.flag("upcast_layernorm")
     if bits is None:
+        if norms is not None and norms.value:
+            message = "norms are estimated in the dtype that the model is loaded in"
+            keys.leave_out(NotModelled(message, "norms in fp32", "more"), norms)
         return
     if kind not in ("lora", "oft"):
         keys.refuse(
@@ -64,7 +67,6 @@ def read_quantization(keys: FrameworkKeys, kind: str, dtype: str) -> None:
         message = f"{method.value} is estimated as bitsandbytes in {as_bits} bits"
         keys.leave_out(NotModelled(message, f"weights in {method.value}", "either"), method)
     double, scheme = keys.flag("double_quantization"), keys.get("quantization_type")
-    norms = keys.flag("upcast_layernorm")
     upcast = "norms" if norms is not None and norms.value else "none"
     if bits.value == 8:
         quantization = BaseQuantization("int8", upcast_unquantized_to_fp32=upcast)

@@ -77,6 +77,12 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "use_asft_loss": NotModelled(
         "the reference model of use_asft_loss is not counted", "a reference model", "more"
     ),
+    "use_dft_loss": NotModelled(
+        "DFT's loss is estimated as the language model's", "a loss of its own", "either"
+    ),
+    "use_eaft_loss": NotModelled(
+        "EAFT's loss is estimated as the language model's", "a loss of its own", "either"
+    ),
     "upcast_lmhead_output": NotModelled(
         "the fp32 copy of the logits is counted by the loss's own rule"
     ),
