@@ -13,6 +13,7 @@ from preflight.engines.deepspeed_config import (
     synthesized,
 )
 from preflight.engines.deepspeed_fields import check_keys, deepspeed_fields, nested_settings
+from preflight.engines.deepspeed_left_out import left_out
 from preflight.engines.deepspeed_match import BATCH_KEYS, batch_problems, filled_from_trainer
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
@@ -62,6 +63,7 @@ def read_deepspeed(
             return Reading(EngineSettings(fields, deepspeed_file=stated), tuple(problems))
         config = loaded
         problems.extend(check_keys(config, libraries))
+        problems.extend(left_out(config))
         if config.path and not config.path.startswith("-"):
             documents["deepspeed"] = config.path
     as_written = config

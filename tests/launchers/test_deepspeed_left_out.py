@@ -1,0 +1,58 @@
+"""Keys of a DeepSpeed config that change memory in ways that no formula counts are named; what is off says nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from deepspeed.runtime.config import DeepSpeedConfig
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+from preflight.engines.deepspeed_keys import REMOVED_KEYS, REMOVED_ZERO_KEYS
+from preflight.engines.deepspeed_left_out import LEFT_OUT
+from preflight.launch import LaunchCommand
+from preflight.plugins import load_plugins
+
+LAUNCH = (
+    "accelerate launch --use_deepspeed --num_processes 8 --deepspeed_config_file ds.json -m trl.scripts.sft"
+    " --model_name_or_path meta-llama/Llama-3.1-8B --dataset_name rows --output_dir out --bf16 true"
+)
+
+
+def named(folder, more, stage=3):
+    zero = {"stage": stage, **more.pop("zero", {})}
+    config = {"zero_optimization": zero, "bf16": {"enabled": True}, **more}
+    (folder / "ds.json").write_text(json.dumps(config))
+    (folder / "requirements.txt").write_text("deepspeed==0.15.4\n")
+    command = LaunchCommand(tuple(LAUNCH.split()), {}, str(folder))
+    plan = load_plugins().first("preflight_read_launch", command=command)
+    return {notice.unpriced for notice in plan.notices} - {""}
+
+
+@pytest.mark.parametrize(
+    ("more", "stage", "name"),
+    [
+        ({"zero": {"mics_shard_size": 4}}, 3, "MiCS's smaller groups of ranks"),
+        ({"zero": {"mics_shard_size": -1}}, 3, None),
+        ({"zero": {"mics_shard_size": 4}}, 2, None),
+        ({"zero": {"zero_quantized_weights": True}}, 3, "weights that ZeRO++ quantizes"),
+        ({"zero": {"zero_quantized_weights": False}}, 3, None),
+        ({"hybrid_engine": {"enabled": True}}, 3, "DeepSpeed's hybrid engine"),
+        ({"hybrid_engine": {"enabled": False}}, 3, None),
+        ({"compile": {"deepcompile": True}}, 3, "DeepCompile"),
+        ({"communication_data_type": "fp32"}, 2, "gradients that are reduced in fp32"),
+        ({"communication_data_type": "bf16"}, 2, None),
+        ({"sequence_parallel_size": 4}, 3, "a sequence that is divided over ranks"),
+        ({"activation_checkpointing": {"partition_activations": True}}, 3, None),
+    ],
+)
+def test_what_a_key_turns_on_is_named(tmp_path, more, stage, name):
+    assert named(tmp_path, dict(more), stage) == (set() if name is None else {name})
+
+
+def test_the_keys_are_those_that_deepspeed_reads_or_read():
+    known = {f"zero_optimization.{name}" for name in (*DeepSpeedZeroConfig.model_fields, *REMOVED_ZERO_KEYS)}  # fmt: skip
+    own = DeepSpeedConfig({"train_batch_size": 1}).__dict__
+    for key in LEFT_OUT:
+        top = key.partition(".")[0]
+        assert key in known or top in REMOVED_KEYS or any(top in name for name in own), key
