@@ -184,6 +184,17 @@ def read_fsdp(env: Mapping[str, Setting], explicit: Mapping[str, Setting]) -> Re
                 "PF207",
             )
         )
+    ignored = env.get("FSDP_IGNORED_MODULES")
+    if ignored is not None and ignored.value not in (None, ""):
+        problems.append(
+            Problem(
+                f"{spelling(ignored.place, 'ignored_modules')} keeps modules whole on every rank, which the estimate does not count",
+                ignored.place.where,
+                severity="warning",
+                unpriced="modules that FSDP does not shard",
+                takes="more",
+            )
+        )
     uses_orig_params = problems.take(plugin.flag("use_orig_params", False))
     fsdp = FsdpSettings(
         strategy=strategy,

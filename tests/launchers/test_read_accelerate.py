@@ -415,3 +415,10 @@ def test_one_process_that_sees_several_gpus_is_said(words: str, ids: list[str]) 
     plan = read(f"--config_file c.yaml {words}", files, {"CUDA_VISIBLE_DEVICES": "0,1"})
 
     assert [notice.id for notice in plan.notices] == ids
+
+
+@pytest.mark.parametrize(("line", "is_named"), [("", False), ("  fsdp_ignored_modules: .*embed.*\n", True)])  # fmt: skip
+def test_modules_that_fsdp_leaves_whole_are_named(line: str, is_named: bool) -> None:
+    plan = read_config(FSDP2 + line)
+
+    assert ("modules that FSDP does not shard" in {n.unpriced for n in plan.notices}) is is_named
