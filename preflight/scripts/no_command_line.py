@@ -46,8 +46,11 @@ QUIET = frozenset(
 )
 """Libraries beside LIBRARIES that read no command line of the script that imports them."""
 
-_KEYWORD = re.compile(r"\bargs\s*=")
-"""`Trainer(args=...)` and `launch(args=...)` name a parameter."""
+_KEYWORD = re.compile(r"\bargs\s*=(?!=)|\*args\b")
+"""`Trainer(args=...)` and `launch(args=...)` name a parameter, and so does `def wrapper(*args)`."""
+_SETTINGS = re.compile(r"^[ \t]*args\s*(?::[^=\n]+)?=\s*[\w.]*(?:Config|Arguments)\(", re.MULTILINE)
+"""`args = SFTConfig(...)`: what the script calls its arguments was made here, and not of the command line."""
+_ARGS = re.compile(r"\bargs\b")
 
 
 def unheard_flags(words: Iterable[str], command: LaunchCommand, script: str) -> Problem | None:
@@ -70,7 +73,7 @@ def _reads_none(command: LaunchCommand, script: str) -> bool:
     """Tell whether neither a script nor a file of its repository that it imports has a word that reads a command line."""
     texts: dict[str, str] = {}
     for path, text in repository_files(command, script):
-        if READS.search(_KEYWORD.sub("", text)):
+        if READS.search(_unnamed(text)):
             return False  # most scripts have a parser in their first file: the others are not read
         texts[path] = text
     if not texts or len(texts) == MOST_FILES:
@@ -84,6 +87,11 @@ def _reads_none(command: LaunchCommand, script: str) -> bool:
         for text in texts.values()
         for module in _modules(text)
     )
+
+
+def _unnamed(text: str) -> str:
+    """Return a text without the word `args` where it is the name of a parameter, or of settings made in the text."""
+    return (_ARGS if _SETTINGS.search(text) else _KEYWORD).sub("", text)
 
 
 def _modules(text: str) -> Iterator[str]:

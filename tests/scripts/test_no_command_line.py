@@ -40,6 +40,24 @@ def test_a_flag_behind_a_script_that_reads_none_changes_nothing(tmp_path):
     assert not dropped(plain)
 
 
+@pytest.mark.parametrize("binding", ["args = SFTConfig(", "args: SFTConfig = trl.SFTConfig("])
+def test_settings_that_the_script_calls_args_are_no_command_line(tmp_path, binding):
+    made = 'output_dir="out", per_device_train_batch_size=4, max_length=4096'
+    script = SCRIPT.replace(f"args=SFTConfig({made})", "args=args")
+    script = script.replace("trainer =", f"{binding}{made})\ntrainer =")
+    plan = plan_of(tmp_path, f"python train.py {FLAGS}", {"train.py": script})
+
+    assert dropped(plan) and (plan.adapter, plan.micro_batch_size) == (None, 4)
+
+
+@pytest.mark.parametrize("made", ["args = options()", "args = SFTConfig(**vars(parse_args()))"])
+def test_what_is_called_args_may_be_the_command_line(tmp_path, made):
+    script = SCRIPT.replace("trainer =", f"from mine import options\n{made}\ntrainer =")
+    plan = plan_of(tmp_path, f"python train.py {FLAGS}", {"train.py": script})
+
+    assert not dropped(plan)
+
+
 def test_python_says_nothing_of_such_a_flag(tmp_path):
     (tmp_path / "quiet.py").write_text("import json\nprint(json.dumps(1))\n")
     command = [sys.executable, "quiet.py", *FLAGS.split()]
