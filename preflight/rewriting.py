@@ -43,7 +43,30 @@ def write_draft(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -
 
 def write_checked(before: LaunchPlan, after: LaunchPlan, plugins: PluginManager) -> Rewrite | None:
     """Write the launch back, read the result again, and return it only if it gives the edited plan."""
-    rewrite = write_draft(before, after, plugins)
+    return _as_wanted(write_draft(before, after, plugins), before, after, plugins)
+
+
+def write_with_copy(
+    before: LaunchPlan, after: LaunchPlan, plugins: PluginManager
+) -> Rewrite | None:
+    """Do as `write_checked`, with a copy of the training script where nothing else can say a change."""
+    rewrite = write_checked(before, after, plugins)
+    if rewrite is not None:
+        return rewrite
+    from preflight.writers.launch import write_with_script
+
+    rewrite = write_with_script(before, after)
+    if rewrite is not None and before.wrapping:
+        from preflight.shell.layers import rewrapped
+
+        rewrite = rewrapped(rewrite, before.wrapping)
+    return _as_wanted(rewrite, before, after, plugins)
+
+
+def _as_wanted(
+    rewrite: Rewrite | None, before: LaunchPlan, after: LaunchPlan, plugins: PluginManager
+) -> Rewrite | None:
+    """Return a rewrite only if it reads as the edited plan."""
     if rewrite is None or before.command is None:
         return rewrite
     whole = before.wrapping[0].command if before.wrapping else before.command

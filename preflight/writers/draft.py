@@ -19,6 +19,7 @@ from preflight.formats.load import load_json, read_document
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.rewrite import FOLDER, Rewrite, RewrittenFile
 from preflight.setting import Place
+from preflight.writers.script_copy import ScriptEdit
 from preflight.writers.source import LaunchSource
 
 POINTER_FLAGS_OF_LAUNCHER = ("config_file", "deepspeed_config_file", "accelerate_config")
@@ -48,8 +49,7 @@ class LaunchDraft:
     ) -> None:
         self.tells_script_edits = tells_script_edits
         """Edits of the training script are told, for a person to make; nothing writes them."""
-        self.script_edits: dict[str, list[str]] = {}
-        """Place in the script -> keywords with their values."""
+        self.script_edits: list[ScriptEdit] = []
         self.plan = plan
         """The launch as it is."""
         self.command = command
@@ -161,15 +161,11 @@ class LaunchDraft:
         """Tell whether the trainer's arguments can be told as edits of the script, which makes them itself."""
         return self.tells_script_edits and self.plan.script_facts.arguments_at is not None
 
-    def edit_script(self, place: Place | None, text: str, is_added: bool = True) -> None:
-        """Tell an edit of the training script, which no copy is made of: what it imports lies beside it.
-
-        `place` is that of the call that gets the keyword, or of the keyword that gets another value.
-        """
+    def edit_script(self, place: Place | None, text: str, role: str = "keyword") -> None:
+        """Tell an edit of the training script (ScriptEdit), which only a copy beside its imports could hold."""
         if not self.tells_script_edits or place is None:
             raise CannotEdit("the script itself sets it")
-        where = f"{place.where}, in {place.key}(...)" if is_added else place.where
-        self.script_edits.setdefault(where, []).append(text)
+        self.script_edits.append(ScriptEdit(place, text, role))
 
     def edit(self, path: str, key: str | KeyPath, value: Any) -> None:
         """Set a key of a file to a value, or take it out by REMOVE."""
@@ -208,12 +204,12 @@ class LaunchDraft:
                 for path, after in self._spliced().items()
             )
             # An earlier rewrite may still be read by a launch that runs: its copies stay as they are.
-            clashes = {file.new_path for file in files if self._is_other(file)}
+            clashes = {file.new_path for file in files if self.is_other(file)}
             if not clashes:
                 return Rewrite(self._new_argv(), files, dict(self.env), self._argv_diff())
             self.taken |= clashes
 
-    def _is_other(self, file: RewrittenFile) -> bool:
+    def is_other(self, file: RewrittenFile) -> bool:
         if not self.command.exists(file.new_path):
             return False
         try:
@@ -229,13 +225,13 @@ class LaunchDraft:
         pending += [path for path in last if path in self.edits]
         while pending:
             path = pending.pop(0)
-            new_paths[path] = self._new_path(path, new_paths.values())
+            new_paths[path] = self.new_path(path, new_paths.values())
             for holder in self._point_to(path, new_paths[path]):
                 if holder not in new_paths and holder not in pending:
                     pending.append(holder)
         return new_paths
 
-    def _new_path(self, path: str, taken: Iterable[str]) -> str:
+    def new_path(self, path: str, taken: Iterable[str]) -> str:
         stem, extension = os.path.splitext(os.path.basename(path))
         number = 1
         while True:

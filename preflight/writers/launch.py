@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from preflight.errors import BadInput
 from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
-from preflight.rewrite import Rewrite
+from preflight.rewrite import Rewrite, RewrittenFile
 from preflight.writers import engine as write_engine
 from preflight.writers import step as write_step
 from preflight.writers import trainer as write_trainer
 from preflight.writers.draft import LaunchDraft, open_draft
+from preflight.writers.script_copy import copied_script
 from preflight.writers.sharding import (
     OFFLOAD_FIELDS,
     SHARDING_FIELDS,
@@ -69,7 +70,10 @@ def edits_by_hand(before: LaunchPlan, after: LaunchPlan) -> tuple[str, ...]:
     rewrite = _written(draft, before, after)
     if draft is None or rewrite is None or not draft.script_edits:
         return ()
-    edits = [f"{where}: {', '.join(texts)}" for where, texts in draft.script_edits.items()]
+    told: dict[str, list[str]] = {}
+    for edit in draft.script_edits:
+        told.setdefault(edit.where, []).append(edit.words)
+    edits = [f"{where}: {', '.join(texts)}" for where, texts in told.items()]
     edits += [
         f"the command: {added or f'without {removed}'}" for removed, added in rewrite.argv_diff
     ]
@@ -78,6 +82,36 @@ def edits_by_hand(before: LaunchPlan, after: LaunchPlan) -> tuple[str, ...]:
         edits.append(f"{file.path}: {', '.join(changed)}")
     edits += [f"the environment: {name}={value}" for name, value in rewrite.env.items()]
     return tuple(edits)
+
+
+def write_with_script(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
+    """Return the launch that gives the plan `after`, a copy of its training script among the files.
+
+    None where the script needs no edit, where it cannot be told, or where a copy might do something else.
+    """
+    draft = open_draft(before, tells_script_edits=True)
+    rewrite = _written(draft, before, after)
+    if draft is None or rewrite is None or not draft.script_edits:
+        return None
+    script = draft.argv[draft.script_index]
+    if any(file.path == script for file in rewrite.files):
+        return None
+    try:
+        text, new = copied_script(draft.command, script, draft.script_edits)
+    except CannotEdit:
+        return None
+    copy = RewrittenFile(
+        script, draft.new_path(script, [f.new_path for f in rewrite.files]), text, new
+    )
+    while draft.is_other(copy):
+        draft.taken.add(copy.new_path)
+        copy = replace(copy, new_path=draft.new_path(script, [f.new_path for f in rewrite.files]))
+    behind = sum(len(words) for words in draft.words[draft.script_index + 1 :])
+    behind += sum(len(words) for words in draft.script_additions)
+    at = len(rewrite.argv) - behind - 1
+    assert rewrite.argv[at] == script
+    argv = (*rewrite.argv[:at], copy.new_path_shown, *rewrite.argv[at + 1 :])
+    return replace(rewrite, argv=argv, files=(*rewrite.files, copy))
 
 
 def _written(draft: LaunchDraft | None, before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:

@@ -33,9 +33,9 @@ def tell_model_edits(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) 
         raise CannotEdit("only a new adapter is told")
     config = _lora(after.adapter)
     if before.trainer == "trl":
-        draft.edit_script(facts.arguments_at, f"and to the trainer, peft_config={config}")
+        draft.edit_script(facts.arguments_at, f"peft_config={config}", "trainer")
     else:
-        draft.edit_script(facts.model_at, f"and after it, model = get_peft_model(model, {config})")
+        draft.edit_script(facts.model_at, f"model = get_peft_model(model, {config})", "after")
 
 
 def _quantization(base: BaseQuantization) -> str:

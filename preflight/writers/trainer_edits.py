@@ -156,7 +156,7 @@ def set_argument(
     elif _add_declared_flag(draft, plan_field, value):
         pass
     elif said := [place for place in places_of(draft, plan_field)[:1] if place.kind == "script"]:
-        draft.edit_script(said[0], f"{said[0].key or name}={value!r}", is_added=False)
+        draft.edit_script(said[0], f"{said[0].key or name}={value!r}", "value")
     elif not (sets_trainer_arguments(draft, plan) if may_add is None else may_add):
         raise CannotEdit(f"the script does not take --{name}")
     elif not takes_trainer_flags(draft, plan):
