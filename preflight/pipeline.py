@@ -21,7 +21,7 @@ from preflight.plugins import PluginManager
 from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
 from preflight.request import Request, with_request, with_said_versions
-from preflight.rewriting import read_launch
+from preflight.rewriting import read_launch, write_checked, write_with_copy
 from preflight.search.remedies import treat
 from preflight.search.suggestions import suggest
 from preflight.units import GIB
@@ -107,7 +107,14 @@ def check_plan(
         extra=extra,
     )
     if model is not None and request.policy.wants_remedy(judged.verdict.answer):
-        report = treat(report, judged, plugins, request.policy, request.num_alternatives)
+        report = treat(
+            report,
+            judged,
+            plugins,
+            request.policy,
+            request.num_alternatives,
+            write_with_copy if request.copies_script else write_checked,
+        )
         report = suggest(report, judged, plugins, request.policy)
         if report.final_verdict.answer is Answer.DOES_NOT_FIT:
             from preflight.search.advise import advise

@@ -21,6 +21,10 @@ UNPROVED = frozenset({"chunked_loss", "context_parallel", "engine_sleep", "engin
 BESIDE_TRAINING = frozenset({"engine_sleep", "engine_share"})
 """Unproved remedies that are suggested all the same: they touch what runs between updates, and no step of training."""
 
+DEAR_FACTOR = 1.5
+"""A rewrite whose step takes longer than this many times the launch's own is not started unasked where something
+cheaper fits: half as much time again is a day in three, and a person may rather train something else."""
+
 
 @dataclass(frozen=True)
 class Remedy:

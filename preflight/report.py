@@ -13,7 +13,7 @@ from preflight.launch import LaunchCommand, LaunchPlan, plain
 from preflight.memory import MemoryEstimate, Moment, by_phase, phase_names
 from preflight.model import ModelSpec
 from preflight.readings import Readings
-from preflight.remedy import Remedy
+from preflight.remedy import DEAR_FACTOR, Remedy
 from preflight.rewrite import Rewrite
 from preflight.values import dataclass
 from preflight.verdict import Verdict
@@ -75,6 +75,22 @@ class Report:
     def final_verdict(self) -> Verdict:
         """The verdict of what would be started."""
         return self.applied[-1].verdict if self.applied and self.rewrite else self.verdict
+
+    @property
+    def is_dear(self) -> bool:
+        """True where the rewritten launch takes more than half as much time again for a step."""
+        is_rewritten = bool(self.applied) and self.rewrite is not None
+        return is_rewritten and self.applied[-1].step_time_factor > DEAR_FACTOR
+
+    @property
+    def dearest(self) -> str:
+        """The applied remedy that costs most of the step time; empty where nothing is applied."""
+        factors = [1.0, *(tried.step_time_factor for tried in self.applied)]
+        costs = {
+            tried.remedy.id: tried.step_time_factor / before
+            for tried, before in zip(self.applied, factors, strict=False)
+        }
+        return max(costs, key=costs.__getitem__, default="")
 
     @property
     def final_plan(self) -> LaunchPlan:

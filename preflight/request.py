@@ -37,6 +37,8 @@ class Request:
     """Dollars per GPU and hour in place of the listed ones, by key of the GPU table."""
     use_headroom: bool = False
     """Whether a launch that fits is made faster with the memory it leaves: `fix --use-headroom`."""
+    copies_script: bool = False
+    """Whether a copy of the training script may hold what only the script can say: `fix`, which starts nothing."""
     on_this_node: bool = False
     """Whether the ranks start here: `--here`, `--device auto`, or `run` without a named device."""
     is_online: bool = False

@@ -125,6 +125,7 @@ def run(name: str, args: list[str]) -> int:
         prices=prices_from(options),
         is_online=options.online,
         use_headroom=name == "fix" and options.use_headroom,
+        copies_script=name == "fix",
         on_this_node=is_for_this_node(name, options.device, options.here),
     )
     plugins = load_plugins(command.cwd, project_files=repository.hooks)

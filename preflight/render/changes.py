@@ -8,12 +8,15 @@ from preflight.report import Report, TriedRemedy
 from preflight.units import format_gib
 from preflight.verdict import Answer
 
+COPIES = "`preflight fix` writes a copy of the script with it"
+
 
 def applied_lines(report: Report, page: Page) -> list[str]:
     """Return what was changed, and the peak after each change."""
     if not report.applied:
         return []
-    lines = ["applied:"]
+    is_beside = report.is_dear and report.suggested
+    lines = ["applied, and slow; what is faster is suggested below:" if is_beside else "applied:"]
     for tried in report.applied:
         lines += page.wrap(f"{tried.remedy.id}: {tried.remedy.title}", "  ", "    ")
         lines += page.wrap(_measured(tried, report), "    ", "    ")
@@ -27,7 +30,7 @@ def alternative_lines(report: Report, page: Page) -> list[str]:
     lines = []
     for path in report.alternatives:
         titles = "; ".join(tried.remedy.title for tried in path)
-        lines += page.wrap(f"also fits: {titles}", "", "  ")
+        lines += page.wrap(f"also {path[-1].verdict.answer.words}: {titles}", "", "  ")
         lines += page.wrap(_measured(path[-1], report), "  ", "  ")
     if report.applied:
         lines += page.wrap(f"step time: {_parts(report.applied[-1])}", "", "  ")
@@ -40,11 +43,18 @@ def by_hand_lines(report: Report, page: Page) -> list[str]:
         return []
     last = report.by_hand[-1]
     titles = "; ".join(tried.remedy.title for tried in report.by_hand)
-    lines = page.wrap(f"would fit and train the same, edited by hand: {titles}", "", "  ")
+    would = "would fit" if last.verdict.answer is Answer.FITS else "would be tight"
+    does = " and train the same" if is_same_by_hand(report) else ", changing training as allowed"
+    lines = page.wrap(f"{would}{does}, edited by hand: {titles}", "", "  ")
     lines += page.wrap(_measured(last, report), "  ", "  ")
     for edit in last.remedy.extra.get("edits", ()):
         lines += page.wrap(edit, "  ", "    ")
-    return lines
+    return lines + ([f"  {COPIES}"] if last.remedy.extra.get("can_copy") else [])
+
+
+def is_same_by_hand(report: Report) -> bool:
+    """Tell whether the edits that a person is told keep the training, none of them being one that was allowed."""
+    return all(tried.remedy.keeps_training for tried in report.by_hand)
 
 
 def _parts(tried: TriedRemedy) -> str:
@@ -80,12 +90,17 @@ def _painted_diff(line: str, page: Page) -> str:
     return page.paint(line, color) if color else line
 
 
-def suggested_lines(report: Report, page: Page) -> list[str]:
+MOST_IN_FULL = 3
+"""Suggestions that a report shows with their edits; `-v` shows all of them."""
+
+
+def suggested_lines(report: Report, page: Page, is_verbose: bool = False) -> list[str]:
     """Return what would help and was not asked for, each estimated; what would not help in one line."""
     helps = [t for t in report.suggested if t.verdict.answer is not Answer.DOES_NOT_FIT]
     head = page.wrap("suggested, not applied (each estimated on this launch):")
     lines = head if helps else []
-    for tried in helps:
+    in_full = len(helps) if is_verbose else MOST_IN_FULL
+    for tried in helps[:in_full]:
         remedy = tried.remedy
         changes = "" if remedy.keeps_training else " (changes training)"
         lines += page.wrap(f"{remedy.id}: {remedy.title}{changes}", "  ", "    ")
@@ -98,6 +113,9 @@ def suggested_lines(report: Report, page: Page) -> list[str]:
             lines += page.wrap(f"and  {helpers}", "    ", "         ")
         for note in remedy.notes:
             lines += page.wrap(note, "    ", "    ")
+    also = [f"{t.remedy.id} ({_measured(t, report)})" for t in helps[in_full:]]
+    if also:
+        lines += page.wrap(f"also, with -v in full: {', '.join(also)}", "  ", "    ")
     lines += allow_lines(helps, page)
     useless = [
         f"{t.remedy.id} (peak {_peak(t, report)})" for t in report.suggested if t not in helps
@@ -111,10 +129,17 @@ def allow_lines(helps: list[TriedRemedy], page: Page) -> list[str]:
     """Return which suggestions `--allow` would write into the launch."""
     unsafe = [tried.remedy for tried in helps if not tried.remedy.is_safe]
     can = [f"--allow {remedy.id}" for remedy in unsafe if remedy.extra.get("can_write") is True]
-    cannot = [remedy.id for remedy in unsafe if remedy.extra.get("can_write") is False]
+    copies = [f"--allow {r.id}" for r in unsafe if r.extra.get("can_copy") is True]
+    cannot = [
+        remedy.id
+        for remedy in unsafe
+        if remedy.extra.get("can_write") is False and not remedy.extra.get("can_copy")
+    ]
     lines = []
     if can:
         lines += page.wrap(f"preflight writes it into the launch with {' or '.join(can)}", "  ")
+    if copies:
+        lines += page.wrap(f"{COPIES}, with {' or '.join(copies)}", "  ")
     if cannot:
         lines += page.wrap(f"by hand, not written by preflight: {', '.join(cannot)}", "  ")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.left_out import ANOTHER_MODEL
+from preflight.render.changes import is_same_by_hand
 from preflight.render.readings import best_question, option
 from preflight.render.words import shell_command
 from preflight.report import Report
@@ -34,7 +35,13 @@ def _next(report: Report, door: str) -> str:
         if all(t.verdict.answer is Answer.DOES_NOT_FIT for t in report.suggested):
             options = "give it more or larger devices, or a smaller job"
         if report.by_hand:
-            options = "make the edits above, which train the same"
+            same = ", which train the same" if is_same_by_hand(report) else ""
+            can_copy = report.by_hand[-1].remedy.extra.get("can_copy")
+            way = "let `preflight fix` write a copy with" if can_copy else "make"
+            options = f"{way} the edits above{same}"
+        if rewrite is not None and report.is_dear:
+            slow = f"x{report.applied[-1].step_time_factor:.2f} step time"
+            options = f"take a suggestion above, or add --allow {report.dearest} to start it rewritten at {slow}"
         if door == "check":
             return f"`preflight run` would start nothing; {options}"
         return f"nothing was {'written' if door == 'fix' else 'started'}; {options}"

@@ -47,6 +47,16 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     answer = report.verdict.answer
     lines = head_lines(report, page)
     lines += reading_lines(report, page)
+    for finding in report.findings:
+        if finding.severity == "error":
+            lines += finding_lines(finding, page)
+    # What to do comes first: who reads ten lines has read it. Then why.
+    lines += applied_lines(report, page)
+    lines += change_lines(report, page)
+    lines += by_hand_lines(report, page)
+    lines += suggested_lines(report, page, is_verbose)
+    if is_verbose:
+        lines += alternative_lines(report, page)
     lines += assumed_lines(report, page)
     lines += version_lines(report, page)
     if answer is not Answer.FITS or is_verbose:
@@ -54,16 +64,10 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     elif report.estimate is not None and is_host_remarkable(report):
         lines += host_lines(report.estimate, page, report.plan.host_memory_gib)
     for finding in report.findings:
-        if finding.severity != "info" or is_verbose:
+        if finding.severity == "warning" or (finding.severity != "error" and is_verbose):
             lines += finding_lines(finding, page)
     if is_verbose:
         lines += plan_lines(report, page)
-    lines += applied_lines(report, page)
-    if is_verbose:
-        lines += alternative_lines(report, page)
-    lines += change_lines(report, page)
-    lines += by_hand_lines(report, page)
-    lines += suggested_lines(report, page)
     if report.advice is not None:
         from preflight.render.advice import advice_lines
 

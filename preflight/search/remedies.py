@@ -12,7 +12,7 @@ from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy
 from preflight.rewrite import Rewrite
-from preflight.rewriting import write_checked
+from preflight.rewriting import write_checked, write_with_copy
 from preflight.search.best_plans import Solution, best_plans, hardened
 from preflight.search.lattice import Lattice
 from preflight.search.trying import FITTING, STARTING, Search, Write, told_by_hand
@@ -46,7 +46,11 @@ def treat(
     for path in unwritable:
         edits = edits_by_hand(start.plan, path[-1].plan)
         if edits:
-            return replace(report, by_hand=(*path[:-1], told_by_hand(path[-1], edits)))
+            last = told_by_hand(path[-1], edits)
+            can_copy = write_with_copy(start.plan, last.plan, plugins) is not None
+            extra = {**last.remedy.extra, "can_copy": can_copy}
+            last = replace(last, remedy=replace(last.remedy, extra=extra))
+            return replace(report, by_hand=(*path[:-1], last))
     ids = " + ".join(tried.remedy.id for tried in unwritable[0])
     note = f"{ids} would make it fit but cannot be written into this launch"
     return replace(report, notes=(*report.notes, note))

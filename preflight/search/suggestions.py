@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,10 @@ from preflight.launch import LaunchPlan
 from preflight.memory import Level
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.remedy import BESIDE_TRAINING, UNPROVED, Remedy
+from preflight.remedy import BESIDE_TRAINING, DEAR_FACTOR, UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
-from preflight.rewriting import write_draft
-from preflight.search.best_plans import Solution, best_plans
+from preflight.rewriting import write_draft, write_with_copy
+from preflight.search.best_plans import Solution, best_plans, steps_of
 from preflight.search.trying import FITTING, STARTING, Search, Write, one_of, told_by_hand
 from preflight.verdict import Answer
 from preflight.writers.launch import edits_by_hand
@@ -33,9 +33,11 @@ def suggest(
     Where the host is too small, keeping on the device what is offloaded is said as well, and beside a rewritten
     launch that is tight what needs host memory of which nobody knows how much there is. For one that is tight as
     written, which is changed at no cost in step time alone, what costs some is said too.
-    Nothing is suggested for a launch that fits, as written or as rewritten.
+    Nothing is suggested for a launch that fits, as written or as rewritten, unless the rewritten one is dear: then
+    what is cheaper stands beside it, and unasked neither is started.
     """
-    if report.final_verdict.answer is Answer.FITS:
+    is_asked = any(tried.remedy.id in policy.allow for tried in report.applied)
+    if report.final_verdict.answer is Answer.FITS and (is_asked or not report.is_dear):
         return report
     assert start.model is not None
     time = estimate_step_time(start.plan, start.model, start.device)
@@ -46,6 +48,8 @@ def suggest(
         *_back_to_device(report, policy),
         *_to_suggest(search, was_tight, bool(report.applied)),
     ):
+        if report.is_dear and (remedy.id == "seq_len" or _is_enough(mildest.values())):
+            continue
         settled = mildest.get(remedy.id)
         if settled is not None and settled.verdict.answer is Answer.FITS:
             continue  # a harsher dose of what fits already
@@ -57,10 +61,43 @@ def suggest(
             best = _with_safe_help(best, judged, search)
         mildest[remedy.id] = best
     suggested = list(mildest.values())
-    order = [Answer.FITS, Answer.TIGHT, Answer.UNKNOWN, Answer.DOES_NOT_FIT]
-    suggested.sort(key=lambda tried: order.index(tried.verdict.answer))
+    if report.is_dear:
+        suggested = [tried for tried in suggested if _is_cheaper(tried)]
+    suggested.sort(key=_order)
     suggested = [_told_if_writable(report.plan, tried, plugins, write) for tried in suggested]
-    return replace(report, suggested=tuple(suggested))
+    is_held_back = report.is_dear and bool(suggested) and not is_asked
+    may_launch = report.may_launch and not is_held_back
+    return replace(report, suggested=tuple(suggested), may_launch=may_launch)
+
+
+MOST_BESIDE = 2
+"""Cheaper ways that are looked for beside a rewrite that is dear."""
+_ANSWERS = [Answer.FITS, Answer.TIGHT, Answer.UNKNOWN, Answer.DOES_NOT_FIT]
+
+
+def _order(tried: TriedRemedy) -> tuple[bool, bool, int, bool, int]:
+    """Order suggestions: what keeps the training first, then what fits, and of those the fastest step.
+
+    Shorter sequences come last: less is computed, so that their step would always be the fastest.
+    """
+    remedy, answer = tried.remedy, tried.verdict.answer
+    return (
+        answer is Answer.DOES_NOT_FIT,
+        not remedy.keeps_training,
+        _ANSWERS.index(answer),
+        remedy.id == "seq_len",
+        steps_of(tried.step_time_factor),
+    )
+
+
+def _is_enough(found: Iterable[TriedRemedy]) -> bool:
+    """Tell whether enough stands beside a dear rewrite: each costs a search of its own."""
+    return sum(map(_is_cheaper, found)) >= MOST_BESIDE
+
+
+def _is_cheaper(tried: TriedRemedy) -> bool:
+    """Tell whether a suggestion fits, and is not dear itself."""
+    return tried.verdict.answer is Answer.FITS and tried.step_time_factor <= DEAR_FACTOR
 
 
 def _to_suggest(search: Search, was_tight: bool, is_applied: bool) -> Iterator[Remedy]:
@@ -100,8 +137,10 @@ def _told_if_writable(
     if tried.verdict.answer is Answer.DOES_NOT_FIT or not before.is_read:
         return tried
     can_write = write(before, tried.plan, plugins) is not None
-    remedy = replace(tried.remedy, extra={**tried.remedy.extra, "can_write": can_write})
     edits = () if can_write else edits_by_hand(before, tried.plan)
+    can_copy = bool(edits) and write_with_copy(before, tried.plan, plugins) is not None
+    extra = {**tried.remedy.extra, "can_write": can_write, "can_copy": can_copy}
+    remedy = replace(tried.remedy, extra=extra)
     return told_by_hand(replace(tried, remedy=remedy), edits)
 
 

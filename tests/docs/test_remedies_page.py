@@ -26,6 +26,10 @@ This page is generated from the remedies themselves (`{UPDATE}`); `preflight exp
 
 The first two are applied unasked once a real training has proved them ([remedies-proof.md](remedies-proof.md)); until then they need `--allow ID` too.
 Nobody claims a saving: every plan is estimated again, and the fastest that fits is taken.
+One whose step takes more than one and a half times as long is not started unasked where something cheaper fits: that is suggested beside it, and `--allow ID` starts it all the same.
+
+What only the training script's own text says is told as an edit of it, `train.py:31: gradient_checkpointing=True`.
+`preflight fix` writes it into a copy of the script in `.preflight/` where nothing but the literals changes; not where the script looks at where it lies (`__file__`), or imports a file beside it.
 What needs host memory is tried where nothing else fits, not even tightly, because no launch says how much there is.
 
 "Written under" lists the launchers under which a test has a rewrite read again and give the edited plan; elsewhere a remedy is said, and not written.

@@ -18,7 +18,7 @@ from preflight.launch import LaunchPlan
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.remedy import UNPROVED
+from preflight.remedy import DEAR_FACTOR, UNPROVED
 from preflight.report import Report
 from preflight.search.trying import Search
 from preflight.units import GIB
@@ -155,3 +155,24 @@ def test_what_is_tight_on_the_device_comes_before_what_needs_host_memory(reports
     for report in (sure, asked):
         assert report.final_verdict.answer is Answer.FITS
         assert "offload_optimizer" in [tried.remedy.id for tried in report.applied]
+
+
+DEAR = "30b_experts_2nodes"
+
+
+def test_a_dear_rewrite_is_offered_beside_what_is_cheaper_and_waits_to_be_asked_for(reports):
+    report = reports[DEAR]
+    policy = Policy(allow=frozenset({report.dearest}))
+    asked = check_launch(command_of(DEAR), load_plugins(), replace(request_of(DEAR), policy=policy))
+
+    assert report.rewrite is not None and report.is_dear and not report.may_launch
+    assert report.final_verdict.answer is Answer.FITS
+    assert report.suggested
+    assert all(tried.step_time_factor <= DEAR_FACTOR for tried in report.suggested)
+    assert asked.may_launch and asked.final_plan == report.final_plan
+
+
+def test_nothing_else_of_the_twenty_is_held_back(reports):
+    for report in reports.values():
+        if report.rewrite is not None and not report.is_dear:
+            assert report.may_launch
