@@ -257,7 +257,8 @@ def _refuse(
     else:
         lines += left_alone_lines(asked.left_alone, page)
     is_fixed = fix is not None and fix.rewrite is not None and len(answer.refused) == 1
-    if is_fixed and _may_fix(options, asked):
+    is_dear = fix is not None and fix.report.is_dear and not fix.report.may_launch
+    if is_fixed and not is_dear and _may_fix(options, asked):
         assert fix is not None
         return _submit_fixed(answer, one, fix, env, lines)
     if options.warn:
@@ -278,8 +279,17 @@ def _next(answer: Answer, fix: JobFix | None, is_fixed: bool) -> str:
 
     submission = answer.submission
     if is_fixed:
+        assert fix is not None
         command = shown_command(submission.program, ("--fix", *submission.words))
-        return f"next: nothing was submitted; rewritten as above it fits: preflight {command}"
+        if fix.report.is_dear and not fix.report.may_launch:
+            factor = fix.report.applied[-1].step_time_factor
+            return (
+                "next: nothing was submitted; take a suggestion above, or add"
+                f" --allow {fix.report.dearest} to submit it rewritten at x{factor:.2f} step time"
+            )
+        words = fix.report.final_verdict.answer.words
+        is_now = "it fits" if words == "fits" else f"it is {words}"
+        return f"next: nothing was submitted; rewritten as above {is_now}: preflight {command}"
     if fix is not None and fix.report.rewrite is not None and fix.report.applied:
         return (
             "next: nothing was submitted; it fits rewritten as above, but preflight cannot write that into"

@@ -56,7 +56,8 @@ def launch_lines(one: JudgedLaunch, page: Page, is_verbose: bool = False) -> lis
     if one.fit not in (Fit.FITS, Fit.UNKNOWN) or is_verbose:
         lines.append(f"  {shown_launch(one)}")
         rows = [
-            (fit.value, group.words, _peak(one, group)) for group, fit in one.judgement.judged.fits
+            (_fit(one, group, fit), group.words, _peak(one, group))
+            for group, fit in one.judgement.judged.fits
         ]
         lines += page.table(rows) if rows else []
     for finding in one.judgement.findings:
@@ -97,6 +98,15 @@ def head_line(one: JudgedLaunch, page: Page) -> str:
     if one.judgement.judged.is_mixed:
         return f"{text}: it depends on the node {place}"
     return f"{text}: it depends on which card the nodes have {place}"
+
+
+def _fit(one: JudgedLaunch, group: GpuGroup, fit: Fit) -> str:
+    """Return the word for a group of nodes: what is tight there is not said to fit."""
+    if fit is Fit.FITS and one.judgement is not None and group.memory is not None:
+        judged = one.judgement.on(group.memory.low)
+        if judged is not None and judged.verdict.answer is Verdict.TIGHT:
+            return Verdict.TIGHT.words
+    return fit.value
 
 
 def _peak(one: JudgedLaunch, group: GpuGroup) -> str:
