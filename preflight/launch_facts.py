@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
@@ -32,6 +32,14 @@ class RankFacts:
     """The GPUs that accelerate lets the ranks of a node see: numbers with commas between them, or `all`."""
     ranks_by_host: Mapping[str, int] = field(default_factory=dict)
     """Host -> its ranks, where the launcher knows the hosts by name."""
+
+
+class Uncounted(NamedTuple):
+    """Something that a script holds and no formula counts."""
+
+    place: Place
+    takes: str
+    """`more`, `less` or `either` beside the estimate."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,8 @@ class ScriptFacts:
     """Where it loads its model; None where TRL does, or it was not found."""
     collator: Place | None = None
     """Where it gives its trainer a collator of its own that cuts no row; None where there is none."""
-    model_beside: Place | None = None
-    """Where it loads a model that it does not train; None where nothing shows one."""
+    uncounted: Mapping[str, Uncounted] = field(default_factory=dict)
+    """What it holds that no formula counts -> where, and what that takes."""
     zero3_is_on_at_load: bool | None = None
     """Whether transformers knows of DeepSpeed when the script loads its model; None where the order is not known."""
 

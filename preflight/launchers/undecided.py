@@ -15,6 +15,7 @@ from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.scripts.own_steps import BESIDE_ADAPTER, TAKES_OF_CALLS
+from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.signs import UNPRICED
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -34,7 +35,6 @@ SCRIPT_FIELDS = (
 """What a training script decides, and memory depends on."""
 
 
-SECOND_MODEL = "a model beside the one that trains"
 HELD_BESIDE = frozenset(
     {
         "a reference model and pairs of answers",
@@ -124,22 +124,19 @@ def left_out(
     return [
         *(() if tower is None else (tower,)),
         *_spoken_of(trainer, signs, "" if tower is None else BESIDE_TEXT),
-        *_beside(trainer, signs),
+        *_held(trainer, signs),
     ]
 
 
-def _beside(trainer: TrainerArguments, signs: Mapping[str, Place]) -> Iterator[Problem]:
-    """Yield the model that a script loads and does not train, where no sign and no objective speaks of it."""
-    place, objective = trainer.script.model_beside, trainer.settings.get("objective")
+def _held(trainer: TrainerArguments, signs: Mapping[str, Place]) -> Iterator[Problem]:
+    """Yield what was read of a script that no formula counts; a second model where nothing else speaks of it."""
+    objective = trainer.settings.get("objective")
     is_priced = objective is not None and objective.value in (*COMPARED, *KEEPS_LOGITS, *ONLINE)
-    if place is not None and not is_priced and not HELD_BESIDE & set(signs):
-        yield Problem(
-            _not_counted(SECOND_MODEL, SECOND_MODEL),
-            place.where,
-            severity="warning",
-            unpriced=SECOND_MODEL,
-            takes="more",
-        )
+    for name, (place, takes) in trainer.script.uncounted.items():
+        if name == SECOND_MODEL and (is_priced or HELD_BESIDE & set(signs)):
+            continue
+        message, at = _not_counted(name, name), place.where
+        yield Problem(message, at, severity="warning", unpriced=name, takes=takes)
 
 
 def _spoken_of(

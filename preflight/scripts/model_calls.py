@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from preflight.scripts.device_map import device_map_of, zero3_is_on
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.model_shape import name_of_config, note_shape
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
@@ -87,7 +88,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         if isinstance(known.value, str):
             settings.put("model_name_or_path", known)
     elif found.name == "from_config":
-        of_config = _name_of_config(reader, found)
+        of_config = name_of_config(reader, found)
         if of_config is not None:
             settings.put("model_name_or_path", of_config)
     elif "pretrained_model_name_or_path" in values:
@@ -96,6 +97,7 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
         if keyword in values and values[keyword].value is not None:
             settings.put(name, values[keyword])
     _quantization(reader, settings, found)
+    note_shape(reader, settings, found)
     for name in OF_KEYWORDS if is_open else ():
         settings.doubt(name, reader.place(found))
     dtypes = [values[name].value for name in ("torch_dtype", "dtype") if name in values]
@@ -116,27 +118,6 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFou
         made = followed(reader, keyword.value, found.scope)
         if any(call is None or call.name not in QUANTIZES_BY_FLAGS for call in made):
             settings.doubt("load_in_4bit", reader.place(found))
-
-
-def _name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
-    """Return the name of `AutoModel.from_config(AutoConfig.from_pretrained(name))`; None where that is not said."""
-    node = found.node.args[0] if found.node.args else None
-    if isinstance(node, ast.Name):
-        at = (node.lineno, node.col_offset)
-        written = reader.evaluator.may_hold(node.id, found.scope, at)
-        node = written[0] if len(written) == 1 else None
-    if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
-        return None
-    if any(_CHANGES_SHAPE.search(ast.unparse(said)) for said, _ in reader.statements):
-        return None
-    known = reader.evaluator.evaluate(node.args[0], found.scope)
-    return known if isinstance(known.value, str) else None
-
-
-_CHANGES_SHAPE = re.compile(
-    r"\.(?:num_hidden_layers|n_layers?|hidden_size|n_embd|vocab_size|intermediate_size|num_(?:attention|key_value)_heads)\s*="
-)
-"""An assignment to what decides a model's size."""
 
 
 def loads(call: CallFound) -> bool:

@@ -6,7 +6,9 @@ import ast
 import re
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.adapter_calls import adapts
+from preflight.launch_facts import Uncounted
+from preflight.plan_choices import OPEN_PARTS
+from preflight.scripts.adapter_calls import adapts, beside_lora, beside_packed
 from preflight.scripts.by_call import (
     read_batches,
     read_casts,
@@ -27,7 +29,7 @@ from preflight.scripts.own_optimizer import read_own_optimizer
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
-from preflight.scripts.second_model import model_beside
+from preflight.scripts.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.sentence_calls import read_sentences
 from preflight.scripts.unsloth_calls import read_unsloth
 from preflight.setting import Place
@@ -125,7 +127,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         settings.seen["collator"] = collator
     beside = model_beside(reader, settings.seen.get("model"))
     if beside is not None:
-        settings.seen["model_beside"] = beside
+        settings.uncounted[SECOND_MODEL] = Uncounted(beside, "more")
     if read_unsloth(reader, settings) or read_sentences(reader, settings):
         settings.seen.pop("built_elsewhere", None)
     engine = own_engine(reader)
@@ -226,6 +228,8 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = reader.named("LoraConfig")
     for found in reader.maybe("LoraConfig"):
         settings.unread.setdefault("use_peft", reader.place(found))
+    for found in (*calls, *reader.maybe("LoraConfig")):
+        settings.uncounted.update(beside_lora(reader, found))
     if not calls:
         _never_made(reader, settings, "LoraConfig", "use_peft")
         for found in (*reader.calls, *reader.unsure):
@@ -237,13 +241,15 @@ def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:
     if len(calls) > 1:
         settings.unread["use_peft"] = place
         return
-    values, _ = reader.keywords(calls[0])
+    values, is_open = reader.keywords(calls[0])
     settings.put("use_peft", Known(True, place))
     for name, default in LORA_DEFAULTS.items():
         settings.put(name, Known(default, place))
     for keyword, name in LORA.items():
         if keyword in values:
             settings.put(name, values[keyword])
+        elif is_open and name in OPEN_PARTS:
+            settings.put(name, Known(UNKNOWN, place))
 
 
 def _never_made(reader: ScriptReader, settings: ScriptSettings, name: str, argument: str) -> None:
@@ -258,6 +264,8 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     calls = reader.named("BitsAndBytesConfig")
     for found in reader.maybe("BitsAndBytesConfig"):
         settings.unread.setdefault("load_in_4bit", reader.place(found))
+    for found in (*calls, *reader.maybe("BitsAndBytesConfig")):
+        settings.uncounted.update(beside_packed(reader, found))
     if not calls:
         _never_made(reader, settings, "BitsAndBytesConfig", "load_in_4bit")
         return
@@ -266,7 +274,9 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings) -> None:
     if len(calls) > 1:
         settings.unread["load_in_4bit"] = place
         return
-    values, _ = reader.keywords(calls[0])
+    values, is_open = reader.keywords(calls[0])
+    if is_open and not {"load_in_4bit", "load_in_8bit"} & set(values):
+        settings.unread["load_in_4bit"] = place
     switches = [values[name] for name in ("load_in_4bit", "load_in_8bit") if name in values]
     if any(switch.value is True for switch in switches):
         for name, default in QUANTIZATION_DEFAULTS.items():

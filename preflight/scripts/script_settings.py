@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from preflight.launch_facts import Uncounted
 from preflight.scripts.scope import UNKNOWN, Known, Parsed
 from preflight.setting import Place
 from preflight.values import dataclass
@@ -113,6 +114,8 @@ class ScriptSettings:
     zero3_is_on: bool | None = None
     """Whether transformers knows of DeepSpeed when the model is loaded; None where the order is not known."""
     fsdp_plugin: dict[str, Said] = field(default_factory=dict)
+    uncounted: dict[str, Uncounted] = field(default_factory=dict)
+    """What it holds that no formula counts -> where, and what that takes."""
     engine: OwnEngine | None = None
     """The engine that the script sets up itself, and the ranks that it starts; None where it does neither."""
 

@@ -11,6 +11,7 @@ from preflight.scripts.model_calls import BESIDE
 from preflight.scripts.reader import ScriptReader
 from preflight.setting import Place
 
+SECOND_MODEL = "a model beside the one that trains"
 _NO_WEIGHTS = re.compile(
     r"Token\w*er|Process|Config|Extractor|Schedul|Peft|Template|^(?:[a-z_]|T5Block)"
 )

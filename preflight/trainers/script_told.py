@@ -172,7 +172,7 @@ def settled(
         arguments_at=script.seen.get("trainer_arguments"),
         model_at=script.seen.get("model"),
         collator=script.seen.get("collator"),
-        model_beside=script.seen.get("model_beside"),
+        uncounted=script.uncounted,
         zero3_is_on_at_load=script.zero3_is_on,
     )
     fields = replace(

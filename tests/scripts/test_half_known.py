@@ -168,3 +168,33 @@ def test_the_arguments_of_every_trainer_of_trl_are_read(tmp_path, name):
     assert (plan.micro_batch_size, plan.seq_len) == (1, 1024)
     assert (plan.activation_checkpointing, plan.mixed_precision) == ("full", "bf16")
     assert not opens(plan) & ARGUMENTS
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"trainer": ", peft_config=LoraConfig(r=8)"}, None),
+        ({"trainer": ", peft_config=LoraConfig(r=8, rank_pattern={})"}, None),
+        ({"trainer": ", peft_config=LoraConfig(rank_pattern={'q_proj': 64})"}, "a rank pattern"),
+        ({"trainer": ", peft_config=LoraConfig(target_parameters=names())"}, "an adapter on parameters"),
+        ({"trainer": ", peft_config=LoraConfig(layer_replication=[(0, 8), (4, 12)])"}, "replicated layers"),
+        ({"load": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=['lm_head'])"}, None),
+        ({"load": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=['v_proj'])"},
+         "modules that are not packed"),
+        ({"load": ", num_hidden_layers=4"}, "a model of another shape"),
+        ({"load": ", config=config", "before": "config = make()\nconfig.num_hidden_layers = 4"}, "a model of another shape"),
+        ({"load": ", config=config", "before": "config = make()\nconfig.use_cache = False"}, None),
+    ],
+)  # fmt: skip
+def test_what_a_config_adds_to_what_is_counted_is_named(tmp_path, changes, name):
+    plan = read(tmp_path, **{"before": "", **changes, "model": "from peft import LoraConfig"})
+
+    assert {notice.unpriced for notice in plan.notices} - {""} == (
+        set() if name is None else {name}
+    )
+
+
+def test_more_arguments_of_an_adapter_leave_its_parts_open(tmp_path):
+    change = {"trainer": ", peft_config=LoraConfig(r=8, **more)", "model": "from peft import LoraConfig"}  # fmt: skip
+
+    assert opens(read(tmp_path, **change)) - {"versions"} == {"adapter"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from launch_of_script import plan_of
 
+from preflight.scripts.second_model import SECOND_MODEL
+
 SCRIPT = """\
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Trainer, TrainingArguments, pipeline
@@ -23,7 +25,7 @@ LOAD = 'model = AutoModelForCausalLM.from_pretrained("gpt2")'
 def beside(folder, load=LOAD, after=""):
     files = {"train.py": SCRIPT.format(load=load, after=after)}
     plan = plan_of(folder, "python train.py", files)
-    return plan.script_facts.model_beside
+    return plan.script_facts.uncounted.get(SECOND_MODEL)
 
 
 @pytest.mark.parametrize(

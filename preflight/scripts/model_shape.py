@@ -1,0 +1,42 @@
+"""The shape of the model that a script trains: the checkpoint's own, that of a config by name, or another one."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from preflight.launch_facts import Uncounted
+from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import Known
+from preflight.scripts.script_settings import ScriptSettings
+
+SHAPES = ("num_hidden_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "vocab_size", "intermediate_size",
+          "num_attention_heads", "num_key_value_heads")  # fmt: skip
+"""Entries of a config that decide a model's size."""
+OTHER_SHAPE = "a model of another shape"
+_CHANGES_SHAPE = re.compile(rf"\.(?:{'|'.join(SHAPES)})\s*=")
+"""An assignment to what decides a model's size."""
+
+
+def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
+    """Note a model that is loaded with another shape than its checkpoint's config says."""
+    said = {keyword.arg for keyword in found.node.keywords}
+    changed = any(_CHANGES_SHAPE.search(ast.unparse(each)) for each, _ in reader.statements)
+    if said & {*SHAPES} or (changed and "config" in said):
+        settings.uncounted[OTHER_SHAPE] = Uncounted(reader.place(found), "either")
+
+
+def name_of_config(reader: ScriptReader, found: CallFound) -> Known | None:
+    """Return the name of `AutoModel.from_config(AutoConfig.from_pretrained(name))`; None where that is not said."""
+    node = found.node.args[0] if found.node.args else None
+    if isinstance(node, ast.Name):
+        at = (node.lineno, node.col_offset)
+        written = reader.evaluator.may_hold(node.id, found.scope, at)
+        node = written[0] if len(written) == 1 else None
+    if not isinstance(node, ast.Call) or last_name(node.func) != "from_pretrained" or not node.args:
+        return None
+    if any(_CHANGES_SHAPE.search(ast.unparse(said)) for said, _ in reader.statements):
+        return None
+    known = reader.evaluator.evaluate(node.args[0], found.scope)
+    return known if isinstance(known.value, str) else None
