@@ -49,6 +49,7 @@ UNCOUNTED = {
         r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*=",
         "less",
     ),
+    "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
     "outputs of every layer": (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
@@ -254,6 +255,8 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
                 found += _forwards(statement.body)
         elif isinstance(statement, ast.Try):
             found += _forwards(statement.body)
+        elif isinstance(statement, (ast.For, ast.While)) and not _goes_back(statement.body):
+            found += 2 * _forwards(statement.body)  # the gradient of all of them is taken behind it
         elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
             found += [
                 node.lineno

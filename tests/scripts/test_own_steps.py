@@ -78,6 +78,9 @@ def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):
         ("with torch.no_grad(): other = model(**batch)", False),
         ("if accelerator.is_main_process: other = model(**batch)", True),
         ("for one in batch: evaluate(one)", False),
+        ("for one in batch: total += model(**one).loss", True),
+        ("for one in batch: accelerator.backward(model(**one).loss)", False),
+        ("with torch.no_grad():\n            for one in batch: model(**one)", False),
     ],
 )
 def test_two_graphs_at_once_are_a_second_forward_pass(inside, is_second):
@@ -124,6 +127,7 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("kept = {k: v.cpu().clone() for k, v in model.state_dict().items()}", "pass", None),
         ("pass", "answers = model.generate(**batch)", "generation within a step"),
         ("shown = model.generate(**batch)", "pass", None),
+        ("torch.cuda.set_per_process_memory_fraction(0.5)", "pass", "a limit on the device's memory"),
     ],
 )  # fmt: skip
 def test_copies_and_answers_are_named(tmp_path, before, inside, name):
