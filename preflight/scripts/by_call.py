@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from preflight.scripts.files import last_name
+from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.model_calls import followed
 from preflight.scripts.own_optimizer import trainers_name
 from preflight.scripts.reader import ScriptReader
@@ -155,8 +155,27 @@ def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
             is_trainer = isinstance(func, ast.Attribute) and re.search(
                 "trainer", ast.unparse(func.value), re.IGNORECASE
             )
+            if value is UNKNOWN and _hangs_on_arguments(reader, found):
+                continue
             if is_trainer and "calls_evaluation" not in settings.arguments:
                 settings.put("calls_evaluation", Known(value, reader.place(found)))
+
+
+_EVALUATES = re.compile(
+    r"eval(?:uation)?_(?:strategy|steps|dataset)|do_(?:eval|predict)|test_(?:dataset|split)"
+)
+
+
+def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
+    """Tell whether a call stands under a condition on what the Trainer is told of evaluation, which is read there."""
+    body = next((body for body, scope in reader.blocks if scope is found.scope), [])
+    return any(
+        isinstance(node, ast.If)
+        and _EVALUATES.search(ast.unparse(node.test))
+        and any(inner is found.node for each in node.body for inner in ast.walk(each))
+        for statement in body
+        for node in ast.walk(statement)
+    )
 
 
 def _overridden(reader: ScriptReader, name: str) -> Iterator[tuple[ast.FunctionDef, Place]]:

@@ -7,6 +7,7 @@ import re
 
 from preflight.launch_facts import Uncounted
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.own_model import own_class
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known
 from preflight.scripts.script_settings import ScriptSettings
@@ -23,6 +24,10 @@ def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound)
     """Note a model that is loaded with another shape than its checkpoint's config says."""
     said = {keyword.arg for keyword in found.node.keywords}
     changed = any(_CHANGES_SHAPE.search(ast.unparse(each)) for each, _ in reader.statements)
+    cls = own_class(reader, found)
+    if cls:
+        name = f"what {cls} adds to the model"
+        settings.uncounted[name] = Uncounted(reader.place(found), "either")
     if said & {*SHAPES} or (changed and "config" in said):
         settings.uncounted[OTHER_SHAPE] = Uncounted(reader.place(found), "either")
 

@@ -121,6 +121,7 @@ def test_an_optimizer_that_nothing_names_is_open(tmp_path):
         ("trainer.evaluate()", 8, False),
         ("trainer.predict(rows)", 8, False),
         ("if rows:\n        trainer.evaluate()", None, True),
+        ("if training.eval_strategy != 'no':\n        trainer.evaluate()", None, False),
         ("evaluate.load('accuracy')", None, False),
         ("pass", None, False),
     ],

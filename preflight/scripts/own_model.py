@@ -1,0 +1,58 @@
+"""A model of a class of the script's own: what it adds to the one that it loads, or stands on, is not known."""
+
+from __future__ import annotations
+
+import ast
+
+from preflight.scripts.files import LIBRARIES, CallFound, last_name
+from preflight.scripts.library_classes import dotted
+from preflight.scripts.reader import ScriptReader
+
+MODULES = ("Module", "PreTrainedModel")
+_WRAPS_MODELS = frozenset({*LIBRARIES, "optimum", "sentence_transformers"})
+"""Libraries whose classes of models are those of transformers, or are read elsewhere."""
+_MOST_BASES = 8
+
+
+def own_class(reader: ScriptReader, found: CallFound) -> str:
+    """Return the class of the script's own that makes the model which a call loads; empty where that is transformers' own.
+
+    It is the class that is asked to load, where it adds methods, or the module in one of whose methods the call stands.
+    A class of a package that nobody knows may add anything.
+    """
+    func = found.node.func
+    asked = func.value if isinstance(func, ast.Attribute) else func
+    name = last_name(asked)
+    if reader.class_of(name, found.scope.path) is not None:
+        return name if _adds(reader, name, found.scope.path, 0) else _around(reader, found)
+    library = dotted(reader, asked, found.scope.path).partition(".")[0]
+    if library and library not in _WRAPS_MODELS:
+        return name
+    return _around(reader, found)
+
+
+def _adds(reader: ScriptReader, name: str, path: str, depth: int) -> bool:
+    """Tell whether a class, or one of the script's own that it stands on, has methods."""
+    held = reader.class_of(name, path)
+    if held is None or depth > _MOST_BASES:
+        return False
+    cls, scope = held
+    if any(isinstance(node, ast.FunctionDef) for node in cls.body):
+        return True
+    return any(
+        _adds(reader, last_name(base), scope.path, depth + 1)
+        for base in cls.bases
+        if last_name(base) != name
+    )
+
+
+def _around(reader: ScriptReader, found: CallFound) -> str:
+    """Return the module of the script's own in one of whose methods a call stands."""
+    for cls, _ in reader.classes.values():
+        if not any(last_name(base) in MODULES for base in cls.bases):
+            continue
+        for method in cls.body:
+            named = reader.functions.get(getattr(method, "name", ""), ())
+            if any(node is method and scope is found.scope for node, scope in named):
+                return cls.name
+    return ""

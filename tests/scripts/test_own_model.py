@@ -1,0 +1,52 @@
+"""A model of a class of the script's own is the one that it loads, and what the class adds; that is named."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import plan_of
+
+SCRIPT = """\
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, Trainer, TrainingArguments
+{before}
+model = {made}
+args = TrainingArguments(output_dir="o", per_device_train_batch_size=1)
+Trainer(model=model, args=args, train_dataset=rows).train()
+"""
+METHODS = "class OwnForCausalLM({base}):\n    def __init__(self, config):\n        super().__init__(config)\n"
+LOADED = 'OwnForCausalLM.from_pretrained("gpt2")'
+WRAPPER = """\
+class Wrapper(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = AutoModelForCausalLM.from_pretrained("gpt2")
+"""
+LOADER = """\
+class Loader:
+    def load(self):
+        return AutoModelForCausalLM.from_pretrained("gpt2")
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "made", "name"),
+    [
+        ("", 'LlamaForCausalLM.from_pretrained("gpt2")', None),
+        (METHODS.format(base="LlamaForCausalLM"), LOADED, "OwnForCausalLM"),
+        ("class OwnForCausalLM(LlamaForCausalLM):\n    pass", LOADED, None),
+        ("class OwnForCausalLM(LlamaForCausalLM):\n    kind = 'own'", LOADED, None),
+        (METHODS.format(base="LlamaForCausalLM").replace("Own", "Base") + "\nclass OwnForCausalLM(BaseForCausalLM):\n    pass",
+         LOADED, "OwnForCausalLM"),
+        ("from elsewhere import OwnForCausalLM", LOADED, "OwnForCausalLM"),
+        ("from liger_kernel.transformers import AutoLigerKernelForCausalLM",
+         'AutoLigerKernelForCausalLM.from_pretrained("gpt2")', None),
+        (WRAPPER, "Wrapper()", "Wrapper"),
+        (LOADER, "Loader().load()", None),
+    ],
+)  # fmt: skip
+def test_what_a_class_adds_is_named(tmp_path, before, made, name):
+    files = {"train.py": SCRIPT.format(before=before, made=made)}
+    plan = plan_of(tmp_path, "python train.py", files)
+    held = {each for each in plan.script_facts.uncounted if each.endswith("to the model")}
+
+    assert held == (set() if name is None else {f"what {name} adds to the model"})
