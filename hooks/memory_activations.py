@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.formulas.attention_tensors import has_bool_mask, mask_bytes
 from preflight.formulas.layer_bytes import LayerCosts
-from preflight.formulas.layer_costs import layer_costs, shared_bytes
+from preflight.formulas.layer_costs import behind_bytes, layer_costs, shared_bytes
 from preflight.formulas.objective import forwards_at_once
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
@@ -124,7 +124,8 @@ def _worst_moments(
         gone = sum(count * other_cost.copied_in_forward_bytes for count, _, other_cost in later)
         made_later = sum(count * gradients_of(other) for count, other, _ in later)
         forward = max(forward, cost.traced_forward_bytes - kept - kept_later)
-        last = max(last, cost.traced_backward_bytes - (kept_later - gone) + made_later)
+        behind = behind_bytes(plan, model, unit, precision)
+        last = max(last, cost.traced_backward_bytes + behind - (kept_later - gone) + made_later)
         if shared is None:
             first = max(first, cost.traced_backward_bytes + kept - made)
         elif unit is costs[0][0]:

@@ -42,6 +42,11 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
     heads = [name for name in small if "head" in name]
     for one, two in combinations(heads, 2):
         found.update({f"{one}*{two}*{state}": None for state in states})
+    positions = next((name for name in NOT_WIDTHS if name in numbers), None)
+    if positions is not None:  # tables of positions, as long as the longest row
+        by = next((name for name in HIDDEN if name in small), None)
+        found[positions] = None
+        found.update({f"{positions}*{name}": None for name in (by, *heads) if name})
     by_heads = [name for name in found if "head" in name and "//" not in name]
     for name in (*by_heads, *(name for name in HIDDEN if name in small)):
         found.update({f"{name}//{part}": None for part in ROTATED_PARTS})

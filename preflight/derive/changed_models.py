@@ -22,10 +22,11 @@ EXPERT_COUNTS = (
     "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "n_shared_experts", "num_shared_experts",
     "moe_num_shared_experts",
 )  # fmt: skip
-DEPTH, DEEP = 6, 11
+DEPTH, DEEP = 6, 19
 NUM_SOLVED = 4
 """Sizes that expressions are solved from; the others check them, in depths of their own."""
-OF_ABSENT = (DEPTH, 7, 9, 11)
+OF_ABSENT = (DEPTH, 7, 13, 19)
+"""Depths of models that are left to make a list by layer themselves: two turns and more of a rule by six or fewer."""
 OF_SIZES = (DEPTH, DEPTH, DEPTH, DEPTH, 7, 9)
 NO_BYTES = (
     "initializer", "_eps", "epsilon", "token_id", "rope_theta", "rope_scaling", "rope_parameters", "use_cache",

@@ -144,16 +144,26 @@ def _shared(
 
     `forward` when the last layer begins, `loss`, `loss_backward` and `head` at the peaks of the loss
     and of the head's gradient beside their `logits`, `backward` when the last layer's backward begins:
-    what each layer is said to keep is taken off. `first` when the first layer's backward begins, with
+    what each layer is said to keep is taken off. `behind`, by kind, what more there is when the backward of a kind's last
+    layer begins behind layers of another: what those hold on to. `first` when the first layer's backward begins, with
     what that layer kept; `embedding` at the end.
     """
     now: dict[str, int] = {}
     found: dict[str, Any] = {"logits": {}, "embedding": {}}
     kept: dict[str, int] = {}
+    gone: dict[str, int] = {}
+    held: dict[str, int] = {}
+    handed: dict[int, Form] = {}
+    last_of_kinds = {kind_of(unit): index for index, unit in enumerate(seen.units)}
     for part, levels in walked.levels.items():
         if part.micro != micro:
             continue
         of_layer = solved[kind_of(seen.units[part.layer])] if part.layer >= 0 else {}
+        if held and part.name != LAYER_FORWARD:
+            # what the last layer hands on, as weights that are returned, is gone when the next part has begun
+            held = {k: n + min(level[0].get(k, 0) for level in levels) for k, n in held.items()}
+            more = {k: n for k, n in held.items() if n > 0}
+            found["forward"], held = summed(found["forward"], more), {}
         if part.name == LAYER_FORWARD:
             found["forward"] = now
         elif part.name in (LOSS, OUTPUTS):
@@ -164,6 +174,11 @@ def _shared(
                 _keep_peak(found, "head", now, _peak(levels, BY_HEAD))
         elif part.name == LAYER_BACKWARD:
             found.setdefault("backward", now)
+            kind = kind_of(seen.units[part.layer])
+            more = taken_off(summed(now, gone), found["backward"])
+            if last_of_kinds[kind] == part.layer and (more := taken_off(more, handed[part.layer])):
+                found.setdefault("behind", {})[kind] = more
+            gone = summed(gone, of_layer["saved"])
             if part.layer == 0:
                 found["first"] = now
                 highest = highest_points(levels, of_layer["saved"], _samples_of(seen, 0))
@@ -174,10 +189,12 @@ def _shared(
         if part.name == LAYER_FORWARD:
             now = taken_off(now, of_layer["saved"], of_layer.get("left", {}))
             kept = summed(kept, of_layer["saved"])
+            # what a layer hands to others beside the stream is made anew when it is recomputed
+            beyond = taken_off(levels[-1][0], of_layer["saved"], of_layer.get("left", {}))
+            handed[part.layer] = {k: n for k, n in beyond.items() if k != "T*h" and n > 0}
             # the last of a kind may keep keys and values besides, for layers that have none of their own
             more = {k: n for k, n in taken_off(now, found["forward"]).items() if k != "T*h"}
-            if min(more.values(), default=0) >= 0:
-                found["forward"] = summed(found["forward"], more)
+            held = more if min(more.values(), default=0) >= 0 else {}
         elif part.name == REGION_END:
             left = [solved[kind_of(unit)].get("left", {}) for unit in seen.units]
             now = summed(now, *left)

@@ -44,7 +44,7 @@ OF_ENCODERS = (
     "full, fp32", "full", "full, autocast", "full, bf16 under autocast", "LoRA, fp32", "LoRA, fp32 under autocast",
 )  # fmt: skip
 """Encoders are trained usually without mixed precision; their checkpoints are fp32, and so is what an adapter is on."""
-SCALES = ("T*", "TL*", "L*", "B*", "N*", "S*", "M*")
+SCALES = ("T*", "TL*", "L*", "B*", "O*", "N*", "S*", "M*")
 
 
 def names() -> tuple[str, ...]:

@@ -160,7 +160,9 @@ def traced_switches(model_type: str) -> dict[str, bool]:
         plain = _peak(model_type, {})
     except Exception:  # what three layers cannot be built of, or run
         return {}
+    given = small_type_config(model_type)
     for name, default in config_fields(CONFIG_MAPPING[model_type]).items():
+        default = given.get(name, default)
         if isinstance(default, bool) and not any(part in name for part in NO_SWITCHES):
             try:
                 other = _peak(model_type, {name: not default})

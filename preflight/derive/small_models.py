@@ -261,13 +261,13 @@ def _with_tower(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
 def attention_of(model_type: str) -> str:
     """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
     model_type = model_type.removesuffix(LIGER)
+    table = family_table(model_type)
+    if table is not None and model_type not in SMALL_MODELS:  # LongCat-Flash is a type
+        return str(table["attention"])
     if model_type.endswith(FLASH):
         return "flash_attention_2"
     if model_type.endswith(EAGER):
         return "eager"
-    table = family_table(model_type)
-    if table is not None and model_type not in SMALL_MODELS:
-        return str(table["attention"])
     return default_attention(model_type, NEWEST)
 
 

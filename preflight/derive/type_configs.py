@@ -51,6 +51,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "linear_value_head_dim": (36, 52, 24, 40, 44, 28),
     **_alike((2048, 2304, 2560, 2816, 3072, 3328), "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx",
              "context_length"),
+    "prompt_length": (24, 40, 56, 36, 48, 28),
     **_alike((0, 0, 0, 0, 0, 0), "num_nextn_predict_layers", "num_logits_to_keep"),
 }  # fmt: skip
 """Config field -> what it is in each size: numbers that share no ratio, and still divide each other where they must."""
@@ -89,6 +90,11 @@ PATTERNS = {
     },
 }
 """Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
+GEMMA4 = {
+    "final_logit_softcapping": 30.0, "attention_k_eq_v": True,
+    "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
+}  # fmt: skip
+"""As the published dense models are: keys are values too, and no embedding by layer."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("axk1", "axk2", "glm_moe_dsa", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
@@ -123,6 +129,14 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
         "pooler_hidden_size": (320, 448, 480, 384, 576, 640),
     },
+    "mamba": {"state_size": (16, 24, 20, 12, 28, 8)},
+    "falcon_mamba": {"state_size": (16, 24, 20, 12, 28, 8)},
+    "zamba": {
+        "layers_block_type": ByLayer(("linear_attention", "hybrid", "linear_attention")),
+        "attention_hidden_size": (640, 896, 960, 768, 1152, 1280), "attention_head_dim": (64, 112, 80, 128, 128, 80),
+        "num_attention_heads": (10, 8, 12, 6, 9, 16), "num_key_value_heads": (10, 8, 12, 6, 9, 16),
+        "mamba_d_state": (16, 24, 20, 12, 28, 8), "mamba_dt_rank": (20, 28, 30, 24, 36, 40),
+    },
     "mpt": {"n_heads": (8, 8, 16, 8, 16, 16)},
     "diffllama": {"num_key_value_heads": (2, 4, 6, 2, 4, 8), "num_attention_heads": (10, 8, 12, 6, 8, 16)},
     "gpt_neo": {"attention_types": [[["global", "local"], 3]], "num_layers": 6},
@@ -137,13 +151,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xlm": {"emb_dim": (320, 448, 480, 384, 576, 640), "n_heads": (10, 8, 12, 6, 9, 16)},
     "reformer": {"is_decoder": True},
     "gemma3n_text": {"num_kv_shared_layers": 0},
-    "gemma4_text": {
-        "final_logit_softcapping": 30.0, "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80),
-        "vocab_size_per_layer_input": (1104, 1208, 1512, 1304, 1608, 1416),
-        "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
-    },
+    "gemma4_text": {**GEMMA4, "hidden_size_per_layer_input": 0},
+    "gemma4_unified_text": GEMMA4,
     "xglm": {"attention_heads": (10, 8, 12, 6, 9, 16)},
-    "mimo_v2_flash": {"swa_num_key_value_heads": (2, 4, 3, 3, 3, 8), "num_key_value_heads": (2, 4, 3, 3, 3, 8)},
+    "mimo_v2_flash": {  # windowed layers have twice as many heads of keys
+        "num_attention_heads": (12, 16, 18, 12, 24, 32), "num_key_value_heads": (2, 4, 3, 3, 3, 8),
+    },
     "xlnet": {"d_head": (32, 56, 40, 64, 64, 40)},
 }  # fmt: skip
 """What a type's own rules ask for beside the usual."""
@@ -209,7 +222,10 @@ def config_fields(config_class: Any) -> dict[str, Any]:
 TAKEN_IN: dict[str, dict[str, Any]] = {
     "falcon_h1": {"head_dim": None},
     "deberta-v2": {"share_att_key": False, "norm_rel_ebd": "none", "position_buckets": -1},
-    "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
+    **dict.fromkeys(
+        ("gemma4_text", "gemma4_unified_text"),
+        {"global_head_dim": 512, "num_global_key_value_heads": None},
+    ),
 }
 """Keys that a config class takes and does not declare (configuration_*.py, modeling_*.py, 5.24.0)."""
 

@@ -44,6 +44,7 @@ from preflight.formulas.dora import dora_backward_bytes, dora_bytes, dora_passin
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_coefficients import (
     has_window_mask,
+    kind_of,
     layer_forms,
     method_of,
     reference_of,
@@ -228,6 +229,14 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
     for point, num_bytes in _cast_head(plan, model, precision).items():
         found[point] += num_bytes
     return _divided_beside(plan, model, precision, found, first["T*1"])
+
+
+def behind_bytes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit, precision: Precision) -> int:
+    """Return what later layers of other kinds still hold when the backward of a kind's last layer begins."""
+    is_checkpointed = plan.activation_checkpointing == "full"
+    forms = shared_forms(plan, model, method_of(plan, precision), is_checkpointed)
+    behind = (forms or {}).get("behind", {}).get(kind_of(unit), {})
+    return bytes_of(behind, layer_sizes(plan, model, model.layers[-1]))
 
 
 def _cast_head(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:

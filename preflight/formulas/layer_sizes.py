@@ -22,7 +22,8 @@ d      head size
 w:name one parameter of the layer; under 4 bits s:name its scales, and u:name and us:name the same where
        a product of many tokens unpacks them
 B      sequences
-       a type that a table lays out has widths of its own: T*x, TL*x, L*x and B*x with x an expression in config fields;
+       a type that a table lays out has widths of its own: T*x, TL*x, L*x, B*x and O*x (of the whole model, whatever the
+       batch) with x an expression in config fields;
        where its states are scanned by chunks T*x are tokens of whole chunks, N*x the chunks of all sequences, S*x the
        same with the state before the first, M*x the square of those of each sequence, C*cc the square of a chunk,
        C*nn that of the number of chunks of a sequence and one
@@ -79,6 +80,7 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
         sizes[f"TL*{name}"] = tokens * length * size
         sizes[f"L*{name}"] = length * size
         sizes[f"B*{name}"] = batch * size
+        sizes[f"O*{name}"] = size
     if chunk:
         sizes.update(_of_chunks(own, batch, ceil_div(length, chunk)))
         sizes["T*1"] = batch * length  # what bytes per token are of

@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight.errors import ModelNotKnown
 from preflight.models.families.config_view import ConfigView, place_of_key
-from preflight.models.families.layer_rules import Places
+from preflight.models.families.layer_rules import Places, by_layer
 
 HEADLESS = ("Model", "ForSequenceClassification")
 """Ends of the names of classes that have no language model's head, which are known by what they lack."""
@@ -51,7 +51,7 @@ def raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
                 place_of_key(view.where, name),
             )
     for name in table["given"]:
-        if view.get(name) is None:
+        if by_layer(view, name, table.get("patterns", {})) is None:
             raise _unknown(
                 f"{view.section}{name} of {view.model_type} is not given, and its parameters are known with it alone",
                 place_of_key(view.where, name),
