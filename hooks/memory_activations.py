@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from preflight.formulas.attention_tensors import has_bool_mask, mask_bytes
+from preflight.formulas.beside_layers import behind_bytes, shared_bytes
 from preflight.formulas.layer_bytes import LayerCosts
-from preflight.formulas.layer_costs import behind_bytes, layer_costs, shared_bytes
+from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import forwards_at_once
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.beside_layers import shared_bytes
 from preflight.formulas.key_values import stream_element_bytes
-from preflight.formulas.layer_costs import layer_costs, shared_bytes
+from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.texts import caches_gradients, forwards_of

@@ -219,13 +219,12 @@ def config_fields(config_class: Any) -> dict[str, Any]:
     return {**found, **TAKEN_IN.get(config_class.model_type, {})}
 
 
+GEMMA4_KEYS = {"global_head_dim": 512, "num_global_key_value_heads": None}
 TAKEN_IN: dict[str, dict[str, Any]] = {
     "falcon_h1": {"head_dim": None},
     "deberta-v2": {"share_att_key": False, "norm_rel_ebd": "none", "position_buckets": -1},
-    **dict.fromkeys(
-        ("gemma4_text", "gemma4_unified_text"),
-        {"global_head_dim": 512, "num_global_key_value_heads": None},
-    ),
+    "gemma4_text": GEMMA4_KEYS,
+    "gemma4_unified_text": GEMMA4_KEYS,
 }
 """Keys that a config class takes and does not declare (configuration_*.py, modeling_*.py, 5.24.0)."""
 

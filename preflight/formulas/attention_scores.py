@@ -19,7 +19,7 @@ IN_OWN_DTYPE = {"gpt2": 4, "gpt_bigcode": 4, "falcon": 6}
 
 
 NEW_GELU_WIDTHS = 3
-"""What its approximation in Python keeps of an MLP's width, in tensors (preflight/formulas/layer_costs.py)."""
+"""What its approximation in Python keeps of an MLP's width, in tensors (preflight/formulas/layer_pieces.py)."""
 
 
 class Scores(NamedTuple):

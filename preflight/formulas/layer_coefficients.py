@@ -2,7 +2,7 @@
 
 `python -m preflight.derive costs` writes them from the installed transformers. They hold for
 the methods below; what a plan has that those have not (dropout, padding, other targets, autocast) is
-added as the difference that the pieces of preflight/formulas/layer_costs.py make.
+added as the difference that the pieces of preflight/formulas/layer_pieces.py make.
 """
 
 from __future__ import annotations
