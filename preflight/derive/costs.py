@@ -176,7 +176,11 @@ def _shared(
             found.setdefault("backward", now)
             kind = kind_of(seen.units[part.layer])
             more = taken_off(summed(now, gone), found["backward"])
-            if last_of_kinds[kind] == part.layer and (more := taken_off(more, handed[part.layer])):
+            # keys and values that this layer handed on are made anew, and those of the forward are gone
+            beside = found["backward"]
+            own = {k: n for k, n in handed[part.layer].items() if beside.get(k, 0) >= n}
+            more = taken_off(more, own)
+            if more and last_of_kinds[kind] == part.layer:
                 found.setdefault("behind", {})[kind] = more
             gone = summed(gone, of_layer["saved"])
             if part.layer == 0:
@@ -189,7 +193,6 @@ def _shared(
         if part.name == LAYER_FORWARD:
             now = taken_off(now, of_layer["saved"], of_layer.get("left", {}))
             kept = summed(kept, of_layer["saved"])
-            # what a layer hands to others beside the stream is made anew when it is recomputed
             beyond = taken_off(levels[-1][0], of_layer["saved"], of_layer.get("left", {}))
             handed[part.layer] = {k: n for k, n in beyond.items() if k != "T*h" and n > 0}
             # the last of a kind may keep keys and values besides, for layers that have none of their own

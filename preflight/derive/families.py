@@ -19,6 +19,7 @@ from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
 from preflight.derive.model_behaviour import (
     adapts_experts,
+    is_windowed,
     mark_idle,
     null_fields,
     traced_switches,
@@ -114,6 +115,8 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     table["traced"] = traced_switches(model_type)
     table["unset"], table["untraced"] = null_fields(model_type, table["unset"])
     mark_idle(model_type, table)
+    if is_windowed(model_type):
+        table["windowed"] = True
     _write(layout, _in_rows(table))
     if (other := unlike_published(model_type)) is not None:
         raise NotLaidOut(other)

@@ -45,6 +45,9 @@ from preflight.models.families.table_layout import ACTIVATIONS, HEADS, HIDDEN
 from preflight.trace.encoders import HEADS as HEADS_OF_ENCODERS
 from preflight.trace.encoders import encoder_class
 
+EMBEDDED = "embedding_size"
+"""A width of its own, with a projection behind it where it is not the layers': as it is in no model that is built here."""
+
 
 def layout_of(model_type: str) -> dict[str, Any]:
     """Return the table of a type, of an encoder with the modules of every head; raise NotLaidOut where none holds."""
@@ -133,6 +136,8 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
         | ({"architectures"} if has_encoder(seen.model_type) else set())
     )
     table["unset"], table["untraced"] = never_set(seen, followed, names), {}
+    if EMBEDDED in seen.fields and "hidden_size" in seen.fields:
+        table["equal"] = {EMBEDDED: "hidden_size"}
     table["spellings"] = spellings_of(seen.model_type)
     table["kernels"] = kernels_of(seen.model_type)
     if seen.model_type in PATTERNS:

@@ -10,6 +10,7 @@ from typing import Any
 from preflight.derive.changed_models import is_alike
 from preflight.derive.observed_layouts import observe
 from preflight.derive.type_configs import config_fields, small_type_config
+from preflight.models.families.table_layout import WINDOWS
 from preflight.models.registry import all_models
 from preflight.trace.built import torch_dtype
 from preflight.trace.job import TraceJob
@@ -34,6 +35,16 @@ def adapts_experts(model_type: str) -> bool:
         and ".experts.0." not in name
         for name, parameter in built.model.named_parameters()
     )
+
+
+SHORTEST = 128
+"""Of the sequences that are traced (cost_traces.py)."""
+
+
+def is_windowed(model_type: str) -> bool:
+    """Tell whether the window of a type's small models ends before any sequence that is traced does."""
+    config = small_type_config(model_type)
+    return any(isinstance(w := config.get(name), int) and 0 < w < SHORTEST for name in WINDOWS)
 
 
 def mark_idle(model_type: str, table: Mapping[str, Any]) -> None:

@@ -31,7 +31,6 @@ SIZES: dict[str, tuple[int, ...]] = {
     **_alike((3, 2, 4, 3, 5, 4), "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"),
     **_alike((2, 4, 5, 1, 3, 7), "n_group", "num_expert_group"),
     **_alike((1, 1, 1, 1, 1, 1), "topk_group"),
-    "global_head_dim": (112, 96, 128, 80, 104, 136),
     "num_global_key_value_heads": (5, 2, 6, 2, 3, 4),
     "top_k_experts": (3, 2, 4, 3, 5, 4),
     "kv_lora_rank": (56, 72, 64, 48, 80, 104),
@@ -91,10 +90,12 @@ PATTERNS = {
 }
 """Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
 GEMMA4 = {
-    "final_logit_softcapping": 30.0, "attention_k_eq_v": True,
+    "final_logit_softcapping": 30.0, "attention_k_eq_v": True, "sliding_window": 64,
+    "global_head_dim": (272, 264, 288, 304, 280, 320),
     "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
 }  # fmt: skip
-"""As the published dense models are: keys are values too, and no embedding by layer."""
+"""As the published dense models are: keys are values too, no embedding by layer, heads that attend to everything are larger
+than flash attention takes, and sequences longer than the window."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("axk1", "axk2", "glm_moe_dsa", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),

@@ -16,6 +16,11 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
     "distilbert": (None, transformers.DISTILBERT_HAS_SDPA),
     "roberta": (None, transformers.ROBERTA_HAS_SDPA),
     "xlm-roberta": (None, transformers.ROBERTA_HAS_SDPA),
+    "camembert": (None, transformers.ROBERTA_HAS_SDPA),
+    **dict.fromkeys(
+        ("data2vec-text", "electra", "ernie", "roberta-prelayernorm", "bert-generation"),
+        (None, transformers.OTHER_ENCODERS_HAVE_SDPA),
+    ),
     "bloom": (None, None),
     "gemma2": (transformers.GEMMA2_HAS_NO_SDPA, None),
     "gpt_oss": (None, None),

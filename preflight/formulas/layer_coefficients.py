@@ -345,6 +345,11 @@ def is_of_table(model: ModelSpec) -> bool:
     return model.facts.get("layout") == "table"
 
 
+def _is_windowed(model: ModelSpec) -> bool:
+    """Tell whether a type was traced with sequences that are longer than its window."""
+    return bool(model.facts.get("windowed"))
+
+
 def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str:
     """Return what of a plan was never traced with a model that has nothing but traces; empty where all was."""
     layers = [unit for unit in model.layers if unit.layer is not None]
@@ -363,8 +368,11 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
         asked = traced
     if asked != traced and not (traced == "sdpa" and asked.startswith("flash")):
         return f"{asked} attention"
-    if any(has_window_mask(plan, unit) for unit in layers) and asked == "sdpa":
+    has_mask, was_windowed = any(has_window_mask(plan, u) for u in layers), _is_windowed(model)
+    if has_mask and not was_windowed and asked == "sdpa":
         return "a window shorter than the sequence"
+    if was_windowed and not has_mask:
+        return "a window that no sequence leaves"
     if plan.torch_compile:
         return "compiled layers"
     return ", ".join(model.facts.get("unlike_traced", ()))

@@ -16,8 +16,16 @@ BERT_HAS_SDPA = Boundary(
 ROBERTA_HAS_SDPA = Boundary(
     _NAME,
     "4.45",
-    "RoBERTa's class has SDPA, and so has XLM-RoBERTa's",
-    "models/roberta/modeling_roberta.py, models/xlm_roberta/modeling_xlm_roberta.py, 4.44.2 to 5.24.0",
+    "RoBERTa's class has SDPA, and so have XLM-RoBERTa's and CamemBERT's",
+    "models/roberta/modeling_roberta.py, models/xlm_roberta/modeling_xlm_roberta.py, "
+    "models/camembert/modeling_camembert.py, 4.44.2 to 5.24.0",
+    "5.24.0",
+)
+OTHER_ENCODERS_HAVE_SDPA = Boundary(
+    _NAME,
+    "5.0",
+    "Data2Vec's, ELECTRA's, ERNIE's and pre-layernorm RoBERTa's classes have SDPA, and so has BERT's for generation",
+    "models/electra/modeling_electra.py and its like, 4.57.6 to 5.24.0",
     "5.24.0",
 )
 PHI3_HAS_SDPA = Boundary(

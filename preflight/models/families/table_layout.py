@@ -118,6 +118,7 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     }
     facts["unlike_traced"] = tuple(_unlike_traced(table, view))
     facts["adapts_experts"] = bool(table.get("adapts_experts"))
+    facts["windowed"] = bool(table.get("windowed"))
     facts["kernels"] = tuple(table.get("kernels", ()))
     if heads:
         facts["heads"] = {MASKED_LM: behind, **heads}

@@ -34,6 +34,12 @@ def raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
                 f"{view.section}{name} of {view.model_type} is {given!r}, and its parameters are known for {value!r} alone",
                 place_of_key(view.where, name),
             )
+    for name, other in table.get("equal", {}).items():
+        if view.get(name) != view.get(other):
+            raise _unknown(
+                f"{view.section}{name} of {view.model_type} is {view.get(name)}, and its parameters are known where it is its {other}",
+                place_of_key(view.where, name),
+            )
     for name, values in table.get("never", {}).items():
         if view.get(name) in values:
             raise _unknown(
