@@ -31,6 +31,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     **_alike((3, 2, 4, 3, 5, 4), "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"),
     **_alike((2, 4, 5, 1, 3, 7), "n_group", "num_expert_group"),
     **_alike((1, 1, 1, 1, 1, 1), "topk_group"),
+    "global_head_dim": (112, 96, 128, 80, 104, 136),
     "num_global_key_value_heads": (5, 2, 6, 2, 3, 4),
     "top_k_experts": (3, 2, 4, 3, 5, 4),
     "kv_lora_rank": (56, 72, 64, 48, 80, 104),
@@ -50,7 +51,6 @@ SIZES: dict[str, tuple[int, ...]] = {
     "linear_value_head_dim": (36, 52, 24, 40, 44, 28),
     **_alike((2048, 2304, 2560, 2816, 3072, 3328), "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx",
              "context_length"),
-    "prompt_length": (24, 40, 56, 36, 48, 28),
     **_alike((0, 0, 0, 0, 0, 0), "num_nextn_predict_layers", "num_logits_to_keep"),
 }  # fmt: skip
 """Config field -> what it is in each size: numbers that share no ratio, and still divide each other where they must."""
@@ -89,13 +89,6 @@ PATTERNS = {
     },
 }
 """Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
-GEMMA4 = {
-    "final_logit_softcapping": 30.0, "attention_k_eq_v": True, "sliding_window": 64,
-    "global_head_dim": (272, 264, 288, 304, 280, 320),
-    "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
-}  # fmt: skip
-"""As the published dense models are: keys are values too, no embedding by layer, heads that attend to everything are larger
-than flash attention takes, and sequences longer than the window."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("axk1", "axk2", "glm_moe_dsa", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
@@ -130,14 +123,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
         "pooler_hidden_size": (320, 448, 480, 384, 576, 640),
     },
-    "mamba": {"state_size": (16, 24, 20, 12, 28, 8)},
-    "falcon_mamba": {"state_size": (16, 24, 20, 12, 28, 8)},
-    "zamba": {
-        "layers_block_type": ByLayer(("linear_attention", "hybrid", "linear_attention")),
-        "attention_hidden_size": (640, 896, 960, 768, 1152, 1280), "attention_head_dim": (64, 112, 80, 128, 128, 80),
-        "num_attention_heads": (10, 8, 12, 6, 9, 16), "num_key_value_heads": (10, 8, 12, 6, 9, 16),
-        "mamba_d_state": (16, 24, 20, 12, 28, 8), "mamba_dt_rank": (20, 28, 30, 24, 36, 40),
-    },
     "mpt": {"n_heads": (8, 8, 16, 8, 16, 16)},
     "diffllama": {"num_key_value_heads": (2, 4, 6, 2, 4, 8), "num_attention_heads": (10, 8, 12, 6, 8, 16)},
     "gpt_neo": {"attention_types": [[["global", "local"], 3]], "num_layers": 6},
@@ -152,8 +137,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xlm": {"emb_dim": (320, 448, 480, 384, 576, 640), "n_heads": (10, 8, 12, 6, 9, 16)},
     "reformer": {"is_decoder": True},
     "gemma3n_text": {"num_kv_shared_layers": 0},
-    "gemma4_text": {**GEMMA4, "hidden_size_per_layer_input": 0},
-    "gemma4_unified_text": GEMMA4,
+    "gemma4_text": {
+        "final_logit_softcapping": 30.0, "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80),
+        "vocab_size_per_layer_input": (1104, 1208, 1512, 1304, 1608, 1416),
+        "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
+    },
     "xglm": {"attention_heads": (10, 8, 12, 6, 9, 16)},
     "mimo_v2_flash": {  # windowed layers have twice as many heads of keys
         "num_attention_heads": (12, 16, 18, 12, 24, 32), "num_key_value_heads": (2, 4, 3, 3, 3, 8),

@@ -58,7 +58,8 @@ def test_formulas_are_the_trace(plugins, model_type, checkpointing):
         ("gpt_neox", "QLoRA, prepared, autocast"),  # a packed layer's bias becomes narrow
         ("deepseek_v3", "LoRA, autocast"),  # dense layers come first and have more at their peak
         ("bloom", "LoRA"),  # traced eagerly, its mask is among what was traced
-        ("gemma4_text", "LoRA"),  # the last layer of each kind keeps its keys and values for others
+        ("mpt", "LoRA"),  # slopes for as many positions as its config has
+        ("nemotron_h", "LoRA, autocast"),  # mixers, experts and attention are layers of their own
     ],
 )
 def test_other_methods_of_odd_families_too(plugins, model_type, method):
