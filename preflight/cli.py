@@ -44,8 +44,8 @@ exit codes:
   In `run`, any other code is the launcher's own.
 
 PREFLIGHT=off makes `run` start the command unchecked; PREFLIGHT_TRACE=1 prints every
-hook call; NO_COLOR turns color off.
-`preflight COMMAND --help` says more about one command.
+hook call; NO_COLOR turns color off, FORCE_COLOR=1 on.
+`preflight COMMAND --help`, or `preflight help COMMAND`, says more about one command.
 """
 
 
@@ -90,6 +90,8 @@ def _run_command(name: str, args: list[str]) -> int:
 def _command_of(args: list[str]) -> tuple[str, list[str]]:
     """Return the command's name and its arguments; output options may stand before the name."""
     at = 0
+    if args[:1] == ["help"]:
+        args = [*args[1:2], "--help"]
     if args and args[0] not in COMMANDS:
         at = first_positional(_top_level_parser(), args)
     if at >= len(args):
@@ -107,8 +109,16 @@ def _command_of(args: list[str]) -> tuple[str, list[str]]:
         )
     raise BadInput.one(
         f"there is no command {name!r}",
-        fix=nearest_fix(name, known) or f"one of {', '.join(known)}",
+        fix=nearest_fix(name, known) or _with_command_first(args) or f"one of {', '.join(known)}",
     )
+
+
+def _with_command_first(args: list[str]) -> str:
+    """Return the command line of somebody who wrote a command's options before its name, in the right order."""
+    own = args[: args.index("--")] if "--" in args else args
+    at = next((at for at, word in enumerate(own) if word in COMMANDS), 0)
+    moved = ["preflight", args[at], *args[:at], *args[at + 1 :]]
+    return f"a command's options stand after its name: {shlex.join(moved)}" if at else ""
 
 
 def _top_level_parser() -> Parser:
@@ -120,7 +130,7 @@ def _top_level_parser() -> Parser:
         "preflight COMMAND [options] [-- accelerate launch ...]",
         EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=f"preflight {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"preflight {__version__}")
     add_output_options(parser)
     return parser
 

@@ -58,6 +58,11 @@ class BadInput(PreflightError):
         """Build the error for a single problem."""
         return cls(Problem(message, where, fix, id))
 
+    @classmethod
+    def of(cls: type[E], place: str, message: str, fix: str = "", id: str = "") -> E:
+        """Build the error for a place, a file or a flag, that is the subject of its message: `is not UTF-8 text`."""
+        return cls(Problem(f"{place} {message}", place, fix, id))
+
 
 class ModelNotKnown(BadInput):
     """A model whose config is not to be had here. A launch of it may be right, so its verdict is `unknown`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 
 NEAR = 0.7
@@ -9,7 +10,13 @@ NEAR = 0.7
 
 
 def nearest_fix(name: str, known: tuple[str, ...]) -> str:
-    """Return `did you mean X`, or an empty string where nothing is near.
+    """Return `did you mean X`, or an empty string where nothing is near."""
+    near = nearest(name, known)
+    return f"did you mean {near}" if near else ""
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """Return the known name that a misspelt one stands for, or an empty string.
 
     Only names that have letters enough in common are given to difflib: a file may have thousands of unknown keys.
     """
@@ -24,7 +31,25 @@ def nearest_fix(name: str, known: tuple[str, ...]) -> str:
         if 2 * sum(map(letters.__contains__, name)) / (size + length) >= NEAR
     ]
     near = difflib.get_close_matches(name, possible, n=1, cutoff=NEAR) if possible else ()
-    return f"did you mean {near[0]}" if near else ""
+    return near[0] if near else ""
+
+
+def nearest_file_fix(path: str, full_path: str, base: str = "the folder of the launch") -> str:
+    """Return what to do about a path, as typed and in full, that names no file: a near name, or where it was looked for.
+
+    `base` says in words where relative paths start.
+    """
+    folder, name = os.path.split(full_path)
+    if os.path.isdir(full_path):
+        return "name one of the files in it"
+    try:
+        names = tuple(sorted(os.listdir(folder or os.curdir)))
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return f"there is no folder {folder}: relative paths start at {base}"
+    near = nearest(name, names)
+    if near:
+        return f"did you mean {os.path.join(os.path.dirname(path), near)}"
+    return f"looked for {full_path}: relative paths start at {base}"
 
 
 @lru_cache(maxsize=8)

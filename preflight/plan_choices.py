@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from preflight.errors import Problem
+from preflight.near_names import nearest_fix
 from preflight.plan_parts import (
     FREEZABLE,
     NESTED,
@@ -167,7 +168,7 @@ def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Prob
                     at(name),
                     "put quotes around 'no': YAML reads it as false"
                     if value is False and "no" in choices
-                    else "",
+                    else nearest_fix(str(value), tuple(map(str, choices))),
                 )
             )
     for name, nested in NESTED.items():

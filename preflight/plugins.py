@@ -238,7 +238,7 @@ def plugin_seconds() -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= LONGEST_S:
-        raise BadInput.one(f"must be seconds, or 0 for no limit, not {text!r}", TIMEOUT_VARIABLE)
+        raise BadInput.of(TIMEOUT_VARIABLE, f"must be seconds, or 0 for no limit, not {text!r}")
     return seconds
 
 
@@ -306,12 +306,12 @@ def _load_project_file(manager: PluginManager, path: str) -> None:
         manager.left_alone += (str(distrust),)
         return
     except OSError as error:
-        raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
+        raise BadInput.of(path, f"cannot be read: {error.strerror}") from error
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("preflight_project_hooks", path)
     if spec is None or spec.loader is None:
-        raise BadInput.one("cannot be imported as a Python module", path)
+        raise BadInput.of(path, "cannot be imported as a Python module")
     module = importlib.util.module_from_spec(spec)
     # A check writes nothing, not even a bytecode folder beside the user's file.
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True

@@ -119,7 +119,7 @@ def test_a_model_config_is_read_from_its_file_or_its_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not readable as JSON"), ("[]", "must be a JSON object"), (None, "cannot be read")],
+    [("{", "not readable as JSON"), ("[]", "must be a JSON object"), (None, "there is no file")],
 )
 def test_a_model_config_that_is_none_is_bad_input(tmp_path, content, message):
     path = tmp_path / "config.json"

@@ -87,3 +87,25 @@ def test_one_file_writes_to_standard_streams():
     }
 
     assert homes == set()
+
+
+PREDICATES = ("is", "are", "has", "must", "cannot be", "says", "holds", "gives", "names", "lists")
+"""First words of a message without a subject; `cannot write FILE` has its own."""
+
+
+def test_a_complaint_has_a_subject():
+    """`preflight: is not a folder` makes the reader look for what: `BadInput.of` puts the place in front."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) in ("BadInput.one", "Problem")
+                and node.args
+                and ast.unparse(node.args[0])
+                .lstrip("f'\"")
+                .startswith(tuple(f"{word} " for word in PREDICATES))
+            ):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+
+    assert found == []

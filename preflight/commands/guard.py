@@ -13,7 +13,7 @@ from preflight.embedded.guard_doors import guard_mode
 from preflight.errors import BadInput
 from preflight.files import read_text
 from preflight.report import SCHEMA_VERSION
-from preflight.switch import VARIABLE, said
+from preflight.switch import VARIABLE, said, unknown_word
 
 EPILOG = """\
 A guard is off unless PREFLIGHT=warn or PREFLIGHT=enforce is in the environment, or `guard` is in
@@ -92,10 +92,7 @@ def run(name: str, args: list[str]) -> int:
 def _reason() -> str:
     word = said(os.environ)
     if word:
-        known = word in ("off", "warn", "enforce")
-        return f"PREFLIGHT={os.environ[VARIABLE].strip()}" + (
-            "" if known else ", which is none of off, warn, enforce"
-        )
+        return unknown_word(os.environ) or f"{VARIABLE}={os.environ[VARIABLE].strip()}"
     from preflight.repository.settings import find_repository
 
     repository = find_repository(os.getcwd())
@@ -121,7 +118,7 @@ def _write(path: str) -> bool:
         _raise_unless_ours(path)
         return False
     except OSError as error:
-        raise BadInput.one(f"cannot be written: {error.strerror}", path) from error
+        raise BadInput.of(path, f"cannot be written: {error.strerror}") from error
     return True
 
 
@@ -133,7 +130,7 @@ def _remove(path: str) -> bool:
     try:
         os.unlink(path)
     except OSError as error:
-        raise BadInput.one(f"cannot be removed: {error.strerror}", path) from error
+        raise BadInput.of(path, f"cannot be removed: {error.strerror}") from error
     return True
 
 
@@ -143,4 +140,4 @@ def _raise_unless_ours(path: str) -> None:
     except (OSError, UnicodeDecodeError):
         is_ours = False
     if not is_ours:
-        raise BadInput.one("is not the file that preflight writes, and is left alone", path)
+        raise BadInput.of(path, "is not the file that preflight writes, and is left alone")

@@ -62,7 +62,7 @@ def run(name: str, args: list[str]) -> int:
     """Print the runs of a folder; work out anew what they correct."""
     options = parser(name).parse_args(args)
     if not re.fullmatch(r"[0-9]{1,9}", options.last):
-        raise BadInput.one(f"must be a whole number, not {options.last!r}", "--last")
+        raise BadInput.of("--last", f"must be a whole number, not {options.last!r}")
     from preflight.commands.records import indexed
     from preflight.records.site_correction import corrections_of, write_corrections
 

@@ -31,7 +31,7 @@ def write_files(folder: str, files: dict[str, str]) -> list[str]:
             os.unlink(done)
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "make room there" if is_full else ""
-        raise BadInput.one(f"cannot be written: {error.strerror}", path, fix) from error
+        raise BadInput.of(path, f"cannot be written: {error.strerror}", fix) from error
     return paths
 
 

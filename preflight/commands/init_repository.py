@@ -60,11 +60,11 @@ def write_settings(options: Any) -> int:
 def _raise_if_there(path: str, folder: str) -> None:
     if os.path.lexists(path):
         fix = "--print shows what would be written"
-        raise BadInput.one("is there already, and is never overwritten", path, fix)
+        raise BadInput.of(path, "is there already, and is never overwritten", fix)
     there = find_repository(folder).path
     if there:
-        raise BadInput.one(
-            "has settings already, and one more file would hide them",
+        raise BadInput.of(
             os.path.relpath(there),
+            "has settings already, and one more file would hide them",
             "--print shows what would be written",
         )

@@ -34,7 +34,7 @@ from preflight.repository.settings import find_repository
 from preflight.request import Request
 from preflight.rewrite import JudgeAgain, refuse_changed, save_rewrite, until_settled
 from preflight.streams import say
-from preflight.switch import is_off
+from preflight.switch import is_off, unknown_word
 from preflight.verdict import Answer
 
 ABOUT = {
@@ -100,6 +100,8 @@ def run(name: str, args: list[str]) -> int:
     """Run one of the three commands; return its exit code."""
     if name == "run" and is_off(os.environ) and not {"-h", "--help"} & set(args[:1]):
         return _start_unchecked(args)
+    if name == "run" and unknown_word(os.environ):
+        say(f"preflight: {unknown_word(os.environ)}\n")
     declared = parser(name)
     own, argv = split_command(name, declared, args)
     options = declared.parse_args(own)

@@ -11,7 +11,22 @@ from typing import Any, NoReturn
 
 from preflight.commands import COMMANDS
 from preflight.errors import BadInput
+from preflight.near_names import nearest
 from preflight.streams import is_terminal
+
+OF_OTHER_TOOLS = (
+    ("--json", "--format", "--format json"),
+    ("--sarif", "--format", "--format sarif"),
+    ("--html", "--report", "--report FILE.html"),
+    ("--gpu", "--device", "--device"),
+    ("--gpus", "--device", "--device"),
+    ("--card", "--device", "--device"),
+    ("--device", "--gpu", "--gpu"),
+    ("--model", "--set", "--set model=NAME"),
+    ("--dry-run", "--no-rewrite", "--no-rewrite, or `preflight check`, which starts nothing"),
+    ("--no-color", "--color", "--color never"),
+)
+"""An option as other tools call it, the option of ours that does it, and what to type where a command has that."""
 
 
 class HelpShown(Exception):
@@ -36,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         """Return the options as attributes; raise BadInput for wrong ones, HelpShown after help."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self._refuse(f"unrecognized arguments: {' '.join(unknown)}", unknown[0])
+            self._refuse(f"unrecognized arguments: {' '.join(unknown)}", self._meant(unknown[0]))
         return options
 
     def actions(self) -> Iterator[tuple[str, argparse.Action]]:
@@ -64,14 +79,26 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self._refuse(message)
 
-    def _refuse(self, message: str, word: str = "") -> NoReturn:
-        fix = f"`{self.prog} --help` shows the options"
-        if word.startswith("--"):
-            from preflight.near_names import nearest_fix
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = tuple(map(str, action.choices))
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        wrong = f"{name} must be one of {', '.join(choices)}, not {value!r}"
+        self._refuse(wrong, nearest(str(value), choices))
 
-            near = nearest_fix(word.partition("=")[0], tuple(self._option_string_actions))
-            fix = f"{near}; {fix}" if near else fix
-        raise BadInput.one(message, fix=fix)
+    def _refuse(self, message: str, near: str = "") -> NoReturn:
+        fix = f"`{self.prog} --help` shows the options"
+        raise BadInput.one(message, fix=f"did you mean {near}; {fix}" if near else fix)
+
+    def _meant(self, word: str) -> str:
+        """Return the option of this command that an unknown one stands for: of other tools, or misspelt."""
+        name = word.partition("=")[0]
+        known = tuple(self._option_string_actions)
+        for theirs, option, ours in OF_OTHER_TOOLS:
+            if name == theirs and option in known:
+                return ours
+        return nearest(name, known) if name.startswith("--") else ""
 
 
 WRITTEN_WIDTH = 90

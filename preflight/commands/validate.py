@@ -121,7 +121,7 @@ def whole_number(text: str) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise BadInput.one(f"must be a whole number, not {text!r}", "--worst")
+        raise BadInput.of("--worst", f"must be a whole number, not {text!r}")
     return number
 
 

@@ -68,7 +68,7 @@ def choose_measure(
     if wanted is not None:
         kind = kinds.get(wanted)
         if kind is None:
-            raise BadInput.one(f"has no column {wanted!r}; {found}", where)
+            raise BadInput.of(where, f"has no column {wanted!r}; {found}")
         if kind == "other":
             raise BadInput.one(
                 f"column {wanted!r} holds neither numbers nor token ids nor text", where
@@ -77,9 +77,9 @@ def choose_measure(
     else:
         measure = _known_measure(kinds, has_tokenizer, found, where)
     if measure.needs_tokenizer and not has_tokenizer:
-        raise BadInput.one(
-            f"says how long rows are only by {' + '.join(measure.columns)}; {found}",
+        raise BadInput.of(
             where,
+            f"says how long rows are only by {' + '.join(measure.columns)}; {found}",
             "--tokenizer FOLDER with the model's tokenizer, or --column NAME for a column of lengths",
         )
     return measure

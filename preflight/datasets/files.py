@@ -45,21 +45,21 @@ class JsonLines:
             if not line.strip():
                 continue
             if line.lstrip()[:1] == b"[":
-                raise BadInput.one(
-                    "holds a JSON array, not an object per line",
+                raise BadInput.of(
                     f"{self.path}:{number}",
+                    "holds a JSON array, not an object per line",
                     f"jq -c '.[]' {self.path} > {self.path}l",
                 )
             row = self._row(line, number)
             return {str(name): kind_of_value(value) for name, value in row.items()}
-        raise BadInput.one("has no rows", self.path)
+        raise BadInput.of(self.path, "has no rows")
 
     def _row(self, line: bytes, number: int) -> dict[str, Any]:
         where = f"{self.path}:{number}"
         try:
             row = json.loads(line)
         except UnicodeDecodeError as error:
-            raise BadInput.one("is not UTF-8 text", where) from error
+            raise BadInput.of(where, "is not UTF-8 text") from error
         except json.JSONDecodeError as error:
             at = f"{error.msg}, column {error.colno}"
             fix = "" if number > 1 else "each line must be an object of its own"
@@ -67,7 +67,7 @@ class JsonLines:
         except (RecursionError, ValueError) as error:
             raise BadInput.one(f"not readable as JSON: {error}", where) from error
         if not isinstance(row, dict):
-            raise BadInput.one(f"must hold an object per line, not {type(row).__name__}", where)
+            raise BadInput.of(where, f"must hold an object per line, not {type(row).__name__}")
         return row
 
     def batches(self, measure: Measure, progress: Progress) -> Iterator[list[Any]]:
@@ -109,8 +109,8 @@ def _lines(file: IO[bytes], path: str) -> Iterator[bytes]:
     while line := file.readline(LONGEST_ROW_BYTES + 1):
         number += 1
         if len(line) > LONGEST_ROW_BYTES:
-            raise BadInput.one(
-                f"has more than {LONGEST_ROW_BYTES:,} bytes without a line end", f"{path}:{number}"
+            raise BadInput.of(
+                f"{path}:{number}", f"has more than {LONGEST_ROW_BYTES:,} bytes without a line end"
             )
         yield line
 
@@ -210,26 +210,26 @@ class ArrowFile:
 def open_dataset(path: str) -> JsonLines | ArrowFile:
     """Return the reader of a file, by its ending."""
     if os.path.isdir(path):
-        raise BadInput.one(
-            "is a folder; a dataset is read file by file",
+        raise BadInput.of(
             path,
+            "is a folder; a dataset is read file by file",
             "give its files: --dataset FILE may be repeated",
         )
     try:
         open_regular(path).close()
     except OSError as error:
-        raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
+        raise BadInput.of(path, f"cannot be read: {error.strerror}") from error
     ending = os.path.splitext(path.removesuffix(".gz"))[1]
     if ending in (".jsonl", ".ndjson", ".json"):
         try:
             return JsonLines(path)
         except (OSError, EOFError) as error:
-            raise BadInput.one(f"cannot be read: {error}", path) from error
+            raise BadInput.of(path, f"cannot be read: {error}") from error
     if ending in (".parquet", ".arrow", ".feather"):
         return ArrowFile(path)
-    raise BadInput.one(
-        f"is no kind of dataset that is read here: {ending or 'no ending'}",
+    raise BadInput.of(
         path,
+        f"is no kind of dataset that is read here: {ending or 'no ending'}",
         "one of .jsonl, .json (an object per line), .parquet, .arrow",
     )
 

@@ -111,7 +111,7 @@ def read_lengths(
             counts.update(values)
             num_before += len(values)
         if not num_before:
-            raise BadInput.one("has no rows", path)
+            raise BadInput.of(path, "has no rows")
     if longest < 1:
         raise BadInput.one("every row is empty", ", ".join(paths))
     if tokenizer is not None:

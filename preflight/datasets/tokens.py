@@ -33,9 +33,9 @@ class Tokenizer:
         if self._loaded is not None:
             return self._loaded
         if not os.path.isdir(self.folder):
-            raise BadInput.one(
-                "is not a folder: tokenizers are read from disk, never fetched",
+            raise BadInput.of(
                 f"--tokenizer {self.folder}",
+                "is not a folder: tokenizers are read from disk, never fetched",
                 "give the folder that holds tokenizer.json or tokenizer_config.json",
             )
         for name in sorted(os.listdir(self.folder)):
@@ -55,9 +55,9 @@ class Tokenizer:
         # Broken files end in anything: the tokenizers library raises a bare Exception.
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            raise BadInput.one(
-                f"holds no tokenizer that transformers can load: {reason}",
+            raise BadInput.of(
                 f"--tokenizer {self.folder}",
+                f"holds no tokenizer that transformers can load: {reason}",
             ) from error
         return self._loaded
 

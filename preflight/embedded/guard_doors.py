@@ -13,13 +13,12 @@ from __future__ import annotations
 import os
 import sys
 
-from preflight.switch import said
+from preflight.switch import MODES, said
 
 TYPE_CHECKING = False  # as in preflight/__init__.py
 if TYPE_CHECKING:
     from typing import NoReturn
 
-MODES = ("warn", "enforce")
 CHECKED = "PREFLIGHT_CHECKED"
 """The process that was checked already: by `preflight run`, which keeps its id, or by the other door."""
 

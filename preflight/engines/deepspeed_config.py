@@ -16,6 +16,7 @@ from preflight.formats.document import Document
 from preflight.formats.load import launch_text, load_json
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
+from preflight.near_names import nearest_file_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.variables import text
@@ -86,7 +87,7 @@ def load_deepspeed_file(
         path = str(value)
         is_inline = path.lstrip().startswith("{")
         if not is_inline and not command.exists(path):
-            fix = f"looked for {command.resolve(path)}: relative paths start at the folder of the launch"
+            fix = nearest_file_fix(path, command.resolve(path))
             missing = f"the DeepSpeed config {path!r} {wrong_kind(command.resolve(path))}"
             return Reading(None, (Problem(missing, stated.place.where, fix, "PF112"),))
         shown = stated.place.where if is_inline else path

@@ -17,7 +17,7 @@ from preflight.files import wrong_kind
 from preflight.formats.load import launch_text, load_json
 from preflight.launch import LaunchCommand
 from preflight.libraries.resolve import Libraries
-from preflight.near_names import nearest_fix
+from preflight.near_names import nearest_file_fix, nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.versions.transformers import DEFAULTS_TO_FSDP2, READS_FSDP_VERSION
@@ -155,7 +155,7 @@ def _given(stated: Setting | None, command: LaunchCommand) -> Reading[dict[str, 
         path = str(value)
         inline = path.startswith("{")
         if not inline and not command.exists(path):
-            fix = f"looked for {command.resolve(path)}: relative paths start at the folder of the launch"
+            fix = nearest_file_fix(path, command.resolve(path))
             missing = f"the FSDP config {path!r} {wrong_kind(command.resolve(path))}"
             return Reading({}, (Problem(missing, stated.place.where, fix, "PF112"),))
         shown = stated.place.where if inline else path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from preflight.errors import BadInput, raise_if_any
 from preflight.files import LONGEST_BYTES, read_text
 from preflight.formats.document import Document, at
 from preflight.launch import LaunchCommand
+from preflight.near_names import nearest_file_fix
 
 LONG_NUMBER = re.compile(r"\d{300}")
 """No float holds such a number, and Python reads none of 4,300 digits."""
@@ -50,7 +52,7 @@ def parse_json(text: str, path: str) -> Any:
     except json.JSONDecodeError as error:
         raise BadInput.one(f"not readable as JSON: {error.msg}", at(path, error.lineno)) from error
     except RecursionError as error:
-        raise BadInput.one("is nested too deeply", path) from error
+        raise BadInput.of(path, "is nested too deeply") from error
     except ValueError as error:  # Python converts no number of more than 4,300 digits
         raise BadInput.one(f"not readable as JSON: {error}", path) from error
 
@@ -58,11 +60,11 @@ def parse_json(text: str, path: str) -> Any:
 def refuse_long(text: str, path: str) -> None:
     """Raise BadInput for a text, or for a number in it, that is longer than anything that means something."""
     if len(text) > LONGEST_BYTES:
-        raise BadInput.one(f"has more than {LONGEST_BYTES:,} characters", path)
+        raise BadInput.of(path, f"has more than {LONGEST_BYTES:,} characters")
     digits = LONG_NUMBER.search(text)
     if digits is not None:
         line = text.count("\n", 0, digits.start()) + 1
-        raise BadInput.one("has a number of 300 digits or more", at(path, line))
+        raise BadInput.of(at(path, line), "has a number of 300 digits or more")
 
 
 def read_data_file(path: str) -> Document:
@@ -78,10 +80,13 @@ def read_text_file(path: str) -> str:
     """Return a file's text; raise BadInput where there is none, or more than any reader takes."""
     try:
         return read_text(path)
+    except FileNotFoundError as error:
+        fix = nearest_file_fix(path, os.path.abspath(path), "this folder")
+        raise BadInput.one(f"there is no file {path}", path, fix) from error
     except OSError as error:
-        raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
+        raise BadInput.of(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise BadInput.one("is not UTF-8 text", path) from error
+        raise BadInput.of(path, "is not UTF-8 text") from error
 
 
 def read_document(
@@ -115,7 +120,7 @@ def launch_text(command: LaunchCommand, path: str, stated_at: str = "", id: str 
         raise BadInput.one(
             f"there is no file {path}",
             stated_at or path,
-            f"looked for {command.resolve(path)}: relative paths start at the folder of the launch",
+            nearest_file_fix(path, command.resolve(path)),
             id,
         ) from error
     except OSError as error:

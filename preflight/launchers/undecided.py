@@ -12,6 +12,7 @@ from preflight.formulas.doubts import LOADING
 from preflight.formulas.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin
+from preflight.near_names import nearest_file_fix
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.scripts.own_steps import BESIDE_ADAPTER, TAKES_OF_CALLS
@@ -207,7 +208,7 @@ def not_here(
     unpriced, takes = ("", "") if trainer.is_here else (LOADING, "less")
     if script.endswith(".py") and not command.in_container and not command.exists(script):
         path = command.resolve(script)
-        fix = f"looked for {path}: relative paths start at the folder of the launch"
+        fix = nearest_file_fix(script, path)
         wrong = f"the script {script} {wrong_kind(path)}"
         yield Problem(wrong, script, fix, "PF128", unpriced=unpriced, takes=takes)
     elif unpriced and script:

@@ -61,7 +61,7 @@ def read_config(path: str) -> Mapping[str, Any]:
     """Return a config.json's mapping; raise BadInput with the line that breaks it."""
     config = parse_json(read_text_file(path), path)
     if not isinstance(config, dict):
-        raise BadInput.one(f"must hold a JSON object, not {type(config).__name__}", path)
+        raise BadInput.of(path, f"must hold a JSON object, not {type(config).__name__}")
     return config
 
 
@@ -102,25 +102,23 @@ def _count_of_header(path: str) -> int | None:
         with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= LONGEST_HEADER_BYTES:
-                raise BadInput.one("is no safetensors file: its header has no length", path)
+                raise BadInput.of(path, "is no safetensors file: its header has no length")
             text = file.read(length)
     except OSError as error:
-        raise BadInput.one(f"cannot be read: {error.strerror}", path) from error
+        raise BadInput.of(path, f"cannot be read: {error.strerror}") from error
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput.one("is no safetensors file: its header is not JSON", path) from error
+        raise BadInput.of(path, "is no safetensors file: its header is not JSON") from error
     if not isinstance(header, dict):
-        raise BadInput.one("is no safetensors file: its header lists no tensors", path)
+        raise BadInput.of(path, "is no safetensors file: its header lists no tensors")
     shapes = [
         entry["shape"]
         for key, entry in header.items()
         if key != "__metadata__" and isinstance(entry, dict) and "shape" in entry
     ]
     if not all(map(_is_shape, shapes)):
-        raise BadInput.one(
-            "is no safetensors file: a shape in its header is no list of sizes", path
-        )
+        raise BadInput.of(path, "is no safetensors file: a shape in its header is no list of sizes")
     return sum(prod(shape) for shape in shapes) or None
 
 

@@ -102,14 +102,21 @@ def bar(value: int, capacity: int, scale: int, width: int) -> str:
 
 
 def page_for(stream: IO[str], color: str = "auto") -> Page:
-    """Return the page of a stream: a terminal's width, or 80; color as `--color` and NO_COLOR say."""
+    """Return the page of a stream: a terminal's width, or 80; color as `--color`, NO_COLOR and FORCE_COLOR say."""
     is_seen = is_terminal(stream)
     has_bars = is_seen and os.environ.get("TERM") != "dumb"
-    if color == "auto":
-        has_color = is_seen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    else:
-        has_color = color == "always"
+    has_color = _has_color(has_bars) if color == "auto" else color == "always"
     return Page(_width(stream, is_seen), has_color, has_bars)
+
+
+def _has_color(has_terminal: bool) -> bool:
+    """Tell what the environment makes of color: NO_COLOR before FORCE_COLOR and CLICOLOR_FORCE, as no-color.org and
+    force-color.org say; 0 forces nothing.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    forced = (os.environ.get(name, "") for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
+    return has_terminal or any(text not in ("", "0") for text in forced)
 
 
 def _width(stream: IO[str], is_seen: bool) -> int:

@@ -18,7 +18,7 @@ def problem_lines(problems: Iterable[Problem], label: str = "preflight") -> list
         kind = "" if problem.severity == "error" else f" {problem.severity}:"
         lines.append(f"{label}:{kind} {message[0]}{mark if len(message) == 1 else ''}")
         lines.extend(f"  {line}" for line in message[1:])
-        if problem.where:
+        if problem.where and not problem.message.startswith(f"{problem.where} "):
             lines.append(f"  at   {problem.where}")
         if problem.fix:
             lines.append(f"  fix  {problem.fix}")

@@ -133,7 +133,7 @@ def _text_of(path: str) -> str:
             raise BadInput.one(str(error.strerror), path) from error
         return ""
     except UnicodeDecodeError as error:
-        raise BadInput.one("is not UTF-8 text", path) from error
+        raise BadInput.of(path, "is not UTF-8 text") from error
 
 
 def _has_table(path: str) -> bool:

@@ -23,7 +23,7 @@ TIMEOUT_S = 60
 PROLOG = """\
 #!/bin/sh
 # preflight: judges a step on the GPUs of its job; written by `preflight slurm hook`.
-{before}case "$(echo $PREFLIGHT)" in [Oo][Ff][Ff]) exit 0 ;; esac
+{before}case "$(echo $PREFLIGHT)" in [Oo][Ff][Ff] | 0 | [Nn] | [Nn][Oo] | [Ff] | [Ff][Aa][Ll][Ss][Ee]) exit 0 ;; esac
 unset SLURM_PROLOG SLURM_TASK_PROLOG
 timeout -k 1 {timeout} {python} -I -m preflight.slurm.step_check {folder} "$@" </dev/null
 exit 0

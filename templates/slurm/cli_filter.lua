@@ -8,6 +8,7 @@ local HELPER = @HELPER@ -- words for a shell
 local TIMEOUT_S = @TIMEOUT_S@
 local STAMP_OPTION = @STAMP_OPTION@ -- extra, or comment where a site filters nodes by extra
 local SITE_FILE = @SITE_FILE@ -- the site's own cli_filter.lua, which is asked first; nil where there is none
+local OFF = { off = true, ["0"] = true, no = true, n = true, ["false"] = true, f = true } -- words of PREFLIGHT
 
 -- Words without one of which a script launches no training: the check is not started for it.
 local LAUNCHES = {
@@ -104,7 +105,7 @@ local function check(options, component)
   if kind == "srun" and os.getenv("SLURM_JOB_ID") then return slurm.SUCCESS end -- a step of a job that was judged
   local cli = slurm.json_cli_options(options)
   if component > 0 or not wants_gpus(cli) then return slurm.SUCCESS end
-  if (os.getenv("PREFLIGHT") or ""):lower():match("^%s*(.-)%s*$") == "off" then
+  if OFF[(os.getenv("PREFLIGHT") or ""):lower():match("^%s*(.-)%s*$")] then
     mark(options, "preflight=off")
     return slurm.SUCCESS
   end

@@ -6,6 +6,7 @@
 local POLICY_FILE = @POLICY_FILE@
 local SITE_FILE = @SITE_FILE@ -- the site's own job_submit.lua, which is asked first; nil where there is none
 local MOST_BYTES = 32768 -- of a script: a longer one is looked at in its first and its last half of this
+local OFF = { off = true, ["0"] = true, no = true, n = true, ["false"] = true, f = true } -- words of PREFLIGHT
 
 local LAUNCHES = {
   "accelerate%s+launch", "accelerate%.commands", "torchrun", "torch%.distributed", "deepspeed%s",
@@ -88,7 +89,7 @@ end
 local function objection(job, words)
   local text = (job.extra or "") .. " " .. (job.comment or "")
   local stamp = text:match("preflight=(%S+)")
-  local is_off = job.environment and tostring(job.environment["PREFLIGHT"]):lower():match("^%s*(.-)%s*$") == "off"
+  local is_off = job.environment and OFF[tostring(job.environment["PREFLIGHT"]):lower():match("^%s*(.-)%s*$")]
   if is_off or (stamp and stamp:match("^off")) then record(job, "preflight=off,by-user") return nil end
   if not stamp then return "it was not checked" end
   if stamp:match("^not%-judged") then record(job, "preflight=" .. stamp) return nil end

@@ -272,7 +272,7 @@ def test_a_failing_plugin_is_named_and_starts_nothing(folder):
     assert "preflight: trace: preflight_read_launch" in traced.stderr
 
 
-@pytest.mark.parametrize("word", ["off", "OFF", " off", "off\n"])
+@pytest.mark.parametrize("word", ["off", "OFF", " off", "off\n", "0", "False"])
 def test_off_is_off_in_every_door_with_spaces_around_it(folder, word):
     done = preflight(folder, "run", *DEVICE, "--", *launch(400), PREFLIGHT=word)
     code = "import sys, preflight; print(preflight.before_launch(sys.argv[1:]))"
@@ -286,6 +286,13 @@ def test_off_is_off_in_every_door_with_spaces_around_it(folder, word):
 
     assert done.returncode == 7
     assert embedded.stdout == f"{launch(400)}\n"
+
+
+def test_a_word_that_means_nothing_is_told_and_the_launch_is_judged(folder):
+    done = preflight(folder, "run", *DEVICE, "--", *launch(400), PREFLIGHT="of")
+
+    assert "fits rewritten" in done.stderr
+    assert "PREFLIGHT=of, which is none of off, warn, enforce and changes nothing" in done.stderr
 
 
 def test_a_launch_that_preflight_itself_starts_is_judged_once(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,7 +65,9 @@ def test_an_odd_environment_changes_no_answer(name, folder):
     done = answer(folder, words("check", "-v"), **ENVIRONMENTS[name])
 
     assert done.returncode == 1, done.stderr  # it fits rewritten
-    assert "does not fit as written, fits rewritten" in " ".join(done.stdout.split())
+    assert "does not fit as written, fits rewritten" in " ".join(
+        re.sub("\x1b\\[\\d+m", "", done.stdout).split()
+    )
     assert "bug" not in done.stderr and "Traceback" not in done.stderr
 
 

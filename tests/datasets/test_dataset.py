@@ -37,7 +37,9 @@ def ids(*lengths: int) -> list[dict]:
 def problems_of(*paths: str, **options) -> list[tuple[str, str]]:
     with pytest.raises(BadInput) as error:
         read_lengths(paths, **options)
-    return [(Path(p.where).name, p.message) for p in error.value.problems]
+    return [
+        (Path(p.where).name, p.message.removeprefix(f"{p.where} ")) for p in error.value.problems
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -284,11 +284,23 @@ def test_no_color_and_pipes_have_no_color(monkeypatch):
     assert not page_for(io.StringIO()).has_color
     monkeypatch.setenv("NO_COLOR", "1")
     assert not page_for(Terminal()).has_color
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not page_for(io.StringIO()).has_color
     assert page_for(Terminal(), "always").has_color
     assert page_for(Terminal()).has_bars
     assert not page_for(io.StringIO(), "always").has_bars
     monkeypatch.setenv("TERM", "dumb")
     assert not page_for(Terminal()).has_bars
+
+
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "CLICOLOR_FORCE"])
+@pytest.mark.parametrize(("word", "has_color"), [("1", True), ("3", True), ("0", False)])
+def test_color_can_be_forced_into_a_pipe_as_ci_does(monkeypatch, name, word, has_color):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(name, word)
+
+    assert page_for(io.StringIO()).has_color is has_color
+    assert not page_for(io.StringIO(), "never").has_color
 
 
 @given(st.integers(1, 10**12), st.integers(1, 10**12), st.integers(10, 30))

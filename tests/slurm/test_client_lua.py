@@ -131,7 +131,7 @@ def test_what_preflight_sbatch_judged_is_not_judged_again_and_what_it_started_is
     assert guard.submit(GPU_JOB) == -1
 
 
-@pytest.mark.parametrize("word", ["off", "OFF", " off", "off\t"])
+@pytest.mark.parametrize("word", ["off", "OFF", " off", "off\t", "0", "False", "no"])
 def test_off_is_off_with_spaces_around_it(client, monkeypatch, word):
     monkeypatch.setenv("PREFLIGHT", word)
     guard = client("print('refuse'); raise SystemExit(3)")

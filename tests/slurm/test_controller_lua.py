@@ -112,6 +112,8 @@ def test_whole_nodes_bring_gpus_that_nobody_asked_for(guard):
     ("more", "recorded"),
     [
         ({"environment": {"PREFLIGHT": "off"}}, "preflight=off,by-user"),
+        ({"environment": {"PREFLIGHT": "False"}}, "preflight=off,by-user"),
+        ({"environment": {"PREFLIGHT": "0"}}, "preflight=off,by-user"),
         ({"extra": "mine preflight=off"}, "preflight=off,by-user"),
         ({"extra": "preflight=not-judged,timeout"}, "preflight=not-judged,timeout"),
         ({"comment": STAMP}, STAMP),

@@ -15,7 +15,7 @@ from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.options import BY_KEY
-from preflight.near_names import nearest_fix
+from preflight.near_names import nearest_file_fix, nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
@@ -57,7 +57,8 @@ def find_config(
         path, is_default = str(setting.value), False
         if not command.exists(path):
             wrong = wrong_kind(command.resolve(path)) if path else "has no name"
-            fix = _near_file(path, command) if wrong in ("does not exist", "is a folder") else ""
+            is_named = wrong in ("does not exist", "is a folder")
+            fix = nearest_file_fix(path, command.resolve(path)) if is_named else ""
             missing = f"the config file {path!r} {wrong}"
             problem = Problem(missing, "--config_file", fix, "PF111")
             return Reading(None, (problem,))
@@ -78,17 +79,6 @@ def default_config_path(command: LaunchCommand) -> str:
         cache = home + cache[1:]
     # accelerate 1.15 looks for a .yaml only: its name for the old .json default is the same file.
     return os.path.join(cache, "accelerate", "default_config.yaml")
-
-
-def _near_file(path: str, command: LaunchCommand) -> str:
-    folder = os.path.dirname(command.resolve(path))
-    if os.path.isdir(command.resolve(path)):
-        return "name one of the files in it"
-    try:
-        names = tuple(sorted(os.listdir(folder)))
-    except (OSError, ValueError):  # ValueError: a null byte in the path
-        return f"there is no folder {os.path.dirname(path) or folder!r}"
-    return nearest_fix(os.path.basename(path), names)
 
 
 def load_config(

@@ -166,7 +166,7 @@ def _read_toml(command: LaunchCommand, path: str) -> dict[tuple[str, str], Setti
     try:
         values = toml.loads(text)
     except RecursionError as error:
-        raise BadInput.one("is nested too deeply", path, "", "PF141") from error
+        raise BadInput.of(path, "is nested too deeply", "", "PF141") from error
     except ValueError as error:
         line = re.search(r"line (\d+)", str(error))
         where = f"{path}:{line[1]}" if line else path

@@ -1,0 +1,99 @@
+"""What a stranger types wrong in the first hour: every answer names the way on."""
+
+from __future__ import annotations
+
+import pytest
+from toy import preflight
+
+LAUNCH = ("--", "python", "train.py")
+WRONG = {
+    "JSON as other tools ask for it": (
+        ("check", "--json", *LAUNCH),
+        "did you mean --format json; `preflight check --help`",
+    ),
+    "the option of another command": (
+        ("check", "--gpu", "h100", *LAUNCH),
+        "did you mean --device; `preflight check --help`",
+    ),
+    "and the other way round": (
+        ("size", "--device", "h100", "Qwen/Qwen2.5-7B"),
+        "did you mean --gpu; `preflight size --help`",
+    ),
+    "a misspelt word of an option": (
+        ("check", "--format", "jsn", *LAUNCH),
+        "--format must be one of text, json, sarif",
+    ),
+    "options before the command": (
+        ("--device", "t4-16", "check", *LAUNCH),
+        "a command's options stand after its name: preflight check --device t4-16 -- python train.py",
+    ),
+    "a card": (("check", "--device", "rtx409", *LAUNCH), "did you mean rtx4090-24"),
+    "an engine": (("check", "--set", "engine=fsdp3", *LAUNCH), "did you mean fsdp2"),
+    "a policy file": (
+        ("check", "--policy", "polcy.yaml", *LAUNCH),
+        "there is no file polcy.yaml\n  at   polcy.yaml\n  fix  did you mean policy.yaml",
+    ),
+    "a plan file in a folder": (
+        ("estimate", "plans/pln.yaml"),
+        "fix  did you mean plans/plan.yaml",
+    ),
+    "a folder that is not there": (
+        ("estimate", "plns/plan.yaml"),
+        "/plns: relative paths start at this folder",
+    ),
+    "a config of accelerate": (
+        ("check", "--", "accelerate", "launch", "--config_file", "plans/pln.yaml", "train.py"),
+        "fix  did you mean plans/plan.yaml",
+    ),
+    "a config of DeepSpeed": (
+        ("check", *LAUNCH, "--deepspeed", "zero.jsn"),
+        "fix  did you mean zero.json",
+    ),
+    "a script": (("check", "--", "python", "trian.py"), "fix  did you mean train.py"),
+    "a file of no format": (("estimate", "latin.yaml"), "preflight: latin.yaml is not UTF-8 text"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a script that trains, and what the misspelt names stand for."""
+    folder = tmp_path_factory.mktemp("dead_ends")
+    (folder / "train.py").write_text(
+        "from transformers import Trainer, HfArgumentParser, TrainingArguments\n"
+        "args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()\n"
+        "Trainer(args=args).train()\n"
+    )
+    (folder / "plans").mkdir()
+    for name in ("plans/plan.yaml", "policy.yaml", "zero.json"):
+        (folder / name).write_text("{}")
+    (folder / "latin.yaml").write_bytes(b"a: \xe4\n")
+    return folder
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_mistyped_is_told_with_the_way_on(folder, what):
+    words, way_on = WRONG[what]
+    done = preflight(folder, *words)
+
+    assert way_on in done.stdout + done.stderr
+
+
+def test_a_place_that_is_the_subject_is_not_said_twice(folder):
+    done = preflight(folder, "estimate", "latin.yaml")
+
+    assert done.stderr == "preflight: latin.yaml is not UTF-8 text\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [(["help"], ["--help"]), (["help", "check"], ["check", "--help"]), (["-V"], ["--version"])],
+)
+def test_the_usual_words_for_help_and_version_are_taken(folder, words, same):
+    assert preflight(folder, *words).stdout == preflight(folder, *same).stdout != ""
+
+
+def test_help_of_what_is_no_command_names_the_nearest(folder):
+    done = preflight(folder, "help", "chekc")
+
+    assert done.returncode == 2
+    assert "did you mean check" in done.stderr
