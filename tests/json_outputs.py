@@ -73,7 +73,15 @@ def outputs_in(place: Path, patch: pytest.MonkeyPatch) -> Outputs:
     _ask_about_launches(found, place, patch)
     _ask_about_a_site(found, place, patch)
     _ask_for_files(found, place, patch)
-    for words in ("explain", "explain lora", "hooks"):
+    for words in (
+        "explain",
+        "explain lora",
+        "hooks",
+        "gpus",
+        "gpus b100",
+        "models gemma",
+        "models whisper",
+    ):
         found.ask(words)
     return found
 

@@ -12,6 +12,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "scan": ("scan", "check the launches in this repository's files, or those a change concerns"),
     "estimate": ("estimate", "the same estimate for a plan file"),
     "size": ("size", "full, LoRA and QLoRA of a model: memory, least GPUs, cost"),
+    "gpus": ("gpus", "the cards that are known, and what torch can have of each"),
+    "models": ("models", "the models that are known by name, and which of them have formulas"),
     "trace": ("trace", "what PyTorch allocates for this model, beside the formulas"),
     "validate": ("validate", "compare predictions with measured runs"),
     "history": ("history", "what the measured runs of this site took, and what they correct"),
@@ -20,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "write a launch that fits, a template, or a first preflight.toml"),
     "guard": ("guard", "what an installed preflight checks by itself; off unless asked for"),
     "slurm": ("slurm", "check jobs where they are submitted, for a whole cluster"),
-    "explain": ("explain", "what a remedy, a finding or a verdict means"),
+    "explain": ("explain", "what a remedy, a finding, a verdict or a word of a report means"),
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),
     "completion": ("completion", "what a shell needs to complete all of this"),
 }

@@ -43,10 +43,13 @@ _preflight() {
             "") words="@COMMANDS@ --help --version" ;;
 @OPTIONS@
         esac
-        if [[ $command == explain && $word != -* ]]; then
-            words="@PAGES@"
-        elif [[ -n $command && $word != -* ]]; then
-            COMPREPLY=($(compgen -f -- "$word"))
+        if [[ -n $command && $word != -* ]]; then
+            words=
+            case $command in
+@WORDS@
+            esac
+            COMPREPLY=($(compgen -W "$words" -- "$word"))
+            [[ ${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=($(compgen -f -- "$word"))
             return
         fi
     fi
@@ -60,7 +63,7 @@ def parser(name: str) -> Parser:
     """Return what the command takes."""
     parser = Parser(
         name,
-        "Print what a shell needs to complete commands, options, devices, remedies and findings.",
+        "Print what a shell needs to complete commands, options, devices, models, remedies and findings.",
         "preflight completion bash|zsh|fish",
         EPILOG,
     )
@@ -86,23 +89,44 @@ def completed() -> dict[str, dict[str, Action]]:
 
 def values() -> Mapping[str, list[str]]:
     """Return the values that options take beside those that argparse knows, by option."""
-    from preflight.commands.explain import VERDICTS, all_pages
+    from preflight.commands.explain import remedy_pages
     from preflight.devices.gpu_table import gpu_table
+    from preflight.models.registry import all_models
+    from preflight.studies.template_files import TEMPLATES
 
-    remedies = [page for page in all_pages() if page.islower() and page not in VERDICTS]
+    remedies = list(remedy_pages())
     devices = [entry.key for entry in gpu_table()]
     return {
         "--device": [*devices, "auto"],
         "--gpu": devices,
         "--allow": remedies,
         "--forbid": remedies,
+        "--template": list(TEMPLATES),
+        "--compare": sorted(entry.id for entry in all_models()),
+    }
+
+
+def words_behind() -> Mapping[str, list[str]]:
+    """Return what stands behind a command in place of a file, by command."""
+    from preflight.commands.explain import all_pages
+    from preflight.commands.slurm import WORDS
+    from preflight.devices.gpu_table import gpu_table
+    from preflight.models.registry import all_models
+
+    models = sorted(entry.id for entry in all_models())
+    return {
+        "completion": list(SHELLS),
+        "explain": list(all_pages()),
+        "gpus": [entry.key for entry in gpu_table()],
+        "models": models,
+        "size": models,
+        "slurm": list(WORDS),
+        "help": list(COMMANDS),
     }
 
 
 def bash() -> str:
     """Return a function for bash."""
-    from preflight.commands.explain import all_pages
-
     known = completed()
     given = [
         f'        {option}) words="{" ".join(words)}" ;;' for option, words in values().items()
@@ -113,12 +137,16 @@ def bash() -> str:
             given += [f'            {"|".join(names)}) words="{choices}" ;;']
         given += ["            esac ;;"]
     options = [f'            {name}) words="{" ".join(found)}" ;;' for name, found in known.items()]
+    behind = [
+        f'                {name}) words="{" ".join(them)}" ;;'
+        for name, them in words_behind().items()
+    ]
     text = BASH.lstrip("\n")
     for mark, lines in (
         ("@VALUES@", "\n".join(given)),
         ("@OPTIONS@", "\n".join(options)),
-        ("@COMMANDS@", " ".join(known)),
-        ("@PAGES@", " ".join(all_pages())),
+        ("@COMMANDS@", " ".join((*known, "help"))),
+        ("@WORDS@", "\n".join(behind)),
     ):
         text = text.replace(mark, lines)
     return text
@@ -146,6 +174,9 @@ def fish() -> str:
     for name, (_, about) in COMMANDS.items():
         said = about.replace("'", r"\'")
         lines.append(f"complete -c preflight -f -n __fish_use_subcommand -a {name} -d '{said}'")
+    for name, them in words_behind().items():
+        where = f"complete -c preflight -f -n '__fish_seen_subcommand_from {name}'"
+        lines.append(f"{where} -a '{' '.join(them)}'")
     given = values()
     for name, found in completed().items():
         for option, action in found.items():

@@ -1,15 +1,18 @@
-"""`explain`: the manual page of a remedy, a finding or a verdict."""
+"""`explain`: the manual page of a remedy, a finding, a verdict or a word of the reports."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 
 from preflight.commands.options import FITS, add_output_options
 from preflight.commands.output import print_json, print_lines
 from preflight.commands.parser import Parser
+from preflight.devices.gpu_table import find_gpus
 from preflight.errors import BadInput
 from preflight.near_names import nearest_fix
+from preflight.render.glossary import glossary, word_of
 from preflight.render.manual import index_lines, manual_lines, summary_of
 from preflight.render.page import page_for
 from preflight.report import SCHEMA_VERSION
@@ -21,6 +24,8 @@ examples:
   preflight explain activation_checkpointing   a remedy
   preflight explain PF101                      a finding
   preflight explain tight                      a verdict
+  preflight explain oom                        what to do after CUDA out of memory
+  preflight explain reading                    a word of the reports
 """
 
 VERDICTS = {
@@ -39,7 +44,10 @@ VERDICTS = {
 def parser(name: str) -> Parser:
     """Return what the command takes."""
     parser = Parser(
-        name, "Explain a remedy, a finding or a verdict.", "preflight explain [ID]", EPILOG
+        name,
+        "Explain a remedy, a finding, a verdict or a word of the reports.",
+        "preflight explain [ID]",
+        EPILOG,
     )
     parser.add_argument("id", nargs="?", metavar="ID")
     add_output_options(parser)
@@ -63,11 +71,22 @@ def run(name: str, args: list[str]) -> int:
 
 
 def all_pages() -> dict[str, str]:
-    """Return id -> manual page of every remedy, finding and verdict."""
-    return {**VERDICTS, **_remedy_pages(), **_finding_pages()}
+    """Return id -> manual page of every verdict, remedy, finding and word."""
+    return {id: page for pages in pages_by_kind().values() for id, page in pages.items()}
 
 
-def _remedy_pages() -> dict[str, str]:
+def pages_by_kind() -> dict[str, dict[str, str]]:
+    """Return the pages, by id, under what they are pages of."""
+    return {
+        "verdicts": VERDICTS,
+        "remedies": remedy_pages(),
+        "findings": _finding_pages(),
+        "words": {word.name: word.page for word in glossary()},
+    }
+
+
+def remedy_pages() -> dict[str, str]:
+    """Return the pages of the remedies."""
     pages = {n.removeprefix("remedy_"): manual for n, manual in _manuals("remedy") if manual}
     return {id: _with_proof(id, manual) for id, manual in pages.items()}
 
@@ -99,12 +118,24 @@ def _manuals(word: str) -> list[tuple[str, str]]:
 
 
 def _spelled(wanted: str, pages: Mapping[str, str]) -> str:
-    for candidate in (wanted, wanted.upper(), wanted.lower().replace("-", "_").replace(" ", "_")):
+    plain = wanted.strip().lower().replace("-", "_").replace(" ", "_")
+    for candidate in (wanted, wanted.upper(), plain):
         if candidate in pages:
             return candidate
-    raise BadInput.one(
-        f"there is no page for {wanted!r}",
-        fix=nearest_fix(wanted, tuple(pages)) or "`preflight explain` lists all",
+    word = word_of(plain)
+    if word is not None:
+        return word.name
+    raise BadInput.one(f"there is no page for {wanted!r}", fix=_way_on(wanted, plain, pages))
+
+
+def _way_on(wanted: str, plain: str, pages: Mapping[str, str]) -> str:
+    """Return where somebody who asks for a page that is not there finds it."""
+    if find_gpus(wanted):
+        return f"it is a card: preflight gpus {shlex.quote(wanted)}"
+    also = (other for word in glossary() for other in word.also)
+    known = tuple(dict.fromkeys((*pages, *also)))
+    return (
+        nearest_fix(plain, known) or nearest_fix(wanted, known) or "`preflight explain` lists all"
     )
 
 
@@ -115,7 +146,9 @@ def _list(pages: Mapping[str, str], output_format: str, color: str) -> int:
         return FITS
     page = page_for(sys.stdout, color)
     lines = [f"preflight: {len(pages)} pages"]
-    lines += index_lines(firsts, page)
+    for kind, of_kind in pages_by_kind().items():
+        lines.append(page.paint(f"{kind}:", "bold"))
+        lines += index_lines({name: firsts[name] for name in of_kind}, page)
     lines.append("next: `preflight explain ID` prints one")
     print_lines(lines, sys.stdout)
     return FITS

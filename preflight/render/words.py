@@ -51,6 +51,11 @@ def devices(plan: LaunchPlan, device: DeviceSpec) -> str:
     return f"{number} {device.name}{nodes}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: `1 card`, `3 cards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def phase_name(phase: Phase) -> str:
     return phase.value.replace("_", " ")
 

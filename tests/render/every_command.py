@@ -76,6 +76,12 @@ srun --policy missing.yaml --gpus=1 torchrun train.py
 salloc --policy missing.yaml --gpus=1 torchrun train.py
 explain
 explain nothing
+gpus
+gpus 4090 -v
+gpus nothing
+models qwen3
+models whisper -v
+models nothing
 hooks
 scan
 scan -v --device h100-sxm-80
