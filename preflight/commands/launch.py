@@ -22,7 +22,7 @@ from preflight.commands.options import (
     split_command,
     unknown_remedies,
 )
-from preflight.commands.output import print_json, print_report, save_page
+from preflight.commands.output import print_report, print_review, save_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, raise_if_any
 from preflight.files import Seen, watched
@@ -92,7 +92,7 @@ def parser(name: str) -> Parser:
             " global batch, no checkpointing, no resharding, no offload; training stays as it is",
         )
     add_report_option(parser)
-    add_output_options(parser, with_sarif=name == "check")
+    add_output_options(parser, for_review=name == "check")
     return parser
 
 
@@ -180,11 +180,13 @@ def known_remedies(plugins: PluginManager) -> list[str] | None:
 
 
 def _check(report: Report, options: Any) -> int:
-    if options.format == "sarif":
-        from preflight.render.sarif import sarif_of
+    if options.format in ("sarif", "github"):
+        from preflight.render.sarif import Log
 
-        print_json(sarif_of([(report, _place(report))], os.getcwd()), sys.stdout)
-    else:
+        log = Log(os.getcwd())
+        log.add_report(report, _place(report))
+        print_review(log, options.format)
+    if options.format != "sarif":
         print_report(report, "check", options, sys.stdout)
     return DOES_NOT_FIT if report.verdict.answer is Answer.DOES_NOT_FIT else FITS
 

@@ -37,10 +37,10 @@ NAMES = ("vision.frozen",)
 """Nested fields that hold names, which are written with commas between them."""
 
 
-def add_output_options(parser: Parser, with_sarif: bool = False) -> None:
+def add_output_options(parser: Parser, for_review: bool = False) -> None:
     """Add the options that say how a report looks."""
     group = parser.add_argument_group("output")
-    formats = ("text", "json", "sarif") if with_sarif else ("text", "json")
+    formats = ("text", "json", *(("sarif", "github") if for_review else ()))
     group.add_argument("--format", choices=formats, default="text")
     group.add_argument(
         "-v", "--verbose", action="store_true", help="every term and plan value with its source"

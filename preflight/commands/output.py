@@ -18,6 +18,7 @@ from preflight.whole_file import write_whole
 if TYPE_CHECKING:
     from preflight.plugins import PluginManager
     from preflight.policy import Policy
+    from preflight.render.sarif import Log
 
 
 def print_report(report: Report, door: str, options: Any, stream: IO[str]) -> None:
@@ -104,6 +105,17 @@ def write_asked(path: str, text: str, option: str) -> None:
 def print_json(value: Any, stream: IO[str]) -> None:
     """Print a value as JSON, for people to read too."""
     say(json.dumps(value, indent=2) + "\n", stream)
+
+
+def print_review(log: Log, output_format: str) -> None:
+    """Print results for a code review, as SARIF or as workflow commands of GitHub."""
+    if output_format == "sarif":
+        print_json(log.to_dict(), sys.stdout)
+        return
+    from preflight.render.github import github_lines
+
+    for line in github_lines(log):
+        say(line + "\n", sys.stdout)
 
 
 def print_json_list(

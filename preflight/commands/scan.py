@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from preflight.commands.launch import known_remedies
 from preflight.commands.options import (
@@ -17,15 +19,16 @@ from preflight.commands.options import (
     settings_from,
     unknown_remedies,
 )
-from preflight.commands.output import print_json, print_lines, tell_left_alone
+from preflight.commands.output import print_json, print_lines, print_review, tell_left_alone
 from preflight.commands.parser import Parser
 from preflight.commands.progress import SECONDS_BETWEEN_LINES, steps
 from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
-from preflight.repository.settings import find_repository
+from preflight.repository.settings import find_repository, is_in_repository
 from preflight.request import Request
-from preflight.studies.launch_files import launch_files
-from preflight.studies.scan import is_unjudged, scan_repository
+from preflight.streams import say
+from preflight.studies.launch_files import LaunchFiles, launch_files
+from preflight.studies.scan import ScannedLaunch, is_unjudged, scan_repository
 
 NOT_JUDGED = 2
 """Nothing is said that launches could be judged by: a check that passes so would be none."""
@@ -40,6 +43,7 @@ examples:
   preflight scan
   preflight scan --device h100-sxm-80 configs/fsdp2.yaml train.py
   preflight scan --format sarif > preflight.sarif
+  preflight scan --format github           results at their lines, in a workflow of GitHub
 
 exit: 0 no launch is refused; 1 one does not fit, or its files are wrong; 2 bad input, or no
 device is known for any; 3 failed
@@ -56,7 +60,7 @@ def parser(name: str) -> Parser:
     )
     parser.add_argument("files", metavar="FILES", nargs="*")
     add_launch_options(parser)
-    add_output_options(parser, with_sarif=True)
+    add_output_options(parser, for_review=True)
     return parser
 
 
@@ -82,38 +86,49 @@ def run(name: str, args: list[str]) -> int:
     plugins = load_plugins(folder, project_files=repository.hooks)
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     tell_left_alone(*repository.left_alone, *plugins.left_alone)
+    _tell_where(folder)
     with steps("scanning", SECONDS_BETWEEN_LINES) as doing:
         files = launch_files(folder)
         found = scan_repository(
             folder, files.paths, options.files, plugins, request, repository.flags, doing
         )
         launches = list(found)
-    if options.format == "sarif":
+    _print(launches, files, options)
+    if any(launch.is_refused for launch in launches):
+        return DOES_NOT_FIT
+    if not is_unjudged(launches):
+        return FITS
+    if options.format in ("json", "sarif"):
+        from preflight.render import scan as words
+
+        print_lines([f"preflight: {words.NOT_JUDGED}"], sys.stderr)
+    return NOT_JUDGED
+
+
+def _print(launches: Sequence[ScannedLaunch], files: LaunchFiles, options: Any) -> None:
+    if options.format in ("sarif", "github"):
         from preflight.render.sarif import Log
 
-        log = Log(folder)
+        log = Log(os.getcwd())
         for launch in launches:
             if launch.report is not None:
                 log.add_report(launch.report, launch.where)
             log.add_problems(launch.problems, launch.where)
-        print_json(log.to_dict(), sys.stdout)
-    elif options.format == "json":
+        print_review(log, options.format)
+    if options.format == "json":
         from preflight.render.scan import scan_to_dict
 
         print_json(scan_to_dict(launches, files.left_out), sys.stdout)
-    else:
+    elif options.format != "sarif":
         from preflight.render.page import page_for
         from preflight.render.scan import scan_lines
 
         page = page_for(sys.stdout, options.color)
         lines = scan_lines(launches, page, options.verbose, files.left_out)
         print_lines(lines, sys.stdout)
-    if any(launch.is_refused for launch in launches):
-        return DOES_NOT_FIT
-    if not is_unjudged(launches):
-        return FITS
-    if options.format != "text":
-        from preflight.render import scan as words
 
-        print_lines([f"preflight: {words.NOT_JUDGED}"], sys.stderr)
-    return NOT_JUDGED
+
+def _tell_where(folder: str) -> None:
+    """Say what is walked through where no repository bounds it: from `/`, that is the machine."""
+    if not is_in_repository(folder):
+        say(f"preflight: {folder} is in no repository: every folder below it is looked into\n")

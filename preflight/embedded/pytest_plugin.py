@@ -87,4 +87,5 @@ def _assert_fits(
     __tracebackhide__ = True
     answer = report.verdict.answer.value
     if answer != "fits" and not (answer == "tight" and allow_tight):
-        raise AssertionError(f"{where}:\n{text_of(report, 'check')}")
+        # pytest's own summary shows the first line alone.
+        raise AssertionError(text_of(report, "check").replace("preflight", where, 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from preflight.errors import Problem
@@ -71,6 +71,7 @@ class Log:
         """Return the log."""
         driver = {
             "name": "preflight",
+            "version": __version__,
             "semanticVersion": __version__,
             "rules": list(self._rules.values()),
         }
@@ -103,7 +104,9 @@ class Log:
             result["locations"] = locations[:1]
             if locations[1:]:
                 result["relatedLocations"] = locations[1:]
-        self._results.append(result)
+        # Several launches of one file that read the same config have one mistake.
+        if result not in self._results:
+            self._results.append(result)
 
     def _locations(self, text: str) -> list[dict[str, Any]]:
         """Return every `path:line` of a text that is a file here."""
@@ -125,11 +128,3 @@ def _about(rule: str) -> str:
     if kind is not None:
         return f"{kind.name}: {kind.trigger}"
     return VERDICTS.get(rule, "")
-
-
-def sarif_of(reports: Sequence[tuple[Report, str]], folder: str) -> dict[str, Any]:
-    """Return the SARIF log of reports, each with the place where its launch stands."""
-    log = Log(folder)
-    for report, where in reports:
-        log.add_report(report, where)
-    return log.to_dict()

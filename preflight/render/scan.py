@@ -11,9 +11,11 @@ from preflight.render.problems import problem_lines
 from preflight.render.report import finding_lines, head_lines
 from preflight.report import SCHEMA_VERSION
 from preflight.repository.settings import OWN_FILE
-from preflight.studies.scan import ScannedLaunch, is_unjudged
+from preflight.studies.scan import SHELL_KNOWS, ScannedLaunch, is_unjudged
 from preflight.verdict import Answer
 
+FEW = 3
+"""Launches that were not checked, up to which the lines above say enough; and reasons that a summary names."""
 SHOWN_LEFT_OUT = 5
 """Files that were not looked into, named in a line; the rest are counted."""
 
@@ -37,9 +39,7 @@ def scan_lines(
     if not launches:
         lines.append("preflight: no launch in these files")
     else:
-        outcomes = Counter(launch.outcome for launch in launches)
-        answers = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-        lines.append(f"preflight: {_counted(len(launches))}: {answers}")
+        lines += page.wrap(f"preflight: {_counted(len(launches))}: {_answers(launches)}")
     if left_out:
         named = ", ".join(left_out[:SHOWN_LEFT_OUT])
         more = (
@@ -47,6 +47,30 @@ def scan_lines(
         )
         lines += page.wrap(f"note: not looked into, too large, too deep or too many: {named}{more}")
     return [*lines, f"next: {_next(launches)}"]
+
+
+def _answers(launches: Sequence[ScannedLaunch]) -> str:
+    """Return how many launches got which answer, and of many that were not checked, why."""
+    outcomes = Counter(launch.outcome for launch in launches)
+    answers = [f"{count} {_plural(outcome, count)}" for outcome, count in outcomes.most_common()]
+    reasons = Counter(_reason(launch.untold) for launch in launches if launch.untold)
+    if reasons.total() <= FEW:
+        return ", ".join(answers)
+    named = [f"{count} because {reason}" for reason, count in reasons.most_common(FEW)]
+    others = reasons.total() - sum(count for _, count in reasons.most_common(FEW))
+    named += [f"{others} for other reasons"] if others else []
+    return f"{', '.join(answers)}; not checked: {'; '.join(named)}"
+
+
+def _reason(untold: str) -> str:
+    """Return a reason without the names that are of one launch alone."""
+    return "only a shell knows a value" if untold.startswith(SHELL_KNOWS) else untold
+
+
+def _plural(outcome: str, count: int) -> str:
+    """Return an answer as it is said of several launches: `fit`, `do not fit`."""
+    many = {Answer.FITS.words: "fit", Answer.DOES_NOT_FIT.words: "do not fit"}
+    return many.get(outcome, outcome) if count > 1 else outcome
 
 
 def _counted(number: int) -> str:
@@ -63,6 +87,11 @@ def _next(launches: Sequence[ScannedLaunch]) -> str:
     unsure = sum(launch.outcome == Answer.UNKNOWN.words for launch in launches)
     if unsure:
         return f"`preflight check -- COMMAND` says what would tell the {unsure} unknown"
+    unchecked = sum(bool(launch.untold) for launch in launches)
+    if unchecked:
+        return (
+            f"`preflight run --` in front of the {unchecked} not checked judges them where they run"
+        )
     return "nothing"
 
 

@@ -21,6 +21,7 @@ from preflight.reading import Problems, Reading
 from preflight.trust import NotTrusted, folder_distrust, read_trusted
 from preflight.values import dataclass
 
+GIT = ".git"
 OWN_FILE = "preflight.toml"
 SHARED_FILE = "pyproject.toml"
 TABLE = "tool.preflight"
@@ -89,9 +90,20 @@ def find_repository(folder: str) -> Repository:
             if name == OWN_FILE or f"[{TABLE}" in text:
                 return check_repository(text, path)
         parent = os.path.dirname(folder)
-        if parent == folder or os.path.exists(os.path.join(folder, ".git")):
+        if parent == folder or os.path.exists(os.path.join(folder, GIT)):
             return Repository()
         folder = parent
+
+
+def is_in_repository(folder: str) -> bool:
+    """Tell whether a folder, or one above it, is the top of a repository: git's, or one with settings."""
+    folder = os.path.abspath(folder)
+    while not any(os.path.exists(os.path.join(folder, name)) for name in (GIT, OWN_FILE)):
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return False
+        folder = parent
+    return True
 
 
 def read_repository(path: str) -> Repository:

@@ -17,6 +17,8 @@ from preflight.studies.launch_files import FoundCommand, found_in, text_of
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
+SHELL_KNOWS = "only a shell knows"
+
 
 @dataclass(frozen=True)
 class ScannedLaunch:
@@ -159,8 +161,9 @@ def _scan(
         report = check_launch(command, plugins, request)
     except BadInput as error:
         if found.unknown:
-            return replace(scanned, untold=f"only a shell knows {', '.join(found.unknown)}")
+            return replace(scanned, untold=f"{SHELL_KNOWS} {', '.join(found.unknown)}")
         if os.path.basename(path).startswith("README"):
-            return replace(scanned, untold=error.problems[0].message)  # an example with blanks
+            first = next((p for p in error.problems if p.severity == "error"), error.problems[0])
+            return replace(scanned, untold=first.message)  # an example with blanks
         return replace(scanned, problems=error.problems)
     return replace(scanned, report=report)

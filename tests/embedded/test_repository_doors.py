@@ -13,6 +13,8 @@ import pytest
 import tiny
 import yaml
 
+from preflight import __version__
+
 LLAMA = (
     "--model_name_or_path meta-llama/Llama-3.1-8B --max_length 4096 --gradient_checkpointing True"
 )
@@ -108,7 +110,7 @@ def test_a_scan_in_which_nothing_could_be_judged_is_no_success(repository):
     for form in ("json", "sarif"):
         told = command(repository, "scan", "--format", form)
         assert told.returncode == 2 and json.loads(told.stdout)
-        assert told.stderr.startswith("preflight: nothing was judged: no device is known")
+        assert "preflight: nothing was judged: no device is known" in told.stderr
 
 
 def test_files_that_are_not_looked_into_are_named(repository):
@@ -169,6 +171,79 @@ def test_sarif_has_a_result_at_the_line_of_each_launch_that_is_not_well(reposito
     assert not [entry for entry in at if entry[0] == "fits.sh" and entry[3] == "error"]
     assert all(rules[result["ruleIndex"]] == result["ruleId"] for result in run["results"])
     assert all(result["message"]["text"] for result in run["results"])
+
+
+def test_sarif_names_the_version_and_says_one_mistake_of_two_launches_once(repository):
+    text = (repository / "wrong.sh").read_text()
+    (repository / "wrong.sh").write_text(text + text.replace("4096", "2048"))
+    (repository / "configs" / "fsdp3.yaml").write_text(CONFIG + "  fsdp_x: 1\n")
+    run = json.loads(command(repository, "scan", "--format", "sarif", "wrong.sh").stdout)["runs"][0]
+    said = [(r["ruleId"], r["locations"], r["message"]["text"]) for r in run["results"]]
+
+    assert run["tool"]["driver"]["version"] == __version__
+    assert len([one for one in said if one[0] == "PF101"]) == 1
+    assert all(one not in said[:at] for at, one in enumerate(said))
+
+
+WORKFLOW_COMMAND = re.compile(
+    r"::(error|warning|notice) file=([^,:]+),line=(\d+),title=([^,:]+)::(.+)"
+)
+
+
+def test_a_workflow_of_github_gets_a_command_for_each_result_and_the_report(repository):
+    done = command(repository, "scan", "--format", "github")
+    lines = done.stdout.splitlines()
+    sarif = json.loads(command(repository, "scan", "--format", "sarif").stdout)["runs"][0]
+    commands = [WORKFLOW_COMMAND.fullmatch(line) for line in lines[: len(sarif["results"])]]
+
+    assert done.returncode == 1 and all(commands)
+    assert [one[4].removeprefix("preflight ") for one in commands if one] == [
+        result["ruleId"] for result in sarif["results"]
+    ]
+    assert ("error", "large.sh", "1") in {one.group(1, 2, 3) for one in commands if one}
+    assert lines[-2].startswith("preflight: 4 launches")
+
+
+def test_what_github_would_take_for_the_end_of_a_property_is_escaped(repository):
+    (repository / "large.sh").rename(repository / "100%.sh")
+    done = command(repository, "scan", "--format", "github", "100%.sh")
+
+    assert "file=100%25.sh,line=1," in done.stdout
+
+
+def test_check_says_it_to_github_too_beside_its_report(repository):
+    words = (repository / "large.sh").read_text().split()
+    done = command(repository, "check", "--format", "github", "--", *words)
+
+    assert done.returncode == 1
+    assert done.stdout.startswith("::error file=configs/fsdp2.yaml,line=1,title=preflight does-not")
+    assert "\npreflight: does not fit" in done.stdout
+
+
+def test_many_launches_that_were_not_checked_are_counted_by_reason(repository):
+    line = (repository / "shell.sh").read_text()
+    for name in ("A", "B", "C"):
+        (repository / f"{name}.sh").write_text(line.replace("$(python ranks.py)", f"${name}"))
+    (repository / "README.md").write_text(
+        "```sh\naccelerate launch --config_file configs/fsdp2.yaml --num_processes {n} train.py\n```\n"
+    )
+    said = command(repository, "scan").stdout.splitlines()
+
+    assert "1 fits" in said[-2] and "5 not checked" in said[-2]
+    assert "because only a shell knows a value" in said[-2]
+    blank = next(line for line in said if line.startswith("README.md:2: "))
+    assert "--num_processes must be a whole number, not '{n}'" in blank
+
+
+def test_a_scan_outside_a_repository_says_where_it_walks(repository):
+    (repository / "preflight.toml").unlink()
+    outside = command(repository, "scan", "--device", "h100-sxm-80", "fits.sh")
+    (repository / ".git").mkdir()
+    (repository / "deeper").mkdir()
+    inside = command(repository / "deeper", "scan")
+
+    assert outside.stderr.startswith(f"preflight: {repository} is in no repository: every folder")
+    assert inside.stderr == ""
 
 
 def test_check_says_sarif_too(repository):
@@ -285,7 +360,7 @@ def test_the_fixture_fails_a_test_with_the_report_and_loads_nothing_without_one(
     done = subprocess.run(
         [*started, "test_other.py", "test_launches.py"],
         cwd=repository,
-        env={**tiny.environment(repository), "PYTHONPATH": ""},
+        env={**tiny.environment(repository), "PYTHONPATH": "", "COLUMNS": "200"},
         capture_output=True,
         text=True,
     )
@@ -295,6 +370,8 @@ def test_the_fixture_fails_a_test_with_the_report_and_loads_nothing_without_one(
         *("test_does_not_fit", "test_small_card", "test_cannot_tell", "test_no_launch")
     }, done.stdout
     assert "3 passed" in done.stdout or "4 failed" in done.stdout
-    assert "large.sh:1:" in done.stdout and "preflight: does not fit as written" in done.stdout
+    assert "large.sh:1: does not fit as written" in done.stdout
+    summary = done.stdout.partition("short test summary")[2]
+    assert "test_small_card - AssertionError: fits.sh:4: does not fit" in summary
     assert "no launch stands in train.py" in done.stdout
     assert os.listdir(repository / "configs") == ["fsdp2.yaml"]

@@ -10,7 +10,7 @@ from preflight.pipeline import check_plan
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plugins import load_plugins
 from preflight.render.html_report import report_html
-from preflight.render.sarif import sarif_of
+from preflight.render.sarif import Log
 from preflight.request import Request
 from preflight.verdict import Answer
 
@@ -42,7 +42,9 @@ def test_the_page_shows_what_each_value_gives_and_what_settles_it(report):
 
 
 def test_a_code_review_is_told_what_each_value_gives(report, tmp_path):
-    (result, *_) = sarif_of([(report, "")], str(tmp_path))["runs"][0]["results"]
+    log = Log(str(tmp_path))
+    log.add_report(report, "")
+    (result, *_) = log.to_dict()["runs"][0]["results"]
 
     assert result["ruleId"] == "unknown"
     lines = result["message"]["text"].splitlines()
