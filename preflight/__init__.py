@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from preflight.api import before_launch as before_launch
     from preflight.api import check as check
+    from preflight.api import compare as compare
     from preflight.api import estimate as estimate
     from preflight.embedded.callback import PreflightCallback as PreflightCallback
     from preflight.embedded.guard import guard as guard
@@ -33,6 +34,7 @@ _HOMES = {
     "check": "preflight.api",
     "before_launch": "preflight.api",
     "estimate": "preflight.api",
+    "compare": "preflight.api",
     "guard": "preflight.embedded.guard",
     "measure": "preflight.embedded.loop",
     "PreflightCallback": "preflight.embedded.callback",

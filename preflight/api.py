@@ -1,13 +1,13 @@
-"""The Python interface: `check`, `before_launch` and `estimate`, as docs/api.md describes them."""
+"""The Python interface: `check`, `before_launch`, `estimate` and `compare`, as docs/api.md describes them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from preflight.errors import BadInput, LaunchRefused
+from preflight.errors import BadInput, LaunchRefused, raise_if_any
 from preflight.files import watched
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.memory import MemoryEstimate
@@ -15,13 +15,16 @@ from preflight.pipeline import check_launch, check_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.printable import printable, text_of
-from preflight.report import Report
+from preflight.report import VIEWS, Report
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request
 from preflight.rewrite import refuse_changed, save_rewrite, until_settled
 from preflight.shell.typed_words import as_program
 from preflight.streams import say
 from preflight.switch import is_off
+
+if TYPE_CHECKING:
+    from preflight.render.comparison import Comparison
 
 
 def check(
@@ -53,6 +56,7 @@ def check(
     )
     plugins = load_plugins(folder, project_files=repository.hooks)
     if isinstance(launch, LaunchPlan):
+        raise_if_any(launch.problems())
         return check_plan(launch, plugins, request)
     variables = dict(os.environ if env is None else env)
     command = LaunchCommand(
@@ -121,8 +125,8 @@ def estimate(
 ) -> MemoryEstimate:
     """Return the memory of the fullest rank of a plan, phase by phase, without a verdict.
 
-    A mapping has the keys of a plan file. Raises BadInput where the model is not known;
-    `unknown` of the result names what else the sums would need.
+    A mapping has the keys of a plan file. Raises BadInput where the model is not known, and for
+    values that no launch can have; `unknown` of the result names what else the sums would need.
     """
     from preflight.judge import judge_plan
 
@@ -130,6 +134,7 @@ def estimate(
         from preflight.plan_dict import plan_from_dict
 
         plan = plan_from_dict(plan, "the plan")
+    raise_if_any(plan.problems())
     folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
     repository = find_repository(folder)
     if device is not None:
@@ -145,12 +150,49 @@ def estimate(
     return judged.estimate
 
 
+def compare(
+    before: Report | LaunchPlan | Sequence[str],
+    after: Report | LaunchPlan | Sequence[str],
+    *,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> Comparison:
+    """Return two launches side by side, each a report, a plan or argv; what is no report is checked as `check` does.
+
+    `text`, `to_markdown()`, `to_html()` and `to_dict()` of the result show it, as `preflight diff` does; a notebook
+    shows it by itself. Raises what `check` raises.
+    """
+    from preflight.render.comparison import Comparison
+
+    first, second = (
+        one if isinstance(one, Report) else check(one, device=device, settings=settings, cwd=cwd)
+        for one in (before, after)
+    )
+    return Comparison(first, second, ("before", "after"))
+
+
 def report_text(report: Report, door: str = "run") -> str:
     """Return a report as the command line prints it to a file: 80 columns, no color."""
     from preflight.render.page import Page
     from preflight.render.report import report_lines
 
     return printable(text_of(report_lines(report, door, Page())))
+
+
+def _page_of(report: Report) -> str:
+    from preflight.render.html_report import report_html
+
+    return report_html(report, "check")
+
+
+def _notebook_of(report: Report) -> str:
+    from preflight.render.notebook import notebook_html
+
+    return notebook_html(report, report_text(report, "check"))
+
+
+VIEWS.update(text=lambda report: report_text(report, "check"), html=_page_of, notebook=_notebook_of)
 
 
 def policy_of(given: Policy | Mapping[str, Any] | None, repository: Repository) -> Policy:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from preflight.errors import BadInput
+from preflight.units import format_gib
 from preflight.values import dataclass
 
 T = TypeVar("T")
@@ -255,6 +256,15 @@ class MemoryEstimate:
     host_peak_phase: Phase | None
     unknown: tuple[str, ...] = ()
     """Plan fields that terms needed and nobody gave; the sums above are then a lower bound."""
+
+    def __repr__(self) -> str:
+        """Return the peak in a line; `terms` and `peaks` are the whole."""
+        if not self.peaks:
+            return f"<MemoryEstimate: nothing estimated, unknown: {', '.join(self.unknown)}>"
+        return (
+            f"<MemoryEstimate: {format_gib(self.device_peak_bytes)} of the device, {format_gib(self.allocated_peak_bytes)}"
+            f" in tensors, {len(self.terms)} terms; peak in {self.peak.phase.value}>"
+        )
 
     @property
     def peak(self) -> PhasePeak:

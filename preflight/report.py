@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -39,6 +39,11 @@ EXTRA = ("dataset", "ignored_findings", "longest_seq_len", "refused_by", "site_c
 """What `extra` may hold that the JSON contract has, each only where there is something to say."""
 
 
+VIEWS: dict[str, Callable[[Report], str]] = {}
+"""`text`, `html` and `notebook` -> what shows a report so. Whoever hands reports to people stands above this module and
+what draws, and fills it: preflight/api.py."""
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of the pipeline for one launch."""
@@ -70,6 +75,23 @@ class Report:
     may_launch: bool = False
     """True where `run` would start something: as written, or as rewritten."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the verdict in a line; `text` is the whole report, `to_dict()` every value."""
+        return f"<Report: {self.verdict.answer.words}: {self.verdict.reason}; .text shows it>"
+
+    @property
+    def text(self) -> str:
+        """The report as `preflight check` prints it to a file: 80 columns, no color."""
+        return VIEWS["text"](self)
+
+    def to_html(self) -> str:
+        """Return the report as one HTML page, as `--report FILE.html` writes it but for the sliders."""
+        return VIEWS["html"](self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the verdict, the phases against the capacity, and the text to open."""
+        return VIEWS["notebook"](self)
 
     @property
     def final_verdict(self) -> Verdict:

@@ -45,7 +45,9 @@ def _made(cls: type, is_frozen: bool) -> type:
     def __hash__(self: object) -> int:
         return hash(key(self))
 
-    made.__init__, made.__repr__, made.__eq__ = _init(made, fields), __repr__, __eq__
+    made.__init__, made.__eq__ = _init(made, fields), __eq__
+    if "__repr__" not in cls.__dict__:
+        made.__repr__ = __repr__
     made.__signature__ = _SignatureOfFields()
     made.__hash__ = __hash__ if is_frozen else None
     if is_frozen:

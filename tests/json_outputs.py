@@ -130,6 +130,7 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
         "vision: {images_per_sequence: 1, frozen: [tower]}\n"
     )
     found.ask("estimate images.yaml --device h100-sxm-80")
+    found.ask("diff plan.yaml images.yaml --device h100-sxm-80")
     found.ask(
         "size meta-llama/Llama-3.1-8B --compare Qwen/Qwen3-8B --seq-len 1024 --gpu h100-sxm-80"
     )

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "salloc": ("submit", "the same for the command of salloc"),
     "scan": ("scan", "check the launches in this repository's files, or those a change concerns"),
     "estimate": ("estimate", "the same estimate for a plan file"),
+    "diff": ("diff", "two launches or plans side by side: text, Markdown, HTML"),
     "size": ("size", "full, LoRA and QLoRA of a model: memory, least GPUs, cost"),
     "gpus": ("gpus", "the cards that are known, and what torch can have of each"),
     "models": ("models", "the models that are known by name, and which of them have formulas"),

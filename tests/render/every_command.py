@@ -52,6 +52,9 @@ estimate missing.yaml
 size meta-llama/Llama-3.1-8B --seq-len 1024 -v
 size meta-llama/Llama-3.1-8B --compare Qwen/Qwen3-8B --seq-len 1024 --gpu t4-16
 size nobody/nothing
+diff plan.yaml tiny.yaml
+diff plan.yaml plan.yaml --device t4-16 -v
+diff plan.yaml missing.yaml
 validate
 validate runs.yaml
 validate runs.yaml -v
