@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from preflight.files import LAUNCH_BYTES, read_text
+from preflight.notebooks import is_notebook, source_of
 from preflight.plan_parts import LibraryVersion
 from preflight.values import dataclass
 
@@ -57,11 +58,13 @@ class LaunchCommand:
         return absolute in self.overlay or os.path.isfile(absolute)
 
     def read_text(self, path: str) -> str:
-        """Return a file's text with its line ends unchanged.
+        """Return a file's text with its line ends unchanged; of a notebook, the code of its cells as a script.
 
         Raises OSError where the file cannot be read, UnicodeDecodeError where it is not UTF-8.
         """
         absolute = self.resolve(path)
         if absolute in self.overlay:
             return self.overlay[absolute]
+        if is_notebook(absolute):  # outputs may be long
+            return source_of(read_text(absolute))
         return read_text(absolute, LAUNCH_BYTES)

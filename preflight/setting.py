@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from preflight.notebooks import place_of
 from preflight.values import dataclass
 
 
@@ -26,7 +27,7 @@ class Place:
     def where(self) -> str:
         """Return the place as an Origin or an error names it."""
         if self.kind in ("yaml", "json", "toml", "script"):
-            return self.document if self.line is None else f"{self.document}:{self.line}"
+            return self.document if self.line is None else place_of(self.document, self.line)
         if self.kind == "env":
             return f"${self.key}"
         if self.kind == "default":

@@ -27,6 +27,7 @@ FLOORS = (
         "reading",
         "plan_types",
         "near_names",
+        "notebooks",
         "remembered",
         "streams",
         "deadline",

@@ -11,6 +11,7 @@ from dataclasses import field
 from typing import Any, NamedTuple
 
 from preflight.errors import BadInput, Problem
+from preflight.notebooks import place_of
 from preflight.values import dataclass
 
 KeyPath = tuple[str, ...]
@@ -111,7 +112,7 @@ def at(path: str, line: int, column: int | None = None) -> str:
     """Return `path:line:column`; for JSON given inside a flag the flag and the column."""
     if path.startswith("-"):
         return path if column is None else f"{path} (character {column})"
-    return f"{path}:{line}" if column is None else f"{path}:{line}:{column}"
+    return place_of(path, line) if column is None else f"{path}:{line}:{column}"
 
 
 def not_a_mapping(path: str, value: Any, line: int = 1) -> BadInput:

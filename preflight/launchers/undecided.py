@@ -13,6 +13,7 @@ from preflight.formulas.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin
 from preflight.near_names import nearest_file_fix
+from preflight.notebooks import ENDING
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.scripts.own_steps import BESIDE_ADAPTER, TAKES_OF_CALLS
@@ -206,7 +207,7 @@ def not_here(
     loads its model."""
     script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
     unpriced, takes = ("", "") if trainer.is_here else (LOADING, "less")
-    if script.endswith(".py") and not command.in_container and not command.exists(script):
+    if script.endswith((".py", ENDING)) and not command.in_container and not command.exists(script):
         path = command.resolve(script)
         fix = nearest_file_fix(script, path)
         wrong = f"the script {script} {wrong_kind(path)}"

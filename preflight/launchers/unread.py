@@ -10,6 +10,7 @@ from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import programs
 from preflight.near_names import nearest_fix
+from preflight.notebooks import is_notebook
 from preflight.plugins import PluginManager
 from preflight.shell.program_names import program_name
 
@@ -43,6 +44,9 @@ def _meant(command: LaunchCommand) -> str:
         return f"preflight {shlex.join(command.argv)} judges the job on the nodes that may run it"
     if any(character.isspace() for character in first):
         return f"leave the quotes out: -- {first}"
+    notebook = next((word for word in command.argv if is_notebook(word)), "")
+    if notebook:
+        return f"the cells of a notebook are read as a script: -- python {shlex.quote(notebook)}"
     if name.endswith(".py"):
         return f"put what starts it in front: -- python {shlex.join(command.argv)}"
     script = first if name.endswith(SHELL_ENDINGS) else ""

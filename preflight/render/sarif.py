@@ -13,6 +13,7 @@ from typing import Any
 
 from preflight.errors import Problem
 from preflight.finding import Finding
+from preflight.notebooks import is_notebook
 from preflight.render.page import Page
 from preflight.render.readings import reading_rows
 from preflight.render.report import head_lines
@@ -115,7 +116,8 @@ class Log:
             absolute = os.path.join(self._folder, path)
             if os.path.isfile(absolute):
                 uri = os.path.relpath(absolute, self._folder).replace(os.sep, "/")
-                region = {"startLine": max(1, int(line))}
+                # The number is a cell's in a notebook, whose lines are no lines of the file.
+                region = {"startLine": 1 if is_notebook(path) else max(1, int(line))}
                 physical = {"artifactLocation": {"uri": uri}, "region": region}
                 found.append({"physicalLocation": physical})
         return found

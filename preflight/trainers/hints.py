@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from preflight.errors import Problem
+from preflight.notebooks import place_of
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import OLD_NAMES, SPELLINGS
 from preflight.setting import Place
@@ -135,7 +136,7 @@ def _script_decides(
     are = "are" if len(plan_fields) > 1 else "is"
     return Problem(
         f"{script} {says}, in a way that is not followed: {names} {are} not known from it",
-        f"{script}:{line}",
+        place_of(script, line),
         f"say it with --set {plan_fields[0]}=VALUE",
         "PF121",
         "warning",
