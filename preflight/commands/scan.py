@@ -26,7 +26,6 @@ from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
 from preflight.repository.settings import find_repository, is_in_repository
 from preflight.request import Request
-from preflight.streams import say
 from preflight.studies.launch_files import LaunchFiles, launch_files
 from preflight.studies.scan import ScannedLaunch, is_unjudged, scan_repository
 
@@ -131,4 +130,7 @@ def _print(launches: Sequence[ScannedLaunch], files: LaunchFiles, options: Any) 
 def _tell_where(folder: str) -> None:
     """Say what is walked through where no repository bounds it: from `/`, that is the machine."""
     if not is_in_repository(folder):
-        say(f"preflight: {folder} is in no repository: every folder below it is looked into\n")
+        from preflight.render.page import page_for
+
+        text = f"preflight: no repository is here: every folder below {folder} is looked into"
+        print_lines(page_for(sys.stderr).wrap(text), sys.stderr)

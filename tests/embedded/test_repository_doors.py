@@ -242,7 +242,8 @@ def test_a_scan_outside_a_repository_says_where_it_walks(repository):
     (repository / "deeper").mkdir()
     inside = command(repository / "deeper", "scan")
 
-    assert outside.stderr.startswith(f"preflight: {repository} is in no repository: every folder")
+    told = " ".join(outside.stderr.split())
+    assert f"no repository is here: every folder below {repository} is looked into" in told
     assert inside.stderr == ""
 
 
