@@ -181,6 +181,9 @@ def _optimizer(
     forced = config.get("zero_force_ds_cpu_optimizer") is not False
     is_on_cpu = forced and offload.value not in (None, "none")
     kind = config.get("optimizer.type")
+    made = trainer.settings.get("optimizer")
+    if trainer.trainer is None and made is not None and made.place.kind == "script":
+        return {}  # DeepSpeed steps with what it is handed (runtime/engine.py _configure_optimizer, 0.15 to 0.19)
     if kind is not None:
         if str(kind).lower() in ("adam", "adamw"):
             name = "deepspeed_cpu_adam" if is_on_cpu else "deepspeed_fused_adam"

@@ -45,6 +45,8 @@ LEFT_OUT = {
 OF_STAGE_3 = ("mics_shard_size", "zero_quantized_weights", "zero_quantized_nontrainable_weights",
               "zero_quantized_gradients", "leaf_module")  # fmt: skip
 """Keys below zero_optimization that ZeRO-3 alone reads."""
+COUNTED_OPTIMIZERS = ("adam", "adamw")
+"""Types of the block `optimizer` that the plan has a name for (runtime/engine.py _configure_basic_optimizer)."""
 OFF = (None, False, 0, 1, -1, "auto")
 
 
@@ -56,6 +58,9 @@ def left_out(config: DeepSpeedConfig) -> Iterator[Problem]:
             continue
         if value is True or (value not in OFF and value != {}):
             yield _problem(config, key, name, takes)
+    kind = config.get("optimizer.type")
+    if kind is not None and str(kind).lower() not in COUNTED_OPTIMIZERS:
+        yield _problem(config, "optimizer.type", f"the states of {kind}", "either")
     in_16_bits = config.is_true("bf16.enabled") or config.is_true("fp16.enabled")
     key = "communication_data_type"
     if in_16_bits and config.get(key) in ("fp32", "float32"):

@@ -44,6 +44,7 @@ from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
+from preflight.scripts.own_steps import REPLICAS
 from preflight.scripts.signs import signs_of
 from preflight.scripts.trainer_versions import READ_BY_RELEASE
 from preflight.setting import Place, Setting
@@ -132,7 +133,10 @@ def make_plan(
         own_engine = own_initialize(command, part.script_index)
         open_ranks = "world_size" in origins and bool(origins["world_size"].may_be)
         origins.update(undecided(trainer, fields, signs.fields, own_engine, open_ranks))
-        problems = [*problems, *left_out(trainer, signs.unpriced, problems)]
+        num_ranks = fields.get("world_size")
+        is_alone = num_ranks is None or num_ranks.value == 1
+        held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+        problems = [*problems, *left_out(trainer, held, problems)]
         if not signs.may_train and (trainer.trainer is None or signs.infers):
             problems = [*problems, does_not_train(script)]
         facts = replace(trainer.script, is_text_only=signs.is_text_only)

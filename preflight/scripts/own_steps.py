@@ -15,6 +15,7 @@ from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
 
+REPLICAS = "replicas of nn.DataParallel"
 UNCOUNTED = {
     "a second copy of the model": (
         r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
@@ -50,6 +51,7 @@ UNCOUNTED = {
         "less",
     ),
     "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
+    REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
     "outputs of every layer": (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
@@ -58,7 +60,13 @@ UNCOUNTED = {
 
 BESIDE_ADAPTER = "what is trained beside the adapter"
 GENERATES = "generation within a step"
-TAKES_OF_CALLS = {BESIDE_ADAPTER: "more", GENERATES: "more", NARROW_LOSS: "less"}
+GENERATES_BESIDE = "generation in an evaluation"
+TAKES_OF_CALLS = {
+    BESIDE_ADAPTER: "more",
+    GENERATES: "more",
+    GENERATES_BESIDE: "more",
+    NARROW_LOSS: "less",
+}
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
 OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
 PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
@@ -85,7 +93,7 @@ _PARAMETERS = re.compile(
 _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = re.compile(
     _PARAMETERS.pattern
-    + r"|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    + r"|\.generate\(|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
 )
 
 
@@ -116,6 +124,7 @@ def uncounted_calls(text: str, used: str, functions: frozenset[str]) -> Iterator
 def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[str, int]]:
     nodes = list(ast.walk(tree))
     steps = _steps(nodes)
+    yield from _generates_beside(nodes)
     known = KNOWN_STATES | _other_names(nodes)
     of_adapter = _of_adapter(nodes)
     for node in nodes:
@@ -229,6 +238,16 @@ def _goes_back(body: Sequence[ast.stmt]) -> bool:
     return any(
         isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in _own(body)
     )
+
+
+_BESIDE_STEPS = re.compile(r"^(?:on_\w+|prediction_step|evaluation_step|validation_step|evaluate)$")
+"""Methods of a callback or a trainer that run between steps, on a card that holds the states."""
+
+
+def _generates_beside(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef) and _BESIDE_STEPS.match(node.name):
+            yield from ((GENERATES_BESIDE, line) for _, line in _generates(node.body))
 
 
 def _generates(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:

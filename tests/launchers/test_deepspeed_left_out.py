@@ -43,6 +43,8 @@ def named(folder, more, stage=3):
         ({"communication_data_type": "fp32"}, 2, "gradients that are reduced in fp32"),
         ({"communication_data_type": "bf16"}, 2, None),
         ({"sequence_parallel_size": 4}, 3, "a sequence that is divided over ranks"),
+        ({"optimizer": {"type": "AdamW", "params": {}}}, 2, None),
+        ({"optimizer": {"type": "OneBitAdam", "params": {}}}, 2, "the states of OneBitAdam"),
         ({"activation_checkpointing": {"partition_activations": True}}, 3, None),
     ],
 )

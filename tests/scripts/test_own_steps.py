@@ -220,3 +220,41 @@ def test_an_adapter_that_is_made_where_nobody_looks_is_open(tmp_path, before, mo
     plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
 
     assert ("adapter" in opens(plan)) is is_open
+
+
+BETWEEN = """
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+class Shows(TrainerCallback):
+    def {name}(self, args, state, control, model=None, **more):
+        {does}
+
+model = AutoModelForCausalLM.from_pretrained("model")
+Trainer(model=model, args=TrainingArguments("out"), callbacks=[Shows()]).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "does", "is_held"),
+    [
+        ("on_evaluate", "print(model.generate(rows))", True),
+        ("on_epoch_end", "print(state)", False),
+        ("describe", "print(model.generate(rows))", False),
+    ],
+)
+def test_answers_that_are_generated_between_steps_are_named(tmp_path, name, does, is_held):
+    text = BETWEEN.format(name=name, does=does)
+    plan = plan_of(tmp_path, "python t.py", {"t.py": text})
+    held = {notice.unpriced for notice in plan.notices}
+
+    assert ("generation in an evaluation" in held) is is_held
+
+
+@pytest.mark.parametrize(("launch", "is_held"), [("python t.py", True), ("torchrun --nproc_per_node 2 t.py", False)])  # fmt: skip
+def test_replicas_of_one_process_are_named(tmp_path, launch, is_held):
+    text = LOOP.format(
+        before="model = torch.nn.DataParallel(model)", optimizer=ADAMW, inside="pass"
+    )
+    plan = plan_of(tmp_path, launch, {"t.py": text})
+
+    assert ("replicas of nn.DataParallel" in {n.unpriced for n in plan.notices}) is is_held
