@@ -15,6 +15,7 @@ from preflight.derive import (
     loop_table,
     man_page,
     plan_reference,
+    terminal_picture,
     torchtitan_tables,
     torchtune_tables,
     towers,
@@ -150,6 +151,13 @@ TARGETS = (
         "every field of a plan, and its JSON Schema",
         "docs/reference-plan.md, docs/schema/plan.json",
         plan_reference.files,
+    ),
+    Target(
+        "terminal",
+        PAGES,
+        "a check on a terminal, as a picture",
+        terminal_picture.PICTURE,
+        terminal_picture.files,
     ),
     Target("man", PAGES, "the manual page", "docs/preflight.1", man_page.files),
     Target(
