@@ -10,9 +10,9 @@ from preflight.report import SCHEMA_VERSION
 
 
 def problem_lines(problems: Iterable[Problem], label: str = "preflight") -> list[str]:
-    """Return every problem as a message with its place and its fix below it: errors, which are the reason, before the rest."""
+    """Return every problem as a message with its place and its fix below it, in their order; hints after what is wrong."""
     lines = []
-    for problem in sorted(problems, key=lambda problem: problem.severity != "error"):
+    for problem in sorted(problems, key=lambda problem: problem.severity == "info"):
         mark = f" ({problem.id})" if problem.id else ""
         message = problem.message.splitlines() or [""]
         kind = "" if problem.severity == "error" else f" {problem.severity}:"
