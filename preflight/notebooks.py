@@ -6,8 +6,6 @@ keeps them under `worksheets[].cells[].input`. A line that IPython runs and Pyth
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +25,8 @@ def is_notebook(path: str) -> bool:
 
 def source_of(text: str) -> str:
     """Return a notebook's code as one script; the text itself where it is no notebook, which no reader takes for Python."""
+    import json  # a launch without a notebook imports nothing for it
+
     try:
         cells = list(_cells(json.loads(text)))
     except (ValueError, RecursionError):
@@ -66,6 +66,8 @@ def _python_lines(source: str) -> list[str]:
         if not lines[0].startswith(KEPT_MAGICS):
             return []  # another language, or another process
         lines[0] = ""
+    import ast
+
     try:
         ast.parse("\n".join(lines))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
