@@ -15,6 +15,8 @@ LINES_OF_CELL = 1000
 """Line 12 of cell 3 is line 3012 of the script: a number that every reader of scripts can carry."""
 KEPT_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
 """Cell magics whose cell is Python all the same (IPython/core/magics/execution.py, 9.0)."""
+MOST_MAGICS = 50
+"""Lines of a cell for IPython that are looked at for an open bracket before them: each is a parse."""
 _NOT_PYTHON = re.compile(r"(\s*)(?:[%!?]|[\w.]+\?\s*$|[\w, ]+=\s*[%!])")
 
 
@@ -66,13 +68,32 @@ def _python_lines(source: str) -> list[str]:
         if not lines[0].startswith(KEPT_MAGICS):
             return []  # another language, or another process
         lines[0] = ""
+    if _syntax_error(lines) is None:
+        return lines  # a line of Python may start with `%` too
+    magics = 0
+    for at, line in enumerate(lines):
+        if not _NOT_PYTHON.match(line):
+            continue
+        magics += 1
+        if magics > MOST_MAGICS or not _is_open(lines[:at]):
+            lines[at] = _python_line(line)
+    return lines
+
+
+def _is_open(lines: list[str]) -> bool:
+    """Tell whether a bracket or a text of several lines is still open at the end of some lines."""
+    error = _syntax_error(lines)
+    return error is not None and ("never closed" in error or "unterminated" in error)
+
+
+def _syntax_error(lines: list[str]) -> str | None:
     import ast
 
     try:
         ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return [_python_line(line) for line in lines]
-    return lines  # a line of Python may start with `%` too
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return str(error)
+    return None
 
 
 def _python_line(line: str) -> str:

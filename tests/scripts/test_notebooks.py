@@ -85,11 +85,14 @@ def test_a_value_is_found_at_its_cell_and_line(tmp_path):
 
 
 def test_what_only_ipython_runs_stands_as_a_line_that_does_nothing():
-    source = source_of(notebook(MAGICS, "%%bash\nrm -r x\n", "%%time\nx = 1\n", "y = (5\n  % 2)\n"))
+    mixed = '!ls\nz = (7\n  % 4)\ntext = """\n%d of\n"""\n%matplotlib inline\n'
+    source = source_of(
+        notebook(MAGICS, mixed, "%%bash\nrm -r x\n", "%%time\nx = 1\n", "y = (5\n  % 2)\n")
+    )
 
     ran: dict[str, int] = {}
     exec(compile(source, "a.ipynb", "exec"), ran)
-    assert (ran["x"], ran["y"]) == (1, 1)
+    assert (ran["x"], ran["y"], ran["z"], ran["text"]) == (1, 1, 3, "\n%d of\n")
     assert "rm -r" not in source and "files" not in ran
     assert place_of("a.ipynb", 3 * LINES_OF_CELL + 2) == "a.ipynb:3:2"
 
