@@ -23,7 +23,9 @@ def preflight_describe_device(plan: LaunchPlan) -> DeviceSpec | None:
         known = "a key such as h100-sxm-80, a100-sxm-80 or rtx4090-24, or "
         meant = f"did you mean {' or '.join(near)}? otherwise " if near else known
         raise BadInput.one(
-            f"no device is called {name!r}", where, f"{meant}give its size: `{_short(name)}:GIB`"
+            f"no device is called {name!r}",
+            where,
+            f"{meant}give its size: `{_short(name)}:GIB`; `preflight gpus` lists all",
         )
     entry = one_gpu(candidates)
     if entry is None:

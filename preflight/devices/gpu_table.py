@@ -152,6 +152,5 @@ def card_key(name: str) -> str:
             f"{name} may be several cards, or its memory is not known", "--gpu", keys
         )
     near = similar_gpus(name)
-    raise BadInput.one(
-        f"no card is called {name!r}", "--gpu", " or ".join(near) or "a key of the GPU table"
-    )
+    fix = f"did you mean {' or '.join(near)}? " if near else ""
+    raise BadInput.one(f"no card is called {name!r}", "--gpu", f"{fix}`preflight gpus` lists all")

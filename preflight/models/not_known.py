@@ -7,7 +7,8 @@ from preflight.models.registry import models_like
 
 CONFIG_ELSEWHERE = (
     "add `--online` to download its config.json, or give `--set model_config=FILE` or a folder with one "
-    "(preflight reads the local Hugging Face cache, and asks no network unless told to)"
+    "(preflight reads the local Hugging Face cache, and asks no network unless told to; "
+    "`preflight models` lists what it knows)"
 )
 
 

@@ -28,6 +28,15 @@ WRONG = {
         "a command's options stand after its name: preflight check --device t4-16 -- python train.py",
     ),
     "a card": (("check", "--device", "rtx409", *LAUNCH), "did you mean rtx4090-24"),
+    "a word for a list of cards": (
+        ("check", "--device", "list", *LAUNCH),
+        "`preflight gpus` lists all",
+    ),
+    "a card of a worksheet": (
+        ("size", "Qwen/Qwen2.5-7B", "--gpu", "h10"),
+        "did you mean h100-sxm-80",
+    ),
+    "a model": (("size", "nobody/Nothing-7B"), "`preflight models` lists what it knows"),
     "an engine": (("check", "--set", "engine=fsdp3", *LAUNCH), "did you mean fsdp2"),
     "a policy file": (
         ("check", "--policy", "polcy.yaml", *LAUNCH),
