@@ -16,6 +16,7 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
     "distilbert": (None, transformers.DISTILBERT_HAS_SDPA),
     "roberta": (None, transformers.ROBERTA_HAS_SDPA),
     "xlm-roberta": (None, transformers.ROBERTA_HAS_SDPA),
+    "xlm-roberta-xl": (None, transformers.ROBERTA_HAS_SDPA),
     "camembert": (None, transformers.ROBERTA_HAS_SDPA),
     **dict.fromkeys(
         ("data2vec-text", "electra", "ernie", "roberta-prelayernorm", "bert-generation"),

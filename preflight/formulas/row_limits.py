@@ -13,7 +13,9 @@ from preflight.plan_parts import open_up_to
 LEARNED = {"wpe": 0, "embed_positions": 2, "position_embeddings": 0}
 """Last part of a learned table's name -> rows of it that no token has (OPT's padding,
 modeling_opt.py OPTLearnedPositionalEmbedding, transformers 5.24.0)."""
-BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "data2vec-text", "roberta-prelayernorm")
+BEHIND_PADDING = (
+    "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "roberta-prelayernorm",
+)  # fmt: skip
 """Encoders that count positions from behind the row of their padding token, the second one
 (modeling_roberta.py RobertaEmbeddings.create_position_ids_from_input_ids and its copies, transformers 5.24.0)."""
 FIXED = {

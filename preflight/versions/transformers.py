@@ -16,9 +16,9 @@ BERT_HAS_SDPA = Boundary(
 ROBERTA_HAS_SDPA = Boundary(
     _NAME,
     "4.45",
-    "RoBERTa's class has SDPA, and so have XLM-RoBERTa's and CamemBERT's",
+    "RoBERTa's class has SDPA, and so have those of XLM-RoBERTa, its XL, and CamemBERT",
     "models/roberta/modeling_roberta.py, models/xlm_roberta/modeling_xlm_roberta.py, "
-    "models/camembert/modeling_camembert.py, 4.44.2 to 5.24.0",
+    "models/xlm_roberta_xl/modeling_xlm_roberta_xl.py, models/camembert/modeling_camembert.py, 4.44.2 to 5.24.0",
     "5.24.0",
 )
 OTHER_ENCODERS_HAVE_SDPA = Boundary(
