@@ -73,6 +73,11 @@ def parser(name: str) -> Parser:
     )
     parser.add_argument("--all", action="store_true", help="rows for DoRA and 8-bit optimizers too")
     parser.add_argument(
+        "--long",
+        action="store_true",
+        help="every length, with and without checkpointing, and dollars a million tokens",
+    )
+    parser.add_argument(
         "--budget",
         type=float,
         metavar="USD",
@@ -145,7 +150,9 @@ def run(name: str, args: list[str]) -> int:
         print_lines(_joined(markdown_lines(sheet, options.budget) for sheet in sheets), sys.stdout)
     else:
         page = page_for(sys.stdout, options.color)
-        parts = (worksheet_lines(s, page, options.budget, options.verbose) for s in sheets)
+        parts = (
+            worksheet_lines(s, page, options.budget, options.verbose, options.long) for s in sheets
+        )
         print_lines(_joined(parts), sys.stdout)
     return FITS
 

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from preflight.render.page import Page
 from preflight.studies.worksheet import BUCKETS, Worksheet, WorksheetRow
 from preflight.units import GIB, format_count
 
 NAMES = ("method", "seq", "ckpt")
-HEADS = ("weights", "grads", "states", "acts", "other", "total")
+HEADS = ("params", "grads", "optim", "acts", "other", "total")
 
 
-def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose: bool) -> list[str]:
-    """Return three tables, memory on one device, fewest devices, and the cheapest, with what they assume."""
+def worksheet_lines(
+    sheet: Worksheet, page: Page, budget: float | None, verbose: bool, is_long: bool = False
+) -> list[str]:
+    """Return the answer, then memory on one device and the fewest devices of each method; long, of every row."""
     lines = [line for answer in answers(sheet) for line in page.wrap(answer, "", "  ")]
-    lines += [
-        "",
-        *page.wrap(
-            page.paint(f"{sheet.model}: {format_count(sheet.num_params)} parameters", "bold")
-            + f", micro batch {sheet.rows[0].micro_batch_size}"
-        ),
-    ]
-    lines += ["", *page.wrap("one rank that holds all, GiB at the peak, and the smallest card:")]
-    lines += page.table(_memory_rows(sheet), right=(1, 3, 4, 5, 6, 7, 8))
-    lines += ["", *page.wrap(f"fewest devices on which it fits, sharded{_within(budget)}:")]
-    devices = device_rows(sheet, budget)
-    lines += page.table(devices, right=(1, *range(3, len(devices[0]))))
-    lines += ["", *page.wrap("the cheapest of them:")]
-    lines += page.table(cost_rows(sheet, budget), right=(1, 4, 5))
-    whose = "; ".join(f"{short_key(key)} {words}" for key, words in sheet.prices.items())
+    of_model = f"{sheet.model}: {format_count(sheet.num_params)} parameters"
+    micro = f", micro batch {sheet.rows[0].micro_batch_size}, above with checkpointing"
+    lines += ["", *page.wrap(page.paint(of_model, "bold") + micro)]
+    lines += _long_tables(sheet, page, budget) if is_long else _short_tables(sheet, page, budget)
+    whose = "; ".join(f"{key} {words}" for key, words in sheet.prices.items())
     notes = [f"prices, lowest listed: {whose}"] if whose else []
     notes += [
         f"{method}: {note} ({source if verbose else source.partition(',')[0]})"
@@ -45,8 +37,54 @@ def worksheet_lines(sheet: Worksheet, page: Page, budget: float | None, verbose:
         for name, text in sheet.assumptions.items():
             lines += page.wrap(f"{name}: {text}", "  ", "    ")
     else:
-        lines += page.wrap("-v shows what is taken for granted; --set changes it")
+        more = "" if is_long else "; --long shows every length, and without checkpointing"
+        lines += page.wrap(f"-v shows what is taken for granted; --set changes it{more}")
     return lines
+
+
+def _short_tables(sheet: Worksheet, page: Page, budget: float | None) -> list[str]:
+    """Return a row for every method, at the length in the middle with checkpointing."""
+    lengths = sorted({row.seq_len for row in sheet.rows})
+    length = lengths[(len(lengths) - 1) // 2]
+    rows = [
+        row
+        for row in sheet.rows
+        if row.seq_len == length and row.activation_checkpointing == "full"
+    ]
+    at = f"{length:,} tokens, with checkpointing"
+    lines = ["", *page.wrap(f"one rank at {at}, GiB at the peak, and the smallest card:")]
+    held = [["method", *HEADS, "card"]]
+    for row in rows:
+        cells = [_gib(row.buckets.num_bytes[name]) for name in BUCKETS]
+        held.append([row.name, *cells, _gib(row.total_bytes), row.smallest_device or "none"])
+    lines += page.table(held, right=(1, 2, 3, 4, 5, 6))
+    lines += ["", *page.wrap(f"fewest cards at {at}, sharded, and $/hour{_within(budget)}:")]
+    fewest = [["card", *(row.name for row in rows)]]
+    for key in sheet.rows[0].num_devices:
+        fewest.append([key, *(_number_and_price(row, key, budget) for row in rows)])
+    return lines + page.table(fewest, right=range(1, len(rows) + 1))
+
+
+def _number_and_price(row: WorksheetRow, key: str, budget: float | None) -> str:
+    number, usd = _number(row, key, budget), row.usd_per_hour.get(key)
+    return number if usd is None or number == "-" else f"{number} ({usd:.2f} $)"
+
+
+MOST_CARDS = 3
+"""Cards of a table that a line of 80 holds beside method, length and checkpointing."""
+
+
+def _long_tables(sheet: Worksheet, page: Page, budget: float | None) -> list[str]:
+    """Return three tables of every row: memory on one device, fewest devices, and the cheapest."""
+    lines = ["", *page.wrap("one rank that holds all, GiB at the peak, and the smallest card:")]
+    lines += page.table(_memory_rows(sheet), right=(1, 3, 4, 5, 6, 7, 8), indent="")
+    lines += ["", *page.wrap(f"fewest devices on which it fits, sharded{_within(budget)}:")]
+    devices = device_rows(sheet, budget)
+    for first in range(3, len(devices[0]), MOST_CARDS):
+        part = [[*row[:3], *row[first : first + MOST_CARDS]] for row in devices]
+        lines += page.table(part, right=(1, *range(3, len(part[0]))))
+    lines += ["", *page.wrap("the cheapest of them:")]
+    return lines + page.table(cost_rows(sheet, budget), right=(1, 4, 5))
 
 
 METHOD_WORDS = {"qlora": "QLoRA", "lora": "LoRA", "full": "full"}
@@ -59,11 +97,16 @@ def answers(sheet: Worksheet) -> list[str]:
         said = [
             f"{METHOD_WORDS[method]}: no"
             if methods[method] is None
-            else f"{METHOD_WORDS[method]} to {methods[method]:,} tokens"
+            else f"{METHOD_WORDS[method]} to {methods[method]:,}{'' if said_of(methods) != method else ' tokens'}"
             for method in METHOD_WORDS
         ]
-        lines.append(f"on 1 x {card}, with checkpointing: {', '.join(said)}")
+        lines.append(f"on 1 x {card}: {', '.join(said)}")
     return lines
+
+
+def said_of(methods: Mapping[str, int | None]) -> str:
+    """Return the first method that fits at all: the one whose number is called tokens."""
+    return next((method for method in METHOD_WORDS if methods[method] is not None), "")
 
 
 def _within(budget: float | None) -> str:
@@ -74,7 +117,7 @@ def _memory_rows(sheet: Worksheet) -> list[list[str]]:
     rows = [[*NAMES, *HEADS, "card"]]
     for row in sheet.rows:
         cells = [_gib(row.buckets.num_bytes[name]) for name in BUCKETS]
-        card = "none" if row.smallest_device is None else short_key(row.smallest_device)
+        card = row.smallest_device or "none"
         rows.append([*_names(row), *cells, _gib(row.total_bytes), card])
     return rows
 
@@ -82,7 +125,7 @@ def _memory_rows(sheet: Worksheet) -> list[list[str]]:
 def device_rows(sheet: Worksheet, budget: float | None) -> list[list[str]]:
     """Return the fewest devices of each card, a heading first; `-` for none, or too dear."""
     keys = list(sheet.rows[0].num_devices)
-    rows = [[*NAMES, *map(short_key, keys)]]
+    rows = [[*NAMES, *keys]]
     for row in sheet.rows:
         rows.append([*_names(row), *(_number(row, key, budget) for key in keys)])
     return rows
@@ -100,15 +143,6 @@ def cost_rows(sheet: Worksheet, budget: float | None) -> list[list[str]]:
         cells = [f"{row.num_devices[key]} x {key}", f"{row.usd_per_hour[key]:.2f}"]
         rows.append([*_names(row), *cells, "" if tokens is None else f"{tokens:g}"])
     return rows
-
-
-def short_key(key: str) -> str:
-    """Return what a narrow column calls a card: `h100-80` for h100-sxm-80, `4090` for rtx4090-24."""
-    if key.startswith("rtx"):
-        return key.removeprefix("rtx").rpartition("-")[0]
-    for build in ("-sxm", "-pcie", "-nvl"):
-        key = key.replace(build, "")
-    return key
 
 
 def _number(row: WorksheetRow, key: str, budget: float | None) -> str:

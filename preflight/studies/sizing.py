@@ -47,10 +47,11 @@ ASSUMPTIONS = {
     "full": "weights loaded in fp32 and autocast to bf16: weights 4, gradients 4 and Adam's states 8 bytes a"
     " parameter, as FSDP and ZeRO keep them too; `--set load_dtype=bf16` for pure bf16 (8 bytes)",
     "lora": "frozen base in bf16, fp32 adapters of rank 16 on all linear layers; `--set adapter.rank=64`",
-    "qlora": "NF4 with double quantization by bitsandbytes, prepared by PEFT: what is not packed goes to fp32;"
-    " `--set base_quantization.upcast_unquantized_to_fp32=none` leaves it in 16 bits",
+    "qlora": "NF4 with double quantization by bitsandbytes, adapters in bf16 as TRL makes them; what PEFT's preparation"
+    " adds: `--set base_quantization.upcast_unquantized_to_fp32=all`",
     "optimizer": "adamw_torch_fused",
-    "loss": "full logits, as transformers' Trainer computes it",
+    "loss": "in pieces, as TRL's SFTTrainer computes it since 1.7; transformers' own Trainer makes all logits:"
+    " `--set trainer=transformers --set loss=full_logits`",
     "attention": "sdpa",
     "gradients": "two accumulated micro steps, so that gradients are alive beside all activations",
     "sharding": "FSDP2 over all devices, everything resharded, gradients reduced in every micro step",
@@ -146,15 +147,17 @@ def _base_plan(model_name: str, request: SizingRequest) -> LaunchPlan:
         engine="single",
         world_size=1,
         num_nodes=1,
-        trainer="transformers",
+        objective="sft",
+        trainer="trl",
         mixed_precision="bf16",
         load_dtype="fp32",
         optimizer="adamw_torch_fused",
         micro_batch_size=request.micro_batch_size,
         gradient_accumulation_steps=2,
-        loss="full_logits",
+        max_grad_norm=1.0,
+        loss="chunked_linear",
         attention="sdpa",
-        sequence_kind="fixed",
+        sequence_kind="padded",
         cwd=request.cwd,
     )
     return plan.with_origin("model", Origin("the command line"))
@@ -162,11 +165,19 @@ def _base_plan(model_name: str, request: SizingRequest) -> LaunchPlan:
 
 def _ways(has_variants: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each method and variant with the plan edits that make it."""
-    packed = BaseQuantization("nf4", True, compute_dtype="bf16", storage_dtype="bf16")
+    packed = BaseQuantization(
+        "nf4",
+        True,
+        compute_dtype="bf16",
+        storage_dtype="bf16",
+        upcast_unquantized_to_fp32="none",
+    )
     lora: dict[str, Any] = {"adapter": ADAPTER, "load_dtype": "bf16"}
-    qlora = {**lora, "base_quantization": packed}
+    narrow = replace(ADAPTER, dtype="bf16")
+    qlora = {**lora, "adapter": narrow, "base_quantization": packed}
     small = {"optimizer": "adamw_bnb_8bit"}
     dora = {"adapter": replace(ADAPTER, kind="dora")}
+    qdora = {"adapter": replace(narrow, kind="dora")}
     yield "full", "", {}
     if has_variants:
         yield "full", "8bit", small
@@ -177,7 +188,7 @@ def _ways(has_variants: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "qlora", "", qlora
     if has_variants:
         yield "qlora", "8bit", {**qlora, **small}
-        yield "qlora", "dora", {**qlora, **dora}
+        yield "qlora", "dora", {**qlora, **qdora}
 
 
 def _with_settings(plan: LaunchPlan, settings: Mapping[str, Any]) -> LaunchPlan:
@@ -275,6 +286,9 @@ def sharded(plan: LaunchPlan, number: int) -> LaunchPlan:
             "shard_degree": number,
             "reshard_after_forward": True,
             "sync_each_batch": True,
+            "wrap_policy": "transformer",
+            "state_dict_type": "sharded",
+            "cpu_ram_efficient_loading": plan.base_quantization is None,
         }
     )
 
