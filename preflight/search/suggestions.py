@@ -14,11 +14,11 @@ from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import BESIDE_TRAINING, DEAR_FACTOR, UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy
-from preflight.rewriting import write_draft, write_with_copy
+from preflight.rewriting import write_draft
 from preflight.search.best_plans import Solution, best_plans, steps_of
 from preflight.search.trying import FITTING, STARTING, Search, Write, one_of, told_by_hand
 from preflight.verdict import Answer
-from preflight.writers.launch import edits_by_hand
+from preflight.writers.launch import edits_by_hand, write_with_script
 
 
 def suggest(
@@ -138,7 +138,7 @@ def _told_if_writable(
         return tried
     can_write = write(before, tried.plan, plugins) is not None
     edits = () if can_write else edits_by_hand(before, tried.plan)
-    can_copy = bool(edits) and write_with_copy(before, tried.plan, plugins) is not None
+    can_copy = bool(edits) and write_with_script(before, tried.plan) is not None
     extra = {**tried.remedy.extra, "can_write": can_write, "can_copy": can_copy}
     remedy = replace(tried.remedy, extra=extra)
     return told_by_hand(replace(tried, remedy=remedy), edits)
