@@ -262,3 +262,24 @@ def test_a_job_that_calls_the_script_starts_what_it_starts(tmp_path):
     )
 
     assert plan is not None and plan.world_size == 2
+
+
+@pytest.mark.parametrize(("length", "is_named"), [(4096, False), (16384, True)])
+def test_rows_of_a_validation_that_are_longer_are_named(tmp_path, length, is_named):
+    (tmp_path / "c.toml").write_text(
+        '[model]\nname = "llama3"\nflavor = "8B"\n[training]\nlocal_batch_size = 1\nseq_len = 8192\n'
+        f"[validation]\nenable = true\nseq_len = {length}\n"
+    )
+    argv = [
+        "torchrun",
+        "--nproc_per_node",
+        "8",
+        "-m",
+        "torchtitan.train",
+        "--job.config_file",
+        "c.toml",
+    ]
+    plan = preflight_read_launch(command=LaunchCommand(tuple(argv), {}, str(tmp_path)))
+    assert plan is not None
+
+    assert ("longer rows in a validation" in {n.unpriced for n in plan.notices}) is is_named

@@ -109,6 +109,12 @@ def _batch(reader: TitanReader, batch_degree: int) -> None:
             reader.degree("validation.local_batch_size"),
             "validation.local_batch_size",
         )
+        longer = keys.get("validation.seq_len")
+        if longer is not None and reader.degree("validation.seq_len") > reader.degree(
+            "training.seq_len"
+        ):
+            message = "rows of the validation are estimated at the length of training"
+            keys.leave_out(NotModelled(message, "longer rows in a validation", "more"), longer)
 
 
 def _precision(reader: TitanReader) -> None:
