@@ -14,6 +14,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_axolotl",
     "read_llamafactory",
     "read_litgpt",
+    "read_swift",
     "model_registry",
     "model_hub_cache",
     "model_path",

@@ -15,6 +15,7 @@ from preflight.derive import (
     loop_table,
     man_page,
     plan_reference,
+    swift_tables,
     terminal_picture,
     torchtitan_tables,
     torchtune_tables,
@@ -72,6 +73,14 @@ TARGETS = (
         framework_tables.LLAMAFACTORY_PATH,
         framework_tables.llamafactory_files,
         ("llamafactory", "transformers"),
+    ),
+    Target(
+        "swift",
+        TABLES,
+        "arguments of one ms-swift, beside those of the older ones",
+        swift_tables.PATH,
+        swift_tables.swift_files,
+        ("swift",),
     ),
     Target(
         "torchtitan",

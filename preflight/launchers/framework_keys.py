@@ -45,10 +45,15 @@ class FrameworkLibrary:
     """Whether somebody says the version."""
 
     @classmethod
-    def of(cls, name: str, command: LaunchCommand, newest: str) -> FrameworkLibrary:
-        """Return a framework in the version that a launch will have; the newest that is known where nobody says it."""
+    def of(
+        cls, name: str, command: LaunchCommand, newest: str, library: str = ""
+    ) -> FrameworkLibrary:
+        """Return a framework in the version that a launch will have; the newest that is known where nobody says it.
+
+        `library` is its name as a plan's `versions` has it, where that does not follow from what a person says.
+        """
         libraries = libraries_of(command)
-        library = normalized(name.replace("-", ""))
+        library = library or normalized(name.replace("-", ""))
         is_known = libraries.is_known(library)
         return cls(name, libraries.version(library) if is_known else newest, is_known)
 

@@ -24,8 +24,10 @@ def framework_plan(
     keys: FrameworkKeys,
     sets_allocator: bool,
     of_keys: Iterable[Problem],
+    spreads_model: bool = False,
 ) -> LaunchPlan:
-    """Return the plan; `sets_allocator` says that the framework's own launcher turns expandable segments on."""
+    """Return the plan; `sets_allocator` says that the framework's own launcher turns expandable segments on, and
+    `spreads_model` that one process which sees several GPUs takes them all by device_map."""
     problems = Problems(of_keys)
     reading = read_script_engine(command, part, trainer)
     engine = reading.value
@@ -41,7 +43,7 @@ def framework_plan(
                 "warning",
             )
         )
-    if not part.is_distributed:
+    if not part.is_distributed and not spreads_model:
         from preflight.engines.data_parallel import data_parallel
 
         problems.extend(data_parallel(trainer, num_visible_devices(command.env), keys.library.name))

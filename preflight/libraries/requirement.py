@@ -126,6 +126,7 @@ LIBRARIES = (
     "deepspeed",
     "litgpt",
     "llamafactory",
+    "ms_swift",
     "peft",
     "torch",
     "torchtitan",

@@ -37,7 +37,7 @@ def _flags(program: str) -> tuple[str, ...]:
         return ("--nproc_per_node", "--nproc-per-node", "--nnodes", "--node_rank", "--rdzv_backend", "--rdzv_endpoint", "--standalone", "--master_port", "-m", "--no-python", "--max-restarts")  # fmt: skip
     if program in ("deepspeed", "ds", "deepspeed.pt"):
         return ("--num_gpus", "--num_nodes", "--include", "--exclude", "--hostfile", "--master_port", "--launcher", "--module", "--autotuning")  # fmt: skip
-    names = {"axolotl": "axolotl", "llamafactory-cli": "llamafactory", "lmf": "llamafactory", "litgpt": "litgpt", "tune": "torchtune"}  # fmt: skip
+    names = {"axolotl": "axolotl", "llamafactory-cli": "llamafactory", "lmf": "llamafactory", "litgpt": "litgpt", "swift": "swift", "tune": "torchtune"}  # fmt: skip
     if program in names:
         return tuple(f"--{name}" for name in framework_words(names[program]))
     return ("-m", "-u", "-c", "-O")
@@ -66,7 +66,7 @@ def launch(rng: random.Random) -> list[str]:
     if program == "tune":
         words += [rng.choice(("full_finetune_distributed", "lora_finetune_single_device", "x")), "--config", rng.choice(("llama3_1/8B_full", "a.yaml", "x"))]  # fmt: skip
         words += [f"{rng.choice(framework_words('torchtune'))}={word(rng)}" for _ in range(rng.randrange(4))]  # fmt: skip
-    elif program in ("axolotl", "llamafactory-cli", "lmf"):
+    elif program in ("axolotl", "llamafactory-cli", "lmf", "swift"):
         words.append(rng.choice(("a.yaml", "b.json", "missing.yaml")))
     elif program == "torchrun" and rng.random() < 0.2:
         words += ["-m", "torchtitan.train", f"--job.config_file={rng.choice(('c.toml', 'x.toml'))}"]

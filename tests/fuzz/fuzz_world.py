@@ -46,7 +46,7 @@ FAMILIES = (
     *("phi3", "gpt2", "gpt_neox", "gptj", "opt", "bloom", "falcon", "deepseek_v2", "deepseek_v3"),
     *("t5", "bert", "clip", "llava", "qwen2_vl", "gpt_oss", "qwen3_next", "mamba", "made_up"),
 )  # fmt: skip
-FRAMEWORKS = ("axolotl", "llamafactory", "litgpt", "torchtune", "torchtitan")
+FRAMEWORKS = ("axolotl", "llamafactory", "litgpt", "swift", "torchtune", "torchtitan")
 SECTIONS = ("fsdp_config", "deepspeed_config", "dynamo_config", "fp8_config", "parallelism_config")
 
 

@@ -25,6 +25,7 @@ LEAST = {
     "litgpt": 5,
     "llamafactory": 25,
     "scripts": 28,
+    "swift": 2,
     "torchtitan": 8,
     "torchtune": 15,
 }

@@ -1,0 +1,97 @@
+"""ms-swift's training commands as a LaunchPlan: `swift sft`, `pt` and `rlhf`, and its scripts under any launcher.
+
+Source: cli/main.py, cli/sft.py and pipelines/base.py of ms-swift 4.6.0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.errors import BadInput, Problem
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.swift import LAUNCHER
+from preflight.launchers.swift.checks import check_swift, check_unknown
+from preflight.launchers.swift.engine import read_engine
+from preflight.launchers.swift.launch import cli_part, front, script_command
+from preflight.launchers.swift.plan import DECIDES, read_swift_plan
+from preflight.launchers.swift.table import names_before, newest_with
+from preflight.launchers.swift.words import SwiftWords, read_words
+from preflight.launchers.unread import unread
+from preflight.reading import Problems
+from preflight.shell.launcher_part import LauncherPart
+from preflight.shell.program_names import program_name
+
+MEGATRON = "megatron"
+
+
+def read_swift(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a training command of ms-swift's; None where it is another command."""
+    first = LAUNCHER.first_argument(command.argv)
+    if first is not None and program_name(command.argv[0]) == MEGATRON:
+        name = f"{MEGATRON} {command.argv[first]}"
+        message = (
+            f"{name} trains with Megatron-Core, whose shards and kernels preflight does not price"
+        )
+        return unread(command, message, name)
+    problems = Problems()
+    notes: tuple[Problem, ...] = ()
+    if first is not None:
+        name = command.argv[first]
+        with_file = read_words(command, first + 1, name)
+        command = _with_variables(command, with_file.value)
+        part = problems.take(cli_part(command, first))
+    else:
+        found = front(command)
+        if found is None:
+            return None
+        part, notes = problems.take(found)
+        name = script_command(command.argv[part.script_index]) or "sft"
+        with_file = read_words(command, part.script_index + 1, name)
+    words = problems.take(with_file)
+    if not words.given:
+        usage = f"swift {name} --model MODEL --dataset DATASET"
+        problems.append(Problem("the command has no arguments", command.argv[0], usage, "PF111"))
+        raise BadInput(*problems)
+    older = _of_before(words)
+    if older:
+        message = f"{older} is of ms-swift before 3.0, whose arguments are others"
+        return unread(command, message, older)
+    keys = _keys(command, part, words, name)
+    problems.extend(keys.problems)
+    trainer = keys.finish(words.document)
+    if keys.library.is_known:
+        trainer = replace(trainer, libraries=(*trainer.libraries, "ms_swift"))
+    part = replace(part, name="swift", overrides=words.overrides, file_index=words.file_index)
+    problems.extend(notes)
+    return framework_plan(command, part, trainer, keys, False, problems, spreads_model=True)
+
+
+def _with_variables(command: LaunchCommand, words: SwiftWords) -> LaunchCommand:
+    """Return the command with the variables of its file's section for them, which beat none that is set."""
+    return replace(command, env={**words.env, **command.env}) if words.env else command
+
+
+def _of_before(words: SwiftWords) -> str:
+    """Return an argument that says that the launch is of a release before 3.0; empty where none does."""
+    old = names_before()
+    for name in words.unknown:
+        if name in old:
+            return f"--{name}"
+    needs_model = "model" not in words.given and "resume_from_checkpoint" not in words.given
+    return "--model_type without --model" if needs_model and "model_type" in words.given else ""
+
+
+def _keys(
+    command: LaunchCommand, part: LauncherPart, words: SwiftWords, name: str
+) -> FrameworkKeys:
+    known = set(words.given) - words.unknown
+    library = FrameworkLibrary.of("ms-swift", command, newest_with(name, known), "ms_swift")
+    keys = FrameworkKeys(library, dict(words.given), words.overridden)
+    check_unknown(keys, name, words.unknown)
+    note_placeholders(keys, DECIDES)
+    read_engine(keys, part, command)
+    read_swift_plan(keys, name, part)
+    check_swift(keys, name)
+    return keys

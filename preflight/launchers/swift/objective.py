@@ -1,0 +1,109 @@
+"""What ms-swift trains for: `pt` and `sft` the next token or a task, `rlhf` what rlhf_type says, with what it compares with.
+
+Source: ms-swift 4.6.0, arguments/rlhf_args.py and trainers/trainer_factory.py; llm/argument/rlhf_args.py of 3.x.
+"""
+
+from __future__ import annotations
+
+from preflight.launch import Generation
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.swift.table import default_of
+from preflight.setting import Setting
+
+OBJECTIVES = {
+    "dpo": "dpo", "orpo": "orpo", "simpo": "simpo", "kto": "kto", "cpo": "cpo", "rm": "reward", "ppo": "ppo",
+    "grpo": "grpo", "gkd": "distillation",
+}  # fmt: skip
+"""`rlhf_type` -> what it trains for."""
+TASKS = {"seq_cls": "sequence_classification", "embedding": "embedding"}
+ONLINE = ("grpo", "ppo", "gkd")
+
+
+def read_objective(keys: FrameworkKeys, name: str) -> str:
+    """Record what is trained for, and return it."""
+    if name == "rlhf":
+        return _preference(keys)
+    task = keys.get("task_type")
+    if task is not None and task.value != "causal_lm":
+        objective = TASKS.get(str(task.value))
+        if objective is None:
+            message = f"task_type {task.value} is estimated as a next token's loss"
+            keys.leave_out(NotModelled(message, f"the task {task.value}", "either"), task)
+            return str(task.value)
+        keys.put("objective", objective, task)
+        return objective
+    labels = keys.count("num_labels")
+    if labels is not None and task is None:
+        keys.put("objective", "sequence_classification", labels)
+        return "sequence_classification"
+    objective = "pretrain" if name == "pt" else "sft"
+    keys.assume("objective", objective, f"swift {name}")
+    return objective
+
+
+def _preference(keys: FrameworkKeys) -> str:
+    setting = keys.get("rlhf_type")
+    kind = "dpo" if setting is None else str(setting.value)
+    if kind not in OBJECTIVES:
+        wanted = ", ".join(OBJECTIVES)
+        assert setting is not None
+        keys.refuse(f"rlhf_type must be one of {wanted}, not {setting.value!r}", setting)
+        return kind
+    objective = OBJECTIVES[kind]
+    losses = keys.get("loss_type")
+    if kind == "dpo" and losses is not None and losses.value in ("ipo", ["ipo"]):
+        objective = "ipo"
+    if setting is not None:
+        keys.put("objective", objective, setting)
+    else:
+        keys.assume("objective", objective, "no rlhf_type")
+    reference = keys.get("ref_model")
+    model = keys.get("model")
+    if reference is not None and reference.value:
+        is_same = model is not None and model.value == reference.value
+        keys.put("reference_model", "same" if is_same else str(reference.value), reference)
+    beta = keys.get("beta")
+    if kind == "grpo" and beta is not None and float(beta.value) == 0.0:
+        keys.put("reference_model", "none", beta)
+    if kind in ONLINE and setting is not None:
+        _generation(keys, kind, setting)
+        message = (
+            f"what {kind} of ms-swift moves to the host and back between its steps is not read"
+        )
+        keys.leave_out(NotModelled(message, f"{kind} of ms-swift", "either"), setting)
+    rewards = keys.get("reward_model")
+    if rewards is not None and rewards.value:
+        names = rewards.value if isinstance(rewards.value, list) else [rewards.value]
+        keys.put("reward_models", tuple(str(each) for each in names), rewards)
+    teacher = keys.get("teacher_model")
+    if teacher is not None:
+        message = f"the teacher {teacher.value} is not counted"
+        keys.leave_out(NotModelled(message, "a teacher", "more"), teacher)
+    return objective
+
+
+def _generation(keys: FrameworkKeys, kind: str, at: Setting) -> None:
+    """Record how completions are made; GRPO and GKD may have vLLM do it."""
+    uses = keys.flag("use_vllm")
+    mode, share = keys.get("vllm_mode"), keys.get("vllm_gpu_memory_utilization")
+    tensor, longest = keys.count("vllm_tensor_parallel_size"), keys.count("vllm_max_model_len")
+    completion, prompt = keys.count("max_completion_length"), keys.count("max_length")
+    number, sleeps = keys.count("num_generations"), keys.get("sleep_level")
+    has_vllm = uses is not None and bool(uses.value) and kind != "ppo"
+    default = default_of("rlhf", "vllm_mode", keys.library.version)
+    generation = Generation(
+        engine="vllm" if has_vllm else "transformers",
+        mode=str(mode.value) if mode is not None else default or "colocate",
+        memory_share=float(share.value) if share is not None else 0.9,
+        tensor_parallel_degree=tensor.value if tensor is not None else 1,
+        sleep=sleeps is not None and sleeps.value not in (0, "0"),
+        max_model_len=longest.value if longest is not None else None,
+        max_prompt_len=prompt.value if prompt is not None else None,
+        max_completion_len=completion.value if completion is not None else 512,
+        num_generations=number.value if number is not None else 8,
+    )
+    said = (uses, mode, share, tensor, longest, completion, number, sleeps)
+    keys.put("generation", generation, at, *(setting for setting in said if setting is not None))
+    if prompt is not None:  # what reaches the policy is prompt and completion
+        both = prompt.value + generation.max_completion_len
+        keys.given["max_length"] = Setting(both, prompt.place)

@@ -1,0 +1,231 @@
+"""ms-swift's arguments in plan fields: model, batch, length, checkpointing, optimizer and loss; model.py has the rest.
+
+Source: ms-swift 4.6.0, trainers/{arguments,mixin,seq2seq_trainer}.py, arguments/{sft,pretrain}_args.py and
+arguments/base_args/*.py; trainers and llm/argument of 3.x have the same but where a release is named here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+
+from preflight.formulas.kernels import LIGER_KERNELS
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.swift.engine import shards
+from preflight.launchers.swift.model import (
+    read_attention,
+    read_dtype,
+    read_frozen,
+    read_quantization,
+    read_trained,
+)
+from preflight.launchers.swift.objective import read_objective
+from preflight.launchers.swift.table import default_of
+from preflight.setting import Setting
+from preflight.shell.launcher_part import LauncherPart
+from preflight.versions.ms_swift import KEEPS_LOGITS, PLAIN_DDP_RECOMPUTES
+
+DECIDES = {
+    "model": "model",
+    "max_length": "seq_len",
+    "per_device_train_batch_size": "micro_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "tuner_type": "adapter",
+    "train_type": "adapter",
+    "lora_rank": "adapter",
+    "quant_bits": "base_quantization",
+    "deepspeed": "engine",
+    "fsdp": "engine",
+    "optim": "optimizer",
+    "attn_impl": "attention",
+    "torch_dtype": "load_dtype",
+}
+"""Argument -> the plan field that is not known while a placeholder stands there."""
+NOT_MODELLED = {
+    "use_galore": NotModelled(
+        "GaLore's low-rank states are estimated as whole ones", "GaLore", "less"
+    ),
+    "neftune_noise_alpha": NotModelled(
+        "NEFTune's noise on the embeddings is not counted", "NEFTune", "more"
+    ),
+    "new_special_tokens": NotModelled("rows of new tokens are not counted", "new tokens", "more"),
+}
+"""Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
+OPTIMIZERS = {
+    "galore": ("GaLore's low-rank states", "less"),
+    "muon": ("Muon's states", "less"),
+    "muonclip": ("MuonClip's states", "either"),
+}
+"""`optimizer`, which beats `optim` -> what is estimated as AdamW's; lorap and multimodal change rates alone."""
+ALIKE = ("default", "lorap", "multimodal")
+ANSWERS = ("sft", "dpo", "ipo", "kto", "cpo", "simpo", "orpo")
+"""Objectives of which the answers alone are scored."""
+
+
+def read_swift_plan(keys: FrameworkKeys, name: str, part: LauncherPart) -> None:
+    """Fill in every plan field that the arguments of a command decide, and TrainingArguments."""
+    for each in keys.given:
+        setting = keys.get(each)
+        if setting is not None and each not in keys.arguments:
+            keys.argument(each, setting.value, setting)
+    model = keys.get("model")
+    if model is not None:
+        keys.put("model", str(model.value), model)
+    objective = read_objective(keys, name)
+    _batch(keys, part, name)
+    dtype = read_dtype(keys)
+    _optimizer(keys)
+    read_quantization(keys, dtype)
+    read_trained(keys)
+    read_frozen(keys)
+    attention = read_attention(keys)
+    _checkpointing(keys, part)
+    _length(keys, attention)
+    _loss(keys, objective)
+    for each, left_out in NOT_MODELLED.items():
+        setting = keys.get(each)
+        if setting is not None and setting.value:
+            keys.leave_out(left_out, setting)
+
+
+def _batch(keys: FrameworkKeys, part: LauncherPart, name: str) -> None:
+    rows = keys.count("per_device_train_batch_size")
+    if rows is not None:
+        keys.put("micro_batch_size", rows.value, rows)
+    elif not keys.is_unknown("per_device_train_batch_size"):
+        keys.assume("micro_batch_size", 1, "no per_device_train_batch_size")
+    steps = keys.count("gradient_accumulation_steps")
+    is_grpo = name == "rlhf" and keys.value("rlhf_type") == "grpo"
+    if steps is not None:
+        keys.put("gradient_accumulation_steps", steps.value, steps)
+    elif not keys.is_unknown("gradient_accumulation_steps"):
+        num_ranks = int(part.ranks["world_size"].value)
+        num_rows = rows.value if rows is not None else 1
+        taken = 1 if is_grpo else max(1, ceil(16 / num_rows / num_ranks))
+        keys.assume("gradient_accumulation_steps", taken, "16 rows of all ranks in one step")
+        keys.argument("gradient_accumulation_steps", taken, None)
+    _evaluation(keys)
+    norm = keys.get("max_grad_norm")
+    if norm is not None and isinstance(norm.value, (int, float)):
+        keys.put("max_grad_norm", float(norm.value), norm)
+    else:
+        keys.assume("max_grad_norm", 1.0, "no max_grad_norm")
+    compiled = keys.flag("torch_compile")
+    if compiled is not None and compiled.value:
+        keys.put("torch_compile", True, compiled)
+
+
+def _evaluation(keys: FrameworkKeys) -> None:
+    strategy = keys.get("eval_strategy", "evaluation_strategy")
+    ratio = keys.value("split_dataset_ratio")
+    if ratio is None:
+        ratio = default_of("sft", "split_dataset_ratio", keys.library.version)
+    held_out = keys.get("val_dataset", "cached_val_dataset") is not None or bool(ratio)
+    if not held_out or (strategy is not None and strategy.value == "no"):
+        return
+    rows = keys.count("per_device_eval_batch_size")
+    if rows is not None:
+        keys.put("eval_micro_batch_size", rows.value, rows)
+    else:
+        keys.assume("eval_micro_batch_size", 1, "no per_device_eval_batch_size")
+
+
+def _optimizer(keys: FrameworkKeys) -> None:
+    own = keys.get("optimizer")
+    if own is not None and own.value not in ALIKE:
+        what, takes = OPTIMIZERS.get(str(own.value), (f"the optimizer {own.value}", "either"))
+        keys.leave_out(NotModelled(f"{what} are estimated as AdamW's", what, takes), own)
+    setting = keys.get("optim")
+    if setting is not None:
+        keys.put("optimizer", str(setting.value), setting)
+    elif not keys.is_unknown("optim"):
+        keys.assume("optimizer", "adamw_torch_fused", "no optim")
+
+
+def _checkpointing(keys: FrameworkKeys, part: LauncherPart) -> None:
+    """Record what is recomputed: every layer unless told not to, through swift's own torch.utils.checkpoint."""
+    flag, tower = keys.flag("gradient_checkpointing"), keys.flag("vit_gradient_checkpointing")
+    keys.argument("gradient_checkpointing", flag is None or bool(flag.value), flag)
+    is_on = flag is None or bool(flag.value)
+    if flag is not None:
+        keys.put("activation_checkpointing", "full" if is_on else "none", flag)
+    else:
+        keys.assume("activation_checkpointing", "full", "on unless gradient_checkpointing is false")
+    if tower is not None and bool(tower.value) != is_on:
+        takes = "less" if tower.value else "more"
+        message = "the vision tower is estimated to be recomputed as the layers of text are"
+        keys.leave_out(NotModelled(message, "a tower's checkpointing", takes), tower)
+    if not is_on:
+        return
+    kwargs = keys.get("gradient_checkpointing_kwargs")
+    reentrant = _reentrant(kwargs)
+    version = {"ms_swift": keys.library.version}
+    if reentrant is not None and kwargs is not None:
+        keys.put("checkpointing_reentrant", reentrant, kwargs)
+    elif not PLAIN_DDP_RECOMPUTES.holds_in(version):
+        keys.assume("checkpointing_reentrant", True, "no gradient_checkpointing_kwargs")
+    else:
+        is_plain = part.is_distributed and not shards(keys, part)
+        why = "under plain DDP" if is_plain else "on one rank, DeepSpeed and FSDP"
+        keys.assume("checkpointing_reentrant", not is_plain, why)
+
+
+def _reentrant(kwargs: Setting | None) -> bool | None:
+    if kwargs is None:
+        return None
+    value = kwargs.value
+    if isinstance(value, str):
+        from preflight.errors import BadInput
+        from preflight.formats.load import parse_json
+
+        try:
+            value = parse_json(value, kwargs.place.where)
+        except BadInput:
+            return None
+    said = value.get("use_reentrant") if isinstance(value, dict) else None
+    return said if isinstance(said, bool) else None
+
+
+def _length(keys: FrameworkKeys, attention: str | None) -> None:
+    packing, flat = keys.flag("packing"), keys.flag("padding_free")
+    is_packed = packing is not None and bool(packing.value)
+    length = keys.count("max_length")
+    if is_packed and (packed := keys.count("packing_length")) is not None:
+        length = packed
+    if length is not None:
+        keys.put("seq_len", length.value, length)
+    # What is longer is dropped or cut (truncation_strategy); without max_length the model's own longest stands.
+    is_flash = attention is not None and attention.startswith("flash")
+    if is_packed and packing is not None:
+        keys.put("sequence_kind", "packed" if is_flash else "padded", packing)
+    elif flat is not None and flat.value:
+        keys.put("sequence_kind", "packed", flat)
+    else:
+        keys.assume("sequence_kind", "padded", "neither packing nor padding_free")
+    parallel = keys.count("sequence_parallel_size")
+    if parallel is not None and parallel.value > 1:
+        message = "every rank is estimated with its whole sequence: swift's own sequence parallelism is not counted"
+        keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
+
+
+def _loss(keys: FrameworkKeys, objective: str) -> None:
+    liger = keys.flag("use_liger_kernel") or keys.flag("use_liger")
+    if liger is not None and liger.value:
+        keys.put("loss", "fused_linear", liger)
+        keys.put("kernels", LIGER_KERNELS, liger)
+        return
+    keys.assume("loss", "full_logits", "no use_liger_kernel")
+    own = keys.get("loss_type")
+    if own is not None and objective == "sft":
+        message = f"the loss {own.value} is estimated as the model's own"
+        keys.leave_out(NotModelled(message, f"the loss {own.value}", "either"), own)
+    kept = keys.flag("use_logits_to_keep")
+    versions = {"ms_swift": keys.library.version}
+    may_keep = KEEPS_LOGITS.holds_in(versions) and (kept is None or bool(kept.value))
+    if objective in ANSWERS and may_keep:
+        # prepare_logits_to_keep: logits of the tokens that are answers, and data decides how many these are.
+        origin = keys.origins["loss"]
+        reason = "logits of answers alone are made, and the data decides how many of a row's tokens these are"
+        keys.origins["loss"] = replace(
+            origin, reason=reason, may_be=("full_logits", "fused_linear")
+        )

@@ -1,0 +1,29 @@
+"""What changed in which release of ms-swift."""
+
+from __future__ import annotations
+
+from preflight.versions.boundary import Boundary
+
+_NAME = "ms_swift"
+
+KEEPS_LOGITS = Boundary(
+    _NAME,
+    "3.5.0",
+    "sft makes logits of the tokens that are answers alone, where the model's forward takes logits_to_keep",
+    "trainers/mixin.py:113 get_use_logits_to_keep (3.5.0); logits_to_keep in the GRPO trainer alone (3.4.1)",
+    "4.6.0",
+)
+PLAIN_DDP_RECOMPUTES = Boundary(
+    _NAME,
+    "3.6.0",
+    "checkpointing is not reentrant under plain DDP; before, and elsewhere, it is, unless the arguments say otherwise",
+    "trainers/mixin.py:346 _fix_gradient_checkpointing (3.6.0); trainers/arguments.py:73, always true (3.5.3)",
+    "4.6.0",
+)
+KEEPS_LORA_DTYPE = Boundary(
+    _NAME,
+    "4.5.0",
+    "lora_dtype is what an adapter is trained in; before, PEFT casts it to fp32 afterwards",
+    "tuners/peft.py:147 _cast_adapter_dtype_hook (4.5.0); no such hook (4.4.2)",
+    "4.6.0",
+)
