@@ -15,6 +15,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_llamafactory",
     "read_litgpt",
     "read_swift",
+    "read_verl",
     "model_registry",
     "model_hub_cache",
     "model_path",

@@ -1,0 +1,28 @@
+"""verl: its PPO and SFT trainers with Hydra's overrides, read; nothing is written back."""
+
+from __future__ import annotations
+
+from preflight.launch import LaunchCommand
+from preflight.launchers.contract import Launcher
+
+TRAINERS = {
+    "verl.trainer.main_ppo": "ppo",
+    "verl.trainer.main_ppo_sync": "ppo",
+    "verl.trainer.fsdp_sft_trainer": "sft",
+    "verl.trainer.sft_trainer": "engine",
+    "verl.trainer.sft_trainer_ray": "engine",
+    "verl.trainer.main": "fork",
+}
+"""Module -> which configuration it reads; `main` is of a fork (EasyR1), whose keys are others."""
+
+
+def _may_be_named(command: LaunchCommand) -> bool:
+    return any(word.startswith("verl.trainer.") for word in command.argv)
+
+
+LAUNCHER = Launcher(
+    name="verl",
+    reader="preflight.launchers.verl.cli:read_verl",
+    modules=tuple(TRAINERS),
+    recognises=_may_be_named,
+)

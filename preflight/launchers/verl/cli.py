@@ -1,0 +1,77 @@
+"""verl's trainers as a LaunchPlan: `python -m verl.trainer.main_ppo` and its SFT trainers under torchrun.
+
+Source: trainer/main_ppo.py, trainer/fsdp_sft_trainer.py, trainer/sft_trainer.py and trainer/config of verl 0.2 to 0.9.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.launcher_in_front import launcher_in_front
+from preflight.launchers.unread import unread
+from preflight.launchers.verl import TRAINERS
+from preflight.launchers.verl.ppo import read_ppo
+from preflight.launchers.verl.sft import read_sft
+from preflight.launchers.verl.words import read_words
+from preflight.reading import Problems
+from preflight.setting import Place, Setting
+from preflight.shell.launcher_part import LauncherPart
+
+NEWEST = "0.9.1"
+LAST_WITH = {"verl.trainer.fsdp_sft_trainer": "0.7.1"}
+"""Module -> the newest release that has it, where that is an older one."""
+MEGATRON = ("megatron", "mcore")
+
+
+def read_verl(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a training command of verl's; None where it is another command."""
+    found = launcher_in_front(command, lambda index: command.argv[index] in TRAINERS)
+    if found is None:
+        return None
+    problems = Problems()
+    part, notes = problems.take(found)
+    module = command.argv[part.script_index]
+    kind = TRAINERS[module]
+    if kind == "fork":
+        return unread(command, f"{module} is of a fork of verl, whose keys are others", module)
+    words = problems.take(read_words(command, part.script_index + 1))
+    strategy = words.given.get("actor_rollout_ref.actor.strategy")
+    is_megatron = strategy is not None and strategy.value == "megatron"
+    if is_megatron or any(name in words.config_name for name in MEGATRON):
+        where = "actor_rollout_ref.actor.strategy" if is_megatron else "--config-name"
+        message = "verl's Megatron workers are not read: preflight does not price Megatron-Core"
+        return unread(command, message, where)
+    keys = FrameworkKeys(
+        FrameworkLibrary.of("verl", command, LAST_WITH.get(module, NEWEST)), dict(words.given)
+    )
+    if kind == "ppo":
+        part = _ray_ranks(part, keys)
+        read_ppo(keys)
+    else:
+        read_sft(keys, part, kind == "engine")
+    problems.extend(keys.problems)
+    trainer = replace(keys.finish(words.document), trainer="plain_loop")
+    part = replace(part, name="verl", has_engine_options=False)
+    problems.extend(notes)
+    return framework_plan(command, part, trainer, keys, False, problems, spreads_model=True)
+
+
+def _ray_ranks(part: LauncherPart, keys: FrameworkKeys) -> LauncherPart:
+    """Return the ranks that Ray places: one on every GPU of the pool that the config counts."""
+    default = Place("default", "", keys.library.label)
+    nodes = keys.count("trainer.nnodes") or Setting(1, default)
+    per_node = keys.count("trainer.n_gpus_per_node") or Setting(8, default)
+    place = per_node.place if per_node.place.kind != "default" else nodes.place
+    origins = {}
+    if place.kind == "default":
+        origins["world_size"] = Origin(default.where, True, "no trainer.n_gpus_per_node")
+    return replace(
+        part,
+        ranks={"world_size": Setting(nodes.value * per_node.value, place), "num_nodes": nodes},
+        mode="multi_gpu",
+        mode_place=place,
+        origins=origins,
+    )

@@ -1,0 +1,86 @@
+"""What verl's FSDP workers are: sharding, dtypes, adapter and checkpointing, alike in both of its trainers.
+
+Source: workers/fsdp_workers.py _build_model_optimizer and trainer/fsdp_sft_trainer.py of verl 0.2 to 0.7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.launch import Adapter
+from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.setting import Place, Setting
+from preflight.versions.boundary import release
+
+DTYPES = {
+    "fp32": "fp32", "float32": "fp32", "bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16",
+}  # fmt: skip
+
+
+def read_sharding(keys: FrameworkKeys, strategy: Setting | None, default: str) -> None:
+    """Set FSDP up: parameters sharded in the dtype that they are loaded in, gathered in bf16, gradients summed in fp32."""
+    word = default if strategy is None else str(strategy.value)
+    at = strategy or Setting(word, Place("default", "", keys.library.label))
+    if word not in ("fsdp", "fsdp2"):
+        keys.refuse(f"the strategy {word!r} is none of fsdp, fsdp2 and megatron", at)
+        return
+    values = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2" if word == "fsdp2" else "1",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_USE_ORIG_PARAMS": "false",
+        "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    }
+    if word == "fsdp2":
+        values["FSDP_RESHARD_AFTER_FORWARD"] = "true"
+    for name, value in values.items():
+        keys.environment[name] = Setting(value, at.place)
+    keys.put("mixed_precision", "bf16", at)
+    keys.put("reduce_dtype", "fp32", at)
+    keys.put("sync_each_batch", True, at)  # no micro step runs under no_sync
+
+
+def read_dtype(keys: FrameworkKeys, name: str) -> None:
+    """Record the dtype of the weights that are trained."""
+    setting = keys.get(name)
+    dtype = "fp32" if setting is None else DTYPES.get(str(setting.value))
+    if dtype is None and setting is not None:
+        keys.refuse(f"{name} must be fp32, bf16 or fp16, not {setting.value!r}", setting)
+    elif setting is not None:
+        keys.put("load_dtype", dtype, setting)
+    else:
+        keys.assume("load_dtype", "fp32", f"no {name}")
+
+
+def read_adapter(keys: FrameworkKeys, above: str) -> None:
+    """Record LoRA, which is cast to the dtype of the base."""
+    rank, alpha = keys.get(f"{above}.lora_rank"), keys.get(f"{above}.lora_alpha")
+    targets = keys.get(f"{above}.target_modules")
+    if rank is None or not isinstance(rank.value, int) or rank.value < 1:
+        return
+    names: Any = "all-linear" if targets is None else targets.value
+    dtype = keys.settings.get("load_dtype")
+    adapter = Adapter(
+        rank=rank.value,
+        alpha=int(alpha.value) if alpha is not None else 16,
+        targets=tuple(map(str, names)) if isinstance(names, list) else str(names),
+        dtype=None if dtype is None else str(dtype.value),
+    )
+    keys.put("adapter", adapter, rank, *(s for s in (alpha, targets) if s is not None))
+
+
+def read_checkpointing(keys: FrameworkKeys, name: str, by_default: bool) -> None:
+    """Record what is recomputed, never by a backward of its own."""
+    flag = keys.flag(name)
+    is_on = by_default if flag is None else bool(flag.value)
+    if flag is not None:
+        keys.put("activation_checkpointing", "full" if is_on else "none", flag)
+    else:
+        keys.assume("activation_checkpointing", "full" if is_on else "none", f"no {name}")
+    if is_on:
+        keys.assume("checkpointing_reentrant", False, "gradient_checkpointing_kwargs of its own")
+
+
+def is_before(keys: FrameworkKeys, version: str) -> bool:
+    """Tell whether the launch is of a release before one."""
+    return release(keys.library.version) < release(version)

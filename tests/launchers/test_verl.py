@@ -1,0 +1,131 @@
+"""verl's launches: read as the manifest says, and as Hydra composes them on verl's own configs.
+
+Hydra is not installed for the tests: its answers are kept in tests/configs/verl/asked.json, written by ask_verl.py from
+Hydra 1.3.2 and the configs of verl 0.7.0 (the older SFT trainer) and 0.9.1.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from framework_launches import CONFIGS, cases_of, command_of, said_plan, unstated
+
+import preflight
+from preflight.hooks.read_verl import preflight_read_launch
+from preflight.launch import LaunchCommand, LaunchPlan
+
+FOLDER = CONFIGS / "verl"
+CASES = cases_of("verl")
+ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+
+
+def read(argv: str, folder: Path = FOLDER) -> LaunchPlan:
+    plan = preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, str(folder)))
+    assert plan is not None
+    return plan
+
+
+def of_case(name: str) -> LaunchPlan:
+    plan = preflight_read_launch(command=command_of(CASES[name], FOLDER))
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_launch_is_read_as_the_manifest_says(name: str) -> None:
+    plan = of_case(name)
+
+    assert said_plan(CASES[name], plan) == CASES[name]["plan"]
+    assert unstated(CASES[name], plan) == {}
+    assert [notice.id for notice in plan.notices] == CASES[name].get("notices", [])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("sft")])
+def test_an_sft_launch_is_what_hydra_composes(name: str) -> None:
+    theirs, plan = ASKED[name], of_case(name)
+
+    assert plan.model == theirs["model.partial_pretrain"]
+    assert plan.engine == {"fsdp": "fsdp1", "fsdp2": "fsdp2"}[theirs["model.strategy"]]
+    assert plan.load_dtype == theirs["model.fsdp_config.model_dtype"]
+    assert plan.micro_batch_size == theirs["data.micro_batch_size_per_gpu"]
+    assert plan.global_batch_size == theirs["data.train_batch_size"]
+    assert plan.seq_len == theirs["data.max_length"]
+    recomputes = theirs["model.enable_gradient_checkpointing"]
+    assert (plan.activation_checkpointing == "full") == recomputes
+    assert (plan.offload_params == "cpu") == theirs["model.fsdp_config.cpu_offload"]
+    assert plan.max_grad_norm == theirs["optim.clip_grad"]
+    rank = 0 if plan.adapter is None else plan.adapter.rank
+    assert rank == theirs["model.lora_rank"]
+    if plan.adapter is not None:
+        assert plan.adapter.alpha == theirs["model.lora_alpha"]
+        assert plan.adapter.targets == theirs["model.target_modules"]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("sft")])
+def test_a_ppo_launch_is_what_hydra_composes(name: str) -> None:
+    theirs, plan = ASKED[name], of_case(name)
+    generation = plan.generation
+    assert generation is not None
+
+    assert plan.model == theirs["actor_rollout_ref.model.path"]
+    assert plan.engine == {"fsdp": "fsdp1", "fsdp2": "fsdp2"}[theirs[f"{ACTOR}.strategy"]]
+    assert plan.world_size == theirs["trainer.nnodes"] * theirs["trainer.n_gpus_per_node"]
+    longest = theirs["data.max_prompt_length"] + theirs["data.max_response_length"]
+    assert plan.seq_len == longest
+    rows = theirs[f"{ACTOR}.ppo_micro_batch_size_per_gpu"]
+    if theirs[f"{ACTOR}.use_dynamic_bsz"]:
+        rows = theirs[f"{ACTOR}.ppo_max_token_len_per_gpu"] // longest
+    assert plan.micro_batch_size == rows
+    assert plan.load_dtype == theirs[f"{ACTOR}.fsdp_config.model_dtype"]
+    recomputes = theirs["actor_rollout_ref.model.enable_gradient_checkpointing"]
+    assert (plan.activation_checkpointing == "full") == recomputes
+    assert (0 if plan.adapter is None else plan.adapter.rank) == theirs[
+        "actor_rollout_ref.model.lora_rank"
+    ]
+    assert generation.num_generations == theirs[f"{ROLLOUT}.n"]
+    assert generation.memory_share == theirs[f"{ROLLOUT}.gpu_memory_utilization"]
+    assert generation.tensor_parallel_degree == theirs[f"{ROLLOUT}.tensor_model_parallel_size"]
+    assert (plan.reference_model == "same") == theirs[f"{ACTOR}.use_kl_loss"]
+    assert {notice.takes for notice in plan.notices} >= {"either"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("python -m verl.trainer.main_ppo --config-name=ppo_megatron_trainer.yaml", "Megatron"),
+        ("python -m verl.trainer.main_ppo actor_rollout_ref.actor.strategy=megatron", "Megatron"),
+        ("python3 -m verl.trainer.main config=examples/config.yaml", "a fork of verl"),
+    ],
+)
+def test_what_is_not_read_is_named(argv: str, says: str) -> None:
+    (notice,) = read(argv).notices
+
+    assert notice.id == "PF125"
+    assert says in notice.message
+
+
+def test_a_value_that_the_shell_fills_in_is_not_known() -> None:
+    plan = read("python -m verl.trainer.main_ppo actor_rollout_ref.model.path=${MODEL}")
+
+    assert plan.model is None
+
+
+def test_other_modules_are_other_readers() -> None:
+    argv = "torchrun -m verl.trainer.main_eval data.path=a"
+
+    assert preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, ".")) is None
+
+
+def test_one_row_at_a_time_is_priced_and_several_lack_a_copy_of_the_logits() -> None:
+    device = "h100-sxm-80"
+    one = preflight.check(CASES["sft"]["argv"].split(), device=device, cwd=str(FOLDER))
+    four = preflight.check(CASES["sft_defaults"]["argv"].split(), device=device, cwd=str(FOLDER))
+
+    assert one.verdict is not None
+    assert one.verdict.answer.value == "fits"
+    assert four.verdict is not None
+    assert four.verdict.unpriced == ("a copy of the logits",)
