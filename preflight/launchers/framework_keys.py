@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from math import isfinite, nan
 from typing import Any, NamedTuple
 
 from preflight.bool_words import STRTOBOOL
@@ -130,6 +131,20 @@ class FrameworkKeys:
             self.refuse(
                 f"{name} must be a whole number from {least}, not {setting.value!r}", setting
             )
+            return None
+        return Setting(value, setting.place)
+
+    def number(self, name: str) -> Setting | None:
+        """Return a finite number; anything else is refused."""
+        setting = self.get(name)
+        if setting is None:
+            return None
+        try:
+            value = float(setting.value)
+        except (TypeError, ValueError, OverflowError):
+            value = nan
+        if isinstance(setting.value, bool) or not isfinite(value):
+            self.refuse(f"{name} must be a number, not {setting.value!r}", setting)
             return None
         return Setting(value, setting.place)
 

@@ -180,6 +180,25 @@ def test_how_many_answers_a_row_has_decides_nothing_unsaid() -> None:
     assert all_of_it == ()
 
 
+@pytest.mark.parametrize(
+    ("more", "loss"),
+    [
+        ("", "fused_linear"),
+        ("--loss_scale last_round+ignore_empty_think", "fused_linear"),
+        ("--loss_scale react", "full_logits"),
+        ("--enable_dft_loss true", "full_logits"),
+        ("--label_smoothing_factor 0.1", "full_logits"),
+        ("--sequence_parallel_size 2", "full_logits"),
+    ],
+)
+def test_a_loss_beside_the_model_makes_whole_logits_under_liger_too(more: str, loss: str) -> None:
+    argv = f"swift sft --model Qwen/Qwen2.5-7B --dataset a --use_liger_kernel true {more}"
+    plan = read(argv, NPROC_PER_NODE="8")
+
+    assert plan.loss == loss
+    assert plan.kernels is not None
+
+
 def test_a_rank_that_may_see_more_gpus_may_take_less() -> None:
     argv = "swift sft --model Qwen/Qwen2.5-7B --dataset a"
     takes = {

@@ -145,7 +145,8 @@ def read_trained(keys: FrameworkKeys) -> None:
     if kind == "longlora" and tuner is not None:
         message = "LongLoRA's shifted attention is estimated as whole attention"
         keys.leave_out(NotModelled(message, "shifted sparse attention", "less"), tuner)
-    rank, alpha, dropout = keys.count("lora_rank"), keys.get("lora_alpha"), keys.get("lora_dropout")
+    rank = keys.count("lora_rank")
+    alpha, dropout = keys.number("lora_alpha"), keys.number("lora_dropout")
     dora, dtype = keys.flag("use_dora"), keys.get("lora_dtype")
     keeps = KEEPS_LORA_DTYPE.holds_in({"ms_swift": keys.library.version})
     targets, of_targets = _targets(keys)

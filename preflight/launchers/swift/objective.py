@@ -62,8 +62,8 @@ def _preference(keys: FrameworkKeys) -> str:
     if reference is not None and reference.value:
         is_same = model is not None and model.value == reference.value
         keys.put("reference_model", "same" if is_same else str(reference.value), reference)
-    beta = keys.get("beta")
-    if kind == "grpo" and beta is not None and float(beta.value) == 0.0:
+    beta = keys.number("beta")
+    if kind == "grpo" and beta is not None and beta.value == 0.0:
         keys.put("reference_model", "none", beta)
     if kind in ONLINE and setting is not None:
         _generation(keys, kind, setting)
@@ -85,7 +85,7 @@ def _preference(keys: FrameworkKeys) -> str:
 def _generation(keys: FrameworkKeys, kind: str, at: Setting) -> None:
     """Record how completions are made; GRPO and GKD may have vLLM do it."""
     uses = keys.flag("use_vllm")
-    mode, share = keys.get("vllm_mode"), keys.get("vllm_gpu_memory_utilization")
+    mode, share = keys.get("vllm_mode"), keys.number("vllm_gpu_memory_utilization")
     tensor, longest = keys.count("vllm_tensor_parallel_size"), keys.count("vllm_max_model_len")
     completion, prompt = keys.count("max_completion_length"), keys.count("max_length")
     number, sleeps = keys.count("num_generations"), keys.get("sleep_level")

@@ -48,6 +48,17 @@ NOT_MODELLED = {
     "neftune_noise_alpha": NotModelled(
         "NEFTune's noise on the embeddings is not counted", "NEFTune", "more"
     ),
+    "predict_with_generate": NotModelled(
+        "generation in evaluation is not counted", "generation in evaluation", "more"
+    ),
+    "adapters": NotModelled(
+        "the adapter of `adapters` has a rank and modules of its own: it is estimated with those that stand here",
+        "an adapter that is loaded",
+        "either",
+    ),
+    "router_aux_loss_coef": NotModelled(
+        "the routers' logits, which their own loss keeps, are not counted", "router logits", "more"
+    ),
     "new_special_tokens": NotModelled("rows of new tokens are not counted", "new tokens", "more"),
 }
 """Arguments whose effect on memory the plan cannot hold -> what the estimate does instead."""
@@ -58,6 +69,8 @@ OPTIMIZERS = {
 }
 """`optimizer`, which beats `optim` -> what is estimated as AdamW's; lorap and multimodal change rates alone."""
 ALIKE = ("default", "lorap", "multimodal")
+BINARY_SCALES = frozenset({"default", "last_round", "all", "ignore_empty_think"})
+"""Values of `loss_scale` that only leave tokens out; every other weighs them, outside the model (loss_scale/*.py)."""
 ANSWERS = ("sft", "dpo", "ipo", "kto", "cpo", "simpo", "orpo")
 """Objectives of which the answers alone are scored."""
 
@@ -105,9 +118,9 @@ def _batch(keys: FrameworkKeys, part: LauncherPart, name: str) -> None:
         keys.assume("gradient_accumulation_steps", taken, "16 rows of all ranks in one step")
         keys.argument("gradient_accumulation_steps", taken, None)
     _evaluation(keys)
-    norm = keys.get("max_grad_norm")
-    if norm is not None and isinstance(norm.value, (int, float)):
-        keys.put("max_grad_norm", float(norm.value), norm)
+    norm = keys.number("max_grad_norm")
+    if norm is not None:
+        keys.put("max_grad_norm", norm.value, norm)
     else:
         keys.assume("max_grad_norm", 1.0, "no max_grad_norm")
     compiled = keys.flag("torch_compile")
@@ -208,11 +221,34 @@ def _length(keys: FrameworkKeys, attention: str | None) -> None:
         keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
 
 
+def _beside_the_model(keys: FrameworkKeys) -> Setting | None:
+    """Return what makes the trainer take the loss of whole logits itself, so that Liger's head does not run; None without.
+
+    Source: compute_loss in trainers/trainers.py (3.5.0) and trainers/seq2seq_trainer.py (4.6.0), which warns of it.
+    """
+    scale = keys.get("loss_scale")
+    if scale is not None and not set(str(scale.value).split("+")) <= BINARY_SCALES:
+        return scale
+    for name in ("loss_type", "label_smoothing_factor"):
+        setting = keys.get(name)
+        if setting is not None and setting.value:
+            return setting
+    for name in ("enable_dft_loss", "enable_channel_loss"):
+        if keys.is_on(name):
+            return keys.get(name)
+    parallel = keys.count("sequence_parallel_size")
+    return parallel if parallel is not None and parallel.value > 1 else None
+
+
 def _loss(keys: FrameworkKeys, objective: str) -> None:
     liger = keys.flag("use_liger_kernel") or keys.flag("use_liger")
     if liger is not None and liger.value:
-        keys.put("loss", "fused_linear", liger)
         keys.put("kernels", LIGER_KERNELS, liger)
+        beside = _beside_the_model(keys) if objective in ("sft", "pretrain") else None
+        if beside is None:
+            keys.put("loss", "fused_linear", liger)
+        else:
+            keys.put("loss", "full_logits", beside, liger)
         return
     keys.assume("loss", "full_logits", "no use_liger_kernel")
     own = keys.get("loss_type")

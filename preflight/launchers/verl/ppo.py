@@ -65,14 +65,18 @@ def _batch(keys: FrameworkKeys) -> None:
     removes = keys.flag(f"{MODEL}.use_remove_padding")
     if removes is not None:
         keys.put("sequence_kind", "packed" if removes.value else "padded", removes)
+    share = keys.number(f"{ROLLOUT}.gpu_memory_utilization")
+    tensor, number = (
+        keys.count(f"{ROLLOUT}.{name}") for name in ("tensor_model_parallel_size", "n")
+    )
     generation = Generation(
         engine="vllm",
-        memory_share=float(keys.value(f"{ROLLOUT}.gpu_memory_utilization", 0.5)),
-        tensor_parallel_degree=int(keys.value(f"{ROLLOUT}.tensor_model_parallel_size", 2)),
+        memory_share=0.5 if share is None else share.value,
+        tensor_parallel_degree=2 if tensor is None else tensor.value,
         sleep=keys.value(f"{ROLLOUT}.free_cache_engine", True) is not False,
         max_prompt_len=None if prompt is None else prompt.value,
         max_completion_len=512 if answer is None else answer.value,
-        num_generations=int(keys.value(f"{ROLLOUT}.n", 1)),
+        num_generations=1 if number is None else number.value,
     )
     name = keys.get(f"{ROLLOUT}.name")
     if name is not None:

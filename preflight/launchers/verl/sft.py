@@ -40,8 +40,8 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
     keys.assume("keeps_outputs", True, "output lives until _compute_loss_and_backward returns")
     keys.assume("loss", "full_logits", "CrossEntropyLoss of whole logits")
-    norm = keys.get("optim.clip_grad")
-    keys.assume("max_grad_norm", 1.0 if norm is None else float(norm.value), "optim.clip_grad")
+    norm = keys.number("optim.clip_grad")
+    keys.assume("max_grad_norm", 1.0 if norm is None else norm.value, "optim.clip_grad")
     if keys.is_on(f"{section}.cpu_offload") or keys.is_on(f"{section}.offload_policy"):
         at = keys.get(f"{section}.cpu_offload") or keys.given[f"{section}.offload_policy"]
         keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)

@@ -54,9 +54,9 @@ def read_dtype(keys: FrameworkKeys, name: str) -> None:
 
 def read_adapter(keys: FrameworkKeys, above: str) -> None:
     """Record LoRA, which is cast to the dtype of the base."""
-    rank, alpha = keys.get(f"{above}.lora_rank"), keys.get(f"{above}.lora_alpha")
+    rank, alpha = keys.count(f"{above}.lora_rank", 0), keys.number(f"{above}.lora_alpha")
     targets = keys.get(f"{above}.target_modules")
-    if rank is None or not isinstance(rank.value, int) or rank.value < 1:
+    if rank is None or rank.value < 1:
         return
     names: Any = "all-linear" if targets is None else targets.value
     dtype = keys.settings.get("load_dtype")
