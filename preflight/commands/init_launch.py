@@ -19,6 +19,7 @@ from preflight.streams import say
 from preflight.studies.fitting import METHODS, Fitter, Fitting, engines_for, peak_words
 from preflight.studies.new_launch import PER_NODE, Wish, files_of, read_back, read_choice
 from preflight.units import ceil_div
+from preflight.verdict import Answer
 
 SEQ_LEN = 2048
 """Tokens where nobody says: those of the sizing worksheet's middle row."""
@@ -166,9 +167,10 @@ def _fitting(wish: Wish, options: Any, plugins: PluginManager) -> Fitting:
     others = METHODS[METHODS.index(wish.method) + 1 :]
     found = [m for m in others if fitter(replace(wish, method=m)).fitting(engines) is not None]
     would = f"`--method {found[0]}` fits; " if found else ""
+    is_tight = least.verdict.answer is Answer.TIGHT
     raise BadInput.one(
-        f"{wish.method} training of {wish.model} does not fit {wish.num_devices} x {wish.device}:"
-        f" with {least.plan.engine}, checkpointing and one sequence of {wish.seq_len} tokens"
+        f"{wish.method} training of {wish.model} {'is no more than tight on' if is_tight else 'does not fit'}"
+        f" {wish.num_devices} x {wish.device}: with {least.plan.engine}, checkpointing and one sequence of {wish.seq_len} tokens"
         f" the peak is {peak_words(least)}",
         "--num-gpus",
         f"{would}`preflight size {wish.model} --gpu {wish.device} --seq-len {wish.seq_len}` counts the GPUs",

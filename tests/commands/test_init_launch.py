@@ -185,6 +185,17 @@ def test_where_nothing_fits_nothing_is_written_and_what_would_is_said():
     assert not os.path.exists("sft")
 
 
+def test_what_is_tight_is_not_said_to_be_too_large():
+    refused = preflight(
+        *("init", "--model", "meta-llama/Llama-3.1-70B", "--gpu", "h100"),
+        *("--num-gpus", "16", "--slurm", "--print"),
+    )
+
+    assert refused.code == 2
+    assert "no more than tight on 16 x h100-sxm-80" in refused.err
+    assert "does not fit" not in refused.err
+
+
 def test_no_file_is_overwritten_and_then_none_is_written():
     Path("train.py").write_text("mine")
     refused = init(LLAMA, "h100-sxm-80", 8)
