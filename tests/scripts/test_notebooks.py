@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from toy import preflight
 
 from preflight.launch import LaunchCommand
 from preflight.notebooks import LINES_OF_CELL, place_of, source_of
@@ -125,3 +126,21 @@ def test_a_notebook_that_is_not_there_is_an_error_with_the_nearest(tmp_path):
     (problem,) = [n for n in plan_of(tmp_path, "trian.ipynb").notices if n.id == "PF128"]
 
     assert problem.fix == "did you mean train.ipynb"
+
+
+def test_the_edits_of_a_notebook_are_told_by_cell_and_no_copy_is_written(tmp_path):
+    """A copy would be a script under a notebook's name."""
+    model = '"Qwen/Qwen2.5-0.5B"'
+    cells = [
+        "from transformers import AutoModelForCausalLM, Trainer, TrainingArguments\n"
+        f"model = AutoModelForCausalLM.from_pretrained({model})\n",
+        'args = TrainingArguments("out", per_device_train_batch_size=16, bf16=True)\n',
+        "Trainer(model=model, args=args, train_dataset=rows).train()\n",
+    ]
+    (tmp_path / "a.ipynb").write_text(notebook(*cells))
+    words = ("fix", "--device", "rtx4090-24", "--set", "seq_len=2048", "--", "python", "a.ipynb")
+    done = preflight(tmp_path, *words)
+
+    assert done.returncode == 1
+    assert "  a.ipynb:2:1: per_device_train_batch_size=" in done.stderr
+    assert not (tmp_path / ".preflight").exists()
