@@ -109,7 +109,8 @@ def write_with_script(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     behind = sum(len(words) for words in draft.words[draft.script_index + 1 :])
     behind += sum(len(words) for words in draft.script_additions)
     at = len(rewrite.argv) - behind - 1
-    assert rewrite.argv[at] == script
+    if rewrite.argv[at] != script:
+        return None
     argv = (*rewrite.argv[:at], copy.new_path_shown, *rewrite.argv[at + 1 :])
     return replace(rewrite, argv=argv, files=(*rewrite.files, copy))
 

@@ -70,7 +70,7 @@ def copied_script(
     try:
         text = command.read_text(script)
         tree = ast.parse(text)
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError) as error:
         raise CannotEdit(f"{script} cannot be read") from error
     if KNOWS_WHERE_IT_IS.search(text):
         raise CannotEdit(f"{script} may do something else in another folder")
@@ -122,7 +122,7 @@ def edited(text: str, tree: ast.Module, edits: Iterable[ScriptEdit]) -> str:
         text = text[:start] + new + text[end:]
     try:
         ast.parse(text)
-    except SyntaxError as error:
+    except (SyntaxError, RecursionError) as error:
         raise CannotEdit("the edited script is no Python") from error
     return text
 
