@@ -16,7 +16,7 @@ from preflight.formulas.trainer_arguments import argument, has_trainer, where_of
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
-from preflight.scripts.signs import repository_text
+from preflight.scripts.repository_files import repository_text
 from preflight.versions.transformers import EMBEDDINGS_ASK_FOR_GRADIENTS
 
 TIED_MODULES = ("lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand
 from preflight.scripts.files import LIBRARIES
-from preflight.scripts.signs import IMPORT, MOST_FILES, repository_files
+from preflight.scripts.repository_files import IMPORT, MOST_FILES, repository_files
 
 READS = re.compile(
     r"\bargv\b|\w*[Pp]arser?\b|\bparse_\w+|\bargs\b|\b(?:absl|chz|click|docopt|draccus|fire|getopt|hydra|optparse|"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.signs import repository_files
+from preflight.scripts.repository_files import repository_files
 
 MAX_SCRIPT_CHARACTERS = 1_000_000
 

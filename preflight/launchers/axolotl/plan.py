@@ -14,7 +14,8 @@ from preflight.launchers.axolotl.activations import (
     read_loss,
 )
 from preflight.launchers.axolotl.adapter import read_adapter
-from preflight.launchers.axolotl.keys import axolotl_table, listed_plugins
+from preflight.launchers.axolotl.keys import axolotl_table
+from preflight.launchers.axolotl.left_out import name_left_out
 from preflight.launchers.axolotl.objective import read_objective
 from preflight.launchers.framework_keys import (
     FrameworkKeys,
@@ -44,103 +45,6 @@ DECIDES = {
 """Key -> the plan field that is not known while a placeholder stands there."""
 LIKE_TRAINERS = {"adopt_adamw": "adamw_torch", "adamc": "adamw_torch"}
 """axolotl's own optimizers that keep as much per parameter as one that is modelled (utils/optimizers)."""
-NOT_MODELLED: dict[str, NotModelled] = {
-    "lisa_n_layers": NotModelled(
-        "LISA trains a few layers at a time: the estimate is for all of them", "LISA", "less"
-    ),
-    "relora": NotModelled("ReLoRA is estimated as LoRA", "ReLoRA", "either"),
-    "unfrozen_parameters": NotModelled(
-        "the estimate trains every parameter, not the unfrozen ones alone",
-        "frozen parameters",
-        "less",
-    ),
-    "spectrum_top_fraction": NotModelled(
-        "the estimate trains every parameter, not Spectrum's choice alone",
-        "frozen parameters",
-        "less",
-    ),
-    "layer_offloading": NotModelled(
-        "layer_offloading is estimated as if it were off", "layer offloading", "less"
-    ),
-    "peft_layers_to_transform": NotModelled(
-        "the adapter is estimated on every layer", "an adapter on some layers", "less"
-    ),
-    "peft_layer_replication": NotModelled(
-        "the adapter is estimated on the layers of the checkpoint", "replicated layers", "more"
-    ),
-    "lora_target_parameters": NotModelled(
-        "the adapter is estimated on modules, not on lora_target_parameters",
-        "an adapter on parameters",
-        "either",
-    ),
-    "lora_rank_pattern": NotModelled(
-        "the adapter is estimated with one rank", "a rank pattern", "either"
-    ),
-    "quantize_moe_experts": NotModelled(
-        "experts are estimated as they are stored in the checkpoint", "quantized experts", "less"
-    ),
-    "model_quantization_config": NotModelled(
-        "the base is estimated in the dtype that it is loaded in", "a quantized base", "less"
-    ),
-    "expert_parallel_size": NotModelled(
-        "expert parallelism is not estimated", "expert parallelism", "less"
-    ),
-    "qat": NotModelled(
-        "quantization-aware training is estimated without its fake-quantized copies",
-        "fake-quantized copies",
-        "more",
-    ),
-    "fp8": NotModelled(
-        "fp8 matrices are estimated as the 16-bit ones that they are made from",
-        "fp8 matrices",
-        "either",
-    ),
-    "fp32_norms": NotModelled(
-        "norms are estimated in the dtype that the model is loaded in", "norms in fp32", "more"
-    ),
-    "tiled_mlp": NotModelled(
-        "the feed-forward's intermediate is estimated whole, not in tiles",
-        "a tiled feed-forward",
-        "less",
-    ),
-    "auto_find_batch_size": NotModelled(
-        "the micro batch is estimated as it stands, and auto_find_batch_size may halve it",
-        "auto_find_batch_size",
-        "less",
-    ),
-    "use_ray": NotModelled("Ray's workers are estimated as the launcher's ranks"),
-    "use_onebitllms": NotModelled(
-        "layers are estimated as they are loaded, not as BitNet's", "BitNet's layers", "either"
-    ),
-    "use_eaft": NotModelled(
-        "EAFT's loss is estimated as the language model's", "a loss of its own", "either"
-    ),
-    "trainer_cls": NotModelled(
-        "the estimate is for axolotl's own trainer", "a trainer of its own", "either"
-    ),
-    "do_causal_lm_eval": NotModelled(
-        "answers that an evaluation generates are not counted",
-        "generation in an evaluation",
-        "more",
-    ),
-    "generate_samples": NotModelled(
-        "samples that are generated while it trains are not counted",
-        "generation in an evaluation",
-        "more",
-    ),
-}
-"""Keys whose effect on memory the plan cannot hold -> what the estimate does instead."""
-KNOWN_PLUGINS = frozenset(
-    {"cut_cross_entropy", "liger", "spectrum", "lm_eval", "swanlab", "expert_parallel", "kernels"}
-)
-"""axolotl's integrations that change nothing in memory, or whose keys say what (axolotl/integrations, 0.19.0)."""
-SHAPE_FREE = frozenset(
-    {
-        "rope_scaling", "rope_theta", "rope_parameters", "max_position_embeddings", "use_cache", "initializer_range",
-        "attention_dropout", "hidden_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "sliding_window",
-    }
-)  # fmt: skip
-"""Entries of a model's config that change no tensor's shape."""
 
 
 def read_axolotl_plan(keys: FrameworkKeys) -> None:
@@ -162,34 +66,7 @@ def read_axolotl_plan(keys: FrameworkKeys) -> None:
         keys.put("torch_compile", True, compiled)
         keys.argument("torch_compile", True, compiled)
     read_objective(keys)
-    _plugins(keys)
-    _model_config(keys)
-    for name, left_out in NOT_MODELLED.items():
-        setting = keys.get(name)
-        least = 1 if name == "expert_parallel_size" else 0
-        if setting is not None and setting.value not in (False, least, [], {}):
-            keys.leave_out(left_out, setting)
-
-
-def _plugins(keys: FrameworkKeys) -> None:
-    """Name the plugins that may replace the trainer, the loss or parts of the model."""
-    listed = keys.get("plugins")
-    if listed is None:
-        return
-    for name in listed_plugins(keys):
-        package, _, integration = name.partition("integrations.")
-        if package != "axolotl." or integration.partition(".")[0] not in KNOWN_PLUGINS:
-            message = f"what {name} does to the training is not counted"
-            keys.leave_out(NotModelled(message, f"the plugin {name}", "either"), listed)
-
-
-def _model_config(keys: FrameworkKeys) -> None:
-    """Name entries of the model's config that the launch gives another value and that may give it another shape."""
-    given = keys.get("overrides_of_model_config")
-    names = {*given.value} - SHAPE_FREE if given is not None and isinstance(given.value, dict) else ()  # fmt: skip
-    if given is not None and names:
-        message = f"the model is estimated as its checkpoint has it, without {', '.join(sorted(map(str, names)))}"
-        keys.leave_out(NotModelled(message, "a model of another shape", "either"), given)
+    name_left_out(keys)
 
 
 def _batch(keys: FrameworkKeys) -> None:
