@@ -49,7 +49,7 @@ def parser(name: str) -> Parser:
         "preflight explain [ID]",
         EPILOG,
     )
-    parser.add_argument("id", nargs="?", metavar="ID")
+    parser.add_argument("id", nargs="*", metavar="ID")
     add_output_options(parser)
     return parser
 
@@ -58,9 +58,9 @@ def run(name: str, args: list[str]) -> int:
     """Print one page, or the list of pages."""
     options = parser(name).parse_args(args)
     pages = all_pages()
-    if options.id is None:
+    if not options.id:
         return _list(pages, options.format, options.color)
-    wanted = _spelled(options.id, pages)
+    wanted = _spelled(" ".join(options.id), pages)
     text = pages[wanted]
     if options.format == "json":
         print_json({"schema_version": SCHEMA_VERSION, "id": wanted, "text": text}, sys.stdout)

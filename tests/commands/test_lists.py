@@ -140,3 +140,10 @@ def test_a_shell_completes_what_is_listed_and_else_a_file(tmp_path, typed, compl
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
 
     assert (done.stderr, done.stdout.split()) == ("", completed)
+
+
+def test_a_page_is_found_by_words_that_nobody_quotes(tmp_path):
+    apart = preflight(tmp_path, "explain", "micro", "batch")
+
+    assert apart.returncode == 0
+    assert apart.stdout == preflight(tmp_path, "explain", "micro batch").stdout
