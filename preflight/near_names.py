@@ -42,6 +42,8 @@ def nearest_file_fix(path: str, full_path: str, base: str = "the folder of the l
     folder, name = os.path.split(full_path)
     if os.path.isdir(full_path):
         return "name one of the files in it"
+    if os.path.exists(full_path):
+        return ""  # a pipe, a socket, a device: it is there, and is no file
     try:
         names = tuple(sorted(os.listdir(folder or os.curdir)))
     except (OSError, ValueError):  # ValueError: a null byte in the path
