@@ -49,6 +49,15 @@ def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> 
             return most
         return _last(lambda length: all_fit(length, looked_at), most)
 
+    def worse(length: int, values: MayBe) -> MayBe | None:
+        """Return values of which one is another and with which a length does not fit: all of them are many readings."""
+        for name, others in start.readings.may_be.items() if start.readings and is_open else ():
+            for other in others if name in values else ():
+                among = {**values, name: (other,)}
+                if not fits(judged(length, among)):
+                    return among
+        return None
+
     shortest = judged(STEP)
     if not fits(shortest):
         return None
@@ -57,6 +66,10 @@ def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> 
         longest = longest_of(looked_at)
         if longest is None or not looked_at:
             return longest
+        harder = worse(longest, looked_at[-1])
+        if harder is not None:
+            looked_at.append(harder)
+            continue
         whole = judged(longest)
         if fits(whole):
             return longest
