@@ -19,11 +19,14 @@ CONFIG_WORDS = frozenset(
         *("position_embedding_type", "attention_types", "mlp_layer_types", "scoring_func"),
         *("mlp_type", "norm_type", "feed_forward_proj", "topk_method", "mamba_ssm_dtype"),
         *("projector_hidden_act", "vision_feature_select_strategy", "use_bidirectional_attention"),
-        *("norm_rel_ebd", "pos_att_type"),
+        *("norm_rel_ebd", "pos_att_type", "hybrid_override_pattern", "mlp_hidden_act"),
+        *("mamba_hidden_act",),
     )
 )
 """Keys of a config.json, nested ones too, whose text is a word of the libraries' and decides sizes."""
 WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
+LAYERS = re.compile(r"[EFM*-]{1,512}")
+"""A letter a layer, as `hybrid_override_pattern` has them."""
 TARGETS = re.compile(r"[A-Za-z0-9_.+*?|()\[\]\\^$:-]{1,300}")
 """A pattern of module names, as PEFT takes one."""
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,95})?")
@@ -75,7 +78,7 @@ def _is_number(value: Any) -> bool:
 def _without_text(value: Any) -> Any:
     """Return a value with every text in it that is no single word left out."""
     if isinstance(value, str):
-        return value if WORD.fullmatch(value) else None
+        return value if WORD.fullmatch(value) or LAYERS.fullmatch(value) else None
     if isinstance(value, Mapping):
         return {name: _without_text(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
