@@ -80,7 +80,6 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
         sizes[f"TL*{name}"] = tokens * length * size
         sizes[f"L*{name}"] = length * size
         sizes[f"B*{name}"] = batch * size
-        sizes[f"O*{name}"] = size
     if chunk:
         sizes.update(_of_chunks(own, batch, ceil_div(length, chunk)))
         sizes["T*1"] = batch * length  # what bytes per token are of
@@ -94,6 +93,7 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     sizes["V"] = model.vocab_size
     sizes["hP"] = _learned_positions(model)
     sizes.update((f"w:{tensor.name}", tensor.num_params) for tensor in unit.tensors)
+    sizes.update((f"O*{name}", size) for name, size in own.items())  # a weight is meant first
     if model.facts.get(FACT):
         sizes.update(stacked_sizes(unit))
     sizes.update(_rows_of_one_expert(widths, tokens))

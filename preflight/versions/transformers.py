@@ -21,13 +21,6 @@ ROBERTA_HAS_SDPA = Boundary(
     "models/xlm_roberta_xl/modeling_xlm_roberta_xl.py, models/camembert/modeling_camembert.py, 4.44.2 to 5.24.0",
     "5.24.0",
 )
-OTHER_ENCODERS_HAVE_SDPA = Boundary(
-    _NAME,
-    "5.0",
-    "Data2Vec's, ELECTRA's, ERNIE's and pre-layernorm RoBERTa's classes have SDPA, and so has BERT's for generation",
-    "models/electra/modeling_electra.py and its like, 4.57.6 to 5.24.0",
-    "5.24.0",
-)
 PHI3_HAS_SDPA = Boundary(
     _NAME,
     "4.45",
@@ -144,6 +137,13 @@ ATTENDS_IN_PLACE = Boundary(
     "4.57",
     "sdpa reads queries as they are; before, they were copied, and so was what comes out for the last projection",
     "integrations/sdpa_attention.py `query.contiguous()`; traced on 4.54.1 and 4.57.6, between not read",
+    "5.24.0",
+)
+OTHER_ENCODERS_HAVE_SDPA = Boundary(
+    _NAME,
+    "5.0",
+    "Data2Vec's, ELECTRA's, ERNIE's and pre-layernorm RoBERTa's classes have SDPA, and so has BERT's for generation",
+    "models/electra/modeling_electra.py and its like, 4.57.6 to 5.24.0",
     "5.24.0",
 )
 TRAINER_HOLDS_PRECISION = Boundary(
