@@ -221,6 +221,7 @@ EXCEPTIONS = {
     "preflight/models/families/library_defaults.py": OWN_DATA,
     "preflight/models/registry.py": OWN_DATA,
     "preflight/models/sorted_lines.py": OWN_DATA,
+    "preflight/render/glossary.py": OWN_DATA,
     "preflight/render/html_script.py": OWN_DATA,
     "preflight/launchers/trl/profiles.py": OWN_DATA,
     "preflight/scripts/trainer_tables.py": OWN_DATA,

@@ -227,6 +227,10 @@ NOT_OF_FIELDS = {
     "REFUSES_REMOVED_KEYS": "refuses keys, and only where somebody says the release",
     "ZERO3_IS_ON_WITHOUT_INIT": "decides what a check says of a loop of somebody's own",
     "CONFIGS_ARE_PYTHON": "follows from how a torchtitan launch is written",
+    **dict.fromkeys(
+        ("KEEPS_LOGITS", "PLAIN_DDP_RECOMPUTES", "KEEPS_LORA_DTYPE"),
+        "ms-swift's release is the newest that has every argument of the launch",
+    ),
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }
 
