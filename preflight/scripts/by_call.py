@@ -155,9 +155,9 @@ def read_evaluation(reader: ScriptReader, settings: ScriptSettings) -> None:
             is_trainer = isinstance(func, ast.Attribute) and re.search(
                 "trainer", ast.unparse(func.value), re.IGNORECASE
             )
-            if value is UNKNOWN and _hangs_on_arguments(reader, found):
+            if not is_trainer or "calls_evaluation" in settings.arguments:
                 continue
-            if is_trainer and "calls_evaluation" not in settings.arguments:
+            if value is True or not _hangs_on_arguments(reader, found):
                 settings.put("calls_evaluation", Known(value, reader.place(found)))
 
 
@@ -168,12 +168,11 @@ _EVALUATES = re.compile(
 
 def _hangs_on_arguments(reader: ScriptReader, found: CallFound) -> bool:
     """Tell whether a call stands under a condition on what the Trainer is told of evaluation, which is read there."""
-    body = next((body for body, scope in reader.blocks if scope is found.scope), [])
     return any(
         isinstance(node, ast.If)
         and _EVALUATES.search(ast.unparse(node.test))
         and any(inner is found.node for each in node.body for inner in ast.walk(each))
-        for statement in body
+        for statement in reader.body_of(found.scope)
         for node in ast.walk(statement)
     )
 

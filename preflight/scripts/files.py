@@ -79,6 +79,10 @@ class ScriptFiles:
         self._load(path, tree_of(text), depth=0)
         self._leave_out_what_nothing_names()
 
+    def body_of(self, scope: Scope) -> list[ast.stmt]:
+        """Return the statements of a block that may run; none of another one."""
+        return next((body for body, each in self.blocks if each is scope), [])
+
     def class_of(self, name: str, path: str) -> tuple[ast.ClassDef, Scope] | None:
         """Return the class that a name of a file means, where it is one of the script's own."""
         return self.classes.of(name, path)

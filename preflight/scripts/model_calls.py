@@ -217,9 +217,7 @@ def _before(reader: ScriptReader, node: ast.expr, scope: Scope) -> list[tuple[as
             and ast.unparse(said.targets[0]) == ast.unparse(node)
         ]
     name = last_name(node.func if isinstance(node, ast.Call) else node)
-    holder: Scope | None = None if isinstance(node, ast.Call) else scope
-    while holder is not None and not holder.holds(name):
-        holder = holder.outer
+    holder = None if isinstance(node, ast.Call) else scope.holder(name)
     if holder is not None and name in holder.assigned:
         return [(value, holder) for value in reader.evaluator.may_hold(name, holder)]
     if holder is not None:

@@ -121,7 +121,7 @@ def _classes(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> 
         ):
             if is_taken is not False:
                 yield from _classes(reader, branch, scope, depth + 1)
-    elif isinstance(node, ast.Name) and (holder := _holder(node.id, scope)) is not None:
+    elif isinstance(node, ast.Name) and (holder := scope.holder(node.id)) is not None:
         held = reader.evaluator.may_hold(node.id, holder) if node.id in holder.assigned else ()
         for value in held or (ast.Constant(None),):
             yield from _classes(reader, value, holder, depth + 1)
@@ -129,9 +129,3 @@ def _classes(reader: ScriptReader, node: ast.expr, scope: Scope, depth: int) -> 
         yield ""
     else:
         yield dotted(reader, node, scope.path)
-
-
-def _holder(name: str, scope: Scope | None) -> Scope | None:
-    while scope is not None and not scope.holds(name):
-        scope = scope.outer
-    return scope

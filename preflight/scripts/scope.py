@@ -67,6 +67,13 @@ class Scope:
         """Tell whether a name is one of this block's own."""
         return name in self.arguments or name in self.assigned or name in self.unclear
 
+    def holder(self, name: str) -> Scope | None:
+        """Return the block that holds a name, this one or one around it; None where none of them does."""
+        scope: Scope | None = self
+        while scope is not None and not scope.holds(name):
+            scope = scope.outer
+        return scope
+
 
 CHANGING = ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault")
 """Methods after which a list or dict holds something else."""

@@ -66,5 +66,7 @@ def _names(reader: ScriptReader) -> dict[int, str]:
 
 def _replaces(reader: ScriptReader, found: CallFound) -> bool:
     """Tell whether something is deleted before a call in its own block, as the trained model is before it is merged."""
-    body = next((body for body, scope in reader.blocks if scope is found.scope), [])
-    return any(isinstance(node, ast.Delete) and node.lineno < found.node.lineno for node in body)
+    return any(
+        isinstance(node, ast.Delete) and node.lineno < found.node.lineno
+        for node in reader.body_of(found.scope)
+    )
