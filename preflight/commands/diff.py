@@ -7,16 +7,13 @@ import re
 import shlex
 import sys
 
+from preflight.commands.asked import request_from
 from preflight.commands.estimate import read_plan
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
     add_launch_options,
     add_report_option,
-    lengths_from,
-    policy_from,
-    prices_from,
-    settings_from,
 )
 from preflight.commands.output import print_json, print_lines, tell_left_alone, write_page
 from preflight.commands.parser import Parser
@@ -75,15 +72,7 @@ def run(name: str, args: list[str]) -> int:
     """Judge both and print what differs; return 1 where the second does not fit."""
     options = parser(name).parse_args(args)
     repository = find_repository(os.getcwd())
-    request = Request(
-        options.device,
-        settings_from(options.set),
-        policy_from(options, repository.policy),
-        lengths_from(options),
-        repository,
-        prices=prices_from(options),
-        is_online=options.online,
-    )
+    request = request_from(options, repository)
     plugins = load_plugins(os.getcwd(), project_files=repository.hooks)
     tell_left_alone(*repository.left_alone, *plugins.left_alone)
     before, after = (_judged(word, plugins, request) for word in (options.before, options.after))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.commands.asked import request_from
 from preflight.commands.launch import known_remedies
 from preflight.commands.options import (
     DOES_NOT_FIT,
@@ -15,10 +16,6 @@ from preflight.commands.options import (
     add_launch_options,
     add_output_options,
     add_report_option,
-    lengths_from,
-    policy_from,
-    prices_from,
-    settings_from,
     unknown_remedies,
 )
 from preflight.commands.output import print_report, save_page
@@ -30,7 +27,6 @@ from preflight.launch import LaunchPlan, Origin
 from preflight.pipeline import check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugins import load_plugins
-from preflight.request import Request
 from preflight.verdict import Answer
 
 EPILOG = """\
@@ -66,14 +62,7 @@ def parser(name: str) -> Parser:
 def run(name: str, args: list[str]) -> int:
     """Estimate one plan file; return the exit code."""
     options = parser(name).parse_args(args)
-    request = Request(
-        options.device,
-        settings_from(options.set),
-        policy_from(options),
-        lengths_from(options),
-        prices=prices_from(options),
-        is_online=options.online,
-    )
+    request = request_from(options)
     plan = read_plan(read_data_file(options.plan))
     plugins = load_plugins(os.getcwd())
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))

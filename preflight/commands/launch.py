@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.commands.asked import request_from
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
@@ -15,10 +16,6 @@ from preflight.commands.options import (
     add_launch_options,
     add_output_options,
     add_report_option,
-    lengths_from,
-    policy_from,
-    prices_from,
-    settings_from,
     split_command,
     unknown_remedies,
 )
@@ -117,15 +114,10 @@ def run(name: str, args: list[str]) -> int:
         declared_flags=repository.flags,
         starts_here=starts_here,
     )
-    request = Request(
-        options.device,
-        settings_from(options.set),
-        policy_from(options, repository.policy),
-        lengths_from(options),
+    request = request_from(
+        options,
         repository,
-        NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
-        prices=prices_from(options),
-        is_online=options.online,
+        num_alternatives=NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
         use_headroom=name == "fix" and options.use_headroom,
         copies_script=name == "fix",
         on_this_node=is_for_this_node(name, options.device, options.here),

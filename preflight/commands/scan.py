@@ -7,16 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from preflight.commands.asked import request_from
 from preflight.commands.launch import known_remedies
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
     add_launch_options,
     add_output_options,
-    lengths_from,
-    policy_from,
-    prices_from,
-    settings_from,
     unknown_remedies,
 )
 from preflight.commands.output import print_json, print_lines, print_review, tell_left_alone
@@ -25,7 +22,6 @@ from preflight.commands.progress import SECONDS_BETWEEN_LINES, steps
 from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
 from preflight.repository.settings import find_repository, is_in_repository
-from preflight.request import Request
 from preflight.studies.launch_files import LaunchFiles, launch_files
 from preflight.studies.scan import ScannedLaunch, is_unjudged, scan_repository
 
@@ -73,15 +69,7 @@ def run(name: str, args: list[str]) -> int:
             f"there is no file {missing[0]}", fix="paths are relative to this folder"
         )
     repository = find_repository(folder)
-    request = Request(
-        options.device,
-        settings_from(options.set),
-        policy_from(options, repository.policy),
-        lengths_from(options),
-        repository,
-        prices=prices_from(options),
-        is_online=options.online,
-    )
+    request = request_from(options, repository)
     plugins = load_plugins(folder, project_files=repository.hooks)
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))
     tell_left_alone(*repository.left_alone, *plugins.left_alone)
