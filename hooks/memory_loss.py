@@ -17,6 +17,7 @@ from preflight.formulas.heads import scores, trains_value_model
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
     KEEPS_LOGITS,
+    is_of_swift,
     is_of_trl,
     reads_completion_logits,
     tokens_with_logits,
@@ -101,7 +102,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
     tokens = tokens_with_logits(plan, tokens)
     if reads_completion_logits(plan):
         found = completion_loss_bytes(plan, size, casts)
-    elif plan.objective in KEEPS_LOGITS and is_of_trl(plan):
+    elif plan.objective in KEEPS_LOGITS and (is_of_trl(plan) or is_of_swift(plan)):
         # before 4.46 the model itself makes them fp32
         upcasts = loss_rule(plan, model.model_type).upcasts_in_model
         found = pair_loss_bytes(plan, size, casts or upcasts)

@@ -20,6 +20,7 @@ from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
     is_of_llamafactory,
+    is_of_swift,
     is_of_trl,
     reads_completion_logits,
     reference_of,
@@ -80,7 +81,7 @@ def gathered_in_forward(plan: LaunchPlan, model: ModelSpec) -> Gathered:
 
 def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     """Return what a second copy, which TRL prepares alone, has whole in a forward."""
-    if not is_of_trl(copy) and not is_of_llamafactory(copy):
+    if not is_of_trl(copy) and not is_of_llamafactory(copy) and not is_of_swift(copy):
         return Gathered(0, 0)  # the least: how others wrap it was not read
     mixed = copy.mixed_precision != "no"
     compute = precision_of(copy, model).bytes_of("compute")

@@ -16,6 +16,7 @@ tests/formulas/test_older_objectives.py, n sequences:
       its kto      3                   2                       4                                 3
       before 0.9.1 3                   1                       3                                 3
     1.14           1                   1                       1                   2.5           2
+    ms-swift       1 + 1/n  (2)        1                       1 + 1/n  (1 + 2/n)                4  (2)
 
 In brackets where the logits have 16 bits: each row's softmax is kept.
 """
@@ -25,8 +26,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from preflight.formulas.objective import (
+    COMPARED,
     OF_LLAMAFACTORY,
     is_of_llamafactory,
+    is_of_swift,
     is_of_trl,
     num_sequences,
     reference_of,
@@ -56,6 +59,11 @@ LLAMAFACTORY = "llamafactory/train/dpo/trainer.py concatenated_forward; trainer_
 
 
 LLAMAFACTORY_KTO = "llamafactory/train/kto/trainer.py concatenated_forward (0.8.3 to 0.9.5)"
+
+
+SWIFT = (
+    "swift/rlhf_trainers/{dpo,kto}_trainer.py, rlhf_mixin.py get_per_token_logps (3.5.0 to 4.6.0)"
+)
 
 
 class Scoring(NamedTuple):
@@ -109,7 +117,11 @@ def scoring_of(plan: LaunchPlan) -> Scoring | None:
         drops = is_kto and not KTO_HANDS_ON_LOGITS.holds_in(plan.versions)
         source = LLAMAFACTORY_KTO if is_kto else LLAMAFACTORY
         return Scoring("all", "cut", drops, scores_others=is_kto, casts_to_fp32=True, source=source)
-    if not is_of_trl(plan) or plan.loss != "full_logits":
+    if plan.loss != "full_logits":
+        return None
+    if is_of_swift(plan) and plan.objective in COMPARED:
+        return Scoring("rows", "rolled", True, source=SWIFT)
+    if not is_of_trl(plan):
         return None
     has = plan.versions
     if plan.objective == "kto" and KTO_SCORES_WHOLE.holds_in(has):
@@ -149,7 +161,8 @@ def scoring_bytes(
     plan: LaunchPlan, scoring: Scoring, size: int, outputs: int, entries: int, vocab: int
 ) -> ScoringBytes:
     """Return what a step's logits take: a head of `size` bytes each, `outputs` bytes as the model returns them."""
-    rows = num_sequences(plan)
+    # what ms-swift puts into one row is scored as one
+    rows = 1 if is_of_swift(plan) and plan.sequence_kind == "packed" else num_sequences(plan)
     compares = reference_of(plan) != "none"
     logits = outputs * entries
     row = ceil_div(logits, rows)

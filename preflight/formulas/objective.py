@@ -19,6 +19,7 @@ from preflight.formulas.texts import forwards_of
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM
 from preflight.plan_choices import HF_TRAINERS
+from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
 from preflight.versions.trl import (
     CHUNKS_PAIRS,
     COMPARES_WITH_NOTHING,
@@ -66,13 +67,28 @@ MIXES_ROWS = frozenset({"aot", "aot_unpaired", "sft"})
 """Losses of TRL's DPO that look at the whole micro batch (dpo_trainer.py:1331-1380, 1.16.0)."""
 
 
+OF_SWIFT = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward")
+"""What ms-swift's `rlhf` trains for with classes that derive from TRL's, whose DPO and KTO score logits themselves
+(rlhf_trainers, 4.6.0)."""
 SUMS_OF_A_GENERATION = frozenset({"dapo", "grpo", "dr_grpo", "cispo"})
 """Losses of GRPO that divide by rows, or by the tokens of all completions of a generation (grpo_trainer.py:3160-3190,
 1.16.0); bnpo divides by a micro batch's tokens."""
 
 
+def takes_cross_entropy(plan: LaunchPlan) -> bool:
+    """Tell whether ORPO's, CPO's or SimPO's loss has a cross entropy of the chosen answers beside log-probabilities.
+
+    CPO's and SimPO's have where `cpo_alpha` is not 0, and it is 1 unless somebody says it
+    (trl/experimental/cpo/cpo_config.py and cpo_trainer.py:841, 1.12.0; cpo_trainer.py:760, 0.12.2).
+    """
+    weight = str(plan.trainer_facts.value("cpo_alpha", 1.0))
+    return plan.objective == "orpo" or weight.rstrip("0.") != ""
+
+
 def averages_rows(plan: LaunchPlan) -> bool:
     """Tell whether a step's loss is the same mean over rows, however they are cut into micro batches."""
+    if plan.objective == "simpo" and takes_cross_entropy(plan):
+        return False  # of the tokens of a micro batch
     if plan.objective == "grpo":
         named = plan.trainer_facts.value("loss_type", "dapo")
         return plan.trainer == "trl" and named in SUMS_OF_A_GENERATION
@@ -94,6 +110,11 @@ def is_of_trl(plan: LaunchPlan) -> bool:
 def is_of_llamafactory(plan: LaunchPlan) -> bool:
     """Tell whether LLaMA-Factory's own trainers run, which derive from TRL's and score logits themselves."""
     return plan.launcher == "llamafactory" and plan.trainer == "transformers"
+
+
+def is_of_swift(plan: LaunchPlan) -> bool:
+    """Tell whether ms-swift's own trainers run."""
+    return plan.launcher == "swift" and plan.trainer == "transformers"
 
 
 def num_sequences(plan: LaunchPlan) -> int:
@@ -140,7 +161,7 @@ def tokens_with_logits(plan: LaunchPlan, tokens: int) -> int:
 def is_scored(plan: LaunchPlan) -> bool:
     """Tell whether the head scores, and knows nothing of a vocabulary."""
     if plan.objective == "reward":  # others put a value head beside the language model's
-        return is_of_trl(plan)
+        return is_of_trl(plan) or is_of_swift(plan)
     return plan.objective in SCORED
 
 
@@ -184,12 +205,16 @@ def unpriced_objective(plan: LaunchPlan) -> str:
             return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
         if has_value_head(plan):
             return _unpriced_of_llamafactory(plan)
+        if objective == "reward" and is_of_swift(plan):
+            return ""
         if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
             return "PRM after TRL 1.13"
         is_known = plan.trainer in (*HF_TRAINERS, "plain_loop") and objective != "reward"
         return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
     if is_of_llamafactory(plan) and objective in OF_LLAMAFACTORY:
         return _unpriced_of_llamafactory(plan)
+    if is_of_swift(plan) and objective in OF_SWIFT:
+        return _unpriced_of_swift(plan)
     if objective == "embedding":
         return (
             ""
@@ -249,6 +274,18 @@ def _unpriced_of_llamafactory(plan: LaunchPlan) -> str:
         return "a value head under FSDP" if plan.is_fsdp else ""
     if plan.loss not in (None, "full_logits", "fused_ce"):
         return "log-probabilities beside Liger's fused head"
+    reference = reference_of(plan)
+    if reference not in ("none", "same", "adapter_off"):
+        return "a reference model of another size"
+    return "a reference model under FSDP" if reference == "same" and plan.is_fsdp else ""
+
+
+def _unpriced_of_swift(plan: LaunchPlan) -> str:
+    """Return in words what of ms-swift's training on answers no formula holds."""
+    of_kto = plan.objective == "kto"
+    boundary = COMPLETES_ITS_KTO if of_kto else SCORES_PAIRS_ROW_BY_ROW
+    if plan.objective not in KEEPS_LOGITS and not boundary.holds_in(plan.versions):
+        return f"log-probabilities of ms-swift before {boundary.since}"
     reference = reference_of(plan)
     if reference not in ("none", "same", "adapter_off"):
         return "a reference model of another size"

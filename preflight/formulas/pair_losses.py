@@ -6,11 +6,13 @@ copies outputs), counted on TRL's own trainers by tests/formulas/test_objectives
                     logits and loss, forward      backward     torch, 16 bits        torch, fp32
     ORPO, CPO       2                             3            2.5 and 3             2 and 4.5
     SimPO           1                             2            2 and 2               1 and 4
+      (with a cpo_alpha, which is 1 unless it is said, as CPO)
     before 0.15, all logits at once: 3.5 and 3.5; SimPO 3 and 3
 """
 
 from __future__ import annotations
 
+from preflight.formulas.objective import is_of_swift, takes_cross_entropy
 from preflight.formulas.user_loop import LossBytes
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
@@ -62,17 +64,18 @@ def pair_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossByt
     """Return the bytes per logit of a plan whose head makes logits of `size` bytes."""
     outputs = 4 if casts_outputs else size
     casting = size + outputs if size != outputs else 0
-    takes_both = plan.objective != "simpo"
+    takes_both = takes_cross_entropy(plan)
     forward, backward = (2 * outputs, 3 * outputs) if takes_both else (outputs, 2 * outputs)
     source = "trl/experimental/orpo, cpo; kernels/logprob_entropy.py:146-260 (1.16.0)"
-    if not LOGPROBS_ROW_BY_ROW.holds_in(plan.versions):
+    if not LOGPROBS_ROW_BY_ROW.holds_in(plan.versions) and not is_of_swift(plan):
         # logits, a copy of all but the last position and its softmax; of the chosen half, a softmax for the cross entropy
         whole = ceil_div((7 if takes_both else 6) * outputs, 2)
         source = (
             "trl/trainer/orpo_trainer.py, cpo_trainer.py get_batch_logps (0.8.6, 0.9.6, 0.12.2)"
         )
         return LossBytes(max(casting, whole), whole, outputs, source)
-    if not FUSES_LOGPROBS.holds_in(plan.versions):
+    # ms-swift 3.5 to 4.6 asks for TRL 0.15 to 0.29
+    if is_of_swift(plan) or not FUSES_LOGPROBS.holds_in(plan.versions):
         source = "trl/trainer/utils.py selective_log_softmax, row by row (0.19.1, 1.13.0)"
         if outputs == 4:
             backward = 18 if takes_both else 16

@@ -13,6 +13,20 @@ KEEPS_LOGITS = Boundary(
     "trainers/mixin.py:113 get_use_logits_to_keep (3.5.0); logits_to_keep in the GRPO trainer alone (3.4.1)",
     "4.6.0",
 )
+SCORES_PAIRS_ROW_BY_ROW = Boundary(
+    _NAME,
+    "3.5.0",
+    "dpo takes log-probabilities of logits row by row, and moves labels; before, of all of them, without the last position",
+    "trainers/rlhf_trainer/dpo_trainer.py get_per_token_logps (3.5.0), get_batch_logps (3.4.1)",
+    "4.6.0",
+)
+COMPLETES_ITS_KTO = Boundary(
+    _NAME,
+    "3.9.0",
+    "kto runs a forward of its own, which keeps log-probabilities alone; before, TRL's does",
+    "trainers/rlhf_trainer/kto_trainer.py forward and get_batch_logps (3.9.3), super().forward (3.8.3)",
+    "4.6.0",
+)
 PLAIN_DDP_RECOMPUTES = Boundary(
     _NAME,
     "3.6.0",

@@ -30,6 +30,7 @@ DEEP = {**CONFIG, "num_hidden_layers": 12, "vocab_size": 1024}
 CASES: dict[str, dict] = {
     "16 bits": {"load": "bf16"},
     "autocast": {"load": "fp32", "autocast": True},
+    "16 bits, autocast": {"load": "bf16", "autocast": True},
     "one pair": {"load": "fp32", "autocast": True, "micro": 1, "length": 512},
     "LoRA": {"load": "bf16", "rank": 8},
     "checkpointed": {"load": "bf16", "checkpointing": True},

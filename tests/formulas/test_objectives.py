@@ -12,9 +12,11 @@ from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.heads import with_head
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
+from preflight.launch_facts import TrainerFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
+from preflight.setting import Place, Setting
 
 SCRIPT = Path(__file__).with_name("objective_steps.py")
 CONFIG = {**LLAMA, "vocab_size": 8192}
@@ -61,6 +63,10 @@ CASES: dict[str, dict] = {
 }  # fmt: skip
 
 
+PURE_SIMPO = TrainerFacts("cpo", {"cpo_alpha": Setting(0.0, Place("script", "", "CPOConfig"))})
+"""What the scripts here give TRL's CPO, so that its loss is SimPO's alone."""
+
+
 def case_of(name: str) -> dict:
     return {"micro": 2, "length": LENGTH, "config": CONFIG, **CASES[name]}
 
@@ -91,6 +97,7 @@ def plan_of(name: str) -> LaunchPlan:
         if "rank" in case
         else None,
         reference_model="none" if case.get("computed") else None,
+        trainer_facts=PURE_SIMPO if case["objective"] == "simpo" else TrainerFacts(),
     )
 
 

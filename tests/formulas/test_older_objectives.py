@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from older_steps import CASES, CONFIG
-from test_objectives import TOLERANCE, predicted
+from test_objectives import PURE_SIMPO, TOLERANCE, predicted
 
 from preflight.formulas.log_probabilities import scoring_of
 from preflight.formulas.objective import unpriced_objective
 from preflight.launch import Adapter, LaunchPlan
+from preflight.launch_facts import TrainerFacts
 from preflight.versions.boundary import release
 from preflight.versions.transformers import READS_GROUPED_KEYS
 
@@ -27,22 +28,31 @@ OLDER_LAYERS = 0.035
 """Of layers whose coefficients were traced on newer releases of transformers, the worst of Llama before 4.54."""
 
 
+FRAMEWORKS = {
+    "llamafactory": ("LLaMA-Factory", "llamafactory"),
+    "ms_swift": ("ms-swift", "swift"),
+}
+"""Name in a row's versions -> who measured it, and its launcher."""
+
+
 def label_of(row: dict) -> str:
-    whose = "LLaMA-Factory" if "llamafactory" in row else f"TRL {row['trl']}"
+    whose = next((FRAMEWORKS[name][0] for name in FRAMEWORKS if name in row), f"TRL {row['trl']}")
     return f"{row['objective']}, {row['name']}, {whose}"
 
 
 def plan_of(row: dict) -> LaunchPlan:
     case = {"micro": 2, "config": CONFIG, **CASES[row["name"]]}
+    frameworks = {name: row[name] for name in FRAMEWORKS if name in row}
+    launchers = [FRAMEWORKS[name][1] for name in frameworks]
     return LaunchPlan(
         objective=row["objective"],
-        trainer="transformers" if "llamafactory" in row else "trl",
-        launcher="llamafactory" if "llamafactory" in row else None,
+        trainer="transformers" if launchers else "trl",
+        launcher=launchers[0] if launchers else None,
         versions={
             "trl": row["trl"],
             "transformers": row["transformers"],
             "torch": "2.13.0",
-            **{name: row[name] for name in ("llamafactory",) if name in row},
+            **frameworks,
         },
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",
@@ -59,6 +69,9 @@ def plan_of(row: dict) -> LaunchPlan:
         if "rank" in case
         else None,
         reference_model="none" if case.get("computed") else None,
+        trainer_facts=PURE_SIMPO
+        if row["objective"] == "simpo" and not launchers
+        else TrainerFacts(),
     )
 
 

@@ -15,6 +15,7 @@ from framework_launches import CONFIGS, Rewritten, cases_of, command_of, said_pl
 
 import preflight
 from preflight.errors import BadInput
+from preflight.formulas.objective import reference_of, takes_cross_entropy, unpriced_objective
 from preflight.hooks.read_swift import preflight_read_launch, preflight_write_launch
 from preflight.launch import Adapter, BaseQuantization, LaunchCommand, LaunchPlan
 from preflight.launchers.swift.table import arguments_of, newest_with, preset
@@ -290,3 +291,38 @@ def test_a_launch_is_judged_as_far_as_it_is_known(
 
     assert report.verdict is not None
     assert report.verdict.answer.value == answer
+
+
+@pytest.mark.parametrize(
+    ("argv", "objective", "reference", "loss", "unpriced"),
+    [
+        ("dpo --tuner_type full", "dpo", "same", "full_logits", ""),
+        ("dpo", "dpo", "adapter_off", "full_logits", ""),
+        ("dpo --use_liger_kernel true", "dpo", "adapter_off", "full_logits", ""),
+        ("kto --tuner_type full", "kto", "same", "full_logits", ""),
+        ("orpo --tuner_type full", "orpo", "none", "full_logits", ""),
+        ("cpo --loss_type simpo", "simpo", "none", "full_logits", ""),
+        ("rm --use_liger_kernel true", "reward", "none", "fused_linear", ""),
+        ("dpo --tuner_type full --fsdp fsdp2", "dpo", "same", "full_logits", "under FSDP"),
+        ("dpo --packing true --attn_impl flash_attn", "dpo", "adapter_off", "full_logits", "packed"),
+        ("dpo --ref_adapters a --adapters a", "dpo", "adapter_off", "full_logits", "adapter"),
+        ("grpo", "grpo", "adapter_off", "full_logits", "grpo of ms-swift"),
+    ],
+)  # fmt: skip
+def test_training_on_answers_is_priced_or_named(
+    argv: str, objective: str, reference: str, loss: str, unpriced: str
+) -> None:
+    plan = read(
+        f"swift rlhf --rlhf_type {argv} --model Qwen/Qwen2.5-7B --dataset a", NPROC_PER_NODE="8"
+    )
+    said = [*(notice.unpriced for notice in plan.notices), unpriced_objective(plan)]
+
+    assert (plan.objective, reference_of(plan), plan.loss) == (objective, reference, loss)
+    assert any(unpriced in name for name in said if name) if unpriced else not any(said)
+
+
+def test_simpo_has_a_cross_entropy_unless_it_is_told_not_to() -> None:
+    argv = "swift rlhf --rlhf_type simpo --model Qwen/Qwen2.5-7B --dataset a"
+
+    assert takes_cross_entropy(read(argv))
+    assert not takes_cross_entropy(read(f"{argv} --cpo_alpha 0.0"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.launch import LaunchCommand
+from preflight.formulas.objective import takes_cross_entropy
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launch_facts import TrainerFacts
 from preflight.libraries.resolve import named_libraries
 from preflight.trainers.arguments import read_trainer_arguments
 
@@ -210,3 +212,16 @@ def test_what_an_older_dpo_reads_beside_whole_logits_is_named(tmp_path, words, t
     )
 
     assert unpriced(arguments) == named
+
+
+@pytest.mark.parametrize(
+    ("argv", "takes"),
+    [((), True), (("--cpo_alpha", "0"), False), (("--cpo_alpha", "0.05"), True)],
+)
+def test_simpo_of_trl_has_a_cross_entropy_unless_cpo_alpha_is_0(tmp_path, argv, takes):
+    text = MADE.format(name="CPO", more="", given="")
+    arguments = read(text, tmp_path, "--loss_type", "simpo", *argv)
+    facts = TrainerFacts("cpo", {**arguments.raw, **arguments.arguments})
+    plan = LaunchPlan(objective="simpo", trainer="trl", trainer_facts=facts)
+
+    assert takes_cross_entropy(plan) is takes

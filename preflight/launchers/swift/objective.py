@@ -53,6 +53,8 @@ def _preference(keys: FrameworkKeys) -> str:
     losses = keys.get("loss_type")
     if kind == "dpo" and losses is not None and losses.value in ("ipo", ["ipo"]):
         objective = "ipo"
+    if kind == "cpo" and losses is not None and losses.value in ("simpo", ["simpo"]):
+        objective = "simpo"
     if setting is not None:
         keys.put("objective", objective, setting)
     else:
@@ -62,9 +64,20 @@ def _preference(keys: FrameworkKeys) -> str:
     if reference is not None and reference.value:
         is_same = model is not None and model.value == reference.value
         keys.put("reference_model", "same" if is_same else str(reference.value), reference)
+    packing = keys.flag("packing")
+    if packing is not None and packing.value:
+        message = "pairs that are packed are estimated as rows of their own"
+        keys.leave_out(NotModelled(message, "packed pairs", "either"), packing)
+    adapters = keys.get("ref_adapters")
+    if adapters is not None and adapters.value:
+        message = "the adapter of the reference model is not counted"
+        keys.leave_out(NotModelled(message, "the reference's adapter", "more"), adapters)
     beta = keys.number("beta")
     if kind == "grpo" and beta is not None and beta.value == 0.0:
         keys.put("reference_model", "none", beta)
+    elif kind == "grpo" and "reference_model" not in keys.settings:
+        is_full = keys.value("train_type", keys.value("tuner_type")) == "full"
+        keys.assume("reference_model", "same" if is_full else "adapter_off", "a beta of 0.04")
     if kind in ONLINE and setting is not None:
         _generation(keys, kind, setting)
         message = (

@@ -71,8 +71,10 @@ OPTIMIZERS = {
 ALIKE = ("default", "lorap", "multimodal")
 BINARY_SCALES = frozenset({"default", "last_round", "all", "ignore_empty_think"})
 """Values of `loss_scale` that only leave tokens out; every other weighs them, outside the model (loss_scale/*.py)."""
-ANSWERS = ("sft", "dpo", "ipo", "kto", "cpo", "simpo", "orpo")
-"""Objectives of which the answers alone are scored."""
+ANSWERS = ("sft", "dpo", "ipo", "kto")
+"""Objectives of which the answers alone are scored (prepare_logits_to_keep, 4.6.0)."""
+PAIRS = (*ANSWERS[1:], "orpo", "cpo", "simpo")
+"""Objectives whose trainers give the model no labels: what Liger fuses makes whole logits then."""
 
 
 def read_swift_plan(keys: FrameworkKeys, name: str, part: LauncherPart) -> None:
@@ -245,12 +247,15 @@ def _loss(keys: FrameworkKeys, objective: str) -> None:
     if liger is not None and liger.value:
         keys.put("kernels", LIGER_KERNELS, liger)
         beside = _beside_the_model(keys) if objective in ("sft", "pretrain") else None
-        if beside is None:
+        if beside is None and objective not in PAIRS:
             keys.put("loss", "fused_linear", liger)
-        else:
-            keys.put("loss", "full_logits", beside, liger)
-        return
-    keys.assume("loss", "full_logits", "no use_liger_kernel")
+            return
+        said = (beside, liger) if beside is not None else (liger,)
+        keys.put("loss", "full_logits", *said)
+        if beside is not None:
+            return
+    else:
+        keys.assume("loss", "full_logits", "no use_liger_kernel")
     own = keys.get("loss_type")
     if own is not None and objective == "sft":
         message = f"the loss {own.value} is estimated as the model's own"
@@ -260,8 +265,7 @@ def _loss(keys: FrameworkKeys, objective: str) -> None:
     may_keep = KEEPS_LOGITS.holds_in(versions) and (kept is None or bool(kept.value))
     if objective in ANSWERS and may_keep:
         # prepare_logits_to_keep: logits of the tokens that are answers, and data decides how many these are.
-        origin = keys.origins["loss"]
         reason = "logits of answers alone are made, and the data decides how many of a row's tokens these are"
-        keys.origins["loss"] = replace(
-            origin, reason=reason, may_be=("full_logits", "fused_linear")
-        )
+        origin = keys.origins["loss"]
+        may_be = ("full_logits", "fused_linear")
+        keys.origins["loss"] = replace(origin, reason=reason, may_be=may_be)
