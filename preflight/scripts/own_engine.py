@@ -20,7 +20,10 @@ WRAPPERS = {
 }
 """Call around a model -> the engine that it makes of it."""
 RESHARDING = {"FULL_SHARD": True, "HYBRID_SHARD": True, "SHARD_GRAD_OP": False, "_HYBRID_SHARD_ZERO2": False}  # fmt: skip
-SPAWNERS = ("spawn", "notebook_launcher", "start_processes")
+SPAWNERS = ("spawn", "notebook_launcher", "start_processes", "ScalingConfig")
+"""Calls that start ranks, or that Ray Train (2.40: train/v2/api/config.py) is told of them by."""
+RANKS = ("nprocs", "num_processes", "num_workers")
+"""What those calls name the number of ranks."""
 COUNTS = ("world_size", "num_gpus", "n_gpus", "n_gpu", "ngpus", "nprocs", "num_processes", "gpus")
 """Flags by which scripts that start their ranks themselves are told how many."""
 
@@ -150,10 +153,10 @@ def _with_ranks(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
         return engine
     call = calls[0]
     values, _ = reader.keywords(call)
-    known = values.get("nprocs", values.get("num_processes"))
+    known = next((values[name] for name in RANKS if name in values), None)
     said = None if known is None else said_of(known)
     if said is None or not isinstance(said.value, int):
-        flag = reader.flag_of(COUNTS)
+        flag = reader.flag_of(("num_workers",) if call.name == "ScalingConfig" else COUNTS)
         text = None if flag is None else str(flag.value)
         is_count = text is not None and text.isdecimal() and int(text) > 0
         said = Said(int(text or 0), flag.place) if is_count and flag is not None else None

@@ -38,7 +38,7 @@ WORTH_READING = re.compile(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
     r"|Accelerator\(|FullyShardedDataParallelPlugin\(|DeepSpeedPlugin\(|\bTrainer\(|TrainingArguments\)|EncoderTrainer\("
     r"|TransformerTrainer\("
-    r"|(?:HfArgument|Trl)Parser\(|\bFSDP\(|FullyShardedDataParallel\(|fully_shard\(|deepspeed\.initialize\(|\bspawn\("
+    r"|(?:HfArgument|Trl)Parser\(|\bFSDP\(|FullyShardedDataParallel\(|fully_shard\(|deepspeed\.initialize\(|\b(?:spawn|ScalingConfig)\("
 )
 
 LORA = {

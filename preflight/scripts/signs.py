@@ -22,8 +22,8 @@ from preflight.setting import Place
 from preflight.values import dataclass
 
 SIGNS = {
-    "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize|\blightning\b|pytorch_lightning",
-    "world_size": r"\bmp\.spawn|multiprocessing\.spawn|\bmp\.Process\(|notebook_launcher|debug_launcher",
+    "engine": r"fully_shard|FullyShardedDataParallel|\bFSDP\w*|fsdp_plugin|deepspeed|init_device_mesh|parallelize|\blightning\b|pytorch_lightning|\bparallel_strategy\b",
+    "world_size": r"\bmp\.spawn|multiprocessing\.spawn|\bmp\.Process\(|notebook_launcher|debug_launcher|\bScalingConfig\(",
     "adapter": r"\bpeft\b|get_peft_model|[Ll]o[Rr][Aa]\w*|FastLanguageModel|adapter_name",
     "base_quantization": r"BitsAndBytes|load_in_[48]bit|\bbnb\b|k?bit_training|FastLanguageModel|\bhqq\b|quantize",
     "activation_checkpointing": r"checkpoint_wrapper|(?:gradient|activation)_checkpoint|torch\.utils\.checkpoint|"

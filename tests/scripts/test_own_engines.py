@@ -133,6 +133,28 @@ def test_ranks_that_a_script_spawns_are_counted_where_it_says_how_many(tmp_path)
     assert plan_of(tmp_path, "python loop.py", number).world_size == 2
 
 
+RAY = """\
+from ray.train import ScalingConfig
+from ray.train.torch import TorchTrainer
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+def train(config):
+    model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B")
+    arguments = TrainingArguments(output_dir="out", bf16=True, fsdp="full_shard")
+    Trainer(model=model, args=arguments).train()
+
+TorchTrainer(train, scaling_config=ScalingConfig(num_workers=WORKERS, use_gpu=True)).fit()
+"""
+
+
+def test_workers_of_ray_train_are_ranks(tmp_path):
+    plan = plan_of(tmp_path, "python loop.py", {"loop.py": RAY.replace("WORKERS", "8")})
+    unsaid = plan_of(tmp_path, "python loop.py", {"loop.py": RAY.replace("WORKERS", "count()")})
+
+    assert (plan.engine[:4], plan.world_size, plan.shard_degree) == ("fsdp", 8, 8)
+    assert "world_size" in opens(unsaid)
+
+
 PLUGIN = """\
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
