@@ -90,7 +90,7 @@ def versions_of(repository: Repository) -> dict[str, LibraryVersion]:
 def with_request(plan: LaunchPlan, request: Request) -> LaunchPlan:
     """Return the plan with the repository's values where it has none, and the caller's overrides."""
     plan = _with_repository(plan, request.repository)
-    if request.on_this_node:
+    if request.on_this_node and not (plan.command is not None and plan.command.is_submitted):
         plan = replace(plan, on_this_node=True)
     settings = {n: v for n, v in request.settings.items() if not _was_read(n, plan)}
     for name in settings:

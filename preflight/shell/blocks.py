@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 
 from preflight.values import dataclass
 
@@ -25,6 +25,8 @@ class Block:
     text: str
     exported: Mapping[str, str] = field(default_factory=dict)
     """Variables that the file gives to the shell."""
+    folder: str = ""
+    """Where it starts, relative to where the file is meant to be started; the same place where empty."""
 
 
 def blocks_of(path: str, text: str) -> Iterator[Block]:
@@ -41,7 +43,7 @@ def blocks_of(path: str, text: str) -> Iterator[Block]:
 def lines_of(block: Block) -> Iterator[Block]:
     """Yield the lines of a text one by one, continuations joined: what is left where the whole cannot be read."""
     for number, line in _joined(block.text):
-        yield Block(block.line + number - 1, line.strip(), block.exported)
+        yield replace(block, line=block.line + number - 1, text=line.strip())
 
 
 def _joined(text: str) -> Iterator[tuple[int, str]]:

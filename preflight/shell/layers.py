@@ -39,6 +39,8 @@ class Layer:
     assigned: frozenset[str] = frozenset()
     """Variables that this layer sets, whatever the environment says."""
     passes_env: bool = True
+    device: str | None = None
+    """Key of the GPU table of what it is started on, where the wrapper names it."""
     notices: tuple[Problem, ...] = field(default=())
 
     def put(self, argv: Sequence[str]) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from preflight.errors import Problem
 from preflight.shell.builtins import activates
-from preflight.shell.wrapper_options import CONTAINERS
+from preflight.shell.wrapper_options import CONTAINERS, ELSEWHERE
 
 if TYPE_CHECKING:
     from preflight.shell.commands import ShellCommand
@@ -56,6 +56,14 @@ def notes_on(
             f"the launch runs in the container {name}: its files are not seen, those of this machine are taken, and its library versions are not known",
             "--container-image" if image is not None else kind,
             "put preflight in front of the launcher, inside the container",
+            "PF130",
+            "info",
+        )
+    elif kind in ELSEWHERE:
+        yield Problem(
+            f"{kind} starts it on other machines: their library versions and files are not seen, those of this folder are taken",
+            kind,
+            "",
             "PF130",
             "info",
         )

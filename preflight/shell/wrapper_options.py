@@ -1,7 +1,7 @@
 """The options of programs that start another program: which take a value, so that the inner command is found.
 
 Sources: the manual pages of coreutils 9, util-linux 2.39, numactl 2.0, Slurm 24.05 with pyxis 0.20,
-uv 0.9, poetry 2, conda 25, pixi 0.50, apptainer 1.4, Docker 28, podman 5, debugpy 1.8 and Nsight Systems 2025.
+uv 0.9, poetry 2, Ray 2.60 (dashboard/modules/job/cli.py), huggingface_hub 2.4 (cli/jobs.py), conda 25, pixi 0.50, apptainer 1.4, Docker 28, podman 5, debugpy 1.8 and Nsight Systems 2025.
 """
 
 from __future__ import annotations
@@ -78,6 +78,11 @@ _CONTAINER_FLAGS = """
 --fakeroot -i --ipc -n --net -p --pid -u --userns --uts --no-home --no-privs --no-init --no-umask
 --compat --allow-setuid --disable-cache --docker-login --unsquash --no-eval --passphrase --silent -s -q
 """
+_HUB_VALUES = """
+--flavor -e --env -s --secrets --env-file --secrets-file -v --volume --timeout --attempts --namespace --token
+-l --label --name --resource-group-id --expose --network-group --network-alias
+"""
+_HUB_FLAGS = "-d --detach --dry-run --expose-public --ssh"
 _DOCKER_FLAGS = """
 -d --detach -i --interactive -t --tty -it -ti -itd -dit -P --publish-all --rm --privileged --init
 --read-only --no-healthcheck --oom-kill-disable --sig-proxy --disable-content-trust -q --quiet
@@ -156,13 +161,23 @@ OPTIONS: dict[str, WrapperOptions] = {
         num_positionals=1,
         values_by_default=True,
     ),
+    "ray job submit": _options(
+        "--address --job-id --submission-id --runtime-env --runtime-env-json --working-dir --metadata-json"
+        " --entrypoint-num-cpus --entrypoint-num-gpus --entrypoint-memory --entrypoint-resources"
+        " --entrypoint-label-selector --log-style --log-color --headers --verify",
+        "--no-wait -v --verbose",
+    ),
+    "hf jobs run": _options(_HUB_VALUES, _HUB_FLAGS, num_positionals=1),
+    "hf jobs uv run": _options(
+        f"{_HUB_VALUES} --image --with -p --python --repo", _HUB_FLAGS, flags_by_default=True
+    ),
     "docker exec": _options(
         "-e --env --env-file -u --user -w --workdir --detach-keys",
         "-d --detach -i --interactive -t --tty -it -ti --privileged",
         num_positionals=1,
     ),
 }
-"""Wrapper -> its options. Two words: the second is the subcommand."""
+"""Wrapper -> its options. Several words: all but the first are the subcommand."""
 
 SAME_AS = {
     "singularity exec": "apptainer exec",
@@ -177,4 +192,6 @@ SAME_AS = {
 PYTHON_PROGRAMS = ("debugpy", "debugpy-run", "cProfile", "pdb")
 """They start a Python script, or with -m a module; `python -m debugpy` is debugpy."""
 SHELLS = ("bash", "sh", "dash", "zsh", "ksh")
+ELSEWHERE = ("ray job submit", "hf jobs run", "hf jobs uv run")
+"""Programs that have the launcher started on machines of others."""
 CONTAINERS = ("apptainer exec", "docker run", "docker exec")

@@ -6,10 +6,8 @@ it, with the variables and the folder that it gives it, and how other words are 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
@@ -19,15 +17,21 @@ from preflight.shell.shell_layers import eval_layers, shell_layers
 from preflight.shell.wrapper_notes import SUBMITTER, notes_on, rank_environment
 from preflight.shell.wrapper_options import (
     CONTAINERS,
+    ELSEWHERE,
     OPTIONS,
     PYTHON_PROGRAMS,
     SAME_AS,
     SHELLS,
     WrapperOptions,
 )
-
-if TYPE_CHECKING:
-    pass
+from preflight.shell.wrapper_places import (
+    Given,
+    card_elsewhere,
+    container_environment,
+    container_folder,
+    option,
+    variables_elsewhere,
+)
 
 MAX_LAYERS = 12
 NODE_FLAGS = ("--num_nodes", "--num-nodes", "--nodes", "--nnodes", "--replicas")
@@ -62,6 +66,8 @@ def read_behind(command: LaunchCommand, read: Read) -> LaunchPlan | None:
     plan = found[0]
     for layer in plan.wrapping:
         plan = _on_nodes(plan, layer) if layer.kind == SUBMITTER else plan
+        if layer.device is not None and plan.device is None:
+            plan = replace(plan, device=layer.device).with_origin("device", Origin("--flavor"))
     notices = tuple(notice for layer in plan.wrapping for notice in layer.notices)
     return replace(plan, notices=(*plan.notices, *notices))
 
@@ -115,7 +121,7 @@ def unwrapped(command: LaunchCommand) -> list[Layer]:
         name, first = python.name, python.first_argument
     elif python is not None:
         return _submitted(command, python)
-    for num_words in (3, 2):
+    for num_words in (4, 3, 2):
         words = " ".join((name, *argv[1:num_words]))
         words = SAME_AS.get(words, words)
         if words in OPTIONS:
@@ -129,10 +135,6 @@ def unwrapped(command: LaunchCommand) -> list[Layer]:
         return []
     layer = _layer(command, name, given, start)
     return [] if layer is None or not layer.inner.argv else [layer]
-
-
-Given = list[tuple[str, str]]
-"""Options of a wrapper with their values, in order; `` for a flag."""
 
 
 def _own_options(
@@ -180,11 +182,6 @@ def _own_options(
     return given, index if index < len(argv) else None
 
 
-def option(given: Given, *names: str) -> str | None:
-    """Return the last value of an option under any of its names."""
-    return next((value for flag, value in reversed(given) if flag in names), None)
-
-
 def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer | None:
     argv, env, cwd = command.argv, dict(command.env), command.cwd
     assigned: set[str] = set()
@@ -224,10 +221,15 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
         env.update(rank_environment(given, command.env))
         cwd = _folder(command, option(given, "-D", "--chdir"))
     elif name in CONTAINERS:
-        env, passes_env = _container_environment(name, given, command.env), False
+        env, passes_env = container_environment(name, given, command.env), False
         if name == "apptainer exec":
             passes_env = not {"-e", "--cleanenv", "-C", "--containall"} & flags
-        cwd = _container_folder(name, given, command)
+        cwd = container_folder(name, given, command)
+    elif name in ELSEWHERE:
+        env, passes_env = variables_elsewhere(name, given, command.env), False
+        cwd = _folder(command, option(given, "--working-dir"))
+        if name == "hf jobs uv run":
+            added = ("python",)
     elif name in ("uv run", "uvx"):
         cwd = _folder(command, option(given, "--directory"))
         if {"-m", "--module"} & flags:
@@ -249,7 +251,10 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
         env=with_environment(name, given, command, env),
         cwd=cwd,
         versions={**command.versions, **said_versions(name, given)},
-        in_container=command.in_container or name in CONTAINERS or "--container-image" in flags,
+        in_container=command.in_container
+        or name in (*CONTAINERS, *ELSEWHERE)
+        or "--container-image" in flags,
+        is_submitted=command.is_submitted or name in ELSEWHERE,
     )
     layer = Layer(
         name,
@@ -260,6 +265,7 @@ def _layer(command: LaunchCommand, name: str, given: Given, start: int) -> Layer
         separator=separator,
         assigned=frozenset(assigned),
         passes_env=passes_env,
+        device=card_elsewhere(given) if name in ELSEWHERE else None,
     )
     return replace(layer, notices=tuple(notes_on(name, given, argv, start)))
 
@@ -288,36 +294,6 @@ def _submitted(command: LaunchCommand, python: Called) -> list[Layer]:
 
 def _folder(command: LaunchCommand, path: str | None) -> str:
     return command.cwd if path is None else command.resolve(path)
-
-
-def _container_environment(name: str, given: Given, caller: Mapping[str, str]) -> dict[str, str]:
-    env: dict[str, str] = dict(caller) if name == "apptainer exec" else {}
-    for flag, value in given:
-        if flag in ("-e", "--env") and value:
-            for item in value.split(",") if name == "apptainer exec" else [value]:
-                variable, equals, text = item.partition("=")
-                if equals:
-                    env[variable] = text
-                elif variable in caller:
-                    env[variable] = caller[variable]
-    return env
-
-
-def _container_folder(name: str, given: Given, command: LaunchCommand) -> str:
-    """Return the folder of this machine that the container starts in, where a mount tells."""
-    folder = option(given, "-w", "--workdir", "--pwd", "--cwd")
-    if folder is None:
-        return command.cwd
-    for flag, value in given:
-        parts = value.split(":")
-        if flag in ("-v", "--volume", "-B", "--bind") and len(parts) >= 2:
-            source, target = parts[0], parts[1].rstrip("/") or "/"
-            if folder == target or folder.startswith(target.rstrip("/") + "/"):
-                rest = folder[len(target) :].lstrip("/")
-                return (
-                    command.resolve(os.path.join(source, rest)) if rest else command.resolve(source)
-                )
-    return folder
 
 
 def _shown(argv: Sequence[str]) -> str:
