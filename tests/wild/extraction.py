@@ -1,4 +1,4 @@
-"""Launches that stand in a clone of a repository: in its scripts and job files, its documents, docstrings and configs."""
+"""Launches that stand in a clone of a repository: in its scripts and job files, its documents, docstrings, configs and envelopes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from preflight.envelopes.all import ENDINGS, WORKFLOWS
 from preflight.shell.program_names import is_python, program_name
 from preflight.shell.wrapper_options import OPTIONS, SHELLS
 from preflight.studies.launch_files import LAUNCHER, SHELL_ENDINGS, found_in, text_of
@@ -19,6 +20,8 @@ DOCUMENTS = (".md", ".mdx", ".rst")
 NOT_LOOKED_INTO = frozenset(["node_modules", "site-packages", "third_party", "venv"])
 PROMPT = re.compile(r"^(?:\$|>>>|!|%%bash)\s*")
 COMMENT = re.compile(r"^\s*#+ ?", re.MULTILINE)
+OF_NOBODY = frozenset({"$HOME", "${HOME}"})
+"""Unknown words that say nothing of a launch: the folder where data and checkpoints lie."""
 PLACEHOLDER = re.compile(r"<[\w -]+>|\.\.\.|\bYOUR_|your[-_/]|/?path[_/-]?to")
 """What a document writes where a reader puts something of their own: no launch stands there."""
 
@@ -39,15 +42,19 @@ def launches_of(clone: Path) -> Iterator[Launch]:
     seen = set()
     for root, folders, names in os.walk(clone):
         folders[:] = sorted(
-            name for name in folders if name[0] != "." and name not in NOT_LOOKED_INTO
+            name
+            for name in folders
+            if name == WORKFLOWS or (name[0] != "." and name not in NOT_LOOKED_INTO)
         )
         for name in sorted(names):
             path = Path(root, name)
             for line, text in (*texts_of(path), *of_config(path)):
-                name = str(path) if path.suffix in SHELL_ENDINGS else "launch.sh"
+                is_whole = line == 1 and path.suffix in (*SHELL_ENDINGS, *ENDINGS)
+                is_whole = is_whole and text == text_of(str(path))
+                name = str(path) if is_whole else "launch.sh"
                 for found in found_in(name, text, str(clone)):
                     words = " ".join(found.argv)
-                    if found.untold or found.unknown or PLACEHOLDER.search(words):
+                    if found.untold or set(found.unknown) - OF_NOBODY or PLACEHOLDER.search(words):
                         continue
                     if not starts_program(found.argv):
                         continue  # a sentence that names a launcher
@@ -80,7 +87,8 @@ def texts_of(path: Path) -> Iterator[tuple[int, str]]:
             documented = ast.get_docstring(ast.parse(text), clean=False)
             if documented:
                 yield from examples_in(documented, every_line=True)
-    elif path.suffix in (".yaml", ".yml"):
+    elif path.suffix in ENDINGS:
+        yield 1, text_of(str(path))
         header = re.match(r"(?:\s*#.*\n|\s*\n)*", text_of(str(path)))
         if header is not None:
             yield from examples_in(COMMENT.sub("", header[0]), every_line=True)

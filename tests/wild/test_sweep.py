@@ -51,6 +51,9 @@ def clone(tmp_path: Path) -> Path:
     (folder / "README.md").write_text(README)
     (folder / "train.py").write_text(TRAINER)
     (folder / "configs" / "lora.yaml").write_text(AXOLOTL)
+    (folder / "task.yaml").write_text(
+        "resources: {accelerators: H100:8}\nrun: |\n  cd configs\n  axolotl train lora.yaml\n"
+    )
     (folder / "job.slurm").write_text("#!/bin/bash\ncd configs\nsrun axolotl train lora.yaml\n")
     return folder
 
@@ -64,6 +67,7 @@ def test_launches_stand_in_documents_docstrings_jobs_and_configs(clone):
         ("train.py:3", "torchrun", "clone"),
         ("configs/lora.yaml:1", "axolotl", "clone"),
         ("job.slurm:3", "srun", "configs"),
+        ("task.yaml:4", "axolotl", "configs"),
     }
 
 
@@ -73,7 +77,7 @@ def test_each_is_checked_where_its_files_are_and_counted(clone):
         table.add(answered)
 
     text = "\n".join(table.lines())
-    assert sum(counts.total() for counts in table.outcomes.values()) == 5
+    assert sum(counts.total() for counts in table.outcomes.values()) == 6
     assert table.crashed == []
     assert "exit 2" not in table.outcomes["axolotl"] and "NOTHING IS NAMED" not in text
     assert "together" in text
