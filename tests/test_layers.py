@@ -61,6 +61,7 @@ FLOORS = (
     ("report", "policy"),
     ("records",),
     ("shell",),
+    ("envelopes",),
     ("libraries",),
     ("node",),
     ("scripts",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.commands.options import lengths_from, policy_from, prices_from, settings_from
+from preflight.plugins import PluginManager
 from preflight.repository.settings import Repository
 from preflight.request import Request
 
@@ -25,3 +26,12 @@ def request_from(options: Any, repository: Repository | None = None, **more: Any
         is_online=options.online,
         **more,
     )
+
+
+def known_remedies(plugins: PluginManager) -> list[str] | None:
+    """Return the ids of all built-in remedies; None where a plugin may have others."""
+    from preflight.builtin_hooks import BUILTIN_HOOKS
+
+    if any(name not in BUILTIN_HOOKS for name in plugins.plugins_of("preflight_remedies")):
+        return None
+    return [n.removeprefix("remedy_") for n in BUILTIN_HOOKS if n.startswith("remedy_")]

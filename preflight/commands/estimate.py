@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from preflight.commands.asked import request_from
-from preflight.commands.launch import known_remedies
+from preflight.commands.asked import known_remedies, request_from
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,

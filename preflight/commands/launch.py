@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preflight.commands.asked import request_from
+from preflight.commands.asked import known_remedies, request_from
+from preflight.commands.becoming import become, find_program
+from preflight.commands.launches import (
+    checked_launches,
+    print_launches,
+    refuse_several,
+    single_report,
+)
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
@@ -21,7 +28,7 @@ from preflight.commands.options import (
 )
 from preflight.commands.output import print_report, print_review, save_page
 from preflight.commands.parser import Parser
-from preflight.errors import BadInput, raise_if_any
+from preflight.errors import raise_if_any
 from preflight.files import Seen, watched
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
@@ -31,6 +38,8 @@ from preflight.repository.settings import find_repository
 from preflight.request import Request
 from preflight.rewrite import JudgeAgain, refuse_changed, save_rewrite, until_settled
 from preflight.streams import say
+from preflight.studies.launches_behind import launches_behind
+from preflight.studies.scan import ScannedLaunch
 from preflight.switch import is_off, unknown_word
 from preflight.verdict import Answer
 
@@ -104,7 +113,7 @@ def run(name: str, args: list[str]) -> int:
     options = declared.parse_args(own)
     if name == "run" and os.path.basename(argv[0]) == "preflight" and argv[1:2] == ("run",):
         say("preflight: the launch is judged by the preflight that is started here\n")
-        return _become(find_program(argv[0], dict(os.environ)), argv, dict(os.environ))
+        return become(find_program(argv[0], dict(os.environ)), argv, dict(os.environ))
     repository = find_repository(os.getcwd())
     starts_here = name == "run" or is_for_this_node(name, options.device, options.here)
     command = LaunchCommand(
@@ -132,8 +141,16 @@ def run(name: str, args: list[str]) -> int:
         raise_if_any(unknown_remedies(request.policy, known))
 
     def answer() -> int:
+        launches: list[ScannedLaunch] = []
         with watched() as seen:
-            report = _report(command, plugins, request)
+            behind = launches_behind(command)
+            if behind is not None:
+                launches = checked_launches(behind, command, plugins, request)
+            report = single_report(launches)
+            if report is None and not launches:
+                report = _report(command, plugins, request)
+        if report is None or (launches and name == "run"):
+            return _several(name, launches, command, options, seen)
         if options.report is not None:
             save_page(options.report, report, name, plugins, request.policy, options.set)
         if name == "run":
@@ -141,6 +158,30 @@ def run(name: str, args: list[str]) -> int:
         return (_check if name == "check" else _fix)(report, options)
 
     return until_settled(answer)
+
+
+def _several(
+    name: str,
+    launches: Sequence[ScannedLaunch],
+    command: LaunchCommand,
+    options: Any,
+    seen: Mapping[str, Seen],
+) -> int:
+    """Tell what was said of the launches of a file; `run` then starts the file as it is, unless one of them is refused."""
+    refuse_several(name, launches, options)
+    refused = [launch for launch in launches if launch.is_refused]
+    stream = sys.stderr if name == "run" else sys.stdout
+    if len(launches) == len(refused) == 1 and launches[0].report is not None:
+        print_report(launches[0].report, "check", options, stream)
+    else:
+        print_launches(launches, (), options, stream)
+    if name != "run":
+        return DOES_NOT_FIT if refused else FITS
+    if any(launch.report is not None for launch in refused):
+        return NOT_STARTED
+    refuse_changed(seen)
+    program = find_program(command.argv[0], dict(command.env))
+    return become(program, command.argv, dict(command.env))
 
 
 def _report(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -160,15 +201,6 @@ def is_for_this_node(name: str, device: str | None, here: bool) -> bool:
     if device is not None and device.lower() != "auto":
         return here  # a device is named where this machine is not to be asked
     return here or device is not None or name == "run"
-
-
-def known_remedies(plugins: PluginManager) -> list[str] | None:
-    """Return the ids of all built-in remedies; None where a plugin may have others."""
-    from preflight.builtin_hooks import BUILTIN_HOOKS
-
-    if any(name not in BUILTIN_HOOKS for name in plugins.plugins_of("preflight_remedies")):
-        return None
-    return [n.removeprefix("remedy_") for n in BUILTIN_HOOKS if n.startswith("remedy_")]
 
 
 def _check(report: Report, options: Any) -> int:
@@ -207,7 +239,7 @@ def _run(report: Report, options: Any, seen: Mapping[str, Seen]) -> int:
         save_rewrite(rewrite)
     print_report(report, "run", options, sys.stderr)
     _refuse_changed_late(seen)
-    return _become(program, argv, env)
+    return become(program, argv, env)
 
 
 def _refuse_changed_late(seen: Mapping[str, Seen]) -> None:
@@ -236,36 +268,8 @@ def _fix(report: Report, options: Any) -> int:
     return DOES_NOT_FIT if answer is Answer.DOES_NOT_FIT else FITS
 
 
-def find_program(name: str, env: dict[str, str]) -> str:
-    """Return the path of a program, as exec would find it; raise BadInput where there is none."""
-    candidates = [name]
-    if os.path.dirname(name) == "":
-        candidates = [os.path.join(folder, name) for folder in os.get_exec_path(env)]
-    for candidate in candidates:
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    raise BadInput.one(
-        f"{name!r} is not on PATH, or cannot be executed",
-        "the command after --",
-        "activate the environment that the launcher is installed in",
-    )
-
-
 def _start_unchecked(args: list[str]) -> int:
     _, argv = split_command("run", parser("run"), args)
     program = find_program(argv[0], dict(os.environ))
     say("preflight: skipped, because PREFLIGHT=off; the launch starts unchecked\n")
-    return _become(program, argv, dict(os.environ))
-
-
-def _become(program: str, argv: tuple[str, ...], env: dict[str, str]) -> int:
-    """Replace this process: its signals and exit code are the launcher's from here on."""
-    from preflight.embedded.guard_doors import CHECKED
-
-    try:
-        # The process keeps its id, so a guard in the launcher sees that this launch was checked.
-        os.execve(program, list(argv), {**env, CHECKED: str(os.getpid())})
-    except OSError as error:
-        raise BadInput.one(
-            f"{program} cannot be executed: {error.strerror}", "the command after --"
-        ) from error
+    return become(program, argv, dict(os.environ))

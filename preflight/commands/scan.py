@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
 
-from preflight.commands.asked import request_from
-from preflight.commands.launch import known_remedies
+from preflight.commands.asked import known_remedies, request_from
+from preflight.commands.launches import print_launches
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
@@ -16,21 +14,21 @@ from preflight.commands.options import (
     add_output_options,
     unknown_remedies,
 )
-from preflight.commands.output import print_json, print_lines, print_review, tell_left_alone
+from preflight.commands.output import print_lines, tell_left_alone
 from preflight.commands.parser import Parser
 from preflight.commands.progress import SECONDS_BETWEEN_LINES, steps
 from preflight.errors import BadInput, raise_if_any
 from preflight.plugins import load_plugins
 from preflight.repository.settings import find_repository, is_in_repository
-from preflight.studies.launch_files import LaunchFiles, launch_files
-from preflight.studies.scan import ScannedLaunch, is_unjudged, scan_repository
+from preflight.studies.launch_files import launch_files
+from preflight.studies.scan import is_unjudged, scan_repository
 
 NOT_JUDGED = 2
 """Nothing is said that launches could be judged by: a check that passes so would be none."""
 
 EPILOG = """\
-Launches are looked for in shell scripts, Makefiles and the examples of READMEs. With FILES, only
-launches that stand in one of them (or below it, a folder), or that name one of them (a config, a
+Launches are looked for in shell scripts, Makefiles, the examples of READMEs, workflows of GitHub,
+tasks of SkyPilot and dstack, and manifests of Kubernetes. With FILES, only launches that stand in one of them (or below it, a folder), or that name one of them (a config, a
 training script), are checked: what a commit changes. Variables that only a shell knows leave a
 launch unchecked.
 
@@ -80,7 +78,7 @@ def run(name: str, args: list[str]) -> int:
             folder, files.paths, options.files, plugins, request, repository.flags, doing
         )
         launches = list(found)
-    _print(launches, files, options)
+    print_launches(launches, files.left_out, options, sys.stdout)
     if any(launch.is_refused for launch in launches):
         return DOES_NOT_FIT
     if not is_unjudged(launches):
@@ -90,29 +88,6 @@ def run(name: str, args: list[str]) -> int:
 
         print_lines([f"preflight: {words.NOT_JUDGED}"], sys.stderr)
     return NOT_JUDGED
-
-
-def _print(launches: Sequence[ScannedLaunch], files: LaunchFiles, options: Any) -> None:
-    if options.format in ("sarif", "github"):
-        from preflight.render.sarif import Log
-
-        log = Log(os.getcwd())
-        for launch in launches:
-            if launch.report is not None:
-                log.add_report(launch.report, launch.where)
-            log.add_problems(launch.problems, launch.where)
-        print_review(log, options.format)
-    if options.format == "json":
-        from preflight.render.scan import scan_to_dict
-
-        print_json(scan_to_dict(launches, files.left_out), sys.stdout)
-    elif options.format != "sarif":
-        from preflight.render.page import page_for
-        from preflight.render.scan import scan_lines
-
-        page = page_for(sys.stdout, options.color)
-        lines = scan_lines(launches, page, options.verbose, files.left_out)
-        print_lines(lines, sys.stdout)
 
 
 def _tell_where(folder: str) -> None:

@@ -357,7 +357,7 @@ def _become(
     name: str, words: list[str], env: Mapping[str, str], text: str | None = None
 ) -> NoReturn:
     """Replace this process by Slurm's program, with the script that was read put back on its standard input."""
-    from preflight.commands.launch import find_program
+    from preflight.commands.becoming import find_program
 
     program = find_program(name, dict(env))
     if text is not None:

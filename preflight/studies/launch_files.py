@@ -9,9 +9,11 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
+from preflight.envelopes.all import ENDINGS, WORKFLOWS, parts_of
+from preflight.envelopes.contract import Job, Part
 from preflight.files import open_regular
-from preflight.launchers.all import launch_pattern
-from preflight.shell.blocks import Block, blocks_of, lines_of
+from preflight.launchers.all import launch_pattern, words_in_texts
+from preflight.shell.blocks import Block, lines_of
 from preflight.shell.files import Files
 from preflight.shell.parser import parse
 from preflight.shell.reader import Reader
@@ -30,6 +32,9 @@ LAUNCHER = re.compile(launch_pattern())
 PYTHON = re.compile(
     r"\bpython[\d.]*\s+(?:-\S+\s+)*\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
 )
+ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind)[ \t]*:", re.MULTILINE)
+"""A key of every envelope, and of hardly any config."""
+STARTS = re.compile(rf"\b(?:python[\d.]*|{'|'.join(map(re.escape, words_in_texts()))})\b")
 ARGUMENTS_OF_SCRIPT = ("$@", "${@}", "$*", "${*}")
 """What whoever starts the script adds; without them it is the launch as the repository has it."""
 
@@ -48,7 +53,7 @@ def launch_files(folder: str) -> LaunchFiles:
     left_out: list[str] = []
     for root, folders, names in os.walk(folder):
         depth = os.path.relpath(root, folder).count(os.sep) + (root != folder)
-        ours = sorted(n for n in folders if not n.startswith(".") and n not in NOT_OURS)
+        ours = sorted(n for n in folders if _is_ours(n))
         folders[:] = ours if depth < MAX_DEPTH else []
         if depth >= MAX_DEPTH:
             left_out += [os.path.relpath(os.path.join(root, name), folder) for name in ours]
@@ -58,12 +63,24 @@ def launch_files(folder: str) -> LaunchFiles:
             if not _may_launch(name) or not os.path.isfile(whole):
                 continue
             is_left_out = len(paths) == MAX_FILES or os.path.getsize(whole) > MAX_BYTES
+            if name.endswith(ENDINGS) and (is_left_out or not _carries_launch(text_of(whole))):
+                continue  # a config
             (left_out if is_left_out else paths).append(path)
     return LaunchFiles(tuple(paths), tuple(left_out))
 
 
+def _is_ours(folder: str) -> bool:
+    return folder == WORKFLOWS or (not folder.startswith(".") and folder not in NOT_OURS)
+
+
 def _may_launch(name: str) -> bool:
-    return name.endswith(SHELL_ENDINGS) or name == "Makefile" or name.startswith("README")
+    is_text = name == "Makefile" or name.startswith("README")
+    return is_text or name.endswith((*SHELL_ENDINGS, *ENDINGS))
+
+
+def _carries_launch(text: str) -> bool:
+    """Tell whether a YAML file may be an envelope with a launch, before it is parsed."""
+    return ENVELOPE.search(text) is not None and STARTS.search(text) is not None
 
 
 def text_of(path: str) -> str:
@@ -96,15 +113,19 @@ class FoundCommand(NamedTuple):
     """What `preflight run --device` in front of the command names."""
     cwd: str = ""
     """The folder that the file has gone to by then; empty where it is not known, or the one where it is started."""
+    job: Job | None = None
+    """The machines that the file asks for; None where it is started where it stands."""
 
 
 def found_in(path: str, text: str, folder: str = ".") -> Iterator[FoundCommand]:
     """Yield every command of a file that starts a training; `folder` is where the file would be started."""
     seen: set[object] = set()
-    for block in blocks_of(path, text):
-        if not _starts_training(block.text):
+    if path.endswith(ENDINGS) and not _carries_launch(text):
+        return
+    for part in parts_of(path, text):
+        if not _starts_training(part.block.text):
             continue
-        for found in sorted(_of_block(path, block, folder), key=lambda one: one.line):
+        for found in sorted(_of_part(path, part, folder), key=lambda one: one.line):
             key = (found.line, found.argv, tuple(sorted(found.env.items())), found.cwd)
             if key not in seen:
                 seen.add(key)
@@ -115,8 +136,12 @@ def _starts_training(text: str) -> bool:
     return LAUNCHER.search(text) is not None or PYTHON.search(text) is not None
 
 
-def _of_block(path: str, block: Block, folder: str) -> list[FoundCommand]:
+def _of_part(path: str, part: Part, folder: str) -> list[FoundCommand]:
     """Return the commands of one text; line by line where it is no script as a whole."""
+    return [found._replace(job=part.job) for found in _of_block(path, part.block, folder)]
+
+
+def _of_block(path: str, block: Block, folder: str) -> list[FoundCommand]:
     follower = _Follower(path, block, folder)
     try:
         return follower.found_in(known(block.text))
@@ -146,7 +171,9 @@ class _Follower:
     def found_in(self, text: Text) -> list[FoundCommand]:
         tree = parse(text)
         world = World(Files(opens=False), nodes=(), is_partial=True)
-        state = state_of(world, self.block.exported, (), self.folder, known(self.script))
+        inside = os.path.join(self.folder, self.block.folder)
+        start = inside if os.path.isdir(inside) else self.folder
+        state = state_of(world, self.block.exported, (), start, known(self.script))
         reader = Reader(state, self.start, goes_on=True, explores=True)
         with suppress(Leave):
             reader.follow(tree)

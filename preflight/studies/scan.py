@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from preflight.envelopes.all import ENDINGS
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
@@ -13,7 +14,7 @@ from preflight.plugins import PluginManager
 from preflight.report import Report
 from preflight.request import Request
 from preflight.rewriting import read_launch
-from preflight.studies.launch_files import FoundCommand, found_in, text_of
+from preflight.studies.launch_files import SHELL_ENDINGS, FoundCommand, found_in, text_of
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
@@ -77,11 +78,10 @@ def scan_files(
     flags: Mapping[str, str] | None = None,
 ) -> Iterator[ScannedLaunch]:
     """Yield every launch of some files, checked; a file without launches yields nothing."""
+    around = LaunchCommand((), dict(os.environ), folder, declared_flags=flags or {})
     for path in paths:
-        text = text_of(os.path.join(folder, path))
-        for found in found_in(path, text, folder):
-            place = found.cwd or folder
-            scanned = _scan(path, found, place, plugins, request, flags or {})
+        for found in found_in(path, text_of(os.path.join(folder, path)), folder):
+            scanned = check_found(path, found, around, plugins, request)
             if scanned is not None:
                 yield scanned
 
@@ -110,6 +110,7 @@ def scan_repository(
     )
     listed = [os.path.normpath(path) for path in files]
     own |= {path for path in listed if path.startswith(below)} if below else set()
+    around = LaunchCommand((), dict(os.environ), folder, declared_flags=flags or {})
     for path in dict.fromkeys([*listed, *sorted(own)]):
         if path not in listed and not path.endswith(SCANNED_ENDINGS):
             continue
@@ -119,12 +120,12 @@ def scan_repository(
             place = found.cwd or folder
             if changed and path not in own and not _names_any(found.argv, place, folder, own):
                 continue
-            scanned = _scan(path, found, place, plugins, request, flags or {})
+            scanned = check_found(path, found, around, plugins, request)
             if scanned is not None:
                 yield scanned
 
 
-SCANNED_ENDINGS = (".sh", ".bash", ".sbatch", ".slurm", "Makefile")
+SCANNED_ENDINGS = (*SHELL_ENDINGS, "Makefile", *ENDINGS)
 """Files that are looked into where they are named, however deep they lie."""
 
 
@@ -139,21 +140,31 @@ def _names_any(argv: tuple[str, ...], place: str, folder: str, changed: set[str]
     return False
 
 
-def _scan(
-    path: str,
-    found: FoundCommand,
-    place: str,
-    plugins: PluginManager,
-    request: Request,
-    flags: Mapping[str, str],
+def check_found(
+    path: str, found: FoundCommand, around: LaunchCommand, plugins: PluginManager, request: Request
 ) -> ScannedLaunch | None:
+    """Return a launch of a file, checked; None where it is a script of another kind.
+
+    `around` is where the file would be started: its variables hold where the file is started on this machine, and
+    its argv is not looked at.
+    """
     scanned = ScannedLaunch(path, found.line, found.argv, untold=found.untold)
     if found.untold:
         return scanned
-    env = {**os.environ, **found.env}
-    command = LaunchCommand(found.argv, env, place, declared_flags=flags)
+    job = found.job
+    command = replace(
+        around,
+        argv=found.argv,
+        env={**(around.env if job is None else {}), **found.env},
+        cwd=found.cwd or around.cwd,
+        in_container=job is not None,
+        is_submitted=job is not None,
+        starts_here=around.starts_here and job is None,
+    )
     if request.device is None and found.device:
         request = replace(request, device=found.device, device_origin=f"{path}:{found.line}")
+    elif request.device is None and job is not None and job.device is not None:
+        request = replace(request, device=job.device, device_origin=job.where)
     try:
         plan = read_launch(command, plugins)
         if plan is None or (plan.launcher == "python" and plan.trainer is None):
@@ -166,4 +177,6 @@ def _scan(
             first = next((p for p in error.problems if p.severity == "error"), error.problems[0])
             return replace(scanned, untold=first.message)  # an example with blanks
         return replace(scanned, problems=error.problems)
+    if job is not None and job.where:
+        report = replace(report, notes=(*report.notes, job.words))
     return replace(scanned, report=report)

@@ -232,7 +232,7 @@ def test_a_launch_that_nobody_reads_is_unknown_and_starts(folder):
     ],
 )
 def test_what_somebody_meant_with_a_launch_that_nobody_reads_is_said(folder, words, way_on):
-    (folder / "train.sh").write_text("torchrun --nproc_per_node 2 train.py\n")
+    (folder / "train.sh").write_text("make train\n")
     done = preflight(folder, "check", "--format", "json", *DEVICE, "--", *words)
 
     (finding,) = json.loads(done.stdout)["findings"]

@@ -1,0 +1,88 @@
+"""`check`, `run` and `fix` of a command that hands a file to a shell or a scheduler: every launch of the file is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import IO, Any
+
+from preflight.commands.output import print_json, print_lines, print_review
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand
+from preflight.plugins import PluginManager
+from preflight.report import Report
+from preflight.request import Request
+from preflight.studies.launches_behind import LaunchesBehind
+from preflight.studies.scan import ScannedLaunch, check_found
+
+
+def checked_launches(
+    behind: LaunchesBehind, command: LaunchCommand, plugins: PluginManager, request: Request
+) -> list[ScannedLaunch]:
+    """Return the launches of a file, each checked, without programs that train nothing."""
+    around = replace(command, env={}, overlay={**command.overlay, **behind.files})
+    found = (
+        check_found(behind.path, one, around, plugins, request) for one in _once(behind.launches)
+    )
+    return [one for one in found if one is not None]
+
+
+def _once(launches: Sequence[Any]) -> list[Any]:
+    """Return launches that differ: a loop over seeds starts one of them many times."""
+    kept: dict[object, Any] = {}
+    for one in launches:
+        kept.setdefault((one.line, one.argv, one.cwd), one)
+    return list(kept.values())
+
+
+def single_report(launches: Sequence[ScannedLaunch]) -> Report | None:
+    """Return the report of the only launch, with the place where it stands; None where there are several, or none was read.
+
+    Raises BadInput with what its reader refuses.
+    """
+    if len(launches) != 1 or launches[0].untold:
+        return None
+    (launch,) = launches
+    if launch.report is None:
+        raise BadInput(*launch.problems)
+    return replace(
+        launch.report, notes=(f"the launch is that of {launch.where}", *launch.report.notes)
+    )
+
+
+def print_launches(
+    launches: Sequence[ScannedLaunch], left_out: Sequence[str], options: Any, stream: IO[str]
+) -> None:
+    """Print launches in the format that was asked for, a line for each and what that means."""
+    if options.format in ("sarif", "github"):
+        from preflight.render.sarif import Log
+
+        log = Log(os.getcwd())
+        for launch in launches:
+            if launch.report is not None:
+                log.add_report(launch.report, launch.where)
+            log.add_problems(launch.problems, launch.where)
+        print_review(log, options.format)
+    if options.format == "json":
+        from preflight.render.scan import scan_to_dict
+
+        print_json(scan_to_dict(launches, left_out), stream)
+    elif options.format != "sarif":
+        from preflight.render.page import page_for
+        from preflight.render.scan import scan_lines
+
+        lines = scan_lines(launches, page_for(stream, options.color), options.verbose, left_out)
+        print_lines(lines, stream)
+
+
+def refuse_several(name: str, launches: Sequence[ScannedLaunch], options: Any) -> None:
+    """Raise BadInput where something is asked of several launches that can be answered of one alone."""
+    what = "fix rewrites" if name == "fix" else "--report shows" if options.report else ""
+    if what:
+        places = ", ".join(launch.where for launch in launches)
+        raise BadInput.one(
+            f"{what} one launch, and there are {len(launches)}: {places}",
+            launches[0].path,
+            f"preflight {name} -- COMMAND, with the words of one of them",
+        )

@@ -1,0 +1,112 @@
+"""The launches behind a command that is no launcher: those of a shell script, of an envelope, of a Makefile's target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import field
+
+from preflight.envelopes.all import ENDINGS
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand
+from preflight.launchers.all import launchers
+from preflight.shell.program_names import is_python, program_name
+from preflight.shell.wrapper_options import SHELLS
+from preflight.shell.wrappers import MAX_LAYERS, unwrapped
+from preflight.slurm.script_reader import read_script
+from preflight.slurm.scripted_launch import ScriptLaunch
+from preflight.studies.launch_files import SHELL_ENDINGS, FoundCommand, found_in, text_of
+from preflight.values import dataclass
+
+SUBMITTERS: Mapping[str, tuple[str, ...]] = {
+    "sky": ("launch", "exec", "jobs"),
+    "dstack": ("apply",),
+    "kubectl": ("apply", "create", "replace"),
+    "oc": ("apply", "create", "replace"),
+    "argo": ("submit",),
+}
+"""Program -> its subcommands that start what a file says."""
+OVERRIDES = ("--gpus", "--num-nodes", "--env", "--secret", "--env-file", "--workdir", "--gpu", "--nodes", "-e", "-p", "--parameter")  # fmt: skip
+"""Options of theirs that beat what the file says: such a command is not read."""
+
+
+@dataclass(frozen=True)
+class LaunchesBehind:
+    """What a file starts that a command names."""
+
+    path: str
+    """As the command names it."""
+    launches: tuple[FoundCommand, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Absolute path -> text of what the script writes before it launches."""
+    reasons: tuple[str, ...] = ()
+    """What was not read."""
+
+
+def launches_behind(command: LaunchCommand) -> LaunchesBehind | None:
+    """Return what the file starts that a command hands to a shell or to a scheduler; None for any other command."""
+    one = command
+    for _ in range(MAX_LAYERS):
+        if any(launcher.may_own(one) for launcher in launchers()):
+            return None
+        found = _of_script(one) or _of_envelope(one)
+        if found is not None:
+            return found
+        try:
+            layers = unwrapped(one)
+        except BadInput:
+            return None
+        if len(layers) != 1:
+            return None
+        one = layers[0].inner
+    return None
+
+
+def _of_script(command: LaunchCommand) -> LaunchesBehind | None:
+    """Return what a shell script starts, followed as it would run with its arguments and these variables."""
+    argv = command.argv
+    first = 1 if program_name(argv[0]) in (*SHELLS, "source", ".") else 0
+    while first and first < len(argv) and argv[first][:1] in ("-", "+"):
+        if "c" in argv[first].lstrip("-") and not argv[first].startswith("--"):
+            return None  # the text is on the command line
+        first += 1 + (argv[first] in ("-o", "-O", "+o", "+O"))
+    if first >= len(argv) or (not first and not argv[0].endswith(SHELL_ENDINGS)):
+        return None
+    path = command.resolve(argv[first])
+    text = text_of(path) if os.path.isfile(path) else ""
+    if not text or "\0" in text[:1000] or is_python(text.partition("\n")[0].split("/")[-1] or "-"):
+        return None
+    reading = read_script(text, argv[first], argv[first + 1 :], command.env, command.cwd)
+    found = tuple(_found(launch, argv[first]) for launch in reading.launches)
+    return LaunchesBehind(argv[first], found, reading.files, reading.reasons)
+
+
+def _found(launch: ScriptLaunch, name: str) -> FoundCommand:
+    line = launch.origin.rpartition(":")[2]
+    argv = (*launch.through, *launch.argv)
+    try:
+        is_known = not launch.through or bool(unwrapped(LaunchCommand(argv, launch.env)))
+    except BadInput:
+        is_known = False
+    return FoundCommand(
+        int(line) if line.isdecimal() else 1,
+        argv if is_known else launch.argv,
+        launch.env,
+        launch.unknown,
+        cwd=launch.cwd if os.path.isdir(launch.cwd) else "",
+    )
+
+
+def _of_envelope(command: LaunchCommand) -> LaunchesBehind | None:
+    """Return what the file starts that a command submits."""
+    name, words = program_name(command.argv[0]), command.argv[1:]
+    if name not in SUBMITTERS or not words or words[0] not in SUBMITTERS[name]:
+        return None
+    if any(word.partition("=")[0] in OVERRIDES for word in words):
+        return None
+    named = [word.rpartition("=")[2] for word in words if word.endswith(ENDINGS)]
+    paths = [path for path in named if os.path.isfile(command.resolve(path))]
+    if len(paths) != 1:
+        return None
+    text = text_of(command.resolve(paths[0]))
+    return LaunchesBehind(paths[0], tuple(found_in(paths[0], text, command.cwd)))

@@ -1,0 +1,110 @@
+"""A command that hands a file to a shell or a scheduler: each launch of the file is told, the worst decides the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from toy import preflight
+
+TRAIN = """\
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+(arguments,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+Trainer(AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B"), arguments).train()
+"""
+SCRIPT = """\
+#!/bin/bash
+export RANKS=${1:-8}
+OPTIONS=(--output_dir out --bf16 true)
+python prepare.py
+for seed in 1 2; do
+  torchrun --nproc_per_node $RANKS train.py "${OPTIONS[@]}" --fsdp full_shard
+done
+torchrun --nproc_per_node 2 train.py "${OPTIONS[@]}"
+echo "trained" > done.txt
+"""
+PLENTY = ("--device", "NVIDIA H100 80GB HBM3", "--set", "seq_len=512")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "prepare.py").write_text("print('data')\n")
+    (tmp_path / "train.sh").write_text(SCRIPT)
+    one = SCRIPT.replace("torchrun --nproc_per_node 2", ": torchrun")
+    (tmp_path / "one.sh").write_text(one)
+    (tmp_path / "one.sh").chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["bash train.sh", "nohup bash -x train.sh 16", "sh ./train.sh"])
+def test_each_launch_is_told_and_the_worst_is_the_exit_code(folder, command):
+    done = preflight(folder, "check", *PLENTY, "--", *command.split())
+
+    first, second = done.stdout.splitlines()[:2]
+    ranks = 16 if command.endswith("16") else 8
+    name = command.split()[-1] if command.startswith("sh") else "train.sh"
+    assert first.startswith(f"{name}:6: fits") and f"({ranks} x H100" in first
+    assert second.startswith(f"{name}:8: does not fit")
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["bash one.sh 4", "./one.sh 4", "env RUN=1 ./one.sh 4"])
+def test_the_only_launch_has_its_whole_report(folder, command):
+    done = preflight(folder, "check", *PLENTY, "--format", "json", "--", *command.split())
+
+    report = json.loads(done.stdout)
+    assert report["plan"]["world_size"] == 4
+    assert report["verdict"] == "fits"
+    assert report["notes"][0] == f"the launch is that of {command.split()[-2]}:6"
+
+
+def test_run_starts_a_script_as_it_is_or_not_at_all(folder):
+    """Replaces this process by the shell: what the script does beside its launches, it does."""
+    (folder / "torchrun").write_text("#!/bin/sh\necho started $2\n")
+    (folder / "torchrun").chmod(0o755)
+    env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    refused = preflight(folder, "run", *PLENTY, "--", "bash", "train.sh", **env)
+    began = (folder / "done.txt").exists()
+    started = preflight(folder, "run", *PLENTY, "--", "./one.sh", **env)
+
+    assert (refused.returncode, refused.stdout, began) == (78, "", False)
+    assert "train.sh:8: does not fit" in refused.stderr
+    assert started.returncode == 0, started.stderr
+    assert started.stdout.count("started 8") == 2
+    assert (folder / "done.txt").exists()
+
+
+def test_a_rewrite_of_the_only_launch_is_refused_under_run_and_written_under_fix(folder):
+    """A script is started as it is: that a copy of one of its lines would fit does not help it."""
+    tight = ("--device", "NVIDIA H100 80GB HBM3", "--set", "seq_len=4096")
+    run = preflight(folder, "run", *tight, "--", "bash", "one.sh")
+    fix = preflight(folder, "fix", *tight, "--", "bash", "one.sh")
+
+    assert run.returncode == 78 and "fits rewritten" in run.stderr
+    assert fix.returncode == 0 and fix.stdout.startswith("torchrun --nproc_per_node 8 train.py")
+
+
+def test_fix_asks_for_one_of_several(folder):
+    done = preflight(folder, "fix", *PLENTY, "--", "bash", "train.sh")
+
+    assert done.returncode == 2
+    assert "train.sh:6, train.sh:8" in done.stderr
+
+
+def test_what_only_the_shell_knows_is_said_and_started(folder):
+    (folder / "asks.sh").write_text("read RANKS\ntorchrun --nproc_per_node $RANKS train.py\n")
+    done = preflight(folder, "check", *PLENTY, "--", "bash", "asks.sh")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("asks.sh:2: not checked: only a shell knows $RANKS")
+
+
+def test_a_script_without_a_launch_is_what_nobody_reads(folder):
+    (folder / "setup.sh").write_text("pip install trl\n")
+    done = preflight(folder, "check", *PLENTY, "--", "bash", "setup.sh")
+
+    assert done.returncode == 0
+    assert "PF125" in done.stdout
