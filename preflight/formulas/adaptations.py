@@ -14,7 +14,7 @@ from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, adapter_tensors, p
 from preflight.formulas.linear_experts import FACT
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import LINEAR, ModelSpec
-from preflight.remembered import remembered
+from preflight.remembered import of_any_size
 from preflight.values import dataclass
 
 ALL_LINEAR, ATTENTION, QUERY_VALUE, MLP = "all-linear", "attention", "query_value", "mlp"
@@ -100,7 +100,7 @@ def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(of_attention), tuple(others)
 
 
-@remembered
+@of_any_size
 def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation, ...]:
     """Return the ways of adapting that a plan's adapter may be counted as, nearest first.
 

@@ -14,7 +14,7 @@ from preflight.formulas.frozen_parts import AROUND, SEEING, is_frozen
 from preflight.formulas.objective import is_scored
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
-from preflight.remembered import remembered
+from preflight.remembered import of_any_size, remembered
 
 _QV = ("q_proj", "v_proj")
 PEFT_DEFAULT_TARGETS = {
@@ -56,7 +56,7 @@ def peft_model_type(model: ModelSpec) -> str:
     return str(model.facts.get("top_model_type", model.model_type))
 
 
-@remembered
+@of_any_size
 def adapter_tensors(
     plan: LaunchPlan, model: ModelSpec
 ) -> tuple[tuple[ModelUnit, ParameterTensor], ...]:

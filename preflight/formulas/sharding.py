@@ -13,7 +13,7 @@ from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ALL_PARAMETERS, ModelSpec, ModelUnit, ParameterTensor
-from preflight.remembered import remembered
+from preflight.remembered import of_any_size
 from preflight.units import ceil_div
 from preflight.values import dataclass
 from preflight.versions.boundary import OLDEST
@@ -40,7 +40,7 @@ class HeldTensor:
     """It may train, and no loss reaches it: without a gradient, but in the buckets of DDP, which are made before."""
 
 
-@remembered
+@of_any_size
 def held_tensors(plan: LaunchPlan, model: ModelSpec) -> tuple[HeldTensor, ...]:
     """Return every tensor of base and adapter with whether it trains and whether it is packed.
 
