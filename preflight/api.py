@@ -53,6 +53,7 @@ def check(
         policy_of(policy, repository),
         repository=repository,
         on_this_node=here,
+        finds_room=True,
     )
     plugins = load_plugins(folder, project_files=repository.hooks)
     if isinstance(launch, LaunchPlan):

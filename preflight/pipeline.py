@@ -126,6 +126,8 @@ def check_plan(
         from preflight.search.headroom import use_headroom
 
         report = use_headroom(report, judged, plugins, request.policy)
+    if request.finds_room and request.lengths is None:
+        report = _with_room(report, judged, plugins, request)
     plugins.tell("preflight_reported", report=report)
     return report
 
@@ -147,6 +149,20 @@ def _with_longest(
         f" {length:,} tokens fit as written; --dataset FILE says how long they are"
     )
     return replace(report, notes=(*report.notes, note), extra=extra)
+
+
+def _with_room(report: Report, judged: Judged, plugins: PluginManager, request: Request) -> Report:
+    """Return the report with what is left where it fits: as written, or as it would be started."""
+    if report.final_verdict.answer is not Answer.FITS:
+        return report
+    from preflight.search.room import room_of
+
+    if report.final_plan is not report.plan:
+        judged = judge_plan(report.final_plan, plugins, request.policy, report.model, report.device)
+    room = room_of(judged, plugins, request.policy)
+    if room is None:
+        return report
+    return replace(report, extra={**report.extra, "room": room.to_dict()})
 
 
 def _with_host_memory(plan: LaunchPlan) -> LaunchPlan:

@@ -35,7 +35,14 @@ class TriedRemedy:
     """Part -> seconds per optimizer step on one rank: good for comparing plans, not as a promise."""
 
 
-EXTRA = ("dataset", "ignored_findings", "longest_seq_len", "refused_by", "site_correction")
+EXTRA = (
+    "dataset",
+    "ignored_findings",
+    "longest_seq_len",
+    "refused_by",
+    "room",
+    "site_correction",
+)
 """What `extra` may hold that the JSON contract has, each only where there is something to say."""
 
 

@@ -37,6 +37,8 @@ class Request:
     """Dollars per GPU and hour in place of the listed ones, by key of the GPU table."""
     use_headroom: bool = False
     """Whether a launch that fits is made faster with the memory it leaves: `fix --use-headroom`."""
+    finds_room: bool = False
+    """Whether the largest micro batch and the longest rows are looked for where it fits: what people read."""
     copies_script: bool = False
     """Whether a copy of the training script may hold what only the script can say: `fix`, which starts nothing."""
     on_this_node: bool = False

@@ -61,7 +61,7 @@ def parser(name: str) -> Parser:
 def run(name: str, args: list[str]) -> int:
     """Estimate one plan file; return the exit code."""
     options = parser(name).parse_args(args)
-    request = request_from(options)
+    request = request_from(options, finds_room=True)
     plan = read_plan(read_data_file(options.plan))
     plugins = load_plugins(os.getcwd())
     raise_if_any(unknown_remedies(request.policy, known_remedies(plugins)))

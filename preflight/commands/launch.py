@@ -128,6 +128,7 @@ def run(name: str, args: list[str]) -> int:
         repository,
         num_alternatives=NUM_ALTERNATIVES if options.verbose or options.format == "json" else 0,
         use_headroom=name == "fix" and options.use_headroom,
+        finds_room=True,
         copies_script=name == "fix",
         on_this_node=is_for_this_node(name, options.device, options.here),
     )

@@ -14,6 +14,7 @@ from preflight.render.html_step import step_section
 from preflight.render.next_step import next_lines
 from preflight.render.page import Page
 from preflight.render.report import head_lines
+from preflight.render.room import room_words
 from preflight.render.words import amount, devices, phase_name, plan_value
 from preflight.report import Report, TriedRemedy
 from preflight.studies.what_if import WhatIf
@@ -87,6 +88,9 @@ def _about(report: Report) -> list[str]:
         facts.append(devices(plan, report.device))
     guessed = ", ".join(report.assumed)
     lines = [f'<p class="muted">{escape("; ".join(facts))}</p>']
+    room = room_words(report)
+    if room:
+        lines.insert(0, f"<p>Headroom: {escape(room)}.</p>")
     if guessed:
         lines.append(f'<p class="muted">Assumed, because nobody said: {escape(guessed)}.</p>')
     return lines

@@ -23,6 +23,7 @@ from preflight.render.readings import (
     longest_words,
     reading_lines,
 )
+from preflight.render.room import room_words
 from preflight.render.words import (
     PHASE_WORDS,
     amount,
@@ -57,6 +58,9 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     lines += suggested_lines(report, page, is_verbose)
     if is_verbose:
         lines += alternative_lines(report, page)
+    room = room_words(report)
+    if room:
+        lines += page.wrap(f"headroom: {room}")
     lines += assumed_lines(report, page)
     lines += version_lines(report, page)
     if answer is not Answer.FITS or is_verbose:

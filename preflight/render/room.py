@@ -1,0 +1,35 @@
+"""What a launch that fits leaves, in words: bytes, the largest micro batch and the longest rows that fit too."""
+
+from __future__ import annotations
+
+from preflight.render.words import amount
+from preflight.report import Report
+
+
+def room_words(report: Report) -> str:
+    """Return one clause for each number that was found; empty where nothing was looked for."""
+    room = report.extra.get("room")
+    if room is None:
+        return ""
+    plan = report.final_plan
+    left = amount(room["headroom_bytes"], report.device.capacity_bytes if report.device else None)
+    micro, seq_len = room["micro_batch_size"], room["seq_len"]
+    larger, only = [], []
+    if micro is not None and plan.micro_batch_size is not None:
+        if micro > plan.micro_batch_size:
+            larger.append(f"with micro batches up to {micro:,}")
+        else:
+            only.append("no larger micro batch")
+    if seq_len is not None and plan.seq_len is not None:
+        if seq_len > plan.seq_len:
+            positions = report.model.config.get("max_position_embeddings") if report.model else None
+            whole = ", all that the model has positions for" if seq_len == positions else ""
+            larger.append(f"with rows of up to {seq_len:,} tokens{whole}")
+        else:
+            only.append("no longer rows")
+    words = f"{left} at the peak"
+    if larger:
+        words += f"; it also fits {', or '.join(larger)}"
+    if only:
+        words += f"; {' and '.join(only)}"
+    return words

@@ -1,0 +1,91 @@
+"""What a launch that fits leaves: the micro batch and the rows that are said fit, and little larger ones do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from test_lattice import START
+
+from preflight.launch import LaunchPlan, Origin
+from preflight.pipeline import check_plan
+from preflight.plugins import load_plugins
+from preflight.report import Report
+from preflight.request import Request
+from preflight.search.longest import STEP
+from preflight.search.room import CLOSE, MOST_ROWS
+from preflight.verdict import Answer
+
+ASKED = Request(finds_room=True)
+SMALL = replace(START, micro_batch_size=1, seq_len=1000, model="Qwen/Qwen2.5-1.5B")
+PLANS = {
+    "sharded": replace(SMALL, activation_checkpointing="full"),
+    "scores of eager attention": replace(SMALL, attention="eager", device="l4-24"),
+    "all logits": replace(SMALL, loss="full_logits", activation_checkpointing="full"),
+    "host is short": replace(SMALL, offload_optimizer="cpu", host_memory_gib=300),
+    "longer than its positions": replace(
+        SMALL, model="Qwen/Qwen2.5-0.5B", seq_len=34_000, loss="chunked_linear"
+    ),
+}
+
+
+def next_ones(report: Report) -> dict[str, int]:
+    """Return the fields with values CLOSE above those that were said to fit, where such are looked at."""
+    room, plan, model = report.extra["room"], report.plan, report.model
+    assert model is not None and plan.seq_len is not None
+    positions = max(plan.seq_len, model.config["max_position_embeddings"])
+    micro, steps = room["micro_batch_size"], room["seq_len"] // STEP
+    beyond = {
+        "micro_batch_size": micro + max(1, micro // CLOSE),
+        "seq_len": (steps + max(1, steps // CLOSE)) * STEP,
+    }
+    most = {"micro_batch_size": MOST_ROWS, "seq_len": positions}
+    return {name: value for name, value in beyond.items() if value <= most[name]}
+
+
+def answer_of(plan: LaunchPlan, **edits: int) -> Answer:
+    return check_plan(plan.with_edits(edits), load_plugins(), Request()).verdict.answer
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_each_number_fits_alone_and_a_little_more_does_not(name):
+    plan = PLANS[name]
+    report = check_plan(plan, load_plugins(), ASKED)
+    room = report.extra["room"]
+
+    assert report.verdict.answer is Answer.FITS
+    for field in ("micro_batch_size", "seq_len"):
+        assert room[field] >= getattr(plan, field)
+        assert answer_of(plan, **{field: room[field]}) is Answer.FITS
+    for field, value in next_ones(report).items():
+        assert answer_of(plan, **{field: value}) is not Answer.FITS
+
+
+def test_of_open_values_every_reading_fits():
+    opened = Origin("nobody", True, "nobody said", may_be=("none", "full"))
+    plan = replace(SMALL, activation_checkpointing="none")
+    plan = plan.with_origin("activation_checkpointing", opened)
+    report = check_plan(plan, load_plugins(), ASKED)
+    room = report.extra["room"]
+
+    assert report.readings is not None and report.device is not None
+    assert report.readings.most.values == {"activation_checkpointing": "none"}
+    assert report.readings.most.peak_bytes + room["headroom_bytes"] == report.device.capacity_bytes
+    for field in ("micro_batch_size", "seq_len"):
+        assert answer_of(plan, **{field: room[field]}) is Answer.FITS
+    for field, value in next_ones(report).items():
+        assert answer_of(plan, **{field: value}) is not Answer.FITS
+
+
+def test_what_is_rewritten_says_what_the_rewrite_leaves():
+    report = check_plan(replace(SMALL, device="l4-24", micro_batch_size=64), load_plugins(), ASKED)
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT
+    assert ("room" in report.extra) == (report.final_verdict.answer is Answer.FITS)
+
+
+def test_only_a_launch_that_fits_has_room_and_only_where_it_is_asked_for():
+    plugins = load_plugins()
+
+    assert "room" not in check_plan(SMALL, plugins, Request()).extra
+    assert "room" not in check_plan(replace(SMALL, device="tiny:1"), plugins, ASKED).extra
