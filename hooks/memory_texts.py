@@ -9,7 +9,7 @@ from preflight.formulas.key_values import stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
-from preflight.formulas.texts import caches_gradients, forwards_of
+from preflight.formulas.texts import caches_gradients, forwards_of, trains_passages, waiting_len
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALL_SAVED, STEP_MOMENTS, MemoryTerm, Moment
@@ -26,7 +26,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.objective != "embedding" or not tokens or not model.is_decoder_lm:
         return
     found = forwards_of(plan)
-    waiting = found.waiting * ceil_div(tokens, found.rows)
+    waiting = found.waiting * ceil_div(tokens * waiting_len(plan), found.rows * (plan.seq_len or 1))
     kept, of_pooling = _kept(plan, model, waiting, found.others)
     loss = frozenset({Moment.LOSS_FORWARD})
     for name, num_bytes, moments in (
@@ -75,6 +75,14 @@ def _compared(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return what a loss makes of embeddings: each anchor beside every other text of the batch, as scores in fp32."""
     micro, texts = plan.micro_batch_size or 1, plan.texts_per_row or 1
     anchors = min(micro, plan.cached_rows or micro)
-    scores = 4 * anchors * micro * max(1, texts - 1)
-    embeddings = 4 * texts * micro * model.hidden_size
+    ranks = 1
+    if (
+        trains_passages(plan)
+        and str(plan.trainer_facts.value("negatives_cross_device", "")).lower() == "true"
+    ):
+        ranks = (
+            plan.world_size or 1
+        )  # every rank scores the queries of all beside the passages of all
+    scores = 4 * anchors * ranks * micro * ranks * max(1, texts - 1)
+    embeddings = 4 * texts * micro * ranks * model.hidden_size
     return 3 * (scores + embeddings)

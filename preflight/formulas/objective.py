@@ -8,6 +8,7 @@ reward              2 x micro batch                           a score in place o
 scored_pairs        2 x micro batch                           the same, by a loss of the script's own
 scored_in_turn      2 x micro batch, in two forwards          the same
 classification, prm micro batch                               a score for every label
+                    (FlagEmbedding's rerankers: x texts of a row)
 masked_lm           micro batch                               an encoder's words that were masked
 embedding           micro batch x texts of a row              the mean of what a model without a head returns
 grpo, rloo          micro batch, of completions               compared with a reference model, before the step
@@ -60,19 +61,9 @@ SCORED = (
 OF_LLAMAFACTORY = ("dpo", "ipo", "orpo", "simpo", "kto")
 """What LLaMA-Factory's stages `dpo` and `kto` train for, each a trainer of its own (train/dpo/trainer.py, 0.9.4;
 train/kto/trainer.py, 0.8.3 to 0.9.5)."""
-AVERAGES_ROWS = ("dpo", "ipo", "simpo", "reward")
-"""Objectives whose loss is the mean over rows of the micro batch, as long as its parts are: TRL divides it by the
-accumulation steps. ORPO and CPO average tokens, KTO compares with the other rows, AOT sorts them."""
-MIXES_ROWS = frozenset({"aot", "aot_unpaired", "sft"})
-"""Losses of TRL's DPO that look at the whole micro batch (dpo_trainer.py:1331-1380, 1.16.0)."""
-
-
 OF_SWIFT = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward")
 """What ms-swift's `rlhf` trains for with classes that derive from TRL's, whose DPO and KTO score logits themselves
 (rlhf_trainers, 4.6.0)."""
-SUMS_OF_A_GENERATION = frozenset({"dapo", "grpo", "dr_grpo", "cispo"})
-"""Losses of GRPO that divide by rows, or by the tokens of all completions of a generation (grpo_trainer.py:3160-3190,
-1.16.0); bnpo divides by a micro batch's tokens."""
 
 
 def takes_cross_entropy(plan: LaunchPlan) -> bool:
@@ -83,18 +74,6 @@ def takes_cross_entropy(plan: LaunchPlan) -> bool:
     """
     weight = str(plan.trainer_facts.value("cpo_alpha", 1.0))
     return plan.objective == "orpo" or weight.rstrip("0.") != ""
-
-
-def averages_rows(plan: LaunchPlan) -> bool:
-    """Tell whether a step's loss is the same mean over rows, however they are cut into micro batches."""
-    if plan.objective == "simpo" and takes_cross_entropy(plan):
-        return False  # of the tokens of a micro batch
-    if plan.objective == "grpo":
-        named = plan.trainer_facts.value("loss_type", "dapo")
-        return plan.trainer == "trl" and named in SUMS_OF_A_GENERATION
-    losses = plan.trainer_facts.value("loss_type") or ()
-    named = {losses} if isinstance(losses, str) else set(losses)
-    return plan.trainer == "trl" and plan.objective in AVERAGES_ROWS and not named & MIXES_ROWS
 
 
 OF_AXOLOTL = ("dpo", "ipo", "kto", "orpo", "simpo", "reward", "prm")
@@ -131,7 +110,7 @@ def forwards_at_once(plan: LaunchPlan) -> int:
 
 def sequences_per_sample(plan: LaunchPlan) -> int:
     """Return the sequences that one row of the data becomes."""
-    if plan.objective == "embedding":
+    if plan.objective in ("embedding", "sequence_classification"):
         return plan.texts_per_row or 1
     return 2 if plan.objective in PAIRED else 1
 

@@ -1,6 +1,7 @@
 """Texts of a row that go through an embedding model in forwards of their own, and wait there for one backward.
 
 losses of pairs and triplets    every column, or the first and all others (sentence-transformers 6)
+FlagEmbedding's embedders        the queries, and then all passages
 losses with cached gradients    a few rows of one column at a time, and each has its backward at once
 """
 
@@ -11,6 +12,27 @@ from typing import NamedTuple
 from preflight.launch import LaunchPlan
 from preflight.versions.boundary import OLDEST
 from preflight.versions.sentence_transformers import MERGES_COLUMNS
+
+FLAG_EMBEDDERS = (
+    "FlagEmbedding.finetune.embedder.encoder_only.base",
+    "FlagEmbedding.baai_general_embedding.finetune.run",
+)
+"""FlagEmbedding's modules that train an encoder on queries and passages (1.3.5 to 1.4.2; 1.2.11)."""
+
+
+FLAG_RERANKERS = (
+    "FlagEmbedding.finetune.reranker.encoder_only.base",
+    "FlagEmbedding.reranker.run",
+)
+"""Those that train an encoder to score a query beside each of its passages."""
+QUERY_MAX_LEN = 32
+"""FlagEmbedding's own default (arguments.py, 1.2.11 to 1.4.2)."""
+
+
+def is_flag_embedding(script: str | None) -> bool:
+    """Tell whether a module is one of FlagEmbedding's that train, with transformers' Trainer and arguments of its own."""
+    name = script or ""
+    return name.startswith("FlagEmbedding.finetune.") or name in FLAG_EMBEDDERS + FLAG_RERANKERS
 
 
 class Forwards(NamedTuple):
@@ -29,11 +51,28 @@ def forwards_of(plan: LaunchPlan) -> Forwards:
     micro, texts = plan.micro_batch_size or 1, plan.texts_per_row or 1
     if plan.cached_rows is not None:
         return Forwards(min(micro, plan.cached_rows))
+    if trains_passages(plan):
+        # in one autocast region, whose copies of weights both share
+        return Forwards((texts - 1) * micro, micro)
     if texts > 2 and MERGES_COLUMNS.holds_in(plan.versions):
         # where nobody says the release, as many copies of weights as an older one has
         is_sure = MERGES_COLUMNS.holds_in(plan.versions, OLDEST)
         return Forwards((texts - 1) * micro, micro, 1 if is_sure else texts - 1)
     return Forwards(micro, (texts - 1) * micro, texts - 1)
+
+
+def trains_passages(plan: LaunchPlan) -> bool:
+    """Tell whether FlagEmbedding trains: a row's query in a forward, its passages in the next."""
+    return plan.trainer_facts.module in FLAG_EMBEDDERS
+
+
+def waiting_len(plan: LaunchPlan) -> int:
+    """Return the longest text of the forwards that wait: a query's, or any text's; 0 where that is not known."""
+    longest = plan.seq_len or 0
+    said = str(plan.trainer_facts.value("query_max_len", QUERY_MAX_LEN))
+    if not trains_passages(plan) or not said.isdecimal():
+        return longest
+    return min(longest, int(said))
 
 
 def caches_gradients(plan: LaunchPlan) -> bool:

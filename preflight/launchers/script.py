@@ -188,7 +188,10 @@ def make_plan(
         rank_facts=part.rank_facts,
         script_facts=replace(trainer.script, index=part.script_index),
         trainer_facts=TrainerFacts(
-            trainer.method, {**trainer.raw, **trainer.arguments}, trainer.classes
+            trainer.method,
+            {**trainer.raw, **trainer.arguments},
+            classes=trainer.classes,
+            module=trainer.module,
         ),
         engine_facts=engine.facts,
         source=LaunchSource(part, _places(fields, engine, trainer)),

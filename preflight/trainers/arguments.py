@@ -63,6 +63,8 @@ class TrainerArguments:
     """Libraries beside transformers and the trainer's own whose releases decide what it holds: TRL under axolotl."""
     method: str | None = None
     """Which of TRL's trainers it is: sft, dpo, grpo, ..."""
+    module: str = ""
+    """The library's module that trains, where it is no script; `TrainerFacts.module`."""
     classes: frozenset[str] | None = None
     """Classes of transformers and TRL that surely read the arguments and train; `TrainerFacts.classes`."""
     is_here: bool = True
@@ -192,14 +194,15 @@ def _result(
         documents={"trainer": file.path} if file else {},
         method=kind.trl_script,
         classes=kind.classes,
-        is_here=bool(kind.text) or kind.is_own_script,
+        module=kind.module,
+        is_here=bool(kind.text or kind.module) or kind.is_own_script,
         is_sure=kind.is_sure,
         # Of transformers' defaults for precision, batch and checkpointing none has moved; of TRL's some have.
         has_sure_defaults=kind.is_sure
         and (not given.has_trl_arguments or given.versions.is_known("trl")),
         script=replace(
             fields.script,
-            is_of_library=kind.is_own_script,
+            is_of_library=kind.is_own_script or bool(kind.module),
             inferred=tuple(inferred),
             reads_only_a_file=file is not None and file.given_by == BY_SCRIPT,
         ),

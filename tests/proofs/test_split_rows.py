@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.formulas.objective import AVERAGES_ROWS
+from preflight.formulas.row_averages import AVERAGES_ROWS
 from preflight.hooks.remedy_micro_batch import preflight_remedies
 from preflight.launch import LaunchPlan, TrainerFacts
 from preflight.setting import Place, Setting

@@ -1,0 +1,61 @@
+"""Texts that FlagEmbedding compares and ranks: steps of its own trainers that were measured, beside the estimate.
+
+flag_steps.py makes a row again, in an environment with that release and the transformers of its day.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from flag_steps import BERT, case_of
+from test_objectives import predicted
+
+from preflight.formulas.objective import num_sequences
+from preflight.formulas.texts import FLAG_EMBEDDERS, FLAG_RERANKERS
+from preflight.launch import LaunchPlan
+from preflight.launch_facts import TrainerFacts
+from preflight.setting import Place, Setting
+
+ROWS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("flag_steps.jsonl").read_text().splitlines()
+]
+TOLERANCE = 0.02
+
+
+def plan_of(row: dict) -> LaunchPlan:
+    case = case_of(row["name"])
+    is_reranker = case["module"] == "reranker"
+    said = Setting(case["query"], Place("argv", "", "--query_max_len"))
+    return LaunchPlan(
+        objective="sequence_classification" if is_reranker else "embedding",
+        trainer="transformers",
+        trainer_facts=TrainerFacts(
+            arguments={"query_max_len": said},
+            module=(FLAG_RERANKERS if is_reranker else FLAG_EMBEDDERS)[0],
+        ),
+        versions={"transformers": row["transformers"], "torch": "2.13.0"},
+        load_dtype="fp32",
+        mixed_precision="bf16" if case.get("autocast") else "no",
+        micro_batch_size=case["micro"],
+        texts_per_row=case["group"] + (not is_reranker),
+        seq_len=case["length"],
+        attention="sdpa",
+        sequence_kind="fixed",
+        activation_checkpointing="full" if case.get("checkpointing") else "none",
+        checkpointing_reentrant=False,
+        optimizer="adamw_torch",
+        optimizer_kernel="for_loop",
+    )
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['name']}, {row['FlagEmbedding']}")
+def test_the_worst_moment_of_a_step_is_priced(row):
+    plan = plan_of(row)
+
+    assert max(predicted(plan, BERT).values()) == pytest.approx(
+        max(row["peaks"].values()), rel=TOLERANCE
+    )
+    assert num_sequences(plan) == row["shapes"][-1][0]

@@ -1,0 +1,67 @@
+"""FlagEmbedding's modules, which nobody has as files, say what they train by their arguments."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+
+EMBEDDER = "FlagEmbedding.finetune.embedder.encoder_only.base"
+OLDER = "FlagEmbedding.baai_general_embedding.finetune.run"
+RERANKER = "FlagEmbedding.finetune.reranker.encoder_only.base"
+
+
+def report_of(tmp_path, module: str, words: str):
+    argv = (
+        f"torchrun --nproc_per_node 2 -m {module} --output_dir out --model_name_or_path BAAI/bge-large-en-v1.5"
+        f" --train_data a.jsonl --fp16 --per_device_train_batch_size 4 {words}"
+    )
+    return check_launch(
+        LaunchCommand(tuple(argv.split()), cwd=str(tmp_path)),
+        load_plugins(),
+        Request(device="h100-sxm-80"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "objective", "texts", "length"),
+    [
+        (EMBEDDER, "--train_group_size 2 --query_max_len 64 --passage_max_len 256", "embedding", 3, 256),
+        (EMBEDDER, "--query_max_len 512", "embedding", 9, 512),
+        (OLDER, "", "embedding", 9, 128),
+        (RERANKER, "--query_max_len 128 --passage_max_len 256", "sequence_classification", 8, 384),
+        ("FlagEmbedding.reranker.run", "--train_group_size 16", "sequence_classification", 16, 512),
+        ("FlagEmbedding.reranker.run", "--max_len 256", "sequence_classification", 8, 256),
+    ],
+)  # fmt: skip
+def test_texts_of_a_row_and_their_length_are_its_arguments(
+    tmp_path, module, words, objective, texts, length
+):
+    report = report_of(tmp_path, module, words)
+
+    assert (report.plan.objective, report.plan.texts_per_row) == (objective, texts)
+    assert report.plan.seq_len == length
+    assert report.final_verdict.answer.value == "fits"
+
+
+@pytest.mark.parametrize("name", ["embedder.encoder_only.m3", "embedder.decoder_only.icl"])
+def test_a_module_without_a_formula_is_named(tmp_path, name):
+    report = report_of(tmp_path, f"FlagEmbedding.finetune.{name}", "")
+
+    assert report.verdict.answer.value == "unknown"
+    assert f"FlagEmbedding.finetune.{name}" in report.verdict.unpriced
+
+
+def test_shorter_queries_and_ranks_that_share_negatives_are_seen(tmp_path):
+    def bytes_of(name: str, words: str) -> int:
+        report = report_of(tmp_path, EMBEDDER, f"--passage_max_len 256 {words}")
+        return sum(term.num_bytes for term in report.estimate.terms if term.name == name)
+
+    waiting, compared = "activations of texts that wait", "embeddings, compared"
+    short, long = (bytes_of(waiting, f"--query_max_len {n}") for n in (32, 256))
+
+    assert long == pytest.approx(8 * short, rel=0.1)
+    assert bytes_of(compared, "") < bytes_of(compared, "--negatives_cross_device")
