@@ -21,6 +21,7 @@ from preflight.formulas.sharding import (
     held_tensors,
     local_elements,
     num_tokens,
+    partitions_as_made,
     saves_shards,
     wrap_units,
 )
@@ -122,7 +123,7 @@ def _loading(plan: LaunchPlan, model: ModelSpec, ranks: int, term: Term) -> Iter
     loaded = dtype_bytes(load_dtype(plan, model))
     stored = dtype_bytes(model.config_dtype or "bf16")
     trains = num_trainable_params(plan, model)
-    if plan.engine == "zero3" and plan.trainer != "plain_loop":
+    if partitions_as_made(plan):
         return  # rank 0 maps the checkpoint, every parameter is scattered from it as it is read
     cast = loaded * model.num_params if loaded != stored else 0
     if plan.engine == "fsdp2" and plan.mixed_precision != "no":

@@ -20,6 +20,7 @@ from preflight.formulas.sharding import (
     HeldTensor,
     held_quantized_bytes,
     held_tensors,
+    partitions_as_made,
     quantized_bytes,
     scale_bytes,
     shards_quantized_base,
@@ -248,7 +249,7 @@ def _deepspeed(
     source = "deepspeed/runtime/zero (0.19.8), measured on 2 and 4 processes"
     if plan.zero_stage == 3:
         sharded = ceil_div(size * total, degree) if plan.offload_params == "none" else 0
-        if plan.trainer == "plain_loop":
+        if not partitions_as_made(plan):
             # no zero.Init: the whole model moves to every rank before it is partitioned (engine.py:2077)
             yield MemoryTerm(
                 "whole model before partitioning",

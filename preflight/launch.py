@@ -108,6 +108,9 @@ class LaunchPlan:
     """FSDP: reduce gradients at every micro step instead of keeping them unsharded (accelerate's no_sync)."""
     cpu_ram_efficient_loading: bool | None = None
     """FSDP only: one rank of a node reads the checkpoint, the others get theirs from it."""
+    zero_init: bool | None = None
+    """ZeRO-3 only: parameters are partitioned as they are made (deepspeed.zero.Init), so that no rank holds the whole
+    model; None = the rule of the trainer."""
     state_dict_type: str | None = None
     """FSDP only: what a checkpoint holds, the whole model or each rank's shard."""
 

@@ -78,6 +78,8 @@ class ScriptFacts:
     """What it holds that no formula counts -> where, and what that takes."""
     zero3_is_on_at_load: bool | None = None
     """Whether transformers knows of DeepSpeed when the script loads its model; None where the order is not known."""
+    zero_init: bool | None = None
+    """Whether ZeRO-3 partitions the script's model as it is made; None where that is not known."""
 
 
 @dataclass(frozen=True)

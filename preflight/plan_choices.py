@@ -62,6 +62,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "keeps_outputs": (True, False),
     "checkpointing_reentrant": (True, False),
     "zero_grad_set_to_none": (True, False),
+    "zero_init": (True, False),
 }
 """Plan field -> the values it may have (None, for not given, beside them)."""
 
@@ -81,6 +82,7 @@ CHEAPEST_FIRST: dict[str, tuple[object, ...]] = {
     ),
     "reshard_after_forward": (True, "default", False),
     "offload_params": ("nvme", "cpu", "none"),
+    "zero_init": (True, False),
     "optimizer": ("sgd", "adafactor", "adamw_8bit", "adamw_torch_fused", "adamw_torch"),
 }
 """Plan field -> its values from those that take the fewest bytes in a usual launch to those that take the most."""
@@ -99,6 +101,7 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
     "world_size": (1, 2, 4, 8, 16, 64),
     "reshard_after_forward": (True, False),
     "offload_params": ("none", "cpu"),
+    "zero_init": (True, False),
 }
 """Plan field -> what it may be where a script decides it and could not be followed: the usual ends, not every value."""
 

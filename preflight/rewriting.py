@@ -102,7 +102,8 @@ def differing_fields(again: LaunchPlan, after: LaunchPlan, before: LaunchPlan) -
         for name in right
         if left[name] != right[name]
         # An adapter brings peft: what is installed is not what is asked for; who writes checkpointing
-        # chooses its kind; and a node's memory is in no launch.
-        and name not in ("versions", "checkpointing_reentrant", "host_memory_gib")
+        # chooses its kind; a node's memory is in no launch; and what ZeRO-3 does with the script's model is told only
+        # under ZeRO-3.
+        and name not in ("versions", "checkpointing_reentrant", "host_memory_gib", "zero_init")
         and not (name in overridden and old[name] == right[name])
     )

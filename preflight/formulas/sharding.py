@@ -88,6 +88,16 @@ def shards_parameters(plan: LaunchPlan) -> bool:
     return plan.is_fsdp or plan.engine == "zero3"
 
 
+def partitions_as_made(plan: LaunchPlan) -> bool:
+    """Tell whether ZeRO-3 divides each parameter as it is made; else the whole model is on every GPU before.
+
+    A Trainer of transformers tells from_pretrained of ZeRO-3; a loop that calls deepspeed.initialize alone does not.
+    """
+    by_rule = plan.trainer != "plain_loop"
+    told = (plan.zero_init, plan.script_facts.zero_init, by_rule)
+    return plan.engine == "zero3" and next(each for each in told if each is not None)
+
+
 def saves_shards(plan: LaunchPlan) -> bool:
     """Tell whether every rank writes its own shards of a checkpoint: what torchtitan always does
     (dcp.save in torchtitan/components/checkpoint.py, 0.1.0 to 0.3.0)."""

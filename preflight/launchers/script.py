@@ -40,6 +40,7 @@ from preflight.launchers.undecided import (
     undecided,
     unseen,
 )
+from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
@@ -150,6 +151,9 @@ def make_plan(
         origins.update(opened_engine(engine, trainer.script.unread["engine"]))
     origins.update(engine.origins)
     values = _values(trainer, engine)
+    zero_init = zero_init_of(trainer, engine, origins.get("engine"))
+    if zero_init is not None:
+        values["zero_init"], origins["zero_init"] = zero_init
     if engine.deepspeed is not None:
         origins["deepspeed"] = origin_of(engine.deepspeed_place, libraries)
     if libraries.unseen and not command.in_container:

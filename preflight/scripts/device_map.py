@@ -1,21 +1,15 @@
-"""The device_map that a training script loads its model with, and whether transformers knows of ZeRO-3 by then."""
+"""The device_map that a training script loads its model with."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from preflight.scripts.dataclass_fields import dataclass_types
 from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.meanings import PARSES_DATACLASSES
-from preflight.scripts.order import runs_before
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Known, Scope
 from preflight.scripts.script_settings import Said, said_of
 
-MAKES_CONFIG = ("Accelerator", "HfDeepSpeedConfig", "HfTrainerDeepSpeedConfig")
-"""What tells transformers of DeepSpeed beside the Trainer's arguments: from then on ZeRO-3 is on for from_pretrained
-(accelerate/utils/dataclasses.py:1488, transformers/integrations/deepspeed.py:79; 1.15.0 and 5.24.0)."""
 DEVICES = ("device", "process_index", "local_process_index", "local_rank", "rank")
 """Attributes that name a device or a rank, in torch, accelerate and scripts: never None where a model is loaded."""
 MAKES_VALUE = ("device", "dict", "int", "str", "infer_auto_device_map", "current_device")
@@ -53,30 +47,3 @@ def _is_some(node: ast.expr, scope: Scope, is_dict: bool) -> bool:
             is_once and not isinstance(written[0], ast.Name) and _is_some(written[0], scope, False)
         )
     return False
-
-
-def zero3_is_on(reader: ScriptReader, loading: CallFound) -> bool | None:
-    """Tell whether transformers knows of DeepSpeed when a model is loaded; None where the order is not known."""
-    makers = list(_makers(reader, reader.calls))
-    if any(runs_before(reader, maker, loading) for maker in makers):
-        return True
-    unsure = _makers(reader, reader.unsure)
-    is_after = all(runs_before(reader, maker, loading) is False for maker in (*makers, *unsure))
-    return False if is_after else None
-
-
-def _makers(reader: ScriptReader, calls: Iterable[CallFound]) -> Iterable[CallFound]:
-    """Return the calls that tell transformers of DeepSpeed."""
-    makes_arguments = reader.trainer_names()
-    parsed = {
-        last_name(node)
-        for found in reader.everywhere
-        if found.name in reader.dataclass_parsers
-        for node in dataclass_types(found.node, found.scope)
-    }
-    names = {
-        *MAKES_CONFIG,
-        *makes_arguments,
-        *(PARSES_DATACLASSES if parsed & makes_arguments else ()),
-    }
-    return [found for found in calls if found.name in names]

@@ -6,12 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 
-from preflight.scripts.device_map import device_map_of, zero3_is_on
+from preflight.scripts.device_map import device_map_of
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.model_shape import name_of_config, note_shape
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
+from preflight.scripts.zero_init import is_partitioned, zero3_is_on
 from preflight.setting import Place
 
 LOADED_WITH = {
@@ -74,6 +75,11 @@ def read_model(reader: ScriptReader, settings: ScriptSettings) -> None:
     elif not any(call.name.endswith("Trainer") for call in reader.everywhere):
         settings.seen["no_trainer"] = Place("script", reader.path, "")
     calls = [f for f in reader.named("from_pretrained", "from_config") if loads(f)]
+    unsure = [f for f in reader.maybe("from_pretrained", "from_config") if loads(f)]
+    if calls or unsure:
+        settings.zero_init = is_partitioned(reader, (*calls, *unsure))
+    elif not made and "no_trainer" not in settings.seen:
+        settings.zero_init = True  # the trainer loads it, by its name
     if len(calls) > 1:
         calls = _that_train(calls, made) or calls
     if len(calls) != 1:
@@ -123,11 +129,17 @@ def _quantization(reader: ScriptReader, settings: ScriptSettings, found: CallFou
 def loads(call: CallFound) -> bool:
     """Tell whether a call loads a model of transformers."""
     func = call.node.func
-    return (
-        call.name in ("from_pretrained", "from_config")
-        and isinstance(func, ast.Attribute)
-        and _MODEL_CLASS.match(ast.unparse(func.value).rpartition(".")[2]) is not None
-    )
+    if call.name not in ("from_pretrained", "from_config") or not isinstance(func, ast.Attribute):
+        return False
+    named = _classes(func.value, call.scope)
+    return bool(named) and all(_MODEL_CLASS.match(last_name(each)) for each in named)
+
+
+def _classes(node: ast.expr, scope: Scope) -> list[ast.expr]:
+    """Return what a class is named by: itself, or every class that a variable of the script may hold."""
+    holder = scope.holder(node.id) if isinstance(node, ast.Name) else None
+    held = [] if holder is None or not isinstance(node, ast.Name) else holder.assigned.get(node.id)
+    return held or [node]
 
 
 def _is_own(reader: ScriptReader, call: CallFound) -> bool:

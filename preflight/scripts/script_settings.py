@@ -113,6 +113,8 @@ class ScriptSettings:
     """What the model is loaded with; as written, where only running tells the value and that is surely not None."""
     zero3_is_on: bool | None = None
     """Whether transformers knows of DeepSpeed when the model is loaded; None where the order is not known."""
+    zero_init: bool | None = None
+    """Whether ZeRO-3 partitions the model as it is made; None where that is not known."""
     fsdp_plugin: dict[str, Said] = field(default_factory=dict)
     uncounted: dict[str, Uncounted] = field(default_factory=dict)
     """What it holds that no formula counts -> where, and what that takes."""

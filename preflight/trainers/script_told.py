@@ -174,6 +174,7 @@ def settled(
         collator=script.seen.get("collator"),
         uncounted=script.uncounted,
         zero3_is_on_at_load=script.zero3_is_on,
+        zero_init=script.zero_init,
     )
     fields = replace(
         fields,

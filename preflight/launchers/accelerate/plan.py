@@ -55,7 +55,8 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
     part = problems.take(accelerate_part(command, arguments, settings))
     trainer = problems.take(read_script_arguments(command, part.script_index))
     if _leaves_zero3_off(settings, trainer, libraries_of(command)):
-        trainer = replace(trainer, script=replace(trainer.script, zero3_is_on_at_load=False))
+        facts = replace(trainer.script, zero3_is_on_at_load=False, zero_init=False)
+        trainer = replace(trainer, script=facts)
     engine = problems.take(read_script_engine(command, part, trainer))
     problems.extend(check_beside_file(settings, engine.deepspeed_file))
     refused = problems.refused

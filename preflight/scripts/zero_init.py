@@ -1,0 +1,71 @@
+"""Whether a training script makes its model after DeepSpeed is told of: under ZeRO-3 it is partitioned as it is made then.
+
+Told too late, or never, deepspeed.initialize moves the whole model to every GPU before it divides it
+(DeepSpeedEngine._configure_distributed_model, deepspeed/runtime/engine.py, 0.19.8).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from preflight.scripts.dataclass_fields import dataclass_types
+from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.meanings import PARSES_DATACLASSES
+from preflight.scripts.order import runs_before
+from preflight.scripts.reader import ScriptReader
+
+MAKES_CONFIG = ("Accelerator", "HfDeepSpeedConfig", "HfTrainerDeepSpeedConfig")
+"""What tells transformers of DeepSpeed beside the Trainer's arguments: from then on ZeRO-3 is on for from_pretrained
+(accelerate/utils/dataclasses.py:1488, transformers/integrations/deepspeed.py:79; 1.15.0 and 5.24.0)."""
+OWN_CONTEXT = "Init"
+"""deepspeed.zero.Init, under which whatever is made is partitioned."""
+
+
+def is_partitioned(reader: ScriptReader, loading: Iterable[CallFound]) -> bool | None:
+    """Tell whether every model that may train is partitioned as it is made; None where that is not known.
+
+    `loading` are the calls of transformers that make it, one or one of several.
+    """
+    answers = {_is_partitioned(reader, call) for call in loading}
+    return answers.pop() if len(answers) == 1 else None
+
+
+def _is_partitioned(reader: ScriptReader, loading: CallFound) -> bool | None:
+    own = [call for call in reader.calls if _is_own_context(call)]
+    if any(runs_before(reader, call, loading) for call in own):
+        return True
+    is_on = zero3_is_on(reader, loading)
+    may_be_own = own or any(_is_own_context(call) for call in reader.unsure)
+    return None if may_be_own and is_on is False else is_on
+
+
+def _is_own_context(call: CallFound) -> bool:
+    return call.name == OWN_CONTEXT and ast.unparse(call.node.func).endswith("zero.Init")
+
+
+def zero3_is_on(reader: ScriptReader, loading: CallFound) -> bool | None:
+    """Tell whether transformers knows of DeepSpeed when a model is loaded; None where the order is not known."""
+    makers = list(_makers(reader, reader.calls))
+    if any(runs_before(reader, maker, loading) for maker in makers):
+        return True
+    unsure = _makers(reader, reader.unsure)
+    is_after = all(runs_before(reader, maker, loading) is False for maker in (*makers, *unsure))
+    return False if is_after else None
+
+
+def _makers(reader: ScriptReader, calls: Iterable[CallFound]) -> Iterable[CallFound]:
+    """Return the calls that tell transformers of DeepSpeed."""
+    makes_arguments = reader.trainer_names()
+    parsed = {
+        last_name(node)
+        for found in reader.everywhere
+        if found.name in reader.dataclass_parsers
+        for node in dataclass_types(found.node, found.scope)
+    }
+    names = {
+        *MAKES_CONFIG,
+        *makes_arguments,
+        *(PARSES_DATACLASSES if parsed & makes_arguments else ()),
+    }
+    return [found for found in calls if found.name in names]
