@@ -9,7 +9,7 @@ from preflight.formulas.key_values import stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
-from preflight.formulas.texts import caches_gradients, forwards_of, trains_passages, waiting_len
+from preflight.formulas.texts import caches_gradients, forwards_of, shares_negatives, waiting_len
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALL_SAVED, STEP_MOMENTS, MemoryTerm, Moment
@@ -75,14 +75,7 @@ def _compared(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return what a loss makes of embeddings: each anchor beside every other text of the batch, as scores in fp32."""
     micro, texts = plan.micro_batch_size or 1, plan.texts_per_row or 1
     anchors = min(micro, plan.cached_rows or micro)
-    ranks = 1
-    if (
-        trains_passages(plan)
-        and str(plan.trainer_facts.value("negatives_cross_device", "")).lower() == "true"
-    ):
-        ranks = (
-            plan.world_size or 1
-        )  # every rank scores the queries of all beside the passages of all
+    ranks = (plan.world_size or 1) if shares_negatives(plan) else 1
     scores = 4 * anchors * ranks * micro * ranks * max(1, texts - 1)
     embeddings = 4 * texts * micro * ranks * model.hidden_size
     return 3 * (scores + embeddings)

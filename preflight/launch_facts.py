@@ -92,7 +92,7 @@ class TrainerFacts:
     """Argument in underscore spelling -> value with its place, of kind `default` where the library's default holds;
     the script's own arguments too, as text."""
     module: str = ""
-    """The module of a library's that trains, where that is no script of TRL's: FlagEmbedding's, by its dotted name."""
+    """The module of a library's that trains, where that is no script of TRL's: FlagEmbedding's or Tevatron's, by its dotted name."""
     classes: frozenset[str] | None = None
     """Classes of transformers and TRL that surely read the arguments and train, `trl.SFTConfig`: a rule of another
     one holds for nothing here. None where the launch runs a library's own script, or one that could not be read."""

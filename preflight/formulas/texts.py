@@ -1,7 +1,7 @@
 """Texts of a row that go through an embedding model in forwards of their own, and wait there for one backward.
 
 losses of pairs and triplets    every column, or the first and all others (sentence-transformers 6)
-FlagEmbedding's embedders        the queries, and then all passages
+FlagEmbedding and Tevatron       the queries, and then all passages
 losses with cached gradients    a few rows of one column at a time, and each has its backward at once
 """
 
@@ -13,26 +13,28 @@ from preflight.launch import LaunchPlan
 from preflight.versions.boundary import OLDEST
 from preflight.versions.sentence_transformers import MERGES_COLUMNS
 
-FLAG_EMBEDDERS = (
+TEVATRON = "tevatron.retriever.driver.train"
+FLAG_DECODER = "FlagEmbedding.finetune.embedder.decoder_only.base"
+EMBEDDERS = (
     "FlagEmbedding.finetune.embedder.encoder_only.base",
     "FlagEmbedding.baai_general_embedding.finetune.run",
+    FLAG_DECODER,
+    TEVATRON,
 )
-"""FlagEmbedding's modules that train an encoder on queries and passages (1.3.5 to 1.4.2; 1.2.11)."""
-
-
-FLAG_RERANKERS = (
+"""Modules of libraries that train on queries and passages (FlagEmbedding 1.3.5 to 1.4.2, and 1.2.11; Tevatron 2)."""
+RERANKERS = (
     "FlagEmbedding.finetune.reranker.encoder_only.base",
     "FlagEmbedding.reranker.run",
 )
 """Those that train an encoder to score a query beside each of its passages."""
 QUERY_MAX_LEN = 32
-"""FlagEmbedding's own default (arguments.py, 1.2.11 to 1.4.2)."""
+"""Their own default (arguments.py of FlagEmbedding 1.2.11 to 1.4.2 and of Tevatron 2)."""
 
 
-def is_flag_embedding(script: str | None) -> bool:
-    """Tell whether a module is one of FlagEmbedding's that train, with transformers' Trainer and arguments of its own."""
+def is_retriever(script: str | None) -> bool:
+    """Tell whether a module is one that trains retrievers with transformers' Trainer and arguments of its own."""
     name = script or ""
-    return name.startswith("FlagEmbedding.finetune.") or name in FLAG_EMBEDDERS + FLAG_RERANKERS
+    return name.startswith("FlagEmbedding.finetune.") or name in EMBEDDERS + RERANKERS
 
 
 class Forwards(NamedTuple):
@@ -52,8 +54,8 @@ def forwards_of(plan: LaunchPlan) -> Forwards:
     if plan.cached_rows is not None:
         return Forwards(min(micro, plan.cached_rows))
     if trains_passages(plan):
-        # in one autocast region, whose copies of weights both share
-        return Forwards((texts - 1) * micro, micro)
+        # one autocast region, whose copies of weights both share, but for frozen ones, which it does not remember
+        return Forwards((texts - 1) * micro, micro, 0 if plan.adapter is None else 1)
     if texts > 2 and MERGES_COLUMNS.holds_in(plan.versions):
         # where nobody says the release, as many copies of weights as an older one has
         is_sure = MERGES_COLUMNS.holds_in(plan.versions, OLDEST)
@@ -62,8 +64,16 @@ def forwards_of(plan: LaunchPlan) -> Forwards:
 
 
 def trains_passages(plan: LaunchPlan) -> bool:
-    """Tell whether FlagEmbedding trains: a row's query in a forward, its passages in the next."""
-    return plan.trainer_facts.module in FLAG_EMBEDDERS
+    """Tell whether such a module trains: a row's query in a forward, its passages in the next."""
+    return plan.trainer_facts.module in EMBEDDERS
+
+
+def shares_negatives(plan: LaunchPlan) -> bool:
+    """Tell whether every rank scores the queries of all ranks beside the passages of all: Tevatron's always do."""
+    if plan.trainer_facts.module == TEVATRON:
+        return True
+    said = plan.trainer_facts.value("negatives_cross_device", "")
+    return trains_passages(plan) and str(said).lower() == "true"
 
 
 def waiting_len(plan: LaunchPlan) -> int:

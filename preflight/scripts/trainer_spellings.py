@@ -193,6 +193,7 @@ KINDS: dict[str, str] = {
         (
             "calls_evaluation",
             "use_vllm",
+            "grad_cache",
             "vllm_enable_sleep_mode",
             "ds3_gather_for_generation",
             "vllm_importance_sampling_correction",

@@ -68,7 +68,8 @@ def unread_switches(given: Given, fields: PlanFields) -> Iterator[Problem]:
     """Yield which of the script's own names sounds like quantization or an adapter and was not read as such."""
     read = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
     settings = fields.settings
-    if given.kind.is_own_script or {"adapter", "base_quantization"} <= settings.keys():
+    is_library = given.kind.is_own_script or bool(given.kind.module)
+    if is_library or {"adapter", "base_quantization"} <= settings.keys():
         return
     for name, setting in given.others.items():
         found = _SHRINKS.search(name)

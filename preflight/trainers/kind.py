@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from preflight.formulas.texts import is_flag_embedding
+from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
 from preflight.scripts.repository_files import repository_files
 
@@ -111,7 +111,7 @@ class TrainerKind(NamedTuple):
     unreached: frozenset[str] = frozenset()
     """Trainers of transformers and TRL that the script makes under another command line."""
     module: str = ""
-    """A library's own module that trains and is no script of TRL's: FlagEmbedding's, by its dotted name."""
+    """A library's own module that trains and is no script of TRL's: FlagEmbedding's or Tevatron's, by its dotted name."""
     loads_model: bool = False
     """True where the script loads a model itself, and TRL does not by the name that it is given."""
 
@@ -142,8 +142,8 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
             is_own_script=not text or _is_unchanged(own[1], text),
             uses_trl_parser=True,
         )
-    if is_flag_embedding(script):
-        because = f"{script} is FlagEmbedding's own module"
+    if is_retriever(script):
+        because = f"{script} is a library's own module"
         return TrainerKind("transformers", because, module=script or "")
     found = _from_text(script or "", _with_own_name(text, command, script))
     if found is not None:

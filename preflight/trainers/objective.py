@@ -14,13 +14,13 @@ from preflight.scripts.files import last_name
 from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
-from preflight.trainers.flag_embedding import read_flag_embedding
 from preflight.trainers.generation import read_generation
 from preflight.trainers.kind import MORE_TRL_METHODS, PROSE, TRL_METHODS
 from preflight.trainers.lookup import Given
 from preflight.trainers.older_pairs import keeps_reference, loads_wider_reference, not_priced
 from preflight.trainers.own_loss import is_plain, objective_of_loss
 from preflight.trainers.ppo import read_ppo
+from preflight.trainers.retrievers import read_retriever
 from preflight.trainers.texts import read_texts
 
 FUSES_HEAD_FOR = ("sft", *COMPARED, "grpo", "rloo")
@@ -49,7 +49,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     fields = FieldReader(given)
     kind = given.kind
     if kind.trainer == "transformers" or (kind.trainer == "plain_loop" and is_plain(kind.text)):
-        if not read_flag_embedding(fields) and not read_texts(fields):
+        if not read_retriever(fields) and not read_texts(fields):
             _classifier(fields)
         return fields.reading()
     if kind.trainer != "trl":

@@ -19,6 +19,7 @@ from preflight.trainers.lookup import Given
 from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
 from preflight.trainers.ppo import has_own_loop
 from preflight.trainers.prepared_base import prepared_base
+from preflight.trainers.retrievers import read_retriever_model
 
 PEFT_DEFAULT_RANK = 8
 """peft.LoraConfig.r."""
@@ -42,7 +43,8 @@ def read_model_fields(given: Given) -> Reading[PlanFields]:
         dtype = "fp32"  # a config that is not told what to compute in takes torch's
     base = problems.take(_quantization(given, None if dtype == "auto" else dtype))
     adapter = problems.take(_adapter(given, base.value("base_quantization")))
-    return Reading(joined(objective, loaded, loss, base, adapter), tuple(problems))
+    of_module = problems.take(read_retriever_model(given))
+    return Reading(joined(objective, loaded, loss, base, adapter, of_module), tuple(problems))
 
 
 def _load_dtype(given: Given) -> Reading[PlanFields]:

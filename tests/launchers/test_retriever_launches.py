@@ -1,4 +1,4 @@
-"""FlagEmbedding's modules, which nobody has as files, say what they train by their arguments."""
+"""Modules of FlagEmbedding and Tevatron, which nobody has as files, say what they train by their arguments."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from preflight.request import Request
 
 EMBEDDER = "FlagEmbedding.finetune.embedder.encoder_only.base"
 OLDER = "FlagEmbedding.baai_general_embedding.finetune.run"
+DECODER = "FlagEmbedding.finetune.embedder.decoder_only.base"
 RERANKER = "FlagEmbedding.finetune.reranker.encoder_only.base"
 
 
-def report_of(tmp_path, module: str, words: str):
+def report_of(
+    tmp_path,
+    module: str,
+    words: str,
+    model: str = "BAAI/bge-large-en-v1.5",
+    precision: str = "--fp16",
+):
     argv = (
-        f"torchrun --nproc_per_node 2 -m {module} --output_dir out --model_name_or_path BAAI/bge-large-en-v1.5"
-        f" --train_data a.jsonl --fp16 --per_device_train_batch_size 4 {words}"
+        f"torchrun --nproc_per_node 2 -m {module} --output_dir out --model_name_or_path {model}"
+        f" --train_data a.jsonl {precision} --per_device_train_batch_size 4 {words}"
     )
     return check_launch(
         LaunchCommand(tuple(argv.split()), cwd=str(tmp_path)),
@@ -65,3 +72,26 @@ def test_shorter_queries_and_ranks_that_share_negatives_are_seen(tmp_path):
 
     assert long == pytest.approx(8 * short, rel=0.1)
     assert bytes_of(compared, "") < bytes_of(compared, "--negatives_cross_device")
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "adapter", "dtype"),
+    [
+        ("tevatron.retriever.driver.train", "--lora --bf16 --lora_target_modules q_proj,v_proj", (16, 2), "bf16"),
+        ("tevatron.retriever.driver.train", "--bf16", None, "bf16"),
+        ("tevatron.retriever.driver.train", "", None, "fp32"),
+        (DECODER, "--bf16", (64, 7), None),
+        (DECODER, "--bf16 --use_lora True --lora_rank 32 --target_modules q_proj k_proj v_proj o_proj", (32, 4), None),
+        (DECODER, "--bf16 --use_lora False", None, None),
+    ],
+)  # fmt: skip
+def test_a_decoder_is_adapted_and_loaded_as_the_module_does(
+    tmp_path, module, words, adapter, dtype
+):
+    report = report_of(tmp_path, module, words, "mistralai/Mistral-7B-v0.1", "")
+    found = report.plan.adapter
+
+    assert (None if found is None else (found.rank, len(found.targets))) == adapter
+    assert dtype in (None, report.plan.load_dtype)
+    assert report.plan.objective == "embedding"
+    assert not report.verdict.unpriced

@@ -1,6 +1,6 @@
-"""Texts that FlagEmbedding compares and ranks: steps of its own trainers that were measured, beside the estimate.
+"""Texts that FlagEmbedding and Tevatron compare and rank: steps of its own trainers that were measured, beside the estimate.
 
-flag_steps.py makes a row again, in an environment with that release and the transformers of its day.
+retriever_steps.py makes a row again, in an environment with that release and the transformers of its day.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ import json
 from pathlib import Path
 
 import pytest
-from flag_steps import BERT, case_of
+from retriever_steps import case_of
 from test_objectives import predicted
 
 from preflight.formulas.objective import num_sequences
-from preflight.formulas.texts import FLAG_EMBEDDERS, FLAG_RERANKERS
-from preflight.launch import LaunchPlan
+from preflight.formulas.texts import EMBEDDERS, RERANKERS, TEVATRON
+from preflight.launch import Adapter, LaunchPlan
 from preflight.launch_facts import TrainerFacts
 from preflight.setting import Place, Setting
+from preflight.trainers.retrievers import LINEAR
 
 ROWS = [
     json.loads(line)
-    for line in Path(__file__).with_name("flag_steps.jsonl").read_text().splitlines()
+    for line in Path(__file__).with_name("retriever_steps.jsonl").read_text().splitlines()
 ]
 TOLERANCE = 0.02
 
@@ -34,10 +35,10 @@ def plan_of(row: dict) -> LaunchPlan:
         trainer="transformers",
         trainer_facts=TrainerFacts(
             arguments={"query_max_len": said},
-            module=(FLAG_RERANKERS if is_reranker else FLAG_EMBEDDERS)[0],
+            module=TEVATRON if "tevatron" in row else (RERANKERS if is_reranker else EMBEDDERS)[0],
         ),
         versions={"transformers": row["transformers"], "torch": "2.13.0"},
-        load_dtype="fp32",
+        load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",
         micro_batch_size=case["micro"],
         texts_per_row=case["group"] + (not is_reranker),
@@ -48,14 +49,17 @@ def plan_of(row: dict) -> LaunchPlan:
         checkpointing_reentrant=False,
         optimizer="adamw_torch",
         optimizer_kernel="for_loop",
+        adapter=Adapter(rank=case["rank"], targets=LINEAR) if "rank" in case else None,
     )
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['name']}, {row['FlagEmbedding']}")
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row['name']}, {row.get('FlagEmbedding', 'Tevatron')}"
+)
 def test_the_worst_moment_of_a_step_is_priced(row):
     plan = plan_of(row)
 
-    assert max(predicted(plan, BERT).values()) == pytest.approx(
+    assert max(predicted(plan, case_of(row["name"])["config"]).values()) == pytest.approx(
         max(row["peaks"].values()), rel=TOLERANCE
     )
     assert num_sequences(plan) == row["shapes"][-1][0]

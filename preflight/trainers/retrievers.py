@@ -1,0 +1,157 @@
+"""What FlagEmbedding's and Tevatron's own modules train: texts that are compared, and pairs that are ranked.
+
+Source: FlagEmbedding 1.2.11 baai_general_embedding/finetune and reranker, 1.3.5 to 1.4.2 finetune and abc/finetune;
+Tevatron 2 retriever/driver/train.py, arguments.py and modeling/encoder.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from preflight.errors import Problem
+from preflight.formulas.texts import (
+    EMBEDDERS,
+    FLAG_DECODER,
+    QUERY_MAX_LEN,
+    RERANKERS,
+    TEVATRON,
+    is_retriever,
+)
+from preflight.launch import Adapter
+from preflight.reading import Reading
+from preflight.setting import Place, Setting
+from preflight.trainers.fields import FieldReader, PlanFields
+from preflight.trainers.lookup import Given
+
+GROUP, PASSAGE, PAIR = 8, 128, 512
+"""Defaults of train_group_size, passage_max_len and 1.2's max_len (arguments.py, 1.2.11 to 1.4.2)."""
+
+
+class Lora(NamedTuple):
+    """How a module adapts a decoder."""
+
+    is_on: bool
+    """Unless somebody says otherwise."""
+    rank: int
+    """Where nobody says one."""
+
+
+LORA = {FLAG_DECODER: Lora(True, 64), TEVATRON: Lora(False, 16)}
+"""Module -> its adapter; every other trains the model whole (arguments.py of both)."""
+LINEAR: tuple[str, ...] = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "down_proj",
+    "up_proj",
+    "gate_proj",
+)
+"""What an adapter is on where nobody says it."""
+
+
+def read_retriever(fields: FieldReader) -> bool:
+    """Put the objective, the texts of a row and their length; tell whether one of FlagEmbedding's modules trains."""
+    module = fields.given.kind.module
+    if not is_retriever(module):
+        return False
+    is_reranker = module in RERANKERS
+    at = Setting(module, Place("argv", "", module))
+    if not is_reranker and module not in EMBEDDERS:
+        _leave_out(fields, f"{module} is not estimated", module, "either", at)
+        return True
+    fields.put("objective", "sequence_classification" if is_reranker else "embedding", at)
+    group = _count(fields, "train_group_size")
+    passages = GROUP if group is None else int(group.value)
+    fields.put("texts_per_row", passages + (not is_reranker), group or at)
+    fields.assume("sequence_kind", "padded", "texts are padded to the longest", "transformers")
+    _put_length(fields, is_reranker, at)
+    cached = fields.get("grad_cache")
+    if cached is not None and cached.value is True:
+        message = "texts whose gradients are cached are estimated at once"
+        _leave_out(fields, message, "cached gradients", "less", cached)
+    tokens = fields.get("additional_special_tokens")
+    if tokens is not None and module == FLAG_DECODER:
+        _leave_out(fields, "rows of new tokens are not counted", "new tokens", "more", tokens)
+    pieces = _count(fields, "sub_batch_size")
+    if pieces is not None:
+        message = "texts that run in pieces of sub_batch_size are estimated at once"
+        _leave_out(fields, message, "texts in pieces", "less", pieces)
+    return True
+
+
+def read_retriever_model(given: Given) -> Reading[PlanFields]:
+    """Return adapter, dtype and attention of the model that such a module loads."""
+    fields = FieldReader(given)
+    module = given.kind.module
+    if not is_retriever(module):
+        return fields.reading()
+    _adapter(fields, LORA.get(module))
+    if module != TEVATRON:
+        return fields.reading()
+    on = [
+        (name, flag)
+        for name in ("bf16", "fp16")
+        if (flag := fields.get(name)) is not None and flag.value is True
+    ]
+    if on:
+        fields.put("load_dtype", *on[0])
+    else:
+        fields.assume("load_dtype", "fp32", "neither bf16 nor fp16", "transformers")
+    if fields.get("attn_implementation") is None:
+        fields.assume("attention", "flash_attention_2", "no attn_implementation", "transformers")
+    return fields.reading()
+
+
+def _adapter(fields: FieldReader, words: Lora | None) -> None:
+    switch = fields.get("use_peft")
+    asked = False if words is None else words.is_on
+    if switch is not None:
+        asked = switch.value is True
+    if words is None or not asked:
+        fields.assume("adapter", None, "the model is trained whole", "transformers")
+        return
+    rank, targets = _count(fields, "lora_r"), fields.get("lora_target_modules")
+    saved = fields.value("lora_modules_to_save")
+    names = LINEAR
+    if targets is not None and isinstance(targets.value, list):
+        names = tuple(str(name) for name in targets.value)
+    adapter = Adapter(
+        rank=words.rank if rank is None else int(rank.value),
+        dropout=float(fields.value("lora_dropout", 0.1)),
+        targets=names,
+        modules_to_save=tuple(saved) if isinstance(saved, list) else None,
+    )
+    said = [each for each in (switch, rank, targets) if each is not None]
+    if said:
+        fields.put("adapter", adapter, *said)
+    else:
+        fields.assume("adapter", adapter, "LoRA unless use_lora says no", "transformers")
+
+
+def _put_length(fields: FieldReader, is_reranker: bool, at: Setting) -> None:
+    """Put the length of the longest text: a pair has both, or what 1.2 cuts it at."""
+    query, passage = _count(fields, "query_max_len"), _count(fields, "passage_max_len")
+    said = [setting for setting in (passage, query) if setting is not None]
+    counts = [
+        default if setting is None else int(setting.value)
+        for setting, default in ((passage, PASSAGE), (query, QUERY_MAX_LEN))
+    ]
+    length = sum(counts) if is_reranker else max(counts)
+    if is_reranker and fields.given.kind.module == RERANKERS[1]:
+        pair = _count(fields, "max_len")
+        length, said = (PAIR, []) if pair is None else (int(pair.value), [pair])
+    fields.put("seq_len", length, *(said or [at]))
+
+
+def _count(fields: FieldReader, name: str) -> Setting | None:
+    """Return a count that was given, None where nobody did or it is none."""
+    setting = fields.get(name)
+    is_count = setting is not None and isinstance(setting.value, int) and setting.value > 0
+    return setting if is_count else None
+
+
+def _leave_out(fields: FieldReader, message: str, name: str, takes: str, at: Setting) -> None:
+    fields.problems.append(
+        Problem(message, at.place.where, "", "PF143", "warning", unpriced=name, takes=takes)
+    )
