@@ -28,9 +28,9 @@ NOT_JUDGED = 2
 
 EPILOG = """\
 Launches are looked for in shell scripts, Makefiles, the examples of READMEs, workflows of GitHub,
-tasks of SkyPilot and dstack, and manifests of Kubernetes. With FILES, only launches that stand in one of them (or below it, a folder), or that name one of them (a config, a
-training script), are checked: what a commit changes. Variables that only a shell knows leave a
-launch unchecked.
+tasks of SkyPilot and dstack, and manifests of Kubernetes. With FILES, only launches that stand in
+one of them (or below it, a folder), or that name one of them (a config, a training script), are
+checked: what a commit changes. Variables that only a shell knows leave a launch unchecked.
 
 examples:
   preflight scan
