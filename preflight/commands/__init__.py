@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "guard": ("guard", "what an installed preflight checks by itself; off unless asked for"),
     "slurm": ("slurm", "check jobs where they are submitted, for a whole cluster"),
     "explain": ("explain", "what a remedy, a finding, a verdict or a word of a report means"),
+    "mcp": ("mcp_server", "serve check, fix, size, explain and trace as tools to an agent"),
     "hooks": ("hooks", "the hooks, and the plugins that answer them"),
     "completion": ("completion", "what a shell needs to complete all of this"),
 }
