@@ -12,6 +12,7 @@ from preflight.embedded.guard import check_live, is_first_rank
 from preflight.embedded.live_plan import live_plan
 from preflight.embedded.prediction import predicted_phases
 from preflight.embedded.recorder import BETWEEN, LOAD, Recorder, new_run_id
+from preflight.embedded.run_lines import live_line, summary_line
 from preflight.memory import Level
 from preflight.printable import text_of
 from preflight.records.anonymous import anonymous_plan
@@ -19,7 +20,6 @@ from preflight.records.run_index import renew_corrections
 from preflight.records.run_record import DONE, FAILED, OOM, RUNNING, RunRecord
 from preflight.records.run_store import save
 from preflight.records.site_correction import uncorrected
-from preflight.render.words import amount
 from preflight.report import Report
 from preflight.streams import say
 from preflight.units import GIB, MIB
@@ -54,6 +54,8 @@ class Measurement:
         self.record: RunRecord | None = None
         """What was written down, once there is something."""
         self.run_id = ""
+        self.has_looked = False
+        """Whether the line after the first steps was said."""
 
     def start(self, model: Any = None, optimizer: Any = None, uses_hooks: bool = True) -> None:
         """Begin to count; without a model, while it is still to be loaded."""
@@ -94,10 +96,22 @@ class Measurement:
             return
         try:
             self.recorder.look_outside()
-            if self.recorder.num_steps == 2:
-                self._keep(self.recorder.record(self.run_id, RUNNING))
+            if self.recorder.num_steps == 2 and not self.has_looked:
+                self.has_looked = True
+                record = self.recorder.record(self.run_id, RUNNING)
+                self._keep(record)
+                self._tell_live(self.recorder, record)
         except Exception as error:
             self._say(f"preflight: nothing measured: {type(error).__name__}: {error}")
+
+    def _tell_live(self, held: Recorder, record: RunRecord) -> None:
+        """Say after two steps, while there is time, what was predicted and what is most apart from it."""
+        report = self._report(held, record) if is_first_rank() else None
+        if report is None or report.estimate is None:
+            return
+        line = live_line(with_prediction(record, report), report.estimate)
+        if line:
+            self._say(line)
 
     def finish(self, outcome: str = DONE, error: BaseException | None = None) -> None:
         """End the count, write the record down, and say in a line what was predicted and what was measured."""
@@ -230,29 +244,6 @@ def with_prediction(record: RunRecord, report: Report) -> RunRecord:
         predicted_runtime={t.name: t.num_bytes for t in terms if t.level is Level.DEVICE},
         verdict=report.verdict.answer.value,
     )
-
-
-def summary_line(record: RunRecord) -> str:
-    """Return what was predicted and measured of the phase with the most live tensors, in a line."""
-    phase, measured = record.peak_phase, record.peak("allocated")
-    if not phase or measured is None:
-        return "preflight: nothing was measured"
-    predicted = record.predicted_peak("allocated")
-    # A device and its share may be far apart: each amount in the unit that it needs.
-    small = min(measured, predicted or measured)
-    text = "preflight: "
-    if predicted is not None:
-        most = max(record.predicted, key=lambda name: record.predicted[name]["allocated"])
-        text += f"predicted {amount(predicted, small)} in {most.replace('_', ' ')}, "
-    text += f"measured {amount(measured, small)} of live tensors in {phase.replace('_', ' ')}"
-    if predicted is None:
-        text += "; nothing was predicted"
-    else:
-        text += f" ({(predicted - measured) / measured:+.1%})"
-    for counter, words in (("reserved", "reserved"), ("device", "on the device")):
-        value = record.peak(counter)
-        text += f"; {words} {amount(value, small)}" if value is not None else ""
-    return text + (f"; rank {record.rank} of {record.world_size}" if record.world_size > 1 else "")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -43,6 +43,22 @@ def predicted_phases(
     return found
 
 
+def terms_of_phase(estimate: MemoryEstimate, phase: str) -> dict[str, int]:
+    """Return term -> bytes of the live tensors at the moment of a measured phase that holds most."""
+    terms: dict[str, int] = {}
+    for moment in MOMENTS.get(phase, ()):
+        alive = [
+            term
+            for term in estimate.terms_at(moment, phase not in FIRST_STEP)
+            if term.level is Level.ALLOCATED
+        ]
+        if sum(term.num_bytes for term in alive) > sum(terms.values()):
+            terms = {}
+            for term in alive:
+                terms[term.name] = terms.get(term.name, 0) + term.num_bytes
+    return terms
+
+
 def _sums(estimate: MemoryEstimate, moment: Moment, second_step: bool) -> dict[str, int]:
     alive = estimate.terms_at(moment, second_step)
     allocated = sum(t.num_bytes for t in alive if t.level is Level.ALLOCATED)

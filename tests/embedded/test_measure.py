@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ from kept_records import read_records
 import preflight
 from preflight.embedded import measurement as measurement_module
 from preflight.embedded.counters import CpuCounters, CudaCounters
+from preflight.embedded.run_lines import apart_by, still_to_come
 
 MIB = 2**20
 
@@ -96,7 +98,9 @@ def test_a_plain_loop_leaves_a_record_with_every_phase_and_says_a_line(records):
     assert (record.plan["micro_batch_size"], record.plan["seq_len"]) == (2, tiny.LENGTH)
     assert record.versions["torch"] == torch.__version__ and record.device["name"] == "cpu"
     assert kept.records == (record,) and [line["run_id"] for line in lines] == [record.run_id] * 2
-    assert said.getvalue().startswith("preflight: predicted ") and said.getvalue().count("\n") == 1
+    live, summary = said.getvalue().splitlines()
+    assert live.startswith("preflight: after 2 steps: predicted ")
+    assert summary.startswith("preflight: predicted ")
     assert "of live tensors in second step (" in said.getvalue()
     # The formula is CUDA's; on a CPU a tiny model is within a quarter of it.
     predicted = record.predicted_peak("allocated")
@@ -133,6 +137,56 @@ def trainer(tmp_path, callback, **more):
     )
 
 
+def held_beside(num_bytes: int, **options) -> tuple[list[str], preflight.measure]:
+    """Return what was said before the third step of a loop that holds something of its own, and the run."""
+    said, model = io.StringIO(), tiny.model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    with preflight.measure(model, optimizer=optimizer, report_to=said, **options) as run:
+        beside = torch.zeros(num_bytes, dtype=torch.uint8)
+        for _ in range(2):
+            ids = torch.zeros(2, tiny.LENGTH, dtype=torch.long)
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        lines = said.getvalue().splitlines()
+        del beside
+    return lines, run
+
+
+def test_after_two_steps_a_line_says_what_is_furthest_from_its_prediction():
+    (plain,), run = held_beside(0)
+    (with_more,), more = held_beside(400_000)
+    record = run.record
+
+    assert record is not None and more.record is not None
+    apart = apart_by(record, "allocated")
+    furthest = max(apart, key=lambda name: abs(apart[name]))
+    assert f"furthest off is {furthest.replace('_', ' ')}, " in plain and "(" in plain
+    # What is held all along is more in every phase, by itself.
+    for phase, off in apart_by(more.record, "allocated").items():
+        assert off == apart[phase] + 400_000
+    assert "more than predicted, as is every phase" in with_more
+
+
+def test_a_run_that_came_nearer_to_the_card_says_so_while_it_runs():
+    (roomy,), before = held_beside(400_000, cpu_limit_bytes=5_000_000)
+    assert before.record is not None
+    peak = before.record.peak("allocated")
+    assert peak is not None
+    (near,), run = held_beside(400_000, cpu_limit_bytes=int(peak / 0.96))
+    record = run.record
+
+    assert record is not None and "nearer to the card" not in roomy
+    assert near.endswith(" are taken, nearer to the card than predicted")
+    # A checkpoint that was predicted to fill the card will not find what the steps took beyond theirs.
+    saving = {**record.predicted, "save": {"allocated": 1_000_000}}
+    coming = replace(record, predicted=saving)
+    assert still_to_come(coming).endswith(": it may not fit") and "save may take" in still_to_come(
+        coming
+    )
+    assert "may not fit" not in still_to_come(record)
+
+
 def test_a_trainer_leaves_the_same_record_through_its_callback(records, tmp_path):
     said = io.StringIO()
     callback = preflight.PreflightCallback(report_to=said)
@@ -149,6 +203,7 @@ def test_a_trainer_leaves_the_same_record_through_its_callback(records, tmp_path
         assert abs(ours / theirs - 1) < 0.1, (phase, ours, theirs)
     assert record.plan["trainer"] == "transformers" and record.plan["optimizer"]
     assert said.getvalue().count("preflight: predicted ") == 1
+    assert said.getvalue().count("preflight: after 2 steps: ") == 1
     assert len(read_records(str(records)).records) == 2
     assert not trained.model._forward_hooks and not trained.model._forward_pre_hooks
 
