@@ -31,7 +31,7 @@ from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
 from preflight.scripts.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.sentence_calls import read_sentences
-from preflight.scripts.unsloth_calls import read_unsloth
+from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.setting import Place
 
 WORTH_READING = re.compile(
@@ -166,7 +166,10 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
 def _refused(reader: ScriptReader) -> dict[str, Refused]:
     """Return the keywords that a class of arguments does not have, of calls that surely run."""
     refused: dict[str, Refused] = {}
+    is_patched = imports_unsloth(reader)
     for call in reader.trainer_calls():
+        if is_patched and call.name != "TrainingArguments":
+            continue  # it is a subclass that takes more
         held = reader.class_of(call.name, call.scope.path)
         if held is not None and not is_dataclass(held[0]):
             continue  # what its __init__ takes is its own

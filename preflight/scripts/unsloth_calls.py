@@ -70,6 +70,15 @@ def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:
     return True
 
 
+def imports_unsloth(reader: ScriptReader) -> bool:
+    """Tell whether the script imports Unsloth, which puts subclasses in the place of TRL's configs and trainers.
+
+    They take `max_seq_length` in every release of TRL, and arguments of Unsloth's own (unsloth/models/rl.py).
+    """
+    names = (name for imported in reader.libraries.values() for name in imported.values())
+    return any(name.partition(".")[0] == "unsloth" for name in names)
+
+
 def _cap(settings: ScriptSettings, length: Known) -> None:
     """Cut rows at the length of the model, or at the trainer's where that is shorter."""
     said = settings.arguments.get("seq_len")

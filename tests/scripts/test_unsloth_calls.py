@@ -48,6 +48,7 @@ def test_its_defaults_are_four_bits_an_adapter_and_checkpointing(tmp_path):
         (", max_seq_length=4096", "", 4096),
         (", max_seq_length=4096", ", max_length=1024", 1024),
         (", max_seq_length=512", ", max_length=1024", 512),
+        (", max_seq_length=4096", ", max_seq_length=1024, unsloth_num_chunks=4", 1024),
     ],
 )
 def test_rows_are_cut_at_the_shorter_of_the_models_length_and_the_trainers(
