@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from preflight.derive.json_rows import in_rows
+from preflight.derive.release_rows import with_release
 from preflight.derive.target import Files, Say, read
 from preflight.scripts.trainer_tables import argument_table
 from preflight.versions.boundary import release
@@ -45,7 +46,7 @@ def swift_files(say: Say) -> Files:
         table = {
             "releases": releases,
             **{
-                name: _with(table.get(name, {}), found, version, releases)
+                name: with_release(table.get(name, {}), found, version, releases)
                 for name, found in _found(package)
             },
             "before": table.get("before", []),
@@ -148,24 +149,3 @@ def _names(package: Path) -> Iterator[str]:
     for names in COMMANDS.values():
         for name in names:
             yield from (field for field, _ in _fields_of(name, classes))
-
-
-def _with(
-    section: Mapping[str, list[list[Any]]],
-    found: Mapping[str, Any],
-    version: str,
-    releases: Sequence[str],
-) -> dict[str, list[list[Any]]]:
-    """Return a section with a release: each name has rows of first and last release and what it is between them.
-
-    Releases are put in from the oldest on; one that is there already changes nothing.
-    """
-    merged = {name: [list(row) for row in rows] for name, rows in section.items()}
-    before = releases[max(0, releases.index(version) - 1)]
-    for name, entry in found.items():
-        rows = merged.setdefault(name, [])
-        if rows and rows[-1][2:] == entry and rows[-1][1] == before:
-            rows[-1][1] = version
-        elif not rows or release(rows[-1][1]) < release(version):
-            rows.append([version, version, *entry])
-    return {name: merged[name] for name in sorted(merged)}

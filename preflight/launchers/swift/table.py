@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
-from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
+from preflight.launchers.release_rows import ReleaseRows
+from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.versions.boundary import release
 
 
@@ -32,41 +33,36 @@ def names_before() -> frozenset[str]:
 
 
 @lru_cache(maxsize=4)
-def _rows(command: str) -> Mapping[str, list[list[Any]]]:
+def _rows(command: str) -> ReleaseRows:
     """Return the rows of a command's own arguments; `pt` takes those of `sft`."""
     table = _table()
-    return {**table["sft"], **table["rlhf"]} if command == "rlhf" else dict(table["sft"])
+    rows = {**table["sft"], **table["rlhf"]} if command == "rlhf" else dict(table["sft"])
+    return ReleaseRows(rows, newest())
 
 
 @lru_cache(maxsize=4)
 def arguments_of(command: str) -> ArgumentTable:
     """Return every argument that a command has in any release, each as its newest has it, with TrainingArguments."""
-    own = {
-        name: Argument(name, rows[-1][2], rows[-1][3], tuple(rows[-1][4]) if rows[-1][4:] else None)
-        for name, rows in _rows(command).items()
-    }
     trainers = argument_table(None)
-    return ArgumentTable({**trainers.arguments, **own}, trainers.versions)
+    return ArgumentTable({**trainers.arguments, **_rows(command).arguments()}, trainers.versions)
 
 
 def releases_of(command: str, name: str) -> tuple[str, str] | None:
     """Return the first and the last release in which a command has an argument of its own; None where none has."""
-    rows = _rows(command).get(name)
-    return None if rows is None else (rows[0][0], rows[-1][1])
+    return _rows(command).span(name)
 
 
 def newest_with(command: str, names: Collection[str]) -> str:
     """Return the newest release in which a command has all of some arguments; the newest of all where none has."""
-    spans = [span for name in names if (span := releases_of(command, name)) is not None]
-    last = min((span[1] for span in spans), key=release, default=newest())
-    return last if all(release(first) <= release(last) for first, _ in spans) else newest()
+    return _rows(command).newest_with(names)
 
 
 def default_of(command: str, name: str, version: str) -> Any:
     """Return an argument's default in a release."""
-    rows = _rows(command).get(name, [])
-    found = [row for row in rows if release(row[0]) <= release(version)]
-    return (found or rows)[-1][3] if rows else argument_table(None).arguments[name].default
+    rows = _rows(command)
+    if name in rows.rows:
+        return rows.default(name, version)
+    return argument_table(None).arguments[name].default
 
 
 def preset(name: str, version: str) -> Mapping[str, Any] | None:
