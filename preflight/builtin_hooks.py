@@ -16,6 +16,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_litgpt",
     "read_swift",
     "read_verl",
+    "read_openrlhf",
     "model_registry",
     "model_hub_cache",
     "model_path",

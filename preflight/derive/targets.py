@@ -14,6 +14,7 @@ from preflight.derive import (
     litgpt_tables,
     loop_table,
     man_page,
+    openrlhf_tables,
     plan_reference,
     swift_tables,
     terminal_picture,
@@ -81,6 +82,14 @@ TARGETS = (
         swift_tables.PATH,
         swift_tables.swift_files,
         ("swift",),
+    ),
+    Target(
+        "openrlhf",
+        TABLES,
+        "arguments of one OpenRLHF, beside those of the older ones",
+        openrlhf_tables.PATH,
+        openrlhf_tables.openrlhf_files,
+        ("openrlhf",),
     ),
     Target(
         "torchtitan",

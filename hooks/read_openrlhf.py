@@ -1,0 +1,7 @@
+"""Reads OpenRLHF's trainers on DeepSpeed; its PPO on Ray is named."""
+
+from preflight.hookspecs import hookimpl
+from preflight.launchers.contract import reading
+from preflight.launchers.openrlhf import LAUNCHER
+
+preflight_read_launch = hookimpl(reading(LAUNCHER))

@@ -1,0 +1,83 @@
+"""OpenRLHF's trainers as a LaunchPlan: `deepspeed --module openrlhf.cli.train_sft` and its kin under any launcher.
+
+Source: cli/train_{sft,dpo,rm}.py of OpenRLHF 0.3.8 to 0.11.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.deepspeed.plan import deepspeed_in_front
+from preflight.launchers.framework_keys import (
+    FrameworkKeys,
+    FrameworkLibrary,
+    NotModelled,
+    note_placeholders,
+)
+from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.launcher_in_front import Front, launcher_in_front
+from preflight.launchers.openrlhf import READ, trainer_of
+from preflight.launchers.openrlhf.plan import DECIDES, open_attention, read_trainer
+from preflight.launchers.openrlhf.table import rows_of, short
+from preflight.launchers.unread import unread
+from preflight.reading import Problems, Reading
+from preflight.scripts.trainer_tables import ArgumentTable
+from preflight.trainers.argv import ParserRules, parse_argv
+
+
+def read_openrlhf(command: LaunchCommand) -> LaunchPlan | None:
+    """Return the plan of a trainer of OpenRLHF's; None where it is another command."""
+    found = _front(command)
+    if found is None:
+        return None
+    problems = Problems()
+    part, notes = problems.take(found)
+    trainer = trainer_of(command.argv[part.script_index]) or ""
+    if trainer not in READ:
+        engines = (
+            "generation engines, reference, critic and reward models on Ray's GPUs are not read"
+        )
+        message = f"OpenRLHF's {trainer} trainer is not read"
+        message = f"{message}: {engines}" if trainer == "ppo_ray" else message
+        return unread(command, message, command.argv[part.script_index])
+    rows = rows_of(trainer)
+    indexed = list(enumerate(command.argv))[part.script_index + 1 :]
+    parsed = parse_argv(indexed, ArgumentTable(rows.arguments(), {}), ParserRules())
+    problems.extend(parsed.problems)
+    library = FrameworkLibrary.of("OpenRLHF", command, rows.newest_with(tuple(parsed.known)))
+    keys = FrameworkKeys(library, {short(name): one for name, one in parsed.known.items()})
+    for name, setting in parsed.unknown.items():
+        message = f"OpenRLHF's {trainer} trainer had no argument {name!r} in any release up to {rows.newest}"
+        keys.leave_out(NotModelled(message, f"an argument named {name}", "either"), setting)
+    note_placeholders(keys, DECIDES)
+    first = library.version if library.is_known else rows.oldest_with(tuple(parsed.known))
+    had_switch = "flash_attn" in rows.rows and rows.has("flash_attn", first)
+    read_trainer(keys, part, trainer, _default_of(keys, trainer))
+    if had_switch and keys.get("flash_attn", "attn_implementation") is None:
+        open_attention(keys)
+    problems.extend(keys.problems)
+    told = replace(keys.finish(None), trainer="plain_loop")
+    part = replace(part, name="openrlhf", has_engine_options=False)
+    problems.extend(notes)
+    return framework_plan(command, part, told, keys, False, problems)
+
+
+def _front(command: LaunchCommand) -> Reading[Front] | None:
+    def is_ours(index: int) -> bool:
+        return trainer_of(command.argv[index]) is not None
+
+    found = launcher_in_front(command, is_ours)
+    if found is not None:
+        return found
+    part = deepspeed_in_front(command, is_ours)
+    return None if part is None else Reading((part.value, ()), part.problems)
+
+
+def _default_of(keys: FrameworkKeys, trainer: str) -> dict[str, Any]:
+    """Return the defaults of the release at hand, by the short names."""
+    rows, version = rows_of(trainer), keys.library.version
+    return {
+        short(name): rows.default(name, version) for name in rows.rows if rows.has(name, version)
+    }
