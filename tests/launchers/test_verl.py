@@ -98,6 +98,7 @@ def test_a_ppo_launch_is_what_hydra_composes(name: str) -> None:
     [
         ("python -m verl.trainer.main_ppo --config-name=ppo_megatron_trainer.yaml", "Megatron"),
         ("python -m verl.trainer.main_ppo actor_rollout_ref.actor.strategy=megatron", "Megatron"),
+        ("python -m verl.trainer.main_ppo model_engine=megatron", "Megatron"),
         ("python3 -m verl.trainer.main config=examples/config.yaml", "a fork of verl"),
     ],
 )
@@ -106,6 +107,22 @@ def test_what_is_not_read_is_named(argv: str, says: str) -> None:
 
     assert notice.id == "PF125"
     assert says in notice.message
+
+
+def test_workers_of_a_newer_release_are_named() -> None:
+    for strategy in (f"{ACTOR}.strategy", "model_engine"):
+        plan = read(f"python -m verl.trainer.main_ppo {strategy}=veomni {ROLLOUT}.name=sglang")
+
+        assert {"workers of verl's veomni", "sglang"} <= {one.unpriced for one in plan.notices}
+
+
+def test_copies_in_smaller_groups_are_named_where_a_launch_is_priced() -> None:
+    plan = read(CASES["sft"]["argv"] + " model.fsdp_config.fsdp_size=2")
+
+    assert "copies in groups of 2 ranks" in {notice.unpriced for notice in plan.notices}
+    whole = read(CASES["sft"]["argv"] + " model.fsdp_config.fsdp_size=8")
+
+    assert not [notice for notice in whole.notices if notice.unpriced]
 
 
 def test_a_value_that_the_shell_fills_in_is_not_known() -> None:

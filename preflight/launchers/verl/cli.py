@@ -13,7 +13,7 @@ from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.unread import unread
 from preflight.launchers.verl import TRAINERS
-from preflight.launchers.verl.ppo import read_ppo
+from preflight.launchers.verl.ppo import ACTOR_STRATEGIES, read_ppo
 from preflight.launchers.verl.sft import read_sft
 from preflight.launchers.verl.words import read_words
 from preflight.reading import Problems
@@ -24,6 +24,8 @@ NEWEST = "0.9.1"
 LAST_WITH = {"verl.trainer.fsdp_sft_trainer": "0.7.1"}
 """Module -> the newest release that has it, where that is an older one."""
 MEGATRON = ("megatron", "mcore")
+STRATEGIES = (*ACTOR_STRATEGIES, "engine", "engine.strategy")
+"""Keys that say whose workers train."""
 
 
 def read_verl(command: LaunchCommand) -> LaunchPlan | None:
@@ -38,10 +40,10 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
     if kind == "fork":
         return unread(command, f"{module} is of a fork of verl, whose keys are others", module)
     words = problems.take(read_words(command, part.script_index + 1))
-    strategy = words.given.get("actor_rollout_ref.actor.strategy")
-    is_megatron = strategy is not None and strategy.value == "megatron"
-    if is_megatron or any(name in words.config_name for name in MEGATRON):
-        where = "actor_rollout_ref.actor.strategy" if is_megatron else "--config-name"
+    said = [name for name in STRATEGIES if name in words.given]
+    megatron = next((name for name in said if words.given[name].value == "megatron"), "")
+    if megatron or any(name in words.config_name for name in MEGATRON):
+        where = megatron or "--config-name"
         message = "verl's Megatron workers are not read: preflight does not price Megatron-Core"
         return unread(command, message, where)
     keys = FrameworkKeys(
@@ -49,7 +51,7 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
     )
     if kind == "ppo":
         part = _ray_ranks(part, keys)
-        read_ppo(keys)
+        read_ppo(keys, int(part.ranks["world_size"].value))
     else:
         read_sft(keys, part, kind == "engine")
     problems.extend(keys.problems)

@@ -17,11 +17,13 @@ from preflight.setting import Place, Setting
 
 MODEL, ACTOR = "actor_rollout_ref.model", "actor_rollout_ref.actor"
 ROLLOUT = "actor_rollout_ref.rollout"
+ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
+"""Keys that say whose workers the actor has; `model_engine=dp` is FSDP."""
 ESTIMATORS = {"gae": "ppo", "rloo": "rloo"}
 """`algorithm.adv_estimator` -> what it trains for; every other compares completions of a group, as GRPO does."""
 
 
-def read_ppo(keys: FrameworkKeys) -> None:
+def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     """Fill in every plan field that the configuration decides, and say that no formula holds the workers together."""
     estimator = keys.get("algorithm.adv_estimator")
     objective = "ppo" if estimator is None else ESTIMATORS.get(str(estimator.value), "grpo")
@@ -36,7 +38,9 @@ def read_ppo(keys: FrameworkKeys) -> None:
     message = "actor, rollout, reference and critic share the GPUs in turn, and what each moves to the host is not read"
     keys.leave_out(NotModelled(message, f"{objective} of verl", "either"), at)
     read_dtype(keys, f"{ACTOR}.fsdp_config.model_dtype")
-    read_sharding(keys, keys.get(f"{ACTOR}.strategy"), "fsdp")
+    read_sharding(
+        keys, keys.get(*ACTOR_STRATEGIES), "fsdp", f"{ACTOR}.fsdp_config.fsdp_size", ranks
+    )
     read_adapter(keys, MODEL)
     read_checkpointing(keys, f"{MODEL}.enable_gradient_checkpointing", True)
     _batch(keys)
@@ -79,6 +83,9 @@ def _batch(keys: FrameworkKeys) -> None:
         num_generations=1 if number is None else number.value,
     )
     name = keys.get(f"{ROLLOUT}.name")
+    if name is not None and name.value not in ("vllm", "hf"):
+        message = f"the share of {name.value} is estimated as vLLM's"
+        keys.leave_out(NotModelled(message, str(name.value), "either"), name)
     if name is not None:
         keys.put("generation", generation, name, *said)
     else:

@@ -32,7 +32,9 @@ def read_sft(keys: FrameworkKeys, part: LauncherPart, is_engine: bool) -> None:
     section = "engine" if is_engine else "model.fsdp_config"
     strategy = keys.get("engine.strategy") if is_engine else keys.get("model.strategy")
     read_dtype(keys, f"{section}.model_dtype")
-    read_sharding(keys, strategy, "fsdp" if old or is_engine else "fsdp2")
+    default = "fsdp" if old or is_engine else "fsdp2"
+    size = "engine.fsdp_size" if is_engine else "model.fsdp_config.fsdp_size"
+    read_sharding(keys, strategy, default, size, int(part.ranks["world_size"].value))
     read_adapter(keys, "model")
     read_checkpointing(keys, "model.enable_gradient_checkpointing", not old)
     _batch(keys, part)

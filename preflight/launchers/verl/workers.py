@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.launch import Adapter
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.setting import Place, Setting
 from preflight.versions.boundary import release
 
@@ -17,13 +17,23 @@ DTYPES = {
 }  # fmt: skip
 
 
-def read_sharding(keys: FrameworkKeys, strategy: Setting | None, default: str) -> None:
+def read_sharding(
+    keys: FrameworkKeys, strategy: Setting | None, default: str, size_name: str, ranks: int
+) -> None:
     """Set FSDP up: parameters sharded in the dtype that they are loaded in, gathered in bf16, gradients summed in fp32."""
     word = default if strategy is None else str(strategy.value)
+    word = "fsdp" if word == "dp" else word
     at = strategy or Setting(word, Place("default", "", keys.library.label))
     if word not in ("fsdp", "fsdp2"):
-        keys.refuse(f"the strategy {word!r} is none of fsdp, fsdp2 and megatron", at)
-        return
+        message = f"the strategy {word!r} is not read: its workers are estimated as those of fsdp2"
+        keys.leave_out(NotModelled(message, f"workers of verl's {word}", "either"), at)
+        word = "fsdp2"
+    size = keys.get(size_name)
+    if size is not None and isinstance(size.value, int) and 0 < size.value < ranks:
+        message = "ranks are estimated to share one copy of the parameters, whatever fsdp_size says"
+        keys.leave_out(
+            NotModelled(message, f"copies in groups of {size.value} ranks", "more"), size
+        )
     values = {
         "ACCELERATE_USE_FSDP": "true",
         "FSDP_VERSION": "2" if word == "fsdp2" else "1",
