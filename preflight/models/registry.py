@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -61,6 +62,8 @@ NO_RULE_FOR = frozenset(
 """Owners whose copies are packed whatever their names say, and words that stand for a folder: no rule is for them."""
 TRAINED = frozenset({"out", "output", "outputs", "result", "results", "run", "runs", "saves"})
 """Folders that trainings write to: what lies in them has the name that somebody gave a run."""
+_HUB_CACHE = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)(?:/snapshots(?:/[^/]+)?)?/?$")
+"""A folder of the hub's cache, whole or one snapshot of it (huggingface_hub/file_download.py repo_folder_name, 1.0)."""
 SAME = 0.001
 """Share by which parameter counts of one shape may differ: a few rows of the vocabulary."""
 
@@ -125,8 +128,14 @@ def find(name: str) -> tuple[RegistryEntry | None, OtherName | None]:
 def named_by_folder(path: str) -> OtherName | None:
     """Return the model whose public name, in any case, a folder has that is not here; None where nobody knows one.
 
-    The name is a model's own, or one with a size that its owner or a public list gives it, and belongs to one shape.
+    The name is a model's own, or one with a size that its owner or a public list gives it, and belongs to one shape; a
+    folder of the hub's cache has the id in its name.
     """
+    cached = _HUB_CACHE.search(path.replace("\\", "/"))
+    if cached is not None:
+        entry, other = find("/".join(cached.groups()))
+        packing = "" if other is None else other.packing
+        return None if entry is None else OtherName(path, entry.id, "folder", packing=packing)
     *above, last = ["", *(part for part in path.lower().replace("\\", "/").split("/") if part)]
     if not is_sized(stem_of(last)) or not TRAINED.isdisjoint(above):
         return None

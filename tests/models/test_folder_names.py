@@ -20,6 +20,8 @@ NAMES = {
     "MiniCPM-2B-sft-bf16": "openbmb/MiniCPM-2B-sft-bf16",
     "../pretrained/Mistral-7B-Instruct-v0.2": "mistralai/Mistral-7B-v0.1",
     "./t5-base": "google-t5/t5-base",
+    "/shared/models--openai-community--gpt2": "openai-community/gpt2",
+    "/out/hub/models--Qwen--Qwen2.5-0.5B-Instruct/snapshots/abc123/": "Qwen/Qwen2.5-0.5B",
 }
 NO_NAMES = [
     "../hf_llama2_models/70B",
@@ -30,6 +32,9 @@ NO_NAMES = [
     "./llama3-sft",  # somebody's model is called so, and so is anybody's run
     "/models/vicuna-7b-v1.5-mine",
     "/data/checkpoint-500",
+    "/hub/models--somebody--unheard-of",
+    "/hub/datasets--openai-community--gpt2",
+    "/hub/models--openai-community--gpt2/blobs",
     "/",
     "",
 ]
