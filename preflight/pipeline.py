@@ -20,12 +20,16 @@ from preflight.launchers.unread import unread_launch
 from preflight.plugins import PluginManager
 from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
-from preflight.request import Request, with_request, with_said_versions
+from preflight.request import Request, is_override, with_request, with_said_versions
 from preflight.rewriting import read_launch, write_checked, write_with_copy
 from preflight.search.remedies import treat
 from preflight.search.suggestions import suggest
 from preflight.units import GIB
-from preflight.verdict import Answer
+from preflight.verdict import Answer, Verdict
+
+SURELY_REACHED = 0.5
+"""Share of the length at which rows are cut that some row is taken to reach, for a refusal: who cuts at twice what the
+data has would cut at half of it. Published runs with alpaca's rows hold half of what their cap takes."""
 
 
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
@@ -141,14 +145,24 @@ def _with_longest(
     length = longest_that_fits(judged, plugins, request.policy)
     if length is None:
         return report
-    extra = {**report.extra, "longest_seq_len": length}
-    if judged.plan.seq_len is None:
-        return replace(report, extra=extra)
+    report = replace(report, extra={**report.extra, "longest_seq_len": length})
+    cap = judged.plan.seq_len
+    if cap is None:
+        return report
     note = (
-        f"{judged.plan.seq_len:,} tokens are where rows are cut, and no data was seen: rows of up to"
+        f"{cap:,} tokens are where rows are cut, and no data was seen: rows of up to"
         f" {length:,} tokens fit as written; --dataset FILE says how long they are"
     )
-    return replace(report, notes=(*report.notes, note), extra=extra)
+    report = replace(report, notes=(*report.notes, note))
+    origin = judged.plan.origins.get("seq_len")
+    is_told = origin is not None and is_override(origin)  # somebody says that rows are as long
+    is_helped = report.final_verdict.answer is not Answer.DOES_NOT_FIT or bool(report.by_hand)
+    if is_told or is_helped or length < SURELY_REACHED * cap:
+        return report  # a sure way on, for rows as long as the cap, is worth more than the doubt
+    reason = f"rows of up to {length:,} of the {cap:,} tokens at which they are cut fit"
+    may_launch = "refused_by" not in report.extra and not request.policy.refuses(Answer.UNKNOWN)
+    verdict = Verdict(Answer.UNKNOWN, reason, missing=("seq_len",))
+    return replace(report, verdict=verdict, may_launch=may_launch)
 
 
 def _with_room(report: Report, judged: Judged, plugins: PluginManager, request: Request) -> Report:

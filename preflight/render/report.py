@@ -106,9 +106,10 @@ def head_lines(report: Report, page: Page) -> list[str]:
     device, estimate = report.device, report.estimate
     if estimate is not None and estimate.peaks:
         peak = estimate.device_peak_bytes
-        bound = "At least" if estimate.unknown else "Peak"
-        if report.readings is not None and report.readings.shown is not report.readings.likely:
-            bound = "At most"
+        readings = report.readings
+        is_end = readings is not None and readings.shown is not readings.likely
+        is_cap = "seq_len" in verdict.missing and "seq_len" not in estimate.unknown
+        bound = "At most" if is_end or is_cap else "At least" if estimate.unknown else "Peak"
         if verdict.unpriced:
             bound = "Counted"
         if device is None:

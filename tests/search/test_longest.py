@@ -8,6 +8,7 @@ from preflight.judge import estimate_memory
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
+from preflight.policy import Policy
 from preflight.request import Request
 from preflight.search.longest import STEP
 from preflight.verdict import Answer
@@ -25,12 +26,12 @@ def checked(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT)
     plugins = load_plugins()
 
-    def check(length: int, *flags: str, device: str = "l4-24"):
+    def check(length: int, *flags: str, device: str = "l4-24", **asked):
         words = ("accelerate", "launch", "--num_processes", "1", "train.py", "--bf16", "True")
         words += ("--model_name_or_path", "Qwen/Qwen2.5-1.5B", "--optim", "adafactor")
         words += ("--per_device_train_batch_size", "4", "--max_length", str(length), *flags)
         command = LaunchCommand(words, {}, str(tmp_path))
-        return check_launch(command, plugins, Request(device))
+        return check_launch(command, plugins, Request(device, **asked))
 
     return check
 
@@ -44,6 +45,37 @@ def test_the_longest_rows_that_fit_are_named_and_are_the_longest(checked):
     assert checked(length + STEP).verdict.answer is Answer.DOES_NOT_FIT
     assert any(f"rows of up to {length:,} tokens fit" in note for note in report.notes)
     assert report.to_dict()["longest_seq_len"] == length
+
+
+AS_WRITTEN = Policy(rewrite=False)
+
+
+@pytest.mark.parametrize(("share", "may_launch"), [(0.6, True), (0.4, False)])
+def test_a_cap_refuses_alone_where_half_of_it_does_not_fit(share, may_launch, checked):
+    """Whoever cuts rows at twice what the data has could cut at half: rows of half the cap are taken to come."""
+    longest = checked(32768).extra["longest_seq_len"]
+    report = checked(int(longest / share), policy=AS_WRITTEN)
+
+    assert report.verdict.answer is (Answer.UNKNOWN if may_launch else Answer.DOES_NOT_FIT)
+    assert report.may_launch is may_launch
+    assert report.extra["longest_seq_len"] == longest
+    assert (f"rows of up to {longest:,}" in report.verdict.reason) is may_launch
+
+
+def test_a_cap_that_a_safe_rewrite_makes_fit_is_rewritten(checked):
+    longest = checked(32768).extra["longest_seq_len"]
+    report = checked(longest + STEP)
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT
+    assert report.final_verdict.answer in (Answer.FITS, Answer.TIGHT)
+
+
+def test_a_length_that_somebody_says_is_no_cap(checked):
+    longest = checked(32768).extra["longest_seq_len"]
+    asked = {"policy": AS_WRITTEN, "settings": {"seq_len": longest + STEP}}
+    report = checked(longest + STEP, **asked)
+
+    assert report.verdict.answer is Answer.DOES_NOT_FIT and not report.may_launch
 
 
 def test_packed_rows_are_as_long_as_the_cap(checked):
