@@ -9,6 +9,7 @@ from preflight.envelopes.contract import Part
 from preflight.envelopes.dstack import dstack_parts
 from preflight.envelopes.github import github_parts
 from preflight.envelopes.kubernetes import kubernetes_parts
+from preflight.envelopes.makefile import recipes
 from preflight.envelopes.sky import sky_parts
 from preflight.envelopes.texts import sheets_of
 from preflight.shell.blocks import blocks_of
@@ -22,6 +23,10 @@ WORKFLOWS = ".github"
 
 def parts_of(path: str, text: str) -> Iterator[Part]:
     """Yield the shell texts of a file, each with the job that it is started in; nothing for a config."""
+    if os.path.basename(path) == "Makefile":
+        for recipe in recipes(text):
+            yield Part(recipe.block)
+        return
     if not path.endswith(ENDINGS):
         for block in blocks_of(path, text):
             yield Part(block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
@@ -119,10 +119,14 @@ class FoundCommand(NamedTuple):
 
 def found_in(path: str, text: str, folder: str = ".") -> Iterator[FoundCommand]:
     """Yield every command of a file that starts a training; `folder` is where the file would be started."""
+    if not path.endswith(ENDINGS) or _carries_launch(text):
+        yield from found_in_parts(path, parts_of(path, text), folder)
+
+
+def found_in_parts(path: str, parts: Iterable[Part], folder: str) -> Iterator[FoundCommand]:
+    """Yield every command of some texts of a file that starts a training, one that stands twice in a line once."""
     seen: set[object] = set()
-    if path.endswith(ENDINGS) and not _carries_launch(text):
-        return
-    for part in parts_of(path, text):
+    for part in parts:
         if not _starts_training(part.block.text):
             continue
         for found in sorted(_of_part(path, part, folder), key=lambda one: one.line):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from preflight.envelopes.all import ENDINGS
+from preflight.envelopes.makefile import made_parts
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.launchers.all import launchers
@@ -15,7 +16,13 @@ from preflight.shell.wrapper_options import SHELLS
 from preflight.shell.wrappers import MAX_LAYERS, unwrapped
 from preflight.slurm.script_reader import read_script
 from preflight.slurm.scripted_launch import ScriptLaunch
-from preflight.studies.launch_files import SHELL_ENDINGS, FoundCommand, found_in, text_of
+from preflight.studies.launch_files import (
+    SHELL_ENDINGS,
+    FoundCommand,
+    found_in,
+    found_in_parts,
+    text_of,
+)
 from preflight.values import dataclass
 
 SUBMITTERS: Mapping[str, tuple[str, ...]] = {
@@ -26,6 +33,7 @@ SUBMITTERS: Mapping[str, tuple[str, ...]] = {
     "argo": ("submit",),
 }
 """Program -> its subcommands that start what a file says."""
+MAKE_FLAGS = ("-s", "-k", "-B", "-e", "-i", "--silent", "--always-make", "--keep-going")
 OVERRIDES = ("--gpus", "--num-nodes", "--env", "--secret", "--env-file", "--workdir", "--gpu", "--nodes", "-e", "-p", "--parameter")  # fmt: skip
 """Options of theirs that beat what the file says: such a command is not read."""
 
@@ -49,7 +57,7 @@ def launches_behind(command: LaunchCommand) -> LaunchesBehind | None:
     for _ in range(MAX_LAYERS):
         if any(launcher.may_own(one) for launcher in launchers()):
             return None
-        found = _of_script(one) or _of_envelope(one)
+        found = _of_script(one) or _of_envelope(one) or _of_makefile(one)
         if found is not None:
             return found
         try:
@@ -95,6 +103,34 @@ def _found(launch: ScriptLaunch, name: str) -> FoundCommand:
         launch.unknown,
         cwd=launch.cwd if os.path.isdir(launch.cwd) else "",
     )
+
+
+def _of_makefile(command: LaunchCommand) -> LaunchesBehind | None:
+    """Return what the recipes start that `make -C DIR -f FILE TARGET NAME=VALUE` runs."""
+    if program_name(command.argv[0]) != "make":
+        return None
+    folder, path, rest = ".", "Makefile", []
+    words = iter(command.argv[1:])
+    for word in words:
+        if word in ("-C", "-f"):
+            value = next(words, "")
+            folder, path = (value, path) if word == "-C" else (folder, value)
+        elif word in MAKE_FLAGS:
+            continue
+        elif word.startswith("-"):
+            return None
+        else:
+            rest.append(word)
+    whole = os.path.normpath(os.path.join(folder, path))
+    place = command.resolve(folder)
+    if not os.path.isfile(command.resolve(whole)):
+        return None
+    parts = made_parts(text_of(command.resolve(whole)), rest)
+    found = (
+        one._replace(cwd=one.cwd or place, env={**command.env, **one.env})
+        for one in found_in_parts(path, parts, place)
+    )
+    return LaunchesBehind(whole, tuple(found))
 
 
 def _of_envelope(command: LaunchCommand) -> LaunchesBehind | None:

@@ -108,3 +108,28 @@ def test_a_script_without_a_launch_is_what_nobody_reads(folder):
 
     assert done.returncode == 0
     assert "PF125" in done.stdout
+
+
+MAKEFILE = """\
+N = 8
+OPTIONS := --output_dir out --bf16 true
+.PHONY: train small
+train: data  ## all of it
+\ttorchrun --nproc_per_node $(N) train.py $(OPTIONS) --fsdp full_shard
+small: N = 1
+small:
+\ttorchrun --nproc_per_node 2 train.py $(OPTIONS)
+data:
+\tpython prepare.py
+"""
+
+
+def test_make_runs_the_recipes_of_its_targets(folder):
+    (folder / "Makefile").write_text(MAKEFILE)
+    first = preflight(folder, "check", *PLENTY, "--", "make")
+    given = preflight(folder, "check", *PLENTY, "--", "make", "-s", "train", "N=16")
+    small = preflight(folder, "check", *PLENTY, "--", "make", "small")
+
+    assert "(8 x H100" in first.stdout and "note: the launch is that of Makefile:5" in first.stdout
+    assert "(16 x H100" in given.stdout
+    assert small.returncode == 1 and "(2 x H100" in small.stdout
