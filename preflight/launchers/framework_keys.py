@@ -186,6 +186,13 @@ class FrameworkKeys:
             Problem(message, at.place.where, "", "PF143", "warning", unpriced, takes)
         )
 
+    def leave_out_given(self, table: Mapping[str, NotModelled]) -> None:
+        """Say what the estimate does not hold of every key of a table that is given and turned on."""
+        for name, left_out in table.items():
+            setting = self.get(name)
+            if setting is not None and not _is_off(setting.value):
+                self.leave_out(left_out, setting)
+
     @property
     def _is_text_only(self) -> bool:
         """Whether the rows are text alone: axolotl builds an image processor only where a key names one."""
@@ -221,6 +228,11 @@ def read_accumulation(keys: FrameworkKeys) -> None:
     nested = options.get("gradient_accumulation_kwargs")
     if section is not None and isinstance(nested, Mapping) and "sync_each_batch" in nested:
         keys.put("sync_each_batch", bool(nested["sync_each_batch"]), section)
+
+
+def _is_off(value: object) -> bool:
+    """Tell whether a value turns nothing on: zero, an empty list, a word for no."""
+    return not value or (isinstance(value, str) and STRTOBOOL.read(value) is False)
 
 
 def is_placeholder(setting: Setting) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from preflight.formats.document import Document
 from preflight.launchers.axolotl.keys import axolotl_table
-from preflight.launchers.framework_keys import FrameworkKeys, nested_settings
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled, nested_settings
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
 
@@ -160,7 +160,10 @@ def _old_words(keys: FrameworkKeys, words: Setting, is_v2: bool) -> None:
 def _parallelism(keys: FrameworkKeys) -> None:
     experts = keys.count("expert_parallel_size")
     if experts is not None and experts.value > 1:
-        return  # axolotl's own mesh: PF143 says that it is not estimated
+        # a mesh of axolotl's own
+        name = "expert parallelism"
+        keys.leave_out(NotModelled(f"{name} is not estimated", name, "less"), experts)
+        return
     sizes = {name: size for name in PARALLELISM if (size := keys.count(name)) and size.value > 1}
     if (
         set(sizes) == {"context_parallel_size"}

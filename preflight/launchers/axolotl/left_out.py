@@ -43,9 +43,6 @@ NOT_MODELLED: dict[str, NotModelled] = {
     "model_quantization_config": NotModelled(
         "the base is estimated in the dtype that it is loaded in", "a quantized base", "less"
     ),
-    "expert_parallel_size": NotModelled(
-        "expert parallelism is not estimated", "expert parallelism", "less"
-    ),
     "qat": NotModelled(
         "quantization-aware training is estimated without its fake-quantized copies",
         "fake-quantized copies",
@@ -108,11 +105,7 @@ def name_left_out(keys: FrameworkKeys) -> None:
     """Name everything that a config turns on and the estimate does not hold."""
     _plugins(keys)
     _model_config(keys)
-    for name, left_out in NOT_MODELLED.items():
-        setting = keys.get(name)
-        least = 1 if name == "expert_parallel_size" else 0
-        if setting is not None and setting.value not in (False, least, [], {}):
-            keys.leave_out(left_out, setting)
+    keys.leave_out_given(NOT_MODELLED)
 
 
 def _plugins(keys: FrameworkKeys) -> None:

@@ -117,10 +117,7 @@ def read_llamafactory_plan(keys: FrameworkKeys, engine: EngineFacts) -> None:
     attention = read_attention(keys)
     _length(keys, stage, attention)
     _loss(keys, stage)
-    for name, left_out in NOT_MODELLED.items():
-        setting = keys.get(name)
-        if setting is not None and str(setting.value).lower() != "false":
-            keys.leave_out(left_out, setting)
+    keys.leave_out_given(NOT_MODELLED)
 
 
 def _stage(keys: FrameworkKeys) -> str:

@@ -97,10 +97,7 @@ def read_swift_plan(keys: FrameworkKeys, name: str, part: LauncherPart) -> None:
     _checkpointing(keys, part)
     _length(keys, attention)
     _loss(keys, objective)
-    for each, left_out in NOT_MODELLED.items():
-        setting = keys.get(each)
-        if setting is not None and setting.value:
-            keys.leave_out(left_out, setting)
+    keys.leave_out_given(NOT_MODELLED)
 
 
 def _batch(keys: FrameworkKeys, part: LauncherPart, name: str) -> None:
