@@ -5,7 +5,8 @@ awake while they are synchronized. A server is on cards that no rank of the laun
 same. Two tensors are whole at a time, the one at hand and the one that its loop still holds:
 
     DDP, single, ZeRO-0 to 2   nothing
-    ZeRO-3                     a parameter at a time, c each; with an adapter all of them, because it is merged first
+    ZeRO-3                     a parameter at a time, c each; with an adapter all of them, because it is merged first;
+                               under ms-swift all of them too (rlhf_trainers/rollout_mixin.py iter_state_dicts, 4.6.0)
     FSDP2                      a parameter at a time, as it is stored
     FSDP1                      a unit at a time, as it is stored
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 
 from preflight.device import DeviceSpec
 from preflight.formulas.engines import engine_bytes
+from preflight.formulas.objective import is_of_swift
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import generation_of, has_engine
 from preflight.formulas.sharding import held_tensors, wrap_units
@@ -84,7 +86,7 @@ def _gathered(plan: LaunchPlan, model: ModelSpec) -> int:
     held = held_tensors(plan, model)
     if plan.engine == "zero3":
         size = precision.bytes_of("compute")
-        if plan.adapter is not None:
+        if plan.adapter is not None or is_of_swift(plan):
             return size * sum(each.count * each.tensor.num_params for each in held)
     elif plan.engine == "fsdp2" and plan.shard_degree > 1:
         size = precision.bytes_of("trainable" if plan.adapter is None else "frozen")

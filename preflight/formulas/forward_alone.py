@@ -26,6 +26,7 @@ from preflight.formulas.objective import (
     reference_of,
     tokens_with_logits,
 )
+from preflight.formulas.pair_losses import completion_rules
 from preflight.formulas.precision import load_dtype, precision_of, uses_autocast
 from preflight.formulas.sharding import held_tensors, wrap_units
 from preflight.formulas.tensor_parallel import local_vocab
@@ -33,7 +34,6 @@ from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.units import ceil_div, dtype_bytes
 from preflight.versions.transformers import READS_GROUPED_KEYS
-from preflight.versions.trl import DIVIDES_IN_PLACE, HOLDS_LOGITS_TWICE
 
 FSDP_SOURCE = "torch/distributed/fsdp (2.13): forward without a backward pass"
 DEEPSPEED_SOURCE = "deepspeed partitioned_param_coordinator.py (0.19.8)"
@@ -166,14 +166,13 @@ def _of_logits(plan: LaunchPlan, model: ModelSpec, tokens: int) -> int:
     unless that is done in place, and in 16 bits the softmax of one row and of the next."""
     size = precision_of(plan, model).bytes_of("logits")
     outputs = 4 if uses_autocast(plan) else size
-    each = outputs if DIVIDES_IN_PLACE.holds_in(plan.versions) else 2 * outputs
+    rules = completion_rules(plan)
+    each = outputs if rules.divides_in_place else 2 * outputs
     if outputs != size:
         each = max(each, size + outputs)
     rows = max(1, plan.micro_batch_size or 1)
     of_rows = 0 if outputs == 4 else ceil_div(min(2, rows) * outputs * tokens, rows)
-    if not HOLDS_LOGITS_TWICE.holds_in(
-        plan.versions
-    ):  # the model's own are gone when rows are scored
+    if not rules.holds_twice:  # the model's own are gone when rows are scored
         return max(each * tokens, outputs * tokens + of_rows) * model.vocab_size
     return (each * tokens + of_rows) * model.vocab_size
 

@@ -61,7 +61,7 @@ SCORED = (
 OF_LLAMAFACTORY = ("dpo", "ipo", "orpo", "simpo", "kto")
 """What LLaMA-Factory's stages `dpo` and `kto` train for, each a trainer of its own (train/dpo/trainer.py, 0.9.4;
 train/kto/trainer.py, 0.8.3 to 0.9.5)."""
-OF_SWIFT = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward")
+OF_SWIFT = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward", "grpo")
 """What ms-swift's `rlhf` trains for with classes that derive from TRL's, whose DPO and KTO score logits themselves
 (rlhf_trainers, 4.6.0)."""
 
@@ -125,6 +125,8 @@ def scored_tokens(plan: LaunchPlan, tokens: int) -> int:
 
 def reads_completion_logits(plan: LaunchPlan) -> bool:
     """Tell whether log-probabilities come of whole logits of completions alone, as GRPO's and RLOO's did before their head was fused."""
+    if is_of_swift(plan):
+        return plan.objective == "grpo"
     is_old = not FUSES_HEAD.holds_in(plan.versions) and not FUSES_LOGPROBS.holds_in(plan.versions)
     return plan.objective in ("grpo", "rloo") and plan.trainer == "trl" and is_old
 
@@ -261,14 +263,18 @@ def _unpriced_of_llamafactory(plan: LaunchPlan) -> str:
 
 def _unpriced_of_swift(plan: LaunchPlan) -> str:
     """Return in words what of ms-swift's training on answers no formula holds."""
-    of_kto = plan.objective == "kto"
-    boundary = COMPLETES_ITS_KTO if of_kto else SCORES_PAIRS_ROW_BY_ROW
+    is_online = plan.objective == "grpo"
+    boundary = COMPLETES_ITS_KTO if plan.objective == "kto" else SCORES_PAIRS_ROW_BY_ROW
     if plan.objective not in KEEPS_LOGITS and not boundary.holds_in(plan.versions):
         return f"log-probabilities of ms-swift before {boundary.since}"
     reference = reference_of(plan)
     if reference not in ("none", "same", "adapter_off"):
         return "a reference model of another size"
-    return "a reference model under FSDP" if reference == "same" and plan.is_fsdp else ""
+    if plan.is_fsdp and (is_online or reference == "same"):
+        return "GRPO of ms-swift under FSDP" if is_online else "a reference model under FSDP"
+    if is_online and plan.generation is None:
+        return "how grpo generates"
+    return "reward models of ms-swift" if is_online and plan.reward_models else ""
 
 
 def _unpriced_pairs(plan: LaunchPlan) -> str:

@@ -12,10 +12,13 @@ copies outputs), counted on TRL's own trainers by tests/formulas/test_objectives
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from preflight.formulas.objective import is_of_swift, takes_cross_entropy
 from preflight.formulas.user_loop import LossBytes
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
+from preflight.versions.ms_swift import GRPO_DIVIDES_IN_PLACE
 from preflight.versions.trl import (
     DIVIDES_IN_PLACE,
     FLATTENS_LOGITS,
@@ -27,6 +30,27 @@ from preflight.versions.trl import (
 
 ENTROPY_ROWS = 128
 """Tokens whose entropy is taken at once (trl/trainer/utils.py:532 entropy_from_logits, 1.13.0)."""
+
+
+class CompletionRules(NamedTuple):
+    """How GRPO takes log-probabilities of the whole logits of completions."""
+
+    divides_in_place: bool
+    """By the temperature; else a copy is made."""
+    holds_twice: bool
+    """The model's own logits, or a flat copy of them, live beside those that are scored."""
+    flattens: bool
+    """The entropy is taken of a flat copy, a piece at a time."""
+    takes_entropy: bool
+    """It is taken at all."""
+
+
+def completion_rules(plan: LaunchPlan) -> CompletionRules:
+    """Return what TRL does in the release of a plan, or ms-swift, which takes no entropy unless it is asked to."""
+    if is_of_swift(plan):
+        return CompletionRules(GRPO_DIVIDES_IN_PLACE.holds_in(plan.versions), False, False, False)
+    rules = (DIVIDES_IN_PLACE, HOLDS_LOGITS_TWICE, FLATTENS_LOGITS, LOGS_ENTROPY)
+    return CompletionRules(*(rule.holds_in(plan.versions) for rule in rules))
 
 
 def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> LossBytes:
@@ -42,20 +66,21 @@ def completion_loss_bytes(plan: LaunchPlan, size: int, casts_outputs: bool) -> L
     )  # 16 bits are scored by a softmax, which is saved
     forward = 2 * outputs
     rows = plan.micro_batch_size or 1
-    if HOLDS_LOGITS_TWICE.holds_in(plan.versions):
+    rules = completion_rules(plan)
+    if rules.holds_twice:
         forward = kept + outputs
-    elif FLATTENS_LOGITS.holds_in(plan.versions):
+    elif rules.flattens:
         forward = kept  # divided ones are as flat as they need to be
-    elif LOGS_ENTROPY.holds_in(plan.versions):
+    elif rules.takes_entropy:
         forward = max(forward, kept + ceil_div(3 * outputs, rows))
     source = "trl/trainer/grpo_trainer.py _get_per_token_logps; utils.py selective_log_softmax, entropy_from_logits (0.18.2, 1.13.0)"
-    narrow = 8 if DIVIDES_IN_PLACE.holds_in(plan.versions) else 4
+    narrow = 8 if rules.divides_in_place else 4
     return LossBytes(max(size + outputs, forward), 16 if outputs == 4 else narrow, outputs, source)
 
 
 def entropy_bytes(plan: LaunchPlan, outputs: int, entries: int, vocab: int) -> int:
     """Return what the entropy of a piece of a flat copy of logits takes beside it: three times the piece."""
-    if not FLATTENS_LOGITS.holds_in(plan.versions):
+    if is_of_swift(plan) or not FLATTENS_LOGITS.holds_in(plan.versions):
         return 0
     return 3 * outputs * min(entries, ENTROPY_ROWS * vocab)
 

@@ -27,6 +27,13 @@ COMPLETES_ITS_KTO = Boundary(
     "trainers/rlhf_trainer/kto_trainer.py forward and get_batch_logps (3.9.3), super().forward (3.8.3)",
     "4.6.0",
 )
+GRPO_DIVIDES_IN_PLACE = Boundary(
+    _NAME,
+    "4.4.0",
+    "grpo scores completions itself, and divides their logits in place; before, TRL's method does, without entropy",
+    "rlhf_trainers/grpo_trainer.py _get_logps_via_local_forward (4.4.2), super()._get_per_token_logps (3.5.3 to 4.3.2)",
+    "4.6.0",
+)
 PLAIN_DDP_RECOMPUTES = Boundary(
     _NAME,
     "3.6.0",

@@ -27,6 +27,7 @@ NAMES = ("16 bits", "16 bits, autocast", "autocast", "LoRA", "checkpointed", "de
 TYPES = {"reward": "rm"}
 LENGTH = 256
 IS_4 = not version("ms-swift").startswith("3.")
+MODULE = "pipelines.train.rlhf" if IS_4 else "llm.train.rlhf"
 
 
 def folder_of(case: dict, folder: Path) -> Path:
@@ -91,7 +92,7 @@ def counted(case: dict, objective: str, folder: Path) -> dict[str, object]:
     """Return the peaks of the second step, and the rows that the model saw."""
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     AcceleratorState._reset_state(True)
-    SwiftRLHF = import_module("swift.pipelines" if IS_4 else "swift.llm.train.rlhf").SwiftRLHF
+    SwiftRLHF = import_module(f"swift.{MODULE}").SwiftRLHF
     found: dict[str, object] = {}
 
     class Counted(SwiftRLHF):

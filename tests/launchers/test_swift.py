@@ -306,7 +306,12 @@ def test_a_launch_is_judged_as_far_as_it_is_known(
         ("dpo --tuner_type full --fsdp fsdp2", "dpo", "same", "full_logits", "under FSDP"),
         ("dpo --packing true --attn_impl flash_attn", "dpo", "adapter_off", "full_logits", "packed"),
         ("dpo --ref_adapters a --adapters a", "dpo", "adapter_off", "full_logits", "adapter"),
-        ("grpo", "grpo", "adapter_off", "full_logits", "grpo of ms-swift"),
+        ("grpo", "grpo", "adapter_off", "full_logits", ""),
+        ("grpo --tuner_type full --beta 0", "grpo", "none", "full_logits", ""),
+        ("grpo --offload_model true", "grpo", "adapter_off", "full_logits", "on the host during a rollout"),
+        ("grpo --fsdp fsdp2 --tuner_type full", "grpo", "same", "full_logits", "under FSDP"),
+        ("grpo --steps_per_generation 3 --gradient_accumulation_steps 2", "grpo", "adapter_off", "full_logits", "wait"),
+        ("gkd --teacher_model a", "distillation", "none", "full_logits", "gkd of ms-swift"),
     ],
 )  # fmt: skip
 def test_training_on_answers_is_priced_or_named(

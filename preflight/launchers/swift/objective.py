@@ -17,6 +17,20 @@ OBJECTIVES = {
 """`rlhf_type` -> what it trains for."""
 TASKS = {"seq_cls": "sequence_classification", "embedding": "embedding"}
 ONLINE = ("grpo", "ppo", "gkd")
+LEFT_OUT_OF_GRPO = {
+    "offload_model": ("a policy that is on the host during a rollout", "less"),
+    "offload_optimizer": ("an optimizer that is on the host during a rollout", "less"),
+    "move_model_batches": ("weights that are synchronized in pieces", "less"),
+    "async_generate": ("rollouts beside the update", "either"),
+    "dynamic_sample": ("rollouts that are sampled again", "more"),
+    "multi_turn_scheduler": ("rollouts of several turns", "either"),
+    "generation_batch_size": ("a generation batch that is counted over all ranks", "either"),
+    "log_entropy": ("the entropy of completions", "more"),
+    "padding_free": ("completions without padding", "either"),
+    "use_liger_kernel": ("the log-probabilities of Liger's loss", "either"),
+    "chord_sft_dataset": ("rows of CHORD", "more"),
+}
+"""Arguments of `grpo` under which it holds what no formula counts -> what that is, and whether it is more."""
 
 
 def read_objective(keys: FrameworkKeys, name: str) -> str:
@@ -80,10 +94,11 @@ def _preference(keys: FrameworkKeys) -> str:
         keys.assume("reference_model", "same" if is_full else "adapter_off", "a beta of 0.04")
     if kind in ONLINE and setting is not None:
         _generation(keys, kind, setting)
-        message = (
-            f"what {kind} of ms-swift moves to the host and back between its steps is not read"
-        )
-        keys.leave_out(NotModelled(message, f"{kind} of ms-swift", "either"), setting)
+        if kind == "grpo":
+            _left_out_of_grpo(keys)
+        else:
+            message = f"{kind} of ms-swift is not estimated"
+            keys.leave_out(NotModelled(message, f"{kind} of ms-swift", "either"), setting)
     rewards = keys.get("reward_model")
     if rewards is not None and rewards.value:
         names = rewards.value if isinstance(rewards.value, list) else [rewards.value]
@@ -95,6 +110,26 @@ def _preference(keys: FrameworkKeys) -> str:
     return objective
 
 
+def _left_out_of_grpo(keys: FrameworkKeys) -> None:
+    """Say what of GRPO no formula counts."""
+    for name, (what, takes) in LEFT_OUT_OF_GRPO.items():
+        setting = keys.get(name)
+        if setting is not None and str(setting.value).lower() not in ("false", "none", ""):
+            keys.leave_out(NotModelled(f"{name}: {what}: not counted", what, takes), setting)
+    quantile = keys.number("top_entropy_quantile")
+    if quantile is not None and quantile.value < 1.0:
+        message = "the entropy of completions is not counted"
+        keys.leave_out(NotModelled(message, "the entropy of completions", "more"), quantile)
+    steps, accumulation = (
+        keys.count("steps_per_generation"),
+        keys.count("gradient_accumulation_steps"),
+    )
+    waits = 1 if accumulation is None else accumulation.value
+    if steps is not None and steps.value % waits:
+        message = "gradients that wait through a rollout are not counted"
+        keys.leave_out(NotModelled(message, "gradients that wait", "more"), steps)
+
+
 def _generation(keys: FrameworkKeys, kind: str, at: Setting) -> None:
     """Record how completions are made; GRPO and GKD may have vLLM do it."""
     uses = keys.flag("use_vllm")
@@ -103,6 +138,7 @@ def _generation(keys: FrameworkKeys, kind: str, at: Setting) -> None:
     completion, prompt = keys.count("max_completion_length"), keys.count("max_length")
     number, sleeps = keys.count("num_generations"), keys.get("sleep_level")
     has_vllm = uses is not None and bool(uses.value) and kind != "ppo"
+    steps, gathers = keys.count("steps_per_generation"), keys.flag("ds3_gather_for_generation")
     default = default_of("rlhf", "vllm_mode", keys.library.version)
     generation = Generation(
         engine="vllm" if has_vllm else "transformers",
@@ -114,8 +150,11 @@ def _generation(keys: FrameworkKeys, kind: str, at: Setting) -> None:
         max_prompt_len=prompt.value if prompt is not None else None,
         max_completion_len=completion.value if completion is not None else 512,
         num_generations=number.value if number is not None else 8,
+        steps_per_generation=steps.value if steps is not None else None,
+        gathers_parameters=gathers is None or bool(gathers.value),
+        scores_again=kind == "grpo",
     )
-    said = (uses, mode, share, tensor, longest, completion, number, sleeps)
+    said = (uses, mode, share, tensor, longest, completion, number, sleeps, steps, gathers)
     keys.put("generation", generation, at, *(setting for setting in said if setting is not None))
     if prompt is not None:  # what reaches the policy is prompt and completion
         both = prompt.value + generation.max_completion_len
