@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from preflight.formulas.rollouts import generation_of, has_engine
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.remedy import Remedy
 
 
@@ -29,5 +30,5 @@ def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
         "let the inference engine sleep while the policy trains",
         {"generation.sleep": True},
         "equivalent",
-        how="--vllm_enable_sleep_mode true",
+        how=launcher_of(plan).spellings.get("engine_sleep", "--vllm_enable_sleep_mode true"),
     )

@@ -309,6 +309,8 @@ def test_a_launch_is_judged_as_far_as_it_is_known(
         ("grpo", "grpo", "adapter_off", "full_logits", ""),
         ("grpo --tuner_type full --beta 0", "grpo", "none", "full_logits", ""),
         ("grpo --offload_model true", "grpo", "adapter_off", "full_logits", "on the host during a rollout"),
+        ("grpo --use_vllm true --deepspeed zero3", "grpo", "adapter_off", "full_logits", "gathered for the engine"),
+        ("grpo --use_vllm true --deepspeed zero2", "grpo", "adapter_off", "full_logits", ""),
         ("grpo --fsdp fsdp2 --tuner_type full", "grpo", "same", "full_logits", "under FSDP"),
         ("grpo --steps_per_generation 3 --gradient_accumulation_steps 2", "grpo", "adapter_off", "full_logits", "wait"),
         ("gkd --teacher_model a", "distillation", "none", "full_logits", "gkd of ms-swift"),

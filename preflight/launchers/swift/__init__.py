@@ -29,6 +29,7 @@ LAUNCHER = Launcher(
     recognises=_may_be_named,
     packs_base=False,
     spellings={
+        "engine_sleep": "--sleep_level 1",
         "qlora": "--quant_method bnb --quant_bits 4 --tuner_type lora",
     },
 )

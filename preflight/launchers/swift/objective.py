@@ -116,6 +116,15 @@ def _left_out_of_grpo(keys: FrameworkKeys) -> None:
         setting = keys.get(name)
         if setting is not None and str(setting.value).lower() not in ("false", "none", ""):
             keys.leave_out(NotModelled(f"{name}: {what}: not counted", what, takes), setting)
+    sharded, pieces = keys.get("deepspeed"), keys.get("move_model_batches")
+    is_zero3 = sharded is not None and not str(sharded.value).startswith(
+        ("zero0", "zero1", "zero2")
+    )
+    if sharded is not None and is_zero3 and pieces is None and keys.is_on("use_vllm"):
+        # read, not measured: no refusal rests on it
+        message = "ZeRO-3 is estimated to have the whole policy gathered on its way to the engine, as ms-swift's source has it"
+        what = "how much of the policy is gathered for the engine"
+        keys.leave_out(NotModelled(message, what, "less"), sharded)
     quantile = keys.number("top_entropy_quantile")
     if quantile is not None and quantile.value < 1.0:
         message = "the entropy of completions is not counted"
