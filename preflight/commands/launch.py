@@ -33,6 +33,7 @@ from preflight.files import Seen, watched
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager, load_plugins
+from preflight.policy import Policy
 from preflight.report import Report
 from preflight.repository.settings import find_repository
 from preflight.request import Request
@@ -147,13 +148,16 @@ def run(name: str, args: list[str]) -> int:
             behind = launches_behind(command)
             if behind is not None:
                 launches = checked_launches(behind, command, plugins, request)
-            report = single_report(launches)
-            if report is None and not launches:
+            report = None if name == "run" else single_report(launches)
+            if not launches:
                 report = _report(command, plugins, request)
-        if report is None or (launches and name == "run"):
-            return _several(name, launches, command, options, seen)
-        if options.report is not None:
+        if report is None and len(launches) == 1 and options.report is not None:
+            report = single_report(launches)
+        if options.report is not None and report is not None:
             save_page(options.report, report, name, plugins, request.policy, options.set)
+        if launches and (report is None or name == "run"):
+            return _several(name, launches, command, options, request.policy, seen)
+        assert report is not None
         if name == "run":
             return _run(report, options, seen)
         return (_check if name == "check" else _fix)(report, options)
@@ -166,9 +170,13 @@ def _several(
     launches: Sequence[ScannedLaunch],
     command: LaunchCommand,
     options: Any,
+    policy: Policy,
     seen: Mapping[str, Seen],
 ) -> int:
-    """Tell what was said of the launches of a file; `run` then starts the file as it is, unless one of them is refused."""
+    """Tell what was said of the launches of a file; `run` then starts the file as it is, unless one of them is refused.
+
+    What the reader of a launch refuses stops no script, which may make a file before it comes to the launch.
+    """
     refuse_several(name, launches, options)
     refused = [launch for launch in launches if launch.is_refused]
     stream = sys.stderr if name == "run" else sys.stdout
@@ -178,8 +186,13 @@ def _several(
         print_launches(launches, (), options, stream)
     if name != "run":
         return DOES_NOT_FIT if refused else FITS
+    is_unread = any(launch.report is None for launch in launches)
+    if is_unread and policy.refuses(Answer.UNKNOWN):
+        return NOT_STARTED
     if any(launch.report is not None for launch in refused):
         return NOT_STARTED
+    if refused:
+        say("preflight: the file is started all the same: it may make what is missing here\n")
     refuse_changed(seen)
     program = find_program(command.argv[0], dict(command.env))
     return become(program, command.argv, dict(command.env))

@@ -78,6 +78,8 @@ def print_launches(
 
 def refuse_several(name: str, launches: Sequence[ScannedLaunch], options: Any) -> None:
     """Raise BadInput where something is asked of several launches that can be answered of one alone."""
+    if len(launches) == 1:
+        return
     what = "fix rewrites" if name == "fix" else "--report shows" if options.report else ""
     if what:
         places = ", ".join(launch.where for launch in launches)

@@ -133,3 +133,26 @@ def test_make_runs_the_recipes_of_its_targets(folder):
     assert "(8 x H100" in first.stdout and "note: the launch is that of Makefile:5" in first.stdout
     assert "(16 x H100" in given.stdout
     assert small.returncode == 1 and "(2 x H100" in small.stdout
+
+
+def test_what_a_reader_refuses_stops_no_script_unless_a_policy_does(folder):
+    """The script may make the file that is missing before it comes to its launch."""
+    (folder / "own.sh").write_text(
+        "cp given.yaml made.yaml\naccelerate launch --config_file made.yaml train.py\necho done\n"
+    )
+    checked = preflight(folder, "check", *PLENTY, "--", "bash", "own.sh")
+    run = preflight(folder, "run", *PLENTY, "--", "bash", "own.sh")
+    (folder / "preflight.toml").write_text('[policy]\nrefuse = ["unknown"]\n')
+    refused = preflight(folder, "run", *PLENTY, "--", "bash", "own.sh")
+
+    assert checked.returncode == 2 and "made.yaml" in checked.stderr + checked.stdout
+    assert run.stdout.endswith("done\n") and "started all the same" in run.stderr
+    assert refused.returncode == 78
+
+
+def test_a_page_is_written_of_the_only_launch(folder):
+    done = preflight(folder, "check", *PLENTY, "--report", "a.html", "--", "bash", "one.sh")
+    several = preflight(folder, "check", *PLENTY, "--report", "b.html", "--", "bash", "train.sh")
+
+    assert done.returncode == 0 and (folder / "a.html").exists()
+    assert several.returncode == 2 and not (folder / "b.html").exists()
