@@ -84,7 +84,9 @@ def read_script_engine(
     """Return what trains: the trainer's own DeepSpeed and FSDP arguments, else the launcher's mode."""
     problems = Problems()
     named = trainer.arguments.get("deepspeed")
-    if named is not None and not trainer.is_sure and is_no_file(named, command):
+    # a library's module has no file of its own that would tell in which folder the launch runs
+    is_elsewhere = bool(trainer.module) or not trainer.is_sure
+    if named is not None and is_elsewhere and is_no_file(named, command):
         others = {name: each for name, each in trainer.arguments.items() if name != "deepspeed"}
         trainer = replace(trainer, arguments=others)
     else:

@@ -95,3 +95,11 @@ def test_a_decoder_is_adapted_and_loaded_as_the_module_does(
     assert dtype in (None, report.plan.load_dtype)
     assert report.plan.objective == "embedding"
     assert not report.verdict.unpriced
+
+
+def test_a_deepspeed_file_that_is_not_in_this_folder_leaves_the_engine_open(tmp_path):
+    report = report_of(tmp_path, EMBEDDER, "--deepspeed ../ds_stage0.json")
+
+    assert len(report.plan.origins["engine"].may_be) > 1
+    assert report.final_verdict.answer.value == "fits"
+    assert "PF133" in {finding.id for finding in report.findings}
