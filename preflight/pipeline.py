@@ -143,11 +143,16 @@ def _with_longest(
     from preflight.search.longest import longest_that_fits
 
     length = longest_that_fits(judged, plugins, request.policy)
-    if length is None:
-        return report
-    report = replace(report, extra={**report.extra, "longest_seq_len": length})
+    found: dict[str, Any] = {} if length is None else {"longest_seq_len": length}
+    if request.finds_room:
+        from preflight.search.longer import longer_rows
+
+        with_each = longer_rows(judged, length, plugins, request.policy)
+        if with_each:
+            found["longest_seq_len_with"] = [one.to_dict() for one in with_each]
+    report = replace(report, extra={**report.extra, **found})
     cap = judged.plan.seq_len
-    if cap is None:
+    if length is None or cap is None:
         return report
     note = (
         f"{cap:,} tokens are where rows are cut, and no data was seen: rows of up to"

@@ -39,6 +39,7 @@ EXTRA = (
     "dataset",
     "ignored_findings",
     "longest_seq_len",
+    "longest_seq_len_with",
     "refused_by",
     "room",
     "site_correction",

@@ -23,7 +23,7 @@ from preflight.render.readings import (
     longest_words,
     reading_lines,
 )
-from preflight.render.room import room_words
+from preflight.render.room import longer_lines, room_words
 from preflight.render.words import (
     PHASE_WORDS,
     amount,
@@ -56,6 +56,7 @@ def report_lines(report: Report, door: str, page: Page, is_verbose: bool = False
     lines += change_lines(report, page)
     lines += by_hand_lines(report, page)
     lines += suggested_lines(report, page, is_verbose)
+    lines += longer_lines(report, page)
     if is_verbose:
         lines += alternative_lines(report, page)
     room = room_words(report)

@@ -1,7 +1,9 @@
-"""What a launch that fits leaves, in words: bytes, the largest micro batch and the longest rows that fit too."""
+"""What a launch leaves, in words: of one that fits the largest micro batch and the longest rows that fit too, of one
+whose length nobody said how long rows may be with each remedy."""
 
 from __future__ import annotations
 
+from preflight.render.page import Page
 from preflight.render.words import amount
 from preflight.report import Report
 
@@ -33,3 +35,19 @@ def room_words(report: Report) -> str:
     if only:
         words += f"; {' and '.join(only)}"
     return words
+
+
+MOST_LISTED = 5
+"""Remedies that are listed where nobody said how long rows are; JSON has all."""
+
+
+def longer_lines(report: Report, page: Page) -> list[str]:
+    """Return the remedies that make longer rows fit; nothing where the answer does not wait for a length."""
+    found = report.extra.get("longest_seq_len_with", ())
+    rows = []
+    for one in found[:MOST_LISTED]:
+        changes = " (changes training)" if one["safety"] == "changes_training" else ""
+        rows.append([f"{one['seq_len']:,}", f"{one['id']}: {one['title']}{changes}"])
+    if not rows:
+        return []
+    return ["rows that fit with one change, in tokens:", *page.table(rows, right=(0,))]

@@ -26,7 +26,7 @@ def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> 
     cap that rows with images may never reach; None where no length helps. More tokens never take fewer bytes, so the lengths are halved: a dozen estimates for a length
     of 200,000.
     """
-    plan, most = start.plan, _most_looked_at(start)
+    plan, most = start.plan, most_looked_at(start)
     if most is None:
         return None
     is_open = start.verdict.answer is Answer.UNKNOWN
@@ -86,7 +86,7 @@ def _deciding(readings: Readings | None, is_open: bool) -> MayBe:
     return {name: (value,) for name, value in values.items()}
 
 
-def _most_looked_at(start: Judged) -> int | None:
+def most_looked_at(start: Judged) -> int | None:
     """Return the longest row that is asked for; None where the answer does not wait for a length."""
     plan, verdict = start.plan, start.verdict
     if plan.seq_len is not None:

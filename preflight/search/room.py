@@ -102,13 +102,13 @@ def largest_that_fits(
     assert start.device is not None
     limit = start.device.capacity_bytes * (1 - policy.margin_of(start.plan.engine))
     end = most // step
-    among = _dearest(start)
+    among = dearest(start)
     for _ in range(MOST_SEARCHES):
         found = _last_that_fits(start, own // step, end, ask, among, limit)
         whole = ask(found, {}) if among and found * step > own else None
         if whole is None or whole.verdict.answer is Answer.FITS:
             return max(own, found * step)
-        among, end = _dearest(whole), found - 1
+        among, end = dearest(whole), found - 1
     return None
 
 
@@ -154,7 +154,7 @@ def _peak(judged: Judged | None) -> int:
     return judged.estimate.device_peak_bytes
 
 
-def _dearest(judged: Judged) -> MayBe:
+def dearest(judged: Judged) -> MayBe:
     """Return the values of the open fields with which a plan takes most."""
     values = {} if judged.readings is None else judged.readings.most.values
     return {name: (value,) for name, value in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from test_lattice import START
@@ -43,7 +44,7 @@ def next_ones(report: Report) -> dict[str, int]:
     return {name: value for name, value in beyond.items() if value <= most[name]}
 
 
-def answer_of(plan: LaunchPlan, **edits: int) -> Answer:
+def answer_of(plan: LaunchPlan, **edits: Any) -> Answer:
     return check_plan(plan.with_edits(edits), load_plugins(), Request()).verdict.answer
 
 
@@ -89,3 +90,33 @@ def test_only_a_launch_that_fits_has_room_and_only_where_it_is_asked_for():
 
     assert "room" not in check_plan(SMALL, plugins, Request()).extra
     assert "room" not in check_plan(replace(SMALL, device="tiny:1"), plugins, ASKED).extra
+
+
+@pytest.mark.parametrize("device", ["l4-24", "h100-sxm-80"])
+def test_without_a_length_each_remedy_is_told_with_the_rows_that_it_makes_fit(device):
+    plan = replace(SMALL, engine="single", world_size=1, shard_degree=1, device=device)
+    plan = replace(plan, seq_len=None, micro_batch_size=2, loss="full_logits")
+    plugins = load_plugins()
+    report = check_plan(plan, plugins, ASKED)
+    as_written = report.extra["longest_seq_len"]
+    told = {one["id"]: one for one in report.extra["longest_seq_len_with"]}
+    keeps = [one["safety"] != "changes_training" for one in told.values()]
+    asked = {"plan": plan, "model": report.model, "device": report.device}
+    offered = {}
+    for _, remedy in plugins.collect("preflight_remedies", **asked):
+        offered.setdefault(remedy.id, remedy)
+
+    assert report.verdict.missing == ("seq_len",) and "activation_checkpointing" in told
+    assert keeps == sorted(keeps, reverse=True)
+    for name in ("activation_checkpointing", "qlora"):
+        length, edits = told[name]["seq_len"], offered[name].edits
+        more = (length // STEP + max(1, length // STEP // CLOSE)) * STEP
+        assert length > as_written
+        assert answer_of(plan, **edits, seq_len=length) is Answer.FITS
+        assert answer_of(plan, **edits, seq_len=more) is not Answer.FITS
+
+
+def test_lengths_with_remedies_are_looked_for_where_people_ask_alone():
+    report = check_plan(replace(SMALL, seq_len=None), load_plugins(), Request())
+
+    assert "longest_seq_len_with" not in report.extra
