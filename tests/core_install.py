@@ -50,7 +50,8 @@ def build_wheel(folder: Path) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     (source / "docs").mkdir()
-    shutil.copy(REPOSITORY / "docs" / "preflight.1", source / "docs")
+    for path in (REPOSITORY / "docs" / "preflight.1", *(REPOSITORY / "docs").glob("*.md")):
+        shutil.copy(path, source / "docs")
     subprocess.run(
         [*PIP, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
         check=True,

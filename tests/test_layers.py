@@ -37,6 +37,7 @@ FLOORS = (
         "printable",
         "trust",
         "version",
+        "documentation",
     ),
     (
         "versions",

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Records are written by preflight.PreflightCallback and preflight.measure, in $PREFLIGHT_RECORDS,
-else in preflight/ under $XDG_DATA_HOME or ~/.local/share (docs/embedding.md).
+else in preflight/ under $XDG_DATA_HOME or ~/.local/share.
+The page embedding.md of the documentation says what is in them.
 
 examples:
   preflight history

@@ -9,6 +9,7 @@ from typing import Any
 from preflight.commands.init_files import write_files
 from preflight.commands.options import FITS
 from preflight.commands.output import print_json, print_lines
+from preflight.documentation import page_of
 from preflight.errors import BadInput
 from preflight.render.page import page_for
 from preflight.render.report import left_alone_lines
@@ -52,7 +53,9 @@ def write_settings(options: Any) -> int:
     for where, reason in found.unread:
         lines += page.wrap(f"{where} was not read: {reason}", "  ", "    ")
     lines += left_alone_lines(left_alone, page)
-    lines += page.wrap("next: name the GPU in it, as `device`; docs/repository.md has every key")
+    lines += page.wrap(
+        f"next: name the GPU in it, as `device`; {page_of('repository')} has every key"
+    )
     print_lines(lines, sys.stdout)
     return FITS
 

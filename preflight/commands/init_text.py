@@ -10,7 +10,7 @@ from preflight.scripts.trainer_spellings import DECLARABLE, SPELLINGS
 
 HEAD = """\
 # What preflight takes where a launch of this repository says nothing; the launch itself always wins.
-# Written by `preflight init --repo`; docs/repository.md has every key.
+# Written by `preflight init --repo`; repository.md of preflight's documentation has every key.
 """
 ASKED = ("model", "seq_len", "micro_batch_size")
 """Plan fields without which there is no verdict."""

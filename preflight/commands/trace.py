@@ -49,7 +49,7 @@ examples:
 
 not traced, and said so: FSDP1 and DeepSpeed (they need real memory; --set engine=single),
 torch.compile (--set torch_compile=false), parallelism other than data, offload, fp8, 8-bit
-bases, encoders with decoders. docs/trace.md has the list.
+bases, encoders with decoders. The page trace.md of the documentation has the list.
 
 exit: 0 traced; 2 bad input, or nothing that can be traced; 3 preflight failed
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from preflight.documentation import page_of
 from preflight.values import dataclass
 
 FIELDS = ("remedy", "launch", "engine", "safety", "loss", "why")
@@ -45,4 +46,4 @@ def proof_words(remedy: str) -> str:
     found = "bit-equal" if worst.safety == "same" else "no difference in the loss of a step"
     if float(worst.loss):
         found = f"the loss of a step differs by at most {worst.loss} of it"
-    return f"by training before and after, {engines}: {found} (docs/remedies-proof.md)"
+    return f"by training before and after, {engines}: {found} ({page_of('remedies-proof')})"

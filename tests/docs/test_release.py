@@ -66,6 +66,9 @@ def test_archives_have_the_version_and_everything_that_runs(archives):
         if path.is_file() and path.suffix in (".bash", ".js", ".json", ".tsv", ".typed"):
             assert str(path.relative_to(ROOT)) in in_wheel, path
     assert f"launch_preflight-{__version__}.data/data/share/man/man1/preflight.1" in in_wheel
+    for page in (ROOT / "docs").glob("*.md"):
+        shipped = f"launch_preflight-{__version__}.data/data/share/doc/launch-preflight"
+        assert f"{shipped}/{page.name}" in in_wheel
     assert not [name for name in in_wheel if name.startswith(("tests/", "examples/"))]
 
 
