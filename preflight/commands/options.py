@@ -53,6 +53,7 @@ def add_launch_options(parser: Parser) -> None:
     group = parser.add_argument_group("what to check against")
     group.add_argument(
         "--device",
+        "--gpu",
         metavar="DEVICE",
         help="a key of the GPU table (h100-sxm-80, t4-16), a device name, NAME:GIB, or auto",
     )
