@@ -120,6 +120,8 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
         "adapter: {rank: 8}\nbase_quantization: {scheme: nf4}\n"
     )
     found.ask("estimate plan.yaml --device t4-16")
+    Path("uncut.yaml").write_text("model: Qwen/Qwen2.5-1.5B\nmicro_batch_size: 1\n")
+    found.ask("estimate uncut.yaml --device rtx4090-24")
     Path("online.yaml").write_text(
         "model: meta-llama/Llama-3.1-8B\nobjective: grpo\ntrainer: trl\nseq_len: 1024\nmicro_batch_size: 1\n"
         "reward_models: [same]\ngeneration: {engine: vllm, memory_share: 0.3, sleep: true}\n"

@@ -30,8 +30,8 @@ def parser(name: str) -> Parser:
         name,
         f"Check jobs where they are submitted, for a whole cluster.\n\n{listed}",
         "preflight slurm WORD [options]",
-        "`preflight slurm WORD --help` says more about one word; slurm-site.md of the documentation has"
-        " all of it.\n",
+        "`preflight slurm WORD --help` says more about one word;\n"
+        "the page slurm-site.md of the documentation has all of it.\n",
     )
     add_output_options(parser)
     return parser
