@@ -48,7 +48,7 @@ def run(name: str, args: list[str]) -> int:
 
     env = {key: value for key, value in os.environ.items() if not key.startswith("SBATCH_")}
     found = scripts_in(options.folder, env) if options.folder else jobs_of_controller(env)
-    device = None if options.device is None else _device(options.device)
+    device = None if options.device is None else device_named(options.device)
     inventory = None
     try:
         if device is None:
@@ -71,7 +71,8 @@ def run(name: str, args: list[str]) -> int:
     return FITS
 
 
-def _device(name: str) -> DeviceSpec:
+def device_named(name: str) -> DeviceSpec:
+    """Return the GPU that a person names in place of a cluster; raise BadInput where nobody knows it."""
     from preflight.launch import LaunchPlan
     from preflight.plugins import load_plugins
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from preflight.commands.options import NOT_STARTED
+from preflight.commands.options import FITS, NOT_STARTED
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, PreflightError
 from preflight.rewrite import save_rewrite, until_settled
 from preflight.switch import is_off
 
 if TYPE_CHECKING:
+    from preflight.device import DeviceSpec
     from preflight.slurm.guard import Answer, Asked, JudgedLaunch
     from preflight.slurm.job_fix import JobFix
     from preflight.slurm.job_script import Submission
@@ -30,13 +31,14 @@ examples:
   preflight sbatch job.sh
   preflight sbatch --fix -p gpu --gres=gpu:8 job.sh config.yaml
   preflight sbatch --nodes=2 --wrap 'srun torchrun ...'
+  preflight sbatch --device h100-sxm-80 --nodes=2 job.sh     judge, without a Slurm; submit nothing
   preflight srun -N1 --gpus-per-node=8 torchrun --nproc_per_node=8 train.py
 
 exit: 78 when nothing was submitted, else Slurm's own code
 A job that cannot be judged is submitted, and a line says why. PREFLIGHT=off submits unchecked.
 """
 SUBMITTED = "PREFLIGHT_SUBMITTED"
-_WITH_VALUE = ("--allow", "--forbid", "--set", "--policy", "--color", "--format")
+_WITH_VALUE = ("--allow", "--device", "--forbid", "--set", "--policy", "--color", "--format")
 _FLAGS = ("--fix", "--warn", "--explain")
 
 
@@ -54,6 +56,8 @@ def run(name: str, args: list[str]) -> int:
     text = _standard_input(name, words)
     options = declared.parse_args(own)
     _refuse_wrong(options)  # what the user said to us is wrong: say so before anything is submitted
+    if options.device is not None:
+        return _only_judged(name, words, text, env, options)
     try:
         return until_settled(lambda: _guarded(name, words, text, env, options))
     except BadInput as error:
@@ -85,6 +89,11 @@ def parser(name: str) -> Parser:
         "--fix",
         action="store_true",
         help="submit a rewritten copy in .preflight/ where safe changes make it fit, and ask for the nodes that fit",
+    )
+    group.add_argument(
+        "--device",
+        metavar="NAME",
+        help="judge for nodes with this GPU and submit nothing; asks no Slurm: h100-sxm-80, NAME:GIB",
     )
     group.add_argument("--warn", action="store_true", help="say what would be refused, and submit")
     group.add_argument("--explain", action="store_true", help="every launch, node and finding")
@@ -158,19 +167,56 @@ def _guarded(
     return _refuse(answer, asked, env, options, text)
 
 
+def _only_judged(
+    name: str, words: list[str], text: str | None, env: Mapping[str, str], options: Any
+) -> int:
+    """Judge for nodes with one GPU that the person names, and submit nothing: no Slurm is asked, and none is needed."""
+    from preflight.commands.slurm_audit import device_named
+    from preflight.render.page import page_for
+    from preflight.render.report import left_alone_lines
+    from preflight.render.submission import submission_lines
+    from preflight.slurm.job_script import read_submission
+
+    if options.fix or options.warn:
+        raise BadInput.one("--device submits nothing, which --fix and --warn ask for")
+    device = device_named(options.device)
+    try:
+        submission = read_submission(name, words, env, os.getcwd(), text)
+    except OSError as error:
+        raise BadInput.one(
+            f"the job script cannot be read: {error.strerror}", " ".join(words)
+        ) from error
+    answer, asked = _judged(submission, env, options, device)
+    if answer.refused:
+        asked = replace(asked, policy=replace(asked.policy, rewrite_jobs=False))
+        return _refuse(answer, asked, env, options, text)
+    page = page_for(sys.stderr, options.color)
+    lines = submission_lines(answer, page, options.explain)
+    lines = lines or ["preflight: nothing to judge: the job launches no training on GPUs"]
+    lines += left_alone_lines(asked.left_alone, page)
+    _say([*lines, "next: nothing was submitted; without --device the job is"])
+    return FITS
+
+
 def _may_have_gpus(submission: Submission, env: Mapping[str, str]) -> bool:
     return any(part.wants_gpus for part in submission.options.components) or (
         submission.program == "srun" and "SLURM_JOB_ID" in env
     )
 
 
-def _judged(submission: Submission, env: Mapping[str, str], options: Any) -> tuple[Answer, Asked]:
+def _judged(
+    submission: Submission,
+    env: Mapping[str, str],
+    options: Any,
+    device: DeviceSpec | None = None,
+) -> tuple[Answer, Asked]:
     from preflight.commands.options import policy_from, settings_from
     from preflight.repository.settings import find_repository
     from preflight.slurm.guard import asked_in, judge_submission
 
     policy = policy_from(options, find_repository(submission.cwd).policy)
     asked = asked_in(submission.cwd, policy, settings_from(options.set))
+    asked = replace(asked, device=device)
     return judge_submission(_of_this_job(submission, env), env, asked), asked
 
 

@@ -126,3 +126,49 @@ def test_explaining_changes_no_outcome(tmp_path, name):
 
     assert plain == explained
     assert plain == ((78, "") if name == "huge.sh" else (0, "submitted"))
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("small.sh", 0, "fits"),
+        ("huge.sh", 78, "does not fit"),
+        ("unknown.sh", 0, "unknown"),
+        ("gone.sh", 78, "the job script cannot be read"),
+    ],
+)
+def test_sbatch_judges_for_a_device_and_submits_nothing(tmp_path, name, code, words):
+    """An sbatch on the path is there to be found; a Slurm is not."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text("#!/bin/sh\necho submitted\n")
+    (programs / "sbatch").chmod(0o755)
+    for job, text in JOBS.items():
+        (tmp_path / job).write_text(f"{HEAD}{text}\n")
+    (tmp_path / "train.py").write_text(TRAIN)
+    env = {**os.environ, "PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
+
+    def judged(*options: str) -> subprocess.CompletedProcess[str]:
+        command = (sys.executable, "-m", "preflight", "sbatch", "--device", "h100-sxm-80", *options)
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    done, both = judged(name), judged("--fix", name)
+
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and done.stdout == ""
+    assert "next: nothing was " in done.stderr
+    assert both.returncode == 78 and "--device submits nothing" in both.stderr
+
+
+def test_nodes_on_the_command_line_count_without_a_slurm(tmp_path):
+    (tmp_path / "job.sh").write_text(
+        "#!/bin/bash\n#SBATCH --gpus-per-node=8\n"
+        f"srun torchrun --nnodes=$SLURM_NNODES --nproc_per_node=8 train.py --bf16 --model_name_or_path {SMALL}\n"
+    )
+    (tmp_path / "train.py").write_text(TRAIN)
+    command = (sys.executable, "-m", "preflight", "sbatch", "--device", "h100-sxm-80", "--explain")
+    done = subprocess.run(
+        (*command, "--nodes=4", "job.sh"), cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0 and "--nnodes=4" in done.stderr, done.stderr
