@@ -7,6 +7,7 @@ from html import escape
 from preflight.formulas.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
 from preflight.launch import PLAN_FIELDS
 from preflight.memory import Level, MemoryEstimate
+from preflight.render.html_advice import advice_section
 from preflight.render.html_bars import bar, legend, scale_of, unit_of
 from preflight.render.html_page import details, page, table
 from preflight.render.html_script import script, sliders
@@ -15,7 +16,7 @@ from preflight.render.next_step import next_lines
 from preflight.render.page import Page
 from preflight.render.report import head_lines
 from preflight.render.room import room_words
-from preflight.render.words import amount, devices, phase_name, plan_value
+from preflight.render.words import amount, devices, phase_name, plan_value, shell_command
 from preflight.report import Report, TriedRemedy
 from preflight.studies.what_if import WhatIf
 from preflight.trace.kept import Kept
@@ -48,7 +49,7 @@ def report_html(
         body += step_section(report, door, kept, trace_command)
     if what_if is not None:
         body += sliders(what_if)
-    body += _remedies(report) + _diff(report) + _findings(report)
+    body += _remedies(report) + advice_section(report) + _diff(report) + _findings(report)
     if report.estimate is not None:
         body += details("Every memory term, with its formula and source", _terms(report.estimate))
     body += details("Every value of the plan, and where it comes from", _origins(report))
@@ -87,7 +88,11 @@ def _about(report: Report) -> list[str]:
     if report.device is not None:
         facts.append(devices(plan, report.device))
     guessed = ", ".join(report.assumed)
+    command = report.command
     lines = [f'<p class="muted">{escape("; ".join(facts))}</p>']
+    if command is not None and command.argv:
+        typed = escape(shell_command(command.argv, {}))
+        lines.insert(0, f'<p class="muted">Checked: <code>{typed}</code></p>')
     room = room_words(report)
     if room:
         lines.insert(0, f"<p>Headroom: {escape(room)}.</p>")

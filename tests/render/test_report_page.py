@@ -184,3 +184,32 @@ def test_a_page_is_not_wider_than_the_window(rewritten, browse, tmp_path, width)
 
     assert "<title>wide by 0</title>" in document
     assert struct.unpack(">II", header[16:24]) == (width, 1400)
+
+
+def test_a_page_names_what_was_checked_and_draws_what_would_fit(tmp_path):
+    """As the command line's report does, in the same numbers."""
+    (tmp_path / "train.py").write_text(TRAINING)
+    command = [sys.executable, "-m", "preflight", "check", "--device", "rtx4090-24"]
+    command += ["--report", "out.html", "--", "python", "train.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    page = (tmp_path / "out.html").read_text()
+    table = page.partition("<h2>What would fit</h2>")[2].partition("</table>")[0]
+    told = run.stdout.partition("what would fit (")[2].splitlines()
+    peaks = [
+        line.split()[3] for line in told if line.split()[:1] in (["full"], ["LoRA"], ["QLoRA"])
+    ]
+
+    assert run.returncode == 1, run.stderr
+    assert "Checked: <code>python train.py</code>" in page
+    assert len(peaks) >= 3 and all(f"{peak} GiB" in table for peak in peaks[:3])
+    assert table.count('class="bar"') == 3 and table.count("var(--good)") >= 1
+
+
+TRAINING = """\
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+args = SFTConfig(output_dir="out", max_length=4096, per_device_train_batch_size=4, bf16=True)
+data = load_dataset("x")["train"]
+SFTTrainer(model="meta-llama/Llama-3.1-8B", args=args, train_dataset=data).train()
+"""
