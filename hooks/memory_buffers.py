@@ -2,7 +2,8 @@
 
 Read from transformers 5.24: gpt_bigcode registers a boolean causal mask of all positions
 (modeling_gpt_bigcode.py), gptj fp32 rotary tables (modeling_gptj.py). A type that a table lays out has them
-in its table. Other families make theirs per batch, and they are priced with the layers.
+in its table. GPT-2 and GPT-NeoX had such a mask in every layer in older releases. Other families make theirs per
+batch, and they are priced with the layers.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from preflight.formulas.precision import load_dtype
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
+from preflight.versions.transformers import GPT2_HAS_NO_MASK, GPT_NEOX_HAS_NO_MASK
 
-DEFAULT_POSITIONS = {"gpt_bigcode": 1024, "gptj": 2048}
+DEFAULT_POSITIONS = {"gpt_bigcode": 1024, "gptj": 2048, "gpt2": 1024, "gpt_neox": 2048}
 """Of a config without the key (configuration_*.py, 5.24.0)."""
 DEFAULT_ROTARY_DIM = 64
+HAS_NO_MASK = {"gpt2": GPT2_HAS_NO_MASK, "gpt_neox": GPT_NEOX_HAS_NO_MASK}
+"""Types whose layers each registered a boolean mask of all positions until some release."""
 
 
 @hookimpl
@@ -27,7 +32,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     of_table: Mapping[str, int] = model.facts.get("buffers") or {}
     sizes = {"load": dtype_bytes(load_dtype(plan, model))} if "load" in of_table else {}
     parts = [(count, sizes.get(element) or int(element)) for element, count in of_table.items()]
-    parts += _of_module(model)
+    parts += _of_module(plan, model)
     if parts:
         yield MemoryTerm(
             "tables of all positions",
@@ -38,13 +43,17 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         )
 
 
-def _of_module(model: ModelSpec) -> list[tuple[int, int]]:
-    """Return elements and bytes of one, of the two types that a module lays out and that have such tables."""
+def _of_module(plan: LaunchPlan, model: ModelSpec) -> list[tuple[int, int]]:
+    """Return elements and bytes of one, of the types that a module lays out and that have such tables."""
     default = DEFAULT_POSITIONS.get(model.model_type)
     if default is None:
         return []
     config = model.config
     positions = int(config.get("n_positions") or config.get("max_position_embeddings") or default)
+    if model.model_type in HAS_NO_MASK:
+        if has_own_model_code(plan) or HAS_NO_MASK[model.model_type].holds_in(plan.versions):
+            return []
+        return [(sum(unit.count for unit in model.layers) * positions * positions, 1)]
     if model.model_type == "gpt_bigcode":
         return [(positions * positions, 1)]
     return [(positions * int(config.get("rotary_dim") or DEFAULT_ROTARY_DIM), 4)]

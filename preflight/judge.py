@@ -10,6 +10,7 @@ from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.checkpoint import with_checkpoint
+from preflight.formulas.checkpointing import as_its_class_runs
 from preflight.formulas.doubts import beside, doubts_of
 from preflight.formulas.heads import with_head
 from preflight.formulas.left_out import with_left_out
@@ -104,7 +105,7 @@ def estimate_memory(
     missing: tuple[str, ...] = (),
 ) -> MemoryEstimate:
     """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
-    plan = with_image_masks(plan, model)
+    plan = as_its_class_runs(with_image_masks(plan, model), model)
     terms = collect_terms(plan, in_release(plan, model), plugins, device)
     every = (*terms, *reserved_terms(terms, plan))
     correction = known_correction(device)

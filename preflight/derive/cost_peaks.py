@@ -89,10 +89,10 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
             "nh": heads, "nkv": max(1, heads // groups), "d": head, "E": experts, "k": chosen,
             "kh": chosen * hidden, "kM": chosen * narrow, "Eh": experts * hidden,
             "EM": experts * narrow, "qr": hidden // 4, "kvr": hidden // 8, "rope": 64,
-            "r": generator.choice((8, 64, 256)), "V": 128_000, "rot": head // 2,
+            "r": (rank := generator.choice((8, 64, 256))), "kr": chosen * rank, "V": 128_000, "rot": head // 2,
             "rotq": heads * head // 2, "restq": heads * head // 2,
             "rotkv": heads * head // groups // 2, "restkv": heads * head // groups // 2,
-            "ih": 64, "id": 128, "ihd": 8192, "idrope": 64, "ihdrope": 4096, "idrest": 64,
+            "kE": chosen * experts, "ih": 64, "id": 128, "ihd": 8192, "idrope": 64, "ihdrope": 4096, "idrest": 64,
             "ihdrest": 4096, "topk": min(length, 2048),
             "lk": hidden, "lv": 2 * hidden, "lrk": 2 * hidden, "lnv": heads, "lnk": heads // 2,
             "lcc": CHUNK * heads, "mix": 4 * hidden, "ls": 2 * hidden * head,
@@ -113,8 +113,11 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
                 scales = {
                     "T": tokens, "TL": tokens * length, "L": length, "Tp": tokens, "Tk": tokens,
                     "B": tokens // length, "Bc": tokens // length * CHUNK, "N": tokens // CHUNK,
+                    "Te": tokens * chosen // experts,
                 }  # fmt: skip
                 sizes[name] = scales[scale] * width[what]
+            elif name.startswith("e:"):
+                sizes[name] = _weight(name, width) // experts
             elif name.startswith(("w:", "u:")):
                 sizes[name] = _weight(name, width)
             elif name.startswith(("s:", "us:")):
@@ -123,9 +126,13 @@ def _samples(names: set[str]) -> Iterator[dict[str, int]]:
 
 
 def _weight(name: str, width: Mapping[str, int]) -> int:
+    is_of_stack = "expert" in name and "shared" not in name
     if ".lora_" in name:
-        return width["r"] * width["h"]
-    if "expert" in name and "shared" not in name:
+        stacked = is_of_stack and not _is_of_one(name)
+        return width["r"] * width["h"] * (width["E"] if stacked else 1)
+    if is_of_stack and _is_of_one(name):
+        return width["M"] * width["h"]
+    if is_of_stack:
         double = 2 if "gate_up" in name else 1
         return width["EM"] * double * (1 if name.endswith("bias") else width["h"])
     if "router" in name or name.endswith("mlp.gate.weight"):
@@ -140,3 +147,8 @@ def _weight(name: str, width: Mapping[str, int]) -> int:
     if "shared" in name:
         return width["S"] * width["h"]
     return width["h"] * width["I"]
+
+
+def _is_of_one(name: str) -> bool:
+    """Tell a parameter of one expert that is a module from one of all: `mlp.experts.0.up_proj.weight`."""
+    return name.partition(".experts.")[2].partition(".")[0].isdigit()

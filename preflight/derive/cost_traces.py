@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from preflight.derive.chunks import (
-    FEW,
-    MANY,
-    NotAlike,
-    joined,
-    joined_levels,
-    loops_over_chunks,
-    shapes_of,
-)
+from preflight.derive import chunks, expert_loops
 from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
+from preflight.derive.loops import NotAlike, Turns, joined, joined_levels
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
 from preflight.formulas.adaptations import USUAL, Adaptation
 from preflight.formulas.layer_coefficients import METHODS
 from preflight.formulas.layer_sizes import UNPACKED, Form, layer_sizes
+from preflight.formulas.linear_experts import in_release
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.models import describe
@@ -38,6 +32,7 @@ from preflight.trace.log import (
     Part,
 )
 from preflight.values import dataclass
+from preflight.versions.installed import installed_versions
 
 SHAPES = ((2, 192), (3, 128), (2, 224))
 """Sequences and their length, by variant."""
@@ -92,28 +87,56 @@ def see_and_walk(
     spec = describe(small_config(model_type), model_type, "small_models.py")
     is_packed = "base_quantization" in METHODS[method]
 
-    def walk(shapes: Sequence[tuple[int, int]]) -> tuple[Sequence[Seen], Walked]:
-        seen = [
-            _see(model_type, method, checkpointing, adaptation, i, shapes[i], head)
+    def see(shapes: Sequence[tuple[int, int]], num_experts: int | None = None) -> Sequence[Seen]:
+        return [
+            _see(model_type, method, checkpointing, adaptation, i, shapes[i], head, num_experts)
             for i in range(NUM_VARIANTS)
         ]
-        return seen, _walk(seen)
 
+    if expert_loops.loops_over_experts(spec, _versions_here()):
+        shapes = expert_loops.UNPACKING_SHAPES if is_packed else expert_loops.SHAPES
+        seen = see(shapes, expert_loops.FEW)
+        return seen, _walk_loops(seen, see(shapes, expert_loops.MANY))
+    if chunks.loops_over_chunks(spec):
+        seen, others = (see(chunks.shapes_of(n, is_packed)) for n in (chunks.FEW, chunks.MANY))
+        few, many = (_walk(some, _sizes_by_layer(some)) for some in (seen, others))
+        return seen, _joined(few, many, [chunks.TURNS] * len(seen[0].units))
     is_table = spec.facts.get("layout") == "table"
-    if not loops_over_chunks(spec):
-        if is_packed:
-            return walk(CHUNKED_UNPACKING_SHAPES if is_table else UNPACKING_SHAPES)
-        return walk(CHUNKED_SHAPES if is_table else SHAPES)
-    seen, few = walk(shapes_of(FEW, is_packed))
-    _, many = walk(shapes_of(MANY, is_packed))
+    shapes = CHUNKED_SHAPES if is_table else SHAPES
+    if is_packed:
+        shapes = CHUNKED_UNPACKING_SHAPES if is_table else UNPACKING_SHAPES
+    seen = see(shapes)
+    return seen, _walk(seen, _sizes_by_layer(seen))
+
+
+def _versions_here() -> Mapping[str, str]:
+    return installed_versions(("transformers", "peft"))
+
+
+def _walk_loops(few: Sequence[Seen], many: Sequence[Seen]) -> Walked:
+    """Walk through layers that loop over few experts and over many, and join both to forms for any number."""
+    pairs = [
+        expert_loops.told_apart(*pair)
+        for pair in zip(_sizes_by_layer(few), _sizes_by_layer(many), strict=True)
+    ]
+    some, others = (_walk(seen, [pair[i] for pair in pairs]) for i, seen in enumerate((few, many)))
+    return _joined(some, others, [expert_loops.turns_of(*pair) for pair in pairs])
+
+
+def _joined(few: Walked, many: Walked, turns: Sequence[Turns]) -> Walked:
+    """Return what parts did for any number of turns of their layers' loops; what is around the layers has none."""
     try:
         levels = {
-            part: joined_levels(levels, many.levels[part]) for part, levels in few.levels.items()
+            part: joined_levels(levels, many.levels[part], turns[part.layer])
+            for part, levels in few.levels.items()
         }
-        left = {index: joined(form, many.left.get(index, {})) for index, form in few.left.items()}
+        left = {
+            index: joined(form, many.left.get(index, {}), turns[index])
+            for index, form in few.left.items()
+        }
     except NotAlike as error:
         raise NotSolved(str(error)) from error
-    return seen, Walked(levels, left)
+    return Walked(levels, left)
 
 
 def _see(
@@ -124,10 +147,14 @@ def _see(
     variant: int,
     shape: tuple[int, int],
     head: str,
+    num_experts: int | None,
 ) -> Seen:
     from preflight.trace.run import trace
 
-    spec = describe(small_config(model_type, variant, head), model_type, "small_models.py")
+    config = small_config(model_type, variant, head)
+    if num_experts is not None:
+        config = expert_loops.with_experts(config, num_experts)
+    spec = describe(config, model_type, "small_models.py")
     batch, length = shape
     plan = small_launch(
         model_type,
@@ -142,6 +169,9 @@ def _see(
     if plan.adapter is not None:
         plan = replace(plan, adapter=replace(plan.adapter, rank=RANKS[variant]))
     job = job_of(plan, spec, full_depth=True)
+    if num_experts is not None:
+        plan = replace(plan, versions=dict(_versions_here()))
+        spec = in_release(plan, spec)
     return Seen(plan, spec, trace(job, num_steps=1).log, _units_by_layer(job, spec))
 
 
@@ -166,11 +196,15 @@ def _units_by_layer(job: TraceJob, spec: ModelSpec) -> tuple[ModelUnit, ...]:
     return tuple(found)
 
 
-def _walk(seen: Sequence[Seen]) -> Walked:
-    by_layer = [
+def _sizes_by_layer(seen: Sequence[Seen]) -> list[Sizes]:
+    """Return the named sizes of every layer, by variant."""
+    return [
         [layer_sizes(s.plan, s.model, unit) for s, unit in zip(seen, units, strict=True)]
         for units in zip(*(s.units for s in seen), strict=True)
     ]
+
+
+def _walk(seen: Sequence[Seen], by_layer: Sequence[Sizes]) -> Walked:
     unpacked = [_unpacked_sizes(sizes) for sizes in by_layer]
     forms: dict[int, Form] = {}
     made: dict[int, int] = {}

@@ -11,14 +11,14 @@ import os
 from importlib.metadata import version
 
 import preflight
-from preflight.derive.cost_files import known_costs, rendered
+from preflight.derive.cost_files import known_costs, rendered, together, without
 from preflight.derive.costs import CANNOT_RUN, derive
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import small_config, small_launch
 from preflight.derive.target import ROOT, Chosen, Files, Say
 from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adaptation, targets_of
 from preflight.formulas.layer_coefficients import METHODS, family_costs
-from preflight.formulas.releases import Release, release_of
+from preflight.formulas.releases import Release, releases_of
 from preflight.models import describe
 from preflight.plugins import PluginManager, load_plugins
 
@@ -34,7 +34,7 @@ def installed() -> dict[str, str]:
 
 def release_here() -> Release | None:
     """Return the older releases that the installed transformers is one of; None for those that all tables are of."""
-    return release_of(installed())
+    return next(iter(releases_of(installed())), None)
 
 
 def files_of(name: str, release: Release, chosen: Chosen, say: Say) -> Files:
@@ -48,7 +48,8 @@ def files_of(name: str, release: Release, chosen: Chosen, say: Say) -> Files:
         if not (is_kept and is_chosen) or targets_of(adaptation, model) is None:
             continue
         own = os.path.join(release.folder, adaptation.folder)
-        known = (known_costs(name, own) or {"shared": {}})["shared"]
+        file = known_costs(name, own)
+        known = file["shared"] if file else {}
         usual = [m for m in METHODS if adaptation is USUAL or "adapter" in METHODS[m]]
         wanted = [
             method
@@ -58,6 +59,8 @@ def files_of(name: str, release: Release, chosen: Chosen, say: Say) -> Files:
         ]
         entry = derive(name, wanted, adaptation)
         gc.collect()
+        if file and chosen.methods:
+            entry = together(without(file, wanted), entry)
         text = rendered(entry) if entry["kinds"] else ""
         if text or known:
             yield os.path.join("preflight/formulas/costs", own, f"{name}.json"), text

@@ -35,6 +35,7 @@ COLUMNS = {
     "full": ("full", "full, autocast"),
     "LoRA": ("LoRA", "LoRA, autocast"),
     "QLoRA": ("QLoRA, autocast", "QLoRA, prepared, autocast"),
+    "fp32": ("full, fp32", "LoRA, fp32"),
 }
 """Part of a cell -> the methods of which it has the one that is off most."""
 WORST_OFF = 0.01

@@ -113,7 +113,7 @@ def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation,
     found: list[tuple[bool, int, bool, int]] = []
     for place, adaptation in enumerate(ADAPTATIONS):
         usual = adapter_of(adaptation, adapter, model)
-        if usual is None or (adaptation.targets == ALL_LINEAR and model.facts.get(FACT)):
+        if usual is None:
             continue
         theirs = _params_by_module(as_traced(plan, usual, model), model)
         missing = sum(num for name, num in own.items() if name not in theirs)

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions import transformers, trl
+
+IGNORES_CHECKPOINTING = {
+    "starcoder2": transformers.STARCODER2_IGNORES_CHECKPOINTING,
+    "gpt_bigcode": transformers.GPT_BIGCODE_IGNORES_CHECKPOINTING,
+}
+"""Types whose class says that it supports checkpointing, and in some releases keeps every activation all the same."""
+
+
+def as_its_class_runs(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return a plan without checkpointing where the model's class ignores it; FSDP's own switch wraps layers itself."""
+    ignores = IGNORES_CHECKPOINTING.get(model.model_type)
+    if ignores is None or not ignores.holds_in(plan.versions):
+        return plan
+    if (
+        plan.activation_checkpointing != "full"
+        or has_own_model_code(plan)
+        or is_launchers_own(plan)
+    ):
+        return plan
+    return replace(plan, activation_checkpointing="none")
 
 
 def is_reentrant(plan: LaunchPlan) -> bool:

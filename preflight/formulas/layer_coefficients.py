@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.formulas.adaptations import (
+    ALL_LINEAR,
     USUAL,
     Adaptation,
     adapter_of,
@@ -28,7 +29,7 @@ from preflight.formulas.heads import head_of_encoder
 from preflight.formulas.kernels import asks_liger
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
 from preflight.formulas.precision import Precision, precision_of, uses_autocast
-from preflight.formulas.releases import release_of
+from preflight.formulas.releases import Release, releases_of
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.remembered import remembered
@@ -116,6 +117,8 @@ def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation
         for adaptation in nearest_adaptations(plan, model)
         if _of_method(file, adaptation.folder, None, method, False) is not None
     ]
+    if model.facts.get(FACT):  # a loop is made of the newest's, but those have adapters on stacks
+        near = [(True, one) for is_own, one in near if is_own or one.targets != ALL_LINEAR]
     # where layers of this release are others, their tables are nearer than any of the newest's
     return next((a for is_own, a in near if is_own), near[0][1] if near else USUAL)
 
@@ -128,8 +131,7 @@ def table_of(plan: LaunchPlan, model: ModelSpec, method: str) -> str:
 
 
 def _in_release(plan: LaunchPlan, file: str, adapted: str, method: str) -> str:
-    release = release_of(plan.versions)
-    if release is not None:
+    for release in releases_of(plan.versions):
         own = os.path.join(release.folder, adapted)
         if method in (family_costs(file, own) or {"shared": ()})["shared"]:
             return own
@@ -197,7 +199,8 @@ def layer_forms(
     if found is None:
         return None
     forms = _of_method(file, adapted, found, method, checkpointed)
-    if forms is None or not (model.facts.get(FACT) and unit.layer.num_experts):
+    is_looped = model.facts.get(FACT) and unit.layer.num_experts
+    if forms is None or not is_looped or has_own_release(plan, model, method):
         return forms
     whole = _of_method(file, adapted, found, method, False)
     assert whole is not None
@@ -282,7 +285,8 @@ def shared_forms(
         adapted = str(head)
     forms = _of_method(file_of(plan, model), adapted, None, method, checkpointed)
     first = model.layers[0].layer if model.layers else None
-    if forms is None or first is None or not (model.facts.get(FACT) and first.num_experts):
+    is_looped = first is not None and model.facts.get(FACT) and first.num_experts
+    if forms is None or not is_looped or has_own_release(plan, model, method):
         return forms
     precision, packed = precision_of(plan, model), _packing(plan, method)
     return looped_shared(forms, precision, packed, plan.adapter is None, checkpointed)
@@ -298,7 +302,7 @@ def reference_of(
     if adapter is not None and plan.adapter is not None:
         plain = replace(adapter, rank=plan.adapter.rank)
         adapter = adapter_of(adaptation_of(plan, model, method), plain, model) or plain
-    release = release_of(plan.versions) if has_own_release(plan, model, method) else None
+    release = _release_of_table(plan, model, method)
     reference = replace(
         plan,
         adapter=adapter,
@@ -319,10 +323,13 @@ def reference_of(
 
 
 def has_own_release(plan: LaunchPlan, model: ModelSpec, method: str) -> bool:
-    """Tell whether a plan's layers are in a table of its own release of transformers."""
-    release = release_of(plan.versions)
-    folder = table_of(plan, model, method)
-    return release is not None and folder.split(os.sep)[0] == release.folder
+    """Tell whether a plan's layers are in a table of an older transformers, its own or one that is like it."""
+    return _release_of_table(plan, model, method) is not None
+
+
+def _release_of_table(plan: LaunchPlan, model: ModelSpec, method: str) -> Release | None:
+    folder = table_of(plan, model, method).split(os.sep)[0]
+    return next((one for one in releases_of(plan.versions) if one.folder == folder), None)
 
 
 def counts_idle_experts(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:

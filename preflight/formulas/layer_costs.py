@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from preflight.formulas.adaptations import ALL_LINEAR, MLP
 from preflight.formulas.adapter_inputs import (
     copied_of_experts,
 )
@@ -17,6 +18,8 @@ from preflight.formulas.compiled_layers import compiled_bytes
 from preflight.formulas.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_coefficients import (
+    adaptation_of,
+    has_own_release,
     layer_forms,
     method_of,
     reference_of,
@@ -123,6 +126,9 @@ def _traced(
     if is_checkpointed:
         copies = split(recomputed["saved"])[0]
     of_experts, of_adapters = copied_of_experts(plan, model, unit, precision)
+    if has_own_release(plan, model, method):  # its table was traced with such experts
+        is_on_experts = adaptation_of(plan, model, method).targets in (ALL_LINEAR, MLP)
+        of_experts, of_adapters = 0, 0 if is_on_experts else of_adapters
     backward_bytes += of_adapters if is_checkpointed else 0
     of_experts += of_adapters
     return replace(

@@ -7,7 +7,8 @@ T*x    tokens times x, with x one of: 1, h hidden, q queries, kv keys, v values,
        rot a head's rotary part, rotq and rotkv of all heads, restq and restkv the other parts,
        ih, id, ihd heads of a sparse attention's indexer, their size and both, idrope and ihdrope what of it
        is rotated, idrest and ihdrest the other parts, topk the keys that a token is left with
-Te*x   rows of one expert in a loop over all of them, T*kE what says which token goes to which
+Te*x   rows of one expert in a loop over all of them, T*kE what says which token goes to which; e:name one expert's share
+       of a stack of parameters that such a loop takes apart
 TL*x   tokens times the length of a sequence times x
 Tp*x   tokens of sequences padded to whole chunks of a gated delta rule, Bc*x those of one chunk of each sequence,
        N*x chunks of all sequences, with x too: lk keys, lv values, lrk keys repeated for every value head, lnk and
@@ -35,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from preflight.formulas.adapters import adapter_tensors
-from preflight.formulas.linear_experts import FACT, stacked_sizes
+from preflight.formulas.linear_experts import FACT, LOOPED_STACKS, sizes_of_one, stacked_sizes
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
 from preflight.launch import LaunchPlan
@@ -95,10 +96,13 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     sizes.update((f"w:{tensor.name}", tensor.num_params) for tensor in unit.tensors)
     sizes.update((f"O*{name}", size) for name, size in own.items())  # a weight is meant first
     if model.facts.get(FACT):
-        sizes.update(stacked_sizes(unit))
+        sizes.update(stacked_sizes(unit.tensors))
+    if model.model_type in LOOPED_STACKS:
+        sizes.update(sizes_of_one(unit))
     sizes.update(_rows_of_one_expert(widths, tokens))
     if plan.base_quantization is not None:
-        sizes.update(_packed_sizes(plan, unit, tokens))
+        of_expert = sizes["Te*1"] if model.facts.get(FACT) else tokens
+        sizes.update(_packed_sizes(plan, unit, tokens, of_expert))
     if plan.adapter is not None:
         sizes.update(_adapter_sizes(plan, model, unit))
     return sizes
@@ -115,9 +119,10 @@ def _of_chunks(own: Mapping[str, int], batch: int, num_chunks: int) -> Iterator[
 def _rows_of_one_expert(widths: Mapping[str, int], tokens: int) -> Iterator[tuple[str, int]]:
     """Yield the sizes of a loop over experts: one of them has an equal share of the rows."""
     if not widths["E"]:
+        yield "Te*1", 0
         return
     rows = ceil_div(tokens * widths["k"], widths["E"])
-    yield from (("Te*M", rows * widths["M"]), ("Te*h", rows * widths["h"]))
+    yield from ((f"Te*{name}", rows * widths[name]) for name in ("M", "h", "1", "r"))
     yield "T*kE", tokens * widths["k"] * widths["E"]
 
 
@@ -158,6 +163,7 @@ def _widths(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, in
         "k": chosen,
         "kh": chosen * hidden,
         "kM": chosen * shape.moe_intermediate_size,
+        "kr": 0 if plan.adapter is None else chosen * plan.adapter.rank,
         "Eh": num_experts * hidden,
         "EM": num_experts * shape.moe_intermediate_size,
         "qr": latent.get("q_lora_rank") or 0,
@@ -248,18 +254,21 @@ def _adapter_sizes(
     plan: LaunchPlan, model: ModelSpec, unit: ModelUnit
 ) -> Iterator[tuple[str, int]]:
     assert plan.adapter is not None
-    for owner, tensor in adapter_tensors(plan, model):
-        if owner is unit:
-            yield f"w:{tensor.name}", tensor.num_params
+    own = [tensor for owner, tensor in adapter_tensors(plan, model) if owner is unit]
+    yield from ((f"w:{tensor.name}", tensor.num_params) for tensor in own)
+    if model.facts.get(FACT):
+        yield from stacked_sizes(own).items()
 
 
-def _packed_sizes(plan: LaunchPlan, unit: ModelUnit, tokens: int) -> Iterator[tuple[str, int]]:
+def _packed_sizes(
+    plan: LaunchPlan, unit: ModelUnit, tokens: int, of_expert: int
+) -> Iterator[tuple[str, int]]:
     quantization = plan.base_quantization
     assert quantization is not None
-    unpacks = tokens > LARGEST_FUSED_TOKENS
     for tensor in unit.tensors:
         if not is_quantized(plan, unit, tensor):
             continue
+        unpacks = (of_expert if ".experts." in tensor.name else tokens) > LARGEST_FUSED_TOKENS
         scales = ceil_div(tensor.num_params, BLOCK) if quantization.double_quant else 0
         yield f"s:{tensor.name}", scales
         if unpacks:

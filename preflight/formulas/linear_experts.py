@@ -7,7 +7,7 @@ other, so that a layer keeps less in passing than the grouped product of stacked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,8 @@ LINEAR_ROUTERS = frozenset({"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimo
 """Types whose router was torch's Linear too (modeling_*.py, 4.57.6)."""
 LINEAR_EXPERTS = LINEAR_ROUTERS | {"deepseek_v2", "deepseek_v3", "glm4_moe"}
 """Types whose experts were modules; those of GPT-OSS, Llama 4, GraniteMoE and Qwen3-VL-MoE were always stacked."""
+LOOPED_STACKS = frozenset({"gpt_oss"})
+"""Types that took their stacked experts one by one in training (models/gpt_oss/modeling_gpt_oss.py GptOssExperts, 4.57.6)."""
 FACT = "linear_experts"
 
 
@@ -54,16 +56,27 @@ def _unstacked(model_type: str, unit: ModelUnit) -> ModelUnit:
     return replace(unit, tensors=tuple(tensors))
 
 
-def stacked_sizes(unit: ModelUnit) -> dict[str, int]:
-    """Return the parameters of the stacks that a unit's experts became, by the names that traces have."""
+def stacked_sizes(tensors: Iterable[ParameterTensor]) -> dict[str, int]:
+    """Return the parameters of the stacks that experts became, and of adapters on all of them, by the names that traces have."""
     found: dict[str, int] = {}
-    for tensor in unit.tensors:
+    for tensor in tensors:
         path, is_expert, rest = tensor.name.partition(".experts.")
         if is_expert and tensor.kind == LINEAR:
             is_down = rest.split(".")[1] in ("down_proj", "w2")
-            name = f"w:{path}.experts.{'down_proj' if is_down else 'gate_up_proj'}"
+            _, adapter, half = rest.partition(".lora_")
+            stack = f"{'down_proj' if is_down else 'gate_up_proj'}{adapter}{half}"
+            name = f"w:{path}.experts.{stack}"
             found[name] = found.get(name, 0) + tensor.num_params
     return found
+
+
+def sizes_of_one(unit: ModelUnit) -> dict[str, int]:
+    """Return the parameters of one expert of every stack."""
+    return {
+        f"e:{tensor.name}": tensor.num_params // tensor.shape[0]
+        for tensor in unit.tensors
+        if ".experts." in tensor.name and len(tensor.shape) > 1
+    }
 
 
 OF_ROWS = ("T*kM", "T*kh", "T*k")

@@ -13,6 +13,8 @@ from preflight.versions.boundary import NEWEST, Boundary, version_in
 from preflight.versions.transformers import (
     FUSES_EXPERTS,
     GATHERS_ROWS_ONCE,
+    HAS_BOOL_MASK,
+    OLMO2_WEIGHS_IN_FP32,
     READS_GROUPED_KEYS,
 )
 
@@ -36,12 +38,24 @@ class Release:
 
 
 RELEASES = (
-    Release("4.53", "4.53.3", None, READS_GROUPED_KEYS),
+    Release("4.51", "4.51.3", None, OLMO2_WEIGHS_IN_FP32),
+    Release("4.52", "4.52.4", OLMO2_WEIGHS_IN_FP32, HAS_BOOL_MASK),
+    Release("4.53", "4.53.3", HAS_BOOL_MASK, READS_GROUPED_KEYS),
     Release("4.57", "4.57.6", READS_GROUPED_KEYS, FUSES_EXPERTS),
     Release("5.0", "5.0.0", FUSES_EXPERTS, GATHERS_ROWS_ONCE),
 )
 
 
-def release_of(versions: Mapping[str, str]) -> Release | None:
-    """Return the releases with tables of their own that a launch has one of; None for all others."""
-    return next((release for release in RELEASES if release.has(versions)), None)
+def releases_of(versions: Mapping[str, str]) -> tuple[Release, ...]:
+    """Return the releases whose tables a launch may have, its own first; none where it has the newest's.
+
+    What is in no table of its own is as in the next newer one: tables are kept where that is off. Stacked experts are
+    another model, so that nothing older has a table of theirs.
+    """
+    places = [place for place, release in enumerate(RELEASES) if release.has(versions)]
+    if not places:
+        return ()
+    own = RELEASES[places[0]]
+    is_looped = own.until.release <= FUSES_EXPERTS.release
+    newer = [one for one in RELEASES[places[0] + 1 :] if one.until.release <= FUSES_EXPERTS.release]
+    return (own, *(newer if is_looped else ()))

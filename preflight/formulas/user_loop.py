@@ -135,10 +135,15 @@ class LossRule(NamedTuple):
 
 
 IN_OWN_DTYPE = frozenset(
-    {"gpt2", "gpt_neox", "gpt_bigcode", "gptj", "falcon", "opt", "bloom", "stablelm"}
-)
+    {
+        "gpt2", "gpt_neox", "gpt_neox_japanese", "gpt_bigcode", "gptj", "codegen", "falcon", "opt", "bloom", "stablelm",
+        "persimmon", "mpt", "openai-gpt", "biogpt", "xglm",
+    }
+)  # fmt: skip
 """Types whose own loss cast nothing before they took the common one."""
 MISTRAL = frozenset({"mistral"})
+QWEN_VL = frozenset({"qwen2_vl_text", "qwen2_5_vl_text"})
+UPCASTS_LONGEST = frozenset({"granitemoe", "granitemoeshared", "granitemoehybrid", "gpt_neo"})
 LOSS_RULES = (
     LossRule("transformers", None, True, True, "models/llama/modeling_llama.py:1209-1214 (4.44.2)"),
     LossRule(
@@ -156,7 +161,7 @@ LOSS_RULES = (
         False,
         True,
         "loss/loss_utils.py:36-39 (4.48.1)",
-        others=IN_OWN_DTYPE | MISTRAL,
+        others=IN_OWN_DTYPE | MISTRAL | QWEN_VL | UPCASTS_LONGEST,
     ),
     LossRule(
         "transformers",
@@ -172,6 +177,31 @@ LOSS_RULES = (
         False,
         False,
         "loss/loss_utils.py:61-69 (5.24.0)",
+        others=QWEN_VL | UPCASTS_LONGEST,
+    ),
+    LossRule(
+        "transformers",
+        transformers.QWEN2_VL_TAKES_COMMON_LOSS,
+        False,
+        False,
+        "models/qwen2_vl/modeling_qwen2_vl.py (4.52.4)",
+        only=QWEN_VL,
+    ),
+    LossRule(
+        "transformers",
+        transformers.LOSS_PADS_LABELS,
+        True,
+        False,
+        "models/granitemoe/modeling_granitemoe.py, gpt_neo: logits.float() (4.57.6)",
+        only=UPCASTS_LONGEST,
+    ),
+    LossRule(
+        "transformers",
+        transformers.GRANITE_MIXTURES_LEAVE_LOGITS,
+        False,
+        False,
+        "loss/loss_utils.py:61-69 (5.24.0)",
+        only=UPCASTS_LONGEST,
     ),
     LossRule("torchtitan", None, True, False, "models/llama/model.py output.float() (2024-05)"),
     LossRule(

@@ -20,15 +20,17 @@ MASK_MULTIPLE = 16
 
 
 @contextmanager
-def like_cuda(has_padding: bool, autocast: EmulatedAutocast) -> Iterator[None]:
-    """Take every decision as on a GPU inside the block."""
+def like_cuda(
+    has_padding: bool, autocast: EmulatedAutocast, num_experts: int | None = None
+) -> Iterator[None]:
+    """Take every decision as on a GPU inside the block. `num_experts`: of a mixture's layer, where it is known."""
     with ExitStack() as patches:
         patches.enter_context(cuda_attention(autocast.current_dtype))
         patches.enter_context(cuda_dropout())
         patches.enter_context(fast_optimizers())
         patches.enter_context(decided_masks(has_padding))
         patches.enter_context(experts_in_any_dtype())
-        patches.enter_context(balanced_routing())
+        patches.enter_context(balanced_routing(num_experts))
         patches.enter_context(outputs_without_images())
         patches.enter_context(autocast_known(autocast))
         yield
@@ -48,6 +50,9 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 @contextmanager
 def cuda_attention(autocast_dtype: Callable[[], Any]) -> Iterator[None]:
     """Choose the attention kernel that an SM80 or newer GPU would choose.
+
+    Keys and values of fewer heads are for flash attention alone; as many heads are none, whatever `enable_gqa` says
+    (ATen/native/transformers/sdp_utils_cpp.h check_batch_size_and_num_heads_dense, torch 2.13).
 
     On meta and CPU tensors scaled_dot_product_attention falls back to its mathematical definition,
     which saves the scores of every head: 2.5 times the bytes of the flash kernel.
@@ -73,7 +78,7 @@ def cuda_attention(autocast_dtype: Callable[[], Any]) -> Iterator[None]:
                 attn_mask = attn_mask.to(dtype)
         if attn_mask is None and _flash_takes(query, value):
             return flash(query, key, value, dropout_p, is_causal, scale)
-        if enable_gqa:
+        if enable_gqa and query.shape[-3] != key.shape[-3]:
             return original(
                 query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=True
             )

@@ -11,6 +11,8 @@ from typing import Any
 
 from preflight.formulas.layer_sizes import BLOCK, LARGEST_FUSED_TOKENS
 from preflight.units import ceil_div
+from preflight.versions.installed import installed_versions
+from preflight.versions.transformers import PACKS_PLAIN_LINEAR_ALONE
 
 ABSMAX_BLOCK = 256
 NUM_CODES = 16
@@ -24,11 +26,13 @@ def pack_linears(model: Any, quantization: Mapping[str, Any]) -> None:
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
+    plain_alone = PACKS_PLAIN_LINEAR_ALONE.holds_in(installed_versions(("transformers",)))
     for owner in list(model.modules()):
         for name, module in list(owner.named_children()):
-            if (
-                type(module) is torch.nn.Linear or isinstance(module, Conv1D)
-            ) and module is not head:
+            is_own = plain_alone and type(module) is not torch.nn.Linear
+            if module is not head and (
+                isinstance(module, Conv1D) or (isinstance(module, torch.nn.Linear) and not is_own)
+            ):
                 setattr(owner, name, _packed(module, quantization))
     model.is_loaded_in_4bit = model.is_quantized = True
     for parameter in model.parameters():

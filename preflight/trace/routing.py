@@ -10,10 +10,11 @@ from preflight.units import ceil_div
 
 
 @contextmanager
-def balanced_routing() -> Iterator[None]:
+def balanced_routing(num_experts: int | None = None) -> Iterator[None]:
     """Send every expert as many tokens as any other: a tensor without data cannot say how many it gets.
 
-    The modeling files of 4.48 to 4.57 ask `torch.where` of an expert's mask, and `nonzero` of all for those that got any.
+    `num_experts` is that of the model, where it is known: GPT-OSS has one class more, of tokens that are masked
+    (models/gpt_oss/modeling_gpt_oss.py, 4.57.6). The modeling files of 4.48 to 4.57 ask `torch.where` of an expert's mask, and `nonzero` of all for those that got any.
     """
     import torch
 
@@ -22,7 +23,7 @@ def balanced_routing() -> Iterator[None]:
 
     def counted_one_hot(tensor: Any, num_classes: int = -1) -> Any:
         nonlocal experts
-        experts = max(1, num_classes)
+        experts = max(1, min(num_classes, num_experts or num_classes))
         return one_hot(tensor, num_classes)
 
     def chosen(condition: Any, *values: Any, **named: Any) -> Any:

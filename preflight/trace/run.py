@@ -76,7 +76,9 @@ def trace(
         recorder.workspaces = {PRODUCT: product_workspace}
         autocast = EmulatedAutocast(torch_dtype(job.compute_dtype), recorder)
         if device == "meta" or job.engine == "fsdp2":
-            stack.enter_context(like_cuda(job.has_padding, autocast))
+            text = built.model.config.get_text_config()
+            num_experts = getattr(text, "num_local_experts", None)
+            stack.enter_context(like_cuda(job.has_padding, autocast, num_experts))
             # whether all of a mask is ones, or any of it is not
             recorder.answers = {"all": not job.has_padding, "any": job.has_padding}
         if job.loss == "chunked_linear":

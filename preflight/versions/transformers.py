@@ -75,11 +75,42 @@ MISTRAL_LOSS_UPCASTS_LOGITS = Boundary(
     "models/mistral/modeling_mistral.py: 4.46.3 and 4.47.1 cast in the model, 4.48.1 does not",
     "5.24.0",
 )
+STARCODER2_IGNORES_CHECKPOINTING = Boundary(
+    _NAME,
+    "4.48",
+    "Starcoder2's model takes gradient checkpointing and runs its layers without it",
+    "models/starcoder2/modeling_starcoder2.py: no call of _gradient_checkpointing_func in 4.48.1 to 4.51.3, one in 4.47.1"
+    " and, by its layers, in 4.52.4; traced on 4.48.1",
+    "4.51.3",
+    until="4.52",
+)
 LOSS_PADS_LABELS = Boundary(
     _NAME,
     "4.49",
     "the loss shifts labels and takes all logits; before, it copied those of all positions but the last",
     "loss/loss_utils.py:61-69 (5.24.0)",
+    "5.24.0",
+)
+GPT_NEOX_HAS_NO_MASK = Boundary(
+    _NAME,
+    "4.49",
+    "GPT-NeoX's layers register no mask of all positions",
+    "models/gpt_neox/modeling_gpt_neox.py register_buffer: 4.44.2 to 4.48.3, none in 4.49.0",
+    "5.24.0",
+)
+OLMO2_WEIGHS_IN_FP32 = Boundary(
+    _NAME,
+    "4.52",
+    "OLMo 2's norms multiply by their weight in fp32; before, in the dtype of their input",
+    "models/olmo2/modeling_olmo2.py `(self.weight * hidden_states).to(input_dtype)`: none in 4.48.3 to 4.51.3, 4.52.4 does",
+    "5.24.0",
+)
+QWEN2_VL_TAKES_COMMON_LOSS = Boundary(
+    _NAME,
+    "4.52",
+    "Qwen2-VL and Qwen2.5-VL take the common loss; before, their model made the logits fp32 and copied them",
+    "models/qwen2_vl/modeling_qwen2_vl.py, models/qwen2_5_vl/modeling_qwen2_5_vl.py: logits.float() in 4.46.3 to 4.51.3,"
+    " none in 4.52.4",
     "5.24.0",
 )
 LAYERS_CHECKPOINT_THEMSELVES = Boundary(
@@ -109,6 +140,15 @@ READS_GROUPED_KEYS = Boundary(
     "sdpa takes keys and values of fewer heads as they are; before, each layer repeated them for every query",
     "integrations/sdpa_attention.py use_gqa_in_sdpa; traced on 4.48.1, 4.51.3, 4.53.3 and 4.54.1 (Llama)",
     "5.24.0",
+)
+GPT_BIGCODE_IGNORES_CHECKPOINTING = Boundary(
+    _NAME,
+    "4.54",
+    "GPTBigCode's model takes gradient checkpointing and runs its layers without it",
+    "models/gpt_bigcode/modeling_gpt_bigcode.py: its layers are plain modules in 4.54.1 to 4.57.6; a call in 4.53.3,"
+    " GradientCheckpointingLayer in 5.0.0",
+    "4.57.6",
+    until="5.0",
 )
 DEFAULTS_TO_FUSED_ADAMW = Boundary(
     _NAME,
@@ -144,6 +184,13 @@ OTHER_ENCODERS_HAVE_SDPA = Boundary(
     "5.0",
     "Data2Vec's, ELECTRA's, ERNIE's and pre-layernorm RoBERTa's classes have SDPA, and so has BERT's for generation",
     "models/electra/modeling_electra.py and its like, 4.57.6 to 5.24.0",
+    "5.24.0",
+)
+GRANITE_MIXTURES_LEAVE_LOGITS = Boundary(
+    _NAME,
+    "5.0",
+    "GraniteMoE's and GPT-Neo's models return logits as the head made them; before, they made them fp32",
+    "models/granitemoe/modeling_granitemoe.py, granitemoeshared, granitemoehybrid, gpt_neo: 4.44.2 to 4.57.6, none in 5.0.0",
     "5.24.0",
 )
 TRAINER_HOLDS_PRECISION = Boundary(
@@ -210,6 +257,13 @@ PACKS_PLAIN_LINEAR_ALONE = Boundary(
     "5.5",
     "bitsandbytes packs torch's own Linear alone, and leaves Falcon's and routers that are one as they are",
     "integrations/bitsandbytes.py replace_with_bnb_linear: 5.4.0 and 5.5.0, :189 (5.24.0)",
+    "5.24.0",
+)
+GPT2_HAS_NO_MASK = Boundary(
+    _NAME,
+    "5.5",
+    "GPT-2's layers register no mask of all positions",
+    "models/gpt2/modeling_gpt2.py register_buffer: 4.44.2 to 5.0.0, none in 5.5.4, between not read",
     "5.24.0",
 )
 GATHERS_ROWS_ONCE = Boundary(

@@ -51,3 +51,19 @@ def test_dropout_keeps_a_mask_of_one_byte_per_element():
     elements = with_dropout.micro_batch_size * with_dropout.seq_len * 64
 
     assert saved_by_a_layer(trace(with_dropout)) - saved_by_a_layer(trace(without)) == 2 * elements
+
+
+def test_as_many_key_heads_are_no_groups_whatever_is_asked():
+    """DeepSeek's keys are wider than its values, and transformers 4.54 to 5.0 asked for groups of one."""
+    query, key = (torch.empty(2, 4, 64, 48, dtype=torch.bfloat16, device="meta") for _ in "qk")
+    value = torch.empty(2, 4, 64, 32, dtype=torch.bfloat16, device="meta")
+    query.requires_grad_()
+    saved: list[torch.Size] = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: saved.append(tensor.shape), lambda shape: shape
+    )
+    with patches.cuda_attention(lambda: None), hooks:
+        F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+
+    assert saved
+    assert (64, 64) not in {shape[-2:] for shape in saved}
