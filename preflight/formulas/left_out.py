@@ -26,12 +26,13 @@ from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
 from preflight.formulas.trainer_arguments import argument, where_of
+from preflight.formulas.user_loop import has_own_model_code
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import BY_FOLDER, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.units import format_gib
-from preflight.versions.transformers import FUSES_EXPERTS, GATHERS_ROWS_ONCE
+from preflight.versions.transformers import FUSES_EXPERTS, GATHERS_ROWS_ONCE, GPTJ_HAS_SDPA
 
 BESIDE_TEXT = "images or audio beside the text"
 UNTRACED = "what the layers keep and need in passing"
@@ -176,6 +177,16 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=UNTRACED,
             takes="more",
         )
+    if runs_untraced_eagerly(plan, model) and not has_own_release(plan, model, method):
+        yield Problem(
+            f"eager attention of {model.model_type} casts queries and keys, and was traced in transformers 4.53 and before alone",
+            "the release of transformers",
+            "`preflight trace` runs the model itself",
+            "PF129",
+            "warning",
+            unpriced=UNTRACED,
+            takes="more",
+        )
     packages = kernel_packages(model)
     if packages and not without:
         is_read = runs_own_scan(plan, model)
@@ -204,6 +215,15 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=UNLISTED,
             takes="either",
         )
+
+
+def runs_untraced_eagerly(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether GPT-J runs eagerly, with scores in fp32 (models/gptj/modeling_gptj.py, 4.44.2 to 5.23)."""
+    if model.model_type != "gptj" or has_own_model_code(plan):
+        return False
+    attention = plan.attention or "sdpa"
+    has_sdpa = GPTJ_HAS_SDPA.holds_in(plan.versions)
+    return attention == "eager" or (attention == "sdpa" and not has_sdpa)
 
 
 def _left_out_of_ppo(plan: LaunchPlan) -> Iterator[Problem]:
