@@ -20,6 +20,13 @@ SCORES_PAIRS_ROW_BY_ROW = Boundary(
     "trainers/rlhf_trainer/dpo_trainer.py get_per_token_logps (3.5.0), get_batch_logps (3.4.1)",
     "4.6.0",
 )
+PLAIN_DDP_RECOMPUTES = Boundary(
+    _NAME,
+    "3.6.0",
+    "checkpointing is not reentrant under plain DDP; before, and elsewhere, it is, unless the arguments say otherwise",
+    "trainers/mixin.py:346 _fix_gradient_checkpointing (3.6.0); trainers/arguments.py:73, always true (3.5.3)",
+    "4.6.0",
+)
 COMPLETES_ITS_KTO = Boundary(
     _NAME,
     "3.9.0",
@@ -32,13 +39,6 @@ GRPO_DIVIDES_IN_PLACE = Boundary(
     "4.4.0",
     "grpo scores completions itself, and divides their logits in place; before, TRL's method does, without entropy",
     "rlhf_trainers/grpo_trainer.py _get_logps_via_local_forward (4.4.2), super()._get_per_token_logps (3.5.3 to 4.3.2)",
-    "4.6.0",
-)
-PLAIN_DDP_RECOMPUTES = Boundary(
-    _NAME,
-    "3.6.0",
-    "checkpointing is not reentrant under plain DDP; before, and elsewhere, it is, unless the arguments say otherwise",
-    "trainers/mixin.py:346 _fix_gradient_checkpointing (3.6.0); trainers/arguments.py:73, always true (3.5.3)",
     "4.6.0",
 )
 KEEPS_LORA_DTYPE = Boundary(

@@ -28,7 +28,7 @@ def test_a_cell_is_marked_where_it_is_off_and_empty_where_nothing_ran(tmp_path):
     cells = table_lines([far, not_run], load_plugins(str(ROOT)))[-1].split(" / ")
 
     assert cells[0].startswith("| llama | **+")
-    assert cells[1:] == ["-", "- |"]
+    assert cells[1:] == ["-", "-", "- |"]
 
 
 def test_new_rows_take_the_place_of_those_of_the_same_family_and_release():
