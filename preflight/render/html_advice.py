@@ -10,6 +10,8 @@ from preflight.render.html_page import table
 from preflight.report import Report
 
 RIGHT = ("trained", "$/hour")
+COLORS = {"fits": "good", "tight": "warn", "unknown": "warn"}
+"""Verdict of a method on as many ranks as the launch has -> the color of its bar; any other is the color of a refusal."""
 
 
 def advice_section(report: Report) -> list[str]:
@@ -22,17 +24,17 @@ def advice_section(report: Report) -> list[str]:
     scale = scale_of([method.device_peak_bytes for method in advice.methods], capacity)
     cells = []
     for method, row in zip(advice.methods, rows, strict=True):
-        fits = method.device_peak_bytes <= capacity
+        color = COLORS.get(method.verdict, "bad")
         share = 100 * method.device_peak_bytes / scale
         drawn = (
             f'<div class="bar" role="img" aria-label="{escape(row[2])}">'
-            f'<i style="width:{share:.3f}%;background:var(--{"good" if fits else "bad"})"></i>'
+            f'<i style="width:{share:.3f}%;background:var(--{color})"></i>'
             f'<b style="left:{100 * capacity / scale:.3f}%" title="capacity"></b></div>{escape(row[2])}'
         )
         cells.append([escape(row[0]), escape(row[1]), drawn, *map(escape, row[3:])])
     right = tuple(column for column, name in enumerate(head) if name in RIGHT)
     title = "What would fit"
     lines = [f"<h2>{title}</h2>", f"<p>{escape(priced_words(report))}</p>"]
-    lines += table(head, cells, right=right, caption=title, kind="phases", wide=2)
+    lines += table(head, cells, right=right, caption=title, wide=2)
     larger = larger_words(report)
     return [*lines, f"<p>{escape(larger)}.</p>"] if larger else lines

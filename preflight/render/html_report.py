@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from preflight.formulas.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
@@ -60,7 +61,11 @@ def report_html(
 def _next(line: str) -> str:
     """Return what happens next, a command of it as one."""
     words, colon, command = line.removeprefix("next: ").partition(": ")
-    said = escape(words[:1].upper() + words[1:])
+    # On a page what would help stands below its head, and a command is set as one.
+    words = words.replace("a suggestion above", "a suggestion below").replace(
+        "edits above", "edits below"
+    )
+    said = re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(words[:1].upper() + words[1:]))
     if not colon:
         return f"<p>{said}.</p>"
     return f'<p>{said}:</p><pre class="command">{escape(command)}</pre>'
