@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from preflight.command import LaunchCommand
+from preflight.libraries.gone_arguments import ruled_out
 from preflight.libraries.pin_files import PARTS, Pin, kind_of, own_version, pins_of
-from preflight.libraries.requirement import Specifier
+from preflight.libraries.requirement import Clause, Specifier
 from preflight.versions.boundary import release
 
 BESIDE = ("requirements", "docker", ".devcontainer")
@@ -46,12 +47,31 @@ class Pinned(NamedTuple):
 
 
 def pinned_libraries(command: LaunchCommand) -> dict[str, Pinned]:
-    """Return library -> what the repository of a launch allows; the files nearest to its script count."""
+    """Return library -> what the repository of a launch allows, and its arguments; the files nearest to its script count."""
     found: dict[str, Pinned] = {}
     for folder in folders_of(command):
         for name, pinned in _of_folder(command, folder).items():
             found.setdefault(name, pinned)
+    for name, clause, said_by in ruled_out(command):
+        found[name] = _bounded(found.get(name), clause, said_by)
     return found
+
+
+def _bounded(pinned: Pinned | None, clause: Clause, said_by: str) -> Pinned:
+    """Return what a repository allows and the launch's own arguments too; what it pins, where both cannot be."""
+    if pinned is None:
+        return Pinned((Specifier((clause,)),), said_by)
+    both = tuple(Specifier((*one.clauses, clause)) for one in pinned.specifiers)
+    possible = tuple(one for one in both if _is_possible(one))
+    if pinned.is_exact or not possible:
+        return pinned
+    return Pinned(possible, f"{pinned.where} with {said_by}")
+
+
+def _is_possible(one: Specifier) -> bool:
+    """Tell whether a release is allowed that a lower bound of a pin names; true where it has none."""
+    named = [clause.version for clause in one.clauses if clause.operator in (">=", ">", "=*")]
+    return not named or any(one.allows(version) for version in named)
 
 
 def folders_of(command: LaunchCommand) -> tuple[str, ...]:

@@ -1,0 +1,83 @@
+"""Arguments that a library has no more say that the launch will have an older one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.libraries.gone_arguments import GONE
+from preflight.libraries.pins import pinned_libraries
+
+TRAINER = "from transformers import HfArgumentParser, TrainingArguments\n"
+TRL = "from trl import SFTConfig, TrlParser\n"
+OWN = 'parser.add_argument("--{name}")\n'
+FIELD = "@dataclass\nclass Arguments:\n    {name}: int = 512\n"
+OLD = "args = TrainingArguments(evaluation_strategy='no')\n"
+
+
+def pins(folder, text, *flags, requirements="", command=("torchrun", "train.py")):
+    (folder / "train.py").write_text(text)
+    (folder / "requirements.txt").write_text(requirements)
+    found = pinned_libraries(LaunchCommand((*command, *flags), {}, str(folder)))
+    return {name: (str(pinned), pinned.where) for name, pinned in found.items()}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_the_installed_library_has_none_of_them(gone):
+    import transformers
+    import trl
+
+    held = {"transformers": transformers.TrainingArguments, "trl": trl.SFTConfig}[gone.library]
+
+    assert not {field.name for field in dataclasses.fields(held)} & set(gone.arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "asked"),
+    [
+        (TRAINER, "--evaluation_strategy=no", ("<4.51.0", "--evaluation_strategy")),
+        (TRAINER, "--evaluation-strategy", ("<4.51.0", "--evaluation_strategy")),
+        (TRAINER, "--overwrite_output_dir", ("<5.0.0", "--overwrite_output_dir")),
+        (TRAINER + OLD, "--bf16", ("<4.51.0", "evaluation_strategy")),
+        (TRAINER + "# " + OLD, "--bf16", None),
+        (TRAINER + OLD + "if new:\n    args = TrainingArguments(eval_strategy='no')\n", "-x", None),
+        (TRAINER + OWN.format(name="evaluation_strategy"), "--evaluation_strategy", None),
+        (TRAINER, "--eval_strategy", None),
+        ("import torch\n", "--overwrite_output_dir", None),
+    ],
+)
+def test_an_argument_bounds_transformers_where_its_own_parser_takes_it(text, flag, asked, tmp_path):
+    assert pins(tmp_path, text, flag, "no").get("transformers") == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "is_bound"),
+    [
+        (TRL, ("torchrun", "train.py"), True),
+        (TRL + FIELD.format(name="max_seq_length"), ("torchrun", "train.py"), False),
+        (TRAINER, ("torchrun", "train.py"), False),
+        ("", ("trl", "sft"), True),
+        ("", ("torchrun", "-m", "trl.scripts.sft"), True),
+    ],
+)
+def test_a_length_of_trls_own_bounds_it(text, command, is_bound, tmp_path):
+    found = pins(tmp_path, text, "--max_seq_length", "512", command=command)
+
+    assert ("trl" in found) is is_bound
+
+
+@pytest.mark.parametrize(
+    ("line", "asked", "where"),
+    [
+        ("transformers>=4.34", ">=4.34,<4.51.0", "requirements.txt:1 with --evaluation_strategy"),
+        ("transformers==4.40.0", "==4.40.0", "requirements.txt:1"),
+        ("transformers==5.1.0", "==5.1.0", "requirements.txt:1"),
+        ("transformers>=5", ">=5", "requirements.txt:1"),
+    ],
+)
+def test_the_bounds_of_a_repository_hold_beside_it(line, asked, where, tmp_path):
+    found = pins(tmp_path, TRAINER, "--evaluation_strategy", "no", requirements=line)
+
+    assert found["transformers"] == (asked, where)
