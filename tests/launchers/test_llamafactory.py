@@ -361,7 +361,7 @@ def unpriced_of(tmp_path, *words: str) -> list[str]:
         "llamafactory-cli", "train", "--stage", "dpo", "--do_train", "--dataset", "pairs", "--template", "qwen",
         "--model_name_or_path", "Qwen/Qwen2.5-0.5B", "--output_dir", "out", "--bf16", *words,
     )  # fmt: skip
-    report = preflight.check(argv, device="h100-sxm-80", cwd=tmp_path, env=dict(ALONE))
+    report = preflight.check(argv, device="b200-sxm-180", cwd=tmp_path, env=dict(ALONE))
     return [
         *(notice.unpriced for notice in report.plan.notices if notice.unpriced),
         *report.verdict.missing,
