@@ -7,9 +7,7 @@ name is the same under each of them. Problems are collected all the way and rais
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields as dataclass_fields
 from dataclasses import replace
-from typing import Any
 
 from preflight.engines.own_deepspeed import (
     is_no_file,
@@ -28,8 +26,8 @@ from preflight.launch import (
     LaunchPlan,
     Origin,
     TrainerFacts,
-    VersionReading,
 )
+from preflight.launchers.other_versions import plan_values, span_of, version_readings
 from preflight.launchers.uncut_rows import never_cut, without_length
 from preflight.launchers.undecided import (
     does_not_train,
@@ -42,12 +40,11 @@ from preflight.launchers.undecided import (
 )
 from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
-from preflight.libraries.resolve import Libraries, assumed_libraries, libraries_of
+from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.scripts.own_steps import REPLICAS
 from preflight.scripts.signs import signs_of
-from preflight.scripts.trainer_versions import READ_BY_RELEASE
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
@@ -152,7 +149,7 @@ def make_plan(
     if "engine" in trainer.script.unread:
         origins.update(opened_engine(engine, trainer.script.unread["engine"]))
     origins.update(engine.origins)
-    values = _values(trainer, engine)
+    values = plan_values(trainer, engine)
     zero_init = zero_init_of(trainer, engine, origins.get("engine"))
     if zero_init is not None:
         values["zero_init"], origins["zero_init"] = zero_init
@@ -161,7 +158,7 @@ def make_plan(
     if libraries.unseen and not command.in_container:
         problems = [*problems, unseen(libraries.unseen)]
     taken = {name: libraries.version(name) for name in engine.library_names}
-    others = _version_readings(command, part, trainer, taken, values)
+    others = version_readings(command, part, trainer, taken, values)
     frozen = None if trainer.script.is_of_library else frozen_parts(trainer)
     if frozen is not None:
         values["vision"] = frozen.vision
@@ -174,7 +171,7 @@ def make_plan(
     for name in engine.library_names:
         origins[f"versions.{name}"] = libraries.of(name).origin
     if others:
-        reason = f"nothing says which the launch will have: {_span(taken, others[-1].versions)}"
+        reason = f"nothing says which the launch will have: {span_of(taken, others[-1].versions)}"
         may_be = tuple(other.versions for other in others)
         origins["versions"] = Origin("nobody", True, reason, may_be)
     plan = LaunchPlan(
@@ -204,69 +201,6 @@ def make_plan(
     )
     raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
     return plan
-
-
-def _version_readings(
-    command: LaunchCommand,
-    part: LauncherPart,
-    trainer: TrainerArguments,
-    taken: Mapping[str, str],
-    values: Mapping[str, Any],
-) -> tuple[VersionReading, ...]:
-    """Return what the launch is under the other versions that its libraries may have."""
-    libraries = libraries_of(command)
-    if all(libraries.is_known(name) for name in taken):
-        return ()
-    readings = []
-    known: dict[tuple[bool, ...], Mapping[str, Any]] = {}
-    for found in libraries.sets_of(tuple(taken)):
-        versions = {**taken, **found}
-        if versions == taken:
-            continue
-        sides = tuple(boundary.holds_in(versions) for boundary in READ_BY_RELEASE)
-        if sides not in known:
-            known[sides] = _differing(command, part, trainer, versions, values)
-        readings.append(VersionReading(versions, known[sides]))
-    return tuple(reversed(readings))
-
-
-def _differing(
-    command: LaunchCommand,
-    part: LauncherPart,
-    trainer: TrainerArguments,
-    versions: Mapping[str, str],
-    values: Mapping[str, Any],
-) -> Mapping[str, Any]:
-    """Return the fields that are another under some versions, with their values there."""
-    if trainer.under is None:
-        return {}
-    libraries = assumed_libraries(versions)
-    under = trainer.under(libraries)
-    other = _values(under, read_engine(part, under, command, libraries).value)
-    return {
-        name: other.get(name, _DEFAULTS.get(name))
-        for name in (*values, *other)
-        if other.get(name, _DEFAULTS.get(name)) != values.get(name, _DEFAULTS.get(name))
-    }
-
-
-_DEFAULTS = {f.name: f.default for f in dataclass_fields(LaunchPlan)}
-
-
-def _values(trainer: TrainerArguments, engine: EngineSettings) -> dict[str, Any]:
-    """Return plan field -> value, as the trainer's arguments and the engine's settings have them."""
-    fields = {**trainer.settings, **engine.fields}
-    values = {name: setting.value for name, setting in fields.items() if "." not in name}
-    return values if engine.deepspeed is None else {**values, "deepspeed": engine.deepspeed}
-
-
-def _span(taken: Mapping[str, str], oldest: Mapping[str, str]) -> str:
-    moved = (
-        f"{name} {oldest[name]} to {version}"
-        for name, version in taken.items()
-        if oldest[name] != version
-    )
-    return ", ".join(moved)
 
 
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
