@@ -7,7 +7,7 @@ name is the same under each of them. Problems are collected all the way and rais
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from preflight.engines.own_deepspeed import (
     is_no_file,
@@ -26,6 +26,7 @@ from preflight.launch import (
     LaunchPlan,
     Origin,
     TrainerFacts,
+    VersionReading,
 )
 from preflight.launchers.other_versions import plan_values, span_of, version_readings
 from preflight.launchers.uncut_rows import never_cut, without_length
@@ -98,6 +99,25 @@ def read_script_engine(
     return Reading(engine, tuple(problems))
 
 
+@dataclass
+class _Making:
+    """A plan as it is put together: what is told of each field, where it was said, and what was seen on the way."""
+
+    command: LaunchCommand
+    part: LauncherPart
+    trainer: TrainerArguments
+    engine: EngineSettings
+    problems: list[Problem]
+    libraries: Libraries
+    fields: dict[str, Setting] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+
+    def put(self, name: str, setting: Setting) -> None:
+        """Record a field with its value and its place."""
+        self.fields[name] = setting
+        self.origins[name] = origin_of(setting.place, self.libraries)
+
+
 def make_plan(
     command: LaunchCommand,
     part: LauncherPart,
@@ -108,44 +128,12 @@ def make_plan(
     """Put the plan together, its origins and what its writer needs; raise BadInput where a problem is an error."""
     problems = in_file_order(problems)
     raise_if_any(problems)
-    libraries = libraries_of(command)
-    fields, origins = dict(trainer.settings), dict(trainer.origins)
-    for name, setting in engine.fields.items():
-        fields[name] = setting
-        if origins.get(name) is None or setting.place.kind != "default":
-            origins[name] = origin_of(setting.place, libraries)
-    for name, place in trainer.script.unread.items():
-        if name != "engine" and (name not in fields or fields[name].place.kind == "default"):
-            where = origins[name].where if name in origins else SCRIPT_DECIDES
-            reason = f"{place.where} sets it to something known only when it runs"
-            origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
-    for name, others in trainer.script.half_said.items():
-        reason = "the script sets a part of it to something known only when it runs"
-        origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
-    origins.update(part.origins)
-    ranks = ranks_of(part, trainer, problems)
-    if ranks is not None:
-        origins["world_size"] = ranks
-    problems = [*problems, *synchronised(trainer, fields.get("engine"))]
+    making = _Making(command, part, trainer, engine, problems, libraries_of(command))
+    _take_what_is_said(making)
+    _open_what_only_running_tells(making)
     if not trainer.script.is_of_library:
-        script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-        signs = signs_of(command, script, trainer.reader)
-        own_engine = own_initialize(command, part.script_index)
-        open_ranks = "world_size" in origins and bool(origins["world_size"].may_be)
-        origins.update(undecided(trainer, fields, signs.fields, own_engine, open_ranks))
-        num_ranks = fields.get("world_size")
-        is_alone = num_ranks is None or num_ranks.value == 1
-        held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
-        problems = [*problems, *left_out(trainer, held, problems)]
-        if not signs.may_train and (trainer.trainer is None or signs.infers):
-            problems = [*problems, does_not_train(script)]
-        facts = replace(trainer.script, is_text_only=signs.is_text_only)
-        trainer = replace(trainer, script=facts)
-        uncut = never_cut(trainer, signs)
-        if uncut is not None:
-            problems = [*problems, uncut]
-            fields.pop("seq_len"), origins.pop("seq_len", None)
-            trainer = without_length(trainer)
+        _take_what_the_script_holds(making)
+    trainer, origins = making.trainer, making.origins
     if "engine" in trainer.script.unread:
         origins.update(opened_engine(engine, trainer.script.unread["engine"]))
     origins.update(engine.origins)
@@ -153,27 +141,17 @@ def make_plan(
     zero_init = zero_init_of(trainer, engine, origins.get("engine"))
     if zero_init is not None:
         values["zero_init"], origins["zero_init"] = zero_init
-    if engine.deepspeed is not None:
-        origins["deepspeed"] = origin_of(engine.deepspeed_place, libraries)
-    if libraries.unseen and not command.in_container:
-        problems = [*problems, unseen(libraries.unseen)]
-    taken = {name: libraries.version(name) for name in engine.library_names}
+    taken = {name: making.libraries.version(name) for name in engine.library_names}
     others = version_readings(command, part, trainer, taken, values)
+    _note_versions(making, taken, others)
     frozen = None if trainer.script.is_of_library else frozen_parts(trainer)
     if frozen is not None:
         values["vision"] = frozen.vision
-        fields["vision"] = Setting(frozen.vision, frozen.flag.place)
-        origins["vision"] = replace(origin_of(frozen.flag.place, libraries), may_be=frozen.may_be)
+        making.put("vision", Setting(frozen.vision, frozen.flag.place))
+        origins["vision"] = replace(origins["vision"], may_be=frozen.may_be)
     expandable = _expandable_segments(command.env if part.variables is None else part.variables)
     values["expandable_segments"] = expandable.value
-    origins["expandable_segments"] = origin_of(expandable.place, libraries)
-    fields["expandable_segments"] = expandable
-    for name in engine.library_names:
-        origins[f"versions.{name}"] = libraries.of(name).origin
-    if others:
-        reason = f"nothing says which the launch will have: {span_of(taken, others[-1].versions)}"
-        may_be = tuple(other.versions for other in others)
-        origins["versions"] = Origin("nobody", True, reason, may_be)
+    making.put("expandable_segments", expandable)
     plan = LaunchPlan(
         **values,
         trainer=trainer.trainer,
@@ -183,7 +161,7 @@ def make_plan(
         cwd=command.cwd,
         origins=origins,
         notices=(
-            *(problem for problem in problems if problem.severity != "error"),
+            *(problem for problem in making.problems if problem.severity != "error"),
             *not_here(command, part, trainer),
         ),
         command=command,
@@ -197,10 +175,79 @@ def make_plan(
             module=trainer.module,
         ),
         engine_facts=engine.facts,
-        source=LaunchSource(part, _places(fields, engine, trainer)),
+        source=LaunchSource(part, _places(making.fields, engine, trainer)),
     )
     raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
     return plan
+
+
+def _take_what_is_said(making: _Making) -> None:
+    """Take the fields of the trainer's arguments, then the engine's, which beat them but for its defaults' places."""
+    making.fields.update(making.trainer.settings)
+    making.origins.update(making.trainer.origins)
+    for name, setting in making.engine.fields.items():
+        before = making.origins.get(name)
+        making.put(name, setting)
+        if before is not None and setting.place.kind == "default":
+            making.origins[name] = before
+    if making.engine.deepspeed is not None:
+        making.origins["deepspeed"] = origin_of(making.engine.deepspeed_place, making.libraries)
+
+
+def _open_what_only_running_tells(making: _Making) -> None:
+    """Open the fields that the script sets to what cannot be read, and the number of ranks where nobody says it."""
+    fields, origins, script = making.fields, making.origins, making.trainer.script
+    for name, place in script.unread.items():
+        if name != "engine" and (name not in fields or fields[name].place.kind == "default"):
+            where = origins[name].where if name in origins else SCRIPT_DECIDES
+            reason = f"{place.where} sets it to something known only when it runs"
+            origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
+    for name, others in script.half_said.items():
+        reason = "the script sets a part of it to something known only when it runs"
+        origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
+    origins.update(making.part.origins)
+    ranks = ranks_of(making.part, making.trainer, making.problems)
+    if ranks is not None:
+        origins["world_size"] = ranks
+    making.problems += synchronised(making.trainer, fields.get("engine"))
+
+
+def _take_what_the_script_holds(making: _Making) -> None:
+    """Take what a script of somebody's own speaks of: fields that it may set, what nobody prices, rows that nothing cuts."""
+    command, part, trainer, fields = making.command, making.part, making.trainer, making.fields
+    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+    signs = signs_of(command, script, trainer.reader)
+    ranks, num_ranks = making.origins.get("world_size"), fields.get("world_size")
+    own_engine = own_initialize(command, part.script_index)
+    has_open_ranks = ranks is not None and bool(ranks.may_be)
+    making.origins.update(undecided(trainer, fields, signs.fields, own_engine, has_open_ranks))
+    is_alone = num_ranks is None or num_ranks.value == 1
+    held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+    making.problems += left_out(trainer, held, making.problems)
+    if not signs.may_train and (trainer.trainer is None or signs.infers):
+        making.problems.append(does_not_train(script))
+    facts = replace(trainer.script, is_text_only=signs.is_text_only)
+    making.trainer = replace(trainer, script=facts)
+    uncut = never_cut(making.trainer, signs)
+    if uncut is not None:
+        making.problems.append(uncut)
+        fields.pop("seq_len"), making.origins.pop("seq_len", None)
+        making.trainer = without_length(making.trainer)
+
+
+def _note_versions(
+    making: _Making, taken: Mapping[str, str], others: tuple[VersionReading, ...]
+) -> None:
+    """Record where the version of each library was said, and which others it may have."""
+    libraries, origins = making.libraries, making.origins
+    if libraries.unseen and not making.command.in_container:
+        making.problems.append(unseen(libraries.unseen))
+    for name in taken:
+        origins[f"versions.{name}"] = libraries.of(name).origin
+    if others:
+        reason = f"nothing says which the launch will have: {span_of(taken, others[-1].versions)}"
+        may_be = tuple(other.versions for other in others)
+        origins["versions"] = Origin("nobody", True, reason, may_be)
 
 
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
