@@ -6,18 +6,19 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from preflight.commands.options import FITS, NOT_STARTED
+from preflight.commands.options import FITS
 from preflight.commands.parser import Parser
+from preflight.commands.submit_answer import pass_on, refuse
+from preflight.commands.submit_program import become, say
 from preflight.errors import BadInput, PreflightError
-from preflight.rewrite import save_rewrite, until_settled
+from preflight.rewrite import until_settled
 from preflight.switch import is_off
 
 if TYPE_CHECKING:
     from preflight.device import DeviceSpec
-    from preflight.slurm.guard import Answer, Asked, JudgedLaunch
-    from preflight.slurm.job_fix import JobFix
+    from preflight.slurm.guard import Answer, Asked
     from preflight.slurm.job_script import Submission
 
 ABOUT = {
@@ -37,7 +38,6 @@ examples:
 exit: 78 when nothing was submitted, else Slurm's own code
 A job that cannot be judged is submitted, and a line says why. PREFLIGHT=off submits unchecked.
 """
-SUBMITTED = "PREFLIGHT_SUBMITTED"
 _WITH_VALUE = ("--allow", "--device", "--forbid", "--set", "--policy", "--color", "--format")
 _FLAGS = ("--fix", "--warn", "--explain")
 
@@ -51,8 +51,8 @@ def run(name: str, args: list[str]) -> int:
         return 0
     env = dict(os.environ)
     if is_off(env):
-        _say(["preflight: skipped, because PREFLIGHT=off; the job is submitted unchecked"])
-        _become(name, words, env)
+        say(["preflight: skipped, because PREFLIGHT=off; the job is submitted unchecked"])
+        become(name, words, env)
     text = _standard_input(name, words)
     options = declared.parse_args(own)
     _refuse_wrong(options)  # what the user said to us is wrong: say so before anything is submitted
@@ -75,8 +75,8 @@ def run(name: str, args: list[str]) -> int:
     # A bug of ours stops nobody's job.
     from preflight.slurm.stamping import marked
 
-    _say([*lines, "next: the job is submitted unchecked"])
-    return _become(name, marked(name, words, env), env, text)
+    say([*lines, "next: the job is submitted unchecked"])
+    return become(name, marked(name, words, env), env, text)
 
 
 def parser(name: str) -> Parser:
@@ -158,13 +158,13 @@ def _guarded(
     try:
         submission = read_submission(name, words, env, os.getcwd(), text)
     except OSError:
-        _become(name, words, env, text)  # Slurm says better what is wrong with the file
+        become(name, words, env, text)  # Slurm says better what is wrong with the file
     if submission.kind == "nothing" or not _may_have_gpus(submission, env):
-        _become(name, words, env, text)
+        become(name, words, env, text)
     answer, asked = _judged(submission, env, options)
     if not answer.refused:
-        return _pass(answer, asked, env, options, text)
-    return _refuse(answer, asked, env, options, text)
+        return pass_on(answer, asked, env, options, text)
+    return refuse(answer, asked, env, options, text)
 
 
 def _only_judged(
@@ -189,12 +189,12 @@ def _only_judged(
     answer, asked = _judged(submission, env, options, device)
     if answer.refused:
         asked = replace(asked, policy=replace(asked.policy, rewrite_jobs=False))
-        return _refuse(answer, asked, env, options, text)
+        return refuse(answer, asked, env, options, text)
     page = page_for(sys.stderr, options.color)
     lines = submission_lines(answer, page, options.explain)
     lines = lines or ["preflight: nothing to judge: the job launches no training on GPUs"]
     lines += left_alone_lines(asked.left_alone, page)
-    _say([*lines, "next: nothing was submitted; without --device the job is"])
+    say([*lines, "next: nothing was submitted; without --device the job is"])
     return FITS
 
 
@@ -235,184 +235,3 @@ def _of_this_job(submission: Submission, env: Mapping[str, str]) -> Submission:
     if not own.partitions and env.get("SLURM_JOB_PARTITION"):
         changes["partitions"] = (env["SLURM_JOB_PARTITION"],)
     return replace(submission, options=replace(own, **changes))
-
-
-def _pass(
-    answer: Answer, asked: Asked, env: Mapping[str, str], options: Any, text: str | None
-) -> int:
-    """Say what is known, add the option for the nodes that fit where that is asked for, and submit."""
-    from preflight.render.page import page_for
-    from preflight.render.report import left_alone_lines
-    from preflight.render.submission import hint_lines, submission_lines
-    from preflight.slurm.node_hint import node_hint
-    from preflight.slurm.stamping import stamped
-
-    submission = answer.submission
-    page = page_for(sys.stderr, options.color)
-    lines = submission_lines(answer, page, options.explain) + left_alone_lines(
-        asked.left_alone, page
-    )
-    words = submission.words
-    for one in answer.mixed[:1]:
-        assert one.judgement is not None
-        hint = node_hint(one.judgement.judged, submission.options.components[one.component])
-        if hint is not None and _may_fix(options, asked) and not submission.options.het:
-            words = _with_option(submission, hint.option)
-            lines.append(f"next: submitted with {hint.option}, which leaves out {hint.leaves_out}")
-        elif hint is not None:
-            lines += hint_lines(one, answer)
-            lines.append("next: submitted as it is; --fix adds the option")
-    if lines and not answer.mixed and answer.verdict == "unknown":
-        lines.append("next: submitted unchecked")
-    _say(lines)
-    words = stamped(submission.program, words, text, answer.verdict, env)
-    _become(submission.program, list(words), {**env, **_judged_here()}, text)
-
-
-def _may_fix(options: Any, asked: Asked) -> bool:
-    return options.fix or asked.policy.rewrite_jobs
-
-
-def _with_option(submission: Submission, option: str) -> tuple[str, ...]:
-    from preflight.slurm.job_fix import submitted_words
-
-    return submitted_words(submission, None, (option,))[0]
-
-
-def _refuse(
-    answer: Answer, asked: Asked, env: Mapping[str, str], options: Any, text: str | None
-) -> int:
-    """Say what does not fit and what would; submit it rewritten where that is asked for, else nothing."""
-    from preflight.render.page import page_for
-    from preflight.render.report import left_alone_lines, report_lines
-    from preflight.render.submission import launch_lines
-    from preflight.slurm.job_fix import treated, written
-    from preflight.slurm.nodes import Fit
-    from preflight.slurm.stamping import stamped
-
-    page = page_for(sys.stderr, options.color)
-    one = answer.refused[0]
-    lines = launch_lines(one, page, options.explain)
-    for other in answer.refused[1:]:
-        lines += launch_lines(other, page, options.explain)
-    # What only the policy refuses has no remedy that memory could tell.
-    fix = treated(one, answer, asked) if one.fit is Fit.DOES_NOT_FIT else None
-    if fix is not None:
-        fix = written(fix, one, answer, asked, env)
-        lines += report_lines(fix.report, "run", page)[1:-1]
-    else:
-        lines += left_alone_lines(asked.left_alone, page)
-    is_fixed = fix is not None and fix.rewrite is not None and len(answer.refused) == 1
-    is_dear = fix is not None and fix.report.is_dear and not fix.report.may_launch
-    if is_fixed and not is_dear and _may_fix(options, asked):
-        assert fix is not None
-        return _submit_fixed(answer, one, fix, env, lines)
-    if options.warn:
-        _say([*lines, "next: submitted all the same, because of --warn"])
-        program, given = answer.submission.program, answer.submission.words
-        _become(
-            program,
-            list(stamped(program, given, text, answer.verdict, env)),
-            {**env, **_judged_here()},
-            text,
-        )
-    _say([*lines, _next(answer, fix, is_fixed)])
-    return NOT_STARTED
-
-
-def _next(answer: Answer, fix: JobFix | None, is_fixed: bool) -> str:
-    from preflight.slurm.job_fix import shown_command
-
-    submission = answer.submission
-    if is_fixed:
-        assert fix is not None
-        command = shown_command(submission.program, ("--fix", *submission.words))
-        if fix.report.is_dear and not fix.report.may_launch:
-            factor = fix.report.applied[-1].step_time_factor
-            return (
-                "next: nothing was submitted; take a suggestion above, or add"
-                f" --allow {fix.report.dearest} to submit it rewritten at x{factor:.2f} step time"
-            )
-        words = fix.report.final_verdict.answer.words
-        is_now = "it fits" if words == "fits" else f"it is {words}"
-        return f"next: nothing was submitted; rewritten as above {is_now}: preflight {command}"
-    if fix is not None and fix.report.rewrite is not None and fix.report.applied:
-        return (
-            "next: nothing was submitted; it fits rewritten as above, but preflight cannot write that into"
-            f" {submission.name}: change it there"
-        )
-    return (
-        f"next: nothing was submitted; PREFLIGHT=off {submission.program} ... submits it unchecked"
-    )
-
-
-def _submit_fixed(
-    answer: Answer, one: JudgedLaunch, fix: JobFix, env: Mapping[str, str], lines: list[str]
-) -> int:
-    from preflight.slurm.job_fix import submitted_words
-    from preflight.slurm.stamping import stamped
-
-    assert fix.rewrite is not None
-    options: tuple[str, ...] = ()
-    if not fix.is_everywhere:
-        options = _only_on(fix, one, answer)
-    words, text = submitted_words(answer.submission, fix, options)
-    save_rewrite(fix.rewrite)
-    shown = ", ".join(file.new_path_shown for file in fix.rewrite.files) or "its launch line"
-    lines.append(f"next: submitted rewritten, as {shown}{' with ' + options[0] if options else ''}")
-    _say(lines)
-    # A command has no script that could export what the rewrite sets.
-    own = fix.rewrite.env if answer.submission.kind == "command" else {}
-    words = stamped(answer.submission.program, words, text, "fits", env)
-    _become(answer.submission.program, list(words), {**env, **own, **_judged_here()}, text)
-
-
-def _only_on(fix: JobFix, one: JudgedLaunch, answer: Answer) -> tuple[str, ...]:
-    """Return the option that keeps a job off the nodes on which its rewritten launch does not fit."""
-    from preflight.slurm.node_hint import node_hint
-    from preflight.slurm.nodes import Fit, Judged
-
-    assert one.judgement is not None and fix.group.memory is not None
-    least = fix.group.memory.low.capacity_bytes
-    fits = tuple(
-        (
-            group,
-            Fit.FITS
-            if group.memory is not None and group.memory.low.capacity_bytes >= least
-            else Fit.DOES_NOT_FIT,
-        )
-        for group, _ in one.judgement.judged.fits
-    )
-    hint = node_hint(Judged(fits), answer.submission.options.components[one.component])
-    return () if hint is None or answer.submission.options.het else (hint.option,)
-
-
-def _judged_here() -> dict[str, str]:
-    """Return what tells a site's client guard that this process, which becomes Slurm's program, was judged."""
-    return {SUBMITTED: str(os.getpid())}
-
-
-def _say(lines: list[str]) -> None:
-    from preflight.commands.output import print_lines
-
-    if lines:
-        print_lines(lines, sys.stderr)
-
-
-def _become(
-    name: str, words: list[str], env: Mapping[str, str], text: str | None = None
-) -> NoReturn:
-    """Replace this process by Slurm's program, with the script that was read put back on its standard input."""
-    from preflight.commands.becoming import find_program
-
-    program = find_program(name, dict(env))
-    if text is not None:
-        handle = os.memfd_create("job script")
-        with os.fdopen(os.dup(handle), "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
-        os.lseek(handle, 0, os.SEEK_SET)
-        os.dup2(handle, 0)
-    try:
-        os.execve(program, [name, *words], dict(env))
-    except OSError as error:
-        raise BadInput.one(f"{program} cannot be executed: {error.strerror}", name) from error
