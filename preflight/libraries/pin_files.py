@@ -217,7 +217,7 @@ _INSTALLS = re.compile(
 
 
 def _dockerfile(path: str, text: str) -> Iterator[Pin]:
-    """Read the requirements of RUN lines that install, and PyTorch's own images."""
+    """Read the requirements of lines that install, and PyTorch's own images."""
     lines = text.splitlines()
     start = 0
     while start < len(lines):
@@ -229,10 +229,19 @@ def _dockerfile(path: str, text: str) -> Iterator[Pin]:
             yield from _said(path, start + 1, f"torch=={image[1]}")
         elif _INSTALLS.search("\n".join(lines[start : end + 1])):
             for number in range(start, end + 1):
-                for word in re.split(r"[\s;&|]+", lines[number].rstrip("\\")):
+                for word in re.split(r"[\s;&|`]+", lines[number].rstrip("\\")):
                     if "$" not in word and re.search(r"[=<>~@]|://", word):
                         yield from _said(path, number + 1, word)
         start = end + 1
+
+
+_BOUNDS = re.compile(rf"\b(?:{'|'.join(LIBRARIES)})[\[\]\w,]*\s*[=<>~]=")
+
+
+def _readme(path: str, text: str) -> Iterator[Pin]:
+    """Read what a README tells to install; most bound no library of ours, and are left at a glance."""
+    if _BOUNDS.search(text) is not None:
+        yield from _dockerfile(path, text)
 
 
 _FOR_OTHERS = re.compile(r"(?:^|[-_.])(?:dev|test|tests|doc|docs|lint|style|npu|hpu|mac|macos|cpu|ci|quality)(?:[-_.]|$)")  # fmt: skip
@@ -248,7 +257,9 @@ _KINDS: tuple[tuple[tuple[str, ...], Read], ...] = (
     (("environment*.y*ml", "env*.y*ml", "conda*.y*ml"), _conda),
     (("Dockerfile*", "*.dockerfile", "*.Dockerfile"), _dockerfile),
     (("requirements*.txt", "*requirements.txt", "constraints*.txt"), _requirements),
+    (("README.md", "readme.md", "Readme.md"), _readme),
 )
 """Names of files -> what reads them, from those whose pins count most to those that count least."""
-PARTS = len(_KINDS) - 1
-"""The kind of requirements that are a part of a repository's own: for one of its features, or one of its systems."""
+PARTS = len(_KINDS) - 2
+"""The kind of requirements that are a part of a repository's own: for one of its features, or one of its systems. What a
+README tells to install comes after them; both say nothing where another file speaks of the library."""

@@ -110,7 +110,7 @@ def _of_folder(command: LaunchCommand, folder: str) -> dict[str, Pinned]:
         for library, pins in by_library.items():
             pinned, before = _pinned(command, pins), found.get(library)
             if before is None or (
-                kind != PARTS
+                kind < PARTS
                 and pinned.is_exact
                 and not before.is_exact
                 and all(before.allows(str(one.exact)) for one in pinned.specifiers)

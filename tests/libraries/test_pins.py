@@ -165,6 +165,19 @@ FILES = {
             "trl": ("==0.15.2", "docker/Dockerfile:3"),
         },
     ),
+    "README": (
+        {
+            "README.md": "# X\n```bash\nconda create -n x\npip install -U transformers==4.43.4 \\\n  'trl==0.9.6'\n```\n"
+            "Runs with torch==2.1.2 too.\nOr `pip install peft==0.9.0`.\n",
+            "requirements-vllm.txt": "trl==0.12.0\n",
+        },
+        {"transformers": ("==4.43.4", "README.md:4"), "trl": ("==0.12.0", "requirements-vllm.txt:1"),
+         "peft": ("==0.9.0", "README.md:8")},
+    ),
+    "a README that tells of several": (
+        {"README.md": "pip install transformers==4.56.1\n\npip install transformers==4.57.0\n"},
+        {"transformers": ("==4.56.1 or ==4.57.0", "README.md:1")},
+    ),
     "Pipfile.lock": (
         {"Pipfile.lock": '{"default": {\n "trl": {\n  "hashes": ["x"],\n  "version": "==0.9.6"\n }\n}}'},
         {"trl": ("==0.9.6", "Pipfile.lock:4")},
