@@ -176,7 +176,8 @@ def _result(
     settings.update(fields.settings)
     origins = {name: origin for name, (_, origin) in fields.defaults.items()}
     for name, setting in fields.settings.items():
-        origins[name] = Origin(setting.place.where, reason=inferred.get(name, ""))
+        others, why = fields.unsure.get(name, ((), inferred.get(name, "")))
+        origins[name] = Origin(setting.place.where, bool(others), why, others)
     if kind.trainer is not None:
         where = "a guess from its flags" if kind.is_guess else kind.because
         reason = f"the script could not tell: {kind.because}" if kind.is_guess else ""

@@ -24,6 +24,8 @@ class PlanFields:
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     inferred: Mapping[str, str] = field(default_factory=dict)
     """Plan field -> why a name that only looks like the argument was taken for it."""
+    unsure: Mapping[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
+    """Plan field that a setting leaves open -> what else it may be, and why."""
     script: ScriptFacts = field(default_factory=ScriptFacts)
     environment: Mapping[str, Setting] = field(default_factory=dict)
     """Variables that a plugin which the script makes stands for."""
@@ -41,12 +43,14 @@ def joined(*parts: PlanFields) -> PlanFields:
     defaults: dict[str, tuple[Any, Origin]] = {}
     places: dict[str, tuple[Place, ...]] = {}
     inferred: dict[str, str] = {}
+    unsure: dict[str, tuple[tuple[Any, ...], str]] = {}
     for part in parts:
         settings.update(part.settings)
         defaults.update(part.defaults)
         places.update(part.places)
         inferred.update(part.inferred)
-    return PlanFields(settings, defaults, places, inferred)
+        unsure.update(part.unsure)
+    return PlanFields(settings, defaults, places, inferred, unsure=unsure)
 
 
 class FieldReader:
@@ -61,11 +65,14 @@ class FieldReader:
         self.defaults: dict[str, tuple[Any, Origin]] = {}
         self.places: dict[str, tuple[Place, ...]] = {}
         self.inferred: dict[str, str] = {}
+        self.unsure: dict[str, tuple[tuple[Any, ...], str]] = {}
         self.problems = Problems()
 
     def reading(self) -> Reading[PlanFields]:
         """Return what was read, and what there is to say about it."""
-        fields = PlanFields(self.settings, self.defaults, self.places, self.inferred)
+        fields = PlanFields(
+            self.settings, self.defaults, self.places, self.inferred, unsure=self.unsure
+        )
         return Reading(fields, tuple(self.problems))
 
     def get(self, name: str, plan_field: str = "") -> Setting | None:
@@ -104,6 +111,10 @@ class FieldReader:
             )
             places += [setting.place, *given.earlier.get(name, ())]
         self.places[plan_field] = tuple(places)
+
+    def leave_open(self, plan_field: str, others: tuple[Any, ...], reason: str) -> None:
+        """Record what else a field may be whose setting does not decide it."""
+        self.unsure[plan_field] = (others, reason)
 
     def assume(self, plan_field: str, value: Any, reason: str, library: str = "") -> None:
         """Record a plan field that a library's default decides."""

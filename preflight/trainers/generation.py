@@ -13,6 +13,7 @@ from preflight.versions.trl import (
     CORRECTS_SAMPLING,
     FUSES_HEAD,
     GENERATES_IN_ENGINES,
+    IGNORES_PROMPT_LENGTH,
     LIGER_KERNEL_IS_LOSS,
 )
 
@@ -58,6 +59,8 @@ def read_generation(fields: FieldReader, objective: str) -> str:
     mode = value("vllm_mode", default("trl", "vllm_mode"))
     completion = value("max_completion_length", default("trl", "max_completion_length"))
     prompt = value("max_prompt_length", default("trl", "max_prompt_length"))
+    if IGNORES_PROMPT_LENGTH.holds_in({"trl": fields.given.versions.of("trl")}):
+        prompt = None
     model_len = value("vllm_max_model_length", None) or value("vllm_max_model_len", None)
     steps = value("steps_per_generation", None)
     iterations = value("num_iterations", 1)
@@ -68,7 +71,8 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         memory_share=float(value("vllm_gpu_memory_utilization", 0.3)) if is_vllm else None,
         tensor_parallel_degree=value("vllm_tensor_parallel_size", 1) if is_vllm else 1,
         sleep=bool(value("vllm_enable_sleep_mode", False)) and is_vllm,
-        max_model_len=model_len if is_vllm else None,
+        # a server has a length of its own
+        max_model_len=model_len if is_vllm and mode == "colocate" else None,
         max_prompt_len=prompt,
         max_completion_len=completion,
         num_generations=value("num_generations", 2 if objective == "rloo" else 8),
@@ -125,19 +129,31 @@ def _corrects(fields: FieldReader) -> bool:
 
 
 def _put_length(fields: FieldReader, generation: Generation) -> None:
-    """Put the longest sequence: prompt and completion, or what the engine takes; nothing where prompts are not cut."""
-    completion = generation.max_completion_len
-    ends = ("max_prompt_length", "max_completion_length", "vllm_max_model_length")
+    """Put the longest sequence: prompt and completion, or what the engine takes; nothing where prompts are not cut.
+
+    The rows of a rollout are as wide as its longest prompt and its longest completion together, which need not be of
+    one row (pad and torch.cat in _generate_and_score_completions, grpo_trainer.py and rloo_trainer.py, 0.26.0 to
+    1.16.0): what the engine takes bounds each row, and the width is open up to both at their longest.
+    """
+    completion, engine = generation.max_completion_len, generation.max_model_len
+    prompt = generation.max_prompt_len
+    ends = (
+        "vllm_max_model_length" if prompt is None else "max_prompt_length",
+        "max_completion_length",
+    )
     stated = [s for name in ends if (s := fields.get(name)) is not None and s.value is not None]
-    lengths = [generation.max_model_len] if generation.max_model_len else []
-    if generation.max_prompt_len is not None:
-        lengths.append(generation.max_prompt_len + completion)
-    if not lengths:
-        return
-    if stated:
-        fields.put("seq_len", min(lengths), *stated)
-    else:
-        fields.assume("seq_len", min(lengths), "prompts and completions of TRL's defaults", "trl")
+    if prompt is not None:
+        length = prompt + completion
+        if stated:
+            fields.put("seq_len", length, *stated)
+        else:
+            fields.assume("seq_len", length, "prompts and completions of TRL's defaults", "trl")
+    elif engine is not None and stated:
+        fields.put("seq_len", engine, *stated)
+        widest = engine - 1 + min(completion, engine - 1)
+        if widest > engine:
+            reason = "each row ends there, and the longest prompt and the longest completion may be of two"
+            fields.leave_open("seq_len", (widest,), reason)
 
 
 def _put_reference(fields: FieldReader, objective: str) -> None:

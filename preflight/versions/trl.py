@@ -121,10 +121,19 @@ HAS_QUANT_STORAGE = Boundary(
     "trainer/model_config.py, 0.26.0, :168 (1.16.0)",
     "1.16.0",
 )
+IGNORES_PROMPT_LENGTH = Boundary(
+    _NAME,
+    "0.26",
+    "GRPO takes max_prompt_length and cuts nothing at it, RLOO since 0.27; before, both cut, and later neither takes it",
+    "trainer/grpo_trainer.py:1350 (0.25.1), nothing reads it in 0.26.0; rloo_trainer.py:1177 (0.26.0), nothing in 0.27.2;"
+    " rloo_config.py:668 warns (0.27.2); in no config of 0.29.0",
+    "0.28.0",
+    until="0.29",
+)
 LEAVES_PROMPTS = Boundary(
     _NAME,
     "0.26",
-    "GRPO cuts no prompts unless max_prompt_length asks for it, and later not at all; before, at 512 tokens",
+    "GRPO cuts no prompts; before, at 512 tokens unless told otherwise",
     "trainer/grpo_config.py:792 (0.26.2), :333 (0.25.1); no such argument in 0.29.0 and 1.16.0",
     "1.16.0",
 )

@@ -65,10 +65,29 @@ def test_a_share_that_holds_no_weights_is_no_engine(tmp_path):
 
 
 def test_a_server_leaves_the_ranks_their_cards(tmp_path):
-    report = check(f"{COLOCATED} 0.9 --vllm_mode server", tmp_path)
+    line = f"{COLOCATED} 0.9 --vllm_mode server"
+    report = check(line, tmp_path, seq_len=2048)
 
     assert report.verdict.answer is Answer.FITS
     assert not term(report, "inference engine")
+    # vllm_max_model_length is told to no server, whose own length nobody said
+    assert check(line, tmp_path).verdict.missing == ("seq_len",)
+
+
+def test_a_batch_may_be_wider_than_any_of_its_rows(tmp_path):
+    """Prompts are padded to the longest on their left and completions on their right: the two may be of two rows."""
+    line = f"{COLOCATED} 0.3 --max_completion_length"
+    narrow, wide = (check(f"{line} {completion}", tmp_path) for completion in (1, 1024))
+
+    assert not narrow.plan.origins["seq_len"].may_be
+    assert wide.plan.origins["seq_len"].may_be == (2047 + 1024,)
+    assert wide.plan.seq_len == 2048
+
+    line = f"{line} 4096".replace("2048", "4096")
+    widths = {None: Answer.TIGHT, 4096: Answer.FITS, 8190: Answer.TIGHT}
+    for width, answer in widths.items():
+        said = {} if width is None else {"seq_len": width}
+        assert check(line, tmp_path, **said).verdict.answer is answer
 
 
 def test_prompts_that_nothing_cuts_leave_the_length_open(tmp_path):

@@ -111,7 +111,19 @@ def test_an_engine_beside_the_ranks_is_read(tmp_path):
     )
     assert (generation.tensor_parallel_degree, generation.sleep) == (2, True)
     assert value(arguments, "seq_len") == 3000
+    assert arguments.origins["seq_len"].may_be == (2999 + 1000,)
     assert generation.scores_again  # what vLLM sampled is scored by the policy too
+
+
+@pytest.mark.parametrize(
+    ("script", "trl", "length"),
+    [("grpo", "0.25.1", 812), ("grpo", "0.26.0", None), ("rloo", "0.28.0", None)],
+)
+def test_a_prompt_length_that_cuts_nothing_bounds_nothing(tmp_path, script, trl, length):
+    words = "--max_prompt_length 512 --max_completion_length 300"
+    arguments = read(words, tmp_path, f"trl.scripts.{script}", trl=trl)
+
+    assert value(arguments, "seq_len") == length
 
 
 @pytest.mark.parametrize(
