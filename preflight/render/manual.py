@@ -37,7 +37,10 @@ def manual_lines(text: str, page: Page) -> list[str]:
 
 
 def summary_of(name: str, text: str) -> str:
-    """Return the first sentence of a page, without the name that it may start with."""
+    """Return the first sentence of a page, without the name that it may start with; of a finding, when it fires."""
+    finding = re.match(rf"{re.escape(name)} ([\w-]+) \(\w+\)\n\nWhen +(.*)", text)
+    if finding is not None:
+        return f"{finding[1]}: {finding[2]}"
     paragraph = " ".join(text.partition("\n\n")[0].split())
     paragraph = re.sub(rf"^(PF\d{{3}}, )*{re.escape(name)}(, PF\d{{3}})*: ", "", paragraph)
     return re.split(r"(?<! al)\.(?: (?=[A-Z])|$)", paragraph)[0]

@@ -55,3 +55,9 @@ def test_every_page_keeps_its_words_and_to_the_width(width):
         assert all(len(line.split()) == 1 or line.strip("`.,:").count("`") == 0 for line in wide), name  # fmt: skip
         assert all(len(line.split()) == 1 or line.startswith("`") for line in wide), name
     assert index_lines({"a": "b"}, Page(width)) == ["  a  b"]
+
+
+def test_a_finding_in_the_list_says_when_it_fires():
+    page = "PF999 odd-key (warning)\n\nWhen      a key that nobody reads\nEffect    none"
+
+    assert summary_of("PF999", page) == "odd-key: a key that nobody reads"
