@@ -215,6 +215,7 @@ EXCEPTIONS = {
     "preflight/launchers/axolotl/keys.py": OWN_DATA,
     "preflight/launchers/litgpt/table.py": OWN_DATA,
     "preflight/launchers/llamafactory/keys.py": OWN_DATA,
+    "preflight/launchers/openrlhf/table.py": OWN_DATA,
     "preflight/launchers/swift/table.py": OWN_DATA,
     "preflight/launchers/torchtitan/table.py": OWN_DATA,
     "preflight/launchers/torchtune/table.py": OWN_DATA,

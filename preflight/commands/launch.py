@@ -5,16 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.commands.asked import known_remedies, request_from
 from preflight.commands.becoming import become, find_program
-from preflight.commands.launches import (
-    checked_launches,
-    print_launches,
-    refuse_several,
-    single_report,
-)
 from preflight.commands.options import (
     DOES_NOT_FIT,
     FITS,
@@ -31,6 +25,7 @@ from preflight.commands.parser import Parser
 from preflight.errors import raise_if_any
 from preflight.files import Seen, watched
 from preflight.launch import LaunchCommand
+from preflight.launchers.all import launchers
 from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
@@ -39,10 +34,11 @@ from preflight.repository.settings import find_repository
 from preflight.request import Request
 from preflight.rewrite import JudgeAgain, refuse_changed, save_rewrite, until_settled
 from preflight.streams import say
-from preflight.studies.launches_behind import launches_behind
-from preflight.studies.scan import ScannedLaunch
 from preflight.switch import is_off, unknown_word
 from preflight.verdict import Answer
+
+if TYPE_CHECKING:
+    from preflight.studies.scan import ScannedLaunch
 
 ABOUT = {
     "check": "Estimate and judge a launch. Starts and writes nothing.",
@@ -143,15 +139,12 @@ def run(name: str, args: list[str]) -> int:
         raise_if_any(unknown_remedies(request.policy, known))
 
     def answer() -> int:
-        launches: list[ScannedLaunch] = []
         with watched() as seen:
-            behind = launches_behind(command)
-            if behind is not None:
-                launches = checked_launches(behind, command, plugins, request)
-            report = None if name == "run" else single_report(launches)
-            if not launches:
-                report = _report(command, plugins, request)
-        if report is None and len(launches) == 1 and options.report is not None:
+            launches = _launches_of_file(command, plugins, request)
+            report = None if launches else _report(command, plugins, request)
+        if launches and (name != "run" or (len(launches) == 1 and options.report is not None)):
+            from preflight.commands.launches import single_report
+
             report = single_report(launches)
         if options.report is not None and report is not None:
             save_page(options.report, report, name, plugins, request.policy, options.set)
@@ -163,6 +156,20 @@ def run(name: str, args: list[str]) -> int:
         return (_check if name == "check" else _fix)(report, options)
 
     return until_settled(answer)
+
+
+def _launches_of_file(
+    command: LaunchCommand, plugins: PluginManager, request: Request
+) -> list[ScannedLaunch]:
+    """Return the launches of the file that a command hands to a shell or a scheduler; none for a launcher's own command,
+    for which the readers of such files are not loaded."""
+    if any(launcher.may_own(command) for launcher in launchers()):
+        return []
+    from preflight.commands.launches import checked_launches
+    from preflight.studies.launches_behind import launches_behind
+
+    behind = launches_behind(command)
+    return [] if behind is None else checked_launches(behind, command, plugins, request)
 
 
 def _several(
@@ -177,6 +184,8 @@ def _several(
 
     What the reader of a launch refuses stops no script, which may make a file before it comes to the launch.
     """
+    from preflight.commands.launches import print_launches, refuse_several
+
     refuse_several(name, launches, options)
     refused = [launch for launch in launches if launch.is_refused]
     stream = sys.stderr if name == "run" else sys.stdout

@@ -30,7 +30,7 @@ with keep or trust_remote_code do more than read."""
 EPILOG = """\
 examples:
   preflight mcp                                  wait for a client on stdin
-  claude mcp add preflight -- preflight mcp      tell a client how to start it
+  claude mcp add preflight preflight mcp         tell a client how to start it
 
 needs the package mcp: pip install "launch-preflight[mcp]", or pip install "mcp>=2"
 exit: 0 the client has gone; 2 the package is not there

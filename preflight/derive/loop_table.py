@@ -25,8 +25,6 @@ from preflight.trace.log import (
     WEIGHT_COPIES,
 )
 from preflight.values import dataclass
-from preflight.versions import torchtitan, transformers
-from preflight.versions.boundary import Boundary
 
 PAGE = "docs/user-loop.md"
 BEGIN, END = "<!-- what a loop costs -->", "<!-- end of what a loop costs -->"
@@ -195,18 +193,16 @@ def loss_code() -> dict[LossRule, Taken]:
     def in_own_dtype(logits: Any, labels: Any, vocab: int) -> tuple[Any, Any]:
         return logits, shifted(logits, labels, vocab)
 
-    code: dict[tuple[str, Boundary | None], Taken] = {
-        ("transformers", None): upcast_by_the_model,
-        ("transformers", transformers.LOSS_UPCASTS_LOGITS): upcast_and_copied,
-        ("transformers", transformers.MISTRAL_LOSS_UPCASTS_LOGITS): upcast_and_copied,
-        ("transformers", transformers.LOSS_PADS_LABELS): upcast,
-        ("torchtitan", None): upcast_output,
-        ("torchtitan", torchtitan.LOSS_UPCASTS_LOGITS): upcast,
-        ("torchtune", None): upcast_output,
-        ("litgpt", None): upcast,
+    by_copies: dict[tuple[bool, bool], Taken] = {
+        (True, True): upcast_by_the_model,
+        (True, False): upcast_output,
+        (False, True): upcast_and_copied,
+        (False, False): upcast,
     }
     return {
-        rule: code[rule.trainer, rule.since] if rule.upcasts else in_own_dtype
+        rule: by_copies[rule.upcasts_in_model, rule.copies_shifted]
+        if rule.upcasts
+        else in_own_dtype
         for rule in LOSS_RULES
     }
 

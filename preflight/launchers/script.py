@@ -117,6 +117,71 @@ class _Making:
         self.fields[name] = setting
         self.origins[name] = origin_of(setting.place, self.libraries)
 
+    def take_what_is_said(self) -> None:
+        """Take the fields of the trainer's arguments, then the engine's, which beat them but for its defaults' places."""
+        self.fields.update(self.trainer.settings)
+        self.origins.update(self.trainer.origins)
+        for name, setting in self.engine.fields.items():
+            before = self.origins.get(name)
+            self.put(name, setting)
+            if before is not None and setting.place.kind == "default":
+                self.origins[name] = before
+        if self.engine.deepspeed is not None:
+            self.origins["deepspeed"] = origin_of(self.engine.deepspeed_place, self.libraries)
+
+    def open_what_only_running_tells(self) -> None:
+        """Open the fields that the script sets to what cannot be read, and the number of ranks where nobody says it."""
+        fields, origins, script = self.fields, self.origins, self.trainer.script
+        for name, place in script.unread.items():
+            if name != "engine" and (name not in fields or fields[name].place.kind == "default"):
+                where = origins[name].where if name in origins else SCRIPT_DECIDES
+                reason = f"{place.where} sets it to something known only when it runs"
+                origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
+        for name, others in script.half_said.items():
+            reason = "the script sets a part of it to something known only when it runs"
+            origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
+        origins.update(self.part.origins)
+        ranks = ranks_of(self.part, self.trainer, self.problems)
+        if ranks is not None:
+            origins["world_size"] = ranks
+        self.problems += synchronised(self.trainer, fields.get("engine"))
+
+    def take_what_the_script_holds(self) -> None:
+        """Take what a script of somebody's own speaks of: fields that it may set, what nobody prices, rows that nothing cuts."""
+        command, part, trainer, fields = self.command, self.part, self.trainer, self.fields
+        script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+        signs = signs_of(command, script, trainer.reader)
+        ranks, num_ranks = self.origins.get("world_size"), fields.get("world_size")
+        own_engine = own_initialize(command, part.script_index)
+        has_open_ranks = ranks is not None and bool(ranks.may_be)
+        self.origins.update(undecided(trainer, fields, signs.fields, own_engine, has_open_ranks))
+        is_alone = num_ranks is None or num_ranks.value == 1
+        held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+        self.problems += left_out(trainer, held, self.problems)
+        if not signs.may_train and (trainer.trainer is None or signs.infers):
+            self.problems.append(does_not_train(script))
+        facts = replace(trainer.script, is_text_only=signs.is_text_only)
+        self.trainer = replace(trainer, script=facts)
+        uncut = never_cut(self.trainer, signs)
+        if uncut is not None:
+            self.problems.append(uncut)
+            fields.pop("seq_len"), self.origins.pop("seq_len", None)
+            self.trainer = without_length(self.trainer)
+
+    def note_versions(self, taken: Mapping[str, str], others: tuple[VersionReading, ...]) -> None:
+        """Record where the version of each library was said, and which others it may have."""
+        libraries, origins = self.libraries, self.origins
+        if libraries.unseen and not self.command.in_container:
+            self.problems.append(unseen(libraries.unseen))
+        for name in taken:
+            origins[f"versions.{name}"] = libraries.of(name).origin
+        if others:
+            reason = (
+                f"nothing says which the launch will have: {span_of(taken, others[-1].versions)}"
+            )
+            may_be = tuple(other.versions for other in others)
+            origins["versions"] = Origin("nobody", True, reason, may_be)
+
 
 def make_plan(
     command: LaunchCommand,
@@ -129,10 +194,10 @@ def make_plan(
     problems = in_file_order(problems)
     raise_if_any(problems)
     making = _Making(command, part, trainer, engine, problems, libraries_of(command))
-    _take_what_is_said(making)
-    _open_what_only_running_tells(making)
+    making.take_what_is_said()
+    making.open_what_only_running_tells()
     if not trainer.script.is_of_library:
-        _take_what_the_script_holds(making)
+        making.take_what_the_script_holds()
     trainer, origins = making.trainer, making.origins
     if "engine" in trainer.script.unread:
         origins.update(opened_engine(engine, trainer.script.unread["engine"]))
@@ -143,7 +208,7 @@ def make_plan(
         values["zero_init"], origins["zero_init"] = zero_init
     taken = {name: making.libraries.version(name) for name in engine.library_names}
     others = version_readings(command, part, trainer, taken, values)
-    _note_versions(making, taken, others)
+    making.note_versions(taken, others)
     frozen = None if trainer.script.is_of_library else frozen_parts(trainer)
     if frozen is not None:
         values["vision"] = frozen.vision
@@ -179,75 +244,6 @@ def make_plan(
     )
     raise_if_any(replace(problem, id="PF111") for problem in plan.problems())
     return plan
-
-
-def _take_what_is_said(making: _Making) -> None:
-    """Take the fields of the trainer's arguments, then the engine's, which beat them but for its defaults' places."""
-    making.fields.update(making.trainer.settings)
-    making.origins.update(making.trainer.origins)
-    for name, setting in making.engine.fields.items():
-        before = making.origins.get(name)
-        making.put(name, setting)
-        if before is not None and setting.place.kind == "default":
-            making.origins[name] = before
-    if making.engine.deepspeed is not None:
-        making.origins["deepspeed"] = origin_of(making.engine.deepspeed_place, making.libraries)
-
-
-def _open_what_only_running_tells(making: _Making) -> None:
-    """Open the fields that the script sets to what cannot be read, and the number of ranks where nobody says it."""
-    fields, origins, script = making.fields, making.origins, making.trainer.script
-    for name, place in script.unread.items():
-        if name != "engine" and (name not in fields or fields[name].place.kind == "default"):
-            where = origins[name].where if name in origins else SCRIPT_DECIDES
-            reason = f"{place.where} sets it to something known only when it runs"
-            origins[name] = Origin(where, True, reason, OPEN_VALUES.get(name, ()))
-    for name, others in script.half_said.items():
-        reason = "the script sets a part of it to something known only when it runs"
-        origins[name] = replace(origins[name], assumed=True, reason=reason, may_be=others)
-    origins.update(making.part.origins)
-    ranks = ranks_of(making.part, making.trainer, making.problems)
-    if ranks is not None:
-        origins["world_size"] = ranks
-    making.problems += synchronised(making.trainer, fields.get("engine"))
-
-
-def _take_what_the_script_holds(making: _Making) -> None:
-    """Take what a script of somebody's own speaks of: fields that it may set, what nobody prices, rows that nothing cuts."""
-    command, part, trainer, fields = making.command, making.part, making.trainer, making.fields
-    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-    signs = signs_of(command, script, trainer.reader)
-    ranks, num_ranks = making.origins.get("world_size"), fields.get("world_size")
-    own_engine = own_initialize(command, part.script_index)
-    has_open_ranks = ranks is not None and bool(ranks.may_be)
-    making.origins.update(undecided(trainer, fields, signs.fields, own_engine, has_open_ranks))
-    is_alone = num_ranks is None or num_ranks.value == 1
-    held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
-    making.problems += left_out(trainer, held, making.problems)
-    if not signs.may_train and (trainer.trainer is None or signs.infers):
-        making.problems.append(does_not_train(script))
-    facts = replace(trainer.script, is_text_only=signs.is_text_only)
-    making.trainer = replace(trainer, script=facts)
-    uncut = never_cut(making.trainer, signs)
-    if uncut is not None:
-        making.problems.append(uncut)
-        fields.pop("seq_len"), making.origins.pop("seq_len", None)
-        making.trainer = without_length(making.trainer)
-
-
-def _note_versions(
-    making: _Making, taken: Mapping[str, str], others: tuple[VersionReading, ...]
-) -> None:
-    """Record where the version of each library was said, and which others it may have."""
-    libraries, origins = making.libraries, making.origins
-    if libraries.unseen and not making.command.in_container:
-        making.problems.append(unseen(libraries.unseen))
-    for name in taken:
-        origins[f"versions.{name}"] = libraries.of(name).origin
-    if others:
-        reason = f"nothing says which the launch will have: {span_of(taken, others[-1].versions)}"
-        may_be = tuple(other.versions for other in others)
-        origins["versions"] = Origin("nobody", True, reason, may_be)
 
 
 def in_file_order(problems: Iterable[Problem]) -> list[Problem]:

@@ -81,13 +81,16 @@ def _text(command: LaunchCommand) -> str:
 
 def _is_own(text: str, name: str) -> bool:
     """Tell whether a script defines an argument of that name itself."""
-    return re.search(rf"""["'](?:--)?{name}["']|^\s+{name}\s*:""", text, re.M) is not None
+    if name not in text:
+        return False
+    return re.search(rf"""["'](?:--)?{name}["']|^[ \t]+{name}[ \t]*:""", text, re.M) is not None
 
 
 def _is_keyword(text: str, name: str) -> bool:
     """Tell whether a script gives its TrainingArguments the argument, and knows of no other name for it."""
     return (
         name == "evaluation_strategy"
-        and re.search(rf"^[^#]*\b{name}\s*=[^=]", text, re.M) is not None
+        and name in text
+        and re.search(rf"^[^#\n]*\b{name}[ \t]*=[^=]", text, re.M) is not None
         and re.search(r"\beval_strategy\b", text) is None
     )

@@ -38,9 +38,9 @@ def manual_lines(text: str, page: Page) -> list[str]:
 
 def summary_of(name: str, text: str) -> str:
     """Return the first sentence of a page, without the name that it may start with; of a finding, when it fires."""
-    finding = re.match(rf"{re.escape(name)} ([\w-]+) \(\w+\)\n\nWhen +(.*)", text)
+    finding = re.match(rf"{re.escape(name)} [\w-]+ \(\w+\)\n\nWhen +(.*)", text)
     if finding is not None:
-        return f"{finding[1]}: {finding[2]}"
+        return finding[1]
     paragraph = " ".join(text.partition("\n\n")[0].split())
     paragraph = re.sub(rf"^(PF\d{{3}}, )*{re.escape(name)}(, PF\d{{3}})*: ", "", paragraph)
     return re.split(r"(?<! al)\.(?: (?=[A-Z])|$)", paragraph)[0]
@@ -51,7 +51,12 @@ def index_lines(pages: dict[str, str], page: Page) -> list[str]:
     width = max(map(len, pages), default=0)
     if page.width < 2 * width + 12:
         return page.table([[name, summary] for name, summary in pages.items()])
+    longest_word = max((len(w) for text in pages.values() for w in text.split()), default=0)
+    is_beside = width + 4 + longest_word <= page.width
     lines = []
     for name, summary in pages.items():
-        lines += page.wrap(summary, f"  {name.ljust(width)}  ", " " * (width + 4))
+        if is_beside:
+            lines += page.wrap(summary, f"  {name.ljust(width)}  ", " " * (width + 4))
+        else:
+            lines += [f"  {name}", *page.wrap(summary, "  ", "  ")]
     return lines

@@ -116,6 +116,12 @@ class FieldReader:
         """Record what else a field may be whose setting does not decide it."""
         self.unsure[plan_field] = (others, reason)
 
+    def leave_out(self, message: str, name: str, takes: str, at: Setting) -> None:
+        """Say what no formula counts, and whether the launch takes `more`, `less` or `either` for it."""
+        self.problems.append(
+            Problem(message, at.place.where, "", "PF143", "warning", unpriced=name, takes=takes)
+        )
+
     def assume(self, plan_field: str, value: Any, reason: str, library: str = "") -> None:
         """Record a plan field that a library's default decides."""
         versions = self.given.versions

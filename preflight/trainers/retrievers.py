@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from preflight.errors import Problem
 from preflight.formulas.texts import (
     EMBEDDERS,
     FLAG_DECODER,
@@ -58,7 +57,7 @@ def read_retriever(fields: FieldReader) -> bool:
     is_reranker = module in RERANKERS
     at = Setting(module, Place("argv", "", module))
     if not is_reranker and module not in EMBEDDERS:
-        _leave_out(fields, f"{module} is not estimated", module, "either", at)
+        fields.leave_out(f"{module} is not estimated", module, "either", at)
         return True
     fields.put("objective", "sequence_classification" if is_reranker else "embedding", at)
     group = _count(fields, "train_group_size")
@@ -69,14 +68,14 @@ def read_retriever(fields: FieldReader) -> bool:
     cached = fields.get("grad_cache")
     if cached is not None and cached.value is True:
         message = "texts whose gradients are cached are estimated at once"
-        _leave_out(fields, message, "cached gradients", "less", cached)
+        fields.leave_out(message, "cached gradients", "less", cached)
     tokens = fields.get("additional_special_tokens")
     if tokens is not None and module == FLAG_DECODER:
-        _leave_out(fields, "rows of new tokens are not counted", "new tokens", "more", tokens)
+        fields.leave_out("rows of new tokens are not counted", "new tokens", "more", tokens)
     pieces = _count(fields, "sub_batch_size")
     if pieces is not None:
         message = "texts that run in pieces of sub_batch_size are estimated at once"
-        _leave_out(fields, message, "texts in pieces", "less", pieces)
+        fields.leave_out(message, "texts in pieces", "less", pieces)
     return True
 
 
@@ -149,9 +148,3 @@ def _count(fields: FieldReader, name: str) -> Setting | None:
     setting = fields.get(name)
     is_count = setting is not None and isinstance(setting.value, int) and setting.value > 0
     return setting if is_count else None
-
-
-def _leave_out(fields: FieldReader, message: str, name: str, takes: str, at: Setting) -> None:
-    fields.problems.append(
-        Problem(message, at.place.where, "", "PF143", "warning", unpriced=name, takes=takes)
-    )

@@ -12,8 +12,8 @@ WRONG = {
         "did you mean --format json; `preflight check --help`",
     ),
     "the option of another command": (
-        ("check", "--gpu", "h100", *LAUNCH),
-        "did you mean --device; `preflight check --help`",
+        ("check", "--nodes", "2", *LAUNCH),
+        "`preflight check --help` shows the options",
     ),
     "and the other way round": (
         ("size", "--device", "h100", "Qwen/Qwen2.5-7B"),

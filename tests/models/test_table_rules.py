@@ -100,8 +100,9 @@ def test_an_older_release_scans_in_more_memory_so_it_is_no_fit_either(versions):
 @pytest.mark.parametrize(
     ("name", "release", "takes"),
     [
-        ("Qwen/Qwen1.5-MoE-A2.7B", "5.0.0", ["more"]),
-        ("Qwen/Qwen1.5-MoE-A2.7B", "5.12.0", []),
+        ("zai-org/GLM-4.5", "5.0.0", ["more"]),
+        ("zai-org/GLM-4.5", "5.12.0", []),
+        ("Qwen/Qwen1.5-MoE-A2.7B", "5.0.0", []),
         ("Qwen/Qwen1.5-MoE-A2.7B", "4.57.6", []),
         ("Qwen/Qwen3-30B-A3B", "5.0.0", []),
     ],

@@ -60,4 +60,4 @@ def test_every_page_keeps_its_words_and_to_the_width(width):
 def test_a_finding_in_the_list_says_when_it_fires():
     page = "PF999 odd-key (warning)\n\nWhen      a key that nobody reads\nEffect    none"
 
-    assert summary_of("PF999", page) == "odd-key: a key that nobody reads"
+    assert summary_of("PF999", page) == "a key that nobody reads"
