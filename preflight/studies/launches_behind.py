@@ -33,6 +33,8 @@ SUBMITTERS: Mapping[str, tuple[str, ...]] = {
     "argo": ("submit",),
 }
 """Program -> its subcommands that start what a file says."""
+LONGEST_COMMAND = 20_000
+"""Characters of a command that is looked through for the file that it hands on; a text of more is one launch, or a list."""
 MAKE_FLAGS = ("-s", "-k", "-B", "-e", "-i", "--silent", "--always-make", "--keep-going")
 OVERRIDES = ("--gpus", "--num-nodes", "--env", "--secret", "--env-file", "--workdir", "--gpu", "--nodes", "-e", "-p", "--parameter")  # fmt: skip
 """Options of theirs that beat what the file says: such a command is not read."""
@@ -54,6 +56,8 @@ class LaunchesBehind:
 def launches_behind(command: LaunchCommand) -> LaunchesBehind | None:
     """Return what the file starts that a command hands to a shell or to a scheduler; None for any other command."""
     one = command
+    if sum(map(len, command.argv)) > LONGEST_COMMAND:
+        return None
     for _ in range(MAX_LAYERS):
         if any(launcher.may_own(one) for launcher in launchers()):
             return None
