@@ -11,6 +11,10 @@ from preflight.search.room import dearest, largest_that_fits
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
+MOST_OPEN = 3
+"""Open fields, versions among them, with which it is still asked: with more the lengths say little, and each of them takes
+many readings."""
+
 
 @dataclass(frozen=True)
 class Longer:
@@ -40,6 +44,8 @@ def longer_rows(
     """
     most = most_looked_at(start)
     if most is None or start.plan.seq_len is not None or as_written == most:
+        return ()
+    if start.readings is not None and len(start.readings.may_be) > MOST_OPEN:
         return ()
     found: dict[str, Longer] = {}
     items = plugins.collect(
