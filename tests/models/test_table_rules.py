@@ -116,3 +116,11 @@ def test_experts_of_an_older_release_keep_more_than_they_were_traced_with(name, 
 
     found = with_left_out(plan, model).notices
     assert [notice.takes for notice in found if notice.unpriced == UNTRACED] == takes
+
+
+@pytest.mark.parametrize("named", [[[["BertModel"]]], [{}], [None]])
+def test_a_class_that_is_no_text_is_one_that_nobody_knows(named):
+    config = {"model_type": "bert", "architectures": named}
+
+    with pytest.raises(ModelNotKnown):
+        describe(config, "mine", "a test")

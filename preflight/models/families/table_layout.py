@@ -143,8 +143,9 @@ def _buffers(table: Mapping[str, Any], numbers: Numbers, kinds: Sequence[Any]) -
 
 def _head_of(table: Mapping[str, Any], view: ConfigView) -> str | None:
     """Return the head of the class that a config names, where the table has one for it beside its own class."""
-    named = view.values.get("architectures") or ("",)
-    return next((h for h, e in table.get("heads", {}).items() if e["class"] == named[0]), None)
+    named = view.values.get("architectures")
+    first = named[0] if isinstance(named, list) and named else ""
+    return next((h for h, e in table.get("heads", {}).items() if e["class"] == first), None)
 
 
 def _widths(table: Mapping[str, Any], numbers: Numbers) -> Iterator[tuple[str, int]]:

@@ -20,7 +20,7 @@ def _unknown(message: str, where: str) -> ModelNotKnown:
 def raise_if_other(table: Mapping[str, Any], view: ConfigView) -> None:
     """Refuse another class than the table's, and values that none of the models had that it was made from."""
     named = view.values.get("architectures")
-    first = named[0] if isinstance(named, list) and named else table["class"]
+    first = str(named[0]) if isinstance(named, list) and named else table["class"]
     classes = {table["class"], *(entry["class"] for entry in table.get("heads", {}).values())}
     if first not in classes and ("heads" in table or not str(first).endswith(HEADLESS)):
         raise _unknown(
