@@ -52,6 +52,10 @@ class LaunchCommand:
                     return path
         return f"{module}.py"
 
+    def named_script(self) -> str | None:
+        """Return the first word that is the path of a Python file which is here; None where none is."""
+        return next((w for w in self.argv if w.endswith(".py") and self.exists(w)), None)
+
     def exists(self, path: str) -> bool:
         """Tell whether a file is there, in the overlay or on disk."""
         absolute = self.resolve(path)

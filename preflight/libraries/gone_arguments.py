@@ -46,6 +46,8 @@ GONE = (
     Gone("trl", "0.20.0", ("max_seq_length",), "SFTConfig|TrlParser"),
 )
 """For each library the oldest release first."""
+SUCCESSORS = {"evaluation_strategy": "eval_strategy"}
+"""Argument that a script gives as a keyword too -> its name since: a script that knows both says nothing."""
 
 
 def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
@@ -72,7 +74,7 @@ def _words(command: LaunchCommand) -> set[str]:
 
 
 def _text(command: LaunchCommand) -> str:
-    script = next((w for w in command.argv if w.endswith(".py") and command.exists(w)), None)
+    script = command.named_script()
     try:
         return "" if script is None else command.read_text(script)
     except (OSError, UnicodeDecodeError):
@@ -89,8 +91,8 @@ def _is_own(text: str, name: str) -> bool:
 def _is_keyword(text: str, name: str) -> bool:
     """Tell whether a script gives its TrainingArguments the argument, and knows of no other name for it."""
     return (
-        name == "evaluation_strategy"
+        name in SUCCESSORS
         and name in text
         and re.search(rf"^[^#\n]*\b{name}[ \t]*=[^=]", text, re.M) is not None
-        and re.search(r"\beval_strategy\b", text) is None
+        and re.search(rf"\b{SUCCESSORS[name]}\b", text) is None
     )

@@ -80,7 +80,7 @@ def folders_of(command: LaunchCommand) -> tuple[str, ...]:
     Upwards as far as the top of the repository; without one, no further than the launch's own folder.
     """
     cwd = os.path.abspath(command.cwd)
-    script = next((w for w in command.argv if w.endswith(".py") and command.exists(w)), None)
+    script = command.named_script()
     starts = [cwd] if script is None else [os.path.dirname(command.resolve(script)), cwd]
     return tuple(dict.fromkeys(folder for start in starts for folder in _upwards(start, cwd)))
 
