@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from preflight.shell.blocks import Block
+from preflight.shell.visible_devices import numbered
 from preflight.values import dataclass
 
 
@@ -41,7 +42,7 @@ class Job:
         """Return what its commands find in their environment; the GPUs of a node are those that are visible there."""
         visible = {}
         if self.gpus_per_node:
-            visible["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(self.gpus_per_node)))
+            visible["CUDA_VISIBLE_DEVICES"] = numbered(self.gpus_per_node)
         return {**visible, **self.env}
 
 

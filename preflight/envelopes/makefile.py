@@ -91,7 +91,7 @@ def _filled(text: str, variables: Mapping[str, str], depth: int) -> str:
             return "$"
         name = match[1] or match[2]
         if name is None:
-            return "${" + "make_function" + "}"
+            return "${make_function}"
         if name in variables and depth < _DEEPEST:
             return _filled(variables[name], variables, depth + 1)
         return "${" + re.sub(r"\W", "_", name) + "}"

@@ -12,24 +12,6 @@ from preflight.devices.cloud_names import count_of, named_and_counted
 from preflight.envelopes.contract import Job, Part
 from preflight.envelopes.texts import Sheet, shell_text, variables
 
-KEYS = frozenset(
-    [
-        "name",
-        "workdir",
-        "num_nodes",
-        "resources",
-        "file_mounts",
-        "setup",
-        "run",
-        "envs",
-        "secrets",
-        "service",
-        "config",
-        "pool",
-        "volumes",
-    ]
-)
-
 
 def sky_parts(sheet: Sheet) -> Iterator[Part]:
     """Yield what a task runs; nothing for a file of another kind."""

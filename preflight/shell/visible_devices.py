@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
+def numbered(count: int) -> str:
+    """Return so many devices as CUDA_VISIBLE_DEVICES lists them: `0,1,2`."""
+    return ",".join(map(str, range(count)))
+
+
 def num_visible_devices(env: Mapping[str, str]) -> int:
     """Return how many NVIDIA GPUs a launcher here would count: CUDA_VISIBLE_DEVICES, else the driver's device files."""
     import os

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from preflight.devices.cloud_names import flavor
 from preflight.launch import LaunchCommand
+from preflight.shell.visible_devices import numbered
 
 Given = list[tuple[str, str]]
 """Options of a wrapper with their values, in order; `` for a flag."""
@@ -21,9 +22,7 @@ def variables_elsewhere(name: str, given: Given, caller: Mapping[str, str]) -> d
     """Return what the launcher finds there: the variables that the options give, and the GPUs of the flavor."""
     env = container_environment(name, given, caller)
     _, count = flavor(option(given, "--flavor") or "")
-    return (
-        env if count is None else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count))), **env}
-    )
+    return env if count is None else {"CUDA_VISIBLE_DEVICES": numbered(count), **env}
 
 
 def container_environment(name: str, given: Given, caller: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from preflight.shell.visible_devices import numbered
 from preflight.slurm.hostlist import MOST_DIGITS, MOST_NAMES, host_list
 from preflight.slurm.nodes import Candidates
 from preflight.slurm.options import SubmitOptions
@@ -59,7 +60,7 @@ def job_environment(
     """Return the environment of a job's script on its first node."""
     job = exported(options, env)
     num_nodes = str(options.num_nodes)
-    gpus = ",".join(map(str, range(min(place.num_gpus, MOST_GPUS))))
+    gpus = numbered(min(place.num_gpus, MOST_GPUS))
     per_node = options.ntasks_per_node or -(-options.num_tasks // options.num_nodes)
     values: dict[str, object] = {
         "SLURM_JOB_ID": JOB_ID,
