@@ -27,6 +27,11 @@ class Problem:
     takes: str = ""
     """Where something is unpriced, what the launch takes beside the estimate: `more`, `less` or `either`."""
 
+    @classmethod
+    def left_out(cls, message: str, where: str, unpriced: str, takes: str) -> Problem:
+        """Return the warning that an argument turns on what no formula counts."""
+        return cls(message, where, "", "PF143", "warning", unpriced, takes)
+
     def __str__(self) -> str:
         lines = [self.message]
         if self.where:

@@ -73,6 +73,11 @@ def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
     return plan.adapter is not None and may_have_others and not _is_reached(plan, model)
 
 
+def _untraced(message: str, where: str, fix: str, takes: str) -> Problem:
+    """Return what to say of layers of which no trace was taken as this launch runs them."""
+    return Problem(message, where, fix, "PF129", "warning", unpriced=UNTRACED, takes=takes)
+
+
 def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> Iterator[Problem]:
     if model.like is not None and model.like.evidence == BY_FOLDER:
         yield Problem(
@@ -123,13 +128,10 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
         )
     without = not_derived(plan, model, precision_of(plan, model))
     if without:
-        yield Problem(
+        yield _untraced(
             f"what a layer of {model.model_type} takes was not derived for {without}: the estimate guesses it",
             "the model's config",
             "`preflight trace` runs the model itself",
-            "PF129",
-            "warning",
-            unpriced=UNTRACED,
             takes="either",
         )
     if not has_kernels(plan, model):
@@ -144,47 +146,35 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             takes="less",
         )
     if counts_idle_experts(plan, model, precision_of(plan, model)):
-        yield Problem(
+        yield _untraced(
             f"layers of {model.model_type} were traced with adapters on every expert, and this adapter leaves them alone",
             "the adapter's target modules",
             "`preflight trace` runs the model itself",
-            "PF129",
-            "warning",
-            unpriced=UNTRACED,
             takes="less",
         )
     method = method_of(plan, precision_of(plan, model))
     is_older = is_fused(plan, model) and not GATHERS_ROWS_ONCE.holds_in(plan.versions)
     if is_older and not has_own_release(plan, model, method):
-        yield Problem(
+        yield _untraced(
             f"experts of {model.model_type} keep more in transformers before {GATHERS_ROWS_ONCE.since} than they were traced with",
             "the release of transformers",
             f"--set versions.transformers={GATHERS_ROWS_ONCE.since} or newer, where that is so",
-            "PF129",
-            "warning",
-            unpriced=UNTRACED,
             takes="more",
         )
     loops = model.model_type in LOOPED_STACKS and not FUSES_EXPERTS.holds_in(plan.versions)
     if loops and plan.adapter is None and not has_own_release(plan, model, method):
-        yield Problem(
+        yield _untraced(
             f"experts of {model.model_type} are indexed one by one in transformers before {FUSES_EXPERTS.since}: the gradient"
             " of each is as large as that of all",
             "the release of transformers",
             "`preflight trace` runs the model itself",
-            "PF129",
-            "warning",
-            unpriced=UNTRACED,
             takes="more",
         )
     if runs_untraced_eagerly(plan, model) and not has_own_release(plan, model, method):
-        yield Problem(
+        yield _untraced(
             f"eager attention of {model.model_type} casts queries and keys, and was traced in transformers 4.53 and before alone",
             "the release of transformers",
             "`preflight trace` runs the model itself",
-            "PF129",
-            "warning",
-            unpriced=UNTRACED,
             takes="more",
         )
     packages = kernel_packages(model)

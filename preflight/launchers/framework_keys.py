@@ -182,9 +182,7 @@ class FrameworkKeys:
     def leave_out(self, left_out: NotModelled, at: Setting) -> None:
         """Say what the estimate does not hold of a key."""
         message, unpriced, takes = left_out
-        self.problems.append(
-            Problem(message, at.place.where, "", "PF143", "warning", unpriced, takes)
-        )
+        self.problems.append(Problem.left_out(message, at.place.where, unpriced, takes))
 
     def leave_out_given(self, table: Mapping[str, NotModelled]) -> None:
         """Say what the estimate does not hold of every key of a table that is given and turned on."""

@@ -118,9 +118,7 @@ class FieldReader:
 
     def leave_out(self, message: str, name: str, takes: str, at: Setting) -> None:
         """Say what no formula counts, and whether the launch takes `more`, `less` or `either` for it."""
-        self.problems.append(
-            Problem(message, at.place.where, "", "PF143", "warning", unpriced=name, takes=takes)
-        )
+        self.problems.append(Problem.left_out(message, at.place.where, name, takes))
 
     def assume(self, plan_field: str, value: Any, reason: str, library: str = "") -> None:
         """Record a plan field that a library's default decides."""
