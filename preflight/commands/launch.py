@@ -25,7 +25,7 @@ from preflight.commands.parser import Parser
 from preflight.errors import raise_if_any
 from preflight.files import Seen, watched
 from preflight.launch import LaunchCommand
-from preflight.launchers.all import launchers
+from preflight.launchers.all import is_launchers_own
 from preflight.pipeline import check_launch
 from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy
@@ -163,7 +163,7 @@ def _launches_of_file(
 ) -> list[ScannedLaunch]:
     """Return the launches of the file that a command hands to a shell or a scheduler; none for a launcher's own command,
     for which the readers of such files are not loaded."""
-    if any(launcher.may_own(command) for launcher in launchers()):
+    if is_launchers_own(command):
         return []
     from preflight.commands.launches import checked_launches
     from preflight.studies.launches_behind import launches_behind

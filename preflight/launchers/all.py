@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib import import_module
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
-from preflight.launch import LaunchPlan
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.contract import Launcher
 
 READERS = "read_"
@@ -24,6 +24,11 @@ def launchers() -> tuple[Launcher, ...]:
 def _launcher(name: str) -> Launcher:
     launcher: Launcher = import_module(f"preflight.launchers.{name}").LAUNCHER
     return launcher
+
+
+def is_launchers_own(command: LaunchCommand) -> bool:
+    """Tell whether a launcher may read a command as it stands, without what is around it."""
+    return any(launcher.may_own(command) for launcher in launchers())
 
 
 @lru_cache(maxsize=1)

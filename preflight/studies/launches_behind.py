@@ -10,7 +10,7 @@ from preflight.envelopes.all import ENDINGS
 from preflight.envelopes.makefile import made_parts
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
-from preflight.launchers.all import launchers
+from preflight.launchers.all import is_launchers_own
 from preflight.shell.program_names import is_python, program_name
 from preflight.shell.wrapper_options import SHELLS
 from preflight.shell.wrappers import MAX_LAYERS, unwrapped
@@ -59,7 +59,7 @@ def launches_behind(command: LaunchCommand) -> LaunchesBehind | None:
     if sum(map(len, command.argv)) > LONGEST_COMMAND:
         return None
     for _ in range(MAX_LAYERS):
-        if any(launcher.may_own(one) for launcher in launchers()):
+        if is_launchers_own(one):
             return None
         found = _of_script(one) or _of_envelope(one) or _of_makefile(one)
         if found is not None:
