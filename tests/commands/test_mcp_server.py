@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mcp
 import pytest
-
-mcp = pytest.importorskip("mcp")
-pytest.importorskip("mcp.server.mcpserver", reason="mcp is older than 2")
-
-from mcp.client.stdio import StdioServerParameters  # noqa: E402
-from test_online import Hub  # noqa: E402
+from mcp.client.stdio import StdioServerParameters
+from test_online import Hub
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = (
@@ -120,7 +117,6 @@ def test_fix_writes_its_copies_where_it_is_asked_to(folder):
 
 
 def test_nothing_is_downloaded_unless_it_is_asked_for(folder, hub):
-    pytest.importorskip("huggingface_hub")
     launch = {"command": TRAIN.replace("_path .", "_path me/fresh"), "folder": str(folder)}
     launch["device"] = "h100-sxm-80"
     home = folder.parent
@@ -135,7 +131,6 @@ def test_nothing_is_downloaded_unless_it_is_asked_for(folder, hub):
 
 def test_a_trace_is_kept_only_where_it_is_asked_for(folder):
     """The real worker runs once: that nothing is stored can be seen by no cheaper thing."""
-    pytest.importorskip("transformers")
     before = everything_under(folder.parent)
     words = {"command": TRAIN, "folder": str(folder), "settings": {"engine": "single"}}
     _, traced = asked(folder.parent, ("trace", words))

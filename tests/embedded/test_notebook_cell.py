@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
-
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
 
 PLAN = """\
 import preflight
