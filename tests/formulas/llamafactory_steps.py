@@ -12,14 +12,12 @@ import sys
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
-import objective_steps
 import torch
 import transformers
 from accelerate.state import AcceleratorState
 from allocations import Allocations
-from objective_steps import ROWS, lora_of, mark_steps, tokenizer, trained
+from objective_steps import ROWS, counts_of, leave_heads, lora_of, mark_steps, tokenizer, trained
 from older_steps import CASES, CONFIG, softmax_copies
 
 NAMES = ("16 bits", "autocast", "LoRA", "checkpointed", "deep")
@@ -111,23 +109,19 @@ def main() -> None:
     """Print a row for every case of every loss."""
     torch.set_num_threads(1)
     softmax_copies()
-    objective_steps.fused_head = SimpleNamespace(
-        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
-    )
+    leave_heads()
     for loss in sys.argv[2].split(","):
         for name in NAMES:
             case = {"config": CONFIG, **CASES[name]}
             found = counted(case, loss, Path(sys.argv[1]) / loss / name)
-            shapes, peaks = found["shapes"], found["peaks"]
-            assert isinstance(shapes, list)
-            assert isinstance(peaks, dict)
+            shapes, peaks = counts_of(found)
             row = {
                 "trl": version("trl"),
                 "transformers": transformers.__version__,
                 "objective": OBJECTIVES.get(loss, loss),
                 "name": name,
                 "shape": shapes[-1],
-                "peaks": {part: peak for part, peak in peaks.items() if part != "start"},
+                "peaks": peaks,
                 "llamafactory": version("llamafactory"),
             }
             print(json.dumps(row), flush=True)

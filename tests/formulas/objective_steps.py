@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 from allocations import Allocations
@@ -221,6 +221,22 @@ def trained(trainer, allocations: Allocations, beside: Sequence = ()) -> dict[st
                 allocations.track(tensor.data)
         trainer.train()
     return {"peaks": allocations.peaks, "shapes": shapes, "has_reference": reference is not None}
+
+
+def leave_heads() -> None:
+    """Leave heads as a library around TRL's trainers makes them: nothing stands in for TRL's fused ones."""
+    global fused_head
+    fused_head = SimpleNamespace(
+        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
+    )
+
+
+def counts_of(found: Mapping[str, object]) -> tuple[list[list[int]], dict[str, int]]:
+    """Return the rows that a model saw, and the peaks of the parts of the step that was counted."""
+    shapes, peaks = found["shapes"], found["peaks"]
+    assert isinstance(shapes, list)
+    assert isinstance(peaks, dict)
+    return shapes, {part: peak for part, peak in peaks.items() if part != "start"}
 
 
 def main(counted: Callable[[dict, Path], dict[str, object]]) -> None:

@@ -14,14 +14,21 @@ import sys
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
-import objective_steps
 import torch
 import transformers
 import trl
 from allocations import Allocations
-from objective_steps import data_of, lora_of, mark_steps, tokenizer, trained, use_kernel
+from objective_steps import (
+    counts_of,
+    data_of,
+    leave_heads,
+    lora_of,
+    mark_steps,
+    tokenizer,
+    trained,
+    use_kernel,
+)
 from small_llama import LLAMA
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
@@ -126,9 +133,7 @@ def main() -> None:
     names = sys.argv[3].split(";") if len(sys.argv) > 3 else list(CASES)
     torch.set_num_threads(1)
     softmax_copies()
-    objective_steps.fused_head = SimpleNamespace(
-        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
-    )
+    leave_heads()
     for number, name in enumerate(names):
         case = {
             "objective": objective,
@@ -138,9 +143,7 @@ def main() -> None:
             **CASES[name],
         }
         found = counted(case, folder / str(number))
-        shapes = found["shapes"]
-        assert isinstance(shapes, list)
-        peaks = {part: peak for part, peak in found["peaks"].items() if part != "start"}
+        shapes, peaks = counts_of(found)
         row = {
             "trl": trl.__version__,
             "transformers": transformers.__version__,

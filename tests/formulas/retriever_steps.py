@@ -16,12 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-import objective_steps
 import torch
 import transformers
 from accelerate.state import AcceleratorState
 from allocations import Allocations
-from objective_steps import mark_steps, tokenizer, trained
+from objective_steps import counts_of, leave_heads, mark_steps, tokenizer, trained
 from sentence_steps import BERT, LLAMA, ROWS, VOCAB, WORDS
 
 from preflight.trace.patches import cuda_dropout
@@ -199,24 +198,20 @@ def main() -> None:
     torch.distributed.init_process_group(
         "gloo", rank=0, world_size=1, store=torch.distributed.HashStore()
     )
-    objective_steps.fused_head = SimpleNamespace(
-        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
-    )
+    leave_heads()
     top, names = Path(sys.argv[1]), sys.argv[2].split(";")
     for name in names:
         library = "tevatron" if case_of(name)["module"] == "tevatron" else "FlagEmbedding"
         folder = top / name.replace(" ", "_").replace(",", "")
         folder.mkdir(parents=True, exist_ok=True)
         found = counted(case_of(name), folder)
-        peaks, shapes = found["peaks"], found["shapes"]
-        assert isinstance(peaks, dict)
-        assert isinstance(shapes, list)
+        shapes, peaks = counts_of(found)
         row = {
             library: "0.0.1" if library == "tevatron" else version("FlagEmbedding"),
             "transformers": transformers.__version__,
             "name": name,
             "shapes": shapes[len(shapes) // 2 :],
-            "peaks": {part: peak for part, peak in peaks.items() if part != "start"},
+            "peaks": peaks,
         }
         print(json.dumps(row), flush=True)
 

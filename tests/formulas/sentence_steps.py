@@ -13,15 +13,13 @@ import sys
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
-import objective_steps
 import torch
 import transformers
 from accelerate.state import AcceleratorState
 from allocations import Allocations
 from datasets import Dataset
-from objective_steps import lora_of, mark_steps, tokenizer, trained
+from objective_steps import counts_of, leave_heads, lora_of, mark_steps, tokenizer, trained
 
 from preflight.trace.patches import cuda_dropout
 
@@ -135,22 +133,18 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
 def main() -> None:
     """Print a row for every case."""
     torch.set_num_threads(1)
-    objective_steps.fused_head = SimpleNamespace(
-        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
-    )
+    leave_heads()
     names = sys.argv[2].split(";") if len(sys.argv) > 2 else list(CASES)
     for number, name in enumerate(names):
         found = counted(case_of(name), Path(sys.argv[1]) / str(number))
-        peaks, shapes = found["peaks"], found["shapes"]
-        assert isinstance(peaks, dict)
-        assert isinstance(shapes, list)
+        shapes, peaks = counts_of(found)
         row = {
             "sentence_transformers": version("sentence-transformers"),
             "transformers": transformers.__version__,
             "name": name,
             "forwards": len(shapes) // 2,
             "shape": shapes[-1],
-            "peaks": {part: peak for part, peak in peaks.items() if part != "start"},
+            "peaks": peaks,
         }
         print(json.dumps(row), flush=True)
 

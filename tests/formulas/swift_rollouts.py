@@ -12,14 +12,12 @@ from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
-import objective_steps
 import torch
 import transformers
 from accelerate.state import AcceleratorState
 from allocations import Allocations
-from objective_steps import answers, tokenizer, trained
+from objective_steps import answers, counts_of, leave_heads, tokenizer, trained
 from small_llama import LLAMA
 
 CONFIG = {**LLAMA, "vocab_size": 8192}
@@ -128,20 +126,16 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
 def main() -> None:
     """Print a row for every case."""
     torch.set_num_threads(1)
-    objective_steps.fused_head = SimpleNamespace(
-        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
-    )
+    leave_heads()
     for name in sys.argv[2].split(";") if len(sys.argv) > 2 else list(CASES):
         folder = Path(sys.argv[1]) / "grpo" / name.replace(" ", "_").replace(",", "")
         folder.mkdir(parents=True, exist_ok=True)
         found = counted(case_of(name), folder)
-        shapes, peaks = found["shapes"], found["peaks"]
-        assert isinstance(shapes, list)
-        assert isinstance(peaks, dict)
+        shapes, peaks = counts_of(found)
         row = {
             "ms_swift": version("ms-swift"), "trl": version("trl"), "transformers": transformers.__version__,
             "name": name, "shapes": shapes[-3:],
-            "peaks": {part: peak for part, peak in peaks.items() if part != "start"},
+            "peaks": peaks,
         }  # fmt: skip
         print(json.dumps(row), flush=True)
 

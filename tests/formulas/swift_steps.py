@@ -13,14 +13,12 @@ from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
-import objective_steps
 import torch
 import transformers
 from accelerate.state import AcceleratorState
 from allocations import Allocations
-from objective_steps import answers, mark_steps, tokenizer, trained
+from objective_steps import answers, counts_of, leave_heads, mark_steps, tokenizer, trained
 from older_steps import CASES, CONFIG, softmax_copies
 
 NAMES = ("16 bits", "16 bits, autocast", "autocast", "LoRA", "checkpointed", "deep")
@@ -111,25 +109,21 @@ def main() -> None:
     """Print a row for every case of every objective."""
     torch.set_num_threads(1)
     softmax_copies()
-    objective_steps.fused_head = SimpleNamespace(
-        head_like_cuda=lambda cast: nullcontext(), _every_position_counts=nullcontext
-    )
+    leave_heads()
     for objective in sys.argv[2].split(","):
         for name in NAMES if len(sys.argv) < 4 else sys.argv[3].split(";"):
             case = {"config": CONFIG, **CASES[name]}
             folder = Path(sys.argv[1]) / objective / name.replace(" ", "_").replace(",", "")
             folder.mkdir(parents=True, exist_ok=True)
             found = counted(case, objective, folder)
-            shapes, peaks = found["shapes"], found["peaks"]
-            assert isinstance(shapes, list)
-            assert isinstance(peaks, dict)
+            shapes, peaks = counts_of(found)
             row = {
                 "trl": version("trl"),
                 "transformers": transformers.__version__,
                 "objective": objective,
                 "name": name,
                 "shape": shapes[-1],
-                "peaks": {part: peak for part, peak in peaks.items() if part != "start"},
+                "peaks": peaks,
                 "ms_swift": version("ms-swift"),
             }
             print(json.dumps(row), flush=True)
