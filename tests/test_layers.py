@@ -27,6 +27,7 @@ FLOORS = (
         "reading",
         "plan_types",
         "near_names",
+        "own_tables",
         "notebooks",
         "remembered",
         "streams",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from preflight.device import DeviceSpec
+from preflight.own_tables import beside, read_table
 from preflight.values import dataclass
 
 PCIE_GB_PER_SECOND = {3: 15.75, 4: 31.5, 5: 63.0}
@@ -67,7 +66,5 @@ def speed_of(device: DeviceSpec | None) -> DeviceSpeed:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, dict[str, Any]]:
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "gpu_speeds.json"), encoding="utf-8") as file:
-        table: dict[str, dict[str, Any]] = json.load(file)
+    table: dict[str, dict[str, Any]] = read_table(beside(__file__, "gpu_speeds.json"))
     return table

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from functools import lru_cache
 
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
+from preflight.own_tables import beside, read_table
 from preflight.units import GIB
 from preflight.values import dataclass
 
@@ -73,9 +72,7 @@ def device_of(
 @lru_cache(maxsize=1)
 def gpu_table() -> tuple[GpuEntry, ...]:
     """Return every card, in the order of the file."""
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "gpus.json"), encoding="utf-8") as file:
-        rows = json.load(file)
+    rows = read_table(beside(__file__, "gpus.json"))
     return tuple(
         GpuEntry(
             **{

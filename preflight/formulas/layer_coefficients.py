@@ -7,7 +7,6 @@ added as the difference that the pieces of preflight/formulas/layer_pieces.py ma
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from preflight.formulas.precision import Precision, precision_of, uses_autocast
 from preflight.formulas.releases import Release, releases_of
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import MASKED_LM, ModelSpec, ModelUnit
+from preflight.own_tables import read_table
 from preflight.remembered import remembered
 from preflight.versions.boundary import NEWEST, version_in
 
@@ -75,8 +75,7 @@ def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None
     path = os.path.join(FOLDER, adapted, f"{model_type}.json")
     if not model_type.replace("_", "").replace("-", "").isalnum() or not os.path.isfile(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        found: Mapping[str, Any] = json.load(file)
+    found: Mapping[str, Any] = read_table(path)
     return found
 
 

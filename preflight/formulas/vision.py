@@ -7,7 +7,6 @@ seen. A tower's rows follow from its tokens.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from preflight.formulas.tower_sizes import key_of, sizes_of_rows
 from preflight.formulas.user_loop import finds_gradients
 from preflight.launch import LaunchPlan, Origin, Vision
 from preflight.model import ModelSpec, Tower
+from preflight.own_tables import read_table
 from preflight.remembered import remembered
 from preflight.units import ceil_div
 from preflight.values import dataclass
@@ -286,8 +286,7 @@ def _forms(plan: LaunchPlan, tower: Tower, mode: str, precision: Precision) -> M
 
 @lru_cache(maxsize=8)
 def _methods(kind: str) -> Mapping[str, Mapping[str, Any]]:
-    with open(os.path.join(FOLDER, "towers", f"{kind}.json"), encoding="utf-8") as file:
-        table = json.load(file)
+    table = read_table(os.path.join(FOLDER, "towers", f"{kind}.json"))
     methods = table["methods"]
     return {
         key: in_words(methods[value] if isinstance(value, str) else value, table["names"])

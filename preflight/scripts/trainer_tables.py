@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from preflight.own_tables import beside, read_table
 from preflight.values import dataclass
 
 
 def tables_path() -> str:
     """Return where the table lies: package data beside the hooks."""
-    folder = os.path.dirname(os.path.abspath(__file__))
-    return os.path.join(folder, "trainer_arguments.json")
+    return beside(__file__, "trainer_arguments.json")
 
 
 class Argument(NamedTuple):
@@ -71,8 +69,7 @@ class ArgumentTable:
 
 @lru_cache(maxsize=1)
 def _tables() -> dict[str, Any]:
-    with open(tables_path(), encoding="utf-8") as file:
-        tables: dict[str, Any] = json.load(file)
+    tables: dict[str, Any] = read_table(tables_path())
     return tables
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.near_names import nearest_fix
+from preflight.own_tables import beside, read_table
 
 
 @lru_cache(maxsize=1)
 def axolotl_table() -> dict[str, Any]:
     """Return version, keys, plugin_keys by integration, fsdp_keys, optimizers, and the command's own words."""
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "keys.json"), encoding="utf-8") as file:
-        table: dict[str, Any] = json.load(file)
+    table: dict[str, Any] = read_table(beside(__file__, "keys.json"))
     return table
 
 

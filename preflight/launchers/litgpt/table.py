@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+
+from preflight.own_tables import beside, read_table
 
 
 @lru_cache(maxsize=1)
 def litgpt_table() -> Mapping[str, Any]:
     """Return version, commands (option -> default), models (name -> id on the Hub) and their block_sizes (id -> tokens)."""
-    import json
-
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "table.json")
-    with open(path, encoding="utf-8") as file:
-        table: Mapping[str, Any] = json.load(file)
+    table: Mapping[str, Any] = read_table(beside(__file__, "table.json"))
     return table
 
 

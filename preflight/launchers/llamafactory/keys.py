@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 from functools import lru_cache
 from typing import Any
 
 from preflight.bool_words import LLAMAFACTORY_VARIABLE
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.near_names import nearest_fix
+from preflight.own_tables import beside, read_table
 from preflight.scripts.trainer_tables import Argument, ArgumentTable, argument_table
 from preflight.versions.boundary import release
 
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Any]:
-    folder = os.path.dirname(os.path.abspath(__file__))
-    path = os.path.join(folder, "arguments.json")
-    with open(path, encoding="utf-8") as file:
-        table: dict[str, Any] = json.load(file)
+    table: dict[str, Any] = read_table(beside(__file__, "arguments.json"))
     return table
 
 

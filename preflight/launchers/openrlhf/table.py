@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from functools import lru_cache
 
 from preflight.launchers.release_rows import ReleaseRows
+from preflight.own_tables import beside, read_table
 
 BEFORE_SECTIONS = {
     "model.model_name_or_path": "pretrain",
@@ -28,9 +27,7 @@ BEFORE_SECTIONS = {
 @lru_cache(maxsize=4)
 def rows_of(trainer: str) -> ReleaseRows:
     """Return the arguments of a trainer."""
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "arguments.json"), encoding="utf-8") as file:
-        table = json.load(file)
+    table = read_table(beside(__file__, "arguments.json"))
     return ReleaseRows(table[trainer], table["releases"][-1])
 
 

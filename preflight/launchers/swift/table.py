@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
 from preflight.launchers.release_rows import ReleaseRows
+from preflight.own_tables import beside, read_table
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.versions.boundary import release
 
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Any]:
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "arguments.json"), encoding="utf-8") as file:
-        table: dict[str, Any] = json.load(file)
+    table: dict[str, Any] = read_table(beside(__file__, "arguments.json"))
     return table
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from preflight.own_tables import beside, read_table
 from preflight.versions.boundary import release
 from preflight.versions.torchtitan import CONFIGS_ARE_PYTHON
 
@@ -21,9 +20,7 @@ CHECKED = ("training", "parallelism", "compile", "comm", "debug", "activation_ch
 
 @lru_cache(maxsize=1)
 def _tables() -> Mapping[str, Any]:
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "table.json"), encoding="utf-8") as file:
-        tables: Mapping[str, Any] = json.load(file)
+    tables: Mapping[str, Any] = read_table(beside(__file__, "table.json"))
     return tables
 
 

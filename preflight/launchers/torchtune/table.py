@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+
+from preflight.own_tables import beside, read_table
 
 TABLE_VERSION = "0.6.1"
 """The release that preflight/launchers/torchtune/table.json is derived from (preflight/derive/torchtune_tables.py)."""
@@ -15,9 +16,7 @@ TABLE_VERSION = "0.6.1"
 
 @lru_cache(maxsize=1)
 def _table() -> Mapping[str, Any]:
-    folder = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(folder, "table.json"), encoding="utf-8") as file:
-        table: Mapping[str, Any] = json.load(file)
+    table: Mapping[str, Any] = read_table(beside(__file__, "table.json"))
     return table
 
 

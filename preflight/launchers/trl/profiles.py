@@ -6,7 +6,6 @@ the table of the newest release that was read.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from preflight.launch import LaunchCommand
+from preflight.own_tables import beside, read_table
 
 FOLDER = os.path.join("trl", "accelerate_configs")
 
@@ -61,7 +61,5 @@ def _text(settings: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def _table() -> Mapping[str, Any]:
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "profiles.json")
-    with open(path, encoding="utf-8") as file:
-        table: Mapping[str, Any] = json.load(file)
+    table: Mapping[str, Any] = read_table(beside(__file__, "profiles.json"))
     return table

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+
+from preflight.own_tables import read_table
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tables")
 
@@ -17,6 +18,5 @@ def family_table(model_type: str) -> Mapping[str, Any] | None:
     path = os.path.join(FOLDER, f"{model_type}.json")
     if not model_type.replace("_", "").replace("-", "").isalnum() or not os.path.isfile(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        found: Mapping[str, Any] = json.load(file)
+    found: Mapping[str, Any] = read_table(path)
     return found

@@ -5,15 +5,14 @@ The values are in library_defaults.json, which `python -m preflight.derive libra
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from preflight.own_tables import beside, read_table
 from preflight.values import dataclass
 
-PATH = os.path.join(os.path.dirname(__file__), "library_defaults.json")
+PATH = beside(__file__, "library_defaults.json")
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ class LibraryDefaults:
 @lru_cache(maxsize=1)
 def library_defaults() -> LibraryDefaults:
     """Return the tables; they are read once, when the first model is described."""
-    with open(PATH, encoding="utf-8") as file:
-        return tables_of(json.load(file))
+    return tables_of(read_table(PATH))
 
 
 def tables_of(values: Mapping[str, Any]) -> LibraryDefaults:

@@ -1,0 +1,18 @@
+"""Tables that are shipped with preflight: JSON files of its own, which nobody names and which are read as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+
+def read_table(path: str) -> Any:
+    """Return what a table of preflight's own holds; whoever needs it twice remembers it."""
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def beside(module_file: str, name: str) -> str:
+    """Return the path of a file that lies beside a module, of the module's `__file__`."""
+    return os.path.join(os.path.dirname(os.path.abspath(module_file)), name)
