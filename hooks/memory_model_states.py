@@ -123,6 +123,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _gradients(
             plan, grad, trainable, head, embedding, seeing, precision.gradient, shards
         )
+        yield from _whole_gradient(plan, model, precision, embedding)
         if model.tied and not plan.is_fsdp and plan.adapter is None:
             if finds_gradients(plan):
                 # .grad is there already, so the head's gradient waits beside it for the embedding's
@@ -159,6 +160,26 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{trainable + waiting:,} x {grad}: a second copy, gradient_as_bucket_view is off in Trainer",
             "transformers/trainer.py:744 (5.24.0); torch/csrc/distributed/c10d/reducer.cpp",
         )
+
+
+def _whole_gradient(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, embedding: int
+) -> Iterable[MemoryTerm]:
+    """Yield what the gradient of a divided embedding holds beyond its rank's rows, which are a view of the whole."""
+    if plan.is_fsdp or plan.zero_stage is not None or not embedding:
+        return
+    more = model.embedding_params - embedding
+    if plan.tensor_parallel_degree == 1 or more <= 0:
+        return
+    size = precision.bytes_of("gradient")
+    moments = frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
+    yield MemoryTerm(
+        "gradient of the embedding, other ranks' rows",
+        size * more,
+        moments if not finds_gradients(plan) else frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)),
+        f"({model.embedding_params:,} - {embedding:,}) x {size}",
+        "torch/distributed/tensor/_ops/_embedding_ops.py, placement_types.py Shard: a chunk of embedding_dense_backward (2.13)",
+    )
 
 
 def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable[MemoryTerm]:

@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from preflight.formulas.checkpointing import recomputes_wrapped_layers
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import WrapUnits, num_tokens, wrap_units
+from preflight.formulas.sharding import WrapUnits, num_tokens, wrap_units, wraps_both_ends
 from preflight.formulas.tensor_parallel import divided_elements, local_vocab
 from preflight.formulas.user_loop import HUGGING_FACE
 from preflight.hookspecs import hookimpl
@@ -144,7 +144,8 @@ def _stays_gathered(plan: LaunchPlan, units: WrapUnits) -> int:
     if plan.reshard_after_forward is False:
         return units.layer * units.num_layers + units.embedding
     if plan.reshard_after_forward == "default" and plan.engine == "fsdp2":
-        return units.layer  # torchtitan reshards every block but the last
+        # torchtitan once resharded every block but the last
+        return 0 if wraps_both_ends(plan) else units.layer
     return 0
 
 
@@ -189,6 +190,8 @@ def _fsdp2(
         moments = (Moment.FORWARD, *LAYERS)
         yield _term("gathered layer", size, layer, moments, source)
         moments = (Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD)
+        if units.embedding_in_root and plan.trainer in HUGGING_FACE:
+            moments += (Moment.LOSS_BACKWARD,)  # the root has the head and returns the loss
         yield _term("gather buffer of the next layer", size, layer, moments, source, GATHER)
     # two buffers at the copy-out, before the layer computes; one while its activations peak
     second = max(0, size * layer - _passing_bytes(plan, model))
@@ -255,7 +258,9 @@ def _fsdp2(
         moments = (Moment.EMBEDDING_BACKWARD,)
         yield _term("dense gradient of the embedding", size, dense, moments, source)
     if trains.root:
-        moments = (*LAYERS, Moment.EMBEDDING_BACKWARD)
+        head = trains.root - trains.embedding_in_root
+        yield _term("unsharded gradient of the head", size, head, LAYERS, source)
+        moments = (Moment.EMBEDDING_BACKWARD,)
         yield _term("unsharded gradients of the root unit", size, trains.root, moments, source)
 
 

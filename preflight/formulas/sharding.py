@@ -16,9 +16,9 @@ from preflight.model import ALL_PARAMETERS, ModelSpec, ModelUnit, ParameterTenso
 from preflight.remembered import of_any_size
 from preflight.units import ceil_div
 from preflight.values import dataclass
+from preflight.versions import accelerate, torchtitan
 from preflight.versions.boundary import OLDEST
 from preflight.versions.torch import REDUCES_ON_DEFAULT_STREAM
-from preflight.versions.torchtitan import WANTS_TORCH_2_6
 
 NF4_BLOCK = 64
 NF4_ABSMAX_BLOCK = 256
@@ -178,7 +178,7 @@ def reduces_beside(plan: LaunchPlan) -> bool:
     """Tell whether FSDP2 makes the input of reduce-scatter on the stream that reduces."""
     if plan.versions.get("torch") or plan.trainer != "torchtitan":
         return not REDUCES_ON_DEFAULT_STREAM.holds_in(plan.versions)
-    return not WANTS_TORCH_2_6.holds_in(plan.versions, OLDEST)
+    return not torchtitan.WANTS_TORCH_2_6.holds_in(plan.versions, OLDEST)
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,8 @@ class WrapUnits:
     root: int
     """Whatever stays in the root unit: unsharded from the start of forward to the end of backward."""
     num_layers: int
+    embedding_in_root: int = 0
+    """What of the root unit is the embedding's, whose gradient comes last."""
     whole: bool = False
     """True where nothing is wrapped: the model is one unit."""
 
@@ -233,11 +235,21 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
         return WrapUnits(0, 0, 0, 0, 1)  # nobody knows its layers: at least nothing is gathered
     if unwrapped or not model.layers:
         return WrapUnits(everything, 0, 0, 0, 1, whole=True)
-    if plan.engine == "fsdp1" or has_own_model_code(plan):
-        return WrapUnits(layer, 0, 0, embedding + head + norm + other, model.num_layers)
+    if plan.engine == "fsdp1" or not wraps_both_ends(plan):
+        root = embedding + head + norm + other
+        return WrapUnits(layer, 0, 0, root, model.num_layers, 0 if model.tied else embedding)
     if model.tied:
         return WrapUnits(layer, 0, embedding + norm, other, model.num_layers)
     return WrapUnits(layer, embedding, head + norm, other, model.num_layers)
+
+
+def wraps_both_ends(plan: LaunchPlan) -> bool:
+    """Tell whether FSDP2 has units for the embedding and for norm and head; else they are in the root unit."""
+    if has_own_model_code(plan):
+        return plan.trainer == "torchtitan" and torchtitan.WRAPS_BOTH_ENDS.holds_in(
+            plan.versions, OLDEST
+        )
+    return accelerate.WRAPS_BOTH_ENDS.holds_in(plan.versions)
 
 
 TOWER_BLOCKS = {

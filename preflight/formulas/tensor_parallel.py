@@ -7,12 +7,13 @@ scores, the MLP's inner width. What differs is the stream between layers:
                   normed input twice, for attention and for the MLP: those two stay whole, for their weights'
                   gradients. Embedding and head are divided too, and the loss takes its share of the vocabulary
                   (torchtitan/models/llama3/infra/parallelize.py apply_tp, 0.1.0; loss_parallel is its default)
-    transformers  stream, norms and the inputs of the products are whole on every rank, and so are logits, which the
-                  head gathers (`colwise_gather_output` of LlamaForCausalLM._tp_plan, 5.24.0)
+    transformers  stream, norms and the inputs of the products are whole on every rank, and so are logits. Newer releases
+                  divide the head, which gathers them, and then the embedding (preflight/versions/transformers.py)
 
 Products whose inputs are divided by rows give partial sums of the whole width, and gradients of inputs that are
 divided by columns as well: in passing, the width of the stream is whole in both. On two ranks over gloo what a
-layer saves is this to the byte (tests/formulas/test_tensor_parallel.py).
+layer saves is this to the byte (tests/formulas/test_tensor_parallel.py), and whole steps are counted in
+tests/formulas/test_divided_steps.py.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from typing import TYPE_CHECKING
 from preflight.launch import LaunchPlan
 from preflight.model import ModelUnit, ParameterTensor
 from preflight.units import ceil_div
+from preflight.versions.boundary import OLDEST
+from preflight.versions.transformers import DIVIDES_THE_EMBEDDING, DIVIDES_THE_HEAD
 
 if TYPE_CHECKING:
     from preflight.formulas.layer_bytes import LayerCosts
-
-DIVIDED_ROLES = ("layer", "lm_head")
 
 
 def cuts_stream(plan: LaunchPlan) -> bool:
@@ -41,8 +42,15 @@ def divided_elements(plan: LaunchPlan, unit: ModelUnit, tensor: ParameterTensor)
     degree = plan.tensor_parallel_degree
     if degree == 1 or len(tensor.shape) < 2:
         return total
-    is_divided = unit.role in DIVIDED_ROLES or (unit.role == "embedding" and cuts_stream(plan))
-    return ceil_div(total, degree) if is_divided else total
+    return ceil_div(total, degree) if _is_divided(plan, unit.role) else total
+
+
+def _is_divided(plan: LaunchPlan, role: str) -> bool:
+    """Tell whether tensor parallelism divides the matrices of units with a role."""
+    if role == "layer" or cuts_stream(plan):
+        return role in ("layer", "lm_head", "embedding")
+    boundary = {"lm_head": DIVIDES_THE_HEAD, "embedding": DIVIDES_THE_EMBEDDING}.get(role)
+    return boundary is not None and boundary.holds_in(plan.versions, OLDEST)
 
 
 def local_vocab(plan: LaunchPlan, vocab_size: int) -> int:

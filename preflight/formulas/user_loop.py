@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from preflight.formulas.objective import num_sequences
+from preflight.formulas.tensor_parallel import cuts_stream
 from preflight.formulas.texts import caches_gradients
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
@@ -144,6 +145,9 @@ IN_OWN_DTYPE = frozenset(
 MISTRAL = frozenset({"mistral"})
 QWEN_VL = frozenset({"qwen2_vl_text", "qwen2_5_vl_text"})
 UPCASTS_LONGEST = frozenset({"granitemoe", "granitemoeshared", "granitemoehybrid", "gpt_neo"})
+PARALLEL_LOSS = (
+    "torch/distributed/tensor/parallel/loss.py (2.13), torchtitan/components/loss.py:78-190 (0.3.0)"
+)
 LOSS_RULES = (
     LossRule("transformers", None, True, True, "models/llama/modeling_llama.py:1209-1214 (4.44.2)"),
     LossRule(
@@ -276,4 +280,7 @@ def loss_bytes(
     held = 4 if rule.upcasts_in_model else size + upcast
     forward = max(size + upcast, held + copy + 4)
     outputs = 4 if rule.upcasts_in_model or casts_outputs else size
+    if cuts_stream(plan):
+        # shifted logits beside their exponentials, then log-probabilities; gradient, exponentials, sum and product
+        return LossBytes(forward + 4, 16, outputs, f"{source}; {PARALLEL_LOSS}")
     return LossBytes(forward, 12, outputs, source)

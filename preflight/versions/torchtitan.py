@@ -25,6 +25,14 @@ WANTS_TORCH_2_6 = Boundary(
     "it asks for a newer torch than 2.6",
     "README of 0.1.0: a nightly of 2025",
 )
+WRAPS_BOTH_ENDS = Boundary(
+    _NAME,
+    "0.2",
+    "FSDP has a unit for the embedding and one for norm and head, which stays gathered to its backward, and frees every"
+    " block; before, both were in the root unit, and the last block stayed",
+    "models/llama3/infra/parallelize.py apply_fsdp: 362-367 (0.1.0), 298-318 (0.2.0); distributed/fsdp.py (0.3.0)",
+    "0.3.0",
+)
 CONFIGS_ARE_PYTHON = Boundary(
     _NAME,
     "0.3",

@@ -37,6 +37,7 @@ LAYOUTS = ("torchtitan", "transformers")
 def plan_of(layout: str, degree: int = 2, **more: Any) -> LaunchPlan:
     return LaunchPlan(
         trainer=layout,
+        versions={"transformers": "5.20.0"},
         load_dtype="fp32",
         world_size=degree,
         tensor_parallel_degree=degree,

@@ -1,0 +1,159 @@
+"""Train a small Llama of transformers' on gloo ranks through accelerate's ParallelismConfig, and count what each rank holds.
+
+Usage: torchrun --nproc-per-node RANKS divided_accelerate.py < CASES.jsonl > ROWS.jsonl
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import tempfile
+from typing import Any
+
+import accelerate
+import torch
+import torch.distributed as dist
+import transformers
+from accelerate import Accelerator
+from accelerate.parallelism_config import ParallelismConfig
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import FullyShardedDataParallelPlugin
+from real_phases import Counted
+from real_ranks import local, num_bytes, settle
+from transformers import AutoConfig, AutoModelForCausalLM
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "vocab_size": 2048, "tie_word_embeddings": False,
+}  # fmt: skip
+NUM_STEPS = 4
+moved = torch.Tensor.to
+
+
+def stay(self: torch.Tensor, *to: Any, **named: Any) -> torch.Tensor:
+    """Take a rank's GPU, which from_pretrained names by its number, for the CPU."""
+    return moved(self, *("cpu" if type(each) is int else each for each in to), **named)
+
+
+torch.Tensor.to = stay  # type: ignore[method-assign]
+
+
+def accelerator_of(case: dict[str, Any]) -> Accelerator:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    tensor, shard = case.get("tensor", 1), case.get("shard", 1)
+    degrees = ParallelismConfig(
+        tp_size=tensor, dp_shard_size=shard, dp_replicate_size=case.get("replicate", 1)
+    )
+    more: dict[str, Any] = {}
+    for name in [n for n in os.environ if n.startswith(("ACCELERATE_USE", "FSDP_"))]:
+        del os.environ[name]
+    if shard > 1:
+        os.environ["ACCELERATE_USE_FSDP"] = "true"
+        os.environ["FSDP_VERSION"] = "2"
+        os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = "LlamaDecoderLayer"
+        more["fsdp_plugin"] = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            reshard_after_forward=True,
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=["LlamaDecoderLayer"],
+            cpu_ram_efficient_loading=False,
+        )
+    return Accelerator(
+        mixed_precision=case.get("mixed", "bf16"), parallelism_config=degrees, **more
+    )
+
+
+def run(case: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return what this rank holds between steps, and the most that it held in one."""
+    accelerator = accelerator_of(case)
+    torch.manual_seed(0)
+    path = f"{folder}/{case['layers']}"
+    if dist.get_rank() == 0 and not os.path.exists(path):
+        config = AutoConfig.for_model(**CONFIG, num_hidden_layers=case["layers"])
+        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(
+            path, safe_serialization=False
+        )
+    dist.barrier()
+    tensor = case.get("tensor", 1)
+    divided = {}
+    if tensor > 1:
+        divided = {"tp_plan": "auto", "device_mesh": accelerator.torch_device_mesh}
+        if transformers.__version__ >= "5.13":
+            from transformers.distributed import DistributedConfig
+
+            divided = {"distributed_config": DistributedConfig(tp_size=tensor, tp_plan="auto")}
+    allocations = Counted()
+    with allocations:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **divided).train()
+        model.config.use_cache = False
+        for each in model.parameters():  # a part of what was read, which on a CPU is no copy
+            if hasattr(each, "_local_tensor"):
+                each._local_tensor = each._local_tensor.clone()
+        if case.get("checkpointing") == "full":
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        fused = (
+            case.get("shard", 1) > 1
+        )  # DTensors and others are in no step together but one by one
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=fused, foreach=False)
+        model, optimizer = accelerator.prepare(model, optimizer)
+        gc.collect()
+        parameters = list(model.parameters())
+        for each in (*parameters, *model.buffers()):
+            allocations.track(local(each))
+        steady = []
+        for _ in range(NUM_STEPS):
+            allocations.peaks = {}
+            allocations.mark("step")
+            ids = torch.randint(0, CONFIG["vocab_size"], (case["batch"], case["length"]))
+            loss = model(input_ids=ids, labels=ids).loss
+            accelerator.backward(loss)
+            del loss
+            gradients = num_bytes(p.grad for p in parameters if p.grad is not None)
+            allocations.mark("optimizer")
+            optimizer.step()
+            optimizer.zero_grad()
+            allocations.mark("between")
+            steady.append(allocations.peaks)
+        settle(allocations)
+        inner = optimizer.optimizer
+        states = num_bytes(
+            value for state in inner.state.values() for value in state.values() if value.dim()
+        )
+        return {
+            "params": num_bytes(parameters),
+            "gradients": gradients,
+            "states": states,
+            "buffers": num_bytes(model.buffers()),
+            "between": allocations.now,
+            "peaks": {
+                part: min(peaks[part] for peaks in steady[1:]) for part in ("step", "optimizer")
+            },
+        }
+
+
+def main() -> None:
+    Accelerator(mixed_precision="bf16")
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    sent = [sys.stdin.read() if dist.get_rank() == 0 else None, tempfile.mkdtemp()]
+    dist.broadcast_object_list(sent)
+    for line in sent[0].splitlines():
+        case = json.loads(line)
+        mine, ranks = run(case, sent[1]), [None] * dist.get_world_size()
+        dist.all_gather_object(ranks, mine)
+        if dist.get_rank() == 0:
+            versions = {
+                m.__name__: m.__version__.partition("+")[0]
+                for m in (transformers, accelerate, torch)
+            }
+            print(json.dumps({**case, **versions, "ranks": ranks}), flush=True)
+        gc.collect()
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

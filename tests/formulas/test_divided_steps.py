@@ -1,0 +1,118 @@
+"""Models divided over ranks in every way that is priced: steps counted on gloo ranks, beside the estimate.
+
+divided_titan.py and divided_accelerate.py make the rows again, in an environment with the libraries that a row names.
+Counts are of the fullest rank of each row.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preflight.judge import estimate_memory
+from preflight.launch import LaunchPlan
+from preflight.memory import Level, MemoryEstimate, Moment
+from preflight.models import describe
+
+ROWS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("divided_steps.jsonl").read_text().splitlines()
+]
+TOO_LOW, TOO_HIGH = 0.02, 0.04
+"""Of the peak of a step. What is counted and not allocated is a layer gathered or a gradient of so few layers."""
+SIZES = {
+    "model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "vocab_size": 2048, "tie_word_embeddings": False,
+}  # fmt: skip
+CHECKPOINTING = {"selective": "selective_op"}
+LIBRARIES = ("torchtitan", "transformers", "accelerate", "torch")
+STEP = (
+    Moment.FORWARD,
+    Moment.LOSS_FORWARD,
+    Moment.LOSS_BACKWARD,
+    Moment.HEAD_BACKWARD,
+    Moment.LAST_LAYER_BACKWARD,
+    Moment.FIRST_LAYER_BACKWARD,
+    Moment.EMBEDDING_BACKWARD,
+)
+
+
+def label_of(row: dict[str, Any]) -> str:
+    library = next(name for name in LIBRARIES if name in row)
+    return f"{library} {row[library]}: {row['name']}"
+
+
+def plan_of(row: dict[str, Any]) -> LaunchPlan:
+    shard, tensor, replicate = (row.get(name, 1) for name in ("shard", "tensor", "replicate"))
+    word = row.get("checkpointing", "none")
+    fields: dict[str, Any] = {
+        "engine": "fsdp2" if shard > 1 else "single",
+        "world_size": shard * tensor * replicate,
+        "shard_degree": shard,
+        "replicate_degree": replicate,
+        "tensor_parallel_degree": tensor,
+        "load_dtype": "fp32",
+        "mixed_precision": "bf16",
+        "optimizer": "adamw_torch_fused",
+        "micro_batch_size": row["batch"],
+        "seq_len": row["length"],
+        "sequence_kind": "fixed",
+        "attention": "sdpa",
+        "loss": "full_logits",
+        "activation_checkpointing": CHECKPOINTING.get(word, word),
+        "versions": {name: row[name] for name in LIBRARIES if name in row},
+    }
+    if "torchtitan" in row:
+        is_sharded = shard > 1
+        fields |= {
+            "trainer": "torchtitan",
+            "master_dtype": "fp32",
+            "mixed_precision": "bf16" if is_sharded else "no",
+            "reduce_dtype": "fp32" if is_sharded else None,
+            "reshard_after_forward": "default" if is_sharded else None,
+            "wrap_policy": "transformer" if is_sharded else None,
+            "max_grad_norm": 1.0,
+        }
+    else:
+        fields |= {
+            "trainer": "transformers",
+            "reshard_after_forward": True if shard > 1 else None,
+            # before 5.0 a CPU's rows have a mask
+            "sequence_kind": "fixed" if row["transformers"] >= "5" else "padded",
+        }
+        if shard == 1:
+            fields |= {"optimizer": "adamw_torch", "optimizer_kernel": "for_loop"}
+    return LaunchPlan(**fields)
+
+
+def estimate_of(row: dict[str, Any], plugins) -> MemoryEstimate:
+    model = describe({**SIZES, "num_hidden_layers": row["layers"]}, "tiny", "test")
+    return estimate_memory(plan_of(row), model, None, plugins)
+
+
+def predicted(estimate: MemoryEstimate, *moments: Moment) -> int:
+    return max(
+        sum(t.num_bytes for t in estimate.terms_at(moment) if t.level is Level.ALLOCATED)
+        for moment in moments
+    )
+
+
+@pytest.mark.parametrize("row", ROWS, ids=label_of)
+def test_the_peak_of_a_step_is_that_of_the_fullest_rank(row, plugins):
+    counted = max(rank["peaks"]["step"] for rank in row["ranks"])
+
+    error = predicted(estimate_of(row, plugins), *STEP) / counted - 1
+    assert -TOO_LOW <= error <= TOO_HIGH
+
+
+@pytest.mark.parametrize("row", ROWS, ids=label_of)
+def test_states_between_steps_are_exact(row, plugins):
+    """But for what a step leaves: the loss, the batch, counters."""
+    fullest = max(row["ranks"], key=lambda rank: rank["states"])
+    terms = estimate_of(row, plugins).terms
+
+    for name, words in (("params", "parameters"), ("states", "optimizer states")):
+        assert fullest[name] == sum(t.num_bytes for t in terms if t.name.startswith(words))
