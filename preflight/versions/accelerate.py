@@ -20,17 +20,17 @@ SAVES_FSDP2 = Boundary(
     "utils/fsdp_utils.py:101 (1.15.0)",
     "1.15.0",
 )
-WRAPS_BOTH_ENDS = Boundary(
-    _NAME,
-    "1.14",
-    "FSDP2 has a unit for the embedding and one for the last norm and the head; before, both were in the root unit",
-    "utils/fsdp_utils.py:751 (1.14.0), :857 (1.15.0); fsdp2_prepare_model of 1.13.0 wraps layers and the model alone",
-    "1.15.0",
-)
 HAS_PARALLELISM_CONFIG = Boundary(
     _NAME,
     "1.10",
     "there is a ParallelismConfig, with cp_size",
     "parallelism_config.py:73 (1.15.0); read in 1.10.0 too",
+    "1.15.0",
+)
+WRAPS_BOTH_ENDS = Boundary(
+    _NAME,
+    "1.14",
+    "FSDP2 has a unit for the embedding and one for the last norm and the head; before, both were in the root unit",
+    "utils/fsdp_utils.py:751 (1.14.0), :857 (1.15.0); fsdp2_prepare_model of 1.13.0 wraps layers and the model alone",
     "1.15.0",
 )

@@ -266,20 +266,6 @@ GPT2_HAS_NO_MASK = Boundary(
     "models/gpt2/modeling_gpt2.py register_buffer: 4.44.2 to 5.0.0, none in 5.5.4, between not read",
     "5.24.0",
 )
-DIVIDES_THE_HEAD = Boundary(
-    _NAME,
-    "5.15",
-    "tensor parallelism divides the head: a model's own plan joins its base's; before, the base's replaced it",
-    "distributed/mixin.py _init_parallel_plans (5.15.0); modeling_utils.py:1399 post_init (5.12.0), 4.57.6 on gloo ranks",
-    "5.24.0",
-)
-DIVIDES_THE_EMBEDDING = Boundary(
-    _NAME,
-    "5.21",
-    "tensor parallelism divides the embedding by rows; before, each rank has the whole",
-    "distributed/mixin.py:94 (5.24.0); not in 5.20.0",
-    "5.24.0",
-)
 GATHERS_ROWS_ONCE = Boundary(
     _NAME,
     "5.5",
@@ -293,6 +279,13 @@ DEFAULTS_TO_FSDP2 = Boundary(
     "5.10",
     "Trainer's own `fsdp` is FSDP2, with a unit for each layer; before, FSDP1, with units only where `auto_wrap` is said",
     "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
+    "5.24.0",
+)
+DIVIDES_THE_HEAD = Boundary(
+    _NAME,
+    "5.15",
+    "tensor parallelism divides the head: a model's own plan joins its base's; before, the base's replaced it",
+    "distributed/mixin.py _init_parallel_plans (5.15.0); modeling_utils.py:1399 post_init (5.12.0), 4.57.6 on gloo ranks",
     "5.24.0",
 )
 SCANS_IN_PRODUCTS = Boundary(
@@ -314,6 +307,13 @@ GEMMA2_HAS_NO_SDPA = Boundary(
     "5.21",
     "Gemma 2's class has no SDPA: capped scores are not in torch's kernel",
     "models/gemma2/modeling_gemma2.py, 4.44.2 to 5.24.0",
+    "5.24.0",
+)
+DIVIDES_THE_EMBEDDING = Boundary(
+    _NAME,
+    "5.21",
+    "tensor parallelism divides the embedding by rows; before, each rank has the whole",
+    "distributed/mixin.py:94 (5.24.0); not in 5.20.0",
     "5.24.0",
 )
 GPTJ_HAS_SDPA = Boundary(
