@@ -15,9 +15,10 @@ from preflight.versions.transformers import FUSES_EXPERTS
 FEW, MANY = 6, 10
 """Experts of the models that are traced: an odd factor each, which no element's size and no power of two has, so that
 what all experts have is not mistaken for some of what one has."""
-SHAPES = ((2, 180), (3, 120), (2, 210))
-"""Sequences and their length, by variant: every expert has as many tokens, whether it is one of few or of many."""
-UNPACKING_SHAPES = ((3, 1800), (6, 1500), (4, 1050))
+SHAPES = ((5, 96), (3, 160), (5, 192))
+"""Sequences and their length, by variant: every expert has as many tokens, whether it is one of few or of many, and
+every length is whole rows of 32, to which the kernel of fp32 attention pads what it keeps of its sums."""
+UNPACKING_SHAPES = ((3, 1920), (6, 1440), (5, 960))
 """The same on a packed base: more tokens for each expert than a fused product takes."""
 NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 Sizes = Sequence[Mapping[str, int]]

@@ -17,6 +17,8 @@ from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.models.families.family_tables import family_table
 from preflight.versions.boundary import NEWEST
+from preflight.versions.installed import installed_versions
+from preflight.versions.transformers import FUSES_EXPERTS
 
 BATCH, LENGTH = 2, 256
 PACKED_LENGTH = 1024
@@ -217,11 +219,14 @@ def small_config(model_type: str, variant: int = 0, head: str = MASKED_LM) -> di
         model_type == "bloom"
     ):  # logits are more than the scores that its last layer hands on, as published
         config["vocab_size"] *= 6
+    if model_type == "qwen2_moe" and not FUSES_EXPERTS.holds_in(installed_versions(LIBRARY)):
+        del config["head_dim"]  # which its class refused (modeling_qwen2_moe.py, 4.57.6:300)
     if model_type == "glm4_moe_lite":  # as published: which kernel attends depends on it
         config["v_head_dim"] = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
     return config if model_type not in TOWERS else _with_tower(model_type, config)
 
 
+LIBRARY = ("transformers",)
 DEPTHS = (3, 4, 5, 6)
 
 
