@@ -182,6 +182,16 @@ def _pairs(
             name, num_bytes, moments, f"{entries:,} entries: {num_bytes:,}", scoring.source
         )
     yield from _idle(plan, size, entries, False)
+    for name, moments, is_second in (
+        ("logits kept by the loop", AFTER_LOSS - BACKWARD, False),
+        ("logits kept from the step before", frozenset({Moment.FORWARD}) | FORWARD, True),
+    ):
+        if found.kept:
+            formula = f"{entries:,} entries: {found.kept:,}"
+            yield MemoryTerm(
+                name, found.kept, moments, formula, scoring.source,
+                from_second_step=is_second and plan.gradient_accumulation_steps == 1,
+            )  # fmt: skip
 
 
 def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iterable[MemoryTerm]:

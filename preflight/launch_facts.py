@@ -42,6 +42,42 @@ class Uncounted(NamedTuple):
     """`more`, `less` or `either` beside the estimate."""
 
 
+class LogitsBytes(NamedTuple):
+    """What a loss of a script's own takes, in bytes per logit of all rows of a micro step."""
+
+    forward: float
+    """At most before a reference model runs, or in all of the forward; the logits among them."""
+    beside: float
+    """Alive while the reference model runs."""
+    after: float
+    """At most from the reference's logits on; 0 where nothing is compared."""
+    backward: float
+    """At most while the gradient goes back to the logits."""
+    kept: float
+    """What names of a loop hold until the next step."""
+    evaluation: float
+    """At most without a graph."""
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """A loss that a script's own step makes of the model's logits."""
+
+    place: Place
+    narrow: LogitsBytes
+    """Where the model returns 16 bits."""
+    wide: LogitsBytes
+    """Where it returns fp32."""
+    forwards: int = 1
+    """Forwards with a graph before the gradient is taken: chosen and rejected answers one after the other have two."""
+    has_pairs: bool = False
+    """Whether a row becomes two sequences."""
+    compares: str = ""
+    """Whether log-probabilities are compared with those of a `reference`, or of the model `itself` without a graph."""
+    is_exact: bool = True
+    """False where some way through the step, which only running tells, takes less."""
+
+
 @dataclass(frozen=True)
 class ScriptFacts:
     """What was read of the training script; nothing of it was run."""
@@ -80,6 +116,8 @@ class ScriptFacts:
     """Whether transformers knows of DeepSpeed when the script loads its model; None where the order is not known."""
     zero_init: bool | None = None
     """Whether ZeRO-3 partitions the script's model as it is made; None where that is not known."""
+    step_loss: StepLoss | None = None
+    """What its own step makes of the model's logits; None where that is the model's own loss, or could not be read."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ In brackets where the logits have 16 bits: each row's softmax is kept.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 from preflight.formulas.objective import (
@@ -39,6 +40,7 @@ from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.formulas.user_loop import loss_rule
 from preflight.launch import LaunchPlan
+from preflight.launch_facts import StepLoss
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
 from preflight.versions.llamafactory import KTO_HANDS_ON_LOGITS
@@ -66,11 +68,14 @@ SWIFT = (
 )
 
 
+OF_STEP = "a step of the script's own"
+
+
 class Scoring(NamedTuple):
     """How a trainer turns whole logits into log-probabilities of pairs."""
 
     reads: str
-    """all logits at once, rows one by one, or a kernel that keeps nothing of its own."""
+    """all logits at once, rows one by one, a kernel that keeps nothing of its own, or a step that was read."""
     shift: str
     """cut: the last position is cut off, and what reads all of the rest copies it; copied: the trainer itself
     copies it; rolled: labels are moved, and logits stay as they are."""
@@ -107,10 +112,15 @@ class ScoringBytes(NamedTuple):
     backward: int
     evaluation: int
     """At most without a graph."""
+    kept: int = 0
+    """Held by a loop until its next step."""
 
 
 def scoring_of(plan: LaunchPlan) -> Scoring | None:
     """Return how a plan's trainer takes log-probabilities of whole logits; None where it does not, or that is not known."""
+    own = plan.script_facts.step_loss
+    if own is not None:
+        return Scoring(OF_STEP, "cut", True, source=own.place.where)
     if is_of_llamafactory(plan) and plan.objective in OF_LLAMAFACTORY:
         # logits of both halves are handed on, in fp32 (0.9.4)
         is_kto = plan.objective == "kto"
@@ -154,7 +164,26 @@ def logits_of_pairs(
     upcasts = loss_rule(plan, model.model_type).upcasts_in_model or scoring.casts_to_fp32
     outputs = 4 if upcasts or uses_autocast(plan) else size
     vocab = local_vocab(plan, model.vocab_size)
+    own = plan.script_facts.step_loss
+    if scoring.reads == OF_STEP and own is not None:
+        return _of_step(own, size, outputs, tokens * vocab)
     return scoring_bytes(plan, scoring, size, outputs, tokens * vocab, vocab)
+
+
+def _of_step(own: StepLoss, size: int, outputs: int, entries: int) -> ScoringBytes:
+    """Return what a step of the script's own takes of so many logits (preflight/scripts/step_loss.py)."""
+    taken = own.wide if outputs == 4 else own.narrow
+    casting = (size + outputs if size != outputs else 0) * entries
+    forward, beside, after, backward, kept, evaluation = (ceil(each * entries) for each in taken)
+    return ScoringBytes(
+        max(casting, forward),
+        beside,
+        max(casting, outputs * entries),
+        after,
+        backward,
+        max(casting, evaluation),
+        kept,
+    )
 
 
 def scoring_bytes(

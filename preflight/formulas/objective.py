@@ -7,6 +7,7 @@ orpo, cpo, simpo    2 x micro batch                           no reference model
 reward              2 x micro batch                           a score in place of the vocabulary
 scored_pairs        2 x micro batch                           the same, by a loss of the script's own
 scored_in_turn      2 x micro batch, in two forwards          the same
+preference_pairs    2 x micro batch                           log-probabilities, by a loss of the script's own
 classification, prm micro batch                               a score for every label
                     (FlagEmbedding's rerankers: x texts of a row)
 masked_lm           micro batch                               an encoder's words that were masked
@@ -42,7 +43,11 @@ from preflight.versions.trl_pairs import (
 
 LANGUAGE_MODEL = (None, "sft", "pretrain", MASKED_LM)
 """Objectives whose loss is the next token's; a plan without one is taken to have it."""
-PAIRED = ("dpo", "ipo", "orpo", "cpo", "simpo", "reward", "scored_pairs", "scored_in_turn")
+OWN_PAIRS = "preference_pairs"
+"""Of a script whose own step takes log-probabilities of pairs (preflight/scripts/step_loss.py)."""
+PAIRED = (
+    "dpo", "ipo", "orpo", "cpo", "simpo", "reward", "scored_pairs", "scored_in_turn", OWN_PAIRS,
+)  # fmt: skip
 """Objectives that put chosen and rejected answers into one forward, chosen first, padded to the longest of both
 (trl/trainer/dpo_trainer.py:150-190, reward_trainer.py:196-220, experimental/orpo/orpo_trainer.py concatenated_inputs,
 1.16.0)."""
@@ -105,7 +110,9 @@ def num_sequences(plan: LaunchPlan) -> int:
 
 def forwards_at_once(plan: LaunchPlan) -> int:
     """Return the forwards whose activations wait for one backward: each has autocast's copies of weights for itself."""
-    return 2 if plan.objective == "scored_in_turn" else 1
+    loss = plan.script_facts.step_loss
+    own = 1 if loss is None else loss.forwards
+    return 2 if plan.objective == "scored_in_turn" else own
 
 
 def sequences_per_sample(plan: LaunchPlan) -> int:
@@ -181,6 +188,9 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     objective = plan.objective
     if objective in LANGUAGE_MODEL:
         return ""
+    if objective == OWN_PAIRS:
+        is_read = plan.script_facts.step_loss is not None
+        return "" if is_read else "the log-probabilities of a loss that was not read"
     if objective in SCORED:
         if objective == "reward" and is_of_trl(plan):
             return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"

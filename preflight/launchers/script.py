@@ -29,6 +29,7 @@ from preflight.launch import (
     VersionReading,
 )
 from preflight.launchers.other_versions import plan_values, span_of, version_readings
+from preflight.launchers.step_losses import doubts_of, priced_step, settings_of_step
 from preflight.launchers.uncut_rows import never_cut, without_length
 from preflight.launchers.undecided import (
     does_not_train,
@@ -45,7 +46,7 @@ from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.scripts.own_steps import REPLICAS
-from preflight.scripts.signs import signs_of
+from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
@@ -157,10 +158,18 @@ class _Making:
         self.origins.update(undecided(trainer, fields, signs.fields, own_engine, has_open_ranks))
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
+        step = priced_step(trainer, signs.step_loss)
+        if step is not None:
+            held = {k: v for k, v in held.items() if k not in OF_STEP}
+            settings = settings_of_step(step)
+            trainer = replace(trainer, settings={**trainer.settings, **settings})
+            for name, setting in settings.items():
+                self.put(name, setting)
         self.problems += left_out(trainer, held, self.problems)
+        self.problems += () if step is None else doubts_of(step)
         if not signs.may_train and (trainer.trainer is None or signs.infers):
             self.problems.append(does_not_train(script))
-        facts = replace(trainer.script, is_text_only=signs.is_text_only)
+        facts = replace(trainer.script, is_text_only=signs.is_text_only, step_loss=step)
         self.trainer = replace(trainer, script=facts)
         uncut = never_cut(self.trainer, signs)
         if uncut is not None:

@@ -229,12 +229,13 @@ def _steps(nodes: Sequence[ast.AST]) -> dict[int, list[ast.stmt]]:
         if isinstance(node, (ast.FunctionDef, ast.For, ast.While))
         and (
             (isinstance(node, ast.FunctionDef) and _STEPS.match(node.name))
-            or (takes_gradient and _goes_back(node.body))
+            or (takes_gradient and goes_back(node.body))
         )
     }
 
 
-def _goes_back(body: Sequence[ast.stmt]) -> bool:
+def goes_back(body: Sequence[ast.stmt]) -> bool:
+    """Tell whether a block takes the gradient, in no loop or function inside it."""
     return any(
         isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in _own(body)
     )
@@ -274,7 +275,7 @@ def _forwards(body: Sequence[ast.stmt]) -> list[int]:
                 found += _forwards(statement.body)
         elif isinstance(statement, ast.Try):
             found += _forwards(statement.body)
-        elif isinstance(statement, (ast.For, ast.While)) and not _goes_back(statement.body):
+        elif isinstance(statement, (ast.For, ast.While)) and not goes_back(statement.body):
             found += 2 * _forwards(statement.body)  # the gradient of all of them is taken behind it
         elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While)):
             found += [

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from preflight.launch import LaunchCommand
+from preflight.launch_facts import StepLoss
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
+from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS
 from preflight.scripts.own_steps import UNCOUNTED, functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.repository_files import repository_files
+from preflight.scripts.step_loss import File, step_loss
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -128,6 +132,8 @@ class Signs:
     """False where it was read, and neither it nor what it imports has a call that trains."""
     infers: bool = False
     """Whether it has a call that evaluates or generates."""
+    step_loss: StepLoss | None = None
+    """What its own step makes of the model's logits, where that is not the model's loss and was read."""
 
 
 def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = None) -> Signs:
@@ -179,7 +185,31 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         cuts_rows or not makes_rows,
         not reach.is_followed or re.search(TRAINS, f"{of_script}\n{whole}") is not None,
         re.search(INFERS, whole) is not None,
+        _own_loss(reach, unpriced, whole),
     )
+
+
+OF_STEP = frozenset(
+    {OWN_LOSS, NARROW_LOSS, "a reference model and pairs of answers", "a second forward pass"}
+)
+"""Signs of a step that takes its loss of logits itself."""
+_REFERENCE = re.compile(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
+_SEVERAL = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b|num_return|candidates")
+"""Words of a script of which a row may become several sequences."""
+
+
+def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLoss | None:
+    """Return what the step of a script takes, where it was read and speaks of no model that it does not call."""
+    if not OF_STEP & set(unpriced):
+        return None
+    found = step_loss(
+        [File(each.path, each.tree, frozenset(reach.lines[each.path])) for each in reach.files]
+    )
+    if found is None or (not found.compares and _REFERENCE.search(whole)):
+        return None
+    if _SEVERAL.search(whole) is None:
+        return replace(found, is_exact=False) if found.has_pairs else found
+    return found if found.has_pairs else None
 
 
 def _note(places: dict[str, Place], name: str, pattern: str, path: str, text: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import own_pairs
 import torch
 from allocations import Allocations
 from datasets import Dataset
@@ -75,11 +76,13 @@ class Pairs(Trainer):
         return -torch.nn.functional.logsigmoid(chosen - rejected).mean()
 
 
-def pairs_of(case: dict, folder: Path) -> Pairs:
+def pairs_of(case: dict, folder: Path) -> Trainer:
     """Return a Trainer with a loss of its own over pairs of answers."""
     config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1, num_labels=1)
     torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(config)
+    is_scored = case["objective"].startswith("scored")
+    kind = AutoModelForSequenceClassification if is_scored else AutoModelForCausalLM
+    model = kind.from_config(config)
     model = model.to({"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]])
     arguments = TrainingArguments(
         output_dir=str(folder / "out"), per_device_train_batch_size=case["micro"], max_steps=2, use_cpu=True,
@@ -93,7 +96,8 @@ def pairs_of(case: dict, folder: Path) -> Pairs:
 
     words = [[random.randrange(3, KNOWN_WORDS) for _ in range(case["length"])] for _ in range(ROWS)]
     rows = Dataset.from_dict({"chosen": words, "rejected": words})
-    return Pairs(model=model, args=arguments, train_dataset=rows, data_collator=collated)
+    trainer = Pairs if is_scored else getattr(own_pairs, case["how"])
+    return trainer(model=model, args=arguments, train_dataset=rows, data_collator=collated)
 
 
 def lora_of(case: dict, task: str = "CAUSAL_LM"):
@@ -107,7 +111,7 @@ def lora_of(case: dict, task: str = "CAUSAL_LM"):
 
 def trainer_of(case: dict, folder: Path):
     """Return the trainer of a case, as a script of TRL's would make it."""
-    if case["objective"].startswith("scored"):
+    if case["objective"].startswith("scored") or case["objective"] == "preference_pairs":
         return pairs_of(case, folder)
     objective, words = case["objective"], tokenizer(case["config"]["vocab_size"])
     config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1)

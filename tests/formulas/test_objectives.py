@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,15 @@ from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.formulas.heads import with_head
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
-from preflight.launch_facts import TrainerFacts
+from preflight.launch_facts import ScriptFacts, StepLoss, TrainerFacts
 from preflight.memory import STEP_MOMENTS, Level, Moment
 from preflight.models import describe
 from preflight.plugins import load_plugins
+from preflight.scripts.step_loss import File, step_loss
 from preflight.setting import Place, Setting
 
 SCRIPT = Path(__file__).with_name("objective_steps.py")
+OWN_PAIRS = SCRIPT.with_name("own_pairs.py")
 CONFIG = {**LLAMA, "vocab_size": 8192}
 LENGTH = 256
 TOLERANCE = 0.02
@@ -59,12 +62,34 @@ CASES: dict[str, dict] = {
     "pairs, one after the other, autocast": {
         "objective": "scored_in_turn", "how": "one after the other", "load": "fp32", "autocast": True,
     },
+    "own pairs": {"objective": "preference_pairs", "how": "AtOnce", "load": "bf16"},
+    "own pairs, autocast": {
+        "objective": "preference_pairs", "how": "AtOnce", "load": "fp32", "autocast": True,
+    },
+    "own pairs, weighed": {
+        "objective": "preference_pairs", "how": "Weighed", "load": "fp32", "autocast": True,
+    },
+    "own pairs, one after the other": {
+        "objective": "preference_pairs", "how": "InTurn", "load": "bf16",
+    },
     "reward, a longer row": {"objective": "reward", "load": "bf16", "micro": 1, "length": 512},
 }  # fmt: skip
 
 
 PURE_SIMPO = TrainerFacts("cpo", {"cpo_alpha": Setting(0.0, Place("script", "", "CPOConfig"))})
 """What the scripts here give TRL's CPO, so that its loss is SimPO's alone."""
+
+
+def step_of(name: str) -> StepLoss | None:
+    """Return what preflight reads of a trainer of own_pairs.py."""
+    text = OWN_PAIRS.read_text()
+    own = [
+        node
+        for node in ast.parse(text).body
+        if not isinstance(node, ast.ClassDef) or node.name == name
+    ]
+    lines = frozenset(range(1, text.count("\n") + 2))
+    return step_loss([File(str(OWN_PAIRS), ast.Module(own, []), lines)])
 
 
 def case_of(name: str) -> dict:
@@ -83,7 +108,7 @@ def plan_of(name: str) -> LaunchPlan:
     fuses = case["objective"] in ("dpo", "ipo", "kto")
     return LaunchPlan(
         objective=case["objective"],
-        trainer="transformers" if case["objective"].startswith("scored") else "trl",
+        trainer="trl" if case.get("how") is None else "transformers",
         versions=case.get("versions", {}),
         load_dtype=case["load"],
         mixed_precision="bf16" if case.get("autocast") else "no",
@@ -97,6 +122,7 @@ def plan_of(name: str) -> LaunchPlan:
         if "rank" in case
         else None,
         reference_model="none" if case.get("computed") else None,
+        script_facts=ScriptFacts(step_loss=step_of(case.get("how", ""))),
         trainer_facts=PURE_SIMPO if case["objective"] == "simpo" else TrainerFacts(),
     )
 
@@ -119,15 +145,24 @@ def predicted(plan: LaunchPlan, config: dict) -> dict[str, int]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_worst_moment_of_a_step_is_priced(measured, name):
     counted = max(measured[name]["peaks"].values())
-    most = max(predicted(plan_of(name), case_of(name)["config"]).values())
+    plan = plan_of(name)
+    most = max(predicted(plan, case_of(name)["config"]).values())
+    own = plan.script_facts.step_loss
 
-    assert most == pytest.approx(counted, rel=TOLERANCE)
+    if own is not None and not own.is_exact:  # a report says that it may take less
+        assert counted <= most <= 1.5 * counted
+    else:
+        assert most == pytest.approx(counted, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_pairs_stand_side_by_side(measured, name):
     case = case_of(name)
-    at_once = 1 if case["objective"] == "kto" or case.get("how") == "one after the other" else 2
+    at_once = (
+        1
+        if case["objective"] == "kto" or case.get("how") in ("one after the other", "InTurn")
+        else 2
+    )
     rows = case["micro"] * at_once
 
     assert [rows, case["length"]] in measured[name]["shapes"]

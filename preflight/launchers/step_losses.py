@@ -1,0 +1,36 @@
+"""What a plan takes of a loss that a script's own step makes of its model's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from preflight.errors import Problem
+from preflight.formulas.objective import OWN_PAIRS
+from preflight.launch_facts import StepLoss
+from preflight.setting import Setting
+from preflight.trainers.arguments import TrainerArguments
+
+
+def priced_step(trainer: TrainerArguments, step: StepLoss | None) -> StepLoss | None:
+    """Return what the step of a script takes of logits, where formulas hold all that it runs beside them."""
+    loss = trainer.settings.get("loss")
+    is_fused = loss is not None and loss.value not in (None, "full_logits")
+    is_other = "objective" in trainer.settings or step is None or step.compares == "reference"
+    if is_fused or is_other:
+        return None
+    return step if trainer.trainer in ("transformers", "plain_loop") else None
+
+
+def settings_of_step(step: StepLoss) -> dict[str, Setting]:
+    """Return the plan fields that a step of the script's own decides."""
+    found = {"objective": Setting(OWN_PAIRS, step.place)} if step.has_pairs else {}
+    if step.compares == "itself":
+        found["reference_model"] = Setting("adapter_off", step.place)
+    return found
+
+
+def doubts_of(step: StepLoss) -> Iterator[Problem]:
+    """Yield that a step may take less than its dearest way, which is what is estimated."""
+    if not step.is_exact:
+        message = "the loss is estimated as the dearest of the ways that its step may go"
+        yield Problem.left_out(message, step.place.where, "cheaper ways through a step", "less")

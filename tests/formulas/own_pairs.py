@@ -1,0 +1,56 @@
+"""Trainers that take log-probabilities of pairs of answers themselves, as scripts of people's own do; preflight reads them."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+from transformers import Trainer
+
+
+def log_probs(logits, labels):
+    labels = labels[:, 1:].clone()
+    logits = logits[:, :-1, :]
+    picked = torch.gather(logits.log_softmax(-1), dim=2, index=labels.unsqueeze(2)).squeeze(2)
+    return picked.sum(-1)
+
+
+class AtOnce(Trainer):
+    """Takes both answers in one forward, and shows how likely they were."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, shown = self.of_pairs(model, inputs["input_ids"])
+        return (loss, shown) if return_outputs else loss
+
+    def of_pairs(self, model, ids):
+        logits = model(input_ids=ids).logits
+        scores = log_probs(logits, ids)
+        n = ids.shape[0] // 2
+        margin = scores[:n] - scores[n:]
+        shown = {
+            "chosen": logits[:n].detach().mean().item(),
+            "rejected": logits[n:].detach().mean().item(),
+        }
+        return -functional.logsigmoid(margin).mean(), shown
+
+
+class InTurn(Trainer):
+    """Takes them one after the other."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        ids = inputs["input_ids"]
+        chosen = self.scored(model, ids[0::2])
+        rejected = self.scored(model, ids[1::2])
+        return -functional.logsigmoid(chosen - rejected).mean()
+
+    def scored(self, model, ids):
+        return log_probs(model(input_ids=ids).logits, ids)
+
+
+class Weighed(Trainer):
+    """Weighs each word's likelihood with itself."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs["input_ids"]
+        logits = model(input_ids=labels).logits.float()
+        picked = functional.log_softmax(logits, dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return -(picked.exp().detach() * picked).mean()
