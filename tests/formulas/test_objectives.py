@@ -100,7 +100,7 @@ def case_of(name: str) -> dict:
 def measured(tmp_path_factory) -> dict[str, dict]:
     """One process takes two steps of every case."""
     folder = tmp_path_factory.mktemp("objectives")
-    return counted_of(SCRIPT, {name: case_of(name) for name in CASES}, folder, 170)
+    return counted_of(SCRIPT, {name: case_of(name) for name in CASES}, folder, 400)
 
 
 def plan_of(name: str) -> LaunchPlan:
