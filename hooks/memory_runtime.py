@@ -73,6 +73,7 @@ def communicators(plan: LaunchPlan) -> int:
         plan.context_parallel_degree,
         plan.sequence_parallel_degree,
         plan.expert_parallel_degree,
+        1 if plan.pipeline is None else plan.pipeline.degree,
     ):
         groups += degree > 1
     if plan.replicate_degree > 1 and plan.shard_degree > 1:

@@ -29,6 +29,7 @@ from collections.abc import Iterable
 
 from preflight.formulas.checkpointing import recomputes_wrapped_layers
 from preflight.formulas.layer_costs import layer_costs
+from preflight.formulas.pipelines import kept_in_flight
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import WrapUnits, num_tokens, wrap_units, wraps_both_ends
 from preflight.formulas.tensor_parallel import divided_elements, local_vocab
@@ -68,6 +69,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     accumulates = plan.gradient_accumulation_steps > 1 and not plan.sync_each_batch
     if units.whole:
         yield from _one_unit(size, reduce, units, trains)
+    elif plan.pipeline is not None and plan.pipeline.rank is not None:
+        yield from _pipelined(plan, model, units, trains, size, reduce)
     elif plan.engine == "fsdp2":
         gradients = _layer_gradients(plan, model, size * trains.layer)
         yield from _fsdp2(plan, model, units, trains, size, gradients, accumulates)
@@ -79,7 +82,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if accumulates and total:
         yield _term(
             "gradients, unsharded between micro steps",
-            size,
+            reduce,  # to_accumulated_grad_if_needed (_fsdp_param.py)
             total,
             STEP_MOMENTS,
             "transformers/trainer.py:1904 (5.24.0), accelerate/accelerator.py:1166 (1.15.0): no_sync",
@@ -162,6 +165,36 @@ def _one_unit(size: int, reduce: int, units: WrapUnits, trains: WrapUnits) -> It
             (Moment.EMBEDDING_BACKWARD,),
             source,
         )
+
+
+def _pipelined(
+    plan: LaunchPlan, model: ModelSpec, units: WrapUnits, trains: WrapUnits, size: int, reduce: int
+) -> Iterable[MemoryTerm]:
+    """The stages of a rank stay gathered over all micro batches; their gradients are reduced after the last backward."""
+    source = "torch/distributed/pipelining/stage.py backward_maybe_with_nosync, perform_reduce_grad (2.13)"
+    whole = units.layer * units.num_layers + units.embedding + units.tail + units.root
+    yield _term("gathered parameters of the stages", size, whole, STEP_MOMENTS, source)
+    gradients = _layer_gradients(plan, model, size * trains.layer)
+    yield MemoryTerm(
+        "unsharded gradients of a layer",
+        gradients,
+        frozenset(LAYERS),
+        f"beyond the layer's activations; all of them: {trains.layer:,} x {size}",
+        source,
+    )
+    if trains.tail:
+        moments = (Moment.HEAD_BACKWARD,)
+        yield _term("unsharded gradient of the tail", size, trains.tail, moments, source)
+    largest = max(trains.layer, trains.embedding, trains.tail, trains.root)
+    yield _term("dense gradient of the embedding", size, trains.embedding, END[1:], source)
+    in_flight = kept_in_flight(plan, model, precision_of(plan, model)).late
+    yield MemoryTerm(
+        "reduce-scatter input of a unit",
+        max(0, reduce * largest - in_flight),
+        frozenset(END[1:]),
+        f"{largest:,} x {reduce} beyond {in_flight:,} of micro batches, which are gone by then",
+        source,
+    )
 
 
 def _fsdp2(

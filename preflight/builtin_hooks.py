@@ -53,6 +53,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_deepspeed",
     "memory_buffers",
     "memory_activations",
+    "memory_pipeline",
     "memory_loss",
     "memory_scores",
     "memory_texts",

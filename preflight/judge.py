@@ -15,6 +15,7 @@ from preflight.formulas.doubts import beside, doubts_of
 from preflight.formulas.heads import with_head
 from preflight.formulas.left_out import with_left_out
 from preflight.formulas.linear_experts import in_release
+from preflight.formulas.pipelines import each_rank, is_divisible
 from preflight.formulas.precision import missing_inputs
 from preflight.formulas.row_limits import with_open_length
 from preflight.formulas.vision import with_image_masks, with_open_images
@@ -54,12 +55,10 @@ def judge_plan(
     model: ModelSpec | None = None,
     device: DeviceSpec | None = None,
     among: MayBe | None = None,
-    settles: bool = True,
 ) -> Judged:
     """Describe model and device unless given, add up the memory terms, and judge.
 
-    `among` has open fields of which only some values are looked at, as a search does until it has an answer; without
-    `settles` nobody asks which of them decide, which is most of the readings.
+    `among` has open fields of which only some values are looked at, as a search does until it has an answer.
     """
     model_problem = None
     try:
@@ -93,9 +92,7 @@ def judge_plan(
                 notices = tuple(n for n in notices if n.unpriced not in doubts)
         return estimate, with_unpriced(verdict, notices)
 
-    readings = None
-    if device is not None:
-        readings = read_all_ways(plan, judge_one, among or {}, settles)
+    readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None
     if readings is not None:
         return Judged(plan, model, device, readings.shown.estimate, readings.verdict, readings)
     return Judged(plan, model, device, *judge_one(plan), model_problem=model_problem)
@@ -108,7 +105,17 @@ def estimate_memory(
     plugins: PluginManager,
     missing: tuple[str, ...] = (),
 ) -> MemoryEstimate:
-    """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks."""
+    """Collect every plugin's terms, add what the allocator holds beyond them, and find the peaks.
+
+    Of a pipeline it is the estimate of its fullest rank.
+    """
+    pipeline = plan.pipeline
+    if pipeline is not None and pipeline.rank is None and is_divisible(pipeline, model):
+        ranks = (
+            estimate_memory(one, part, device, plugins, missing)
+            for one, part in each_rank(plan, model)
+        )
+        return max(ranks, key=lambda estimate: estimate.needed_bytes)
     plan = as_its_class_runs(with_image_masks(plan, model), model)
     terms = collect_terms(plan, in_release(plan, model), plugins, device)
     every = (*terms, *reserved_terms(terms, plan))

@@ -19,6 +19,7 @@ from preflight.plan_parts import (
     DeepSpeedSettings,
     Generation,
     Origin,
+    Pipeline,
     VersionReading,
     Vision,
     plain,
@@ -43,6 +44,7 @@ __all__ = [
     "LaunchCommand",
     "LaunchPlan",
     "Origin",
+    "Pipeline",
     "RankFacts",
     "ScriptFacts",
     "TrainerFacts",
@@ -93,6 +95,9 @@ class LaunchPlan:
     """Ranks that share a sequence, DeepSpeed's Ulysses."""
     expert_parallel_degree: int = 1
     """Ranks that share the experts of a layer."""
+
+    pipeline: Pipeline | None = None
+    """Stages that the layers are divided into; None = every rank has all layers."""
 
     reshard_after_forward: bool | str | None = None
     """FSDP only. True frees a unit's parameters after its forward; `default` = torchtitan's rule."""
@@ -251,14 +256,19 @@ class LaunchPlan:
         return "cpu" in places
 
     @property
-    def data_parallel_degree(self) -> int:
-        """Ranks that see different samples."""
-        shared = (
+    def ranks_per_sample(self) -> int:
+        """Ranks that work on parts of the same samples."""
+        return (
             self.tensor_parallel_degree
             * self.context_parallel_degree
             * self.sequence_parallel_degree
+            * (1 if self.pipeline is None else self.pipeline.degree)
         )
-        return max(1, self.world_size // shared)
+
+    @property
+    def data_parallel_degree(self) -> int:
+        """Ranks that see different samples."""
+        return max(1, self.world_size // self.ranks_per_sample)
 
     @property
     def global_batch_size(self) -> int | None:

@@ -161,6 +161,28 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Pipeline:
+    """How the layers of a model are divided over stages, and in which order micro batches pass through them."""
+
+    degree: int = 2
+    """Ranks of one pipeline."""
+    schedule: str = "1f1b"
+    """gpipe, 1f1b, interleaved_1f1b or looped_bfs."""
+    num_micro_batches: int = 1
+    """Micro batches that pass through the stages in one step of the schedule."""
+    stages_per_rank: int = 1
+    """Stages of one rank, which are as many ranks apart as the pipeline has."""
+    layers_per_stage: int | None = None
+    """Layers of a stage at most, of which `stages_per_rank` follows; None = that is said."""
+    first_less: int = 1
+    """Layers that the first stage has less than its share, for the embedding."""
+    last_less: int = 1
+    """Layers that the last stage has less than its share, for the norm and the head."""
+    rank: int | None = None
+    """The rank whose stages are estimated; None = the fullest one's."""
+
+
+@dataclass(frozen=True)
 class Vision:
     """What a launch trains beside text: images, and the parts of the model that see them."""
 
@@ -180,6 +202,7 @@ NESTED: dict[str, type[Any]] = {
     "base_quantization": BaseQuantization,
     "deepspeed": DeepSpeedSettings,
     "generation": Generation,
+    "pipeline": Pipeline,
     "vision": Vision,
 }
 """Plan field -> the class of its value."""

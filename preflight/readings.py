@@ -129,20 +129,10 @@ LEADING = ("trl", "transformers", "torchtune", "litgpt")
 """Libraries whose version says most about the others', the one that says most first."""
 
 
-def moved_library(sets: Sequence[Mapping[str, str]], outcomes: Sequence[object] = ()) -> str:
-    """Return the library by which sets of versions are told apart; empty where they are the same.
-
-    Of several that move, the one whose releases alone tell which of the outcomes, one for each set, a launch has.
-    """
+def moved_library(sets: Sequence[Mapping[str, str]]) -> str:
+    """Return the library by which sets of versions are told apart; empty where they are the same."""
     names = (*LEADING, *sets[0]) if sets else ()
-    moved = [n for n in names if len({versions.get(n) for versions in sets}) > 1]
-    for name in moved if outcomes else ():
-        told = {
-            (versions.get(name), outcome) for versions, outcome in zip(sets, outcomes, strict=True)
-        }
-        if len(told) == len({release for release, _ in told}):
-            return name
-    return moved[0] if moved else ""
+    return next((n for n in names if len({versions.get(n) for versions in sets}) > 1), "")
 
 
 def open_values(plan: LaunchPlan) -> dict[str, tuple[Any, ...]]:
@@ -194,13 +184,8 @@ def degrees_of(engine: str, ranks: int) -> dict[str, Any]:
     return degrees
 
 
-def read_all_ways(
-    plan: LaunchPlan, judge: Judge, among: MayBe | None = None, settles: bool = True
-) -> Readings | None:
-    """Return the readings of a plan, of the fields in `among` those values alone; None where it has no open value.
-
-    Without `settles` no field is named that decides.
-    """
+def read_all_ways(plan: LaunchPlan, judge: Judge, among: MayBe | None = None) -> Readings | None:
+    """Return the readings of a plan, of the fields in `among` those values alone; None where it has no open value."""
     may_be: dict[str, tuple[Any, ...]] = {
         name: tuple(v for v in values if among is None or name not in among or v in among[name])
         or values
@@ -228,7 +213,7 @@ def read_all_ways(
     if settled.answer is not None:
         return Readings(*ends, settled.answer, may_be, ranges=ranges)
     deciding: dict[str, tuple[Settled, ...]] = {}
-    for name, values in may_be.items() if settles else ():
+    for name, values in may_be.items():
         ways = tuple(
             _settle(value, left)
             for value in values

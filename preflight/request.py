@@ -119,9 +119,7 @@ def _following(plan: LaunchPlan, settings: Mapping[str, Any]) -> dict[str, Any]:
     engine, ranks = (settings.get(name, getattr(plan, name)) for name in names)
     if not isinstance(ranks, int) or engine not in ENGINES:
         return {}  # said as bad input by the edit itself
-    divided = (
-        plan.tensor_parallel_degree * plan.context_parallel_degree * plan.sequence_parallel_degree
-    )
+    divided = plan.ranks_per_sample
     is_whole = plan.engine == engine and plan.shard_degree not in (1, plan.world_size)
     return {} if divided > 1 or is_whole else degrees_of(engine, ranks)
 

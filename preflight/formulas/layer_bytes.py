@@ -31,3 +31,11 @@ class LayerCosts:
     """Of all tokens at the worst moment of a layer's forward, above what was alive when it began."""
     traced_backward_bytes: int | None = None
     """The same of its backward, the gradients of its parameters among them; both None without a trace."""
+
+    def kept(self, mode: str) -> int:
+        """Return what stays from forward to backward under a kind of checkpointing."""
+        if mode == "none":
+            return self.saved
+        if mode == "selective_every_2":
+            return (self.saved + self.residual) // 2
+        return self.selective if mode == "selective_op" else self.residual

@@ -23,6 +23,7 @@ from preflight.formulas.layer_coefficients import (
 from preflight.formulas.linear_experts import LOOPED_STACKS
 from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.optimizers import NUM_STATES, is_known
+from preflight.formulas.pipelines import is_divisible
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
 from preflight.formulas.trainer_arguments import argument, where_of
@@ -40,6 +41,7 @@ TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 UNLISTED = "an adapter on modules of other names"
 FP8 = "fp8 matrices"
+STAGES = "stages of a pipeline"
 UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
     ("torch_compile_mode", ("reduce-overhead", "max-autotune").__contains__, "CUDA graphs", "more"),
     ("lora_target_parameters", bool, "an adapter on parameters", "more"),
@@ -91,6 +93,16 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
         )
     yield from _unknown_arithmetic(plan)
     yield from _unread_arguments(plan)
+    if plan.pipeline is not None and not is_divisible(plan.pipeline, model):
+        yield Problem(
+            f"every rank is estimated with all of {model.name}: its layers are of several kinds, share a weight between"
+            " stages, or are fewer than those",
+            where_of(plan, "pipeline"),
+            id="PF143",
+            severity="warning",
+            unpriced=STAGES,
+            takes="either",
+        )
     if device is not None and has_engine(plan) and model.layers:
         engine = engine_bytes(plan, model, device)
         if engine.asked < engine.least:

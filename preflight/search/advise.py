@@ -112,7 +112,7 @@ class _Sizes:
     def __init__(self, plan: LaunchPlan, judge: Callable[[LaunchPlan], Judged]) -> None:
         self.plan, self.judge = plan, judge
         self.per_node = max(plan.ranks_per_node, USUAL_NODE if plan.num_nodes == 1 else 1)
-        self.group = _ranks_of_one_sample(plan)
+        self.group = plan.ranks_per_sample
         is_cut = plan.is_fsdp or (plan.zero_stage or 0) > 0
         self.uncut = (
             plan.world_size // (plan.shard_degree * plan.replicate_degree) if is_cut else self.group
@@ -216,13 +216,6 @@ def _kept_and_sharded(one: _Tried, other: _Tried) -> tuple[float, float]:
     shares = 1 / one.num_ranks - 1 / other.num_ranks
     sharded = (one.peak_bytes - other.peak_bytes) / shares
     return one.peak_bytes - sharded / one.num_ranks, sharded
-
-
-def _ranks_of_one_sample(plan: LaunchPlan) -> int:
-    """Return the ranks that work on parts of the same samples."""
-    return (
-        plan.tensor_parallel_degree * plan.context_parallel_degree * plan.sequence_parallel_degree
-    )
 
 
 def _larger_device(

@@ -284,6 +284,7 @@ def sharded(plan: LaunchPlan, number: int) -> LaunchPlan:
             "world_size": number,
             "num_nodes": ceil_div(number, PER_NODE),
             "shard_degree": number,
+            "pipeline": None,
             "reshard_after_forward": True,
             "sync_each_batch": True,
             "wrap_policy": "transformer",

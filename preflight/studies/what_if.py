@@ -235,14 +235,9 @@ def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: P
 
 def _scales(plan: LaunchPlan) -> bool:
     """Tell whether other numbers of ranks shard the same way: over all of them, and nothing else."""
-    others = {
-        plan.tensor_parallel_degree,
-        plan.context_parallel_degree,
-        plan.sequence_parallel_degree,
-        plan.expert_parallel_degree,
-    }
     is_sharded = plan.is_fsdp or (plan.zero_stage or 0) > 0
-    return is_sharded and plan.shard_degree == plan.world_size > 1 and others == {1}
+    is_plain = plan.ranks_per_sample == plan.expert_parallel_degree == 1
+    return is_sharded and plan.shard_degree == plan.world_size > 1 and is_plain
 
 
 def _doubled(value: int, least: int) -> Iterator[int]:

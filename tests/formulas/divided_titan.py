@@ -110,20 +110,21 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             allocations.peaks = {}
             allocations.mark("step")
             optimizer.zero_grad()
-            ids = torch.randint(0, SIZES["vocab_size"], (case["batch"], case["length"] + 1))
-            inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-            with context_of():
-                if dims.pp_enabled:
-                    targets, losses = (labels, []) if is_last else (None, None)
-                    given = (inputs,) if is_first else ()
-                    schedule.step(*given, target=targets, losses=losses, return_outputs=False)
-                    del losses
-                else:
-                    pred = parts[0](inputs)
-                    loss = loss_fn(pred, labels) / labels.numel()
-                    del pred
-                    loss.backward()
-                    del loss
+            for _ in range(case.get("accumulation", 1)):
+                ids = torch.randint(0, SIZES["vocab_size"], (case["batch"], case["length"] + 1))
+                inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+                with context_of():
+                    if dims.pp_enabled:
+                        targets, losses = (labels, []) if is_last else (None, None)
+                        given = (inputs,) if is_first else ()
+                        schedule.step(*given, target=targets, losses=losses, return_outputs=False)
+                        del losses
+                    else:
+                        pred = parts[0](inputs)
+                        loss = loss_fn(pred, labels) / labels.numel()
+                        del pred
+                        loss.backward()
+                        del loss
             allocations.mark("optimizer")
             gradients = num_bytes(p.grad for p in parameters if p.grad is not None)
             dist_utils.clip_grad_norm_(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.setting import Setting
 
@@ -126,6 +126,8 @@ def _put_engine(
     if reshard == "default" and pipeline > 1:
         reshard = False
     reader.put("reshard_after_forward", reshard, key)
+    if pipeline == 1:  # no micro step runs without a reduction (train.py train_step, 0.2.2)
+        keys.assume("sync_each_batch", True, "gradients are reduced in every micro step")
     keys.assume("wrap_policy", "transformer", "a unit per block")
     offload = bool(reader.value("training.enable_cpu_offload"))
     place = "cpu" if offload else "none"
@@ -135,4 +137,9 @@ def _put_engine(
 
 def _experts(reader: TitanReader) -> int:
     key = "parallelism.expert_parallel_degree"
-    return reader.degree(key) if reader.config.default(key) is not None else 1
+    degree = reader.degree(key) if reader.config.default(key) is not None else 1
+    at = reader.keys.get(key)
+    if degree > 1 and at is not None:
+        message = "each rank is estimated with the tokens of its own rows: the router may send its experts more"
+        reader.keys.leave_out(NotModelled(message, "tokens that other ranks send", "either"), at)
+    return degree

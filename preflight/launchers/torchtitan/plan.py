@@ -12,6 +12,7 @@ from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.torchtitan.config import CHECKPOINTING
 from preflight.launchers.torchtitan.config_values import TitanConfig
 from preflight.launchers.torchtitan.degrees import TitanReader, read_degrees
+from preflight.launchers.torchtitan.pipeline import read_pipeline
 from preflight.launchers.torchtitan.table import MODULE_VERSION, model_of, table
 from preflight.near_names import nearest_fix
 from preflight.setting import Setting
@@ -26,15 +27,17 @@ def read_plan(keys: FrameworkKeys, config: TitanConfig, world_size: Setting) -> 
     if config.version == MODULE_VERSION and config.entry is None:
         return
     shards, copies, pipeline = read_degrees(reader, world_size)
-    _model(reader, pipeline)
-    _batch(reader, shards * copies)
+    _model(reader)
+    if not read_pipeline(reader, pipeline):
+        pipeline = 1
+    _batch(reader, shards * copies, pipeline > 1)
     _precision(reader)
     _checkpointing(reader)
     _optimizer(reader)
     _rest(reader)
 
 
-def _model(reader: TitanReader, pipeline: int) -> None:
+def _model(reader: TitanReader) -> None:
     keys, config = reader.keys, reader.config
     if config.entry is not None:
         family, flavor = config.module, str(config.entry["flavor"])
@@ -51,14 +54,7 @@ def _model(reader: TitanReader, pipeline: int) -> None:
             nearest_fix(flavor, tuple(models[family])) or f"one of {', '.join(models[family])}",
         )
         return
-    if pipeline > 1:
-        keys.note(
-            "PF143",
-            f"pipeline parallelism splits the layers over {pipeline} ranks, which the estimate cannot: the model is left out",
-            keys.get("parallelism.pipeline_parallel_degree") or at,
-            "--set model=ID estimates all layers on every rank",
-        )
-    elif found is not None and "model" in found:
+    if found is not None and "model" in found:
         keys.put("model", found["model"], at)
     elif found is not None and "config" in found:
         keys.put("model_config", found["config"], at)
@@ -77,10 +73,14 @@ def _default_place(reader: TitanReader) -> Any:
     return Place("default", "", reader.keys.library.label)
 
 
-def _batch(reader: TitanReader, batch_degree: int) -> None:
+def _batch(reader: TitanReader, batch_degree: int, in_stages: bool) -> None:
     keys = reader.keys
     micro = reader.degree("training.local_batch_size")
-    reader.put("micro_batch_size", micro, "training.local_batch_size")
+    passes, key = 1, "training.local_batch_size"
+    if in_stages:
+        key = "parallelism.pipeline_parallel_microbatch_size"
+        passes = max(1, micro // reader.degree(key))
+    reader.put("micro_batch_size", micro // passes, key, "training.local_batch_size")
     total, at = reader.value("training.global_batch_size"), keys.get("training.global_batch_size")
     steps = 1
     if isinstance(total, int) and total > 0:
@@ -93,7 +93,7 @@ def _batch(reader: TitanReader, batch_degree: int) -> None:
             )
     reader.put(
         "gradient_accumulation_steps",
-        max(1, steps),
+        max(1, steps) * passes,
         "training.global_batch_size",
         reason="global_batch_size -1 takes one micro step",
     )
@@ -118,14 +118,16 @@ def _batch(reader: TitanReader, batch_degree: int) -> None:
 
 
 def _precision(reader: TitanReader) -> None:
-    """FSDP casts, autocast does it on one rank and under DDP, nothing under tensor parallelism alone (utils.py:243, 0.2.2)."""
+    """FSDP casts, autocast does it on one rank and under DDP, nothing under tensor or pipeline parallelism alone (utils.py:243, 0.2.2)."""
     dtype = DTYPES.get(reader.value("training.dtype") or "float32")
     reader.put("load_dtype", dtype, "training.dtype", reason="weights are made in fp32")
     reader.put("master_dtype", dtype, "training.dtype")
     compute = reader.choice("training.mixed_precision_param", DTYPES)
     engine = reader.keys.settings["engine"].value
     tensor = reader.keys.settings["tensor_parallel_degree"].value
-    if engine == "single" and tensor > 1 and reader.config.version != MODULE_VERSION:
+    stages = reader.degree("parallelism.pipeline_parallel_degree")
+    divided = tensor > 1 or stages > 1
+    if engine == "single" and divided and reader.config.version != MODULE_VERSION:
         compute = "fp32"
     mixed = "no" if compute == "fp32" else compute
     reader.put("mixed_precision", mixed, "training.mixed_precision_param")
