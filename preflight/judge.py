@@ -22,6 +22,7 @@ from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
+from preflight.plan_parts import LEFT_WHOLE
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways
@@ -90,6 +91,12 @@ def judge_plan(
             rest = estimate_peaks(beside(estimate, doubts), missing)
             if judge(rest, device, missing, margin, host_bytes).answer is Answer.DOES_NOT_FIT:
                 notices = tuple(n for n in notices if n.unpriced not in doubts)
+        if verdict.answer is Answer.FITS and any(n.unpriced == LEFT_WHOLE for n in notices):
+            assert model is not None
+            whole = replace(one, base_quantization=None)
+            dearest = estimate_memory(whole, model, device, plugins, missing)
+            if judge(dearest, device, missing, margin, host_bytes).answer is Answer.FITS:
+                notices = tuple(n for n in notices if n.unpriced != LEFT_WHOLE)
         return estimate, with_unpriced(verdict, notices)
 
     readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None

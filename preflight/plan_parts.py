@@ -73,6 +73,10 @@ class Adapter:
     """Modules that are trained whole beside the adapter."""
 
 
+LEFT_WHOLE = "layers that a 4-bit copy leaves in 16 bits"
+"""What nobody counts of a packed copy: never more than the model takes that is not packed at all."""
+
+
 @dataclass(frozen=True)
 class BaseQuantization:
     """How the frozen base is stored (bitsandbytes)."""

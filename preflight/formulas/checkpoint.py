@@ -14,6 +14,7 @@ from preflight.errors import Problem
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import BaseQuantization, LaunchPlan, Origin
 from preflight.model import ModelSpec
+from preflight.plan_parts import LEFT_WHOLE
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 
 UNPACKED = ("mxfp4",)
@@ -110,7 +111,7 @@ def _layers_left(plan: LaunchPlan, model: ModelSpec) -> Problem:
         "",
         "PF124",
         "warning",
-        unpriced="layers that a 4-bit copy leaves in 16 bits",
+        unpriced=LEFT_WHOLE,
         takes="more",
     )
 

@@ -1,27 +1,30 @@
 """What a script that loads its model with Unsloth says by its calls: name, packing, dtype, length, adapter and checkpointing.
 
-Source: unsloth/models/loader.py (FastLanguageModel.from_pretrained), llama.py (get_peft_model, the bitsandbytes config)
+A model in four bits may be Unsloth's own packed copy, whose least compressible layers are in 16 bits (mapper.py). Source:
+unsloth/models/loader.py (FastLanguageModel.from_pretrained), llama.py (get_peft_model, the bitsandbytes config)
 and rl.py (which length counts), unsloth 2026.10.9. Its kernels and its offloaded checkpointing take less than is counted.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Mapping
 
+from preflight.launch_facts import Uncounted
+from preflight.plan_parts import LEFT_WHOLE
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
 
 CLASSES = ("FastLanguageModel", "FastModel")
-OTHER_LOADS = (
-    "load_in_8bit",
-    "load_in_16bit",
-    "load_in_fp8",
-    "full_finetuning",
-    "quantization_config",
-)
+OTHER_LOADS = ("load_in_8bit", "load_in_fp8", "quantization_config")
 """Keywords besides which the model is not packed in four bits unasked."""
+WHOLE_LOADS = ("load_in_16bit", "full_finetuning")
+"""Keywords that say that it is not packed, whatever load_in_4bit says (vision.py:3811 and 4015)."""
+PACKED_NAME = re.compile(r"(?i)^(unsloth/.+?)(?:-unsloth)?-bnb-4bit$")
+"""Names of Unsloth's own packed copies, each of a model in 16 bits that has the rest of the name (mapper.py)."""
 PACKED = {
     "bnb_4bit_quant_type": "nf4",
     "use_bnb_nested_quant": True,
@@ -38,6 +41,8 @@ ADAPTER = {
     "modules_to_save": ("lora_modules_to_save", None),
 }
 """Keyword of get_peft_model -> argument, and its default."""
+
+HUB_NAME = re.compile(r"[\w.-]*\w/[\w.-]+")
 
 
 def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:
@@ -57,17 +62,46 @@ def read_unsloth(reader: ScriptReader, settings: ScriptSettings) -> bool:
     ):
         return False
     settings.seen["model"] = place
+    packed = _packed(values, Known(True, place))
     if "model_name" in values:
-        settings.put("model_name_or_path", values["model_name"])
+        settings.put("model_name_or_path", _loaded(values["model_name"], packed))
+        if packed.value is not False and _may_have_copy(values["model_name"].value):
+            settings.uncounted[LEFT_WHOLE] = Uncounted(values["model_name"].place, "more")
     dtype = values.get("dtype", Known(None, place))
-    settings.put("dtype", Known("bfloat16", place) if dtype.value is None else dtype)
-    packed = values.get("load_in_4bit", Known(True, place))
+    if dtype.value is None:
+        is_wide = values.get("float32_mixed_precision", Known(None, place)).value is True
+        dtype = Known("float32" if is_wide else "bfloat16", place)
+    settings.put("dtype", dtype)
     settings.put("load_in_4bit", packed)
     for name, value in PACKED.items() if packed.value is True else ():
         settings.put(name, Known(value, place))
     _cap(settings, values.get("max_seq_length", Known(2048, place)))
     _adapter(reader, settings, values.get("use_gradient_checkpointing", Known("unsloth", place)))
     return True
+
+
+def _packed(values: Mapping[str, Known], default: Known) -> Known:
+    """Return whether the model is packed in four bits, which it is unless a keyword says otherwise."""
+    for name in WHOLE_LOADS:
+        whole = values.get(name)
+        if whole is not None and whole.value not in (None, False):
+            return whole if whole.value is UNKNOWN else Known(False, whole.place)
+    return values.get("load_in_4bit", default)
+
+
+def _loaded(name: Known, packed: Known) -> Known:
+    """Return the name of the model that is loaded: of Unsloth's packed copies the 16-bit one, where it is not to be packed.
+
+    Source: unsloth/models/loader_utils.py __get_model_name (2026.10.9).
+    """
+    found = PACKED_NAME.match(name.value) if isinstance(name.value, str) else None
+    return name if found is None or packed.value is not False else Known(found[1], name.place)
+
+
+def _may_have_copy(name: object) -> bool:
+    """Tell whether Unsloth may load a packed copy of its own in place of a hub's model, of which some layers are in 16 bits."""
+    is_of_hub = isinstance(name, str) and HUB_NAME.fullmatch(name) is not None
+    return is_of_hub and not str(name).lower().endswith("-bnb-4bit")
 
 
 def imports_unsloth(reader: ScriptReader) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from launch_of_script import opens, plan_of
 
+import preflight
 from preflight.launch import Adapter
+from preflight.plan_parts import LEFT_WHOLE
+from preflight.verdict import Answer
 
 SCRIPT = """\
 from unsloth import FastLanguageModel
@@ -39,7 +42,7 @@ def test_its_defaults_are_four_bits_an_adapter_and_checkpointing(tmp_path):
     assert (plan.adapter.rank, plan.adapter.alpha, plan.adapter.dropout) == (32, 64, 0.0)
     assert (plan.activation_checkpointing, plan.seq_len, plan.load_dtype) == ("full", 2048, "bf16")
     assert not {"adapter", "base_quantization", "activation_checkpointing"} & opens(plan)
-    assert unpriced(plan) == {"Unsloth's kernels"}
+    assert unpriced(plan) == {"Unsloth's kernels", LEFT_WHOLE}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,46 @@ def test_a_model_in_sixteen_bits_without_an_adapter_trains_whole(tmp_path):
     assert (plan.base_quantization, plan.adapter, plan.load_dtype) == (None, None, "bf16")
 
 
-@pytest.mark.parametrize("load", [", load_in_8bit=True", ", full_finetuning=True", ", **given()"])
+@pytest.mark.parametrize("load", [", load_in_16bit=True", ", full_finetuning=True"])
+def test_a_keyword_for_the_whole_model_beats_load_in_4bit(tmp_path, load):
+    plan = read(tmp_path, load, adapt="")
+
+    assert (plan.base_quantization, plan.adapter, plan.load_dtype) == (None, None, "bf16")
+    assert read(tmp_path, f"{load}, float32_mixed_precision=True").load_dtype == "fp32"
+
+
+@pytest.mark.parametrize("end", ["-bnb-4bit", "-unsloth-bnb-4bit"])
+def test_a_packed_copy_stands_for_its_model_where_it_is_not_to_be_packed(tmp_path, end):
+    """Its own table has both names (unsloth/models/mapper.py), and what is loaded takes four times as much."""
+    script = SCRIPT.replace("8B", f"8B{end}").replace("LOAD", ", load_in_4bit=False")
+    script = script.replace("ADAPT", ADAPTED).replace("ARGS", "")
+    plan = plan_of(tmp_path, "python train.py", {"train.py": script})
+
+    assert (plan.model, plan.base_quantization) == ("unsloth/Meta-Llama-3.1-8B", None)
+
+
+@pytest.mark.parametrize(("name", "may_be"), [("8B", True), ("8B-bnb-4bit", False)])
+def test_a_copy_that_leaves_layers_whole_is_named_where_one_may_be_loaded(tmp_path, name, may_be):
+    script = SCRIPT.replace("8B", name).replace("LOAD", "").replace("ADAPT", ADAPTED)
+    plan = plan_of(tmp_path, "python train.py", {"train.py": script.replace("ARGS", "")})
+
+    assert (LEFT_WHOLE in unpriced(plan)) is may_be
+
+
+def verdict(folder, device):
+    script = SCRIPT.replace("LOAD", "").replace("ADAPT", ADAPTED).replace("ARGS", "")
+    (folder / "train.py").write_text(script)
+    return preflight.check(["python", "train.py"], cwd=str(folder), device=device).verdict
+
+
+def test_it_fits_where_the_whole_model_does_and_is_unknown_where_that_does_not(tmp_path):
+    whole, packed = verdict(tmp_path, "a100-80"), verdict(tmp_path, "t4")
+
+    assert whole.answer is Answer.FITS
+    assert (packed.answer, LEFT_WHOLE in packed.unpriced) == (Answer.UNKNOWN, True)
+
+
+@pytest.mark.parametrize("load", [", load_in_8bit=True", ", **given()"])
 def test_what_is_not_followed_is_open(tmp_path, load):
     plan = read(tmp_path, load)
 
