@@ -127,6 +127,11 @@ def _ask_about_launches(found: Outputs, place: Path, patch: pytest.MonkeyPatch) 
         "reward_models: [same]\ngeneration: {engine: vllm, memory_share: 0.3, sleep: true}\n"
     )
     found.ask("estimate online.yaml --device h100-sxm-80")
+    Path("stages.yaml").write_text(
+        "model: meta-llama/Llama-3.1-8B\ntrainer: torchtitan\nworld_size: 4\nseq_len: 1024\nmicro_batch_size: 1\n"
+        "pipeline: {degree: 4, num_micro_batches: 4}\ngradient_accumulation_steps: 4\n"
+    )
+    found.ask("estimate stages.yaml --device h100-sxm-80")
     Path("images.yaml").write_text(
         "model: google/gemma-3-4b-it\nseq_len: 1024\nmicro_batch_size: 1\n"
         "vision: {images_per_sequence: 1, frozen: [tower]}\n"
