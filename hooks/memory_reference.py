@@ -35,6 +35,7 @@ from preflight.formulas.precision import load_dtype, precision_of
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launch_facts import StepLoss
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
@@ -56,9 +57,14 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         if is_of_llamafactory(plan) and plan.mixed_precision in ("bf16", "fp16"):
             # what does not train is loaded in the compute dtype (model/loader.py, 0.9.4)
             copy = replace(copy, load_dtype=plan.mixed_precision)
-        num_bytes, formula = _parameters(copy, model)
+        own = plan.script_facts.step_loss
+        num_bytes, formula = _parameters(copy, model) if own is None else _own(copy, model, own)
         level = Level.ALLOCATED
-        if plan.offload_params != "none" and (plan.is_fsdp or plan.engine == "zero3"):
+        if (
+            own is None
+            and plan.offload_params != "none"
+            and (plan.is_fsdp or plan.engine == "zero3")
+        ):
             num_bytes, level = num_bytes * plan.ranks_per_node, Level.HOST
         yield MemoryTerm(
             "parameters of the reference model" + (", on the host" if level is Level.HOST else ""),
@@ -107,6 +113,16 @@ def _parameters(copy: LaunchPlan, model: ModelSpec) -> tuple[int, str]:
     elements = sum(held.count * local_elements(copy, held) for held in held_tensors(copy, model))
     shards = f" in 1/{copy.shard_degree} shards" if elements < model.num_params else ""
     return size * elements, f"{elements:,} x {size}{shards}"
+
+
+def _own(copy: LaunchPlan, model: ModelSpec, own: StepLoss) -> tuple[int, str]:
+    """Return what a rank holds at most of a copy that a script makes itself: all of it, but where DeepSpeed has it."""
+    if copy.engine == "zero3" and own.partitions_copy:
+        return _parameters(copy, model)
+    size = dtype_bytes(load_dtype(copy, model))
+    if copy.zero_stage is not None:
+        size = max(size, precision_of(copy, model).bytes_of("compute"))
+    return size * model.num_params, f"{model.num_params:,} x {size}"
 
 
 def _forward(plan: LaunchPlan, model: ModelSpec, gathered: int) -> tuple[int, str]:

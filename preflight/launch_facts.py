@@ -74,6 +74,10 @@ class StepLoss:
     """Whether a row becomes two sequences."""
     compares: str = ""
     """Whether log-probabilities are compared with those of a `reference`, or of the model `itself` without a graph."""
+    has_copy: bool = False
+    """Whether that reference is surely a second copy of the model that trains."""
+    partitions_copy: bool = False
+    """Whether DeepSpeed is given the copy, so that its stage 3 partitions it."""
     is_exact: bool = True
     """False where some way through the step, which only running tells, takes less."""
 

@@ -81,6 +81,10 @@ def gathered_in_forward(plan: LaunchPlan, model: ModelSpec) -> Gathered:
 
 def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     """Return what a second copy, which TRL prepares alone, has whole in a forward."""
+    own = copy.script_facts.step_loss
+    if own is not None and own.partitions_copy and copy.engine == "zero3":
+        compute = precision_of(copy, model).bytes_of("compute")
+        return Gathered(0, compute * live_parameters(copy, model))
     if not is_of_trl(copy) and not is_of_llamafactory(copy) and not is_of_swift(copy):
         return Gathered(0, 0)  # the least: how others wrap it was not read
     mixed = copy.mixed_precision != "no"

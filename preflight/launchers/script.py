@@ -46,6 +46,7 @@ from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.scripts.own_steps import REPLICAS
+from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
@@ -163,6 +164,9 @@ class _Making:
             held = {k: v for k, v in held.items() if k not in OF_STEP}
             settings = settings_of_step(step)
             trainer = replace(trainer, settings={**trainer.settings, **settings})
+            if step.compares == "reference":
+                others = {k: v for k, v in trainer.script.uncounted.items() if k != SECOND_MODEL}
+                trainer = replace(trainer, script=replace(trainer.script, uncounted=others))
             for name, setting in settings.items():
                 self.put(name, setting)
         self.problems += left_out(trainer, held, self.problems)

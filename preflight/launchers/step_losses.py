@@ -15,22 +15,29 @@ def priced_step(trainer: TrainerArguments, step: StepLoss | None) -> StepLoss | 
     """Return what the step of a script takes of logits, where formulas hold all that it runs beside them."""
     loss = trainer.settings.get("loss")
     is_fused = loss is not None and loss.value not in (None, "full_logits")
-    is_other = "objective" in trainer.settings or step is None or step.compares == "reference"
-    if is_fused or is_other:
+    if step is None or is_fused or "objective" in trainer.settings:
         return None
-    return step if trainer.trainer in ("transformers", "plain_loop") else None
+    if step.compares == "reference" and not step.has_copy:
+        return None
+    return step if trainer.trainer in (None, "transformers", "plain_loop") else None
 
 
 def settings_of_step(step: StepLoss) -> dict[str, Setting]:
     """Return the plan fields that a step of the script's own decides."""
     found = {"objective": Setting(OWN_PAIRS, step.place)} if step.has_pairs else {}
-    if step.compares == "itself":
-        found["reference_model"] = Setting("adapter_off", step.place)
+    if step.compares:
+        kind = "same" if step.compares == "reference" else "adapter_off"
+        found["reference_model"] = Setting(kind, step.place)
     return found
 
 
 def doubts_of(step: StepLoss) -> Iterator[Problem]:
     """Yield that a step may take less than its dearest way, which is what is estimated."""
+    if step.compares == "reference":
+        message = (
+            "the reference model is estimated as if every rank held all that nothing surely divides"
+        )
+        yield Problem.left_out(message, step.place.where, "a reference that is divided", "less")
     if not step.is_exact:
         message = "the loss is estimated as the dearest of the ways that its step may go"
         yield Problem.left_out(message, step.place.where, "cheaper ways through a step", "less")

@@ -16,6 +16,7 @@ from preflight.scripts.loss_graph import Group
 from preflight.scripts.loss_values import Constant, Functions, GivenUp, Impossible, Returned
 from preflight.scripts.own_steps import goes_back
 from preflight.scripts.reach_files import span
+from preflight.scripts.reference_copies import PARTITIONS, is_second_copy
 from preflight.setting import Place
 
 MOST_WAYS = 64
@@ -83,6 +84,8 @@ def step_loss(files: Sequence[File]) -> StepLoss | None:
         forwards,
         is_paired,
         max(compares),
+        is_second_copy(file.tree for file in files),
+        any(PARTITIONS.search(ast.unparse(file.tree)) for file in files),
         is_exact and forwards == 1 and len(compares) == 1,
     )
 

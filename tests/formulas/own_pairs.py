@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch.nn import functional
 from transformers import Trainer
@@ -31,6 +33,23 @@ class AtOnce(Trainer):
             "rejected": logits[n:].detach().mean().item(),
         }
         return -functional.logsigmoid(margin).mean(), shown
+
+
+class Compared(Trainer):
+    """Compares both answers with those of a copy of the model."""
+
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.ref_model = deepcopy(self.model).eval()
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        ids = inputs["input_ids"]
+        n = len(ids) // 2
+        ours = log_probs(model(input_ids=ids).logits, ids)
+        with torch.no_grad():
+            theirs = log_probs(self.ref_model(input_ids=ids).logits, ids)
+        margin = ours[:n] - ours[n:] - theirs[:n] + theirs[n:]
+        return -functional.logsigmoid(margin).mean()
 
 
 class InTurn(Trainer):

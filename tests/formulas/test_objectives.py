@@ -69,6 +69,7 @@ CASES: dict[str, dict] = {
     "own pairs, weighed": {
         "objective": "preference_pairs", "how": "Weighed", "load": "fp32", "autocast": True,
     },
+    "own pairs, compared": {"objective": "preference_pairs", "how": "Compared", "load": "bf16"},
     "own pairs, one after the other": {
         "objective": "preference_pairs", "how": "InTurn", "load": "bf16",
     },
@@ -76,6 +77,8 @@ CASES: dict[str, dict] = {
 }  # fmt: skip
 
 
+REFERENCES = {"Compared": "same"}
+"""Trainer of own_pairs.py -> what it compares its model with."""
 PURE_SIMPO = TrainerFacts("cpo", {"cpo_alpha": Setting(0.0, Place("script", "", "CPOConfig"))})
 """What the scripts here give TRL's CPO, so that its loss is SimPO's alone."""
 
@@ -121,7 +124,7 @@ def plan_of(name: str) -> LaunchPlan:
         adapter=Adapter(rank=case["rank"], targets=("q_proj", "v_proj"))
         if "rank" in case
         else None,
-        reference_model="none" if case.get("computed") else None,
+        reference_model="none" if case.get("computed") else REFERENCES.get(case.get("how")),
         script_facts=ScriptFacts(step_loss=step_of(case.get("how", ""))),
         trainer_facts=PURE_SIMPO if case["objective"] == "simpo" else TrainerFacts(),
     )
@@ -149,7 +152,9 @@ def test_the_worst_moment_of_a_step_is_priced(measured, name):
     most = max(predicted(plan, case_of(name)["config"]).values())
     own = plan.script_facts.step_loss
 
-    if own is not None and not own.is_exact:  # a report says that it may take less
+    # a report says that such a step may take less; of the reference's log-softmax torch copies an input that is cut
+    # inside one operation, which nothing here sees
+    if own is not None and (own.compares or not own.is_exact):
         assert counted <= most <= 1.5 * counted
     else:
         assert most == pytest.approx(counted, rel=TOLERANCE)
