@@ -44,6 +44,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield from _worst_moments(plan, model, precision, costs, shared)
     else:
         yield from _passing(plan, costs, tokens)
+        if model.has_both_stacks and plan.adapter is None:
+            yield _words_of_decoder(model, precision)
     yield from _mask(plan, mask_bytes(plan, model, precision, tokens))
     if shared is not None:
         yield from _copied(costs, forwards_at_once(plan))
@@ -163,6 +165,18 @@ def _passing(plan: LaunchPlan, costs: Costs, tokens: int) -> Iterable[MemoryTerm
         frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
         f"{tokens:,} tokens x {worst.backward_transient:,}",
         LAYER_SOURCE,
+    )
+
+
+def _words_of_decoder(model: ModelSpec, precision: Precision) -> MemoryTerm:
+    """The decoder's share of the gradient of the words, whole until the encoder's is there too: both use one table."""
+    num_bytes = precision.bytes_of("compute") * model.embedding_params
+    return MemoryTerm(
+        "gradient of the words, of the decoder alone",
+        num_bytes,
+        frozenset({Moment.FIRST_LAYER_BACKWARD}),
+        f"{model.embedding_params:,} x {precision.bytes_of('compute')}",
+        "torch/csrc/autograd/input_buffer.cpp (2.13): gradients of one parameter wait for each other",
     )
 
 

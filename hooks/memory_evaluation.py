@@ -32,19 +32,21 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.eval_micro_batch_size is None or plan.seq_len is None or not model.is_decoder_lm:
         return
     precision = precision_of(plan, model)
-    tokens = sequences_per_sample(plan) * plan.eval_micro_batch_size * plan.seq_len
+    rows = sequences_per_sample(plan) * plan.eval_micro_batch_size
+    tokens = rows * plan.seq_len
+    scored = rows * (plan.target_len or 1) if model.has_both_stacks else tokens
     logits = 0
     scoring = scoring_of(plan)
     if (plan.loss in (None, "full_logits") or scoring is not None) and not scores(plan, model):
         size = precision.bytes_of("logits") + 8
-        logits = size * tokens * model.vocab_size
+        logits = size * scored * model.vocab_size
         if scoring is not None:
             logits = max(logits, logits_of_pairs(plan, model, tokens, scoring).evaluation)
         yield MemoryTerm(
             "logits of an evaluation batch",
             logits,
             EVALUATION,
-            f"{tokens:,} x {model.vocab_size:,} x {size}",
+            f"{scored:,} x {model.vocab_size:,} x {size}",
             "transformers/loss/loss_utils.py ForCausalLMLoss, nothing saved for backward",
         )
     kept, passing = gathered_in_forward(plan, model)

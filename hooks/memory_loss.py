@@ -30,7 +30,7 @@ from preflight.formulas.pair_losses import (
 from preflight.formulas.ppo import SOURCE as PPO_SOURCE
 from preflight.formulas.ppo import policy_of, update_bytes
 from preflight.formulas.precision import precision_of, uses_autocast
-from preflight.formulas.sharding import num_tokens
+from preflight.formulas.sharding import num_answer_tokens, num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.formulas.user_loop import (
     HUGGING_FACE,
@@ -75,6 +75,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{tokens:,} tokens x {c} x {model.hidden_size:,}",
             "torch autograd",
         )
+    tokens = num_answer_tokens(plan, model)
     loss = plan.loss or "full_logits"
     if trains_value_model(plan):
         for part in update_bytes(plan, policy_of(model)):
@@ -107,8 +108,9 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         upcasts = loss_rule(plan, model.model_type).upcasts_in_model
         found = pair_loss_bytes(plan, size, casts or upcasts)
     else:
-        # an encoder's loss is over all positions and in its head's dtype in every release, as it was traced
-        as_traced = replace(plan, versions={}) if model.is_encoder else plan
+        # the loss of an encoder, and of one with a decoder, is over all positions and in its head's dtype in every release, as traced
+        is_of_trace = model.is_encoder or model.has_both_stacks
+        as_traced = replace(plan, versions={}) if is_of_trace else plan
         found = loss_bytes(as_traced, size, casts, model.model_type, autocast)
     forward, backward, outputs, source = found
     if plan.logits_dtype in ("bf16", "fp16"):

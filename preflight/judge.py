@@ -9,6 +9,7 @@ from preflight.device import DeviceSpec
 from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
+from preflight.formulas.both_stacks import with_both_lengths
 from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.checkpointing import as_its_class_runs
 from preflight.formulas.doubts import beside, doubts_of
@@ -70,7 +71,7 @@ def judge_plan(
     if model is not None:
         model = with_head(plan, model)
         plan = with_checkpoint(with_default_attention(plan, model), model)
-        plan = with_open_length(plan, model)
+        plan = with_open_length(with_both_lengths(plan, model), model)
         plan = with_left_out(with_open_images(plan, model), model, device)
 
     def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:

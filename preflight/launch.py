@@ -157,6 +157,8 @@ class LaunchPlan:
     """Rows that a loss with cached gradients (GradCache) takes through the model at once; None = all of them."""
     seq_len: int | None = None
     """Tokens of the longest sequence that can reach the model."""
+    target_len: int | None = None
+    """Tokens of the longest answer that the decoder beside an encoder is given; `seq_len` is then the encoder's."""
     sequence_kind: str | None = None
     """padded (a mask reaches attention), packed (no padding), fixed (all the same length)."""
     gradient_accumulation_steps: int = 1

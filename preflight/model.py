@@ -194,6 +194,11 @@ class ModelSpec:
         return "heads" in self.facts
 
     @property
+    def has_both_stacks(self) -> bool:
+        """Whether it is an encoder with a decoder, which is given an answer of another length."""
+        return bool(self.facts.get("both_stacks"))
+
+    @property
     def has_towers(self) -> bool:
         """Whether it takes images or audio beside text, by the sections of its config."""
         return any(

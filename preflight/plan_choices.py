@@ -145,6 +145,7 @@ POSITIVE_FIELDS = (
     "texts_per_row",
     "cached_rows",
     "seq_len",
+    "target_len",
     "gradient_accumulation_steps",
     "eval_micro_batch_size",
     "host_memory_gib",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from preflight.derive import costs, expected, families, release_costs
 from preflight.derive.release_costs import release_here
+from preflight.derive.small_models import OLDER_MODELS
 from preflight.derive.target import ROOT, Chosen, NotMade, Target, read, write
 from preflight.derive.targets import GROUPS, TARGETS
 from preflight.derive.version_rules import rules_to_read
@@ -109,7 +110,8 @@ def of_one(target: Target, name: str, chosen: Chosen) -> Target:
     """Return what makes the files of one name of a table: in an older release those of that release alone."""
     make = target.make_one
     assert make is not None
-    release = release_here() if make in (costs.files_of, families.files_of) else None
+    has_releases = make in (costs.files_of, families.files_of) and name not in OLDER_MODELS
+    release = release_here() if has_releases else None
     if release is None:
         return replace(target, name=name, make=lambda say: make(name, chosen, say))
     return replace(

@@ -36,6 +36,8 @@ from preflight.versions.installed import installed_versions
 
 SHAPES = ((2, 192), (3, 128), (2, 224))
 """Sequences and their length, by variant."""
+ANSWERS = (96, 160, 64)
+"""Tokens of what a decoder beside an encoder is given, by variant: in rows of 32, as the efficient kernel keeps sums."""
 CHUNKED_SHAPES = ((2, 192), (3, 128), (2, 256))
 """The same of a type that a table lays out: whole chunks of its states, where it has some."""
 UNPACKING_SHAPES = ((2, 832), (3, 640), (2, 1120))
@@ -101,7 +103,7 @@ def see_and_walk(
         seen, others = (see(chunks.shapes_of(n, is_packed)) for n in (chunks.FEW, chunks.MANY))
         few, many = (_walk(some, _sizes_by_layer(some)) for some in (seen, others))
         return seen, _joined(few, many, [chunks.TURNS] * len(seen[0].units))
-    is_table = spec.facts.get("layout") == "table"
+    is_table = spec.facts.get("layout") == "table" and not spec.facts.get("both_stacks")
     shapes = CHUNKED_SHAPES if is_table else SHAPES
     if is_packed:
         shapes = CHUNKED_UNPACKING_SHAPES if is_table else UNPACKING_SHAPES
@@ -156,6 +158,7 @@ def _see(
         config = expert_loops.with_experts(config, num_experts)
     spec = describe(config, model_type, "small_models.py")
     batch, length = shape
+    has_answers = spec.facts.get("both_stacks")
     plan = small_launch(
         model_type,
         method,
@@ -163,6 +166,7 @@ def _see(
         adaptation,
         micro_batch_size=batch,
         seq_len=length,
+        **({"target_len": ANSWERS[variant]} if has_answers else {}),
         gradient_accumulation_steps=2,
         objective=None if head == MASKED_LM else head,
     )
@@ -179,7 +183,7 @@ def _units_by_layer(job: TraceJob, spec: ModelSpec) -> tuple[ModelUnit, ...]:
     """Return the unit of every layer: the one with its parameters and its kind of attention."""
     from preflight.trace.build import build
 
-    if spec.facts.get("layout") == "table":
+    if spec.facts.get("layout") == "table":  # or of both stacks
         by_place = {place: unit for unit in spec.layers for place in unit.places}
         return tuple(by_place[place] for place in sorted(by_place))
     built = build(replace(job, adapter=None, quantization=None, full_depth=True))

@@ -16,7 +16,7 @@ from preflight.derive.cost_files import known_costs, rendered, together, without
 from preflight.derive.cost_forms import SOLVED, NotSolved, summed, taken_off, without_zeros
 from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked, see_and_walk
-from preflight.derive.small_models import LIGER_MODELS, SMALL_MODELS, small_config
+from preflight.derive.small_models import LIGER_MODELS, OLDER_MODELS, SMALL_MODELS, small_config
 from preflight.derive.target import Chosen, Files, Say
 from preflight.derive.type_samples import layer_samples
 from preflight.errors import BadInput
@@ -119,7 +119,8 @@ def _samples_of(seen: Seen, index: int) -> Samples:
     """Return layers of a type that a table lays out in all proportions; None where the usual ones do."""
     if seen.model.facts.get("layout") != "table":
         return None
-    return layer_samples(seen.model.model_type, seen.plan, kind_of(seen.units[index]))
+    name = str(seen.model.facts.get("costs", seen.model.model_type))
+    return layer_samples(name, seen.plan, kind_of(seen.units[index]))
 
 
 def _layer(walked: Walked, index: int, samples: Samples) -> dict[str, Any]:
@@ -219,14 +220,17 @@ def _leave_out_what_is_usual(shared: dict[str, Any], of_first: Mapping[str, Any]
 
 def _keep_peak(found: dict[str, Any], point: str, now: Form, peak: Form) -> None:
     level = summed(now, peak)
-    if level.get("T*V", 0) > found["logits"].get(point, -1):
-        found["logits"][point] = level.get("T*V", 0)
+    logits = sum(level.get(name, 0) for name in LOGITS)
+    if logits > found["logits"].get(point, -1):
+        found["logits"][point] = logits
         found[point] = _without_logits(level)
 
 
-BY_LOGITS = {"T*V": 10**9, "hV": 10**6, "T*h": 10**4}
+LOGITS = ("T*V", "Y*V")
+"""Of a decoder, and of one beside an encoder."""
+BY_LOGITS = {"T*V": 10**9, "Y*V": 10**9, "hV": 10**6, "T*h": 10**4, "Y*h": 10**4}
 """For a vocabulary much larger than the layers."""
-BY_HEAD = {"hV": 10**9, "hP": 10**7, "T*V": 10**6, "T*h": 10**4}
+BY_HEAD = {"hV": 10**9, "hP": 10**7, "T*V": 10**6, "Y*V": 10**6, "T*h": 10**4, "Y*h": 10**4}
 
 
 def _peak(levels: Sequence[tuple[Form, Form]], sizes: Mapping[str, int]) -> Form:
@@ -235,7 +239,7 @@ def _peak(levels: Sequence[tuple[Form, Form]], sizes: Mapping[str, int]) -> Form
 
 
 def _without_logits(form: Form) -> Form:
-    return {name: count for name, count in form.items() if name != "T*V"}
+    return {name: count for name, count in form.items() if name not in LOGITS}
 
 
 def files(say: Say) -> Files:
@@ -247,8 +251,9 @@ def files(say: Say) -> Files:
 
 
 def names() -> tuple[str, ...]:
-    """Return the families that may be made alone; those with Liger's modules need them on the path."""
-    return (*SMALL_MODELS, *LIGER_MODELS)
+    """Return the families that may be made alone; those with Liger's modules need them on the path,
+    and some an older transformers."""
+    return (*SMALL_MODELS, *LIGER_MODELS, *OLDER_MODELS)
 
 
 def files_of(name: str, chosen: Chosen, say: Say) -> Files:

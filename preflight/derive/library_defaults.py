@@ -82,7 +82,7 @@ COMPOSITES = {
 }
 """Vision-language families and the model_type of their text_config when it names none."""
 
-NOT_DECODERS = ["bert", "modernbert", "roberta", "t5", "vit", "whisper"]
+NOT_DECODERS = ["bert", "modernbert", "mt5", "roberta", "t5", "umt5", "vit", "whisper"]
 
 LEFT_OUT = (
     "token_id",

@@ -11,7 +11,14 @@ from preflight.errors import BadInput
 from preflight.formulas.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
 from preflight.formulas.attention import default_attention
 from preflight.formulas.kernels import LIGER_KERNELS
-from preflight.formulas.layer_coefficients import DROPOUT, EAGER, FLASH, LIGER, METHODS
+from preflight.formulas.layer_coefficients import (
+    DROPOUT,
+    EAGER,
+    FLASH,
+    IN_FLOAT,
+    LIGER,
+    METHODS,
+)
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM
 from preflight.models import describe
@@ -48,6 +55,14 @@ LATENT = {
     "qk_nope_head_dim": 24, "qk_rope_head_dim": 16, "v_head_dim": 32, "n_group": 2,
     "topk_group": 1,
 }  # fmt: skip
+
+STACKS = {
+    "d_model": 320, "d_kv": 48, "d_ff": 832, "num_layers": 3, "num_decoder_layers": 3, "num_heads": 10, "vocab_size": 1000,
+    "pad_token_id": 0, "decoder_start_token_id": 0,
+}  # fmt: skip
+
+GATED_STACKS = {**STACKS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+RELU_STACKS = {**STACKS, "feed_forward_proj": "relu"}
 
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "llama": HEADS,
@@ -114,6 +129,10 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "gpt2_eager": GPT,
     "opt_dropout": {**PLAIN, "ffn_dim": 832, "word_embed_proj_dim": 320, "dropout": 0.1},
     "gpt_oss_flash": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
+    "t5": GATED_STACKS,
+    "t5_eager": GATED_STACKS,
+    "t5_relu": RELU_STACKS,
+    "t5_relu_eager": RELU_STACKS,
 }  # fmt: skip
 """By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
 
@@ -156,7 +175,15 @@ TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Decoders that are only inside a model that sees: the type of the whole, and as little of a tower as it can have."""
 
 
+RELU = "_relu"
+"""End of the name of the first T5, beside that of its later kin."""
+OLDER_MODELS = ("t5_float_eager", "t5_relu_float_eager")
+"""Those that transformers before 5.15 is needed for."""
 OTHER_SIZES: dict[str, tuple[int, ...]] = {
+    "d_model": (448, 480, 384),
+    "d_kv": (40, 56, 64),
+    "d_ff": (992, 1184, 1088),
+    "num_heads": (8, 12, 6),
     "hidden_size": (448, 480, 384),
     "n_embd": (448, 480, 384),
     "word_embed_proj_dim": (448, 480, 384),
@@ -196,14 +223,14 @@ def small_config(model_type: str, variant: int = 0, head: str = MASKED_LM) -> di
 
     `head`: of an encoder, the objective whose class it is.
     """
-    model_type = model_type.removesuffix(LIGER)
+    model_type = model_type.removesuffix(LIGER).replace(IN_FLOAT, "")
     if model_type not in SMALL_MODELS:
         model_type = model_type.removesuffix(EAGER)
         return small_type_config(model_type, variant, _least_depth(model_type), head=head)
     own_type = next(
         (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
         model_type,
-    )
+    ).removesuffix(RELU)
     config = {"model_type": own_type, **SMALL_MODELS[model_type]}
     if variant:
         for name, others in OTHER_SIZES.items():
@@ -271,6 +298,8 @@ def attention_of(model_type: str) -> str:
         return str(table["attention"])
     if model_type.endswith(FLASH):
         return "flash_attention_2"
+    if model_type.startswith("t5") and not model_type.endswith(EAGER):
+        return "sdpa"
     if model_type.endswith(EAGER):
         return "eager"
     return default_attention(model_type, NEWEST)
@@ -285,6 +314,10 @@ def small_launch(
 ) -> LaunchPlan:
     """Return the small launch of a family and method: its own attention, and adapters where it can have them."""
     kernels = LIGER_KERNELS if model_type.endswith(LIGER) else None
+    if model_type.startswith("t5"):
+        if "base_quantization" in METHODS[method]:
+            raise BadInput.one(f"{model_type} is not traced packed: some of its matrices stay fp32")
+        more = {"target_len": LENGTH // 2, "sequence_kind": "padded", **more}
     plan = plan_of(
         method, checkpointing, attention=attention_of(model_type), kernels=kernels, **more
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from random import Random
 
+from preflight.derive.small_models import SMALL_MODELS, small_config
 from preflight.derive.type_configs import small_type_config
 from preflight.formulas.layer_coefficients import kind_of
 from preflight.formulas.layer_sizes import layer_sizes
@@ -51,6 +52,7 @@ def _layer_samples(model_type: str, plan: LaunchPlan, kind: str) -> Sizes:
             plan,
             seq_len=length,
             micro_batch_size=generator.choice((1, 2, 4, 8, 32)),
+            target_len=plan.target_len and generator.choice((32, 128, 512, 2048)),
             adapter=adapter,
         )
         model = _model(json.dumps(config), model_type)
@@ -72,7 +74,10 @@ def _model(config: str, model_type: str) -> ModelSpec:
 
 
 def _config(model_type: str, generator: Random) -> dict[str, object]:
-    config = small_type_config(model_type, 0)
+    if model_type in SMALL_MODELS:
+        config = small_config(model_type)
+    else:
+        config = small_type_config(model_type, 0)
     hidden = generator.choice((256, 1024, 2048, 4096, 8192, 16384))
     heads = hidden // generator.choice((64, 128))
     groups = generator.choice((1, 2, 4, 8))
@@ -83,7 +88,7 @@ def _config(model_type: str, generator: Random) -> dict[str, object]:
     by_part = (
         (("num_key_value_heads",), max(1, heads // groups)),
         (HEADS, heads),
-        (("head_dim", "dim_head", "kv_channels"), generator.choice((64, 128, 256))),
+        (("head_dim", "dim_head", "kv_channels", "d_kv"), generator.choice((64, 128, 256))),
         (("moe_intermediate", "expert_ffn", "shared_expert", "shared_intermediate"), narrow),
         (
             (
@@ -93,6 +98,7 @@ def _config(model_type: str, generator: Random) -> dict[str, object]:
                 "dff",
                 "ffn_hidden",
                 "d_inner",
+                "d_ff",
                 "hidden_dim",
             ),
             wide,

@@ -95,7 +95,8 @@ def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
             is_router = tensor.is_of_subclass and tensor.module in ROUTERS
             if tensor.kind == LINEAR and len(tensor.shape) == 2 and not is_router:
                 path = tensor.name.removesuffix(".weight")
-                found = of_attention if "att" in path.partition(".")[0] else others
+                is_of_attention = "att" in path.partition(".")[0] or "Attention." in path
+                found = of_attention if is_of_attention else others
                 found[".".join(path.split(".")[-2:])] = None
     return tuple(of_attention), tuple(others)
 

@@ -23,6 +23,7 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
         (None, transformers.OTHER_ENCODERS_HAVE_SDPA),
     ),
     "bloom": (None, None),
+    **dict.fromkeys(("t5", "mt5", "umt5"), (None, transformers.T5_HAS_SDPA)),
     "gemma2": (transformers.GEMMA2_HAS_NO_SDPA, None),
     "gpt_oss": (None, None),
     "gptj": (None, transformers.GPTJ_HAS_SDPA),

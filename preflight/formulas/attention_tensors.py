@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from preflight.formulas.attention_scores import dropped_scores, scores_of
-from preflight.formulas.layer_coefficients import has_window_mask, layer_forms, method_of
+from preflight.formulas.layer_coefficients import (
+    has_own_scores,
+    has_window_mask,
+    layer_forms,
+    method_of,
+)
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import Precision
 from preflight.formulas.user_loop import has_own_model_code
@@ -67,9 +72,11 @@ def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens:
     """Return the bytes of the square mask that all layers share: eager always has one, sdpa where batches are padded.
 
     Layers with a window have one anyway, which is counted with them where they were traced with it, and so has a
-    family that was traced eagerly; flash attention needs none.
+    family that was traced eagerly, and an encoder with a decoder; flash attention needs none.
     """
     windowed = [unit for unit in model.layers if has_window_mask(plan, unit)]
+    if model.has_both_stacks:
+        return 0
     if plan.attention in ("sdpa", None):
         if not has_padding_mask(plan) and not windowed:
             return 0
@@ -103,4 +110,4 @@ def has_padding_mask(plan: LaunchPlan) -> bool:
 def traced_eagerly(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> bool:
     """Tell whether scores, and the mask that is added to them, are in a family's own forms."""
     forms = layer_forms(plan, model, model.layers[0], method_of(plan, precision), False)
-    return "TL*nh" in (forms or {}).get("saved", ())
+    return has_own_scores(forms)

@@ -24,6 +24,7 @@ from preflight.formulas.adaptations import (
 from preflight.formulas.adapted_experts import adapted_stacks
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.attention import attention_of_class, default_attention
+from preflight.formulas.both_stacks import untraced_of_stacks
 from preflight.formulas.heads import head_of_encoder
 from preflight.formulas.kernels import asks_liger
 from preflight.formulas.linear_experts import FACT, looped, looped_shared
@@ -34,6 +35,7 @@ from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.own_tables import read_table
 from preflight.remembered import remembered
 from preflight.versions.boundary import NEWEST, version_in
+from preflight.versions.transformers import T5_HAS_SDPA
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "costs")
 NARROW, WIDE = (Adapter("lora", 8, 16, 0.0, "all-linear", dtype) for dtype in ("bf16", "fp32"))
@@ -67,6 +69,8 @@ prepare_model_for_kbit_training.
 """
 CHECKPOINTED = ", checkpointed"
 FLASH, EAGER, DROPOUT, LIGER = "_flash", "_eager", "_dropout", "_liger"
+IN_FLOAT = "_float"
+"""T5's releases before it had SDPA, whose softmax is in fp32."""
 
 
 @lru_cache(maxsize=8)
@@ -87,10 +91,12 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     in the dtype of its scores, OPT one with dropout, which its class has by default, and families that Liger has
     modules for one with them.
     """
-    name = model.model_type
+    name = str(model.facts.get("costs", model.model_type))
     attention = plan.attention or "sdpa"
     if attention == "sdpa":
-        attention = default_attention(name, version_in(plan.versions, "transformers"))
+        attention = default_attention(model.model_type, version_in(plan.versions, "transformers"))
+    if model.has_both_stacks and not T5_HAS_SDPA.holds_in(plan.versions):
+        name = f"{name}{IN_FLOAT}"
     if attention == "eager" and family_costs(f"{name}{EAGER}"):
         return f"{name}{EAGER}"
     if "dropout" in model.dropouts and family_costs(f"{name}{DROPOUT}"):
@@ -135,6 +141,16 @@ def _in_release(plan: LaunchPlan, file: str, adapted: str, method: str) -> str:
         if method in (family_costs(file, own) or {"shared": ()})["shared"]:
             return own
     return adapted
+
+
+SCORES = ("TL*nh", "YY*nh")
+"""Of an encoder or a decoder alone, and of a decoder beside an encoder."""
+
+
+def has_own_scores(forms: Mapping[str, Any] | None) -> bool:
+    """Tell whether a layer's forms have the scores of its attention in what they keep."""
+    saved = (forms or {}).get("saved", ())
+    return any(name in saved for name in SCORES)
 
 
 def kind_of(unit: ModelUnit) -> str:
@@ -311,7 +327,8 @@ def reference_of(
         mixed_precision=usual.get("mixed_precision", "no"),
         base_quantization=usual.get("base_quantization"),
         engine="single",
-        sequence_kind="fixed",
+        # an encoder with a decoder was traced with rows that are padded
+        sequence_kind=plan.sequence_kind if model.has_both_stacks else "fixed",
         versions={"transformers": release.traced} if release else {},
     )
     costs = family_costs(file_of(plan, model)) or {}
@@ -375,6 +392,8 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
     if asked != traced and not (traced == "sdpa" and asked.startswith("flash")):
         return f"{asked} attention"
     has_mask, was_windowed = any(has_window_mask(plan, u) for u in layers), _is_windowed(model)
+    if model.has_both_stacks and (of_stacks := untraced_of_stacks(plan)):
+        return of_stacks
     if has_mask and not was_windowed and asked == "sdpa":
         return "a window shorter than the sequence"
     if was_windowed and not has_mask:

@@ -20,6 +20,7 @@ from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_coefficients import (
     adaptation_of,
     has_own_release,
+    has_own_scores,
     layer_forms,
     method_of,
     reference_of,
@@ -84,7 +85,7 @@ def _traced(
     """Return traced costs, plus what the pieces of this plan are more than those of the traced one."""
     sizes = layer_sizes(plan, model, unit)
     tokens = sizes["T*1"]
-    has_scores = "TL*nh" in forms["saved"]
+    has_scores = has_own_scores(forms)
     reference, known = reference_of(plan, model, method, has_scores)
     traced_unit = _as_traced(forms, unit)
     base = layer_pieces(reference, known, traced_unit, precision_of(reference, known))
@@ -158,7 +159,7 @@ def more_saved(
 ) -> int:
     """Return the bytes per token that a layer keeps under a plan beyond those of the traced one."""
     forms = layer_forms(plan, model, unit, method, False)
-    reference, known = reference_of(plan, model, method, "TL*nh" in (forms or {}).get("saved", ()))
+    reference, known = reference_of(plan, model, method, has_own_scores(forms))
     traced_unit = _as_traced(forms, unit) if forms else unit
     base = layer_pieces(reference, known, traced_unit, precision_of(reference, known))
     return layer_pieces(plan, model, unit, precision).saved - base.saved

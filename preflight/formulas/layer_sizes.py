@@ -28,6 +28,8 @@ B      sequences
        where its states are scanned by chunks T*x are tokens of whole chunks, N*x the chunks of all sequences, S*x the
        same with the state before the first, M*x the square of those of each sequence, C*cc the square of a chunk,
        C*nn that of the number of chunks of a sequence and one
+       of an encoder with a decoder T*x and TL*x are the encoder's, Y*x answers' tokens times x, Ys*1 those but the last, YY*x and YL*x those times
+       an answer's length and times a source's, LL*x, KK*x and KL*x squares of both lengths and their product, K*1 an answer's length
 C      one byte
 """
 
@@ -74,6 +76,8 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     sizes.update((f"T*{name}", tokens * size) for name, size in widths.items())
     sizes.update((f"TL*{name}", tokens * length * widths.get(name, 0)) for name in PER_LENGTH)
     sizes.update((f"L*{name}", length * widths.get(name, 0)) for name in PER_POSITION)
+    if model.facts.get("both_stacks"):
+        sizes.update(_of_answers(widths, batch, length, plan.target_len or 1))
     if own:  # what grows with the chunks has its name before what has the size of a few
         sizes.update(_delta_sizes(model, batch, length))
     for name, size in own.items():
@@ -106,6 +110,19 @@ def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str
     if plan.adapter is not None:
         sizes.update(_adapter_sizes(plan, model, unit))
     return sizes
+
+
+def _of_answers(
+    widths: Mapping[str, int], batch: int, length: int, answer: int
+) -> Iterator[tuple[str, int]]:
+    """Yield the sizes of a decoder beside an encoder: what it is given, and what it attends to of both."""
+    yield from ((f"Y*{name}", batch * answer * size) for name, size in widths.items())
+    yield from (("Ys*1", batch * (answer - 1)), ("K*1", answer))
+    squares = {"LL": length * length, "KK": answer * answer, "KL": answer * length}
+    for name in ("1", "nh"):
+        yield f"YY*{name}", batch * answer * answer * widths[name]
+        yield f"YL*{name}", batch * answer * length * widths[name]
+        yield from ((f"{square}*{name}", n * widths[name]) for square, n in squares.items())
 
 
 def _of_chunks(own: Mapping[str, int], batch: int, num_chunks: int) -> Iterator[tuple[str, int]]:

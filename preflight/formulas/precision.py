@@ -114,6 +114,8 @@ def missing_inputs(plan: LaunchPlan, model: ModelSpec | None) -> tuple[str, ...]
     for name in ("micro_batch_size", "seq_len"):
         if getattr(plan, name) is None:
             names.append(name)
+    if model is not None and model.has_both_stacks and plan.target_len is None:
+        names.append("target_len")
     return tuple(names)
 
 

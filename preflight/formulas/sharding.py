@@ -270,6 +270,13 @@ def _wraps_block(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> bool:
     return end is not None and any(name.endswith(end) for name in classes)
 
 
+def num_answer_tokens(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the tokens that one micro batch's head makes logits for: of the answers, where a decoder has an encoder."""
+    if not model.has_both_stacks:
+        return num_tokens(plan)
+    return num_sequences(plan) * (plan.target_len or 1)
+
+
 def num_tokens(plan: LaunchPlan) -> int:
     """Return the tokens of one micro batch on one rank, of one row where the batch is unknown; 0 where the length is."""
     if plan.seq_len is None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 import re
 
+from preflight.scripts.answer_lengths import (
+    TOKENIZING,
+    answer_calls,
+    has_both_stacks,
+    length_of_answers,
+    lengths_of_answers,
+)
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings, said_of
 
-TOKENIZING = (
-    "tokenizer", "tok", "encode", "encode_plus", "batch_encode_plus", "__call__", "processing_class", "processor",
-)  # fmt: skip
-"""Calls of a tokenizer, or of a processor that hands on what it is told to one, by the name that scripts give it or by
-its methods."""
 LENGTHS = (
     "max_length",
     "max_len",
@@ -34,9 +36,17 @@ HALVES = re.compile(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:
 
 def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Record the length where nothing else of the script says it, and all that cuts rows agrees."""
+    answers = answer_calls(reader)
+    is_apart = has_both_stacks(reader)
+    of_answers = length_of_answers(reader, answers) if is_apart else None
+    if of_answers is not None and "target_len" not in settings.arguments:
+        settings.put("target_len", of_answers)
     if "seq_len" in settings.arguments:
         return
-    cutting = list(_cutting(reader))
+    cutting = list(_cutting(reader, answers if is_apart else frozenset()))
+    if not is_apart and cutting:  # the other part of a row may be as long again
+        others = lengths_of_answers(reader, answers, truncating_alone=True)
+        cutting += [each for each in others if each.value != cutting[0].value]
     values = [known.value for known in cutting if isinstance(known.value, int)]
     if not cutting:
         return
@@ -46,10 +56,13 @@ def read_length(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put("seq_len", Known(UNKNOWN, cutting[0].place))
 
 
-def _cutting(reader: ScriptReader) -> list[Known]:
-    """Return the lengths that truncating tokenizers are called with; else those that the script's datasets are made with."""
+def _cutting(reader: ScriptReader, answers: frozenset[ast.Call]) -> list[Known]:
+    """Return the lengths that truncating tokenizers are called with, but for `answers`; else those that the script's
+    datasets are made with."""
     by_tokenizer, by_dataset = [], []
     for found in (*reader.calls, *reader.unsure):
+        if found.node in answers:
+            continue
         if found.name in TOKENIZING:
             values, _ = reader.keywords(found)
             length, truncates = values.get("max_length"), values.get("truncation")

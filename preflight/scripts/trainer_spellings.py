@@ -31,6 +31,13 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "block_size",
         "cutoff_len",
     ),
+    "target_len": (
+        "target_len",
+        "max_target_length",
+        "max_target_len",
+        "target_max_length",
+        "max_tgt_len",
+    ),
     "per_device_train_batch_size": (
         "per_device_train_batch_size",
         "per_gpu_train_batch_size",
@@ -103,6 +110,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 DECLARABLE: dict[str, str] = {
     "model": "model_name_or_path",
     "seq_len": "seq_len",
+    "target_len": "target_len",
     "micro_batch_size": "per_device_train_batch_size",
     "eval_micro_batch_size": "per_device_eval_batch_size",
     "gradient_accumulation_steps": "gradient_accumulation_steps",
@@ -161,6 +169,7 @@ KINDS: dict[str, str] = {
     "texts_per_row": "int",
     "cached_rows": "int",
     "seq_len": "int",
+    "target_len": "int",
     "loop_eval_rows": "int",
     "per_device_train_batch_size": "int",
     "per_device_eval_batch_size": "int",

@@ -12,6 +12,7 @@ from preflight.trace.compose import Depth, full_depth, shallow_depth
 from preflight.trace.encoders import auto_class, is_encoder
 from preflight.trace.job import TraceJob
 from preflight.trace.quantized import pack_linears
+from preflight.trace.stacks import has_both_stacks, is_decoder_alone, layers_of_stacks, untie
 from preflight.versions.transformers import HAS_DTYPE
 
 
@@ -29,11 +30,29 @@ def build(job: TraceJob, device: str = "meta") -> BuiltModel:
     text.use_cache = model.config.use_cache = False
     if job.checkpointing and job.checkpointing_mode == "selective_every_2":
         mark_every_second(model)
+    if has_both_stacks(model.config):
+        if job.config.get("tie_word_embeddings") is False:
+            untie(model)
+        return _with_both_stacks(model, job, device)
     parent, name = layers_of(model)
     layers = getattr(parent, name)
     depth = _depth(job, text, layers)
     if not depth.is_full:
         _keep(text, parent, name, depth.kept)
+    model = _adapted(model, job, device)
+    layers = getattr(parent, name)
+    prefix = next(path for path, module in model.named_modules() if module is layers)
+    return BuiltModel(model, layers, prefix, depth)
+
+
+def _with_both_stacks(model: Any, job: TraceJob, device: str) -> BuiltModel:
+    """Return an encoder with its decoder, whose layers run one stack after the other; none of them is left out."""
+    layers = layers_of_stacks(model)
+    return BuiltModel(_adapted(model, job, device), layers, "", full_depth(len(layers)))
+
+
+def _adapted(model: Any, job: TraceJob, device: str) -> Any:
+    """Return the model as it trains: packed and with adapters where the job has them."""
     if job.quantization is not None:
         pack_linears(model, job.quantization)
     if job.adapter is not None:
@@ -41,9 +60,7 @@ def build(job: TraceJob, device: str = "meta") -> BuiltModel:
         if job.checkpointing and job.inputs_ask:
             model.enable_input_require_grads()
     model.train()
-    layers = getattr(parent, name)
-    prefix = next(path for path, module in model.named_modules() if module is layers)
-    return BuiltModel(model, layers, prefix, depth)
+    return model
 
 
 def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
@@ -107,21 +124,19 @@ def _class_of(config: Any) -> Any:
 
     if is_encoder(config):
         return auto_class(config)
-    if getattr(config, "is_encoder_decoder", False) and not _is_decoder_alone(config):
-        raise BadInput.one(f"{config.model_type} is an encoder with a decoder, which is not traced")
+    if has_both_stacks(config):
+        from transformers import AutoModelForSeq2SeqLM
+
+        return AutoModelForSeq2SeqLM
+    if getattr(config, "is_encoder_decoder", False) and not is_decoder_alone(config):
+        raise BadInput.one(
+            f"{config.model_type} is an encoder with a decoder that is not traced: no text for text"
+        )
     own = getattr(config, "auto_map", None) or {}
     for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):
         if kind.__name__ in own or type(config) in kind._model_mapping:
             return kind
     raise BadInput.one(f"{config.model_type} is no language model, and nothing else is traced")
-
-
-def _is_decoder_alone(config: Any) -> bool:
-    """Tell whether a config of an encoder with a decoder names the class that is the decoder alone: BartForCausalLM."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    named = getattr(config, "architectures", None) or ()
-    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type) in named
 
 
 def layers_of(model: Any) -> tuple[Any, str]:
@@ -212,6 +227,12 @@ def _keep(config: Any, owner: Any, name: str, kept: tuple[int, ...]) -> None:
     setattr(owner, name, torch.nn.ModuleList([layers[i] for i in kept]))
 
 
+def _task_of(config: Any) -> str | None:
+    if is_encoder(config):
+        return None
+    return "SEQ_2_SEQ_LM" if has_both_stacks(config) else "CAUSAL_LM"
+
+
 def _with_adapter(model: Any, job: TraceJob, device: str) -> Any:
     import peft
     import torch
@@ -226,7 +247,7 @@ def _with_adapter(model: Any, job: TraceJob, device: str) -> Any:
         modules_to_save=adapter["modules_to_save"],
         use_dora=adapter["kind"] == "dora",
         # PEFT's classes for tasks ask for what generates, which an encoder does not
-        task_type=None if is_encoder(model.config) else "CAUSAL_LM",
+        task_type=_task_of(model.config),
     )
     with torch.device(device):
         try:

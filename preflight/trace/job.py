@@ -47,6 +47,8 @@ class TraceJob:
     wrap_classes: tuple[str, ...] | None = None
     micro_batch_size: int = 1
     seq_len: int = 1
+    target_len: int = 1
+    """Of what the decoder beside an encoder is given."""
     micro_steps: int = 1
     """2 for any accumulation: the second micro step finds gradients, as all later ones do."""
     sync_each_batch: bool = False
@@ -109,7 +111,7 @@ def job_of(
     plan: LaunchPlan, model: ModelSpec, folder: str | None = None, full_depth: bool = False
 ) -> TraceJob:
     """Return the trace of a plan; raise BadInput naming everything in it that is not traced."""
-    raise_if_any(not_traced(plan))
+    raise_if_any((*not_traced(plan), *_without_length_of_answers(plan, model)))
     assert plan.micro_batch_size is not None
     assert plan.seq_len is not None
     precision = precision_of(plan, model)
@@ -140,6 +142,7 @@ def job_of(
         wrap_classes=plan.wrap_classes,
         micro_batch_size=plan.micro_batch_size,
         seq_len=plan.seq_len,
+        target_len=plan.target_len or 1,
         micro_steps=2 if plan.gradient_accumulation_steps > 1 else 1,
         sync_each_batch=plan.sync_each_batch,
         has_padding=has_padding_mask(plan),
@@ -168,6 +171,11 @@ def job_of(
         has_buckets=plan.engine == "ddp",
         full_depth=full_depth,
     )
+
+
+def _without_length_of_answers(plan: LaunchPlan, model: ModelSpec) -> Iterable[Problem]:
+    if model.has_both_stacks and plan.target_len is None:
+        yield Problem("target_len is unknown", "", "--set target_len=NUMBER")
 
 
 def _quantization(plan: LaunchPlan, compute: str) -> dict[str, Any] | None:

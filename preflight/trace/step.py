@@ -31,6 +31,7 @@ from preflight.trace.log import (
     Part,
 )
 from preflight.trace.recorder import Recorder
+from preflight.trace.stacks import first_embedding, has_both_stacks
 
 NUM_STEPS = 2
 """The first creates the optimizer's states; the second runs beside them, as all later ones do."""
@@ -60,7 +61,7 @@ class StepMarks:
                 layer.register_forward_hook(self._leaving(index)),
             )
         ]
-        embedding = model.get_input_embeddings()
+        embedding = first_embedding(model)
         self._handles.append(embedding.register_forward_hook(self._embedded))
 
     def mark(self, name: str, layer: int = -1) -> None:
@@ -92,7 +93,9 @@ class StepMarks:
         return hook
 
     def _embedded(self, module: Any, inputs: Any, output: Any) -> None:
-        if self.is_forward and output.requires_grad:
+        # the words of a decoder beside an encoder are embedded behind the encoder, by the same table
+        is_first = self.log.part.name == PRELUDE
+        if self.is_forward and is_first and output.requires_grad:
             output.register_hook(lambda _: self.mark(EMBEDDING_BACKWARD))
 
 
@@ -112,6 +115,7 @@ def run_steps(
     marks = StepMarks(recorder.log, model, layers)
     parameters = [p for p in model.parameters() if p.requires_grad]
     shape = (job.micro_batch_size, job.seq_len)
+    answers = has_both_stacks(model.config)
     # Linear attention asks whether its mask masks anything, in a place that no patch reaches.
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
     is_linear = "linear_attention" in kinds
@@ -131,9 +135,8 @@ def run_steps(
             mask = None
             if job.has_padding or not is_linear:
                 mask = torch.ones(shape, dtype=torch.long, device=recorder.device)
-            labels = torch.zeros(
-                label_shape(job.config, *shape), dtype=torch.long, device=recorder.device
-            )
+            of_labels = (shape[0], job.target_len) if answers else label_shape(job.config, *shape)
+            labels = torch.zeros(of_labels, dtype=torch.long, device=recorder.device)
             learns = {} if is_bare else {"labels": labels}
             marks.mark(PRELUDE)
             marks.is_forward = True

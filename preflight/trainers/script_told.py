@@ -33,6 +33,7 @@ DECIDES = {
     "per_device_eval_batch_size": "eval_micro_batch_size",
     "gradient_accumulation_steps": "gradient_accumulation_steps",
     "seq_len": "seq_len",
+    "target_len": "target_len",
     "gradient_checkpointing": "activation_checkpointing",
     "activation_checkpointing": "activation_checkpointing",
     "bf16": "mixed_precision",

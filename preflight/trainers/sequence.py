@@ -23,6 +23,10 @@ def read_sequence(given: Given) -> Reading[PlanFields]:
         fields.assume("sequence_kind", "padded", "TRL prepares no rows", "trl")
         fields.problems.append(unprepared)
         return fields.reading()
+    answers = fields.get("target_len", "target_len")
+    counted = fields.positive("target_len", "target_len") if answers is not None else None
+    if counted is not None:
+        fields.put("target_len", counted.value, counted)
     setting = fields.get("seq_len", "seq_len")
     if setting is not None and setting.value is None:
         fields.problems.append(

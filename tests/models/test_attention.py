@@ -22,7 +22,8 @@ def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
 
     whole = small_config(model_type)["model_type"]
     name = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(whole)
-    name = name or auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[whole]
+    name = name or auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(whole)
+    name = name or auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES[whole]
     version = release(transformers.__version__)
 
     has_sdpa = getattr(transformers, name)._supports_sdpa
@@ -40,6 +41,8 @@ def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
         ("phi3", "4.44", "eager"),
         ("gpt_oss", "main", "eager"),
         ("llama", "4.44", "sdpa"),
+        ("mt5", "5.14", "eager"),
+        ("t5", "5.15", "sdpa"),
     ],
 )
 def test_the_default_follows_the_version(model_type, version, attention):
@@ -48,7 +51,11 @@ def test_the_default_follows_the_version(model_type, version, attention):
 
 @pytest.mark.parametrize("model_type", sorted(EAGER_VERSIONS))
 def test_an_attention_that_somebody_gave_stays(model_type):
-    model = describe(small_config(model_type), "small", "here")
+    is_of_t5 = model_type in GROUPS["both_stacks"]
+    config = (
+        {**small_config("t5"), "model_type": model_type} if is_of_t5 else small_config(model_type)
+    )
+    model = describe(config, "small", "here")
     given = LaunchPlan(attention="flash_attention_2", versions={"transformers": "4.44.0"})
 
     assert with_default_attention(given, model) is given

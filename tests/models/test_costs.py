@@ -39,7 +39,8 @@ def test_every_decoder_of_the_registry_has_coefficients_or_no_layout():
         if has_layers and family_table(model.model_type) is not None:
             continue  # a table may say the parameters alone, and not of every config of its type (PF129)
         assert bool(model.layers) is has_layers, entry.id
-        assert (family_costs(model.model_type) is not None) is has_layers, model.model_type
+        costs = family_costs(model.facts.get("costs", model.model_type))
+        assert (costs is not None) is has_layers, model.model_type
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

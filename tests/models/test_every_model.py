@@ -42,6 +42,7 @@ def test_a_model_has_an_answer_or_is_unknown_for_a_reason(entry):
             model=entry.id,
             micro_batch_size=1,
             seq_len=256,
+            target_len=64,
             mixed_precision="bf16",
             device=CARD,
             trainer="transformers",

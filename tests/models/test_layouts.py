@@ -289,7 +289,10 @@ def test_a_vision_language_model_ties_its_head_where_the_library_does(model_type
 
 
 def test_every_family_with_a_layout_is_among_the_cases():
-    through_composites = {"mllama_text_model"}
+    through_composites = {
+        "mllama_text_model",
+        *GROUPS["both_stacks"],
+    }  # tests/models/test_both_stacks.py
     laid_out = {name for types in GROUPS.values() for name in types}
     tested = {name for name, _ in CASES} | {f"{name}_text" for name, _, _ in COMPOSITES}
 

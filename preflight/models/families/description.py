@@ -54,6 +54,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "latent_attention": ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"),
     "linear_attention": ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     "cross_attention": ("mllama_text_model",),
+    "both_stacks": ("t5", "mt5", "umt5"),
 }
 """Module of this package -> the model types it lays out."""
 
@@ -77,6 +78,8 @@ HEADLESS = ("Model", CLASSIFIER)
 NOT_DROPOUT = ("classifier_dropout", "layerdrop")
 
 
+BOTH_STACKS = "both_stacks"
+"""The module that lays out encoders with a decoder."""
 TABLE = "table_layout"
 """The module that lays out every type with a table of its own."""
 
@@ -134,6 +137,8 @@ def describe_config(
     tied = (text if top_type == "llama4" else top).flag("tie_word_embeddings")
     if top_type in TIED_BY_EITHER:
         tied = tied or text.flag("tie_word_embeddings")
+    if group == BOTH_STACKS:  # a config of T5 that says nothing shares its table
+        tied = text.get("tie_word_embeddings") is not False
     body, head = "model", "lm_head"
     if is_composite:
         body, head = BODIES.get(top_type, ("model.language_model", "lm_head"))

@@ -1,0 +1,70 @@
+"""Encoders with a decoder: the two lengths of their rows, and what of their training was never traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from preflight.errors import Problem
+from preflight.formulas.objective import LANGUAGE_MODEL
+from preflight.formulas.trainer_arguments import argument
+from preflight.launch import LaunchPlan, Origin
+from preflight.model import ModelSpec
+from preflight.plan_parts import open_up_to
+
+SOURCES = ("max_source_length", "source_max_len", "max_source_len", "max_input_length")
+"""Arguments of scripts that cut what an encoder reads (run_summarization.py, run_translation.py of transformers)."""
+OF_TOKENIZER = "model_max_length"
+GENERATES = "answers generated in an evaluation"
+
+
+def with_both_lengths(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return the plan with the lengths of both stacks of its model; any other plan as it is."""
+    if not model.has_both_stacks:
+        return plan
+    if plan.seq_len is None:
+        for name in SOURCES:
+            given = argument(plan, name)
+            if str(given.value).isdecimal() and int(given.value) > 0:
+                plan = plan.with_edits({"seq_len": int(given.value)})
+                plan = plan.with_origin("seq_len", Origin(given.where))
+                break
+    origin = plan.origins.get("seq_len")
+    is_of_tokenizer = origin is not None and OF_TOKENIZER in origin.where.replace("-", "_")
+    if plan.target_len is None and plan.seq_len is not None and is_of_tokenizer:
+        reason = "nobody said how long answers are, and a tokenizer cuts them where it cuts what they answer"
+        plan = plan.with_origin("target_len", open_up_to(plan.seq_len, reason))
+    return plan
+
+
+def untraced_of_stacks(plan: LaunchPlan) -> str:
+    """Return what of a plan no encoder with a decoder was traced with; empty where it was."""
+    if plan.sequence_kind == "packed":
+        return "packed rows of an encoder with a decoder"
+    if plan.base_quantization is not None:
+        return "a quantized encoder with a decoder, of which some matrices stay fp32"
+    if plan.load_dtype == "fp16":
+        return "an encoder with a decoder in fp16, of which some matrices stay fp32"
+    if (plan.attention or "").startswith("flash"):
+        return "flash attention with distances, which it does not take"
+    if plan.loss not in (None, "full_logits"):
+        return f"loss {plan.loss} of an encoder with a decoder"
+    if plan.objective not in LANGUAGE_MODEL:
+        return f"{plan.objective} with an encoder that has a decoder"
+    return ""
+
+
+def left_out_of_stacks(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield that an evaluation generates, which takes keys and values of both stacks for every beam."""
+    generates = argument(plan, "predict_with_generate")
+    if not model.has_both_stacks or plan.eval_micro_batch_size is None:
+        return
+    if str(generates.value).lower() == "true":
+        yield Problem(
+            "predict_with_generate generates answers in every evaluation, which the estimate does not count",
+            generates.where,
+            "leave it out to have the rest judged",
+            "PF129",
+            "warning",
+            unpriced=GENERATES,
+            takes="more",
+        )

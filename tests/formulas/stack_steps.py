@@ -1,0 +1,87 @@
+"""Train encoders with a decoder for two steps on the CPU with Seq2SeqTrainer, and count what is alive in each part, as JSON.
+
+The models are random and tiny and drop out as their classes do, with a mask of bytes as on a GPU; a CPU's kernel of torch
+takes no table of distances that trains, so they attend eagerly. Usage: stack_steps.py CASES_JSON FOLDER
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from allocations import Allocations
+from datasets import Dataset
+from objective_steps import main, mark_steps, trained
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from preflight.trace.patches import cuda_dropout, replaced
+from preflight.trace.stacks import untie
+
+ROWS = 8
+
+
+@contextmanager
+def in_float_like_cuda() -> Iterator[None]:
+    """Take softmax and powers in fp32 under autocast, as a GPU's autocast does and a CPU's does not
+    (aten/src/ATen/autocast_mode.h, AT_FORALL_FP32, torch 2.13)."""
+
+    def widened(function):
+        def wide(value, *arguments, **keywords):
+            is_narrow = torch.is_autocast_enabled("cpu") and value.dtype == torch.bfloat16
+            return function(value.float() if is_narrow else value, *arguments, **keywords)
+
+        return wide
+
+    places = ((torch.nn.functional, "softmax"), (torch, "pow"))
+    with ExitStack() as patches:
+        for owner, name in places:
+            patches.enter_context(replaced(owner, name, widened(getattr(owner, name))))
+        yield
+
+
+def rows_of(case: dict) -> Dataset:
+    """Return questions and answers that fill their lengths, but for one short row in two."""
+    length, answer = case["length"], case["answer"]
+    words = [[random.randrange(3, 500) for _ in range(length)] for _ in range(ROWS)]
+    masks = [[1] * (length - row % 2) + [0] * (row % 2) for row in range(ROWS)]
+    labels = [[random.randrange(3, 500) for _ in range(answer)] for _ in range(ROWS)]
+    return Dataset.from_dict({"input_ids": words, "attention_mask": masks, "labels": labels})
+
+
+def counted(case: dict, folder: Path) -> dict[str, object]:
+    """Return the peaks of the second step, and the rows that the model saw."""
+    random.seed(0)
+    torch.manual_seed(0)
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[case.get("load", "fp32")]
+    model = AutoModelForSeq2SeqLM.from_config(
+        AutoConfig.for_model(**case["config"]), attn_implementation="eager", dtype=dtype
+    )
+    if case["config"].get("tie_word_embeddings") is False:
+        untie(model)
+    if case.get("rank"):
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(
+            task_type="SEQ_2_SEQ_LM",
+            r=case["rank"],
+            target_modules=case.get("targets"),
+            lora_dropout=case.get("dropout", 0.0),
+        )
+        model = get_peft_model(model, config)
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(folder / "out"), per_device_train_batch_size=case["micro"], max_steps=2, use_cpu=True,
+        report_to=[], save_strategy="no", optim="adamw_torch_fused", bf16=case.get("autocast", False),
+        gradient_checkpointing=case.get("checkpointing", False), dataloader_pin_memory=False, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = Seq2SeqTrainer(model=model, args=arguments, train_dataset=rows_of(case))
+    allocations = Allocations()
+    mark_steps(trainer, allocations)
+    with cuda_dropout(), in_float_like_cuda():
+        return trained(trainer, allocations)
+
+
+if __name__ == "__main__":
+    main(counted)

@@ -1,0 +1,78 @@
+"""Encoders with a decoder on Seq2SeqTrainer: live bytes of a step beside the estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from step_script import counted_of
+from test_objectives import predicted
+
+from preflight.launch import Adapter, LaunchPlan
+
+SCRIPT = Path(__file__).with_name("stack_steps.py")
+TOLERANCE = 0.02
+SIZES = {
+    "d_model": 320, "d_kv": 64, "d_ff": 832, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 5, "vocab_size": 2048,
+    "pad_token_id": 0, "decoder_start_token_id": 0,
+}  # fmt: skip
+GATED = {**SIZES, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+CONFIGS = {
+    "t5": {**SIZES, "model_type": "t5", "feed_forward_proj": "relu"},
+    "flan-t5": {**GATED, "model_type": "t5"},
+    "mt5": {**GATED, "model_type": "mt5"},
+}
+CASES: dict[str, dict] = {
+    "t5": {"type": "t5"},
+    "t5, autocast": {"type": "t5", "autocast": True},
+    "t5, long answers": {"type": "t5", "length": 64, "answer": 256},
+    "flan-t5": {"type": "flan-t5"},
+    "flan-t5, autocast": {"type": "flan-t5", "autocast": True},
+    "flan-t5, 16 bits": {"type": "flan-t5", "load": "bf16"},
+    "flan-t5, checkpointed": {"type": "flan-t5", "checkpointing": True},
+    "flan-t5, autocast, checkpointed": {"type": "flan-t5", "autocast": True, "checkpointing": True},
+    "flan-t5, LoRA": {"type": "flan-t5", "rank": 8, "targets": ["q", "v"]},
+    "flan-t5, LoRA with dropout, autocast": {
+        "type": "flan-t5", "rank": 8, "targets": ["q", "v"], "dropout": 0.1, "autocast": True,
+    },
+    "mt5": {"type": "mt5", "autocast": True},
+}  # fmt: skip
+
+
+def case_of(name: str) -> dict:
+    case = {"micro": 4, "length": 192, "answer": 64, **CASES[name]}
+    return {**case, "config": CONFIGS[case["type"]]}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> dict[str, dict]:
+    """One process takes two steps of every case."""
+    folder = tmp_path_factory.mktemp("stacks")
+    return counted_of(SCRIPT, {name: case_of(name) for name in CASES}, folder, 300)
+
+
+def plan_of(case: dict) -> LaunchPlan:
+    return LaunchPlan(
+        trainer="transformers",
+        load_dtype=case.get("load", "fp32"),
+        mixed_precision="bf16" if case.get("autocast") else "no",
+        micro_batch_size=case["micro"],
+        seq_len=case["length"],
+        target_len=case["answer"],
+        attention="eager",
+        sequence_kind="padded",
+        activation_checkpointing="full" if case.get("checkpointing") else "none",
+        adapter=Adapter(rank=case["rank"], targets=tuple(case["targets"]), dropout=case.get("dropout", 0.0))
+        if "rank" in case
+        else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_worst_moment_of_a_step_is_priced(measured, name):
+    case = case_of(name)
+    counted = max(measured[name]["peaks"].values())
+
+    assert max(predicted(plan_of(case), case["config"]).values()) == pytest.approx(
+        counted, rel=TOLERANCE
+    )
