@@ -12,6 +12,7 @@ from preflight.formulas.forward_alone import (
     FSDP_SOURCE,
     gathered_in_forward,
 )
+from preflight.formulas.generated_answers import generated_bytes, generates
 from preflight.formulas.heads import scores
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
@@ -58,15 +59,28 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             f"{kept:,}",
             FSDP_SOURCE if plan.is_fsdp else DEEPSPEED_SOURCE,
         )
-    layer = model.largest_layer
-    activations = 0
-    if layer is not None and layer.layer is not None:
-        each = layer_costs(plan, model, layer, precision).forward_checkpointed
-        activations = tokens * each
-        if plan.base_quantization is not None:
-            packed = (h.tensor.num_params for h in held_tensors(plan, model) if h.quantized)
-            activations += precision.bytes_of("compute") * max(packed, default=0)
+    # an encoder's layers are smaller than those of the decoder beside it, and may attend to more
+    looked_at = model.layers if model.has_both_stacks else (model.largest_layer,)
+    each = [
+        layer_costs(plan, model, layer, precision).forward_checkpointed
+        for layer in looked_at
+        if layer is not None and layer.layer is not None
+    ]
+    activations = tokens * max(each, default=0)
+    if each and plan.base_quantization is not None:
+        packed = (h.tensor.num_params for h in held_tensors(plan, model) if h.quantized)
+        activations += precision.bytes_of("compute") * max(packed, default=0)
     beyond = max(0, passing + activations - logits)
+    if generates(plan, model):
+        generated = generated_bytes(plan, model, rows) - logits - beyond
+        if generated > 0:
+            yield MemoryTerm(
+                "answers that an evaluation generates, beyond their loss",
+                generated,
+                EVALUATION,
+                f"{generated:,} of {rows} rows",
+                "preflight/formulas/generated_answers.py",
+            )
     if beyond:
         yield MemoryTerm(
             "a layer of an evaluation batch, beyond the logits",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from preflight.errors import Problem
 from preflight.formulas.objective import LANGUAGE_MODEL
 from preflight.formulas.trainer_arguments import argument
 from preflight.launch import LaunchPlan, Origin
@@ -14,7 +11,6 @@ from preflight.plan_parts import open_up_to
 SOURCES = ("max_source_length", "source_max_len", "max_source_len", "max_input_length")
 """Arguments of scripts that cut what an encoder reads (run_summarization.py, run_translation.py of transformers)."""
 OF_TOKENIZER = "model_max_length"
-GENERATES = "answers generated in an evaluation"
 
 
 def with_both_lengths(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
@@ -51,20 +47,3 @@ def untraced_of_stacks(plan: LaunchPlan) -> str:
     if plan.objective not in LANGUAGE_MODEL:
         return f"{plan.objective} with an encoder that has a decoder"
     return ""
-
-
-def left_out_of_stacks(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
-    """Yield that an evaluation generates, which takes keys and values of both stacks for every beam."""
-    generates = argument(plan, "predict_with_generate")
-    if not model.has_both_stacks or plan.eval_micro_batch_size is None:
-        return
-    if str(generates.value).lower() == "true":
-        yield Problem(
-            "predict_with_generate generates answers in every evaluation, which the estimate does not count",
-            generates.where,
-            "leave it out to have the rest judged",
-            "PF129",
-            "warning",
-            unpriced=GENERATES,
-            takes="more",
-        )

@@ -10,7 +10,6 @@ from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.formulas.adapted_experts import is_fused
 from preflight.formulas.adapters import adapter_targets, is_target
-from preflight.formulas.both_stacks import left_out_of_stacks
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
@@ -117,7 +116,6 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
                 takes="either",
             )
     yield from left_out_of_encoder(plan, model)
-    yield from left_out_of_stacks(plan, model)
     if plan.objective == "ppo":
         yield from _left_out_of_ppo(plan)
     if plan.is_read and _is_left_out(plan, model):

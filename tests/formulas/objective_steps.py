@@ -211,6 +211,8 @@ def trained(trainer, allocations: Allocations, beside: Sequence = ()) -> dict[st
     shapes: list[list[int]] = []
 
     def saw(module, args, kwargs, output):
+        if "input_ids" not in kwargs and not args:
+            return  # a token that is generated
         given = kwargs if "input_ids" in kwargs else args[0]
         shapes.append(list((given["input_ids"] if isinstance(given, Mapping) else given).shape))
 

@@ -21,6 +21,9 @@ from preflight.trace.patches import cuda_dropout, replaced
 from preflight.trace.stacks import untie
 
 ROWS = 8
+GENERATES = {
+    "predict_with_generate": True, "eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 8,
+}  # fmt: skip
 
 
 @contextmanager
@@ -72,13 +75,26 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
         )
         model = get_peft_model(model, config)
     arguments = Seq2SeqTrainingArguments(
-        output_dir=str(folder / "out"), per_device_train_batch_size=case["micro"], max_steps=2, use_cpu=True,
+        output_dir=str(folder / "out"), generation_max_length=case["answer"], per_device_train_batch_size=case["micro"], max_steps=2, use_cpu=True,
         report_to=[], save_strategy="no", optim="adamw_torch_fused", bf16=case.get("autocast", False),
         gradient_checkpointing=case.get("checkpointing", False), dataloader_pin_memory=False, disable_tqdm=True,
+        **GENERATES | {"generation_num_beams": case["beams"]} if "beams" in case else {},
     )  # fmt: skip
-    trainer = Seq2SeqTrainer(model=model, args=arguments, train_dataset=rows_of(case))
+    rows = rows_of(case)
+    held = {"eval_dataset": rows, "compute_metrics": lambda _: {}} if "beams" in case else {}
+    trainer = Seq2SeqTrainer(model=model, args=arguments, train_dataset=rows, **held)
     allocations = Allocations()
     mark_steps(trainer, allocations)
+    evaluate = trainer.evaluate
+
+    def marked(*args, **keywords):
+        allocations.mark("evaluation")
+        return evaluate(*args, **keywords)
+
+    trainer.evaluate = marked
+    if "beams" in case:  # no answer ends before it is as long as it may be
+        model.generation_config.eos_token_id = None
+        model.generation_config.forced_eos_token_id = None
     with cuda_dropout(), in_float_like_cuda():
         return trained(trainer, allocations)
 

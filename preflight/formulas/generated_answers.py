@@ -1,0 +1,51 @@
+"""What Seq2SeqTrainer holds while an evaluation generates answers: keys and values of both stacks for every beam.
+
+transformers/trainer_seq2seq.py prediction_step, generation/utils.py _expand_inputs_for_generation and _beam_search (5.24.0):
+what the encoder made is repeated for every beam, a layer's keys are copied where beams change their order, and scores of
+the vocabulary are there four times in fp32. Weights are cast anew at every token under autocast, which wraps forward.
+"""
+
+from __future__ import annotations
+
+from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.trainer_arguments import argument
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+from preflight.units import ceil_div
+
+BEAMS = ("generation_num_beams", "num_beams")
+LENGTHS = ("generation_max_length", "val_max_target_length", "max_target_length")
+"""Arguments of Seq2SeqTrainingArguments and of transformers' examples."""
+SCORES_IN_FP32 = 4
+
+
+def generates(plan: LaunchPlan, model: ModelSpec) -> bool:
+    """Tell whether an evaluation generates answers."""
+    asked = str(argument(plan, "predict_with_generate").value).lower() == "true"
+    return model.has_both_stacks and plan.eval_micro_batch_size is not None and asked
+
+
+def generated_bytes(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
+    """Return what is alive, in bytes, when the last token of `rows` answers is generated, beside the model's states."""
+    precision = precision_of(plan, model)
+    beams = max(1, *_given(plan, BEAMS))
+    length = max(plan.target_len or 1, *_given(plan, LENGTHS)) + 1
+    source, every = plan.seq_len or 1, rows * beams
+    decoders = [u for u in model.layers if u.layer is not None and u.name.startswith("decoder")]
+    num_decoders = sum(unit.count for unit in decoders)
+    width = 2 * max(unit.layer.kv_size for unit in decoders if unit.layer is not None)
+    cache = num_decoders * width * every * (source + length) * precision.bytes_of("compute")
+    moved = ceil_div(cache, 2 * num_decoders)
+    encoded = 4 * (rows + every) * source * model.hidden_size
+    scores = 4 * SCORES_IN_FP32 * every * model.vocab_size
+    cast = 0
+    if uses_autocast(plan) and precision.trainable == "fp32":
+        cast = 2 * sum(unit.count * unit.num_params for unit in decoders)
+        cast += 2 * model.vocab_size * model.hidden_size
+    return cache + moved + encoded + scores + cast
+
+
+def _given(plan: LaunchPlan, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the counts that arguments give; 0 where none does."""
+    values = (str(argument(plan, name).value) for name in names)
+    return (0, *(int(value) for value in values if value.isdecimal()))
