@@ -112,6 +112,7 @@ def _worst_moments(
             if held.unit is unit and held.trains
         )
 
+    words = sum(unit.count * gradients_of(unit) for unit in model.units if unit.role == "embedding")
     forward, last, first = 0, 0, 0
     for unit, cost in costs:
         assert cost.traced_forward_bytes is not None
@@ -128,6 +129,8 @@ def _worst_moments(
         made_later = sum(count * gradients_of(other) for count, other, _ in later)
         forward = max(forward, cost.traced_forward_bytes - kept - kept_later)
         behind = behind_bytes(plan, model, unit, precision)
+        if model.facts.get("hears") and unit.layer is not None and unit.layer.kind == "encoder":
+            behind += words  # a decoder's own are done before an encoder of sound begins
         last = max(last, cost.traced_backward_bytes + behind - (kept_later - gone) + made_later)
         if shared is None:
             first = max(first, cost.traced_backward_bytes + kept - made)

@@ -19,7 +19,7 @@ from preflight.formulas.user_loop import drops_gradients, finds_gradients
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
-from preflight.model import ModelSpec
+from preflight.model import ModelSpec, ModelUnit
 
 GRADIENTS_DONE = frozenset(
     {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}
@@ -35,6 +35,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     precision = precision_of(plan, model)
     frozen = frozen_bytes = trainable = packed = packed_elements = states = paged = 0
     head = embedding = seeing = waiting = 0
+    # gradients of one table that wait for each other are in the forms of what was traced with them
+    sums_words = model.tied and not model.facts.get("traced_tied")
     for held in held_tensors(plan, model):
         elements = local_elements(plan, held)
         if held.quantized:
@@ -48,10 +50,10 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
                 # one flat parameter with the embedding: sharded once its gradient is complete
                 embedding += held.count * elements
             elif held.unit.role in ("lm_head", "final_norm") or (
-                model.tied and held.unit.role == "embedding"
+                sums_words and held.unit.role == "embedding"
             ):
                 head += held.count * elements
-            elif held.unit.role == "embedding":
+            elif is_first_to_run(model, held.unit):
                 embedding += held.count * elements
             elif held.unit.role in SEEING:
                 seeing += held.count * elements
@@ -124,7 +126,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             plan, grad, trainable, head, embedding, seeing, precision.gradient, shards
         )
         yield from _whole_gradient(plan, model, precision, embedding)
-        if model.tied and not plan.is_fsdp and plan.adapter is None:
+        if sums_words and not plan.is_fsdp and plan.adapter is None:
             if finds_gradients(plan):
                 # .grad is there already, so the head's gradient waits beside it for the embedding's
                 yield MemoryTerm(
@@ -180,6 +182,11 @@ def _whole_gradient(
         f"({model.embedding_params:,} - {embedding:,}) x {size}",
         "torch/distributed/tensor/_ops/_embedding_ops.py, placement_types.py Shard: a chunk of embedding_dense_backward (2.13)",
     )
+
+
+def is_first_to_run(model: ModelSpec, unit: ModelUnit) -> bool:
+    """Tell whether a module has its gradient last of all: tables of words, but where an encoder of sound runs first."""
+    return unit.name == "model.encoder" if model.facts.get("hears") else unit.role == "embedding"
 
 
 def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable[MemoryTerm]:

@@ -16,7 +16,7 @@ from preflight.derive.cost_files import known_costs, rendered, together, without
 from preflight.derive.cost_forms import SOLVED, NotSolved, summed, taken_off, without_zeros
 from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked, see_and_walk
-from preflight.derive.small_models import LIGER_MODELS, OLDER_MODELS, SMALL_MODELS, small_config
+from preflight.derive.small_models import EVERY_MODEL, LIGER_MODELS, OLDER_MODELS, small_config
 from preflight.derive.target import Chosen, Files, Say
 from preflight.derive.type_samples import layer_samples
 from preflight.errors import BadInput
@@ -244,7 +244,7 @@ def _without_logits(form: Form) -> Form:
 
 def files(say: Say) -> Files:
     """Yield the files of every family."""
-    for name in SMALL_MODELS:
+    for name in EVERY_MODEL:
         for adaptation in ADAPTATIONS:
             say(f"{name} {adaptation.folder}")
             yield from file_of(name, say, Chosen(), adaptation)
@@ -253,7 +253,7 @@ def files(say: Say) -> Files:
 def names() -> tuple[str, ...]:
     """Return the families that may be made alone; those with Liger's modules need them on the path,
     and some an older transformers."""
-    return (*SMALL_MODELS, *LIGER_MODELS, *OLDER_MODELS)
+    return (*EVERY_MODEL, *LIGER_MODELS, *OLDER_MODELS)
 
 
 def files_of(name: str, chosen: Chosen, say: Say) -> Files:

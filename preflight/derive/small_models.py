@@ -61,6 +61,11 @@ STACKS = {
     "pad_token_id": 0, "decoder_start_token_id": 0,
 }  # fmt: skip
 
+HEARING = {
+    "d_model": 320, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 10, "decoder_attention_heads": 10,
+    "encoder_ffn_dim": 832, "decoder_ffn_dim": 832, "vocab_size": 1000, "num_mel_bins": 40, "max_source_positions": 192,
+    "max_target_positions": 448, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2,
+}  # fmt: skip
 GATED_STACKS = {**STACKS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 RELU_STACKS = {**STACKS, "feed_forward_proj": "relu"}
 
@@ -129,10 +134,6 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "gpt2_eager": GPT,
     "opt_dropout": {**PLAIN, "ffn_dim": 832, "word_embed_proj_dim": 320, "dropout": 0.1},
     "gpt_oss_flash": {**HEADS, **LOCAL_EXPERTS, "num_hidden_layers": 5, "sliding_window": 64},
-    "t5": GATED_STACKS,
-    "t5_eager": GATED_STACKS,
-    "t5_relu": RELU_STACKS,
-    "t5_relu_eager": RELU_STACKS,
 }  # fmt: skip
 """By model_type: hidden sizes, heads, widths and ranks that share no ratio, a few layers of each kind.
 
@@ -175,14 +176,33 @@ TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Decoders that are only inside a model that sees: the type of the whole, and as little of a tower as it can have."""
 
 
+STACK_MODELS: dict[str, dict[str, Any]] = {
+    "t5": GATED_STACKS,
+    "t5_eager": GATED_STACKS,
+    "t5_relu": RELU_STACKS,
+    "t5_relu_eager": RELU_STACKS,
+    "whisper_both": HEARING,
+}
+"""Encoders with a decoder, which are not packed, and have a page of their own (docs/encoders.md)."""
+EVERY_MODEL = {**SMALL_MODELS, **STACK_MODELS}
+
+BOTH = "_both"
+"""End of the name of a type with both of its stacks, where that of its decoder alone has a table."""
 RELU = "_relu"
 """End of the name of the first T5, beside that of its later kin."""
+STACKED = ("t5", "whisper")
 OLDER_MODELS = ("t5_float_eager", "t5_relu_float_eager")
 """Those that transformers before 5.15 is needed for."""
 OTHER_SIZES: dict[str, tuple[int, ...]] = {
     "d_model": (448, 480, 384),
     "d_kv": (40, 56, 64),
     "d_ff": (992, 1184, 1088),
+    "encoder_attention_heads": (8, 12, 6),
+    "decoder_attention_heads": (8, 12, 6),
+    "encoder_ffn_dim": (992, 1184, 1088),
+    "decoder_ffn_dim": (992, 1184, 1088),
+    "num_mel_bins": (56, 72, 48),
+    "max_source_positions": (128, 224, 256),
     "num_heads": (8, 12, 6),
     "hidden_size": (448, 480, 384),
     "n_embd": (448, 480, 384),
@@ -224,22 +244,26 @@ def small_config(model_type: str, variant: int = 0, head: str = MASKED_LM) -> di
     `head`: of an encoder, the objective whose class it is.
     """
     model_type = model_type.removesuffix(LIGER).replace(IN_FLOAT, "")
-    if model_type not in SMALL_MODELS:
+    if model_type not in EVERY_MODEL:
         model_type = model_type.removesuffix(EAGER)
         return small_type_config(model_type, variant, _least_depth(model_type), head=head)
-    own_type = next(
-        (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
-        model_type,
-    ).removesuffix(RELU)
-    config = {"model_type": own_type, **SMALL_MODELS[model_type]}
+    own_type = (
+        next(
+            (model_type.removesuffix(s) for s in (FLASH, EAGER, DROPOUT) if model_type.endswith(s)),
+            model_type,
+        )
+        .removesuffix(RELU)
+        .removesuffix(BOTH)
+    )
+    config = {"model_type": own_type, **EVERY_MODEL[model_type]}
     if variant:
         for name, others in OTHER_SIZES.items():
             if name in config:
                 config[name] = others[variant - 1]
         if config.get("num_experts_per_tok") == 3:
             config["num_experts_per_tok"] = (2, 4, 3)[variant - 1]
-        if "n_routed_experts" in SMALL_MODELS[model_type]:  # latent attention has no grouped keys
-            is_grouped = SMALL_MODELS[model_type]["num_key_value_heads"] == 2
+        if "n_routed_experts" in EVERY_MODEL[model_type]:  # latent attention has no grouped keys
+            is_grouped = EVERY_MODEL[model_type]["num_key_value_heads"] == 2
             if not is_grouped:
                 config["num_key_value_heads"] = config["num_attention_heads"]
     if (
@@ -294,11 +318,11 @@ def attention_of(model_type: str) -> str:
     """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
     model_type = model_type.removesuffix(LIGER)
     table = family_table(model_type)
-    if table is not None and model_type not in SMALL_MODELS:  # LongCat-Flash is a type
+    if table is not None and model_type not in EVERY_MODEL:  # LongCat-Flash is a type
         return str(table["attention"])
     if model_type.endswith(FLASH):
         return "flash_attention_2"
-    if model_type.startswith("t5") and not model_type.endswith(EAGER):
+    if model_type.startswith(STACKED) and not model_type.endswith(EAGER):
         return "sdpa"
     if model_type.endswith(EAGER):
         return "eager"
@@ -314,7 +338,7 @@ def small_launch(
 ) -> LaunchPlan:
     """Return the small launch of a family and method: its own attention, and adapters where it can have them."""
     kernels = LIGER_KERNELS if model_type.endswith(LIGER) else None
-    if model_type.startswith("t5"):
+    if model_type.startswith(STACKED):
         if "base_quantization" in METHODS[method]:
             raise BadInput.one(f"{model_type} is not traced packed: some of its matrices stay fp32")
         more = {"target_len": LENGTH // 2, "sequence_kind": "padded", **more}

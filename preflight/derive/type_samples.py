@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from random import Random
 
-from preflight.derive.small_models import SMALL_MODELS, small_config
+from preflight.derive.small_models import EVERY_MODEL, small_config
 from preflight.derive.type_configs import small_type_config
 from preflight.formulas.layer_coefficients import kind_of
 from preflight.formulas.layer_sizes import layer_sizes
@@ -74,7 +74,7 @@ def _model(config: str, model_type: str) -> ModelSpec:
 
 
 def _config(model_type: str, generator: Random) -> dict[str, object]:
-    if model_type in SMALL_MODELS:
+    if model_type in EVERY_MODEL:
         config = small_config(model_type)
     else:
         config = small_type_config(model_type, 0)

@@ -17,6 +17,8 @@ def with_both_lengths(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with the lengths of both stacks of its model; any other plan as it is."""
     if not model.has_both_stacks:
         return plan
+    if model.facts.get("hears"):
+        return _with_window(plan, model)
     if plan.seq_len is None:
         for name in SOURCES:
             given = argument(plan, name)
@@ -29,6 +31,26 @@ def with_both_lengths(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     if plan.target_len is None and plan.seq_len is not None and is_of_tokenizer:
         reason = "nobody said how long answers are, and a tokenizer cuts them where it cuts what they answer"
         plan = plan.with_origin("target_len", open_up_to(plan.seq_len, reason))
+    return plan
+
+
+def positions_of(model: ModelSpec) -> dict[str, int]:
+    """Return the positions of both stacks, by `encoder` and `decoder`, of a model that has tables of them."""
+    return {
+        unit.name.split(".")[1]: unit.tensors[0].shape[0]
+        for unit in model.units
+        if unit.name.endswith("embed_positions")
+    }
+
+
+def _with_window(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return the plan with the frames of a window of sound, which is padded to as many as the encoder has positions."""
+    positions = positions_of(model)
+    plan = plan.with_edits({"seq_len": positions["encoder"]})
+    plan = plan.with_origin("seq_len", Origin(f"{model.name}: positions of its encoder"))
+    if plan.target_len is None:
+        reason = "nobody said how long answers are, and the decoder has no more positions"
+        plan = plan.with_origin("target_len", open_up_to(positions["decoder"], reason))
     return plan
 
 

@@ -31,7 +31,7 @@ def generated_bytes(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
     beams = max(1, *_given(plan, BEAMS))
     length = max(plan.target_len or 1, *_given(plan, LENGTHS)) + 1
     source, every = plan.seq_len or 1, rows * beams
-    decoders = [u for u in model.layers if u.layer is not None and u.name.startswith("decoder")]
+    decoders = [u for u in model.layers if u.layer is not None and ".decoder." in f".{u.name}"]
     num_decoders = sum(unit.count for unit in decoders)
     width = 2 * max(unit.layer.kv_size for unit in decoders if unit.layer is not None)
     cache = num_decoders * width * every * (source + length) * precision.bytes_of("compute")

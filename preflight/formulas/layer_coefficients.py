@@ -95,7 +95,8 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     attention = plan.attention or "sdpa"
     if attention == "sdpa":
         attention = default_attention(model.model_type, version_in(plan.versions, "transformers"))
-    if model.has_both_stacks and not T5_HAS_SDPA.holds_in(plan.versions):
+    is_of_t5 = model.has_both_stacks and family_costs(f"{name}{IN_FLOAT}{EAGER}") is not None
+    if is_of_t5 and not T5_HAS_SDPA.holds_in(plan.versions):
         name = f"{name}{IN_FLOAT}"
     if attention == "eager" and family_costs(f"{name}{EAGER}"):
         return f"{name}{EAGER}"

@@ -12,6 +12,7 @@ from preflight.formulas.adapted_experts import is_fused
 from preflight.formulas.adapters import adapter_targets, is_target
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
+from preflight.formulas.generated_answers import generates
 from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
 from preflight.formulas.layer_coefficients import (
     counts_idle_experts,
@@ -35,6 +36,7 @@ from preflight.near_names import nearest_fix
 from preflight.units import format_gib
 from preflight.versions.transformers import FUSES_EXPERTS, GATHERS_ROWS_ONCE, GPTJ_HAS_SDPA
 
+GATHERED_LOGITS = "logits gathered for compute_metrics"
 BESIDE_TEXT = "images or audio beside the text"
 UNTRACED = "what the layers keep and need in passing"
 TOO_SMALL = "an engine that does not start"
@@ -55,9 +57,12 @@ def with_left_out(
     plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None = None
 ) -> LaunchPlan:
     """Return the plan with a notice for everything that the model brings and no formula counts, each once."""
-    if model.tower is not None and not _is_left_out(plan, model):
-        kept = tuple(notice for notice in plan.notices if notice.unpriced != BESIDE_TEXT)
-        plan = plan if kept == plan.notices else replace(plan, notices=kept)
+    is_seen = model.tower is not None and not _is_left_out(plan, model)
+    counted = {BESIDE_TEXT} if is_seen or model.facts.get("hears") else set()
+    if generates(plan, model):  # answers are gathered there, and no logits
+        counted.add(GATHERED_LOGITS)
+    kept = tuple(notice for notice in plan.notices if notice.unpriced not in counted)
+    plan = plan if kept == plan.notices else replace(plan, notices=kept)
     said = {notice.unpriced for notice in plan.notices}
     new = tuple(notice for notice in _left_out(plan, model, device) if notice.unpriced not in said)
     return replace(plan, notices=(*plan.notices, *new)) if new else plan

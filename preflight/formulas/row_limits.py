@@ -6,6 +6,7 @@ first forward. tests/formulas/test_row_limits.py asks the families of transforme
 
 from __future__ import annotations
 
+from preflight.formulas.both_stacks import positions_of
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.plan_parts import open_up_to
@@ -51,6 +52,8 @@ def longest_row(plan: LaunchPlan, model: ModelSpec) -> int | None:
     positions that skip padding (an offset) bound what is no padding, so there the trainer must be known to pad to the
     longest row.
     """
+    if model.facts.get("hears"):
+        return positions_of(model)["encoder"]
     if plan.sequence_kind == "packed" or "position_ids" in plan.script_text:
         return None
     for name in FIXED.get(model.model_type, ()):

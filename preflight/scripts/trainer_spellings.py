@@ -193,6 +193,10 @@ KINDS: dict[str, str] = {
             "query_max_len",
             "passage_max_len",
             "max_len",
+            "generation_max_length",
+            "generation_num_beams",
+            "num_beams",
+            "val_max_target_length",
             "sub_batch_size",
         ),
         "int",
@@ -201,6 +205,7 @@ KINDS: dict[str, str] = {
     **dict.fromkeys(
         (
             "calls_evaluation",
+            "predict_with_generate",
             "use_vllm",
             "grad_cache",
             "vllm_enable_sleep_mode",

@@ -12,7 +12,14 @@ from preflight.trace.compose import Depth, full_depth, shallow_depth
 from preflight.trace.encoders import auto_class, is_encoder
 from preflight.trace.job import TraceJob
 from preflight.trace.quantized import pack_linears
-from preflight.trace.stacks import has_both_stacks, is_decoder_alone, layers_of_stacks, untie
+from preflight.trace.stacks import (
+    auto_class_of_stacks,
+    has_both_stacks,
+    hears,
+    is_decoder_alone,
+    layers_of_stacks,
+    untie,
+)
 from preflight.versions.transformers import HAS_DTYPE
 
 
@@ -125,9 +132,7 @@ def _class_of(config: Any) -> Any:
     if is_encoder(config):
         return auto_class(config)
     if has_both_stacks(config):
-        from transformers import AutoModelForSeq2SeqLM
-
-        return AutoModelForSeq2SeqLM
+        return auto_class_of_stacks(config)
     if getattr(config, "is_encoder_decoder", False) and not is_decoder_alone(config):
         raise BadInput.one(
             f"{config.model_type} is an encoder with a decoder that is not traced: no text for text"
@@ -228,7 +233,9 @@ def _keep(config: Any, owner: Any, name: str, kept: tuple[int, ...]) -> None:
 
 
 def _task_of(config: Any) -> str | None:
-    if is_encoder(config):
+    if is_encoder(config) or hears(
+        config
+    ):  # a task's class asks for words where Whisper takes sound
         return None
     return "SEQ_2_SEQ_LM" if has_both_stacks(config) else "CAUSAL_LM"
 

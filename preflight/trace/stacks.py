@@ -9,9 +9,23 @@ def has_both_stacks(config: Any) -> bool:
     """Tell whether a config is of an encoder whose words a decoder answers: T5, BART; and not of its decoder alone."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
-    is_known = config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    is_known = config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES or hears(config)
     both = getattr(config, "is_encoder_decoder", False) and is_known
     return bool(both and not is_decoder_alone(config))
+
+
+def hears(config: Any) -> bool:
+    """Tell whether an encoder with a decoder takes windows of sound, as Whisper does."""
+    return bool(config.model_type == "whisper")
+
+
+def auto_class_of_stacks(config: Any) -> Any:
+    """Return the Auto class that builds an encoder with its decoder."""
+    import transformers
+
+    if hears(config):
+        return transformers.AutoModelForSpeechSeq2Seq
+    return transformers.AutoModelForSeq2SeqLM
 
 
 def is_decoder_alone(config: Any) -> bool:

@@ -31,7 +31,7 @@ from preflight.trace.log import (
     Part,
 )
 from preflight.trace.recorder import Recorder
-from preflight.trace.stacks import first_embedding, has_both_stacks
+from preflight.trace.stacks import first_embedding, has_both_stacks, hears
 
 NUM_STEPS = 2
 """The first creates the optimizer's states; the second runs beside them, as all later ones do."""
@@ -116,9 +116,11 @@ def run_steps(
     parameters = [p for p in model.parameters() if p.requires_grad]
     shape = (job.micro_batch_size, job.seq_len)
     answers = has_both_stacks(model.config)
+    sounds = answers and hears(model.config)
     # Linear attention asks whether its mask masks anything, in a place that no patch reaches.
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
     is_linear = "linear_attention" in kinds
+    sound_dtype = torch.float32 if job.autocast else next(model.parameters()).dtype
     head = {"fused_lm_head": True} if job.loss == "chunked_linear" else {}
     objective = head_of(job.config)
     cache, is_bare = {} if objective else {"use_cache": False}, objective == "embedding"
@@ -131,9 +133,16 @@ def run_steps(
                 is_last = micro == job.micro_steps - 1
                 model.set_requires_gradient_sync(job.sync_each_batch or is_last)
             marks.mark(INPUTS)
-            ids = torch.zeros(shape, dtype=torch.long, device=recorder.device)
-            mask = None
-            if job.has_padding or not is_linear:
+            ids = mask = None
+            read: dict[str, Any]
+            if sounds:  # in fp32, but where 16-bit weights ask for their own
+                frames = (shape[0], model.config.num_mel_bins, 2 * shape[1])
+                read = {
+                    "input_features": torch.zeros(frames, dtype=sound_dtype, device=recorder.device)
+                }
+            else:
+                ids = torch.zeros(shape, dtype=torch.long, device=recorder.device)
+            if not sounds and (job.has_padding or not is_linear):
                 mask = torch.ones(shape, dtype=torch.long, device=recorder.device)
             of_labels = (shape[0], job.target_len) if answers else label_shape(job.config, *shape)
             labels = torch.zeros(of_labels, dtype=torch.long, device=recorder.device)
@@ -141,7 +150,9 @@ def run_steps(
             marks.mark(PRELUDE)
             marks.is_forward = True
             with region():
-                outputs = model(input_ids=ids, attention_mask=mask, **learns, **cache, **head)
+                if not sounds:
+                    read = {"input_ids": ids, "attention_mask": mask}
+                outputs = model(**read, **learns, **cache, **head)
                 loss = mean_of(outputs, mask) if is_bare else outputs.loss
                 if job.autocast:
                     marks.mark(REGION_END)
@@ -159,7 +170,7 @@ def run_steps(
                 if parameter.grad is not None:
                     recorder.hold(parameter.grad, GRADIENTS, "backward")
             marks.mark(END)
-            del loss, ids, mask, labels, learns
+            del loss, ids, mask, labels, learns, read
         stepping(step)
     marks.mark(END)
     marks.remove()

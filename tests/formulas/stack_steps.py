@@ -15,10 +15,10 @@ import torch
 from allocations import Allocations
 from datasets import Dataset
 from objective_steps import main, mark_steps, trained
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers import AutoConfig, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from preflight.trace.patches import cuda_dropout, replaced
-from preflight.trace.stacks import untie
+from preflight.trace.stacks import auto_class_of_stacks, untie
 
 ROWS = 8
 GENERATES = {
@@ -50,6 +50,10 @@ def rows_of(case: dict) -> Dataset:
     length, answer = case["length"], case["answer"]
     words = [[random.randrange(3, 500) for _ in range(length)] for _ in range(ROWS)]
     masks = [[1] * (length - row % 2) + [0] * (row % 2) for row in range(ROWS)]
+    if case["config"]["model_type"] == "whisper":
+        sounds = torch.randn(ROWS, case["config"]["num_mel_bins"], 2 * length)
+        labels = [[random.randrange(3, 500) for _ in range(answer)] for _ in range(ROWS)]
+        return Dataset.from_dict({"input_features": sounds.numpy(), "labels": labels})
     labels = [[random.randrange(3, 500) for _ in range(answer)] for _ in range(ROWS)]
     return Dataset.from_dict({"input_ids": words, "attention_mask": masks, "labels": labels})
 
@@ -59,8 +63,9 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
     random.seed(0)
     torch.manual_seed(0)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[case.get("load", "fp32")]
-    model = AutoModelForSeq2SeqLM.from_config(
-        AutoConfig.for_model(**case["config"]), attn_implementation="eager", dtype=dtype
+    config = AutoConfig.for_model(**case["config"])
+    model = auto_class_of_stacks(config).from_config(
+        config, attn_implementation=case["attention"], dtype=dtype
     )
     if case["config"].get("tie_word_embeddings") is False:
         untie(model)
@@ -68,7 +73,7 @@ def counted(case: dict, folder: Path) -> dict[str, object]:
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
-            task_type="SEQ_2_SEQ_LM",
+            task_type=None if case["config"]["model_type"] == "whisper" else "SEQ_2_SEQ_LM",
             r=case["rank"],
             target_modules=case.get("targets"),
             lora_dropout=case.get("dropout", 0.0),

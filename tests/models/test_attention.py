@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from preflight.derive.small_models import SMALL_MODELS, small_config
+from preflight.derive.small_models import EVERY_MODEL, small_config
 from preflight.formulas.attention import EAGER_VERSIONS, default_attention, with_default_attention
 from preflight.launch import LaunchPlan, Origin
 from preflight.models import describe
 from preflight.models.families.description import GROUPS
 from preflight.versions.boundary import release
 
-LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(SMALL_MODELS))
+LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(EVERY_MODEL))
 ASSUMED = {"attention": Origin("default of transformers", assumed=True)}
 
 
@@ -23,7 +23,8 @@ def test_eager_is_the_default_where_the_class_has_no_sdpa(model_type):
     whole = small_config(model_type)["model_type"]
     name = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(whole)
     name = name or auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(whole)
-    name = name or auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES[whole]
+    name = name or auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.get(whole)
+    name = name or auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES[whole]
     version = release(transformers.__version__)
 
     has_sdpa = getattr(transformers, name)._supports_sdpa

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.derive.formula_table import compare
@@ -16,7 +16,7 @@ from preflight.models import describe
 from preflight.models.registry import find_model
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.trace.stacks import untie
+from preflight.trace.stacks import auto_class_of_stacks, untie
 from preflight.verdict import Answer
 
 SIZES = {
@@ -32,21 +32,22 @@ CONFIGS = [
     {"model_type": "t5", **SIZES, "num_layers": 2, "num_decoder_layers": 1, "feed_forward_proj": "gated-gelu"},
     {"model_type": "mt5", **SIZES, "num_layers": 1, "num_decoder_layers": 4, "tie_word_embeddings": False},
     {"model_type": "umt5", **SIZES, "num_layers": 3, "num_decoder_layers": 2, "tie_word_embeddings": False},
+    {"model_type": "whisper", "d_model": 48, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4,
+     "decoder_attention_heads": 6, "encoder_ffn_dim": 80, "decoder_ffn_dim": 88, "vocab_size": 96, "num_mel_bins": 20,
+     "max_source_positions": 30, "max_target_positions": 28, "pad_token_id": 0},
 ]  # fmt: skip
 
 
 def shapes_of(spec) -> dict[str, tuple[int, ...]]:
     """Return every parameter of a layout by the name that the model gives it."""
-    begins = {
-        name: min(min(u.places) for u in spec.layers if u.name.startswith(name))
-        for name in ("encoder", "decoder")
-    }
+    begins: dict[str, int] = {}
     found = {}
     for unit in spec.units:
-        stack = unit.name.partition(".")[0]
         prefixes = [unit.name]
         if unit.layer is not None:
-            prefixes = [f"{stack}.block.{place - begins[stack]}" for place in unit.places]
+            path = unit.name.rpartition(".")[0]
+            begin = begins.setdefault(path, unit.places[0])
+            prefixes = [f"{path}.{place - begin}" for place in unit.places]
         found |= {f"{prefix}.{t.name}": t.shape for prefix in prefixes for t in unit.tensors}
     return found  # fmt: skip
 
@@ -54,13 +55,23 @@ def shapes_of(spec) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["model_type"])
 def test_every_parameter_has_the_name_and_shape_that_transformers_gives_it(config):
     with torch.device("meta"):
-        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(**config))
+        settings = AutoConfig.for_model(**config)
+        model = auto_class_of_stacks(settings).from_config(settings)
     if config.get("tie_word_embeddings") is False:
         untie(model)
     spec = describe(config, "tiny", "test")
 
-    assert shapes_of(spec) == {name: tuple(p.shape) for name, p in model.named_parameters()}
+    named = dict(model.named_parameters())
+
+    assert shapes_of(spec) == {name: tuple(p.shape) for name, p in named.items()}
     assert spec.num_params == model.num_parameters()
+    assert not [
+        parameter
+        for unit in spec.units
+        for tensor in unit.tensors
+        if (parameter := named.get(f"{unit.name}.{tensor.name}")) is not None
+        and parameter.requires_grad != tensor.gets_gradient
+    ]
     assert spec.layer_classes == tuple(sorted(model._no_split_modules))
 
 

@@ -289,10 +289,8 @@ def test_a_vision_language_model_ties_its_head_where_the_library_does(model_type
 
 
 def test_every_family_with_a_layout_is_among_the_cases():
-    through_composites = {
-        "mllama_text_model",
-        *GROUPS["both_stacks"],
-    }  # tests/models/test_both_stacks.py
+    with_stacks = {*GROUPS["both_stacks"], *GROUPS["hearing"]}  # tests/models/test_both_stacks.py
+    through_composites = {"mllama_text_model", *with_stacks}
     laid_out = {name for types in GROUPS.values() for name in types}
     tested = {name for name, _ in CASES} | {f"{name}_text" for name, _, _ in COMPOSITES}
 

@@ -49,19 +49,21 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
         "layout": "table",
         "attention": "sdpa",
         "both_stacks": True,
+        "traced_tied": not feeds.startswith(GATED),
         "costs": "t5" if feeds.startswith(GATED) else "t5_relu",
         "activation": feeds.removeprefix(GATED),
-        "unlike_traced": _unlike_traced(view),
+        "unlike_traced": _unlike_traced(view, paths.tied),
     }
     return Layout(units, facts, (hidden, num_encoder + num_decoder))
 
 
-def _unlike_traced(view: ConfigView) -> tuple[str, ...]:
+def _unlike_traced(view: ConfigView, tied: bool) -> tuple[str, ...]:
     """Return what of a config no traced model had."""
     feeds = str(view.get("feed_forward_proj"))
     own = ("every layer's own distances",) if view.model_type == "umt5" else ()
     still = () if view.get("dropout_rate") else ("dropout_rate=0.0",)
-    return (*own, *still, *(() if feeds in TRACED else (f"feed_forward_proj={feeds}",)))
+    head = ("a head of its own",) if not tied and not feeds.startswith(GATED) else ()
+    return (*own, *still, *head, *(() if feeds in TRACED else (f"feed_forward_proj={feeds}",)))
 
 
 def _stack(view: ConfigView, name: str, depth: int, begin: int) -> tuple[ModelUnit, ...]:

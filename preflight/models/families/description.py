@@ -55,6 +55,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "linear_attention": ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     "cross_attention": ("mllama_text_model",),
     "both_stacks": ("t5", "mt5", "umt5"),
+    "hearing": ("whisper",),
 }
 """Module of this package -> the model types it lays out."""
 
@@ -78,8 +79,8 @@ HEADLESS = ("Model", CLASSIFIER)
 NOT_DROPOUT = ("classifier_dropout", "layerdrop")
 
 
-BOTH_STACKS = "both_stacks"
-"""The module that lays out encoders with a decoder."""
+BOTH_STACKS = ("both_stacks", "hearing")
+"""The modules that lay out encoders with a decoder."""
 TABLE = "table_layout"
 """The module that lays out every type with a table of its own."""
 
@@ -88,6 +89,14 @@ def group_of(model_type: str) -> str | None:
     """Return the module that lays a decoder out; None for a family without a layout."""
     of_module = next((group for group, types in GROUPS.items() if model_type in types), None)
     return of_module or (TABLE if family_table(model_type) is not None else None)
+
+
+def _group_of_config(model_type: str, config: Mapping[str, Any]) -> str | None:
+    """Return the module that lays a config out: a table where it names the decoder alone of a type with both stacks."""
+    group = group_of(model_type)
+    named = config.get("architectures") or ("",)
+    is_alone = str(named[0]).endswith("ForCausalLM") and family_table(model_type) is not None
+    return TABLE if group in BOTH_STACKS and is_alone else group
 
 
 def is_laid_out(config: Mapping[str, Any]) -> bool:
@@ -129,7 +138,7 @@ def describe_config(
     text_type = SAME_AS.get(text.model_type, text.model_type)
     is_composite = top_type in library_defaults().text_types
     top = ConfigView(config, top_type, source) if is_composite else text
-    group = group_of(text_type)
+    group = _group_of_config(text_type, config)
     if group is None:
         return _only_counted(top, text, name, source, num_params)
     text.model_type = text_type
@@ -137,7 +146,7 @@ def describe_config(
     tied = (text if top_type == "llama4" else top).flag("tie_word_embeddings")
     if top_type in TIED_BY_EITHER:
         tied = tied or text.flag("tie_word_embeddings")
-    if group == BOTH_STACKS:  # a config of T5 that says nothing shares its table
+    if group in BOTH_STACKS:  # a config that says nothing shares its table
         tied = text.get("tie_word_embeddings") is not False
     body, head = "model", "lm_head"
     if is_composite:

@@ -23,6 +23,9 @@ Keys of `ModelSpec.facts`, where they hold:
     adapts_experts  True where PEFT's all-linear reaches its fused experts
     buffers         elements of the tables that modules register, by bytes of an element or `load`, of such a type
     widths          what layers are counted in beside the usual, by its expression in config fields
+    traced_tied     True where the traces of its layers had a head that is tied
+    both_stacks     True of an encoder with a decoder; hears where it takes windows of sound
+    costs           the file of its costs, where that has another name than its type
     headless        the class, where it has no language model's head
     top_model_type  the model_type of the whole config
     library_defaults  sizes that the config leaves to transformers
