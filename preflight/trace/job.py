@@ -176,6 +176,10 @@ def job_of(
 def _without_length_of_answers(plan: LaunchPlan, model: ModelSpec) -> Iterable[Problem]:
     if model.has_both_stacks and plan.target_len is None:
         yield Problem("target_len is unknown", "", "--set target_len=NUMBER")
+    if (
+        model.has_both_stacks and plan.engine == "fsdp2"
+    ):  # torch 2.13 refuses words that both stacks share
+        yield Problem("FSDP2 of an encoder with a decoder is not traced", "", "--set engine=single")
 
 
 def _quantization(plan: LaunchPlan, compute: str) -> dict[str, Any] | None:
