@@ -73,5 +73,10 @@ def _kind(value: ast.expr, trained: list[ast.expr]) -> str:
 def _words(call: ast.Call) -> list[str]:
     """Return a call's function, and those of its arguments that say which model it makes."""
     given = [*call.args, *(each.value for each in call.keywords if each.arg)]
-    words = [ast.unparse(each) for each in given]
-    return [ast.unparse(call.func), *(each for each in words if NAMES_MODEL.search(each))]
+    says = [
+        ast.unparse(each)
+        for each in given
+        if (each in call.args and isinstance(each, ast.Constant) and isinstance(each.value, str))
+        or NAMES_MODEL.search(ast.unparse(each))
+    ]
+    return [ast.unparse(call.func), *says]

@@ -178,6 +178,10 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
     if not is_whole:
         everywhere = Place("script", script, "")
         fields = {name: fields.get(name, everywhere) for name in SIGNS}
+    own = _own_loss(reach, unpriced, whole)
+    copies = re.findall(UNCOUNTED[COPY][0], whole)
+    if own is not None and own.has_copy and len(copies) == 1 and _COPIED.search(whole):
+        unpriced.pop(COPY, None)  # the reference itself
     return Signs(
         fields,
         unpriced,
@@ -185,15 +189,17 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         cuts_rows or not makes_rows,
         not reach.is_followed or re.search(TRAINS, f"{of_script}\n{whole}") is not None,
         re.search(INFERS, whole) is not None,
-        _own_loss(reach, unpriced, whole),
+        own,
     )
 
 
+COPY = "a second copy of the model"
 OF_STEP = frozenset(
     {OWN_LOSS, NARROW_LOSS, "a reference model and pairs of answers", "a second forward pass"}
 )
 """Signs of a step that takes its loss of logits itself."""
 _REFERENCE = re.compile(r"\bref(?:erence)?_(?:model|engine)\b(?!\s*=\s*None\b)")
+_COPIED = re.compile(r"\bref\w*\s*=\s*(?:copy\.)?deepcopy\(")
 _SEVERAL = re.compile(r"(?i)chosen|reject|prefer|\bpairs?\b|_k\b|num_return|candidates")
 """Words of a script of which a row may become several sequences."""
 

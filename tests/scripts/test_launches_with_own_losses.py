@@ -1,0 +1,84 @@
+"""A launch whose script takes its loss of logits itself has a plan with the rows, the reference and the bytes of that."""
+
+from __future__ import annotations
+
+import pytest
+from launch_of_script import plan_of
+
+TRAIN = """
+import copy
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+from pairs import scores
+
+class PairTrainer(Trainer):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        {reference}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        chosen, rejected = self.both(model, inputs)
+        {compared}
+        return -F.logsigmoid(chosen - rejected).mean()
+
+    def both(self, model, inputs):
+        logps = scores(model(inputs["input_ids"]).logits, inputs["labels"])
+        n = len(logps) // 2
+        return logps[:n], logps[n:]
+{more}
+(args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", torch_dtype=torch.bfloat16)
+PairTrainer(model=model, args=args, train_dataset=rows(max_length=512)).train()
+"""
+PAIRS = """
+def scores(logits, labels):
+    picked = logits[:, :-1].log_softmax(-1).gather(2, labels[:, 1:, None]).squeeze(2)
+    return picked.sum(-1)
+"""
+COMMAND = "accelerate launch --num_processes 1 train.py --output_dir out --per_device_train_batch_size 2 --bf16"
+BESIDE = """
+        with torch.no_grad():
+            theirs, others = self.both(self.ref_model, inputs)
+        chosen, rejected = chosen - theirs, rejected - others"""
+
+
+def launch(folder, reference="pass", compared="pass", more=""):
+    text = TRAIN.format(reference=reference, compared=compared.strip(), more=more)
+    return plan_of(folder, COMMAND, {"train.py": text, "pairs.py": PAIRS})
+
+
+def unpriced(plan) -> dict[str, str]:
+    return {each.unpriced: each.takes for each in plan.notices if each.unpriced}
+
+
+def test_pairs_of_a_script_are_two_sequences_with_log_probabilities(tmp_path):
+    plan = launch(tmp_path)
+    loss = plan.script_facts.step_loss
+
+    assert (plan.objective, plan.reference_model, loss.forwards) == ("preference_pairs", None, 1)
+    assert (loss.narrow.forward, loss.wide.backward) == (6, 12)
+    assert not unpriced(plan)
+
+
+def test_a_copy_that_it_compares_with_is_held_too(tmp_path):
+    plan = launch(tmp_path, "self.ref_model = copy.deepcopy(self.model).eval()", BESIDE)
+
+    assert plan.reference_model == "same"
+    assert set(unpriced(plan).values()) == {"less"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "compared", "more"),
+    [
+        ("self.ref_model = load_elsewhere()", BESIDE, ""),
+        ("self.ref_model = copy.deepcopy(self.model)", "pass", ""),
+        ("pass", "chosen = chosen + sharpened(model, inputs)", ""),
+        ("pass", "pass", "    def training_step(self, *given):\n        return super().training_step(*given)\n"),
+    ],
+)  # fmt: skip
+def test_what_was_not_read_is_named(tmp_path, reference, compared, more):
+    plan = launch(tmp_path, reference, compared, more)
+
+    assert plan.objective is None and plan.script_facts.step_loss is None
+    assert set(unpriced(plan).values()) & {"more", "either"}
