@@ -10,9 +10,10 @@ from typing import IO, TYPE_CHECKING, Any
 from preflight.errors import BadInput, LaunchRefused, raise_if_any
 from preflight.files import watched
 from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.all import is_launchers_own
 from preflight.memory import MemoryEstimate
 from preflight.pipeline import check_launch, check_plan
-from preflight.plugins import load_plugins
+from preflight.plugins import PluginManager, load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.printable import printable, text_of
 from preflight.report import VIEWS, Report
@@ -41,7 +42,8 @@ def check(
 
     The settings of the repository that `cwd` is in hold, as on the command line; `policy` as a
     mapping replaces single keys of theirs, as a Policy the whole. `here` says that the ranks start
-    on this node, so that what it has and lacks counts.
+    on this node, so that what it has and lacks counts. A command that hands a file to a shell or a
+    scheduler (`bash train.sh`) is checked as the launch of that file, where it has one alone.
 
     Raises BadInput for what the caller can fix, HookFailed for a plugin that broke.
     """
@@ -63,7 +65,22 @@ def check(
     command = LaunchCommand(
         _words(launch), variables, folder, declared_flags=repository.flags, starts_here=here
     )
-    return check_launch(command, plugins, request)
+    return _of_the_file(command, plugins, request) or check_launch(command, plugins, request)
+
+
+def _of_the_file(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report | None:
+    """Return the report of the only launch of a file that a command hands to a shell or a scheduler, else None."""
+    if is_launchers_own(command):
+        return None
+    from preflight.studies.checked_behind import checked_launches, single_report
+    from preflight.studies.launches_behind import launches_behind
+
+    behind = launches_behind(command)
+    return (
+        None
+        if behind is None
+        else single_report(checked_launches(behind, command, plugins, request))
+    )
 
 
 def before_launch(

@@ -43,6 +43,16 @@ def test_a_launch_that_fits_is_returned_as_given_and_the_report_is_one_line(fold
     assert said.getvalue().startswith("preflight: fits. Peak 1")
 
 
+@pytest.mark.parametrize(("times", "verdict"), [(1, "fits"), (2, "unknown")])
+def test_a_script_is_checked_as_the_launch_that_it_starts_alone(folder, times, verdict):
+    lines = [" ".join([*launch(1), "--seed", str(number)]) for number in range(times)]
+    (Path(folder) / "train.sh").write_text("\n".join(lines) + "\n")
+    report = preflight.check(["bash", "train.sh"], device=TWO_SAMPLES, cwd=folder)
+
+    assert report.verdict.answer.value == verdict
+    assert any("train.sh:1" in note for note in report.notes) is (times == 1)
+
+
 def test_the_argv_of_a_rewritten_launch_starts_it_with_its_variables(folder):
     argv = preflight.before_launch(
         launch(4), device=TWO_SAMPLES, cwd=folder, report_to=io.StringIO()

@@ -143,7 +143,7 @@ def run(name: str, args: list[str]) -> int:
             launches = _launches_of_file(command, plugins, request)
             report = None if launches else _report(command, plugins, request)
         if launches and (name != "run" or (len(launches) == 1 and options.report is not None)):
-            from preflight.commands.launches import single_report
+            from preflight.studies.checked_behind import single_report
 
             report = single_report(launches)
         if options.report is not None and report is not None:
@@ -165,7 +165,7 @@ def _launches_of_file(
     for which the readers of such files are not loaded."""
     if is_launchers_own(command):
         return []
-    from preflight.commands.launches import checked_launches
+    from preflight.studies.checked_behind import checked_launches
     from preflight.studies.launches_behind import launches_behind
 
     behind = launches_behind(command)

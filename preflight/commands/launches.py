@@ -4,51 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import IO, Any
 
 from preflight.commands.output import print_json, print_lines, print_review
 from preflight.errors import BadInput
-from preflight.launch import LaunchCommand
-from preflight.plugins import PluginManager
-from preflight.report import Report
-from preflight.request import Request
-from preflight.studies.launches_behind import LaunchesBehind
-from preflight.studies.scan import ScannedLaunch, check_found
-
-
-def checked_launches(
-    behind: LaunchesBehind, command: LaunchCommand, plugins: PluginManager, request: Request
-) -> list[ScannedLaunch]:
-    """Return the launches of a file, each checked, without programs that train nothing."""
-    around = replace(command, env={}, overlay={**command.overlay, **behind.files})
-    found = (
-        check_found(behind.path, one, around, plugins, request) for one in _once(behind.launches)
-    )
-    return [one for one in found if one is not None]
-
-
-def _once(launches: Sequence[Any]) -> list[Any]:
-    """Return launches that differ: a loop over seeds starts one of them many times."""
-    kept: dict[object, Any] = {}
-    for one in launches:
-        kept.setdefault((one.line, one.argv, one.cwd), one)
-    return list(kept.values())
-
-
-def single_report(launches: Sequence[ScannedLaunch]) -> Report | None:
-    """Return the report of the only launch, with the place where it stands; None where there are several, or none was read.
-
-    Raises BadInput with what its reader refuses.
-    """
-    if len(launches) != 1 or launches[0].untold:
-        return None
-    (launch,) = launches
-    if launch.report is None:
-        raise BadInput(*launch.problems)
-    return replace(
-        launch.report, notes=(f"the launch is that of {launch.where}", *launch.report.notes)
-    )
+from preflight.studies.scan import ScannedLaunch
 
 
 def print_launches(
