@@ -136,6 +136,8 @@ def derive(target: Target, only_checks: bool) -> str:
     missing = [name for name in target.needs if find_spec(name) is None]
     if missing:
         return said(target.name, SKIPPED, f"needs {' and '.join(missing)}, not installed here")
+    if target.folder and target.folder not in os.environ:
+        return said(target.name, SKIPPED, f"needs a folder that {target.folder} names")
     began = time.monotonic()
     told: list[str] = []
     try:

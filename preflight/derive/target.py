@@ -50,6 +50,8 @@ class Target:
     """What may be made alone: families, types, towers."""
     make_one: Callable[[str, Chosen, Say], Files] | None = None
     """Makes the files of one of these names."""
+    folder: str = ""
+    """Environment variable that has to name a folder that it is made from."""
 
 
 def read(path: str) -> str:

@@ -9,6 +9,7 @@ from preflight.derive import (
     finding_reference,
     formula_table,
     framework_tables,
+    gone_arguments,
     hook_reference,
     library_defaults,
     litgpt_tables,
@@ -82,6 +83,14 @@ TARGETS = (
         swift_tables.PATH,
         swift_tables.swift_files,
         ("swift",),
+    ),
+    Target(
+        "gone_arguments",
+        TABLES,
+        "arguments that transformers and TRL have no more, from wheels of their releases",
+        gone_arguments.PATH,
+        gone_arguments.gone_files,
+        folder=gone_arguments.FOLDER,
     ),
     Target(
         "openrlhf",

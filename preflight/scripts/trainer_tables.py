@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -60,6 +60,11 @@ class ArgumentTable:
             kept = {name: argument for name, argument in self.arguments.items() if name in key}
             self._parts[key] = ArgumentTable(kept, self.versions)
         return self._parts[key]
+
+    def with_more(self, names: Iterable[str]) -> ArgumentTable:
+        """Return the table of a parser that takes these too, whatever their values are."""
+        more = {name: Argument(name, "optional_str", None) for name in names}
+        return ArgumentTable({**more, **self.arguments}, self.versions) if more else self
 
     @cached_property
     def _parts(self) -> dict[frozenset[str], ArgumentTable]:

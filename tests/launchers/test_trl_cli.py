@@ -7,6 +7,7 @@ import io
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from preflight.launchers.trl.plan import split_words
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch, write_checked
 from preflight.scripts.trainer_tables import argument_table
+from preflight.versions.boundary import release
 
 FSDP2 = """distributed_type: FSDP
 num_processes: 8
@@ -49,8 +51,11 @@ def command(line: str, folder: Path, env: Mapping[str, str] | None = None) -> La
     return LaunchCommand(tuple(shlex.split(line)), environment, str(folder))
 
 
-def read(line: str, folder: Path, env: Mapping[str, str] | None = None) -> LaunchPlan:
-    plan = preflight_read_launch(command=command(line, folder, env))
+def read(
+    line: str, folder: Path, env: Mapping[str, str] | None = None, starts_here: bool = False
+) -> LaunchPlan:
+    started = replace(command(line, folder, env), starts_here=starts_here)
+    plan = preflight_read_launch(command=started)
     assert plan is not None
     return plan
 
@@ -142,15 +147,36 @@ REFUSED = [
 @pytest.mark.parametrize("line", REFUSED)
 def test_what_trl_or_accelerate_refuses_is_refused(line, tmp_path, monkeypatch):
     with pytest.raises(BadInput) as error:
-        read(line, tmp_path)
+        read(line, tmp_path, starts_here=True)
 
     assert all(problem.id == "PF111" for problem in error.value.problems)
     assert isinstance(trl_starts(line, tmp_path, monkeypatch), str)
 
 
+OLDER = "--max_seq_length 512 --torch_dtype bfloat16 --evaluation_strategy no --warmup_ratio 0.03"
+
+
+def test_what_an_older_trl_takes_is_an_argument_where_the_launch_may_have_one(tmp_path):
+    plan = read(f"trl sft {BASE} {OLDER}", tmp_path)
+
+    assert (plan.seq_len, plan.load_dtype) == (512, "bf16")
+    assert release(plan.versions["trl"]) < (0, 20)
+    assert release(plan.versions["transformers"]) < (4, 51)
+
+
+@pytest.mark.parametrize("flag", OLDER.split()[::2])
+def test_it_is_refused_where_the_launch_has_a_newer_one(flag, tmp_path):
+    pins = "trl==1.16.0\ntransformers==5.24.0\n"
+    (tmp_path / "requirements.txt").write_text(pins)
+    with pytest.raises(BadInput) as error:
+        read(f"trl sft {BASE} {flag} 1", tmp_path)
+
+    assert [problem.where for problem in error.value.problems] == [flag]
+
+
 def test_what_neither_trl_nor_accelerate_knows_is_told_at_once_with_its_line(tmp_path):
     with pytest.raises(BadInput) as error:
-        read("trl sft --config typo.yaml --num_proceses 2", tmp_path)
+        read("trl sft --config typo.yaml --num_proceses 2", tmp_path, starts_here=True)
 
     assert [(problem.where, problem.fix) for problem in error.value.problems] == [
         ("typo.yaml:4", "did you mean learning_rate"),

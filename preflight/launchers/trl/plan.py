@@ -22,6 +22,8 @@ from preflight.launchers.accelerate.plan import accelerate_part, single_process_
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
 from preflight.launchers.trl.profiles import profile_names, with_profile
+from preflight.libraries.gone_arguments import gone_from_trl
+from preflight.libraries.resolve import libraries_of
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import argument_fix
@@ -29,6 +31,7 @@ from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
+from preflight.versions.boundary import release
 
 PROFILE_OPTION = "accelerate_config"
 
@@ -56,7 +59,8 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
         return None
     name = command.argv[first]
     problems = Problems()
-    split = problems.take(split_words(command, first + 1, argument_table(name)))
+    older = _of_older_releases(command, name)
+    split = problems.take(split_words(command, first + 1, argument_table(name).with_more(older)))
     problems.extend(_unknown_to_both(split, name))
     words, profile, command = problems.take(_with_config_file(split, command))
     raise_if_any(problems)
@@ -86,6 +90,16 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
         if p.id not in ("", "PF122") or p.severity == "error" or p.where not in taken
     )
     return make_plan(command, part, trainer, engine, left)
+
+
+def _of_older_releases(command: LaunchCommand, method: str) -> tuple[str, ...]:
+    """Return the arguments that the parser has no more, and had in a release that the launch may have."""
+    known = libraries_of(command).known
+    return tuple(
+        name
+        for name, (library, since) in gone_from_trl(method).items()
+        if library not in known or release(known[library].version) < release(since)
+    )
 
 
 def split_words(command: LaunchCommand, first: int, table: ArgumentTable) -> Reading[SplitWords]:
