@@ -87,9 +87,10 @@ TARGETS = (
     Target(
         "gone_arguments",
         TABLES,
-        "arguments that transformers and TRL have no more, from wheels of their releases",
+        "what transformers, TRL and PEFT have no more, from wheels of their releases",
         gone_arguments.PATH,
         gone_arguments.gone_files,
+        ("transformers", "trl", "peft"),
         folder=gone_arguments.FOLDER,
     ),
     Target(

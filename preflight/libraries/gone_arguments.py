@@ -1,11 +1,12 @@
 """Releases that a launch's own arguments rule out: those that its parser's classes in transformers or TRL have no more.
 
-gone_arguments.json says for each class which argument left with which release
+gone_arguments.json says for each class which argument or keyword left with which release
 (`python -m preflight.derive gone_arguments`).
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -16,13 +17,16 @@ from preflight.libraries.requirement import Clause
 from preflight.own_tables import beside, read_table
 from preflight.versions.boundary import release
 
-LIBRARIES = ("transformers", "trl")
+LIBRARIES = ("transformers", "trl", "peft")
 ALONE = ("evaluation_strategy", "dispatch_batches")
 """Arguments that no other program has: of transformers' parser, whether a script names that or imports what does."""
 SUCCESSORS = {"evaluation_strategy": "eval_strategy"}
 """Argument that a script gives as a keyword too -> its name since: a script that knows both says nothing."""
 OF_A_SCRIPT = ("ModelConfig", "ScriptArguments")
 """Classes of TRL whose arguments its own scripts take beside those of the trainer."""
+IMPORTED = "import"
+"""What stands in the table for the names that a package gives, where others stand for those of a class."""
+ASKS_RELEASE = re.compile(r"version|signature|hasattr")
 KEY = re.compile(r"^([a-z_]\w*)[ \t]*:", re.M)
 """A key of a file of arguments."""
 
@@ -34,6 +38,13 @@ Gone = Mapping[str, str]
 def _table() -> Mapping[str, Mapping[str, Gone]]:
     found: Mapping[str, Mapping[str, Gone]] = read_table(beside(__file__, "gone_arguments.json"))
     return found
+
+
+@lru_cache(maxsize=1)
+def _names() -> frozenset[str]:
+    return frozenset(
+        name for each in LIBRARIES for gone in _table()[each].values() for name in gone
+    )
 
 
 def gone_from_trl(method: str) -> dict[str, tuple[str, str]]:
@@ -55,14 +66,89 @@ def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
         if library == "transformers":
             ours = _table()[library]["TrainingArguments"]
             gone = {**{name: ours[name] for name in ALONE}, **gone}
-        said = {
-            name: f"--{name}" if given.get(name) == "" else given.get(name, name)
-            for name in gone
+        found = [
+            (since, f"--{name}" if given.get(name) == "" else given.get(name, name))
+            for name, since in gone.items()
             if (name in given and not _is_own(text, name)) or _is_keyword(text, name)
-        }
-        if said:
-            first = min(said, key=lambda name: release(gone[name]))
-            yield library, Clause("<", gone[first]), said[first]
+        ]
+        found += [
+            (table[name], f"{called}({name}=)")
+            for called, name in _keywords(text)
+            if name not in SUCCESSORS and name in (table := _of_call(library, called))
+        ]
+        found += [
+            (since, f"from {library} import {name}")
+            for name, since in _table()[library].get(IMPORTED, {}).items()
+            if (library, name) in _imported(text)
+        ]
+        if found:
+            since, said = min(found, key=lambda each: release(each[0]))
+            yield library, Clause("<", since), said
+
+
+def _of_call(library: str, called: str) -> Gone:
+    """Return what a class takes no more as keywords; TRL's arguments stand on transformers'."""
+    table = _table()[library]
+    is_trls = called in _table()["trl"] and called.endswith("Config")
+    return table.get("TrainingArguments" if library == "transformers" and is_trls else called, {})
+
+
+def _keywords(text: str) -> Iterator[tuple[str, str]]:
+    """Yield class and keyword of the calls with which a script makes what it imports of the libraries.
+
+    Unsloth gives TRL's trainers their old keywords back.
+    """
+    nodes = () if "unsloth" in text else _sure(text)
+    meant = {
+        alias.asname or alias.name: alias.name
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in LIBRARIES
+        for alias in node.names
+    }
+    for node in nodes:
+        called = _called(node.func, meant) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and called:
+            yield from ((called, keyword.arg) for keyword in node.keywords if keyword.arg)
+
+
+def _imported(text: str) -> set[tuple[str, str]]:
+    """Return library and name of what a script imports of the libraries themselves."""
+    return {
+        (node.module, alias.name)
+        for node in _sure(text)
+        if isinstance(node, ast.ImportFrom) and node.module in LIBRARIES
+        for alias in node.names
+    }
+
+
+@lru_cache(maxsize=4)
+def _sure(text: str) -> tuple[ast.AST, ...]:
+    """Return what of a script surely runs in every release: nothing that is tried, or under a condition on a version."""
+    if not any(library in text for library in LIBRARIES) or not any(n in text for n in _names()):
+        return ()
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    guarded = {
+        id(inner)
+        for node in nodes
+        if isinstance(node, ast.Try)
+        or (isinstance(node, ast.If) and ASKS_RELEASE.search(ast.unparse(node.test)))
+        for inner in ast.walk(node)
+    }
+    return tuple(
+        node
+        for node in nodes
+        if isinstance(node, (ast.Call, ast.ImportFrom)) and id(node) not in guarded
+    )
+
+
+def _called(func: ast.expr, meant: Mapping[str, str]) -> str:
+    """Return the class of the libraries that a call makes; empty where it is another one."""
+    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
+        return func.attr if func.value.id in LIBRARIES else ""
+    return meant.get(func.id, "") if isinstance(func, ast.Name) else ""
 
 
 def _gone(library: str, command: LaunchCommand, text: str) -> dict[str, str]:
@@ -70,7 +156,14 @@ def _gone(library: str, command: LaunchCommand, text: str) -> dict[str, str]:
     table = _table()[library]
     words = [word.rpartition("/")[2].partition(".")[0] for word in command.argv]
     method = next((w for w in _after(command.argv, words) if _classes_of(w)), None)
-    classes = {name for name in table if name in text and re.search(rf"\b{name}\b", text)}
+    classes = {
+        name
+        for name in table
+        if name != IMPORTED
+        and not name.endswith("Trainer")
+        and name in text
+        and re.search(rf"\b{name}\b", text)
+    }
     if method is not None:
         classes = {*_classes_of(method), *OF_A_SCRIPT} & set(table)
     if library == "transformers":

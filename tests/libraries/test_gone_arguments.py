@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,62 @@ def test_the_bounds_of_a_repository_hold_beside_it(line, asked, where, tmp_path)
 
 
 FILE = "model_name_or_path: gpt2\nmax_seq_length: 512\nevaluation_strategy: 'no'\n# group_by_length: true\n"
+
+
+MADE = """
+from trl import SFTTrainer{more}
+from transformers import Trainer, TrainingArguments
+args = TrainingArguments(output_dir="out", warmup_ratio=0.1)
+trainer = SFTTrainer(model=model, args=args, {keywords})
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        (MADE.format(more="", keywords="max_seq_length=512"), "SFTTrainer(max_seq_length=)"),
+        (MADE.format(more=", DataCollatorForCompletionOnlyLM", keywords=""), "from trl import DataCollatorForCompletionOnlyLM"),
+        (MADE.format(more="", keywords="processing_class=t"), None),
+        ("import unsloth\n" + MADE.format(more="", keywords="max_seq_length=512"), None),
+        (MADE.format(more=" as Made", keywords="max_seq_length=512"), None),  # one of its own
+    ],
+)  # fmt: skip
+def test_what_a_script_makes_and_imports_bounds_trl(text, asked, tmp_path):
+    found = pins(tmp_path, text)
+
+    assert found.get("trl", ("", None))[1] == asked
+    assert "unsloth" in text or found["transformers"][1] == "TrainingArguments(warmup_ratio=)"
+
+
+OLDER = "from trl import SFTTrainer\n"
+CALL = "SFTTrainer(model=m, max_seq_length=1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_bound"),
+    [
+        (f"{OLDER}if True:\n    t = {CALL}\n", True),
+        (f"import trl\nt = trl.{CALL}\n", True),
+        (f"{OLDER}try:\n    t = {CALL}\nexcept TypeError:\n    t = SFTTrainer(model=m)\n", False),
+        (f"{OLDER}if version.parse(trl.__version__) < old:\n    t = {CALL}\n", False),
+        (f"try:\n    from trl import DataCollatorForCompletionOnlyLM\nexcept ImportError:\n    {OLDER}", False),
+        (f"{OLDER}t = {CALL}\nprint 'a script of Python 2'\n", False),
+    ],
+)  # fmt: skip
+def test_what_may_not_run_in_another_release_says_nothing(text, is_bound, tmp_path):
+    assert ("trl" in pins(tmp_path, text)) is is_bound
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_installed_library_gives_none_of_the_names_and_takes_none_of_the_keywords(library):
+    package, table = importlib.import_module(library), read_table(PATH)[library]
+    trainers = [n for n in table if n in ("Trainer", "SFTTrainer", "DPOTrainer", "GRPOTrainer")]
+
+    assert not [name for name in table["import"] if hasattr(package, name)]
+    for name in trainers:
+        taken = inspect.signature(getattr(package, name).__init__).parameters
+        assert table[name] and not {*taken} & {*table[name]}
+    assert trainers or library == "peft"
 
 
 def test_a_file_of_arguments_says_so_too(tmp_path):
