@@ -84,8 +84,9 @@ def step_loss(files: Sequence[File]) -> StepLoss | None:
         forwards,
         is_paired,
         max(compares),
-        is_second_copy(file.tree for file in files),
-        any(PARTITIONS.search(ast.unparse(file.tree)) for file in files),
+        "reference" in compares and is_second_copy(file.tree for file in files),
+        "reference" in compares
+        and any(PARTITIONS.search(ast.unparse(file.tree)) is not None for file in files),
         is_exact and forwards == 1 and len(compares) == 1,
     )
 
