@@ -25,6 +25,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "device_table",
     "device_given",
     "check_fsdp_dropout",
+    "check_ignored_checkpointing",
     "check_fsdp_wrapping",
     "check_fsdp_steps",
     "check_sharded_base",

@@ -19,6 +19,8 @@ OTHER = "other"
 
 MASKED_LM = "masked_lm"
 """The objective whose head an encoder's table and costs are made with; its other heads are beside it."""
+LARGEST_FLASH_HEAD = 256
+"""Of the flash kernel (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, torch 2.13): wider heads keep other tensors."""
 ALL_PARAMETERS = "(all parameters)"
 """Name of the units of a model that is counted and not laid out: what it takes has a lower bound, and no more."""
 

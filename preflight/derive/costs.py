@@ -27,7 +27,7 @@ from preflight.formulas.layer_coefficients import (
     family_costs,
     kind_of,
 )
-from preflight.formulas.layer_sizes import Form, bytes_of
+from preflight.formulas.layer_sizes import Form, bytes_of, layer_sizes
 from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.trace.log import (
@@ -153,18 +153,12 @@ def _shared(
     found: dict[str, Any] = {"logits": {}, "embedding": {}}
     kept: dict[str, int] = {}
     gone: dict[str, int] = {}
-    held: dict[str, int] = {}
     handed: dict[int, Form] = {}
     last_of_kinds = {kind_of(unit): index for index, unit in enumerate(seen.units)}
     for part, levels in walked.levels.items():
         if part.micro != micro:
             continue
         of_layer = solved[kind_of(seen.units[part.layer])] if part.layer >= 0 else {}
-        if held and part.name != LAYER_FORWARD:
-            # what the last layer hands on, as weights that are returned, is gone when the next part has begun
-            held = {k: n + min(level[0].get(k, 0) for level in levels) for k, n in held.items()}
-            more = {k: n for k, n in held.items() if n > 0}
-            found["forward"], held = summed(found["forward"], more), {}
         if part.name == LAYER_FORWARD:
             found["forward"] = now
         elif part.name in (LOSS, OUTPUTS):
@@ -177,10 +171,14 @@ def _shared(
             found.setdefault("backward", now)
             kind = kind_of(seen.units[part.layer])
             more = taken_off(summed(now, gone), found["backward"])
-            # keys and values that this layer handed on are made anew, and those of the forward are gone
+            # keys and values that this layer handed on are made anew, and those of the forward are gone: by its peak,
+            # where it still keeps the new ones as every layer does
             beside = found["backward"]
             own = {k: n for k, n in handed[part.layer].items() if beside.get(k, 0) >= n}
-            more = taken_off(more, own)
+            if -2 * _beyond(seen, part.layer, levels, of_layer["backward"]) > _bytes(
+                seen, part, own
+            ):
+                more = taken_off(more, own)
             if more and last_of_kinds[kind] == part.layer:
                 found.setdefault("behind", {})[kind] = more
             gone = summed(gone, of_layer["saved"])
@@ -198,7 +196,10 @@ def _shared(
             handed[part.layer] = {k: n for k, n in beyond.items() if k != "T*h" and n > 0}
             # the last of a kind may keep keys and values besides, for layers that have none of their own
             more = {k: n for k, n in taken_off(now, found["forward"]).items() if k != "T*h"}
-            held = more if min(more.values(), default=0) >= 0 else {}
+            is_more = bool(more) and min(more.values()) >= 0
+            above = _beyond(seen, part.layer, levels, of_layer["forward"])
+            if is_more and 2 * above >= _bytes(seen, part, more):  # at its peak, too
+                found["forward"] = summed(found["forward"], more)
         elif part.name == REGION_END:
             left = [solved[kind_of(unit)].get("left", {}) for unit in seen.units]
             now = summed(now, *left)
@@ -207,6 +208,27 @@ def _shared(
         if found.get(point):
             found[point] = summed(found[point], kept)
     return found
+
+
+def _bytes(seen: Seen, part: Part, form: Form) -> int:
+    return bytes_of(form, layer_sizes(seen.plan, seen.model, seen.units[part.layer]))
+
+
+def _beyond(
+    seen: Seen, index: int, levels: Sequence[tuple[Form, Form]], usual: Sequence[Any]
+) -> int:
+    """Return by how much the peak of a layer is above that of the layer that stands for its kind."""
+    sizes = layer_sizes(seen.plan, seen.model, seen.units[index])
+
+    def highest(points: Sequence[Any]) -> int:
+        return max(
+            bytes_of(point, sizes)
+            if isinstance(point, Mapping)
+            else sum(bytes_of(form, sizes) for form in point)
+            for point in points
+        )
+
+    return highest(levels) - highest(usual)
 
 
 def _leave_out_what_is_usual(shared: dict[str, Any], of_first: Mapping[str, Any]) -> None:

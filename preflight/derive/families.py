@@ -19,15 +19,18 @@ from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
 from preflight.derive.model_behaviour import (
     adapts_experts,
+    has_windows,
     is_windowed,
+    large_heads,
     mark_idle,
     null_fields,
     traced_switches,
 )
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
+from preflight.derive.type_configs import VARIANTS, windows_of
 from preflight.errors import ModelNotKnown
 from preflight.formulas import layer_coefficients
-from preflight.formulas.layer_coefficients import CHECKPOINTED, EAGER, METHODS
+from preflight.formulas.layer_coefficients import CHECKPOINTED, EAGER, METHODS, WINDOWED
 from preflight.model import MASKED_LM
 from preflight.models import describe
 from preflight.models.families.description import TABLE, group_of
@@ -92,10 +95,15 @@ def _path(name: str, head: str) -> str:
 
 
 def _beside(model_type: str) -> tuple[tuple[str, str], ...]:
-    """Return the further files of an encoder, by name and head: of eager attention, which it had before SDPA, and of
-    what is beside its layers under its other heads."""
+    """Return the further files of a type, by name and head.
+
+    Of an encoder: of eager attention, which it had before SDPA, and of what is beside its layers under its other heads.
+    Of a decoder: of the variants that are published, and of each with a window that ends before the sequence.
+    """
     if encoder_class(model_type, MASKED_LM) is None:
-        return ()
+        names = [model_type, *(f"{model_type}{end}" for end in VARIANTS.get(model_type, ()))]
+        others = [f"{name}{WINDOWED}" for name in names] if windows_of(model_type) else []
+        return tuple((name, MASKED_LM) for name in (*names[1:], *others))
     eager = f"{model_type}{EAGER}"
     others = [head for head in HEADS if head != MASKED_LM]
     return ((eager, MASKED_LM), *((name, head) for name in (model_type, eager) for head in others))
@@ -109,7 +117,7 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     every = OF_ENCODERS if is_encoder else tuple(METHODS)
     usual = every if chosen.only_missing else tuple(known["shared"] if known else first)
     usual = tuple(method for method in usual if method in METHODS)
-    layout, costs = (f"{folder}/{model_type}.json" for folder in (LAYOUTS, COSTS))
+    layout = f"{LAYOUTS}/{model_type}.json"
     table = layout_of(model_type)
     table["adapts_experts"] = adapts_experts(model_type)
     table["traced"] = traced_switches(model_type)
@@ -117,17 +125,22 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     mark_idle(model_type, table)
     if is_windowed(model_type):
         table["windowed"] = True
+    if model_type in VARIANTS:
+        table["variants"] = {
+            end: {name: bool(value) for name, value in more.items()}
+            for end, more in VARIANTS[model_type].items()
+        }
+    if large := large_heads(model_type):
+        table["large_heads"] = large
     _write(layout, _in_rows(table))
     if (other := unlike_published(model_type)) is not None:
         raise NotLaidOut(other)
-    had = set(known["shared"]) if known is not None and chosen.only_missing else set()
-    entry = chosen_costs(model_type, chosen, usual)
-    if entry["kinds"]:
-        _write(costs, rendered(entry))
-    new = [method for method in chosen.methods or usual if method not in had]
-    entries = [_compared(model_type, MASKED_LM, entry, new, say)]
+    entries = [_of_own_head(model_type, chosen, usual, say)]
     for name, head in _beside(model_type):
-        if name == model_type or table["attention"] == "sdpa":
+        if not is_encoder:
+            if has_windows(model_type) or not name.endswith(WINDOWED):
+                entries.append(_of_own_head(name, chosen, usual, say))
+        elif name == model_type or table["attention"] == "sdpa":
             made = derive(name, chosen.methods or usual, head=head)
             kinds = made["kinds"] if head == MASKED_LM else {}
             entries.append(
@@ -135,6 +148,15 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
             )
     table["widths"] = sorted(set().union(*map(_used, entries)).intersection(table["widths"]))
     _write(layout, _in_rows(table))
+
+
+def _of_own_head(name: str, chosen: Chosen, usual: Sequence[str], say: Say) -> dict[str, Any]:
+    """Write the costs of a type or a variant of it with the head that it is pretrained with; return them."""
+    known = known_costs(name)
+    had = set(known["shared"]) if known is not None and chosen.only_missing else set()
+    entry = chosen_costs(name, chosen, usual)
+    new = [method for method in chosen.methods or usual if method not in had]
+    return _compared(name, MASKED_LM, entry, new, say)
 
 
 def _compared(

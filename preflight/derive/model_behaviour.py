@@ -10,7 +10,9 @@ from typing import Any
 from preflight.derive.changed_models import is_alike
 from preflight.derive.observed_layouts import observe
 from preflight.derive.type_configs import config_fields, small_type_config
-from preflight.models.families.table_layout import WINDOWS
+from preflight.model import LARGEST_FLASH_HEAD
+from preflight.models import describe
+from preflight.models.families.table_layout import HEAD_SIZES, WINDOWS
 from preflight.models.registry import all_models
 from preflight.trace.built import torch_dtype
 from preflight.trace.job import TraceJob
@@ -45,6 +47,22 @@ def is_windowed(model_type: str) -> bool:
     """Tell whether the window of a type's small models ends before any sequence that is traced does."""
     config = small_type_config(model_type)
     return any(isinstance(w := config.get(name), int) and 0 < w < SHORTEST for name in WINDOWS)
+
+
+def has_windows(model_type: str) -> bool:
+    """Tell whether some layers of a type look no further than a window."""
+    spec = describe(small_type_config(model_type), model_type, "type_configs.py")
+    return any(unit.layer and unit.layer.attention_kind == "sliding" for unit in spec.layers)
+
+
+def large_heads(model_type: str) -> list[str]:
+    """Return the head sizes of a type's small models that are more than flash attention takes."""
+    config = small_type_config(model_type)
+    return [
+        name
+        for name in HEAD_SIZES
+        if isinstance(size := config.get(name), int) and size > LARGEST_FLASH_HEAD
+    ]
 
 
 def mark_idle(model_type: str, table: Mapping[str, Any]) -> None:
@@ -120,7 +138,8 @@ def null_fields(
     from transformers import CONFIG_MAPPING
 
     kinds = {f.name: str(f.type) for f in dataclasses.fields(CONFIG_MAPPING[model_type])}
-    configs = [e.config for e in all_models() if e.config.get("model_type") == model_type]
+    sections = [s for e in all_models() for s in (e.config, e.config.get("text_config"))]
+    configs = [s for s in sections if isinstance(s, Mapping) and s.get("model_type") == model_type]
     unset: dict[str, list[Any]] = {}
     untraced: dict[str, list[Any]] = {}
     for name in sorted(names):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from preflight.derive.type_configs import small_type_config
+from preflight.derive.type_configs import of_variant, small_type_config
 from preflight.errors import BadInput
 from preflight.formulas.adaptations import NO_ALL_LINEAR, USUAL, Adaptation, adapter_of
 from preflight.formulas.attention import default_attention
@@ -317,7 +317,7 @@ def _with_tower(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
 def attention_of(model_type: str) -> str:
     """Return the attention of a small launch: the family's own, or flash attention where its name says so."""
     model_type = model_type.removesuffix(LIGER)
-    table = family_table(model_type)
+    table = family_table(of_variant(model_type)[0])
     if table is not None and model_type not in EVERY_MODEL:  # LongCat-Flash is a type
         return str(table["attention"])
     if model_type.endswith(FLASH):

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.formulas.layer_coefficients import WINDOWED
+from preflight.models.families.table_layout import WINDOWS
 from preflight.trace.encoders import encoder_class
 
 
@@ -58,7 +60,8 @@ SIZES: dict[str, tuple[int, ...]] = {
 DEPTHS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers",
 )  # fmt: skip
-WINDOWS = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
+NO_WINDOW, SHORT_WINDOW = 4096, 64
+"""Longer than any sequence that is traced, and shorter: layers of a type with a window are traced both ways."""
 TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
 NOT_DROPOUT = ("classifier_dropout",)
 
@@ -71,6 +74,17 @@ STATES = {
     "mamba_d_head": (64, 64, 48, 64, 72, 40),
     "mamba_chunk_size": CHUNKS,
 }
+
+
+GEMMA4 = {"hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "gemma4_text": {
+        "_dense": {**GEMMA4, "enable_moe_block": False},
+        "_experts": {**GEMMA4, "enable_moe_block": True},
+    },
+}
+"""Switches of a type's published models that make its layers allocate otherwise: each has a file of costs of its own,
+named by the type and this."""
 
 
 class ByLayer(tuple[Any, ...]):
@@ -138,7 +152,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "reformer": {"is_decoder": True},
     "gemma3n_text": {"num_kv_shared_layers": 0},
     "gemma4_text": {
-        "final_logit_softcapping": 30.0, "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80),
+        "final_logit_softcapping": 30.0, "global_head_dim": (272, 288, 320, 264, 304, 336), "hidden_size_per_layer_input": (64, 96, 88, 112, 72, 80),
         "vocab_size_per_layer_input": (1104, 1208, 1512, 1304, 1608, 1416),
         "layer_types": ByLayer((*("sliding_attention", "full_attention") * 3, *("full_attention", "sliding_attention", "full_attention"))),
     },
@@ -159,6 +173,31 @@ def class_of_type(model_type: str, head: str = "masked_lm") -> str:
     return found
 
 
+def of_variant(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the type that a file of costs is of, and what its small models have otherwise than the type's usual ones."""
+    name, has_window = name.removesuffix(WINDOWED), name.endswith(WINDOWED)
+    found = next(
+        (
+            (model_type, dict(more))
+            for model_type, variants in VARIANTS.items()
+            for suffix, more in variants.items()
+            if name == model_type + suffix
+        ),
+        (name, {}),
+    )
+    if has_window:
+        found[1].update(dict.fromkeys(windows_of(found[0]), SHORT_WINDOW))
+    return found
+
+
+def windows_of(model_type: str) -> tuple[str, ...]:
+    """Return the fields with the length of a window that a type has by default."""
+    from transformers import CONFIG_MAPPING
+
+    fields = config_fields(CONFIG_MAPPING[model_type])
+    return tuple(name for name in WINDOWS if isinstance(w := fields.get(name), int) and w > 0)
+
+
 def small_type_config(
     model_type: str,
     size: int = 0,
@@ -166,12 +205,14 @@ def small_type_config(
     more: Mapping[str, Any] | None = None,
     head: str = "masked_lm",
 ) -> dict[str, Any]:
-    """Return the small config of a type in one size; what its fields do not name stays as the class has it.
+    """Return the small config of a type, or of a variant of it, in one size; what its fields do not name stays as the
+    class has it.
 
     `head`: of an encoder, the objective whose class it is.
     """
     from transformers import CONFIG_MAPPING
 
+    model_type, variant = of_variant(model_type)
     found: dict[str, Any] = {
         "model_type": model_type,
         "architectures": [class_of_type(model_type, head)],
@@ -185,13 +226,14 @@ def small_type_config(
         elif is_dropout(name, default) and "layerdrop" in name:
             found[name] = 0.0
     found.update(dict.fromkeys(TOKENS, 0))
+    found.update(dict.fromkeys(windows_of(model_type), NO_WINDOW))
     for name, value in SPECIAL.get(model_type, {}).items():
         if isinstance(value, ByLayer):
             found[name] = [value[place % len(value)] for place in range(depth)]
             found.setdefault("num_hidden_layers", depth)
         else:
             found[name] = value[size] if isinstance(value, tuple) else value
-    found.update(more or {})
+    found.update({**variant, **(more or {})})
     return found
 
 

@@ -18,6 +18,8 @@ from preflight.models import describe
 
 NUM_SAMPLES = 150
 HIDDEN = ("hidden_size", "d_model", "n_embd", "emb_dim", "dim")
+EMBEDDED = "embedding_size"
+"""Which tables know where it is the layers' own alone (derive/layouts.py)."""
 HEADS = (
     "num_attention_heads",
     "n_head",
@@ -29,23 +31,23 @@ HEADS = (
 Sizes = tuple[Mapping[str, int], ...]
 
 
-def layer_samples(model_type: str, plan: LaunchPlan, kind: str) -> Sizes:
-    """Return the named sizes of one kind of layer of a type, in models and batches of all proportions."""
-    key = (model_type, kind, repr(plan.adapter), repr(plan.base_quantization))
+def layer_samples(name: str, plan: LaunchPlan, kind: str) -> Sizes:
+    """Return the named sizes of one kind of layer of a type or a variant, in models and batches of all proportions."""
+    key = (name, kind, repr(plan.adapter), repr(plan.base_quantization))
     if key not in KNOWN:
         KNOWN.clear()
-        KNOWN[key] = _layer_samples(model_type, plan, kind)
+        KNOWN[key] = _layer_samples(name, plan, kind)
     return KNOWN[key]
 
 
 KNOWN: dict[tuple[str, ...], Sizes] = {}
 
 
-def _layer_samples(model_type: str, plan: LaunchPlan, kind: str) -> Sizes:
+def _layer_samples(name: str, plan: LaunchPlan, kind: str) -> Sizes:
     generator = Random(0)
     found = []
     for _ in range(NUM_SAMPLES):
-        config = _config(model_type, generator)
+        config = _config(name, generator)
         length = generator.choice((128, 512, 2048, 8192, 32768))
         adapter = plan.adapter and replace(plan.adapter, rank=generator.choice((8, 64, 256)))
         sized = replace(
@@ -55,7 +57,7 @@ def _layer_samples(model_type: str, plan: LaunchPlan, kind: str) -> Sizes:
             target_len=plan.target_len and generator.choice((32, 128, 512, 2048)),
             adapter=adapter,
         )
-        model = _model(json.dumps(config), model_type)
+        model = _model(json.dumps(config), name)
         unit = next((unit for unit in model.layers if kind_of(unit) == kind), None)
         if unit is not None:
             found.append(layer_sizes(sized, model, unit))
@@ -105,15 +107,15 @@ def _config(model_type: str, generator: Random) -> dict[str, object]:
         ),
         (("num_experts_per", "moe_topk", "moe_k"), chosen),
         (("experts",), experts),
-        (HIDDEN, hidden),
+        ((*HIDDEN, EMBEDDED), hidden),
         (("q_lora_rank",), hidden // 4),
         (("kv_lora_rank",), hidden // 8),
         (("vocab_size",), 128_000),
     )
-    for name, value in config.items():
+    for field, value in config.items():
         if isinstance(value, int) and not isinstance(value, bool):
             for parts, size in by_part:
-                if any(part in name for part in parts) and value > 0:
-                    config[name] = size
+                if any(part in field for part in parts) and value > 0:
+                    config[field] = size
                     break
     return config

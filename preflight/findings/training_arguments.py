@@ -1,4 +1,4 @@
-"""PF406 and PF430 to PF445: the trainer's own arguments, its optimizers and packages."""
+"""PF406 and PF430 to PF446: the trainer's own arguments, its optimizers and packages."""
 
 from __future__ import annotations
 
@@ -179,5 +179,17 @@ KINDS: dict[str, FindingKind] = {
         fix="--save_only_model false",
         versions="transformers 4.44 to 5.24, as read",
         proof=(f"{_RANKS}::test_the_trainer_refuses_under_deepspeed",),
+    ),
+    "PF446": FindingKind(
+        name="checkpointing-ignored",
+        severity="warning",
+        proof_kind="silent",
+        trigger="gradient checkpointing of Starcoder2 or GPTBigCode in releases whose class does not do it",
+        effect="every activation is kept, and nothing says so (modeling_starcoder2.py of 4.48.1 to 4.51.3 and modeling_gpt_bigcode.py of 4.54.1 to 4.57.6 never call the checkpoint)",
+        fix="another release of transformers, or fsdp_activation_checkpointing",
+        versions="transformers 4.48 to 4.51 (Starcoder2), 4.54 to 4.57 (GPTBigCode)",
+        proof=(
+            "tests/formulas/test_older_layers.py::test_a_class_that_ignores_checkpointing_keeps_everything",
+        ),
     ),
 }

@@ -71,6 +71,7 @@ CHECKPOINTED = ", checkpointed"
 FLASH, EAGER, DROPOUT, LIGER = "_flash", "_eager", "_dropout", "_liger"
 IN_FLOAT = "_float"
 """T5's releases before it had SDPA, whose softmax is in fp32."""
+WINDOWED = "_windowed"
 
 
 @lru_cache(maxsize=8)
@@ -89,7 +90,8 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
     Families that run eagerly by themselves have a second one, without scores, for flash attention
     and for the versions of transformers that gave them SDPA. GPT-2 has one for eager attention, whose softmax is
     in the dtype of its scores, OPT one with dropout, which its class has by default, and families that Liger has
-    modules for one with them.
+    modules for one with them. A type that a table lays out has one for each of its variants, and for those whose
+    window ends before the sequence.
     """
     name = str(model.facts.get("costs", model.model_type))
     attention = plan.attention or "sdpa"
@@ -102,6 +104,8 @@ def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
         return f"{name}{EAGER}"
     if "dropout" in model.dropouts and family_costs(f"{name}{DROPOUT}"):
         return f"{name}{DROPOUT}"
+    if is_of_table(model) and any(has_window_mask(plan, unit) for unit in model.layers):
+        return f"{name}{WINDOWED}" if family_costs(f"{name}{WINDOWED}") else name
     has_second = attention != "eager" and default_attention(name, NEWEST) == "eager"
     if has_second and family_costs(f"{name}{FLASH}"):
         return f"{name}{FLASH}"
@@ -392,7 +396,8 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
         asked = traced
     if asked != traced and not (traced == "sdpa" and asked.startswith("flash")):
         return f"{asked} attention"
-    has_mask, was_windowed = any(has_window_mask(plan, u) for u in layers), _is_windowed(model)
+    has_mask = any(has_window_mask(plan, u) for u in layers)
+    was_windowed = _is_windowed(model) or file_of(plan, model).endswith(WINDOWED)
     if model.has_both_stacks and (of_stacks := untraced_of_stacks(plan)):
         return of_stacks
     if has_mask and not was_windowed and asked == "sdpa":

@@ -117,6 +117,24 @@ def test_a_class_that_ignores_checkpointing_keeps_everything(plugins, family, ig
     assert peak_of(plugins, family, True, obeys) < 0.99 * kept
 
 
+def test_a_launch_is_told_that_its_class_ignores_checkpointing(plugins):
+    def told(family, checkpointing, release_, **changes):
+        plan, model = launch_of(family, "full", checkpointing, {"transformers": release_})
+        plan = replace(plan, **changes)
+        found = plugins.collect("preflight_findings", plan=plan, model=model, device=None)
+        return [finding for _, finding in found if finding.id == "PF446"]
+
+    (finding,) = told("starcoder2", True, "4.51.3")
+    assert "4.48 and newer, before 4.52" in finding.message
+    assert told("gpt_bigcode", True, "4.57.6")
+    assert not told("starcoder2", False, "4.51.3")
+    assert not told("starcoder2", True, "4.52.4")
+    assert not told("llama", True, "4.51.3")
+    wraps = EngineFacts(fsdp_checkpoints=True)
+    sharded = {"engine": "fsdp1", "world_size": 2, "shard_degree": 2, "engine_facts": wraps}
+    assert not told("starcoder2", True, "4.51.3", **sharded)
+
+
 def test_fsdps_own_switch_wraps_layers_of_a_class_that_ignores_checkpointing(plugins):
     sharded = {"engine": "fsdp1", "world_size": 2, "shard_degree": 2}
     wraps = {**sharded, "engine_facts": EngineFacts(fsdp_checkpoints=True)}

@@ -10,7 +10,7 @@ import pytest
 from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
 from preflight.formulas.heads import with_head
-from preflight.formulas.layer_coefficients import not_derived
+from preflight.formulas.layer_coefficients import file_of, not_derived
 from preflight.formulas.precision import precision_of
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
@@ -98,6 +98,40 @@ def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, chec
 
     for compared in compare(model_type, method, checkpointing, load_plugins(".")):
         assert abs(compared.error) < 0.002, compared
+
+
+@pytest.mark.parametrize(
+    ("end", "method"), [("_dense_windowed", "LoRA, autocast"), ("_experts", "full")]
+)
+def test_formulas_of_a_variant_are_a_trace_in_other_sizes(end, method):
+    """Under checkpointing, where the last layers of Gemma 4 hold on to keys and values that they made again."""
+    from preflight.derive.formula_table import compare
+
+    for compared in compare(f"gemma4_text{end}", method, True, load_plugins(".")):
+        assert abs(compared.error) < 0.01, compared
+
+
+def test_published_switches_and_windows_choose_the_file_of_their_own_traces():
+    from preflight.models.registry import find_model
+
+    def file(name, length):
+        entry = find_model(name)
+        model = describe(entry.config, name, "the registry", entry.num_params)
+        plan = LaunchPlan(micro_batch_size=1, seq_len=length, load_dtype="bf16")
+        assert not_derived(plan, model, precision_of(plan, model)) == ""
+        return file_of(plan, model)
+
+    assert file("google/gemma-4-31B-it", 1024) == "gemma4_text_dense"
+    assert file("google/gemma-4-31B-it", 1025) == "gemma4_text_dense_windowed"
+    assert file("google/gemma-4-26B-A4B-it", 8192) == "gemma4_text_experts_windowed"
+
+
+def test_heads_that_flash_attention_takes_are_no_such_layers_as_those_that_it_does_not():
+    config = {**small_type_config("gemma4_text_dense", 1), "global_head_dim": 128}
+
+    model = describe(config, "mine", "a test")
+
+    assert model.facts["unlike_traced"] == ("global_head_dim=128",)
 
 
 def test_a_published_model_has_its_published_parameters():

@@ -17,6 +17,9 @@
     fixed, never           fields whose other values, or these, make another layout, which is not in the table
     met                    which of the rule's atoms held together in the layers that the table was made from
     traced                 switches on which a layer's bytes depend, as the traces had them
+    variants               by the end of the name of its own file of costs, what models with such switches have: a field
+                           that is set or none, as the traces of that file had them
+    large_heads            head sizes that flash attention does not take, as the traces had them
     delta                  the fields with the sizes of a gated delta rule, which loops over chunks of 64 tokens
     chunk                  the field with the length of a chunk, where a scan works by chunks
     kernels                packages whose kernels take the place of torch code that was traced, where they are installed
@@ -34,7 +37,14 @@ from math import prod
 from typing import Any
 
 from preflight.errors import ModelNotKnown
-from preflight.model import EXPERTS, MASKED_LM, LayerShape, ModelUnit, ParameterTensor
+from preflight.model import (
+    EXPERTS,
+    LARGEST_FLASH_HEAD,
+    MASKED_LM,
+    LayerShape,
+    ModelUnit,
+    ParameterTensor,
+)
 from preflight.models.families.config_view import ConfigView, place_of_key
 from preflight.models.families.expressions import evaluate, same_number
 from preflight.models.families.family_tables import family_table
@@ -61,6 +71,7 @@ WIDTHS = (
 EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")
 EXPERT_WIDTHS = ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size")
+HEAD_SIZES = ("head_dim", "global_head_dim", "dim_head", "kv_channels", "d_head")
 ACTIVATIONS = (
     "hidden_act", "activation_function", "hidden_activation", "mamba_hidden_act", "afn", "activation",
 )  # fmt: skip
@@ -116,7 +127,10 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
         "activation": view.get("hidden_act"),
         "attention": table["attention"],
     }
-    facts["unlike_traced"] = tuple(_unlike_traced(table, view))
+    variant, switches = _variant(table, view)
+    if variant:
+        facts["costs"] = f"{view.model_type}{variant}"
+    facts["unlike_traced"] = tuple(_unlike_traced(table, view, switches))
     facts["adapts_experts"] = bool(table.get("adapts_experts"))
     facts["windowed"] = bool(table.get("windowed"))
     facts["kernels"] = tuple(table.get("kernels", ()))
@@ -154,8 +168,21 @@ def _widths(table: Mapping[str, Any], numbers: Numbers) -> Iterator[tuple[str, i
             yield text, evaluate(text, numbers.number)
 
 
-def _unlike_traced(table: Mapping[str, Any], view: ConfigView) -> Iterator[str]:
-    """Yield what a config says otherwise than the models whose layers were traced, as far as bytes depend on it."""
+def _variant(table: Mapping[str, Any], view: ConfigView) -> tuple[str, Mapping[str, Any]]:
+    """Return the end of the name of the file of costs that a config's layers are in, and the switches of its traces."""
+    for suffix, own in table.get("variants", {}).items():
+        if all(bool(view.get(name)) == value for name, value in own.items()):
+            return suffix, own
+    return "", {}
+
+
+def _unlike_traced(
+    table: Mapping[str, Any], view: ConfigView, switches: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield what a config says otherwise than the models whose layers were traced, as far as bytes depend on it.
+
+    `switches`: of the variant whose traces they are.
+    """
     for name, default in table["defaults"].items():
         value = view.get(name)
         is_other = value != default and (
@@ -164,15 +191,20 @@ def _unlike_traced(table: Mapping[str, Any], view: ConfigView) -> Iterator[str]:
         if is_other:
             yield f"{name}={value}"
     for name, default in table.get("traced", {}).items():
-        if bool(view.get(name)) != default:
+        if bool(view.get(name)) != default and name not in switches:
             yield f"{name}={view.get(name)}"
     for name, like_null in table.get("untraced", {}).items():
         if view.get(name) and view.get(name) not in like_null and name not in WINDOWS:
             yield f"{name}={view.get(name)}"
     # a part that a config has none of, as experts, was in every model that was traced
     for name in sorted({name for kind in table["kinds"] for name in _counts(kind["tensors"])}):
-        if view.get(name) == 0:
+        if view.get(name) == 0 and name not in switches:
             yield f"{name}=0"
+    large = table.get("large_heads", ())
+    for name in (name for name in table["defaults"] if name in HEAD_SIZES):
+        size = view.get(name)
+        if isinstance(size, int) and (size > LARGEST_FLASH_HEAD) != (name in large):
+            yield f"{name}={size}"
 
 
 def _null(table: Mapping[str, Any]) -> set[str]:
@@ -274,9 +306,12 @@ def _tensors(
         flags = more[0] if more else ""
         if len(more) > 1 and not places.holds(more[1], 0):
             continue
+        sides = tuple(evaluate(form, numbers.number) for form in shape)
+        if 0 in sides:  # a module of no width is not there, and no adapter is on it
+            continue
         yield ParameterTensor(
             name,
-            tuple(evaluate(form, numbers.number) for form in shape),
+            sides,
             kind,
             gets_gradient="idle" not in flags,
             stays_fp32="fp32" in flags,
