@@ -90,7 +90,7 @@ class ClassesUsed:
     def _ready(self, node: ast.ClassDef) -> list[Used]:
         """Return the methods of a class, and of those that it stands on, that may run and did not before."""
         ready: list[Used] = []
-        for name in {each.name for each in _methods(node)}:
+        for name in dict.fromkeys(each.name for each in _methods(node)):
             waiting = self._waiting.get(name, [])
             own = [each for each in waiting if each.cls is node]
             if own and (self._names_all or id(node) in self.values.of_library or self._runs(own)):
