@@ -34,36 +34,27 @@ def remembered(function: Function) -> Function:
     return cast(Function, answer)
 
 
-def remembered_for_all(*sizes: str) -> Callable[[Function], Function]:
-    """Return what remembers a function of a plan and a model that reads none of the named fields of the plan.
+def remembered_by(*reads: str) -> Callable[[Function], Function]:
+    """Return what remembers a function of a plan, a model and words by the fields of the plan that it reads.
 
-    A search of batch sizes and lengths makes a plan for each, of which all else is the very same: every other field is
-    told apart by identity, and so is each origin. `test_remembered.py` changes the sizes under every such function.
+    A search makes a plan for each batch, length and reading, and most questions are not about what those change.
+    `test_remembered.py` watches what every such function reads.
     """
 
     def decorated(function: Function) -> Function:
-        known: dict[tuple[int, ...], tuple[Any, Any, Any]] = {}
-        others: list[str] = []
+        known: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
 
         @wraps(function)
-        def answer(plan: Any, model: Any) -> Any:
-            if not others:
-                apart = {*sizes, "origins"}
-                others.extend(n for n in plan.__dataclass_fields__ if n not in apart)
-            origins = map(id, plan.origins.values())
-            key = (id(model), *[id(getattr(plan, name)) for name in others], *origins)
+        def answer(plan: Any, model: Any, *words: str) -> Any:
+            key = (id(model), words, *[id(getattr(plan, name)) for name in reads])
             found = known.get(key)
             if found is None:
                 if len(known) >= MOST:
                     known.clear()
-                found = known[key] = plan, model, function(plan, model)
+                found = known[key] = plan, model, function(plan, model, *words)
             return found[2]
 
+        answer.reads = reads  # type: ignore[attr-defined]
         return cast(Function, answer)
 
     return decorated
-
-
-SIZES = ("seq_len", "micro_batch_size", "gradient_accumulation_steps")
-of_any_size = remembered_for_all(*SIZES)
-"""For what a plan trains and how it is kept, which is the same for every batch and length."""

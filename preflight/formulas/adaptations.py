@@ -7,14 +7,21 @@ targets, and a plan takes the coefficients of the set that is nearest to its own
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from preflight.formulas.adapters import PEFT_DEFAULT_TARGETS, adapter_tensors, peft_model_type
+from preflight.formulas.adapters import (
+    PEFT_DEFAULT_TARGETS,
+    REACH,
+    adapter_tensors,
+    each_adapter_tensor,
+    peft_model_type,
+)
 from preflight.formulas.linear_experts import FACT
 from preflight.launch import Adapter, LaunchPlan
-from preflight.model import LINEAR, ModelSpec
-from preflight.remembered import of_any_size
+from preflight.model import LINEAR, ModelSpec, ModelUnit, ParameterTensor
+from preflight.remembered import remembered_by
 from preflight.values import dataclass
 
 ALL_LINEAR, ATTENTION, QUERY_VALUE, MLP = "all-linear", "attention", "query_value", "mlp"
@@ -101,7 +108,7 @@ def _projections(model: ModelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(of_attention), tuple(others)
 
 
-@of_any_size
+@remembered_by(*REACH)
 def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation, ...]:
     """Return the ways of adapting that a plan's adapter may be counted as, nearest first.
 
@@ -110,13 +117,13 @@ def nearest_adaptations(plan: LaunchPlan, model: ModelSpec) -> tuple[Adaptation,
     adapter = plan.adapter
     if adapter is None:
         return (USUAL,)
-    own = _params_by_module(plan, model)
+    own = _params_by_module(adapter_tensors(plan, model))
     found: list[tuple[bool, int, bool, int]] = []
     for place, adaptation in enumerate(ADAPTATIONS):
         usual = adapter_of(adaptation, adapter, model)
         if usual is None:
             continue
-        theirs = _params_by_module(as_traced(plan, usual, model), model)
+        theirs = _params_by_module(each_adapter_tensor(as_traced(plan, usual, model), model))
         missing = sum(num for name, num in own.items() if name not in theirs)
         idle = sum(num for name, num in theirs.items() if name not in own)
         is_other = (adaptation.kind == "dora") != (adapter.kind == "dora")
@@ -130,15 +137,20 @@ def as_traced(plan: LaunchPlan, adapter: Adapter, model: ModelSpec) -> LaunchPla
 
     Experts that are linear layers were never traced; an adapter on them goes where the plan's own release puts it.
     """
+    told: dict[str, Any] = {
+        "objective": plan.objective,
+        "trainer": plan.trainer,
+        "vision": plan.vision,
+    }
     if model.facts.get(FACT):
-        return replace(plan, adapter=adapter)
-    return replace(plan, adapter=adapter, versions={}, launcher=None)
+        told.update(launcher=plan.launcher, versions=plan.versions)
+    return LaunchPlan(adapter=adapter, **told)
 
 
-def _params_by_module(plan: LaunchPlan, model: ModelSpec) -> Mapping[str, int]:
-    """Return the parameters of a plan's adapters in the layers, by the name of what they are on."""
+def _params_by_module(tensors: Iterable[tuple[ModelUnit, ParameterTensor]]) -> Mapping[str, int]:
+    """Return the parameters of adapters in the layers, by the name of what they are on."""
     found: dict[str, int] = {}
-    for unit, tensor in adapter_tensors(plan, model):
+    for unit, tensor in tensors:
         name, is_adapter, _ = tensor.name.partition(".lora_")
         if unit.role == "layer" and is_adapter:
             found[name] = found.get(name, 0) + unit.count * tensor.num_params

@@ -14,7 +14,7 @@ from preflight.formulas.frozen_parts import AROUND, SEEING, is_frozen
 from preflight.formulas.objective import is_scored
 from preflight.launch import Adapter, LaunchPlan
 from preflight.model import EXPERTS, LINEAR, OTHER, ModelSpec, ModelUnit, ParameterTensor
-from preflight.remembered import of_any_size, remembered
+from preflight.remembered import remembered, remembered_by
 
 _QV = ("q_proj", "v_proj")
 PEFT_DEFAULT_TARGETS = {
@@ -33,6 +33,9 @@ PEFT_DEFAULT_TARGETS = {
 SAVED_HEADS = ("classifier", "score")
 """Modules that PEFT trains whole beside an adapter for a task with labels
 (peft/peft_model.py PeftModelForSequenceClassification, PeftModelForTokenClassification, 0.21.2)."""
+
+REACH = ("adapter", "launcher", "objective", "trainer", "versions", "vision")
+"""Fields of a plan that decide what its adapter is put on."""
 
 
 @remembered
@@ -57,7 +60,7 @@ def peft_model_type(model: ModelSpec) -> str:
     return str(model.facts.get("top_model_type", model.model_type))
 
 
-@of_any_size
+@remembered_by(*REACH)
 def adapter_tensors(
     plan: LaunchPlan, model: ModelSpec
 ) -> tuple[tuple[ModelUnit, ParameterTensor], ...]:
@@ -66,12 +69,13 @@ def adapter_tensors(
     LoRA puts r * (in + out) on every target (PEFT, Hu et al. 2021, section 4.1); DoRA adds a
     magnitude of `out`; modules_to_save adds a trainable copy of the whole module.
     """
-    return tuple(_adapter_tensors(plan, model))
+    return tuple(each_adapter_tensor(plan, model))
 
 
-def _adapter_tensors(
+def each_adapter_tensor(
     plan: LaunchPlan, model: ModelSpec
 ) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
+    """Yield what `adapter_tensors` returns: for a plan that nobody asks about again."""
     adapter = plan.adapter
     assert adapter is not None
     targets = adapter_targets(adapter, model)

@@ -22,7 +22,7 @@ from preflight.formulas.adaptations import (
     nearest_adaptations,
 )
 from preflight.formulas.adapted_experts import adapted_stacks
-from preflight.formulas.adapters import adapter_targets
+from preflight.formulas.adapters import REACH, adapter_targets
 from preflight.formulas.attention import attention_of_class, default_attention
 from preflight.formulas.both_stacks import untraced_of_stacks
 from preflight.formulas.heads import head_of_encoder
@@ -33,7 +33,7 @@ from preflight.formulas.releases import Release, releases_of
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
 from preflight.model import MASKED_LM, ModelSpec, ModelUnit
 from preflight.own_tables import read_table
-from preflight.remembered import remembered
+from preflight.remembered import remembered, remembered_by
 from preflight.versions.boundary import NEWEST, version_in
 from preflight.versions.transformers import T5_HAS_SDPA
 
@@ -74,7 +74,7 @@ IN_FLOAT = "_float"
 WINDOWED = "_windowed"
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None:
     """Return the file of a family, for one way of adapting it by its folder; None where it was not derived."""
     path = os.path.join(FOLDER, adapted, f"{model_type}.json")
@@ -82,6 +82,10 @@ def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None
         return None
     found: Mapping[str, Any] = read_table(path)
     return found
+
+
+OF_FILE = ("attention", "engine", "kernels")
+"""Fields of a plan that decide, with its versions, which file its layers are in."""
 
 
 def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
@@ -117,6 +121,7 @@ def has_kernels(plan: LaunchPlan, model: ModelSpec) -> bool:
     return not plan.kernels or (file_of(plan, model).endswith(LIGER) and not plan.torch_compile)
 
 
+@remembered_by(*REACH, *OF_FILE)
 def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation:
     """Return the way of adapting that is nearest to a plan's among those that its family was traced with."""
     if plan.adapter is None:
@@ -133,6 +138,7 @@ def adaptation_of(plan: LaunchPlan, model: ModelSpec, method: str) -> Adaptation
     return next((a for is_own, a in near if is_own), near[0][1] if near else USUAL)
 
 
+@remembered_by(*REACH, *OF_FILE)
 def table_of(plan: LaunchPlan, model: ModelSpec, method: str) -> str:
     """Return the folder of the table that a plan's layers are in: of its way of adapting, and of its release if that
     has one with the plan's method."""
@@ -236,7 +242,7 @@ def _packing(plan: LaunchPlan, method: str) -> str | None:
     return "prepared" if method.startswith("QLoRA, prepared") else "plain"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _of_method(
     file: str, adapted: str, kind: str | None, method: str, checkpointed: bool
 ) -> Mapping[str, Any] | None:

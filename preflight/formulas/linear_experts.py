@@ -27,11 +27,15 @@ LOOPED_STACKS = frozenset({"gpt_oss"})
 FACT = "linear_experts"
 
 
-@remembered
 def in_release(plan: LaunchPlan, model: ModelSpec) -> ModelSpec:
     """Return the model as a plan's release of transformers builds it."""
     if model.model_type not in LINEAR_EXPERTS or FUSES_EXPERTS.holds_in(plan.versions):
         return model
+    return _with_linear_experts(model)
+
+
+@remembered
+def _with_linear_experts(model: ModelSpec) -> ModelSpec:
     units = tuple(_unstacked(model.model_type, unit) for unit in model.units)
     return replace(model, units=units, facts={**model.facts, FACT: True})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from preflight.formulas.adapters import adapter_tensors
+from preflight.formulas.adapters import REACH, adapter_tensors
 from preflight.formulas.frozen_parts import SEEING, is_blind, is_frozen
 from preflight.formulas.objective import num_sequences
 from preflight.formulas.precision import is_quantized
@@ -13,7 +13,7 @@ from preflight.formulas.tensor_parallel import divided_elements
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import ALL_PARAMETERS, ModelSpec, ModelUnit, ParameterTensor
-from preflight.remembered import of_any_size
+from preflight.remembered import remembered_by
 from preflight.units import ceil_div
 from preflight.values import dataclass
 from preflight.versions import accelerate, torchtitan
@@ -40,7 +40,7 @@ class HeldTensor:
     """It may train, and no loss reaches it: without a gradient, but in the buckets of DDP, which are made before."""
 
 
-@of_any_size
+@remembered_by(*REACH, "engine", "base_quantization")
 def held_tensors(plan: LaunchPlan, model: ModelSpec) -> tuple[HeldTensor, ...]:
     """Return every tensor of base and adapter with whether it trains and whether it is packed.
 
