@@ -57,10 +57,12 @@ def judge_plan(
     model: ModelSpec | None = None,
     device: DeviceSpec | None = None,
     among: MayBe | None = None,
+    settles: bool = True,
 ) -> Judged:
     """Describe model and device unless given, add up the memory terms, and judge.
 
-    `among` has open fields of which only some values are looked at, as a search does until it has an answer.
+    `among` has open fields of which only some values are looked at, as a search does until it has an answer; without
+    `settles` nobody asks which of them decide, which is most of the readings.
     """
     model_problem = None
     try:
@@ -100,7 +102,9 @@ def judge_plan(
                 notices = tuple(n for n in notices if n.unpriced != LEFT_WHOLE)
         return estimate, with_unpriced(verdict, notices)
 
-    readings = read_all_ways(plan, judge_one, among or {}) if device is not None else None
+    readings = None
+    if device is not None:
+        readings = read_all_ways(plan, judge_one, among or {}, settles)
     if readings is not None:
         return Judged(plan, model, device, readings.shown.estimate, readings.verdict, readings)
     return Judged(plan, model, device, *judge_one(plan), model_problem=model_problem)

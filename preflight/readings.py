@@ -184,8 +184,13 @@ def degrees_of(engine: str, ranks: int) -> dict[str, Any]:
     return degrees
 
 
-def read_all_ways(plan: LaunchPlan, judge: Judge, among: MayBe | None = None) -> Readings | None:
-    """Return the readings of a plan, of the fields in `among` those values alone; None where it has no open value."""
+def read_all_ways(
+    plan: LaunchPlan, judge: Judge, among: MayBe | None = None, settles: bool = True
+) -> Readings | None:
+    """Return the readings of a plan, of the fields in `among` those values alone; None where it has no open value.
+
+    Without `settles` no field is named that decides.
+    """
     may_be: dict[str, tuple[Any, ...]] = {
         name: tuple(v for v in values if among is None or name not in among or v in among[name])
         or values
@@ -213,7 +218,7 @@ def read_all_ways(plan: LaunchPlan, judge: Judge, among: MayBe | None = None) ->
     if settled.answer is not None:
         return Readings(*ends, settled.answer, may_be, ranges=ranges)
     deciding: dict[str, tuple[Settled, ...]] = {}
-    for name, values in may_be.items():
+    for name, values in may_be.items() if settles else ():
         ways = tuple(
             _settle(value, left)
             for value in values

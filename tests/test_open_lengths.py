@@ -20,7 +20,7 @@ from preflight.render.html_report import report_html
 from preflight.render.page import Page
 from preflight.render.report import report_lines
 from preflight.request import Request
-from preflight.search.longest import STEP
+from preflight.search.largest import STEP
 from preflight.verdict import Answer
 
 PLUGINS = load_plugins()

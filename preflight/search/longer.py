@@ -6,10 +6,9 @@ from preflight.judge import Judged, checked_item, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import BESIDE_TRAINING, UNPROVED, Remedy
-from preflight.search.longest import STEP, most_looked_at
-from preflight.search.room import dearest, largest_that_fits
+from preflight.search.largest import NEARLY_THE_LARGEST, STEP, largest
+from preflight.search.longest import most_looked_at
 from preflight.values import dataclass
-from preflight.verdict import Answer
 
 MOST_OPEN = 3
 """Open fields, versions among them, with which it is still asked: with more the lengths say little, and each of them takes
@@ -47,6 +46,8 @@ def longer_rows(
         return ()
     if start.readings is not None and len(start.readings.may_be) > MOST_OPEN:
         return ()
+    aim = NEARLY_THE_LARGEST
+    dearest = aim.deciding(start)
     found: dict[str, Longer] = {}
     items = plugins.collect(
         "preflight_remedies", plan=start.plan, model=start.model, device=start.device
@@ -58,10 +59,10 @@ def longer_rows(
             continue
         shortest = start.plan.with_edits({**remedy.edits, "seq_len": STEP})
         # Of open values those that take most as written, until a length is found.
-        judged = judge_plan(shortest, plugins, policy, start.model, start.device, dearest(start))
-        if judged.verdict.answer is not Answer.FITS:
+        judged = judge_plan(shortest, plugins, policy, start.model, start.device, dearest)
+        if not aim.is_met(judged):
             continue
-        length = largest_that_fits(judged, "seq_len", STEP, most, plugins, policy)
+        length = largest(judged, "seq_len", STEP, most, aim, plugins, policy)
         if length is not None and length > max(as_written or 0, STEP):
             found[remedy.id] = Longer(remedy, length)
     return tuple(

@@ -10,7 +10,7 @@ from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.request import Request
-from preflight.search.longest import STEP
+from preflight.search.largest import STEP
 from preflight.verdict import Answer
 
 SCRIPT = """\

@@ -13,8 +13,8 @@ from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins
 from preflight.report import Report
 from preflight.request import Request
-from preflight.search.longest import STEP
-from preflight.search.room import CLOSE, MOST_ROWS
+from preflight.search.largest import NEARLY_THE_LARGEST, STEP
+from preflight.search.room import MOST_ROWS
 from preflight.verdict import Answer
 
 ASKED = Request(finds_room=True)
@@ -29,16 +29,18 @@ PLANS = {
     ),
 }
 
+PART = NEARLY_THE_LARGEST.part
+
 
 def next_ones(report: Report) -> dict[str, int]:
-    """Return the fields with values CLOSE above those that were said to fit, where such are looked at."""
+    """Return the fields with values a PART above those that were said to fit, where such are looked at."""
     room, plan, model = report.extra["room"], report.plan, report.model
     assert model is not None and plan.seq_len is not None
     positions = max(plan.seq_len, model.config["max_position_embeddings"])
     micro, steps = room["micro_batch_size"], room["seq_len"] // STEP
     beyond = {
-        "micro_batch_size": micro + max(1, micro // CLOSE),
-        "seq_len": (steps + max(1, steps // CLOSE)) * STEP,
+        "micro_batch_size": micro + max(1, micro // PART),
+        "seq_len": (steps + max(1, steps // PART)) * STEP,
     }
     most = {"micro_batch_size": MOST_ROWS, "seq_len": positions}
     return {name: value for name, value in beyond.items() if value <= most[name]}
@@ -110,7 +112,7 @@ def test_without_a_length_each_remedy_is_told_with_the_rows_that_it_makes_fit(de
     assert keeps == sorted(keeps, reverse=True)
     for name in ("activation_checkpointing", "qlora"):
         length, edits = told[name]["seq_len"], offered[name].edits
-        more = (length // STEP + max(1, length // STEP // CLOSE)) * STEP
+        more = (length // STEP + max(1, length // STEP // PART)) * STEP
         assert length > as_written
         assert answer_of(plan, **edits, seq_len=length) is Answer.FITS
         assert answer_of(plan, **edits, seq_len=more) is not Answer.FITS
