@@ -14,7 +14,7 @@ from preflight.launch import LaunchPlan, Origin
 from preflight.plan_choices import CHEAPEST_FIRST, OPEN_VALUES
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
-from preflight.readings import MOST_READINGS, filled_in, open_values
+from preflight.readings import MOST_READINGS, filled_in, moved_library, open_values
 from preflight.verdict import Answer
 
 PLUGINS = load_plugins()
@@ -149,3 +149,25 @@ def test_a_plan_whose_said_values_cannot_stand_together_is_judged_as_it_stands()
 
     assert found.readings is not None and found.estimate is not None
     assert found.verdict.answer is found.readings.likely.verdict.answer
+
+
+SETS = (
+    {"trl": "0.19.1", "transformers": "5.1.0", "torch": "2.10"},
+    {"trl": "0.19.1", "transformers": "4.53.3", "torch": "2.7"},
+    {"trl": "0.18.1", "transformers": "4.52.4", "torch": "2.7"},
+    {"trl": "0.16.0", "transformers": "4.52.4", "torch": "2.6"},
+)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "library"),
+    [
+        ((), "trl"),
+        ((1, 1, 2, 2), "trl"),
+        ((1, 2, 3, 3), "transformers"),
+        ((1, 2, 2, 3), "torch"),
+        ((1, 2, 3, 4), "trl"),  # no library alone tells
+    ],
+)
+def test_the_library_is_named_whose_release_tells_what_a_launch_takes(outcomes, library):
+    assert moved_library(SETS, outcomes) == library

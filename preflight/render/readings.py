@@ -71,7 +71,8 @@ def subject_of(name: str, ways: list[Settled]) -> str:
     """Return what a field is called: of versions, the library whose own is asked for."""
     if name != "versions":
         return name
-    return moved_library([way.value for way in ways]) or name
+    outcomes = [(way.least.peak_bytes, way.most.peak_bytes, way.answer) for way in ways]
+    return moved_library([way.value for way in ways], outcomes) or name
 
 
 def option(name: str, ways: list[Settled], readings: Readings) -> str:
