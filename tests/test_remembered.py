@@ -60,6 +60,7 @@ BY_WHAT_THEY_READ = (
 )
 MODELS = (
     "Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen2.5-VL-7B-Instruct", "openai-community/gpt2",
+    "google/flan-t5-small", "openai/whisper-small",
 )  # fmt: skip
 PLANS = (
     {},
