@@ -51,7 +51,7 @@ def parser(name: str) -> Parser:
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="other models, each with a worksheet of its own",
+        help="other models, side by side; with --long or -v each with a worksheet of its own",
     )
     parser.add_argument(
         "--gpu",
@@ -142,7 +142,12 @@ def run(name: str, args: list[str]) -> int:
         print_json({"schema_version": SCHEMA_VERSION, **first, **compared}, sys.stdout)
         return FITS
     from preflight.render.page import page_for
-    from preflight.render.worksheet import csv_text, markdown_lines, worksheet_lines
+    from preflight.render.worksheet import (
+        compared_lines,
+        csv_text,
+        markdown_lines,
+        worksheet_lines,
+    )
 
     if options.format == "csv":
         say(csv_text(sheets), sys.stdout)
@@ -150,9 +155,12 @@ def run(name: str, args: list[str]) -> int:
         print_lines(_joined(markdown_lines(sheet, options.budget) for sheet in sheets), sys.stdout)
     else:
         page = page_for(sys.stdout, options.color)
-        parts = (
-            worksheet_lines(s, page, options.budget, options.verbose, options.long) for s in sheets
-        )
+        parts = [compared_lines(sheets, page)] if len(sheets) > 1 else []
+        if len(sheets) == 1 or options.long or options.verbose:
+            parts += [
+                worksheet_lines(s, page, options.budget, options.verbose, options.long)
+                for s in sheets
+            ]
         print_lines(_joined(parts), sys.stdout)
     return FITS
 

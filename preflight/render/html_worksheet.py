@@ -7,7 +7,7 @@ from html import escape
 
 from preflight.render.html_bars import bar, legend, scale_of
 from preflight.render.html_page import page, table
-from preflight.render.worksheet import answers, cost_rows, device_rows
+from preflight.render.worksheet import answers, cost_rows, device_rows, side_by_side
 from preflight.studies.worksheet import Worksheet, WorksheetRow
 from preflight.units import GIB, format_count
 
@@ -24,6 +24,11 @@ def worksheet_html(sheets: Sequence[Worksheet], budget: float | None) -> str:
     """Return one page of one model's worksheet, or several."""
     scale = scale_of([row.total_bytes for sheet in sheets for row in sheet.rows], None)
     body: list[str] = []
+    for title, cells in side_by_side(sheets) if len(sheets) > 1 else ():
+        head, *rows = [[escape(cell) for cell in row] for row in cells]
+        columns = range(1, len(head))
+        shown = title[:1].upper() + title[1:]
+        body += [f"<h2>{escape(shown)}</h2>", *table(head, rows, right=columns, caption=shown)]
     for sheet in sheets:
         body.append(
             f"<h1>{escape(sheet.model)}: {format_count(sheet.num_params)} parameters,"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.render.page import Page
 from preflight.studies.worksheet import BUCKETS, Worksheet, WorksheetRow
@@ -42,16 +42,49 @@ def worksheet_lines(
     return lines
 
 
-def _short_tables(sheet: Worksheet, page: Page, budget: float | None) -> list[str]:
-    """Return a row for every method, at the length in the middle with checkpointing."""
+def compared_lines(sheets: Sequence[Worksheet], page: Page) -> list[str]:
+    """Return models side by side as a terminal shows them."""
+    lines: list[str] = []
+    for title, rows in side_by_side(sheets):
+        lines += [*page.wrap(f"{title}:"), *page.table(rows, right=range(1, len(rows[0]))), ""]
+    return [*lines, *page.wrap("--long shows the worksheet of each, -v what is taken for granted")]
+
+
+def side_by_side(sheets: Sequence[Worksheet]) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield what each method takes of each model at one length, then how long rows may be on one of each card: a title,
+    and rows under a heading."""
+    first, *_ = short = [_middle_rows(sheet) for sheet in sheets]
+    names = [row.name for row in first]
+    peaks = [["model", "parameters", *names]]
+    for sheet, rows in zip(sheets, short, strict=True):
+        taken = {row.name: _gib(row.total_bytes) for row in rows}
+        of_model = format_count(sheet.num_params)
+        peaks.append([sheet.model, of_model, *(taken.get(name, "-") for name in names)])
+    at = f"{first[0].seq_len:,} tokens, with checkpointing"
+    yield f"side by side, one rank at {at}, GiB at the peak", peaks
+    for card in sheets[0].longest:
+        longest = [["model", *METHOD_WORDS]]
+        for sheet in sheets:
+            fits = [sheet.longest[card][method] for method in METHOD_WORDS]
+            longest.append([sheet.model, *(f"{most:,}" if most else "no" for most in fits)])
+        yield f"longest rows on 1 x {card}, in tokens", longest
+
+
+def _middle_rows(sheet: Worksheet) -> list[WorksheetRow]:
+    """Return the rows of every method at the length in the middle, with checkpointing."""
     lengths = sorted({row.seq_len for row in sheet.rows})
     length = lengths[(len(lengths) - 1) // 2]
-    rows = [
+    return [
         row
         for row in sheet.rows
         if row.seq_len == length and row.activation_checkpointing == "full"
     ]
-    at = f"{length:,} tokens, with checkpointing"
+
+
+def _short_tables(sheet: Worksheet, page: Page, budget: float | None) -> list[str]:
+    """Return a row for every method, at the length in the middle with checkpointing."""
+    rows = _middle_rows(sheet)
+    at = f"{rows[0].seq_len:,} tokens, with checkpointing"
     lines = ["", *page.wrap(f"one rank at {at}, GiB at the peak, and the smallest card:")]
     held = [["method", *HEADS, "card"]]
     for row in rows:

@@ -212,11 +212,35 @@ def test_lines_are_no_wider_than_the_page(sheet, width):
 
 def test_every_row_of_all_variants_is_one_line_of_a_terminal():
     words = ("Qwen/Qwen3-8B", "--all", "--long", "--seq-len", "8192", "--compare", LLAMA)
-    lines = preflight(*words).stdout.splitlines()
+    whole = preflight(*words).stdout
+    lines = whole[whole.index("on 1 x") :].splitlines()  # past what stands side by side
     tables = 2 + 2  # memory and the cheapest, and the cards in two parts
 
     assert sum(" none  " in line or " full  " in line for line in lines) == 2 * tables * 16
     assert [line for line in lines if line.startswith(" " * 6)] == []
+
+
+def test_models_stand_side_by_side_with_the_numbers_of_their_own_worksheets():
+    words = ("--seq-len", "512", "--gpu", "t4-16", "--gpu", "h100-sxm-80")
+    others = ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B")
+    whole = preflight(LLAMA, *words, "--compare", *others)
+    page = [line.split() for line in whole.stdout.splitlines()]
+
+    assert "worksheet of each" in whole.stdout
+    for model in (LLAMA, *others):
+        alone = json.loads(preflight(model, *words, "--format", "json").stdout)
+        peaks = [
+            f"{row['total_bytes'] / 2**30:.1f}"
+            for row in alone["rows"]
+            if row["activation_checkpointing"] == "full"
+        ]
+        rows = [row for row in page if row[:1] == [model]]
+        assert rows[0][-len(peaks) :] == peaks
+        told = preflight(model, *words).stdout.splitlines()
+        answers = [line.partition(": ")[2] for line in told if line.startswith("on 1 x")]
+        for row, answer in zip(rows[1:], answers, strict=True):
+            said = [each.replace(" tokens", "").split()[-1] for each in answer.split(", ")]
+            assert row[1:] == said
 
 
 def preflight(*words: str) -> subprocess.CompletedProcess[str]:
