@@ -45,9 +45,9 @@ class Tokenizer:
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
-            raise BadInput.one(
-                "needs transformers to be used, which is not installed here",
+            raise BadInput.of(
                 f"--tokenizer {self.folder}",
+                "needs transformers to be used, which is not installed here",
                 "pip install transformers, or give a column of lengths",
             ) from error
         try:
