@@ -10,6 +10,7 @@ from preflight.readings import Readings, Settled, moved_library
 from preflight.render.page import Page
 from preflight.render.words import amount, of_capacity
 from preflight.report import Report
+from preflight.verdict import Answer
 
 
 def cannot_tell(report: Report) -> str:
@@ -134,7 +135,7 @@ def reading_rows(report: Report) -> list[list[str]]:
                 shown(name, way.value, subject),
                 amount(way.least.peak_bytes, capacity),
                 amount(way.most.peak_bytes, capacity),
-                "cannot tell" if way.answer is None else way.answer.words,
+                _answer_of(way, capacity),
             ]
             if name == "versions" and rows and rows[-1][0] == subject and row[2:] == rows[-1][2:]:
                 # Releases between which nothing changes stand in one row.
@@ -142,6 +143,16 @@ def reading_rows(report: Report) -> list[list[str]]:
             else:
                 rows.append(row)
     return rows
+
+
+def _answer_of(way: Settled, capacity_bytes: int) -> str:
+    """Return an answer in words; of a peak above the card that is only tight, what its tensors alone take."""
+    if way.answer is None:
+        return "cannot tell"
+    most = way.most
+    if way.answer is Answer.TIGHT and most.peak_bytes > capacity_bytes:
+        return f"{way.answer.words}, {amount(most.least_bytes, capacity_bytes)} unfragmented"
+    return way.answer.words
 
 
 def reading_lines(report: Report, page: Page) -> list[str]:

@@ -10,6 +10,7 @@ from preflight.pipeline import check_plan
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plugins import load_plugins
 from preflight.render.html_report import report_html
+from preflight.render.readings import reading_rows
 from preflight.render.sarif import Log
 from preflight.request import Request
 from preflight.verdict import Answer
@@ -52,3 +53,26 @@ def test_a_code_review_is_told_what_each_value_gives(report, tmp_path):
     assert {line.split(":")[0] for line in lines[1:]} == {
         f"engine {value}" for value in OPEN_VALUES["engine"]
     }
+
+
+def test_a_peak_above_the_card_that_is_only_tight_says_what_its_tensors_take():
+    plan = LaunchPlan(
+        model="meta-llama/Llama-3.1-70B",
+        engine="fsdp1",
+        world_size=8,
+        shard_degree=8,
+        micro_batch_size=4,
+        seq_len=4096,
+        mixed_precision="bf16",
+        activation_checkpointing="full",
+        device="one:170",
+    )
+    plan = plan.with_origin("engine", Origin("nobody", True, "", OPEN_VALUES["engine"]))
+    told = {row[1]: row for row in reading_rows(check_plan(plan, load_plugins(), Request()))}
+
+    for engine in ("fsdp1", "fsdp2"):
+        _, _, _, most, answer = told[engine]
+        words, tensors, *unit = answer.replace(",", "").split()
+        assert (words, unit) == ("tight", ["GiB", "unfragmented"])
+        assert float(tensors) < 170 < float(most.split()[0])
+    assert told["ddp"][-1] == "does not fit"
