@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import Precision
 from preflight.formulas.sharding import held_tensors, num_tokens
 from preflight.formulas.tensor_parallel import divided_elements, local_vocab
@@ -122,6 +121,8 @@ def in_flight(pipeline: Pipeline) -> int:
 
 def kept_by_stages(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> int:
     """Return what all stages of a rank keep of one micro batch from forward to backward, in bytes, its buffers apart."""
+    from preflight.formulas.layer_costs import layer_costs  # of no launch without a pipeline
+
     pipeline, mode, tokens = plan.pipeline, plan.activation_checkpointing, num_tokens(plan)
     assert pipeline is not None
     kept = 0

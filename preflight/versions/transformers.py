@@ -52,13 +52,6 @@ DISTILBERT_HAS_SDPA = Boundary(
 OPT_HAS_SDPA = Boundary(
     _NAME, "4.46", "OPT's class has SDPA", "models/opt/modeling_opt.py, 4.44.2 to 5.24.0", "5.24.0"
 )
-T5_HAS_SDPA = Boundary(
-    _NAME,
-    "5.15",
-    "T5, MT5 and UMT5 have SDPA, and an eager softmax in the dtype of its scores",
-    "models/t5/modeling_t5.py T5Attention: 4.31.0 to 5.14.0, and 5.15.0 to 5.24.0",
-    "5.24.0",
-)
 WEIGHS_TOKENS = Boundary(
     _NAME,
     "4.46",
@@ -286,6 +279,13 @@ DEFAULTS_TO_FSDP2 = Boundary(
     "5.10",
     "Trainer's own `fsdp` is FSDP2, with a unit for each layer; before, FSDP1, with units only where `auto_wrap` is said",
     "training_args.py: :2812 (5.9.0), :2736 (5.10.1)",
+    "5.24.0",
+)
+T5_HAS_SDPA = Boundary(
+    _NAME,
+    "5.15",
+    "T5, MT5 and UMT5 have SDPA, and an eager softmax in the dtype of its scores",
+    "models/t5/modeling_t5.py T5Attention: 4.31.0 to 5.14.0, and 5.15.0 to 5.24.0",
     "5.24.0",
 )
 DIVIDES_THE_HEAD = Boundary(

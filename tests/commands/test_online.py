@@ -30,7 +30,7 @@ NUM_PARAMS = 96 * 64 * 2 + 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64) + 64
 FILES = {
     "/me/fresh/resolve/main/config.json": CONFIG,
     "/Qwen/Qwen3-8B/resolve/main/config.json": CONFIG,
-    "/me/odd/resolve/main/config.json": {"model_type": "t5", "torch_dtype": "bfloat16"},
+    "/me/odd/resolve/main/config.json": {"model_type": "albert", "torch_dtype": "bfloat16"},
     "/me/odd/resolve/main/model.safetensors.index.json": INDEX,
 }
 REFUSED = {"/me/gone": (404, "RepoNotFound"), "/me/gated": (403, "GatedRepo")}

@@ -85,11 +85,11 @@ def test_what_was_there_is_still_found_after_a_line_is_added(checkout):
         (["me/Mine-1B", "config.json"], "--source"),
         (["me/Mine-1B", "--like", "nobody/Known-1B"], "there is no model nobody/Known-1B"),
         (["me/Mine-1B", "--like", "gpt2"], "--like takes the id of a row"),
-        (["me/Mine-1B", "t5.json", "--source", "x"], "not laid out here"),
+        (["me/Mine-1B", "albert.json", "--source", "x"], "not laid out here"),
     ],
 )
 def test_what_cannot_be_right_is_not_added(checkout, capsys, arguments, said):
-    (checkout / "t5.json").write_text('{"model_type": "t5", "d_model": 64}')
+    (checkout / "albert.json").write_text('{"model_type": "albert", "hidden_size": 64}')
     before = [(checkout / path).read_bytes() for path in add_model.PATHS]
 
     assert add_model.main(arguments, checkout) == 2

@@ -236,12 +236,12 @@ def test_a_folder_that_is_not_here_is_never_taken_for_a_model_of_another_name(tm
 
 
 def test_a_cached_config_without_weights_is_counted_by_the_registry(empty_cache):
-    cached(empty_cache, "google/flan-t5-large", UNLAID)
+    cached(empty_cache, "google/vit-large-patch16-224", UNLAID)
 
-    assert described(LaunchPlan(model="google/flan-t5-large")).num_params > 700_000_000
+    assert described(LaunchPlan(model="google/vit-large-patch16-224")).num_params > 300_000_000
 
 
-UNLAID = {"model_type": "t5", "d_model": 64, "vocab_size": 96, "torch_dtype": "float32"}
+UNLAID = {"model_type": "vit", "hidden_size": 64, "torch_dtype": "float32"}
 
 
 def test_a_family_without_a_layout_is_counted_from_its_weights(tmp_path):
@@ -304,5 +304,5 @@ def test_a_family_without_layout_or_weights_says_what_is_missing(tmp_path):
     folder(tmp_path / "mine", UNLAID)
     problem = refusal(LaunchPlan(model="mine", cwd=str(tmp_path)))
 
-    assert "'t5' are not laid out here" in problem.message
+    assert "'vit' are not laid out here" in problem.message
     assert "model.safetensors" in problem.fix

@@ -133,7 +133,7 @@ def test_one_version_that_is_said_leaves_the_others_open(repository):
 
 def test_a_range_without_a_change_inside_is_as_good_as_a_version(repository):
     (repository / "pyproject.toml").write_text(
-        '[project]\ndependencies = ["trl>=1.16,<1.18", "transformers~=5.24.0", "torch==2.13.0", "accelerate>=1.10"]\n'
+        '[project]\ndependencies = ["trl>=1.16,<1.18", "transformers~=5.24.0", "torch==2.13.0", "accelerate>=1.14"]\n'
     )
     report = check(repository, LAUNCH)
 

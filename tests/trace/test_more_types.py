@@ -3,7 +3,6 @@
 import pytest
 
 from preflight.derive.type_configs import small_type_config
-from preflight.errors import BadInput
 from preflight.trace.job import TraceJob
 from preflight.trace.log import LAYER_FORWARD
 from preflight.trace.run import trace
@@ -26,6 +25,4 @@ def test_a_decoder_is_traced_alone_where_the_config_names_its_class():
     decoder = small_type_config("bart", 0, 2)
     whole = {**decoder, "architectures": ["BartForConditionalGeneration"]}
 
-    assert kept_by_layers(decoder) > 0
-    with pytest.raises(BadInput, match="encoder with a decoder"):
-        kept_by_layers(whole)
+    assert 0 < kept_by_layers(decoder) < kept_by_layers(whole)  # with its encoder
