@@ -51,6 +51,7 @@ def test_every_impossible_size_of_a_file_is_told_at_once_with_its_line(tmp_path)
         ({"model_type": "lama"}, "model_type 'lama' are not known here"),
         ({"layer_types": ["full_attention"], "model_type": "qwen3"}, "names 1 layers"),
         ({"layer_types": 7, "model_type": "qwen3"}, "must be a list of names"),
+        ({"layer_types": [], "model_type": "bert"}, "layer_types names 0 layers"),
         ({"model_type": "gemma3", "text_config": 3}, "text_config must be a mapping"),
         ({"model_type": "gemma3n_text"}, "are not laid out here"),
     ],
@@ -64,6 +65,11 @@ def test_an_unknown_family_says_what_to_give():
 
     assert "did you mean llama" in problem.fix
     assert "--set model_config=FILE" in problem.fix
+
+
+@pytest.mark.parametrize("named", [1, "LlamaForCausalLM", [], [None], {}])
+def test_architectures_may_be_anything(named):
+    assert describe({**LLAMA, "architectures": named}, "mine", "x").is_decoder_lm
 
 
 def test_what_a_config_leaves_out_is_the_librarys_and_is_named():

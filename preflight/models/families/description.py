@@ -94,8 +94,9 @@ def group_of(model_type: str) -> str | None:
 def _group_of_config(model_type: str, config: Mapping[str, Any]) -> str | None:
     """Return the module that lays a config out: a table where it names the decoder alone of a type with both stacks."""
     group = group_of(model_type)
-    named = config.get("architectures") or ("",)
-    is_alone = str(named[0]).endswith("ForCausalLM") and family_table(model_type) is not None
+    named = config.get("architectures")
+    first = str(named[0]) if isinstance(named, (list, tuple)) and named else ""
+    is_alone = first.endswith("ForCausalLM") and family_table(model_type) is not None
     return TABLE if group in BOTH_STACKS and is_alone else group
 
 

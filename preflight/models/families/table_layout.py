@@ -333,8 +333,12 @@ def _shape(
     head_dim = _first(view, numbers, ("head_dim",)) or max(1, hidden // num_heads)
     has_experts = any(t.kind == EXPERTS for t in tensors)
     types = places.plain("layer_types")
-    has_types = isinstance(types, (list, tuple))
-    is_sliding = has_types and "sliding" in str(types[place])
+    named = types if isinstance(types, (list, tuple)) else None
+    if named is not None and place >= len(named):
+        words = f"{view.section}layer_types names {len(named)} layers, and there are more"
+        view.complain("layer_types", words)
+        named = None
+    is_sliding = named is not None and "sliding" in str(named[place])
     # a window that no traced model had is that of every layer, and a mask where sequences are longer
     is_sliding = is_sliding or any(n in _null(table) and view.get(n) for n in WINDOWS)
     return LayerShape(
