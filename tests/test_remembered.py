@@ -60,7 +60,7 @@ BY_WHAT_THEY_READ = (
 )
 MODELS = (
     "Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen2.5-VL-7B-Instruct", "openai-community/gpt2",
-    "google/flan-t5-small", "openai/whisper-small",
+    "google/flan-t5-small", "openai/whisper-small", "google/gemma-4-31B-it",
 )  # fmt: skip
 PLANS = (
     {},

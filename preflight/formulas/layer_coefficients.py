@@ -84,8 +84,8 @@ def family_costs(model_type: str, adapted: str = "") -> Mapping[str, Any] | None
     return found
 
 
-OF_FILE = ("attention", "engine", "kernels")
-"""Fields of a plan that decide, with its versions, which file its layers are in."""
+OF_FILE = ("attention", "engine", "kernels", "seq_len")
+"""Fields of a plan that decide, with its versions, which file its layers are in: a window may end before the sequence."""
 
 
 def file_of(plan: LaunchPlan, model: ModelSpec) -> str:
