@@ -61,6 +61,7 @@ def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
     """Yield library, what its release must be, and the argument that says so; the strictest of each library."""
     text = _text(command)
     given = dict(_given(command, text))
+    keywords, imported = tuple(_keywords(text)), _imported(text)
     for library in LIBRARIES:
         gone = _gone(library, command, text)
         if library == "transformers":
@@ -73,13 +74,13 @@ def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
         ]
         found += [
             (table[name], f"{called}({name}=)")
-            for called, name in _keywords(text)
+            for called, name in keywords
             if name not in SUCCESSORS and name in (table := _of_call(library, called))
         ]
         found += [
             (since, f"from {library} import {name}")
             for name, since in _table()[library].get(IMPORTED, {}).items()
-            if (library, name) in _imported(text)
+            if (library, name) in imported
         ]
         if found:
             since, said = min(found, key=lambda each: release(each[0]))
