@@ -73,14 +73,8 @@ def _of_the_file(command: LaunchCommand, plugins: PluginManager, request: Reques
     if is_launchers_own(command):
         return None
     from preflight.studies.checked_behind import checked_launches, single_report
-    from preflight.studies.launches_behind import launches_behind
 
-    behind = launches_behind(command)
-    return (
-        None
-        if behind is None
-        else single_report(checked_launches(behind, command, plugins, request))
-    )
+    return single_report(checked_launches(command, plugins, request))
 
 
 def before_launch(

@@ -166,10 +166,8 @@ def _launches_of_file(
     if is_launchers_own(command):
         return []
     from preflight.studies.checked_behind import checked_launches
-    from preflight.studies.launches_behind import launches_behind
 
-    behind = launches_behind(command)
-    return [] if behind is None else checked_launches(behind, command, plugins, request)
+    return checked_launches(command, plugins, request)
 
 
 def _several(

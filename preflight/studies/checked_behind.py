@@ -11,14 +11,18 @@ from preflight.launch import LaunchCommand
 from preflight.plugins import PluginManager
 from preflight.report import Report
 from preflight.request import Request
-from preflight.studies.launches_behind import LaunchesBehind
+from preflight.studies.launches_behind import launches_behind
 from preflight.studies.scan import ScannedLaunch, check_found
 
 
 def checked_launches(
-    behind: LaunchesBehind, command: LaunchCommand, plugins: PluginManager, request: Request
+    command: LaunchCommand, plugins: PluginManager, request: Request
 ) -> list[ScannedLaunch]:
-    """Return the launches of a file, each checked, without programs that train nothing."""
+    """Return the launches of the file that a command hands on, each checked, without programs that train nothing; none
+    of a command that hands on no file."""
+    behind = launches_behind(command)
+    if behind is None:
+        return []
     around = replace(command, env={}, overlay={**command.overlay, **behind.files})
     found = (
         check_found(behind.path, one, around, plugins, request) for one in _once(behind.launches)
