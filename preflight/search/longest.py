@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.left_out import LENGTH_OF_IMAGES, is_cut_only
+from preflight.formulas.row_limits import longest_row
 from preflight.judge import Judged, judge_plan
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -43,5 +44,15 @@ def most_looked_at(start: Judged) -> int | None:
     if start.readings is not None and "seq_len" in start.readings.ranges:
         most: int = start.readings.may_be["seq_len"][-1]
         return most
+    return _positions(start)
+
+
+def longest_row_of(start: Judged) -> int:
+    """Return the longest row that a launch's model takes, else what its config was made for."""
+    taken = None if start.model is None else longest_row(start.plan, start.model)
+    return taken or _positions(start)
+
+
+def _positions(start: Judged) -> int:
     positions = start.model.config.get("max_position_embeddings") if start.model else None
     return positions if isinstance(positions, int) else MOST_TOKENS

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from preflight.formulas.row_limits import longest_row
 from preflight.judge import Judged
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
-from preflight.search.largest import MOST_TOKENS, NEARLY_THE_LARGEST, STEP, largest
+from preflight.search.largest import NEARLY_THE_LARGEST, STEP, largest
+from preflight.search.longest import longest_row_of
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
@@ -52,14 +52,5 @@ def room_of(start: Judged, plugins: PluginManager, policy: Policy) -> Room | Non
         return largest(start, field, step, most, NEARLY_THE_LARGEST, plugins, policy)
 
     return Room(
-        headroom, of("micro_batch_size", 1, MOST_ROWS), of("seq_len", STEP, longest_of(start))
+        headroom, of("micro_batch_size", 1, MOST_ROWS), of("seq_len", STEP, longest_row_of(start))
     )
-
-
-def longest_of(start: Judged) -> int:
-    """Return the longest rows that are looked at: what the model takes, else what its config was made for."""
-    if start.model is None:
-        return MOST_TOKENS
-    positions = start.model.config.get("max_position_embeddings")
-    most = positions if isinstance(positions, int) else MOST_TOKENS
-    return longest_row(start.plan, start.model) or most
