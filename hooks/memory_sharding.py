@@ -167,6 +167,13 @@ def _one_unit(size: int, reduce: int, units: WrapUnits, trains: WrapUnits) -> It
         )
 
 
+def _unsharded_gradients(num_bytes: int, size: int, trains: WrapUnits, source: str) -> MemoryTerm:
+    """The gradients of one layer before they are reduced, as far as its activations leave them no room."""
+    formula = f"beyond the layer's activations; all of them: {trains.layer:,} x {size}"
+    name = "unsharded gradients of a layer"
+    return MemoryTerm(name, num_bytes, frozenset(LAYERS), formula, source)
+
+
 def _pipelined(
     plan: LaunchPlan, model: ModelSpec, units: WrapUnits, trains: WrapUnits, size: int, reduce: int
 ) -> Iterable[MemoryTerm]:
@@ -175,13 +182,7 @@ def _pipelined(
     whole = units.layer * units.num_layers + units.embedding + units.tail + units.root
     yield _term("gathered parameters of the stages", size, whole, STEP_MOMENTS, source)
     gradients = _layer_gradients(plan, model, size * trains.layer)
-    yield MemoryTerm(
-        "unsharded gradients of a layer",
-        gradients,
-        frozenset(LAYERS),
-        f"beyond the layer's activations; all of them: {trains.layer:,} x {size}",
-        source,
-    )
+    yield _unsharded_gradients(gradients, size, trains, source)
     if trains.tail:
         moments = (Moment.HEAD_BACKWARD,)
         yield _term("unsharded gradient of the tail", size, trains.tail, moments, source)
@@ -279,13 +280,7 @@ def _fsdp2(
         moments = (Moment.HEAD_BACKWARD,)
         yield _term("unsharded gradient of the tail", size, trains.tail, moments, source)
     if gradients:
-        yield MemoryTerm(
-            "unsharded gradients of a layer",
-            gradients,
-            frozenset(LAYERS),
-            f"beyond the layer's activations; all of them: {trains.layer:,} x {size}",
-            source,
-        )
+        yield _unsharded_gradients(gradients, size, trains, source)
     dense = trains.embedding or (trains.tail if tied else 0)
     if dense:
         moments = (Moment.EMBEDDING_BACKWARD,)

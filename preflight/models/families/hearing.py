@@ -67,7 +67,7 @@ def _unlike_traced(view: ConfigView, paths: Paths) -> tuple[str, ...]:
         found.append(f"activation_function={view.get('activation_function')}")
     if view.get("encoder_attention_heads") != view.get("decoder_attention_heads"):
         found.append("stacks of other numbers of heads")
-    return (*found, *(() if paths.tied else ("a head of its own",)))  # fmt: skip
+    return (*found, *(() if paths.tied else ("a head of its own",)))
 
 
 def _conv(number: int, size: int, channels: int) -> Tensors:
