@@ -19,6 +19,7 @@ from preflight.scripts.loss_values import (
     GivenUp,
     Model,
     Partial,
+    written,
 )
 
 MAKES_ROWS = frozenset(
@@ -42,7 +43,7 @@ def _called(machine: Machine, node: ast.Call) -> object:
     depth, owner = len(machine.stack), None
     if isinstance(node.func, ast.Attribute):
         owner = machine.on_stack(node.func.value)
-    callee = machine.named(ast.unparse(node.func))
+    callee = machine.named(written(node.func))
     if isinstance(callee, Model):
         return _forward(machine, callee, node)
     given = [machine.on_stack(each) for each in node.args if not isinstance(each, ast.Starred)]
@@ -112,7 +113,7 @@ def _forward(machine: Machine, model: Model, node: ast.Call) -> object:
         if isinstance(each, ast.Starred):
             raise GivenUp("arguments of a model in order")
     for keyword in node.keywords:
-        text = ast.unparse(keyword.value)
+        text = written(keyword.value)
         if keyword.arg in OUTPUTS_OF_LAYERS and text != "False":
             raise GivenUp("outputs of every layer")
         if keyword.arg in ("labels", "num_logits_to_keep", "logits_to_keep") and text != "None":
@@ -191,7 +192,7 @@ def _method(
 
 
 def _cast(machine: Machine, owner: Tensor, node: ast.Call) -> object:
-    words = [ast.unparse(each) for each in (*node.args, *(k.value for k in node.keywords))]
+    words = [written(each) for each in (*node.args, *(k.value for k in node.keywords))]
     for word in words:
         width = DTYPES.get(word.rpartition(".")[2])
         if width is not None:
@@ -261,7 +262,7 @@ def _bound(
 ) -> dict[str, object]:
     """Return the names that a function begins with: its arguments, and the defaults of those that nobody gives."""
     names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
-    is_static = any(ast.unparse(each) == "staticmethod" for each in function.decorator_list)
+    is_static = any(written(each) == "staticmethod" for each in function.decorator_list)
     if names[:1] in (["self"], ["cls"]) and not is_static:
         names = names[1:]
     is_handed_on = any(isinstance(each, ast.Starred) for each in node.args) or None in named

@@ -19,6 +19,7 @@ from preflight.scripts.loss_values import (
     GivenUp,
     Impossible,
     Model,
+    written,
 )
 from preflight.scripts.own_losses import MODEL
 
@@ -66,7 +67,7 @@ class Expressions(Operations, ABC):
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             said = self.test(node.operand)
             return None if said is None else not said
-        text = ast.unparse(node)
+        text = written(node)
         if text.endswith("is_encoder_decoder"):
             return False
         if isinstance(node, ast.Constant):
@@ -75,7 +76,7 @@ class Expressions(Operations, ABC):
         if isinstance(value, Constant):
             return bool(value.value)
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
-            left = self.frames[-1].get(ast.unparse(node.left))
+            left = self.frames[-1].get(written(node.left))
             if isinstance(left, (Tensor, Outputs)) or (
                 isinstance(left, Constant) and left.value is None
             ):
@@ -109,7 +110,7 @@ class Expressions(Operations, ABC):
         if isinstance(node, (ast.Tuple, ast.List)):
             return Group(dict(enumerate([self.on_stack(each) for each in node.elts])))
         if isinstance(node, ast.Dict):
-            keys = ["**" if key is None else ast.unparse(key) for key in node.keys]
+            keys = ["**" if key is None else written(key) for key in node.keys]
             return Group(
                 dict(zip(keys, [self.on_stack(each) for each in node.values], strict=True))
             )
@@ -119,7 +120,7 @@ class Expressions(Operations, ABC):
                 ways = [each for each in (node.body, node.orelse) if self._matters(each)]
                 if not ways and not isinstance(node.body, ast.Dict):
                     return None
-                said = self.is_so(ast.unparse(node.test))
+                said = self.is_so(written(node.test))
             return self._value(node.body if said else node.orelse)
         if isinstance(node, ast.Compare):
             large = [self.on_stack(each) for each in (node.left, *node.comparators)]
@@ -135,7 +136,7 @@ class Expressions(Operations, ABC):
         """Tell whether an expression reads what is counted, or may call a model."""
         for each in ast.walk(node):
             if isinstance(each, (ast.Name, ast.Attribute)):
-                value = self.frames[-1].get(ast.unparse(each))
+                value = self.frames[-1].get(written(each))
                 if isinstance(value, (Outputs, Group)) or (
                     isinstance(value, Tensor) and (value.storage or value.nodes)
                 ):
@@ -143,7 +144,7 @@ class Expressions(Operations, ABC):
                 name = each.id if isinstance(each, ast.Name) else each.attr
                 if any(map(self.functions.calls_a_model, self.functions.named(name))):
                     return True
-            if isinstance(each, ast.Call) and self._leads_to_model(each, last_name(each.func)):
+            if isinstance(each, ast.Call) and self._leads_to_model(each):
                 return True
         return False
 
@@ -156,12 +157,10 @@ class Expressions(Operations, ABC):
             for each in inner
         )
 
-    def _leads_to_model(self, call: ast.Call, name: str) -> bool:
-        if MODEL.match(ast.unparse(call.func)):
+    def _leads_to_model(self, call: ast.Call) -> bool:
+        if MODEL.match(written(call.func)):
             return True
-        return any(
-            self.functions.calls_a_model(each) for each in self.functions.by_name.get(name, ())
-        )
+        return any(map(self.functions.calls_a_model, self.functions.named(last_name(call.func))))
 
     def on_stack(self, node: ast.expr) -> object:
         """Return the value of a part of an expression, which lives until the whole has one."""
@@ -182,13 +181,13 @@ class Expressions(Operations, ABC):
         found = self.functions.named(text.rpartition(".")[2])
         if len(found) != 1:
             return None
-        is_property = any(ast.unparse(each) == "property" for each in found[0].decorator_list)
+        is_property = any(written(each) == "property" for each in found[0].decorator_list)
         if is_property and "." in text:
             return self.entered(found[0], {})
         return None if is_property or "." in text else found[0]
 
     def _attribute(self, node: ast.Attribute) -> object:
-        text = ast.unparse(node)
+        text = written(node)
         found = self.named(text)
         if found is not None:
             return found
@@ -243,7 +242,7 @@ class Expressions(Operations, ABC):
             )
             return self.of_outputs(owner, key)
         if isinstance(owner, Group):
-            key = ast.unparse(node.slice)
+            key = written(node.slice)
             number = int(key) if key.lstrip("-").isdecimal() else key
             if number in owner.items:
                 return owner.items[number]
@@ -251,7 +250,7 @@ class Expressions(Operations, ABC):
                 raise GivenUp("one of several values")
             return None
         if not isinstance(owner, Tensor):
-            return self.frames[-1].get(ast.unparse(node))
+            return self.frames[-1].get(written(node))
         if isinstance(node.slice, ast.Slice):
             self._note_half(node.slice)
         if owner.storage is None:
@@ -261,7 +260,7 @@ class Expressions(Operations, ABC):
     def _note_half(self, cut: ast.Slice) -> None:
         """Note that the first or the second half of the rows is taken."""
         if cut.step is not None:
-            self.halves.add("begin" if ast.unparse(cut.lower or ast.Constant(0)) == "0" else "end")
+            self.halves.add("begin" if written(cut.lower or ast.Constant(0)) == "0" else "end")
         elif (
             cut.lower is None and cut.upper is not None and not isinstance(cut.upper, ast.Constant)
         ):

@@ -12,12 +12,11 @@ from abc import ABC
 from collections.abc import Sequence
 from fractions import Fraction
 
-from preflight.scripts.files import last_name
 from preflight.scripts.loss_expressions import Expressions
 from preflight.scripts.loss_graph import Group, Node, Outputs, Storage, Tensor, gone_back
 from preflight.scripts.loss_operations import WIDE
-from preflight.scripts.loss_values import GivenUp, Impossible, Model, Returned
-from preflight.scripts.reach_files import span
+from preflight.scripts.loss_values import GivenUp, Impossible, Model, Returned, written
+from preflight.scripts.reach_files import may_run
 
 MOST_DEPTH = 12
 MOST_STATEMENTS = 3_000
@@ -56,7 +55,7 @@ class Machine(Expressions, ABC):
             raise Returned(None if node.value is None else self.evaluated(node.value))
         elif isinstance(node, ast.Delete):
             for target in node.targets:
-                frame.pop(ast.unparse(target), None)
+                frame.pop(written(target), None)
         elif isinstance(node, (ast.For, ast.While)):
             self.loop(node)
         elif isinstance(node, ast.Try):
@@ -71,10 +70,7 @@ class Machine(Expressions, ABC):
     def branch(self, node: ast.If) -> None:
         said = self.test(node.test)
         lines = self.lines[-1]
-        ways = [
-            way for way in (node.body, node.orelse)
-            if way and (not lines or any(n in lines for each in way for n in span(each)))
-        ]  # fmt: skip
+        ways = [w for w in (node.body, node.orelse) if w and (not lines or may_run(w, lines))]
         if said is None and node.body not in ways:
             said = False
         elif said is None and node.orelse and node.orelse not in ways:
@@ -84,14 +80,14 @@ class Machine(Expressions, ABC):
         if said is None:
             if not any(map(self._touches, (*node.body, *node.orelse))):
                 return
-            said = self.is_so(ast.unparse(node.test))
+            said = self.is_so(written(node.test))
         self.run(node.body if said else node.orelse)
 
     def within(self, node: ast.With | ast.AsyncWith) -> None:
         had_graph, was_autocast = self.has_graph, self.is_autocast
         # with its own the model's outputs have 16 bits, and accelerate makes no fp32 of them
         for item in node.items:
-            text = ast.unparse(item.context_expr)
+            text = written(item.context_expr)
             if re.search(r"no_grad|inference_mode|set_grad_enabled\(False", text):
                 self.has_graph = False
             elif "autocast" in text:
@@ -106,14 +102,13 @@ class Machine(Expressions, ABC):
         """Leave out a loop that looks at nothing that is counted."""
         for each in ast.walk(node):
             is_used = isinstance(each, (ast.Name, ast.Attribute)) and isinstance(
-                self.frames[-1].get(ast.unparse(each)), (Tensor, Outputs, Model)
+                self.frames[-1].get(written(each)), (Tensor, Outputs, Model)
             )
-            name = last_name(each.func) if isinstance(each, ast.Call) else ""
-            if is_used or (isinstance(each, ast.Call) and self._leads_to_model(each, name)):
+            if is_used or (isinstance(each, ast.Call) and self._leads_to_model(each)):
                 raise GivenUp("a loop")
 
     def augment(self, node: ast.AugAssign) -> None:
-        name = ast.unparse(node.target)
+        name = written(node.target)
         before, value = self.frames[-1].get(name), self.evaluated(node.value)
         if isinstance(before, Tensor) and before.storage is not None:
             if isinstance(value, Tensor) and value.nodes:
@@ -137,13 +132,13 @@ class Machine(Expressions, ABC):
             if isinstance(holder, Tensor) and holder.storage is not None:
                 raise GivenUp("a change in place")
             if isinstance(holder, Group):
-                holder.items[ast.unparse(target.slice)] = value
+                holder.items[written(target.slice)] = value
             else:
-                frame[ast.unparse(target)] = value
+                frame[written(target)] = value
         elif isinstance(target, ast.Attribute):
-            self.frames[0][ast.unparse(target)] = value
+            self.frames[0][written(target)] = value
         else:
-            frame[ast.unparse(target)] = value
+            frame[written(target)] = value
 
     def item(self, value: object, number: int, count: int) -> object:
         """Return one of the values that something is unpacked to."""

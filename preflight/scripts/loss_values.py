@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from preflight.scripts.files import last_name
 from preflight.scripts.own_losses import MODEL
@@ -20,6 +21,12 @@ OF_MODEL = frozenset(
      "is_gradient_accumulation_boundary", "get_global_grad_norm", "get_lr"}
 )  # fmt: skip
 GIVES_NOTHING = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda"})
+
+
+@lru_cache(maxsize=2048)
+def written(node: ast.AST) -> str:
+    """Return a part of a script as text: every way through a step asks for the same ones."""
+    return ast.unparse(node)
 
 
 class GivenUp(Exception):
@@ -81,7 +88,7 @@ class Functions:
         if id(function) not in self._calls:
             self._calls[id(function)] = False  # one that calls itself does so by what else it calls
             self._calls[id(function)] = any(
-                MODEL.match(ast.unparse(node.func)) is not None
+                MODEL.match(written(node.func)) is not None
                 or last_name(node.func) == "backward"
                 or any(map(self.calls_a_model, self.named(last_name(node.func))))
                 for node in ast.walk(function)

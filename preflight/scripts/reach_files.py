@@ -7,6 +7,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Container, Iterable
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.bindings import Site
@@ -163,3 +164,8 @@ class ReachFiles(ABC):
 
 def span(node: ast.stmt | ast.expr) -> range:
     return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
+def may_run(body: Iterable[ast.stmt], lines: Container[int]) -> bool:
+    """Tell whether a line of a block is among those that run."""
+    return any(line in lines for each in body for line in span(each))

@@ -15,7 +15,7 @@ from preflight.scripts.loss_calls import Step
 from preflight.scripts.loss_graph import Group
 from preflight.scripts.loss_values import Constant, Functions, GivenUp, Impossible, Returned
 from preflight.scripts.own_steps import goes_back
-from preflight.scripts.reach_files import span
+from preflight.scripts.reach_files import may_run
 from preflight.scripts.reference_copies import PARTITIONS, is_second_copy
 from preflight.setting import Place
 
@@ -98,14 +98,15 @@ def _entry(files: Iterable[File]) -> _Entry | None:
         for node in ast.walk(file.tree):
             if isinstance(node, ast.FunctionDef) and node.name == "training_step":
                 return None  # which may call the loss as often as it likes
-            is_run = isinstance(node, (ast.FunctionDef, ast.For, ast.While)) and any(
-                line in file.lines for each in node.body for line in span(each)
-            )
-            if isinstance(node, ast.FunctionDef) and node.name == "compute_loss" and is_run:
+            if not isinstance(node, (ast.FunctionDef, ast.For, ast.While)):
+                continue
+            entry = _Entry(file.path, node, file.lines)
+            if isinstance(node, ast.FunctionDef):
                 is_method = [each.arg for each in node.args.args][:1] == ["self"]
-                losses += [_Entry(file.path, node, file.lines)] * is_method
-            elif isinstance(node, (ast.For, ast.While)) and is_run and goes_back(node.body):
-                loops.append(_Entry(file.path, node, file.lines))
+                if node.name == "compute_loss" and is_method and may_run(node.body, file.lines):
+                    losses.append(entry)
+            elif goes_back(node.body) and may_run(node.body, file.lines):
+                loops.append(entry)
     found = losses or loops
     return found[0] if len(found) == 1 and not (losses and loops) else None
 
@@ -115,9 +116,7 @@ def _functions(files: Iterable[File]) -> Functions:
     lines: dict[int, frozenset[int]] = {}
     for file in files:
         for node in ast.walk(file.tree):
-            if isinstance(node, ast.FunctionDef) and any(
-                line in file.lines for each in node.body for line in span(each)
-            ):
+            if isinstance(node, ast.FunctionDef) and may_run(node.body, file.lines):
                 by_name.setdefault(node.name, []).append(node)
                 lines[id(node)] = file.lines
     return Functions(by_name, lines)
