@@ -75,6 +75,8 @@ class Reach(ReachCalls):
         for node, taken in reachable(block.body, scope, self.values):
             if taken is None:
                 self.pruned[id(scope)] = block
+                if isinstance(node, ast.expr):
+                    self.branches[id(node)] = (module, node)
             elif id(node) not in self.seen:
                 self.seen.add(id(node))
                 new.append(node)

@@ -67,6 +67,8 @@ class ReachFiles(ABC):
         self.pruned: dict[int, Block] = {}
         self.idle: list[tuple[Module, ast.expr]] = []
         """Expressions that only type checkers look at."""
+        self.branches: dict[int, tuple[Module, ast.expr]] = {}
+        """Parts of `a if b else c` that were once not taken, by id; those that are seen later are."""
         self.whole: set[tuple[str, bool]] = set()
         self.reaches_everything = False
         self.makes_of_class = False

@@ -28,8 +28,9 @@ def text_left(
     Arguments whose name `speaks` of something are left out where they are declared and read, if they are off.
     """
     off = _off(reach, speaks)
+    untaken = [each for key, each in reach.branches.items() if key not in reach.seen]
     idle: list[tuple[str, ast.expr | ast.stmt]] = [
-        (held.path, node) for held, node in (*reach.idle, *reach.lookups.unpicked())
+        (held.path, node) for held, node in (*reach.idle, *reach.lookups.unpicked(), *untaken)
     ]
     idle += [*_reads(reach, off), *_declared(reach, off)] if off else []
     for module in reach.files:

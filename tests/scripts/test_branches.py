@@ -30,6 +30,7 @@ def main():
         cheaper(model)
     if args.scores > 0:
         reward_model = scorer_of(model)
+    stored = GPTQConfig(bits=4) if args.cheap and args.scores else None
     told = TrainingArguments(output_dir="o", per_device_train_batch_size=2, bf16=True)
     tokenizer(rows, max_length=512, truncation=True)
     Trainer(model=model, args=told).train()
@@ -84,6 +85,8 @@ def test_what_a_branch_that_is_not_taken_speaks_of_is_no_sign(checked):
         "a head that is no language model's",
         "generation and the models that score it",
     }
+    both = checked("args.cheap", "--cheap", "--scores", "1").verdict.unpriced
+    assert set(both) - set(taken) == {"weights stored by another scheme"}
 
 
 LOOP = """\
