@@ -47,8 +47,10 @@ RENAMED = {"torch_dtype": "dtype"}
 
 NEVER_MOVED: Mapping[str, Mapping[str, object]] = {
     "ModelConfig": {"attn_implementation": None, "load_in_4bit": False, "load_in_8bit": False},
+    "TrainingArguments": {"bf16": False, "deepspeed": None, "fp16": False},
 }
-"""Library's class -> fields whose default is the same in every release (trl/trainer/model_config.py, 0.8 to 1.16)."""
+"""Library's class -> fields whose default is the same in every release (trl/trainer/model_config.py, 0.8 to 1.16;
+transformers/training_args.py, 4.12 to 5.24)."""
 
 
 class Field(NamedTuple):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from launch_of_script import opens, plan_of
 
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.scripts.dataclass_fields import NEVER_MOVED
 
 SCRIPT = """\
 import argparse, os
@@ -114,3 +118,35 @@ def test_the_precision_of_a_loop_that_may_cast_is_open(tmp_path, step):
     ]
 
     assert origin.may_be == (("no", "bf16") if step == "in bf16" else ())
+
+
+BY_PRECISION = """\
+import torch
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+(args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", torch_dtype=dtype)
+Trainer(model, args).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"), [("", "fp32"), ("--bf16", "bf16"), ("--fp16", "fp16"), ("--bf16 False", "fp32")]
+)  # fmt: skip
+def test_a_branch_on_an_argument_that_nobody_gave_is_that_of_its_default(tmp_path, flags, dtype):
+    command = f"torchrun --nproc_per_node 1 train.py --output_dir o {flags}"
+    plan = plan_of(tmp_path, command, {"train.py": BY_PRECISION})
+
+    assert (plan.load_dtype, opens(plan) & {"load_dtype"}) == (dtype, set())
+
+
+def test_defaults_that_never_moved_are_those_of_the_classes():
+    import transformers
+    import trl
+
+    for name, defaults in NEVER_MOVED.items():
+        cls = getattr(trl, name, None) or getattr(transformers, name)
+        of_class = {field.name: field.default for field in dataclasses.fields(cls)}
+
+        assert {field: of_class[field] for field in defaults} == defaults, name
