@@ -23,6 +23,7 @@ from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
+from preflight.models.built_tower import with_built_tower
 from preflight.plan_parts import LEFT_WHOLE
 from preflight.plugins import PluginManager
 from preflight.policy import Policy
@@ -71,7 +72,7 @@ def judge_plan(
         model_problem = replace(error.problems[0], severity="warning")
     device = device or plugins.first("preflight_describe_device", plan=plan)
     if model is not None:
-        model = with_head(plan, model)
+        model = with_head(plan, with_built_tower(plan, model))
         plan = with_checkpoint(with_default_attention(plan, model), model)
         plan = with_open_length(with_both_lengths(plan, model), model)
         plan = with_left_out(with_open_images(plan, model), model, device)

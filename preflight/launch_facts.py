@@ -83,6 +83,18 @@ class StepLoss:
 
 
 @dataclass(frozen=True)
+class BuiltTower:
+    """A vision tower that a script puts in front of a language model itself, with a projector of two linears behind it."""
+
+    flag: Setting
+    """The argument that names it."""
+    config: Mapping[str, Any]
+    """Its `vision_config`, as transformers' LLaVA has one."""
+    feature_layer: int
+    """The layer whose output the projector reads, counted from the end: -2 leaves the last one unread."""
+
+
+@dataclass(frozen=True)
 class ScriptFacts:
     """What was read of the training script; nothing of it was run."""
 
@@ -122,6 +134,10 @@ class ScriptFacts:
     """Whether ZeRO-3 partitions the script's model as it is made; None where that is not known."""
     step_loss: StepLoss | None = None
     """What its own step makes of the model's logits; None where that is the model's own loss, or could not be read."""
+    tower: BuiltTower | None = None
+    """What it puts in front of its language model itself; None where there is nothing, or nobody knows its sizes."""
+    towers_keep_outputs: bool = False
+    """Whether it asks a vision tower for the outputs of every layer, which live until the tower's forward is over."""
 
 
 @dataclass(frozen=True)

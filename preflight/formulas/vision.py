@@ -35,6 +35,8 @@ SEES_BOTH_WAYS = ("gemma3", "paligemma")
 """Families whose image tokens see each other in both directions, which SDPA needs a mask for
 (create_causal_mask_mapping in modeling_gemma3.py and modeling_paligemma.py, 5.24.0)."""
 MASKED = ("qwen2_vl", "qwen2_5_vl")
+UNSAVED = ("still", "projector")
+"""Modes of a tower that keeps nothing of its blocks: outputs of every layer are held beside the estimate of its forward."""
 WIDE_ADAPTERS = " fp32 adapters"
 DTYPES = {
     "full": "bf16",
@@ -208,6 +210,10 @@ def tower_bytes(plan: LaunchPlan, model: ModelSpec) -> TowerBytes | None:
         before + blocks - of_block + _highest(block["forward"], sizes) + passing,
         before + blocks + _highest(tail["forward"], sizes),
     )
+    if plan.script_facts.towers_keep_outputs and mode in UNSAVED:
+        # with a graph, or checkpointed, these are what is saved; a residual under autocast is fp32
+        element = 4 if "fp32" in (dtype := method_of(plan, precision)) or "autocast" in dtype else 2
+        forward += element * (tower.depth - 1) * seen.rows * tower.hidden_size
     backward = 0
     if "backward" in tail:
         # the gradients of features and of the text's embeddings, which wait for theirs

@@ -52,6 +52,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 from preflight.trainers.frozen_parts import frozen_parts
+from preflight.trainers.own_towers import with_tower
 from preflight.writers.source import LaunchSource
 
 
@@ -150,9 +151,10 @@ class _Making:
 
     def take_what_the_script_holds(self) -> None:
         """Take what a script of somebody's own speaks of: fields that it may set, what nobody prices, rows that nothing cuts."""
-        command, part, trainer, fields = self.command, self.part, self.trainer, self.fields
+        command, part, fields = self.command, self.part, self.fields
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-        signs = signs_of(command, script, trainer.reader)
+        signs = signs_of(command, script, self.trainer.reader)
+        trainer = with_tower(self.trainer, signs.llava_classes)
         ranks, num_ranks = self.origins.get("world_size"), fields.get("world_size")
         own_engine = own_initialize(command, part.script_index)
         has_open_ranks = ranks is not None and bool(ranks.may_be)
@@ -173,7 +175,12 @@ class _Making:
         self.problems += () if step is None else doubts_of(step)
         if not signs.may_train and (trainer.trainer is None or signs.infers):
             self.problems.append(does_not_train(script))
-        facts = replace(trainer.script, is_text_only=signs.is_text_only, step_loss=step)
+        facts = replace(
+            trainer.script,
+            is_text_only=signs.is_text_only,
+            step_loss=step,
+            towers_keep_outputs=signs.towers_keep_outputs,
+        )
         self.trainer = replace(trainer, script=facts)
         uncut = never_cut(self.trainer, signs)
         if uncut is not None:

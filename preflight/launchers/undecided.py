@@ -123,8 +123,9 @@ def left_out(
     if any(problem.unpriced for problem in said):
         return []
     tower = own_tower(trainer.raw)
+    is_counted = trainer.script.tower is not None
     return [
-        *(() if tower is None else (tower,)),
+        *(() if tower is None or is_counted else (tower,)),
         *_spoken_of(trainer, signs, "" if tower is None else BESIDE_TEXT),
         *_held(trainer, signs),
     ]

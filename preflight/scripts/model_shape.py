@@ -20,14 +20,18 @@ _CHANGES_SHAPE = re.compile(rf"\.(?:{'|'.join(SHAPES)})\s*=")
 """An assignment to what decides a model's size."""
 
 
+def adds_to_model(cls: str) -> str:
+    """Return by which words a class of the script's own is told that makes the model."""
+    return f"what {cls} adds to the model"
+
+
 def note_shape(reader: ScriptReader, settings: ScriptSettings, found: CallFound) -> None:
     """Note a model that is loaded with another shape than its checkpoint's config says."""
     said = {keyword.arg for keyword in found.node.keywords}
     changed = any(_CHANGES_SHAPE.search(ast.unparse(each)) for each, _ in reader.statements)
     cls = own_class(reader, found)
     if cls:
-        name = f"what {cls} adds to the model"
-        settings.uncounted[name] = Uncounted(reader.place(found), "either")
+        settings.uncounted[adds_to_model(cls)] = Uncounted(reader.place(found), "either")
     if said & {*SHAPES} or (changed and "config" in said):
         settings.uncounted[OTHER_SHAPE] = Uncounted(reader.place(found), "either")
 

@@ -16,6 +16,7 @@ from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
 
 REPLICAS = "replicas of nn.DataParallel"
+OUTPUTS = "outputs of every layer"
 UNCOUNTED = {
     "a second copy of the model": (
         r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
@@ -52,7 +53,7 @@ UNCOUNTED = {
     ),
     "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
     REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
-    "outputs of every layer": (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
+    OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
 }

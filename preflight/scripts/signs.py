@@ -16,12 +16,13 @@ from preflight.launch_facts import StepLoss
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
 from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS
-from preflight.scripts.own_steps import UNCOUNTED, functions_of, uncounted_calls
+from preflight.scripts.own_steps import OUTPUTS, UNCOUNTED, functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.repository_files import repository_files
 from preflight.scripts.step_loss import File, step_loss
+from preflight.scripts.tower_calls import llava_classes, only_towers_keep_outputs
 from preflight.setting import Place
 from preflight.values import dataclass
 
@@ -134,6 +135,10 @@ class Signs:
     """Whether it has a call that evaluates or generates."""
     step_loss: StepLoss | None = None
     """What its own step makes of the model's logits, where that is not the model's loss and was read."""
+    towers_keep_outputs: bool = False
+    """Whether towers, and nothing else, are asked for the outputs of every layer."""
+    llava_classes: frozenset[str] = frozenset()
+    """Classes of its own by which it loads a language model and builds LLaVA's parts onto it."""
 
 
 def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = None) -> Signs:
@@ -173,6 +178,12 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         (originals.get(path, text), text) for path, text in files
     ):
         unpriced.pop(FROZEN)
+    asked = [(originals.get(path, text), text) for path, text in files if OUTPUTS in unpriced]
+    towers_keep = only_towers_keep_outputs(
+        (text, without_messages(text, used)) for text, used in asked
+    )
+    if towers_keep:
+        unpriced.pop(OUTPUTS)
     if REDUCES_LOGITS.search(whole):
         unpriced.pop("logits gathered for compute_metrics", None)
     if not is_whole:
@@ -190,6 +201,8 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         not reach.is_followed or re.search(TRAINS, f"{of_script}\n{whole}") is not None,
         re.search(INFERS, whole) is not None,
         own,
+        towers_keep,
+        llava_classes(asked) if towers_keep else frozenset(),
     )
 
 

@@ -33,6 +33,10 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
     are known only when the script runs, it may leave the parts that are frozen alone, all but the language model.
     """
     found = _frozen(trainer.raw)
+    built = trainer.script.tower
+    may_train = built is not None and TOWER not in found
+    if built is not None:
+        found.setdefault(TOWER, built.flag)
     if not found:
         return None
     flag = next(iter(found.values()))
@@ -41,7 +45,10 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
     adapter = trainer.settings.get("adapter")
     is_open = "adapter" in trainer.script.unread
     if adapter is None or adapter.value is None:
-        return FrozenParts(vision, flag, (Vision(), seeing) if is_open else ())
+        others = (Vision(), seeing) if is_open else ()
+        if may_train:  # the code of many copies has a switch for it
+            others = (Vision(tuple(part for part in vision.frozen if part != TOWER)), *others)
+        return FrozenParts(vision, flag, others)
     return FrozenParts(Vision(), flag, (seeing,) if is_open and seeing.frozen else ())
 
 

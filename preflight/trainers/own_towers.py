@@ -6,13 +6,77 @@ dvlab-research/MGM (`vision_tower_aux`), TinyLLaVA (`connector_type`) and OpenGV
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
+from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
+from preflight.launch_facts import BuiltTower
+from preflight.models.registry import entry_of
+from preflight.scripts.model_shape import adds_to_model
 from preflight.setting import Setting
+from preflight.trainers.arguments import TrainerArguments
 
 TOWERS = ("vision_tower", "mm_vision_tower", "vision_tower_aux", "vision_path")
 PROJECTORS = ("mm_projector_type", "mm_projector", "connector_type")
+
+
+CLIP, SIGLIP = "llava-hf/llava-1.5-7b-hf", "ibm-granite/granite-vision-3.2-2b"
+SIZES: Mapping[str, tuple[str, int]] = {
+    "clip-vit-large-patch14": (CLIP, 224),
+    "clip-vit-large-patch14-336": (CLIP, 336),
+    "siglip-so400m-patch14-384": (SIGLIP, 384),
+}
+"""Last part of a tower's name -> a model of the registry that has its layers, and the side of its images."""
+ONE_TILE = ("", "none", "null", "pad", "square", "resize")
+"""What `image_aspect_ratio` says where an image is one tile (llava/mm_utils.py process_images, LLaVA 1.2)."""
+FLAT = ("", "none", "null", "flat")
+LAYER = "mm_vision_select_layer"
+
+
+def with_tower(trainer: TrainerArguments, classes: Collection[str]) -> TrainerArguments:
+    """Return what was read of a script with the tower that these classes of its own build, where its sizes are known."""
+    tower = built_tower(trainer) if classes else None
+    if tower is None:
+        return trainer
+    counted = {adds_to_model(name) for name in classes}
+    others = {key: each for key, each in trainer.script.uncounted.items() if key not in counted}
+    return replace(trainer, script=replace(trainer.script, tower=tower, uncounted=others))
+
+
+def built_tower(trainer: TrainerArguments) -> BuiltTower | None:
+    """Return the tower that a script builds as LLaVA's code does, where its sizes are known; None for any other.
+
+    CLIP or SigLIP without a graph, and two linears with GELU between them (llava/model/multimodal_encoder/clip_encoder.py
+    and multimodal_projector/builder.py): the parts of transformers' LlavaModel. What an adapter, frozen layers of the
+    language model or several tiles make of it is not known.
+    """
+    arguments = trainer.raw
+    named = [arguments[name] for name in TOWERS if _is_said(arguments.get(name))]
+    projectors = {_word(arguments, name) for name in PROJECTORS} - {""}
+    adapter, backbone = trainer.settings.get("adapter"), arguments.get("freeze_backbone")
+    is_adapted = "adapter" in trainer.script.unread or (
+        adapter is not None and adapter.value is not None
+    )
+    if len(named) != 1 or projectors != {"mlp2x_gelu"} or is_adapted:
+        return None
+    if backbone is not None and STRTOBOOL.read(backbone.value) is not False:
+        return None
+    tiles, merged = _word(arguments, "image_aspect_ratio"), _word(arguments, "mm_patch_merge_type")
+    sized = SIZES.get(str(named[0].value).rstrip("/").rpartition("/")[2])
+    layer = _word(arguments, LAYER) or "-1"
+    if sized is None or tiles not in ONE_TILE or merged not in FLAT or layer not in ("-1", "-2"):
+        return None
+    like = entry_of(sized[0])
+    assert like is not None
+    return BuiltTower(
+        named[0], {**like.config["vision_config"], "image_size": sized[1]}, int(layer)
+    )
+
+
+def _word(arguments: Mapping[str, Setting], name: str) -> str:
+    setting = arguments.get(name)
+    return "" if setting is None or setting.value is None else str(setting.value).lower()
 
 
 def own_tower(arguments: Mapping[str, Setting]) -> Problem | None:

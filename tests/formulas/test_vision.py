@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from seeing_steps import CONFIGS, IMAGES, ROWS, config_of, length_of, peak_of_step
+import torch
+from seeing_steps import (
+    CONFIGS,
+    IMAGES,
+    ROWS,
+    Alive,
+    batch_of,
+    built,
+    config_of,
+    length_of,
+    peak_of_step,
+)
 
 from preflight import estimate
 from preflight.derive.small_towers import FAMILIES, attentions
@@ -13,7 +24,7 @@ from preflight.formulas.frozen_parts import SEEING
 from preflight.formulas.sharding import held_tensors
 from preflight.formulas.tower_sizes import DTYPES, MODES, key_of
 from preflight.formulas.vision import _methods, mode_of, seen_by, tower_bytes
-from preflight.launch import Adapter, LaunchPlan, Vision
+from preflight.launch import Adapter, LaunchPlan, ScriptFacts, Vision
 from preflight.memory import EVERY_STEP, Level, Moment
 from preflight.models import describe
 from preflight.models.registry import find_model
@@ -169,3 +180,41 @@ def test_a_plan_without_images_has_no_moment_of_a_tower_above_the_others():
     found = estimate(plan)
 
     assert found.peak.moment not in (Moment.TOWER_FORWARD, Moment.TOWER_BACKWARD)
+
+
+def peak_of_tower(keeps: bool) -> int:
+    """Return the most bytes alive in the forward of LLaVA's frozen tower, without a graph as LLaVA's own code runs it."""
+    model = built("llava", PROJECTOR, 0)
+    batch, alive, peaks = batch_of("llava", tokens_of("llava")), Alive(), []
+    for tensor in (*model.parameters(), *model.buffers(), *batch.values()):
+        alive.hold(tensor)
+    features, tower = model.model.get_image_features, model.model.vision_tower
+    forward = tower.forward
+
+    def without_graph(*args, **kwargs):
+        with torch.no_grad():
+            return forward(*args, **{**kwargs, **({"output_hidden_states": True} if keeps else {})})
+
+    def measured(*args, **kwargs):
+        alive.peak = alive.now
+        result = features(*args, **kwargs)
+        peaks.append(alive.peak)
+        return result
+
+    tower.forward, model.model.get_image_features = without_graph, measured
+    with alive:
+        model(**batch, use_cache=False)
+    return peaks[0]
+
+
+def test_outputs_of_every_layer_are_held_through_the_forward_of_a_tower_that_saves_nothing():
+    plan = tiny_plan("llava", frozen=PROJECTOR)
+    asked = replace(plan, script_facts=ScriptFacts(towers_keep_outputs=True))
+    model = describe(config_of("llava"), "llava", "test")
+    held = tower_bytes(asked, model).forward - tower_bytes(plan, model).forward
+    measured = peak_of_tower(True) - peak_of_tower(False)
+
+    assert 0.7 * held <= measured <= held, (measured, held)
+    trained = replace(asked, vision=Vision((), tokens_of("llava"), IMAGES))
+    without = replace(trained, script_facts=ScriptFacts())
+    assert tower_bytes(trained, model) == tower_bytes(without, model)

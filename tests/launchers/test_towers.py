@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from preflight.launch import LaunchCommand
+from preflight.models import describe
+from preflight.models.registry import find_model
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
@@ -394,3 +396,110 @@ def test_a_tower_that_a_script_builds_itself_is_named_with_its_projector(
 
     assert report.verdict.answer.value == "unknown"
     assert report.verdict.unpriced == (f"{own}, projector mlp2x_gelu" if projector else own,)
+
+
+LLAVA = """\
+import torch
+from dataclasses import dataclass
+from transformers import CLIPVisionModel, HfArgumentParser, Trainer, TrainingArguments
+from transformers import LlamaForCausalLM
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str = "lmsys/vicuna-7b-v1.5"
+    vision_tower: str = None
+    mm_vision_select_layer: int = -1
+    mm_projector_type: str = "linear"
+    mm_patch_merge_type: str = "flat"
+    image_aspect_ratio: str = "square"
+    freeze_backbone: bool = False
+    tune_mm_mlp_adapter: bool = False
+    model_max_length: int = 512
+
+class Tower(torch.nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.vision_tower = CLIPVisionModel.from_pretrained(name)
+        self.vision_tower.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images):
+        return self.vision_tower(images, output_hidden_states=True).hidden_states[-2]
+
+class LlavaForCausalLM(LlamaForCausalLM):
+    def get_model(self):
+        return self.model
+
+    def initialize_vision_modules(self, model_args):
+        self.vision_tower = Tower(model_args.vision_tower){more}
+
+    def forward(self, input_ids, images, **more):
+        return super().forward(inputs_embeds=self.vision_tower(images), **more)
+
+own, arguments = HfArgumentParser((ModelArguments, TrainingArguments)).parse_args_into_dataclasses()
+model = LlavaForCausalLM.from_pretrained(own.model_name_or_path, torch_dtype=torch.bfloat16)
+model.initialize_vision_modules(own)
+tokens = tokenizer(rows, max_length=own.model_max_length, truncation=True)
+Trainer(model=model, args=arguments, train_dataset=tokens).train()
+"""
+SEEN = ("--vision_tower", "openai/clip-vit-large-patch14-336", "--mm_vision_select_layer", "-2")
+COUNTED = (*SEEN, "--mm_projector_type", "mlp2x_gelu")
+
+
+def test_a_tower_that_a_script_builds_as_llava_does_is_counted_as_the_model_of_transformers(
+    checked, tmp_path
+):
+    (tmp_path / "text.py").write_text(LLAVA.replace("{more}", ""))
+    report = checked(*ONE, "text.py", *FLAGS, "--gradient_checkpointing", "True", *COUNTED)
+    whole = find_model("llava-hf/llava-1.5-7b-hf")
+    spec = describe(whole.config, whole.id, "registry", whole.num_params)
+    rows = (spec.vocab_size - report.model.vocab_size) * 2 * 4096  # of the tokens that it adds
+
+    assert report.verdict.answer.value != "unknown" and not report.verdict.unpriced
+    assert report.model.num_params == spec.num_params - rows
+    assert report.model.tower == spec.tower
+    assert report.plan.script_facts.towers_keep_outputs
+    frozen = {each.frozen for each in (report.plan.vision, *report.plan.origins["vision"].may_be)}
+    assert frozen == {("tower",), ()}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--mm_projector_type", "linear"),
+        ("--vision_tower", "some/other-tower"),
+        ("--image_aspect_ratio", "anyres"),
+        ("--freeze_backbone", "True"),
+        ("--mm_vision_select_layer", "-4"),
+    ],
+    ids=" ".join,
+)
+def test_a_tower_that_is_built_in_another_way_is_named(checked, tmp_path, more):
+    (tmp_path / "text.py").write_text(LLAVA.replace("{more}", ""))
+    report = checked(*ONE, "text.py", *FLAGS, *COUNTED, *more)
+
+    assert report.verdict.answer.value == "unknown"
+    assert report.verdict.unpriced[0].startswith("vision tower ")
+
+
+def test_outputs_of_every_layer_of_the_model_that_trains_are_not_those_of_a_tower(
+    checked, tmp_path
+):
+    asks = LLAVA.replace("{more}", "").replace(
+        "(images), **", "(images), output_hidden_states=True, **"
+    )
+    (tmp_path / "text.py").write_text(asks)
+    report = checked(*ONE, "text.py", *FLAGS, *COUNTED)
+
+    assert "outputs of every layer" in report.verdict.unpriced
+
+
+@pytest.mark.parametrize(
+    "more", ["\n        self.resampler = Resampler()", "\n        self.audio_tower = make_tower()"]
+)
+def test_a_class_that_adds_more_than_llavas_parts_is_not_counted(checked, tmp_path, more):
+    (tmp_path / "text.py").write_text(LLAVA.replace("{more}", more))
+    report = checked(*ONE, "text.py", *FLAGS, *COUNTED)
+
+    assert report.verdict.answer.value == "unknown"
+    assert "what LlavaForCausalLM adds to the model" in report.verdict.unpriced
