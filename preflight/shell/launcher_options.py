@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -92,6 +93,9 @@ def parse_options(
                 continue
             attached = argv[index]
             index += 1
+        if option.kind == "int" and option.key not in NODE_RANKS and stands_for(attached):
+            problems += [unset_count(flag, attached)] if option.key in RANK_COUNTS else []
+            continue
         value = _converted(option, attached)
         if value is None or (option.choices and value not in option.choices):
             wanted = {"int": "a whole number", "float": "a number"}.get(
@@ -111,6 +115,27 @@ def _is_option(word: str, by_flag: Mapping[str, LauncherOption]) -> bool:
     if word in by_flag or word.partition("=")[0] in by_flag:
         return True
     return " " not in word and not word[1:].replace(".", "", 1).isdecimal()
+
+
+_STANDS_FOR = re.compile(r"|\$.*|<.*>|\{.*\}|\[.*\]|\.\.\.|[A-Z][A-Z0-9_]*")
+RANK_COUNTS = ("num_processes", "num_machines", "num_gpus", "num_nodes")
+"""Whole numbers of launchers that decide how many ranks there are."""
+
+
+def stands_for(text: str) -> bool:
+    """Tell whether a text stands where a person, or a shell that has a variable set, puts a number: `<N>`, NUM_GPUS, or nothing."""
+    return _STANDS_FOR.fullmatch(text.strip()) is not None
+
+
+def unset_count(flag: str, text: str) -> Problem:
+    """Say that a number of ranks is not known, because a placeholder or an unset variable stands for it."""
+    said = (
+        f"{flag} is {text}, which stands for a number"
+        if text.strip()
+        else f"{flag} is empty, as of a variable that is not set here"
+    )
+    fix = f"{flag} N, or --set world_size=N before the `--`"
+    return Problem(f"the number of ranks is not known: {said}", flag, fix, "PF115", "warning")
 
 
 NODE_RANKS = ("machine_rank", "node_rank")

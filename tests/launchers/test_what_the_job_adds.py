@@ -33,6 +33,30 @@ def test_a_count_that_a_variable_gives_leaves_the_ranks_open(tmp_path):
     assert plan.origins["world_size"].may_be
 
 
+COUNTS = {
+    "torchrun": ("torchrun", "--nproc_per_node", "{}"),
+    "torchrun nodes": ("torchrun", "--nproc_per_node", "8", "--nnodes", "{}"),
+    "accelerate": ("accelerate", "launch", "--multi_gpu", "--num_processes", "{}"),
+    "deepspeed": ("deepspeed", "--num_gpus={}"),
+}
+
+
+@pytest.mark.parametrize("text", ["", "NUM_GPUS", "<n>", "{n}", "$NGPU", "N", "..."])
+@pytest.mark.parametrize("words", COUNTS.values(), ids=COUNTS)
+def test_what_stands_for_a_number_of_ranks_is_no_number_and_no_mistake(words, text, tmp_path):
+    plan = read([word.replace("{}", text) for word in (*words, "train.py")], tmp_path)
+
+    assert [notice.id for notice in plan.notices if notice.id == "PF115"] == ["PF115"]
+    assert plan.origins["world_size"].may_be
+
+
+@pytest.mark.parametrize("text", ["eight", "2.5", "gpus", "-"])
+@pytest.mark.parametrize("words", COUNTS.values(), ids=COUNTS)
+def test_what_stands_for_nothing_is_a_mistake(words, text, tmp_path):
+    with pytest.raises(BadInput):
+        read([word.replace("{}", text) for word in (*words, "train.py")], tmp_path)
+
+
 SEVERAL = (
     *("accelerate", "launch", "--num_machines", "2", "--num_processes", "16", "--multi_gpu"),
     "train.py",

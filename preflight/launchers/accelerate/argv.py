@@ -12,7 +12,13 @@ from preflight.launchers.accelerate import LAUNCHER
 from preflight.launchers.accelerate.options import Option, options_by_flag
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import converted_whole
+from preflight.shell.launcher_options import (
+    NODE_RANKS,
+    RANK_COUNTS,
+    converted_whole,
+    stands_for,
+    unset_count,
+)
 from preflight.shell.program_names import called, program_name
 from preflight.values import dataclass
 
@@ -83,6 +89,9 @@ def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherA
                 continue
             attached = argv[index]
             index += 1
+        if option.type == "int" and option.key not in NODE_RANKS and stands_for(attached):
+            problems += [unset_count(name, attached)] if option.key in RANK_COUNTS else []
+            continue
         value, problem = convert(option, attached, name)
         if problem is not None:
             problems.append(problem)

@@ -92,9 +92,12 @@ def accelerate_part(
     command: LaunchCommand, arguments: LauncherArguments, settings: LauncherSettings
 ) -> Reading[LauncherPart]:
     """Return what accelerate's launcher decided."""
-    problems = Problems(_check_mode(settings))
+    problems = Problems((*arguments.problems, *_check_mode(settings)))
     config = settings.config
-    ranks = problems.take(count_ranks(settings, command.is_submitted))
+    counted = count_ranks(settings, command.is_submitted)
+    ranks, said = counted.value, {problem.id for problem in arguments.problems}
+    # a number that a placeholder stands for is told as that
+    problems += [each for each in counted.problems if each.id != "PF115" or each.id not in said]
     port = settings.values.get("main_process_port")
     if port is None or port.value is None:
         port = Setting(DEFAULT_PORT, Place("default", "", "accelerate"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from preflight.engines.own_deepspeed import open_stage, own_initialize
@@ -33,7 +33,7 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     raise_if_any(options.problems)
     slots = read_slots(command, options)
     part = _part(command, options, slots)
-    problems = Problems()
+    problems = Problems(options.problems)
     trainer = _with_config(problems.take(read_script_arguments(command, part.script_index)))
     if "autotuning" in options.given:
         trainer = _without_config_file(trainer)
@@ -48,7 +48,7 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
             part = replace(part, origins={**part.origins, "engine": engine_origin})
         elif own is not None:
             part = replace(part, origins={**part.origins, "engine": open_stage(own)})
-    problems.extend(_of_ranks(command, part, slots))
+    problems.extend(_of_ranks(command, part, slots, problems))
     problems.extend(environment_notes(part.env, str(engine.fields["engine"].value)))
     return make_plan(command, part, trainer, engine, problems)
 
@@ -85,12 +85,15 @@ def deepspeed_in_front(
     raise_if_any(options.problems)
     slots = read_slots(command, options)
     part = _part(command, options, slots)
-    return Reading(part, tuple(_of_ranks(command, part, slots)))
+    said = options.problems
+    return Reading(part, (*said, *_of_ranks(command, part, slots, said)))
 
 
-def _of_ranks(command: LaunchCommand, part: LauncherPart, slots: Slots) -> Iterator[Problem]:
+def _of_ranks(
+    command: LaunchCommand, part: LauncherPart, slots: Slots, said: Iterable[Problem]
+) -> Iterator[Problem]:
     """Yield what is to be said of how many ranks start, and of what reaches those of other nodes."""
-    if slots.is_unknown:
+    if slots.is_unknown and not any(problem.id == "PF115" for problem in said):
         yield Problem(
             "the number of ranks is not known: no hostfile, no --num_gpus, and this machine shows no GPU",
             "deepspeed",

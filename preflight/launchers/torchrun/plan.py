@@ -16,7 +16,12 @@ from preflight.launchers.torchrun import LAUNCHER
 from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environment
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions, parse_options
+from preflight.shell.launcher_options import (
+    ParsedOptions,
+    parse_options,
+    stands_for,
+    unset_count,
+)
 from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
 from preflight.shell.program_names import called
 from preflight.shell.visible_devices import num_visible_devices
@@ -127,8 +132,8 @@ def _nodes(given: Mapping[str, Setting]) -> Reading[tuple[Setting, Setting]]:
         least, most = numbers[0], numbers[-1]
         return Reading((Setting(least, setting.place), Setting(most, setting.place)))
     one = Setting(1, setting.place)
-    if not any(words):
-        return Reading((one, one), (_unset("nnodes", setting),))
+    if all(stands_for(word) for word in words):
+        return Reading((one, one), (unset_count("--nnodes", str(setting.value)),))
     problem = Problem(
         f"nnodes must be a number of nodes or MIN:MAX, not {setting.value!r}",
         setting.place.where,
@@ -136,17 +141,6 @@ def _nodes(given: Mapping[str, Setting]) -> Reading[tuple[Setting, Setting]]:
         "PF111",
     )
     return Reading((one, one), (problem,))
-
-
-def _unset(key: str, setting: Setting) -> Problem:
-    """Say that a variable which nobody has set here is to give a number."""
-    return Problem(
-        f"the number of ranks is not known: {key} is empty, as of a variable that is not set here",
-        setting.place.where,
-        f"--{key.replace('_', '-')} N, or --set world_size=N before the `--`",
-        "PF115",
-        "warning",
-    )
 
 
 def _per_node(command: LaunchCommand, given: Mapping[str, Setting]) -> Reading[Setting]:
@@ -170,8 +164,8 @@ def _per_node(command: LaunchCommand, given: Mapping[str, Setting]) -> Reading[S
         number = int(word)
     except ValueError:
         number = 0
-    if not word:
-        return Reading(Setting(1, setting.place), (_unset("nproc_per_node", setting),))
+    if stands_for(word):
+        return Reading(Setting(1, setting.place), (unset_count("--nproc-per-node", word),))
     if number < 1:
         cpu = word in ("cpu", "xpu")
         wrong = Problem(
