@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from preflight.command import LaunchCommand
-from preflight.libraries.gone_arguments import ruled_out
+from preflight.libraries.release_spans import ruled_out
 from preflight.libraries.pin_files import PARTS, Pin, kind_of, own_version, pins_of
 from preflight.libraries.requirement import Clause, Specifier
 from preflight.versions.boundary import release

@@ -1,7 +1,7 @@
 """Releases that a launch's own arguments rule out: those that its parser's classes in transformers or TRL have no more.
 
-gone_arguments.json says for each class which argument or keyword left with which release
-(`python -m preflight.derive gone_arguments`).
+release_spans.json says for each class which argument or keyword left with which release
+(`python -m preflight.derive release_spans`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Gone = Mapping[str, str]
 
 @lru_cache(maxsize=1)
 def _table() -> Mapping[str, Mapping[str, Gone]]:
-    found: Mapping[str, Mapping[str, Gone]] = read_table(beside(__file__, "gone_arguments.json"))
+    found: Mapping[str, Mapping[str, Gone]] = read_table(beside(__file__, "release_spans.json"))
     return found
 
 

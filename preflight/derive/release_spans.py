@@ -1,4 +1,4 @@
-"""libraries/gone_arguments.json: the first release of transformers, TRL or PEFT without what an older one had.
+"""libraries/release_spans.json: the first release of transformers, TRL or PEFT without what an older one had.
 
 Made from unpacked wheels, a folder LIBRARY-RELEASE each, in the folder that PREFLIGHT_RELEASES names: the fields of
 every class of arguments, the keywords of every trainer and the names that a package gives are read as text. Nothing of
@@ -18,7 +18,7 @@ from preflight.derive.json_rows import in_rows
 from preflight.derive.target import Files, Say
 from preflight.versions.boundary import release
 
-PATH = "preflight/libraries/gone_arguments.json"
+PATH = "preflight/libraries/release_spans.json"
 FOLDER = "PREFLIGHT_RELEASES"
 FILES = {"transformers": "train*.py", "trl": "**/*.py", "peft": ""}
 """Where the classes are whose fields a parser takes, and those that train."""
@@ -31,7 +31,7 @@ WHOLE = ("TrainingArguments", "Seq2SeqTrainingArguments", "ScriptArguments")
 """Such classes beside those that are called a config."""
 
 
-def gone_files(say: Say) -> Files:
+def span_files(say: Say) -> Files:
     """Yield the table: for each library and class, argument -> the first release that was read without it."""
     folder = os.environ[FOLDER]
     table: dict[str, Any] = {"releases": {}}

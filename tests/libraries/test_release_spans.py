@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from preflight.launch import LaunchCommand
-from preflight.libraries.gone_arguments import LIBRARIES
+from preflight.libraries.release_spans import LIBRARIES
 from preflight.libraries.pins import pinned_libraries
 from preflight.own_tables import read_table
 
-PATH = str(Path(__file__).parents[2] / "preflight/libraries/gone_arguments.json")
+PATH = str(Path(__file__).parents[2] / "preflight/libraries/release_spans.json")
 DECLARED = (
     "TrainingArguments", "SFTConfig", "DPOConfig", "GRPOConfig", "RewardConfig", "ModelConfig", "ScriptArguments",
 )  # fmt: skip
