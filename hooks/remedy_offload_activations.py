@@ -5,7 +5,7 @@ Costs      two copies of each over PCIe, hidden behind the work as far as that l
            host memory on every rank
 Safety     same: the bytes come back as they went
 Written as activation_checkpointing_kwargs {"offload": true} (Trainer from 5.24 on), --activation_offloading true
-           (TRL), activation_offloading: true (axolotl), enable_activation_offloading (torchtune). The
+           (TRL from 0.18 on), activation_offloading: true (axolotl), enable_activation_offloading (torchtune). The
            launcher's fsdp_activation_checkpointing_offload only where its switch checkpoints already
 Not under an adapter with axolotl, where it takes recomputation's place, nor with LLaMA-Factory, whose
            use_unsloth_gc forgets the random state of dropout
@@ -19,6 +19,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.launchers.all import launcher_of
 from preflight.remedy import Remedy
+from preflight.trainers.releases import lacked_by
 from preflight.versions.transformers import OFFLOADS_ACTIVATIONS
 
 
@@ -45,4 +46,4 @@ def may_offload(plan: LaunchPlan) -> bool:
         return allowed == "full_training" and plan.adapter is None
     if plan.trainer == "transformers":
         return OFFLOADS_ACTIVATIONS.holds_in(plan.versions)
-    return True
+    return not lacked_by(plan, "activation_offloading", is_likely=True)

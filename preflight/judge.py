@@ -21,6 +21,7 @@ from preflight.formulas.precision import missing_inputs
 from preflight.formulas.row_limits import with_open_length
 from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
+from preflight.libraries.of_plan import with_releases_that_know
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
 from preflight.models.built_tower import with_built_tower
@@ -72,6 +73,7 @@ def judge_plan(
         model_problem = replace(error.problems[0], severity="warning")
     device = device or plugins.first("preflight_describe_device", plan=plan)
     if model is not None:
+        plan = with_releases_that_know(plan, model)
         model = with_head(plan, with_built_tower(plan, model))
         plan = with_checkpoint(with_default_attention(plan, model), model)
         plan = with_open_length(with_both_lengths(plan, model), model)

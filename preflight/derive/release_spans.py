@@ -1,8 +1,9 @@
-"""libraries/release_spans.json: the first release of transformers, TRL or PEFT without what an older one had.
+"""versions/release_spans.json: in which releases transformers, TRL and PEFT have what not all of them have.
 
 Made from unpacked wheels, a folder LIBRARY-RELEASE each, in the folder that PREFLIGHT_RELEASES names: the fields of
-every class of arguments, the keywords of every trainer and the names that a package gives are read as text. Nothing of
-them is imported, so that a wheel needs nothing that it depends on; the newest is installed, and says what it gives unlisted.
+every class of arguments, the keywords of every trainer, the names that a package gives and the types of its models are
+read as text. Nothing of them is imported, so that a wheel needs nothing that it depends on; the newest is installed, and
+says what it gives unlisted. What came with the oldest day of preflight/versions/days.py or before says nothing there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,25 +19,30 @@ from typing import Any
 from preflight.derive.json_rows import in_rows
 from preflight.derive.target import Files, Say
 from preflight.versions.boundary import release
+from preflight.versions.days import DAYS
+from preflight.versions.spans import IMPORTED, TYPES
 
-PATH = "preflight/libraries/release_spans.json"
+PATH = "preflight/versions/release_spans.json"
 FOLDER = "PREFLIGHT_RELEASES"
-FILES = {"transformers": "train*.py", "trl": "**/*.py", "peft": ""}
+FILES = {"transformers": "train*.py", "trl": "**/*.py", "peft": "tuners/**/*.py"}
 """Where the classes are whose fields a parser takes, and those that train."""
-IMPORTED = "import"
-"""What stands for the names that a package gives, where others stand for those of a class."""
+OLDEST = next(iter(DAYS.values()))
+"""Library -> the oldest release that a launch may have where nobody says one."""
+MODEL_TYPE = re.compile(r"""^ +model_type(?:: str)? = ["']([\w.-]+)["']""", re.M)
 MODELS = "_import_structure['models"
 ANY = "**"
 """Of a trainer that hands on whatever it is given."""
+OF_A_SCRIPT = ("ScriptArguments", "ModelConfig")
+"""Classes of TRL whose arguments move from and to those of its trainers."""
 WHOLE = ("TrainingArguments", "Seq2SeqTrainingArguments", "ScriptArguments")
 """Such classes beside those that are called a config."""
 
 
 def span_files(say: Say) -> Files:
-    """Yield the table: for each library and class, argument -> the first release that was read without it."""
+    """Yield the table: for each library and class, argument -> the releases with it; model type -> the last without it."""
     folder = os.environ[FOLDER]
     table: dict[str, Any] = {"releases": {}}
-    of_all: frozenset[str] = frozenset()
+    of_all: list[frozenset[str]] = [frozenset()]
     for library, pattern in FILES.items():
         packages = {
             path.name.rpartition("-")[2]: path / library
@@ -45,29 +52,90 @@ def span_files(say: Say) -> Files:
         releases = table["releases"][library] = sorted(packages, key=release)
         say(f"{library}: {len(releases)} releases")
         fields = [_fields(packages[each], pattern) for each in releases]
-        table[library] = _gone(fields, releases, of_all)
+        came = _came(fields, releases, OLDEST[library], frozenset().union(*of_all))
+        left = _left(fields, releases, of_all[-1])
         here = importlib.import_module(library)
-        names = table[library][IMPORTED]  # some are made when they are asked for
-        table[library][IMPORTED] = {n: v for n, v in names.items() if not hasattr(here, n)}
-        # TRL's arguments stand on transformers', and may leave one to them
-        of_all = fields[-1]["TrainingArguments"] if library == "transformers" else of_all
-    yield PATH, in_rows(table, flat=("releases",))
+        # some names are made when they are asked for, and some words of it are no names
+        left[IMPORTED] = {n: v for n, v in left[IMPORTED].items() if not hasattr(here, n)}
+        names = came[IMPORTED].items()
+        came[IMPORTED] = {n: v for n, v in names if n in left[IMPORTED] or hasattr(here, n)}
+        table[library] = {
+            name: _spans(came.get(name, {}), left.get(name, {}))
+            for name in sorted({*came, *left})
+            if name in fields[-1] and not name.startswith("_")
+        }
+        if library == "transformers":
+            table[TYPES] = _types(packages, releases)
+            # TRL's arguments stand on transformers', and may leave one to them
+            of_all = [each["TrainingArguments"] for each in fields]
+    yield PATH, in_rows(table, flat=("releases", TYPES))
 
 
-def _gone(
-    held: list[Mapping[str, frozenset[str]]], releases: list[str], of_all: frozenset[str]
+def _spans(came: Mapping[str, str], left: Mapping[str, str]) -> dict[str, str]:
+    """Return name -> its releases, as a pin would ask for them."""
+    spans: dict[str, list[str]] = {name: [] for name in sorted({*came, *left})}
+    for operator, bounds in ((">=", came), ("<", left)):
+        for name, version in bounds.items():
+            spans[name].append(f"{operator}{version}")
+    return {name: ",".join(clauses) for name, clauses in spans.items()}
+
+
+def _came(
+    held: list[Mapping[str, frozenset[str]]],
+    releases: list[str],
+    oldest: str,
+    everywhere: frozenset[str],
+) -> dict[str, dict[str, str]]:
+    """Return what classes had in no release before one that is newer than the oldest which a launch may have.
+
+    Nothing of a class that is new itself, that takes whatever it is given, or that had it from another class beside it.
+    """
+    found: dict[str, dict[str, str]] = {}
+    seen: dict[str, set[str]] = {}
+    for fields, version in zip(held, releases, strict=True):
+        beside = frozenset[str]().union(*(seen.get(each, ()) for each in OF_A_SCRIPT))
+        for name, now in fields.items():
+            before = seen.get(name)
+            other = beside | everywhere if name.endswith("Config") else frozenset()
+            if before is not None and release(version) > release(oldest) and ANY not in before:
+                new = now - before - other - {ANY}
+                found.setdefault(name, {}).update(dict.fromkeys(sorted(new), version))
+        for name, now in fields.items():
+            seen.setdefault(name, set()).update(now)
+    return found
+
+
+def _left(
+    held: list[Mapping[str, frozenset[str]]], releases: list[str], everywhere: frozenset[str]
 ) -> dict[str, dict[str, str]]:
     """Return what classes of the newest release have no more, and nothing that all have."""
     found: dict[str, dict[str, str]] = {}
     newest = held[-1]
     for before, after, since in zip(held, held[1:], releases[1:], strict=False):
         for name in before:
-            kept = newest.get(name, frozenset()) | (of_all if name.endswith("Config") else set())
+            kept = newest.get(name, frozenset())
+            kept |= everywhere if name.endswith("Config") else frozenset()
             left = before[name] - after.get(name, before[name])
             for field in sorted(left - kept):
                 if not {ANY} & (after[name] | kept):
                     found.setdefault(name, {})[field] = since
-    return {name: found[name] for name in sorted(found) if name in newest}
+    return found
+
+
+def _types(packages: Mapping[str, Path], releases: list[str]) -> dict[str, str]:
+    """Return the types of models that came after the oldest release which a launch may have, with the last without each.
+
+    A release between two that were read may have had it.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    before = ""
+    for version in releases:
+        for path in packages[version].glob("models/*/configuration_*.py"):
+            for name in MODEL_TYPE.findall(path.read_text(encoding="utf-8")):
+                found.setdefault(name, (version, before))
+        before = version
+    oldest = release(OLDEST["transformers"])
+    return {n: last for n, (first, last) in sorted(found.items()) if release(first) > oldest}
 
 
 def _fields(package: Path, pattern: str) -> Mapping[str, frozenset[str]]:
@@ -108,6 +176,7 @@ def _names(exports: ast.Module) -> Iterator[str]:
         if (
             isinstance(node, ast.ImportFrom)
             and node.module
+            and node.level
             and not node.module.startswith("models")
         ):
             yield from (alias.name for alias in node.names if _is_name(alias.name))

@@ -1,12 +1,15 @@
-"""The versions that a plan may have which somebody wrote down, and in which nobody says them."""
+"""The versions that a plan may have: of one that somebody wrote down, and of one whose model not every release knows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from preflight.launch import LaunchPlan, Origin
 from preflight.libraries.candidates import unlike, version_sets
+from preflight.model import ModelSpec
 from preflight.plan_choices import HF_TRAINERS
+from preflight.versions.spans import knows_type
 
 
 def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
@@ -22,3 +25,27 @@ def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
     reason = "the plan does not say its versions"
     taken = replace(plan, versions=sets[-1])
     return taken.with_origin("versions", Origin("nobody", True, reason, tuple(reversed(sets))))
+
+
+def with_releases_that_know(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
+    """Return a plan without the versions that it cannot have: releases of transformers before its model's type.
+
+    A config that names code of its own (`auto_map`) may be older than the type.
+    """
+    model_type = model.config.get("model_type")
+    is_guess = model.like is not None and model.like.is_guess
+    origin = plan.origins.get("versions")
+    if origin is None or is_guess or "auto_map" in model.config or not isinstance(model_type, str):
+        return plan
+
+    def knows(versions: Mapping[str, str]) -> bool:
+        version = versions.get("transformers")
+        return version is None or knows_type(version, model_type)
+
+    may_be = tuple(versions for versions in origin.may_be if knows(versions))
+    if len(may_be) == len(origin.may_be) or not knows(plan.versions):
+        return plan
+    readings = tuple(each for each in plan.version_readings if knows(each.versions))
+    reason = f"{origin.reason.partition(': ')[0]}, but that it knows {model_type}"
+    open_still = replace(origin, may_be=may_be, reason=reason)
+    return replace(plan, version_readings=readings).with_origin("versions", open_still)

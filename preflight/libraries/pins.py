@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from preflight.command import LaunchCommand
-from preflight.libraries.release_spans import ruled_out
 from preflight.libraries.pin_files import PARTS, Pin, kind_of, own_version, pins_of
 from preflight.libraries.requirement import Clause, Specifier
+from preflight.libraries.ruled_out import ruled_out
 from preflight.versions.boundary import release
 
 BESIDE = ("requirements", "docker", ".devcontainer")

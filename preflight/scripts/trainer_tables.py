@@ -105,6 +105,11 @@ def argument_table(trl_script: str | None) -> ArgumentTable:
     return ArgumentTable(arguments, tables["versions"])
 
 
+def has_table(trl_script: str) -> bool:
+    """Tell whether the arguments of a TRL script are known as its own."""
+    return trl_script in _tables()["scripts"]
+
+
 def _of_all(scripts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the arguments that scripts of TRL without generation have alike."""
     first, *others = (scripts[name] for name in WITHOUT_GENERATION)

@@ -48,6 +48,8 @@ def suggest(
         *_back_to_device(report, policy),
         *_to_suggest(search, was_tight, bool(report.applied)),
     ):
+        if report.applied and not report.applied[-1].plan.is_changed_by(remedy.edits):
+            continue  # the rewritten launch has it already
         if report.is_dear and (remedy.id == "seq_len" or _is_enough(mildest.values())):
             continue
         settled = mildest.get(remedy.id)

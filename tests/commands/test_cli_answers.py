@@ -223,6 +223,8 @@ def test_a_launch_that_stays_tight_is_still_given_what_costs_nothing(trained):
     assert first.startswith("preflight: tight as written, still tight rewritten. Peak ")
     assert "GiB unfragmented" in first
     assert "PYTORCH_ALLOC_CONF=expandable_segments:True" in done.stdout.splitlines()[-1]
+    applied, _, suggested = done.stdout.partition("suggested, not applied")
+    assert "  expandable_segments: " in applied and "  expandable_segments: " not in suggested
 
 
 def test_no_row_is_shown_for_an_evaluation_that_never_runs(folder):

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
 
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan
-from preflight.libraries.of_plan import with_open_versions
+from preflight.libraries.of_plan import with_open_versions, with_releases_that_know
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.readings import open_values
 from preflight.verdict import Answer
+from preflight.versions.boundary import release
+
+if TYPE_CHECKING:
+    from preflight.model import ModelSpec
 
 PACKED = LaunchPlan(
     model="meta-llama/Llama-2-70b-hf",
@@ -54,3 +62,31 @@ def test_versions_that_are_said_stay_and_so_do_plans_of_other_trainers():
     titan = replace(PACKED, trainer="torchtitan")
     assert with_open_versions(titan) is titan
     assert "versions" in open_values(with_open_versions(PACKED))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "more", "oldest"),
+    [
+        ("qwen3", {}, "4.52.4"),
+        ("gpt_oss", {}, "4.55.4"),
+        ("llama", {}, "4.44.2"),
+        ("of_nobody", {}, "4.44.2"),
+        ("qwen3", {"auto_map": {"AutoModelForCausalLM": "modeling.Own"}}, "4.44.2"),
+    ],
+)
+def test_no_release_is_read_that_does_not_know_the_models_type(model_type, more, oldest):
+    plan = with_open_versions(PACKED)
+    spec = SimpleNamespace(config={"model_type": model_type, **more}, like=None)
+    left = with_releases_that_know(plan, cast("ModelSpec", spec))
+
+    versions = [one["transformers"] for one in left.origins["versions"].may_be]
+    assert min(versions, key=release) == oldest
+    assert (left is plan) is (oldest == "4.44.2")
+
+
+def test_a_release_that_is_said_stays_whatever_the_model(tmp_path):
+    """It fails where it starts; what it would take is told all the same."""
+    said = replace(PACKED, versions={"transformers": "4.44.2"})
+    spec = SimpleNamespace(config={"model_type": "qwen3"}, like=None)
+
+    assert with_releases_that_know(said, cast("ModelSpec", spec)) is said

@@ -132,3 +132,24 @@ def test_nothing_is_told_of_a_script_that_takes_flags_or_of_what_no_argument_say
     assert edits_by_hand(before, before.with_edits({"micro_batch_size": 1})) == ()
     assert write_launch(before, before.with_edits({"micro_batch_size": 1})) is not None
     assert edits_by_hand(fixed, fixed.with_edits({"engine": "zero3", "world_size": 8})) == ()
+
+
+PINNED = SFT.replace("gradient_checkpointing=False", "gradient_checkpointing=True")
+
+
+@pytest.mark.parametrize(
+    ("change", "lines", "is_told"),
+    [
+        ({"offload_activations": "cpu"}, "trl==0.18.1", True),
+        ({"offload_activations": "cpu"}, "trl==0.16.1", False),
+        # one of those that it may have takes none
+        ({"offload_activations": "cpu"}, "trl>=0.16,<0.19", False),
+        ({"loss": "fused_linear"}, "transformers==4.45.2\ntrl==0.12.2", True),
+        ({"loss": "fused_linear"}, "transformers==4.44.2\ntrl==0.12.2", False),
+    ],
+)
+def test_no_edit_is_told_that_the_launchs_release_does_not_take(change, lines, is_told, tmp_path):
+    (tmp_path / "requirements.txt").write_text(lines)
+    plan = plan_of(tmp_path, "accelerate launch train.py", {"train.py": PINNED})
+
+    assert bool(edits_by_hand(plan, plan.with_edits(change))) is is_told

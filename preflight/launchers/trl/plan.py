@@ -22,8 +22,8 @@ from preflight.launchers.accelerate.plan import accelerate_part, single_process_
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
 from preflight.launchers.trl.profiles import profile_names, with_profile
-from preflight.libraries.release_spans import gone_from_trl
 from preflight.libraries.resolve import libraries_of
+from preflight.libraries.ruled_out import gone_from_trl
 from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import argument_fix

@@ -1,4 +1,4 @@
-"""Arguments that a library has no more say that the launch will have an older one."""
+"""Arguments that a library has no more, or not yet, say which releases a launch may have."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from preflight.launch import LaunchCommand
-from preflight.libraries.release_spans import LIBRARIES
 from preflight.libraries.pins import pinned_libraries
+from preflight.libraries.ruled_out import LIBRARIES
 from preflight.own_tables import read_table
+from preflight.versions.spans import classes_of, spans_of
 
-PATH = str(Path(__file__).parents[2] / "preflight/libraries/release_spans.json")
+PATH = str(Path(__file__).parents[2] / "preflight/versions/release_spans.json")
 DECLARED = (
     "TrainingArguments", "SFTConfig", "DPOConfig", "GRPOConfig", "RewardConfig", "ModelConfig", "ScriptArguments",
 )  # fmt: skip
@@ -42,12 +43,16 @@ CLASSES = [
 
 
 @pytest.mark.parametrize(("library", "name"), CLASSES)
-def test_the_installed_library_has_none_of_them(library, name):
+def test_the_installed_library_has_those_that_came_and_none_of_those_that_left(library, name):
     held = getattr(importlib.import_module(library), name)
-    gone = read_table(PATH)[library][name]
+    spans = spans_of(library, name)
 
-    assert gone
-    assert not {field.name for field in dataclasses.fields(held)} & set(gone)
+    has = {field.name for field in dataclasses.fields(held)}
+    assert spans and {each for each, span in spans.items() if each in has} == _newest(spans)
+
+
+def _newest(spans):
+    return {name for name, span in spans.items() if not span.until}
 
 
 @pytest.mark.parametrize(
@@ -80,13 +85,44 @@ def test_an_argument_bounds_transformers_where_its_own_parser_takes_it(text, fla
         ("", ("trl", "sft"), True),
         ("", ("torchrun", "-m", "trl.scripts.sft"), True),
         ("", ("trl", "dpo"), False),  # that one never had it
-        (TRL + "from trl import GRPOConfig\n", ("torchrun", "train.py"), False),  # whose is it?
+        (TRL + "from trl import DPOConfig\n", ("torchrun", "train.py"), False),  # whose is it?
     ],
 )
 def test_a_length_of_trls_own_bounds_it(text, command, is_bound, tmp_path):
     found = pins(tmp_path, text, "--max_seq_length", "512", command=command)
 
     assert ("trl" in found) is is_bound
+
+
+PARSED = "from trl import SFTConfig, ScriptArguments, TrlParser\n{own}p = TrlParser(({classes}))\n"
+CAME = [
+    ("from trl import SFTConfig\nSFTConfig(max_length=1024)\n", ">=0.16.0", "SFTConfig(max_length=)"),
+    ("from trl import SFTTrainer as T\nT(m, processing_class=t)\n", ">=0.12.0", "SFTTrainer(processing_class=)"),
+    ("from trl import GRPOConfig, GRPOTrainer\n", ">=0.14.0", "from trl import GRPOConfig"),
+    (PARSED.format(own="", classes="ScriptArguments, SFTConfig"), ">=0.16.0", "--max_length"),
+    # a class of somebody's own may have any name of the library's later ones
+    (PARSED.format(own="from mine import Own\n", classes="Own, SFTConfig"), ">=0.12.0", "from trl import ScriptArguments"),
+    (PARSED.format(own="", classes="*classes,"), ">=0.12.0", "from trl import ScriptArguments"),
+    # both, in one release: what runs is not all that was read
+    ("from trl import SFTConfig, SFTTrainer\nSFTTrainer(max_seq_length=1, args=SFTConfig(max_length=1))\n", None, None),
+    ("from trl import SFTConfig\ntry:\n    c = SFTConfig(max_length=1)\nexcept TypeError:\n    pass\n", None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "asked", "said_by"), CAME)
+def test_what_came_later_bounds_it_from_below(text, asked, said_by, tmp_path):
+    found = pins(tmp_path, text, "--max_length", "512")
+
+    assert found.get("trl") == (None if asked is None else (asked, said_by))
+
+
+def test_both_sides_are_bound_and_a_pin_counts_before_them(tmp_path):
+    text = "from trl import GRPOConfig\nGRPOConfig(use_liger_loss=True)\n"
+
+    said = "GRPOConfig(use_liger_loss=)"
+    assert pins(tmp_path, text)["trl"] == (">=0.17.0,<0.28.0", f"{said} with {said}")
+    assert pins(tmp_path, text, requirements="trl>=0.20")["trl"][0] == ">=0.20,>=0.17.0,<0.28.0"
+    assert pins(tmp_path, text, requirements="trl<0.15")["trl"][0] == "<0.15,<0.28.0"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +156,7 @@ trainer = SFTTrainer(model=model, args=args, {keywords})
     [
         (MADE.format(more="", keywords="max_seq_length=512"), "SFTTrainer(max_seq_length=)"),
         (MADE.format(more=", DataCollatorForCompletionOnlyLM", keywords=""), "from trl import DataCollatorForCompletionOnlyLM"),
-        (MADE.format(more="", keywords="processing_class=t"), None),
+        (MADE.format(more="", keywords="processing_class=t"), "SFTTrainer(processing_class=)"),
         ("import unsloth\n" + MADE.format(more="", keywords="max_seq_length=512"), None),
         (MADE.format(more=" as Made", keywords="max_seq_length=512"), None),  # one of its own
     ],
@@ -151,16 +187,22 @@ def test_what_may_not_run_in_another_release_says_nothing(text, is_bound, tmp_pa
     assert ("trl" in pins(tmp_path, text)) is is_bound
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_the_installed_library_gives_none_of_the_names_and_takes_none_of_the_keywords(library):
-    package, table = importlib.import_module(library), read_table(PATH)[library]
-    trainers = [n for n in table if n in ("Trainer", "SFTTrainer", "DPOTrainer", "GRPOTrainer")]
+MADE_BY_SCRIPTS = ("Trainer", "SFTTrainer", "DPOTrainer", "GRPOTrainer", "LoraConfig")
 
-    assert not [name for name in table["import"] if hasattr(package, name)]
-    for name in trainers:
-        taken = inspect.signature(getattr(package, name).__init__).parameters
-        assert table[name] and not {*taken} & {*table[name]}
-    assert trainers or library == "peft"
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_installed_library_gives_the_names_and_takes_the_keywords_that_came(library):
+    package, names = importlib.import_module(library), spans_of(library, "import")
+    made = [n for n in classes_of(library) if n in MADE_BY_SCRIPTS]
+
+    assert {name for name in names if hasattr(package, name)} == _newest(names)
+    for name in made:
+        taken, spans = (
+            inspect.signature(getattr(package, name).__init__).parameters,
+            spans_of(library, name),
+        )
+        assert spans and {*taken} & {*spans} == _newest(spans)
+    assert made
 
 
 def test_a_file_of_arguments_says_so_too(tmp_path):

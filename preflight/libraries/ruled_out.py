@@ -1,0 +1,283 @@
+"""Releases that a launch's own words rule out: those that do not take its arguments yet, or no more.
+
+Which release has which argument, keyword and name is a table (preflight/versions/spans.py).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from preflight.command import LaunchCommand
+from preflight.libraries.requirement import Clause
+from preflight.plan_choices import HF_TRAINERS
+from preflight.versions.boundary import release
+from preflight.versions.spans import IMPORTED, Span, Spans, classes_of, config_of, spans_of
+
+LIBRARIES = ("transformers", "trl", "peft")
+ALONE = ("evaluation_strategy", "dispatch_batches")
+"""Arguments that no other program has: of transformers' parser, whether a script names that or imports what does."""
+SUCCESSORS = {"evaluation_strategy": "eval_strategy"}
+"""Argument that a script gives as a keyword too -> its name since: a script that knows both says nothing."""
+OF_A_SCRIPT = ("ModelConfig", "ScriptArguments")
+"""Classes of TRL whose arguments its own scripts take beside those of the trainer."""
+PARSERS = ("HfArgumentParser", "TrlParser")
+ASKS_RELEASE = re.compile(r"version|signature|hasattr")
+KEY = re.compile(r"^([a-z_]\w*)[ \t]*:", re.M)
+"""A key of a file of arguments."""
+
+
+class _Said(NamedTuple):
+    """One word of a launch that not every release has."""
+
+    span: Span
+    words: str
+    """`--max_seq_length`, `SFTTrainer(tokenizer=)`, `from trl import GRPOConfig`."""
+
+
+@lru_cache(maxsize=1)
+def _names() -> frozenset[str]:
+    return frozenset(
+        name
+        for library in LIBRARIES
+        for each in (*classes_of(library), IMPORTED)
+        for name in spans_of(library, each)
+    )
+
+
+def gone_from_trl(method: str) -> dict[str, tuple[str, str]]:
+    """Return what the parser of a method of TRL's command line has no more: argument -> library, first release without it."""
+    return {
+        name: (library, span.until)
+        for library in LIBRARIES
+        for each in ("TrainingArguments", *OF_A_SCRIPT, config_of(method))
+        for name, span in spans_of(library, each).items()
+        if span.until
+    }
+
+
+def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
+    """Yield library, what its release must be, and the word that says so: the strictest bound from each side.
+
+    Nothing of a library of which no release would do: what runs there is not all that was read.
+    """
+    text = _text(command)
+    for library in LIBRARIES:
+        said = tuple(_said(library, command, text))
+        since = max((s for s in said if s.span.since), key=_since, default=None)
+        until = min((s for s in said if s.span.until), key=_until, default=None)
+        if since is not None and until is not None and _since(since) >= _until(until):
+            continue
+        if since is not None:
+            yield library, Clause(">=", since.span.since), since.words
+        if until is not None:
+            yield library, Clause("<", until.span.until), until.words
+
+
+def _since(said: _Said) -> tuple[int, ...]:
+    return release(said.span.since)
+
+
+def _until(said: _Said) -> tuple[int, ...]:
+    return release(said.span.until)
+
+
+def _said(library: str, command: LaunchCommand, text: str) -> Iterator[_Said]:
+    """Yield what a launch says of one library: its flags, keywords of calls, and names that its script imports."""
+    given = dict(_given(command, text))
+    method = _method(command)
+    is_librarys = bool(method) or _parses_only_theirs(text)
+    for name, span in _of_flags(library, method, text).items():
+        if (name in given and not _is_own(text, name)) or _is_keyword(text, name):
+            words = f"--{name}" if given.get(name) == "" else given.get(name, name)
+            # a flag of somebody's own may have the name that a library gave one of its later
+            yield _Said(span if is_librarys else span._replace(since=""), words)
+    for called, name in _keywords(text):
+        taken = _of_call(library, called)
+        if name in taken and name not in SUCCESSORS:
+            yield _Said(taken[name], f"{called}({name}=)")
+    names = spans_of(library, IMPORTED)
+    for module, name in sorted(_imported(text)):
+        if module == library and name in names:
+            yield _Said(names[name], f"from {library} import {name}")
+    if method and config_of(method) in names:
+        yield _Said(names[config_of(method)], f"trl {method}")
+
+
+def _of_call(library: str, called: str) -> Spans:
+    """Return what a class takes as keywords in some releases alone; TRL's arguments stand on transformers'."""
+    is_trls = called in classes_of("trl") and called.endswith("Config")
+    return spans_of(
+        library, "TrainingArguments" if library == "transformers" and is_trls else called
+    )
+
+
+def _parses_only_theirs(text: str) -> bool:
+    """Tell whether all that a script's parsers take is the libraries' own."""
+    nodes = _sure(text)
+    meant = _meant(nodes)
+    found = False
+    for node in nodes:
+        if not isinstance(node, ast.Call) or _called(node.func, meant) not in PARSERS:
+            continue
+        found = True
+        values = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "dataclass_types")]
+        for value in values:
+            parts = value.elts if isinstance(value, (ast.Tuple, ast.List)) else [value]
+            if not all(_called(part, meant) for part in parts):
+                return False
+    return found
+
+
+def _keywords(text: str) -> Iterator[tuple[str, str]]:
+    """Yield class and keyword of the calls with which a script makes what it imports of the libraries.
+
+    Unsloth gives TRL's trainers their old keywords back.
+    """
+    nodes = () if "unsloth" in text else _sure(text)
+    meant = _meant(nodes)
+    for node in nodes:
+        called = _called(node.func, meant) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and called:
+            yield from ((called, keyword.arg) for keyword in node.keywords if keyword.arg)
+
+
+def _meant(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    """Return what a script calls the names that it imports of the libraries -> their own."""
+    return {
+        alias.asname or alias.name: alias.name
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in LIBRARIES
+        for alias in node.names
+    }
+
+
+def _imported(text: str) -> set[tuple[str, str]]:
+    """Return library and name of what a script imports of the libraries themselves."""
+    return {
+        (node.module, alias.name)
+        for node in _sure(text)
+        if isinstance(node, ast.ImportFrom) and node.module in LIBRARIES
+        for alias in node.names
+    }
+
+
+@lru_cache(maxsize=4)
+def _sure(text: str) -> tuple[ast.AST, ...]:
+    """Return what of a script surely runs in every release: nothing that is tried, or under a condition on a version."""
+    if not any(library in text for library in LIBRARIES) or not any(n in text for n in _names()):
+        return ()
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    guarded = {
+        id(inner)
+        for node in nodes
+        if isinstance(node, ast.Try)
+        or (isinstance(node, ast.If) and ASKS_RELEASE.search(ast.unparse(node.test)))
+        for inner in ast.walk(node)
+    }
+    return tuple(
+        node
+        for node in nodes
+        if isinstance(node, (ast.Call, ast.ImportFrom)) and id(node) not in guarded
+    )
+
+
+def _called(func: ast.expr, meant: Mapping[str, str]) -> str:
+    """Return the class of the libraries that a call makes; empty where it is another one."""
+    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
+        return func.attr if func.value.id in LIBRARIES else ""
+    return meant.get(func.id, "") if isinstance(func, ast.Name) else ""
+
+
+def _of_flags(library: str, method: str, text: str) -> dict[str, Span]:
+    """Return what the classes of a launch's parser take in some releases alone; of several trainers' what each of them does."""
+    known = classes_of(library) if library in HF_TRAINERS else frozenset()
+    classes = {
+        name
+        for name in known
+        if not name.endswith("Trainer") and name in text and re.search(rf"\b{name}\b", text)
+    }
+    if method:
+        classes = {config_of(method), *OF_A_SCRIPT} & known
+    if library == "transformers":
+        is_trls = bool(method) or "TrlParser" in text or "SFTConfig" in text
+        ours = dict(spans_of(library, "TrainingArguments"))
+        return ours if classes or is_trls else {name: ours[name] for name in ALONE}
+    beside, trainers = classes & {*OF_A_SCRIPT}, sorted(classes - {*OF_A_SCRIPT})
+    found = {
+        name: span for each in sorted(beside) for name, span in spans_of(library, each).items()
+    }
+    tables = [spans_of(library, each) for each in trainers]
+    for name in set.intersection(*map(set, tables)) if tables else ():
+        found[name] = _widest([table[name] for table in tables])
+    return found
+
+
+def _widest(spans: Sequence[Span]) -> Span:
+    """Return the releases in which one of several classes has something."""
+    since, until = ([span.since for span in spans], [span.until for span in spans])
+    return Span(
+        min(since, key=release) if all(since) else "", max(until, key=release) if all(until) else ""
+    )
+
+
+def _method(command: LaunchCommand) -> str:
+    """Return the method of TRL's command line that a launch runs: `sft`; empty of any other launch."""
+    words = [word.rpartition("/")[2].partition(".")[0] for word in command.argv]
+    return next((word for word in _after(command.argv, words) if config_of(word)), "")
+
+
+def _after(argv: tuple[str, ...], words: list[str]) -> Iterator[str]:
+    """Yield what may be the method of TRL's command line: `sft` of `trl sft` and of `-m trl.scripts.sft`."""
+    for before, word, whole in zip(words, words[1:], argv[1:], strict=False):
+        if before == "trl":
+            yield word
+        if whole.startswith("trl.scripts."):
+            yield whole.rpartition(".")[2]
+
+
+def _given(command: LaunchCommand, text: str) -> Iterator[tuple[str, str]]:
+    """Yield the arguments of a launch: those of a file with where they are, then flags with nothing."""
+    words = command.argv
+    for flag, path in pairwise(words):
+        if flag == "--config" and ("Trl" in text or "trl" in words) and command.exists(path):
+            try:
+                keys = KEY.finditer(command.read_text(path))
+                yield from ((key[1], f"{path}: {key[1]}") for key in keys)
+            except (OSError, UnicodeDecodeError):
+                continue
+    for word in words:
+        if word.startswith("--"):
+            yield word[2:].partition("=")[0].replace("-", "_"), ""
+
+
+def _text(command: LaunchCommand) -> str:
+    script = command.named_script()
+    try:
+        return "" if script is None else command.read_text(script)
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _is_own(text: str, name: str) -> bool:
+    """Tell whether a script defines an argument of that name itself."""
+    if name not in text:
+        return False
+    return re.search(rf"""["'](?:--)?{name}["']|^[ \t]+{name}[ \t]*:""", text, re.M) is not None
+
+
+def _is_keyword(text: str, name: str) -> bool:
+    """Tell whether a script gives its TrainingArguments the argument, and knows of no other name for it."""
+    return (
+        name in SUCCESSORS
+        and name in text
+        and re.search(rf"^[^#\n]*\b{name}[ \t]*=[^=]", text, re.M) is not None
+        and re.search(rf"\b{SUCCESSORS[name]}\b", text) is None
+    )
