@@ -13,7 +13,8 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import is_launchers_own
 from preflight.memory import MemoryEstimate
 from preflight.pipeline import check_launch, check_plan
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.printable import printable, text_of
 from preflight.report import VIEWS, Report

@@ -14,7 +14,7 @@ from typing import Any
 from preflight.finding import Finding
 from preflight.launch import PLAN_FIELDS, LaunchPlan, plain
 from preflight.model import ModelSpec
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.readings import filled_in, moved_library, open_values
 
 OLDEST_RELEASE = "0.1"

@@ -26,7 +26,7 @@ from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
 from preflight.models.built_tower import with_built_tower
 from preflight.plan_parts import LEFT_WHOLE
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways
 from preflight.records.known import known_correction

@@ -17,7 +17,7 @@ from preflight.formulas.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.unread import unread_launch
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.records.known import damaged_corrections, known_correction
 from preflight.report import Report
 from preflight.request import Request, is_override, with_request, with_said_versions

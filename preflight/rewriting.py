@@ -8,7 +8,7 @@ from preflight.errors import BadInput
 from preflight.formats.load import refuse_long
 from preflight.formulas.attention import is_of_class
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.request import is_override
 from preflight.rewrite import Rewrite
 

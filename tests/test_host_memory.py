@@ -14,7 +14,8 @@ from preflight.memory import Level, MemoryTerm, Moment, Phase, during, estimate_
 from preflight.node.this_node import host_limit
 from preflight.pipeline import check_launch, check_plan
 from preflight.plan_dict import plan_from_dict
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.render.page import Page

@@ -69,6 +69,7 @@ FLOORS = (
     ("scripts",),
     ("repository",),
     ("hookspecs", "builtin_hooks"),
+    ("plugin_manager",),
     ("plugins",),
     ("trainers",),
     ("engines",),

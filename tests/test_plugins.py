@@ -16,7 +16,8 @@ from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 
 HOOKS = Path(__file__).parent.parent / "hooks"
 

@@ -12,7 +12,7 @@ import yaml
 
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_launch
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.report import Report
 from preflight.request import Request, with_request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.commands.options import lengths_from, policy_from, prices_from, settings_from
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.repository.settings import Repository
 from preflight.request import Request
 

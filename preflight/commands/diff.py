@@ -22,7 +22,8 @@ from preflight.formats.load import read_data_file
 from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_file_fix
 from preflight.pipeline import check_launch, check_plan
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.render.comparison import Comparison, comparison_lines
 from preflight.render.page import page_for
 from preflight.report import Report

@@ -13,7 +13,8 @@ from preflight.devices.gpu_table import card_key
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.launch import LaunchPlan, Origin
 from preflight.launchers.all import launcher_named
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.report import SCHEMA_VERSION, Report
 from preflight.streams import say
 from preflight.studies.fitting import METHODS, Fitter, Fitting, engines_for, peak_words

@@ -27,7 +27,8 @@ from preflight.files import Seen, watched
 from preflight.launch import LaunchCommand
 from preflight.launchers.all import is_launchers_own
 from preflight.pipeline import check_launch
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.report import Report
 from preflight.repository.settings import find_repository

@@ -16,7 +16,7 @@ from preflight.streams import say
 from preflight.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from preflight.plugins import PluginManager
+    from preflight.plugin_manager import PluginManager
     from preflight.policy import Policy
     from preflight.render.sarif import Log
 

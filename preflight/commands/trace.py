@@ -27,7 +27,8 @@ from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
 from preflight.models import lays_out
 from preflight.models.folder import read_config
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request, versions_of, with_request
 from preflight.rewriting import read_launch

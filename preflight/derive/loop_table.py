@@ -14,7 +14,8 @@ from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, Moment
 from preflight.models import describe
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.trace.log import (
     LAYER_BACKWARD,

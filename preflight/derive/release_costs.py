@@ -20,7 +20,8 @@ from preflight.formulas.adaptations import ADAPTATIONS, ALL_LINEAR, USUAL, Adapt
 from preflight.formulas.layer_coefficients import METHODS, family_costs
 from preflight.formulas.releases import Release, releases_of
 from preflight.models import describe
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 
 MOST_OFF = 0.01
 """Of a trace, at the moment at which formulas without a table of the release are off most."""

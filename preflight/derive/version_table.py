@@ -23,7 +23,8 @@ from preflight.launch import LaunchPlan
 from preflight.memory import Moment
 from preflight.model import ModelSpec
 from preflight.models import describe
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.trace.job import job_of
 from preflight.versions.boundary import release
 

@@ -14,7 +14,8 @@ from preflight.errors import LaunchRefused
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
 from preflight.pipeline import check_plan
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.render.page import Page
 from preflight.render.words import of_capacity

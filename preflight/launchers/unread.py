@@ -11,7 +11,7 @@ from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.all import programs
 from preflight.near_names import nearest_fix
 from preflight.notebooks import is_notebook
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.shell.program_names import program_name
 
 SHELLS = ("bash", "sh", "zsh", "ksh", "dash", "source", ".")

@@ -18,7 +18,7 @@ from preflight.errors import BadInput
 from preflight.formulas.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report

@@ -17,7 +17,7 @@ from preflight.formulas.row_averages import averages_rows
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from preflight.errors import BadInput
 from preflight.judge import Judged, judge_plan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import Completion, MayBe
 from preflight.values import dataclass

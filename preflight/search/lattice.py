@@ -14,7 +14,7 @@ from typing import Any
 from preflight.devices.step_time import StepTime, estimate_step_time
 from preflight.judge import Judged, checked_item
 from preflight.launch import LaunchPlan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.remedy import Remedy
 from preflight.values import dataclass
 

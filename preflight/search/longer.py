@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.judge import Judged, checked_item, judge_plan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import BESIDE_TRAINING, UNPROVED, Remedy
 from preflight.search.largest import NEARLY_THE_LARGEST, STEP, largest

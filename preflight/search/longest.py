@@ -5,7 +5,7 @@ from __future__ import annotations
 from preflight.formulas.left_out import LENGTH_OF_IMAGES, is_cut_only
 from preflight.formulas.row_limits import longest_row
 from preflight.judge import Judged, judge_plan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.search.largest import IS_NOT_REFUSED, MOST_TOKENS, STEP, SURELY_FITS, largest
 from preflight.verdict import Answer

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 from preflight.report import Report, TriedRemedy

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from preflight.judge import Judged
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.search.largest import NEARLY_THE_LARGEST, STEP, largest
 from preflight.search.longest import longest_row_of

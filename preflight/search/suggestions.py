@@ -10,7 +10,7 @@ from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged
 from preflight.launch import LaunchPlan
 from preflight.memory import Level
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.remedy import BESIDE_TRAINING, DEAR_FACTOR, UNPROVED, Remedy
 from preflight.report import Report, TriedRemedy

@@ -9,7 +9,7 @@ from functools import cached_property
 from preflight.devices.step_time import StepTime, estimate_step_time
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, versions_at_the_ends
 from preflight.remedy import Remedy

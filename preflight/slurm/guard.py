@@ -13,7 +13,8 @@ from dataclasses import field, replace
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, PreflightError
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy, policy_from_dict
 from preflight.repository.settings import Repository, find_repository
 from preflight.request import Request, with_request, with_said_versions

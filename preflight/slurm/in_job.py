@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.launch import LaunchCommand
 from preflight.node.this_node import leaves_node
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.report import Report
 from preflight.request import Request
 from preflight.rewriting import read_launch

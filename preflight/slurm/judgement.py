@@ -10,7 +10,7 @@ from preflight.finding import Finding
 from preflight.judge import Judged as JudgedPlan
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.slurm.gpu_memory import device_words
 from preflight.slurm.inventory import Inventory

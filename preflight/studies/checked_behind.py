@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.report import Report
 from preflight.request import Request
 from preflight.studies.launches_behind import launches_behind

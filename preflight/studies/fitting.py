@@ -11,7 +11,7 @@ from preflight.devices.step_time import estimate_step_time
 from preflight.errors import BadInput
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.units import format_gib
 from preflight.values import dataclass

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from preflight.errors import BadInput, PreflightError
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_plan
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.report import Report
 from preflight.request import Request, with_request
 from preflight.rewriting import differing_fields, read_launch

@@ -10,7 +10,7 @@ from preflight.envelopes.all import ENDINGS
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand
 from preflight.pipeline import check_launch
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.report import Report
 from preflight.request import Request
 from preflight.rewriting import read_launch

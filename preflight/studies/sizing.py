@@ -24,7 +24,7 @@ from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.studies.worksheet import Worksheet, WorksheetRow, buckets_of
 from preflight.units import ceil_div
 from preflight.values import dataclass

@@ -11,7 +11,7 @@ from preflight.errors import BadInput
 from preflight.judge import judge_plan
 from preflight.libraries.of_plan import with_open_versions
 from preflight.memory import Level, MemoryEstimate, MemoryTerm, PhasePeak
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.records.site_correction import uncorrected
 from preflight.report import SCHEMA_VERSION

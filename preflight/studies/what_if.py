@@ -13,7 +13,7 @@ from preflight.formulas.precision import missing_inputs
 from preflight.judge import Judged, collect_terms, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryTerm, Moment
-from preflight.plugins import PluginManager
+from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.records.known import known_correction
 from preflight.report import Report

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from unfit_launches import CASES, command_of, request_of
 
 from preflight import pipeline
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.remedy import UNPROVED
 

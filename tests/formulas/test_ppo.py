@@ -12,7 +12,8 @@ from preflight.judge import estimate_memory
 from preflight.launch import DeepSpeedSettings, Generation, LaunchPlan
 from preflight.memory import STEP_MOMENTS, Moment
 from preflight.models import describe
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 
 CONFIG = {**LLAMA, "vocab_size": 8192}
 LONG = {"micro_batch_size": 8, "prompt": 24, "completion": 104}

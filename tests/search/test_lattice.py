@@ -10,7 +10,8 @@ from unfit_launches import CASES, plan_of
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import Judged, judge_plan
 from preflight.launch import LaunchPlan
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.rewriting import write_checked
 from preflight.search.best_plans import best_plans, key_of, num_not_same

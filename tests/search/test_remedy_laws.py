@@ -11,7 +11,8 @@ import pytest
 from preflight.judge import Judged, judge_plan
 from preflight.launch import Adapter, DeepSpeedSettings, LaunchPlan
 from preflight.plan_choices import CHEAPEST_FIRST
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.remedy import Remedy
 

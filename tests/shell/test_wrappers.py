@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.pipeline import check_launch
-from preflight.plugins import PluginManager, load_plugins
+from preflight.plugin_manager import PluginManager
+from preflight.plugins import load_plugins
 from preflight.request import Request
 from preflight.rewrite import Rewrite
 from preflight.rewriting import read_launch, write_checked
