@@ -26,6 +26,10 @@ class CannotEdit(Exception):
     """The text cannot be edited without changing something else; the writer then writes nothing."""
 
 
+class NotInRelease(CannotEdit):
+    """A release that the launch may have does not take what would be written: its words say which, and what."""
+
+
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./+-]*")
 
 

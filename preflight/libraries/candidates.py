@@ -79,9 +79,15 @@ def _before(name: str, since: str, pin: Pinned | None) -> str | None:
 
 
 def _sides(name: str, pin: Pinned) -> Iterator[str]:
-    """Yield the releases with which a library changed, and those that its bounds name, as far as they are allowed."""
-    named = [c.version for one in pin.specifiers for c in one.clauses if c.operator in (">=", "=*")]
-    for version in [*(boundary.since for boundary in _boundaries(name)), *named]:
+    """Yield the releases that a library's bounds name, and those with which it changed where they end, as far as allowed.
+
+    What is bounded from below alone has the newest release of each day, as what nothing bounds.
+    """
+    clauses = [clause for one in pin.specifiers for clause in one.clauses]
+    named = [clause.version for clause in clauses if clause.operator in (">=", "=*")]
+    ends = any(clause.operator not in (">=", ">", "!=") for clause in clauses)
+    changed = [boundary.since for boundary in _boundaries(name)] if ends else []
+    for version in [*changed, *named]:
         if pin.allows(version):
             yield version
 

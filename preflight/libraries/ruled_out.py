@@ -117,9 +117,14 @@ def _of_call(library: str, called: str) -> Spans:
 
 
 def _parses_only_theirs(text: str) -> bool:
-    """Tell whether all that a script's parsers take is the libraries' own."""
+    """Tell whether all that a script's parsers take is the libraries' own, or stands in the script, where it is seen."""
     nodes = _sure(text)
     meant = _meant(nodes)
+    seen = {
+        n.name
+        for n in nodes
+        if isinstance(n, ast.ClassDef) and all(_called(b, meant) for b in n.bases)
+    }
     found = False
     for node in nodes:
         if not isinstance(node, ast.Call) or _called(node.func, meant) not in PARSERS:
@@ -128,7 +133,9 @@ def _parses_only_theirs(text: str) -> bool:
         values = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "dataclass_types")]
         for value in values:
             parts = value.elts if isinstance(value, (ast.Tuple, ast.List)) else [value]
-            if not all(_called(part, meant) for part in parts):
+            if not all(
+                _called(p, meant) or (isinstance(p, ast.Name) and p.id in seen) for p in parts
+            ):
                 return False
     return found
 
@@ -185,7 +192,7 @@ def _sure(text: str) -> tuple[ast.AST, ...]:
     return tuple(
         node
         for node in nodes
-        if isinstance(node, (ast.Call, ast.ImportFrom)) and id(node) not in guarded
+        if isinstance(node, (ast.Call, ast.ImportFrom, ast.ClassDef)) and id(node) not in guarded
     )
 
 

@@ -131,7 +131,7 @@ def allow_lines(helps: list[TriedRemedy], page: Page) -> list[str]:
     can = [f"--allow {remedy.id}" for remedy in unsafe if remedy.extra.get("can_write") is True]
     copies = [f"--allow {r.id}" for r in unsafe if r.extra.get("can_copy") is True]
     cannot = [
-        remedy.id
+        f"{remedy.id} ({why})" if (why := remedy.extra.get("why_not")) else remedy.id
         for remedy in unsafe
         if remedy.extra.get("can_write") is False and not remedy.extra.get("can_copy")
     ]

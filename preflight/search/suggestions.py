@@ -18,7 +18,7 @@ from preflight.rewriting import write_draft
 from preflight.search.best_plans import Solution, best_plans, steps_of
 from preflight.search.trying import FITTING, STARTING, Search, Write, one_of, told_by_hand
 from preflight.verdict import Answer
-from preflight.writers.launch import edits_by_hand, write_with_script
+from preflight.writers.launch import edits_by_hand, lacking_release, write_with_script
 
 
 def suggest(
@@ -142,6 +142,8 @@ def _told_if_writable(
     edits = () if can_write else edits_by_hand(before, tried.plan)
     can_copy = bool(edits) and write_with_script(before, tried.plan) is not None
     extra = {**tried.remedy.extra, "can_write": can_write, "can_copy": can_copy}
+    if not can_write and (lacking := lacking_release(before, tried.plan)):
+        extra["why_not"] = lacking
     remedy = replace(tried.remedy, extra=extra)
     return told_by_hand(replace(tried, remedy=remedy), edits)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 from preflight.errors import BadInput
-from preflight.formats.edits import CannotEdit
+from preflight.formats.edits import CannotEdit, NotInRelease
 from preflight.launch import LaunchPlan
 from preflight.rewrite import Rewrite, RewrittenFile
 from preflight.writers import engine as write_engine
@@ -84,6 +84,19 @@ def edits_by_hand(before: LaunchPlan, after: LaunchPlan) -> tuple[str, ...]:
     return tuple(edits)
 
 
+def lacking_release(before: LaunchPlan, after: LaunchPlan) -> str:
+    """Return the release in which the launch that gives the plan `after` would not start: `trl 0.16.0 has no ...`."""
+    draft = open_draft(before, tells_script_edits=True)
+    try:
+        if draft is not None:
+            _write(draft, before, after)
+    except NotInRelease as lacking:
+        return str(lacking)
+    except (CannotEdit, BadInput):
+        return ""
+    return ""
+
+
 def write_with_script(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     """Return the launch that gives the plan `after`, a copy of its training script among the files.
 
@@ -123,13 +136,18 @@ def _written(draft: LaunchDraft | None, before: LaunchPlan, after: LaunchPlan) -
     if not changed <= known:
         return None
     try:
-        for names, write in WRITERS:
-            if changed & set(names):
-                write(draft, before, after)
+        _write(draft, before, after)
         return draft.finish()
     except (CannotEdit, BadInput):
         # Bad input cannot come from the launch itself, which was read: an edit did not hold.
         return None
+
+
+def _write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
+    changed = changed_fields(before, after)
+    for names, write in WRITERS:
+        if changed & set(names):
+            write(draft, before, after)
 
 
 def changed_fields(before: LaunchPlan, after: LaunchPlan) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.formats.argv_edits import Occurrence
-from preflight.formats.edits import CannotEdit
+from preflight.formats.edits import CannotEdit, NotInRelease
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.setting import Place
@@ -159,7 +159,7 @@ def set_argument(
     elif said := [place for place in places_of(draft, plan_field)[:1] if place.kind == "script"]:
         draft.edit_script(said[0], f"{said[0].key or name}={value!r}", "value")
     elif lacking := lacked_by(plan, name):
-        raise CannotEdit(f"{lacking} has no {name}")
+        raise NotInRelease(f"{lacking} has no {name}")
     elif not (sets_trainer_arguments(draft, plan) if may_add is None else may_add):
         raise CannotEdit(f"the script does not take --{name}")
     elif not takes_trainer_flags(draft, plan):

@@ -102,6 +102,9 @@ CAME = [
     (PARSED.format(own="", classes="ScriptArguments, SFTConfig"), ">=0.16.0", "--max_length"),
     # a class of somebody's own may have any name of the library's later ones
     (PARSED.format(own="from mine import Own\n", classes="Own, SFTConfig"), ">=0.12.0", "from trl import ScriptArguments"),
+    (PARSED.format(own="class Own:\n    mine: int = 1\n", classes="Own, SFTConfig"), ">=0.16.0", "--max_length"),
+    (PARSED.format(own="class Own(Base):\n    mine: int = 1\n", classes="Own, SFTConfig"), ">=0.12.0", "from trl import ScriptArguments"),
+    (PARSED.format(own="class Own:\n    max_length: int = 1\n", classes="Own, SFTConfig"), ">=0.12.0", "from trl import ScriptArguments"),
     (PARSED.format(own="", classes="*classes,"), ">=0.12.0", "from trl import ScriptArguments"),
     # both, in one release: what runs is not all that was read
     ("from trl import SFTConfig, SFTTrainer\nSFTTrainer(max_seq_length=1, args=SFTConfig(max_length=1))\n", None, None),

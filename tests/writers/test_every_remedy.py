@@ -181,7 +181,6 @@ CHANGES_TRAINING: dict[str, set[str]] = {
 NOT_WRITTEN = {
     "zero by the launcher's keys": {"deepspeed_buckets"},
     "a loop of one's own": {"activation_checkpointing"},
-    "grpo beside an engine": {"offload_activations"},
 }
 """Offered where they would help, and said to be impossible to write: accelerate's own keys have no buckets."""
 
