@@ -10,7 +10,7 @@ from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.both_stacks import with_both_lengths
-from preflight.formulas.checkpoint import with_checkpoint
+from preflight.formulas.checkpoint import is_bounded, packed_at_most, with_checkpoint
 from preflight.formulas.checkpointing import as_its_class_runs
 from preflight.formulas.doubts import beside, doubts_of
 from preflight.formulas.heads import with_head
@@ -103,6 +103,12 @@ def judge_plan(
             dearest = estimate_memory(whole, model, device, plugins, missing)
             if judge(dearest, device, missing, margin, host_bytes).answer is Answer.FITS:
                 notices = tuple(n for n in notices if n.unpriced != LEFT_WHOLE)
+        bounded = {n.unpriced for n in notices if is_bounded(one, n)}
+        if verdict.answer is Answer.FITS and bounded:
+            assert model is not None and estimate is not None
+            more = estimate_peaks((*estimate.terms, packed_at_most(one, model)), missing)
+            if judge(more, device, missing, margin, host_bytes).answer is Answer.FITS:
+                notices = tuple(n for n in notices if n.unpriced not in bounded)
         return estimate, with_unpriced(verdict, notices)
 
     readings = None

@@ -13,14 +13,20 @@ from typing import Any
 from preflight.errors import Problem
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import BaseQuantization, LaunchPlan, Origin
-from preflight.model import ModelSpec
+from preflight.memory import ALWAYS, MemoryTerm
+from preflight.model import EXPERTS, LINEAR, ModelSpec
 from preflight.plan_parts import LEFT_WHOLE
+from preflight.units import ceil_div
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 
 UNPACKED = ("mxfp4",)
 """Methods whose weights are unpacked before training: `Mxfp4HfQuantizer.is_trainable` is False otherwise (5.24)."""
 USUALLY_LEFT = ("lm_head", "embed", "vision", "visual", "projector", "merger", "audio", "score")
 """Parts of the names of modules that no 4-bit copy packs: what stands around the decoder."""
+BOUNDED = ("weights stored in gptq", "weights stored in awq")
+WIDEST_BITS, NARROWEST_GROUP = 8, 32
+UNPACKING = 20
+"""Bytes of a number while its matrix is unpacked: int32 before and after the mask, zeros and their difference, scales."""
 OF_CHECKPOINT = "quantization_config of "
 """How the origin of a packing begins that the model's own config gives."""
 
@@ -101,6 +107,42 @@ def _not_priced(plan: LaunchPlan, model: ModelSpec, method: str) -> Problem:
         "warning",
         unpriced=f"weights stored in {method}",
         takes="either",
+    )
+
+
+def is_bounded(plan: LaunchPlan, problem: Problem) -> bool:
+    """Tell whether `packed_at_most` bounds what a notice says of a packed base: GPTQ or AWQ under an adapter."""
+    return plan.adapter is not None and problem.unpriced in BOUNDED
+
+
+def packed_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:
+    """Return the most that a base of GPTQ or AWQ takes beside the same weights in 16 bits.
+
+    A kernel without a backward of its own unpacks a matrix, which the graph then keeps whole: 16-bit weights, as they are
+    counted, and the packed ones beside them (TorchLinear._forward_eager, gptqmodel/nn_modules/qlinear/torch.py 7.7.0).
+    Those are buffers, which no engine shards: the bits, zeros in as many bits and fp16 scales for at least 32 numbers.
+    One matrix is unpacked in whole numbers; PEFT has what is not packed in fp32 (prepare_model_for_kbit_training, 0.21).
+    """
+    values = model.config.get("quantization_config")
+    said = values.get("bits", values.get("w_bit")) if isinstance(values, Mapping) else None
+    bits = said if isinstance(said, int) and 0 < said < WIDEST_BITS else WIDEST_BITS
+    sizes = [
+        (tensor.num_params, unit.count)
+        for unit, tensor in model.tensors()
+        if unit.role == "layer" and tensor.kind in (LINEAR, EXPERTS)
+    ]
+    packed = sum(size * count for size, count in sizes)
+    groups = ceil_div(packed, NARROWEST_GROUP)
+    kept = ceil_div((packed + groups) * bits, 8) + 2 * groups
+    is_sharded = plan.is_fsdp or plan.engine == "zero3"
+    unpacked = 2 * packed if is_sharded else 0
+    passing = UNPACKING * max((size for size, _ in sizes), default=0)
+    return MemoryTerm(
+        name="packed weights and their unpacking, at most",
+        num_bytes=kept + unpacked + passing + 2 * (model.num_params - packed),
+        moments=ALWAYS,
+        formula=f"{packed:,} numbers in {bits} bits, scales for each {NARROWEST_GROUP}",
+        source="gptqmodel 7.7.0: nn_modules/qlinear/torch.py",
     )
 
 

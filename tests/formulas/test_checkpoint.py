@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from seeing_steps import Alive
 
-from preflight.formulas.checkpoint import bits_and_bytes, with_checkpoint
+from preflight.formulas.checkpoint import bits_and_bytes, packed_at_most, with_checkpoint
 from preflight.formulas.precision import load_dtype
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
+from preflight.model import LINEAR
+from preflight.models import describe
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.verdict import Answer
@@ -72,7 +76,7 @@ def test_what_somebody_says_of_the_base_beats_the_checkpoint():
 
 @pytest.mark.parametrize(
     "model",
-    ["unsloth/Qwen3-8B-FP8", "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4"],
+    ["unsloth/Qwen3-8B-FP8", "ISTA-DASLab/Meta-Llama-3-8B-Instruct-AQLM-2Bit-1x16"],
 )
 def test_weights_in_a_way_that_nobody_priced_make_the_answer_unknown(model):
     for device in ("b200-sxm-180", "t4-16"):
@@ -82,6 +86,82 @@ def test_weights_in_a_way_that_nobody_priced_make_the_answer_unknown(model):
         assert found.verdict.answer is Answer.UNKNOWN
         assert found.verdict.unpriced == (notice.unpriced,)
         assert notice.id == "PF124"
+
+
+GPTQ = "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4"
+
+
+@pytest.mark.parametrize(
+    ("device", "adapter", "answer"),
+    [
+        ("h100-sxm-80", LORA, Answer.FITS),
+        ("rtx-4090-24", LORA, Answer.UNKNOWN),  # 16-bit weights do, and nobody says which kernel keeps them
+        ("t4-16", LORA, Answer.UNKNOWN),
+        ("b200-sxm-180", None, Answer.UNKNOWN),
+    ],
+)  # fmt: skip
+def test_gptq_under_an_adapter_fits_where_it_does_with_its_weights_unpacked_beside_it(
+    device, adapter, answer
+):
+    assert judged(plan_of(GPTQ, device, adapter=adapter)).verdict.answer is answer
+
+
+class Packed(torch.nn.Module):
+    """A matrix as GPTQ packs it, unpacked where it is used: TorchLinear of gptqmodel 7.7.0 in training, 4 or 8 bits."""
+
+    def __init__(self, linear: torch.nn.Linear, bits: int, group: int) -> None:
+        super().__init__()
+        self.bits, per_word, inputs = bits, 32 // bits, linear.in_features
+        words = {
+            "qweight": torch.zeros(inputs // per_word, linear.out_features, dtype=torch.int32),
+            "qzeros": torch.zeros(
+                inputs // group, linear.out_features // per_word, dtype=torch.int32
+            ),
+            "scales": torch.ones(inputs // group, linear.out_features, dtype=torch.bfloat16),
+            "g_idx": torch.arange(inputs, dtype=torch.int32) // group,
+            "shifts": torch.arange(0, 32, bits, dtype=torch.int32)[None],
+        }
+        for name, value in words.items():
+            self.register_buffer(name, value)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        most, groups = 2**self.bits - 1, self.g_idx.long()
+        zeros = (self.qzeros[..., None] >> self.shifts[None]) & most
+        weight = (self.qweight[:, None] >> self.shifts[..., None]) & most
+        weight, zeros = weight.reshape(len(groups), -1), zeros.reshape(len(self.scales), -1)
+        return inputs @ (self.scales[groups] * (weight - zeros[groups]))
+
+
+def peak_of(make, sizes: list[tuple[int, int]]) -> int:
+    linears = [torch.nn.Linear(a, b, bias=False, dtype=torch.bfloat16) for a, b in sizes]
+    model = torch.nn.Sequential(*[make(linear).requires_grad_(False) for linear in linears])
+    alive, rows = Alive(), torch.zeros(4, sizes[0][0], dtype=torch.bfloat16, requires_grad=True)
+    for tensor in (*model.parameters(), *model.buffers()):
+        alive.hold(tensor)
+    with alive:
+        model(rows).sum().backward()
+    return alive.peak
+
+
+@pytest.mark.parametrize(("bits", "group"), [(4, 128), (4, 32), (8, 128)])
+def test_packed_weights_and_those_that_a_graph_keeps_unpacked_are_no_more_than_is_added(
+    bits, group
+):
+    config = {**config_of(PLAIN), "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 2,
+              "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 64,
+              "quantization_config": {"quant_method": "gptq", "bits": bits}}  # fmt: skip
+    model = describe(config, "tiny", "test")
+    added = packed_at_most(plan_of("", model_config=config, adapter=LORA), model).num_bytes
+    shapes = [t.shape[::-1] for u, t in model.tensors() if u.role == "layer" and t.kind == LINEAR]
+    sizes = [(512, 512)] * 8 + [(512, 1024), (1024, 512)] * 3  # of two layers, in a row
+    assert sorted(a * b for a, b in shapes * 2) == sorted(a * b for a, b in sizes)
+    whole = peak_of(lambda linear: linear, sizes)
+    packed = peak_of(lambda linear: Packed(linear, bits, group), sizes)
+
+    assert packed - whole <= added
+    assert packed - whole > sum(a * b for a, b in sizes) * bits // 8
+    sharded = plan_of("", model_config=config, adapter=LORA, engine="zero3", world_size=8)
+    assert packed_at_most(sharded, model).num_bytes - added == 2 * sum(a * b for a, b in sizes)
 
 
 def test_a_copy_that_leaves_some_layers_in_16_bits_fits_where_the_whole_model_does_alone():
