@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.class_table import ClassTable
 from preflight.scripts.commands import is_command
 from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
+from preflight.scripts.package_folders import package_folders
 from preflight.scripts.reached import Named, reached
 from preflight.scripts.scope import Scope, scope_of, walk_block
 from preflight.scripts.trees import defined_in, file_of, read_tree, tree_of
@@ -33,11 +34,7 @@ LIBRARIES = frozenset(
 )
 """What a script imports by these names is a library, in a checkout of that library too: it has every trainer's name."""
 
-PACKAGES = ("pyproject.toml", "setup.py")
-"""What lies beside a package that a repository installs."""
 MAX_IMPORTED_FILES = 12
-MAX_FOLDERS = 6
-"""Above a script, in which its packages are looked for: `src/` in `from pkg.args import X` of `src/pkg/train/run.py`."""
 
 
 @dataclass(frozen=True)
@@ -247,37 +244,6 @@ class ScriptFiles:
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def package_folders(command: LaunchCommand, folder: str) -> list[str]:
-    """Return the folders in which a script's packages may lie: its own, those above, and `src` in each of them.
-
-    Above the launch's own folder it is the package that the repository installs.
-    """
-    above = [*_folders_above(folder), ""]
-    installed = _installed_from(os.path.abspath(command.cwd))
-    above = list(dict.fromkeys([*above, *([] if installed is None else [installed])]))
-    return [*above, *(os.path.join(each, "src") for each in above)]
-
-
-@lru_cache(maxsize=8)
-def _installed_from(cwd: str) -> str | None:
-    """Return the nearest folder above one that holds a package to install, as a relative path."""
-    above = cwd
-    for _ in range(MAX_FOLDERS):
-        above = os.path.dirname(above)
-        if any(os.path.isfile(os.path.join(above, name)) for name in PACKAGES):
-            return os.path.relpath(above, cwd)
-    return None
-
-
-def _folders_above(folder: str) -> list[str]:
-    """Return a folder and those above it, as far as its path says them."""
-    folders = [folder]
-    while folder not in ("", os.sep, ".", "..") and len(folders) < MAX_FOLDERS:
-        folder = os.path.dirname(folder)
-        folders.append(folder)
-    return folders
 
 
 def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:

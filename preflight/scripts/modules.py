@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from preflight.launch import LaunchCommand
-from preflight.scripts.files import LIBRARIES, package_folders
+from preflight.scripts.files import LIBRARIES
 from preflight.scripts.flow import is_main_guard
+from preflight.scripts.package_folders import package_folders
 from preflight.scripts.scope import Scope, absolute, scope_of, walk_block
 from preflight.scripts.trees import source_of, tree_of
 from preflight.values import dataclass

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.scripts.files import LIBRARIES, package_folders
+from preflight.scripts.files import LIBRARIES
+from preflight.scripts.package_folders import package_folders
 from preflight.scripts.trees import source_of
 
 MOST_FILES = 40
