@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from launch_of_script import plan_of
+
+from preflight.launch import LaunchCommand
+from preflight.scripts.package_folders import added_folders
 
 TRAIN = """\
 import torch
@@ -95,3 +101,51 @@ def test_a_module_is_found_where_its_package_lies(path, tmp_path):
 
     assert plan.micro_batch_size == 3
     assert plan.origins["micro_batch_size"].where == f"{path}:2"
+
+
+ADDS = [
+    "sys.path.append('..')",
+    "sys.path.append('../..')",
+    "sys.path.insert(0, '.')",
+    "sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), os.path.pardir)))",
+    "sys.path.append(os.path.join(os.path.dirname(__file__), '..'))",
+    "sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))",
+    "sys.path.insert(0, str(Path(__file__).resolve().parents[1]))",
+    "sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'lib'))",
+    "ROOT = Path(__file__).parent\nsys.path.append(str(ROOT / 'lib'))",
+    "here = os.path.dirname(os.path.realpath(__file__))\nsys.path.append(here + '')",
+    "sys.path.insert(1, os.getcwd())",
+    "sys.path.append(os.environ.get('NOWHERE_AT_ALL', '/tmp'))",
+]
+
+
+@pytest.mark.parametrize("script", ["train.py", "run/train.py"])
+@pytest.mark.parametrize("adds", ADDS)
+def test_folders_that_a_script_adds_are_those_that_python_gets(adds, script, tmp_path, monkeypatch):
+    folder = tmp_path / "one" / "two"
+    (folder / "run").mkdir(parents=True)
+    text = f"import os, sys\nfrom pathlib import Path\n{adds}\n"
+    (folder / script).write_text(text)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [])
+    exec(text, {"__file__": script})
+    wanted = [os.path.realpath(path) for path in sys.path]
+    command = LaunchCommand(("python", script), {}, str(folder))
+    found = [os.path.realpath(os.path.join(folder, each)) for each in added_folders(command)]
+
+    is_left = any(word in adds for word in ("environ", "+ ''"))  # known when it runs
+    assert found == ([] if is_left else wanted)
+
+
+def test_a_module_above_the_launch_is_found_where_the_script_adds_its_folder(tmp_path):
+    (tmp_path / "step").mkdir()
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "train.py").write_text(TRAIN)
+    entry = 'import sys\n{}from common.train import train\ntrain(attn_implementation="sdpa")\n'
+    lengths = []
+    for adds in ("", "sys.path.append('..')\n"):
+        files = {"entry.py": entry.format(adds)}
+        plan = plan_of(tmp_path / "step", f"torchrun --nproc_per_node 8 entry.py {WORDS}", files)
+        lengths.append(plan.seq_len)
+
+    assert lengths == [None, 384]
