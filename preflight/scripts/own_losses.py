@@ -17,8 +17,11 @@ OWN_LOSS = "a loss of its own"
 NARROW_LOSS = "a cross entropy in the bits of the logits"
 """transformers' own makes fp32 of them first (loss/loss_utils.py ForCausalLMLoss, 5.24): it takes more."""
 
-MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:_engine)?$|^(?:\w+\.)*(?:policy|net|engine)$")
-"""Names that a step calls its model by."""
+MODEL = re.compile(
+    r"^(?:\w+\.)*(?!(?:save|load|get|unwrap|create|build|push|export|log)_)\w*model(?:_engine)?$"
+    r"|^(?:\w+\.)*(?:policy|net|engine)$"
+)
+"""Names that a step calls its model by; `save_model(model, step)` is none."""
 _LOGITS = ("logits", "last_hidden_state")
 _IS_NONE = frozenset(
     {"shape", "dtype", "device", "loss", "size", "argmax", "detach", "item", "topk"}

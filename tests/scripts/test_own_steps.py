@@ -78,6 +78,8 @@ def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):
         ("with torch.no_grad(): other = model(**batch)", False),
         ("if accelerator.is_main_process: other = model(**batch)", True),
         ("for one in batch: evaluate(one)", False),
+        ("if last: save_model(model, tokenizer)", False),
+        ("other = self.ema_model(**batch)", True),
         ("for one in batch: total += model(**one).loss", True),
         ("for one in batch: accelerator.backward(model(**one).loss)", False),
         ("with torch.no_grad():\n            for one in batch: model(**one)", False),
