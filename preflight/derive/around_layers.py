@@ -149,8 +149,8 @@ def _keep_peak(found: dict[str, Any], point: str, now: Form, peak: Form) -> None
 
 LOGITS = ("T*V", "Y*V")
 """Of a decoder, and of one beside an encoder."""
-BY_LOGITS = {"T*V": 10**9, "Y*V": 10**9, "hV": 10**6, "T*h": 10**4, "Y*h": 10**4}
-"""For a vocabulary much larger than the layers."""
+BY_LOGITS = {"T*V": 10**9, "Y*V": 10**9, "hV": 10**6, "TL*nh": 10**5, "T*h": 10**4, "Y*h": 10**4}
+"""For a vocabulary much larger than the layers, and rows longer than a head is wide."""
 BY_HEAD = {"hV": 10**9, "hP": 10**7, "T*V": 10**6, "Y*V": 10**6, "T*h": 10**4, "Y*h": 10**4}
 
 
