@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Hashable, Mapping
+from functools import cache
 from typing import Any
 
 from preflight.derive.type_configs import class_of_type
@@ -101,7 +103,7 @@ def observe(config: Mapping[str, Any]) -> Observed:
         paths.get(id(model.get_input_embeddings()), ""),
         paths.get(id(model.get_output_embeddings()), ""),
         tuple(sorted(getattr(model, "_no_split_modules", None) or ())),
-        str(getattr(model.config, "_attn_implementation", None) or "sdpa"),
+        _attention(model),
         {
             name: (tuple(buffer.shape), _element(buffer))
             for name, buffer in model.named_buffers()
@@ -127,13 +129,25 @@ WITH_FALLBACK = re.compile(
 
 def kernels_of(model_type: str) -> list[str]:
     """Return the packages whose kernels a type's code runs where they are installed, and torch code where not."""
-    import inspect
-
     import transformers
 
     model_class = getattr(transformers, class_of_type(model_type))
-    source = inspect.getsource(importlib.import_module(model_class.__module__))
-    return sorted(set(WITH_FALLBACK.findall(source)))
+    return sorted(set(WITH_FALLBACK.findall(_source_of(model_class.__module__))))
+
+
+SCORING = re.compile(r"softmax|attention_interface|scaled_dot_product")
+
+
+def _attention(model: Any) -> str:
+    """Return the attention of a class; one that scores no token by another has neither scores nor a mask, as SDPA."""
+    if not SCORING.search(_source_of(type(model).__module__)):
+        return "sdpa"
+    return str(getattr(model.config, "_attn_implementation", None) or "sdpa")
+
+
+@cache
+def _source_of(module: str) -> str:
+    return inspect.getsource(importlib.import_module(module))
 
 
 def _in_fp32(model: Any) -> tuple[str, ...]:
