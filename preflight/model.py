@@ -41,6 +41,8 @@ class ParameterTensor:
     """True where transformers loads it in fp32 whatever was asked for (`_keep_in_fp32_modules_strict`)."""
     is_of_subclass: bool = False
     """True where its module is no torch Linear but a subclass of one."""
+    is_read_bare: bool = False
+    """True where its layer reads the weight past its module: an adapter on that has parameters, and no gradient."""
 
     @cached_property
     def num_params(self) -> int:

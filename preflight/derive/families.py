@@ -22,6 +22,7 @@ from preflight.derive.model_behaviour import (
     has_windows,
     is_windowed,
     large_heads,
+    mark_bare,
     mark_idle,
     null_fields,
     traced_switches,
@@ -135,6 +136,9 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     _write(layout, _in_rows(table))
     if (other := unlike_published(model_type)) is not None:
         raise NotLaidOut(other)
+    if not is_encoder:
+        mark_bare(model_type, table)
+        _write(layout, _in_rows(table))
     entries = [_of_own_head(model_type, chosen, usual, say)]
     for name, head in _beside(model_type):
         if not is_encoder:

@@ -9,13 +9,14 @@ from typing import Any
 
 from preflight.derive.changed_models import is_alike
 from preflight.derive.observed_layouts import observe
+from preflight.derive.small_models import small_config, small_launch
 from preflight.derive.type_configs import config_fields, small_type_config
 from preflight.model import LARGEST_FLASH_HEAD
 from preflight.models import describe
 from preflight.models.families.table_layout import HEAD_SIZES, WINDOWS
 from preflight.models.registry import all_models
 from preflight.trace.built import torch_dtype
-from preflight.trace.job import TraceJob
+from preflight.trace.job import TraceJob, job_of
 from preflight.trace.run import trace
 
 
@@ -74,8 +75,26 @@ def mark_idle(model_type: str, table: Mapping[str, Any]) -> None:
     _mark_idle(small_type_config(model_type), table)
 
 
+def mark_bare(model_type: str, table: Mapping[str, Any]) -> None:
+    """Flag the weights that a type's layers read past their modules: an adapter on such a one gets no gradient.
+
+    The type's table is already where it belongs, as it says what PEFT adapts.
+    """
+    spec = describe(small_config(model_type), model_type, "small_models.py")
+    found = gradients_of(job_of(small_launch(model_type, "LoRA", False), spec, full_depth=True))
+    bare = {
+        f"{name.partition('.lora_')[0].partition('.layers.')[2].partition('.')[2]}.weight"
+        for name, has_gradient in found.items()
+        if ".lora_" in name and not has_gradient
+    }
+    for row in (row for kind in table["kinds"] for row in kind["tensors"]):
+        if row[0] in bare and "idle" not in "".join(row[3:4]):
+            row[3:4] = [(f"{row[3]} bare" if len(row) > 3 else "bare").strip()]
+
+
 def _mark_idle(config: Mapping[str, Any], table: Mapping[str, Any]) -> None:
-    idle = {name for name, has_gradient in gradients_of(config).items() if not has_gradient}
+    job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
+    idle = {name for name, has_gradient in gradients_of(job).items() if not has_gradient}
     prefix = f"{table['prefix']}."
     in_layers = {
         name.removeprefix(prefix).partition(".")[2] for name in idle if name.startswith(prefix)
@@ -89,8 +108,8 @@ def _mark_idle(config: Mapping[str, Any], table: Mapping[str, Any]) -> None:
                 row[3:4] = [(f"{row[3]} idle" if len(row) > 3 else "idle").strip()]
 
 
-def gradients_of(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Return of every parameter whether a step makes a gradient of it; nothing where the model cannot be run."""
+def gradients_of(job: TraceJob) -> dict[str, bool]:
+    """Return of every trainable parameter whether a step makes a gradient of it; nothing where it cannot be run."""
     from contextlib import nullcontext
 
     from preflight.trace.autocast import EmulatedAutocast
@@ -100,7 +119,6 @@ def gradients_of(config: Mapping[str, Any]) -> dict[str, bool]:
     from preflight.trace.recorder import Recorder, recording
     from preflight.trace.step import run_steps
 
-    job = TraceJob(config, micro_batch_size=2, seq_len=192, full_depth=True)
     found: dict[str, bool] = {}
     try:
         built = build(job)
@@ -109,7 +127,8 @@ def gradients_of(config: Mapping[str, Any]) -> dict[str, bool]:
 
         def stepping(step: int) -> None:
             for name, parameter in built.model.named_parameters():
-                found[name] = parameter.grad is not None
+                if parameter.requires_grad:
+                    found[name] = parameter.grad is not None
 
         with like_cuda(False, EmulatedAutocast(torch_dtype("bf16"), recorder)), recording(recorder):
             run_steps(job, built.model, built.layers, recorder, stepping, nullcontext, num_steps=1)

@@ -116,7 +116,7 @@ def lora_tensors(tensor: ParameterTensor, rank: int) -> Iterator[ParameterTensor
     if tensor.kind != LINEAR or len(tensor.shape) != 2:
         return
     out_features, in_features = tensor.shape
-    trained = tensor.gets_gradient
+    trained = tensor.gets_gradient and not tensor.is_read_bare
     yield ParameterTensor(f"{tensor.name}.lora_A", (rank, in_features), LINEAR, trained)
     yield ParameterTensor(f"{tensor.name}.lora_B", (out_features, rank), LINEAR, trained)
 

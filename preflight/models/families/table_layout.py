@@ -316,6 +316,7 @@ def _tensors(
             gets_gradient="idle" not in flags,
             stays_fp32="fp32" in flags,
             is_of_subclass="subclass" in flags,
+            is_read_bare="bare" in flags,
         )
 
 
