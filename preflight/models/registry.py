@@ -128,8 +128,9 @@ def find(name: str) -> tuple[RegistryEntry | None, OtherName | None]:
 def named_by_folder(path: str) -> OtherName | None:
     """Return the model whose public name, in any case, a folder has that is not here; None where nobody knows one.
 
-    The name is a model's own, or one with a size that its owner or a public list gives it, and belongs to one shape; a
-    folder of the hub's cache has the id in its name.
+    The name is a model's own, or one with a size that its owner or a public list gives it, or it says as much of a shape
+    as such a name (`llama2-7b`, `Qwen2.5-7B-Base`), and belongs to one shape; a folder of the hub's cache has the id in
+    its name.
     """
     cached = _HUB_CACHE.search(path.replace("\\", "/"))
     if cached is not None:
@@ -142,7 +143,10 @@ def named_by_folder(path: str) -> OtherName | None:
     models, names = _models_beside(stem_of(last)), _names_beside(stem_of(last))
     of_models = [OtherName(entry.id, entry.id, "folder") for entry in models]
     of_owners = [name for name in names if name.has_its_dtype and has_size(last)]
-    called = [each for each in (*of_models, *of_owners) if _last_of(each.name) == last]
+    beside = (*of_models, *of_owners)
+    called = [each for each in beside if _last_of(each.name) == last]
+    if not called and has_size(last) and not packing_of(last):
+        called = [each for each in beside if not each.packing]
     ids = tuple(dict.fromkeys(each.model for each in called))
     if not ids or not _are_one_shape(ids, models):
         return None

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from preflight.launch import LaunchCommand
-from preflight.models.registry import SAME, all_models, entry_of, find, named_by_folder
+from preflight.models.registry import SAME, all_models, all_names, entry_of, find, named_by_folder
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
@@ -20,6 +20,9 @@ NAMES = {
     "MiniCPM-2B-sft-bf16": "openbmb/MiniCPM-2B-sft-bf16",
     "../pretrained/Mistral-7B-Instruct-v0.2": "mistralai/Mistral-7B-v0.1",
     "./t5-base": "google-t5/t5-base",
+    "/home/me/models/llama2-7b": "meta-llama/Llama-2-7b-hf",
+    "../weights/llama_7b": "huggyllama/llama-7b",
+    "/data/Qwen2.5-7B-Base": "Qwen/Qwen2.5-7B",
     "/shared/models--openai-community--gpt2": "openai-community/gpt2",
     "/out/hub/models--Qwen--Qwen2.5-0.5B-Instruct/snapshots/abc123/": "Qwen/Qwen2.5-0.5B",
 }
@@ -31,6 +34,9 @@ NO_NAMES = [
     "output/7B_64K_bs_1M_rope_5M_step_1000_lr_2e-5",
     "./llama3-sft",  # somebody's model is called so, and so is anybody's run
     "/models/vicuna-7b-v1.5-mine",
+    "/models/llama2-7b-lora-merged",
+    "/models/llama27b",
+    "output/llama2-7b",
     "/data/checkpoint-500",
     "/hub/models--somebody--unheard-of",
     "/hub/datasets--openai-community--gpt2",
@@ -64,6 +70,20 @@ def test_no_name_stands_for_two_shapes():
         named = None if other is None else entry_of(other.model)
         if named is not None and abs(named.num_params / entry.num_params - 1) > SAME:
             wrong.append((entry.id, named.id))
+
+    assert wrong == []
+
+
+def test_a_name_in_another_spelling_is_of_the_same_shape_or_nobodys():
+    """Stages of training and what stands between words say nothing of a shape; every number of a name does."""
+    wrong = []
+    for other in all_names():
+        last = other.name.rpartition("/")[2]
+        for folder in (f"{last}-base", last.replace("-", "_"), f"{last}-sft"):
+            named = named_by_folder(f"/data/{folder}")
+            found, true = entry_of(named.model) if named else None, entry_of(other.model)
+            if found is not None and abs(found.num_params / true.num_params - 1) > SAME:
+                wrong.append((folder, found.id, true.id))
 
     assert wrong == []
 
