@@ -10,7 +10,8 @@ from preflight.errors import HookFailed, ModelNotKnown, Problem
 from preflight.formulas.allocator import reserved_terms
 from preflight.formulas.attention import with_default_attention
 from preflight.formulas.both_stacks import with_both_lengths
-from preflight.formulas.checkpoint import is_bounded, packed_at_most, with_checkpoint
+from preflight.formulas.bounds import dearest_of
+from preflight.formulas.checkpoint import with_checkpoint
 from preflight.formulas.checkpointing import as_its_class_runs
 from preflight.formulas.doubts import beside, doubts_of
 from preflight.formulas.heads import with_head
@@ -25,7 +26,6 @@ from preflight.libraries.of_plan import with_releases_that_know
 from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
 from preflight.model import ModelSpec
 from preflight.models.built_tower import with_built_tower
-from preflight.plan_parts import LEFT_WHOLE
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways
@@ -97,18 +97,15 @@ def judge_plan(
             rest = estimate_peaks(beside(estimate, doubts), missing)
             if judge(rest, device, missing, margin, host_bytes).answer is Answer.DOES_NOT_FIT:
                 notices = tuple(n for n in notices if n.unpriced not in doubts)
-        if verdict.answer is Answer.FITS and any(n.unpriced == LEFT_WHOLE for n in notices):
-            assert model is not None
-            whole = replace(one, base_quantization=None)
-            dearest = estimate_memory(whole, model, device, plugins, missing)
-            if judge(dearest, device, missing, margin, host_bytes).answer is Answer.FITS:
-                notices = tuple(n for n in notices if n.unpriced != LEFT_WHOLE)
-        bounded = {n.unpriced for n in notices if is_bounded(one, n)}
-        if verdict.answer is Answer.FITS and bounded:
-            assert model is not None and estimate is not None
-            more = estimate_peaks((*estimate.terms, packed_at_most(one, model)), missing)
-            if judge(more, device, missing, margin, host_bytes).answer is Answer.FITS:
-                notices = tuple(n for n in notices if n.unpriced not in bounded)
+        dearest = None
+        if model is not None and verdict.answer is Answer.FITS:
+            dearest = dearest_of(one, model)
+        if model is not None and dearest is not None:
+            most = estimate_memory(dearest.plan, model, device, plugins, missing)
+            if dearest.terms:
+                most = estimate_peaks((*most.terms, *dearest.terms), missing)
+            if judge(most, device, missing, margin, host_bytes).answer is Answer.FITS:
+                notices = tuple(n for n in notices if n.unpriced not in dearest.names)
         return estimate, with_unpriced(verdict, notices)
 
     readings = None

@@ -21,10 +21,10 @@ OF_MODELS: dict[str, FindingKind] = {
         severity="warning",
         proof_kind="reading",
         trigger="target modules of which none is known, on a model that is read with another one's shapes or has code of its own",
-        effect="the adapter is not in the estimate, so `fits` cannot be said",
+        effect="the adapter is not in the estimate; `fits` is said only where it fits with one on every linear layer",
         fix="--set adapter.targets=all-linear counts one on every linear layer",
         proof=(
-            "tests/launchers/test_towers.py::test_an_adapter_on_modules_of_other_names_is_not_counted",
+            "tests/launchers/test_towers.py::test_an_adapter_on_modules_of_other_names_fits_where_one_on_every_matrix_does",
         ),
     ),
     "PF129": FindingKind(

@@ -214,7 +214,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
         names = adapter_targets(plan.adapter, model)
         shown = names if isinstance(names, str) else ", ".join(names)
         yield Problem(
-            f"the target modules {shown} are none of the names that are known of {model.name}: the adapter is not counted",
+            f"the target modules {shown} are none of the names that are known of {model.name}: the adapter is not counted, and it fits only where one on every linear layer does",
             "the adapter's target modules",
             "--set adapter.targets=all-linear counts one on every linear layer",
             "PF127",

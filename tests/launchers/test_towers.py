@@ -244,14 +244,26 @@ def test_a_tower_that_trains_whole_beside_an_adapter_is_never_a_silent_fit(check
     assert report.verdict.unpriced == ("what is trained beside the adapter",)
 
 
-def test_an_adapter_on_modules_of_other_names_is_not_counted(checked):
+@pytest.mark.parametrize(
+    ("rank", "targets", "answer"),
+    [
+        ("64", ("c_attn", "c_proj", "w1", "w2"), "fits"),
+        ("64", ("c_attn", "wte"), "unknown"),  # an embedding is no matrix of a layer
+        ("2048", ("c_attn", "c_proj", "w1", "w2"), "unknown"),
+    ],
+)
+def test_an_adapter_on_modules_of_other_names_fits_where_one_on_every_matrix_does(
+    checked, rank, targets, answer
+):
     """Qwen 1 is read with the shapes of Qwen 1.5, whose layers have other names."""
     model = ("trl", "sft", "--model_name_or_path", "Qwen/Qwen-7B", "--max_length", "512")
-    lora = ("--use_peft", "--lora_target_modules")
-    own = checked(*model, *lora, "c_attn", "c_proj", "w1", "w2")
-    usual = checked(*model, *lora, "all-linear")
+    lora = ("--use_peft", "--lora_r", rank, "--lora_target_modules")
+    own, usual = checked(*model, *lora, *targets), checked(*model, *lora, "all-linear")
 
-    assert own.verdict.unpriced == ("an adapter on modules of other names",)
+    assert own.verdict.answer.value == answer
+    assert own.verdict.unpriced == (
+        () if answer == "fits" else ("an adapter on modules of other names",)
+    )
     assert {"PF127"} == {f.id for f in own.findings if f.id in ("PF127", "PF421", "PF422")}
     assert not usual.verdict.unpriced
 

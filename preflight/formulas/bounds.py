@@ -1,0 +1,52 @@
+"""What cannot be counted and is bounded all the same: a launch fits in spite of it where the dearest that it may be does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from preflight.formulas.adapters import adapter_targets
+from preflight.formulas.checkpoint import is_bounded, packed_at_most
+from preflight.formulas.left_out import UNLISTED
+from preflight.launch import LaunchPlan
+from preflight.memory import MemoryTerm
+from preflight.model import ModelSpec
+from preflight.plan_parts import LEFT_WHOLE
+from preflight.values import dataclass
+
+_AROUND_LAYERS = re.compile(r"(?i)embed|wte|wpe|head|output_layer|lm_|score")
+"""Names of modules that stand outside the decoder's layers."""
+
+
+@dataclass(frozen=True)
+class Dearest:
+    """The most that a launch may be in what its notices leave out."""
+
+    plan: LaunchPlan
+    terms: tuple[MemoryTerm, ...]
+    """Beside those of the plan."""
+    names: frozenset[str]
+    """What of the notices is bounded by these."""
+
+
+def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
+    """Return the dearest that a plan may be in what is bounded; None where nothing of it is.
+
+    Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
+    they are called, is no more than one on every matrix of it.
+    """
+    named = {notice.unpriced for notice in plan.notices}
+    dearest, terms, names = plan, [], set[str]()
+    if LEFT_WHOLE in named:
+        dearest = replace(dearest, base_quantization=None)
+        names.add(LEFT_WHOLE)
+    if UNLISTED in named and plan.adapter is not None:
+        targets = adapter_targets(plan.adapter, model)
+        if not _AROUND_LAYERS.search(targets if isinstance(targets, str) else " ".join(targets)):
+            dearest = replace(dearest, adapter=replace(plan.adapter, targets="all-linear"))
+            names.add(UNLISTED)
+    packed = {notice.unpriced for notice in plan.notices if is_bounded(plan, notice)}
+    if packed:
+        terms.append(packed_at_most(plan, model))
+        names |= packed
+    return Dearest(dearest, tuple(terms), frozenset(names)) if names else None
