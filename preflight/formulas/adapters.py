@@ -33,6 +33,9 @@ PEFT_DEFAULT_TARGETS = {
 SAVED_HEADS = ("classifier", "score")
 """Modules that PEFT trains whole beside an adapter for a task with labels
 (peft/peft_model.py PeftModelForSequenceClassification, PeftModelForTokenClassification, 0.21.2)."""
+TABLES = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
+HEADS = ("lm_head", "embed_out", "output_layer")
+"""What families call the embedding and the head, of which a model that is read with another one's shapes has its own."""
 
 REACH = ("adapter", "launcher", "objective", "trainer", "versions", "vision")
 """Fields of a plan that decide what its adapter is put on."""
@@ -80,7 +83,7 @@ def each_adapter_tensor(
     assert adapter is not None
     targets = adapter_targets(adapter, model)
     rank = adapter.rank
-    saved = adapter.modules_to_save or ()
+    saved = saved_names(adapter, model)
     heads = SAVED_HEADS if is_scored(plan) else ()
     stacks = adapted_stacks(plan, model, targets)
     # PEFT turns these names into those of the stacks: dense and shared MLPs lose their adapters
@@ -109,6 +112,24 @@ def each_adapter_tensor(
         if adapter.kind == "dora":
             name, shape = f"{tensor.name}.magnitude", tensor.shape[:1]
             yield unit, ParameterTensor(name, shape, LINEAR, tensor.gets_gradient)
+
+
+def may_have_others(model: ModelSpec) -> bool:
+    """Tell whether a model's modules may have other names than are listed: it is read with another one's shapes."""
+    return model.like is not None or "auto_map" in model.config
+
+
+def saved_names(adapter: Adapter, model: ModelSpec) -> tuple[str, ...]:
+    """Return the modules that train whole beside an adapter, by the names that the model is read with."""
+    saved = adapter.modules_to_save or ()
+    if may_have_others(model):
+        for names, role in ((TABLES, "embedding"), (HEADS, "lm_head")):
+            if not set(names).isdisjoint(saved):
+                saved = (
+                    *saved,
+                    *(u.name.rsplit(".", 1)[-1] for u in model.units if u.role == role),
+                )
+    return tuple(saved)
 
 
 def lora_tensors(tensor: ParameterTensor, rank: int) -> Iterator[ParameterTensor]:

@@ -9,7 +9,14 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
 from preflight.formulas.adapted_experts import is_fused
-from preflight.formulas.adapters import adapter_targets, is_target
+from preflight.formulas.adapters import (
+    HEADS,
+    SAVED_HEADS,
+    TABLES,
+    adapter_targets,
+    is_target,
+    may_have_others,
+)
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.generated_answers import generates
@@ -42,6 +49,7 @@ UNTRACED = "what the layers keep and need in passing"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 UNLISTED = "an adapter on modules of other names"
+SAVED_ELSEWHERE = "modules of other names that train beside the adapter"
 FP8 = "fp8 matrices"
 STAGES = "stages of a pipeline"
 UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
@@ -76,8 +84,18 @@ def is_cut_only(plan: LaunchPlan) -> bool:
 
 def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:
     """Tell whether the adapter goes on modules that the model may have under names of its own, and no listed one has."""
-    may_have_others = model.like is not None or "auto_map" in model.config
-    return plan.adapter is not None and may_have_others and not _is_reached(plan, model)
+    return plan.adapter is not None and may_have_others(model) and not _is_reached(plan, model)
+
+
+def saves_other_names(plan: LaunchPlan, model: ModelSpec) -> tuple[str, ...]:
+    """Return the modules that train whole beside the adapter and that the model may have, but no listed one is called so."""
+    if plan.adapter is None or not may_have_others(model):
+        return ()
+    listed = {
+        name for unit, t in model.tensors() for name in (t.module, unit.name.rsplit(".", 1)[-1])
+    }
+    known = {*listed, *TABLES, *HEADS, *SAVED_HEADS}
+    return tuple(name for name in plan.adapter.modules_to_save or () if name not in known)
 
 
 def _untraced(message: str, where: str, fix: str, takes: str) -> Problem:
@@ -209,6 +227,17 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             "warning",
             unpriced=KERNELS,
             takes="less" if is_read else "either",
+        )
+    elsewhere = saves_other_names(plan, model)
+    if elsewhere:
+        yield Problem(
+            f"modules_to_save has {', '.join(elsewhere)}, which is none of the names that are known of {model.name}",
+            "the adapter's modules_to_save",
+            "`preflight trace` runs the model itself",
+            "PF127",
+            "warning",
+            unpriced=SAVED_ELSEWHERE,
+            takes="more",
         )
     if plan.adapter is not None and adapts_other_names(plan, model):
         names = adapter_targets(plan.adapter, model)

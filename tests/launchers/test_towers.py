@@ -269,6 +269,28 @@ def test_an_adapter_on_modules_of_other_names_fits_where_one_on_every_matrix_doe
 
 
 @pytest.mark.parametrize(
+    ("saved", "tables", "unpriced"),
+    [
+        (("wte", "lm_head"), 2, ()),
+        (("embed_tokens",), 1, ()),
+        (("wte", "visual"), 1, ("modules of other names that train beside the adapter",)),
+    ],
+)
+def test_modules_of_other_names_that_train_whole_are_counted_or_named(
+    checked, saved, tables, unpriced
+):
+    """The embedding of Qwen 1 is `transformer.wte`, which its own finetune.py trains beside the adapter."""
+    model = ("trl", "sft", "--model_name_or_path", "Qwen/Qwen-7B", "--max_length", "512")
+    lora = ("--use_peft", "--lora_target_modules", "all-linear")
+    alone = checked(*model, *lora)
+    beside = checked(*model, *lora, "--lora_modules_to_save", *saved)
+    embedding = alone.model.vocab_size * alone.model.hidden_size
+
+    assert beside.num_trainable_params - alone.num_trainable_params == tables * embedding
+    assert beside.verdict.unpriced == unpriced
+
+
+@pytest.mark.parametrize(
     "targets, ids", [(("q_proj", "query"), {"PF422"}), (("q_proj", "v_proj"), set())]
 )
 def test_targets_are_compared_with_the_modules_of_a_model_that_another_row_describes(
