@@ -75,6 +75,8 @@ class Adapter:
 
 LEFT_WHOLE = "layers that a 4-bit copy leaves in 16 bits"
 """What nobody counts of a packed copy: never more than the model takes that is not packed at all."""
+GPTQ_OR_AWQ = "weights that GPTQ or AWQ packs"
+"""What a script asks for with their config: of a copy that is packed so, bounded as its name alone bounds it."""
 
 
 @dataclass(frozen=True)

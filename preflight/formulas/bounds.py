@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from preflight.formulas.adapters import adapter_targets
-from preflight.formulas.checkpoint import is_bounded, packed_at_most
+from preflight.formulas.checkpoint import bounded, packed_at_most
 from preflight.formulas.left_out import UNLISTED
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
@@ -45,7 +45,7 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
         if not _AROUND_LAYERS.search(targets if isinstance(targets, str) else " ".join(targets)):
             dearest = replace(dearest, adapter=replace(plan.adapter, targets="all-linear"))
             names.add(UNLISTED)
-    packed = {notice.unpriced for notice in plan.notices if is_bounded(plan, notice)}
+    packed = bounded(plan)
     if packed:
         terms.append(packed_at_most(plan, model))
         names |= packed

@@ -15,7 +15,7 @@ from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import BaseQuantization, LaunchPlan, Origin
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import EXPERTS, LINEAR, ModelSpec
-from preflight.plan_parts import LEFT_WHOLE
+from preflight.plan_parts import GPTQ_OR_AWQ, LEFT_WHOLE
 from preflight.units import ceil_div
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 
@@ -24,6 +24,7 @@ UNPACKED = ("mxfp4",)
 USUALLY_LEFT = ("lm_head", "embed", "vision", "visual", "projector", "merger", "audio", "score")
 """Parts of the names of modules that no 4-bit copy packs: what stands around the decoder."""
 BOUNDED = ("weights stored in gptq", "weights stored in awq")
+BY_BITS = ("weights stored in int4", "weights stored in int8")
 WIDEST_BITS, NARROWEST_GROUP = 8, 32
 UNPACKING = 20
 """Bytes of a number while its matrix is unpacked: int32 before and after the mask, zeros and their difference, scales."""
@@ -110,9 +111,15 @@ def _not_priced(plan: LaunchPlan, model: ModelSpec, method: str) -> Problem:
     )
 
 
-def is_bounded(plan: LaunchPlan, problem: Problem) -> bool:
-    """Tell whether `packed_at_most` bounds what a notice says of a packed base: GPTQ or AWQ under an adapter."""
-    return plan.adapter is not None and problem.unpriced in BOUNDED
+def bounded(plan: LaunchPlan) -> frozenset[str]:
+    """Return what of a plan's notices `packed_at_most` bounds: a base that GPTQ or AWQ packed, under an adapter.
+
+    A copy that says its bits alone is one of these where the script loads it as that; a model that is no packed copy
+    would be packed as it is loaded, which is not bounded here.
+    """
+    named = {notice.unpriced for notice in plan.notices}
+    stored = named & {*BOUNDED, *(BY_BITS if GPTQ_OR_AWQ in named else ())}
+    return frozenset(stored | (named & {GPTQ_OR_AWQ})) if plan.adapter and stored else frozenset()
 
 
 def packed_at_most(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm:

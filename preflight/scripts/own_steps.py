@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from preflight.plan_parts import GPTQ_OR_AWQ
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
@@ -40,8 +41,9 @@ UNCOUNTED = {
         r"|TinyLora|TrainableTokens|UniLora|VBLoRA|Velora|Vera|WaveFT|XLora)Config\(",
         "either",
     ),
+    GPTQ_OR_AWQ: (r"\b(?:Awq|GPTQ)Config\(", "either"),
     "weights stored by another scheme": (
-        r"\b(?:Awq|GPTQ|Hqq|Aqlm|Quanto|Eetq|TorchAo|Mxfp4|FbgemmFp8|FineGrainedFP8|CompressedTensors|Higgs|BitNet"
+        r"\b(?:Hqq|Aqlm|Quanto|Eetq|TorchAo|Mxfp4|FbgemmFp8|FineGrainedFP8|CompressedTensors|Higgs|BitNet"
         r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\((?!\s*dequantize\s*=\s*True)",
         "either",
     ),

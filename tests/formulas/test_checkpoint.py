@@ -6,12 +6,14 @@ import pytest
 import torch
 from seeing_steps import Alive
 
+from preflight.errors import Problem
 from preflight.formulas.checkpoint import bits_and_bytes, packed_at_most, with_checkpoint
 from preflight.formulas.precision import load_dtype
 from preflight.judge import judge_plan
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.model import LINEAR
 from preflight.models import describe
+from preflight.plan_parts import GPTQ_OR_AWQ
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.verdict import Answer
@@ -104,6 +106,18 @@ def test_gptq_under_an_adapter_fits_where_it_does_with_its_weights_unpacked_besi
     device, adapter, answer
 ):
     assert judged(plan_of(GPTQ, device, adapter=adapter)).verdict.answer is answer
+
+
+@pytest.mark.parametrize(
+    ("model", "answer"), [("Qwen/Qwen-7B-Chat-Int4", Answer.FITS), (PLAIN, Answer.UNKNOWN)]
+)
+def test_what_a_script_loads_as_gptq_is_bounded_where_it_is_a_packed_copy(model, answer):
+    """Qwen's own finetune.py gives GPTQConfig(bits=4); a model that is not packed would be packed as it is loaded."""
+    asked = Problem("GPTQConfig(", unpriced=GPTQ_OR_AWQ, takes="either", severity="warning")
+    plan = plan_of(model, adapter=LORA, notices=(asked,))
+
+    assert judged(plan).verdict.answer is answer
+    assert judged(plan_of("Qwen/Qwen-7B-Chat-Int4", adapter=LORA)).verdict.answer is Answer.UNKNOWN
 
 
 class Packed(torch.nn.Module):

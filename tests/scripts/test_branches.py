@@ -90,7 +90,7 @@ def test_what_a_branch_that_is_not_taken_speaks_of_is_no_sign(checked):
         "generation and the models that score it",
     }
     both = checked("args.cheap", "--cheap", "--scores", "1").verdict.unpriced
-    assert set(both) - set(taken) == {"weights stored by another scheme"}
+    assert set(both) - set(taken) == {"weights that GPTQ or AWQ packs"}
 
 
 LOOP = """\
