@@ -19,6 +19,7 @@ from preflight.scripts.by_call import (
 )
 from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
+from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
 from preflight.scripts.loop import read_plain_loop
@@ -33,6 +34,7 @@ from preflight.scripts.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.sentence_calls import read_sentences
 from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.setting import Place
+from preflight.versions.spans import classes_of
 
 WORTH_READING = re.compile(
     r"TrainingArguments\(|(?:SFT|DPO|GRPO|KTO|Reward|RLOO|Lora|BitsAndBytes)Config\(|from_pretrained\("
@@ -159,8 +161,24 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         for name, argument in (("max_seq_length", "seq_len"), ("packing", "packing")):
             if name in values:
                 settings.put(argument, values[name])
-        if isinstance(getattr(values.get("model"), "value", None), str):
-            settings.put("model_name_or_path", values["model"])
+    models = [each for call in reader.calls if (each := _model_by_name(reader, call)) is not None]
+    if models and all(each.value == models[0].value for each in models):
+        settings.put("model_name_or_path", models[0])
+
+
+def _model_by_name(reader: ScriptReader, call: CallFound) -> Known | None:
+    """Return the name that a trainer of TRL's, or one that stands on it, is given in place of a model."""
+    if not call.name.endswith("Trainer"):
+        return None
+    held = reader.class_of(call.name, call.scope.path)
+    bases = [call.name] if held is None else [last_name(base) for base in held[0].bases]
+    if not classes_of("trl") & {*bases}:
+        return None
+    found = reader.keywords(call)[0].get("model")
+    if found is None and call.node.args:
+        found = reader.evaluator.evaluate(call.node.args[0], call.scope)
+        found = Known(found.value, reader.place(call), found.flag)
+    return found if found is not None and isinstance(found.value, str) else None
 
 
 def _refused(reader: ScriptReader) -> dict[str, Refused]:

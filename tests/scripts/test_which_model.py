@@ -214,3 +214,35 @@ def test_an_object_that_trains_itself_is_what_its_method_is_called_on(method, tm
     plan = plan_of(tmp_path, LAUNCH, {"train.py": script})
 
     assert plan.load_dtype == "fp16" or "load_dtype" in opens(plan)
+
+
+BY_NAME = """from trl import {name}Config, {name}Trainer
+{more}
+trainer = {made}
+trainer.train()
+"""
+GIVEN = "Qwen/Qwen2.5-0.5B"
+OWN = "class MineTrainer({name}Trainer):\n    {body}\n"
+
+
+@pytest.mark.parametrize(
+    ("made", "more", "model"),
+    [
+        ("{name}Trainer('Qwen/Qwen2.5-0.5B', args={name}Config())", "", GIVEN),
+        ("{name}Trainer(model='Qwen/Qwen2.5-0.5B', args={name}Config())", "", GIVEN),
+        ("MineTrainer('Qwen/Qwen2.5-0.5B', args={name}Config())", OWN.format(name="{name}", body="pass"), GIVEN),
+        # what stands on none of TRL's takes anything first: a path of settings
+        ("Other('settings.yaml')", "class Other:\n    pass\n", None),
+        ("{name}Trainer(made_by(me), args={name}Config())", "", None),
+        (
+            "{name}Trainer('Qwen/Qwen2.5-0.5B') if other else {name}Trainer('gpt2')",
+            "from mine import other\n", None,
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["SFT", "DPO", "GRPO", "Reward"])
+def test_a_trainer_of_trls_is_given_its_model_by_name(name, made, more, model, tmp_path):
+    text = BY_NAME.format(name=name, made=made.format(name=name), more=more.format(name=name))
+    plan = plan_of(tmp_path, "torchrun --nproc_per_node 2 train.py", {"train.py": text})
+
+    assert plan.model == model
