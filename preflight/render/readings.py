@@ -46,6 +46,29 @@ def cannot_tell(report: Report) -> str:
     )
 
 
+def tight_elsewhere(report: Report) -> Readings | None:
+    """Return the readings of a launch that fits as it is taken, and is tight with another value that nobody said."""
+    readings, verdict = report.readings, report.verdict
+    if readings is None or verdict.answer is not Answer.TIGHT:
+        return None
+    return readings if readings.likely.verdict.answer is Answer.FITS else None
+
+
+def of_two_readings(readings: Readings) -> tuple[str, str]:
+    """Return the reading that is taken and the one that takes most, by what tells them apart: `if trl is 1.16.0`."""
+    taken, most = readings.likely.values, readings.most.values
+    moved = [name for name in taken if taken[name] != most.get(name)]
+    name = moved[0] if moved else ""
+    if not name:
+        return "", ""
+    library = moved_library([taken[name], most[name]]) if name == "versions" else ""
+    subject = library or name
+    return (
+        f"if {subject} is {shown(name, taken[name], library)}",
+        f"if {shown(name, most[name], library)}",
+    )
+
+
 def longest_words(report: Report) -> str:
     """Return how long rows may be that fit, where nobody said how long they are; empty where that is not known."""
     longest = report.extra.get("longest_seq_len")

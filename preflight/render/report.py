@@ -21,7 +21,9 @@ from preflight.render.page import Page
 from preflight.render.readings import (
     cannot_tell,
     longest_words,
+    of_two_readings,
     reading_lines,
+    tight_elsewhere,
 )
 from preflight.render.room import longer_lines, room_words
 from preflight.render.words import (
@@ -122,7 +124,7 @@ def head_lines(report: Report, page: Page) -> list[str]:
                 of = f"{amount(peak, device.capacity_bytes).split()[0]} -> " + of_capacity(
                     after, device.capacity_bytes
                 )
-            text += f" {bound} {of} per rank{_unfragmented(report)}"
+            text += f" {bound} {of} per rank{_elsewhere(report, device.capacity_bytes) or _unfragmented(report)}"
             text += f" ({devices(report.plan, device)})"
     if verdict.failing_level is Level.HOST:
         text += _on_host(report, is_rewritten)
@@ -149,6 +151,19 @@ def _on_host(report: Report, is_rewritten: bool) -> str:
         after = report.applied[-1].estimate.host_peak_bytes_per_node
         of = f"{amount(needed, capacity).split()[0]} -> {of_capacity(after, capacity)}"
     return f", {of} of host memory per node"
+
+
+def _elsewhere(report: Report, capacity_bytes: int) -> str:
+    """Return what a launch takes with the value that nobody said and that makes it tight."""
+    readings = tight_elsewhere(report)
+    if readings is None:
+        return ""
+    taken, most = of_two_readings(readings)
+    peak, least = (
+        amount(count, capacity_bytes)
+        for count in (readings.most.peak_bytes, readings.most.least_bytes)
+    )
+    return f" {taken}, {peak} {most} ({least} unfragmented)"
 
 
 def _unfragmented(report: Report) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from page_reader import read
 
@@ -10,9 +12,12 @@ from preflight.pipeline import check_plan
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plugins import load_plugins
 from preflight.render.html_report import report_html
+from preflight.render.page import Page
 from preflight.render.readings import reading_rows
+from preflight.render.report import head_lines
 from preflight.render.sarif import Log
 from preflight.request import Request
+from preflight.units import GIB
 from preflight.verdict import Answer
 
 
@@ -76,3 +81,25 @@ def test_a_peak_above_the_card_that_is_only_tight_says_what_its_tensors_take():
         assert (words, unit) == ("tight", ["GiB", "unfragmented"])
         assert float(tensors) < 170 < float(most.split()[0])
     assert told["ddp"][-1] == "does not fit"
+
+
+def test_a_launch_that_is_tight_with_a_value_that_nobody_said_names_it():
+    plan = LaunchPlan(
+        model="meta-llama/Llama-3.2-1B",
+        micro_batch_size=1,
+        seq_len=4096,
+        mixed_precision="bf16",
+        load_dtype="bf16",
+        attention="sdpa",
+        device="one:1000",
+    )
+    plan = plan.with_origin("attention", Origin("nobody", True, "", ("sdpa", "eager")))
+    readings = check_plan(plan, load_plugins(), Request()).readings
+    assert readings is not None
+    capacity = readings.most.least_bytes * 1.01 / GIB
+    report = check_plan(replace(plan, device=f"one:{capacity:.2f}"), load_plugins(), Request())
+
+    assert report.verdict.answer is Answer.TIGHT
+    first = head_lines(report, Page())[0]
+    assert " if attention is sdpa, " in first and " if eager (" in first
+    assert "unfragmented" in first.partition(" if eager (")[2]
