@@ -92,7 +92,7 @@ def judge_plan(
         host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
         margin = policy.margin_of(one.engine)
         verdict = judge(estimate, device, missing, margin, host_bytes)
-        notices, doubts = one.notices, doubts_of(one.notices)
+        notices, doubts = one.notices, doubts_of(one)
         if estimate is not None and doubts and verdict.answer is Answer.DOES_NOT_FIT:
             rest = estimate_peaks(beside(estimate, doubts), missing)
             if judge(rest, device, missing, margin, host_bytes).answer is Answer.DOES_NOT_FIT:

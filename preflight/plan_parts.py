@@ -73,6 +73,8 @@ class Adapter:
     """Modules that are trained whole beside the adapter."""
 
 
+UNSLOTH = "Unsloth's kernels"
+"""What takes less than a model's own modules: its layers, its loss, and checkpoints that it moves to the host."""
 LEFT_WHOLE = "layers that a 4-bit copy leaves in 16 bits"
 """What nobody counts of a packed copy: never more than the model takes that is not packed at all."""
 GPTQ_OR_AWQ = "weights that GPTQ or AWQ packs"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from preflight.errors import Problem
 from preflight.formulas.installed_kernels import KERNELS, is_of_layers
-from preflight.memory import PHASE_MOMENTS, MemoryEstimate, MemoryTerm, Phase
+from preflight.launch import LaunchPlan
+from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
+from preflight.plan_parts import UNSLOTH
 
 LOADING = "how a script that is not here loads its model"
 
@@ -16,16 +17,39 @@ def _is_of_loading(term: MemoryTerm) -> bool:
     return term.moments <= {*PHASE_MOMENTS[Phase.LOAD]}
 
 
+STATES = ("parameters", "scales of the quantized base", "optimizer states")
+"""How the names of terms begin that are there whatever kernels compute with them."""
+
+
+def _is_no_state(term: MemoryTerm) -> bool:
+    """Tell whether other kernels for everything, and checkpoints on the host, may change a term."""
+    return term.level is not Level.DEVICE and not term.name.startswith(STATES)
+
+
 DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     KERNELS: is_of_layers,
     LOADING: _is_of_loading,
+    UNSLOTH: _is_no_state,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""
 
 
-def doubts_of(notices: Iterable[Problem]) -> frozenset[str]:
-    """Return which of the known doubts some notices name."""
-    return frozenset(notice.unpriced for notice in notices if notice.unpriced in DOUBTFUL)
+def doubts_of(plan: LaunchPlan) -> frozenset[str]:
+    """Return which of the known doubts the notices of a plan name."""
+    found = {notice.unpriced for notice in plan.notices if notice.unpriced in DOUBTFUL}
+    return frozenset(found if _is_on_one_device(plan) else found - {UNSLOTH})
+
+
+def _is_on_one_device(plan: LaunchPlan) -> bool:
+    """Tell whether a model that Unsloth loads surely lies on one device.
+
+    It is spread over all that a process sees (device_map="sequential"), but for a packed one of several ranks
+    (unsloth/models/loader.py from_pretrained, loader_utils.py prepare_device_map, 2026.10.9).
+    """
+    if plan.world_size > 1:
+        return plan.base_quantization is not None
+    visible = "" if plan.command is None else plan.command.env.get("CUDA_VISIBLE_DEVICES", "")
+    return bool(visible.strip()) and "," not in visible
 
 
 def beside(estimate: MemoryEstimate, doubts: Iterable[str]) -> tuple[MemoryTerm, ...]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import StepLoss
+from preflight.plan_parts import UNSLOTH
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
 from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS
@@ -77,7 +78,8 @@ UNPRICED = {
         r"\bfrom\s+olmo_core(?:\s+import\s+train\b|\.train\b)",
         "either",
     ),
-    "Unsloth's kernels": (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
+    UNSLOTH: (r"(?m)^[ \t]*(?:from|import)[ \t]+unsloth\b", "less"),
+    "an embedding on the host": (r"\boffload_embedding\s*=\s*(?!False\b)", "less"),
     "a sequence that is divided over ranks": (
         r"(?i)ring_(?:flash_)?attn|zigzag|ulysses|seq(?:uence)?_parallel|context_parallel",
         "less",

@@ -135,3 +135,25 @@ def test_a_class_of_that_name_from_elsewhere_is_not_unsloths(tmp_path):
     plan = plan_of(tmp_path, "python train.py", {"train.py": script})
 
     assert {"adapter", "base_quantization"} <= opens(plan)
+
+
+@pytest.mark.parametrize(
+    ("start", "model", "answer"),
+    [
+        ("env CUDA_VISIBLE_DEVICES=0 python", "Llama-3.3-70B-Instruct", Answer.DOES_NOT_FIT),
+        ("torchrun --nproc_per_node 2", "Llama-3.3-70B-Instruct", Answer.DOES_NOT_FIT),
+        ("python", "Llama-3.3-70B-Instruct", Answer.UNKNOWN),  # over all devices that it sees
+        ("env CUDA_VISIBLE_DEVICES=0,1 python", "Llama-3.3-70B-Instruct", Answer.UNKNOWN),
+        # its layers and its loss take less than is counted
+        ("env CUDA_VISIBLE_DEVICES=0 python", "Meta-Llama-3.1-8B", Answer.UNKNOWN),
+    ],
+)
+def test_what_no_kernel_changes_is_refused_where_one_device_has_to_hold_it(
+    tmp_path, start, model, answer
+):
+    script = SCRIPT.replace("Meta-Llama-3.1-8B", model).replace("ADAPT", ADAPTED)
+    script = script.replace("LOAD", ", max_seq_length=131072").replace("ARGS", ", max_length=131072")
+    (tmp_path / "train.py").write_text(script)
+
+    report = preflight.check([*start.split(), "train.py"], device="rtx-4090-24", cwd=str(tmp_path))
+    assert report.verdict.answer is answer

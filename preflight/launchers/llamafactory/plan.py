@@ -17,6 +17,7 @@ from preflight.launchers.llamafactory.model import (
     read_trained,
 )
 from preflight.near_names import nearest_fix
+from preflight.plan_parts import UNSLOTH
 from preflight.scripts.trainer_tables import argument_table
 
 DECIDES = {
@@ -34,7 +35,7 @@ DECIDES = {
 """Key -> the plan field that is not known while a placeholder stands there."""
 NOT_MODELLED: dict[str, NotModelled] = {
     "use_unsloth": NotModelled(
-        "Unsloth's own kernels need less than the estimate says", "Unsloth's kernels", "less"
+        "Unsloth's own kernels need less than the estimate says", UNSLOTH, "less"
     ),
     "use_kt": NotModelled(
         "KTransformers keeps experts in host memory: the estimate holds them on the GPU",
