@@ -12,6 +12,9 @@ from preflight.devices.cloud_names import count_of, named_and_counted
 from preflight.envelopes.contract import Job, Part
 from preflight.envelopes.texts import Sheet, shell_text, variables
 
+OPTIONS: Mapping[str, str] = {"--num-nodes": "num_nodes", "--gpus": "accelerators"}
+"""Options of `sky launch` and its kin that stand for a key (sky/client/cli/command.py, 0.14.1)."""
+
 
 def sky_parts(sheet: Sheet) -> Iterator[Part]:
     """Yield what a task runs; nothing for a file of another kind."""
@@ -28,8 +31,10 @@ def sky_parts(sheet: Sheet) -> Iterator[Part]:
 def _job(sheet: Sheet, task: Mapping[str, object]) -> Job:
     resources = task["resources"]
     assert isinstance(resources, Mapping)
-    num_nodes = count_of(task.get("num_nodes", resources.get("num_nodes", 1))) or 1
-    cards = [named_and_counted(word) for word in _accelerators(resources.get("accelerators"))]
+    written = task.get("num_nodes", resources.get("num_nodes", 1))
+    num_nodes = count_of(sheet.said.get("num_nodes", written)) or 1
+    accelerators = sheet.said.get("accelerators", resources.get("accelerators"))
+    cards = [named_and_counted(word) for word in _accelerators(accelerators)]
     counts = {count for _, count in cards}
     devices = {card for card, _ in cards}
     gpus = counts.pop() if len(counts) == 1 else None
@@ -43,7 +48,8 @@ def _job(sheet: Sheet, task: Mapping[str, object]) -> Job:
     }
     if gpus is not None:
         env["SKYPILOT_NUM_GPUS_PER_NODE"] = str(gpus)
-    return Job("SkyPilot task", sheet.where(*keys), num_nodes, gpus, device, env)
+    where = "--gpus" if "accelerators" in sheet.said else sheet.where(*keys)
+    return Job("SkyPilot task", where, num_nodes, gpus, device, env)
 
 
 def _accelerators(value: object) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 
 from preflight.errors import BadInput
 from preflight.formats.document import Document
@@ -26,6 +27,8 @@ class Sheet:
     document: Document
     first_line: int
     """Lines of the file in front of it."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """Key -> value that an option of the command says in its place: `sky launch --num-nodes 4`."""
 
     def line(self, *keys: str | int) -> int:
         """Return the line of the file where these keys, or the nearest above them, stand."""
@@ -45,7 +48,7 @@ class Sheet:
         return self.first_line + (start + 1 if is_block else start)
 
 
-def sheets_of(path: str, text: str) -> Iterator[Sheet]:
+def sheets_of(path: str, text: str, said: Mapping[str, str]) -> Iterator[Sheet]:
     """Yield the documents of a YAML file that are mappings; what cannot be read as YAML (a template) is none."""
     starts = [0, *(match.end() for match in _BETWEEN.finditer(text))]
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
@@ -56,7 +59,7 @@ def sheets_of(path: str, text: str) -> Iterator[Sheet]:
             document = read_yaml(part, path, "last")
         except BadInput:
             continue
-        yield Sheet(document, text.count("\n", 0, start))
+        yield Sheet(document, text.count("\n", 0, start), said)
 
 
 def shell_text(

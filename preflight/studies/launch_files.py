@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
-from preflight.envelopes.all import ENDINGS, WORKFLOWS, parts_of
+from preflight.envelopes.all import ENDINGS, NOTHING, WORKFLOWS, parts_of
 from preflight.envelopes.contract import Job, Part
 from preflight.files import open_regular
 from preflight.launchers.all import launch_pattern, words_in_texts
@@ -32,7 +32,7 @@ LAUNCHER = re.compile(launch_pattern())
 PYTHON = re.compile(
     r"\bpython[\d.]*\s+(?:-\S+\s+)*\S*(?:train|finetune|fine_tune|sft|dpo)\S*\.py\b"
 )
-ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind)[ \t]*:", re.MULTILINE)
+ENVELOPE = re.compile(r"^(?:run|commands|jobs|runs|kind|services)[ \t]*:", re.MULTILINE)
 """A key of every envelope, and of hardly any config."""
 STARTS = re.compile(rf"\b(?:python[\d.]*|{'|'.join(map(re.escape, words_in_texts()))})\b")
 ARGUMENTS_OF_SCRIPT = ("$@", "${@}", "$*", "${*}")
@@ -117,10 +117,15 @@ class FoundCommand(NamedTuple):
     """The machines that the file asks for; None where it is started where it stands."""
 
 
-def found_in(path: str, text: str, folder: str = ".") -> Iterator[FoundCommand]:
-    """Yield every command of a file that starts a training; `folder` is where the file would be started."""
+def found_in(
+    path: str, text: str, folder: str = ".", said: Mapping[str, str] = NOTHING
+) -> Iterator[FoundCommand]:
+    """Yield every command of a file that starts a training.
+
+    `folder` is where the file would be started, `said` what options of the command that does it say in place of keys.
+    """
     if not path.endswith(ENDINGS) or _carries_launch(text):
-        yield from found_in_parts(path, parts_of(path, text), folder)
+        yield from found_in_parts(path, parts_of(path, text, said), folder)
 
 
 def found_in_parts(path: str, parts: Iterable[Part], folder: str) -> Iterator[FoundCommand]:

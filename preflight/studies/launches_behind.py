@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from preflight.envelopes.all import ENDINGS
+from preflight.envelopes.compose import FILES
 from preflight.envelopes.makefile import made_parts
+from preflight.envelopes.sky import OPTIONS
 from preflight.errors import BadInput
 from preflight.launch import LaunchCommand
 from preflight.launchers.all import is_launchers_own
@@ -37,7 +39,7 @@ LONGEST_COMMAND = 20_000
 """Characters of a command that is looked through for the file that it hands on; a text of more is one launch, or a list."""
 MAKE_FLAGS = ("-s", "-k", "-B", "-e", "-i", "--silent", "--always-make", "--keep-going")
 OVERRIDES = ("--gpus", "--num-nodes", "--env", "--secret", "--env-file", "--workdir", "--gpu", "--nodes", "-e", "-p", "--parameter")  # fmt: skip
-"""Options of theirs that beat what the file says: such a command is not read."""
+"""Options of theirs that beat what the file says: a command with one that no reader knows is not read."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,48 @@ def _of_makefile(command: LaunchCommand) -> LaunchesBehind | None:
 def _of_envelope(command: LaunchCommand) -> LaunchesBehind | None:
     """Return what the file starts that a command submits."""
     name, words = program_name(command.argv[0]), command.argv[1:]
+    if name == "docker" and words[:1] == ("compose",):
+        return _of_compose(command, words[1:])
     if name not in SUBMITTERS or not words or words[0] not in SUBMITTERS[name]:
         return None
-    if any(word.partition("=")[0] in OVERRIDES for word in words):
+    said = _said(words, OPTIONS if name == "sky" else {})
+    if said is None:
         return None
     named = [word.rpartition("=")[2] for word in words if word.endswith(ENDINGS)]
     paths = [path for path in named if os.path.isfile(command.resolve(path))]
     if len(paths) != 1:
         return None
     text = text_of(command.resolve(paths[0]))
-    return LaunchesBehind(paths[0], tuple(found_in(paths[0], text, command.cwd)))
+    return LaunchesBehind(paths[0], tuple(found_in(paths[0], text, command.cwd, said)))
+
+
+def _of_compose(command: LaunchCommand, words: Sequence[str]) -> LaunchesBehind | None:
+    """Return what `docker compose -f FILE up SERVICE ...` starts; None for any other of its commands."""
+    if "up" not in words:
+        return None
+    start = words.index("up")
+    before, services = words[:start], [word for word in words[start + 1 :] if word[:1] != "-"]
+    if len(before) not in (0, 2) or (before and before[0] not in ("-f", "--file")):
+        return None
+    names = [name for name in before[1:] or FILES if os.path.isfile(command.resolve(name))]
+    if not names:
+        return None
+    found = found_in(names[0], text_of(command.resolve(names[0])), command.cwd)
+    asked = [one for one in found if not services or _service_of(one) in services]
+    return LaunchesBehind(names[0], tuple(asked))
+
+
+def _service_of(found: FoundCommand) -> str:
+    return "" if found.job is None else found.job.kind.rpartition(" ")[2]
+
+
+def _said(words: Sequence[str], options: Mapping[str, str]) -> dict[str, str] | None:
+    """Return what options say in place of keys of the file; None where one does that is not read."""
+    found = {}
+    for index, word in enumerate(words):
+        option, is_joined, value = word.partition("=")
+        if option in options:
+            found[options[option]] = value if is_joined else "".join(words[index + 1 : index + 2])
+        elif option in OVERRIDES:
+            return None
+    return found

@@ -8,9 +8,11 @@ import pytest
 
 from preflight import check
 from preflight.devices.cloud_names import flavor, named_and_counted
+from preflight.launch import LaunchCommand
 from preflight.plugins import load_plugins
 from preflight.request import Request
 from preflight.studies.launch_files import found_in, launch_files
+from preflight.studies.launches_behind import launches_behind
 from preflight.studies.scan import scan_repository
 
 TRAIN = """\
@@ -125,7 +127,19 @@ jobs:
       working-directory: src
     - run: torchrun --nproc_per_node 2 ${{ inputs.script }}
 """
+COMPOSE = """\
+services:
+  board: {image: tensorboard, command: tensorboard --logdir out}
+  train:
+    build: .
+    environment: [BATCH=4]
+    entrypoint: [bash, -c]
+    command:
+    - cd src && torchrun --nproc_per_node 16 train.py --output_dir out --per_device_train_batch_size $$BATCH
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 16, capabilities: [gpu]}]}}}
+"""
 FILES = {
+    "compose.yaml": (COMPOSE, 8, 1, None, "compose.yaml:9"),
     "task.yaml": (SKY, 9, 2, "a100-pcie-80", "task.yaml:3"),
     "task.dstack.yml": (DSTACK, 10, 2, "a100-pcie-80", "task.dstack.yml:14"),
     "pytorch.yaml": (PYTORCH_JOB, 21, 2, "a100-pcie-80", "pytorch.yaml:27"),
@@ -235,6 +249,37 @@ def test_a_launch_that_is_started_elsewhere_is_read_through(folder, command, ran
 
     assert report.plan.world_size == ranks
     assert (report.device.key if report.device else None) == card
+
+
+@pytest.mark.parametrize(
+    ("command", "ranks", "nodes"),
+    [
+        ("sky launch task.yaml", 16, 2),
+        ("sky launch --num-nodes 4 -y task.yaml", 32, 4),
+        ("sky jobs launch task.yaml --num-nodes=1 --gpus=H100:4", 4, 1),
+        ("docker compose up", 16, 1),
+        ("docker compose -f compose.yaml up -d train", 16, 1),
+    ],
+)
+def test_an_option_beats_what_the_file_says(folder, command, ranks, nodes):
+    (launch,) = launches_behind(LaunchCommand(tuple(command.split()), cwd=str(folder))).launches
+
+    plan = check(list(launch.argv), env=dict(launch.env), cwd=str(folder / "src")).plan
+    assert (plan.world_size, launch.job.num_nodes or 1) == (ranks, nodes)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sky launch --env BATCH=8 task.yaml",
+        "docker compose up board",
+        "docker compose -f a.yaml -f b.yaml up",
+    ],
+)
+def test_what_no_reader_knows_is_not_read_as_the_file_alone(folder, command):
+    behind = launches_behind(LaunchCommand(tuple(command.split()), cwd=str(folder)))
+
+    assert behind is None or not behind.launches
 
 
 def test_folders_that_are_hidden_stay_so_but_that_of_workflows(tmp_path):
