@@ -2,12 +2,13 @@
 # make test   style, types and every test, with what they need installed; one process per core runs them (JOBS=1)
 # make core   the tests that need the core alone, with any Python: make core PYTHON=python3.13 VENV=.venv-core
 # make coverage  which lines of preflight/ and hooks/ the core tests reach, in this process
+# make site   the pages of docs/ as a site with a search, in build/site; a link that leads nowhere fails it
 # make clean  forget the virtual environment and caches
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types pytest core coverage system clean
+.PHONY: demo test lint types pytest core coverage site system clean
 
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
@@ -38,6 +39,9 @@ core: $(VENV)/.installed-core
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --cov=preflight --cov=preflight.hooks --cov-report=term:skip-covered $$($(BIN)/python tests/core_tests.py)
 
+site: $(VENV)/.installed-site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 system:
 	.ci/system_packages $(PYTHON)
 
@@ -54,6 +58,11 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e . "pytest>=8" "hypothesis>=6.100" "jsonschema>=4.23"
+	touch $@
+
+$(VENV)/.installed-site: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "mkdocs-material>=9.5,<10"
 	touch $@
 
 $(BIN)/python: | system
