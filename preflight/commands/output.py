@@ -55,6 +55,8 @@ def save_page(
 
     `settings` are the `--set` options and `plan_file` the file that were given: a trace takes them too.
     """
+    from datetime import date
+
     from preflight.render.html_report import report_html
     from preflight.studies.what_if import what_if
     from preflight.trace.kept import find_kept
@@ -63,7 +65,9 @@ def save_page(
     if report.model is not None:
         kept = find_kept(report.final_plan, report.model)
     command = trace_command(report, settings, plan_file)
-    write_page(path, report_html(report, door, what_if(report, plugins, policy), kept, command))
+    what = what_if(report, plugins, policy)
+    day = date.today().isoformat()
+    write_page(path, report_html(report, door, what, kept, command, day))
 
 
 def trace_command(report: Report, settings: Sequence[str], plan_file: str = "") -> str:

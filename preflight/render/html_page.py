@@ -42,7 +42,9 @@ summary:focus-visible, input:focus-visible, .scroll:focus-visible { outline: 2px
 svg text.over { paint-order: stroke; stroke: var(--paper); stroke-width: 3px }
 @media (max-width: 34rem) { td.wide { min-width: 8rem } .phases tr > :nth-child(3) { display: none } .sliders label { grid-template-columns: 1fr 4rem }
   .sliders label span { grid-column: 1 / -1 } }
-@media print { .sliders { display: none !important } }
+@media print { .sliders { display: none !important } body { max-width: none; padding: 0; font-size: 11pt }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact } .scroll { overflow: visible } svg { min-width: 0 }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere } h2 { break-after: avoid } tr, .bar, .legend, svg { break-inside: avoid } }
 """
 
 NUMBER = ' class="num"'

@@ -31,10 +31,12 @@ def report_html(
     what_if: WhatIf | None = None,
     kept: Kept | None = None,
     trace_command: str = "",
+    day: str = "",
 ) -> str:
     """Return the whole page of a report; the sliders of `what_if` need JavaScript, nothing else does.
 
-    `kept` is what is known of the trace of what would be started, `trace_command` what would make one.
+    `kept` is what is known of the trace of what would be started, `trace_command` what would make one, and
+    `day` when it is asked, `2026-11-29`; a page without it is the same on every day.
     """
     text = " ".join(line.strip() for line in head_lines(report, Page(10**6)))
     text = text.removeprefix("preflight: ")
@@ -42,7 +44,7 @@ def report_html(
         f'<h1 class="{report.final_verdict.answer.value}">{escape(text[:1].upper() + text[1:])}</h1>'
     ]
     body += [_next(line) for line in next_lines(report, door)]
-    body += _about(report) + _readings(report)
+    body += _about(report, day) + _readings(report)
     if report.estimate is not None and report.estimate.peaks:
         body += _phases(report, report.estimate, "as written" if report.applied else "")
         if report.applied and report.applied[-1].estimate.peaks:
@@ -75,7 +77,7 @@ def _capacity(report: Report) -> int | None:
     return report.device.capacity_bytes if report.device else None
 
 
-def _about(report: Report) -> list[str]:
+def _about(report: Report, day: str) -> list[str]:
     facts = []
     if report.model is not None:
         trained = report.num_trainable_params
@@ -96,8 +98,8 @@ def _about(report: Report) -> list[str]:
     command = report.command
     lines = [f'<p class="muted">{escape("; ".join(facts))}</p>']
     if command is not None and command.argv:
-        typed = escape(shell_command(command.argv, {}))
-        lines.insert(0, f'<p class="muted">Checked: <code>{typed}</code></p>')
+        typed, on = escape(shell_command(command.argv, {})), f" on {day}" if day else ""
+        lines.insert(0, f'<p class="muted">Checked{on}: <code>{typed}</code></p>')
     room = room_words(report)
     if room:
         lines.insert(0, f"<p>Headroom: {escape(room)}.</p>")

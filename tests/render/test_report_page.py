@@ -200,7 +200,7 @@ def test_a_page_names_what_was_checked_and_draws_what_would_fit(tmp_path):
     ]
 
     assert run.returncode == 1, run.stderr
-    assert "Checked: <code>python train.py</code>" in page
+    assert re.search(r"Checked on \d{4}-\d\d-\d\d: <code>python train.py</code>", page)
     assert "<code>preflight run</code> would start nothing; take a suggestion below" in page
     assert len(peaks) >= 3 and all(f"{peak} GiB" in table for peak in peaks[:3])
     assert table.count('class="bar"') == 3 and table.count("var(--good)") >= 1

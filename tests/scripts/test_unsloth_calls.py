@@ -152,7 +152,9 @@ def test_what_no_kernel_changes_is_refused_where_one_device_has_to_hold_it(
     tmp_path, start, model, answer
 ):
     script = SCRIPT.replace("Meta-Llama-3.1-8B", model).replace("ADAPT", ADAPTED)
-    script = script.replace("LOAD", ", max_seq_length=131072").replace("ARGS", ", max_length=131072")
+    script = script.replace("LOAD", ", max_seq_length=131072").replace(
+        "ARGS", ", max_length=131072"
+    )
     (tmp_path / "train.py").write_text(script)
 
     report = preflight.check([*start.split(), "train.py"], device="rtx-4090-24", cwd=str(tmp_path))
