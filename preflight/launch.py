@@ -258,12 +258,16 @@ class LaunchPlan:
         return "cpu" in places
 
     @property
+    def ranks_per_sequence(self) -> int:
+        """Ranks that share the tokens of each sequence."""
+        return self.context_parallel_degree * self.sequence_parallel_degree
+
+    @property
     def ranks_per_sample(self) -> int:
         """Ranks that work on parts of the same samples."""
         return (
             self.tensor_parallel_degree
-            * self.context_parallel_degree
-            * self.sequence_parallel_degree
+            * self.ranks_per_sequence
             * (1 if self.pipeline is None else self.pipeline.degree)
         )
 

@@ -77,7 +77,7 @@ def estimate_step_time(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | 
         + links.host_once,
         "optimizer": _optimizer_seconds(plan, model, speed),
     }
-    copies = plan.context_parallel_degree * plan.sequence_parallel_degree
+    copies = plan.ranks_per_sequence
     total = num_tokens(plan) * copies * micro_steps * plan.data_parallel_degree
     return StepTime({name: seconds for name, seconds in parts.items() if seconds > 0}, total)
 

@@ -14,6 +14,7 @@ from preflight.formulas.precision import Precision
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import LayerShape, ModelSpec, ModelUnit
+from preflight.units import ceil_div
 from preflight.versions.transformers import ATTENDS_IN_PLACE, HAS_BOOL_MASK, READS_GROUPED_KEYS
 
 CONCATENATES_ROTARY = frozenset({"phi", "phi3", "stablelm", "glm", "glm4"})
@@ -74,6 +75,8 @@ def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens:
     Layers with a window have one anyway, which is counted with them where they were traced with it, and so has a
     family that was traced eagerly, and an encoder with a decoder; flash attention needs none.
     """
+    if sees_packed_rows(plan):
+        return tokens * ceil_div(plan.seq_len or 0, plan.context_parallel_degree)
     windowed = [unit for unit in model.layers if has_window_mask(plan, unit)]
     if model.has_both_stacks:
         return 0
@@ -95,14 +98,25 @@ def mask_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision, tokens:
     return size * tokens * (plan.seq_len or 0)
 
 
+def sees_packed_rows(plan: LaunchPlan) -> bool:
+    """Tell whether transformers takes a rank's two pieces of a sequence, whose positions jump, for packed rows.
+
+    Rows without an attention mask of their own have a bool one made of their positions, which no kernel is given
+    (masking_utils.py find_packed_sequence_indices, 5.24.0). A ring's last rank has pieces that follow each other.
+    """
+    is_ring = plan.context_parallel_degree > 1 and not has_own_model_code(plan)
+    return is_ring and plan.sequence_kind == "packed" and has_bool_mask(plan)
+
+
 def has_padding_mask(plan: LaunchPlan) -> bool:
     """Tell whether an attention mask reaches the kernel: a padded batch of more than one sequence.
 
     transformers drops the mask when no position is masked (masking_utils.py, 5.24.0:252-302), so a
     single sequence is its own longest. torchtune pads and leaves the mask out: padded_collate_sft returns
-    tokens and labels (torchtune/data/_collate.py:216, 0.6.1).
+    tokens and labels (torchtune/data/_collate.py:216, 0.6.1). Where ranks share a sequence it is taken away in front
+    of attention (accelerate/big_modeling.py _attach_context_parallel_hooks, 1.15.0; ulysses_sp.py uattn_wrapper).
     """
-    if has_own_model_code(plan):
+    if has_own_model_code(plan) or plan.ranks_per_sequence > 1:
         return False
     return plan.sequence_kind == "padded" and num_sequences(plan) > 1
 

@@ -15,6 +15,7 @@ from preflight.formulas.attention_scores import (
     made_before_scores,
 )
 from preflight.formulas.compiled_layers import compiled_bytes
+from preflight.formulas.divided_sequences import with_divided_sequence
 from preflight.formulas.dora import dora_backward_bytes, dora_passing_bytes
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_coefficients import (
@@ -42,10 +43,15 @@ def layer_costs(
 ) -> LayerCosts:
     """Return the costs of one decoder layer on one rank."""
     costs = _whole_costs(plan, model, unit, precision)
-    if plan.tensor_parallel_degree == 1:
+    if plan.tensor_parallel_degree * plan.ranks_per_sequence == 1:
         return costs
-    width = precision.bytes_of("compute") * model.hidden_size
-    return divided_costs(plan, costs, stream_bytes(plan, model, unit, precision), width)
+    size = precision.bytes_of("compute")
+    stream = stream_bytes(plan, model, unit, precision)
+    if plan.tensor_parallel_degree > 1:
+        costs = divided_costs(plan, costs, stream, size * model.hidden_size)
+    if plan.ranks_per_sequence > 1 and unit.layer is not None and not has_state(unit):
+        costs = with_divided_sequence(plan, costs, unit.layer, stream, size)
+    return costs
 
 
 def _whole_costs(

@@ -67,7 +67,8 @@ ROTARY_SHARES = {
 @remembered
 def layer_sizes(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> dict[str, int]:
     """Return every named size of one layer under a plan; of names with equal sizes, the first is meant."""
-    batch, length = num_sequences(plan), plan.seq_len or 1
+    batch = num_sequences(plan)
+    length = ceil_div(plan.seq_len or 1, plan.ranks_per_sequence)
     own: Mapping[str, int] = model.facts.get("widths") or {}
     widths = _widths(plan, model, unit)
     chunk = int(model.facts.get("chunk") or 0)

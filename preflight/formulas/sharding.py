@@ -281,5 +281,4 @@ def num_tokens(plan: LaunchPlan) -> int:
     """Return the tokens of one micro batch on one rank, of one row where the batch is unknown; 0 where the length is."""
     if plan.seq_len is None:
         return 0
-    split = plan.context_parallel_degree * plan.sequence_parallel_degree
-    return num_sequences(plan) * ceil_div(plan.seq_len, split)
+    return num_sequences(plan) * ceil_div(plan.seq_len, plan.ranks_per_sequence)

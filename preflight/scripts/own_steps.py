@@ -50,7 +50,8 @@ UNCOUNTED = {
     "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "less"),
     "replicas of a ParallelismConfig": (r"\bdp_replicate_size\s*=(?!\s*1\b)", "more"),
     "a model divided over the devices of one process": (
-        r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*=",
+        r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*="
+        r"|\bdistributed_config\s*=|\bDistributedConfig\(",
         "less",
     ),
     "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),

@@ -19,9 +19,15 @@ import transformers
 from accelerate import Accelerator
 from accelerate.parallelism_config import ParallelismConfig
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DeepSpeedSequenceParallelConfig,
+    FullyShardedDataParallelPlugin,
+    TorchContextParallelConfig,
+)
 from real_phases import Counted
 from real_ranks import local, num_bytes, settle
+from ring_on_cpu import install
 from transformers import AutoConfig, AutoModelForCausalLM
 
 CONFIG = {
@@ -29,6 +35,16 @@ CONFIG = {
     "num_key_value_heads": 4, "vocab_size": 2048, "tie_word_embeddings": False,
 }  # fmt: skip
 NUM_STEPS = 4
+BUCKETS = {
+    "overlap_comm": False,
+    "reduce_bucket_size": 500_000,
+    "allgather_bucket_size": 500_000,
+    "stage3_prefetch_bucket_size": 100_000,
+    "stage3_max_live_parameters": 1_000_000,
+    "stage3_max_reuse_distance": 1_000_000,
+    "stage3_param_persistence_threshold": 0,
+}
+"""In elements, so that little but activations is counted."""
 moved = torch.Tensor.to
 
 
@@ -43,11 +59,21 @@ torch.Tensor.to = stay  # type: ignore[method-assign]
 def accelerator_of(case: dict[str, Any]) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    tensor, shard = case.get("tensor", 1), case.get("shard", 1)
-    degrees = ParallelismConfig(
-        tp_size=tensor, dp_shard_size=shard, dp_replicate_size=case.get("replicate", 1)
-    )
+    if "sequence" in case:
+        return exchanging(case)
+    tensor, shard, context = (case.get(name, 1) for name in ("tensor", "shard", "context"))
     more: dict[str, Any] = {}
+    if context > 1:
+        install()
+        more["cp_handler"] = TorchContextParallelConfig(case.get("rotate", "allgather"))
+    degrees = ParallelismConfig(
+        tp_size=tensor,
+        dp_shard_size=shard // context,
+        dp_replicate_size=case.get("replicate", 1),
+        cp_size=context,
+        **more,
+    )
+    more = {}
     for name in [n for n in os.environ if n.startswith(("ACCELERATE_USE", "FSDP_"))]:
         del os.environ[name]
     if shard > 1:
@@ -66,17 +92,87 @@ def accelerator_of(case: dict[str, Any]) -> Accelerator:
     )
 
 
+def exchanging(case: dict[str, Any]) -> Accelerator:
+    """Return an Accelerator under whose DeepSpeed ranks exchange heads (Ulysses)."""
+    settings = {
+        "train_micro_batch_size_per_gpu": case["batch"],
+        "gradient_accumulation_steps": 1,
+        "bf16": {"enabled": True},
+        "zero_optimization": {"stage": int(case["engine"][-1]), **BUCKETS},
+    }
+    handler = DeepSpeedSequenceParallelConfig(
+        sp_seq_length_is_variable=True, sp_attn_implementation="sdpa"
+    )
+    degree = case["sequence"]
+    degrees = ParallelismConfig(
+        sp_size=degree,
+        sp_backend="deepspeed",
+        sp_handler=handler,
+        dp_shard_size=dist.get_world_size() // degree,
+    )
+    return Accelerator(
+        deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings), parallelism_config=degrees
+    )
+
+
+def pieces_of(ids: torch.Tensor, degree: int) -> dict[str, torch.Tensor]:
+    """Return this rank's piece of rows as UlyssesSPDataLoaderAdapter cuts them (ulysses_sp.py, 0.19.8)."""
+    places = torch.arange(ids.shape[1]).expand(ids.shape[0], -1)
+    shifted = torch.nn.functional.pad(ids, (0, 1), value=-100)[:, 1:]
+    whole = {"input_ids": ids, "position_ids": places, "shift_labels": shifted}
+    mine = dist.get_rank() % degree
+    return {name: each.chunk(degree, dim=1)[mine].clone() for name, each in whole.items()}
+
+
+def step(accelerator: Accelerator, model: Any, ids: torch.Tensor, packed: bool) -> None:
+    """Run one forward and backward as Trainer does (trainer.py _prepare_context_parallel_inputs, 5.24.0)."""
+    degrees = accelerator.parallelism_config
+    if degrees is not None and degrees.sp_size > 1:
+        mine = pieces_of(ids, degrees.sp_size)
+        del ids
+        loss = model(**mine, labels=mine["shift_labels"]).loss
+        accelerator.backward(loss)
+        return
+    if degrees is None or not degrees.cp_enabled:
+        loss = model(input_ids=ids, labels=ids).loss
+        accelerator.backward(loss)
+        return
+    labels, shifted = ids.clone(), torch.nn.functional.pad(ids, (0, 1), value=-100)[:, 1:].clone()
+    places = torch.arange(ids.shape[1]).expand(ids.shape[0], -1).clone()
+    inputs = {"input_ids": ids, "labels": labels, "shift_labels": shifted, "position_ids": places}
+    if not packed:
+        inputs["attention_mask"] = torch.ones_like(ids)
+    buffers = list(inputs.values())
+    with accelerator.maybe_context_parallel(
+        buffers=buffers, buffer_seq_dims=[1] * len(buffers), no_restore_buffers=set(buffers)
+    ):
+        loss = model(**inputs).loss
+        accelerator.backward(loss)
+
+
+def folder_of(case: dict[str, Any], folder: str) -> str:
+    return f"{folder}/{case['layers']}{sorted(case.get('sizes', {}).items())}"
+
+
+def write_models(cases: list[dict[str, Any]], folder: str) -> None:
+    """Write the models that cases read, before an engine divides what is made."""
+    for case in cases:
+        path = folder_of(case, folder)
+        if dist.get_rank() == 0 and not os.path.exists(path):
+            sizes = CONFIG | case.get("sizes", {})
+            config = AutoConfig.for_model(**sizes, num_hidden_layers=case["layers"])
+            AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(
+                path, safe_serialization=False
+            )
+    dist.barrier()
+
+
 def run(case: dict[str, Any], folder: str) -> dict[str, Any]:
     """Return what this rank holds between steps, and the most that it held in one."""
     accelerator = accelerator_of(case)
     torch.manual_seed(0)
-    path = f"{folder}/{case['layers']}"
-    if dist.get_rank() == 0 and not os.path.exists(path):
-        config = AutoConfig.for_model(**CONFIG, num_hidden_layers=case["layers"])
-        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(
-            path, safe_serialization=False
-        )
-    dist.barrier()
+    sizes = CONFIG | case.get("sizes", {})
+    path = folder_of(case, folder)
     tensor = case.get("tensor", 1)
     divided = {}
     if tensor > 1:
@@ -107,10 +203,8 @@ def run(case: dict[str, Any], folder: str) -> dict[str, Any]:
         for _ in range(NUM_STEPS):
             allocations.peaks = {}
             allocations.mark("step")
-            ids = torch.randint(0, CONFIG["vocab_size"], (case["batch"], case["length"]))
-            loss = model(input_ids=ids, labels=ids).loss
-            accelerator.backward(loss)
-            del loss
+            ids = torch.randint(0, sizes["vocab_size"], (case["batch"], case["length"]))
+            step(accelerator, model, ids, case.get("packed", False))
             gradients = num_bytes(p.grad for p in parameters if p.grad is not None)
             allocations.mark("optimizer")
             optimizer.step()
@@ -140,8 +234,9 @@ def main() -> None:
         dist.init_process_group("gloo")
     sent = [sys.stdin.read() if dist.get_rank() == 0 else None, tempfile.mkdtemp()]
     dist.broadcast_object_list(sent)
-    for line in sent[0].splitlines():
-        case = json.loads(line)
+    cases = [json.loads(line) for line in sent[0].splitlines()]
+    write_models(cases, sent[1])
+    for case in cases:
         mine, ranks = run(case, sent[1]), [None] * dist.get_world_size()
         dist.all_gather_object(ranks, mine)
         if dist.get_rank() == 0:

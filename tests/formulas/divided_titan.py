@@ -21,10 +21,12 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from allocations import Allocations  # noqa: E402
 from real_ranks import num_bytes, settle  # noqa: E402
+from ring_on_cpu import install  # noqa: E402
 from torchtitan.components.loss import cross_entropy_loss  # noqa: E402
 from torchtitan.config import JobConfig  # noqa: E402
 from torchtitan.distributed import ParallelDims, parallel_dims  # noqa: E402
 from torchtitan.distributed import utils as dist_utils  # noqa: E402
+from torchtitan.distributed.context_parallel import prepare_context_parallel_input  # noqa: E402
 from torchtitan.distributed.pipeline_parallel import pipeline_llm  # noqa: E402
 from torchtitan.models.llama3 import Transformer, TransformerModelArgs  # noqa: E402
 from torchtitan.models.llama3.infra import parallelize  # noqa: E402
@@ -82,11 +84,21 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
     config = config_of(case)
     replicate, shard, tensor, context, pipeline = (case.get(name, 1) for name in DEGREES)
     dims = ParallelDims(
-        replicate, shard, context, tensor, pipeline, 1, 1, world_size=dist.get_world_size()
+        replicate,
+        shard // context,
+        context,
+        tensor,
+        pipeline,
+        1,
+        1,
+        world_size=dist.get_world_size(),
     )
     dims.build_mesh()
+    if context > 1:
+        install()
     torch.manual_seed(0)
-    args = TransformerModelArgs(**SIZES, n_layers=case["layers"], max_seq_len=case["length"])
+    sizes = SIZES | case.get("titan_sizes", {})
+    args = TransformerModelArgs(**sizes, n_layers=case["layers"], max_seq_len=case["length"])
     loss_fn = cross_entropy_loss
     allocations = Watched()
     with allocations:
@@ -111,7 +123,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             allocations.mark("step")
             optimizer.zero_grad()
             for _ in range(case.get("accumulation", 1)):
-                ids = torch.randint(0, SIZES["vocab_size"], (case["batch"], case["length"] + 1))
+                ids = torch.randint(0, sizes["vocab_size"], (case["batch"], case["length"] + 1))
                 inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
                 with context_of():
                     if dims.pp_enabled:
@@ -120,7 +132,12 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
                         schedule.step(*given, target=targets, losses=losses, return_outputs=False)
                         del losses
                     else:
-                        pred = parts[0](inputs)
+                        more: dict[str, Any] = {}
+                        if context > 1:
+                            inputs, labels, more = prepare_context_parallel_input(
+                                inputs, labels, more, dims.get_mesh("cp"), torch.device("cpu")
+                            )
+                        pred = parts[0](inputs, **more)
                         loss = loss_fn(pred, labels) / labels.numel()
                         del pred
                         loss.backward()

@@ -16,6 +16,7 @@ from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan, Pipeline
 from preflight.memory import Level, MemoryEstimate, Moment
 from preflight.models import describe
+from preflight.plan_parts import DeepSpeedSettings
 
 ROWS = [
     json.loads(line)
@@ -27,6 +28,16 @@ SIZES = {
     "model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8,
     "num_key_value_heads": 4, "vocab_size": 2048, "tie_word_embeddings": False,
 }  # fmt: skip
+BUCKETS = {
+    "overlap_comm": False,
+    "reduce_bucket_size": 500_000,
+    "allgather_bucket_size": 500_000,
+    "stage3_prefetch_bucket_size": 100_000,
+    "stage3_max_live_parameters": 1_000_000,
+    "stage3_max_reuse_distance": 1_000_000,
+    "stage3_param_persistence_threshold": 0,
+}
+"""What divided_accelerate.py gives DeepSpeed."""
 SCHEDULES = {"1F1B": "1f1b", "GPipe": "gpipe", "Interleaved1F1B": "interleaved_1f1b"}
 CHECKPOINTING = {"selective": "selective_op"}
 LIBRARIES = ("torchtitan", "transformers", "accelerate", "torch")
@@ -60,7 +71,9 @@ def pipeline_of(row: dict[str, Any]) -> Pipeline | None:
 
 
 def plan_of(row: dict[str, Any]) -> LaunchPlan:
-    shard, tensor, replicate = (row.get(name, 1) for name in ("shard", "tensor", "replicate"))
+    shard, tensor, replicate, context = (
+        row.get(name, 1) for name in ("shard", "tensor", "replicate", "context")
+    )
     word = row.get("checkpointing", "none")
     fields: dict[str, Any] = {
         "engine": "fsdp2" if shard > 1 else "single",
@@ -68,6 +81,7 @@ def plan_of(row: dict[str, Any]) -> LaunchPlan:
         "shard_degree": shard,
         "replicate_degree": replicate,
         "tensor_parallel_degree": tensor,
+        "context_parallel_degree": context,
         "load_dtype": "fp32",
         "mixed_precision": "bf16",
         "optimizer": "adamw_torch_fused",
@@ -100,15 +114,30 @@ def plan_of(row: dict[str, Any]) -> LaunchPlan:
             "trainer": "transformers",
             "reshard_after_forward": True if shard > 1 else None,
             # before 5.0 a CPU's rows have a mask
-            "sequence_kind": "fixed" if row["transformers"] >= "5" else "padded",
+            "sequence_kind": "packed"
+            if row.get("packed")
+            else "fixed"
+            if row["transformers"] >= "5"
+            else "padded",
         }
-        if shard == 1:
+        if "sequence" in row:
+            fields |= {
+                "engine": row["engine"],
+                "sequence_parallel_degree": row["sequence"],
+                "deepspeed": DeepSpeedSettings(**BUCKETS),
+                "reshard_after_forward": None,
+                "optimizer": "adamw_torch",
+                "optimizer_kernel": "for_loop",
+            }
+        elif shard == 1:
             fields |= {"optimizer": "adamw_torch", "optimizer_kernel": "for_loop"}
     return LaunchPlan(**fields)
 
 
 def estimate_of(row: dict[str, Any], plugins) -> MemoryEstimate:
-    model = describe({**SIZES, "num_hidden_layers": row["layers"]}, "tiny", "test")
+    model = describe(
+        {**SIZES, **row.get("sizes", {}), "num_hidden_layers": row["layers"]}, "tiny", "test"
+    )
     return estimate_memory(plan_of(row), model, None, plugins)
 
 
@@ -132,6 +161,9 @@ def test_states_between_steps_are_exact(row, plugins):
     """They are those of one of the ranks, in a pipeline of the one that is estimated to be the fullest."""
     terms = estimate_of(row, plugins).terms
 
-    for name, words in (("params", "parameters"), ("states", "optimizer states")):
+    both = (("params", "parameters"), ("states", "optimizer states"))
+    for name, words in (
+        both[1:] if "engine" in row else both
+    ):  # DeepSpeed's are two, and one is in its states
         held = sum(t.num_bytes for t in terms if t.name.startswith(words))
         assert held in {rank[name] for rank in row["ranks"]}
