@@ -105,9 +105,12 @@ PATTERNS = {
 """Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
-        ("axk1", "axk2", "glm_moe_dsa", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
+        ("axk1", "axk2", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
         LATENT,
     ),
+    "glm_moe_dsa": {**LATENT, "indexer_types": ByLayer(("full", "shared", "full"))},
+    # logits are more than the streams of its last layer, as published
+    "hy_v4": {"vocab_size": (6624, 7248, 9072, 7824, 9648, 8496)},
     "longcat_flash": {**LATENT, "head_dim": (16, 24, 32, 8, 40, 16), "num_layers": 3},
     "afmoe": {"global_attn_every_n_layers": 2, "num_dense_layers": 2},
     "bamba": {**STATES, "attn_layer_indices": [1, 4]},
@@ -158,7 +161,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "xglm": {"attention_heads": (10, 8, 12, 6, 9, 16)},
     "mimo_v2_flash": {  # windowed layers have twice as many heads of keys
-        "num_attention_heads": (12, 16, 18, 12, 24, 32), "num_key_value_heads": (2, 4, 3, 3, 3, 8),
+        "num_attention_heads": (12, 32, 18, 12, 24, 32), "num_key_value_heads": (2, 4, 3, 3, 3, 8),
     },
     "xlnet": {"d_head": (32, 56, 40, 64, 64, 40)},
 }  # fmt: skip
