@@ -39,6 +39,9 @@ def candidate_widths(seen: Seen, table: Mapping[str, Any]) -> list[str]:
             if side != count and " + " not in side and count not in side.split("*"):
                 found[f"{count}*{side}"] = None
     states = [name for name in small if "state" in name]
+    found.update(
+        {f"{side}*{state}": None for state in states for side in sides if state not in side}
+    )
     heads = [name for name in small if "head" in name]
     for one, two in combinations(heads, 2):
         found.update({f"{one}*{two}*{state}": None for state in states})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from preflight.derive import chunks, expert_loops
+from preflight.derive import chunks, expert_loops, token_loops
 from preflight.derive.cost_forms import NotSolved, Sizes, solve, without_zeros
 from preflight.derive.loops import NotAlike, Turns, joined, joined_levels
 from preflight.derive.small_models import NUM_VARIANTS, small_config, small_launch
@@ -104,6 +104,11 @@ def see_and_walk(
         few, many = (_walk(some, _sizes_by_layer(some)) for some in (seen, others))
         return seen, _joined(few, many, [chunks.TURNS] * len(seen[0].units))
     is_table = spec.facts.get("layout") == "table" and not spec.facts.get("both_stacks")
+    if is_table and token_loops.loops_over_tokens(model_type):
+        loops = (token_loops.FEW, token_loops.MANY)
+        seen, others = (see(token_loops.shapes_of(n, is_packed)) for n in loops)
+        few, many = (_walk(some, _sizes_by_layer(some)) for some in (seen, others))
+        return seen, _joined(few, many, [token_loops.TURNS] * len(seen[0].units))
     shapes = CHUNKED_SHAPES if is_table else SHAPES
     if is_packed:
         shapes = CHUNKED_UNPACKING_SHAPES if is_table else UNPACKING_SHAPES

@@ -7,6 +7,8 @@ import pytest
 from preflight.derive.expert_loops import told_apart, turns_of, with_experts
 from preflight.derive.loops import NotAlike, Turns, joined_levels
 from preflight.derive.small_models import small_config
+from preflight.derive.token_loops import TURNS as OF_TOKENS
+from preflight.derive.token_loops import loops_over_tokens
 
 
 def levels_of(num_turns):
@@ -77,3 +79,18 @@ def test_a_small_mixture_has_as_many_experts_as_a_loop_is_traced_with(model_type
     assert {
         config.get(name, 10) for name in ("num_experts", "num_local_experts", "n_routed_experts")
     } == {10}
+
+
+@pytest.mark.parametrize(("model_type", "loops"), [("mamba", True), ("bamba", False)])
+def test_a_layer_that_makes_more_tensors_of_a_longer_sequence_loops_over_its_tokens(
+    model_type, loops
+):
+    assert loops_over_tokens(model_type) is loops
+
+
+def test_what_every_token_of_a_batch_adds_is_what_all_of_them_have():
+    assert OF_TOKENS.grown("B*h", 4) == ("T*h", 4)
+    assert OF_TOKENS.grown("B", 2) == ("T*1", 2)
+    assert OF_TOKENS.grown("C", 8) == ("L*1", 8)
+    with pytest.raises(NotAlike):
+        OF_TOKENS.grown("LL", 2)

@@ -9,11 +9,12 @@ import pytest
 
 from preflight.derive.type_configs import small_type_config
 from preflight.errors import ModelNotKnown
+from preflight.formulas.adapters import adapter_tensors
 from preflight.formulas.heads import with_head
 from preflight.formulas.layer_coefficients import file_of, not_derived
 from preflight.formulas.precision import precision_of
 from preflight.judge import estimate_memory
-from preflight.launch import LaunchPlan
+from preflight.launch import Adapter, LaunchPlan
 from preflight.models import describe, lays_out
 from preflight.models.families import family_tables
 from preflight.models.families.family_tables import family_table
@@ -98,6 +99,38 @@ def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, chec
 
     for compared in compare(model_type, method, checkpointing, load_plugins(".")):
         assert abs(compared.error) < 0.002, compared
+
+
+@pytest.mark.parametrize("method", ["full", "LoRA"])
+def test_formulas_of_a_loop_over_tokens_are_a_trace_of_another_length(method):
+    """Mamba's layers make tensors for every token, and were traced at two other lengths."""
+    from preflight.derive.formula_table import compare
+
+    for compared in compare("mamba", method, method == "full", load_plugins("."), seq_len=48):
+        assert abs(compared.error) < 0.002, compared
+
+
+def test_an_adapter_gets_a_gradient_but_where_a_layer_reads_the_weight_past_its_module():
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM, MambaConfig
+
+    targets = ["in_proj", "x_proj", "dt_proj"]
+    config = {**small_type_config("mamba", 0, 2), "hidden_size": 32, "intermediate_size": 64}
+    model = AutoModelForCausalLM.from_config(MambaConfig(**config))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=targets))
+    words = torch.zeros((1, 4), dtype=torch.long)
+    adapted(input_ids=words, labels=words).loss.backward()
+    idle = {
+        name.split(".lora_")[0].rpartition(".")[2]
+        for name, parameter in adapted.named_parameters()
+        if ".lora_" in name and parameter.grad is None
+    }
+    plan = LaunchPlan(adapter=Adapter("lora", 2, 4, 0.0, tuple(targets)))
+    ours = adapter_tensors(plan, describe(config, "mamba", "here"))
+
+    assert {t.name.split(".")[-3] for _, t in ours} == set(targets)
+    assert idle == {t.name.split(".")[-3] for _, t in ours if not t.gets_gradient}
 
 
 @pytest.mark.parametrize(
