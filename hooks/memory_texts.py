@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.beside_layers import shared_bytes
+from preflight.formulas.kept_forwards import kept_by_layers, kept_to_be_pooled
 from preflight.formulas.key_values import stream_element_bytes
-from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.texts import caches_gradients, forwards_of, shares_negatives, waiting_len
 from preflight.hookspecs import hookimpl
@@ -43,23 +41,9 @@ def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, forwards: int) -> tup
     """Return what other forwards keep for their backward, and the hidden states that they return."""
     if not tokens:
         return 0, 0
-    precision = precision_of(plan, model)
     states = tokens * stream_element_bytes(plan, model) * model.hidden_size
-    costs = [
-        (unit.count, layer_costs(plan, model, unit, precision))
-        for unit in model.layers
-        if unit.layer is not None
-    ]
-    is_checkpointed = plan.activation_checkpointing != "none"
-    each = sum(count * (cost.residual if is_checkpointed else cost.saved) for count, cost in costs)
-    copies = forwards * sum(count * cost.copied_bytes for count, cost in costs)
-    shared = shared_bytes(plan, model, precision)
-    beside = 0 if shared is None else shared["forward"] * tokens // num_tokens(plan)
-    # a decoder's last norm keeps what it is given, in fp32, and its product; an encoder's is its last layer's
-    c = precision.bytes_of("compute")
-    norm = 0 if model.is_encoder else (4 + c) * tokens * model.hidden_size
-    # and pooling a mask as wide as what it is multiplied with
-    return tokens * each + copies + beside + norm + states, states
+    kept = kept_by_layers(plan, model, tokens, forwards)
+    return kept + kept_to_be_pooled(plan, model, tokens), states
 
 
 def _cached(plan: LaunchPlan, model: ModelSpec) -> int:

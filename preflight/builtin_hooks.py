@@ -58,6 +58,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "memory_loss",
     "memory_scores",
     "memory_texts",
+    "memory_waiting",
     "memory_optimizer_step",
     "memory_load",
     "memory_save",

@@ -83,9 +83,6 @@ def drops_gradients(plan: LaunchPlan) -> bool:
 def finds_gradients(plan: LaunchPlan) -> bool:
     """Tell whether a forward begins with gradients there: of earlier micro steps, or zeros."""
     is_again = plan.gradient_accumulation_steps > 1 or caches_gradients(plan)
-    own = plan.script_facts.step_loss
-    # an upper bound: one forward's backward is done when that of the other begins
-    is_again = is_again or (own is not None and own.forwards > 1)
     return is_again or not drops_gradients(plan)
 
 

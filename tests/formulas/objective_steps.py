@@ -32,7 +32,7 @@ from preflight.trace import fused_head
 from preflight.trace.patches import replaced
 
 ROWS = 8
-KNOWN_WORDS = 500
+KNOWN_WORDS = 50
 
 
 def tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
@@ -88,6 +88,9 @@ def pairs_of(case: dict, folder: Path) -> Trainer:
         output_dir=str(folder / "out"), per_device_train_batch_size=case["micro"], max_steps=2, use_cpu=True,
         report_to=[], save_strategy="no", optim="adamw_torch_fused", bf16=case.get("autocast", False),
         dataloader_pin_memory=False, disable_tqdm=True, remove_unused_columns=False, run_name=case["how"],
+        gradient_checkpointing=case.get("checkpointing", False),
+        gradient_checkpointing_kwargs={"use_reentrant": case.get("reentrant", False)},
+        gradient_accumulation_steps=case.get("accumulation", 1),
     )  # fmt: skip
 
     def collated(features: list[dict]) -> dict:

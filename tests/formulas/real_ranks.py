@@ -32,7 +32,11 @@ import torch.distributed as dist  # noqa: E402
 from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 from allocations import Allocations  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
 
 NUM_STEPS = 5
 
@@ -111,7 +115,9 @@ def run(case: dict) -> dict:
     torch.manual_seed(0)
     config = AutoConfig.for_model(**case["config"])
     config.use_cache = False
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+    kind = AutoModelForSequenceClassification if case.get("in_turn") else AutoModelForCausalLM
+    config.num_labels = 1
+    model = kind.from_config(config, dtype=torch.float32).train()
     if case.get("lora"):
         import peft
 
@@ -187,6 +193,17 @@ def watch(layers, embedding, allocations: Allocations) -> None:
     )
 
 
+def predicted(model, ids):
+    """Return the loss of the next token."""
+    return model(input_ids=ids, labels=ids).loss
+
+
+def scored_in_turn(model, ids):
+    """Return the loss of two answers that go through the model one after the other."""
+    chosen, rejected = (model(input_ids=row).logits for row in ids.split(len(ids) // 2))
+    return -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+
+
 def steps(case: dict, accelerator, model, optimizer, allocations: Allocations) -> dict:
     result = {}
     vocab = case["config"]["vocab_size"]
@@ -197,7 +214,7 @@ def steps(case: dict, accelerator, model, optimizer, allocations: Allocations) -
             with accelerator.accumulate(model):
                 ids = torch.randint(0, vocab, (case["micro"], case["length"]))
                 allocations.mark("forward")
-                loss = model(input_ids=ids, labels=ids).loss
+                loss = (scored_in_turn if case.get("in_turn") else predicted)(model, ids)
                 allocations.mark("loss_backward")
                 accelerator.backward(loss)
                 del loss

@@ -25,6 +25,10 @@ OWN_PAIRS = SCRIPT.with_name("own_pairs.py")
 CONFIG = {**LLAMA, "vocab_size": 8192}
 LENGTH = 256
 TOLERANCE = 0.02
+IN_TURN = {
+    "objective": "scored_in_turn", "how": "one after the other",
+    "config": {**CONFIG, "vocab_size": 64},
+}  # fmt: skip
 CASES: dict[str, dict] = {
     "reward": {"objective": "reward", "load": "bf16"},
     "reward, autocast": {"objective": "reward", "load": "fp32", "autocast": True},
@@ -61,6 +65,22 @@ CASES: dict[str, dict] = {
     "pairs side by side": {"objective": "scored_pairs", "how": "side by side", "load": "bf16"},
     "pairs, one after the other, autocast": {
         "objective": "scored_in_turn", "how": "one after the other", "load": "fp32", "autocast": True,
+    },
+    "in turn, few tokens": {**IN_TURN, "load": "bf16", "length": 16, "micro": 1},
+    "in turn, few tokens, a large vocabulary": {
+        **IN_TURN, "load": "fp32", "autocast": True, "length": 32, "config": CONFIG,
+    },
+    "in turn, few tokens, autocast": {**IN_TURN, "load": "fp32", "autocast": True, "length": 64},
+    "in turn, checkpointed": {**IN_TURN, "load": "bf16", "length": 64, "checkpointing": True},
+    "in turn, reentrant": {
+        **IN_TURN, "load": "bf16", "length": 16, "micro": 1, "checkpointing": True, "reentrant": True,
+    },
+    "in turn, accumulating": {
+        **IN_TURN, "load": "bf16", "length": 16, "micro": 1, "accumulation": 2,
+    },
+    "own pairs, one after the other, few tokens": {
+        "objective": "preference_pairs", "how": "InTurn", "load": "bf16", "length": 16,
+        "config": {**CONFIG, "vocab_size": 512},
     },
     "own pairs": {"objective": "preference_pairs", "how": "AtOnce", "load": "bf16"},
     "own pairs, autocast": {
@@ -119,6 +139,8 @@ def plan_of(name: str) -> LaunchPlan:
         seq_len=case["length"],
         attention="sdpa",
         sequence_kind="fixed",
+        checkpointing_reentrant=case.get("reentrant"),
+        gradient_accumulation_steps=case.get("accumulation", 1),
         activation_checkpointing="full" if case.get("checkpointing") else "none",
         loss="chunked_linear" if fuses else "full_logits",
         adapter=Adapter(rank=case["rank"], targets=("q_proj", "v_proj"))
