@@ -242,4 +242,16 @@ KINDS: dict[str, FindingKind] = {
             "tests/hooks/test_checks.py::test_an_adapter_that_is_saved_empty_is_an_error",
         ),
     ),
+    "PF224": FindingKind(
+        name="words-in-two-groups",
+        severity="error",
+        proof_kind="refusal",
+        trigger="T5, mT5, UMT5 or Pegasus of transformers 5, BART or mBART since 4.41, under FSDP2 with accelerate 1.14 and torch 2.13 or newer",
+        effect="the first forward stops in every worker: `Parameter 'shared.weight' is shared with a parameter already managed by another FSDP group` (torch/distributed/fsdp/_fully_shard/_fsdp_state.py:217, 2.13): accelerate divides the words of get_input_embeddings() apart from the root, in which those of both stacks are",
+        fix="fsdp_version: 1, under which all of them are one unit",
+        proof=(
+            f"{_EFFECTS}test_shared_words_are_in_two_groups",
+            "tests/findings/test_engine_checks.py::test_shared_words_are_held_against_releases",
+        ),
+    ),
 }

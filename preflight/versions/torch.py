@@ -58,3 +58,11 @@ RENAMES_ALLOCATOR_VARIABLE = Boundary(
     "c10/core/AllocatorConfig.h:158 (2.13.0)",
     "2.13.0",
 )
+REFUSES_TWO_GROUPS = Boundary(
+    _NAME,
+    "2.13",
+    "fully_shard refuses a shared parameter that two of its groups have",
+    "torch/distributed/fsdp/_fully_shard/_fsdp_state.py:217 _validate_no_duplicate_params (2.13.0);"
+    " accelerate/utils/fsdp_utils.py:865 (1.15.0) names this release",
+    "2.13.0",
+)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from effect_ranks import (
+    SIZES,
     Results,
     backward,
     clean,
@@ -137,6 +138,35 @@ def wrapping() -> Results:
         for name, settings in cases.items():
             found[f"fsdp{version} {name}"] = run(version, **settings)
     return found
+
+
+@experiment
+def shared_words() -> Results:
+    """What models say whose encoder and decoder share their words."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    t5 = {"d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 1}
+    layers = {f"{stack}_{name}": n for stack in ("encoder", "decoder") for name, n in BART.items()}
+    sizes = {
+        **dict.fromkeys(("t5", "mt5", "umt5"), t5),
+        **{name: {"d_model": 64, **layers} for name in ("bart", "mbart", "pegasus")},
+    }
+    found: Results = {}
+    for name, given in sizes.items():
+        for version in (1, 2):
+            accelerator = start(version, **ORIGINAL)
+            config = AutoConfig.for_model(
+                name, **given, vocab_size=SIZES["vocab_size"], max_position_embeddings=64,
+                pad_token_id=0, decoder_start_token_id=0,
+            )  # fmt: skip
+            model = AutoModelForSeq2SeqLM.from_config(config).train()
+            found[f"fsdp{version} {name}"] = refusal(
+                lambda a=accelerator, m=model: backward(a, prepared(a, m)[0])
+            )
+    return found
+
+
+BART = {"ffn_dim": 128, "layers": 1, "attention_heads": 4}
 
 
 @experiment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,29 @@ def test_wrapping_by_size_is_held_against_the_layers(plugins, engine, least, exp
     )
 
     assert ids(plugins, plan) == expected
+
+
+@pytest.mark.parametrize(
+    ("model_type", "engine", "versions", "expected"),
+    [
+        ("t5", "fsdp2", {}, ["PF224"]),
+        ("t5", "fsdp1", {}, []),
+        ("t5", "fsdp2", {"transformers": "4.57.1"}, []),
+        ("bart", "fsdp2", {"transformers": "4.57.1"}, ["PF224"]),
+        ("bart", "fsdp2", {"accelerate": "1.13.0"}, []),
+        ("pegasus", "fsdp2", {"torch": "2.12.0"}, []),
+        ("llama", "fsdp2", {}, []),
+    ],
+)
+def test_shared_words_are_held_against_releases(plugins, model_type, engine, versions, expected):
+    """PF224: 4.57.1 was run with accelerate 1.15 and torch 2.13 too, where T5 starts and BART does not."""
+    plan = LaunchPlan(engine=engine, trainer="transformers", versions=versions, **FSDP)
+    sizes = {"d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 2}
+    t5 = describe({**sizes, "vocab_size": 256, "model_type": "t5"}, "tiny", "test")
+    model = replace(t5, model_type=model_type)
+    found = plugins.collect("preflight_findings", plan=plan, model=model, device=None)
+
+    assert [each.id for _, each in found if each.id == "PF224"] == expected
 
 
 # A base that does not train

@@ -67,6 +67,14 @@ def test_fsdp2_refuses_to_wrap_by_size(effects):
     assert said["fsdp2 size above all"] == said["fsdp1 size"] == ""
 
 
+def test_shared_words_are_in_two_groups(effects):
+    """PF224."""
+    said = effects["shared_words"]
+    for name in ("t5", "mt5", "umt5", "bart", "mbart", "pegasus"):
+        assert said[f"fsdp1 {name}"] == ""
+        assert "shared.weight' is shared with a parameter already managed" in said[f"fsdp2 {name}"]
+
+
 def test_without_a_policy_the_model_is_one_unit(effects):
     """PF202: two layers and the root are three units; above the size of a layer their parent is one."""
     assert effects["one_unit"] == {
