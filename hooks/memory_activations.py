@@ -9,7 +9,7 @@ from preflight.formulas.attention_tensors import has_bool_mask, mask_bytes
 from preflight.formulas.beside_layers import behind_bytes, shared_bytes
 from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import forwards_at_once
+from preflight.formulas.objective import forwards_at_once, of_one_forward
 from preflight.formulas.offloaded_activations import bytes_in_flight, bytes_left
 from preflight.formulas.precision import Precision, gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens
@@ -40,10 +40,15 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.offload_activations == "cpu" and plan.activation_checkpointing == "none":
         costs = [(unit, _offloaded(plan, model, unit, precision, cost)) for unit, cost in costs]
     yield from _saved(plan, model, costs, tokens, shared)
-    if is_traced(plan, costs):
+    one = of_one_forward(plan)
+    if is_traced(plan, costs) and one is not plan:
+        of_one = [(unit, layer_costs(one, model, unit, precision)) for unit in layers]
+        beside = shared_bytes(one, model, precision)
+        yield from _worst_moments(one, model, precision, of_one, beside)
+    elif is_traced(plan, costs):
         yield from _worst_moments(plan, model, precision, costs, shared)
     else:
-        yield from _passing(plan, costs, tokens)
+        yield from _passing(plan, costs, num_tokens(one))
         if model.has_both_stacks and plan.adapter is None:
             yield _words_of_decoder(model, precision)
     yield from _mask(plan, mask_bytes(plan, model, precision, tokens))

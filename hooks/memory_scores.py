@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from preflight.formulas.forward_alone import outputs_of_layers
 from preflight.formulas.heads import SCORE, bytes_of_more_labels, head_of_encoder, scores
-from preflight.formulas.objective import has_value_head
+from preflight.formulas.objective import has_value_head, of_one_forward
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
@@ -65,6 +65,8 @@ def _scored(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryT
         "transformers/modeling_layers.py GenericForSequenceClassification (5.24.0)",
     )
     unread = _unread_logits(plan, model, tokens)
+    one = num_tokens(of_one_forward(plan))
+    waiting = (4 + size) * (tokens - one)  # what another forward's norm keeps
     for name, each, beside, moment in (
         ("last norm, without logits beside it", norm.forward, unread, Moment.LOSS_FORWARD),
         (
@@ -74,13 +76,13 @@ def _scored(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryT
             Moment.LOSS_BACKWARD,
         ),
     ):
-        beyond = each * tokens * model.hidden_size - beside
+        beyond = (each * one + waiting) * model.hidden_size - beside
         if beyond > 0:
             yield MemoryTerm(
                 name,
                 beyond,
                 frozenset({moment}),
-                f"{tokens:,} x {model.hidden_size:,} x {each}"
+                f"({one:,} x {each} + {waiting:,}) x {model.hidden_size:,}"
                 + (f" - {beside:,}" if beside else ""),
                 "traces with a vocabulary of 8 (transformers 5.24.0), the most of Llama, Gemma 2 and GPT-2",
             )

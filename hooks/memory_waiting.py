@@ -22,7 +22,7 @@ from preflight.formulas.deepspeed_rules import live_parameters, prefetch_element
 from preflight.formulas.heads import scores
 from preflight.formulas.kept_forwards import kept_by_layers, kept_to_be_pooled
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.objective import forwards_at_once
+from preflight.formulas.objective import forwards_at_once, of_one_forward
 from preflight.formulas.precision import gradient_element_bytes, precision_of
 from preflight.formulas.sharding import held_tensors, num_tokens, wrap_units
 from preflight.formulas.tensor_parallel import divided_elements
@@ -50,7 +50,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     waiting, largest, embedding = _gradients(plan, model)
     rest = _one_forward(plan)
     gone = _kept_by_first(plan, model, forwards) + _released(plan, model)
-    gone += max(0, _in_last_layer(plan, model) - _in_last_layer(rest, model))
+    gone += max(0, _in_last_layer(of_one_forward(plan), model) - _in_last_layer(rest, model))
     beyond = waiting + largest - gone
     if beyond > 0:
         # logits of the forward that goes back later are there still, and no more than those of all

@@ -6,7 +6,7 @@ kto                 micro batch                               compared with a re
 orpo, cpo, simpo    2 x micro batch                           no reference model
 reward              2 x micro batch                           a score in place of the vocabulary
 scored_pairs        2 x micro batch                           the same, by a loss of the script's own
-scored_in_turn      2 x micro batch, in two forwards          the same
+scored_in_turn      2 x micro batch, in two forwards          the same (and `reward` of TRL before 0.24)
 preference_pairs    2 x micro batch                           log-probabilities, by a loss of the script's own
 classification, prm micro batch                               a score for every label
                     (FlagEmbedding's rerankers: x texts of a row)
@@ -16,6 +16,8 @@ grpo, rloo          micro batch, of completions               compared with a re
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from preflight.formulas.texts import forwards_of
 from preflight.launch import LaunchPlan
@@ -112,7 +114,20 @@ def forwards_at_once(plan: LaunchPlan) -> int:
     """Return the forwards whose activations wait for one backward: each has autocast's copies of weights for itself."""
     loss = plan.script_facts.step_loss
     own = 1 if loss is None else loss.forwards
-    return 2 if plan.objective == "scored_in_turn" else own
+    return 2 if scores_in_turn(plan) else own
+
+
+def of_one_forward(plan: LaunchPlan) -> LaunchPlan:
+    """Return the plan of one of a micro step's forwards, of which each has as many rows as the micro batch."""
+    return plan if forwards_at_once(plan) == 1 else replace(plan, objective=None)
+
+
+def scores_in_turn(plan: LaunchPlan) -> bool:
+    """Tell whether chosen and rejected answers are scored one after the other."""
+    is_older = plan.objective == "reward" and is_of_trl(plan)
+    return plan.objective == "scored_in_turn" or (
+        is_older and not CHUNKS_PAIRS.holds_in(plan.versions)
+    )
 
 
 def sequences_per_sample(plan: LaunchPlan) -> int:
@@ -193,7 +208,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return "" if is_read else "the log-probabilities of a loss that was not read"
     if objective in SCORED:
         if objective == "reward" and is_of_trl(plan):
-            return "" if CHUNKS_PAIRS.holds_in(plan.versions) else "two forwards of a reward model"
+            return ""
         if has_value_head(plan):
             return _unpriced_of_llamafactory(plan)
         if objective == "reward" and is_of_swift(plan):

@@ -30,7 +30,12 @@ from objective_steps import (
     use_kernel,
 )
 from small_llama import LLAMA
-from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    TrainingArguments,
+)
 
 CONFIG = {**LLAMA, "vocab_size": 8192}
 DEEP = {**CONFIG, "num_hidden_layers": 12, "vocab_size": 1024}
@@ -44,8 +49,12 @@ CASES: dict[str, dict] = {
     "deep": {"load": "bf16", "config": DEEP},
     "deep, checkpointed": {"load": "bf16", "checkpointing": True, "config": DEEP},
     "computed before": {"load": "bf16", "computed": True},
+    "few tokens": {"load": "bf16", "length": 32},
+    "few tokens, autocast": {"load": "fp32", "autocast": True, "length": 32},
 }
-NAMES = {"dpo": "DPO", "ipo": "DPO", "kto": "KTO", "orpo": "ORPO", "cpo": "CPO", "simpo": "CPO"}
+NAMES = {
+    "dpo": "DPO", "ipo": "DPO", "kto": "KTO", "orpo": "ORPO", "cpo": "CPO", "simpo": "CPO", "reward": "Reward",
+}  # fmt: skip
 COMPARED = ("dpo", "ipo", "kto")
 VERSION = tuple(int(number) for number in trl.__version__.split(".")[:2])
 PROMPT = 2
@@ -67,11 +76,14 @@ def trainer_of(case: dict, folder: Path):
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[case["load"]]
     config = AutoConfig.for_model(**case["config"], pad_token_id=0, eos_token_id=1, bos_token_id=1)
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).to(dtype).save_pretrained(folder)
+    config.num_labels = 1
+    is_scored = objective == "reward"
+    kind = AutoModelForSequenceClassification if is_scored else AutoModelForCausalLM
+    kind.from_config(config).to(dtype).save_pretrained(folder)
     words.save_pretrained(folder)
 
     def loaded():
-        return AutoModelForCausalLM.from_pretrained(folder, torch_dtype=dtype)
+        return kind.from_pretrained(folder, torch_dtype=dtype)
 
     trainer, arguments = classes_of(objective)
     given = {
@@ -87,7 +99,7 @@ def trainer_of(case: dict, folder: Path):
         own |= {"loss_type": objective} | ({"cpo_alpha": 0.0} if objective == "simpo" else {})
     common = {"train_dataset": data_of(objective, case["length"])}
     if case.get("rank"):
-        common["peft_config"] = lora_of(case)
+        common["peft_config"] = lora_of(case, "SEQ_CLS" if is_scored else "CAUSAL_LM")
     elif objective in COMPARED and not case.get("computed"):
         common["ref_model"] = loaded()
     takes = inspect.signature(trainer.__init__).parameters
