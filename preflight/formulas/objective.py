@@ -55,6 +55,8 @@ PAIRED = (
 1.16.0)."""
 ONLINE = ("grpo", "rloo", "ppo")
 """Objectives that generate what they train on, and score it, before an update with it."""
+GENERATES = ("online_dpo", "nash_md", "xpo", "distillation")
+"""Those that generate and are priced by nobody here."""
 COMPARED = ("dpo", "ipo", "kto")
 """Objectives that need the log-probabilities of a reference model."""
 KEEPS_LOGITS = ("orpo", "cpo", "simpo")
@@ -216,19 +218,15 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         if objective == "prm" and HAS_NO_PRM.holds_in(plan.versions):
             return "PRM after TRL 1.13"
         is_known = plan.trainer in (*HF_TRAINERS, "plain_loop") and objective != "reward"
-        return "" if is_known else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
+        return "" if is_known else f"{objective} of {_whose(plan)}"
     if is_of_llamafactory(plan) and objective in OF_LLAMAFACTORY:
         return _unpriced_of_llamafactory(plan)
     if is_of_swift(plan) and objective in OF_SWIFT:
         return _unpriced_of_swift(plan)
     if objective == "embedding":
-        return (
-            ""
-            if plan.trainer == "transformers"
-            else f"{objective} of {plan.trainer or 'a trainer that is not known'}"
-        )
+        return "" if plan.trainer == "transformers" else f"{objective} of {_whose(plan)}"
     if not is_of_trl(plan):
-        return f"{objective} of {plan.trainer or 'a trainer that is not known'}"
+        return f"{objective} of {_whose(plan)}"
     if objective == "ppo":
         return _unpriced_ppo(plan)
     if objective in ("dpo", "ipo") and not FUSES_HEAD.holds_in(plan.versions):
@@ -242,7 +240,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         since = SCORES_AS_GRPO if objective == "rloo" else GENERATES_IN_ENGINES
         boundary = since if since.holds_in(plan.versions) else boundary
     if boundary is None:
-        return f"{objective}: generation, and the models that score"
+        generates = f"{objective}: generation, and the models that score"
+        return generates if objective in GENERATES else f"{objective} of TRL"
     if not boundary.holds_in(plan.versions):
         return f"the log-probabilities of {objective} before TRL {boundary.since}"
     if reference_of(plan) not in ("none", "same", "adapter_off"):
@@ -252,6 +251,15 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return ""
+
+
+FRAMEWORKS = {"axolotl": "axolotl", "llamafactory": "LLaMA-Factory", "swift": "ms-swift"}
+"""Launchers that train with transformers' Trainer and classes of their own -> what they are called."""
+
+
+def _whose(plan: LaunchPlan) -> str:
+    """Return in words who takes the steps of a plan."""
+    return FRAMEWORKS.get(plan.launcher or "", plan.trainer or "a trainer that is not known")
 
 
 def _unpriced_ppo(plan: LaunchPlan) -> str:
