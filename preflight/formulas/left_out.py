@@ -29,12 +29,12 @@ from preflight.formulas.layer_coefficients import (
     not_derived,
 )
 from preflight.formulas.linear_experts import LOOPED_STACKS
-from preflight.formulas.objective import unpriced_objective
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.pipelines import is_divisible
 from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
 from preflight.formulas.trainer_arguments import argument, where_of
+from preflight.formulas.unpriced import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan

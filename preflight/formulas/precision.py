@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.frozen_parts import AROUND, SEEING
-from preflight.formulas.objective import unpriced_objective
+from preflight.formulas.unpriced import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
 from preflight.model import (

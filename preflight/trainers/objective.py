@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from preflight.errors import Problem
-from preflight.formulas.objective import COMPARED, ONLINE, unpriced_objective
+from preflight.formulas.objective import COMPARED, ONLINE
+from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name

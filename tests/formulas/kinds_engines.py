@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preflight.formulas.objective import unpriced_objective
+from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import Generation, LaunchPlan
 
 ENGINES = {"DDP": "ddp", "ZeRO-2": "zero2", "ZeRO-3": "zero3", "FSDP1": "fsdp1", "FSDP2": "fsdp2"}

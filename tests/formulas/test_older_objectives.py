@@ -14,7 +14,7 @@ from older_steps import CASES, CONFIG
 from test_objectives import PURE_SIMPO, TOLERANCE, predicted
 
 from preflight.formulas.log_probabilities import scoring_of
-from preflight.formulas.objective import unpriced_objective
+from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import Adapter, LaunchPlan
 from preflight.launch_facts import TrainerFacts
 from preflight.versions.boundary import release
