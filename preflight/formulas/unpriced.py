@@ -21,6 +21,7 @@ from preflight.formulas.objective import (
 )
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
+from preflight.versions.boundary import Boundary, version_in
 from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
 from preflight.versions.trl import (
     FUSES_HEAD,
@@ -80,7 +81,7 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         generates = f"{objective}: generation, and the models that score"
         return generates if objective in GENERATES else f"{objective} of TRL"
     if not boundary.holds_in(plan.versions):
-        return f"the log-probabilities of {objective} before TRL {boundary.since}"
+        return f"the log-probabilities of {objective} {_when(plan, boundary)}"
     if reference_of(plan) not in ("none", "same", "adapter_off"):
         return "a reference model of another size"
     if objective in ONLINE and plan.generation is None:
@@ -88,6 +89,17 @@ def unpriced_objective(plan: LaunchPlan) -> str:
     if any(model != "same" for model in plan.reward_models or ()):
         return "a reward model of another size"
     return ""
+
+
+PRICED_SINCE = {"kto": KTO_SCORES_WHOLE, "grpo": GENERATES_IN_ENGINES, "rloo": SCORES_AS_GRPO}
+"""Objective -> since when TRL's whole logits of it are priced, but for one release between those and a fused head."""
+
+
+def _when(plan: LaunchPlan, boundary: Boundary) -> str:
+    """Return in words which releases are not priced, of which the plan's is one."""
+    first = PRICED_SINCE.get(plan.objective or "", boundary)
+    is_older = version_in(plan.versions, first.library) < first.release
+    return f"before TRL {first.since}" if is_older else f"in TRL {plan.versions['trl']}"
 
 
 FRAMEWORKS = {"axolotl": "axolotl", "llamafactory": "LLaMA-Factory", "swift": "ms-swift"}

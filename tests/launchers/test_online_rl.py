@@ -131,8 +131,8 @@ def test_a_reference_model_is_a_shard_of_a_second_copy(tmp_path):
 @pytest.mark.parametrize(
     ("trl", "words", "what"),
     [
-        ("0.17.0", " --bf16 true", "before TRL 1.15"),
-        ("1.14.0", "", "before TRL 1.15"),
+        ("0.17.0", " --bf16 true", "before TRL 0.18"),
+        ("1.14.0", "", "in TRL 1.14.0"),
         ("0.25.0", " --use_liger_kernel true", "Liger's loss"),
     ],
 )
