@@ -89,7 +89,7 @@ def pairs_of(case: dict, folder: Path) -> Trainer:
         report_to=[], save_strategy="no", optim="adamw_torch_fused", bf16=case.get("autocast", False),
         dataloader_pin_memory=False, disable_tqdm=True, remove_unused_columns=False, run_name=case["how"],
         gradient_checkpointing=case.get("checkpointing", False),
-        gradient_checkpointing_kwargs={"use_reentrant": case.get("reentrant", False)},
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         gradient_accumulation_steps=case.get("accumulation", 1),
     )  # fmt: skip
 

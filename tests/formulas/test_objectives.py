@@ -135,7 +135,6 @@ def plan_of(name: str) -> LaunchPlan:
         seq_len=case["length"],
         attention="sdpa",
         sequence_kind="fixed",
-        checkpointing_reentrant=case.get("reentrant"),
         gradient_accumulation_steps=case.get("accumulation", 1),
         activation_checkpointing="full" if case.get("checkpointing") else "none",
         loss="chunked_linear" if fuses else "full_logits",
