@@ -59,7 +59,9 @@ def _fences(text: str) -> Iterator[Block]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip().startswith(("```", "~~~")):
             if start:
-                yield Block(start, "\n".join(fence))
+                yield Block(
+                    start, "\n".join((*fence, ""))
+                )  # as a file ends: "\\" there joins nothing
             fence, start = [], 0 if start else number + 1
         elif start:
             fence.append(re.sub(r"^\s*\$ ", "", line))

@@ -89,6 +89,14 @@ def test_a_script_is_read_as_it_is_started_without_arguments(text, words):
     assert sorted(line for _, line in launches("run.sh", text)) == words
 
 
+def test_a_line_that_an_example_leaves_open_ends_with_it():
+    text = "```bash\ntorchrun train.py \\\n  --data Alpaca \\\n```\n\nand then\n"
+
+    assert [argv[-2:] for argv in (one.argv for one in found_in("README.md", text))] == [
+        ("--data", "Alpaca")
+    ]
+
+
 def test_a_script_that_goes_to_its_own_folder_starts_there(tmp_path):
     (tmp_path / "jobs").mkdir()
     text = 'cd "$(dirname "$0")/.."\ntorchrun a.py\ncd "$(dirname "${BASH_SOURCE[0]}")"; torchrun b.py\n'
