@@ -17,15 +17,16 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.scripts.repository_files import repository_text
+from preflight.versions.peft import PREPARING
 from preflight.versions.transformers import EMBEDDINGS_ASK_FOR_GRADIENTS
 
 TIED_MODULES = ("lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings")
 
 WAYS_TO_ASK = (
     "enable_input_require_grads",
-    "prepare_model_for_kbit_training",
     "gradient_checkpointing_enable",
     "requires_grad_(",
+    *PREPARING,
 )
 """What a script calls so that gradients reach the adapters (PEFT asks where checkpointing is on already)."""
 

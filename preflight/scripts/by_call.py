@@ -15,6 +15,7 @@ from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
 from preflight.scripts.values import DTYPE_NAMES
 from preflight.setting import Place
+from preflight.versions.peft import PREPARING
 
 CHECKPOINTS = (
     "gradient_checkpointing_enable",
@@ -24,8 +25,6 @@ CHECKPOINTS = (
     "apply_fsdp_checkpointing",
 )
 """Calls that turn checkpointing on: transformers' own, diffusers', torch's, and the name that copies of its recipe use."""
-PREPARING = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
-"""They turn it on for a quantized model unless told otherwise (peft/utils/other.py, 0.21)."""
 
 
 def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -14,6 +14,7 @@ from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.script_settings import ScriptSettings
 from preflight.scripts.zero_init import is_partitioned, zero3_is_on
 from preflight.setting import Place
+from preflight.versions.peft import PREPARING
 
 LOADED_WITH = {
     "torch_dtype": "dtype",
@@ -47,8 +48,7 @@ BESIDE = re.compile(r"ref|teacher|reward|critic|value|judge|draft|old|base_model
 SELF = "self"
 PASSES_ON = (
     "get_peft_model",
-    "prepare_model_for_kbit_training",
-    "prepare_model_for_int8_training",
+    *PREPARING,
     "PeftModel",
     "setup_chat_format",
     "clone_chat_template",

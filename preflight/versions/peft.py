@@ -6,6 +6,11 @@ from preflight.versions.boundary import Boundary
 
 _NAME = "peft"
 
+PREPARING = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
+"""Functions that make a loaded model ready for an adapter: frozen, fp32 where it is not packed, checkpointed if it is
+packed and nobody says otherwise, and with inputs that ask for gradients (peft/utils/other.py, 0.3 to 0.21; the second
+name is gone in 0.10)."""
+
 CONVERTS_EXPERT_NAMES = Boundary(
     _NAME,
     "0.19",
