@@ -27,6 +27,24 @@ CHECKPOINTS = (
 """Calls that turn checkpointing on: transformers' own, diffusers', torch's, and the name that copies of its recipe use."""
 
 
+OF_TRAINERS = {
+    "SFTTrainer": {"max_seq_length": "seq_len", "packing": "packing"},
+    "DPOTrainer": {"max_length": "seq_len"},
+    "RewardTrainer": {"max_length": "seq_len"},
+}
+"""Trainer of TRL -> keywords that were its own before its arguments had them (gone since 0.13 and 0.14), as arguments."""
+
+
+def read_trainers_own(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read what TRL's trainers are told beside their arguments, which a parser may make: length and packing."""
+    for trainer, names in OF_TRAINERS.items():
+        for call in reader.named(trainer):
+            values, _ = reader.keywords(call)
+            for name, argument in names.items():
+                if name in values:
+                    settings.put(argument, values[name])
+
+
 def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
     """Read checkpointing that is turned on by a call, beside what the trainer is told."""
     calls = [(found, True) for found in reader.named(*CHECKPOINTS)]

@@ -16,6 +16,7 @@ from preflight.scripts.by_call import (
     read_compile,
     read_evaluation,
     read_optimizer,
+    read_trainers_own,
 )
 from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
@@ -106,6 +107,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     if elsewhere is not None:
         settings.seen["open_arguments"] = elsewhere
     _trainer_arguments(reader, settings)
+    read_trainers_own(reader, settings)
     changed = changed_arguments(reader)
     if changed is not None:
         settings.seen.setdefault("open_arguments", changed)
@@ -156,11 +158,6 @@ def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
         settings.put("seq_len" if name in ("max_length", "max_seq_length") else name, known)
     if any(is_open for _, is_open in read) or any(len(call.node.args) > 1 for call in calls):
         settings.seen["open_arguments"] = reader.place(calls[0])
-    for call in reader.named("SFTTrainer"):  # before TRL 0.13 these were the trainer's own
-        values, _ = reader.keywords(call)
-        for name, argument in (("max_seq_length", "seq_len"), ("packing", "packing")):
-            if name in values:
-                settings.put(argument, values[name])
     models = [each for call in reader.calls if (each := _model_by_name(reader, call)) is not None]
     if models and all(each.value == models[0].value for each in models):
         settings.put("model_name_or_path", models[0])

@@ -147,3 +147,34 @@ def test_a_tokenizers_length_counts_where_something_cuts(cut, more, tmp_path):
     joined = text.replace("    model_max", "    data_flatten: bool = False\n    model_max")
     joins = plan_of(tmp_path, f"{command} --data_flatten True", {"train.py": joined})
     assert joins.seq_len is None
+
+
+TRAINERS = {
+    "SFTTrainer": ("trl==0.11.4", "max_seq_length"),
+    "DPOTrainer": ("trl==0.11.4", "max_length"),
+    "RewardTrainer": ("trl==0.12.2", "max_length"),
+}
+"""Trainer -> a release of TRL that takes the length as a keyword of the trainer, and that keyword."""
+
+
+@pytest.mark.parametrize("trainer", sorted(TRAINERS))
+def test_a_length_that_a_trainer_is_told_holds_where_a_parser_makes_the_arguments(
+    trainer, tmp_path
+):
+    pin, keyword = TRAINERS[trainer]
+    text = (
+        "from dataclasses import dataclass\nimport torch\n"
+        "from transformers import AutoModelForCausalLM, HfArgumentParser, TrainingArguments\n"
+        f"from trl import {trainer}\n"
+        "@dataclass\nclass Rows:\n    longest: int = 320\n"
+        "def main():\n"
+        "    arguments, rows = HfArgumentParser((TrainingArguments, Rows)).parse_args_into_dataclasses()\n"
+        "    model = AutoModelForCausalLM.from_pretrained('meta-llama/Llama-2-7b-hf')\n"
+        f"    {trainer}(model=model, args=arguments, {keyword}=rows.longest).train()\n"
+        "main()\n"
+    )
+    files = {"train.py": text, "requirements.txt": f"{pin}\n"}
+    command = "torchrun --nproc_per_node 8 train.py --output_dir out --bf16"
+
+    assert plan_of(tmp_path, command, files).seq_len == 320
+    assert plan_of(tmp_path, f"{command} --longest 96", files).seq_len == 96
