@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -50,6 +51,8 @@ class ScriptFiles:
     """One script with the files of the repository that it imports, one level deep; nothing is evaluated.
 
     A file that defines nothing itself and calls what it imports (`from pkg.train import train; train()`) is no level.
+    Where neither the script nor the file that it calls makes a model, an adapter or a trainer, what that file calls is
+    followed too: a command line in `pkg/cli.py`, the run in `pkg/train.py`, and the model in `pkg/model.py`.
     """
 
     def __init__(self, command: LaunchCommand, path: str, text: str) -> None:
@@ -112,7 +115,8 @@ class ScriptFiles:
         self.blocks = [each for each in self.blocks if id(each[1]) in may_run]
         self.everywhere = [each for each in self.everywhere if id(each.scope) in may_run]
 
-    def _load(self, path: str, tree: ast.Module, depth: int) -> None:
+    def _load(self, path: str, tree: ast.Module, depth: int, hands_on: bool = True) -> None:
+        """Read a file; `hands_on` says that none of those which lead to it makes what trains."""
         if path != self.path:
             # Under `__main__` stands what another launch of this file would do.
             tree = ast.Module([node for node in tree.body if not is_main_guard(node)], [])
@@ -139,10 +143,12 @@ class ScriptFiles:
             if isinstance(node, ast.ClassDef)
             for base in node.bases
         }
+        called = {_called(node) for node in every}
+        hands_on = hands_on and not any(map(_MAKES.search, called))
+        wanted = None if depth == 0 else stood_on | called if hands_on else stood_on
         for node in every:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                wanted = None if depth == 0 else stood_on
-                self._import(path, node, wanted, 0 if is_thin else depth + 1)
+                self._import(path, node, wanted, 0 if is_thin else depth + 1, hands_on)
         if depth == 0:
             self._follow_dotted(path, every, 0 if is_thin else depth + 1)
         self._add_block(tree.body, in_block, module)
@@ -185,6 +191,7 @@ class ScriptFiles:
         node: ast.Import | ast.ImportFrom,
         wanted: set[str] | None,
         next_depth: int,
+        hands_on: bool,
     ) -> None:
         """Note what an import gives, and load its file; without `wanted` every one, else what gives these names."""
         if isinstance(node, ast.Import):
@@ -203,7 +210,7 @@ class ScriptFiles:
             if name and name != "*":
                 found, name = defined_in(self.command, found, name, self._file_of)
             self.imports[path][local] = (found, name)
-            self._follow(found, next_depth)
+            self._follow(found, next_depth, hands_on)
 
     def _follow_dotted(self, path: str, nodes: Sequence[ast.AST], depth: int) -> None:
         """Load what a file calls, stands on or has parsed as `pkg.utils.Arguments`, and note it under that name."""
@@ -225,13 +232,13 @@ class ScriptFiles:
                     self.imports[path][dotted] = (file, name)
                     self._follow(file, depth)
 
-    def _follow(self, path: str, depth: int) -> None:
+    def _follow(self, path: str, depth: int, hands_on: bool = False) -> None:
         """Load a file of the repository, if it can be read and is not too much."""
         if path in self.modules or len(self.modules) > MAX_IMPORTED_FILES:
             return
         tree = read_tree(self.command, path)
         if tree is not None:
-            self._load(path, tree, depth)
+            self._load(path, tree, depth, hands_on)
 
     def _file_of(self, path: str, module: str) -> str | None:
         """Return the file that a module's name means; a package may lie beside the script or above its folder."""
@@ -244,6 +251,15 @@ class ScriptFiles:
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_MAKES = re.compile(
+    r"Trainer$|^(?:from_pretrained|from_config|get_peft_model|Accelerator|initialize)$"
+)
+"""Calls that make what trains: a model, an adapter on one, a trainer or an engine."""
+
+
+def _called(node: ast.AST) -> str:
+    """Return the name that a call gives, empty for what is none."""
+    return last_name(node.func) if isinstance(node, ast.Call) else ""
 
 
 def _all_arguments(function: ast.FunctionDef) -> list[ast.arg]:

@@ -149,3 +149,95 @@ def test_a_module_above_the_launch_is_found_where_the_script_adds_its_folder(tmp
         lengths.append(plan.seq_len)
 
     assert lengths == [None, 384]
+
+
+CLI = """\
+from transformers import HfArgumentParser
+from pkg.options import Options
+from pkg.run import run
+
+def main():
+    options, = HfArgumentParser(Options).parse_args_into_dataclasses()
+    run(options)
+
+if __name__ == "__main__":
+    main()
+"""
+OPTIONS = """\
+from dataclasses import dataclass
+from typing import List, Optional
+from transformers import TrainingArguments
+
+@dataclass
+class Options(TrainingArguments):
+    model_name: str = "meta-llama/Llama-2-7b-hf"
+    lora_r: int = 8
+    lora_target_modules: Optional[List[str]] = None
+    every_linear: bool = False
+    load_in_4bit: bool = False
+    nested: bool = True
+"""
+RUN = """\
+from pkg.utils import load_model, make_trainer
+
+def run(options):
+    make_trainer(options, load_model(options)).train()
+"""
+PARTS = "from .models import load_model\nfrom .trainers import make_trainer\n"
+MODELS = """\
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+def load_model(options):
+    more = {}
+    if options.load_in_4bit:
+        more["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=options.nested
+        )
+    model = AutoModelForCausalLM.from_pretrained(options.model_name, torch_dtype=torch.float16, **more)
+    if options.load_in_4bit:
+        model = prepare_model_for_kbit_training(model)
+    targets = options.lora_target_modules or []
+    if options.every_linear:
+        targets = [name for name, module in model.named_modules() if "Linear" in str(module)]
+    return get_peft_model(model, LoraConfig(r=options.lora_r, target_modules=targets))
+"""
+TRAINERS = """\
+from transformers import Trainer
+
+def make_trainer(options, model):
+    return Trainer(model=model, args=options)
+"""
+CHAIN = {
+    "cli.py": CLI,
+    "pkg/__init__.py": "",
+    "pkg/options.py": OPTIONS,
+    "pkg/run.py": RUN,
+    "pkg/utils/__init__.py": PARTS,
+    "pkg/utils/models.py": MODELS,
+    "pkg/utils/trainers.py": TRAINERS,
+}
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_what_makes_the_model_is_found_behind_files_that_hand_on(is_packed, tmp_path):
+    words = "--output_dir out --fp16 True --per_device_train_batch_size 2 --lora_target_modules q_proj v_proj"
+    packed = " --load_in_4bit True" if is_packed else ""
+    plan = plan_of(tmp_path, f"torchrun cli.py {words}{packed}", CHAIN)
+
+    assert plan.model == "meta-llama/Llama-2-7b-hf"
+    assert plan.load_dtype == "fp16" and plan.adapter.targets == ("q_proj", "v_proj")
+    if is_packed:
+        packing = plan.base_quantization
+        assert packing.double_quant and packing.upcast_unquantized_to_fp32 == "all"
+    else:
+        assert plan.base_quantization is None
+
+
+def test_targets_that_a_helper_counts_are_open(tmp_path):
+    words = "--output_dir out --fp16 True --per_device_train_batch_size 2 --every_linear True"
+    plan = plan_of(tmp_path, f"torchrun cli.py {words}", CHAIN)
+
+    targets = {each.targets for each in plan.origins["adapter"].may_be}
+    assert "all-linear" in targets
