@@ -9,7 +9,10 @@ from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.script import make_plan, read_script_engine
+from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.reading import Problems
+from preflight.scripts.trainer_versions import LibraryVersions
+from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
@@ -29,6 +32,8 @@ def framework_plan(
     """Return the plan; `sets_allocator` says that the framework's own launcher turns expandable segments on, and
     `spreads_model` that one process which sees several GPUs takes them all by device_map."""
     problems = Problems(of_keys)
+    if "optimizer" not in trainer.settings and not keys.is_unknown("optim"):
+        trainer = _with_trainers_optimizer(trainer, libraries_of(command))
     reading = read_script_engine(command, part, trainer)
     engine = reading.value
     problems.extend(_softened(problem) for problem in reading.problems)
@@ -53,6 +58,20 @@ def framework_plan(
         origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
         plan = plan.with_origin("expandable_segments", origin)
     return plan
+
+
+def _with_trainers_optimizer(trainer: TrainerArguments, libraries: Libraries) -> TrainerArguments:
+    """Return a launch that names no optimizer with the one that transformers has in its release, and torch in its own."""
+    versions = LibraryVersions(libraries)
+    label = versions.label("transformers")
+    setting = Setting(versions.default_optimizer(), Place("default", "", label))
+    origin = Origin(f"default of {label}", True, "no optim")
+    return replace(
+        trainer,
+        settings={**trainer.settings, "optimizer": setting},
+        origins={**trainer.origins, "optimizer": origin},
+        under=lambda others: _with_trainers_optimizer(trainer, others),
+    )
 
 
 def _softened(problem: Problem) -> Problem:

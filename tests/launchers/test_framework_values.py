@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from framework_launches import CONFIGS, EIGHT
 
 from preflight.errors import BadInput
-from preflight.launch import LaunchCommand
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.axolotl.cli import read_axolotl
 from preflight.launchers.axolotl.plan import DECIDES as AXOLOTL
 from preflight.launchers.litgpt.plan import read_litgpt
@@ -19,6 +20,7 @@ from preflight.launchers.llamafactory.cli import read_llamafactory
 from preflight.launchers.llamafactory.plan import DECIDES as LLAMAFACTORY
 from preflight.launchers.torchtitan.cli import read_torchtitan
 from preflight.launchers.torchtune.cli import read_torchtune
+from preflight.plugins import load_plugins
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -134,3 +136,56 @@ def toml_of(whole: dict[str, Any]) -> str:
         if isinstance(item, dict)
     ]
     return "\n".join([*plain, *tables]) + "\n"
+
+
+TRAINERS = {
+    "llamafactory": (
+        "llamafactory-cli train full.yaml",
+        "model_name_or_path: meta-llama/Llama-3.1-8B\nstage: sft\nfinetuning_type: full\nbf16: true\n",
+    ),
+    "swift": (
+        "swift sft --model meta-llama/Llama-3.1-8B --tuner_type full --dataset rows.jsonl",
+        "",
+    ),
+}
+"""Frameworks that leave an optimizer that nobody names to transformers' Trainer."""
+
+
+@pytest.mark.parametrize("framework", TRAINERS)
+@pytest.mark.parametrize(
+    ("pins", "optimizer"),
+    [
+        ("transformers==4.53.3\ntorch==2.9.1\n", "adamw_torch"),
+        ("transformers==4.57.3\ntorch==2.7.1\n", "adamw_torch"),
+        ("transformers==4.57.3\ntorch==2.9.1\n", "adamw_torch_fused"),
+    ],
+)
+def test_an_optimizer_that_nobody_names_is_that_of_the_trainers_release(
+    framework: str, pins: str, optimizer: str, tmp_path: Path
+) -> None:
+    command, config = TRAINERS[framework]
+    (tmp_path / "full.yaml").write_text(config)
+    (tmp_path / "requirements.txt").write_text(pins)
+    plan = plan_of(tmp_path, command)
+
+    assert plan.optimizer == optimizer
+
+
+@pytest.mark.parametrize("framework", TRAINERS)
+def test_releases_that_nobody_names_may_have_another_optimizer(
+    framework: str, tmp_path: Path
+) -> None:
+    command, config = TRAINERS[framework]
+    (tmp_path / "full.yaml").write_text(config)
+    plan = plan_of(tmp_path, command)
+    others = {each.fields.get("optimizer", plan.optimizer) for each in plan.version_readings}
+
+    assert others | {plan.optimizer} == {"adamw_torch", "adamw_torch_fused"}
+
+
+def plan_of(folder: Path, command: str) -> LaunchPlan:
+    plan = load_plugins().first(
+        "preflight_read_launch", command=LaunchCommand(tuple(command.split()), {}, str(folder))
+    )
+    assert isinstance(plan, LaunchPlan)
+    return plan

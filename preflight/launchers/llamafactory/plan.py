@@ -205,9 +205,7 @@ def _compute_dtype(keys: FrameworkKeys) -> str | None:
 def _optimizer(keys: FrameworkKeys) -> None:
     setting = keys.get("optim")
     if setting is None:
-        if not keys.is_unknown("optim"):
-            keys.assume("optimizer", "adamw_torch_fused", "no optim")
-        return
+        return  # the Trainer's own
     known = tuple(str(name) for name in argument_table(None).arguments["optim"].choices or ())
     if setting.value not in known:
         near = nearest_fix(str(setting.value), known)

@@ -150,8 +150,6 @@ def _optimizer(keys: FrameworkKeys) -> None:
     setting = keys.get("optim")
     if setting is not None:
         keys.put("optimizer", str(setting.value), setting)
-    elif not keys.is_unknown("optim"):
-        keys.assume("optimizer", "adamw_torch_fused", "no optim")
 
 
 def _checkpointing(keys: FrameworkKeys, part: LauncherPart) -> None:
