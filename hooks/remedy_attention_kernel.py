@@ -5,20 +5,19 @@ Costs      nothing: it is faster
 Safety     equivalent: the same softmax, summed in another order
 Written as --attn_implementation sdpa (TRL), attn_implementation: sdpa (axolotl), flash_attn: sdpa (LLaMA-Factory)
 Not where the model's class has no SDPA, such as BLOOM, Gemma 2 and gpt-oss: their scores are capped, or
-           have sinks, and torch's kernel would leave that out
+           have sinks, and torch's kernel would leave that out; transformers before 4.36, torch before 2.1.1
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.attention import attention_of_class
+from preflight.formulas.attention import attention_in
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
-from preflight.versions.boundary import version_in
 
 
 @hookimpl
@@ -26,7 +25,7 @@ def preflight_remedies(plan: LaunchPlan, model: ModelSpec) -> Iterable[Remedy]:
     """Replace eager attention by SDPA where the model's class has it."""
     if plan.attention != "eager" or has_own_model_code(plan):
         return
-    if attention_of_class(model, version_in(plan.versions, "transformers")) != "sdpa":
+    if attention_in(plan, model) != "sdpa":
         return
     yield Remedy(
         "attention_kernel",

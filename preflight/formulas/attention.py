@@ -8,7 +8,7 @@ from dataclasses import replace
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan, Origin
 from preflight.model import ModelSpec
-from preflight.versions import transformers
+from preflight.versions import torch, transformers
 from preflight.versions.boundary import Boundary, Version, has_begun, version_in
 
 EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
@@ -35,6 +35,8 @@ EAGER_VERSIONS: Mapping[str, tuple[Boundary | None, Boundary | None]] = {
 Read in modeling_*.py of the releases 4.44.2 to 5.24.0. `get_correct_attn_implementation` (modeling_utils.py,
 5.24.0) takes eager there: ALiBi, sinks and capped scores are not in torch's kernel.
 """
+RUNS_SDPA = (transformers.HAS_SDPA, torch.SERVES_SDPA)
+"""What must hold for any class to run SDPA."""
 
 
 def default_attention(model_type: str, version: Version) -> str:
@@ -54,17 +56,26 @@ def attention_of_class(model: ModelSpec, version: Version) -> str:
     return str(of_table) if of_table else default_attention(model.model_type, version)
 
 
+def attention_in(plan: LaunchPlan, model: ModelSpec) -> str:
+    """Return what a model's class runs under a launch's releases when nobody names an attention."""
+    if not all(boundary.holds_in(plan.versions) for boundary in RUNS_SDPA):
+        return "eager"
+    return attention_of_class(model, version_in(plan.versions, "transformers"))
+
+
 def with_default_attention(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return the plan with eager attention where the model's class has nothing else and nobody asked for more."""
     origin = plan.origins.get("attention")
     is_given = plan.attention is not None and (origin is None or not origin.assumed)
     if is_given or has_own_model_code(plan):
         return plan
-    if attention_of_class(model, version_in(plan.versions, "transformers")) == "sdpa":
+    if attention_in(plan, model) == "sdpa":
         return plan
     version = plan.versions.get("transformers")
     library = "transformers" + (f" {version}" if version else "")
-    reason = f"{model.model_type} has no SDPA there, and nobody names another attention"
+    is_old = not torch.SERVES_SDPA.holds_in(plan.versions)
+    what = "it takes no SDPA of this torch" if is_old else f"{model.model_type} has no SDPA there"
+    reason = f"{what}, and nobody names another attention"
     may_be = origin.may_be if origin is not None else ()
     settled = Origin(f"{OF_CLASS}{library}", True, reason, may_be)
     return replace(plan, attention="eager", origins={**plan.origins, "attention": settled})

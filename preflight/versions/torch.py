@@ -20,6 +20,13 @@ HAS_FOREACH = Boundary(
     "torch/optim/optimizer.py _default_to_fused_or_foreach, :161 (2.13.0)",
     "2.13.0",
 )
+SERVES_SDPA = Boundary(
+    _NAME,
+    "2.1.1",
+    "transformers takes SDPA; with an older torch every class runs eager",
+    "transformers/utils/import_utils.py is_torch_sdpa_available, :271 (4.36.2)",
+    "2.13.0",
+)
 FUSES_SHARDED_ADAMW = Boundary(
     _NAME,
     "2.4",

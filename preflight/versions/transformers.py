@@ -6,6 +6,13 @@ from preflight.versions.boundary import Boundary
 
 _NAME = "transformers"
 
+HAS_SDPA = Boundary(
+    _NAME,
+    "4.36",
+    "a class that has SDPA runs it where nobody names an attention; before, none has any",
+    "modeling_utils.py _autoset_attn_implementation in 4.36.2; no `sdpa` in models/llama/modeling_llama.py of 4.35.2",
+    "5.24.0",
+)
 BERT_HAS_SDPA = Boundary(
     _NAME,
     "4.41",

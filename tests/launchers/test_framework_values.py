@@ -138,6 +138,8 @@ def toml_of(whole: dict[str, Any]) -> str:
     return "\n".join([*plain, *tables]) + "\n"
 
 
+ELSEWHERE = {"VIRTUAL_ENV": "/env/of/the/cluster"}
+"""Names an environment that no machine of the tests has."""
 TRAINERS = {
     "llamafactory": (
         "llamafactory-cli train full.yaml",
@@ -185,7 +187,8 @@ def test_releases_that_nobody_names_may_have_another_optimizer(
 
 def plan_of(folder: Path, command: str) -> LaunchPlan:
     plan = load_plugins().first(
-        "preflight_read_launch", command=LaunchCommand(tuple(command.split()), {}, str(folder))
+        "preflight_read_launch",
+        command=LaunchCommand(tuple(command.split()), ELSEWHERE, str(folder)),
     )
     assert isinstance(plan, LaunchPlan)
     return plan

@@ -74,3 +74,24 @@ def test_a_plan_that_says_nothing_is_eager_and_says_why():
     assert "5.24.0" in origin.where
     older = LaunchPlan(attention="sdpa", origins=ASSUMED, versions={"transformers": "5.20.0"})
     assert with_default_attention(older, model) is older
+
+
+@pytest.mark.parametrize(
+    ("versions", "attention", "why"),
+    [
+        ({"transformers": "4.35.2", "torch": "2.1.2"}, "eager", "llama has no SDPA there"),
+        ({"transformers": "4.36.2", "torch": "2.1.0"}, "eager", "it takes no SDPA of this torch"),
+        ({"transformers": "4.36.2", "torch": "2.1.2"}, "sdpa", ""),
+        ({"transformers": "4.48.1", "torch": "1.13.1"}, "eager", "it takes no SDPA of this torch"),
+        ({"transformers": "4.48.1"}, "sdpa", ""),
+    ],
+)
+def test_releases_without_sdpa_run_eager(versions, attention, why):
+    model = describe(small_config("llama"), "small", "here")
+    plan = LaunchPlan(attention="sdpa", origins=ASSUMED, versions=versions, trainer="transformers")
+    settled = with_default_attention(plan, model)
+
+    assert settled.attention == attention
+    assert why in settled.origins["attention"].reason
+    said = LaunchPlan(attention="sdpa", versions=versions, trainer="transformers")
+    assert with_default_attention(said, model) is said
