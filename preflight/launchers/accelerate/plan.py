@@ -31,6 +31,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
+from preflight.trainers.on_cpu import on_cpu
 from preflight.versions.accelerate import ZERO3_IS_ON_WITHOUT_INIT
 
 
@@ -63,6 +64,7 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
     env = {**part.env, **trainer.environment}
     problems.extend(n for n in launch_notes(settings, env, engine) if n.where not in refused)
     problems.extend(single_process_notes(command, settings, trainer))
+    problems.extend(_cpu_notes(settings))
     return make_plan(command, part, trainer, engine, problems)
 
 
@@ -86,6 +88,17 @@ def single_process_notes(
     listed = isinstance(ids, str) and ids != "all"
     env = {**command.env, "CUDA_VISIBLE_DEVICES": str(ids)} if listed else command.env
     yield from data_parallel(trainer, num_visible_devices(env), "a launch of one process")
+
+
+def _cpu_notes(settings: LauncherSettings) -> Iterator[Problem]:
+    """Say that one process is sent to the CPU, by a flag or a config file (accelerate/utils/launch.py:133, 1.15.0)."""
+    config = settings.config
+    if settings.mode != "single":
+        return
+    if settings.value("cpu"):
+        yield on_cpu(settings.where("cpu"))
+    elif config is not None and config.values.get("use_cpu") is True:
+        yield on_cpu(config.where("use_cpu"))
 
 
 def accelerate_part(
