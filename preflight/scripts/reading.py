@@ -29,10 +29,11 @@ from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
 from preflight.scripts.own_optimizer import read_own_optimizer
 from preflight.scripts.reader import ScriptReader
-from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
+from preflight.scripts.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
 from preflight.scripts.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.sentence_calls import read_sentences
+from preflight.scripts.set_attributes import read_attributes
 from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.setting import Place
 from preflight.versions.spans import classes_of
@@ -111,7 +112,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     changed = changed_arguments(reader)
     if changed is not None:
         settings.seen.setdefault("open_arguments", changed)
-    _attributes(reader, settings)
+    read_attributes(reader, settings)
     _adapter(reader, settings)
     _quantization(reader, settings)
     read_model(reader, settings)
@@ -194,52 +195,6 @@ def _refused(reader: ScriptReader) -> dict[str, Refused]:
                 place = Place("script", call.scope.path, keyword.arg, keyword.value.lineno)
                 refused[keyword.arg] = Refused(call.name, place, taken)
     return refused
-
-
-def _attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
-    _attention_of_config(reader, settings)
-    for node, scope in reader.statements:
-        target = node.targets[0]
-        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
-            continue
-        known = reader.evaluated_before(target.attr, node.value, scope)
-        place = Place("script", scope.path, target.attr, node.lineno)
-        if known.place.kind != "argv":
-            known = Known(known.value, place)
-        if target.attr == "model_max_length" and target.value.id != "self":
-            settings.put("seq_len", known)
-        elif _is_trainer_arguments(reader, target.value.id, scope):
-            settings.put(target.attr, known)
-        elif target.value.id != "self" and settings.seen.get("trainer_arguments"):
-            # A name that we do not follow may be the Trainer's arguments all the same.
-            settings.put(target.attr, Known(UNKNOWN, place))
-
-
-def _attention_of_config(reader: ScriptReader, settings: ScriptSettings) -> None:
-    """Read `config.text_config._attn_implementation = "flash_attention_2"`, where every branch says the same."""
-    said = [
-        Known(
-            reader.evaluator.value(node.value, scope),
-            Place("script", scope.path, target.attr, node.lineno),
-        )
-        for node, scope in (*reader.statements, *reader.unsure_statements)
-        if isinstance(target := node.targets[0], ast.Attribute)
-        and target.attr in ("_attn_implementation", "attn_implementation")
-        and not (isinstance(target.value, ast.Name) and target.value.id == "self")
-    ]
-    if said and all(each.value == said[0].value for each in said):
-        settings.put("attn_implementation", said[0])
-
-
-def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
-    made = {id(call.node) for call in reader.trainer_calls()}
-    written = scope.assigned.get(name, ())
-    if any(id(node) in made for node in written):
-        return True
-    if any(reader.parsed_class(node) in reader.trainer_names() for node in written):
-        return True
-    return re.search(r"(?:train|sft|dpo)\w*(?:arg|conf)", name) is not None
 
 
 def _adapter(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -1,0 +1,57 @@
+"""What a script sets on objects that are already made: its trainer's arguments, its tokenizer, a model's config."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.scope import UNKNOWN, Known, Scope
+from preflight.scripts.script_settings import ScriptSettings
+from preflight.setting import Place
+
+
+def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read `training_args.gradient_checkpointing = True` and `tokenizer.model_max_length = 2048`."""
+    _attention_of_config(reader, settings)
+    for node, scope in reader.statements:
+        target = node.targets[0]
+        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
+            continue
+        known = reader.evaluated_before(target.attr, node.value, scope)
+        place = Place("script", scope.path, target.attr, node.lineno)
+        if known.place.kind != "argv":
+            known = Known(known.value, place)
+        if target.attr == "model_max_length" and target.value.id != "self":
+            settings.put("seq_len", known)
+        elif _is_trainer_arguments(reader, target.value.id, scope):
+            settings.put(target.attr, known)
+        elif target.value.id != "self" and settings.seen.get("trainer_arguments"):
+            # A name that we do not follow may be the Trainer's arguments all the same.
+            settings.put(target.attr, Known(UNKNOWN, place))
+
+
+def _attention_of_config(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Read `config.text_config._attn_implementation = "flash_attention_2"`, where every branch says the same."""
+    said = [
+        Known(
+            reader.evaluator.value(node.value, scope),
+            Place("script", scope.path, target.attr, node.lineno),
+        )
+        for node, scope in (*reader.statements, *reader.unsure_statements)
+        if isinstance(target := node.targets[0], ast.Attribute)
+        and target.attr in ("_attn_implementation", "attn_implementation")
+        and not (isinstance(target.value, ast.Name) and target.value.id == "self")
+    ]
+    if said and all(each.value == said[0].value for each in said):
+        settings.put("attn_implementation", said[0])
+
+
+def _is_trainer_arguments(reader: ScriptReader, name: str, scope: Scope) -> bool:
+    made = {id(call.node) for call in reader.trainer_calls()}
+    written = scope.assigned.get(name, ())
+    if any(id(node) in made for node in written):
+        return True
+    if any(reader.parsed_class(node) in reader.trainer_names() for node in written):
+        return True
+    return re.search(r"(?:train|sft|dpo)\w*(?:arg|conf)", name) is not None
