@@ -106,6 +106,8 @@ class ScriptSettings:
     arguments: dict[str, Said] = field(default_factory=dict)
     unread: dict[str, Place] = field(default_factory=dict)
     """Argument -> where it is set to something that cannot be known without running the script."""
+    set_later: set[str] = field(default_factory=set)
+    """Arguments that it sets on the parsed object: a flag says no more what they are."""
     seen: dict[str, Place] = field(default_factory=dict)
     """trainer_arguments, lora, quantization, model, accelerator, fsdp_plugin, deepspeed_plugin -> the call."""
     refused: dict[str, Refused] = field(default_factory=dict)

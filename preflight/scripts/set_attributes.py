@@ -26,9 +26,32 @@ def read_attributes(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("seq_len", known)
         elif _is_trainer_arguments(reader, target.value.id, scope):
             settings.put(target.attr, known)
+            settings.set_later.add(target.attr)
         elif target.value.id != "self" and settings.seen.get("trainer_arguments"):
             # A name that we do not follow may be the Trainer's arguments all the same.
             settings.put(target.attr, Known(UNKNOWN, place))
+    _in_branches(reader, settings)
+
+
+OF_CHECKPOINTING = "gradient_checkpointing_kwargs"
+"""An argument that says nothing where checkpointing is off: what a branch gives it holds wherever it is asked for."""
+
+
+def _in_branches(reader: ScriptReader, settings: ScriptSettings) -> None:
+    """Leave open what a branch that may run changes of the Trainer's arguments."""
+    for node, scope in reader.unsure_statements:
+        target = node.targets[0]
+        if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name):
+            continue
+        if not _is_trainer_arguments(reader, target.value.id, scope):
+            continue
+        place = Place("script", scope.path, target.attr, node.lineno)
+        value = reader.evaluated_before(target.attr, node.value, scope).value
+        held = settings.arguments.get(target.attr) or reader.flag_of([target.attr])
+        if held is None or held.value != value:
+            is_said = target.attr == OF_CHECKPOINTING and held is None
+            settings.put(target.attr, Known(value if is_said else UNKNOWN, place))
+            settings.set_later.add(target.attr)
 
 
 def _attention_of_config(reader: ScriptReader, settings: ScriptSettings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import Problem
@@ -80,6 +80,17 @@ class Given:
             if place is not None and place < len(self.positionals):
                 return self.positionals[place]
         return None
+
+    def without(self, names: Iterable[str]) -> Given:
+        """Return the rest of what was given where nothing that is said of some arguments counts."""
+        dropped = {spelling for name in names for spelling in SPELLINGS.get(name, (name,))}
+        if not dropped:
+            return self
+        known, others = (
+            {name: setting for name, setting in said.items() if name not in dropped}
+            for said in (self.known, self.others)
+        )
+        return replace(self, known=known, others=others)
 
     def find(self, name: str) -> Reading[Match]:
         """Return what was given for an argument, under whatever name."""

@@ -103,8 +103,9 @@ def with_script(given: Given, script: ScriptSettings) -> Reading[tuple[Given, Ma
     Its values win, but a default of its parser does not.
     """
     problems = Problems()
-    known = dict(given.known)
     unread = dict(script.unread)
+    given = given.without(name for name in script.set_later if name in unread)
+    known = dict(given.known)
     for name, said in script.arguments.items():
         if said.left_out:
             unread.setdefault(name, said.place)

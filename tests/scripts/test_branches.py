@@ -150,3 +150,44 @@ def test_defaults_that_never_moved_are_those_of_the_classes():
         of_class = {field.name: field.default for field in dataclasses.fields(cls)}
 
         assert {field: of_class[field] for field in defaults} == defaults, name
+
+
+SET_LATER = """\
+import os
+import torch
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+def main():
+    training_args, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+    model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf", torch_dtype=torch.bfloat16)
+    {later}
+    Trainer(model=model, args=training_args).train()
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("later", "field", "value", "is_open"),
+    [
+        ("if os.path.exists('x'):\n        training_args.gradient_checkpointing = False",
+         "activation_checkpointing", None, True),
+        ("if os.path.exists('x'):\n        training_args.gradient_checkpointing = True",
+         "activation_checkpointing", "full", False),
+        ("if os.path.exists('x'):\n        training_args.optim = 'adamw_8bit'", "optimizer", None, True),
+        ("training_args.gradient_checkpointing = not os.environ.get('X') and True\n"
+         "    if training_args.gradient_checkpointing:\n"
+         "        training_args.gradient_checkpointing_kwargs = {'use_reentrant': False}",
+         "checkpointing_reentrant", False, False),
+    ],
+)  # fmt: skip
+def test_an_argument_that_a_branch_may_change_is_open(later, field, value, is_open, tmp_path):
+    words = (
+        "--output_dir out --bf16 true --per_device_train_batch_size 2 --gradient_checkpointing true"
+    )
+    files = {"train.py": SET_LATER.format(later=later)}
+    plan = plan_of(tmp_path, f"torchrun --nproc_per_node 2 train.py {words}", files)
+
+    assert (field in opens(plan)) is is_open
+    if not is_open:
+        assert getattr(plan, field) == value
