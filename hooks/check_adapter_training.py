@@ -26,7 +26,6 @@ WAYS_TO_ASK = (
     "enable_input_require_grads",
     "gradient_checkpointing_enable",
     "requires_grad_(",
-    *PREPARING,
 )
 """What a script calls so that gradients reach the adapters (PEFT asks where checkpointing is on already)."""
 
@@ -74,5 +73,9 @@ def _inputs_are_frozen(plan: LaunchPlan) -> bool:
         return False  # TRL asks itself
     if EMBEDDINGS_ASK_FOR_GRADIENTS.holds_in(plan.versions):
         return False
+    # PEFT's preparation asks for them where the base is packed, and not of one in 16 bits (peft/utils/other.py, 0.3 to 0.21)
+    packing = plan.origins.get("base_quantization")
+    may_be_packed = plan.base_quantization is not None or (packing and packing.may_be)
+    ways = (*WAYS_TO_ASK, *PREPARING) if may_be_packed else WAYS_TO_ASK
     text = repository_text(plan)
-    return "import" in text and not any(way in text for way in WAYS_TO_ASK)
+    return "import" in text and not any(way in text for way in ways)

@@ -40,6 +40,7 @@ def nearest_file_fix(path: str, full_path: str, base: str = "the folder of the l
     `base` says in words where relative paths start.
     """
     folder, name = os.path.split(full_path)
+    start = "" if os.path.isabs(path) else f": relative paths start at {base}"
     if os.path.isdir(full_path):
         return "name one of the files in it"
     if os.path.exists(full_path):
@@ -47,11 +48,11 @@ def nearest_file_fix(path: str, full_path: str, base: str = "the folder of the l
     try:
         names = tuple(sorted(os.listdir(folder or os.curdir)))
     except (OSError, ValueError):  # ValueError: a null byte in the path
-        return f"there is no folder {folder}: relative paths start at {base}"
+        return f"there is no folder {folder}{start}"
     near = nearest(name, names)
     if near:
         return f"did you mean {os.path.join(os.path.dirname(path), near)}"
-    return f"looked for {full_path}: relative paths start at {base}"
+    return f"looked for {full_path}{start}" if start else f"nothing in {folder} has that name"
 
 
 @lru_cache(maxsize=8)

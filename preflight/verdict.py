@@ -108,6 +108,10 @@ def judge(
     return Verdict(Answer.FITS, "the worst phase leaves room")
 
 
+MOST_NAMED = 4
+"""Of what is not priced, in the one line of an answer; the findings name each with its place."""
+
+
 def with_unpriced(verdict: Verdict, notices: Iterable[Problem]) -> Verdict:
     """Return the verdict that holds where something is left out of the estimate: `unknown`, if that could change it.
 
@@ -117,7 +121,12 @@ def with_unpriced(verdict: Verdict, notices: Iterable[Problem]) -> Verdict:
     names = tuple(dict.fromkeys(n.unpriced for n in notices if n.unpriced and n.takes in doubtful))
     if not names:
         return verdict
-    reason = f"not priced: {'; '.join(names)}"
+    shown = (
+        names
+        if len(names) <= MOST_NAMED + 1
+        else (*names[:MOST_NAMED], f"and {len(names) - MOST_NAMED} more")
+    )
+    reason = f"not priced: {'; '.join(shown)}"
     if verdict.answer is Answer.UNKNOWN:
         return replace(verdict, reason=f"{verdict.reason}; {reason}", unpriced=names)
     return Verdict(Answer.UNKNOWN, reason, missing=verdict.missing, unpriced=names)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from preflight.engines.parallelism import read_parallelism, shard_fields
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
-from preflight.launch import EngineFacts, LaunchCommand
+from preflight.launch import EngineFacts, LaunchCommand, Origin
 from preflight.libraries.resolve import Libraries
 from preflight.plan_choices import HF_TRAINERS
 from preflight.reading import Problems, Reading
@@ -37,7 +38,7 @@ def read_engine(
     trainer_file = given if given is not None and given.value else None
     explicit = problems.take(_trainer_fsdp(arguments, command, libraries))
     precision = _precision(env, trainer)
-    strategy = "FULL_SHARD"
+    strategy, mesh = "FULL_SHARD", dict[str, Setting]()
     sets_up = trainer.trainer not in HF_TRAINERS and part.is_distributed
     own = trainer.engine if sets_up else None
     # Most launches use one engine: the other's rules are not even imported.
@@ -79,7 +80,7 @@ def read_engine(
             read_deepspeed(ranks, env, trainer, made, precision, command, libraries)
         )
     elif own is not None and own.is_sure and own.engines[0] in ("fsdp1", "fsdp2"):
-        strategy = own.strategy
+        strategy, mesh = own.strategy, _of_mesh(own, ranks)
         engine = EngineSettings({**_of_own_call(own), "mixed_precision": precision})
     else:
         if explicit:
@@ -103,11 +104,47 @@ def read_engine(
         **ranks,
         **engine.fields,
         **shard_fields(kind, strategy, ranks, place, engine.fields.get("tensor_parallel_degree")),
+        **mesh,
         **problems.take(read_parallelism(env, kind, ranks["world_size"])),
         **_compile(env, arguments),
     }
     engine = replace(engine, fields=fields, library_names=_libraries(trainer, kind))
+    if own is not None and own.is_sure and own.engines[0] == kind:
+        engine = _with_open_group(engine, own, ranks)
     return Reading(_with_launcher_precision(engine, part.mixed_precision), tuple(problems))
+
+
+DEGREES = ("shard_degree", "replicate_degree")
+
+
+def _of_mesh(own: OwnEngine, ranks: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return the degrees of a mesh that a script's own call gives, where it has the ranks that there are."""
+    said = {name: own.fields[name] for name in DEGREES if name in own.fields}
+    if prod(each.value for each in said.values()) != ranks["world_size"].value:
+        return {}
+    return {name: Setting(each.value, each.place) for name, each in said.items()}
+
+
+def _with_open_group(
+    engine: EngineSettings, own: OwnEngine, ranks: Mapping[str, Setting]
+) -> EngineSettings:
+    """Return the engine with an open shard degree where a call may divide the model over other ranks than all."""
+    degree, said = engine.fields["shard_degree"], own.fields.get("shard_degree")
+    is_read = said is not None and degree.place == said.place
+    if own.group == "all" or is_read:
+        return engine
+    world, per_node = (
+        ranks["world_size"].value,
+        ranks["world_size"].value // ranks["num_nodes"].value,
+    )
+    # FSDP1 may not shard at all; a mesh of FSDP2 has two ranks, or nobody had made one
+    fewest = (1,) if own.engines[0] == "fsdp1" else (2,) if own.group == "mesh" else ()
+    may_be = tuple(dict.fromkeys((degree.value, world, per_node, *fewest)))
+    if len(may_be) == 1 or world == 1:
+        return engine
+    reason = f"{own.place.where} divides the model over ranks that only running tells"
+    origin = Origin(degree.place.where, True, reason, may_be)
+    return replace(engine, origins={**engine.origins, "shard_degree": origin})
 
 
 def _of_own_call(own: OwnEngine) -> dict[str, Setting]:
@@ -119,7 +156,11 @@ def _of_own_call(own: OwnEngine) -> dict[str, Setting]:
         "reshard_after_forward": Setting(True, default),
         "wrap_policy": Setting("transformer", default),
         "offload_params": Setting("none", default),
-        **{name: Setting(said.value, said.place) for name, said in own.fields.items()},
+        **{
+            name: Setting(said.value, said.place)
+            for name, said in own.fields.items()
+            if name not in DEGREES
+        },
     }
     if kind == "fsdp1":
         fields["backward_prefetch"] = Setting("backward_pre", default)

@@ -9,6 +9,7 @@ from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
 from preflight.scripts.script_settings import OwnEngine, Said, said_of
+from preflight.scripts.shard_groups import with_group
 from preflight.setting import Place
 
 WRAPPERS = {
@@ -45,6 +46,8 @@ def own_engine(reader: ScriptReader) -> OwnEngine:
             engine = _with_config(reader, sure[0][1], engine)
         elif is_sure and kinds[0] == "fsdp1":
             engine = _with_fsdp(reader, sure[-1][1], engine)
+        if is_sure and kinds[0] in ("fsdp1", "fsdp2"):
+            engine = with_group(reader, sure[-1][1], engine)
     return _with_ranks(reader, engine)
 
 
@@ -113,7 +116,7 @@ def _with_fsdp(reader: ScriptReader, call: CallFound, engine: OwnEngine) -> OwnE
     else:
         unread["offload_params"] = place
     said = strategy or "FULL_SHARD"
-    return OwnEngine(engine.engines, engine.is_sure, place, fields, said, unread)
+    return OwnEngine(engine.engines, engine.is_sure, place, fields, said, unread=unread)
 
 
 def _last_word(call: CallFound, keyword: str) -> str | None:

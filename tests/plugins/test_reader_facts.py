@@ -95,6 +95,8 @@ CASES = {
         {"script_facts": ScriptFacts(index=2)},
     ),
 }
+frozen, facts = CASES["frozen"]
+CASES["packed"] = ({**frozen, "base_quantization": BaseQuantization(scheme="int8")}, facts)
 
 
 @hookimpl
@@ -147,18 +149,20 @@ def test_a_check_finds_what_the_reader_of_a_plugin_says(findings, case, finding,
 
 
 @pytest.mark.parametrize(
-    ("call", "is_named"),
+    ("case", "call", "is_named"),
     [
-        ("model.enable_input_require_grads()", False),
-        ("model = prepare_model_for_int8_training(model)", False),
-        ("pass", True),
+        ("frozen", "model.enable_input_require_grads()", False),
+        ("frozen", "model = prepare_model_for_kbit_training(model)", True),
+        ("packed", "model = prepare_model_for_kbit_training(model)", False),
+        ("packed", "model = prepare_model_for_int8_training(model)", False),
+        ("packed", "pass", True),
     ],
 )
-def test_what_an_imported_file_calls_is_called(findings, tmp_path, call, is_named):
+def test_what_an_imported_file_calls_is_called(findings, tmp_path, case, call, is_named):
     (tmp_path / "train.py").write_text("from loop import main\n\nmain()\n")
     (tmp_path / "loop.py").write_text(f"import torch\n\n\ndef main(model=None):\n    {call}\n")
 
-    assert ("PF428" in findings("frozen", "train.py")) is is_named
+    assert ("PF428" in findings(case, "train.py")) is is_named
 
 
 def test_a_fact_that_nobody_declares_is_refused_by_name():

@@ -185,3 +185,47 @@ def test_a_zero_section_that_is_no_object_is_a_mistake_in_the_file(tmp_path, zer
 
     with pytest.raises(BadInput, match="zero_optimization"):
         plan_of(tmp_path, "torchrun train.py --deepspeed ds.json --output_dir o", files)
+
+
+MESH = "from torch.distributed.device_mesh import init_device_mesh\nmesh = {}\n"
+PAIRS = MESH.format("init_device_mesh('cuda', (16, 2))")
+MADE = MESH.format("make_mesh(args)")
+FOUR_NODES = "torchrun --nnodes 4 --nproc_per_node 8 --master_addr a loop.py"
+
+
+@pytest.mark.parametrize(
+    ("wrapping", "degrees", "may_be"),
+    [
+        ("fully_shard(model)", (32, 1), ()),
+        ("fully_shard(model, mesh=None)", (32, 1), ()),
+        (PAIRS + "fully_shard(model, mesh=mesh)", (2, 16), ()),
+        (MESH.format("init_device_mesh('cuda', mesh_shape=(32,))") + "fully_shard(model, mesh=mesh)", (32, 1), ()),
+        (MESH.format("init_device_mesh('cuda', (2, 2))") + "fully_shard(model, mesh=mesh)", (32, 1), (32, 8, 2)),
+        (PAIRS + "fully_shard(model, mesh=mesh['a'])", (32, 1), (32, 8, 2)),
+        (MADE + "fully_shard(model, mesh=mesh)", (32, 1), (32, 8, 2)),
+        ("fully_shard(model, **settings())", (32, 1), (32, 8)),
+        ("model = FSDP(model)", (32, 1), ()),
+        ("model = FSDP(model, sharding_strategy=ShardingStrategy.HYBRID_SHARD)", (8, 4), ()),
+        (PAIRS + "model = FSDP(model, sharding_strategy=ShardingStrategy.HYBRID_SHARD, device_mesh=mesh)", (2, 16), ()),
+        (MADE + "model = FSDP(model, sharding_strategy=ShardingStrategy.HYBRID_SHARD, device_mesh=mesh)", (8, 4), (8, 32, 1)),
+        ("model = FSDP(model, sharding_strategy=getattr(ShardingStrategy, args.kind))", (32, 1), (32, 8, 1)),
+        ("model = FSDP(model, process_group=dist.new_group([0, 1]))", (32, 1), (32, 8, 1)),
+    ],
+)  # fmt: skip
+def test_a_call_divides_the_model_over_the_ranks_of_its_mesh(wrapping, degrees, may_be, tmp_path):
+    plan = plan_of(tmp_path, FOUR_NODES, loop(wrapping))
+
+    assert (plan.shard_degree, plan.replicate_degree) == degrees
+    assert plan.origins["shard_degree"].may_be == may_be
+
+
+def test_a_strategy_that_only_running_tells_never_makes_a_launch_fit(tmp_path):
+    files = loop("model = FSDP(model, sharding_strategy=getattr(ShardingStrategy, args.kind))")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text.replace("Llama-2-7b", "Llama-2-13b"))
+    command = LaunchCommand(tuple(FOUR_NODES.split()), {}, str(tmp_path))
+    settings = {"seq_len": 512, "micro_batch_size": 1}
+    report = check_launch(command, load_plugins(), Request(device="h100-sxm-80", settings=settings))
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert "shard_degree" in report.readings.deciding
