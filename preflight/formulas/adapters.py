@@ -93,6 +93,10 @@ def each_adapter_tensor(
         if is_saved or unit.name.partition(".")[0] in heads:
             yield unit, tensor
             continue
+        outer = outer_targets(model, unit, targets)
+        if outer:
+            yield from ((unit, each) for each in _outer_adapters(adapter, outer, tensor))
+            continue
         if unit.role == "lm_head" and targets == "all-linear":
             continue  # PEFT leaves the output embedding out (tuners_utils.py:2430)
         if unit.role == "layer":
@@ -110,7 +114,12 @@ def each_adapter_tensor(
         for extra in lora_tensors(tensor, rank):
             yield unit, extra
         if adapter.kind == "dora":
-            name, shape = f"{tensor.name}.magnitude", tensor.shape[:1]
+            # one for every output; a Conv1D of GPT-2 has its inputs first
+            is_turned = unit.role == "layer" and model.facts.get("conv1d")
+            name, shape = (
+                f"{tensor.name}.magnitude",
+                tensor.shape[1:] if is_turned else tensor.shape[:1],
+            )
             yield unit, ParameterTensor(name, shape, LINEAR, tensor.gets_gradient)
 
 
@@ -130,6 +139,37 @@ def saved_names(adapter: Adapter, model: ModelSpec) -> tuple[str, ...]:
                     *(u.name.rsplit(".", 1)[-1] for u in model.units if u.role == role),
                 )
     return tuple(saved)
+
+
+HEAD = "lm_head"
+
+
+def outer_targets(
+    model: ModelSpec, unit: ModelUnit, targets: tuple[str, ...] | str
+) -> tuple[str, ...]:
+    """Return the names of this embedding or head among an adapter's targets; a tied head is its embedding's too."""
+    if unit.role not in ("embedding", HEAD) or not isinstance(targets, tuple):
+        return ()
+    # the first embedding is that of tokens: GPT-2 has one of positions too
+    is_head_too = model.tied and unit is next(u for u in model.units if u.role == unit.role)
+    names = [unit.name.rpartition(".")[2], *([HEAD] if is_head_too else [])]
+    return tuple(name for name in dict.fromkeys(names) if name in targets)
+
+
+def _outer_adapters(
+    adapter: Adapter, names: tuple[str, ...], tensor: ParameterTensor
+) -> Iterator[ParameterTensor]:
+    """Yield the two matrices beside an embedding or a head, and DoRA's magnitudes (peft/tuners/lora, 0.21.2)."""
+    for name in names if len(tensor.shape) == 2 else ():
+        num_tokens, width = tensor.shape
+        is_head = name == HEAD or tensor.kind == LINEAR
+        yield ParameterTensor(f"{name}.lora_A", (adapter.rank, width), LINEAR, tensor.gets_gradient)
+        yield ParameterTensor(
+            f"{name}.lora_B", (num_tokens, adapter.rank), LINEAR, tensor.gets_gradient
+        )
+        if adapter.kind == "dora":
+            magnitude = (num_tokens if is_head else width,)
+            yield ParameterTensor(f"{name}.magnitude", magnitude, LINEAR, tensor.gets_gradient)
 
 
 def lora_tensors(tensor: ParameterTensor, rank: int) -> Iterator[ParameterTensor]:

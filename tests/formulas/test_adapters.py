@@ -59,6 +59,22 @@ def test_trainable_parameters_are_exact(model_type, targets, kind):
     assert num_trainable_params(plan, spec) == theirs
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize(
+    ("model_type", "targets"),
+    [
+        ("llama", ("q_proj", "lm_head")),
+        ("llama", ("embed_tokens",)),
+        ("qwen2", ("q_proj", "down_proj", "embed_tokens", "lm_head")),
+        ("gemma3_text", ("v_proj", "embed_tokens")),
+        ("gpt2", ("c_attn", "wte", "lm_head")),
+        ("gpt_neox", ("query_key_value", "embed_in", "embed_out")),
+    ],
+)
+def test_an_embedding_and_a_head_that_are_named_are_adapted(model_type, targets, kind):
+    test_trainable_parameters_are_exact(model_type, targets, kind)
+
+
 MOE = {
     "num_local_experts": 8,
     "num_experts": 8,
