@@ -8,10 +8,12 @@ import pytest
 
 from preflight.builtin_hooks import BUILTIN_HOOKS
 from preflight.certainty import as_sure_as_the_plan, other_readings
+from preflight.errors import Problem
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.model import Likeness
 from preflight.models import describe
 from preflight.plugins import load_plugins
+from preflight.verdict import Answer, Verdict, with_unpriced
 
 FSDP1 = LaunchPlan(
     engine="fsdp1",
@@ -126,3 +128,14 @@ def test_the_modules_of_a_model_that_only_has_the_same_sizes_make_no_error(plugi
 
     assert kept.severity == "warning"
     assert kept.message.endswith("(if its modules are those of other/tiny)")
+
+
+@pytest.mark.parametrize("num_parts", [1, 4, 5, 6, 13])
+def test_an_answer_names_few_of_many_parts_that_are_not_priced_and_keeps_them_all(num_parts):
+    parts = [f"part {number}" for number in range(num_parts)]
+    notices = [Problem.left_out(f"no formula for {part}", "", part, "more") for part in parts]
+    verdict = with_unpriced(Verdict(Answer.FITS, "it leaves room"), notices)
+
+    assert verdict.unpriced == tuple(parts)
+    assert len(verdict.reason.split("; ")) == min(num_parts, 5)
+    assert ("more" in verdict.reason) is (num_parts > 5)

@@ -214,7 +214,8 @@ def _precision(env: Mapping[str, Setting], trainer: TrainerArguments) -> Setting
             return Setting(kind, trainer.arguments[kind].place)
     if trainer.trainer not in HF_TRAINERS and "mixed_precision" in trainer.settings:
         return trainer.settings["mixed_precision"]  # a script's own flag, for its Accelerator
-    return env.get("ACCELERATE_MIXED_PRECISION", Setting("no", Place("default", "", "accelerate")))
+    library = "torch" if trainer.trainer is None else "accelerate"
+    return env.get("ACCELERATE_MIXED_PRECISION", Setting("no", Place("default", "", library)))
 
 
 def _checkpointing(

@@ -50,6 +50,10 @@ WRONG = {
         ("estimate", "plns/plan.yaml"),
         "/plns: relative paths start at this folder",
     ),
+    "a folder that is nowhere": (
+        ("estimate", "/no/such/folder/plan.yaml"),
+        "there is no folder /no/such/folder\n",
+    ),
     "a config of accelerate": (
         ("check", "--", "accelerate", "launch", "--config_file", "plans/pln.yaml", "train.py"),
         "fix  did you mean plans/plan.yaml",
