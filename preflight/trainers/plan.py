@@ -10,7 +10,6 @@ from preflight.scripts.trainer_spellings import ATTENTIONS
 from preflight.setting import Setting
 from preflight.trainers.fields import FieldReader, PlanFields, joined
 from preflight.trainers.lookup import Given
-from preflight.trainers.on_cpu import read_device
 from preflight.trainers.ppo import has_own_loop, ignores_precision, policy_argument
 from preflight.trainers.sequence import read_sequence
 
@@ -282,7 +281,6 @@ _SUBJECTS = (
     _compile,
     _accumulation,
     _smoothing,
-    read_device,
     _of_loop,
 )
 """In the order in which their problems are told."""

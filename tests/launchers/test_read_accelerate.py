@@ -406,7 +406,7 @@ def test_a_precision_that_the_file_states_is_not_called_assumed() -> None:
 
 @pytest.mark.parametrize(
     ("words", "ids"),
-    [("train.py", ["PF136"]), ("--gpu_ids 0 train.py", []), ("--cpu train.py", [])],
+    [("train.py", ["PF136"]), ("--gpu_ids 0 train.py", []), ("--cpu train.py", ["PF143"])],
 )
 def test_one_process_that_sees_several_gpus_is_said(words: str, ids: list[str]) -> None:
     """The simple launcher leaves every visible GPU to one process, and Trainer takes them all."""

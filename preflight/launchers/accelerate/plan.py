@@ -31,7 +31,6 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
-from preflight.trainers.on_cpu import on_cpu
 from preflight.versions.accelerate import ZERO3_IS_ON_WITHOUT_INIT
 
 
@@ -91,14 +90,20 @@ def single_process_notes(
 
 
 def _cpu_notes(settings: LauncherSettings) -> Iterator[Problem]:
-    """Say that one process is sent to the CPU, by a flag or a config file (accelerate/utils/launch.py:133, 1.15.0)."""
+    """Say that one process is sent to the CPU, by a flag or a config file (accelerate/utils/launch.py:133, 1.15.0).
+
+    No estimate of a GPU refuses it. The Trainer's own `--use_cpu` rehearses a launch that a GPU will run.
+    """
     config = settings.config
-    if settings.mode != "single":
-        return
-    if settings.value("cpu"):
-        yield on_cpu(settings.where("cpu"))
-    elif config is not None and config.values.get("use_cpu") is True:
-        yield on_cpu(config.where("use_cpu"))
+    in_file = config is not None and config.values.get("use_cpu") is True
+    if settings.mode == "single" and (settings.value("cpu") or in_file):
+        where = config.where("use_cpu") if config and in_file else settings.where("cpu")
+        yield Problem.left_out(
+            "the launch trains on the CPU, in host memory: the estimate is what a GPU would take",
+            where,
+            "training on the CPU",
+            "less",
+        )
 
 
 def accelerate_part(
