@@ -270,6 +270,18 @@ KINDS: dict[str, FindingKind] = {
         fix="the path from the folder of the launch",
         proof=("tests/launchers/test_missing_script.py::test_a_script_that_is_not_there_is_named",),
     ),
+    "PF151": FindingKind(
+        name="release-lacks-it",
+        severity="warning",
+        proof_kind="refusal",
+        trigger="a keyword in the script's own call of a class of transformers, TRL or PEFT, or a name that it imports of them, which the release that the launch has does not have yet or no more; nothing that is tried or stands under a condition on a version",
+        effect="every rank stops: `got an unexpected keyword argument` or `cannot import name` (Python 3.11)",
+        fix="the releases that have it, which are named, or its name in this one",
+        versions="transformers, TRL and PEFT by the table of `preflight/versions/release_spans.json`, where somebody says the release",
+        proof=(
+            "tests/libraries/test_not_taken.py::test_what_the_installed_release_lacks_stops_the_script",
+        ),
+    ),
     **FRAMEWORK_KINDS,
     **RANKS,
     **OF_MODELS,

@@ -28,6 +28,7 @@ from preflight.launch import (
     TrainerFacts,
     VersionReading,
 )
+from preflight.launchers.lacking import lacking
 from preflight.launchers.other_versions import plan_values, span_of, version_readings
 from preflight.launchers.step_losses import doubts_of, priced_step, settings_of_step
 from preflight.launchers.uncut_rows import never_cut, without_length
@@ -191,6 +192,7 @@ class _Making:
     def note_versions(self, taken: Mapping[str, str], others: tuple[VersionReading, ...]) -> None:
         """Record where the version of each library was said, and which others it may have."""
         libraries, origins = self.libraries, self.origins
+        self.problems += lacking(self.command, libraries)
         if libraries.unseen and not self.command.in_container:
             self.problems.append(unseen(libraries.unseen))
         for name in taken:

@@ -5,28 +5,29 @@ Which release has which argument, keyword and name is a table (preflight/version
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from preflight.command import LaunchCommand
 from preflight.libraries.requirement import Clause
+from preflight.libraries.script_words import (
+    LIBRARIES,
+    imported_names,
+    keywords_of,
+    parses_only_theirs,
+)
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.boundary import release
 from preflight.versions.spans import IMPORTED, Span, Spans, classes_of, config_of, spans_of
 
-LIBRARIES = ("transformers", "trl", "peft")
 ALONE = ("evaluation_strategy", "dispatch_batches")
 """Arguments that no other program has: of transformers' parser, whether a script names that or imports what does."""
 SUCCESSORS = {"evaluation_strategy": "eval_strategy"}
 """Argument that a script gives as a keyword too -> its name since: a script that knows both says nothing."""
 OF_A_SCRIPT = ("ModelConfig", "ScriptArguments")
 """Classes of TRL whose arguments its own scripts take beside those of the trainer."""
-PARSERS = ("HfArgumentParser", "TrlParser")
-ASKS_RELEASE = re.compile(r"version|signature|hasattr")
 KEY = re.compile(r"^([a-z_]\w*)[ \t]*:", re.M)
 """A key of a file of arguments."""
 
@@ -37,16 +38,9 @@ class _Said(NamedTuple):
     span: Span
     words: str
     """`--max_seq_length`, `SFTTrainer(tokenizer=)`, `from trl import GRPOConfig`."""
-
-
-@lru_cache(maxsize=1)
-def _names() -> frozenset[str]:
-    return frozenset(
-        name
-        for library in LIBRARIES
-        for each in (*classes_of(library), IMPORTED)
-        for name in spans_of(library, each)
-    )
+    line: int = 0
+    """Of the script, where it is a call or an import of its own."""
+    name: str = ""
 
 
 def gone_from_trl(method: str) -> dict[str, tuple[str, str]]:
@@ -78,6 +72,29 @@ def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
             yield library, Clause("<", until.span.until), until.words
 
 
+class NotTaken(NamedTuple):
+    """A call or an import of the script at which a release stops."""
+
+    words: str
+    line: int
+    library: str
+    version: str
+    span: Span
+    """The releases that have it."""
+
+
+def not_taken(command: LaunchCommand, known: Mapping[str, str]) -> Iterator[NotTaken]:
+    """Yield what the script's own calls and imports ask for that its libraries do not have; `known` is library -> release."""
+    text = _text(command)
+    for library in LIBRARIES:
+        version = known.get(library)
+        if version is None:
+            continue
+        for said in _of_script(library, text):
+            if not said.span.holds_in(version):
+                yield NotTaken(said.words, said.line, library, version, said.span)
+
+
 def _since(said: _Said) -> tuple[int, ...]:
     return release(said.span.since)
 
@@ -90,22 +107,28 @@ def _said(library: str, command: LaunchCommand, text: str) -> Iterator[_Said]:
     """Yield what a launch says of one library: its flags, keywords of calls, and names that its script imports."""
     given = dict(_given(command, text))
     method = _method(command)
-    is_librarys = bool(method) or _parses_only_theirs(text)
+    is_librarys = bool(method) or parses_only_theirs(text)
     for name, span in _of_flags(library, method, text).items():
         if (name in given and not _is_own(text, name)) or _is_keyword(text, name):
             words = f"--{name}" if given.get(name) == "" else given.get(name, name)
             # a flag of somebody's own may have the name that a library gave one of its later
             yield _Said(span if is_librarys else span._replace(since=""), words)
-    for called, name in _keywords(text):
-        taken = _of_call(library, called)
-        if name in taken and name not in SUCCESSORS:
-            yield _Said(taken[name], f"{called}({name}=)")
     names = spans_of(library, IMPORTED)
-    for module, name in sorted(_imported(text)):
-        if module == library and name in names:
-            yield _Said(names[name], f"from {library} import {name}")
+    yield from (each for each in _of_script(library, text) if each.name not in SUCCESSORS)
     if method and config_of(method) in names:
         yield _Said(names[config_of(method)], f"trl {method}")
+
+
+def _of_script(library: str, text: str) -> Iterator[_Said]:
+    """Yield the keywords of calls and the imported names of a script that not every release of a library has."""
+    for called, name, line in keywords_of(text):
+        taken = _of_call(library, called)
+        if name in taken:
+            yield _Said(taken[name], f"{called}({name}=)", line, name)
+    names = spans_of(library, IMPORTED)
+    for module, name, line in sorted(imported_names(text)):
+        if module == library and name in names:
+            yield _Said(names[name], f"from {library} import {name}", line, name)
 
 
 def _of_call(library: str, called: str) -> Spans:
@@ -114,93 +137,6 @@ def _of_call(library: str, called: str) -> Spans:
     return spans_of(
         library, "TrainingArguments" if library == "transformers" and is_trls else called
     )
-
-
-def _parses_only_theirs(text: str) -> bool:
-    """Tell whether all that a script's parsers take is the libraries' own, or stands in the script, where it is seen."""
-    nodes = _sure(text)
-    meant = _meant(nodes)
-    seen = {
-        n.name
-        for n in nodes
-        if isinstance(n, ast.ClassDef) and all(_called(b, meant) for b in n.bases)
-    }
-    found = False
-    for node in nodes:
-        if not isinstance(node, ast.Call) or _called(node.func, meant) not in PARSERS:
-            continue
-        found = True
-        values = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "dataclass_types")]
-        for value in values:
-            parts = value.elts if isinstance(value, (ast.Tuple, ast.List)) else [value]
-            if not all(
-                _called(p, meant) or (isinstance(p, ast.Name) and p.id in seen) for p in parts
-            ):
-                return False
-    return found
-
-
-def _keywords(text: str) -> Iterator[tuple[str, str]]:
-    """Yield class and keyword of the calls with which a script makes what it imports of the libraries.
-
-    Unsloth gives TRL's trainers their old keywords back.
-    """
-    nodes = () if "unsloth" in text else _sure(text)
-    meant = _meant(nodes)
-    for node in nodes:
-        called = _called(node.func, meant) if isinstance(node, ast.Call) else ""
-        if isinstance(node, ast.Call) and called:
-            yield from ((called, keyword.arg) for keyword in node.keywords if keyword.arg)
-
-
-def _meant(nodes: Iterable[ast.AST]) -> dict[str, str]:
-    """Return what a script calls the names that it imports of the libraries -> their own."""
-    return {
-        alias.asname or alias.name: alias.name
-        for node in nodes
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in LIBRARIES
-        for alias in node.names
-    }
-
-
-def _imported(text: str) -> set[tuple[str, str]]:
-    """Return library and name of what a script imports of the libraries themselves."""
-    return {
-        (node.module, alias.name)
-        for node in _sure(text)
-        if isinstance(node, ast.ImportFrom) and node.module in LIBRARIES
-        for alias in node.names
-    }
-
-
-@lru_cache(maxsize=4)
-def _sure(text: str) -> tuple[ast.AST, ...]:
-    """Return what of a script surely runs in every release: nothing that is tried, or under a condition on a version."""
-    if not any(library in text for library in LIBRARIES) or not any(n in text for n in _names()):
-        return ()
-    try:
-        nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError):
-        return ()
-    guarded = {
-        id(inner)
-        for node in nodes
-        if isinstance(node, ast.Try)
-        or (isinstance(node, ast.If) and ASKS_RELEASE.search(ast.unparse(node.test)))
-        for inner in ast.walk(node)
-    }
-    return tuple(
-        node
-        for node in nodes
-        if isinstance(node, (ast.Call, ast.ImportFrom, ast.ClassDef)) and id(node) not in guarded
-    )
-
-
-def _called(func: ast.expr, meant: Mapping[str, str]) -> str:
-    """Return the class of the libraries that a call makes; empty where it is another one."""
-    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
-        return func.attr if func.value.id in LIBRARIES else ""
-    return meant.get(func.id, "") if isinstance(func, ast.Name) else ""
 
 
 def _of_flags(library: str, method: str, text: str) -> dict[str, Span]:

@@ -26,10 +26,20 @@ class Span(NamedTuple):
     until: str = ""
     """Empty where the newest has it."""
 
+    def __str__(self) -> str:
+        """Return the releases as a pin asks for them: `>=0.16.0,<0.28.0`."""
+        return ",".join(
+            [f">={self.since}"] * bool(self.since) + [f"<{self.until}"] * bool(self.until)
+        )
+
+    def is_over(self, version: str) -> bool:
+        """Tell whether a release came after all that have it."""
+        return bool(self.until) and release(version) >= release(self.until)
+
     def holds_in(self, version: str) -> bool:
         """Tell whether a release has it."""
         is_there = not self.since or release(version) >= release(self.since)
-        return is_there and not (self.until and release(version) >= release(self.until))
+        return is_there and not self.is_over(version)
 
 
 Spans = Mapping[str, Span]

@@ -1,0 +1,75 @@
+"""PF151: calls and imports of a script at which the release that it has stops."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.launchers.lacking import lacking
+from preflight.libraries.resolve import libraries_of
+from preflight.libraries.ruled_out import not_taken
+from preflight.plugins import load_plugins
+from preflight.versions.installed import installed_versions
+
+STOPPED = [
+    ("from trl import SFTConfig\nSFTConfig('out', max_seq_length=8)\n", TypeError, "SFTConfig(max_seq_length=)"),
+    ("from transformers import TrainingArguments\nTrainingArguments('out', warmup_ratio=0.1)\n", TypeError, "TrainingArguments(warmup_ratio=)"),
+    ("from trl import DataCollatorForCompletionOnlyLM\n", ImportError, "from trl import DataCollatorForCompletionOnlyLM"),
+    ("from peft import prepare_model_for_int8_training\n", ImportError, "from peft import prepare_model_for_int8_training"),
+    ("from trl import SFTConfig\nSFTConfig('out', max_length=8, use_cpu=True)\n", None, ""),
+    ("from trl import GRPOConfig, GRPOTrainer\n", None, ""),
+]  # fmt: skip
+
+
+def command(folder, text: str) -> LaunchCommand:
+    (folder / "train.py").write_text(text)
+    return LaunchCommand(("torchrun", "--nproc_per_node", "2", "train.py"), {}, str(folder))
+
+
+@pytest.mark.parametrize(("text", "error", "words"), STOPPED)
+def test_what_the_installed_release_lacks_stops_the_script(text, error, words, tmp_path):
+    """The script is run as it stands: it dies exactly where that is said."""
+    pytest.importorskip("trl"), pytest.importorskip("peft")
+    found = list(
+        not_taken(command(tmp_path, text), installed_versions(("transformers", "trl", "peft")))
+    )
+
+    assert [each.words for each in found] == [words] * bool(words)
+    if error is None:
+        exec(compile(text, "train.py", "exec"), {})
+        return
+    with pytest.raises(error) as stopped:
+        exec(compile(text, "train.py", "exec"), {})
+    assert stopped.traceback[-1].lineno + 1 == found[0].line or error is TypeError
+
+
+@pytest.mark.parametrize(
+    ("pin", "text", "message", "fix"),
+    [
+        ("trl==0.9.6", "from trl import SFTConfig\nSFTConfig(max_length=8)\n", "SFTConfig(max_length=): trl 0.9.6 does not have it yet", "trl>=0.16.0"),
+        ("trl==0.29.0", "from trl import GKDConfig\n", "from trl import GKDConfig: trl 0.29.0 does not have it any more", "trl>=0.11.0,<0.29.0"),
+        # nobody says the release: then it is one that has it
+        ("trl", "from trl import GKDConfig\n", "", ""),
+        ("trl==0.9.6", "from trl import SFTConfig\ntry:\n    SFTConfig(max_length=8)\nexcept TypeError:\n    pass\n", "", ""),
+    ],
+)  # fmt: skip
+def test_a_pin_says_the_release(pin, text, message, fix, tmp_path):
+    (tmp_path / "requirements.txt").write_text(pin)
+    launch = command(tmp_path, text)
+    found = list(lacking(launch, libraries_of(launch)))
+
+    assert len(found) == bool(message)
+    for problem in found:
+        assert problem.message.startswith(message) and problem.fix.startswith(fix)
+        assert problem.where.startswith("train.py:") and problem.severity == "warning"
+
+
+def test_a_launch_is_told_of_it(tmp_path):
+    (tmp_path / "requirements.txt").write_text("trl==0.9.6\ntransformers==4.44.2\n")
+    launch = command(
+        tmp_path,
+        "from trl import SFTConfig, SFTTrainer\nSFTTrainer('m', args=SFTConfig(max_length=8)).train()\n",
+    )
+    plan = load_plugins().first("preflight_read_launch", command=launch)
+
+    assert [notice.where for notice in plan.notices if notice.id == "PF151"] == ["train.py:2"]
