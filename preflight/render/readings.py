@@ -162,7 +162,8 @@ def reading_rows(report: Report) -> list[list[str]]:
             ]
             if name == "versions" and rows and rows[-1][0] == subject and row[2:] == rows[-1][2:]:
                 # Releases between which nothing changes stand in one row.
-                rows[-1][1] = f"{rows[-1][1].partition(' ')[0]} to {row[1]}"
+                first = rows[-1][1].partition(" ")[0]
+                rows[-1][1] = first if first == row[1] else f"{first} to {row[1]}"
             else:
                 rows.append(row)
     return rows

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from preflight.judge import judge_plan
-from preflight.launch import Adapter, BaseQuantization, LaunchPlan
+from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.libraries.of_plan import with_open_versions, with_releases_that_know
+from preflight.pipeline import check_plan
 from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.readings import open_values
+from preflight.render.readings import reading_rows
+from preflight.request import Request
 from preflight.verdict import Answer
 from preflight.versions.boundary import release
 
@@ -90,3 +93,18 @@ def test_a_release_that_is_said_stays_whatever_the_model(tmp_path):
     spec = SimpleNamespace(config={"model_type": "qwen3"}, like=None)
 
     assert with_releases_that_know(said, cast("ModelSpec", spec)) is said
+
+
+def test_a_row_of_one_release_names_it_once():
+    """Sets of versions may differ in another library than the one that is asked for."""
+    sets = [
+        {"transformers": "5.24.0", "torch": "2.13.0"},
+        {"transformers": "4.48.1", "torch": "2.9.1"},
+        {"transformers": "4.48.1", "torch": "2.8.0"},
+    ]
+    origin = Origin("nobody", True, "", tuple(sets))
+    plan = replace(PACKED, device="rtx-5090-32", versions=sets[0]).with_origin("versions", origin)
+    rows = reading_rows(check_plan(plan, load_plugins(), Request()))
+
+    spans = [row[1].split(" to ") for row in rows]
+    assert rows and all(len(ends) == len({*ends}) for ends in spans)
