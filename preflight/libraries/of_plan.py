@@ -30,12 +30,13 @@ def with_open_versions(plan: LaunchPlan) -> LaunchPlan:
 def with_releases_that_know(plan: LaunchPlan, model: ModelSpec) -> LaunchPlan:
     """Return a plan without the versions that it cannot have: releases of transformers before its model's type.
 
-    A config that names code of its own (`auto_map`) may be older than the type.
+    A config that names code of its own (`auto_map`) may be older than the type, and so may a model that only has the
+    shapes of another one.
     """
     model_type = model.config.get("model_type")
-    is_guess = model.like is not None and model.like.is_guess
+    is_other = model.like is not None
     origin = plan.origins.get("versions")
-    if origin is None or is_guess or "auto_map" in model.config or not isinstance(model_type, str):
+    if origin is None or is_other or "auto_map" in model.config or not isinstance(model_type, str):
         return plan
 
     def knows(versions: Mapping[str, str]) -> bool:

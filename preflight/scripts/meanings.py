@@ -188,7 +188,7 @@ class ScriptMeanings(ScriptFiles):
         if held is not None:
             return self.from_command(*held)
         given = dict(given_names(last_name(node), self.flag_of))
-        return Parsed({**self._of_any_class(node, path), **given})
+        return self._with_set_defaults(Parsed({**self._of_any_class(node, path), **given}))
 
     def _of_any_class(self, node: ast.expr, path: str) -> Mapping[str, Known]:
         """Return what every dataclass of the repository says alike, of one that a function of its picks: `Arguments = pick(name)`."""
@@ -218,8 +218,19 @@ class ScriptMeanings(ScriptFiles):
         if id(cls) not in self._filled_classes:
             self._filled_classes[id(cls)] = Parsed({})  # a default that parses again ends here
             filled = dataclass_names(cls, scope, self.classes, self.evaluator, self.flag_of)
-            self._filled_classes[id(cls)] = filled
+            self._filled_classes[id(cls)] = self._with_set_defaults(filled)
         return self._filled_classes[id(cls)]
+
+    def _with_set_defaults(self, parsed: Parsed) -> Parsed:
+        """Return a dataclass with the values that the script sets as defaults of its parser, which no flag says."""
+        names = dict(parsed.names)
+        for found in self.everywhere if self.dataclass_parsers else ():
+            for keyword in found.node.keywords if found.name == "set_defaults" else ():
+                held = names.get(keyword.arg or "")
+                if held is not None and held.place.kind == "script":
+                    value = self.evaluator.value(keyword.value, found.scope)
+                    names[str(keyword.arg)] = Known(value, held.place, held.flag)
+        return Parsed(names)
 
     def _values(self, name: str, path: str) -> Parsed | None:
         """Return what a class of settings says without a command line: `CFG.max_length`."""

@@ -142,6 +142,10 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
 
 
 def _trainer_arguments(reader: ScriptReader, settings: ScriptSettings) -> None:
+    changing = (*reader.named("set_defaults"), *reader.maybe("set_defaults"))
+    for call in changing if reader.dataclass_parsers else ():
+        for name, known in reader.keywords(call)[0].items():  # of the parser, where no flag says it
+            settings.unread[name] = known.place
     calls = [*reader.trainer_calls(), *reader.unsure_trainer_calls()]
     if not calls:
         return

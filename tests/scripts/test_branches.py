@@ -191,3 +191,34 @@ def test_an_argument_that_a_branch_may_change_is_open(later, field, value, is_op
     assert (field in opens(plan)) is is_open
     if not is_open:
         assert getattr(plan, field) == value
+
+
+SET_DEFAULTS = """\
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+parser = HfArgumentParser(TrainingArguments)
+parser.set_defaults({defaults})
+(args,) = parser.parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained("gpt2", torch_dtype="bfloat16" if args.bf16 else "float32")
+Trainer(model, args, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("defaults", "flags", "dtype", "is_open"),
+    [
+        ("bf16=True, gradient_checkpointing=True", "", "bf16", True),
+        ("bf16=True", "--bf16 false", "fp32", False),
+        ("learning_rate=1e-4", "", "fp32", False),
+    ],
+)
+def test_defaults_that_a_script_gives_its_parser_decide_where_no_flag_does(
+    defaults, flags, dtype, is_open, tmp_path
+):
+    script = SET_DEFAULTS.format(defaults=defaults)
+    plan = plan_of(tmp_path, f"torchrun train.py --output_dir o {flags}", {"train.py": script})
+
+    assert plan.load_dtype == dtype
+    opened = {
+        name for name in ("mixed_precision", "activation_checkpointing") if name in opens(plan)
+    }
+    assert bool(opened) is is_open
