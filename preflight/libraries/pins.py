@@ -63,9 +63,21 @@ def _bounded(pinned: Pinned | None, clause: Clause, said_by: str) -> Pinned:
         return Pinned((Specifier((clause,)),), said_by)
     both = tuple(Specifier((*one.clauses, clause)) for one in pinned.specifiers)
     possible = tuple(one for one in both if _is_possible(one))
-    if pinned.is_exact or not possible:
+    if pinned.is_exact or not possible or not _narrows(pinned, clause):
         return pinned
     return Pinned(possible, f"{pinned.where} with {said_by}")
+
+
+def _narrows(pinned: Pinned, clause: Clause) -> bool:
+    """Tell whether a bound asks for more than every pin that has one from the same side."""
+    is_lower = clause.operator == ">="
+    sides = (">=", ">", "=*") if is_lower else ("<", "<=")
+    ends = [
+        [release(c.version) for c in one.clauses if c.operator in sides]
+        for one in pinned.specifiers
+    ]
+    mine = release(clause.version)
+    return not all(any(e >= mine if is_lower else e <= mine for e in each) for each in ends)
 
 
 def _is_possible(one: Specifier) -> bool:
