@@ -34,8 +34,8 @@ from preflight.formulas import layer_coefficients
 from preflight.formulas.layer_coefficients import CHECKPOINTED, EAGER, METHODS, WINDOWED
 from preflight.model import MASKED_LM
 from preflight.models import describe
-from preflight.models.families.description import TABLE, group_of
 from preflight.models.families.family_tables import family_table
+from preflight.models.families.groups import TABLE, group_of
 from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
 from preflight.trace.encoders import HEADS, encoder_class

@@ -26,7 +26,7 @@ def describe(
 
 def lays_out(config: Mapping[str, Any]) -> bool:
     """Tell whether a config alone gives every parameter; if not, `describe` needs a count beside it."""
-    from preflight.models.families.description import is_laid_out
+    from preflight.models.families.groups import is_laid_out
 
     return is_laid_out(config)
 

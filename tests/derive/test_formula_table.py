@@ -8,7 +8,7 @@ import pytest
 
 from preflight.derive.formula_table import BEGIN, COLUMNS, END, compare_all, table_lines
 from preflight.derive.small_models import SMALL_MODELS, TOWERS
-from preflight.models.families.description import group_of
+from preflight.models.families.groups import group_of
 from preflight.plugins import load_plugins
 
 PAGE = Path(__file__).parents[2] / "docs" / "formulas.md"

@@ -8,7 +8,7 @@ from preflight.derive.small_models import EVERY_MODEL, small_config
 from preflight.formulas.attention import EAGER_VERSIONS, default_attention, with_default_attention
 from preflight.launch import LaunchPlan, Origin
 from preflight.models import describe
-from preflight.models.families.description import GROUPS
+from preflight.models.families.groups import GROUPS
 from preflight.versions.boundary import release
 
 LAID_OUT = sorted({name for names in GROUPS.values() for name in names} & set(EVERY_MODEL))

@@ -10,8 +10,8 @@ from preflight.formulas.layer_coefficients import family_costs, file_of
 from preflight.formulas.sharding import held_tensors
 from preflight.launch import LaunchPlan
 from preflight.models import describe
-from preflight.models.families.description import group_of
 from preflight.models.families.family_tables import family_table
+from preflight.models.families.groups import group_of
 from preflight.models.registry import all_models
 from preflight.plugins import load_plugins
 from preflight.trace.job import job_of

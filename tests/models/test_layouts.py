@@ -9,7 +9,7 @@ import re
 import pytest
 
 from preflight.models import describe
-from preflight.models.families.description import GROUPS
+from preflight.models.families.groups import GROUPS
 
 SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 96}
 WIDE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2}
