@@ -79,41 +79,79 @@ def judge_plan(
         plan = with_open_length(with_both_lengths(plan, model), model)
         plan = with_left_out(with_open_images(plan, model), model, device)
 
-    def judge_one(one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
-        if model is not None and one.versions != plan.versions:
-            is_read = "attention" in plan.origins and bool(plan.origins["attention"].may_be)
-            if one.attention is None or not is_read:
-                one = with_default_attention(one, model)
-            one = with_left_out(one, model, device)
-        missing = missing_inputs(one, model)
-        estimate = None
-        if model is not None:
-            estimate = estimate_memory(one, model, device, plugins, missing)
-        host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
-        margin = policy.margin_of(one.engine)
-        verdict = judge(estimate, device, missing, margin, host_bytes)
-        notices, doubts = one.notices, doubts_of(one)
-        if estimate is not None and doubts and verdict.answer is Answer.DOES_NOT_FIT:
-            rest = estimate_peaks(beside(estimate, doubts), missing)
-            if judge(rest, device, missing, margin, host_bytes).answer is Answer.DOES_NOT_FIT:
-                notices = tuple(n for n in notices if n.unpriced not in doubts)
-        dearest = None
-        if model is not None and verdict.answer is Answer.FITS:
-            dearest = dearest_of(one, model)
-        if model is not None and dearest is not None:
-            most = estimate_memory(dearest.plan, model, device, plugins, missing)
-            if dearest.terms:
-                most = estimate_peaks((*most.terms, *dearest.terms), missing)
-            if judge(most, device, missing, margin, host_bytes).answer is Answer.FITS:
-                notices = tuple(n for n in notices if n.unpriced not in dearest.names)
-        return estimate, with_unpriced(verdict, notices)
-
+    judging = _Judging(plan, model, device, plugins, policy)
     readings = None
     if device is not None:
-        readings = read_all_ways(plan, judge_one, among or {}, settles)
+        readings = read_all_ways(plan, judging.judged, among or {}, settles)
     if readings is not None:
         return Judged(plan, model, device, readings.shown.estimate, readings.verdict, readings)
-    return Judged(plan, model, device, *judge_one(plan), model_problem=model_problem)
+    return Judged(plan, model, device, *judging.judged(plan), model_problem=model_problem)
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """What every reading of a plan is judged with."""
+
+    plan: LaunchPlan
+    """The plan as it stands."""
+    model: ModelSpec | None
+    device: DeviceSpec | None
+    plugins: PluginManager
+    policy: Policy
+
+    def judged(self, one: LaunchPlan) -> tuple[MemoryEstimate | None, Verdict]:
+        """Return the estimate and the verdict of one reading."""
+        one = self._in_its_release(one)
+        missing = missing_inputs(one, self.model)
+        estimate = None
+        if self.model is not None:
+            estimate = estimate_memory(one, self.model, self.device, self.plugins, missing)
+        verdict = self._verdict(one, estimate, missing)
+        moot: frozenset[str] = frozenset()
+        if estimate is not None and verdict.answer is Answer.DOES_NOT_FIT:
+            moot = self._refused_all_the_same(one, estimate, missing)
+        elif verdict.answer is Answer.FITS:
+            moot = self._fits_all_the_same(one, missing)
+        notices = tuple(notice for notice in one.notices if notice.unpriced not in moot)
+        return estimate, with_unpriced(verdict, notices)
+
+    def _in_its_release(self, one: LaunchPlan) -> LaunchPlan:
+        """Return a reading in other releases with what their model takes by default, and what they leave out."""
+        if self.model is None or one.versions == self.plan.versions:
+            return one
+        attention = self.plan.origins.get("attention")
+        if one.attention is None or attention is None or not attention.may_be:
+            one = with_default_attention(one, self.model)
+        return with_left_out(one, self.model, self.device)
+
+    def _verdict(
+        self, one: LaunchPlan, estimate: MemoryEstimate | None, missing: tuple[str, ...]
+    ) -> Verdict:
+        host_bytes = None if one.host_memory_gib is None else one.host_memory_gib * GIB
+        margin = self.policy.margin_of(one.engine)
+        return judge(estimate, self.device, missing, margin, host_bytes)
+
+    def _refused_all_the_same(
+        self, one: LaunchPlan, estimate: MemoryEstimate, missing: tuple[str, ...]
+    ) -> frozenset[str]:
+        """Return what a refusal does not rest on: what is doubtful takes terms that are too large without it."""
+        doubts = doubts_of(one)
+        if not doubts:
+            return frozenset()
+        rest = estimate_peaks(beside(estimate, doubts), missing)
+        is_refused = self._verdict(one, rest, missing).answer is Answer.DOES_NOT_FIT
+        return doubts if is_refused else frozenset()
+
+    def _fits_all_the_same(self, one: LaunchPlan, missing: tuple[str, ...]) -> frozenset[str]:
+        """Return what a launch fits in spite of: what is bounded, where the dearest that it may be fits too."""
+        dearest = None if self.model is None else dearest_of(one, self.model)
+        if self.model is None or dearest is None:
+            return frozenset()
+        most = estimate_memory(dearest.plan, self.model, self.device, self.plugins, missing)
+        if dearest.terms:
+            most = estimate_peaks((*most.terms, *dearest.terms), missing)
+        fits = self._verdict(one, most, missing).answer is Answer.FITS
+        return dearest.names if fits else frozenset()
 
 
 def estimate_memory(
