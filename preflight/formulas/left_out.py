@@ -8,7 +8,6 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
-from preflight.formulas.adapted_experts import is_fused
 from preflight.formulas.adapters import (
     HEADS,
     SAVED_HEADS,
@@ -20,32 +19,20 @@ from preflight.formulas.adapters import (
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.generated_answers import generates
-from preflight.formulas.installed_kernels import KERNELS, kernel_packages, runs_own_scan
-from preflight.formulas.layer_coefficients import (
-    counts_idle_experts,
-    has_kernels,
-    has_own_release,
-    method_of,
-    not_derived,
-)
-from preflight.formulas.linear_experts import LOOPED_STACKS
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.pipelines import is_divisible
-from preflight.formulas.precision import precision_of
 from preflight.formulas.rollouts import has_engine
 from preflight.formulas.trainer_arguments import argument, where_of
 from preflight.formulas.unpriced import unpriced_objective
-from preflight.formulas.user_loop import has_own_model_code
+from preflight.formulas.untraced import untraced
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import BY_FOLDER, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.units import format_gib
-from preflight.versions.transformers import FUSES_EXPERTS, GATHERS_ROWS_ONCE, GPTJ_HAS_SDPA
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"
 BESIDE_TEXT = "images or audio beside the text"
-UNTRACED = "what the layers keep and need in passing"
 TOO_SMALL = "an engine that does not start"
 LENGTH_OF_IMAGES = "how long rows with images are"
 UNLISTED = "an adapter on modules of other names"
@@ -57,7 +44,6 @@ UNCOUNTED_ARGUMENTS: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
     ("lora_target_parameters", bool, "an adapter on parameters", "more"),
 )
 """Argument of Trainer or TRL, which of its values add something, what, and what that takes beside the estimate."""
-FUSED = "fused kernels"
 ANOTHER_MODEL = "another model, if the folder holds one"
 
 
@@ -98,12 +84,24 @@ def saves_other_names(plan: LaunchPlan, model: ModelSpec) -> tuple[str, ...]:
     return tuple(name for name in plan.adapter.modules_to_save or () if name not in known)
 
 
-def _untraced(message: str, where: str, fix: str, takes: str) -> Problem:
-    """Return what to say of layers of which no trace was taken as this launch runs them."""
-    return Problem(message, where, fix, "PF129", "warning", unpriced=UNTRACED, takes=takes)
-
-
 def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> Iterator[Problem]:
+    yield from _of_another_model(plan, model)
+    yield from _unknown_arithmetic(plan)
+    yield from _unread_arguments(plan)
+    yield from _of_stages(plan, model)
+    if device is not None and has_engine(plan) and model.layers:
+        yield from _of_an_engine(plan, model, device)
+    yield from left_out_of_encoder(plan, model)
+    if plan.objective == "ppo":
+        yield from _left_out_of_ppo(plan)
+    if plan.is_read:
+        yield from _of_images(plan, model)
+    yield from untraced(plan, model)
+    yield from _of_the_adapter(plan, model)
+
+
+def _of_another_model(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield that a model is known by the name of a folder alone, which is not here."""
     if model.like is not None and model.like.evidence == BY_FOLDER:
         yield Problem(
             f"there is no folder {plan.model} here: it is taken for {model.like.model}, by its name alone",
@@ -114,8 +112,10 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=ANOTHER_MODEL,
             takes="less",
         )
-    yield from _unknown_arithmetic(plan)
-    yield from _unread_arguments(plan)
+
+
+def _of_stages(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield that a model's layers cannot be divided over the stages of a pipeline as the formula does."""
     if plan.pipeline is not None and not is_divisible(plan.pipeline, model):
         yield Problem(
             f"every rank is estimated with all of {model.name}: its layers are of several kinds, share a weight between"
@@ -126,22 +126,26 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=STAGES,
             takes="either",
         )
-    if device is not None and has_engine(plan) and model.layers:
-        engine = engine_bytes(plan, model, device)
-        if engine.asked < engine.least:
-            yield Problem(
-                f"vLLM refuses to start with {format_gib(engine.asked)} of the card: its weights, a forward and one"
-                f" sequence take {format_gib(engine.least)}",
-                "vllm_gpu_memory_utilization",
-                "a larger share, more --vllm_tensor_parallel_size, or a shorter --vllm_max_model_length",
-                severity="warning",
-                unpriced=TOO_SMALL,
-                takes="either",
-            )
-    yield from left_out_of_encoder(plan, model)
-    if plan.objective == "ppo":
-        yield from _left_out_of_ppo(plan)
-    if plan.is_read and _is_left_out(plan, model):
+
+
+def _of_an_engine(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec) -> Iterator[Problem]:
+    """Yield that an inference engine is given less of the card than it starts with."""
+    engine = engine_bytes(plan, model, device)
+    if engine.asked < engine.least:
+        yield Problem(
+            f"vLLM refuses to start with {format_gib(engine.asked)} of the card: its weights, a forward and one"
+            f" sequence take {format_gib(engine.least)}",
+            "vllm_gpu_memory_utilization",
+            "a larger share, more --vllm_tensor_parallel_size, or a shorter --vllm_max_model_length",
+            severity="warning",
+            unpriced=TOO_SMALL,
+            takes="either",
+        )
+
+
+def _of_images(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield what a launch that was read may show beside text, and what that does to its length."""
+    if _is_left_out(plan, model):
         yield Problem(
             f"{model.name} takes images or audio too: the estimate has its weights and counts text alone",
             "the model's config",
@@ -151,7 +155,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=BESIDE_TEXT,
             takes="more",
         )
-    if plan.is_read and may_see(plan, model) and is_cut_only(plan):
+    if may_see(plan, model) and is_cut_only(plan):
         yield Problem(
             f"rows with images are as long as what they show: few reach the {plan.seq_len:,} tokens at which they are cut",
             "the length of rows",
@@ -161,73 +165,10 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=LENGTH_OF_IMAGES,
             takes="less",
         )
-    without = not_derived(plan, model, precision_of(plan, model))
-    if without:
-        yield _untraced(
-            f"what a layer of {model.model_type} takes was not derived for {without}: the estimate guesses it",
-            "the model's config",
-            "`preflight trace` runs the model itself",
-            takes="either",
-        )
-    if not has_kernels(plan, model):
-        yield Problem(
-            f"what {', '.join(plan.kernels or ())} save in {model.model_type} under {plan.engine} is not taken off: the"
-            " estimate has the model's own modules, which take more",
-            where_of(plan, "kernels"),
-            "nothing where it fits",
-            "PF143",
-            "info",
-            unpriced=FUSED,
-            takes="less",
-        )
-    if counts_idle_experts(plan, model, precision_of(plan, model)):
-        yield _untraced(
-            f"layers of {model.model_type} were traced with adapters on every expert, and this adapter leaves them alone",
-            "the adapter's target modules",
-            "`preflight trace` runs the model itself",
-            takes="less",
-        )
-    method = method_of(plan, precision_of(plan, model))
-    is_older = is_fused(plan, model) and not GATHERS_ROWS_ONCE.holds_in(plan.versions)
-    if is_older and not has_own_release(plan, model, method):
-        yield _untraced(
-            f"experts of {model.model_type} keep more in transformers before {GATHERS_ROWS_ONCE.since} than they were traced with",
-            "the release of transformers",
-            f"--set versions.transformers={GATHERS_ROWS_ONCE.since} or newer, where that is so",
-            takes="more",
-        )
-    loops = model.model_type in LOOPED_STACKS and not FUSES_EXPERTS.holds_in(plan.versions)
-    if loops and plan.adapter is None and not has_own_release(plan, model, method):
-        yield _untraced(
-            f"experts of {model.model_type} are indexed one by one in transformers before {FUSES_EXPERTS.since}: the gradient"
-            " of each is as large as that of all",
-            "the release of transformers",
-            "`preflight trace` runs the model itself",
-            takes="more",
-        )
-    if runs_untraced_eagerly(plan, model) and not has_own_release(plan, model, method):
-        yield _untraced(
-            f"eager attention of {model.model_type} casts queries and keys, and was traced in transformers 4.53 and before alone",
-            "the release of transformers",
-            "`preflight trace` runs the model itself",
-            takes="more",
-        )
-    packages = kernel_packages(model)
-    if packages and not without:
-        is_read = runs_own_scan(plan, model)
-        yield Problem(
-            f"layers of {model.model_type} are counted as transformers{'' if is_read else ' 5.18'} runs them without"
-            f" {' and '.join(packages)}: with these they take less"
-            + ("" if is_read else ", and without these an older release takes more"),
-            "the model's config",
-            "--set versions.transformers=5.18.0 or newer, where that is so"
-            if not is_read
-            else "nothing where it fits; `preflight trace` runs the model itself",
-            "PF129",
-            "warning",
-            unpriced=KERNELS,
-            takes="less" if is_read else "either",
-        )
+
+
+def _of_the_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield the names of an adapter that no listed module has."""
     elsewhere = saves_other_names(plan, model)
     if elsewhere:
         yield Problem(
@@ -251,15 +192,6 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
             unpriced=UNLISTED,
             takes="either",
         )
-
-
-def runs_untraced_eagerly(plan: LaunchPlan, model: ModelSpec) -> bool:
-    """Tell whether GPT-J runs eagerly, with scores in fp32 (models/gptj/modeling_gptj.py, 4.44.2 to 5.23)."""
-    if model.model_type != "gptj" or has_own_model_code(plan):
-        return False
-    attention = plan.attention or "sdpa"
-    has_sdpa = GPTJ_HAS_SDPA.holds_in(plan.versions)
-    return attention == "eager" or (attention == "sdpa" and not has_sdpa)
 
 
 def _left_out_of_ppo(plan: LaunchPlan) -> Iterator[Problem]:
