@@ -11,7 +11,7 @@ from preflight.versions.spans import IMPORTED, classes_of, spans_of
 
 LIBRARIES = ("transformers", "trl", "peft")
 PARSERS = ("HfArgumentParser", "TrlParser")
-ASKS_RELEASE = re.compile(r"version|signature|hasattr")
+ASKS_RELEASE = re.compile(r"version|signature|hasattr|TYPE_CHECKING")
 
 
 def keywords_of(text: str) -> Iterator[tuple[str, str, int]]:

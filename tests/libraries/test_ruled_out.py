@@ -108,6 +108,7 @@ CAME = [
     (PARSED.format(own="", classes="*classes,"), ">=0.12.0", "from trl import ScriptArguments"),
     # both, in one release: what runs is not all that was read
     ("from trl import SFTConfig, SFTTrainer\nSFTTrainer(max_seq_length=1, args=SFTConfig(max_length=1))\n", None, None),
+    ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from trl import GRPOConfig\n", None, None),
     ("from trl import SFTConfig\ntry:\n    c = SFTConfig(max_length=1)\nexcept TypeError:\n    pass\n", None, None),
 ]  # fmt: skip
 
