@@ -102,13 +102,14 @@ def _when(plan: LaunchPlan, boundary: Boundary) -> str:
     return f"before TRL {first.since}" if is_older else f"in TRL {plan.versions['trl']}"
 
 
-FRAMEWORKS = {"axolotl": "axolotl", "llamafactory": "LLaMA-Factory", "swift": "ms-swift"}
-"""Launchers that train with transformers' Trainer and classes of their own -> what they are called."""
-
-
 def _whose(plan: LaunchPlan) -> str:
     """Return in words who takes the steps of a plan."""
-    return FRAMEWORKS.get(plan.launcher or "", plan.trainer or "a trainer that is not known")
+    if is_of_llamafactory(plan):
+        return "LLaMA-Factory"
+    if is_of_swift(plan):
+        return "ms-swift"
+    trainer = plan.trainer or "a trainer that is not known"
+    return plan.launcher if plan.launcher == "axolotl" else trainer
 
 
 def _unpriced_ppo(plan: LaunchPlan) -> str:

@@ -20,7 +20,7 @@ CONFIG_WORDS = frozenset(
         *("mlp_type", "norm_type", "feed_forward_proj", "topk_method", "mamba_ssm_dtype"),
         *("projector_hidden_act", "vision_feature_select_strategy", "use_bidirectional_attention"),
         *("norm_rel_ebd", "pos_att_type", "hybrid_override_pattern", "mlp_hidden_act"),
-        *("mamba_hidden_act",),
+        *("mamba_hidden_act", "indexer_types"),
     )
 )
 """Keys of a config.json, nested ones too, whose text is a word of the libraries' and decides sizes."""

@@ -20,6 +20,13 @@ BERT_HAS_SDPA = Boundary(
     "models/bert/modeling_bert.py, 4.40.2 to 5.24.0",
     "5.24.0",
 )
+SCALES_WORDS_OF_STACKS = Boundary(
+    _NAME,
+    "4.41",
+    "encoder and decoder of BART and mBART look words up in modules of their own, which share a weight",
+    "models/bart/modeling_bart.py BartScaledWordEmbedding: 4.41.2 against 4.40.2; :733 (4.57.1)",
+    "5.24.0",
+)
 ROBERTA_HAS_SDPA = Boundary(
     _NAME,
     "4.45",
@@ -127,20 +134,6 @@ LAYERS_CHECKPOINT_THEMSELVES = Boundary(
     "modeling_layers.py (Llama, Mistral and Qwen2 since 4.52)",
     "5.24.0",
 )
-SCALES_WORDS_OF_STACKS = Boundary(
-    _NAME,
-    "4.41",
-    "encoder and decoder of BART and mBART look words up in modules of their own, which share a weight",
-    "models/bart/modeling_bart.py BartScaledWordEmbedding: 4.41.2 against 4.40.2; :733 (4.57.1)",
-    "5.24.0",
-)
-GIVES_STACKS_THEIR_WORDS = Boundary(
-    _NAME,
-    "5.0",
-    "encoder and decoder of T5, mT5, UMT5 and Pegasus make words of their own, which are tied; before, both had the same module",
-    "models/t5/modeling_t5.py T5Stack(encoder_config, self.shared): 4.57.6 against 5.0.0; models/pegasus likewise",
-    "5.24.0",
-)
 HAS_BOOL_MASK = Boundary(
     _NAME,
     "4.53",
@@ -198,6 +191,13 @@ ATTENDS_IN_PLACE = Boundary(
     "4.57",
     "sdpa reads queries as they are; before, they were copied, and so was what comes out for the last projection",
     "integrations/sdpa_attention.py `query.contiguous()`; traced on 4.54.1 and 4.57.6, between not read",
+    "5.24.0",
+)
+GIVES_STACKS_THEIR_WORDS = Boundary(
+    _NAME,
+    "5.0",
+    "encoder and decoder of T5, mT5, UMT5 and Pegasus make words of their own, which are tied; before, both had the same module",
+    "models/t5/modeling_t5.py T5Stack(encoder_config, self.shared): 4.57.6 against 5.0.0; models/pegasus likewise",
     "5.24.0",
 )
 OTHER_ENCODERS_HAVE_SDPA = Boundary(
