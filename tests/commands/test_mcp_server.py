@@ -29,7 +29,11 @@ JSON = ("--device", "h100-sxm-80", "--format", "json")
 def folder(tmp_path: Path) -> Path:
     """A launch with its model's config, and nothing else."""
     place = tmp_path / "work"
-    shutil.copytree(EXAMPLES / "tiny-llama", place, ignore=shutil.ignore_patterns("README*", ".preflight", "out"))
+    shutil.copytree(
+        EXAMPLES / "tiny-llama",
+        place,
+        ignore=shutil.ignore_patterns("README*", ".preflight", "out"),
+    )
     return place
 
 
