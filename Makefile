@@ -40,7 +40,7 @@ coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --cov=preflight --cov=preflight.hooks --cov-report=term:skip-covered $$($(BIN)/python tests/core_tests.py)
 
 site: $(VENV)/.installed-site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f .ci/mkdocs.yml
 
 system:
 	.ci/system_packages $(PYTHON)

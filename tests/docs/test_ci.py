@@ -28,12 +28,16 @@ def test_the_site_is_built_so_that_a_link_that_leads_nowhere_fails():
     steps = [step["run"] for step in WORKFLOW["jobs"]["site"]["steps"] if "run" in step]
 
     assert steps == ["make site PYTHON=python VENV=.venv-site"]
-    assert "mkdocs build --strict" in (ROOT / "Makefile").read_text()
+    assert "mkdocs build --strict -f .ci/mkdocs.yml" in (ROOT / "Makefile").read_text()
 
 
 def test_a_container_gets_every_file_that_the_package_is_built_from():
-    """`.dockerignore` leaves out what it does not name: pip then misses a file only where somebody builds an image."""
-    named = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"}
+    """`Dockerfile.dockerignore` leaves out what it does not name: pip then misses a file only where somebody builds an image."""
+    named = {
+        line[1:]
+        for line in (ROOT / ".ci" / "Dockerfile.dockerignore").read_text().split()
+        if line[0] == "!"
+    }
     built = (ROOT / "pyproject.toml").read_text()
     files = set(re.findall(r'^(?:readme|license-files) = \[?"([^"]+)"', built, re.MULTILINE))
 
