@@ -20,7 +20,7 @@ from preflight.derive.json_rows import in_rows
 from preflight.derive.target import Files, Say
 from preflight.versions.boundary import release
 from preflight.versions.days import DAYS
-from preflight.versions.spans import IMPORTED, TYPES
+from preflight.versions.spans import IMPORTED, OF_A_SCRIPT, TYPES
 
 PATH = "preflight/versions/release_spans.json"
 FOLDER = "PREFLIGHT_RELEASES"
@@ -32,8 +32,6 @@ MODEL_TYPE = re.compile(r"""^ +model_type(?:: str)? = ["']([\w.-]+)["']""", re.M
 MODELS = "_import_structure['models"
 ANY = "**"
 """Of a trainer that hands on whatever it is given."""
-OF_A_SCRIPT = ("ScriptArguments", "ModelConfig")
-"""Classes of TRL whose arguments move from and to those of its trainers."""
 WHOLE = ("TrainingArguments", "Seq2SeqTrainingArguments", "ScriptArguments")
 """Such classes beside those that are called a config."""
 

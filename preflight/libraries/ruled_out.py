@@ -20,14 +20,20 @@ from preflight.libraries.script_words import (
 )
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.boundary import release
-from preflight.versions.spans import IMPORTED, Span, Spans, classes_of, config_of, spans_of
+from preflight.versions.spans import (
+    IMPORTED,
+    OF_A_SCRIPT,
+    Span,
+    Spans,
+    classes_of,
+    config_of,
+    spans_of,
+)
 
 ALONE = ("evaluation_strategy", "dispatch_batches")
 """Arguments that no other program has: of transformers' parser, whether a script names that or imports what does."""
 SUCCESSORS = {"evaluation_strategy": "eval_strategy"}
 """Argument that a script gives as a keyword too -> its name since: a script that knows both says nothing."""
-OF_A_SCRIPT = ("ModelConfig", "ScriptArguments")
-"""Classes of TRL whose arguments its own scripts take beside those of the trainer."""
 KEY = re.compile(r"^([a-z_]\w*)[ \t]*:", re.M)
 """A key of a file of arguments."""
 
@@ -59,9 +65,9 @@ def ruled_out(command: LaunchCommand) -> Iterator[tuple[str, Clause, str]]:
 
     Nothing of a library of which no release would do: what runs there is not all that was read.
     """
-    text = _text(command)
+    launch = _launch(command)
     for library in LIBRARIES:
-        said = tuple(_said(library, command, text))
+        said = tuple(_said(library, launch))
         since = max((s for s in said if s.span.since), key=_since, default=None)
         until = min((s for s in said if s.span.until), key=_until, default=None)
         if since is not None and until is not None and _since(since) >= _until(until):
@@ -103,18 +109,35 @@ def _until(said: _Said) -> tuple[int, ...]:
     return release(said.span.until)
 
 
-def _said(library: str, command: LaunchCommand, text: str) -> Iterator[_Said]:
+class _Launch(NamedTuple):
+    """What a launch says, of whichever library."""
+
+    text: str
+    """Of its script."""
+    method: str
+    """Of TRL's command line: `sft`; empty of any other launch."""
+    given: Mapping[str, str]
+    """Its arguments, with where those of a file are."""
+    parses_only_theirs: bool
+    """Whether all that its parser takes is the libraries' own."""
+
+
+def _launch(command: LaunchCommand) -> _Launch:
+    text, method = _text(command), _method(command)
+    is_theirs = bool(method) or parses_only_theirs(text)
+    return _Launch(text, method, dict(_given(command, text)), is_theirs)
+
+
+def _said(library: str, launch: _Launch) -> Iterator[_Said]:
     """Yield what a launch says of one library: its flags, keywords of calls, and names that its script imports."""
-    given = dict(_given(command, text))
-    method = _method(command)
-    is_librarys = bool(method) or parses_only_theirs(text)
+    text, method, given, is_theirs = launch
     for name, span in _of_flags(library, method, text).items():
         if (name in given and not _is_own(text, name)) or _is_keyword(text, name):
             words = f"--{name}" if given.get(name) == "" else given.get(name, name)
             # a flag of somebody's own may have the name that a library gave one of its later
-            yield _Said(span if is_librarys else span._replace(since=""), words)
-    names = spans_of(library, IMPORTED)
+            yield _Said(span if is_theirs else span._replace(since=""), words)
     yield from (each for each in _of_script(library, text) if each.name not in SUCCESSORS)
+    names = spans_of(library, IMPORTED)
     if method and config_of(method) in names:
         yield _Said(names[config_of(method)], f"trl {method}")
 

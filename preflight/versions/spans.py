@@ -16,6 +16,8 @@ from preflight.versions.boundary import release
 IMPORTED = "import"
 """What stands in the table for the names that a package gives, where others stand for those of a class."""
 TYPES = "model_types"
+OF_A_SCRIPT = ("ModelConfig", "ScriptArguments")
+"""Classes of TRL whose arguments its own scripts take beside those of the trainer, from and to which they move."""
 
 
 class Span(NamedTuple):

@@ -29,7 +29,8 @@ def command(folder, text: str) -> LaunchCommand:
 @pytest.mark.parametrize(("text", "error", "words"), STOPPED)
 def test_what_the_installed_release_lacks_stops_the_script(text, error, words, tmp_path):
     """The script is run as it stands: it dies exactly where that is said."""
-    pytest.importorskip("trl"), pytest.importorskip("peft")
+    pytest.importorskip("trl")
+    pytest.importorskip("peft")
     found = list(
         not_taken(command(tmp_path, text), installed_versions(("transformers", "trl", "peft")))
     )
