@@ -25,26 +25,13 @@ from accelerate.utils import (
     FullyShardedDataParallelPlugin,
     TorchContextParallelConfig,
 )
+from divided_sizes import BUCKETS, SIZES
 from real_phases import Counted
 from real_ranks import local, num_bytes, settle
 from ring_on_cpu import install
 from transformers import AutoConfig, AutoModelForCausalLM
 
-CONFIG = {
-    "model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "vocab_size": 2048, "tie_word_embeddings": False,
-}  # fmt: skip
 NUM_STEPS = 4
-BUCKETS = {
-    "overlap_comm": False,
-    "reduce_bucket_size": 500_000,
-    "allgather_bucket_size": 500_000,
-    "stage3_prefetch_bucket_size": 100_000,
-    "stage3_max_live_parameters": 1_000_000,
-    "stage3_max_reuse_distance": 1_000_000,
-    "stage3_param_persistence_threshold": 0,
-}
-"""In elements, so that little but activations is counted."""
 moved = torch.Tensor.to
 
 
@@ -159,7 +146,7 @@ def write_models(cases: list[dict[str, Any]], folder: str) -> None:
     for case in cases:
         path = folder_of(case, folder)
         if dist.get_rank() == 0 and not os.path.exists(path):
-            sizes = CONFIG | case.get("sizes", {})
+            sizes = SIZES | case.get("sizes", {})
             config = AutoConfig.for_model(**sizes, num_hidden_layers=case["layers"])
             AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(
                 path, safe_serialization=False
@@ -171,7 +158,7 @@ def run(case: dict[str, Any], folder: str) -> dict[str, Any]:
     """Return what this rank holds between steps, and the most that it held in one."""
     accelerator = accelerator_of(case)
     torch.manual_seed(0)
-    sizes = CONFIG | case.get("sizes", {})
+    sizes = SIZES | case.get("sizes", {})
     path = folder_of(case, folder)
     tensor = case.get("tensor", 1)
     divided = {}

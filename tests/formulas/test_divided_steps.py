@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from divided_sizes import BUCKETS, SIZES
 
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchPlan, Pipeline
@@ -24,20 +25,6 @@ ROWS = [
 ]
 TOO_LOW, TOO_HIGH = 0.02, 0.04
 """Of the peak of a step. What is counted and not allocated is a layer gathered or a gradient of so few layers."""
-SIZES = {
-    "model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "vocab_size": 2048, "tie_word_embeddings": False,
-}  # fmt: skip
-BUCKETS = {
-    "overlap_comm": False,
-    "reduce_bucket_size": 500_000,
-    "allgather_bucket_size": 500_000,
-    "stage3_prefetch_bucket_size": 100_000,
-    "stage3_max_live_parameters": 1_000_000,
-    "stage3_max_reuse_distance": 1_000_000,
-    "stage3_param_persistence_threshold": 0,
-}
-"""What divided_accelerate.py gives DeepSpeed."""
 SCHEDULES = {"1F1B": "1f1b", "GPipe": "gpipe", "Interleaved1F1B": "interleaved_1f1b"}
 CHECKPOINTING = {"selective": "selective_op"}
 LIBRARIES = ("torchtitan", "transformers", "accelerate", "torch")
