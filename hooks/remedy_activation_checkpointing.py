@@ -25,10 +25,10 @@ from preflight.remedy import Remedy
 
 @hookimpl
 def preflight_remedies(plan: LaunchPlan) -> Iterable[Remedy]:
-    """Turn activation checkpointing on where it is off or partial."""
+    """Turn activation checkpointing on where it is off or partial, or say it where a release may leave it off."""
     if trains_value_model(plan):
         return  # its own loop turns none on
-    if plan.activation_checkpointing == "full":
+    if plan.activation_checkpointing == "full" and not plan.is_open("activation_checkpointing"):
         return
     if plan.trainer == "litgpt" and plan.engine == "single":
         return

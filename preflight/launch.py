@@ -335,10 +335,19 @@ class LaunchPlan:
             raise BadInput(*problems)
         return plan
 
+    def is_open(self, name: str) -> bool:
+        """Tell whether a field may have another value: one that nobody said, or that another release makes it."""
+        origin = self.origins.get(name)
+        return bool(origin and origin.may_be) or any(
+            name in other.fields for other in self.version_readings
+        )
+
     def is_changed_by(self, edits: Mapping[str, Any]) -> bool:
-        """Tell whether edits would make another plan of this one."""
+        """Tell whether edits would make another plan of this one: an open field that gets its likely value is settled."""
         for name, value in edits.items():
             outer, _, inner = name.partition(".")
+            if self.is_open(name):
+                return True
             held = getattr(self, outer, None)
             if inner and held is None:
                 return True

@@ -87,7 +87,9 @@ def parser(name: str) -> Parser:
     group.add_argument("--list", action="store_true", help="write nothing: list the templates")
     group.add_argument("--repo", action="store_true", help="the repository's own settings")
     group = parser.add_argument_group("the launch")
-    group.add_argument("--gpu", metavar="DEVICE", help="a card of the GPU table, or NAME:GIB")
+    group.add_argument(
+        "--gpu", "--device", metavar="DEVICE", help="a card of the GPU table, or NAME:GIB"
+    )
     group.add_argument("--num-gpus", type=int, metavar="N", help="of all nodes together")
     group.add_argument(
         "--num-nodes", type=int, metavar="N", help="nodes (default: as few as hold 8 each)"

@@ -50,9 +50,8 @@ def write_launch(options: Any) -> int:
 
     page = page_for(sys.stdout, options.color)
     card = report.device.name if report.device is not None else wish.device
-    where = options.output or "."
     lines = [
-        f"preflight: wrote {len(paths)} files to {where}. Peak {peak_words(fitting.judged)}"
+        f"preflight: wrote {len(paths)} files {f'to {options.output}' if options.output else 'here'}. Peak {peak_words(fitting.judged)}"
         f" per rank ({wish.num_devices} x {card})"
     ]
     for name, value in _choices(fitting):

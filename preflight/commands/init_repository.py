@@ -9,6 +9,7 @@ from typing import Any
 from preflight.commands.init_files import write_files
 from preflight.commands.options import FITS
 from preflight.commands.output import print_json, print_lines
+from preflight.devices.gpu_table import card_key
 from preflight.documentation import page_of
 from preflight.errors import BadInput
 from preflight.render.page import page_for
@@ -33,7 +34,10 @@ def write_settings(options: Any) -> int:
     from preflight.commands.init_text import settings_text
 
     found = survey(options.folder)
-    text = settings_text(found)
+    device = options.gpu
+    if device is not None and ":" not in device:
+        device = card_key(device)
+    text = settings_text(found, device)
     check_repository(text, path)
     left_alone: tuple[str, ...] = ()
     if not options.print:
@@ -49,12 +53,15 @@ def write_settings(options: Any) -> int:
         say(text, sys.stdout)
         return FITS
     page = page_for(sys.stdout, options.color)
-    lines = [f"preflight: wrote {path} from {len(found.launches)} launches"]
+    num_launches = len(found.launches)
+    lines = [
+        f"preflight: wrote {path} from {num_launches} launch{'' if num_launches == 1 else 'es'}"
+    ]
     for where, reason in found.unread:
         lines += page.wrap(f"{where} was not read: {reason}", "  ", "    ")
     lines += left_alone_lines(left_alone, page)
     lines += page.wrap(
-        f"next: name the GPU in it, as `device`; {page_of('repository')} has every key"
+        f"next: {'preflight scan' if device else 'name the GPU in it, as `device`'}; {page_of('repository')} has every key"
     )
     print_lines(lines, sys.stdout)
     return FITS

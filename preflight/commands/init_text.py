@@ -17,9 +17,9 @@ ASKED = ("model", "seq_len", "micro_batch_size")
 EXAMPLES = {"model": '"org/name"', "seq_len": "4096", "micro_batch_size": "1"}
 
 
-def settings_text(found: Survey) -> str:
-    """Return the file's text."""
-    parts = [HEAD, *_launches(found), "", *_device(found), "", *_guard(), "", *_plan(found)]
+def settings_text(found: Survey, device: str | None = None) -> str:
+    """Return the file's text; `device` is the key of the card that the person who asks has named."""
+    parts = [HEAD, *_launches(found), "", *_device(found, device), "", *_guard(), "", *_plan(found)]
     return "\n".join([*parts, "", *_flags(found), "", *_policy()]) + "\n"
 
 
@@ -31,13 +31,16 @@ def _launches(found: Survey) -> Iterator[str]:
         yield f"#   {where}  not read: {_short(reason)}"
 
 
-def _device(found: Survey) -> Iterator[str]:
+def _device(found: Survey, device: str | None) -> Iterator[str]:
+    if device is not None:
+        yield f"device = {json.dumps(device)}"
+        return
     asked = dict.fromkeys(name for _, name in found.gpus)
     if asked:
         places = ", ".join(f"{where} asks for {name}" for where, name in found.gpus[:3])
         yield f'# device = "a100-sxm-80"  # {_short(places)}; which card that is, only its site knows'
     else:
-        yield '# device = "h100-sxm-80"  # nothing in the repository names a GPU; `preflight hooks` and docs list keys'
+        yield '# device = "h100-sxm-80"  # nothing in the repository names a GPU; `preflight gpus` lists the keys'
 
 
 def _guard() -> Iterator[str]:

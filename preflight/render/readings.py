@@ -31,8 +31,8 @@ def cannot_tell(report: Report) -> str:
     subject = subject_of(name, ways)
     up_to, from_on = low.most.peak_bytes, high.least.peak_bytes
     if up_to > from_on:  # other open values matter as much
-        of_low = f"{_number(low.least.peak_bytes, capacity)} to {of_capacity(up_to, capacity)}"
-        of_high = f"{_number(from_on, capacity)} to {amount(high.most.peak_bytes, capacity)}"
+        of_low = _span(low.least.peak_bytes, of_capacity(up_to, capacity), capacity)
+        of_high = _span(from_on, amount(high.most.peak_bytes, capacity), capacity)
     else:
         of_low, of_high = of_capacity(up_to, capacity), amount(from_on, capacity)
     values = f"if {subject} is {shown(name, low.value, subject)}, {of_high} if {shown(name, high.value, subject)}"
@@ -44,6 +44,12 @@ def cannot_tell(report: Report) -> str:
         f"preflight: cannot tell. {of_low} per rank {values}{longest_words(report)}:"
         f" {option(name, ways, readings)} says which"
     )
+
+
+def _span(least_bytes: int, most: str, capacity_bytes: int) -> str:
+    """Return `31.0 to 94.2 GiB`; the latter alone where both read alike."""
+    least = _number(least_bytes, capacity_bytes)
+    return most if most.partition(" ")[0] == least else f"{least} to {most}"
 
 
 def tight_elsewhere(report: Report) -> Readings | None:

@@ -29,12 +29,24 @@ def room_words(report: Report) -> str:
             larger.append(f"with rows of up to {seq_len:,} tokens{whole}")
         else:
             only.append("no longer rows")
-    words = f"{left} at the peak"
+    words = f"{left} at the peak{_of_which_reading(report, room['headroom_bytes'])}"
     if larger:
         words += f"; it also fits {', or '.join(larger)}"
     if only:
         words += f"; {' and '.join(only)}"
     return words
+
+
+def _of_which_reading(report: Report, headroom_bytes: int) -> str:
+    """Return which peak headroom is beside, where that is another than the one that the first line says."""
+    estimate = report.applied[-1].estimate if report.applied and report.rewrite else report.estimate
+    if report.device is None or estimate is None or not estimate.peaks:
+        return ""
+    capacity_bytes = report.device.capacity_bytes
+    peak = amount(capacity_bytes - headroom_bytes, capacity_bytes)
+    if peak == amount(estimate.device_peak_bytes, capacity_bytes):
+        return ""
+    return f" of the dearest reading, {peak}"
 
 
 MOST_LISTED = 5

@@ -18,7 +18,12 @@ from preflight.rewriting import write_draft
 from preflight.search.best_plans import Solution, best_plans, steps_of
 from preflight.search.trying import FITTING, STARTING, Search, Write, one_of, told_by_hand
 from preflight.verdict import Answer
-from preflight.writers.launch import edits_by_hand, lacking_release, write_with_script
+from preflight.writers.launch import (
+    edits_by_hand,
+    lacking_release,
+    reads_trainer_flags,
+    write_with_script,
+)
 
 
 def suggest(
@@ -144,7 +149,10 @@ def _told_if_writable(
     extra = {**tried.remedy.extra, "can_write": can_write, "can_copy": can_copy}
     if not can_write and (lacking := lacking_release(before, tried.plan)):
         extra["why_not"] = lacking
-    remedy = replace(tried.remedy, extra=extra)
+    how = tried.remedy.how
+    if not can_write and not edits and how.startswith("--") and not reads_trainer_flags(before):
+        how = f"in the script, which reads no such flags, what TRL's command line calls {how}"
+    remedy = replace(tried.remedy, extra=extra, how=how)
     return told_by_hand(replace(tried, remedy=remedy), edits)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 
+from preflight.devices.cloud_names import card_of_any
 from preflight.envelopes.all import ENDINGS
 from preflight.envelopes.compose import FILES
+from preflight.envelopes.contract import Job
 from preflight.envelopes.makefile import made_parts
 from preflight.envelopes.sky import OPTIONS
 from preflight.errors import BadInput
@@ -16,6 +18,9 @@ from preflight.launchers.all import is_launchers_own
 from preflight.shell.program_names import is_python, program_name
 from preflight.shell.wrapper_options import SHELLS
 from preflight.shell.wrappers import MAX_LAYERS, unwrapped
+from preflight.slurm.job_environment import job_environment, place_of
+from preflight.slurm.job_script import read_submission, script_options
+from preflight.slurm.options import SubmitOptions, submit_options
 from preflight.slurm.script_reader import read_script
 from preflight.slurm.scripted_launch import ScriptLaunch
 from preflight.studies.launch_files import (
@@ -63,7 +68,7 @@ def launches_behind(command: LaunchCommand) -> LaunchesBehind | None:
     for _ in range(MAX_LAYERS):
         if is_launchers_own(one):
             return None
-        found = _of_script(one) or _of_envelope(one) or _of_makefile(one)
+        found = _of_script(one) or _of_submission(one) or _of_envelope(one) or _of_makefile(one)
         if found is not None:
             return found
         try:
@@ -90,9 +95,44 @@ def _of_script(command: LaunchCommand) -> LaunchesBehind | None:
     text = text_of(path) if os.path.isfile(path) else ""
     if not text or "\0" in text[:1000] or is_python(text.partition("\n")[0].split("/")[-1] or "-"):
         return None
-    reading = read_script(text, argv[first], argv[first + 1 :], command.env, command.cwd)
-    found = tuple(_found(launch, argv[first]) for launch in reading.launches)
-    return LaunchesBehind(argv[first], found, reading.files, reading.reasons)
+    lines = script_options(text, argv[first])
+    is_job = any(lines) and "SLURM_JOB_ID" not in command.env
+    options = submit_options((), command.env, lines) if is_job else None
+    return _followed(text, argv[first], argv[first + 1 :], command, options)
+
+
+def _of_submission(command: LaunchCommand) -> LaunchesBehind | None:
+    """Return what the script starts that `sbatch job.sh` submits."""
+    if program_name(command.argv[0]) != "sbatch":
+        return None
+    try:
+        job = read_submission("sbatch", command.argv[1:], command.env, command.cwd)
+    except OSError:
+        return None
+    if job.kind not in ("file", "wrap"):
+        return None
+    return _followed(job.text, job.name, job.arguments, replace(command, cwd=job.cwd), job.options)
+
+
+def _followed(
+    text: str,
+    name: str,
+    arguments: Sequence[str],
+    command: LaunchCommand,
+    options: SubmitOptions | None,
+) -> LaunchesBehind:
+    """Return what a script's text starts: with the variables that are here, or with those of the job that options ask for."""
+    if options is None:
+        reading = read_script(text, name, arguments, command.env, command.cwd)
+        found = tuple(_found(launch, name) for launch in reading.launches)
+        return LaunchesBehind(name, found, reading.files, reading.reasons)
+    place = place_of(options, None)
+    env = job_environment(options, place, command.env, command.cwd, name)
+    reading = read_script(text, name, arguments, env, command.cwd, place.nodes)
+    types = [gpu.type for gpu in options.gpus_per_node or options.gpus or () if gpu.type]
+    job = Job("Slurm job", name, options.num_nodes, place.num_gpus or None, card_of_any(types))
+    found = tuple(_found(launch, name)._replace(job=job) for launch in reading.launches)
+    return LaunchesBehind(name, found, reading.files, reading.reasons)
 
 
 def _found(launch: ScriptLaunch, name: str) -> FoundCommand:

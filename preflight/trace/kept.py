@@ -18,7 +18,6 @@ from preflight.values import dataclass
 from preflight.whole_file import write_whole
 
 LIBRARIES = ("torch", "transformers")
-INSTALL = 'pip install "launch-preflight[trace]"'
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -66,7 +65,10 @@ def library_versions(job: TraceJob) -> dict[str, str]:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        raise BadInput.one(f"tracing needs {' and '.join(missing)}", fix=INSTALL)
+        raise BadInput.one(
+            f"tracing needs {' and '.join(missing)}",
+            fix=f"pip install {' '.join(missing)}, in the environment of preflight",
+        )
     return found
 
 

@@ -23,6 +23,7 @@ from preflight.writers.sharding import (
     write_sharding,
     write_states,
 )
+from preflight.writers.trainer_edits import takes_trainer_flags
 
 Writer = Callable[[LaunchDraft, LaunchPlan, LaunchPlan], None]
 
@@ -97,6 +98,12 @@ def lacking_release(before: LaunchPlan, after: LaunchPlan) -> str:
     return ""
 
 
+def reads_trainer_flags(plan: LaunchPlan) -> bool:
+    """Tell whether the launch's script hands its command line to the parser of its trainer."""
+    draft = open_draft(plan)
+    return draft is not None and takes_trainer_flags(draft, plan)
+
+
 def write_with_script(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     """Return the launch that gives the plan `after`, a copy of its training script among the files.
 
@@ -151,11 +158,14 @@ def _write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> None:
 
 
 def changed_fields(before: LaunchPlan, after: LaunchPlan) -> set[str]:
-    """Return the names of the plan fields that differ."""
+    """Return the names of the plan fields that differ, or are open in the first alone."""
     return {
         field.name
         for field in fields(LaunchPlan)
         if field.compare
         and field.name not in NOT_OF_THE_LAUNCH
-        and getattr(before, field.name) != getattr(after, field.name)
+        and (
+            getattr(before, field.name) != getattr(after, field.name)
+            or (before.is_open(field.name) and not after.is_open(field.name))
+        )
     }

@@ -47,6 +47,8 @@ class ScriptEdit:
     @property
     def where(self) -> str:
         """Return the place as a person reads it."""
+        if self.role == "trainer":
+            return f"{self.place.document}, in the call of the trainer"
         return self.place.where if self.role == "value" else self._in_call
 
     @property
@@ -56,8 +58,7 @@ class ScriptEdit:
     @property
     def words(self) -> str:
         """Return the edit as a person reads it."""
-        told = {"trainer": "and to the trainer, ", "after": "and after it, "}
-        return told.get(self.role, "") + self.text
+        return f"and after it, {self.text}" if self.role == "after" else self.text
 
 
 def copied_script(

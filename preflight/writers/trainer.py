@@ -35,7 +35,7 @@ def write_checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPla
     if change == ("full", "none"):
         _stop_checkpointing(draft, before)
         return
-    if change != ("none", "full"):
+    if change not in (("none", "full"), ("full", "full")):
         raise CannotEdit("only none -> full and back is written")
     given = is_given(draft, CHECKPOINTING, "activation_checkpointing")
     if not given and not sets_trainer_arguments(draft, before):

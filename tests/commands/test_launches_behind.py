@@ -156,3 +156,37 @@ def test_a_page_is_written_of_the_only_launch(folder):
 
     assert done.returncode == 0 and (folder / "a.html").exists()
     assert several.returncode == 2 and not (folder / "b.html").exists()
+
+
+JOB = """\
+#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --gres=gpu:h100:8
+srun torchrun --nnodes $SLURM_NNODES --nproc_per_node $SLURM_GPUS_ON_NODE train.py --output_dir out --bf16 true --fsdp full_shard
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "ranks"),
+    [("./job.sh", 16), ("bash job.sh", 16), ("sbatch job.sh", 16), ("sbatch -N 4 job.sh", 32)],
+)
+def test_a_job_script_is_read_for_the_job_that_it_asks_for(folder, command, ranks):
+    """Outside a job no variable of Slurm is set: what `#SBATCH` lines and the command ask for says what they will be."""
+    (folder / "job.sh").write_text(JOB)
+    (folder / "job.sh").chmod(0o755)
+    done = preflight(
+        folder, "check", "--set", "seq_len=512", "--format", "json", "--", *command.split()
+    )
+
+    report = json.loads(done.stdout)
+    assert report["plan"]["world_size"] == ranks
+    assert report["device"]["key"] == "h100-sxm-80"
+    assert report["notes"][0] == "the launch is that of job.sh:4" or command.startswith("./")
+
+
+def test_a_script_inside_a_job_has_the_variables_of_that_job(folder):
+    (folder / "job.sh").write_text(JOB)
+    job = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "3", "SLURM_GPUS_ON_NODE": "4"}
+    done = preflight(folder, "check", *PLENTY, "--format", "json", "--", "bash", "job.sh", **job)
+
+    assert json.loads(done.stdout)["plan"]["world_size"] == 12

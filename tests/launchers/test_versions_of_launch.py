@@ -264,3 +264,47 @@ def test_litgpts_own_change_of_engine_is_open_too(repository, version, engine, m
 
     assert plan.engine == engine
     assert plan.origins["engine"].may_be == may_be
+
+
+UNPARSED = """\
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B", dtype="bfloat16")
+arguments = SFTConfig(output_dir="out", per_device_train_batch_size=4, max_length=2048, bf16=True)
+SFTTrainer(model=model, args=arguments).train()
+"""
+
+
+def test_what_a_release_may_leave_off_is_written_down_where_that_makes_a_launch_fit(tmp_path):
+    """Newer releases of TRL checkpoint unasked: under older ones LoRA needs it said, and no flag reaches such a script."""
+    (tmp_path / "train.py").write_text(UNPARSED)
+    report = preflight.check(
+        ["python", "train.py"], device="rtx4090-24", cwd=tmp_path, env=ELSEWHERE
+    )
+    lora = next(tried for tried in report.suggested if tried.remedy.id == "lora")
+
+    assert report.plan.is_open("activation_checkpointing")
+    assert lora.verdict.answer is Answer.FITS
+    assert not lora.plan.is_open("activation_checkpointing")
+    assert "gradient_checkpointing=True" in lora.remedy.how
+    assert "peft_config=LoraConfig(" in lora.remedy.how
+    assert "--" not in lora.remedy.how and lora.remedy.extra["can_copy"]
+
+
+def test_headroom_says_which_peak_it_is_beside_where_versions_make_another(tmp_path):
+    (tmp_path / "train.py").write_text(UNPARSED)
+    report = preflight.check(
+        ["python", "train.py"],
+        device="h200-sxm-141",
+        settings={"adapter.rank": 16, "seq_len": 1024},
+        cwd=tmp_path,
+        env=ELSEWHERE,
+    )
+    assert report.readings is not None and report.device is not None
+    most, taken = report.readings.most.peak_bytes, report.readings.likely.peak_bytes
+
+    assert report.verdict.answer is Answer.FITS
+    assert most is not None and taken is not None and most > taken + 2**30
+    text = preflight.api.report_text(report)
+    assert f"of the dearest reading, {most / 2**30:.1f} GiB" in " ".join(text.split())

@@ -49,7 +49,7 @@ def test_a_job_script_gives_flags_a_gpu_and_what_is_missing(tmp_path):
 
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         0,
-        "preflight: wrote ./preflight.toml from 1 launches",
+        "preflight: wrote ./preflight.toml from 1 launch",
     )
     assert read_repository(str(tmp_path / "preflight.toml")).flags == {
         "bs": "micro_batch_size",
@@ -83,6 +83,13 @@ def test_a_launch_that_cannot_be_read_is_named(tmp_path):
 
     assert done.returncode == 0
     assert "run.sh:1 was not read: the config file 'gone.yaml' does not exist" in done.stdout
+
+
+def test_a_card_that_is_named_stands_in_the_file_by_its_key(tmp_path):
+    done = preflight(tmp_path, "init", "--repo", "--device", "h100")
+
+    assert done.returncode == 0
+    assert 'device = "h100-sxm-80"' in (tmp_path / "preflight.toml").read_text().splitlines()
 
 
 def test_an_empty_repository_gets_a_file_that_says_so(tmp_path):
