@@ -17,6 +17,7 @@ BUILTIN_HOOKS: tuple[str, ...] = (
     "read_swift",
     "read_verl",
     "read_openrlhf",
+    "read_automodel",
     "model_registry",
     "model_hub_cache",
     "model_path",

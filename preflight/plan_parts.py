@@ -75,6 +75,8 @@ class Adapter:
 
 UNSLOTH = "Unsloth's kernels"
 """What takes less than a model's own modules: its layers, its loss, and checkpoints that it moves to the host."""
+AUTOMODEL = "activations of Automodel's model code"
+"""What its own layers, and what its checkpointing keeps of them, take in place of transformers'."""
 LEFT_WHOLE = "layers that a 4-bit copy leaves in 16 bits"
 """What nobody counts of a packed copy: never more than the model takes that is not packed at all."""
 GPTQ_OR_AWQ = "weights that GPTQ or AWQ packs"

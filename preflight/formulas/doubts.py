@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from preflight.formulas.installed_kernels import KERNELS, is_of_layers
 from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
-from preflight.plan_parts import UNSLOTH
+from preflight.plan_parts import AUTOMODEL, UNSLOTH
 
 LOADING = "how a script that is not here loads its model"
 
@@ -30,6 +30,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     KERNELS: is_of_layers,
     LOADING: _is_of_loading,
     UNSLOTH: _is_no_state,
+    AUTOMODEL: _is_no_state,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""
 

@@ -26,6 +26,7 @@ from preflight.launchers.litgpt.words import FREE, read_words
 from preflight.plan_choices import CHOICES
 from preflight.plugins import load_plugins
 from preflight.rewriting import read_launch
+from preflight.verdict import Answer
 
 FOLDER = CONFIGS / "litgpt"
 CASES = cases_of("litgpt")
@@ -180,3 +181,15 @@ def test_a_packed_base_never_fits_for_sure():
     ]
 
     assert answers == ["fits", "unknown"]
+
+
+def test_a_number_of_ranks_that_nobody_said_refuses_nothing():
+    """`--devices auto` counts the GPUs of the machine that starts it; the one that checks may have none."""
+    words = "litgpt pretrain meta-llama/Llama-2-13b-hf --tokenizer_dir t --train.micro_batch_size 1"
+    words += " --train.max_seq_length 1024"
+    unsaid = preflight.check(words.split(), device="h100-sxm-80", env={})
+    one = preflight.check(f"{words} --devices 1".split(), device="h100-sxm-80", env={})
+
+    assert one.verdict.answer is Answer.DOES_NOT_FIT
+    assert unsaid.verdict.answer is Answer.UNKNOWN
+    assert unsaid.readings is not None and "world_size" in unsaid.readings.may_be

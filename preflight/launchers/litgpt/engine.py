@@ -63,9 +63,12 @@ def launched_part(
         if "CUDA_VISIBLE_DEVICES" in command.env:
             devices = Setting(max(1, count), Place("env", "", "CUDA_VISIBLE_DEVICES"))
         else:
-            reason = f"devices auto: litgpt starts a rank per GPU, and this machine shows {count}"
+            reason = f"devices auto: litgpt starts a rank per GPU, and this machine shows {count or 'none'}"
             devices = Setting(max(1, count), devices.place)
             origins["world_size"] = Origin(devices.place.where, True, reason)
+            if not count:
+                message = f"the number of ranks is not known: {reason}"
+                keys.note("PF115", message, devices, "--devices N")
     elif isinstance(devices.value, bool) or not isinstance(devices.value, int) or devices.value < 1:
         keys.refuse(
             f"devices must be auto or a whole number from 1, not {devices.value!r}", devices
@@ -92,6 +95,9 @@ def read_engine(keys: FrameworkKeys, words: LitgptWords, part: LauncherPart) -> 
     if world_size == 1:
         put(keys, "engine", "single", by)
         put(keys, "activation_checkpointing", "none", by)
+        if any(problem.id == "PF115" for problem in keys.problems):
+            reason = "one device is not sharded, and several are"
+            keys.origins["engine"] = Origin(by.place.where, True, reason, ("fsdp1",))
         return
     is_pretraining, is_lora = words.command == "pretrain", words.command == "finetune_lora"
     nodes = part.ranks["num_nodes"].value if is_pretraining else 1

@@ -1,0 +1,316 @@
+"""The keys of an Automodel recipe in plan fields: mesh, FSDP2, dtypes, batch, length, adapter, optimizer and loss.
+
+Source: components/distributed/{config,fsdp2,parallelizer}.py, components/training/step_scheduler.py,
+components/_peft/{lora,module_matcher}.py, components/loss/*.py and _transformers/auto_model.py of nemo-automodel 0.7.0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preflight.launch import Adapter, BaseQuantization, Origin
+from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.plan_parts import AUTOMODEL
+from preflight.setting import Place, Setting
+from preflight.shell.launcher_part import LauncherPart
+
+DECIDES = {
+    "model.pretrained_model_name_or_path": "model",
+    "model.config": "model",
+    "step_scheduler.local_batch_size": "micro_batch_size",
+    "step_scheduler.global_batch_size": "gradient_accumulation_steps",
+    "dataset.seq_length": "seq_len",
+    "packed_sequence.packed_sequence_size": "seq_len",
+}
+MODELS = (
+    "model.pretrained_model_name_or_path",
+    "model.config.pretrained_model_name_or_path",
+    "model.config",
+)
+CAUSAL = ("NeMoAutoModelForCausalLM.from_pretrained", "NeMoAutoModelForCausalLM.from_config")
+LENGTHS = ("dataset.seq_length", "dataset.seq_len", "dataset.max_seq_length")
+DTYPES = {
+    "bf16": "bf16",
+    **dict.fromkeys(("bfloat16", "torch.bfloat16"), "bf16"),
+    **dict.fromkeys(("float16", "half", "torch.float16", "torch.half"), "fp16"),
+    **dict.fromkeys(("float32", "float", "torch.float32", "torch.float"), "fp32"),
+}
+"""The words of dtype_from_str (shared/utils.py) that a model is trained in; it knows no fp32 and no fp16."""
+OWN_CODE = NotModelled(
+    "Automodel's own layers, Liger's where it has none of its own, and what its checkpointing keeps are estimated as"
+    " transformers'",
+    AUTOMODEL,
+    "either",
+)
+STORED_DTYPE = NotModelled(
+    "weights are trained in the dtype that they are stored in, which is taken for bf16",
+    "the dtype of the training",
+    "either",
+)
+LEFT_OUT = {
+    "distributed.ep_size": NotModelled(
+        "experts divided over ranks are not estimated", "expert parallelism", "either"
+    ),
+    "distributed.pp_size": NotModelled(
+        "every rank is estimated with all layers", "pipeline stages", "either"
+    ),
+}
+"""Degrees above one that the estimate does not hold."""
+SWITCHES = {
+    "fp8.enabled": NotModelled("float8 is not estimated", "float8", "either"),
+    "qat.enabled": NotModelled("fake quantization is not estimated", "fake quantization", "either"),
+    "autopipeline._target_": NotModelled(
+        "its own pipeline is not estimated", "pipeline stages", "either"
+    ),
+    "parallelizer._target_": NotModelled(
+        "a parallelizer of one's own is not estimated", "a parallelizer of one's own", "either"
+    ),
+    "model.num_nextn_predict_layers": NotModelled(
+        "layers that predict further tokens are not counted", "multi-token prediction", "more"
+    ),
+    "distributed.offload_policy._target_": NotModelled(
+        "what is kept on the host is estimated on the device", "offloaded states", "less"
+    ),
+}
+OPTIMIZERS = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.adamw.AdamW")
+LOSSES = {
+    "masked_ce.MaskedCrossEntropy": "full_logits",
+    "chunked_ce.ChunkedCrossEntropy": "chunked_ce",
+    "linear_ce.FusedLinearCrossEntropy": "fused_linear",
+}
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def read_recipe(keys: FrameworkKeys, part: LauncherPart) -> None:
+    """Fill in every plan field that a recipe decides."""
+    here = keys.get("model._target_") or Setting(None, Place("yaml", "", "model"))
+    keys.assume("objective", "sft", "next-token training")
+    _model(keys, here)
+    dtype = _dtypes(keys, part, here)
+    degrees = _engine(keys, part)
+    _steps(keys, part, degrees)
+    _length(keys)
+    _adapter(keys, dtype)
+    _optimizer(keys)
+    _loss(keys)
+    for name, left_out in LEFT_OUT.items():
+        if isinstance(keys.value(name), int) and keys.value(name) > 1:
+            keys.leave_out(left_out, keys.given[name])
+    keys.leave_out_given(SWITCHES)
+    keys.leave_out(OWN_CODE, here)
+
+
+def _model(keys: FrameworkKeys, target: Setting) -> None:
+    name = keys.get(*MODELS)
+    if name is not None and isinstance(name.value, str):
+        keys.put("model", name.value, name)
+    if target.value is not None and not str(target.value).endswith(CAUSAL):
+        message = f"what {target.value} builds is estimated as a plain causal model"
+        keys.leave_out(NotModelled(message, "the model that its target builds", "either"), target)
+
+
+def _dtypes(keys: FrameworkKeys, part: LauncherPart, here: Setting) -> str:
+    """Put the dtype that weights are kept and stepped in, and the bf16 that FSDP2's policy computes in.
+
+    One rank is not wrapped, so that nothing is cast there (fsdp2_sharding_enabled).
+    """
+    said = keys.get("model.torch_dtype", "model.dtype")
+    stored = "" if said is None else DTYPES.get(str(said.value).lower(), "")
+    if said is not None and not stored and said.value != "auto":
+        fix = "bf16, float32, or auto"
+        severity = "error" if keys.library.is_known else "warning"
+        keys.refuse(f"Automodel 0.7.0 knows no dtype {said.value!r}", said, fix, severity)
+    is_built = str(here.value).endswith("from_config")
+    if said is not None and stored:
+        keys.put("load_dtype", stored, said)
+    else:
+        stored = "bf16"
+        keys.assume("load_dtype", stored, "no torch_dtype")
+        if not is_built:
+            keys.leave_out(STORED_DTYPE, said or here)
+    keys.assume("master_dtype", stored, "the optimizer steps what FSDP2 keeps")
+    is_wrapped = part.ranks["world_size"].value > 1
+    policy = keys.get("distributed.mp_policy.param_dtype")
+    computes = "bf16" if policy is None else DTYPES.get(str(policy.value), "bf16")
+    keys.assume("mixed_precision", computes if is_wrapped and computes != "fp32" else "no")
+    if is_wrapped:
+        reduced = keys.get("distributed.mp_policy.reduce_dtype")
+        keys.assume(
+            "reduce_dtype", "fp32" if reduced is None else DTYPES.get(str(reduced.value), "fp32")
+        )
+    return stored
+
+
+def _engine(keys: FrameworkKeys, part: LauncherPart) -> int:
+    """Put the strategy and its mesh; return how many ranks work on the same samples."""
+    world = part.ranks["world_size"].value
+    together = 1
+    for name, field in (
+        ("distributed.tp_size", "tensor_parallel_degree"),
+        ("distributed.cp_size", "context_parallel_degree"),
+    ):
+        degree = keys.get(name)
+        if degree is not None and isinstance(degree.value, int) and degree.value > 1:
+            keys.put(field, degree.value, degree)
+            together *= degree.value
+    pipeline = keys.value("distributed.pp_size")
+    together *= pipeline if isinstance(pipeline, int) and pipeline > 1 else 1
+    strategy = keys.get("distributed.strategy")
+    name = "fsdp2" if strategy is None else str(strategy.value).lower()
+    by = strategy or Setting(name, Place("default", "", keys.library.label))
+    if name not in ("fsdp2", "ddp"):
+        message = f"the strategy {name} is estimated as FSDP2"
+        keys.leave_out(NotModelled(message, f"the strategy {name}", "either"), by)
+        name = "fsdp2"
+    engine = name if world > 1 else "single"
+    if strategy is None:
+        keys.assume("engine", engine)
+    else:
+        keys.put("engine", engine, strategy)
+    if any(problem.id == "PF115" for problem in keys.problems):
+        reason = "one rank is not wrapped, and several are"
+        keys.origins["engine"] = Origin(by.place.where, True, reason, (name,))
+    if engine == "fsdp2":
+        copies = keys.value("distributed.dp_replicate_size")
+        copies = copies if isinstance(copies, int) and copies > 0 else 1
+        tensor = keys.settings.get("tensor_parallel_degree")
+        cut = world // max(1, copies * (1 if tensor is None else tensor.value))
+        cut //= pipeline if isinstance(pipeline, int) and pipeline > 1 else 1
+        keys.assume(
+            "shard_degree", max(1, cut), "dp_size and cp_size: what the other degrees leave"
+        )
+        keys.assume("replicate_degree", copies)
+        _put_or(keys, "reshard_after_forward", "distributed.reshard_after_forward", "default")
+        keys.assume("wrap_policy", "transformer", "every layer is a unit")
+        defer = keys.flag("distributed.defer_fsdp_grad_sync")
+        keys.assume("sync_each_batch", defer is not None and defer.value is False)
+    is_on = keys.get(
+        "distributed.activation_checkpointing", "distributed.config.activation_checkpointing"
+    )
+    switch = {"selective": "selective_op", "full": "full", True: "full", "true": "full"}
+    _put_or(keys, "activation_checkpointing", "", "none")
+    if is_on is not None:
+        value = is_on.value.lower() if isinstance(is_on.value, str) else is_on.value
+        keys.put("activation_checkpointing", switch.get(value, "none"), is_on)
+    return together
+
+
+def _put_or(keys: FrameworkKeys, field: str, name: str, default: Any) -> None:
+    """Put a field as a key says it, or as it is without."""
+    setting = keys.get(name) if name else None
+    if setting is None:
+        keys.assume(field, default)
+    else:
+        keys.put(field, setting.value, setting)
+
+
+def _steps(keys: FrameworkKeys, part: LauncherPart, together: int) -> None:
+    """Put batch and accumulation (StepScheduler): the global batch over all data ranks."""
+    rows = keys.count("step_scheduler.local_batch_size")
+    total = keys.count("step_scheduler.global_batch_size")
+    if rows is not None:
+        keys.put("micro_batch_size", rows.value, rows)
+    if rows is None or total is None:
+        return
+    ranks = max(1, part.ranks["world_size"].value // together)
+    steps, rest = divmod(total.value, rows.value * ranks)
+    if rest:
+        # The recipe stops at it; the number of ranks may be one that nobody said.
+        message = (
+            f"a global batch of {total.value} is no multiple of {rows.value} x {ranks} data ranks"
+        )
+        keys.refuse(message, total, f"global_batch_size: {rows.value * ranks}", "warning")
+    keys.put("gradient_accumulation_steps", max(1, steps), total)
+
+
+def _length(keys: FrameworkKeys) -> None:
+    packed = keys.count("packed_sequence.packed_sequence_size", least=0)
+    if packed is not None and packed.value > 0:
+        keys.put("seq_len", packed.value, packed)
+        keys.assume("sequence_kind", "packed")
+        return
+    length = next((one for name in LENGTHS if (one := keys.count(name)) is not None), None)
+    keys.assume("sequence_kind", "padded", "rows are padded to the longest of the batch")
+    if length is not None:
+        keys.put("seq_len", length.value, length)
+    elif (here := keys.get("dataset._target_")) is not None:
+        message = "no dataset.seq_length: the longest row of the data decides, which preflight does not read"
+        keys.note("PF143", message, here, "--dataset.seq_length N", "info")
+
+
+def _adapter(keys: FrameworkKeys, dtype: str) -> None:
+    if keys.is_on("quantization.load_in_4bit") or keys.is_on("quantization.load_in_8bit"):
+        at = keys.given.get("quantization.load_in_4bit") or keys.given["quantization.load_in_8bit"]
+        scheme = "nf4" if keys.is_on("quantization.load_in_4bit") else "int8"
+        double = keys.is_on("quantization.bnb_4bit_use_double_quant")
+        keys.put("base_quantization", BaseQuantization(scheme, double, compute_dtype="bf16"), at)
+    rank = keys.count("peft.dim")
+    target = keys.get("peft._target_")
+    alpha, dropout = keys.number("peft.alpha"), keys.number("peft.dropout")
+    by = rank or target
+    if by is None:
+        return
+    adapter = Adapter(
+        kind="dora" if keys.is_on("peft.use_dora") else "lora",
+        rank=8 if rank is None else rank.value,
+        alpha=32 if alpha is None else int(alpha.value),
+        dropout=0.0 if dropout is None else dropout.value,
+        targets=targets_of(keys),
+        dtype=dtype,
+    )
+    keys.put("adapter", adapter, by)
+
+
+def targets_of(keys: FrameworkKeys) -> str | tuple[str, ...]:
+    """Return the endings of module names that patterns match; everything where they are no endings."""
+    if keys.is_on("peft.match_all_linear"):
+        head = NotModelled("the head is adapted too", "an adapter on the head", "more")
+        keys.leave_out(head, keys.given["peft.match_all_linear"])
+        return "all-linear"
+    said = keys.get("peft.target_modules")
+    if said is None:
+        excluded = keys.get("peft.exclude_modules")
+        return PROJECTIONS if excluded is None else "all-linear"
+    patterns = [said.value] if isinstance(said.value, str) else list(said.value or ())
+    found: list[str] = []
+    for pattern in patterns:
+        ending = str(pattern).removeprefix("*").removeprefix(".").rpartition(".")[2]
+        if ending in ("_proj", "proj", "*_proj", "*proj"):
+            found += PROJECTIONS
+        elif "*" in ending or not ending:
+            message = f"peft.target_modules {pattern} is taken for every linear layer"
+            keys.leave_out(NotModelled(message, "which modules are adapted", "less"), said)
+            return "all-linear"
+        else:
+            found.append(ending)
+    return tuple(dict.fromkeys(found))
+
+
+def _optimizer(keys: FrameworkKeys) -> None:
+    target = keys.get("optimizer._target_")
+    if target is None:
+        return
+    is_fused = keys.is_on("optimizer.fused")
+    if str(target.value) not in OPTIMIZERS:
+        message = f"{target.value} is estimated as torch's AdamW"
+        keys.leave_out(NotModelled(message, f"the states of {target.value}", "either"), target)
+    keys.put("optimizer", "adamw_torch_fused" if is_fused else "adamw_torch", target)
+    norm = keys.number("clip_grad_norm.max_norm")
+    keys.assume("max_grad_norm", 1.0 if norm is None else norm.value)
+
+
+def _loss(keys: FrameworkKeys) -> None:
+    keys.assume("attention", "flash_attention_2", "flash-attn where it is installed, else sdpa")
+    said = keys.get("model.attn_implementation", "model.backend.attn")
+    if said is not None and said.value in ("eager", "sdpa", "flash_attention_2"):
+        keys.put("attention", said.value, said)
+    keys.assume("torch_compile", keys.is_on("compile.enabled"))
+    target = keys.get("loss_fn._target_")
+    if target is None:
+        return
+    name = ".".join(str(target.value).split(".")[-2:])
+    loss = LOSSES.get(name)
+    if loss is None:
+        message = f"the loss {name} is estimated as one of whole logits"
+        keys.leave_out(NotModelled(message, f"the loss {name}", "either"), target)
+    keys.put("loss", loss or "full_logits", target)

@@ -1,0 +1,152 @@
+"""NeMo Automodel's recipes, held against what its own loader, strategy, scheduler and matcher make of them.
+
+nemo-automodel is not installed for the tests: its answers are kept in tests/configs/automodel/asked.json, written by
+ask_automodel.py from the wheel of 0.7.0.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from framework_launches import CONFIGS, cases_of, command_of
+
+import preflight
+from preflight.errors import BadInput
+from preflight.hooks.read_automodel import preflight_read_launch
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.launchers.automodel.plan import DTYPES
+from preflight.plan_parts import AUTOMODEL
+from preflight.verdict import Answer
+
+FOLDER = CONFIGS / "automodel"
+CASES = cases_of("automodel")
+ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
+LOSSES = {"MaskedCrossEntropy": "full_logits", "FusedLinearCrossEntropy": "fused_linear"}
+CHECKPOINTS = {True: "full", False: "none", "selective": "selective_op"}
+
+
+def read(words: str, folder: Path = FOLDER, **env: str) -> LaunchPlan | None:
+    plan: LaunchPlan | None = preflight_read_launch(
+        command=LaunchCommand(tuple(words.split()), env, str(folder))
+    )
+    return plan
+
+
+def of_case(name: str) -> LaunchPlan:
+    plan: LaunchPlan | None = preflight_read_launch(command=command_of(CASES[name], FOLDER))
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_model_batch_and_length_are_what_automodel_makes_of_them(name: str) -> None:
+    theirs, plan = ASKED[name], of_case(name)
+
+    assert plan.model == theirs["model"]
+    assert plan.micro_batch_size == theirs["rows"]
+    assert plan.gradient_accumulation_steps == theirs["steps"]
+    assert plan.seq_len == (theirs["packs"] or theirs["length"])
+    assert plan.sequence_kind == ("packed" if theirs["packs"] else "padded")
+    assert plan.loss == LOSSES[theirs["loss"]]
+    is_fused = plan.optimizer == "adamw_torch_fused"
+    assert (theirs["optimizer"] == "AdamW") == is_fused  # as the files have it
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_mesh_and_its_policy_are_what_automodel_makes_of_them(name: str) -> None:
+    theirs, plan = ASKED[name], of_case(name)
+    assert theirs["strategy"] == "FSDP2Config" and theirs["reduces"] == "torch.float32"
+
+    assert plan.activation_checkpointing == CHECKPOINTS[theirs["checkpoints"]]
+    assert plan.tensor_parallel_degree == theirs["tp"]
+    assert plan.context_parallel_degree == theirs["cp"]
+    assert plan.load_dtype == DTYPES[theirs["stores"] or "bf16"] == plan.master_dtype
+    if plan.world_size == 1:
+        # FSDP2Manager.parallelize wraps nothing there, and so casts nothing.
+        assert (plan.engine, plan.mixed_precision) == ("single", "no")
+        return
+    assert plan.engine == "fsdp2"
+    assert (plan.shard_degree, plan.replicate_degree) == (theirs["shards"], theirs["copies"])
+    assert plan.mixed_precision == DTYPES[theirs["computes"]] and plan.reduce_dtype == "fp32"
+    assert plan.sync_each_batch == (not theirs["defers"])
+    reshards = "default" if theirs["reshards"] is None else theirs["reshards"]
+    assert plan.reshard_after_forward == reshards
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_adapter_is_on_the_modules_that_its_matcher_takes(name: str) -> None:
+    theirs, plan = ASKED[name]["adapter"], of_case(name)
+
+    assert (plan.adapter is None) == (theirs is None)
+    if plan.adapter is not None:
+        assert plan.adapter.rank == theirs["rank"] and plan.adapter.alpha == theirs["alpha"]
+        assert plan.adapter.dropout == theirs["dropout"]
+        is_all = plan.adapter.targets == "all-linear"
+        assert is_all == (len(theirs["modules"]) == 7)
+        assert is_all or list(plan.adapter.targets or ()) == theirs["modules"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "targets"),
+    [
+        ("*_proj", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+        ("[*.q_proj,*.layers.3.*.o_proj]", None),
+        ("*experts*", None),
+    ],
+)
+def test_what_patterns_are_no_endings_of_names_adapt_is_not_priced(patterns, targets) -> None:
+    plan = read(f"automodel lora.yaml --nproc-per-node 8 --peft.target_modules {patterns}")
+    assert plan is not None and plan.adapter is not None
+
+    unpriced = {notice.unpriced for notice in plan.notices}
+    if targets is not None:
+        assert set(plan.adapter.targets or ()) == targets
+    elif "experts" in patterns:
+        assert plan.adapter.targets == "all-linear" and "which modules are adapted" in unpriced
+
+
+def check(words: str, device: str) -> preflight.Report:
+    return preflight.check(words.split(), device=device, cwd=FOLDER, env={})
+
+
+def test_weights_and_states_alone_refuse_and_nothing_is_said_to_fit() -> None:
+    """What its own layers save is not priced; what FSDP2 keeps of every parameter is there whatever they do."""
+    small = check("automodel full.yaml --nproc-per-node 8", "H100:4")
+    large = check("automodel full.yaml --nproc-per-node 8", "h200-sxm-141")
+
+    assert small.verdict.answer is Answer.DOES_NOT_FIT
+    assert large.verdict.answer is Answer.UNKNOWN and AUTOMODEL in large.verdict.unpriced
+
+
+def test_a_number_of_ranks_that_nobody_said_refuses_nothing() -> None:
+    report = check("automodel full.yaml", "rtx4090-24")
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert report.readings is not None and "world_size" in report.readings.may_be
+    assert any(finding.id == "PF115" for finding in report.findings)
+
+
+def test_a_dtype_that_automodel_does_not_know_is_said() -> None:
+    """dtype_from_str of 0.7.0 raises KeyError for it."""
+    plan = read("automodel full.yaml --nproc-per-node 8 --model.torch_dtype fp32")
+    assert plan is not None
+
+    assert [notice.id for notice in plan.notices if notice.id != "PF143"] == ["PF141"]
+
+
+def test_other_recipes_are_named_and_other_programs_of_the_name_are_left_alone(tmp_path) -> None:
+    (tmp_path / "vlm.yaml").write_text("recipe: FinetuneRecipeForVLM\nmodel: {}\n")
+    (tmp_path / "am.yaml").write_text("alerts: [a]\n")
+    vlm = read("automodel vlm.yaml --nproc-per-node 8", tmp_path)
+    assert vlm is not None
+
+    assert "FinetuneRecipeForVLM is not read" in vlm.notices[0].message
+    assert read("am am.yaml", tmp_path) is None
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(BadInput, match="nowhere"):
+        read("automodel nowhere.yaml --nproc-per-node 8")
