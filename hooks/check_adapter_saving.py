@@ -25,8 +25,8 @@ def preflight_findings(plan: LaunchPlan) -> Iterable[Finding]:
     """Name a launch whose adapter would be lost."""
     if plan.adapter is None or not plan.is_fsdp or has_own_model_code(plan):
         return
-    if not SAVES_BY_MODULE_NAMES.holds_in(plan.versions):
-        return
+    if not SAVES_BY_MODULE_NAMES.holds_in(plan.versions) or plan.launcher == "verl":
+        return  # verl gathers its adapters itself (utils/fsdp_utils.py layered_summon_lora_params, 0.7.1)
     lost = "PEFT 0.21 finds no tensor of the adapter, and saves an empty one without a word"
     if plan.engine == "fsdp1":
         where = where_of(plan, "engine", "adapter")

@@ -9,6 +9,9 @@ same. Two tensors are whole at a time, the one at hand and the one that its loop
                                under ms-swift all of them too (rlhf_trainers/rollout_mixin.py iter_state_dicts, 4.6.0)
     FSDP2                      a parameter at a time, as it is stored
     FSDP1                      a unit at a time, as it is stored
+    verl's FSDP2               three of a parameter: gathered, cut and handed on (torch 2.13, on gloo)
+    verl's FSDP1               the same, beside a copy of the shards, which its sharded state dict makes
+    verl's adapters            the whole policy as it is stored, unless layered_summon is on (fsdp_utils.py, 0.7.1)
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from preflight.device import DeviceSpec
+from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.objective import is_of_swift
 from preflight.formulas.precision import precision_of
@@ -25,7 +29,7 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm, Moment
 from preflight.model import ModelSpec
-from preflight.units import format_gib
+from preflight.units import ceil_div, format_gib
 
 SOURCE = "vllm/v1/worker/utils.py request_memory, gpu_worker.py determine_available_memory (0.33.0)"
 SYNC_SOURCE = "trl/generation/vllm_generation.py:360-480 _iter_named_params, sync_weights (1.16.0)"
@@ -88,6 +92,15 @@ def _gathered(plan: LaunchPlan, model: ModelSpec) -> int:
         size = precision.bytes_of("compute")
         if plan.adapter is not None or is_of_swift(plan):
             return size * sum(each.count * each.tensor.num_params for each in held)
+    elif trains_actor(plan) and plan.is_fsdp and plan.shard_degree > 1:
+        generation = generation_of(plan)
+        size = precision.bytes_of("trainable" if plan.adapter is None else "frozen")
+        whole = size * sum(each.count * each.tensor.num_params for each in held)
+        if plan.adapter is not None:
+            gathers = generation is None or generation.gathers_parameters
+            return whole if gathers else size * wrap_units(plan, model).layer
+        copied = ceil_div(whole, plan.shard_degree) if plan.engine == "fsdp1" else 0
+        return copied + 3 * size * max(each.tensor.num_params for each in held)
     elif plan.engine == "fsdp2" and plan.shard_degree > 1:
         size = precision.bytes_of("trainable" if plan.adapter is None else "frozen")
     elif plan.engine == "fsdp1" and plan.shard_degree > 1:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.formulas.actor_losses import SOURCE as ACTOR_SOURCE
+from preflight.formulas.actor_losses import trains_actor
+from preflight.formulas.actor_losses import update_bytes as actor_bytes
 from preflight.formulas.beside_layers import more_logits, shared_bytes
 from preflight.formulas.chunked_heads import TUNE_NUM_CHUNKS, head_bytes
 from preflight.formulas.forward_alone import held_with_logits
@@ -84,6 +87,13 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             )
     elif scores(plan, model):
         return
+    elif trains_actor(plan):
+        size = precision_of(plan, model).bytes_of("logits")
+        entries = tokens * local_vocab(plan, model.vocab_size)
+        for name, num_bytes, moments in actor_bytes(plan, size, entries):
+            formula = f"{entries:,} entries: {num_bytes:,}"
+            yield MemoryTerm(name, num_bytes, moments, formula, ACTOR_SOURCE)
+        yield from _idle(plan, size, entries, True)
     elif (scoring := scoring_of(plan)) is not None:
         yield from _pairs(plan, model, tokens, scoring)
     elif loss == "full_logits":

@@ -8,6 +8,7 @@ from dataclasses import replace
 from preflight.formulas.frozen_parts import SEEING
 from preflight.formulas.optimizers import paged_bytes, state_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
+from preflight.formulas.rollouts import parameters_there, states_there
 from preflight.formulas.sharding import (
     held_quantized_bytes,
     held_tensors,
@@ -75,7 +76,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield MemoryTerm(
             "parameters, frozen",
             frozen_bytes,
-            ALWAYS,
+            parameters_there(plan),
             f"{frozen:,} x {size:.4g} ({dtype}){shards}",
             "torch.nn.Parameter storage",
         )
@@ -97,7 +98,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield MemoryTerm(
             "parameters, quantized",
             packed,
-            ALWAYS,
+            parameters_there(plan),
             f"{packed_elements:,} elements as {scheme}"
             + (
                 f"{shards}, scales whole"
@@ -113,7 +114,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield MemoryTerm(
             "parameters, trainable",
             size * trainable,
-            ALWAYS,
+            parameters_there(plan),
             f"{trainable:,} x {size} ({precision.trainable}){shards}",
             "torch.nn.Parameter storage; accelerate/utils/fsdp_utils.py:815 (1.15.0)"
             if plan.is_fsdp
@@ -148,7 +149,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         yield MemoryTerm(
             "optimizer states",
             states - paged,
-            ALWAYS,
+            states_there(plan),
             f"{plan.optimizer}: {states / trainable:.4g} bytes x {trainable:,}{shards}"
             + (f", less {paged:,} that are paged" if paged else ""),
             "torch/optim; bitsandbytes/optim/optimizer.py (8-bit)",

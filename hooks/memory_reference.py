@@ -6,6 +6,7 @@ of the compute dtype:
 
     single, DDP     the loaded dtype, whole; under autocast a forward caches copies of its matrices: c layers
     ZeRO-0 to 2     c P, whole: TRL prepares it at stage 0
+    verl            on the host, whatever the engine (fsdp_workers.py, `cpu_offload`, 0.2.0 to 0.9.1)
     ZeRO-3          c P/W, and in a forward the live parameters, c each
     FSDP1           the loaded dtype /W; a unit at a time in a forward, and the root from the first one on
     FSDP2           the loaded dtype /W; TRL wraps the model as one unit, so a forward gathers all of it: 2 c P
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.chunked_heads import head_bytes
 from preflight.formulas.forward_alone import (
     Gathered,
@@ -60,11 +62,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         own = plan.script_facts.step_loss
         num_bytes, formula = _parameters(copy, model) if own is None else _own(copy, model, own)
         level = Level.ALLOCATED
-        if (
-            own is None
-            and plan.offload_params != "none"
-            and (plan.is_fsdp or plan.engine == "zero3")
-        ):
+        is_moved = plan.offload_params != "none" and (plan.is_fsdp or plan.engine == "zero3")
+        if (own is None and is_moved) or trains_actor(plan):
             num_bytes, level = num_bytes * plan.ranks_per_node, Level.HOST
         yield MemoryTerm(
             "parameters of the reference model" + (", on the host" if level is Level.HOST else ""),

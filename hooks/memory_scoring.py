@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.forward_alone import (
     autocast_copies,
     gathered_in_forward,
@@ -46,6 +47,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if generation is None:
         return
     forwards = {}
+    if trains_actor(plan) and rows_of_forward(plan):
+        plan = replace(plan, micro_batch_size=rows_of_forward(plan))
     is_ppo = trains_value_model(plan)
     if is_ppo:
         model = policy_of(model)

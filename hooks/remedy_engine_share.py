@@ -16,6 +16,7 @@ from preflight.formulas.engines import engine_bytes
 from preflight.formulas.rollouts import has_engine
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
+from preflight.launchers.all import launcher_of
 from preflight.model import ModelSpec
 from preflight.remedy import Remedy
 
@@ -31,6 +32,7 @@ def preflight_remedies(
     if device is None or not has_engine(plan):
         return
     engine = engine_bytes(plan, model, device)
+    flag = launcher_of(plan).spellings.get("engine_share", "--vllm_gpu_memory_utilization ")
     percent = round(100 * engine.asked / device.capacity_bytes) - 1
     for smaller in range(percent - percent % STEP, 0, -STEP):
         if smaller * device.capacity_bytes < 100 * engine.least:
@@ -40,5 +42,5 @@ def preflight_remedies(
             f"give the inference engine {smaller} % of the card",
             {"generation.memory_share": smaller / 100},
             "equivalent",
-            how=f"--vllm_gpu_memory_utilization {smaller / 100:g}",
+            how=f"{flag}{smaller / 100:g}",
         )

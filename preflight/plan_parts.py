@@ -165,9 +165,13 @@ class Generation:
     num_mini_batches: int | None = None
     """PPO: optimizer steps that the completions of a rollout are divided into, as TRL counts them."""
     gathers_parameters: bool = True
-    """ZeRO-3: whether the whole policy is gathered while it generates."""
+    """Whether the whole policy is gathered at once: by ZeRO-3 while it generates, by verl to send an adapter on."""
     scores_again: bool = False
     """Whether the policy's log-probabilities are taken once more between rollout and update."""
+    offloads_params: bool = False
+    """Whether the policy's parameters are on the host while an engine generates."""
+    offloads_optimizer: bool = False
+    """Whether its optimizer states are on the host outside an update."""
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from preflight.formulas.actor_losses import trains_actor
 from preflight.launch import LaunchPlan
 from preflight.memory import (
     ALWAYS,
     EVERY_STEP,
     MOMENTS,
+    ONLINE_MOMENTS,
     PHASE_MOMENTS,
     STEP_MOMENTS,
     Level,
@@ -42,6 +44,8 @@ from preflight.units import format_gib
 
 SOURCE = "c10/cuda/CUDACachingAllocator.cpp (torch 2.13)"
 LOSS = frozenset(PHASE_MOMENTS[Phase.LOSS])
+STAYS = ALWAYS - ONLINE_MOMENTS
+"""What is there at all of these is never given back, but to the host while completions are made."""
 KEPT_GRADIENTS = frozenset({Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP})
 
 
@@ -49,7 +53,9 @@ def reserved_terms(terms: tuple[MemoryTerm, ...], plan: LaunchPlan) -> Iterable[
     """Yield the terms of level reserved that live tensors of one rank cause."""
     held = [term for term in terms if term.level in (Level.ALLOCATED, Level.RESERVED)]
     yield from _idle_default_stream(held, plan.expandable_segments)
-    yield from _idle_side_streams([t for t in held if t.stream != "default"])
+    # verl empties the cache before weights go to the engine (fsdp_workers.py rollout_mode, 0.2.0 to 0.9.1)
+    emptied = {Moment.WEIGHT_SYNC, Moment.ROLLOUT} if trains_actor(plan) else set()
+    yield from _idle_side_streams([t for t in held if t.stream != "default"], ALWAYS - emptied)
 
 
 def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[MemoryTerm]:
@@ -57,7 +63,7 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
     own = [t for t in held if t.stream == "default"]
     kept = _sum(t for t in own if _is_kept(t) and not t.from_second_step)
     states = _sum(t for t in own if _is_kept(t) and t.from_second_step)
-    passing = [t for t in own if not t.moments >= ALWAYS]
+    passing = [t for t in own if not t.moments >= STAYS]
     passing_first = [t for t in passing if not t.from_second_step]
     # What a hook knows to be idle in the loss (level reserved) is a segment of the loss all the same.
     loss = max(_at([t for t in passing if t.moments <= LOSS], moment) for moment in LOSS)
@@ -112,7 +118,7 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
 
 
 def _is_kept(term: MemoryTerm) -> bool:
-    return term.level is Level.ALLOCATED and term.moments >= ALWAYS
+    return term.level is Level.ALLOCATED and term.moments >= STAYS
 
 
 def is_gradient(term: MemoryTerm) -> bool:
@@ -126,7 +132,7 @@ def _fullest(terms: list[MemoryTerm]) -> Moment:
     return max(EVERY_STEP, key=lambda moment: _live_at(terms, moment))
 
 
-def _idle_side_streams(held: list[MemoryTerm]) -> Iterable[MemoryTerm]:
+def _idle_side_streams(held: list[MemoryTerm], there: frozenset[Moment]) -> Iterable[MemoryTerm]:
     """Yield what each side stream's pool holds at the moments that use less of it than its largest (rule 4)."""
     for stream in sorted({t.stream for t in held}):
         own = [t for t in held if t.stream == stream]
@@ -134,7 +140,7 @@ def _idle_side_streams(held: list[MemoryTerm]) -> Iterable[MemoryTerm]:
         pool = max(alive.values())
         # One term for all moments that leave the same number of bytes idle.
         by_idle: dict[int, set[Moment]] = defaultdict(set)
-        for moment in ALWAYS:
+        for moment in there:
             by_idle[pool - alive[moment]].add(moment)
         for number, (idle, moments) in enumerate(sorted(by_idle.items(), reverse=True)):
             if idle:

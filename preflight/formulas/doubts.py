@@ -9,6 +9,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.plan_parts import AUTOMODEL, UNSLOTH
 
+ACTORS_RELEASE = "what the release of verl decides"
 LOADING = "how a script that is not here loads its model"
 
 
@@ -26,11 +27,19 @@ def _is_no_state(term: MemoryTerm) -> bool:
     return term.level is not Level.DEVICE and not term.name.startswith(STATES)
 
 
+def _is_of_actors_release(term: MemoryTerm) -> bool:
+    """Tell whether a term is of logits, or of room that verl's engine may find less of."""
+    return term.name.startswith(
+        ("inference engine: keys", "logits and log-prob", "scoring of compl")
+    )
+
+
 DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     KERNELS: is_of_layers,
     LOADING: _is_of_loading,
     UNSLOTH: _is_no_state,
     AUTOMODEL: _is_no_state,
+    ACTORS_RELEASE: _is_of_actors_release,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""
 

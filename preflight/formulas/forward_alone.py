@@ -11,8 +11,10 @@ G is a layer, c the bytes of the gathered dtype, P the model, W ranks:
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
+from preflight.formulas.actor_losses import actor_units, trains_actor
 from preflight.formulas.chunked_heads import head_bytes
 from preflight.formulas.deepspeed_rules import live_parameters
 from preflight.formulas.key_values import cache_bytes, stream_element_bytes
@@ -81,6 +83,8 @@ def gathered_in_forward(plan: LaunchPlan, model: ModelSpec) -> Gathered:
 
 def gathered_of_copy(copy: LaunchPlan, model: ModelSpec) -> Gathered:
     """Return what a second copy, which TRL prepares alone, has whole in a forward."""
+    if trains_actor(copy):  # wrapped as the actor is, on the host again when it has run
+        return Gathered(0, sum(gathered_in_forward(copy, model)))
     own = copy.script_facts.step_loss
     if own is not None and own.partitions_copy and copy.engine == "zero3":
         compute = precision_of(copy, model).bytes_of("compute")
@@ -192,6 +196,10 @@ def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBy
     if scoring is not None:
         at_head = logits_of_pairs(plan, model, tokens, scoring).reference + hidden
         beside = held_with_logits(plan, model, tokens, scoring, has_graph=False)
+    elif trains_actor(plan):
+        size = precision_of(plan, model).bytes_of("logits")
+        logits = size * tokens * local_vocab(plan, model.vocab_size)
+        at_head = ceil(actor_units(plan).scoring * logits) + hidden
     elif reads_completion_logits(plan):
         at_head = _of_logits(plan, model, tokens_with_logits(plan, tokens)) + hidden
     else:

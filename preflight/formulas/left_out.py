@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
+from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.adapters import (
     HEADS,
     SAVED_HEADS,
@@ -16,6 +17,7 @@ from preflight.formulas.adapters import (
     is_target,
     may_have_others,
 )
+from preflight.formulas.doubts import ACTORS_RELEASE
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.generated_answers import generates
@@ -30,6 +32,7 @@ from preflight.launch import LaunchPlan
 from preflight.model import BY_FOLDER, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.units import format_gib
+from preflight.versions.verl import SERVES_ITS_ENGINE
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"
 BESIDE_TEXT = "images or audio beside the text"
@@ -94,10 +97,30 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
     yield from left_out_of_encoder(plan, model)
     if plan.objective == "ppo":
         yield from _left_out_of_ppo(plan)
+    if trains_actor(plan):
+        yield from _of_the_actor(plan)
     if plan.is_read:
         yield from _of_images(plan, model)
     yield from untraced(plan, model)
     yield from _of_the_adapter(plan, model)
+
+
+def _of_the_actor(plan: LaunchPlan) -> Iterator[Problem]:
+    """Yield that verl's release decides how much of the card its engine finds, and what logits take."""
+    if "verl" in plan.versions and SERVES_ITS_ENGINE.holds_in(plan.versions):
+        return
+    yield Problem(
+        "an engine's share is estimated as one of the whole card, and logits as the release of verl that takes most has"
+        " them",
+        "versions.verl"
+        if "verl" in plan.versions
+        else "nothing says which verl the launch will have",
+        "" if "verl" in plan.versions else "`--set versions.verl=VERSION`",
+        "PF143",
+        "warning",
+        unpriced=ACTORS_RELEASE,
+        takes="less",
+    )
 
 
 def _of_another_model(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from preflight.formulas.objective import ONLINE
 from preflight.launch import Generation, LaunchPlan
+from preflight.memory import ALWAYS, ONLINE_MOMENTS, Moment
 
 
 def generation_of(plan: LaunchPlan) -> Generation | None:
@@ -23,6 +24,20 @@ def has_engine(plan: LaunchPlan) -> bool:
     """Tell whether every rank has an inference engine on its card."""
     generation = generation_of(plan)
     return generation is not None and (generation.engine, generation.mode) == ("vllm", "colocate")
+
+
+def parameters_there(plan: LaunchPlan) -> frozenset[Moment]:
+    """Return when a policy's parameters are on its card: not during a rollout where they are moved to the host for it."""
+    generation = generation_of(plan)
+    away = generation is not None and generation.offloads_params
+    return ALWAYS - {Moment.ROLLOUT} if away else ALWAYS
+
+
+def states_there(plan: LaunchPlan) -> frozenset[Moment]:
+    """Return when its optimizer states are: in an update alone where they are moved to the host between two."""
+    generation = generation_of(plan)
+    away = generation is not None and generation.offloads_optimizer
+    return ALWAYS - ONLINE_MOMENTS if away else ALWAYS
 
 
 def steps_per_generation(plan: LaunchPlan) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.objective import (
     COMPARED,
     GENERATES,
@@ -63,6 +64,8 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return _unpriced_of_swift(plan)
     if objective == "embedding":
         return "" if plan.trainer == "transformers" else f"{objective} of {_whose(plan)}"
+    if trains_actor(plan):  # what its reader knows of and no formula holds is named there
+        return "how verl generates" if plan.generation is None else ""
     if not is_of_trl(plan):
         return f"{objective} of {_whose(plan)}"
     if objective == "ppo":

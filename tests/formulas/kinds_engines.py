@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "axolotl": ("transformers", "axolotl", ("dpo", "kto", "orpo", "simpo", "reward", "grpo")),
     "LLaMA-Factory": ("transformers", "llamafactory", ("dpo", "kto", "orpo", "simpo", "reward", "ppo")),
     "ms-swift": ("transformers", "swift", (*PAIRS, "grpo", "ppo", "distillation")),
+    "verl": ("plain_loop", "verl", ("grpo", "rloo", "ppo")),
     "transformers": ("transformers", None, ("sequence_classification", "token_classification", "masked_lm", "embedding")),
 }  # fmt: skip
 """Who trains -> the plan's trainer and launcher, and what it trains for."""
@@ -43,6 +44,15 @@ def plan_of(by: str, objective: str, engine: str) -> LaunchPlan:
     )
 
 
+def named_of(by: str, objective: str, engine: str) -> str:
+    """Return what no formula holds; verl has FSDP's workers alone, and its critic is named by its reader."""
+    if by == "verl" and not engine.startswith("fsdp"):
+        return "engines that verl has not"
+    if by == "verl" and objective == "ppo":
+        return "a critic"
+    return unpriced_objective(plan_of(by, objective, engine))
+
+
 def rows() -> str:
     """Return the table: `yes` or `no` for each engine, and what no formula holds where it is no."""
     lines = [
@@ -51,7 +61,7 @@ def rows() -> str:
     ]
     for by, (_, _, objectives) in KINDS.items():
         for objective in objectives:
-            found = [unpriced_objective(plan_of(by, objective, e)) for e in ENGINES.values()]
+            found = [named_of(by, objective, engine) for engine in ENGINES.values()]
             cells = ("no" if words else "yes" for words in found)
             named = "; ".join(dict.fromkeys(words for words in found if words))
             lines.append(f"| {by} | {objective} | {' | '.join(cells)} | {named} |\n")

@@ -16,9 +16,9 @@ BEGIN, END = "<!-- rows -->\n", "<!-- end of rows -->\n"
 HEADER = (
     "| trained | by | releases | ways | steps counted | worst error |\n|---|---|---|---|--:|--:|\n"
 )
-FILES = ("older_objectives", "sentence_steps", "retriever_steps", "swift_rollouts")
+FILES = ("older_objectives", "sentence_steps", "retriever_steps", "swift_rollouts", "verl_steps")
 NAMES = {"ms_swift": "ms-swift", "llamafactory": "LLaMA-Factory", "sentence_transformers": "sentence-transformers",
-         "FlagEmbedding": "FlagEmbedding", "tevatron": "Tevatron", "trl": "TRL"}  # fmt: skip
+         "FlagEmbedding": "FlagEmbedding", "tevatron": "Tevatron", "verl": "verl", "trl": "TRL"}  # fmt: skip
 """Key of a row that names its library -> its name; the first of them that a row has."""
 
 
@@ -29,7 +29,9 @@ def counted() -> dict[tuple[str, str], list[tuple[str, dict]]]:
         for line in (HERE / f"{name}.jsonl").read_text().splitlines():
             row = json.loads(line)
             library = next(key for key in NAMES if key in row)
-            trained = row.get("objective") or ("grpo" if name == "swift_rollouts" else "")
+            trained = row.get("objective") or (
+                "grpo" if name in ("swift_rollouts", "verl_steps") else ""
+            )
             if not trained:
                 trained = "reranking" if row["name"].startswith("reranker") else "embedding"
             found.setdefault((trained, library), []).append((name, row))
@@ -56,11 +58,13 @@ def errors() -> Iterator[tuple[tuple[str, str], float]]:
     import older_steps
     import retriever_steps
     import sentence_steps
+    import test_objectives
     import test_older_objectives
     import test_retrievers
     import test_rollouts
     import test_swift_rollouts
     import test_texts
+    import test_verl_actor
 
     config: dict[str, Callable[[dict], dict]] = {
         "older_objectives": lambda row: {
@@ -71,7 +75,7 @@ def errors() -> Iterator[tuple[tuple[str, str], float]]:
     }  # fmt: skip
     modules = {
         "older_objectives": test_older_objectives, "sentence_steps": test_texts,
-        "retriever_steps": test_retrievers, "swift_rollouts": test_swift_rollouts,
+        "retriever_steps": test_retrievers, "swift_rollouts": test_swift_rollouts, "verl_steps": test_verl_actor,
     }  # fmt: skip
     for kind, rows in counted().items():
         for name, row in rows:
@@ -79,6 +83,9 @@ def errors() -> Iterator[tuple[tuple[str, str], float]]:
             if name == "swift_rollouts":
                 parts = test_rollouts.parts_of(test_rollouts.estimate(plan))
                 predicted = max(parts.values())
+            elif name == "verl_steps":
+                predicted = max(test_objectives.predicted(plan, test_verl_actor.CONFIG).values())
+                most = max(row["peaks"][part] for part in ("forward", "backward"))
             else:
                 predicted = max(test_older_objectives.predicted(plan, config[name](row)).values())
             yield kind, predicted / most - 1

@@ -147,8 +147,8 @@ def plan_of(name: str) -> LaunchPlan:
     )
 
 
-def predicted(plan: LaunchPlan, config: dict) -> dict[str, int]:
-    """Return what is alive at each moment of a step."""
+def predicted(plan: LaunchPlan, config: dict, *more: Moment) -> dict[str, int]:
+    """Return what is alive at each moment of a step, and at some more."""
     model = with_head(plan, describe({**config, "dtype": "bfloat16"}, "tiny", "test"))
     plugins = load_plugins(builtins=[hook for hook in BUILTIN_HOOKS if hook.startswith("memory_")])
     terms = estimate_memory(plan, model, None, plugins).terms
@@ -158,7 +158,7 @@ def predicted(plan: LaunchPlan, config: dict) -> dict[str, int]:
             for term in terms
             if term.level is Level.ALLOCATED and moment in term.moments
         )
-        for moment in (*STEP_MOMENTS, Moment.OPTIMIZER_STEP)
+        for moment in (*STEP_MOMENTS, Moment.OPTIMIZER_STEP, *more)
     }
 
 

@@ -78,7 +78,7 @@ def test_a_ppo_launch_is_what_hydra_composes(name: str) -> None:
     assert plan.seq_len == longest
     rows = theirs[f"{ACTOR}.ppo_micro_batch_size_per_gpu"]
     if theirs[f"{ACTOR}.use_dynamic_bsz"]:
-        rows = theirs[f"{ACTOR}.ppo_max_token_len_per_gpu"] // longest
+        rows = -(-theirs[f"{ACTOR}.ppo_max_token_len_per_gpu"] // longest)
     assert plan.micro_batch_size == rows
     assert plan.load_dtype == theirs[f"{ACTOR}.fsdp_config.model_dtype"]
     recomputes = theirs["actor_rollout_ref.model.enable_gradient_checkpointing"]
@@ -90,7 +90,6 @@ def test_a_ppo_launch_is_what_hydra_composes(name: str) -> None:
     assert generation.memory_share == theirs[f"{ROLLOUT}.gpu_memory_utilization"]
     assert generation.tensor_parallel_degree == theirs[f"{ROLLOUT}.tensor_model_parallel_size"]
     assert (plan.reference_model == "same") == theirs[f"{ACTOR}.use_kl_loss"]
-    assert {notice.takes for notice in plan.notices} >= {"either"}
 
 
 @pytest.mark.parametrize(

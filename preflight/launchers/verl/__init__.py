@@ -25,4 +25,9 @@ LAUNCHER = Launcher(
     reader="preflight.launchers.verl.cli:read_verl",
     modules=tuple(TRAINERS),
     recognises=_may_be_named,
+    spellings={
+        "engine_share": "actor_rollout_ref.rollout.gpu_memory_utilization=",
+        "engine_sleep": "actor_rollout_ref.rollout.free_cache_engine=True",
+        "offload_optimizer": "actor_rollout_ref.actor.fsdp_config.offload_policy=True (FSDP2)",
+    },
 )

@@ -56,6 +56,8 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
         read_sft(keys, part, kind == "engine")
     problems.extend(keys.problems)
     trainer = replace(keys.finish(words.document), trainer="plain_loop")
+    if keys.library.is_known:
+        trainer = replace(trainer, libraries=(*trainer.libraries, "verl"))
     part = replace(part, name="verl", has_engine_options=False)
     problems.extend(notes)
     return framework_plan(command, part, trainer, keys, False, problems, spreads_model=True)

@@ -1,11 +1,14 @@
-"""The PPO trainer of verl in plan fields: actor, rollout, reference and critic on one pool of GPUs; not priced.
+"""The PPO trainer of verl in plan fields: actor, rollout and reference on one pool of GPUs; a critic is named.
 
 Source: trainer/config/ppo_trainer.yaml, trainer/main_ppo.py and workers/fsdp_workers.py of verl 0.2 to 0.9.1.
 """
 
 from __future__ import annotations
 
-from preflight.launch import Generation
+from dataclasses import replace
+
+from preflight.formulas.actor_losses import ACTOR, ROLLOUT
+from preflight.launch import Generation, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.workers import (
     read_adapter,
@@ -14,17 +17,48 @@ from preflight.launchers.verl.workers import (
     read_sharding,
 )
 from preflight.setting import Place, Setting
+from preflight.units import ceil_div
+from preflight.versions.verl import UNPADS_BY_DEFAULT
 
-MODEL, ACTOR = "actor_rollout_ref.model", "actor_rollout_ref.actor"
-ROLLOUT = "actor_rollout_ref.rollout"
+MODEL = "actor_rollout_ref.model"
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
 """Keys that say whose workers the actor has; `model_engine=dp` is FSDP."""
 ESTIMATORS = {"gae": "ppo", "rloo": "rloo"}
 """`algorithm.adv_estimator` -> what it trains for; every other compares completions of a group, as GRPO does."""
 
 
+FSDP = f"{ACTOR}.fsdp_config"
+NOT_PRICED = {
+    f"{ACTOR}.entropy_from_logits_with_chunking": NotModelled(
+        "the entropy is estimated of all logits at once", "an entropy in chunks", "less"
+    ),
+    f"{ACTOR}.entropy_checkpointing": NotModelled(
+        "the entropy is estimated as kept", "an entropy that is computed again", "less"
+    ),
+    f"{ACTOR}.calculate_sum_pi_squared": NotModelled(
+        "its squares are not counted", "the squares of probabilities", "more"
+    ),
+    f"{MODEL}.use_fused_kernels": NotModelled(
+        "logits are estimated as whole", "fused log-probabilities", "less"
+    ),
+    f"{MODEL}.use_liger": NotModelled(
+        "Liger's modules are estimated as the model's own", "Liger's kernels", "less"
+    ),
+    f"{MODEL}.enable_activation_offload": NotModelled(
+        "activations are estimated as kept on the card", "activations on the host", "less"
+    ),
+    f"{FSDP}.forward_prefetch": NotModelled(
+        "one layer is estimated to be gathered at a time", "layers gathered ahead", "more"
+    ),
+    "reward_model.enable": NotModelled("the reward model is not counted", "a reward model", "more"),
+    "distillation.enabled": NotModelled("the teacher is not counted", "a teacher", "more"),
+    f"{MODEL}.mtp.enable": NotModelled("its layers are not counted", "layers of an MTP", "more"),
+}
+"""Key that is on -> what no formula holds of it."""
+
+
 def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
-    """Fill in every plan field that the configuration decides, and say that no formula holds the workers together."""
+    """Fill in every plan field that the configuration decides, and name what no formula holds of the workers."""
     estimator = keys.get("algorithm.adv_estimator")
     objective = "ppo" if estimator is None else ESTIMATORS.get(str(estimator.value), "grpo")
     if estimator is not None:
@@ -34,25 +68,24 @@ def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     model = keys.get(f"{MODEL}.path")
     if model is not None:
         keys.put("model", str(model.value), model)
-    at = model or estimator or Setting(None, Place("argv", "", "verl.trainer.main_ppo"))
-    message = "actor, rollout, reference and critic share the GPUs in turn, and what each moves to the host is not read"
-    keys.leave_out(NotModelled(message, f"{objective} of verl", "either"), at)
-    read_dtype(keys, f"{ACTOR}.fsdp_config.model_dtype")
-    read_sharding(
-        keys, keys.get(*ACTOR_STRATEGIES), "fsdp", f"{ACTOR}.fsdp_config.fsdp_size", ranks
-    )
+    read_dtype(keys, f"{FSDP}.model_dtype")
+    read_sharding(keys, keys.get(*ACTOR_STRATEGIES), "fsdp", f"{FSDP}.fsdp_size", ranks)
     read_adapter(keys, MODEL)
     read_checkpointing(keys, f"{MODEL}.enable_gradient_checkpointing", True)
-    _batch(keys)
+    if keys.is_on(f"{FSDP}.offload_policy"):
+        at = keys.given[f"{FSDP}.offload_policy"]
+        keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)
+    longest = _length(keys)
+    _batch(keys, longest, ranks)
+    _generation(keys, longest, ranks)
     keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
     keys.assume("optimizer", "adamw_torch", "torch.optim.AdamW")
-    _others(keys, objective)
+    keys.assume("keeps_outputs", False, "they live until log-probabilities are returned")
+    _others(keys, objective, model or estimator)
 
 
-def _batch(keys: FrameworkKeys) -> None:
-    rows = keys.count(f"{ACTOR}.ppo_micro_batch_size_per_gpu")
-    if rows is not None:
-        keys.put("micro_batch_size", rows.value, rows)
+def _length(keys: FrameworkKeys) -> int:
+    """Put the longest sequence; a prompt is cut or dropped at its own length, an answer at its own."""
     prompt, answer = keys.count("data.max_prompt_length"), keys.count("data.max_response_length")
     longest = (512 if prompt is None else prompt.value) + (512 if answer is None else answer.value)
     said = [setting for setting in (answer, prompt) if setting is not None]
@@ -60,19 +93,85 @@ def _batch(keys: FrameworkKeys) -> None:
         keys.put("seq_len", longest, *said)
     else:
         keys.assume("seq_len", longest, "no data.max_prompt_length and data.max_response_length")
-    if keys.is_on(f"{ACTOR}.use_dynamic_bsz"):
-        # as many rows as a number of tokens holds, without padding
-        at = keys.given[f"{ACTOR}.use_dynamic_bsz"]
-        tokens = keys.count(f"{ACTOR}.ppo_max_token_len_per_gpu")
-        most = 16384 if tokens is None else tokens.value
-        keys.put("micro_batch_size", max(1, most // longest), at, *([tokens] if tokens else []))
+    return int(longest)
+
+
+def _rows(
+    keys: FrameworkKeys, above: str, names: tuple[str, str, str, str], longest: int, ranks: int
+) -> tuple[int, int, Setting] | None:
+    """Return how many rows a forward has, at least and at most, and who says it; None where nobody does.
+
+    `names` are of one GPU, of all, of the switch for as many rows as a number of tokens holds, and of that number. A
+    global number is divided over ranks (fsdp_workers.py:160-180, 0.4.1); tokens fill a micro batch without padding,
+    and the last row may be in part.
+    """
+    per_gpu, of_all, is_dynamic, most = (f"{above}.{name}" for name in names)
+    dynamic = keys.flag(is_dynamic)
+    if dynamic is None and above != ACTOR:
+        dynamic = keys.flag(f"{ACTOR}.use_dynamic_bsz")
+    if dynamic is not None and dynamic.value:
+        tokens = keys.count(most) or keys.count(f"{ACTOR}.ppo_max_token_len_per_gpu")
+        number = 16384 if tokens is None else int(tokens.value)
+        least = max(1, number // longest)
+        return least, max(1, ceil_div(number, longest)), tokens or dynamic
+    rows = keys.count(per_gpu)
+    if rows is not None:
+        return int(rows.value), int(rows.value), rows
+    whole = keys.count(of_all)
+    if whole is None:
+        return None
+    number = max(1, int(whole.value) // ranks)
+    return number, number, whole
+
+
+UPDATE = (
+    "ppo_micro_batch_size_per_gpu", "ppo_micro_batch_size", "use_dynamic_bsz", "ppo_max_token_len_per_gpu",
+)  # fmt: skip
+SCORING = (
+    "log_prob_micro_batch_size_per_gpu", "log_prob_micro_batch_size", "log_prob_use_dynamic_bsz",
+    "log_prob_max_token_len_per_gpu",
+)  # fmt: skip
+
+
+def _batch(keys: FrameworkKeys, longest: int, ranks: int) -> None:
+    """Put the micro batch of an update, and whether its rows are padded."""
+    rows = _rows(keys, ACTOR, UPDATE, longest, ranks)
+    if rows is not None:
+        least, most, at = rows
+        keys.put("micro_batch_size", most, at)
+        if least != most:
+            reason = "tokens fill it, of rows of any length"
+            keys.origins["micro_batch_size"] = Origin(at.place.where, True, reason, (least,))
+        mini = keys.count(f"{ACTOR}.ppo_mini_batch_size")
+        if mini is not None:
+            number = keys.count(f"{ROLLOUT}.n")
+            rows_of_rank = mini.value * (1 if number is None else number.value) // ranks
+            keys.put("gradient_accumulation_steps", max(1, rows_of_rank // most), mini)
     removes = keys.flag(f"{MODEL}.use_remove_padding")
+    versions = {"verl": keys.library.version}
     if removes is not None:
         keys.put("sequence_kind", "packed" if removes.value else "padded", removes)
+    elif keys.library.is_known:
+        kind = "packed" if UNPADS_BY_DEFAULT.holds_in(versions) else "padded"
+        keys.assume("sequence_kind", kind, "no use_remove_padding")
+    else:
+        keys.assume("sequence_kind", "padded", "no use_remove_padding")
+        origin = keys.origins["sequence_kind"]
+        keys.origins["sequence_kind"] = replace(origin, may_be=("packed",))
+
+
+def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
+    """Put how completions are made, how many are scored at once, and what leaves the card for it."""
+    prompt, answer = keys.count("data.max_prompt_length"), keys.count("data.max_response_length")
     share = keys.number(f"{ROLLOUT}.gpu_memory_utilization")
     tensor, number = (
         keys.count(f"{ROLLOUT}.{name}") for name in ("tensor_model_parallel_size", "n")
     )
+    scored = [
+        rows[1]
+        for above in (ROLLOUT, "actor_rollout_ref.ref")
+        if (rows := _rows(keys, above, SCORING, longest, ranks)) is not None
+    ]
     generation = Generation(
         engine="vllm",
         memory_share=0.5 if share is None else share.value,
@@ -81,30 +180,44 @@ def _batch(keys: FrameworkKeys) -> None:
         max_prompt_len=None if prompt is None else prompt.value,
         max_completion_len=512 if answer is None else answer.value,
         num_generations=1 if number is None else number.value,
+        rollout_rows=max(scored, default=None),
+        gathers_parameters=not keys.is_on(f"{ROLLOUT}.layered_summon"),
+        scores_again=True,
+        offloads_params=keys.is_on(f"{FSDP}.param_offload"),
+        offloads_optimizer=keys.is_on(f"{FSDP}.optimizer_offload"),
     )
     name = keys.get(f"{ROLLOUT}.name")
-    if name is not None and name.value not in ("vllm", "hf"):
+    if name is not None and name.value != "vllm":
         message = f"the share of {name.value} is estimated as vLLM's"
         keys.leave_out(NotModelled(message, str(name.value), "either"), name)
     if name is not None:
-        keys.put("generation", generation, name, *said)
+        keys.put("generation", generation, name)
     else:
         keys.assume(
             "generation", generation, "vllm, unless actor_rollout_ref.rollout.name says otherwise"
         )
 
 
-def _others(keys: FrameworkKeys, objective: str) -> None:
+def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
     """Record the models beside the actor: a reference where a divergence from it counts, and those that score."""
+    at = model or Setting(None, Place("argv", "", "verl.trainer.main_ppo"))
     names = (f"{ACTOR}.use_kl_loss", "algorithm.use_kl_in_reward")
     on = [keys.given[name] for name in names if keys.is_on(name)]
     if on:
         has_adapter = "adapter" in keys.settings
         keys.put("reference_model", "adapter_off" if has_adapter else "same", on[0])
-    reward = keys.get("reward_model.model.path")
-    if keys.is_on("reward_model.enable") and reward is not None:
-        keys.put("reward_models", (str(reward.value),), reward)
-    critic = keys.get("critic.model.path")
-    if objective == "ppo" and critic is not None:
-        message = f"the critic {critic.value} is not counted"
-        keys.leave_out(NotModelled(message, "a critic", "more"), critic)
+    else:
+        keys.assume("reference_model", "none", "no use_kl_loss and use_kl_in_reward")
+    keys.leave_out_given(NOT_PRICED)
+    parallel = keys.count(f"{ACTOR}.ulysses_sequence_parallel_size")
+    if parallel is not None and parallel.value > 1:
+        message = "every rank is estimated with its whole sequences"
+        keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
+    hybrid = keys.flag("actor_rollout_ref.hybrid_engine")
+    if hybrid is not None and not hybrid.value:
+        message = "the engine is estimated on the cards of the actor"
+        keys.leave_out(NotModelled(message, "an engine on other cards", "either"), hybrid)
+    if objective == "ppo":
+        critic = keys.get("critic.model.path")
+        message = f"the critic {'' if critic is None else critic.value} is not counted"
+        keys.leave_out(NotModelled(message, "a critic", "more"), critic or at)

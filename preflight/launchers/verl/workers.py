@@ -66,10 +66,12 @@ def read_adapter(keys: FrameworkKeys, above: str) -> None:
     """Record LoRA, which is cast to the dtype of the base."""
     rank, alpha = keys.count(f"{above}.lora_rank", 0), keys.number(f"{above}.lora_alpha")
     targets = keys.get(f"{above}.target_modules")
+    dtype = keys.settings.get("load_dtype")
     if rank is None or rank.value < 1:
+        if dtype is not None:  # of shards: accelerate's are fp32, verl's as they were loaded
+            keys.put("master_dtype", dtype.value, dtype)
         return
     names: Any = "all-linear" if targets is None else targets.value
-    dtype = keys.settings.get("load_dtype")
     adapter = Adapter(
         rank=rank.value,
         alpha=int(alpha.value) if alpha is not None else 16,

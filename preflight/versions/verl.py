@@ -1,0 +1,50 @@
+"""What changed in which release of verl."""
+
+from __future__ import annotations
+
+from preflight.versions.boundary import Boundary
+
+_NAME = "verl"
+
+TAKES_ENTROPY_IF_ASKED = Boundary(
+    _NAME,
+    "0.4",
+    "an update takes the entropy of its logits where entropy_coeff is not 0, which it is by default; before, always",
+    "workers/actor/dp_actor.py _forward_micro_batch(calculate_entropy): 0.4.1 against 0.3.0.post1; trainer/config",
+    "0.9.1",
+)
+UNPADS_BY_DEFAULT = Boundary(
+    _NAME,
+    "0.7",
+    "use_remove_padding is on",
+    "trainer/config/model/hf_model.yaml:40: True in 0.7.1, False in 0.6.1",
+    "0.9.1",
+)
+SERVES_ITS_ENGINE = Boundary(
+    _NAME,
+    "0.7",
+    "the engine is a process of its own on the card; before, one with the actor, of whose memory its share may be",
+    "workers/fsdp_workers.py _build_rollout: no sync mode (0.7.1); vLLMRollout in the worker itself (0.4.1)",
+    "0.9.1",
+)
+SCORES_IN_ENGINES = Boundary(
+    _NAME,
+    "0.8",
+    "log-probabilities are taken by the FSDP engine, of padded rows too without their padding; before, by the actor",
+    "workers/engine/fsdp/transformer_impl.py prepare_model_outputs (0.8.0); workers/actor/dp_actor.py (0.7.1)",
+    "0.9.1",
+)
+DIVIDES_APART = Boundary(
+    _NAME,
+    "0.9",
+    "logits are divided by the temperature into a copy; before, in place",
+    "workers/engine/fsdp/transformer_impl.py: `logits_rmpad /` in 0.9.0, div_ in 0.8.0",
+    "0.9.1",
+)
+LEAVES_UNIT_TEMPERATURE = Boundary(
+    _NAME,
+    "0.9.1",
+    "a temperature of 1 leaves logits as they are",
+    "workers/engine/fsdp/transformer_impl.py:98 _scale_logits_by_temperature (0.9.1)",
+    "0.9.1",
+)

@@ -1,0 +1,140 @@
+"""verl's actor: what its own functions took of log-probabilities in each release, beside the estimate; the launch around it.
+
+verl_steps.py makes a row again, in an environment with its release.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_objectives import TOLERANCE, predicted
+from verl_steps import ANSWER, CASES, CONFIG, PROMPT
+
+import preflight
+from preflight.formulas.doubts import ACTORS_RELEASE
+from preflight.judge import estimate_memory
+from preflight.launch import Generation, LaunchPlan
+from preflight.launch_facts import TrainerFacts
+from preflight.memory import Moment, Phase
+from preflight.models import describe
+from preflight.plugins import load_plugins
+from preflight.setting import Place, Setting
+
+ROWS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("verl_steps.jsonl").read_text().splitlines()
+]
+SYNC = Path(__file__).with_name("verl_sync.py")
+COMPILES = "actor_rollout_ref.actor.use_torch_compile"
+COEFFICIENT = "actor_rollout_ref.actor.entropy_coeff"
+
+
+def plan_of(row: dict) -> LaunchPlan:
+    case = CASES[row["name"]]
+    weight = Setting(0.001 if case.get("entropy") else 0, Place("argv", "", COEFFICIENT))
+    return LaunchPlan(
+        objective="grpo",
+        trainer="plain_loop",
+        launcher="verl",
+        versions={"verl": row["verl"], "transformers": row["transformers"], "torch": "2.13.0"},
+        load_dtype="bf16",
+        mixed_precision="no",
+        optimizer="sgd",
+        micro_batch_size=case.get("rows", 1),
+        seq_len=PROMPT + ANSWER,
+        attention="sdpa",
+        sequence_kind="packed" if case.get("packed", True) else "fixed",  # nothing is padded here
+        activation_checkpointing="full" if case.get("checkpointing") else "none",
+        checkpointing_reentrant=False,
+        keeps_outputs=False,
+        reference_model="none",
+        generation=Generation("vllm", "server", max_completion_len=ANSWER, scores_again=True),
+        trainer_facts=TrainerFacts(
+            arguments={
+                COEFFICIENT: weight,
+                COMPILES: Setting(case.get("compiled", True), weight.place),
+            }
+        ),
+    )
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['name']}, verl {row['verl']}")
+def test_what_was_counted_is_estimated(row):
+    found, counted = predicted(plan_of(row), CONFIG, Moment.SCORING), row["peaks"]
+
+    scoring = found.pop(Moment.SCORING.value)
+    assert scoring == pytest.approx(counted["scoring"], rel=TOLERANCE)
+    assert max(found.values()) == pytest.approx(
+        max(counted["forward"], counted["backward"]), rel=TOLERANCE
+    )
+
+
+def test_weights_on_their_way_to_an_engine_are_a_copy_of_the_shards_and_one_tensor_three_times(
+    ranks,
+):
+    printed = ranks.printed(SYNC, json.dumps(CONFIG), world=2)
+    counted = json.loads(printed.splitlines()[-1])["beside"]
+    plan = LaunchPlan(
+        objective="grpo", trainer="plain_loop", launcher="verl", engine="fsdp1", world_size=2, shard_degree=2,
+        load_dtype="fp32", mixed_precision="bf16", micro_batch_size=1, seq_len=16, generation=Generation("vllm", "server"),
+    )  # fmt: skip
+    model = describe({**CONFIG, "dtype": "float32"}, "tiny", "test")
+    (term,) = estimate_memory(plan, model, None, load_plugins(builtins=["memory_engine"])).terms
+
+    assert term.num_bytes == pytest.approx(counted, rel=TOLERANCE)
+
+
+def verdict_of(folder: Path, *words: str, release: str = "0.9.1"):
+    argv = [
+        "python3", "-m", "verl.trainer.main_ppo", "algorithm.adv_estimator=grpo",
+        "actor_rollout_ref.model.path=Qwen/Qwen2.5-7B", "actor_rollout_ref.model.use_remove_padding=True",
+        "data.max_prompt_length=512", "data.max_response_length=1024", "actor_rollout_ref.actor.use_kl_loss=True",
+        "actor_rollout_ref.actor.ppo_micro_batch_size=64", "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16",
+        "actor_rollout_ref.rollout.name=vllm", *words,
+    ]  # fmt: skip
+    asked = {"versions.verl": release} if release else {}
+    report = preflight.check(argv, device="h100-sxm-80", cwd=str(folder), settings=asked)
+    assert report.verdict is not None
+    return report
+
+
+def test_the_share_of_an_engine_decides(tmp_path):
+    share = "actor_rollout_ref.rollout.gpu_memory_utilization="
+    small, large = (verdict_of(tmp_path, share + number) for number in ("0.6", "0.95"))
+
+    assert small.plan.micro_batch_size == 8
+    assert small.verdict.answer.value == "fits"
+    assert large.verdict.answer.value == "does_not_fit"
+    assert large.verdict.failing_phase is Phase.ROLLOUT
+
+
+def test_states_on_the_host_leave_their_room_to_the_engine(tmp_path):
+    above = "actor_rollout_ref.actor.fsdp_config"
+    words = ["actor_rollout_ref.rollout.gpu_memory_utilization=0.9"]
+    moved = [f"{above}.param_offload=True", f"{above}.optimizer_offload=True"]
+
+    assert verdict_of(tmp_path, *words).verdict.answer.value == "does_not_fit"
+    assert verdict_of(tmp_path, *words, *moved).verdict.answer.value in ("fits", "tight")
+
+
+def test_a_refusal_rests_on_no_share_of_a_release_that_nobody_says(tmp_path):
+    share = "actor_rollout_ref.rollout.gpu_memory_utilization=0.95"
+    unsaid = verdict_of(tmp_path, share, release="").verdict
+    one_card = verdict_of(tmp_path, "trainer.n_gpus_per_node=1", release="").verdict
+
+    assert unsaid.unpriced == (ACTORS_RELEASE,)
+    assert one_card.answer.value == "does_not_fit"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("algorithm.adv_estimator=gae",), "a critic"),
+        (("reward_model.enable=True",), "a reward model"),
+        (("actor_rollout_ref.rollout.name=sglang",), "sglang"),
+    ],
+)
+def test_what_no_formula_holds_is_named(tmp_path, words, named):
+    assert verdict_of(tmp_path, *words).verdict.unpriced == (named,)
