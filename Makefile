@@ -34,7 +34,7 @@ pytest: $(VENV)/.installed-test | lint types system
 	$(BIN)/python -m pytest -n $(JOBS)
 
 core: $(VENV)/.installed-core
-	$(BIN)/python -m pytest $$($(BIN)/python tests/core_tests.py)
+	$(BIN)/python -m pytest -m "not libraries" $$($(BIN)/python tests/core_tests.py)
 
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --cov=preflight --cov=preflight.hooks --cov-report=term:skip-covered $$($(BIN)/python tests/core_tests.py)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from said_versions import say_versions
 from toy import preflight
 
 FSDP2 = """\
@@ -43,6 +44,7 @@ def trained(folder):
     """The folder with a script: nothing is refused for one that nobody can read."""
     script = Path(__file__).parent.parent.parent / "examples" / "2-rewritten" / "train.py"
     (folder / "train.py").write_bytes(script.read_bytes())
+    say_versions(folder)
     return folder
 
 

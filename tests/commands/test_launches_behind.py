@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from said_versions import say_versions
 from toy import preflight
 
 TRAIN = """\
@@ -36,6 +37,7 @@ def folder(tmp_path):
     one = SCRIPT.replace("torchrun --nproc_per_node 2", ": torchrun")
     (tmp_path / "one.sh").write_text(one)
     (tmp_path / "one.sh").chmod(0o755)
+    say_versions(tmp_path)
     return tmp_path
 
 

@@ -271,7 +271,9 @@ def test_expandable_segments_are_a_variable_where_axolotls_program_does_not_set_
     result = rewritten("full_module_torchrun", {"expandable_segments": True}, tmp_path)
 
     assert result.differing == ()
-    assert result.rewrite.env == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    ((name, value),) = result.rewrite.env.items()
+    assert value == "expandable_segments:True"
+    assert name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # as torch's release has it
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,9 @@ def test_expandable_segments_are_a_variable_where_no_launcher_of_its_own_sets_th
     result = rewritten("lora", {"expandable_segments": True}, tmp_path)
 
     assert result.differing == ()
-    assert result.rewrite.env == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    ((name, value),) = result.rewrite.env.items()
+    assert value == "expandable_segments:True"
+    assert name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # as torch's release has it
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from said_versions import say_versions
 
 from preflight.launch import LaunchCommand
 from preflight.models import describe
@@ -64,6 +65,7 @@ def checked(tmp_path):
     (tmp_path / "own.py").write_text(OWN.format(names="AutoModelForCausalLM"))
     (tmp_path / "flags.py").write_text(FLAGGED)
     sees = OWN.format(names="AutoModelForCausalLM, AutoProcessor")
+    say_versions(tmp_path)
     (tmp_path / "sees.py").write_text(f"{sees}AutoProcessor.from_pretrained(name)(rows)\n")
 
     def check(*words: str):
@@ -333,6 +335,7 @@ def test_axolotl_cuts_no_row_with_images(tmp_path, more, answer, missing):
 def test_rows_with_images_are_not_refused_for_the_length_at_which_they_are_cut(tmp_path):
     text = FREEZE.format(more="").replace("cutoff_len: 1024", "cutoff_len: 131072")
     (tmp_path / "long.yaml").write_text(text.replace("size: 1", "size: 8"))
+    say_versions(tmp_path)
     command = LaunchCommand(("llamafactory-cli", "train", "long.yaml"), {}, str(tmp_path))
     report = check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}))
 

@@ -42,6 +42,7 @@ CLASSES = [
 ]
 
 
+@pytest.mark.libraries
 @pytest.mark.parametrize(("library", "name"), CLASSES)
 def test_the_installed_library_has_those_that_came_and_none_of_those_that_left(library, name):
     held = getattr(importlib.import_module(library), name)
@@ -194,6 +195,7 @@ def test_what_may_not_run_in_another_release_says_nothing(text, is_bound, tmp_pa
 MADE_BY_SCRIPTS = ("Trainer", "SFTTrainer", "DPOTrainer", "GRPOTrainer", "LoraConfig")
 
 
+@pytest.mark.libraries
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_installed_library_gives_the_names_and_takes_the_keywords_that_came(library):
     package, names = importlib.import_module(library), spans_of(library, "import")

@@ -77,6 +77,7 @@ def test_the_file_is_read_that_the_parser_is_given(tmp_path, script, flags, path
     assert plan.documents["trainer"].endswith(path)
 
 
+@pytest.mark.libraries
 def test_transformers_reads_the_same(tmp_path, monkeypatch):
     for name, text in {"train.py": JSON, **FILES}.items():
         (tmp_path / name).write_text(text)

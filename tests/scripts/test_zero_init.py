@@ -29,6 +29,7 @@ MODEL = {
 }  # fmt: skip
 
 
+@pytest.mark.libraries
 def test_the_order_is_what_decides_on_a_real_rank(ranks):
     printed = ranks.printed(Path(__file__).with_name("zero3_order.py"), world=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from said_versions import say_versions
 
 from preflight.judge import estimate_memory
 from preflight.launch import LaunchCommand, LaunchPlan
@@ -24,6 +25,7 @@ SFTTrainer(model=model.model_name_or_path, args=config).train()
 @pytest.fixture
 def checked(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT)
+    say_versions(tmp_path)
     plugins = load_plugins()
 
     def check(length: int, *flags: str, device: str = "l4-24", **asked):

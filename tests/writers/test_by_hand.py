@@ -12,6 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 
 from launch_of_script import plan_of
+from said_versions import say_versions
 
 from preflight.launch import Adapter, BaseQuantization
 from preflight.writers.launch import edits_by_hand, write_launch
@@ -89,6 +90,7 @@ CASES.remove(("trl", "a loss in pieces"))  # as TRL takes it unasked
 
 @pytest.mark.parametrize(("trainer", "change"), CASES)
 def test_the_edits_give_the_plan_that_they_were_told_for(tmp_path, trainer, change):
+    say_versions(tmp_path)
     before = plan_of(tmp_path, "python train.py", {"train.py": SCRIPTS[trainer]})
     after = before.with_edits(CHANGES[change])
     edits = edits_by_hand(before, after)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from said_versions import say_versions
 
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.plugins import load_plugins
@@ -188,6 +189,7 @@ NOT_WRITTEN = {
 def plan_of(line: str, folder: Path, plugins: Any) -> LaunchPlan:
     for name, text in FILES.items():
         (folder / name).write_text(text)
+    say_versions(folder)
     env = {"HF_HOME": str(folder / "hf")}
     plan = read_launch(LaunchCommand(tuple(shlex.split(line)), env, str(folder)), plugins)
     assert plan is not None

@@ -121,6 +121,7 @@ print(json.dumps(arguments.to_dict(), default=str))
 """
 
 
+@pytest.mark.libraries
 def test_the_copy_gives_the_library_the_arguments_that_were_told(tmp_path):
     changes = {**CHANGES["a smaller micro batch"], **CHANGES["an optimizer"]}
     _, _, rewrite = copied(tmp_path, SHOWS, changes)
