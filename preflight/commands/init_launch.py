@@ -24,6 +24,12 @@ from preflight.verdict import Answer
 
 SEQ_LEN = 2048
 """Tokens where nobody says: those of the sizing worksheet's middle row."""
+ANSWERED = {
+    Answer.TIGHT: "is no more than tight on",
+    Answer.UNKNOWN: "may fit and may not fit",
+    Answer.DOES_NOT_FIT: "does not fit",
+}
+"""What is said of the least plan, where no plan is sure to fit."""
 
 
 def write_launch(options: Any) -> int:
@@ -167,11 +173,9 @@ def _fitting(wish: Wish, options: Any, plugins: PluginManager) -> Fitting:
     others = METHODS[METHODS.index(wish.method) + 1 :]
     found = [m for m in others if fitter(replace(wish, method=m)).fitting(engines) is not None]
     would = f"`--method {found[0]}` fits; " if found else ""
-    is_tight = least.verdict.answer is Answer.TIGHT
     raise BadInput.one(
-        f"{wish.method} training of {wish.model} {'is no more than tight on' if is_tight else 'does not fit'}"
-        f" {wish.num_devices} x {wish.device}: with {least.plan.engine}, checkpointing and one sequence of {wish.seq_len} tokens"
-        f" the peak is {peak_words(least)}",
+        f"{wish.method} training of {wish.model} {ANSWERED[least.verdict.answer]} {wish.num_devices} x {wish.device}:"
+        f" with {least.plan.engine}, checkpointing and one sequence of {wish.seq_len} tokens the peak is {peak_words(least)}",
         "--num-gpus",
         f"{would}`preflight size {wish.model} --gpu {wish.device} --seq-len {wish.seq_len}` counts the GPUs",
     )

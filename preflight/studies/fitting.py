@@ -220,10 +220,14 @@ def _peak(judged: Judged) -> int:
 
 
 def peak_words(judged: Judged) -> str:
-    """Say `61.9 of 79.1 GiB`, and where that is only tight."""
+    """Say `61.9 of 79.1 GiB`, where that is only tight, and what nobody said that it depends on."""
     assert judged.device is not None
-    peak = format_gib(_peak(judged)).removesuffix(" GiB")
+    peak, readings = format_gib(_peak(judged)).removesuffix(" GiB"), judged.readings
     tight = " (tight)" if judged.verdict.answer is Answer.TIGHT else ""
+    if judged.verdict.answer is Answer.UNKNOWN and readings is not None:
+        least = format_gib(readings.least.peak_bytes).removesuffix(" GiB")
+        peak = f"{least} to {format_gib(readings.most.peak_bytes).removesuffix(' GiB')}"
+        tight = f", by {', '.join(readings.deciding or readings.may_be)} that nobody said"
     return f"{peak} of {format_gib(judged.device.capacity_bytes)}{tight}"
 
 

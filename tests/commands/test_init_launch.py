@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from said_versions import say_versions
 from toy import preflight as in_terminal
 
 from preflight.cli import main
@@ -185,15 +186,28 @@ def test_where_nothing_fits_nothing_is_written_and_what_would_is_said():
     assert not os.path.exists("sft")
 
 
+ALMOST = (
+    *("init", "--model", "meta-llama/Llama-3.1-70B", "--gpu", "h100"),
+    *("--num-gpus", "16", "--slurm", "--print"),
+)
+
+
 def test_what_is_tight_is_not_said_to_be_too_large():
-    refused = preflight(
-        *("init", "--model", "meta-llama/Llama-3.1-70B", "--gpu", "h100"),
-        *("--num-gpus", "16", "--slurm", "--print"),
-    )
+    say_versions(Path())
+    refused = preflight(*ALMOST)
 
     assert refused.code == 2
     assert "no more than tight on 16 x h100-sxm-80" in refused.err
     assert "does not fit" not in refused.err
+
+
+def test_what_a_release_decides_is_not_said_to_be_too_large():
+    Path("requirements.txt").write_text("accelerate>=0.33,<1.15\ntorch\ntransformers\ntrl\n")
+    refused = preflight(*ALMOST)
+
+    assert refused.code == 2
+    assert "may fit and may not fit 16 x h100-sxm-80" in refused.err
+    assert "of 79.1 GiB, by versions that nobody said" in refused.err
 
 
 def test_no_file_is_overwritten_and_then_none_is_written():
