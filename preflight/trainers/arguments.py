@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from preflight.trainers.hints import near_misses, unread_switches, without_what_
 from preflight.trainers.kind import trainer_kind
 from preflight.trainers.lookup import Given
 from preflight.trainers.plan import read_plan_fields
-from preflight.trainers.resolved import resolved_arguments
+from preflight.trainers.resolved import not_told, resolved_arguments
 from preflight.trainers.script_kind import open_script, with_classes, with_reached
 from preflight.trainers.script_told import settled, with_script
 from preflight.trainers.trl import read_model_fields
@@ -45,7 +45,7 @@ class TrainerArguments:
     """What was given: argument in underscore spelling -> value in its type; the script's own flags as text."""
     arguments: Mapping[str, Setting] = field(default_factory=dict)
     """The Trainer's arguments with the library's defaults (place kind `default`); only what was given where the
-    script makes its arguments object itself, and nothing without a Trainer."""
+    script makes its arguments object itself or fills it with what only running tells, and nothing without a Trainer."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Plan field -> value, given or (place kind `default`) by default. A load_dtype of None is the checkpoint's own."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
@@ -119,7 +119,8 @@ def _arguments(told: Told, own: OwnParser | None, script: str | None) -> Trainer
         other = replace(as_given, versions=LibraryVersions(others))
         given, unread = _with_told(other, said).value
         fields = _fields(given).value
-        result = _result(given, _settled(given, fields, script, said, unread).value, file, ())
+        settled_fields = _settled(given, fields, script, said, unread).value
+        result = _result(given, settled_fields, file, (), not_told(said, unread))
         return replace(result, engine=None if said is None else said.engine)
 
     given, unread = problems.take(_with_told(as_given, said))
@@ -133,7 +134,7 @@ def _arguments(told: Told, own: OwnParser | None, script: str | None) -> Trainer
     problems.extend(unread_switches(given, fields))
     fields = problems.take(_settled(given, fields, script, said, unread))
     raise_if_any(problems)
-    result = _result(given, fields, file, tuple(problems))
+    result = _result(given, fields, file, tuple(problems), not_told(said, unread))
     return replace(result, under=under, engine=None if said is None else said.engine)
 
 
@@ -166,6 +167,7 @@ def _result(
     fields: PlanFields,
     file: ArgumentFile | None,
     notices: tuple[Problem, ...],
+    unread: Collection[str] | None,
 ) -> TrainerArguments:
     kind = given.kind
     inferred = {name: how for name, how in fields.inferred.items() if name in fields.settings}
@@ -185,7 +187,7 @@ def _result(
     return TrainerArguments(
         trainer=kind.trainer,
         raw={**given.others, **given.known},
-        arguments=resolved_arguments(given, fields),
+        arguments=resolved_arguments(given, fields, unread),
         settings=settings,
         origins=origins,
         defaults=fields.defaults,

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import PlanFields
 from preflight.trainers.lookup import Given
 
+if TYPE_CHECKING:
+    from preflight.scripts.script_settings import ScriptSettings
 
-def resolved_arguments(given: Given, fields: PlanFields) -> dict[str, Setting]:
-    """Return every argument of the Trainer; none where the script has none."""
+
+def not_told(script: ScriptSettings | None, unread: Collection[str]) -> Collection[str] | None:
+    """Return the arguments that a script sets to what only running tells; None where that may be any of them."""
+    return None if script is not None and "open_arguments" in script.seen else unread
+
+
+def resolved_arguments(
+    given: Given, fields: PlanFields, not_told: Collection[str] | None
+) -> dict[str, Setting]:
+    """Return every argument of the Trainer that is known; none where the script has no Trainer."""
     if not given.has_trainer:
         return {}
     arguments: dict[str, Setting] = {}
-    if not fields.script.builds_arguments:
+    if not fields.script.builds_arguments and not_told is not None:
         place = Place("default", "", given.library)
         for name, argument in given.table.arguments.items():
             arguments[name] = Setting(argument.default, place)
@@ -23,6 +36,8 @@ def resolved_arguments(given: Given, fields: PlanFields) -> dict[str, Setting]:
             default, _ = fields.defaults.get(plan_field, (None, None))
             arguments[name] = Setting(default == value, place)
         arguments["optim"] = Setting(given.versions.default_optimizer(), place)
+        for name in not_told:
+            arguments.pop(name, None)
     arguments.update(
         (name, setting)
         for name, setting in given.known.items()
