@@ -180,7 +180,7 @@ class _Follower:
     def found_in(self, text: Text) -> list[FoundCommand]:
         tree = parse(text)
         world = World(Files(opens=False), nodes=(), is_partial=True)
-        inside = os.path.join(self.folder, self.block.folder)
+        inside = os.path.normpath(os.path.join(self.folder, self.block.folder))
         start = inside if os.path.isdir(inside) else self.folder
         state = state_of(world, self.block.exported, (), start, known(self.script))
         reader = Reader(state, self.start, goes_on=True, explores=True)
@@ -223,6 +223,30 @@ class _Follower:
             )
         )
         return None
+
+
+NAMED_FILES = (".py", ".sh", ".yaml", ".yml", ".json", ".toml")
+
+
+def started_in(folder: str, path: str, argv: tuple[str, ...]) -> str | None:
+    """Return where a launch that stands in a file of a folder starts, told by the files that it names.
+
+    Most start at the top, others where their file lies or in between: the folder that has most of the files counts, the
+    top before others, and then the one nearest to the file. None where no folder has any of them.
+    """
+    named = [
+        word for word in argv if word.endswith(NAMED_FILES) and not word.startswith(("-", os.sep))
+    ]
+    places, place = [folder], os.path.dirname(os.path.join(folder, path))
+    while named and place.startswith(folder + os.sep):
+        places.append(place)
+        place = os.path.dirname(place)
+
+    def had(place: str) -> int:
+        return sum(os.path.isfile(os.path.join(place, word)) for word in named)
+
+    best = max(places, key=had)
+    return best if had(best) else None
 
 
 def _behind_preflight(argv: tuple[str, ...]) -> tuple[tuple[str, ...], str]:

@@ -14,7 +14,13 @@ from preflight.plugin_manager import PluginManager
 from preflight.report import Report
 from preflight.request import Request
 from preflight.rewriting import read_launch
-from preflight.studies.launch_files import SHELL_ENDINGS, FoundCommand, found_in, text_of
+from preflight.studies.launch_files import (
+    SHELL_ENDINGS,
+    FoundCommand,
+    found_in,
+    started_in,
+    text_of,
+)
 from preflight.values import dataclass
 from preflight.verdict import Answer
 
@@ -80,7 +86,7 @@ def scan_files(
     """Yield every launch of some files, checked; a file without launches yields nothing."""
     around = LaunchCommand((), dict(os.environ), folder, declared_flags=flags or {})
     for path in paths:
-        for found in found_in(path, text_of(os.path.join(folder, path)), folder):
+        for found in _placed(path, folder):
             scanned = check_found(path, found, around, plugins, request)
             if scanned is not None:
                 yield scanned
@@ -115,14 +121,19 @@ def scan_repository(
         if path not in listed and not path.endswith(SCANNED_ENDINGS):
             continue
         tell(path)
-        text = text_of(os.path.join(folder, path))
-        for found in found_in(path, text, folder):
-            place = found.cwd or folder
-            if changed and path not in own and not _names_any(found.argv, place, folder, own):
+        for found in _placed(path, folder):
+            if changed and path not in own and not _names_any(found.argv, found.cwd, folder, own):
                 continue
             scanned = check_found(path, found, around, plugins, request)
             if scanned is not None:
                 yield scanned
+
+
+def _placed(path: str, folder: str) -> Iterator[FoundCommand]:
+    """Yield the launches of a file, each with the folder in which it starts."""
+    top = os.path.abspath(folder)
+    for found in found_in(path, text_of(os.path.join(folder, path)), folder):
+        yield found._replace(cwd=found.cwd or started_in(top, path, found.argv) or folder)
 
 
 SCANNED_ENDINGS = (*SHELL_ENDINGS, "Makefile", *ENDINGS)

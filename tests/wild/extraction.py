@@ -14,7 +14,13 @@ from typing import NamedTuple
 from preflight.envelopes.all import ENDINGS, WORKFLOWS
 from preflight.shell.program_names import is_python, program_name
 from preflight.shell.wrapper_options import OPTIONS, SHELLS
-from preflight.studies.launch_files import LAUNCHER, SHELL_ENDINGS, found_in, text_of
+from preflight.studies.launch_files import (
+    LAUNCHER,
+    SHELL_ENDINGS,
+    found_in,
+    started_in,
+    text_of,
+)
 
 DOCUMENTS = (".md", ".mdx", ".rst")
 NOT_LOOKED_INTO = frozenset(["node_modules", "site-packages", "third_party", "venv"])
@@ -124,18 +130,11 @@ def examples_in(text: str, *, every_line: bool = False) -> Iterator[tuple[int, s
 
 
 def folder_of(clone: Path, path: Path, argv: tuple[str, ...]) -> Path:
-    """Return where a launch is meant to be started: the clone, the file's folder, or the first between that has its files.
-
-    Where none of them does, it is the one folder of the clone that has every file which the launch names.
-    """
-    inside = [parent for parent in path.parents if parent.is_relative_to(clone)]
-    for endings in ((".py", ".sh"), (".yaml", ".yml", ".json", ".toml")):
-        named = [
-            word for word in argv if word.endswith(endings) and not word.startswith(("-", "/"))
-        ]
-        for folder in (clone, *inside):
-            if any((folder / name).is_file() for name in named):
-                return folder
+    """Return where a launch is meant to be started; where no folder around its file has one that it names, it is the one
+    folder of the clone that has every one of them."""
+    place = started_in(str(clone), str(path.relative_to(clone)), argv)
+    if place is not None:
+        return Path(place)
     files = [
         os.path.normpath(word.rpartition("=")[2])
         for word in argv

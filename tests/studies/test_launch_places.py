@@ -1,0 +1,61 @@
+"""A launch that stands in a file starts where the files that it names are: at the top, or where its file lies."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.studies.launch_files import found_in, started_in
+from preflight.studies.scan import scan_files
+
+TRAIN = "from transformers import HfArgumentParser, Trainer, TrainingArguments\n"
+DEEPSPEED = '{"zero_optimization": {"stage": 3}}'
+FLAGS = "--model_name_or_path gpt2 --max_length 512 --per_device_train_batch_size 2 --deepspeed"
+FILES = {
+    "train.py": TRAIN,
+    "top.sh": f"torchrun train.py {FLAGS} own/ds.json\n",
+    "own/finetune.py": TRAIN,
+    "own/ds.json": DEEPSPEED,
+    "own/finetune.sh": f"torchrun finetune.py {FLAGS} ds.json\n",
+    "own/scripts/finetune.sh": f"HERE=$(pwd)\ntorchrun finetune.py {FLAGS} ds.json\n",
+    "own/scripts/from_top.sh": f"torchrun train.py {FLAGS} own/ds.json\n",
+    "own/scripts/goes.sh": f"cd own\ntorchrun finetune.py {FLAGS} ds.json\n",
+    "own/README.md": f"```\ntorchrun finetune.py {FLAGS} ds.json\n```\n",
+    "both/train.py": TRAIN,
+    "both/ds.json": DEEPSPEED,
+    "both/train.sh": f"torchrun train.py {FLAGS} ds.json\n",
+}
+PLACES = {
+    "top.sh": "", "own/finetune.sh": "own", "own/scripts/finetune.sh": "own", "own/scripts/from_top.sh": "",
+    "own/scripts/goes.sh": "own", "own/README.md": "own", "both/train.sh": "both",
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("path", "place"), PLACES.items())
+def test_a_launch_starts_where_its_files_are(path, place, folder):
+    (found,) = found_in(path, FILES[path], str(folder))
+
+    assert (found.cwd or started_in(str(folder), path, found.argv)) == str(folder / place)
+
+
+def test_a_launch_of_files_that_are_nowhere_has_no_place(folder):
+    argv = ("torchrun", "gone.py", "--deepspeed", "/gone.json")
+
+    assert started_in(str(folder), "own/finetune.sh", argv) is None
+
+
+def test_each_of_them_is_read_with_its_own_config(folder):
+    found = list(scan_files(PLACES, str(folder), load_plugins(), Request("h100-sxm-80")))
+
+    assert [each.path for each in found] == list(PLACES)
+    assert all(each.report is not None for each in found), [each.problems for each in found]
+    assert {each.report.plan.engine for each in found if each.report} == {"zero3"}
