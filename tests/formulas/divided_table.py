@@ -1,4 +1,4 @@
-"""Write the table of docs/parallelism.md: what a step took on the fullest of some gloo ranks, and what the estimate says.
+"""Write the tables of docs/parallelism.md: what a step took, and what shared experts keep, on the fullest of some gloo ranks, and what the estimate says.
 
 PYTHONPATH=. python tests/formulas/divided_table.py
 """
@@ -12,6 +12,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "parallelism.md"
 BEGIN, END = "<!-- rows -->\n", "<!-- end of rows -->\n"
+BEGIN_EXPERTS, END_EXPERTS = "<!-- experts -->\n", "<!-- end of experts -->\n"
+HEADER_EXPERTS = (
+    "| how | parameters, counted | estimate | gradients, counted | estimate | states, counted | estimate |\n"
+    "|---|--:|--:|--:|--:|--:|--:|\n"
+)
 HEADER = "| divided by | ranks | how | counted, bytes | estimate, bytes | error |\n|---|--:|---|--:|--:|--:|\n"
 
 
@@ -34,11 +39,33 @@ def lines() -> Iterator[str]:
         )
 
 
+def expert_lines() -> Iterator[str]:
+    """Yield a line for every row of experts that ranks share."""
+    import test_divided_experts as experts
+
+    from preflight.plugins import load_plugins
+
+    plugins = load_plugins()
+    for row in experts.ROWS:
+        kept = experts.kept_of(row, plugins)
+        cells = (
+            f"{max(rank[name] for rank in row['ranks']):,} | {kept[name]:,}"
+            for name in experts.KEPT
+        )
+        yield f"| {row['name']}; {row['num_experts']} experts, {row['layers']} layers | {' | '.join(cells)} |\n"
+
+
 def main() -> None:
     """Write the rows into the page."""
     sys.path.insert(0, str(HERE))
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + HEADER + "".join(lines()) + END + rest.partition(END)[2])
+    text = PAGE.read_text()
+    for begin, end, header, rows in (
+        (BEGIN, END, HEADER, lines()),
+        (BEGIN_EXPERTS, END_EXPERTS, HEADER_EXPERTS, expert_lines()),
+    ):
+        before, _, rest = text.partition(begin)
+        text = before + begin + header + "".join(rows) + end + rest.partition(end)[2]
+    PAGE.write_text(text)
 
 
 if __name__ == "__main__":
