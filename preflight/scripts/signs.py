@@ -22,7 +22,6 @@ from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.repository_files import repository_files
-from preflight.scripts.step_loss import File, step_loss
 from preflight.scripts.tower_calls import llava_classes, only_towers_keep_outputs
 from preflight.setting import Place
 from preflight.values import dataclass
@@ -223,6 +222,9 @@ def _own_loss(reach: Reach, unpriced: Mapping[str, Place], whole: str) -> StepLo
     """Return what the step of a script takes, where it was read and speaks of no model that it does not call."""
     if not OF_STEP & set(unpriced):
         return None
+    # Eight modules that a script without a loss of its own does not need.
+    from preflight.scripts.step_loss import File, step_loss
+
     found = step_loss(
         [File(each.path, each.tree, frozenset(reach.lines[each.path])) for each in reach.files]
     )
