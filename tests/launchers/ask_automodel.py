@@ -35,7 +35,7 @@ def ask(words: list[str], world: int) -> dict[str, Any]:
     dtype_from_str = import_module("nemo_automodel.shared.utils").dtype_from_str
     said = config.get("model.torch_dtype", None)
     return {
-        "model": config.model.pretrained_model_name_or_path,
+        "model": config.get("model.pretrained_model_name_or_path", None),
         "strategy": type(strategy).__name__,
         "tp": sizes.tp_size,
         "cp": sizes.cp_size,
@@ -50,7 +50,7 @@ def ask(words: list[str], world: int) -> dict[str, Any]:
         "rows": rows,
         "steps": config.step_scheduler.global_batch_size // (rows * (world // model_ranks)),
         "packs": config.get("packed_sequence.packed_sequence_size", 0),
-        "length": config.dataset.seq_len,
+        "length": config.get("dataset.seq_len", None),
         "optimizer": config.optimizer._target_.__name__,
         "loss": config.loss_fn._target_.__name__,
         "adapter": adapter(config),

@@ -193,3 +193,8 @@ def test_a_number_of_ranks_that_nobody_said_refuses_nothing():
     assert one.verdict.answer is Answer.DOES_NOT_FIT
     assert unsaid.verdict.answer is Answer.UNKNOWN
     assert unsaid.readings is not None and "world_size" in unsaid.readings.may_be
+
+
+@pytest.mark.parametrize("words", ["pretrain --help", "finetune_lora -h", "pretrain list"])
+def test_what_only_tells_is_no_launch(words):
+    assert preflight_read_launch(command=LaunchCommand(("litgpt", *words.split()), {})) is None

@@ -5,7 +5,7 @@ Source: args.py, finetune/lora.py, finetune/full.py and pretrain.py of litgpt 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
@@ -55,7 +55,7 @@ DECIDES = {
 def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a training command of litgpt; None where it is another command."""
     first = LAUNCHER.first_argument(command.argv)
-    if first is None:
+    if first is None or _only_tells(command.argv[first:]):
         return None
     reading = read_words(command, first)
     words = reading.value
@@ -69,6 +69,11 @@ def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
     _batch(command, keys, words, part)
     _rest(keys, words)
     return _plan(command, part, keys, words, (*reading.problems, *keys.problems))
+
+
+def _only_tells(words: Sequence[str]) -> bool:
+    """Tell whether words of a training command ask what it takes, and start nothing: `pretrain list` names the models."""
+    return bool({"-h", "--help", "--print_config"} & set(words)) or list(words) == ["list"]
 
 
 def _checkpoint(command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords) -> None:
