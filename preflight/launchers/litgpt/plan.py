@@ -73,7 +73,7 @@ def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
 
 def _only_tells(words: Sequence[str]) -> bool:
     """Tell whether words of a training command ask what it takes, and start nothing: `pretrain list` names the models."""
-    return bool({"-h", "--help", "--print_config"} & set(words)) or list(words) == ["list"]
+    return bool({"-h", "--help", "--print_config"} & set(words)) or list(words[1:]) == ["list"]
 
 
 def _checkpoint(command: LaunchCommand, keys: FrameworkKeys, words: LitgptWords) -> None:
