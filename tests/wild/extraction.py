@@ -145,7 +145,7 @@ def folder_of(clone: Path, path: Path, argv: tuple[str, ...]) -> Path:
     having = [
         {Path(str(found)[: -len(name)]) for found in clone.rglob(name)}
         for name in dict.fromkeys(files)
-        if not name.startswith((".", "~"))
+        if not name.startswith((".", "~", "/"))
     ]
     whole = set.intersection(*having) if having else set()
     return whole.pop() if len(whole) == 1 else clone
