@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -12,6 +13,7 @@ from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.launch import LaunchCommand, Origin, ScriptFacts
+from preflight.launchers.own_copy import copy_of, speaks_of
 from preflight.libraries.distributions import normalized
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems
@@ -44,6 +46,8 @@ class FrameworkLibrary:
     version: str
     is_known: bool = False
     """Whether somebody says the version."""
+    folder: str = ""
+    """Where the launch runs; a copy of the framework's source may be there."""
 
     @classmethod
     def of(
@@ -56,7 +60,7 @@ class FrameworkLibrary:
         libraries = libraries_of(command)
         library = library or normalized(name.replace("-", ""))
         is_known = libraries.is_known(library)
-        return cls(name, libraries.version(library) if is_known else newest, is_known)
+        return cls(name, libraries.version(library) if is_known else newest, is_known, command.cwd)
 
     @property
     def label(self) -> str:
@@ -170,8 +174,23 @@ class FrameworkKeys:
         default = Place("default", "", self.library.label)
         self.arguments[name] = Setting(value, default if setting is None else setting.place)
 
-    def refuse(self, message: str, at: Setting, fix: str = "", severity: str = "error") -> None:
-        """Say what the framework's own schema refuses."""
+    def refuse(
+        self, message: str, at: Setting, fix: str = "", severity: str = "error", key: str = ""
+    ) -> None:
+        """Say what the framework's own schema refuses: a value, or the key that it does not have.
+
+        Where the repository has a copy of the framework that knows it, what it does is not known.
+        """
+        word, is_value = key or at.value, not key
+        copy = copy_of(self.library.name, self.library.folder) if isinstance(word, str) else None
+        if severity == "error" and copy is not None and speaks_of(copy, word, is_value):
+            name = self.library.name
+            path = os.path.relpath(copy, self.library.folder or ".")
+            told = f"{message}, in the releases that are known here; the copy in {path} has it"
+            self.leave_out(
+                NotModelled(told, f"{word} of the repository's own {name}", "either"), at
+            )
+            return
         self.problems.append(Problem(message, at.place.where, fix, "PF141", severity))
 
     def note(

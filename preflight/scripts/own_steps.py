@@ -92,8 +92,9 @@ _OF_MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:\.(?!\w*config)\w+(?:\[[^\]]*\])?
 """A model, or a part of it that is none of its configs."""
 _STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
 _PARAMETERS = re.compile(
-    r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b|grouped_parameters"
+    r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b(?!\.(?!values\b|copy\b))|grouped_parameters"
 )
+"""Of a class that is given parameters; `params.dim` is a number of somebody's config."""
 _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = re.compile(
     _PARAMETERS.pattern

@@ -60,7 +60,7 @@ UNPRICED = {
     "a teacher": (r"\b(?:GKD|Distillation)Trainer\b|\bteacher_model\b", "more"),
     "a head that is no language model's": (
         r"For(?:Sequence|Token)Classification\b|\b(?:Reward|PRM)Trainer\b|(?:SentenceTransformer|CrossEncoder|SparseEncoder|MultiVectorEncoder)\("
-        r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b|WithValueHead\b",
+        r"|(?:Reward|Critic)Model\(|\bcreate_critic_model\b|\bv_head\b|\bvalue_head\b(?!\.(?:bin|safetensors))|WithValueHead\b",
         "either",
     ),
     "images or audio beside the text": (

@@ -49,6 +49,7 @@ def found(before="pass", optimizer=ADAMW, inside="pass"):
         ("torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)", "SGD with momentum"),
         ("torch.optim.AdamW(model.parameters(), amsgrad=True)", "AdamW with amsgrad"),
         ("optim.ADOPT(optimizer_grouped_parameters)", "ADOPT"),
+        ("Lamb(params.values())", "Lamb"),
     ],
 )
 def test_an_optimizer_whose_states_nobody_knows_is_named(optimizer, name):
@@ -65,6 +66,7 @@ def test_an_optimizer_whose_states_nobody_knows_is_named(optimizer, name):
         "zero.GatheredParameters(model.parameters())",
         "Adam(model.parameters())\n    Adam = FusedAdam if fast else DeepSpeedCPUAdam",
         'fail(ValueError(f"{params} of model.parameters()"))',
+        "Embedding(params.vocab_size, params.dim)",
     ],
 )
 def test_a_known_one_and_a_plain_loop_are_left_alone(optimizer):

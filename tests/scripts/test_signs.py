@@ -165,6 +165,7 @@ def test_what_no_running_line_names_is_no_sign(tmp_path, registers, script, foun
 SAYS = {
     "a warning": 'logger.warning("flash attention has no `output_attentions=True`")\ntrain(model)\n',
     "help over lines": "parser.add_argument('--x', help='a teacher_model\\n'\n    ' or a ref_model, é, deepcopy(model)')\n",
+    "the name of a file": 'VALUE_HEAD = "value_head.bin"\nSAFE = "value_head.safetensors"\ntrain(model)\n',
     "documentation": 'def train():\n    """Give pixel_values to\n    a teacher_model.\n    """\n\ntrain()\n',
 }
 

@@ -74,4 +74,4 @@ def check_unknown_keys(keys: FrameworkKeys, are_allowed: bool) -> None:
             message = f"LLaMA-Factory has no argument {name!r}: it is ignored"
             keys.note("PF140", message, setting, near)
         else:
-            keys.refuse(f"LLaMA-Factory has no argument {name!r}", setting, near)
+            keys.refuse(f"LLaMA-Factory has no argument {name!r}", setting, near, key=name)

@@ -27,7 +27,7 @@ def check_unknown(keys: FrameworkKeys, name: str, unknown: Collection[str]) -> N
         if is_allowed:
             keys.note("PF140", f"{message}: it is ignored", setting, near)
         elif near or (keys.library.is_known and not is_newer):
-            keys.refuse(message, setting, near)
+            keys.refuse(message, setting, near, key=each)
         else:
             left_out = f"an argument named {each}"
             keys.leave_out(NotModelled(message, left_out, "either"), setting)

@@ -1,0 +1,93 @@
+"""What a repository's own copy of a framework knows is no mistake, and not known: a stage, an argument that it adds."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.errors import BadInput
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+
+ARGUMENTS = """\
+from dataclasses import dataclass, field
+from typing import Literal, Optional
+
+@dataclass
+class FinetuningArguments:
+    stage: Literal["pt", "sft", "ddm"] = field(default="sft")
+    shift: Optional[bool] = field(default=False)
+"""
+CONFIG = """\
+model_name_or_path: Qwen/Qwen2-0.5B
+do_train: true
+dataset: rows
+template: default
+output_dir: out
+cutoff_len: 512
+per_device_train_batch_size: 1
+bf16: true
+"""
+SWIFT = ("swift", "sft", "--model", "Qwen/Qwen2-0.5B", "--dataset", "rows", "--max_length", "512")
+
+
+def check(folder, more="", words=("llamafactory-cli", "train", "train.yaml"), **asked):
+    (folder / "train.yaml").write_text(CONFIG + more)
+    command = LaunchCommand(words, {}, str(folder))
+    return check_launch(command, load_plugins(), Request("h100-sxm-80", {"world_size": 1}, **asked))
+
+
+def with_copy(folder, package="src/llamafactory", text=ARGUMENTS):
+    place = folder / package / "hparams"
+    place.mkdir(parents=True)
+    (place.parent / "__init__.py").write_text("")
+    (place / "finetuning_args.py").write_text(text)
+
+
+@pytest.mark.parametrize("package", ["src/llamafactory", "llamafactory", "src/llmtuner"])
+@pytest.mark.parametrize(
+    ("more", "named"), [("stage: ddm\n", "ddm"), ("stage: sft\nshift: true\n", "shift")]
+)
+def test_what_a_copy_adds_is_not_known(more, named, package, tmp_path):
+    with_copy(tmp_path, package)
+    report = check(tmp_path, more)
+
+    assert report.verdict.answer.value == "unknown"
+    assert report.verdict.unpriced == (f"{named} of the repository's own LLaMA-Factory",)
+    assert any(f"the copy in {package} has it" in each.message for each in report.findings)
+
+
+def test_a_copy_above_the_folder_of_the_launch_counts_up_to_the_top_of_the_repository(tmp_path):
+    inner = tmp_path / "recipes" / "long"
+    inner.mkdir(parents=True)
+    with_copy(tmp_path)
+    assert check(inner, "stage: ddm\n").verdict.answer.value == "unknown"
+
+    (tmp_path / "recipes" / ".git").mkdir()
+    with pytest.raises(BadInput, match="stage must be one of"):
+        check(inner, "stage: ddm\n")
+
+
+@pytest.mark.parametrize("more", ["stage: ddx\n", "shiftt: true\n", "stage: sft\nlora_rnk: 8\n"])
+def test_what_the_copy_does_not_know_either_is_a_mistake(more, tmp_path):
+    with_copy(tmp_path)
+
+    with pytest.raises(BadInput, match=r"has no argument|must be one of"):
+        check(tmp_path, more)
+
+
+@pytest.mark.parametrize("more", ["stage: ddm\n", "shift: true\n"])
+def test_without_a_copy_it_is_one(more, tmp_path):
+    with pytest.raises(BadInput, match=r"has no argument|must be one of"):
+        check(tmp_path, more)
+
+
+def test_swift_has_copies_too(tmp_path):
+    words = (*SWIFT, "--max_lenght", "512")
+    with pytest.raises(BadInput, match="has no argument"):
+        check(tmp_path, words=words)
+
+    with_copy(tmp_path, "swift", "max_lenght: int = 4096  # as its author spells it\n")
+    report = check(tmp_path, words=words)
+    assert "max_lenght of the repository's own ms-swift" in report.verdict.unpriced
