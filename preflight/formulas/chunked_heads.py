@@ -5,13 +5,14 @@ TRL 1.7 to 1.14       256 tokens at a time, recomputed in backward
 torchtitan's wrapper  an eighth of the sequence at a time, backward included, while the loss is taken
 torchtune's           an eighth of the tokens at a time, and all of them kept for backward
 Liger                 about hidden / vocabulary of the tokens at a time, gradients made in forward
+Liger's GRPO, DPO     a completion or a pair at a time, gradients made in forward, of a head that is frozen too
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from preflight.formulas.objective import scored_tokens
+from preflight.formulas.objective import reference_of, scored_tokens
 from preflight.formulas.precision import precision_of, uses_autocast
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.launch import LaunchPlan
@@ -43,8 +44,21 @@ class HeadBytes(NamedTuple):
     source: str
 
 
+LIGERS_PIECE = (2048, 4096)
+"""Tokens and vocabulary entries of a piece of a completion (liger_kernel/chunked_loss/fused_linear_ppo.py, 0.8.0)."""
+
+
+def takes_ligers_chunks(plan: LaunchPlan) -> bool:
+    """Tell whether Liger takes GRPO's loss, completion by completion, or DPO's, pair by pair."""
+    return (
+        plan.objective in ("grpo", "dpo") and plan.loss == "fused_linear" and plan.trainer == "trl"
+    )
+
+
 def head_bytes(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
     """Return the bytes of a plan's chunked_linear or fused_linear loss."""
+    if takes_ligers_chunks(plan):
+        return _ligers_answers(plan, model, tokens)
     if plan.loss == "chunked_linear" and plan.trainer == "trl":
         if FUSES_HEAD.holds_in(plan.versions):
             return _fused_head(plan, model, tokens)
@@ -191,4 +205,36 @@ def _liger(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
         f"{rows:,} x {vocab:,} x {size.compute}; {tokens:,} x {h:,}"
         + (f"; {vocab:,} x {h:,}" if size.trains else ""),
         "liger_kernel/ops/fused_linear_cross_entropy.py:71-115 (0.8.5)",
+    )
+
+
+def _ligers_answers(plan: LaunchPlan, model: ModelSpec, tokens: int) -> HeadBytes:
+    """Logits of a completion or a pair in fp32 with all that autograd makes of them, or of a piece beside gradients in fp32.
+
+    E entries, W the head, counted without torch.compile (which makes less): of a pair 16 E, in fp32 with W beside; of a
+    completion 14 E, and 12 E + W in fp32 to 0.7, 20 of a piece + 2 W and W from 0.8 on. Which Liger a launch has nobody
+    says: the larger. A head that does not train had its gradient made all the same to 0.8.0.
+    """
+    size = _sizes(plan, model)
+    h, vocab = model.hidden_size, model.vocab_size
+    scored = scored_tokens(plan, tokens)
+    weight, states = size.weight * vocab * h, size.hidden * scored * h
+    beside = weight if size.weight == 4 else 0
+    samples = max(1, plan.micro_batch_size or 1)
+    entries = ceil_div(scored, samples) * vocab
+    if plan.objective == "dpo":
+        forward = 16 * entries + beside
+        if reference_of(plan) != "none":
+            forward += states
+    else:
+        length = ceil_div(scored, samples)
+        piece = min(length, LIGERS_PIECE[0]) * min(vocab, LIGERS_PIECE[1])
+        whole = (12 if beside else 14) * entries + beside
+        forward = max(whole, 20 * piece + (weight if beside else 2 * weight))
+    return HeadBytes(
+        forward,
+        states + weight,
+        0,
+        f"{entries:,} entries at a time: {forward:,}; {scored:,} x {h:,}; {vocab:,} x {h:,}",
+        "liger_kernel/chunked_loss/fused_linear_ppo.py, fused_linear_preference.py (0.5.10, 0.7.0, 0.8.0, 0.8.5)",
     )

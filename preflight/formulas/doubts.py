@@ -9,6 +9,7 @@ from preflight.launch import LaunchPlan
 from preflight.memory import PHASE_MOMENTS, Level, MemoryEstimate, MemoryTerm, Phase
 from preflight.plan_parts import AUTOMODEL, UNSLOTH
 
+COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
 ACTORS_RELEASE = "what the release of verl decides"
 LOADING = "how a script that is not here loads its model"
 
@@ -27,6 +28,11 @@ def _is_no_state(term: MemoryTerm) -> bool:
     return term.level is not Level.DEVICE and not term.name.startswith(STATES)
 
 
+def _is_of_chunks(term: MemoryTerm) -> bool:
+    """Tell whether a term is of logits that a compiled loss may not make whole."""
+    return term.name.startswith("head and loss")
+
+
 def _is_of_actors_release(term: MemoryTerm) -> bool:
     """Tell whether a term is of logits, or of room that verl's engine may find less of."""
     return term.name.startswith(
@@ -40,6 +46,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     UNSLOTH: _is_no_state,
     AUTOMODEL: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
+    COMPILED_CHUNKS: _is_of_chunks,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""
 

@@ -15,7 +15,7 @@ from math import ceil
 from typing import NamedTuple
 
 from preflight.formulas.actor_losses import actor_units, trains_actor
-from preflight.formulas.chunked_heads import head_bytes
+from preflight.formulas.chunked_heads import head_bytes, takes_ligers_chunks
 from preflight.formulas.deepspeed_rules import live_parameters
 from preflight.formulas.key_values import cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
@@ -202,6 +202,8 @@ def scored_forward(plan: LaunchPlan, model: ModelSpec, tokens: int) -> ForwardBy
         at_head = ceil(actor_units(plan).scoring * logits) + hidden
     elif reads_completion_logits(plan):
         at_head = _of_logits(plan, model, tokens_with_logits(plan, tokens)) + hidden
+    elif plan.objective == "dpo" and takes_ligers_chunks(plan):
+        at_head = hidden  # its head is part of the loss
     else:
         head = head_bytes(plan, model, tokens)
         at_head = head.forward + head.kept + hidden

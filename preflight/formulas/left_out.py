@@ -8,7 +8,6 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
-from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.adapters import (
     HEADS,
     SAVED_HEADS,
@@ -17,22 +16,20 @@ from preflight.formulas.adapters import (
     is_target,
     may_have_others,
 )
-from preflight.formulas.doubts import ACTORS_RELEASE
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.generated_answers import generates
+from preflight.formulas.left_out_of_answers import left_out_of_answers
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.pipelines import is_divisible
 from preflight.formulas.rollouts import has_engine
 from preflight.formulas.trainer_arguments import argument, where_of
-from preflight.formulas.unpriced import unpriced_objective
 from preflight.formulas.untraced import untraced
 from preflight.formulas.vision import may_see
 from preflight.launch import LaunchPlan
 from preflight.model import BY_FOLDER, ModelSpec
 from preflight.near_names import nearest_fix
 from preflight.units import format_gib
-from preflight.versions.verl import SERVES_ITS_ENGINE
 
 GATHERED_LOGITS = "logits gathered for compute_metrics"
 BESIDE_TEXT = "images or audio beside the text"
@@ -95,32 +92,11 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
     if device is not None and has_engine(plan) and model.layers:
         yield from _of_an_engine(plan, model, device)
     yield from left_out_of_encoder(plan, model)
-    if plan.objective == "ppo":
-        yield from _left_out_of_ppo(plan)
-    if trains_actor(plan):
-        yield from _of_the_actor(plan)
+    yield from left_out_of_answers(plan)
     if plan.is_read:
         yield from _of_images(plan, model)
     yield from untraced(plan, model)
     yield from _of_the_adapter(plan, model)
-
-
-def _of_the_actor(plan: LaunchPlan) -> Iterator[Problem]:
-    """Yield that verl's release decides how much of the card its engine finds, and what logits take."""
-    if "verl" in plan.versions and SERVES_ITS_ENGINE.holds_in(plan.versions):
-        return
-    yield Problem(
-        "an engine's share is estimated as one of the whole card, and logits as the release of verl that takes most has"
-        " them",
-        "versions.verl"
-        if "verl" in plan.versions
-        else "nothing says which verl the launch will have",
-        "" if "verl" in plan.versions else "`--set versions.verl=VERSION`",
-        "PF143",
-        "warning",
-        unpriced=ACTORS_RELEASE,
-        takes="less",
-    )
 
 
 def _of_another_model(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
@@ -213,19 +189,6 @@ def _of_the_adapter(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
             "PF127",
             "warning",
             unpriced=UNLISTED,
-            takes="either",
-        )
-
-
-def _left_out_of_ppo(plan: LaunchPlan) -> Iterator[Problem]:
-    """Yield what the engine or a change of the plan leaves out of PPO, which a script's arguments alone do not tell."""
-    unpriced = unpriced_objective(plan)
-    if unpriced and not any(notice.unpriced for notice in plan.notices):
-        yield Problem(
-            f"TRL's ppo trainer is estimated in part, without {unpriced}",
-            id="PF438",
-            severity="warning",
-            unpriced=unpriced,
             takes="either",
         )
 

@@ -97,23 +97,22 @@ def read_generation(fields: FieldReader, objective: str) -> str:
         unpriced = "gradients that wait through a rollout"
     if is_vllm and not GENERATES_IN_ENGINES.holds_in({"trl": fields.given.versions.of("trl")}):
         unpriced = "an engine on a card of its own"
-    if objective == "grpo" and _takes_ligers_loss(fields):
-        unpriced = "the log-probabilities of Liger's loss"
     turns = _TURNS.search(PROSE.sub("", fields.given.kind.text))
     if turns is not None:
         unpriced = f"rollouts of the script's own ({turns[1]})"
     return unpriced
 
 
-def _takes_ligers_loss(fields: FieldReader) -> bool:
-    """Tell whether GRPO's loss is Liger's, which one switch says and later another; RLOO never had it."""
+def ligers_loss(fields: FieldReader) -> Setting | None:
+    """Return what makes GRPO's or DPO's loss Liger's, one switch and later another; RLOO never had it."""
     versions = {"trl": fields.given.versions.of("trl")}
     if FUSES_HEAD.holds_in(versions):
-        return False
+        return None
     switches = ["use_liger_loss"]
     if LIGER_KERNEL_IS_LOSS.holds_in(versions):
         switches.append("use_liger_kernel")
-    return any(fields.value(name) is True for name in switches)
+    found = (fields.get(name) for name in switches)
+    return next((each for each in found if each is not None and each.value is True), None)
 
 
 def _accumulation(fields: FieldReader) -> int:

@@ -83,7 +83,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         return fields.reading()
     if not unpriced and not kind.is_own_script and not names:
         unpriced = "a trainer that the script chooses"
-    argument = not_priced(given, losses) if objective in COMPARED else None
+    argument = not_priced(given, objective, losses) if objective in COMPARED else None
     unpriced = _subclass(kind.text, names) or unpriced or _not_counted(given, objective, fields)
     if argument is not None and not unpriced:
         fields.problems.append(

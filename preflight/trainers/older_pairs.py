@@ -39,12 +39,14 @@ ARGUMENTS = {
 """Argument of DPO in 0.9 to 1.14, and of KTO in 1.8 to 1.13 -> what it does to whole logits."""
 
 
-def not_priced(given: Given, losses: set[str]) -> NotPriced | None:
-    """Return the first argument that changes what whole logits take; None where all is priced."""
+def not_priced(given: Given, objective: str, losses: set[str]) -> NotPriced | None:
+    """Return the first argument that changes what whole logits take; None where all is priced, as Liger's DPO is."""
     versions = {"trl": given.versions.of("trl")}
     if FUSES_HEAD.holds_in(versions):
         return None
     for name, found in ARGUMENTS.items():
+        if found is LIGER and objective == "dpo":
+            continue
         said = given.known.get(name) or given.others.get(name)
         is_off = name == "padding_free" and not DPO_HAS_PADDING_FREE.holds_in(versions)
         if said is not None and said.value not in (False, None, 0) and not is_off:

@@ -15,6 +15,7 @@ from preflight.scripts.trainer_spellings import DTYPES
 from preflight.setting import Setting
 from preflight.trainers.default_dtype import default_dtype
 from preflight.trainers.fields import FieldReader, PlanFields, joined
+from preflight.trainers.generation import ligers_loss
 from preflight.trainers.lookup import Given
 from preflight.trainers.objective import FUSES_HEAD_FOR, read_objective
 from preflight.trainers.ppo import has_own_loop
@@ -95,7 +96,10 @@ def _loss(given: Given, objective: str | None) -> Reading[PlanFields]:
         else:
             fields.assume("loss", "chunked_linear", "SFT's fused head", "trl")
         return fields.reading()
-    if is_liger and liger is not None and objective not in (*COMPARED, *ONLINE):
+    of_answers = ligers_loss(fields) if objective in ("grpo", "dpo") else None
+    if of_answers is not None:
+        fields.put("loss", "fused_linear", of_answers)
+    elif is_liger and liger is not None and objective not in (*COMPARED, *ONLINE):
         fields.put("loss", _liger_loss(fields.value("liger_kernel_config")), liger)
     elif loss_type is not None and given.kind.trainer == "trl" and objective == "sft":
         chunked = loss_type.value == "chunked_nll"

@@ -109,8 +109,8 @@ KEEPS_WHAT_IS_SAVED_TWICE = Boundary(
 LIGER_KERNEL_IS_LOSS = Boundary(
     _NAME,
     "0.25",
-    "`use_liger_kernel` takes GRPO's loss with Liger too; before, `use_liger_loss` did, and it replaced modules alone",
-    "trainer/grpo_trainer.py:397 (0.25.1), :359 (0.24.0), :505 (0.18.2)",
+    "`use_liger_kernel` takes GRPO's and DPO's loss with Liger too; before, `use_liger_loss` did, and it replaced modules alone",
+    "trainer/grpo_trainer.py:397 (0.25.1), :359 (0.24.0), :505 (0.18.2); dpo_trainer.py:384 (0.25.1), :380 (0.24.0)",
     "1.14.0",
     until="1.15",
 )

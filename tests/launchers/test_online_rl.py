@@ -133,7 +133,6 @@ def test_a_reference_model_is_a_shard_of_a_second_copy(tmp_path):
     [
         ("0.17.0", " --bf16 true", "before TRL 0.18"),
         ("1.14.0", "", "in TRL 1.14.0"),
-        ("0.25.0", " --use_liger_kernel true", "Liger's loss"),
     ],
 )
 def test_a_release_that_is_not_priced_says_so(tmp_path, trl, words, what):

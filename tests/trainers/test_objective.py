@@ -195,8 +195,8 @@ def test_a_script_that_is_only_named_after_a_trainer_is_not_priced_as_it(tmp_pat
     [
         ("", "0.24.0", []),
         ("", "1.12.0", []),
-        ("--use_liger_kernel true", "1.12.0", ["the log-probabilities of Liger's loss"]),
-        ("--use_liger_loss true", "0.24.0", ["the log-probabilities of Liger's loss"]),
+        ("--use_liger_kernel true", "1.12.0", []),
+        ("--use_liger_loss true", "0.24.0", []),
         ("--use_logits_to_keep true", "0.24.0", ["logits of completions alone"]),
         ("--padding_free true", "0.24.0", ["log-probabilities without padding"]),
         ("--padding_free true", "1.12.0", []),
