@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.freed_blocks import UNIT_BY_UNIT, terms_left_by_sharding
 from preflight.formulas.optimizers import state_bytes, step_bytes_per_element
 from preflight.formulas.precision import Precision, load_dtype, precision_of
 from preflight.formulas.sharding import (
@@ -154,8 +155,9 @@ def _packed_and_sharded(
         PREPARE,
         f"shards and scales {held_here:,} + 2 x one unit {unit:,} x {size}",
         # an offloaded shard goes to the host as soon as it is cut; scales are no parameters and stay
-        "torch/distributed/fsdp/_init_utils.py _init_param_handle_from_module (2.13)",
+        UNIT_BY_UNIT,
     )
+    yield from terms_left_by_sharding(plan, model, held_here, held_here + 2 * size * unit)
 
 
 def _fsdp2(
@@ -226,9 +228,11 @@ def _fsdp1(
     if on_gpu and size < precision.bytes_of("trainable"):
         upcast = sum(h.count * local_bytes(plan, precision, h) for h in held if h.trains)
         source += "; accelerate/accelerator.py:2030 (1.15.0)"
+    peak = max(wrapping, layers + root + upcast)
+    yield from terms_left_by_sharding(plan, model, layers + root if on_gpu else 0, peak)
     yield MemoryTerm(
         "sharding unit by unit",
-        max(wrapping, layers + root + upcast),
+        peak,
         PREPARE,
         f"shards {layers + root:,} + 2 x one unit {max(units.layer, units.root):,} x {size}"
         + (f", or + fp32 shards {upcast:,}" if upcast else ""),

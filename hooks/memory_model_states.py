@@ -9,6 +9,7 @@ from preflight.formulas.frozen_parts import SEEING
 from preflight.formulas.optimizers import paged_bytes, state_bytes
 from preflight.formulas.precision import Precision, frozen_element_bytes, keeps_fp32, precision_of
 from preflight.formulas.rollouts import parameters_there, states_there
+from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import (
     held_quantized_bytes,
     held_tensors,
@@ -123,8 +124,11 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     yield from _wider(plan, model, precision)
     grad = precision.bytes_of("gradient")
     if on_gpu:
+        # FSDP makes the shards on the stream that reduces: _fsdp_collectives.py foreach_reduce,
+        # _runtime_utils.py _post_backward_hook (torch 2.13)
+        stream = "reduce_scatter" if plan.is_fsdp else pool_of_states(plan, model)
         yield from _gradients(
-            plan, grad, trainable, head, embedding, seeing, precision.gradient, shards
+            plan, grad, trainable, head, embedding, seeing, precision.gradient, shards, stream
         )
         yield from _whole_gradient(plan, model, precision, embedding)
         if sums_words and not plan.is_fsdp and plan.adapter is None:
@@ -154,6 +158,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             + (f", less {paged:,} that are paged" if paged else ""),
             "torch/optim; bitsandbytes/optim/optimizer.py (8-bit)",
             from_second_step=True,
+            stream=pool_of_states(plan, model),
         )
     if plan.engine == "ddp":
         yield MemoryTerm(
@@ -235,11 +240,9 @@ def _gradients(
     seeing: int,
     dtype: str,
     shards: str,
+    stream: str,
 ) -> Iterable[MemoryTerm]:
     source = "torch autograd: .grad has the parameter's dtype and shard"
-    # FSDP makes the shards on the stream that reduces: _fsdp_collectives.py foreach_reduce,
-    # _runtime_utils.py _post_backward_hook (torch 2.13)
-    stream = "reduce_scatter" if plan.is_fsdp else "default"
     no_sync = plan.is_fsdp and not plan.sync_each_batch and plan.gradient_accumulation_steps > 1
     if no_sync:
         # unsharded until the last micro step (memory_sharding); shards replace them unit by unit

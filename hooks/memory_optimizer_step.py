@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from preflight.formulas.optimizers import step_bytes_per_element, step_copies_of_one
 from preflight.formulas.precision import precision_of
+from preflight.formulas.segments import pool_of_states
 from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -37,6 +38,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
             STEP,
             f"{copies} x {trainable:,} x {size}",
             "preflight/formulas/optimizers.py STEP_COPIES: torch/optim _multi_tensor_* (2.13)",
+            stream=pool_of_states(plan, model),
         )
     each = step_copies_of_one(plan)
     if each and trainable:

@@ -29,7 +29,7 @@ examples:
 """
 
 VERDICTS = {
-    "fits": "The worst phase of the fullest rank leaves at least the margin (6.5 % of the device,\n"
+    "fits": "The worst phase of the fullest rank leaves at least the margin (5.5 % of the device,\n"
     "unless a policy says otherwise) at the device level: tensors, allocator, context, NCCL.",
     "tight": "The live tensors and what lies outside torch fit, but with the caching allocator's\n"
     "rounding and fragmentation the margin is gone. It may run and it may die of\n"

@@ -15,6 +15,10 @@ Nothing here is fitted; each rule follows from how c10/cuda/CUDACachingAllocator
 5. A block that another stream was told to read is lent again when that stream is past it. How many of those
    there are is how far the host may run ahead: hooks/memory_sharding.py and hooks/memory_reduce.py say it
    with terms of level reserved.
+6. Nothing empties the cache between wrapping a model and its first step: the pool stays as large as sharding made
+   it, and free blocks that no tensor of a step fits into lie beside the step (preflight/formulas/freed_blocks.py).
+7. Requests of up to 1 MiB have a pool of their own, as if on another stream: gradients and states of an adapter
+   never move into what layers left (preflight/formulas/segments.py pool_of_states).
 
 Left to the margin of the verdict: rounding (512 B; 2 and 20 MiB for segments), and the packing of tensors of
 different sizes. tests/formulas/test_allocator.py holds all this against PyTorch's own order of allocations,
@@ -86,8 +90,10 @@ def _idle_default_stream(held: list[MemoryTerm], expandable: bool) -> Iterable[M
         broken = min(loss, max(0, states + gradients - layers_first))
         step = kept + states + _live_at(passing, Moment.OPTIMIZER_STEP)
         pool = max(pool, max(pool_first, step) + broken)
-    # Rule 6: blocks that sharding a model left stay in the pool; nothing empties it before the first step.
-    prepared = _live_at(own, Moment.PREPARE)
+    # Rule 6: blocks that sharding a model left stay in the pool; nothing empties it before the first step. What
+    # of them no step can use is a term of every moment, and lies beside the pool of the step.
+    beside = _sum(t for t in own if t.level is Level.RESERVED and t.moments >= STAYS)
+    prepared = _at(own, Moment.PREPARE) - beside
     pool_first, pool = max(pool_first, prepared), max(pool, prepared)
     # Idle is what the pool holds above the tensors that are alive at the fullest moment: that of the first
     # step in both steps, and what the second has more of from the second on.

@@ -1,14 +1,16 @@
-"""What native segments of the caching allocator cannot lend: rests of blocks, and what rounding adds.
+"""What segments of the caching allocator cannot lend: rests of blocks, small tensors, and what rounding adds.
 
 c10/cuda/CUDACachingAllocator.cpp (torch 2.13): a request above 10 MiB that no free block serves gets a segment of
 its own, rounded up to 2 MiB; a block is lent whole or split, and what is left of one is free for smaller requests.
-Expandable segments have neither.
+Expandable segments have neither. A request of up to 1 MiB comes from a pool of its own, whatever the segments are:
+states of an adapter never move into blocks that activations left.
 """
 
 from __future__ import annotations
 
 from preflight.formulas.layer_costs import layer_costs
-from preflight.formulas.precision import Precision
+from preflight.formulas.precision import Precision, precision_of
+from preflight.formulas.sharding import held_tensors, local_elements
 from preflight.launch import LaunchPlan
 from preflight.model import ModelSpec, ModelUnit
 from preflight.units import MIB, ceil_div, round_up
@@ -17,7 +19,10 @@ from preflight.values import dataclass
 SOURCE = "c10/cuda/CUDACachingAllocator.cpp get_free_block, alloc_size (torch 2.13)"
 MIN_OWN_SEGMENT_BYTES = 10 * MIB
 SEGMENT_STEP_BYTES = 2 * MIB
-"""kMinLargeAlloc and kRoundLarge of c10/core/AllocatorConfig.h."""
+SMALL_REQUEST_BYTES = MIB
+"""kMinLargeAlloc, kRoundLarge and kSmallSize of c10/core/AllocatorConfig.h."""
+DEFAULT, SMALL_BLOCKS = "default", "default, small blocks"
+"""Pools of the stream that computes; a term names its own as `stream`."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +87,18 @@ def own_segment_rest(num_bytes: int) -> int:
 def has_kept_inputs(unit: ModelUnit) -> bool:
     """Tell whether a layer's input, kept by a checkpoint, lies in blocks that its MLP left."""
     return unit.layer is not None and not unit.layer.num_experts
+
+
+def pool_of_states(plan: LaunchPlan, model: ModelSpec) -> str:
+    """Return the pool that optimizer states lie in: that of small blocks where most of their bytes are in tensors of
+    up to 1 MiB, as an adapter's are."""
+    size = precision_of(plan, model).bytes_of("optimizer_state")
+    small = large = 0
+    for held in held_tensors(plan, model):
+        if held.trains:
+            num_bytes = size * local_elements(plan, held)
+            if num_bytes <= SMALL_REQUEST_BYTES:
+                small += held.count * num_bytes
+            else:
+                large += held.count * num_bytes
+    return SMALL_BLOCKS if small > large else DEFAULT

@@ -49,7 +49,8 @@
       const step = kept + states + live(passing, optimizerStep);
       pool = Math.max(pool, Math.max(poolFirst, step) + broken);
     }
-    const prepared = live(own, prepare);
+    const beside = sum(own.filter((term) => term.level === RESERVED && within(always, term.moments)));
+    const prepared = at(own, prepare) - beside;
     poolFirst = Math.max(poolFirst, prepared);
     pool = Math.max(pool, prepared);
     const fullest = (terms) => stepMoments.reduce(

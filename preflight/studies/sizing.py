@@ -56,7 +56,7 @@ ASSUMPTIONS = {
     "gradients": "two accumulated micro steps, so that gradients are alive beside all activations",
     "sharding": "FSDP2 over all devices, everything resharded, gradients reduced in every micro step",
     "devices": "1, 2 or 4 devices, or whole nodes of 8; each holds its own activations, gathered layers,"
-    " allocator, CUDA context and NCCL buffers, and leaves a margin of 6.5 percent",
+    " allocator, CUDA context and NCCL buffers, and leaves a margin of 5.5 percent",
     "dora": "its magnitudes are counted, the weights that it builds in each forward pass are not",
     "speed": "$ per million tokens is a count over rates: published speeds of one card were 0.55 to 1.3 of it",
 }

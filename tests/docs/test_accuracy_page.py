@@ -110,6 +110,7 @@ def test_the_constants_on_the_page_are_those_of_the_code():
         ("NCCL buffers, each other group", f"{NCCL_GROUP_BYTES // MIB} MiB"),
         ("a rank's process on the host", f"{PROCESS_BYTES // GIB} GiB"),
         ("margin of `fits`", f"{100 * MARGIN_SHARE:.1f} %"),
+        ("margin of `fits`, one device", f"{100 * ENGINE_MARGIN_SHARES['single']:.1f} %"),
         ("margin of `fits`, FSDP1", f"{100 * ENGINE_MARGIN_SHARES['fsdp1']:.1f} %"),
         ("share of a card's peak rate: products", f"{MATMUL_SHARE:.2f}"),
         ("share of a link's rate: collectives", f"{LINK_SHARE:.2f}"),

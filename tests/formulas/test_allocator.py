@@ -10,6 +10,7 @@ from caching_allocator import AllocatorPeaks, Event, replay
 from step_events import step_events
 
 from preflight.formulas.allocator import reserved_terms
+from preflight.formulas.segments import SMALL_BLOCKS
 from preflight.judge import estimate_memory
 from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import ALWAYS, Level, MemoryEstimate, MemoryTerm, Moment
@@ -194,4 +195,5 @@ def test_gradient_shards_of_fsdp_lie_in_the_pool_of_the_stream_that_reduces(plug
             if t.name.startswith("gradient") and t.name in ("gradients", "gradient of the head")
         }
 
-        assert streams == {"reduce_scatter" if "fsdp" in name else "default"}
+        of_step = SMALL_BLOCKS if plan.adapter is not None else "default"
+        assert streams == {"reduce_scatter" if "fsdp" in name else of_step}
