@@ -58,14 +58,14 @@ def read_checkpointing(reader: ScriptReader, settings: ScriptSettings) -> None:
         values, is_open = reader.keywords(found)
         stated = values.get("use_gradient_checkpointing", Known(True, reader.place(found)))
         is_open = is_open or len(found.node.args) > 1
-        is_known = _is_quantized(settings) and not is_open and found in reader.calls
-        is_quantized = _is_quantized(settings)
-        is_made = is_quantized and found in reader.calls
+        packed = is_quantized(settings)
+        is_known = packed and not is_open and found in reader.calls
+        is_made = packed and found in reader.calls
         settings.put("kbit_preparation", Known(True if is_made else UNKNOWN, reader.place(found)))
-        if is_quantized is False and found in reader.calls:
+        if packed is False and found in reader.calls:
             # PEFT asks nothing of the model: of one in 16 bits it makes all fp32
             settings.put("dtype", Known("float32", reader.place(found)))
-        if is_quantized is not False:
+        if packed is not False:
             _turned_on(settings, replace(stated, value=stated.value if is_known else UNKNOWN))
 
 
@@ -78,7 +78,7 @@ def _turned_on(settings: ScriptSettings, known: Known) -> None:
         )
 
 
-def _is_quantized(settings: ScriptSettings) -> bool | None:
+def is_quantized(settings: ScriptSettings) -> bool | None:
     """Tell whether the model that trains is loaded in 4 or 8 bits; None where the script does not say."""
     names = ("load_in_4bit", "load_in_8bit")
     said = [settings.arguments[name].value for name in names if name in settings.arguments]

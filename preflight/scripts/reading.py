@@ -28,6 +28,7 @@ from preflight.scripts.model_calls import read_model
 from preflight.scripts.options import field_names
 from preflight.scripts.own_engine import own_engine
 from preflight.scripts.own_optimizer import read_own_optimizer
+from preflight.scripts.parameter_casts import read_parameter_casts
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
@@ -118,6 +119,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_model(reader, settings)
     read_checkpointing(reader, settings)
     read_casts(reader, settings)
+    read_parameter_casts(reader, settings)
     read_compile(reader, settings)
     read_optimizer(reader, settings)
     read_batches(reader, settings)
