@@ -168,6 +168,8 @@ class Generation:
     """Whether the whole policy is gathered at once: by ZeRO-3 while it generates, by verl to send an adapter on."""
     scores_again: bool = False
     """Whether the policy's log-probabilities are taken once more between rollout and update."""
+    critic_rows: int | None = None
+    """verl's PPO: rows of a micro batch of its critic, which has the policy's shapes; None = it has none, or others."""
     offloads_params: bool = False
     """Whether the policy's parameters are on the host while an engine generates."""
     offloads_optimizer: bool = False

@@ -45,11 +45,9 @@ def plan_of(by: str, objective: str, engine: str) -> LaunchPlan:
 
 
 def named_of(by: str, objective: str, engine: str) -> str:
-    """Return what no formula holds; verl has FSDP's workers alone, and its critic is named by its reader."""
+    """Return what no formula holds; verl has FSDP's workers alone."""
     if by == "verl" and not engine.startswith("fsdp"):
         return "engines that verl has not"
-    if by == "verl" and objective == "ppo":
-        return "a critic"
     return unpriced_objective(plan_of(by, objective, engine))
 
 

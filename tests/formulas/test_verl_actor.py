@@ -13,6 +13,7 @@ from test_objectives import TOLERANCE, predicted
 from verl_steps import ANSWER, CASES, CONFIG, PROMPT
 
 import preflight
+from preflight.formulas.critics import states_of_critic
 from preflight.formulas.doubts import ACTORS_RELEASE
 from preflight.judge import estimate_memory
 from preflight.launch import Generation, LaunchPlan
@@ -126,6 +127,35 @@ def test_a_refusal_rests_on_no_share_of_a_release_that_nobody_says(tmp_path):
 
     assert unsaid.unpriced == (ACTORS_RELEASE,)
     assert one_card.answer.value == "does_not_fit"
+
+
+CRITIC = ("algorithm.adv_estimator=gae", "critic.model.path=Qwen/Qwen2.5-7B")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("critic.ppo_micro_batch_size_per_gpu=8",), "fits"),
+        (("critic.ppo_micro_batch_size_per_gpu=128",), "unknown"),
+        (("critic.ppo_micro_batch_size_per_gpu=8", "critic.model.path=Qwen/Qwen2.5-3B"), "unknown"),
+        (
+            ("critic.ppo_micro_batch_size_per_gpu=8", "actor_rollout_ref.model.lora_rank=8"),
+            "unknown",
+        ),
+        (("trainer.n_gpus_per_node=1", "critic.ppo_micro_batch_size_per_gpu=8"), "does_not_fit"),
+    ],
+)
+def test_a_critic_of_the_actors_shapes_is_judged_beside_it(tmp_path, words, answer):
+    assert verdict_of(tmp_path, *CRITIC, *words).verdict.answer.value == answer
+
+
+def test_the_ranks_together_hold_a_critics_states_once(tmp_path):
+    report = verdict_of(tmp_path, *CRITIC, "critic.ppo_micro_batch_size=64")
+    term = states_of_critic(report.plan, report.model)
+    trained = report.model.num_params - report.model.embedding_params  # its head is a value
+
+    assert report.plan.generation.critic_rows == 8
+    assert 12 * trained <= 8 * term.num_bytes < 12 * (trained + 8 * 512)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from preflight.formulas.actor_losses import ACTOR, ROLLOUT
+from preflight.formulas.critics import CRITIC
 from preflight.launch import Generation, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
 from preflight.launchers.verl.workers import (
@@ -183,6 +184,7 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         rollout_rows=max(scored, default=None),
         gathers_parameters=not keys.is_on(f"{ROLLOUT}.layered_summon"),
         scores_again=True,
+        critic_rows=_critic_rows(keys, longest, ranks),
         offloads_params=keys.is_on(f"{FSDP}.param_offload"),
         offloads_optimizer=keys.is_on(f"{FSDP}.optimizer_offload"),
     )
@@ -196,6 +198,25 @@ def _generation(keys: FrameworkKeys, longest: int, ranks: int) -> None:
         keys.assume(
             "generation", generation, "vllm, unless actor_rollout_ref.rollout.name says otherwise"
         )
+
+
+def _critic_rows(keys: FrameworkKeys, longest: int, ranks: int) -> int | None:
+    """Return the rows of the critic's micro batch, where it is the policy's own model with a value for a head.
+
+    It counts tokens where the actor does, twice as many unless somebody says how many (trainer/config, 0.2.0 to 0.9.1).
+    """
+    model, critic = keys.get(f"{MODEL}.path"), keys.get("critic.model.path")
+    if model is None or critic is None or str(model.value) != str(critic.value):
+        return None
+    dynamic = keys.flag("critic.use_dynamic_bsz") or keys.flag(f"{ACTOR}.use_dynamic_bsz")
+    if (
+        dynamic is not None
+        and dynamic.value
+        and keys.get("critic.ppo_max_token_len_per_gpu") is None
+    ):
+        return ceil_div(32768, longest)
+    rows = _rows(keys, "critic", UPDATE, longest, ranks)
+    return None if rows is None else rows[1]
 
 
 def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
@@ -219,5 +240,6 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
         keys.leave_out(NotModelled(message, "an engine on other cards", "either"), hybrid)
     if objective == "ppo":
         critic = keys.get("critic.model.path")
-        message = f"the critic {'' if critic is None else critic.value} is not counted"
-        keys.leave_out(NotModelled(message, "a critic", "more"), critic or at)
+        name = "" if critic is None else f" {critic.value}"
+        message = f"the critic{name} is not in these numbers; one of the actor's shapes is judged beside it"
+        keys.leave_out(NotModelled(message, CRITIC, "more"), critic or at)
