@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from preflight.derive import type_samples
@@ -117,7 +117,7 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     first = OF_ENCODERS if is_encoder else USUAL
     every = OF_ENCODERS if is_encoder else tuple(METHODS)
     usual = every if chosen.only_missing else tuple(known["shared"] if known else first)
-    usual = tuple(method for method in usual if method in METHODS)
+    usual = methods_of(model_type, chosen, usual)
     layout = f"{LAYOUTS}/{model_type}.json"
     table = layout_of(model_type)
     table["adapts_experts"] = adapts_experts(model_type)
@@ -154,10 +154,19 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     _write(layout, _in_rows(table))
 
 
+def methods_of(name: str, chosen: Chosen, usual: Iterable[str]) -> tuple[str, ...]:
+    """Return the methods that a file may be made of: the usual ones, those it has, and those that are asked for."""
+    known = known_costs(name)
+    had = known["shared"] if known is not None and not chosen.only_missing else ()
+    wanted = {*usual, *had, *chosen.methods}
+    return tuple(method for method in METHODS if method in wanted)
+
+
 def _of_own_head(name: str, chosen: Chosen, usual: Sequence[str], say: Say) -> dict[str, Any]:
     """Write the costs of a type or a variant of it with the head that it is pretrained with; return them."""
     known = known_costs(name)
     had = set(known["shared"]) if known is not None and chosen.only_missing else set()
+    usual = methods_of(name, chosen, usual)  # a variant's file may have more than the type's
     entry = chosen_costs(name, chosen, usual)
     new = [method for method in chosen.methods or usual if method not in had]
     return _compared(name, MASKED_LM, entry, new, say)

@@ -75,6 +75,8 @@ STATES = {
     "mamba_chunk_size": CHUNKS,
 }
 
+SELECTIVE = {"state_size": (16, 24, 20, 12, 28, 8), "time_step_rank": (22, 26, 34, 18, 38, 42)}
+
 
 GEMMA4 = {"hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -146,9 +148,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "dots1": {"n_shared_experts": 2, "first_k_dense_replace": 2},
     "helium": {"head_dim": (32, 56, 40, 64, 64, 40)},
     "zaya": {"num_experts_per_tok": 1},
-    "mamba": {
-        "expand": (2, 3, 2, 3, 2, 3), "state_size": (16, 24, 20, 12, 28, 8), "time_step_rank": (22, 26, 34, 18, 38, 42),
-    },
+    "mamba": {"expand": (2, 3, 2, 3, 2, 3), **SELECTIVE},
+    "falcon_mamba": {"expand": (4, 3, 3, 3, 2, 2), **SELECTIVE},  # its tables count from 1024 elements on, in every size
     "mamba2": {
         "num_heads": (10, 14, 20, 12, 16, 32), "head_dim": (64, 64, 48, 64, 72, 40), "n_groups": 1, "chunk_size": CHUNKS,
         "state_size": (32, 48, 40, 56, 24, 72),

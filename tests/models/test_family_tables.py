@@ -101,13 +101,29 @@ def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, chec
         assert abs(compared.error) < 0.002, compared
 
 
-@pytest.mark.parametrize("method", ["full", "LoRA"])
-def test_formulas_of_a_loop_over_tokens_are_a_trace_of_another_length(method):
-    """Mamba's layers make tensors for every token, and were traced at two other lengths."""
+@pytest.mark.parametrize(
+    ("model_type", "method"),
+    [("mamba", "full"), ("mamba", "LoRA"), ("falcon_mamba", "LoRA"), ("jamba", "full")],
+)
+def test_formulas_of_a_loop_over_tokens_are_a_trace_of_another_length(model_type, method):
+    """These layers make tensors for every token, and were traced at two other lengths."""
     from preflight.derive.formula_table import compare
 
-    for compared in compare("mamba", method, method == "full", load_plugins("."), seq_len=48):
+    for compared in compare(model_type, method, method == "full", load_plugins("."), seq_len=48):
         assert abs(compared.error) < 0.002, compared
+
+
+def test_a_file_is_made_again_of_every_method_that_it_has():
+    """That of a variant may have methods that its type's own has not."""
+    from preflight.derive.families import known_costs, methods_of
+    from preflight.derive.target import Chosen
+
+    variant = known_costs("gemma4_text_dense")
+    assert variant is not None
+    plain = {method for method in variant["shared"] if not method.endswith("checkpointed")}
+
+    assert set(methods_of("gemma4_text_dense", Chosen(), ("LoRA",))) == plain | {"LoRA"}
+    assert "QLoRA" in methods_of("gemma4_text_dense", Chosen(("QLoRA",)), ())
 
 
 def test_an_adapter_gets_a_gradient_but_where_a_layer_reads_the_weight_past_its_module():
