@@ -43,6 +43,8 @@ def read_sharding(
     }
     if word == "fsdp2":
         values["FSDP_RESHARD_AFTER_FORWARD"] = "true"
+    else:  # torch's own default, where accelerate's is none (fsdp_workers.py calls FSDP without it, 0.2.0 to 0.9.1)
+        values["FSDP_BACKWARD_PREFETCH"] = "BACKWARD_PRE"
     for name, value in values.items():
         keys.environment[name] = Setting(value, at.place)
     keys.put("mixed_precision", "bf16", at)
