@@ -58,14 +58,14 @@ def save_page(
     from datetime import date
 
     from preflight.render.html_report import report_html
-    from preflight.studies.what_if import what_if
+    from preflight.studies.what_if import by_method
     from preflight.trace.kept import find_kept
 
     kept = None
     if report.model is not None:
         kept = find_kept(report.final_plan, report.model)
     command = trace_command(report, settings, plan_file)
-    what = what_if(report, plugins, policy)
+    what = by_method(report, plugins, policy)
     day = date.today().isoformat()
     write_page(path, report_html(report, door, what, kept, command, day))
 

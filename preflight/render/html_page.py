@@ -38,7 +38,7 @@ details { margin: .8rem 0 } summary { cursor: pointer; font-weight: 600 }
 summary:focus-visible, input:focus-visible, .scroll:focus-visible { outline: 2px solid var(--weights); outline-offset: 2px }
 .sliders { display: none; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .8rem }
 .sliders label { display: grid; grid-template-columns: 11rem 1fr 5rem; gap: .8rem; align-items: center }
-.sliders input { width: 100% } .sliders h2 { margin-top: 0 } svg { width: 100%; min-width: 50rem; height: auto } svg text { fill: var(--ink); font-size: 12px }
+.sliders input, .sliders select { width: 100%; font: inherit } .sliders h2 { margin-top: 0 } svg { width: 100%; min-width: 50rem; height: auto } svg text { fill: var(--ink); font-size: 12px }
 svg text.over { paint-order: stroke; stroke: var(--paper); stroke-width: 3px }
 @media (max-width: 34rem) { td.wide { min-width: 8rem } .phases tr > :nth-child(3) { display: none } .sliders label { grid-template-columns: 1fr 4rem }
   .sliders label span { grid-column: 1 / -1 } }

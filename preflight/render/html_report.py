@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 
 from preflight.formulas.buckets import BUCKET_WORDS, at_peak, peaks_of_launch
@@ -28,12 +29,12 @@ from preflight.version import __version__
 def report_html(
     report: Report,
     door: str,
-    what_if: WhatIf | None = None,
+    what_ifs: Mapping[str, WhatIf] | None = None,
     kept: Kept | None = None,
     trace_command: str = "",
     day: str = "",
 ) -> str:
-    """Return the whole page of a report; the sliders of `what_if` need JavaScript, nothing else does.
+    """Return the whole page of a report; the sliders of `what_ifs`, by method, need JavaScript, nothing else does.
 
     `kept` is what is known of the trace of what would be started, `trace_command` what would make one, and
     `day` when it is asked, `2026-11-29`; a page without it is the same on every day.
@@ -50,14 +51,14 @@ def report_html(
         if report.applied and report.applied[-1].estimate.peaks:
             body += _phases(report, report.applied[-1].estimate, "as rewritten")
         body += step_section(report, door, kept, trace_command)
-    if what_if is not None:
-        body += sliders(what_if)
+    if what_ifs:
+        body += sliders(what_ifs)
     body += _remedies(report) + advice_section(report) + _diff(report) + _findings(report)
     if report.estimate is not None:
         body += details("Every memory term, with its formula and source", _terms(report.estimate))
     body += details("Every value of the plan, and where it comes from", _origins(report))
     body.append(f'<p class="muted">preflight {escape(__version__)}</p>')
-    return page(f"preflight: {report.verdict.answer.words}", body, script() if what_if else "")
+    return page(f"preflight: {report.verdict.answer.words}", body, script() if what_ifs else "")
 
 
 def _next(line: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,13 @@ AXIS_WORDS = {
     "micro_batch_size": "micro batch of a rank",
     "world_size": "ranks",
 }
+OWN_WORDS = {"full": "all parameters", "lora": "adapters", "qlora": "adapters on a packed base"}
+METHOD_WORDS = {
+    "lora": "LoRA, rank 16 on all linear layers",
+    "qlora": "QLoRA: a base in NF4, LoRA of rank 16",
+}
 EXPLAINED = (
-    "Other lengths, micro batches and numbers of ranks, everything else as it is."
+    "Other lengths, micro batches, numbers of ranks and methods, everything else as it is."
     " The page adds up memory terms from the coefficients in it, as the command would."
 )
 
@@ -48,9 +53,16 @@ def script() -> str:
     return Path(__file__).with_name("what_if.js").read_text(encoding="utf-8")
 
 
-def sliders(what_if: WhatIf) -> list[str]:
-    """Return the sliders with their data; hidden where no script runs."""
+def sliders(what_ifs: Mapping[str, WhatIf]) -> list[str]:
+    """Return the sliders with their data, the launch's own method first; hidden where no script runs."""
     lines = ['<section class="sliders"><h2>What if</h2>', f"<p>{escape(EXPLAINED)}</p>"]
+    what_if = next(iter(what_ifs.values()))
+    if len(what_ifs) > 1:
+        options = "".join(
+            f'<option value="{number}">{escape(words_of(method, number == 0))}</option>'
+            for number, method in enumerate(what_ifs)
+        )
+        lines.append(f'<label><span>method</span><select name="method">{options}</select></label>')
     for axis, values in what_if.axes.items():
         if len(values) < 2:
             continue
@@ -65,8 +77,16 @@ def sliders(what_if: WhatIf) -> list[str]:
         '<div class="scroll"><table><tbody id="what-if-bars"></tbody></table></div></section>'
     )
     # `<` would end the script where a string holds a tag.
-    text = json.dumps(exported(what_if), separators=(",", ":")).replace("<", "\\u003c")
+    methods = [exported(each) for each in what_ifs.values()]
+    text = json.dumps(methods, separators=(",", ":")).replace("<", "\\u003c")
     return [*lines, f'<script type="application/json" id="what-if">{text}</script>']
+
+
+def words_of(method: str, is_own: bool) -> str:
+    """Return a method as the page names it; an adapter of the launch's own has its own rank."""
+    if is_own:
+        return f"as it is: {OWN_WORDS[method]}"
+    return METHOD_WORDS[method]
 
 
 def exported(what_if: WhatIf) -> dict[str, Any]:
@@ -122,7 +142,8 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
         "capacity": what_if.capacity_bytes or 0,
         "margin": what_if.margin_bytes,
         "host_bytes": what_if.host_bytes,
-        "missing": what_if.missing,
+        "missing": what_if.missing or bool({"more", "either"} & what_if.may_take),
+        "may_take_less": bool({"less", "either"} & what_if.may_take),
         "buckets": list(BUCKETS),
         "bucket_words": [BUCKET_WORDS[bucket] for bucket in BUCKETS],
         "words": {answer.value: answer.words for answer in Answer},

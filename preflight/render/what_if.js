@@ -2,11 +2,16 @@
 // tests/render/test_sliders.py holds both together, byte by byte. Sets of moments are bits: moments[i] is 1 << i.
 (function () {
   "use strict";
-  const data = JSON.parse(document.getElementById("what-if").textContent);
+  const methods = JSON.parse(document.getElementById("what-if").textContent);
   const ALLOCATED = "allocated", RESERVED = "reserved", DEVICE = "device", HOST = "host";
-  const { always, loss: lossMoments, forward, optimizer_step: optimizerStep, prepare } = data.sets;
-  const moments = data.moments.map((_, index) => 1 << index);
-  const stepMoments = moments.filter((moment) => moment & data.sets.step);
+  let data, always, lossMoments, forward, optimizerStep, prepare, moments, stepMoments;
+
+  function take(method) {
+    data = methods[method];
+    ({ always, loss: lossMoments, forward, optimizer_step: optimizerStep, prepare } = data.sets);
+    moments = data.moments.map((_, index) => 1 << index);
+    stepMoments = moments.filter((moment) => moment & data.sets.step);
+  }
 
   const sum = (terms) => terms.reduce((total, term) => total + term.bytes, 0);
   const at = (terms, moment) => sum(terms.filter((term) => term.moments & moment));
@@ -114,8 +119,9 @@
     if (!data.capacity) return "unknown";
     const outside = (peak) => peak.there.filter((term) => term.level === DEVICE)
       .reduce((total, term) => total + term.bytes - term.doubtful, 0);
-    if (peaks.some((peak) => peak.allocated + outside(peak) > data.capacity)) return "does_not_fit";
-    if (data.host_bytes !== null && hostCounted > data.host_bytes) return "does_not_fit";
+    const refused = data.may_take_less ? "unknown" : "does_not_fit";
+    if (peaks.some((peak) => peak.allocated + outside(peak) > data.capacity)) return refused;
+    if (data.host_bytes !== null && hostCounted > data.host_bytes) return refused;
     if (data.missing) return "unknown";
     if (peaks.some((peak) => peak.device > data.capacity - data.margin)) return "tight";
     return data.host_bytes !== null && hostPeak > data.host_bytes ? "tight" : "fits";
@@ -123,6 +129,7 @@
 
   const box = document.querySelector(".sliders"), bars = document.getElementById("what-if-bars");
   const said = document.getElementById("what-if-says"), inputs = [...box.querySelectorAll("input")];
+  const chooser = box.querySelector("select");
   const shown = (bytes) => (bytes / data.unit).toFixed(1);
 
   function element(tag, className, text) {
@@ -162,6 +169,7 @@
   }
 
   function show() {
+    take(chooser ? Number(chooser.value) : 0);
     const chosen = {};
     for (const [name, values] of Object.entries(data.axes)) chosen[name] = values[0];
     for (const input of inputs) {
@@ -187,7 +195,7 @@
     for (const one of found.peaks) if (one.phase.is_shown) bars.appendChild(rowOf(one, top));
   }
 
-  inputs.forEach((input) => input.addEventListener("input", show));
+  [...inputs, ...(chooser ? [chooser] : [])].forEach((input) => input.addEventListener("input", show));
   box.style.display = "block";
   show();
 })();

@@ -56,7 +56,7 @@ def advise(
     price = prices.get(device.key or "")
     methods: list[MethodAdvice] = []
     own: Judged | None = None
-    for method, remedy in _methods(start.plan, remedies):
+    for method, remedy in methods_of(start.plan, remedies):
         plan = start.plan if remedy is None else start.plan.with_edits(remedy.edits)
         sizes = _Sizes(plan, judged)
         here = sizes.judged(plan.world_size)
@@ -89,7 +89,7 @@ def advise(
     return replace(report, advice=Advice(tuple(methods), larger, told))
 
 
-def _methods(plan: LaunchPlan, remedies: Sequence[Remedy]) -> list[tuple[str, Remedy | None]]:
+def methods_of(plan: LaunchPlan, remedies: Sequence[Remedy]) -> list[tuple[str, Remedy | None]]:
     """Return the launch's own method and those below it on the ladder, with what makes them."""
     own = "full" if plan.adapter is None else "lora" if plan.base_quantization is None else "qlora"
     ladder: list[tuple[str, Remedy | None]] = [(own, None)]

@@ -10,13 +10,15 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput
 from preflight.formulas.precision import missing_inputs
-from preflight.judge import Judged, collect_terms, judge_plan
+from preflight.judge import Judged, checked_item, collect_terms, judge_plan
 from preflight.launch import LaunchPlan
 from preflight.memory import Level, MemoryTerm, Moment
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.records.known import known_correction
+from preflight.remedy import Remedy
 from preflight.report import Report
+from preflight.search.advise import methods_of
 from preflight.studies.piecewise import Piece, pieces_of
 from preflight.units import GIB, ceil_div
 from preflight.values import dataclass
@@ -26,6 +28,8 @@ SHORTEST = 128
 """Tokens below which nobody trains a language model."""
 STEPS = (32, 16, 8, 4, 2, 1)
 """Into how many parts the plan's own length is divided, the first that divides it."""
+
+NO_EDITS: Mapping[str, Any] = {}
 
 Choice = tuple[int, int]
 """Micro batch and ranks."""
@@ -48,6 +52,8 @@ class WhatIf:
     evaluates: bool
     missing: bool
     """Whether something that decides the verdict is not known."""
+    may_take: frozenset[str] = frozenset()
+    """`more`, `less` or `either` beside the estimate, as what is not priced does: no fit, or no refusal, is sure then."""
     allocator_factor: float | None = None
     """What this site's runs say of the allocator's bytes."""
     capacity_bytes: int | None = None
@@ -55,9 +61,36 @@ class WhatIf:
     host_bytes: int | None = None
 
 
-def what_if(report: Report, plugins: PluginManager, policy: Policy) -> WhatIf | None:
-    """Return the terms of what would be started as coefficients; None where nothing can be estimated."""
-    plan = report.applied[-1].plan if report.applied and report.rewrite else report.plan
+def by_method(report: Report, plugins: PluginManager, policy: Policy) -> dict[str, WhatIf]:
+    """Return what would be started by how it trains, then the methods that train less of it: full, LoRA, QLoRA.
+
+    Empty where nothing can be estimated. A method with other places than the launch's own is left out.
+    """
+    model = report.model
+    if model is None:
+        return {}
+    plan = report.final_plan
+    offered = plugins.collect("preflight_remedies", plan=plan, model=model, device=report.device)
+    remedies = [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in offered]
+    remedies = [remedy for remedy in remedies if remedy.id not in policy.forbid]
+    found: dict[str, WhatIf] = {}
+    for method, remedy in methods_of(plan, remedies):
+        own = what_if(report, plugins, policy, {} if remedy is None else remedy.edits)
+        if own is None and not found:
+            return {}
+        if own is not None and (not found or own.axes == next(iter(found.values())).axes):
+            found[method] = own
+    return found
+
+
+def what_if(
+    report: Report, plugins: PluginManager, policy: Policy, edits: Mapping[str, Any] = NO_EDITS
+) -> WhatIf | None:
+    """Return the terms of what would be started, with some edits, as coefficients; None where nothing can be estimated."""
+    try:
+        plan = report.final_plan.with_edits(edits)
+    except BadInput:
+        return None
     if report.model is None or not plan.seq_len or not plan.micro_batch_size:
         return None
     judged = judge_plan(plan, plugins, policy, report.model, report.device)
@@ -226,6 +259,7 @@ def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: P
         is_cuda=device is None or device.has_runtime,
         evaluates=plan.eval_micro_batch_size is not None,
         missing=bool(missing_inputs(plan, judged.model) or estimate.unknown),
+        may_take=frozenset(notice.takes for notice in plan.notices if notice.unpriced),
         allocator_factor=None if correction is None else correction.allocator_factor,
         capacity_bytes=capacity,
         margin_bytes=int((capacity or 0) * policy.margin_of(plan.engine)),

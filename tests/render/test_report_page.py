@@ -20,7 +20,7 @@ from preflight.policy import Policy
 from preflight.render.html_page import STYLE
 from preflight.render.html_report import report_html
 from preflight.request import Request
-from preflight.studies.what_if import what_if
+from preflight.studies.what_if import by_method
 
 ROOT = Path(__file__).parents[2]
 PLAN = {
@@ -97,7 +97,7 @@ def test_names_of_users_are_text_and_no_tags(plugins):
     }  # fmt: skip
     plan = plan_from_dict({**values, "model_config": config}, "<b>here</b>")
     report = check_plan(plan, plugins, Request())
-    text = report_html(report, "check", what_if(report, plugins, Policy()))
+    text = report_html(report, "check", by_method(report, plugins, Policy()))
 
     assert "<script>alert" not in text
     assert "<b>here" not in text

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
 
+from preflight.errors import Problem
 from preflight.formulas.buckets import at_peak, peaks_of_launch
 from preflight.judge import judge_plan
 from preflight.pipeline import check_plan
@@ -18,9 +20,11 @@ from preflight.policy import Policy
 from preflight.records.folder import CORRECTION_FILE, FOLDER_VARIABLE
 from preflight.records.site_correction import SCHEMA, Correction, to_dict
 from preflight.render.html_report import report_html
+from preflight.render.html_script import exported
 from preflight.request import Request
+from preflight.search.advise import methods_of
 from preflight.studies.piecewise import ROUNDING
-from preflight.studies.what_if import edits_to, what_if
+from preflight.studies.what_if import by_method, edits_to, what_if
 
 LLAMA = {
     "model": "meta-llama/Llama-3.1-8B", "engine": "fsdp2", "world_size": 8, "shard_degree": 8,
@@ -67,7 +71,7 @@ MOVE = """
 <script>
   const seen = PLACES.map((place) => {
     for (const [name, index] of Object.entries(place)) {
-      const input = document.querySelector(`input[name=${name}]`);
+      const input = document.querySelector(`[name=${name}]`);
       if (!input) continue;
       input.value = index;
       input.dispatchEvent(new Event("input"));
@@ -114,7 +118,7 @@ def test_a_moved_slider_says_what_the_command_says(name, plugins, browse, tmp_pa
         for _ in range(40)
     ]
     page = tmp_path / "moved.html"
-    page.write_text(moved(report_html(report, "check", choices), places))
+    page.write_text(moved(report_html(report, "check", {"full": choices}), places))
     own = report.plan
     for place, told in zip(places, told_by(browse(page, "--dump-dom")), strict=True):
         at = {axis: values[place[axis]] for axis, values in choices.axes.items()}
@@ -161,3 +165,45 @@ def test_lengths_that_cannot_be_have_no_place(plugins):
 
     assert all(length % 2 == 0 for length in choices.axes["seq_len"])
     assert "seq_len" in choices.axes
+
+
+@pytest.mark.launch
+def test_a_chosen_method_says_what_the_command_says_of_it(plugins, browse, tmp_path):
+    """Full training of 8B on one card of 24 GiB turns green where LoRA or QLoRA is chosen, at its own places."""
+    alone = {
+        **{name: value for name, value in LLAMA.items() if name != "reshard_after_forward"},
+        "engine": "single", "world_size": 1, "shard_degree": 1, "device": "rtx4090-24",
+        "activation_checkpointing": "full", "micro_batch_size": 1, "seq_len": 1024, "trainer": "trl",
+    }  # fmt: skip
+    report = check_plan(plan_from_dict(alone, "the test"), plugins, Request())
+    methods = by_method(report, plugins, Policy())
+    assert list(methods) == ["full", "lora", "qlora"]
+    page = tmp_path / "chosen.html"
+    places = [{"method": number, "seq_len": 0} for number in range(3)]
+    page.write_text(moved(report_html(report, "check", methods), places))
+    ladder = methods_of(report.plan, _offered(report, plugins))
+    edits = {method: remedy.edits for method, remedy in ladder if remedy is not None}
+    told = told_by(browse(page, "--dump-dom"))
+
+    for method, said in zip(methods, told, strict=True):
+        length = methods[method].axes["seq_len"][0]
+        plan = report.plan.with_edits({**edits.get(method, {}), "seq_len": length})
+        judged = judge_plan(plan, plugins, Policy())
+        assert abs(int(said["bytes"]) - judged.estimate.device_peak_bytes) <= ROUNDING
+        assert said["words"].startswith(f"{judged.verdict.answer.words}: peak ")
+    assert [each["words"].partition(":")[0] for each in told] == ["does not fit", "fits", "fits"]
+
+
+def _offered(report, plugins):
+    asked = {"plan": report.plan, "model": report.model, "device": report.device}
+    return [remedy for _, remedy in plugins.collect("preflight_remedies", **asked)]
+
+
+def test_what_is_not_priced_is_never_said_to_fit_by_a_slider(plugins):
+    """The head of the page says unknown; moved to a place that is small enough, it said fits."""
+    plan = plan_from_dict(LLAMA, "the test")
+    left_out = Problem.left_out("a tower is not counted", "here", "a tower", "more")
+    report = check_plan(replace(plan, notices=(left_out,)), plugins, Request())
+    exports = exported(what_if(report, plugins, Policy()))
+
+    assert exports["missing"] and not exports["may_take_less"]
