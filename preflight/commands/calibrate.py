@@ -86,9 +86,8 @@ def _trials(is_rehearsal: bool) -> list[Trial]:
 
     for library in ("torch", "transformers"):
         if find_spec(library) is None:
-            raise BadInput.one(
-                f"{library} is not installed here", fix="pip install 'launch-preflight[trace]'"
-            )
+            fix = f"pip install {library}, in the environment of preflight"
+            raise BadInput.one(f"{library} is not installed here", fix=fix)
     from preflight.embedded.calibration import matrix, rehearsal
 
     if is_rehearsal:

@@ -32,7 +32,7 @@ examples:
   preflight mcp                                  wait for a client on stdin
   claude mcp add preflight preflight mcp         tell a client how to start it
 
-needs the package mcp: pip install "launch-preflight[mcp]", or pip install "mcp>=2"
+needs the package mcp: pip install "mcp>=2", in the environment of preflight
 exit: 0 the client has gone; 2 the package is not there
 """
 INSTALL = 'pip install "mcp>=2", in the environment of preflight'

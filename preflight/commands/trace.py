@@ -85,11 +85,11 @@ def run(name: str, args: list[str]) -> int:
     estimate = None
     if unknown is None and model.is_decoder_lm:
         estimate = estimate_memory(plan, model, None, plugins, missing_inputs(plan, model))
+    device = plugins.first("preflight_describe_device", plan=plan)
+    capacity = None if device is None else device.capacity_bytes
     if options.report is not None:
         from preflight.render.html_trace import trace_html
 
-        device = plugins.first("preflight_describe_device", plan=plan)
-        capacity = None if device is None else device.capacity_bytes
         write_page(options.report, trace_html(model, result, estimate, capacity))
     if options.format == "json":
         print_json(as_dict(plan, model, result, estimate), sys.stdout)
@@ -98,7 +98,8 @@ def run(name: str, args: list[str]) -> int:
     from preflight.render.trace import trace_lines
 
     page = page_for(sys.stdout, options.color)
-    print_lines(trace_lines(model, result, estimate, page, options.verbose), sys.stdout)
+    lines = trace_lines(model, result, estimate, page, options.verbose, capacity)
+    print_lines(lines, sys.stdout)
     return FITS
 
 

@@ -49,6 +49,10 @@ def estimate_lines(report: Report, page: Page, is_verbose: bool) -> list[str]:
     return lines + host_lines(estimate, page, report.plan.host_memory_gib)
 
 
+MORE_THAN_MOST_NODES = 1024 * GIB
+"""Of host memory: a launch that needs as much on each node says how it is judged."""
+
+
 def host_lines(estimate: MemoryEstimate, page: Page, capacity_gib: int | None = None) -> list[str]:
     """Return what the fullest node needs of its own memory, when, and what most of that is."""
     phase, peak = estimate.host_peak_phase, estimate.host_peak_bytes_per_node
@@ -62,6 +66,8 @@ def host_lines(estimate: MemoryEstimate, page: Page, capacity_gib: int | None = 
         words += f", most of it {name}" + (f" ({most.formula})" if most.formula else "")
     if capacity_gib is not None:
         words += f"; a node has {format_gib(capacity_gib * GIB)}"
+    elif peak > MORE_THAN_MOST_NODES:
+        words += "; nobody said what a node has: --set host_memory_gib=N judges it"
     return page.wrap(words)
 
 

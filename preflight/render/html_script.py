@@ -143,6 +143,7 @@ def exported(what_if: WhatIf) -> dict[str, Any]:
         "margin": what_if.margin_bytes,
         "host_bytes": what_if.host_bytes,
         "missing": what_if.missing or bool({"more", "either"} & what_if.may_take),
+        "is_open": what_if.is_open,
         "may_take_less": bool({"less", "either"} & what_if.may_take),
         "buckets": list(BUCKETS),
         "bucket_words": [BUCKET_WORDS[bucket] for bucket in BUCKETS],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from preflight.memory import MemoryEstimate, Phase
 from preflight.model import ModelSpec
 from preflight.render.page import Page
+from preflight.render.words import of_capacity
 from preflight.trace.result import TracedPhase, TraceResult
 from preflight.units import format_gib
 
@@ -20,16 +21,22 @@ def trace_lines(
     estimate: MemoryEstimate | None,
     page: Page,
     is_verbose: bool = False,
+    capacity_bytes: int | None = None,
 ) -> list[str]:
-    """Return the whole report; operations are listed when verbose."""
+    """Return the whole report, with what tensors alone say of a device where one is named; operations when verbose."""
     peak = result.peak
     peaks = () if estimate is None else estimate.peaks
     formula = {entry.phase: entry.allocated_bytes for entry in peaks}
     largest = max((formula.get(traced.phase, 0) for traced in result.phases), default=0)
     difference = f"; formula {_difference(largest, peak.num_bytes)}" if largest else ""
+    held = format_gib(peak.num_bytes)
+    answer = ""
+    if capacity_bytes is not None:
+        held = of_capacity(peak.num_bytes, capacity_bytes)
+        is_too_large = peak.num_bytes > capacity_bytes
+        answer = ": does not fit" if is_too_large else ": the tensors alone fit"
     lines = page.wrap(
-        f"preflight: traced. Peak {format_gib(peak.num_bytes)} per rank in the"
-        f" {_words(peak.phase.value)}{difference} ({model.name})"
+        f"preflight: traced. Peak {held} per rank in the {_words(peak.phase.value)}{answer}{difference} ({model.name})"
     )
     lines += _phases(result, formula, page)
     lines += page.wrap(f"alive at the peak ({_words(peak.phase.value)}, {peak.where}):")
@@ -39,7 +46,8 @@ def trace_lines(
             lines += page.wrap(f"{_words(traced.phase.value)}, by the operation that allocated:")
             lines += _operations(traced, page)
     lines += page.wrap(_how(result))
-    return [*lines, "next: nothing was started; `preflight check` judges the launch for a device"]
+    beside = "with what lies beside them" if capacity_bytes is not None else "for a device"
+    return [*lines, f"next: nothing was started; `preflight check` judges the launch {beside}"]
 
 
 def _phases(result: TraceResult, formula: Mapping[Phase, int], page: Page) -> list[str]:

@@ -191,7 +191,8 @@
     const of = data.capacity ? ` of ${shown(data.capacity)}` : "";
     said.className = verdict;
     said.dataset.bytes = peak;
-    said.textContent = `${data.words[verdict]}: peak ${shown(peak)}${of} ${data.unit_name} per rank`;
+    const taken = data.is_open ? ", as it is taken" : "";
+    said.textContent = `${data.words[verdict]}${taken}: peak ${shown(peak)}${of} ${data.unit_name} per rank`;
     for (const one of found.peaks) if (one.phase.is_shown) bars.appendChild(rowOf(one, top));
   }
 

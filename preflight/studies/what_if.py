@@ -52,6 +52,8 @@ class WhatIf:
     evaluates: bool
     missing: bool
     """Whether something that decides the verdict is not known."""
+    is_open: bool = False
+    """Whether a value that nobody said makes another peak of the launch: the places are those of what is taken."""
     may_take: frozenset[str] = frozenset()
     """`more`, `less` or `either` beside the estimate, as what is not priced does: no fit, or no refusal, is sure then."""
     allocator_factor: float | None = None
@@ -259,6 +261,8 @@ def _exported(judged: Judged, lengths: tuple[int, ...], found: _Found, policy: P
         is_cuda=device is None or device.has_runtime,
         evaluates=plan.eval_micro_batch_size is not None,
         missing=bool(missing_inputs(plan, judged.model) or estimate.unknown),
+        is_open=judged.readings is not None
+        and judged.readings.most.peak_bytes != judged.readings.likely.peak_bytes,
         may_take=frozenset(notice.takes for notice in plan.notices if notice.unpriced),
         allocator_factor=None if correction is None else correction.allocator_factor,
         capacity_bytes=capacity,

@@ -37,6 +37,10 @@ def test_phases_are_shown_beside_the_formulas_and_the_second_time_from_the_cache
     first = json.loads(capsys.readouterr().out)["trace"]
     assert main(["trace", "--plan", "plan.yaml"]) == 0
     text = capsys.readouterr().out
+    heads = []
+    for card in ("small:0.001", "large:80"):
+        assert main(["trace", "--plan", "plan.yaml", "--device", card]) == 0
+        heads.append(" ".join(capsys.readouterr().out.split()).partition(";")[0])
 
     assert [entry["phase"] for entry in first["phases"]] == [
         "forward", "loss", "backward", "optimizer_step", "second_step",
@@ -48,6 +52,7 @@ def test_phases_are_shown_beside_the_formulas_and_the_second_time_from_the_cache
     assert "5 of 7 layers run" in text
     assert "from the cache" in text
     assert text.startswith("preflight: traced. Peak ")
+    assert heads[0].endswith("step: does not fit") and heads[1].endswith(": the tensors alone fit")
     assert "optimizer step" in text
 
 
@@ -203,4 +208,4 @@ def test_without_torch_it_says_what_to_install(core_bin, tmp_path):
     )  # fmt: skip
 
     assert done.returncode == 2
-    assert 'pip install "launch-preflight[trace]"' in done.stderr
+    assert "fix  pip install torch transformers" in done.stderr
