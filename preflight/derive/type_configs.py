@@ -95,6 +95,14 @@ class ByLayer(tuple[Any, ...]):
     __slots__ = ()
 
 
+def _turns(*sections: tuple[int, int, int]) -> tuple[dict[str, Any], ...]:
+    """Return the rotations of layers with a window and without, in each size: parts of half a head."""
+    rotations = [
+        {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [*parts]} for parts in sections
+    ]
+    return tuple({"full_attention": own, "sliding_attention": own} for own in rotations)
+
+
 MIXED = ByLayer(("linear_attention", "full_attention", "linear_attention"))
 PATTERNS = {
     "nemotron_h": {
@@ -107,12 +115,15 @@ PATTERNS = {
 """Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
-        ("axk1", "axk2", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
+        ("axk1", "axk2", "dots3_note_text", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
         LATENT,
     ),
     "glm_moe_dsa": {**LATENT, "indexer_types": ByLayer(("full", "shared", "full"))},
     # logits are more than the streams of its last layer, as published
     "hy_v4": {"vocab_size": (6624, 7248, 9072, 7824, 9648, 8496)},
+    "cohere_compass_text": {
+        "rope_parameters": _turns((8, 4, 4), (12, 8, 8), (8, 6, 6), (12, 10, 10), (12, 10, 10), (8, 6, 6)),
+    },
     "longcat_flash": {**LATENT, "head_dim": (16, 24, 32, 8, 40, 16), "num_layers": 3},
     "afmoe": {"global_attn_every_n_layers": 2, "num_dense_layers": 2},
     "bamba": {**STATES, "attn_layer_indices": [1, 4]},
