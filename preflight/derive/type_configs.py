@@ -98,7 +98,8 @@ class ByLayer(tuple[Any, ...]):
 def _turns(*sections: tuple[int, int, int]) -> tuple[dict[str, Any], ...]:
     """Return the rotations of layers with a window and without, in each size: parts of half a head."""
     rotations = [
-        {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [*parts]} for parts in sections
+        {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [*parts]}
+        for parts in sections
     ]
     return tuple({"full_attention": own, "sliding_attention": own} for own in rotations)
 
