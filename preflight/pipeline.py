@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from preflight.errors import BadInput
 from preflight.finding import Finding
 from preflight.findings import noticed
+from preflight.formats.missing import only_to_fill_in
 from preflight.formulas.adapters import num_trainable_params
 from preflight.judge import Judged, checked_item, judge_plan
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
@@ -35,7 +37,11 @@ data has would cut at half of it. Published runs with alpaca's rows hold half of
 def check_launch(command: LaunchCommand, plugins: PluginManager, request: Request) -> Report:
     """Read, price and judge a launch, and look for remedies where it does not fit. Starts and writes nothing."""
     command = with_said_versions(command, request)
-    plan = read_launch(command, plugins)
+    try:
+        plan = read_launch(command, plugins)
+    except BadInput as error:
+        notices = only_to_fill_in(error)
+        plan = LaunchPlan(cwd=command.cwd, command=command, notices=notices)
     if plan is None:
         plan = unread_launch(command, plugins)
     return check_plan(plan, plugins, request, command)

@@ -11,12 +11,11 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.files import wrong_kind
 from preflight.formats.document import Document
 from preflight.formats.load import launch_text, load_json
+from preflight.formats.missing import no_config
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
-from preflight.near_names import nearest_file_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.variables import text
@@ -87,9 +86,8 @@ def load_deepspeed_file(
         path = str(value)
         is_inline = path.lstrip().startswith("{")
         if not is_inline and not command.exists(path):
-            fix = nearest_file_fix(path, command.resolve(path))
-            missing = f"the DeepSpeed config {path!r} {wrong_kind(command.resolve(path))}"
-            return Reading(None, (Problem(missing, stated.place.where, fix, "PF112"),))
+            where = stated.place.where
+            return Reading(None, (no_config(command, path, "DeepSpeed config", where, "PF112"),))
         shown = stated.place.where if is_inline else path
         content = path if is_inline else launch_text(command, path, id="PF112")
         # transformers and accelerate load the file with json.load: the last of two equal keys counts.

@@ -13,11 +13,11 @@ from typing import Any
 
 from preflight.engines.fsdp_settings import SHARDING_STRATEGIES, WRAP_POLICIES
 from preflight.errors import Problem
-from preflight.files import wrong_kind
 from preflight.formats.load import launch_text, load_json
+from preflight.formats.missing import no_config
 from preflight.launch import LaunchCommand
 from preflight.libraries.resolve import Libraries
-from preflight.near_names import nearest_file_fix, nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.versions.transformers import DEFAULTS_TO_FSDP2, READS_FSDP_VERSION
@@ -155,9 +155,8 @@ def _given(stated: Setting | None, command: LaunchCommand) -> Reading[dict[str, 
         path = str(value)
         inline = path.startswith("{")
         if not inline and not command.exists(path):
-            fix = nearest_file_fix(path, command.resolve(path))
-            missing = f"the FSDP config {path!r} {wrong_kind(command.resolve(path))}"
-            return Reading({}, (Problem(missing, stated.place.where, fix, "PF112"),))
+            where = stated.place.where
+            return Reading({}, (no_config(command, path, "FSDP config", where, "PF112"),))
         shown = stated.place.where if inline else path
         text = path if inline else launch_text(command, path, id="PF112")
         document = load_json(text, shown, duplicates="warning")

@@ -254,11 +254,12 @@ KINDS: dict[str, FindingKind] = {
         name="launcher-not-read",
         severity="warning",
         proof_kind="reading",
-        trigger="a command whose launcher no reader knows, or that a switch hands to a program which is not read: Megatron-LM and TPUs of accelerate, LLaMA-Factory under USE_V1, USE_MCA or USE_RAY",
+        trigger="a command whose launcher no reader knows, or that a switch hands to a program which is not read: Megatron-LM and TPUs of accelerate, LLaMA-Factory under USE_V1, USE_MCA or USE_RAY; a config file whose name is to be filled in, as in `your-config.yaml`",
         effect="nothing is known of it, so the answer is `unknown`; `run` starts it unchecked",
         fix="a launcher that `preflight hooks` lists, or what you know of the launch as a plan for `preflight estimate`",
         proof=(
             "tests/commands/test_cli_doors.py::test_a_launch_that_nobody_reads_is_unknown_and_starts",
+            "tests/formats/test_missing_files.py::test_a_file_that_is_to_be_named_leaves_the_launch_unknown",
         ),
     ),
     "PF128": FindingKind(

@@ -117,13 +117,15 @@ def _is_option(word: str, by_flag: Mapping[str, LauncherOption]) -> bool:
     return " " not in word and not word[1:].replace(".", "", 1).isdecimal()
 
 
-_STANDS_FOR = re.compile(r"|<.*>|\{.*\}|\[.*\]|\.\.\.|[A-Z][A-Z0-9_]*")
+_STANDS_FOR = re.compile(
+    r"|<.*>|\{.*\}|\[.*\]|\.\.\.|[A-Z][A-Z0-9_]*|[a-z]+(_[a-z]+)+|(?P<letter>[a-z])(?P=letter)*"
+)
 RANK_COUNTS = ("num_processes", "num_machines", "num_gpus", "num_nodes")
 """Whole numbers of launchers that decide how many ranks there are."""
 
 
 def stands_for(text: str) -> bool:
-    """Tell whether a text stands where a person puts a number: `<N>`, NUM_GPUS, or nothing; what only a shell knows is none."""
+    """Tell whether a text stands where a person puts a number: `<N>`, NUM_GPUS, num_gpus, xxx, or nothing; what only a shell knows is none."""
     return _STANDS_FOR.fullmatch(text.strip()) is not None
 
 

@@ -8,14 +8,14 @@ from dataclasses import field, replace
 from typing import Any
 
 from preflight.errors import BadInput, Problem
-from preflight.files import wrong_kind
 from preflight.formats.document import Document
 from preflight.formats.load import launch_text, load_json, load_yaml
+from preflight.formats.missing import no_config
 from preflight.formats.problems import with_id
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate import keys as keys
 from preflight.launchers.accelerate.options import BY_KEY
-from preflight.near_names import nearest_file_fix, nearest_fix
+from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
@@ -56,11 +56,7 @@ def find_config(
     if setting is not None:
         path, is_default = str(setting.value), False
         if not command.exists(path):
-            wrong = wrong_kind(command.resolve(path)) if path else "has no name"
-            is_named = wrong in ("does not exist", "is a folder")
-            fix = nearest_file_fix(path, command.resolve(path)) if is_named else ""
-            missing = f"the config file {path!r} {wrong}"
-            problem = Problem(missing, "--config_file", fix, "PF111")
+            problem = no_config(command, path, "config file", "--config_file", "PF111")
             return Reading(None, (problem,))
     else:
         path, is_default = default_config_path(command), True
