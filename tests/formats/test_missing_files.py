@@ -54,7 +54,9 @@ def test_a_file_that_is_to_be_named_leaves_the_launch_unknown(words, path, tmp_p
     assert report.may_launch
 
 
-@pytest.mark.parametrize("path", ["config.yaml", "configs/sft.yaml", "tour_config.json", "Mine.yml"])
+@pytest.mark.parametrize(
+    "path", ["config.yaml", "configs/sft.yaml", "tour_config.json", "Mine.yml"]
+)
 @pytest.mark.parametrize("words", LAUNCHES.values(), ids=LAUNCHES)
 def test_a_file_that_is_not_there_is_a_mistake(words, path, tmp_path):
     with pytest.raises(BadInput, match=path):

@@ -26,6 +26,8 @@ DOCUMENTS = (".md", ".mdx", ".rst")
 NOT_LOOKED_INTO = frozenset(["node_modules", "site-packages", "third_party", "venv"])
 PROMPT = re.compile(r"^(?:\$|>>>|!|%%bash)\s*")
 COMMENT = re.compile(r"^\s*#+ ?", re.MULTILINE)
+FILES = re.compile(r"[\w./-]+\.(?:json|ya?ml)\b")
+"""Files that a config names: it is started where they are."""
 OF_NOBODY = frozenset({"$HOME", "${HOME}"})
 """Unknown words that say nothing of a launch: the folder where data and checkpoints lie."""
 PLACEHOLDER = re.compile(r"<[\w -]+>|\.\.\.|\bYOUR_|your[-_/]|/?path[_/-]?to")
@@ -54,7 +56,9 @@ def launches_of(clone: Path) -> Iterator[Launch]:
         )
         for name in sorted(names):
             path = Path(root, name)
-            for line, text in (*texts_of(path), *of_config(path)):
+            configs = list(of_config(path))
+            for line, text in (*texts_of(path), *configs):
+                files = FILES.findall(text_of(str(path))) if (line, text) in configs else ()
                 is_whole = line == 1 and path.suffix in (*SHELL_ENDINGS, *ENDINGS)
                 is_whole = is_whole and text == text_of(str(path))
                 name = str(path) if is_whole else "launch.sh"
@@ -64,7 +68,8 @@ def launches_of(clone: Path) -> Iterator[Launch]:
                         continue
                     if not starts_program(found.argv):
                         continue  # a sentence that names a launcher
-                    folder = Path(found.cwd) if found.cwd else folder_of(clone, path, found.argv)
+                    named = (*found.argv, *files)
+                    folder = Path(found.cwd) if found.cwd else folder_of(clone, path, named)
                     key = (found.argv, tuple(sorted(found.env.items())), folder)
                     if key not in seen:
                         seen.add(key)

@@ -81,3 +81,22 @@ def test_each_is_checked_where_its_files_are_and_counted(clone):
     assert table.crashed == []
     assert "exit 2" not in table.outcomes["axolotl"] and "NOTHING IS NAMED" not in text
     assert "together" in text
+
+
+def test_a_launch_is_started_where_the_files_are_that_it_or_its_config_names(
+    tmp_path: Path,
+) -> None:
+    inside = tmp_path / "clone" / "vendor" / "trainer"
+    (inside / "examples").mkdir(parents=True)
+    (inside / "examples" / "README.md").write_text(
+        "```bash\nllamafactory-cli train examples/lora.yaml\n```\n"
+    )
+    (inside / "examples" / "ds.json").write_text("{}")
+    (inside / "examples" / "lora.yaml").write_text(
+        "stage: sft\nmodel_name_or_path: gpt2\ndo_train: true\ndeepspeed: examples/ds.json\n"
+    )
+
+    launches = list(launches_of(tmp_path / "clone"))
+
+    assert len(launches) == 2
+    assert {launch.folder for launch in launches} == {inside}
