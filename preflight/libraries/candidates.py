@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from preflight import versions as rules
 from preflight.libraries.pins import Pinned
 from preflight.versions.boundary import Boundary, release
-from preflight.versions.days import DAYS, NEEDS
+from preflight.versions.days import DAYS, NEEDS, OLDER_DAYS
 
 Versions = Mapping[str, str]
 
@@ -20,11 +20,13 @@ def version_sets(exact: Versions, pinned: Mapping[str, Pinned]) -> tuple[Version
 
     On each day, what is said is kept, a library that the repository bounds has the newest release of the day that is
     allowed, and the rest is as it was then: somebody may have one new library beside old ones. Where a bounded
-    library changed since the day before, a set of its own stands for the time between.
+    library changed since the day before, a set of its own stands for the time between. A bound that no release of these
+    days keeps is of an older launch, which may have all of its libraries from days before.
     """
     sets: list[Versions] = []
     before: Versions = {}
-    for day in DAYS.values():
+    is_older = any(name not in exact and _is_older(name, pin) for name, pin in pinned.items())
+    for day in (*(OLDER_DAYS.values() if is_older else ()), *DAYS.values()):
         versions = _on(day, exact, pinned)
         if versions is not None:
             for name, pin in pinned.items():
@@ -61,14 +63,28 @@ def _on(day: Versions, exact: Versions, pinned: Mapping[str, Pinned]) -> Version
     return versions
 
 
+def _is_older(name: str, pin: Pinned) -> bool:
+    """Tell whether a library is bounded to releases before all that somebody may have today."""
+    oldest = next(iter(DAYS.values())).get(name)
+    if oldest is None or any(pin.allows(day[name]) for day in DAYS.values()):
+        return False
+    ends = [c for one in pin.specifiers for c in one.clauses if c.operator in ("<", "<=", "=*")]
+    return any(release(clause.version) <= release(oldest) for clause in ends)
+
+
 def _taken(name: str, newest: str, pin: Pinned) -> str:
-    """Return the newest release up to one that a pin allows; the oldest that it allows where none is so old."""
+    """Return the newest release up to one that a pin allows; the oldest that it allows where none is so old.
+
+    A pin that allows nothing that is known here has the release nearest to it.
+    """
     named = (one.newest_of(()) for one in pin.specifiers)
-    known = (day[name] for day in DAYS.values())
+    known = [day[name] for day in (*OLDER_DAYS.values(), *DAYS.values())]
     by_release = {release(v): v for v in (*named, *known) if v is not None and pin.allows(v)}
     allowed = [by_release[numbers] for numbers in sorted(by_release)]
     there = [version for version in allowed if release(version) <= release(newest)]
-    return there[-1] if there else allowed[0] if allowed else newest
+    if there or allowed:
+        return there[-1] if there else allowed[0]
+    return known[0] if _is_older(name, pin) else newest
 
 
 def _before(name: str, since: str, pin: Pinned | None) -> str | None:

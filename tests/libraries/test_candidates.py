@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from preflight.libraries.pins import Pinned
 from preflight.libraries.requirement import specifier
 from preflight.libraries.resolve import Libraries, assumed_libraries, named_libraries
 from preflight.versions.boundary import release
-from preflight.versions.days import DAYS, NEEDS
+from preflight.versions.days import DAYS, NEEDS, OLDER_DAYS
 from preflight.versions.transformers import LOADS_CHECKPOINTS_DTYPE
 from preflight.versions.trl import DEFAULTS_TO_CHECKPOINTING
 
@@ -63,6 +64,24 @@ def test_what_is_not_said_may_be_the_newest_and_the_oldest(said):
     # What asks for another library may rule days out.
     for name in RELEASES.keys() - said.keys() if not {"trl", "transformers"} & said.keys() else ():
         assert {RELEASES[name][0], RELEASES[name][-1]} <= {versions[name] for versions in sets}
+
+
+@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.parametrize("operator", ["<", "<="])
+def test_a_bound_before_all_of_today_leaves_only_what_it_allows(name, operator):
+    """Such a pin was passed over, and the newest release of today taken."""
+    older = [day[name] for day in OLDER_DAYS.values()]
+    for bound in older[1:]:
+        pin = pinned(operator + bound)
+        found = {versions[name] for versions in version_sets({}, {name: pin})}
+
+        assert all(map(pin.allows, found))
+        assert {each for each in older if pin.allows(each)} <= found
+
+
+def test_what_is_older_than_anything_known_is_the_oldest_and_what_is_newer_the_newest():
+    for pin, known in (("<1.5", "1.13.1"), (">=99", "99"), (">99", RELEASES["torch"][-1])):
+        assert version_sets({}, {"torch": pinned(pin)})[-1]["torch"] == known
 
 
 def test_versions_on_both_sides_of_a_change_are_among_those_that_a_bound_allows():

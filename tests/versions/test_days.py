@@ -8,17 +8,17 @@ import pytest
 
 from preflight.scripts.trainer_versions import DEFAULT_CHANGES, default_of
 from preflight.versions.boundary import release
-from preflight.versions.days import DAYS, NEEDS
+from preflight.versions.days import DAYS, NEEDS, OLDER_DAYS
 from preflight.versions.installed import KNOWN_VERSIONS
 
 ROWS = list(DAYS.values())
 
 
 def test_releases_only_get_newer_up_to_those_that_preflight_was_checked_against():
-    for before, after in pairwise(ROWS):
+    for before, after in pairwise([*OLDER_DAYS.values(), *ROWS]):
         assert all(release(before[name]) <= release(after[name]) for name in before)
 
-    assert list(DAYS) == sorted(DAYS)
+    assert [*OLDER_DAYS, *DAYS] == sorted({*OLDER_DAYS, *DAYS})
     assert all(ROWS[-1][name] == KNOWN_VERSIONS[name] for name in ROWS[-1])
 
 
