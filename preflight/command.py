@@ -29,6 +29,8 @@ class LaunchCommand:
     """Whether it runs in an image, so that neither its files nor its libraries are those of this machine."""
     is_submitted: bool = False
     """Whether another program starts it, which may add to its words: the node's own rank, a meeting point."""
+    num_ranks: int | None = None
+    """What its launcher gives each rank as WORLD_SIZE: 0 where it starts one without it; None where nobody knows."""
     starts_here: bool = False
     """Whether it starts on this machine, so that the libraries that are found here are the ones it will have."""
 

@@ -187,6 +187,8 @@ def _optimizer(
     if kind is not None:
         if str(kind).lower() in ("adam", "adamw"):
             name = "deepspeed_cpu_adam" if is_on_cpu else "deepspeed_fused_adam"
+            if config.is_true("optimizer.params.torch_adam"):
+                name = "adamw_torch"  # runtime/engine.py _configure_basic_optimizer, 0.8 to 0.19
             return {"optimizer": Setting(name, config.place("optimizer.type"))}
         return {}
     chosen = trainer.settings.get("optimizer")

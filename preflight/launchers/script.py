@@ -80,6 +80,18 @@ def read_script_arguments(
     return Reading(trainer, trainer.notices)
 
 
+def with_ranks(
+    command: LaunchCommand, part: LauncherPart, problems: Iterable[Problem]
+) -> LaunchCommand:
+    """Return a command whose script is read with the WORLD_SIZE that its launcher sets, where that is known."""
+    is_open = command.is_submitted or any(p.id in ("PF115", "PF132") for p in problems)
+    origin = part.origins.get("world_size")
+    if is_open or (origin is not None and origin.may_be):
+        return command
+    ranks = part.ranks["world_size"].value if part.is_distributed else 0
+    return replace(command, num_ranks=ranks)
+
+
 def read_script_engine(
     command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
 ) -> Reading[EngineSettings]:

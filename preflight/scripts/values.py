@@ -37,6 +37,7 @@ _CASTS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": st
 _KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 MAX_TEXT = 1_000
 """Characters of what goes into an f-string."""
+WORLD_SIZE = "WORLD_SIZE"
 SET_BY_LAUNCHERS = (
     "ACCELERATE_",
     "FSDP_",
@@ -47,7 +48,7 @@ SET_BY_LAUNCHERS = (
     "ROLE_",
     "SLURM_",
     "TORCHELASTIC_",
-    "WORLD_SIZE",
+    WORLD_SIZE,
 )
 """Beginnings of the variables that a launcher gives its ranks: what the caller's shell has says nothing."""
 
@@ -104,9 +105,7 @@ class Evaluator(Names):
             holder = self.value(node.value, scope, deeper)
             key = self.value(node.slice, scope, deeper)
             if _is_environ(node.value):
-                if isinstance(key, str) and key.startswith(SET_BY_LAUNCHERS):
-                    return UNKNOWN
-                return self.command.env.get(key, UNKNOWN) if isinstance(key, str) else UNKNOWN
+                return self._variable(key, UNKNOWN)
             return item_of(holder, key)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             items = [self.value(item, scope, deeper) for item in node.elts]
@@ -163,17 +162,27 @@ class Evaluator(Names):
                 return imported
         return UNKNOWN
 
+    def _variable(self, key: object, unset: object) -> object:
+        """Return what a variable of the ranks holds; `unset` where it has no value."""
+        if not isinstance(key, str):
+            return unset
+        if key == WORLD_SIZE and self.command.num_ranks is not None:
+            ranks = self.command.num_ranks
+            return Known(str(ranks), Place("env", "", key)) if ranks else unset
+        if key.startswith(SET_BY_LAUNCHERS):
+            return UNKNOWN
+        env = self.command.env
+        return Known(env[key], Place("env", "", key)) if key in env else unset
+
     def _call(self, node: ast.Call, scope: Scope, depth: int) -> object:
         parsed = self.once((id(node), "()", None), depth, lambda: self.parsed_of(node, scope))
         if parsed is not None:
             return parsed
         name = ast.unparse(node.func)
         if name in ("os.getenv", "os.environ.get", "getenv", "environ.get") and node.args:
-            key = self.value(node.args[0], scope, depth)
-            if isinstance(key, str) and key.startswith(SET_BY_LAUNCHERS):
-                return UNKNOWN
-            if isinstance(key, str) and key in self.command.env:
-                return Known(self.command.env[key], Place("env", "", key))
+            held = self._variable(self.value(node.args[0], scope, depth), None)
+            if held is not None:
+                return held
             return self.evaluate(node.args[1], scope, depth) if len(node.args) > 1 else None
         if name in _CASTS and len(node.args) == 1 and not node.keywords:
             inner = self.evaluate(node.args[0], scope, depth)

@@ -58,3 +58,21 @@ def test_the_keys_are_those_that_deepspeed_reads_or_read():
     for key in LEFT_OUT:
         top = key.partition(".")[0]
         assert key in known or top in REMOVED_KEYS or any(top in name for name in own), key
+
+
+@pytest.mark.parametrize(
+    ("params", "optimizer"),
+    [
+        ({"torch_adam": True}, "adamw_torch"),
+        ({"torch_adam": False}, "deepspeed_fused_adam"),
+        ({}, "deepspeed_fused_adam"),
+    ],
+)
+def test_torchs_own_adam_is_read_where_a_file_asks_for_it(tmp_path, params, optimizer):
+    """It makes copies while it steps that DeepSpeed's fused kernel does not (_configure_basic_optimizer)."""
+    block = {"type": "AdamW", "params": params}
+    config = {"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}, "optimizer": block}
+    (tmp_path / "ds.json").write_text(json.dumps(config))
+    command = LaunchCommand(tuple(LAUNCH.split()), {}, str(tmp_path))
+
+    assert load_plugins().first("preflight_read_launch", command=command).optimizer == optimizer

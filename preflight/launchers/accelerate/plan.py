@@ -23,7 +23,12 @@ from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.parallelism import count_ranks
 from preflight.launchers.accelerate.settings import LauncherSettings
 from preflight.launchers.accelerate.worker_environment import worker_environment
-from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.launchers.script import (
+    make_plan,
+    read_script_arguments,
+    read_script_engine,
+    with_ranks,
+)
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.reading import Problems, Reading
@@ -53,7 +58,9 @@ def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArgumen
     problems = Problems()
     settings = problems.take(read_launcher_settings(arguments, command))
     part = problems.take(accelerate_part(command, arguments, settings))
-    trainer = problems.take(read_script_arguments(command, part.script_index))
+    trainer = problems.take(
+        read_script_arguments(with_ranks(command, part, problems), part.script_index)
+    )
     if _leaves_zero3_off(settings, trainer, libraries_of(command)):
         facts = replace(trainer.script, zero3_is_on_at_load=False, zero_init=False)
         trainer = replace(trainer, script=facts)

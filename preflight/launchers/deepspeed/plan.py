@@ -11,7 +11,12 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.environment_notes import environment_notes
 from preflight.launchers.deepspeed import LAUNCHER
 from preflight.launchers.deepspeed.launcher import OPTIONS, Slots, rank_variables, read_slots
-from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.launchers.script import (
+    make_plan,
+    read_script_arguments,
+    read_script_engine,
+    with_ranks,
+)
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
@@ -34,7 +39,9 @@ def read_deepspeed_launch(command: LaunchCommand) -> LaunchPlan | None:
     slots = read_slots(command, options)
     part = _part(command, options, slots)
     problems = Problems(options.problems)
-    trainer = _with_config(problems.take(read_script_arguments(command, part.script_index)))
+    trainer = _with_config(
+        problems.take(read_script_arguments(with_ranks(command, part, problems), part.script_index))
+    )
     if "autotuning" in options.given:
         trainer = _without_config_file(trainer)
         problems.append(_tuned(options.given["autotuning"]))

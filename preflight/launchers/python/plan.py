@@ -7,6 +7,7 @@ process's, and Trainer wraps the model in nn.DataParallel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -14,7 +15,12 @@ from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.accelerate.environment_notes import environment_notes
-from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.launchers.script import (
+    make_plan,
+    read_script_arguments,
+    read_script_engine,
+    with_ranks,
+)
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
@@ -43,6 +49,11 @@ NOT_A_LAUNCH = (
 )
 """Modules that train nothing."""
 
+_STARTS_RANKS = re.compile(
+    r"WORLD_SIZE[\"']\s*\]\s*=[^=]|setdefault\(\s*[\"']WORLD_SIZE|\bspawn\(|\bnotebook_launcher\(|\bray\."
+)
+"""Code that starts ranks, or gives them their number."""
+
 
 def read_python(command: LaunchCommand) -> LaunchPlan | None:
     """Return the plan of a script or module that Python starts directly; None where it is another command."""
@@ -53,7 +64,8 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
     place = Place("argv", "", "python", index=0)
     is_rank = command.env.get("LOCAL_RANK", "-1") != "-1"
     part = python_part(command, place, 1, what.position)
-    trainer = problems.take(read_script_arguments(command, part.script_index))
+    ranked = command if _starts_ranks(command, part) else with_ranks(command, part, problems)
+    trainer = problems.take(read_script_arguments(ranked, part.script_index))
     if not is_rank:
         part = problems.take(_with_own_ranks(part, trainer))
     engine = problems.take(read_script_engine(command, part, trainer))
@@ -62,6 +74,15 @@ def read_python(command: LaunchCommand) -> LaunchPlan | None:
         problems.extend(data_parallel(trainer, num_visible_devices(command.env), "python"))
     problems.extend(environment_notes(part.env, str(engine.fields["engine"].value)))
     return make_plan(command, part, trainer, engine, problems)
+
+
+def _starts_ranks(command: LaunchCommand, part: LauncherPart) -> bool:
+    """Tell whether a script may start ranks, or say what they find in WORLD_SIZE, or is not here to tell."""
+    file = command.script_file(command.argv[part.script_index])
+    try:
+        return _STARTS_RANKS.search(command.read_text(file)) is not None
+    except (OSError, ValueError):
+        return True
 
 
 def _with_own_ranks(part: LauncherPart, trainer: TrainerArguments) -> Reading[LauncherPart]:

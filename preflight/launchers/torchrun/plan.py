@@ -11,7 +11,12 @@ from dataclasses import replace
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.environment_notes import environment_notes
-from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
+from preflight.launchers.script import (
+    make_plan,
+    read_script_arguments,
+    read_script_engine,
+    with_ranks,
+)
 from preflight.launchers.torchrun import LAUNCHER
 from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environment
 from preflight.reading import Problems, Reading
@@ -42,7 +47,9 @@ def read_torchrun(command: LaunchCommand) -> LaunchPlan | None:
     options = parse_torchrun(command, first)
     raise_if_any(options.problems)
     part = problems.take(torchrun_part(command, options))
-    trainer = problems.take(read_script_arguments(command, part.script_index))
+    trainer = problems.take(
+        read_script_arguments(with_ranks(command, part, problems), part.script_index)
+    )
     engine = problems.take(read_script_engine(command, part, trainer))
     if trainer.trainer is None and engine.fields["engine"].place == part.mode_place:
         assumed = Origin("torchrun", True, SCRIPT_MAKES_ENGINE)
