@@ -6,6 +6,7 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.lightning_ranks import lightning_trainer, with_trainer
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
 from preflight.scripts.script_settings import OwnEngine, Said, said_of
@@ -153,7 +154,10 @@ def _with_ranks(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
     calls = [f for f in (*reader.calls, *reader.unsure) if f.name in SPAWNERS]
     calls = [f for f in calls if f.name != "spawn" or ast.unparse(f.node.func).endswith(("mp.spawn", "multiprocessing.spawn"))]  # fmt: skip
     if not calls:
-        return engine
+        trainer = lightning_trainer(reader)
+        if trainer is None:
+            return engine
+        return with_trainer(reader, trainer, engine)
     call = calls[0]
     values, _ = reader.keywords(call)
     known = next((values[name] for name in RANKS if name in values), None)
