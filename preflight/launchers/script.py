@@ -38,6 +38,7 @@ from preflight.launchers.undecided import (
     not_here,
     ranks_of,
     synchronised,
+    told_to_use_cpu,
     undecided,
     unseen,
 )
@@ -262,6 +263,7 @@ def make_plan(
         notices=(
             *(problem for problem in making.problems if problem.severity != "error"),
             *not_here(command, part, trainer),
+            *told_to_use_cpu(trainer),
         ),
         command=command,
         documents={**trainer.documents, **engine.documents, **part.documents},
