@@ -29,18 +29,16 @@ from preflight.launch import (
     VersionReading,
 )
 from preflight.launchers.lacking import lacking
+from preflight.launchers.not_read import does_not_train, not_here, unseen
 from preflight.launchers.other_versions import plan_values, span_of, version_readings
 from preflight.launchers.step_losses import doubts_of, priced_step, settings_of_step
 from preflight.launchers.uncut_rows import never_cut, without_length
 from preflight.launchers.undecided import (
-    does_not_train,
     left_out,
-    not_here,
     ranks_of,
     synchronised,
     told_to_use_cpu,
     undecided,
-    unseen,
 )
 from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES

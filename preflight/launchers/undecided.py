@@ -7,13 +7,9 @@ from dataclasses import replace
 
 from preflight.engines.own_deepspeed import open_stage
 from preflight.errors import Problem
-from preflight.files import wrong_kind
-from preflight.formulas.doubts import LOADING
 from preflight.formulas.left_out import BESIDE_TEXT
 from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
-from preflight.launch import SCRIPT_DECIDES, LaunchCommand, Origin
-from preflight.near_names import nearest_file_fix
-from preflight.notebooks import ENDING
+from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.scripts.own_steps import BESIDE_ADAPTER, TAKES_OF_CALLS
@@ -213,46 +209,6 @@ def ranks_of(
     if part.name == "python" and part.mode == "single" and not trainer.is_here:
         return Origin("python", True, "a script that is not here may start ranks itself", may_be)
     return None
-
-
-def not_here(
-    command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
-) -> Iterator[Problem]:
-    """Yield that nobody can read the script: every rank stops where it is a path, and a refusal must hold however it
-    loads its model."""
-    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
-    unpriced, takes = ("", "") if trainer.is_here else (LOADING, "less")
-    if script.endswith((".py", ENDING)) and not command.in_container and not command.exists(script):
-        path = command.resolve(script)
-        fix = nearest_file_fix(script, path)
-        wrong = f"the script {script} {wrong_kind(path)}"
-        yield Problem(wrong, script, fix, "PF128", unpriced=unpriced, takes=takes)
-    elif unpriced and script:
-        unread = f"{script} is not here to be read: what no flag or file says is open"
-        fix = "check it where it is, or --set FIELD=VALUE"
-        yield Problem(unread, script, fix, severity="info", unpriced=unpriced, takes=takes)
-
-
-def does_not_train(script: str) -> Problem:
-    return Problem(
-        f"nothing in {script}, or in the files here that it imports, trains: what runs is not known",
-        script,
-        "put preflight in front of what trains, or say in a plan what it trains",
-        severity="warning",
-        unpriced="a script that does not train",
-        takes="either",
-    )
-
-
-def unseen(environment: str) -> Problem:
-    """Return what to say of libraries that lie in a place of their own."""
-    return Problem(
-        f"the launch runs in {environment}, which is not on this machine: its library versions are not seen",
-        "the environment",
-        "say them, for instance with --set versions.transformers=VERSION",
-        "PF130",
-        "info",
-    )
 
 
 def _is_moot(name: str, trainer: TrainerArguments) -> bool:

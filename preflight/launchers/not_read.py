@@ -1,0 +1,54 @@
+"""What is said of a script that nobody can read, of one that trains nothing, and of libraries that lie elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from preflight.errors import Problem
+from preflight.files import wrong_kind
+from preflight.formulas.doubts import LOADING
+from preflight.launch import LaunchCommand
+from preflight.near_names import nearest_file_fix
+from preflight.notebooks import ENDING
+from preflight.shell.launcher_part import LauncherPart
+from preflight.trainers.arguments import TrainerArguments
+
+
+def not_here(
+    command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
+) -> Iterator[Problem]:
+    """Yield that nobody can read the script: every rank stops where it is a path, and a refusal must hold however it
+    loads its model."""
+    script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
+    unpriced, takes = ("", "") if trainer.is_here else (LOADING, "less")
+    if script.endswith((".py", ENDING)) and not command.in_container and not command.exists(script):
+        path = command.resolve(script)
+        fix = nearest_file_fix(script, path)
+        wrong = f"the script {script} {wrong_kind(path)}"
+        yield Problem(wrong, script, fix, "PF128", unpriced=unpriced, takes=takes)
+    elif unpriced and script:
+        unread = f"{script} is not here to be read: what no flag or file says is open"
+        fix = "check it where it is, or --set FIELD=VALUE"
+        yield Problem(unread, script, fix, severity="info", unpriced=unpriced, takes=takes)
+
+
+def does_not_train(script: str) -> Problem:
+    return Problem(
+        f"nothing in {script}, or in the files here that it imports, trains: what runs is not known",
+        script,
+        "put preflight in front of what trains, or say in a plan what it trains",
+        severity="warning",
+        unpriced="a script that does not train",
+        takes="either",
+    )
+
+
+def unseen(environment: str) -> Problem:
+    """Return what to say of libraries that lie in a place of their own."""
+    return Problem(
+        f"the launch runs in {environment}, which is not on this machine: its library versions are not seen",
+        "the environment",
+        "say them, for instance with --set versions.transformers=VERSION",
+        "PF130",
+        "info",
+    )
