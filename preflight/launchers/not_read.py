@@ -13,12 +13,21 @@ from preflight.notebooks import ENDING
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
+HELD = "what a script that is not here holds"
+PUBLISHED = (
+    *("/language-modeling/run_clm.py", "/language-modeling/run_mlm.py", "trl/scripts/sft.py"),
+    *("/text-classification/run_glue.py", "/summarization/run_summarization.py"),
+)
+"""Ends of the paths of scripts that transformers and TRL publish, which hold one model and their Trainer's own loss
+(examples/pytorch of transformers 4.28 to 5.24, trl/scripts of 0.12 to 1.16); like a folder that has a model's public
+name, such a path is what it says."""
+
 
 def not_here(
     command: LaunchCommand, part: LauncherPart, trainer: TrainerArguments
 ) -> Iterator[Problem]:
-    """Yield that nobody can read the script: every rank stops where it is a path, and a refusal must hold however it
-    loads its model."""
+    """Yield that nobody can read the script: every rank stops where it is a path, a refusal must hold however it loads
+    its model, and nothing says that the model is all that it holds."""
     script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
     unpriced, takes = ("", "") if trainer.is_here else (LOADING, "less")
     if script.endswith((".py", ENDING)) and not command.in_container and not command.exists(script):
@@ -30,6 +39,9 @@ def not_here(
         unread = f"{script} is not here to be read: what no flag or file says is open"
         fix = "check it where it is, or --set FIELD=VALUE"
         yield Problem(unread, script, fix, severity="info", unpriced=unpriced, takes=takes)
+    if unpriced and script and not script.endswith(PUBLISHED):
+        held = f"what else {script} holds is not known: another model, a loss of its own"
+        yield Problem(held, script, severity="info", unpriced=HELD, takes="more")
 
 
 def does_not_train(script: str) -> Problem:

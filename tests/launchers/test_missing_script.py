@@ -136,8 +136,19 @@ def test_no_default_of_a_trainer_stands_for_a_batch_or_a_length(flags, tmp_path)
     assert (plan.micro_batch_size, plan.seq_len) == (None, None)
 
 
+def test_what_nobody_read_may_hold_more_than_its_model(tmp_path):
+    """Even the smallest model: a script may have a teacher beside it."""
+    small = checked(f"torchrun --nproc-per-node 2 train.py {SMALL}", tmp_path)
+    module = checked(f"torchrun --nproc-per-node 2 -m package.train {SMALL}", tmp_path)
+
+    assert small.verdict.answer is module.verdict.answer is Answer.UNKNOWN
+    assert small.verdict.unpriced == ("what a script that is not here holds",)
+
+
 def test_it_fits_only_where_the_dearest_reading_does(tmp_path):
-    words = "torchrun --nproc-per-node 2 train.py "
+    words = (
+        "torchrun --nproc-per-node 2 transformers/examples/pytorch/language-modeling/run_clm.py "
+    )
     small, large = checked(words + SMALL, tmp_path), checked(words + BIG, tmp_path, "h100-sxm-80")
 
     assert small.verdict.answer is small.readings.most.verdict.answer is Answer.FITS
