@@ -10,7 +10,8 @@ from preflight.model import Likeness, ModelSpec
 from preflight.models import describe
 from preflight.models.folder import is_path
 from preflight.models.not_known import not_known
-from preflight.models.registry import EVIDENCE, GUESSES, entry_of, find, named_by_folder
+from preflight.models.registry import EVIDENCE, GUESSES, entry_of, find
+from preflight.models.trained_here import named_elsewhere
 from preflight.models.variants import config_of, stored_dtypes
 
 
@@ -21,7 +22,7 @@ def preflight_describe_model(plan: LaunchPlan) -> ModelSpec | None:
         return None
     entry, other = (None, None) if is_path(plan.model) else find(plan.model)
     if entry is None:
-        other = named_by_folder(plan.model)
+        other = named_elsewhere(plan.model, plan.cwd)
         entry = None if other is None else entry_of(other.model)
     if entry is None:
         origin = plan.origins.get("model")

@@ -1,0 +1,94 @@
+"""The model that a folder holds which is not here yet, where a launch in a script of the repository trains into it.
+
+Recipes of several stages name the output of one as the model of the next. Training changes no shape, so the folder has
+those of what the first stage starts from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from preflight.files import read_text
+from preflight.models.registry import OtherName, find, named_by_folder
+
+MOST_STAGES = 16
+MOST_SCRIPTS = 200
+ENDINGS = (".sh", ".bash", ".slurm", ".sbatch")
+_CONTINUED = re.compile(r"\\\s*\n")
+_OUTPUT = re.compile(r"--(?:output|save)[-_](?:dir|path|folder)[ =]+[\"']?([^\s\"']+)")
+_MODEL = re.compile(
+    r"--(?:base[-_])?(?:model|model[-_]name|model[-_]name[-_]or[-_]path|model[-_]path|pretrain)[ =]+[\"']?([^\s\"']+)"
+)
+
+
+def named_elsewhere(path: str, cwd: str) -> OtherName | None:
+    """Return the model of a folder that is not here: by its public name, else by the launch that writes it."""
+    return named_by_folder(path) or named_by_launch(path, cwd)
+
+
+def named_by_launch(path: str, cwd: str) -> OtherName | None:
+    """Return the registry's model from which a launch of the repository trains what it writes to a folder.
+
+    `path` is the folder as spelled, seen from `cwd`; None where no launch says that it writes there, or two differ.
+    """
+    stages = _stages(os.path.abspath(cwd))
+    current = _plain(path)
+    for _ in range(MOST_STAGES):
+        bases = stages.get(current, frozenset())
+        if len(bases) != 1:
+            return None
+        (base,) = bases
+        entry, _other = find(base)
+        named = None if entry is not None else named_by_folder(base)
+        model = entry.id if entry is not None else named.model if named is not None else ""
+        if model:
+            return OtherName(path, model, "output")
+        current = _plain(base)
+    return None
+
+
+@lru_cache(maxsize=8)
+def _stages(cwd: str) -> dict[str, frozenset[str]]:
+    """Return folder -> the models from which launches in the scripts of a repository train what they write there.
+
+    Launches whose folder or model a variable gives are passed over.
+    """
+    found: dict[str, set[str]] = {}
+    for text in _scripts(_top(cwd)):
+        for line in _CONTINUED.sub(" ", text).splitlines():
+            output, model = _OUTPUT.search(line), _MODEL.search(line)
+            if output is not None and model is not None and "$" not in output[1] + model[1]:
+                found.setdefault(_plain(output[1]), set()).add(model[1].rstrip("/"))
+    return {folder: frozenset(models) for folder, models in found.items()}
+
+
+def _top(folder: str) -> str:
+    """Return the top of the repository that a folder lies in; the folder itself where it lies in none."""
+    above = folder
+    while not os.path.exists(os.path.join(above, ".git")):
+        parent = os.path.dirname(above)
+        if parent == above:
+            return folder
+        above = parent
+    return above
+
+
+def _scripts(top: str) -> Iterator[str]:
+    num_read = 0
+    for root, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "node_modules")
+        for name in sorted(name for name in names if name.endswith(ENDINGS)):
+            num_read += 1
+            if num_read > MOST_SCRIPTS:
+                return
+            try:
+                yield read_text(os.path.join(root, name))
+            except (OSError, ValueError):
+                continue
+
+
+def _plain(path: str) -> str:
+    return os.path.normpath(path)
