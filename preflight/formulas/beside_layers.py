@@ -84,8 +84,9 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         found["first"] = max(found["first"], bytes_of(forms["first"], first) + saved + passing)
     wider = dora_backward_bytes(plan, model, units[0], precision)
     found["first"] += first["T*1"] * wider
-    for point, num_bytes in _of_saved_modules(plan, model, precision).items():
-        found[point] += first["T*1"] * num_bytes
+    for beside in (_of_saved_modules, _of_adapted_head):
+        for point, num_bytes in beside(plan, model, precision).items():
+            found[point] += first["T*1"] * num_bytes
     for point, num_bytes in _cast_head(plan, model, precision).items():
         found[point] += num_bytes
     return _divided_beside(plan, model, precision, found, first["T*1"])
@@ -136,6 +137,23 @@ def _of_saved_modules(plan: LaunchPlan, model: ModelSpec, precision: Precision) 
         for point in ("loss_backward", "head"):
             found[point] = found.get(point, 0) + c * h
     return found
+
+
+def _of_adapted_head(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> dict[str, int]:
+    """Return the bytes per token that LoRA on a head keeps: its input, or what dropout made of it with the mask.
+
+    The logits that it adds are gone before the loss holds its own, so no point has them (peft/tuners/lora/layer.py
+    Linear.forward, 0.21). Under autocast the input is there from the loss on, cast.
+    """
+    if plan.adapter is None or not any(
+        unit.role == "lm_head" and "lora_" in tensor.name
+        for unit, tensor in adapter_tensors(plan, model)
+    ):
+        return {}
+    masked = 1 if plan.adapter.dropout else 0
+    kept = (precision.bytes_of("compute") + masked) * model.hidden_size
+    points = ("loss", "loss_backward", "head") if uses_autocast(plan) else ("loss_backward", "head")
+    return dict.fromkeys(points, kept)
 
 
 def _at_first_scores(

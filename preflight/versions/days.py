@@ -42,18 +42,19 @@ A day for every change of a default that memory depends on: the test of this tab
 """
 
 _OLDER = {
-    "2023-03-12": "0.17.0 0.8.2 0.2.0 1.13.1 4.26.1 0.4.0",
-    "2023-07-01": "0.20.3 0.9.5 0.3.0 2.0.1 4.30.2 0.4.6",
-    "2023-12-01": "0.25.0 0.12.4 0.6.2 2.1.1 4.35.2 0.7.4",
-    "2024-03-10": "0.27.2 0.14.0 0.9.0 2.2.1 4.38.2 0.7.11",
+    "2023-03-12": "0.17.0 0.8.2 - 0.2.0 1.13.1 - 4.26.1 0.4.0",
+    "2023-07-01": "0.20.3 0.9.5 - 0.3.0 2.0.1 - 4.30.2 0.4.6",
+    "2023-12-01": "0.25.0 0.12.4 - 0.6.2 2.1.1 - 4.35.2 0.7.4",
+    "2024-03-10": "0.27.2 0.14.0 - 0.9.0 2.2.1 - 4.38.2 0.7.11",
 }
-"""The same of the days before (`uv pip compile --exclude-newer DAY`, read 2026-11-29), of the libraries that there were."""
-_OLD_LIBRARIES = tuple(name for name in _LIBRARIES if name not in ("litgpt", "torchtune"))
+"""The same of the days before (`uv pip compile --exclude-newer DAY`, read 2026-11-29); what there was not yet is `-`."""
 
 OLDER_DAYS: Mapping[str, Mapping[str, str]] = {
     day: {
-        **next(iter(DAYS.values())),
-        **dict(zip(_OLD_LIBRARIES, releases.split(), strict=True)),
+        name: oldest if release == "-" else release
+        for (name, oldest), release in zip(
+            next(iter(DAYS.values())).items(), releases.split(), strict=True
+        )
     }
     for day, releases in _OLDER.items()
 }
