@@ -118,7 +118,7 @@ def _is_option(word: str, by_flag: Mapping[str, LauncherOption]) -> bool:
 
 
 _STANDS_FOR = re.compile(
-    r"|<.*>|\{.*\}|\[.*\]|\.\.\.|[A-Z][A-Z0-9_]*|[a-z]+(_[a-z]+)+|(?P<letter>[knxyz])(?P=letter)*"
+    r"|<.*|\{.*|\[.*|\.\.\.|[A-Z][A-Z0-9_]*|[a-z]+(_[a-z]+)+|(?P<letter>[knxyz])(?P=letter)*"
 )
 RANK_COUNTS = ("num_processes", "num_machines", "num_gpus", "num_nodes")
 """Whole numbers of launchers that decide how many ranks there are."""

@@ -42,7 +42,8 @@ COUNTS = {
 
 
 @pytest.mark.parametrize(
-    "text", ["", "NUM_GPUS", "<n>", "{n}", "N", "...", "num_gpus", "number_of_gpus", "xxx"]
+    "text",
+    ["", "NUM_GPUS", "<n>", "{n}", "N", "...", "num_gpus", "number_of_gpus", "xxx", "{number"],
 )
 @pytest.mark.parametrize("words", COUNTS.values(), ids=COUNTS)
 def test_what_stands_for_a_number_of_ranks_is_no_number_and_no_mistake(words, text, tmp_path):
