@@ -85,6 +85,18 @@ def _stage(keys: FrameworkKeys, engine: EngineFacts) -> None:
         )
 
 
+def one_process_only(keys: FrameworkKeys, is_zero3: bool) -> tuple[str, str] | None:
+    """Return the key with which several ranks are refused, and what to say; None where none is (parser.py:505, 0.9.5)."""
+    for name in ("galore", "apollo"):
+        if keys.is_on(f"use_{name}") and keys.is_on(f"{name}_layerwise"):
+            return f"{name}_layerwise", f"{name}_layerwise works in one process only"
+    if not keys.is_on("use_badam"):
+        return None
+    if keys.value("badam_mode", "layer") == "ratio":
+        return "badam_mode", "badam_mode: ratio works in one process only"
+    return None if is_zero3 else ("use_badam", "use_badam on several ranks needs ZeRO-3")
+
+
 def _methods(keys: FrameworkKeys, engine: EngineFacts) -> None:
     kind = keys.value("finetuning_type", "lora")
     on = [name for name in BLOCKWISE if keys.is_on(name)]
@@ -95,14 +107,9 @@ def _methods(keys: FrameworkKeys, engine: EngineFacts) -> None:
     for name in on:
         if name != "use_badam" and (engine.zero_stage is not None or keys.get("deepspeed")):
             _refuse(keys, name, f"{name} does not work with DeepSpeed")
-        layerwise = f"{name.removeprefix('use_')}_layerwise"
-        if engine.is_distributed and name != "use_badam" and keys.is_on(layerwise):
-            _refuse(keys, layerwise, f"{layerwise} works in one process only")
-    if engine.is_distributed and keys.is_on("use_badam"):
-        if keys.value("badam_mode", "layer") == "ratio":
-            _refuse(keys, "badam_mode", "badam_mode: ratio works in one process only")
-        elif not engine.is_zero3:
-            _refuse(keys, "use_badam", "use_badam on several ranks needs ZeRO-3")
+    alone = one_process_only(keys, engine.is_zero3)
+    if engine.is_distributed and alone is not None:
+        _refuse(keys, *alone)
     if kind != "lora":
         for name in LORA_ONLY:
             setting = keys.get(name)

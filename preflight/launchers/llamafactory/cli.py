@@ -11,7 +11,7 @@ from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
 from preflight.launchers.framework_launch import framework_plan
-from preflight.launchers.llamafactory.checks import check_llamafactory
+from preflight.launchers.llamafactory.checks import check_llamafactory, one_process_only
 from preflight.launchers.llamafactory.engine import read_engine_facts
 from preflight.launchers.llamafactory.keys import (
     check_unknown_keys,
@@ -54,6 +54,7 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
         )
         raise BadInput(*problems)
     keys = _keys(command, part, words)
+    part = _alone(keys, part)
     problems.extend(keys.problems)
     trainer = keys.finish(words.document)
     if keys.library.is_known:
@@ -71,6 +72,18 @@ def read_llamafactory(command: LaunchCommand) -> LaunchPlan | None:
         origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
         plan = plan.with_origin("expandable_segments", origin)
     return plan
+
+
+def _alone(keys: FrameworkKeys, part: LauncherPart) -> LauncherPart:
+    """Return what starts the ranks, with the one that trains where the config is refused on several of them."""
+    origin = part.origins.get("world_size")
+    key = one_process_only(keys, is_zero3=False)  # DeepSpeed is refused in one process
+    if key is None or origin is None or not origin.may_be or part.is_distributed:
+        return part
+    setting = keys.get(key[0]) or keys.get("use_badam")
+    where = "" if setting is None else setting.place.where
+    only = Origin(where, reason="LLaMA-Factory refuses it on several ranks")
+    return replace(part, origins={**part.origins, "world_size": only})
 
 
 def _keys(command: LaunchCommand, part: LauncherPart, words: LlamaFactoryWords) -> FrameworkKeys:
