@@ -37,7 +37,6 @@ from preflight.launchers.undecided import (
     left_out,
     ranks_of,
     synchronised,
-    told_to_use_cpu,
     undecided,
 )
 from preflight.launchers.zero_init import zero_init_of
@@ -261,7 +260,6 @@ def make_plan(
         notices=(
             *(problem for problem in making.problems if problem.severity != "error"),
             *not_here(command, part, trainer),
-            *told_to_use_cpu(trainer),
         ),
         command=command,
         documents={**trainer.documents, **engine.documents, **part.documents},

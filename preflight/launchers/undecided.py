@@ -185,20 +185,6 @@ def synchronised(trainer: TrainerArguments, engine: Setting | None) -> Iterator[
         )
 
 
-def on_cpu(where: str) -> Problem:
-    """Return what is said of a launch that is told to train on the CPU: no estimate of a GPU refuses it."""
-    message = "the launch trains on the CPU, in host memory: the estimate is what a GPU would take"
-    return Problem.left_out(message, where, "training on the CPU", "less")
-
-
-def told_to_use_cpu(trainer: TrainerArguments) -> Iterator[Problem]:
-    """Yield that the Trainer's own argument sends it there (TrainingArguments._setup_devices, 4.28 to 5.24)."""
-    for name in ("use_cpu", "no_cuda"):
-        said = trainer.arguments.get(name)
-        if said is not None and said.value is True and said.place.kind != "default":
-            yield on_cpu(said.place.where)
-
-
 def ranks_of(
     part: LauncherPart, trainer: TrainerArguments, problems: Iterable[Problem]
 ) -> Origin | None:

@@ -29,7 +29,6 @@ from preflight.launchers.script import (
     read_script_engine,
     with_ranks,
 )
-from preflight.launchers.undecided import on_cpu
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.reading import Problems, Reading
@@ -98,12 +97,20 @@ def single_process_notes(
 
 
 def _cpu_notes(settings: LauncherSettings) -> Iterator[Problem]:
-    """Say that one process is sent to the CPU, by a flag or a config file (accelerate/utils/launch.py:133, 1.15.0)."""
+    """Say that one process is sent to the CPU, by a flag or a config file (accelerate/utils/launch.py:133, 1.15.0).
+
+    No estimate of a GPU refuses it. The Trainer's own `--use_cpu` rehearses a launch that a GPU will run.
+    """
     config = settings.config
     in_file = config is not None and config.values.get("use_cpu") is True
     if settings.mode == "single" and (settings.value("cpu") or in_file):
         where = config.where("use_cpu") if config and in_file else settings.where("cpu")
-        yield on_cpu(where)
+        yield Problem.left_out(
+            "the launch trains on the CPU, in host memory: the estimate is what a GPU would take",
+            where,
+            "training on the CPU",
+            "less",
+        )
 
 
 def accelerate_part(
