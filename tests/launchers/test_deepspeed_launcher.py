@@ -8,6 +8,7 @@ import io
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -159,10 +160,33 @@ def test_what_deepspeed_refuses_is_refused(line, tmp_path, monkeypatch):
     if REFUSED[line]:
         (tmp_path / "hosts").write_text(REFUSED[line])
     with pytest.raises(BadInput) as error:
-        read(line, tmp_path)
+        preflight_read_launch(command=replace(command(line, tmp_path), starts_here=True))
 
     assert all(problem.id == "PF111" for problem in error.value.problems)
     assert isinstance(deepspeed_starts(line, tmp_path, {}, monkeypatch), str)
+
+
+@pytest.mark.parametrize(
+    ("options", "ranks"),
+    [
+        ("--num_nodes 2 --num_gpus 4", (8, 2)),
+        ("--include worker-2:0,1", (2, 1)),
+        ("--include worker-1:0,1,2@worker-2:0", (4, 2)),
+        ("--num_nodes=2", None),
+        ("--include worker-2", None),
+        ("--exclude worker-2:0@worker-3:0,1", None),
+    ],
+)
+def test_hosts_that_another_machine_lists_are_no_mistake(options, ranks, tmp_path):
+    """Started here they are: the hostfile is looked for where the launcher runs."""
+    plan = read(f"deepspeed {options} train.py", tmp_path)
+    is_open = bool(plan.origins["world_size"].may_be)
+
+    assert is_open if ranks is None else (plan.world_size, plan.num_nodes) == ranks
+    assert ("PF115" in [notice.id for notice in plan.notices]) is (ranks is None)
+    with pytest.raises(BadInput):
+        line = f"deepspeed {options} train.py"
+        preflight_read_launch(command=replace(command(line, tmp_path), starts_here=True))
 
 
 def test_ranks_of_a_machine_without_gpus_are_open(tmp_path):

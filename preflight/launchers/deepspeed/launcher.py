@@ -102,6 +102,10 @@ def read_slots(command: LaunchCommand, options: ParsedOptions) -> Slots:
         raise _refused("--include and --exclude cannot be combined", include)
     flag = include or exclude
     named = None if flag is None or not flag.value else _named(flag)
+    if pool is None and not command.starts_here:
+        elsewhere = _listed_elsewhere(options, named or {}, bool(include))
+        if elsewhere is not None:
+            return elsewhere
     is_counted = is_unknown = False
     place = nodes_place = given["hostfile"].place if "hostfile" in given else DEFAULT
     if pool is None:
@@ -132,6 +136,30 @@ def read_slots(command: LaunchCommand, options: ParsedOptions) -> Slots:
         raise _refused("no device is left to start a rank on", flag or Setting("", DEFAULT))
     spans = (len(hosts) > 1 or bool(options.value("force_multi"))) and not options.value("no_ssh")
     return Slots(hosts, place, nodes_place, is_counted, spans, is_unknown)
+
+
+def _listed_elsewhere(
+    options: ParsedOptions, named: Mapping[str, Sequence[int]], includes: bool
+) -> Slots | None:
+    """Return the slots of hosts that a hostfile on the machine of the launch lists; None where it needs none.
+
+    Where it starts without such a file DeepSpeed refuses it, which is known of this machine alone.
+    """
+    num_nodes, num_gpus = options.value("num_nodes", -1), options.value("num_gpus", -1)
+    if num_nodes > 1:
+        place = options.given["num_nodes"].place
+        each = tuple(range(max(1, num_gpus)))
+        hosts = {f"host {number}": each for number in range(1, num_nodes + 1)}
+        return Slots(hosts, place, place, spans_nodes=True, is_unknown=num_gpus < 1)
+    others = [host for host in named if host != "localhost"]
+    if not others:
+        return None
+    place = options.given["include" if includes else "exclude"].place
+    hosts = {host: tuple(sorted(set(slots))) for host, slots in named.items()}
+    if not includes or not all(hosts.values()):
+        return Slots({others[0]: (0,)}, place, place, is_unknown=True)
+    spans = len(hosts) > 1 and not options.value("no_ssh")
+    return Slots(hosts, place, place, spans_nodes=spans)
 
 
 def _refused(message: str, setting: Setting, fix: str = "") -> BadInput:
