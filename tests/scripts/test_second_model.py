@@ -37,6 +37,18 @@ def beside(folder, load=LOAD, after=""):
         LOAD + '\nclip = CLIPModel.from_pretrained("openai/clip")',
         LOAD + '\nself.vae = AutoencoderKL.from_pretrained("vae")',
         LOAD + '\nscore = pipeline("text-classification", model="some/reward")',
+        LOAD + "\nfrom trl import create_reference_model\nfixed = create_reference_model(model)",
+        LOAD + '\nimport timm\nseen = timm.create_model("vit_large_patch16_224")',
+        LOAD
+        + '\nimport open_clip\nseen, _, cut = open_clip.create_model_and_transforms("ViT-H-14")',
+        LOAD + '\nfixed = type(model).from_pretrained("gpt2-xl")',
+        LOAD + '\nkind = AutoModelForCausalLM\nfixed = kind.from_pretrained("gpt2-xl")',
+        LOAD + "\nfixed = AutoModelForCausalLM.from_config(model.config)",
+        LOAD + '\nscorer = build_scoring_model().to("cuda")',
+        LOAD + '\nscorer = torch.load("scorer.pt").cuda()',
+        LOAD + "\nclass Big(torch.nn.Module):\n    pass\nbig = Big().to(device)",
+        LOAD + f"\ndef load(name):\n    return {LOAD.partition(' = ')[2]}\nfixed = load('gpt2-xl')",
+        f"def load(name):\n    return {LOAD.partition(' = ')[2]}\nmodel = load('gpt2')\nfixed = load('b')",
     ],
 )
 def test_a_model_that_does_not_train_is_found(tmp_path, load):
@@ -51,6 +63,10 @@ def test_a_model_that_does_not_train_is_found(tmp_path, load):
         (LOAD + '\nmodel = PeftModel.from_pretrained(model, "adapter")', ""),
         (LOAD, 'pipe = pipeline("text-generation", model=model)'),
         (LOAD, 'del model, trainer\nbase = AutoModelForCausalLM.from_pretrained("gpt2")'),
+        (LOAD + '\nrows = collate(tokenizer("text")).to("cuda")', ""),
+        (LOAD + "\nmodel = model.to(device)\nweights = torch.load('optimizer.pt')", ""),
+        (f"def load(name):\n    return {LOAD.partition(' = ')[2]}\nmodel = load('gpt2')", ""),
+        (LOAD + "\nscheduler = DDPMScheduler.from_config(read())", ""),
         (LOAD + '\nif False:\n    teacher = AutoModelForCausalLM.from_pretrained("x")', ""),
     ],
 )
