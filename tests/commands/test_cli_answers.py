@@ -26,6 +26,17 @@ LLAMA = ["--model_name_or_path", "meta-llama/Llama-3.1-8B"]
 TRAINER = ["--bf16", "true", "--per_device_train_batch_size", "2", "--output_dir", "out"]
 
 
+LOOP = """\
+import argparse
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
+parser = argparse.ArgumentParser()
+parser.add_argument("--model")
+model = AutoModelForCausalLM.from_pretrained(parser.parse_args().model)
+model = Accelerator().prepare(model)
+for batch in batches:
+    model(**batch).loss.backward()
+"""
 SFT = """\
 from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
 script, training, model = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
@@ -63,6 +74,7 @@ def check(folder, device: str, options: list[str], *words: str) -> dict:
 
 def test_a_loop_without_a_known_flag_is_told_what_to_give_and_then_gets_an_answer(folder):
     """Every option on the last line is one that works."""
+    (folder / "train.py").write_text(LOOP)
     done = preflight(folder, "check", *launch("--model", "meta-llama/Llama-3.1-8B"))
     told = done.stdout.splitlines()[-1]
     given = ["--set", "micro_batch_size=1", "--set", "seq_len=2048"]
@@ -128,6 +140,7 @@ def test_a_value_that_cannot_be_is_refused_where_it_was_given(folder, setting, s
 
 
 def test_an_optimizer_that_is_not_known_is_named(folder):
+    (folder / "train.py").write_text(SFT)
     words = [*LLAMA, *TRAINER, "--max_length", "512"]
     report = check(folder, "h100", ["--set", "optimizer=adamw_torch_fuse"], *words)
     unknown = next(f for f in report["findings"] if f["id"] == "PF406")
@@ -138,6 +151,7 @@ def test_an_optimizer_that_is_not_known_is_named(folder):
 
 
 def test_eight_bit_floats_are_no_silent_fit(folder):
+    (folder / "train.py").write_text(SFT)
     words = [*LLAMA, *TRAINER, "--max_length", "512"]
     as_bf16 = check(folder, "h100", ["--set", "mixed_precision=bf16"], *words)
     report = check(folder, "h100", ["--set", "mixed_precision=fp8"], *words)
