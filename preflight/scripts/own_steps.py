@@ -23,7 +23,11 @@ UNCOUNTED = {
         r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
         r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
         r"|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
-        r"|ExponentialMovingAverage)\(",
+        r"|ExponentialMovingAverage)\(|(?:zeros|ones|empty|rand|randn|full)_like\(.*parameters\(\)",
+        "more",
+    ),
+    "what hooks on its layers keep": (
+        r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()\n]*(?:requires?_grad|inputs_require))",
         "more",
     ),
     "fp8 matrices": (
@@ -84,10 +88,11 @@ KEEPS_MODEL = frozenset(
     {
         *PASSES_ON, "prepare_model", "unwrap_model", "extract_model_from_parallel", "DataParallel",
         "DistributedDataParallel", "DDP", "FSDP", "FullyShardedDataParallel", "fully_shard", "wrap", "initialize",
-        "setup", "setup_module", "parallelize_module", "replicate", "get_base_model", "cast", "from_pretrained",
+        "convert_sync_batchnorm", "setup", "setup_module", "parallelize_module", "replicate", "get_base_model", "cast", "from_pretrained",
     }
 )  # fmt: skip
 """Functions whose effect on a model that they are given is read elsewhere, or is none."""
+ADDING = frozenset({"append", "insert", "extend", "add_module", "register_module"})
 _OF_MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:\.(?!\w*config)\w+(?:\[[^\]]*\])?)*$")
 """A model, or a part of it that is none of its configs."""
 _STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
@@ -99,6 +104,7 @@ _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = re.compile(
     _PARAMETERS.pattern
     + r"|\.generate\(|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
+    r"|model\w* *= *[\w.]+\(|model\.[\w.]+\.(?:append|insert|extend)\(|\.(?:add|register)_module\("
 )
 
 
@@ -139,6 +145,8 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield BESIDE_ADAPTER, owner.lineno
         elif isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
             yield f"what {name} makes of the model", node.lineno
+        elif isinstance(node, ast.Call) and (name := _added_module(node)):
+            yield f"what {name} adds to the model", node.lineno
         elif id(node) in steps:
             yield from _second_forward(steps[id(node)])
             yield from own_losses(steps[id(node)], nodes)
@@ -215,6 +223,15 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
     name, owner = last_name(call.func), ast.unparse(call.func).rpartition(".")[0]
     is_given = ast.unparse(call.args[0]) == target and owner != target
     return name if is_given and name not in KEEPS_MODEL and name not in functions else ""
+
+
+def _added_module(call: ast.Call) -> str:
+    """Return the method by which a part of a model gets another module: `model.model.layers.append(copied)`."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in ADDING:
+        return ""
+    owner = ast.unparse(call.func.value)
+    is_part = _OF_MODEL.match(owner) is not None and ("." in owner or "module" in call.func.attr)
+    return call.func.attr if is_part else ""
 
 
 def _is_module(name: str) -> bool:

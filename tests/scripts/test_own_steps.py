@@ -129,6 +129,13 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("ema = {k: v.clone() for k, v in model.state_dict().items()}", "pass", "a second copy of the model"),
         ("ema = [p.detach().clone() for p in model.parameters()]", "pass", "a second copy of the model"),
         ("kept = {k: v.cpu().clone() for k, v in model.state_dict().items()}", "pass", None),
+        ("sums = [torch.zeros_like(p) for p in model.parameters()]", "pass", "a second copy of the model"),
+        ("sums = torch.zeros_like(model.lm_head.weight)", "pass", None),
+        ("model.h[0].register_forward_hook(keep)", "pass", "what hooks on its layers keep"),
+        ("model.wte.register_forward_hook(make_inputs_require_grad)", "pass", None),
+        ("model.transformer.h.append(copy.deepcopy(model.transformer.h[0]))", "pass", "what append adds to the model"),
+        ("model.add_module('head', Linear(64, 64))", "pass", "what add_module adds to the model"),
+        ("model_names.append(read())", "pass", None),
         ("pass", "answers = model.generate(**batch)", "generation within a step"),
         ("shown = model.generate(**batch)", "pass", None),
         ("torch.cuda.set_per_process_memory_fraction(0.5)", "pass", "a limit on the device's memory"),
@@ -170,6 +177,30 @@ def test_a_launch_says_what_its_script_holds_beside_the_estimate(tmp_path, befor
     plan = plan_of(tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": text})
 
     assert name in {notice.unpriced for notice in plan.notices}
+
+
+ALONE = """
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+import other
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+{change}
+Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("model = other.Wrapped(model)", "what Wrapped makes of the model"),
+        ("model = other.widened(model)", "what widened makes of the model"),
+        ("model.model.layers.extend(other.layers())", "what extend adds to the model"),
+        ("model = other.SyncBatchNorm.convert_sync_batchnorm(model)", None),
+    ],
+)
+def test_a_script_without_a_loop_of_its_own_is_looked_into_too(tmp_path, change, name):
+    plan = plan_of(tmp_path, "python t.py", {"t.py": ALONE.format(change=change)})
+
+    assert {each.unpriced for each in plan.notices} - {""} == ({name} if name else set())
 
 
 METRICS = """
