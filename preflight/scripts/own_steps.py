@@ -27,7 +27,7 @@ UNCOUNTED = {
         "more",
     ),
     "what hooks on its layers keep": (
-        r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()\n]*(?:requires?_grad|inputs_require))",
+        r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
         "more",
     ),
     "fp8 matrices": (

@@ -133,6 +133,7 @@ def test_a_part_of_the_model_that_is_put_in_another_place_is_named(before, name)
         ("sums = torch.zeros_like(model.lm_head.weight)", "pass", None),
         ("model.h[0].register_forward_hook(keep)", "pass", "what hooks on its layers keep"),
         ("model.wte.register_forward_hook(make_inputs_require_grad)", "pass", None),
+        ("model.lm_head.register_forward_hook(\n        fp32_forward_post_hook\n    )", "pass", None),
         ("model.transformer.h.append(copy.deepcopy(model.transformer.h[0]))", "pass", "what append adds to the model"),
         ("model.add_module('head', Linear(64, 64))", "pass", "what add_module adds to the model"),
         ("model_names.append(read())", "pass", None),
