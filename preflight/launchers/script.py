@@ -44,9 +44,9 @@ from preflight.libraries.requirement import LIBRARIES
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import OPEN_VALUES
 from preflight.reading import Problems, Reading
-from preflight.scripts.own_steps import REPLICAS
 from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.signs import OF_STEP, signs_of
+from preflight.scripts.uncounted import REPLICAS
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments

@@ -9,62 +9,11 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from preflight.plan_parts import GPTQ_OR_AWQ
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
-
-REPLICAS = "replicas of nn.DataParallel"
-OUTPUTS = "outputs of every layer"
-UNCOUNTED = {
-    "a second copy of the model": (
-        r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
-        r"|(?:state_dict|parameters)\(\)(?!.*\bcpu\b).*\.clone\(\)|(?<!cpu\(\))\.clone\(\)(?!\.cpu).*(?:state_dict|parameters)\(\)"
-        r"|\bAveragedModel\(|\b(?:EMA|Ema|EMAModel|ModelEma|ModelEMA"
-        r"|ExponentialMovingAverage)\(|(?:zeros|ones|empty|rand|randn|full)_like\(.*parameters\(\)",
-        "more",
-    ),
-    "what hooks on its layers keep": (
-        r"\bregister_(?:full_)?(?:forward|backward)_hook\((?![^()]{0,200}(?:requires?_grad|inputs_require|neftune|fp32))",
-        "more",
-    ),
-    "fp8 matrices": (
-        r"convert_to_float8_training|fp8_autocast|fp8_model_init|\bte\.(?:Linear|LayerNorm\w*|Transformer\w*)\(",
-        "either",
-    ),
-    "CUDA graphs": (
-        r"mode\s*=\s*[\"'](?:reduce-overhead|max-autotune)[\"']|\bcuda\.graph\(|make_graphed_callables",
-        "more",
-    ),
-    "an adapter that is not LoRA": (
-        r"\b(?:AdaLora|Adamss|AdaptionPrompt|BOFT|BdLora|Beft|C3A|CPT|Cartridge|Deft|Delora|FourierFT|Frod|Glora"
-        r"|Gralora|HRA|Hira|IA3|Kasa|LNTuning|Lily|LoHa|LoKr|Miss|Bone|Monteclora|MultitaskPromptTuning|OFT|OSF"
-        r"|Peanut|Poly|PrefixTuning|PromptEncoder|PromptTuning|Psoft|Pvera|RandLora|Road|Shadow|Shira|Supertuning"
-        r"|TinyLora|TrainableTokens|UniLora|VBLoRA|Velora|Vera|WaveFT|XLora)Config\(",
-        "either",
-    ),
-    GPTQ_OR_AWQ: (r"\b(?:Awq|GPTQ)Config\(", "either"),
-    "weights stored by another scheme": (
-        r"\b(?:Hqq|Aqlm|Quanto|Eetq|TorchAo|Mxfp4|FbgemmFp8|FineGrainedFP8|CompressedTensors|Higgs|BitNet"
-        r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\((?!\s*dequantize\s*=\s*True)",
-        "either",
-    ),
-    "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "less"),
-    "replicas of a ParallelismConfig": (r"\bdp_replicate_size\s*=(?!\s*1\b)", "more"),
-    "a model divided over the devices of one process": (
-        r"\bdevice_map\s*=\s*[\"'](?:auto|balanced\w*|sequential)[\"']|\btp_plan\s*="
-        r"|\bdistributed_config\s*=|\bDistributedConfig\(",
-        "less",
-    ),
-    "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
-    REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
-    OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
-    "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
-    "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
-}
-"""What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""
 
 BESIDE_ADAPTER = "what is trained beside the adapter"
 GENERATES = "generation within a step"

@@ -17,12 +17,13 @@ from preflight.plan_parts import UNSLOTH
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
 from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS
-from preflight.scripts.own_steps import OUTPUTS, UNCOUNTED, functions_of, uncounted_calls
+from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.repository_files import repository_files
 from preflight.scripts.tower_calls import llava_classes, only_towers_keep_outputs
+from preflight.scripts.uncounted import OUTPUTS, UNCOUNTED
 from preflight.setting import Place
 from preflight.values import dataclass
 
