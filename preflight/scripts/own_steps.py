@@ -87,6 +87,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     yield from _generates_beside(nodes)
     known = KNOWN_STATES | _other_names(nodes)
     of_adapter = _of_adapter(nodes)
+    yield from _second_optimizer(nodes, known)
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
             yield f"the states of {name}", node.lineno
@@ -157,6 +158,20 @@ def _unknown_optimizer(call: ast.Call, known: frozenset[str]) -> str:
     if switches.get("amsgrad"):
         return f"{name} with amsgrad"
     return "" if name in known else name
+
+
+def _second_optimizer(nodes: Iterable[ast.AST], known: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yield where a block gives the parameters of one model to a second optimizer, under another name."""
+    for block in nodes:
+        held: dict[str, str] = {}
+        for node in block.body if isinstance(block, (ast.Module, ast.FunctionDef, ast.For)) else ():
+            if not isinstance(node, ast.Assign) or not isinstance(made := node.value, ast.Call):
+                continue
+            if last_name(made.func) not in known or not made.args:
+                continue
+            given, name = ast.unparse(made.args[0]), last_name(node.targets[0])
+            if _PARAMETERS.search(given) and held.setdefault(given, name) != name:
+                yield "the states of a second optimizer", node.lineno
 
 
 def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:

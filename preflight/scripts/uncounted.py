@@ -50,6 +50,19 @@ UNCOUNTED = {
     REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
     OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
+    "derivatives that a script takes itself": (
+        r"torch\.autograd\.(?:grad|functional)\b|\btorch\.func\b|\bfunctorch\b",
+        "either",
+    ),
+    "a graph that is kept": (r"retain_graph\s*=\s*(?!False\b|None\b)\w", "more"),
+    "gradients that stay between steps": (
+        r"zero_grad\(\s*(?:set_to_none\s*=\s*)?False",
+        "more",
+    ),
+    "logits that a loop keeps": (
+        r"\.append\((?!.*(?:\bcpu\b|argmax|numpy|item\(|tolist|\bloss\b))[^\n]*\blogits\b",
+        "more",
+    ),
     "logits gathered for compute_metrics": (r"\bcompute_metrics\s*=\s*(?!None\b)\w", "more"),
 }
 """What a script holds -> names that it uses for it, and what it takes beside the estimate (signs.UNPRICED)."""
