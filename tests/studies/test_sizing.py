@@ -121,8 +121,8 @@ def test_the_smallest_card_holds_what_a_smaller_one_does_not(plugins):
     ]
 
     assert (row.method, row.activation_checkpointing) == ("qlora", "none")
-    assert row.smallest_device == "rtx4090-24"
-    assert 16 * 2**30 < row.total_bytes < 23.52 * 2**30
+    assert row.smallest_device == "a4500-20"
+    assert 16 * 2**30 < row.total_bytes < 20 * 2**30
 
 
 def test_what_is_set_changes_the_rows_it_is_about(plugins):
