@@ -48,19 +48,33 @@ class FrameworkLibrary:
     """Whether somebody says the version."""
     folder: str = ""
     """Where the launch runs; a copy of the framework's source may be there."""
+    packages: tuple[str, ...] = ()
+    """The names that its package has had."""
 
     @classmethod
     def of(
-        cls, name: str, command: LaunchCommand, newest: str, library: str = ""
+        cls,
+        name: str,
+        command: LaunchCommand,
+        newest: str,
+        library: str = "",
+        packages: tuple[str, ...] = (),
     ) -> FrameworkLibrary:
         """Return a framework in the version that a launch will have; the newest that is known where nobody says it.
 
-        `library` is its name as a plan's `versions` has it, where that does not follow from what a person says.
+        `library` is its name as a plan's `versions` has it, where that does not follow from what a person says;
+        `packages` are names of its package where that is another, or has been.
         """
         libraries = libraries_of(command)
         library = library or normalized(name.replace("-", ""))
         is_known = libraries.is_known(library)
-        return cls(name, libraries.version(library) if is_known else newest, is_known, command.cwd)
+        return cls(
+            name,
+            libraries.version(library) if is_known else newest,
+            is_known,
+            command.cwd,
+            packages or (library,),
+        )
 
     @property
     def label(self) -> str:
@@ -182,7 +196,9 @@ class FrameworkKeys:
         Where the repository has a copy of the framework that knows it, what it does is not known.
         """
         word, is_value = key or at.value, not key
-        copy = copy_of(self.library.name, self.library.folder) if isinstance(word, str) else None
+        copy = (
+            copy_of(self.library.packages, self.library.folder) if isinstance(word, str) else None
+        )
         if severity == "error" and copy is not None and speaks_of(copy, word, is_value):
             name = self.library.name
             path = os.path.relpath(copy, self.library.folder or ".")

@@ -9,31 +9,24 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from preflight.files import open_regular
 
-PACKAGES = {
-    "axolotl": ("axolotl",),
-    "LLaMA-Factory": ("llamafactory", "llmtuner"),
-    "litgpt": ("litgpt",),
-    "ms-swift": ("swift",),
-    "OpenRLHF": ("openrlhf",),
-    "torchtune": ("torchtune",),
-    "verl": ("verl",),
-}
-"""Framework -> the names that its package has had."""
 SOURCES = ("", "src")
 """Folders of a repository in which a package lies."""
 MOST_BYTES = 16_000_000
 
 
-def copy_of(framework: str, folder: str) -> str | None:
-    """Return the folder of a framework's package in the one of a launch, or above it in its repository."""
+def copy_of(packages: Iterable[str], folder: str) -> str | None:
+    """Return the folder of a framework's package, by one of the names that it has had, in the one of a launch or above it
+    in its repository."""
+    packages = tuple(packages)
     place = os.path.abspath(folder)
     while True:
         for source in SOURCES:
-            for name in PACKAGES.get(framework, ()):
+            for name in packages:
                 path = os.path.join(place, source, name)
                 if os.path.isfile(os.path.join(path, "__init__.py")):
                     return path

@@ -231,6 +231,7 @@ NOT_OF_FIELDS = {
         ("KEEPS_LOGITS", "PLAIN_DDP_RECOMPUTES", "KEEPS_LORA_DTYPE"),
         "ms-swift's release is the newest that has every argument of the launch",
     ),
+    "UNPADS_BY_DEFAULT": "verl's padding, which is open where nobody says the release",
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }
 

@@ -87,7 +87,10 @@ def _alone(keys: FrameworkKeys, part: LauncherPart) -> LauncherPart:
 
 
 def _keys(command: LaunchCommand, part: LauncherPart, words: LlamaFactoryWords) -> FrameworkKeys:
-    library = FrameworkLibrary.of("LLaMA-Factory", command, llamafactory_version())
+    packages = ("llamafactory", "llmtuner")
+    library = FrameworkLibrary.of(
+        "LLaMA-Factory", command, llamafactory_version(), packages=packages
+    )
     keys = FrameworkKeys(library, dict(words.given), words.overridden)
     check_unknown_keys(keys, is_enabled(command.env, "ALLOW_EXTRA_ARGS"))
     note_placeholders(keys, DECIDES)

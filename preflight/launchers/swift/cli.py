@@ -87,7 +87,9 @@ def _keys(
     command: LaunchCommand, part: LauncherPart, words: SwiftWords, name: str
 ) -> FrameworkKeys:
     known = set(words.given) - words.unknown
-    library = FrameworkLibrary.of("ms-swift", command, newest_with(name, known), "ms_swift")
+    library = FrameworkLibrary.of(
+        "ms-swift", command, newest_with(name, known), "ms_swift", ("swift",)
+    )
     keys = FrameworkKeys(library, dict(words.given), words.overridden)
     check_unknown(keys, name, words.unknown)
     note_placeholders(keys, DECIDES)
