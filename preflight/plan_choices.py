@@ -81,6 +81,7 @@ CHEAPEST_FIRST: dict[str, tuple[object, ...]] = {
         "full_logits",
     ),
     "reshard_after_forward": (True, "default", False),
+    "wrap_policy": ("transformer", "size", "none"),
     "offload_params": ("nvme", "cpu", "none"),
     "zero_init": (True, False),
     "optimizer": ("sgd", "adafactor", "adamw_8bit", "adamw_torch_fused", "adamw_torch"),
@@ -100,6 +101,7 @@ OPEN_VALUES: dict[str, tuple[object, ...]] = {
     "eval_micro_batch_size": (None, 64),
     "world_size": (1, 2, 4, 8, 16, 64),
     "reshard_after_forward": (True, False),
+    "wrap_policy": ("transformer", "none"),
     "offload_params": ("none", "cpu"),
     "zero_init": (True, False),
 }

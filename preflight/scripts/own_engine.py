@@ -6,6 +6,7 @@ import ast
 from dataclasses import replace
 
 from preflight.scripts.files import CallFound, last_name
+from preflight.scripts.fsdp_units import with_units
 from preflight.scripts.lightning_ranks import lightning_trainer, with_trainer
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN
@@ -47,6 +48,8 @@ def own_engine(reader: ScriptReader) -> OwnEngine:
             engine = _with_config(reader, sure[0][1], engine)
         elif is_sure and kinds[0] == "fsdp1":
             engine = _with_fsdp(reader, sure[-1][1], engine)
+        elif is_sure and kinds[0] == "fsdp2":
+            engine = with_units(reader, engine)
         if is_sure and kinds[0] in ("fsdp1", "fsdp2"):
             engine = with_group(reader, sure[-1][1], engine)
     return _with_ranks(reader, engine)

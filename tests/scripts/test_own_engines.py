@@ -55,6 +55,9 @@ def loop(wrapping: str, start: str = "main(args)", parameters: str = "args") -> 
         ("model = FSDP(model)", "fsdp1", True, "none", 8),
         ("model = FSDP(model, auto_wrap_policy=policy, sharding_strategy=ShardingStrategy.SHARD_GRAD_OP)", "fsdp1", False, "transformer", 8),
         ("for layer in model.layers:\n    fully_shard(layer)\nfully_shard(model)", "fsdp2", True, "transformer", 8),
+        ("fully_shard(model)", "fsdp2", True, "none", 8),
+        ("for layer in model.layers:\n    fully_shard(layer, reshard_after_forward=False)\nfully_shard(model)", "fsdp2", False, "transformer", 8),
+        ("for i, layer in enumerate(model.layers):\n    fully_shard(layer, reshard_after_forward=i < len(model.layers) - 1)\nfully_shard(model)", "fsdp2", True, "transformer", 8),
         ("model = DDP(model, device_ids=[0])", "ddp", None, None, 1),
     ],
 )  # fmt: skip
@@ -68,6 +71,46 @@ def test_a_wrapper_around_the_model_is_the_engine(
     if engine != "ddp":
         assert plan.reshard_after_forward is reshards
         assert plan.wrap_policy == policy
+
+
+@pytest.mark.parametrize(
+    ("wrapping", "is_open"),
+    [
+        ("for layer in model.layers:\n    fully_shard(layer, reshard_after_forward=read())\nfully_shard(model)", "reshard_after_forward"),
+        ("for layer in model.layers:\n    fully_shard(layer, **read())\nfully_shard(model)", "reshard_after_forward"),
+        ("fully_shard(build(model))", "wrap_policy"),
+    ],
+)  # fmt: skip
+def test_units_that_only_running_tells_are_open(wrapping, is_open, tmp_path):
+    assert is_open in opens(plan_of(tmp_path, TORCHRUN, loop(wrapping)))
+
+
+@pytest.mark.parametrize(
+    ("wrapping", "is_whole"),
+    [
+        ("for layer in model.layers:\n    fully_shard(layer)", True),
+        ("fully_shard(model.layers[0])", True),
+        (
+            "for layer in model.layers:\n    fully_shard(layer)\nfully_shard([model.norm, model.lm_head])",
+            True,
+        ),
+        (
+            "for layer in model.layers:\n    fully_shard(layer)\nfully_shard(model, ignored_params={model.w})",
+            True,
+        ),
+        ("model = FSDP(model, ignored_modules=[model.lm_head])", True),
+        ("for layer in model.layers:\n    fully_shard(layer)\nfully_shard(model)", False),
+        ("fully_shard(build(model))", False),
+        ("model = FSDP(model, ignored_modules=None)", False),
+        ("model = FSDP(model, ignored_states=[])", False),
+    ],
+)
+def test_what_no_unit_has_is_whole_on_every_rank(wrapping, is_whole, tmp_path):
+    """Whatever is left over is no share of the model, and nothing prices it."""
+    plan = plan_of(tmp_path, TORCHRUN, loop(wrapping))
+
+    unpriced = {each.unpriced for each in plan.notices}
+    assert ("parameters that FSDP leaves whole" in unpriced) is is_whole
 
 
 def test_what_a_flag_decides_is_read_with_it_and_open_without(tmp_path):

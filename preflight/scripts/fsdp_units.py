@@ -1,0 +1,91 @@
+"""Which units a script's own FSDP calls divide a model into, what they leave whole, and whether a unit's weights go after
+its forward.
+
+Source: torch/distributed/fsdp/_fully_shard/_fully_shard.py and fully_sharded_data_parallel.py, 2.13.0. fully_shard makes a
+unit of the parameters of a module that no call has taken before: what no call is given stays whole on every rank.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from preflight.scripts.files import CallFound
+from preflight.scripts.own_losses import MODEL
+from preflight.scripts.reader import ScriptReader
+from preflight.scripts.script_settings import OwnEngine, Said
+from preflight.setting import Place
+
+LEFT_WHOLE = "parameters that FSDP leaves whole"
+WRAPPED = ("FullyShardedDataParallel", "FSDP", "fully_shard")
+IGNORED = ("ignored_modules", "ignored_states", "ignored_parameters", "ignored_params")
+_ROOT, _PART, _OTHER = "root", "part", "other"
+
+
+def with_units(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
+    """Return the engine of fully_shard's calls with its units and whether they are freed after the forward."""
+    calls = [*reader.named("fully_shard"), *reader.maybe("fully_shard")]
+    kinds = [_kind(call) for call in calls]
+    fields: dict[str, Said] = dict(engine.fields)
+    unread: dict[str, Place] = dict(engine.unread)
+    if _PART not in kinds:
+        if _OTHER in kinds:
+            unread["wrap_policy"] = reader.place(calls[kinds.index(_OTHER)])
+        else:
+            fields["wrap_policy"] = Said("none", reader.place(calls[0]))
+    parts = [call for call, kind in zip(calls, kinds, strict=True) if kind == _PART] or calls
+    place = reader.place(parts[0])
+    said = {_reshards(reader, call) for call in parts}
+    if said == {False}:
+        fields["reshard_after_forward"] = Said(False, place)
+    elif said != {True}:
+        unread["reshard_after_forward"] = place
+    return replace(engine, fields=fields, unread=unread)
+
+
+def left_whole(reader: ScriptReader) -> Place | None:
+    """Return the call that leaves parameters whole on every rank: they are ignored, or no call of fully_shard has them."""
+    calls = [*reader.named(*WRAPPED), *reader.maybe(*WRAPPED)]
+    for call in calls:
+        for keyword in call.node.keywords:
+            value = keyword.value
+            is_none = isinstance(value, ast.Constant) and value.value is None
+            is_empty = isinstance(value, (ast.List, ast.Tuple)) and not value.elts
+            if keyword.arg in IGNORED and not is_none and not is_empty:
+                return reader.place(call)
+    sharded = [call for call in calls if call.name == "fully_shard"]
+    if sharded and all(_kind(call) == _PART for call in sharded):
+        return reader.place(sharded[0])
+    return None
+
+
+def _kind(call: CallFound) -> str:
+    """Tell whether a call of fully_shard is given the model itself, a part of it, or something that is not followed."""
+    named = [each.value for each in call.node.keywords if each.arg == "module"]
+    node = next(iter((*call.node.args, *named)), None)
+    if node is None:
+        return _OTHER
+    if MODEL.match(ast.unparse(node)):
+        return _ROOT
+    if isinstance(node, (ast.List, ast.Tuple, ast.Subscript, ast.Attribute)):
+        return _PART
+    if isinstance(node, ast.Name) and _is_turned_through(call, node.id):
+        return _PART
+    return _OTHER
+
+
+def _is_turned_through(call: CallFound, name: str) -> bool:
+    """Tell whether a name is the variable of a loop in the block of a call."""
+    holder = call.scope.holder(name)
+    return holder is not None and name in holder.unclear
+
+
+def _reshards(reader: ScriptReader, call: CallFound) -> bool | None:
+    """Return whether a unit's weights are freed after its forward; None where only running tells, or a mesh decides."""
+    given = [each.value for each in call.node.keywords if each.arg == "reshard_after_forward"]
+    if not given:
+        return None if any(each.arg is None for each in call.node.keywords) else True
+    if isinstance(given[0], ast.Compare):
+        return True  # of all layers but the last, as torchtitan does
+    value = reader.evaluator.value(given[0], call.scope)
+    return True if value is None else value if isinstance(value, bool) else None
