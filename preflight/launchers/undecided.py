@@ -120,19 +120,18 @@ def left_out(
         return []
     tower = own_tower(trainer.raw)
     is_counted = trainer.script.tower is not None
+    spoken_of = list(_spoken_of(trainer, signs, "" if tower is None else BESIDE_TEXT))
     return [
         *(() if tower is None or is_counted else (tower,)),
-        *_spoken_of(trainer, signs, "" if tower is None else BESIDE_TEXT),
-        *_held(trainer, signs),
+        *spoken_of,
+        *_held(trainer, {problem.unpriced for problem in spoken_of}),
     ]
 
 
-def _held(trainer: TrainerArguments, signs: Mapping[str, Place]) -> Iterator[Problem]:
+def _held(trainer: TrainerArguments, named: set[str]) -> Iterator[Problem]:
     """Yield what was read of a script that no formula counts; a second model where nothing else speaks of it."""
-    objective = trainer.settings.get("objective")
-    is_priced = objective is not None and objective.value in (*COMPARED, *KEEPS_LOGITS, *ONLINE)
     for name, (place, takes) in trainer.script.uncounted.items():
-        if name == SECOND_MODEL and (is_priced or HELD_BESIDE & set(signs)):
+        if name == SECOND_MODEL and HELD_BESIDE & named:
             continue
         message, at = _not_counted(name, name), place.where
         yield Problem(message, at, severity="warning", unpriced=name, takes=takes)

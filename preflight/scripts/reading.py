@@ -31,6 +31,7 @@ from preflight.scripts.own_engine import own_engine
 from preflight.scripts.own_optimizer import read_own_optimizer
 from preflight.scripts.parameter_casts import read_parameter_casts
 from preflight.scripts.reader import ScriptReader
+from preflight.scripts.reward_calls import read_rewards
 from preflight.scripts.scope import UNKNOWN, FlagOf, Known
 from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
 from preflight.scripts.second_model import SECOND_MODEL, model_beside
@@ -125,6 +126,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     read_optimizer(reader, settings)
     read_batches(reader, settings)
     read_evaluation(reader, settings)
+    read_rewards(reader, settings)
     _accelerator(reader, settings)
     if is_plain_loop:
         read_plain_loop(reader, settings)

@@ -42,14 +42,40 @@ def model_beside(reader: ScriptReader, trained: Place | None) -> Place | None:
     for found in trains:
         if len(names.get(id(found.node), ())) > 1:
             return trained  # a function that loads one is called for another
+    handed = _handed(reader)
     taken = {name for found in trains for name in names.get(id(found.node), ())}
     for found in loads:
         is_other = trained is not None and found not in trains
+        if found.node in handed:
+            continue
         for name in names.get(id(found.node), ()):
+            if name in handed:
+                continue
             is_another = name not in taken and is_other
             if (is_another or BESIDE.search(name)) and not _replaces(reader, found):
                 return reader.place(found)
     return None
+
+
+OF_TRAINERS = frozenset({"ref_model", "ref_policy", "reward_model", "value_model", "reward_funcs", "teacher_model"})  # fmt: skip
+"""Keywords by which a trainer of TRL's is given a model beside the one that it trains: what it holds is its objective's."""
+
+
+def _handed(reader: ScriptReader) -> set[object]:
+    """Return the names and the calls that a trainer is given as one of those models."""
+    given: set[object] = set()
+    for call in (*reader.calls, *reader.unsure):
+        if not call.name.endswith("Trainer"):
+            continue
+        nodes = [each.value for each in call.node.keywords if each.arg in OF_TRAINERS]
+        nodes += call.node.args[1:2]
+        for node in nodes:
+            for each in node.elts if isinstance(node, (ast.List, ast.Tuple)) else [node]:
+                given |= {
+                    each,
+                    last_name(each) if isinstance(each, (ast.Name, ast.Attribute)) else "",
+                }
+    return given - {""}
 
 
 def _loads(reader: ScriptReader, found: CallFound) -> bool:

@@ -50,6 +50,8 @@ UNCOUNTED = {
     REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
     OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),
+    "generation in an evaluation": (r"\b(?:WinRate|LogCompletions)Callback\(", "more"),
+    "a judge of pairs": (r"\bPairRMJudge\(", "more"),
     "derivatives that a script takes itself": (
         r"torch\.autograd\.(?:grad|functional)\b|\btorch\.func\b|\bfunctorch\b",
         "either",

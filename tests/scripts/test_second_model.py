@@ -72,3 +72,74 @@ def test_a_model_that_does_not_train_is_found(tmp_path, load):
 )
 def test_one_model_in_several_ways_is_one(tmp_path, load, after):
     assert beside(tmp_path, load, after) is None
+
+
+ONLINE = """\
+from transformers import AutoModelForCausalLM, pipeline
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer
+
+def short(completions, **rest):
+    return [-len(each) for each in completions]
+
+{load}
+{names}
+trainer = GRPOTrainer(model=model, reward_funcs={rewards}, args=GRPOConfig("o", bf16=True), train_dataset=rows)
+trainer.train()
+"""
+
+
+def online(folder, rewards, names="pass"):
+    text = ONLINE.format(load=LOAD, names=names, rewards=rewards)
+    return plan_of(folder, "python train.py", {"train.py": text})
+
+
+@pytest.mark.parametrize(
+    ("rewards", "names", "models"),
+    [
+        ("short", "pass", None),
+        ("[short, lambda completions, **rest: 1]", "pass", None),
+        ('"some/reward"', "pass", ("some/reward",)),
+        ('[short, "some/reward"]', "pass", ("some/reward",)),
+        ("scores", 'scores = ["some/reward", short]', ("some/reward",)),
+        ("scores", 'name = "some/reward"\nscores = name', ("some/reward",)),
+    ],
+)
+def test_a_reward_that_is_named_is_a_model_wherever_its_name_stands(
+    tmp_path, rewards, names, models
+):
+    plan = online(tmp_path, rewards, names)
+
+    assert plan.reward_models == models
+    assert SECOND_MODEL not in plan.script_facts.uncounted
+
+
+@pytest.mark.parametrize(
+    ("rewards", "names", "unpriced"),
+    [
+        ("scores", 'scores = ["some/reward", "another/reward"]', "several reward models"),
+        (
+            "lambda completions, **rest: score(completions)",
+            'score = pipeline("text-classification", model="some/reward")',
+            SECOND_MODEL,
+        ),
+        (
+            "short",
+            'judge = AutoModelForCausalLM.from_pretrained("gpt2-xl").cuda()',
+            SECOND_MODEL,
+        ),
+    ],
+)
+def test_what_scores_and_no_plan_holds_is_named(tmp_path, rewards, names, unpriced):
+    plan = online(tmp_path, rewards, names)
+
+    assert unpriced in {each.unpriced for each in plan.notices}
+
+
+def test_a_reference_that_a_trainer_is_given_is_its_objectives(tmp_path):
+    pair = 'DPOTrainer(model=model, {given}, args=DPOConfig("o", bf16=True), train_dataset=rows).train()'
+    for given, is_beside in (("ref_model=fixed", False), ("train=fixed", True)):
+        text = ONLINE.partition("trainer =")[0] + pair.format(given=given)
+        names = 'fixed = AutoModelForCausalLM.from_pretrained("gpt2")'
+        plan = plan_of(tmp_path, "python t.py", {"t.py": text.format(load=LOAD, names=names)})
+
+        assert (SECOND_MODEL in {each.unpriced for each in plan.notices}) is is_beside
