@@ -17,7 +17,7 @@ from preflight.scripts.script_settings import OwnEngine, Said
 from preflight.setting import Place
 
 LEFT_WHOLE = "parameters that FSDP leaves whole"
-WRAPPED = ("FullyShardedDataParallel", "FSDP", "fully_shard")
+WRAPPED = ("FullyShardedDataParallel", "FSDP", "fully_shard", "FullyShardedDataParallelPlugin")
 IGNORED = ("ignored_modules", "ignored_states", "ignored_parameters", "ignored_params")
 _ROOT, _PART, _OTHER = "root", "part", "other"
 

@@ -99,6 +99,7 @@ def test_units_that_only_running_tells_are_open(wrapping, is_open, tmp_path):
             True,
         ),
         ("model = FSDP(model, ignored_modules=[model.lm_head])", True),
+        ("plugin = FullyShardedDataParallelPlugin(ignored_modules=[model.lm_head])", True),
         ("for layer in model.layers:\n    fully_shard(layer)\nfully_shard(model)", False),
         ("fully_shard(build(model))", False),
         ("model = FSDP(model, ignored_modules=None)", False),
