@@ -259,6 +259,17 @@ def _lora_without_switch(given: Given, is_declared: bool) -> Iterator[Problem]:
         )
 
 
+_LAST_PART = re.compile(r"(\w*)\((?:\?:)?([\w|]+)\)(\w*)\$?")
+
+
+def _named_by_pattern(pattern: str) -> tuple[str, ...]:
+    """Return the endings that a pattern for names of modules speaks of: those of `.*\\.(q|v)_proj`, else its words."""
+    last = _LAST_PART.fullmatch(pattern.rpartition("\\.")[2])
+    if last is not None:
+        return tuple(f"{last[1]}{part}{last[3]}" for part in last[2].split("|"))
+    return tuple(n for n in re.findall(r"[A-Za-z]\w+", pattern) if n not in _CONTAINERS)
+
+
 def _targets(given: Given, setting: Setting | None) -> Reading[tuple[str, ...] | str | None]:
     if setting is None or setting.value is None:
         return Reading(None)
@@ -290,7 +301,7 @@ def _targets(given: Given, setting: Setting | None) -> Reading[tuple[str, ...] |
         )
     if single.isidentifier() or "," in single:
         return Reading(tuple(part for part in single.split(",") if part), tuple(problems))
-    names = tuple(n for n in re.findall(r"[A-Za-z]\w+", single) if n not in _CONTAINERS)
+    names = _named_by_pattern(single)
     pattern = (
         f"lora_target_modules {single!r} is a pattern; it is read as the names {', '.join(names)}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shlex
 
 import pytest
@@ -175,6 +176,26 @@ def test_trls_lora_is_an_adapter_with_its_defaults(tmp_path):
 
     assert values(lora)["adapter"] == Adapter("lora", 16, 32, 0.05)
     assert values(chosen)["adapter"] == Adapter("dora", 64, 32, 0.05, "all-linear")
+
+
+PATTERNS = {
+    r".*\.(q|k|v|o)_proj": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    r".*\.(?:q_proj|up_proj)$": ("q_proj", "up_proj"),
+    r"model\.layers\.\d+\.self_attn\.(q|v)_proj": ("q_proj", "v_proj"),
+    r".*(q_proj|k_proj)": ("q_proj", "k_proj"),
+    r".*down_proj": ("down_proj",),
+}
+
+
+@pytest.mark.parametrize(("pattern", "targets"), PATTERNS.items())
+def test_a_pattern_is_read_as_the_modules_that_it_matches(pattern, targets, tmp_path):
+    arguments = read(f"--use_peft --lora_target_modules {shlex.quote(pattern)}", tmp_path)
+    layer = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    places = {name: "self_attn" if name in layer[:4] else "mlp" for name in layer}
+    matched = [n for n in layer if re.fullmatch(pattern, f"model.layers.3.{places[n]}.{n}")]
+
+    assert values(arguments)["adapter"].targets == targets
+    assert [name for name in layer if name in targets] == matched
 
 
 def test_lora_flags_without_the_switch_are_no_adapter(tmp_path):
