@@ -23,7 +23,7 @@ def trace_html(
     capacity_bytes: int | None = None,
 ) -> str:
     """Return the page of a trace."""
-    head, *_ = trace_lines(model, result, estimate, Page(10**6))
+    head, *_ = trace_lines(model, result, estimate, Page(10**6), False, capacity_bytes)
     head = head.removeprefix("preflight: ")
     peaks = () if estimate is None else estimate.peaks
     formula = {peak.phase: peak.allocated_bytes for peak in peaks}

@@ -7,6 +7,7 @@ not read is open; and where the script cannot be read at all, every field is.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from preflight.launch_facts import StepLoss
 from preflight.plan_parts import UNSLOTH
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
+from preflight.scripts.modules import written_in
 from preflight.scripts.own_losses import NARROW_LOSS, OWN_LOSS
 from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
@@ -200,12 +202,34 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         unpriced,
         is_whole and not beside,
         cuts_rows or not makes_rows,
-        not reach.is_followed or re.search(TRAINS, f"{of_script}\n{whole}") is not None,
+        not reach.is_followed
+        or re.search(TRAINS, _without_calls_elsewhere(reach, f"{of_script}\n{whole}")) is not None,
         re.search(INFERS, whole) is not None,
         own,
         towers_keep,
         llava_classes(asked) if towers_keep else frozenset(),
     )
+
+
+def _without_calls_elsewhere(reach: Reach, text: str) -> str:
+    """Return a text without `train()` and its kind of what is imported from no file here: nobody read what that does."""
+    names = {
+        (alias.asname or alias.name).partition(".")[0]
+        for module in reach.files
+        for node in ast.walk(module.tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias, (written, _) in zip(node.names, written_in(node), strict=True)
+        if reach.modules.find(module.path, written) is None
+    }
+    if not names:
+        return text
+    root = rf"(?<![\w.])(?:{'|'.join(map(re.escape, sorted(names)))})"
+    itself = [name for name in ("train", "pretrain") if name in names]
+    called = [
+        rf"{root}(?:\.\w+)*\.(?:train|pretrain|fit)\(",
+        *(rf"(?<![\w.]){name}\(" for name in itself),
+    ]
+    return re.sub("|".join(called), "", text)
 
 
 COPY = "a second copy of the model"

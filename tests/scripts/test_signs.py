@@ -250,6 +250,28 @@ def test_a_script_that_trains_has_a_call_that_does(tmp_path, text):
     assert not signs_of(command, "train.py").may_train
 
 
+ELSEWHERE = {
+    "a function": ("from elsewhere import train\ntrain()\n", False),
+    "by another name": ("from elsewhere.cli import train as run\nrun()\n", False),
+    "of a module": ("import elsewhere.cli\nelsewhere.cli.train(1)\n", False),
+    "of a file here": ("from loop import train\ntrain()\n", True),
+    "beside a loop": ("from elsewhere import train\ntrain()\nloss.backward()\n", True),
+    "a library's trainer": (
+        "import elsewhere\nfrom transformers import Trainer\nTrainer().train()\n",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "may_train"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_what_a_package_trains_that_is_not_here_nobody_read(tmp_path, text, may_train):
+    (tmp_path / "train.py").write_text(text)
+    (tmp_path / "loop.py").write_text("def train():\n    loss.backward()\n")
+    command = LaunchCommand(("python", "train.py"), {}, str(tmp_path))
+
+    assert signs_of(command, "train.py").may_train is may_train
+
+
 def test_what_trains_nothing_is_unknown_and_never_refused(tmp_path):
     (tmp_path / "rows.py").write_text(
         "from transformers import AutoTokenizer\nAutoTokenizer.from_pretrained('meta-llama/Llama-3.1-70B')\n"

@@ -94,14 +94,22 @@ def test_nothing_is_named_where_no_length_fits(checked):
     assert "longest_seq_len" not in report.extra
 
 
+OPAQUE = """\
+from elsewhere import built, settings
+from transformers import Trainer, TrainingArguments
+
+Trainer(model=built(), args=TrainingArguments(**settings()), train_dataset=rows).train()
+"""
+
+
 @pytest.mark.parametrize("device", ["a100-sxm-80", "l4-24"])
-def test_of_a_script_that_is_not_here_few_readings_are_asked_and_all_agree(
+def test_of_a_script_that_is_not_followed_few_readings_are_asked_and_all_agree(
     device, tmp_path, monkeypatch
 ):
     """A dozen fields are open, and the releases: what decides at one length is looked at, and all of it at the end."""
+    (tmp_path / "opaque.py").write_text(OPAQUE)
     plugins = load_plugins()
-    words = ("torchrun", "--nproc_per_node", "8", "absent.py", "--per_device_train_batch_size", "1")
-    words += ("--model_name_or_path", "Qwen/Qwen3-0.6B")
+    words = ("torchrun", "--nproc_per_node", "8", "opaque.py")
     estimated: list[LaunchPlan] = []
 
     def counted(plan, *others):
@@ -110,7 +118,7 @@ def test_of_a_script_that_is_not_here_few_readings_are_asked_and_all_agree(
 
     def check(**settings: int):
         estimated.clear()
-        request = Request(device, settings)
+        request = Request(device, {"model": "Qwen/Qwen3-0.6B", "micro_batch_size": 1, **settings})
         return check_launch(LaunchCommand(words, {}, str(tmp_path)), plugins, request)
 
     monkeypatch.setattr("preflight.judge.estimate_memory", counted)
