@@ -71,11 +71,18 @@ def test_a_table_gives_the_parameters_of_sizes_that_it_was_not_made_from(model_t
     assert laid_out(describe(config, model_type, "a test")) == parameters_of(config)
 
 
+NOT_BUILT = ("cohere_compass_text",)
+"""Types that transformers 5.24 cannot build from their own defaults: a kind of layer has no rotary parameters there."""
+
+
 @pytest.mark.parametrize("model_type", TYPES)
 def test_a_table_gives_the_parameters_of_the_defaults_of_its_class_or_none(model_type):
     """Lists by layer are left to the class there, in its own depth: a rule that fits few layers alone is found out."""
     config = {"model_type": model_type, "architectures": [family_table(model_type)["class"]]}
-    if lays_out(config):
+    if model_type in NOT_BUILT:
+        with pytest.raises(KeyError):
+            parameters_of(config)
+    elif lays_out(config):
         assert describe(config, model_type, "a test").num_params == sum(
             prod(shape) for shape in parameters_of(config).values()
         )
