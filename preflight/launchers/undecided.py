@@ -124,14 +124,15 @@ def left_out(
     return [
         *(() if tower is None or is_counted else (tower,)),
         *spoken_of,
-        *_held(trainer, {problem.unpriced for problem in spoken_of}),
+        *_held(trainer, is_counted or bool(HELD_BESIDE & {each.unpriced for each in spoken_of})),
     ]
 
 
-def _held(trainer: TrainerArguments, named: set[str]) -> Iterator[Problem]:
-    """Yield what was read of a script that no formula counts; a second model where nothing else speaks of it."""
+def _held(trainer: TrainerArguments, is_told: bool) -> Iterator[Problem]:
+    """Yield what was read of a script that no formula counts; a second model where nothing else tells of it, and it is no
+    tower that is counted."""
     for name, (place, takes) in trainer.script.uncounted.items():
-        if name == SECOND_MODEL and HELD_BESIDE & named:
+        if name == SECOND_MODEL and is_told:
             continue
         message, at = _not_counted(name, name), place.where
         yield Problem(message, at, severity="warning", unpriced=name, takes=takes)
