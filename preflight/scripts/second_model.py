@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.library_classes import dotted
@@ -139,12 +140,16 @@ def _names(reader: ScriptReader) -> dict[int, tuple[str, ...]]:
                 callers[called] = tuple(dict.fromkeys((*callers.get(called, ()), name)))
     for called, functions in reader.functions.items():
         for function, _ in functions if called in callers else ():
-            for returned in ast.walk(function):
-                if isinstance(returned, ast.Return) and returned.value is not None:
-                    for node in ast.walk(returned.value):
-                        if isinstance(node, ast.Call):
-                            held.setdefault(id(node), callers[called])
+            for node in _calls_returned(function):
+                held.setdefault(id(node), callers[called])
     return held
+
+
+def _calls_returned(function: ast.FunctionDef) -> Iterator[ast.Call]:
+    """Yield the calls in what a function returns."""
+    for returned in ast.walk(function):
+        if isinstance(returned, ast.Return) and returned.value is not None:
+            yield from (each for each in ast.walk(returned.value) if isinstance(each, ast.Call))
 
 
 def _replaces(reader: ScriptReader, found: CallFound) -> bool:

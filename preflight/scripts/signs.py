@@ -107,7 +107,11 @@ CUTS = re.compile(
 MAKES_ROWS = re.compile(r"apply_chat_template|(?i:tokenizer|processor|tokenize)\(|\.encode\(")
 """Calls that make the rows, of a script whose data are its own."""
 
-TRAINS = r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|\.train\(|\.fit\(|Trainer\b|training_step|\b(?:pre)?train\("
+TRAINS_ITSELF = (
+    r"deepspeed\.initialize\((?![^()]*\)\[0\])|\.backward\(|\.step\(\)|Trainer\b|training_step"
+)
+"""Words of a script that trains by what is read of it."""
+TRAINS = rf"{TRAINS_ITSELF}|\.train\(|\.fit\(|\b(?:pre)?train\("
 """Calls of which a script that trains has one; an engine that is taken of DeepSpeed without its optimizer only infers."""
 
 INFERS = r"\.generate\(|\.evaluate\(|\.inference\(|\.eval\(\)"
@@ -202,13 +206,20 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         unpriced,
         is_whole and not beside,
         cuts_rows or not makes_rows,
-        not reach.is_followed
-        or re.search(TRAINS, _without_calls_elsewhere(reach, f"{of_script}\n{whole}")) is not None,
+        not reach.is_followed or _trains(reach, f"{of_script}\n{whole}"),
         re.search(INFERS, whole) is not None,
         own,
         towers_keep,
         llava_classes(asked) if towers_keep else frozenset(),
     )
+
+
+def _trains(reach: Reach, text: str) -> bool:
+    """Tell whether a text has a call that trains; who imports what is asked only where nothing else in it does."""
+    if re.search(TRAINS_ITSELF, text):
+        return True
+    may = re.search(TRAINS, text) is not None
+    return may and re.search(TRAINS, _without_calls_elsewhere(reach, text)) is not None
 
 
 def _without_calls_elsewhere(reach: Reach, text: str) -> str:
