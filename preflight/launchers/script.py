@@ -38,6 +38,7 @@ from preflight.launchers.undecided import (
     ranks_of,
     synchronised,
     undecided,
+    with_replaced_attention,
 )
 from preflight.launchers.zero_init import zero_init_of
 from preflight.libraries.requirement import LIBRARIES
@@ -170,6 +171,7 @@ class _Making:
         own_engine = own_initialize(command, part.script_index)
         has_open_ranks = ranks is not None and bool(ranks.may_be)
         self.origins.update(undecided(trainer, fields, signs.fields, own_engine, has_open_ranks))
+        self.origins.update(with_replaced_attention(fields, self.origins, signs.attention))
         is_alone = num_ranks is None or num_ranks.value == 1
         held = {k: v for k, v in signs.unpriced.items() if k != REPLICAS or is_alone}
         step = priced_step(trainer, signs.step_loss)

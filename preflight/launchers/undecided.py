@@ -13,6 +13,7 @@ from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
 from preflight.scripts.own_steps import BESIDE_ADAPTER, TAKES_OF_CALLS
+from preflight.scripts.replaced_attention import ReplacedAttention
 from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.signs import UNPRICED
 from preflight.setting import Place, Setting
@@ -98,6 +99,20 @@ def undecided(
     if is_plain and own is not None:
         origins["engine"] = open_stage(own)
     return origins
+
+
+def with_replaced_attention(
+    fields: Mapping[str, Setting],
+    origins: Mapping[str, Origin],
+    replaced: ReplacedAttention | None,
+) -> dict[str, Origin]:
+    """Return the origin of an attention that nobody names, where a script puts another in place of the model's own."""
+    said, before = fields.get("attention"), origins.get("attention")
+    is_said = said is not None and said.place.kind != "default"
+    if replaced is None or is_said or (before is not None and before.may_be):
+        return {}
+    reason = f"{replaced.place.where} puts another in place of the model's own"
+    return {"attention": Origin(SCRIPT_DECIDES, True, reason, replaced.may_be)}
 
 
 OF_CALL: Mapping[tuple[str, ...], tuple[str, ...]] = {

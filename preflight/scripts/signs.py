@@ -23,6 +23,11 @@ from preflight.scripts.own_steps import functions_of, uncounted_calls
 from preflight.scripts.reach import Reach
 from preflight.scripts.reach_text import text_left
 from preflight.scripts.reader import ScriptReader
+from preflight.scripts.replaced_attention import (
+    REPLACES,
+    ReplacedAttention,
+    replaced_attention,
+)
 from preflight.scripts.repository_files import repository_files
 from preflight.scripts.tower_calls import llava_classes, only_towers_keep_outputs
 from preflight.scripts.uncounted import OUTPUTS, UNCOUNTED
@@ -147,6 +152,8 @@ class Signs:
     """Whether towers, and nothing else, are asked for the outputs of every layer."""
     llava_classes: frozenset[str] = frozenset()
     """Classes of its own by which it loads a language model and builds LLaVA's parts onto it."""
+    attention: ReplacedAttention | None = None
+    """What it puts in place of a model's attention."""
 
 
 def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = None) -> Signs:
@@ -211,6 +218,11 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         own,
         towers_keep,
         llava_classes(asked) if towers_keep else frozenset(),
+        replaced_attention(
+            (each.path, each.tree, reach.lines[each.path])
+            for each in reach.files
+            if REPLACES.search(each.text)
+        ),
     )
 
 

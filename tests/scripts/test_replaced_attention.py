@@ -1,0 +1,103 @@
+"""A script that gives a model's attention class another forward leaves open which attention runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight.launch import LaunchCommand
+from preflight.pipeline import check_launch
+from preflight.plugins import load_plugins
+from preflight.request import Request
+from preflight.scripts.signs import signs_of
+from preflight.verdict import Answer
+
+FORWARDS = """\
+import torch
+
+
+def with_kernel(self, hidden_states, attention_mask=None, **others):
+    query, key, value = self.project(hidden_states)
+    return self.o_proj({kernel}(query, key, value)), None, None
+
+
+def with_scores(self, hidden_states, attention_mask=None, **others):
+    query, key, value = self.project(hidden_states)
+    scores = torch.softmax(query @ key.transpose(2, 3) + attention_mask, dim=-1)
+    return self.o_proj(scores @ value), None, None
+
+
+def replace(is_long=False):
+    import transformers
+
+    transformers.models.llama.modeling_llama.LlamaAttention.forward = {forward}
+"""
+TRAIN = """\
+from patch import replace
+
+{call}
+
+from transformers import AutoModelForCausalLM, TrainingArguments
+from trl import SFTTrainer
+
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf")
+arguments = TrainingArguments(
+    "out", per_device_train_batch_size=2, bf16=True, gradient_checkpointing=True,
+    fsdp="full_shard auto_wrap", fsdp_transformer_layer_cls_to_wrap="LlamaDecoderLayer",
+)
+SFTTrainer(model, args=arguments, train_dataset=rows, packing=True, max_seq_length=16384).train()
+"""
+KERNELS = ("flash_attn_func", "xops.memory_efficient_attention", "F.scaled_dot_product_attention")
+
+
+def attention_of(folder, kernel=KERNELS[0], forward="with_kernel", call="replace()"):
+    (folder / "patch.py").write_text(FORWARDS.format(kernel=kernel, forward=forward))
+    (folder / "train.py").write_text(TRAIN.format(call=call))
+    command = LaunchCommand(("torchrun", "train.py"), {}, str(folder))
+    found = signs_of(command, "train.py").attention
+    return None if found is None else set(found.may_be)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_forward_with_a_kernel_keeps_no_scores(tmp_path, kernel):
+    assert attention_of(tmp_path, kernel) == {"sdpa"}
+
+
+@pytest.mark.parametrize(
+    ("forward", "may_be"),
+    [
+        ("with_scores", {"eager"}),
+        ("with_kernel if is_long else with_scores", {"sdpa", "eager"}),
+        ("of_another_package", {"sdpa", "eager"}),
+    ],
+)
+def test_a_forward_that_takes_a_softmax_or_is_not_here_may_keep_scores(tmp_path, forward, may_be):
+    assert attention_of(tmp_path, forward=forward) == may_be
+
+
+def test_a_function_that_nothing_calls_replaces_nothing(tmp_path):
+    assert attention_of(tmp_path, call="print(replace.__name__) if False else None") is None
+
+
+def answered(folder, pins, **settings):
+    (folder / "requirements.txt").write_text(pins)
+    attention_of(folder)
+    command = LaunchCommand(("torchrun", "--nproc_per_node", "8", "train.py"), {}, str(folder))
+    return check_launch(command, load_plugins(), Request("h100-sxm-80", settings))
+
+
+OLD = "transformers==4.31.0\ntorch==2.0.1\n"
+"""Releases whose LlamaAttention keeps scores, and whose repositories put flash attention in its place."""
+
+
+def test_the_scores_of_a_class_whose_forward_is_another_refuse_nothing(tmp_path):
+    report = answered(tmp_path, OLD)
+
+    assert report.verdict.answer is Answer.UNKNOWN
+    assert set(report.readings.deciding) == {"attention"}
+
+
+def test_naming_the_attention_settles_it(tmp_path):
+    fits = answered(tmp_path, OLD, attention="sdpa").verdict.answer
+    refused = answered(tmp_path, OLD, attention="eager").verdict.answer
+
+    assert (fits, refused) == (Answer.FITS, Answer.DOES_NOT_FIT)
