@@ -44,6 +44,10 @@ KEEPS_MODEL = frozenset(
 ADDING = frozenset({"append", "insert", "extend", "add_module", "register_module"})
 _OF_MODEL = re.compile(r"^(?:\w+\.)*\w*model(?:\.(?!\w*config)\w+(?:\[[^\]]*\])?)*$")
 """A model, or a part of it that is none of its configs."""
+_CLASS_OF_MODEL = re.compile(
+    r"(?:^|\.)[A-Z]\w*(?:Model|ForCausalLM|ForConditionalGeneration|Layer|Block|MLP|MoE)$"
+)
+"""A class of a model, or of a part of it that keeps what a formula counts; attention is read elsewhere."""
 _STEPS = re.compile(r"^(?:compute_loss|training_step|train_step)$")
 _PARAMETERS = re.compile(
     r"\.(?:named_)?parameters\(\)|\bparam(?:eter)?s?(?:_groups?)?\b(?!\.(?!values\b|copy\b))|grouped_parameters"
@@ -53,7 +57,7 @@ _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _WORTH = re.compile(
     _PARAMETERS.pattern
     + r"|\.generate\(|def (?:compute_loss|train)|\bbackward\(|requires_grad|model\.[\w.\[\]]+ *= *\w"
-    r"|model\w* *= *[\w.]+\(|model\.[\w.]+\.(?:append|insert|extend)\(|\.(?:add|register)_module\("
+    r"|model\w* *= *[\w.]+\(|\.forward *= *\w|modeling_\w+\.\w+ *= *\w|model\.[\w.]+\.(?:append|insert|extend)\(|\.(?:add|register)_module\("
 )
 
 
@@ -178,8 +182,10 @@ def _unknown_change(assign: ast.Assign, functions: frozenset[str]) -> str:
     """Return the function of another package that a model is put through, where its effect is not known."""
     call, target = assign.value, ast.unparse(assign.targets[0])
     owner, _, attribute = target.rpartition(".")
-    if attribute == "forward" and _OF_MODEL.match(owner):
+    if attribute == "forward" and (_OF_MODEL.match(owner) or _CLASS_OF_MODEL.search(owner)):
         return "a forward of its own"
+    if re.search(r"\bmodeling_\w+$", owner) and _CLASS_OF_MODEL.search(target):
+        return f"a class of its own as {attribute}"
     if isinstance(call, ast.Call) and _OF_MODEL.match(owner) and _is_module(last_name(call.func)):
         return f"{last_name(call.func)} as {attribute}"
     if not isinstance(call, ast.Call) or not call.args or MODEL.match(target) is None:

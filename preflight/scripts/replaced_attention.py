@@ -15,7 +15,10 @@ from preflight.scripts.files import last_name
 from preflight.setting import Place
 from preflight.values import dataclass
 
-REPLACES = re.compile(r"Att(?:entio)?n\w*\.forward\s*=[^=]")
+REPLACES = re.compile(
+    r"Att(?:entio)?n\w*\.forward\s*=[^=]|\bmodeling_\w+\.\w*Att(?:entio)?n\w*\s*=[^=]"
+)
+"""An attention's forward, or its class in the module where its model finds it."""
 SCORES = re.compile(r"\bsoftmax\(")
 KERNELS = re.compile(
     r"flash_attn|flash_attention|memory_efficient_attention|scaled_dot_product_attention"
@@ -59,11 +62,12 @@ def _replacements(tree: ast.Module, lines: Container[int]) -> Iterator[ast.Assig
 
 
 def _kinds(value: ast.expr, tree: ast.Module) -> set[str]:
-    """Return what the function may be that an expression names: either way of a condition; both where it is not here."""
+    """Return what the function or class may be that an expression names: either way of a condition; both where it is not here."""
     if isinstance(value, ast.IfExp):
         return _kinds(value.body, tree) | _kinds(value.orelse, tree)
     name = last_name(value)
-    bodies = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name]
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    bodies = [n for n in ast.walk(tree) if isinstance(n, kinds) and n.name == name]
     text = "\n".join(ast.unparse(each) for each in bodies)
     found = set()
     if KERNELS.search(text):

@@ -74,6 +74,13 @@ def test_a_forward_that_takes_a_softmax_or_is_not_here_may_keep_scores(tmp_path,
     assert attention_of(tmp_path, forward=forward) == may_be
 
 
+def test_a_class_put_into_its_models_module_counts_as_its_forward_does(tmp_path):
+    swap = "import transformers.models.llama.modeling_llama as modeling_llama\n"
+    swap += "class Fast:\n    forward = lambda self, q, k, v: flash_attn_func(q, k, v)\n"
+
+    assert attention_of(tmp_path, call=f"{swap}modeling_llama.LlamaAttention = Fast") == {"sdpa"}
+
+
 def test_a_function_that_nothing_calls_replaces_nothing(tmp_path):
     assert attention_of(tmp_path, call="print(replace.__name__) if False else None") is None
 
