@@ -98,11 +98,13 @@ class Readings:
         }
 
     def open_to_dict(self) -> dict[str, Any]:
-        """Return the open fields as the `open` of the JSON contract."""
+        """Return the open fields as the `open` of the JSON contract; where none decides alone, all do together."""
+        together = self.may_be if self.answer is None else {}
+        deciding = self.deciding or together
         return {
             name: {
                 "may_be": [plain(value) for value in values],
-                "deciding": name in self.deciding,
+                "deciding": name in deciding,
                 **({"is_range": True} if name in self.ranges else {}),
             }
             for name, values in self.may_be.items()

@@ -119,6 +119,16 @@ def test_many_open_fields_are_judged_at_their_ends_in_few_estimates():
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_the_json_marks_what_decides_wherever_readings_disagree(model):
+    readings = judged(plan_of(model, "h100-sxm-80", OPEN)).readings
+    assert readings is not None
+    marked = {name for name, told in readings.open_to_dict().items() if told["deciding"]}
+
+    assert bool(marked) is (readings.answer is None)
+    assert marked >= set(readings.deciding)
+
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ["engine", "activation_checkpointing", "load_dtype", "loss"])
 def test_the_order_of_a_fields_values_is_that_of_their_peaks(model, name):
     plan = plan_of(model, "h100-sxm-80", [name], activation_checkpointing="none")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.argument_parsers import argparse_names
+from preflight.scripts.attribute_changes import changed_attributes
 from preflight.scripts.bindings import told_by
 from preflight.scripts.dataclass_fields import (
     class_fields,
@@ -27,7 +28,6 @@ from preflight.scripts.scope import (
     Known,
     Parsed,
     Scope,
-    changed_attributes,
     walk_block,
 )
 from preflight.scripts.settings_objects import (
@@ -65,7 +65,9 @@ class ScriptMeanings(ScriptFiles):
             [(found.node, found.scope) for found in self.everywhere],
         )
         self.evaluator = Evaluator(command, self.imported, self.parsed)
-        self.evaluator.changed_attributes = changed_attributes(self.nodes)
+        self._changed = changed_attributes(self.nodes)
+        """Attributes that any line sets, and how often."""
+        self.evaluator.changed_attributes = self._changed
 
     @property
     def _has_parser_of_its_own(self) -> bool:

@@ -12,6 +12,7 @@ import ast
 import os
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.attribute_changes import changed_attributes
 from preflight.scripts.blocks import reachable
 from preflight.scripts.classes_used import PLAIN_DECORATORS
 from preflight.scripts.files import last_name
@@ -20,7 +21,7 @@ from preflight.scripts.reach_calls import ReachCalls
 from preflight.scripts.reach_files import Block, span
 from preflight.scripts.reach_values import attributes_set
 from preflight.scripts.reader import ScriptReader
-from preflight.scripts.scope import Scope, changed_attributes
+from preflight.scripts.scope import Scope
 
 MOST_IMPORTED = 40
 """Files that are looked into where others are left that are imported and that nothing names."""

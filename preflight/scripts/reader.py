@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from preflight.launch import LaunchCommand
 from preflight.plan_choices import HF_TRAINERS
+from preflight.scripts.attribute_changes import Read, left_unchanged, set_once
 from preflight.scripts.bindings import bind_parameters, told_by
 from preflight.scripts.blocks import DEFINITIONS, reachable
 from preflight.scripts.commands import command_parameters
@@ -31,6 +33,9 @@ from preflight.scripts.scope import (
     Scope,
 )
 from preflight.setting import Place
+
+MOST_LOOKS = 3
+"""Times that a script's branches are looked at: what one look tells of attributes may decide another branch."""
 
 
 class ScriptReader(ScriptMeanings):
@@ -52,26 +57,44 @@ class ScriptReader(ScriptMeanings):
         self.flag_of = flag_of
         for found in (self.calls, self.unsure, self.statements, self.unsure_statements):
             found.clear()
-        self.evaluator.num_steps = 0
-        self.evaluator.forget()
-        self.forget_classes()
-        for _, scope in self.blocks:
-            scope.parameters.clear()
-        for function, scope, outer in self.commands:
-            scope.parameters.update(command_parameters(function, outer, self.evaluator, flag_of))
-        bind_parameters(self.defined, self._sites(), self.evaluator)
-        read = {
-            id(scope): list(reachable(body, scope, self.evaluator)) for body, scope in self.blocks
-        }
+        self.evaluator.changed_attributes, self.evaluator.set_once = self._changed, {}
         modules = [id(scope) for _, scope in self.blocks if scope.outer is None]
-        runs = self._run(modules, read)
+        for _ in range(MOST_LOOKS):
+            read = self._look()
+            runs = self._run(modules, read)
+            if not self._learns(read, runs):
+                break
         for _, scope in self.blocks:
             if id(scope) in runs:
                 self._read_block(read[id(scope)], scope, runs[id(scope)])
 
-    def _run(
-        self, modules: list[int], read: Mapping[int, list[tuple[ast.AST, bool | None]]]
-    ) -> dict[int, bool]:
+    def _look(self) -> Read:
+        """Return the nodes of every block, and whether they run, by what is known of attributes."""
+        self.evaluator.num_steps = 0
+        self.evaluator.forget()
+        self.evaluator.not_told.clear()
+        self.forget_classes()
+        for _, scope in self.blocks:
+            scope.parameters.clear()
+        for function, scope, outer in self.commands:
+            told = command_parameters(function, outer, self.evaluator, self.flag_of)
+            scope.parameters.update(told)
+        bind_parameters(self.defined, self._sites(), self.evaluator)
+        return {
+            id(scope): list(reachable(body, scope, self.evaluator)) for body, scope in self.blocks
+        }
+
+    def _learns(self, read: Read, runs: Mapping[int, bool]) -> bool:
+        """Note which attributes no branch that may run sets, and which one statement sets that surely does; tell whether a
+        condition asked for one of them."""
+        changed = Counter(self._changed) - Counter(left_unchanged(read))
+        once = set_once(changed, self.blocks, read, runs)
+        before = self.evaluator.changed_attributes, self.evaluator.set_once
+        self.evaluator.changed_attributes, self.evaluator.set_once = changed, once
+        known = {name for name in before[0] if name not in changed or name in once}
+        return before != (changed, once) and bool(known & self.evaluator.not_told)
+
+    def _run(self, modules: list[int], read: Read) -> dict[int, bool]:
         """Return the scopes of the blocks that run -> whether they surely do.
 
         What only a branch names that may not be taken may not run; what only branches name that are not taken does not.
@@ -101,7 +124,7 @@ class ScriptReader(ScriptMeanings):
         return runs
 
     def _read_block(
-        self, nodes: list[tuple[ast.AST, bool | None]], scope: Scope, runs_surely: bool
+        self, nodes: Sequence[tuple[ast.AST, bool | None]], scope: Scope, runs_surely: bool
     ) -> None:
         for node, may_run in nodes:
             is_sure = runs_surely and may_run is True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -151,31 +150,8 @@ def _note_method(
             scope.ways[id(keyword.value)] = ways.get(id(call), ANYWHERE)
 
 
-def changed_attributes(nodes: Iterable[ast.AST]) -> Mapping[str, int]:
-    """Return the attributes that are set on a plain name, `args.batch_size //= 2`, and how often."""
-    found: Counter[str] = Counter()
-    for node in nodes:
-        targets: list[ast.expr] = []
-        if isinstance(node, (ast.Assign, ast.Delete)):
-            targets = node.targets
-        elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.AsyncFor)):
-            targets = [node.target]
-        found.update(
-            each.attr
-            for target in targets
-            for each in ([target] if isinstance(target, ast.Attribute) else _parts(target))
-            if isinstance(each, ast.Attribute)
-            and isinstance(each.value, ast.Name)
-            and each.value.id != "self"
-        )
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
-            name = node.args[1] if len(node.args) > 1 else None
-            if isinstance(name, ast.Constant):
-                found[str(name.value)] += 1
-    return found
-
-
-def _parts(target: ast.expr) -> list[ast.expr]:
+def parts_of(target: ast.expr) -> list[ast.expr]:
+    """Return the targets of `a, b = ...`."""
     return target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from preflight.launch import LaunchCommand
+from preflight.scripts.attribute_changes import SetOnce, set_before
 from preflight.scripts.flow import Position
 from preflight.scripts.names import MAX_DEPTH, Names
 from preflight.scripts.operators import (
@@ -70,6 +71,9 @@ class Evaluator(Names):
         """A call -> Parsed (or a tuple of them) where it parses the command line, else None."""
         self.changed_attributes: Mapping[str, int] = {}
         """Attributes that the script sets on some name, and how often: those of parsed arguments may then be other ones."""
+        self.set_once: SetOnce = {}
+        self.not_told: set[str] = set()
+        """Those whose value was asked for and could not be told."""
         self.before_change = ""
         """The one of them whose value is asked for as it was before."""
         self.num_steps = 0
@@ -152,7 +156,7 @@ class Evaluator(Names):
         holder = self.value(node.value, scope, depth)
         if isinstance(holder, Parsed):
             if node.attr in self.changed_attributes and node.attr != self.before_change:
-                return UNKNOWN
+                return self._set_before(node, scope, depth)
             return holder.names.get(node.attr, UNKNOWN)
         if node.attr == "is_floating_point" and holder in DTYPE_NAMES:
             return "int" not in str(holder)
@@ -161,6 +165,16 @@ class Evaluator(Names):
             if isinstance(imported, Known):
                 return imported
         return UNKNOWN
+
+    def _set_before(self, node: ast.Attribute, scope: Scope, depth: int) -> object:
+        value = set_before(node, scope, self.set_once)
+        if value is None:
+            self.not_told.add(node.attr)
+            return UNKNOWN
+        outer, self.before_change = self.before_change, node.attr
+        known = self.evaluate(value, scope, depth)
+        self.before_change = outer
+        return known
 
     def _variable(self, key: object, unset: object) -> object:
         """Return what a variable of the ranks holds; `unset` where it has no value."""

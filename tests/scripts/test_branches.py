@@ -222,3 +222,82 @@ def test_defaults_that_a_script_gives_its_parser_decide_where_no_flag_does(
         name for name in ("mixed_precision", "activation_checkpointing") if name in opens(plan)
     }
     assert bool(opened) is is_open
+
+
+OWN_ARGUMENTS = """\
+from dataclasses import dataclass, field
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+
+@dataclass
+class Own:
+    wide: bool = field(default=False)
+    lora: bool = field(default=False)
+    rank: int = field(default=8)
+
+
+def settle(own):
+    {elsewhere}
+
+
+def main():
+    own, told = HfArgumentParser((Own, TrainingArguments)).parse_args_into_dataclasses()
+    model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B", dtype="bfloat16")
+    {early}
+    if own.wide:
+        own.lora = True
+        own.rank = 4 * own.rank
+    {late}
+    if own.lora:
+        model = get_peft_model(model, LoraConfig(r=own.rank, target_modules="all-linear"))
+    Trainer(model=model, args=told).train()
+
+
+main()
+"""
+
+
+def own_plan(folder, *flags: str, elsewhere: str = "pass", early: str = "pass", late: str = "pass"):
+    text = OWN_ARGUMENTS.replace("{elsewhere}", elsewhere)
+    text = text.replace("{early}", early).replace("{late}", late)
+    return plan_of(folder, " ".join(("python", "train.py", *flags)), {"train.py": text})
+
+
+def adapter_of(plan):
+    is_open = "adapter" in plan.script_facts.unread or "adapter" in plan.script_facts.half_said
+    return "open" if is_open else getattr(plan.adapter, "rank", None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "rank"),
+    [
+        ((), None),
+        (("--lora", "True"), 8),
+        (("--wide", "True"), 32),
+        (("--wide", "True", "--rank", "16"), 64),
+    ],
+)
+def test_an_argument_holds_what_the_branches_that_are_taken_set_it_to(tmp_path, flags, rank):
+    assert adapter_of(own_plan(tmp_path, *flags)) == rank
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"elsewhere": "own.rank = 2"},
+        {"late": "own.rank = 2"},
+        {"early": "for each in (1, 2): own.rank += each"},
+        {"late": "own = settle(own)"},
+    ],
+    ids=["in another function", "twice", "in a loop", "on another object"],
+)
+def test_an_argument_that_more_than_one_line_sets_is_open(tmp_path, other):
+    assert adapter_of(own_plan(tmp_path, "--wide", "True", **other)) == "open"
+
+
+def test_an_argument_is_open_above_the_line_that_sets_it(tmp_path):
+    early = "if own.lora: model.gradient_checkpointing_enable()"
+    plan = own_plan(tmp_path, "--wide", "True", early=early)
+
+    assert "activation_checkpointing" in plan.script_facts.unread
