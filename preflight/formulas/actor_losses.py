@@ -54,6 +54,17 @@ def trains_actor(plan: LaunchPlan) -> bool:
     return plan.launcher == "verl" and plan.objective in ONLINE
 
 
+def pads_to_the_cap(plan: LaunchPlan) -> bool:
+    """Tell whether every row surely goes through verl's actor as long as rows may be: padding that is not taken off.
+
+    A rollout is padded to its longest (vllm_rollout_spmd.py generate_sequences, 0.2 to 0.9.1); the engine of 0.8 takes
+    it off again whatever `use_remove_padding` says.
+    """
+    said = plan.versions.get("verl")
+    is_before = said is not None and not SCORES_IN_ENGINES.holds_in({"verl": said})
+    return trains_actor(plan) and plan.sequence_kind == "padded" and is_before
+
+
 def update_bytes(
     plan: LaunchPlan, size: int, entries: int
 ) -> Iterable[tuple[str, int, frozenset[Moment]]]:

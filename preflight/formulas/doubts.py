@@ -11,6 +11,7 @@ from preflight.plan_parts import AUTOMODEL, UNSLOTH
 
 COMPILED_CHUNKS = "what torch.compile makes of Liger's chunks"
 ACTORS_RELEASE = "what the release of verl decides"
+ENGINES_ROOM = "the room that verl's engine finds"
 LOADING = "how a script that is not here loads its model"
 
 
@@ -33,11 +34,15 @@ def _is_of_chunks(term: MemoryTerm) -> bool:
     return term.name.startswith("head and loss")
 
 
+def _is_of_engines_room(term: MemoryTerm) -> bool:
+    """Tell whether a term is of room that verl's engine may find less of."""
+    return term.name.startswith("inference engine: keys")
+
+
 def _is_of_actors_release(term: MemoryTerm) -> bool:
-    """Tell whether a term is of logits, or of room that verl's engine may find less of."""
-    return term.name.startswith(
-        ("inference engine: keys", "logits and log-prob", "scoring of compl")
-    )
+    """Tell whether a term is of logits, or of the engine's room: releases of verl differ in both."""
+    of_logits = term.name.startswith(("logits and log-prob", "scoring of compl"))
+    return of_logits or _is_of_engines_room(term)
 
 
 DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
@@ -46,6 +51,7 @@ DOUBTFUL: Mapping[str, Callable[[MemoryTerm], bool]] = {
     UNSLOTH: _is_no_state,
     AUTOMODEL: _is_no_state,
     ACTORS_RELEASE: _is_of_actors_release,
+    ENGINES_ROOM: _is_of_engines_room,
     COMPILED_CHUNKS: _is_of_chunks,
 }
 """What notices leave unpriced that takes less -> the terms in which it does."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.device import DeviceSpec
 from preflight.errors import Problem
+from preflight.formulas.actor_losses import pads_to_the_cap
 from preflight.formulas.adapters import (
     HEADS,
     SAVED_HEADS,
@@ -20,6 +21,7 @@ from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.generated_answers import generates
 from preflight.formulas.left_out_of_answers import left_out_of_answers
+from preflight.formulas.objective import ONLINE
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.pipelines import is_divisible
 from preflight.formulas.rollouts import has_engine
@@ -64,8 +66,16 @@ def with_left_out(
 
 def is_cut_only(plan: LaunchPlan) -> bool:
     """Tell whether the length of a launch is where its rows are cut, and may be longer than any of them."""
-    is_filled = plan.sequence_kind in ("packed", "fixed")
-    return plan.seq_len is not None and plan.command is not None and not is_filled
+    if plan.seq_len is None or plan.command is None:
+        return False
+    if makes_rows(plan):
+        return not pads_to_the_cap(plan)
+    return plan.sequence_kind not in ("packed", "fixed")
+
+
+def makes_rows(plan: LaunchPlan) -> bool:
+    """Tell whether completions end where the model ends them, before the most that they may have: no data says when."""
+    return plan.generation is not None and plan.objective in ONLINE
 
 
 def adapts_other_names(plan: LaunchPlan, model: ModelSpec) -> bool:

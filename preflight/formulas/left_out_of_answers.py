@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from preflight.errors import Problem
 from preflight.formulas.actor_losses import trains_actor
 from preflight.formulas.chunked_heads import takes_ligers_chunks
-from preflight.formulas.doubts import ACTORS_RELEASE, COMPILED_CHUNKS
+from preflight.formulas.doubts import ACTORS_RELEASE, COMPILED_CHUNKS, ENGINES_ROOM
 from preflight.formulas.objective import reference_of
 from preflight.formulas.precision import uses_autocast
 from preflight.formulas.trainer_arguments import where_of
@@ -42,18 +42,17 @@ def _left_out_of_ppo(plan: LaunchPlan) -> Iterator[Problem]:
 
 def _of_the_actor(plan: LaunchPlan) -> Iterator[Problem]:
     """Yield that verl's release decides how much of the card its engine finds, and what logits take."""
-    if "verl" in plan.versions and SERVES_ITS_ENGINE.holds_in(plan.versions):
+    is_known = "verl" in plan.versions
+    if is_known and SERVES_ITS_ENGINE.holds_in(plan.versions):
         return
+    of_logits = ", and logits as the release of verl that takes most has them"
     yield Problem(
-        "an engine's share is estimated as one of the whole card, and logits as the release of verl that takes most has"
-        " them",
-        "versions.verl"
-        if "verl" in plan.versions
-        else "nothing says which verl the launch will have",
-        "" if "verl" in plan.versions else "`--set versions.verl=VERSION`",
+        f"an engine's share is estimated as one of the whole card{'' if is_known else of_logits}",
+        "versions.verl" if is_known else "nothing says which verl the launch will have",
+        "" if is_known else "`--set versions.verl=VERSION`",
         "PF143",
         "warning",
-        unpriced=ACTORS_RELEASE,
+        unpriced=ENGINES_ROOM if is_known else ACTORS_RELEASE,
         takes="less",
     )
 

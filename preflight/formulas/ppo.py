@@ -56,8 +56,15 @@ def policy_of(model: ModelSpec) -> ModelSpec:
 
 def completions_scores(plan: LaunchPlan, model: ModelSpec, rows: int) -> int:
     """Return fp32 logits of every generated token of some rows."""
+    return 4 * rows * _longest_answer(plan) * model.vocab_size
+
+
+def _longest_answer(plan: LaunchPlan) -> int:
+    """Return the tokens of the longest completion: no longer than a row, where somebody says how long one is."""
     generation = plan.generation
-    return 0 if generation is None else 4 * rows * generation.max_completion_len * model.vocab_size
+    if generation is None:
+        return 0
+    return min(generation.max_completion_len, plan.seq_len or generation.max_completion_len)
 
 
 def without_autocast(plan: LaunchPlan) -> LaunchPlan:
@@ -77,7 +84,7 @@ def scoring_bytes(plan: LaunchPlan, policy: ModelSpec) -> int:
     states = hidden_states(there, policy, rows * length)
     cache = cache_bytes(there, policy, rows, length)
     of_logits = size * tokens * policy.vocab_size
-    row = size * generation.max_completion_len * policy.vocab_size
+    row = size * _longest_answer(plan) * policy.vocab_size
     return states + cache + max(of_logits + row, tokens * costs.forward_checkpointed)
 
 
@@ -90,7 +97,7 @@ def update_bytes(plan: LaunchPlan, policy: ModelSpec) -> Iterable[Named]:
     casts = uses_autocast(plan) and size != 4
     returned = 4 if casts else size
     whole = micro * plan.seq_len * policy.vocab_size
-    scored = micro * generation.max_completion_len * policy.vocab_size
+    scored = micro * _longest_answer(plan) * policy.vocab_size
     outputs = returned * whole + _states_kept(plan, policy, micro)
     # 16 bits are scored by a softmax, which is saved
     saved = 0 if returned == 4 else returned * scored

@@ -86,7 +86,7 @@ _VERSION_LINE = re.compile(
 def _own_version(folder: str, path: str, library: str) -> Pin | None:
     """Read a version that stands on a line of its own, where libraries keep theirs."""
     packages = [os.path.join(folder, package) for package in (f"src/{library}", library)]
-    files = ("__init__.py", "version.py", "VERSION")
+    files = ("__init__.py", "version.py", "VERSION", os.path.join("version", "version"))
     sources = [path, *(os.path.join(package, file) for package in packages for file in files)]
     for source in (*sources, os.path.join(folder, "VERSION"), os.path.join(folder, "version.txt")):
         for number, line in enumerate(_text(source).splitlines(), 1):

@@ -133,6 +133,7 @@ LIBRARIES = (
     "torchtune",
     "transformers",
     "trl",
+    "verl",
 )
 """Libraries whose version decides something that preflight knows of, by import name."""
 OTHER_NAMES = {"pytorch": "torch"}

@@ -6,6 +6,7 @@ from preflight.plan_parts import GPTQ_OR_AWQ
 
 REPLICAS = "replicas of nn.DataParallel"
 OUTPUTS = "outputs of every layer"
+OTHER_ACCELERATOR = "kernels of an accelerator that runs no CUDA"
 UNCOUNTED = {
     "a second copy of the model": (
         r"\bdeepcopy\(\s*(?:self\.)?\w*model\w*(?:\.module)?(?:\.state_dict\(\))?\s*\)"
@@ -47,6 +48,10 @@ UNCOUNTED = {
         "less",
     ),
     "a limit on the device's memory": (r"set_per_process_memory_fraction\(", "more"),
+    OTHER_ACCELERATOR: (
+        r"(?m)^(?:from|import)\s+(?:optimum\.(?:habana|neuron|tpu)|habana_frameworks|torch_npu|torch_xla|torch_neuronx)\b",
+        "either",
+    ),
     REPLICAS: (r"(?<![A-Za-z])DataParallel\(", "either"),
     OUTPUTS: (r"output_(?:hidden_states|attentions)\s*=\s*True", "more"),
     "gradients of gradients": (r"create_graph\s*=\s*True", "more"),

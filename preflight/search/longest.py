@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.formulas.left_out import LENGTH_OF_IMAGES, is_cut_only
+from preflight.formulas.left_out import LENGTH_OF_IMAGES, is_cut_only, makes_rows
 from preflight.formulas.row_limits import longest_row
 from preflight.judge import Judged, judge_plan
 from preflight.plugin_manager import PluginManager
@@ -16,17 +16,29 @@ def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> 
 
     Asked of a refusal whose length is only a cap, of a length that nobody said and that the answer waits for, and of a
     cap that rows with images may never reach; None where no length helps. Where only a refusal is to go, one reading
-    that goes is enough; of an open length every reading has to fit.
+    that goes is enough; of an open length, and of rows that a model makes, every reading has to fit.
     """
     most = most_looked_at(start)
     if most is None:
         return None
-    aim = SURELY_FITS if start.verdict.answer is Answer.UNKNOWN else IS_NOT_REFUSED
-    plan = start.plan.with_edits({"seq_len": STEP})
-    shortest = judge_plan(plan, plugins, policy, start.model, start.device, settles=False)
+    is_sure = start.verdict.answer is Answer.UNKNOWN or makes_rows(start.plan)
+    aim = SURELY_FITS if is_sure else IS_NOT_REFUSED
+    shortest = _shortest(start, plugins, policy)
     if not aim.is_met(shortest):
         return None
     return largest(shortest, "seq_len", STEP, most, aim, plugins, policy)
+
+
+def is_refused_at_its_longest(start: Judged, plugins: PluginManager, policy: Policy) -> bool:
+    """Tell whether a refusal is of rows that a model may end sooner: no data tells whether one is as long."""
+    if not makes_rows(start.plan) or most_looked_at(start) is None:
+        return False
+    return IS_NOT_REFUSED.is_met(_shortest(start, plugins, policy))
+
+
+def _shortest(start: Judged, plugins: PluginManager, policy: Policy) -> Judged:
+    plan = start.plan.with_edits({"seq_len": STEP})
+    return judge_plan(plan, plugins, policy, start.model, start.device, settles=False)
 
 
 def most_looked_at(start: Judged) -> int | None:

@@ -90,6 +90,44 @@ def test_a_batch_may_be_wider_than_any_of_its_rows(tmp_path):
         assert check(line, tmp_path, **said).verdict.answer is answer
 
 
+VERL = (
+    "python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.max_prompt_length=512"
+    " data.max_response_length=1024 actor_rollout_ref.model.path=Qwen/Qwen2-7B"
+    " actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=160 actor_rollout_ref.rollout.n=5"
+    " actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8 trainer.n_gpus_per_node=8"
+)
+
+
+@pytest.mark.parametrize("release", ["0.4.1", "0.9.1", None])
+def test_completions_that_may_end_sooner_refuse_nothing(tmp_path, release):
+    """No data tells how long a model's answers are: a micro batch of 160 rows runs on short ones."""
+    settings = {"versions.verl": release} if release else {}
+    line = f"{VERL} actor_rollout_ref.model.use_remove_padding=True"
+    report = check(line, tmp_path, **settings)
+    longest = report.extra.get("longest_seq_len")
+
+    assert report.verdict.answer is Answer.UNKNOWN and report.verdict.missing == ("seq_len",)
+    assert report.may_launch and not report.applied
+    assert longest is not None and 64 <= longest < 1536
+    said = check(line, tmp_path, seq_len=longest, **settings)
+    assert said.verdict.answer is Answer.FITS
+    assert check(line, tmp_path, seq_len=1536, **settings).verdict.answer is Answer.DOES_NOT_FIT
+
+
+def test_padding_that_is_not_taken_off_is_as_long_as_the_cap(tmp_path):
+    line = f"{VERL} actor_rollout_ref.model.use_remove_padding=False"
+
+    old, new = (check(line, tmp_path, **{"versions.verl": one}) for one in ("0.4.1", "0.9.1"))
+    assert old.verdict.answer is Answer.DOES_NOT_FIT
+    assert new.verdict.answer is Answer.UNKNOWN
+
+
+def test_an_accelerator_that_runs_no_cuda_is_named(tmp_path):
+    report = check(f"{VERL} trainer.device=npu", tmp_path, seq_len=256)
+
+    assert "kernels of an accelerator that runs no CUDA" in report.verdict.unpriced
+
+
 def test_prompts_that_nothing_cuts_leave_the_length_open(tmp_path):
     report = check(GRPO, tmp_path)
 

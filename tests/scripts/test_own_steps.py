@@ -193,6 +193,26 @@ def test_a_launch_says_what_its_script_holds_beside_the_estimate(tmp_path, befor
     assert name in {notice.unpriced for notice in plan.notices}
 
 
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("import torch_xla.core.xla_model as xm", {"kernels of an accelerator that runs no CUDA"}),
+        (
+            "from optimum.habana import GaudiConfig\nconfig = GaudiConfig()",
+            {"kernels of an accelerator that runs no CUDA"},
+        ),
+        ("if is_torch_npu_available():\n    import torch_npu", set()),  # for who has one
+    ],
+)
+def test_a_script_for_another_accelerator_says_so(tmp_path, line, names):
+    text = LOOP.format(before="pass", optimizer=ADAMW, inside="pass")
+    plan = plan_of(
+        tmp_path, "accelerate launch --num_processes 2 t.py", {"t.py": f"{line}\n{text}"}
+    )
+
+    assert {notice.unpriced for notice in plan.notices} - {""} == names
+
+
 ALONE = """
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 import other

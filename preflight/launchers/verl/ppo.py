@@ -17,6 +17,7 @@ from preflight.launchers.verl.workers import (
     read_dtype,
     read_sharding,
 )
+from preflight.scripts.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
 from preflight.versions.verl import UNPADS_BY_DEFAULT
@@ -234,6 +235,10 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
     if parallel is not None and parallel.value > 1:
         message = "every rank is estimated with its whole sequences"
         keys.leave_out(NotModelled(message, "sequence parallelism", "less"), parallel)
+    device = keys.get("trainer.device")
+    if device is not None and str(device.value) not in ("cuda", "auto"):
+        message = f"kernels and engine are estimated as on a GPU of CUDA's, not on {device.value}"
+        keys.leave_out(NotModelled(message, OTHER_ACCELERATOR, "either"), device)
     hybrid = keys.flag("actor_rollout_ref.hybrid_engine")
     if hybrid is not None and not hybrid.value:
         message = "the engine is estimated on the cards of the actor"
