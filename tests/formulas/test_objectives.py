@@ -116,10 +116,10 @@ def case_of(name: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> dict[str, dict]:
+def measured(ranks, tmp_path_factory) -> dict[str, dict]:
     """One process takes two steps of every case."""
     folder = tmp_path_factory.mktemp("objectives")
-    return counted_of(SCRIPT, {name: case_of(name) for name in CASES}, folder, 900)
+    return counted_of(ranks, SCRIPT, {name: case_of(name) for name in CASES}, folder)
 
 
 def plan_of(name: str) -> LaunchPlan:

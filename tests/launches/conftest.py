@@ -19,7 +19,7 @@ def workplace(tmp_path: Path) -> Workplace:
 
 @pytest.fixture
 def forked(ranks: ForkHost) -> dict[str, str]:
-    """Variables of a launch whose ranks need not import their libraries; every engine is started once without."""
+    """Variables of a launch whose ranks need not import their libraries; every kind of engine is started once without."""
     return {HOST: ranks.address, RANKS_ALONE: "1"}
 
 

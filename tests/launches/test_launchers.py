@@ -105,7 +105,8 @@ def files_of_trl(workplace: Workplace) -> None:
 
 
 @pytest.mark.launch
-def test_trl_starts_what_was_rewritten(files_of_trl, preflight, workplace, tmp_path):
+def test_trl_starts_what_was_rewritten(files_of_trl, preflight, workplace, tmp_path, forked):
+    preflight.variables = forked
     command = [
         "env",
         f"HF_DATASETS_CACHE={tmp_path / 'cache'}",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,14 +18,9 @@ ROUNDING = 1e-4
 
 
 @pytest.fixture(scope="module")
-def distances(tmp_path_factory) -> dict[str, float]:
-    command = [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("split")), *TRAINED]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    ended = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False, timeout=170
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    found: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+def distances(ranks, tmp_path_factory) -> dict[str, float]:
+    printed = ranks.printed(SCRIPT, str(tmp_path_factory.mktemp("split")), *TRAINED, world=0)
+    found: dict[str, float] = json.loads(printed.splitlines()[-1])
     return found
 
 

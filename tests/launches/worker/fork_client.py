@@ -14,6 +14,8 @@ HOST = "PREFLIGHT_TEST_FORK_HOST"
 """The variable that names the host's socket."""
 RANKS_ALONE = "PREFLIGHT_TEST_FORK_RANKS"
 """The variable that says that a launcher is started as ever, and only its ranks are forked."""
+SCRIPTS = ("train", "sft.py")
+"""How the names of scripts begin that are ranks: the tests' own, and TRL's."""
 LENGTH = struct.Struct("!I")
 
 
@@ -50,7 +52,7 @@ def hand_over() -> None:
         words = words[1:]
     if not words or not os.path.isfile(words[0]):
         return
-    if RANKS_ALONE in os.environ and not os.path.basename(words[0]).startswith("train"):
+    if RANKS_ALONE in os.environ and not os.path.basename(words[0]).startswith(SCRIPTS):
         return
     started_as = {"pid": os.getpid(), "argv": sys.orig_argv}
     request = {"argv": words, "env": dict(os.environ), "cwd": os.getcwd(), "as": started_as}
