@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.formats.edits import CannotEdit
-from preflight.launch import LaunchPlan
+from preflight.launch import Adapter, LaunchPlan
 from preflight.rewrite import Rewrite
 from preflight.writers import engine as write_engine
 from preflight.writers.draft import LaunchDraft, open_draft
@@ -164,6 +164,55 @@ def count_key(name: str, plan_field: str) -> FieldWriter:
         return {name: value}
 
     return write
+
+
+def checkpointing_key(name: str, turns_off: bool = False) -> FieldWriter:
+    """Return the writer of a switch that turns checkpointing of every layer on, or off."""
+
+    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        change = before.activation_checkpointing, after.activation_checkpointing
+        if change not in (("none", "full"), ("full", "none")):
+            raise CannotEdit("only none -> full and back is written")
+        return {name: (after.activation_checkpointing == "full") is not turns_off}
+
+    return write
+
+
+def liger_key(name: str) -> FieldWriter:
+    """Return the writer of the switch of Liger's kernels, its loss among them."""
+
+    def write(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:
+        if after.loss != "fused_linear":
+            raise CannotEdit("Liger's loss is the only other one")
+        return {name: True}
+
+    return write
+
+
+def bnb_keys(before: LaunchPlan, after: LaunchPlan, bits: str, kind: str, double: str) -> Keys:
+    """Return the keys of a base that bitsandbytes is to pack: its bits, its kind and what keeps its scales whole."""
+    quantized = after.base_quantization
+    if quantized == before.base_quantization:
+        return {}
+    if quantized is None or before.base_quantization is not None:
+        raise CannotEdit("only an unquantized base is quantized")
+    keys: dict[str, Any] = {bits: 8 if quantized.scheme == "int8" else 4}
+    if quantized.scheme == "fp4":
+        keys[kind] = "fp4"
+    if not quantized.double_quant and quantized.scheme != "int8":
+        keys[double] = False
+    return keys
+
+
+def new_adapter(before: LaunchPlan, after: LaunchPlan) -> Adapter | None:
+    """Return the adapter that a launch is to get; None where it keeps its own."""
+    if after.adapter is None:
+        raise CannotEdit("an adapter is not taken away")
+    if before.adapter == after.adapter:
+        return None
+    if before.adapter is not None or after.adapter.targets != "all-linear" or after.adapter.modules_to_save:  # fmt: skip
+        raise CannotEdit("only a first adapter on all linear layers is written")
+    return after.adapter
 
 
 def sync_key(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> Keys:

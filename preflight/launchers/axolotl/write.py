@@ -14,6 +14,7 @@ from preflight.writers.framework import (
     BATCH,
     batch_keys,
     count_key,
+    new_adapter,
     optimizer_key,
     seq_len_key,
     sync_key,
@@ -141,18 +142,14 @@ def _activations(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> d
 def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
     """Return the keys of adapter, quantized base and load dtype together: axolotl ties them."""
     keys: dict[str, Any] = {}
-    new, quantized = after.adapter, after.base_quantization
-    if new is None:
-        raise CannotEdit("an adapter is not taken away")
+    new, quantized = new_adapter(before, after), after.base_quantization
     if quantized != before.base_quantization:
         if quantized is None or quantized.scheme != "nf4" or not quantized.double_quant:
             raise CannotEdit("axolotl's own quantization is NF4 with double quantization")
         keys["load_in_4bit"] = True
     if before.adapter is None or quantized is not None:
         keys["adapter"] = "qlora" if quantized is not None else "lora"
-    if before.adapter != new:
-        if before.adapter is not None or new.targets != "all-linear" or new.modules_to_save:
-            raise CannotEdit("only a first adapter on all linear layers is written")
+    if new is not None:
         keys.update(lora_r=new.rank, lora_dropout=new.dropout, lora_target_linear=True)
         keys["lora_alpha"] = new.alpha if new.alpha is not None else 2 * new.rank
     if before.load_dtype != after.load_dtype:

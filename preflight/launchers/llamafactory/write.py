@@ -12,7 +12,11 @@ from preflight.writers.draft import LaunchDraft
 from preflight.writers.framework import (
     BATCH,
     batch_keys,
+    bnb_keys,
+    checkpointing_key,
     count_key,
+    liger_key,
+    new_adapter,
     optimizer_key,
     seq_len_key,
     sync_key,
@@ -25,31 +29,13 @@ def write_llamafactory(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
     return write_framework(before, after, WRITERS)
 
 
-def _checkpointing(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
-    change = before.activation_checkpointing, after.activation_checkpointing
-    if change not in (("none", "full"), ("full", "none")):
-        raise CannotEdit("only none -> full and back is written")
-    return {"disable_gradient_checkpointing": after.activation_checkpointing == "none"}
-
-
 def _model(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
-    keys: dict[str, Any] = {}
-    new, quantized = after.adapter, after.base_quantization
-    if new is None:
-        raise CannotEdit("an adapter is not taken away")
     if after.load_dtype not in ("auto", before.load_dtype):
         raise CannotEdit("a frozen base is loaded in the checkpoint's own dtype")
-    if quantized != before.base_quantization:
-        if quantized is None or before.base_quantization is not None:
-            raise CannotEdit("only an unquantized base is quantized")
-        keys["quantization_bit"] = 8 if quantized.scheme == "int8" else 4
-        if quantized.scheme == "fp4":
-            keys["quantization_type"] = "fp4"
-        if not quantized.double_quant and quantized.scheme != "int8":
-            keys["double_quantization"] = False
-    if before.adapter != new:
-        if before.adapter is not None or new.targets != "all-linear" or new.modules_to_save:
-            raise CannotEdit("only a first adapter on all linear layers is written")
+    names = "quantization_bit", "quantization_type", "double_quantization"
+    keys = {**bnb_keys(before, after, *names)}
+    new = new_adapter(before, after)
+    if new is not None:
         keys.update(finetuning_type="lora", lora_rank=new.rank, lora_target="all")
         keys["lora_dropout"] = new.dropout
         if new.alpha is not None:
@@ -64,20 +50,16 @@ def _attention(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dic
     return {"flash_attn": words[after.attention]}
 
 
-def _loss(draft: LaunchDraft, before: LaunchPlan, after: LaunchPlan) -> dict[str, Any]:
-    if after.loss != "fused_linear":
-        raise CannotEdit("Liger's loss is the only other one")
-    return {"enable_liger_kernel": True}
-
-
 WRITERS = {
     BATCH: batch_keys("per_device_train_batch_size"),
     ("seq_len",): seq_len_key("cutoff_len"),
     ("optimizer",): optimizer_key("optim"),
-    ("activation_checkpointing", "checkpointing_reentrant"): _checkpointing,
+    ("activation_checkpointing", "checkpointing_reentrant"): checkpointing_key(
+        "disable_gradient_checkpointing", turns_off=True
+    ),
     ("sync_each_batch",): sync_key,
     ("attention",): _attention,
-    ("loss", "kernels"): _loss,
+    ("loss", "kernels"): liger_key("enable_liger_kernel"),
     ("eval_micro_batch_size",): count_key("per_device_eval_batch_size", "eval_micro_batch_size"),
     ("adapter", "base_quantization", "load_dtype"): _model,
 }
