@@ -8,7 +8,6 @@ from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand
 from preflight.launchers.accelerate.argv import (
-    LauncherArguments,
     first_option_index,
     parse_launcher_arguments,
 )
@@ -17,6 +16,7 @@ from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.plan import accelerate_part
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.shell.launcher_options import ParsedOptions
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import called
 
@@ -45,7 +45,7 @@ def launcher_in_front(
     return _torchrun(command, is_ours)
 
 
-def accelerate_in_front(command: LaunchCommand, arguments: LauncherArguments) -> Reading[Front]:
+def accelerate_in_front(command: LaunchCommand, arguments: ParsedOptions) -> Reading[Front]:
     """Return what accelerate's launcher decides, and its notes."""
     problems = Problems()
     settings = problems.take(read_launcher_settings(arguments, command))

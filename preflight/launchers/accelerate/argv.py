@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
 from preflight.bool_words import STRTOBOOL
@@ -15,25 +14,12 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_options import (
     NODE_RANKS,
     RANK_COUNTS,
+    ParsedOptions,
     converted_whole,
     stands_for,
     unset_count,
 )
 from preflight.shell.program_names import called, program_name
-from preflight.values import dataclass
-
-
-@dataclass(frozen=True)
-class LauncherArguments:
-    """What stood between the launcher's name and the end of the command."""
-
-    given: Mapping[str, Setting] = field(default_factory=dict)
-    """Option key -> the value that the launcher's parser keeps."""
-    first_index: int = 0
-    """argv index of the first launcher option."""
-    script_index: int = 0
-    """argv index of the training script, or of the module after -m; len(argv) where there is none."""
-    problems: tuple[Problem, ...] = ()
 
 
 def first_option_index(argv: Sequence[str]) -> int | None:
@@ -47,7 +33,7 @@ def first_option_index(argv: Sequence[str]) -> int | None:
     return first if takes_none else first + 1
 
 
-def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherArguments:
+def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> ParsedOptions:
     """Split the command as the launcher's own parser does; wrong values come back as problems."""
     flags = options_by_flag()
     given: dict[str, Setting] = {}
@@ -107,7 +93,7 @@ def parse_launcher_arguments(argv: Sequence[str], first_index: int) -> LauncherA
                 id="PF111",
             )
         )
-    return LauncherArguments(given, first_index, min(index, len(argv)), tuple(problems))
+    return ParsedOptions(given, first_index, min(index, len(argv)), tuple(problems))
 
 
 def _is_option(word: str, flags: Mapping[str, Option]) -> bool:

@@ -13,7 +13,6 @@ from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
 from preflight.launchers.accelerate.argv import (
-    LauncherArguments,
     first_option_index,
     parse_launcher_arguments,
 )
@@ -33,6 +32,7 @@ from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.plan_choices import HF_TRAINERS, OPEN_VALUES
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.shell.launcher_options import ParsedOptions
 from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
@@ -53,7 +53,7 @@ def read_accelerate_launch(command: LaunchCommand) -> LaunchPlan | None:
     return read_accelerate_arguments(command, arguments)
 
 
-def read_accelerate_arguments(command: LaunchCommand, arguments: LauncherArguments) -> LaunchPlan:
+def read_accelerate_arguments(command: LaunchCommand, arguments: ParsedOptions) -> LaunchPlan:
     """Return the plan of a launch by accelerate whose own arguments were parsed."""
     problems = Problems()
     settings = problems.take(read_launcher_settings(arguments, command))
@@ -114,7 +114,7 @@ def _cpu_notes(settings: LauncherSettings) -> Iterator[Problem]:
 
 
 def accelerate_part(
-    command: LaunchCommand, arguments: LauncherArguments, settings: LauncherSettings
+    command: LaunchCommand, arguments: ParsedOptions, settings: LauncherSettings
 ) -> Reading[LauncherPart]:
     """Return what accelerate's launcher decided."""
     problems = Problems((*arguments.problems, *_check_mode(settings)))

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from preflight.errors import raise_if_any
 from preflight.launch import LaunchCommand
-from preflight.launchers.accelerate.argv import LauncherArguments, parse_launcher_arguments
+from preflight.launchers.accelerate.argv import parse_launcher_arguments
 from preflight.launchers.axolotl.words import AxolotlWords
 from preflight.launchers.launcher_in_front import Front, accelerate_in_front
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
+from preflight.shell.launcher_options import ParsedOptions
 from preflight.shell.launcher_part import LauncherPart
 
 
@@ -31,7 +32,7 @@ def cli_part(command: LaunchCommand, words: AxolotlWords) -> Reading[Front]:
     parsed = parse_launcher_arguments((*launched, "script.py"), 0)
     raise_if_any(parsed.problems)
     given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
-    arguments = LauncherArguments(given, words.script_index, words.script_index)
+    arguments = ParsedOptions(given, words.script_index, words.script_index)
     return accelerate_in_front(command, arguments)
 
 

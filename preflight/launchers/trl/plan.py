@@ -13,7 +13,7 @@ from dataclasses import field, replace
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.accelerate.argv import LauncherArguments, parse_launcher_arguments
+from preflight.launchers.accelerate.argv import parse_launcher_arguments
 from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
@@ -29,6 +29,7 @@ from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
+from preflight.shell.launcher_options import ParsedOptions
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
 from preflight.versions.boundary import release
@@ -68,7 +69,7 @@ def read_trl(command: LaunchCommand) -> LaunchPlan | None:
     problems.extend(_placed(problem, words) for problem in parsed.problems)
     raise_if_any(problems)
     given = {key: _moved(setting, words) for key, setting in parsed.given.items()}
-    arguments = LauncherArguments(given, first + 1, first)
+    arguments = ParsedOptions(given, first + 1, first)
     # The CLI exports the file's `env:` itself, before accelerate looks at anything.
     launcher_side = replace(command, env={**command.env, **split.file_environment})
     settings = problems.take(read_launcher_settings(arguments, launcher_side))
