@@ -235,11 +235,6 @@ class ModelSpec:
     def largest_layer(self) -> ModelUnit | None:
         return max(self.layers, key=lambda unit: unit.num_params, default=None)
 
-    @cached_property
-    def largest_tensor_params(self) -> int:
-        """Elements of the largest single parameter."""
-        return max((t.num_params for u in self.units for t in u.tensors), default=0)
-
     def tensors(self) -> Iterator[tuple[ModelUnit, ParameterTensor]]:
         """Yield every tensor kind with the unit that repeats it `count` times."""
         for unit in self.units:

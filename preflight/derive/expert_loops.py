@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from preflight.derive.loops import NotAlike, Turns
-from preflight.formulas.linear_experts import LINEAR_EXPERTS, LOOPED_STACKS, in_release
-from preflight.launch import LaunchPlan
+from preflight.formulas.linear_experts import LINEAR_EXPERTS, LOOPED_STACKS
 from preflight.model import ModelSpec
 from preflight.versions.transformers import FUSES_EXPERTS
 
@@ -34,11 +32,6 @@ def loops_over_experts(model: ModelSpec, versions: Mapping[str, str]) -> bool:
 def with_experts(config: Mapping[str, Any], num_experts: int) -> dict[str, Any]:
     """Return a small config with another number of experts."""
     return {**config, **{name: num_experts for name in NUM_EXPERTS if name in config}}
-
-
-def as_installed(plan: LaunchPlan, model: ModelSpec, versions: Mapping[str, str]) -> ModelSpec:
-    """Return a model as the installed release of transformers builds it."""
-    return in_release(replace(plan, versions=dict(versions)), model)
 
 
 def told_apart(few: Sizes, many: Sizes) -> tuple[Sizes, Sizes]:

@@ -29,7 +29,6 @@ from preflight.values import dataclass
 
 PAGE = "docs/user-loop.md"
 BEGIN, END = "<!-- what a loop costs -->", "<!-- end of what a loop costs -->"
-AUTOCAST = "full, autocast"
 PARTS = {
     Moment.FORWARD: LAYER_FORWARD,
     Moment.LOSS_FORWARD: LOSS,

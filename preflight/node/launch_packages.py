@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 
 from preflight.launch import LaunchPlan
-from preflight.libraries.distributions import versions_in
 from preflight.libraries.environments import environment_of
-from preflight.node.packages import PACKAGES
 from preflight.node.this_node import environment
 
 
@@ -19,11 +17,6 @@ def folders_of_launch(plan: LaunchPlan) -> tuple[str, ...]:
     if found is None or found.sees_more or not found.folders:
         return ()
     return (*found.folders, *_of_the_user(environment(plan).get("HOME", "")))
-
-
-def packages_of_launch(plan: LaunchPlan) -> dict[str, str]:
-    """Return import name -> version of what the launch can import; empty where it cannot be told."""
-    return versions_in(folders_of_launch(plan), PACKAGES)
 
 
 def _of_the_user(home: str) -> list[str]:

@@ -76,16 +76,6 @@ def slurm_memory(env: Mapping[str, str]) -> MemoryLimit | None:
     return None
 
 
-def host_memory(root: str = "/") -> MemoryLimit | None:
-    """Return what processes started now can have here: available memory, or a lower cgroup limit."""
-    available = meminfo(root).get("MemAvailable")
-    limits = [] if available is None else [MemoryLimit(available, "MemAvailable")]
-    group = cgroup_memory(root)
-    if group is not None:
-        limits.append(group)
-    return min(limits, key=lambda limit: limit.num_bytes, default=None)
-
-
 @dataclass(frozen=True)
 class Space:
     """Room in a file system."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from preflight.launch import LaunchCommand
 from preflight.scripts.bindings import Site, agreed, handed, told_by
-from preflight.scripts.files import last_name
 from preflight.scripts.operators import is_same
 from preflight.scripts.scope import UNKNOWN, Known, Parsed, Scope
 from preflight.scripts.values import Evaluator
@@ -175,9 +174,3 @@ def _within(target: ast.expr) -> Iterator[tuple[ast.Attribute, None]]:
     for each in ast.walk(target):
         if isinstance(each, ast.Attribute) and isinstance(each.ctx, (ast.Store, ast.Del)):
             yield each, None
-
-
-def named_by_getattr(node: ast.Call) -> ast.expr | None:
-    """Return the expression that names an attribute in `getattr(x, name)`; None for another call."""
-    is_one = last_name(node.func) == "getattr" and len(node.args) > 1
-    return node.args[1] if is_one else None

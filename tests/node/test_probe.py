@@ -103,17 +103,6 @@ def test_memory_of_a_slurm_job_is_counted_per_node(env, expected):
     assert (None if limit is None else limit.num_bytes) == expected
 
 
-def test_available_memory_and_the_group_decide_together(tmp_path):
-    root = write(tmp_path, {"proc/meminfo": "MemTotal: 100 kB\nMemAvailable:  4194304 kB\n"})
-    assert node.host_memory(root) == node.MemoryLimit(4 * GIB, "MemAvailable")
-
-    write(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{GIB}\n"})
-    limit = node.host_memory(root)
-
-    assert limit is not None
-    assert (limit.num_bytes, limit.said_by) == (GIB, "/sys/fs/cgroup/memory.max")
-
-
 def test_limits_and_cpus_are_those_of_the_kernel(tmp_path):
     """The same numbers as Python's own calls for this process; a quota of a group lowers the CPUs."""
     import resource

@@ -13,8 +13,6 @@ from typing import Any
 
 from preflight.values import dataclass
 
-SOURCE_VERSION = "1.15.0"
-
 DYNAMO_BACKENDS = (
     "EAGER",
     "AOT_EAGER",

@@ -44,7 +44,6 @@ class Written:
     """Ranks among which DeepSpeed's optimizer states lie; None where it is not DeepSpeed's."""
     is_universal: bool = False
     has_fsdp_model: bool = False
-    has_weights: bool = False
 
 
 def read_checkpoint(folder: str) -> Written:
@@ -63,7 +62,6 @@ def read_checkpoint(folder: str) -> Written:
         len(ranks) if tag is not None else None,
         universal,
         any(n.startswith("pytorch_model_fsdp") for n in names),
-        any(n.startswith(("model", "pytorch_model.", "pytorch_model-", "adapter")) for n in names),
     )
 
 
