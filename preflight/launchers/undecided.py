@@ -12,7 +12,8 @@ from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
-from preflight.scripts.own_steps import BESIDE_ADAPTER, TAKES_OF_CALLS
+from preflight.scripts.beside_adapter import BESIDE_ADAPTER
+from preflight.scripts.own_steps import TAKES_OF_CALLS
 from preflight.scripts.replaced_attention import ReplacedAttention
 from preflight.scripts.second_model import SECOND_MODEL
 from preflight.scripts.signs import UNPRICED

@@ -9,13 +9,13 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from preflight.scripts.beside_adapter import BESIDE_ADAPTER, trained_beside
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
 from preflight.scripts.own_optimizer import CONSTRUCTORS
 from preflight.scripts.trees import tree_of
 
-BESIDE_ADAPTER = "what is trained beside the adapter"
 GENERATES = "generation within a step"
 GENERATES_BESIDE = "generation in an evaluation"
 TAKES_OF_CALLS = {
@@ -25,9 +25,6 @@ TAKES_OF_CALLS = {
     NARROW_LOSS: "less",
 }
 """What uncounted_calls finds -> what that takes beside the estimate, where it is not `either`."""
-OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
-PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
-"""Names of what runs through a model: that it asks for gradients trains nothing."""
 
 KNOWN_STATES = frozenset((*CONSTRUCTORS, "RMSprop", "DummyOptim"))
 """DummyOptim stands for the one that DeepSpeed's config names (accelerate/utils/deepspeed.py)."""
@@ -90,13 +87,11 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     steps = _steps(nodes)
     yield from _generates_beside(nodes)
     known = KNOWN_STATES | _other_names(nodes)
-    of_adapter = _of_adapter(nodes)
     yield from _second_optimizer(nodes, known)
+    yield from ((BESIDE_ADAPTER, line) for line in trained_beside(nodes))
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
             yield f"the states of {name}", node.lineno
-        elif (owner := _asks_for_gradients(node)) and id(node) not in of_adapter:
-            yield BESIDE_ADAPTER, owner.lineno
         elif isinstance(node, ast.Assign) and (name := _unknown_change(node, functions)):
             yield f"what {name} makes of the model", node.lineno
         elif isinstance(node, ast.Call) and (name := _added_module(node)):
@@ -105,32 +100,6 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
             yield from _second_forward(steps[id(node)])
             yield from own_losses(steps[id(node)], nodes)
             yield from _generates(steps[id(node)])
-
-
-def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
-    """Return what `p.requires_grad = True` and `p.requires_grad_()` make trainable."""
-    target: ast.expr | None = None
-    said: ast.expr | None = None
-    if isinstance(node, ast.Assign):
-        target, said = node.targets[0], node.value
-    elif isinstance(node, ast.Call) and len(node.args) < 2:
-        target, said = node.func, node.args[0] if node.args else ast.Constant(True)
-    is_named = isinstance(target, ast.Attribute) and target.attr.rstrip("_") == "requires_grad"
-    is_on = isinstance(said, ast.Constant) and said.value is True
-    if not (is_named and is_on and isinstance(target, ast.Attribute)):
-        return None
-    return None if PASSING.search(last_name(target.value)) else target.value
-
-
-def _of_adapter(nodes: Iterable[ast.AST]) -> set[int]:
-    """Return the ids of what stands under a condition on the names of an adapter's own parameters."""
-    return {
-        id(inner)
-        for node in nodes
-        if isinstance(node, ast.If) and OF_ADAPTER.search(ast.unparse(node.test))
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
 
 
 def _other_names(nodes: Iterable[ast.AST]) -> frozenset[str]:

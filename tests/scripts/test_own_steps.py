@@ -213,6 +213,33 @@ def test_a_script_for_another_accelerator_says_so(tmp_path, line, names):
     assert {notice.unpriced for notice in plan.notices} - {""} == names
 
 
+PART = """
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+def adapt(part):
+    return get_peft_model(part, LoraConfig(r=8, target_modules="all-linear"))
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+{lines}
+Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "trains_more"),
+    [
+        ("model.transformer = adapt(model.transformer)", True),
+        ("model.transformer = get_peft_model(model.transformer, LoraConfig(r=8))", True),
+        ("model.requires_grad_(False)\nmodel.transformer = adapt(model.transformer)", False),
+        ("model = adapt(model)", False),
+    ],
+)
+def test_a_head_beside_the_part_that_has_an_adapter_trains(tmp_path, lines, trains_more):
+    plan = plan_of(tmp_path, "python t.py", {"t.py": PART.format(lines=lines)})
+    named = "what is trained beside the adapter" in {notice.unpriced for notice in plan.notices}
+
+    assert named is trains_more
+
+
 ALONE = """
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 import other

@@ -1,0 +1,85 @@
+"""What a script trains beside an adapter: parameters that it asks gradients for, and what stands outside an adapted part."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from preflight.scripts.adapter_calls import ADAPTING
+from preflight.scripts.files import last_name
+
+BESIDE_ADAPTER = "what is trained beside the adapter"
+OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
+PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
+"""Names of what runs through a model: that it asks for gradients trains nothing."""
+
+
+def trained_beside(nodes: Sequence[ast.AST]) -> Iterator[int]:
+    """Yield the lines of a file that make parameters trainable which are none of an adapter's."""
+    of_adapter = _of_adapter(nodes)
+    for node in nodes:
+        if (owner := _asks_for_gradients(node)) and id(node) not in of_adapter:
+            yield owner.lineno
+    yield from _adapted_parts(nodes)
+
+
+def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
+    """Return what `p.requires_grad = True` and `p.requires_grad_()` make trainable."""
+    target: ast.expr | None = None
+    said: ast.expr | None = None
+    if isinstance(node, ast.Assign):
+        target, said = node.targets[0], node.value
+    elif isinstance(node, ast.Call) and len(node.args) < 2:
+        target, said = node.func, node.args[0] if node.args else ast.Constant(True)
+    is_named = isinstance(target, ast.Attribute) and target.attr.rstrip("_") == "requires_grad"
+    is_on = isinstance(said, ast.Constant) and said.value is True
+    if not (is_named and is_on and isinstance(target, ast.Attribute)):
+        return None
+    return None if PASSING.search(last_name(target.value)) else target.value
+
+
+def _of_adapter(nodes: Iterable[ast.AST]) -> set[int]:
+    """Return the ids of what stands under a condition on the names of an adapter's own parameters."""
+    return {
+        id(inner)
+        for node in nodes
+        if isinstance(node, ast.If) and OF_ADAPTER.search(ast.unparse(node.test))
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+
+
+def _adapted_parts(nodes: Sequence[ast.AST]) -> Iterator[int]:
+    """Yield where a part of a model gets an adapter of its own: `model.model = get_peft_model(model.model, config)`.
+
+    PEFT freezes what it is given (peft/tuners/tuners_utils.py inject_adapter, 0.12 to 0.21): a head outside of it trains,
+    unless the script freezes the whole.
+    """
+    adapting = {
+        node.name
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(n, ast.Call) and last_name(n.func) in ADAPTING for n in ast.walk(node))
+    }
+    for node in nodes:
+        if not isinstance(node, ast.Assign) or not isinstance(call := node.value, ast.Call):
+            continue
+        target, given = node.targets[0], call.args[:1]
+        if not isinstance(target, ast.Attribute) or not given:
+            continue
+        owner = ast.unparse(target.value)
+        is_part = owner.partition(".")[0] != "self" and ast.unparse(given[0]) == ast.unparse(target)
+        if is_part and last_name(call.func) in ADAPTING | adapting and not _freezes(nodes, owner):
+            yield node.lineno
+
+
+def _freezes(nodes: Iterable[ast.AST], owner: str) -> bool:
+    """Tell whether something is asked of all parameters of a model, one by one or at once."""
+    asked = (f"{owner}.requires_grad_(", f"{owner}.parameters(", f"{owner}.named_parameters(")
+    heads = (
+        node.iter if isinstance(node, ast.For) else node
+        for node in nodes
+        if isinstance(node, (ast.For, ast.Call))
+    )
+    return any(ast.unparse(head).startswith(asked) for head in heads)
