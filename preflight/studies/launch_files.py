@@ -229,7 +229,7 @@ NAMED_FILES = (".py", ".sh", ".yaml", ".yml", ".json", ".toml")
 
 
 def started_in(folder: str, path: str, argv: tuple[str, ...]) -> str | None:
-    """Return where a launch that stands in a file of a folder starts, told by the files that it names.
+    """Return where a launch that stands in a file of a folder starts, told by the files and the module that it names.
 
     Most start at the top, others where their file lies or in between: the folder that has most of the files counts, the
     top before others, and then the one nearest to the file. None where no folder has any of them.
@@ -237,6 +237,7 @@ def started_in(folder: str, path: str, argv: tuple[str, ...]) -> str | None:
     named = [
         word for word in argv if word.endswith(NAMED_FILES) and not word.startswith(("-", os.sep))
     ]
+    named += [f"{word.replace('.', os.sep)}.py" for flag, word in pairwise(argv) if flag == "-m"]
     places, place = [folder], os.path.dirname(os.path.join(folder, path))
     while named and place.startswith(folder + os.sep):
         places.append(place)
