@@ -56,8 +56,9 @@ def test_a_launch_of_files_that_are_nowhere_has_no_place(folder):
 
 
 def test_each_of_them_is_read_with_its_own_config(folder):
-    found = list(scan_files(PLACES, str(folder), load_plugins(), Request("h100-sxm-80")))
+    places = [path for path in PLACES if not path.startswith("fork")]  # which names no config
+    found = list(scan_files(places, str(folder), load_plugins(), Request("h100-sxm-80")))
 
-    assert [each.path for each in found] == list(PLACES)
+    assert [each.path for each in found] == places
     assert all(each.report is not None for each in found), [each.problems for each in found]
     assert {each.report.plan.engine for each in found if each.report} == {"zero3"}
