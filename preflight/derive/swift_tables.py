@@ -1,4 +1,5 @@
-"""launchers/swift/arguments.json: the arguments of ms-swift's training commands, release by release, and its own configs.
+"""launchers/swift/arguments.json: the arguments of ms-swift's training commands, release by release, and its own configs;
+launchers/swift/models.json: the models that releases before 3.0 know by a name of their own.
 
 ms-swift wants other versions of the rest than the tests have, so nothing of it is imported: with an unpacked wheel on
 PYTHONPATH, that release is read as text and put beside those that the file has already.
@@ -25,7 +26,8 @@ COMMANDS = {"sft": ("SftArguments", "TrainArguments"), "rlhf": ("RLHFArguments",
 PRESETS = ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload", "fsdp2")
 """What `--deepspeed` and `--fsdp` take in place of a file."""
 FIRST = "3.0"
-"""Release since which the arguments have these names; of older ones the names alone are kept."""
+"""Release since which the arguments have these names; those of older ones are kept apart."""
+MODELS_PATH = "preflight/launchers/swift/models.json"
 
 
 class _Class(NamedTuple):
@@ -40,7 +42,16 @@ def swift_files(say: Say) -> Files:
     say(f"ms-swift {version}")
     if release(version) < release(FIRST):
         known = {*argument_table(None).arguments, *table["sft"], *table["rlhf"]}
-        table["before"] = sorted(set(_names(package)) - known)
+        table["before"] = sorted({*table.get("before", ()), *_names(package)} - known)
+        releases = sorted({*table.get("releases_before", ()), version}, key=release)
+        found = dict(_fields_of("SftArguments", _classes(package)))
+        table["releases_before"] = releases
+        table["sft_before"] = with_release(table.get("sft_before", {}), found, version, releases)
+        presets = with_release(
+            table.get("presets_before", {}), _presets(package), version, releases
+        )
+        table["presets_before"] = presets
+        yield MODELS_PATH, in_rows(_with_models(json.loads(read(MODELS_PATH) or "{}"), package))
     else:
         releases = sorted({*table.get("releases", ()), version}, key=release)
         table = {
@@ -50,6 +61,9 @@ def swift_files(say: Say) -> Files:
                 for name, found in _found(package)
             },
             "before": table.get("before", []),
+            "releases_before": table.get("releases_before", []),
+            "sft_before": table.get("sft_before", {}),
+            "presets_before": table.get("presets_before", {}),
         }
     yield PATH, in_rows(table)
 
@@ -73,12 +87,16 @@ def _found(package: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         fields = dict(_fields_of(name, classes))
         yield command, {n: e for n, e in sorted(fields.items()) if theirs.get(n) != e}
         theirs = theirs or fields
+    yield "presets", _presets(package)
+
+
+def _presets(package: Path) -> dict[str, Any]:
     presets = {}
     for name in PRESETS:
         for path in package.rglob(f"{name}.json"):
             config = json.loads(path.read_text(encoding="utf-8"))
             presets[name] = [{k: v for k, v in config.items() if not k.startswith("_")}]
-    yield "presets", presets
+    return presets
 
 
 def _classes(package: Path) -> dict[str, _Class]:
@@ -149,3 +167,41 @@ def _names(package: Path) -> Iterator[str]:
     for names in COMMANDS.values():
         for name in names:
             yield from (field for field, _ in _fields_of(name, classes))
+
+
+def _with_models(table: Mapping[str, Any], package: Path) -> dict[str, Any]:
+    """Return the models with those that a release registers: name -> id at ModelScope, id at the hub, kind of its LoRA,
+    dtype where it has one of its own, and whether it can be checkpointed; and kind -> modules that LoRA adapts by default."""
+    tree = ast.parse((package / "llm" / "utils" / "model.py").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    names, targets = (_constants(classes[name]) for name in ("ModelType", "LoRATM"))
+    models = dict(table.get("models", {}))
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        for call in function.decorator_list:
+            if not isinstance(call, ast.Call) or ast.unparse(call.func) != "register_model":
+                continue
+            said = {word.arg: word.value for word in call.keywords}
+            name, at_modelscope, kind, *_ = call.args
+            at_hub, dtype = said.get("hf_model_id"), said.get("torch_dtype")
+            models[names[ast.unparse(name).rpartition(".")[2]]] = [
+                _default(at_modelscope),
+                _default(at_hub),
+                ast.unparse(kind).rpartition(".")[2],
+                ast.unparse(dtype).rpartition(".")[2] if dtype is not None else None,
+                _default(said.get("support_gradient_checkpointing")) is not False,
+            ]
+    adapted = {kind: modules for kind, modules in targets.items() if isinstance(modules, list)}
+    return {
+        "targets": dict(sorted({**table.get("targets", {}), **adapted}.items())),
+        "models": dict(sorted(models.items())),
+    }
+
+
+def _constants(cls: ast.ClassDef) -> dict[str, Any]:
+    """Return the class attributes that are written out, or named after one another."""
+    held: dict[str, Any] = {}
+    for node in cls.body:
+        if isinstance(node, ast.Assign):
+            name, value = ast.unparse(node.targets[0]), node.value
+            held[name] = held.get(value.id) if isinstance(value, ast.Name) else _default(value)
+    return held

@@ -157,8 +157,7 @@ def test_an_argument_that_nobody_knows_leaves_the_launch_unknown() -> None:
     ("argv", "says"),
     [
         ("megatron sft --load x", "Megatron-Core"),
-        ("swift sft --model_type qwen-7b-chat --dataset a", "before 3.0"),
-        ("swift sft --model_id_or_path qwen/Qwen-7B-Chat --dataset a", "before 3.0"),
+        ("swift rlhf --rlhf_type dpo --model_type qwen-7b-chat --dataset a", "before 3.0"),
     ],
 )
 def test_what_is_not_read_is_named(argv: str, says: str) -> None:

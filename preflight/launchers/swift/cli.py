@@ -9,14 +9,25 @@ from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.framework_keys import (
+    FrameworkKeys,
+    FrameworkLibrary,
+    NotModelled,
+    note_placeholders,
+)
 from preflight.launchers.framework_launch import framework_plan
 from preflight.launchers.swift import LAUNCHER
+from preflight.launchers.swift.before import of_before
 from preflight.launchers.swift.checks import check_swift, check_unknown
 from preflight.launchers.swift.engine import read_engine
 from preflight.launchers.swift.launch import cli_part, front, script_command
 from preflight.launchers.swift.plan import DECIDES, read_swift_plan
-from preflight.launchers.swift.table import names_before, newest_with
+from preflight.launchers.swift.table import (
+    arguments_before,
+    is_before,
+    newest_before,
+    newest_with,
+)
 from preflight.launchers.swift.words import SwiftWords, read_words
 from preflight.launchers.unread import unread
 from preflight.reading import Problems
@@ -24,6 +35,8 @@ from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import program_name
 
 MEGATRON = "megatron"
+BEFORE = ("sft", "pt")
+"""Commands that are read in releases before 3.0 too."""
 
 
 def read_swift(command: LaunchCommand) -> LaunchPlan | None:
@@ -49,16 +62,18 @@ def read_swift(command: LaunchCommand) -> LaunchPlan | None:
         part, notes = problems.take(found)
         name = script_command(command.argv[part.script_index]) or "sft"
         with_file = read_words(command, part.script_index + 1, name)
+    older = is_before(with_file.value.given)
+    if older and name not in BEFORE:
+        message = f"swift {name} of ms-swift before 3.0 has other arguments, which are not read"
+        return unread(command, message, name)
+    if older:
+        with_file = read_words(command, part.script_index + 1, name, arguments_before())
     words = problems.take(with_file)
     if not words.given:
         usage = f"swift {name} --model MODEL --dataset DATASET"
         problems.append(Problem("the command has no arguments", command.argv[0], usage, "PF111"))
         raise BadInput(*problems)
-    older = _of_before(words)
-    if older:
-        message = f"{older} is of ms-swift before 3.0, whose arguments are others"
-        return unread(command, message, older)
-    keys = _keys(command, part, words, name)
+    keys = (_keys_before if older else _keys)(command, part, words, name)
     problems.extend(keys.problems)
     trainer = keys.finish(words.document)
     if keys.library.is_known:
@@ -73,14 +88,22 @@ def _with_variables(command: LaunchCommand, words: SwiftWords) -> LaunchCommand:
     return replace(command, env={**words.env, **command.env}) if words.env else command
 
 
-def _of_before(words: SwiftWords) -> str:
-    """Return an argument that says that the launch is of a release before 3.0; empty where none does."""
-    old = names_before()
-    for name in words.unknown:
-        if name in old:
-            return f"--{name}"
-    needs_model = "model" not in words.given and "resume_from_checkpoint" not in words.given
-    return "--model_type without --model" if needs_model and "model_type" in words.given else ""
+def _keys_before(
+    command: LaunchCommand, part: LauncherPart, words: SwiftWords, name: str
+) -> FrameworkKeys:
+    library = FrameworkLibrary.of("ms-swift", command, newest_before(), "ms_swift", ("swift",))
+    given, left_out = of_before(words)
+    keys = FrameworkKeys(library, given, words.overridden)
+    for each in sorted(words.unknown & set(given)):
+        message = f"swift {name} has no argument {each!r} in ms-swift {newest_before()}"
+        keys.leave_out(NotModelled(message, f"an argument named {each}", "either"), given[each])
+    note_placeholders(keys, DECIDES)
+    read_engine(keys, part, command)
+    read_swift_plan(keys, name, part)
+    for what, at in left_out:
+        keys.leave_out(what, at)
+    check_swift(keys, name)
+    return keys
 
 
 def _keys(

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from preflight.launchers.release_rows import ReleaseRows
 from preflight.own_tables import beside, read_table
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.versions.boundary import release
+
+
+class ModelBefore(NamedTuple):
+    """A model of releases before 3.0."""
+
+    identifier: str
+    """At the Hugging Face hub, where it is there."""
+    targets: list[str] | None
+    """Modules that LoRA adapts by default; None for a model that sees or hears, of which it asks the model itself."""
+    dtype: str | None
+    """Of its own, where it has one."""
+    checkpoints: bool
+    """Whether its layers can be recomputed."""
 
 
 @lru_cache(maxsize=1)
@@ -27,6 +40,12 @@ def newest() -> str:
 def names_before() -> frozenset[str]:
     """Return the arguments that releases before 3.0 alone had."""
     return frozenset(_table()["before"])
+
+
+def is_before(names: Collection[str]) -> bool:
+    """Tell whether arguments are those of a release before 3.0: some has gone, or the kind of a model stands for it."""
+    needs_model = "model" not in names and "resume_from_checkpoint" not in names
+    return bool(names_before() & set(names)) or ("model_type" in names and needs_model)
 
 
 @lru_cache(maxsize=4)
@@ -62,9 +81,41 @@ def default_of(command: str, name: str, version: str) -> Any:
     return argument_table(None).arguments[name].default
 
 
+def newest_before() -> str:
+    """Return the newest release before 3.0 that the table has."""
+    releases: list[str] = _table()["releases_before"]
+    return releases[-1]
+
+
+def arguments_before() -> ArgumentTable:
+    """Return the arguments that `sft` and `pt` had before 3.0, each as its newest release has it."""
+    rows = ReleaseRows(_table()["sft_before"], newest_before())
+    return ArgumentTable(rows.arguments(), argument_table(None).versions)
+
+
+def model_before(name: str, identifier: str) -> ModelBefore | None:
+    """Return the model that releases before 3.0 have by a name of their own, or else by its id; None where they have none."""
+    table: dict[str, Any] = read_table(beside(__file__, "models.json"))
+    models = table["models"]
+    short = identifier.rstrip("/").rpartition("/")[2].lower()
+    is_same = (n for n, row in models.items() if short in {_last(row[0]), _last(row[1])})
+    name = name or (next(is_same, "") if short else "")
+    if name not in models:
+        return None
+    at_modelscope, at_hub, kind, dtype, checkpoints = models[name]
+    return ModelBefore(
+        at_hub or at_modelscope or "", table["targets"].get(kind), dtype, bool(checkpoints)
+    )
+
+
+def _last(identifier: str | None) -> str:
+    return (identifier or "").rpartition("/")[2].lower()
+
+
 def preset(name: str, version: str) -> Mapping[str, Any] | None:
     """Return the config that a word such as `zero2` or `fsdp2` stands for in a release; None where it is no such word."""
-    rows = _table()["presets"].get(name, [])
+    is_before = release(version) <= release(newest_before())
+    rows = _table()["presets_before" if is_before else "presets"].get(name, [])
     found = [row for row in rows if release(row[0]) <= release(version)]
     return None if not rows else dict((found or rows)[-1][2])
 

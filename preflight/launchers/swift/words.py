@@ -15,7 +15,7 @@ from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import settings_of
 from preflight.launchers.swift.table import arguments_of
 from preflight.reading import Problems, Reading
-from preflight.scripts.trainer_tables import Argument
+from preflight.scripts.trainer_tables import Argument, ArgumentTable
 from preflight.scripts.trainer_values import NotConverted, Written, from_file
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParserRules, parse_argv
@@ -41,8 +41,12 @@ class SwiftWords:
     """Variables of the file's section for them."""
 
 
-def read_words(command: LaunchCommand, first: int, name: str) -> Reading[SwiftWords]:
-    """Return what the words from an argv index on say to a training command."""
+def read_words(
+    command: LaunchCommand, first: int, name: str, arguments: ArgumentTable | None = None
+) -> Reading[SwiftWords]:
+    """Return what the words from an argv index on say to a training command, which takes these arguments; without, those
+    of every release from 3.0 on."""
+    known = arguments if arguments is not None else arguments_of(name)
     problems = Problems()
     document, given, env = None, {}, None
     unknown: set[str] = set()
@@ -58,14 +62,14 @@ def read_words(command: LaunchCommand, first: int, name: str) -> Reading[SwiftWo
         section = given.pop(VARIABLES, None)
         if section is not None and isinstance(section.value, Mapping):
             env = {str(key): str(value) for key, value in section.value.items()}
-        table = arguments_of(name).arguments
+        table = known.arguments
         for key, setting in given.items():
             if key in table:
                 given[key] = problems.take(_of_file(table[key], setting))
             else:
                 unknown.add(key)
     indexed = list(enumerate(command.argv[start:], start))
-    parsed = parse_argv(indexed, arguments_of(name), ParserRules(is_exact=True))
+    parsed = parse_argv(indexed, known, ParserRules(is_exact=True))
     problems.extend(parsed.problems)
     unknown.update(parsed.unknown)
     overridden = dict(parsed.earlier)

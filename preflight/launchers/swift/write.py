@@ -6,6 +6,7 @@ from typing import Any
 
 from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
+from preflight.launchers.swift.table import is_before
 from preflight.rewrite import Rewrite
 from preflight.writers.draft import LaunchDraft
 from preflight.writers.framework import (
@@ -23,7 +24,11 @@ from preflight.writers.framework import (
 
 
 def write_swift(before: LaunchPlan, after: LaunchPlan) -> Rewrite | None:
-    """Return the launch that gives the plan `after`; None unless ms-swift's arguments can say it."""
+    """Return the launch that gives the plan `after`; None unless ms-swift's arguments can say it, which those before 3.0,
+    of other names, do not."""
+    flags = () if before.command is None else before.command.argv
+    if is_before({flag[2:].partition("=")[0] for flag in flags if flag.startswith("--")}):
+        return None
     return write_framework(before, after, WRITERS)
 
 
