@@ -36,8 +36,9 @@ UNCOUNTED = {
     ),
     GPTQ_OR_AWQ: (r"\b(?:Awq|GPTQ)Config\(", "either"),
     "weights stored by another scheme": (
-        r"\b(?:Hqq|Aqlm|Quanto|Eetq|TorchAo|Mxfp4|FbgemmFp8|FineGrainedFP8|CompressedTensors|Higgs|BitNet"
-        r"Quant|Spqr|Vptq|AutoRound|SINQ)Config\((?!\s*dequantize\s*=\s*True)",
+        r"\b(?:Aqlm|AutoRound|BitNetQuant|CompressedTensors|Eetq|FPQuant|FbgemmFp8|FineGrainedFP8|FourOverSix"
+        r"|GemmaQuantization|Gguf|Higgs|Hqq|Metal|Mxfp4|NVFP4|Quanto|Quark|Sinq|SpQR|TorchAo|Vptq)Config"
+        r"\((?!\s*dequantize\s*=\s*True)",
         "either",
     ),
     "degrees of a ParallelismConfig": (r"\bParallelismConfig\(", "less"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from launch_of_script import opens, plan_of
 
 from preflight.scripts.own_steps import functions_of, uncounted_calls
+from preflight.scripts.uncounted import UNCOUNTED
 
 LOOP = """
 import copy
@@ -169,6 +172,21 @@ def test_lines_that_nothing_leads_to_say_nothing():
 
     assert names_of(text, text) == ["the states of Muon"]
     assert names_of(text, without) == []
+
+
+@pytest.mark.libraries
+def test_every_adapter_and_every_scheme_of_the_installed_libraries_is_named():
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    classes = (*PEFT_TYPE_TO_CONFIG_MAPPING.values(), *AUTO_QUANTIZATION_CONFIG_MAPPING.values())
+    silent = {
+        cls.__name__
+        for cls in classes
+        if not any(re.search(pattern, f"{cls.__name__}(") for pattern, _ in UNCOUNTED.values())
+    }
+
+    assert silent == {"LoraConfig", "BitsAndBytesConfig"}
 
 
 @pytest.mark.parametrize(
