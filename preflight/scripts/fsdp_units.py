@@ -16,7 +16,7 @@ from preflight.scripts.reader import ScriptReader
 from preflight.scripts.script_settings import OwnEngine, Said
 from preflight.setting import Place
 
-LEFT_WHOLE = "parameters that FSDP leaves whole"
+FSDP_WHOLE = "parameters that FSDP leaves whole"
 WRAPPED = ("FullyShardedDataParallel", "FSDP", "fully_shard", "FullyShardedDataParallelPlugin")
 IGNORED = ("ignored_modules", "ignored_states", "ignored_parameters", "ignored_params")
 _ROOT, _PART, _OTHER = "root", "part", "other"
@@ -24,16 +24,17 @@ _ROOT, _PART, _OTHER = "root", "part", "other"
 
 def with_units(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
     """Return the engine of fully_shard's calls with its units and whether they are freed after the forward."""
-    calls = [*reader.named("fully_shard"), *reader.maybe("fully_shard")]
-    kinds = [_kind(call) for call in calls]
+    calls = _units(reader)
     fields: dict[str, Said] = dict(engine.fields)
     unread: dict[str, Place] = dict(engine.unread)
-    if _PART not in kinds:
-        if _OTHER in kinds:
-            unread["wrap_policy"] = reader.place(calls[kinds.index(_OTHER)])
+    parts = [call for call, kind in calls if kind == _PART]
+    if not parts:
+        other = next((call for call, kind in calls if kind == _OTHER), None)
+        if other is not None:
+            unread["wrap_policy"] = reader.place(other)
         else:
-            fields["wrap_policy"] = Said("none", reader.place(calls[0]))
-    parts = [call for call, kind in zip(calls, kinds, strict=True) if kind == _PART] or calls
+            fields["wrap_policy"] = Said("none", reader.place(calls[0][0]))
+        parts = [call for call, _ in calls]
     place = reader.place(parts[0])
     said = {_reshards(reader, call) for call in parts}
     if said == {False}:
@@ -45,18 +46,22 @@ def with_units(reader: ScriptReader, engine: OwnEngine) -> OwnEngine:
 
 def left_whole(reader: ScriptReader) -> Place | None:
     """Return the call that leaves parameters whole on every rank: they are ignored, or no call of fully_shard has them."""
-    calls = [*reader.named(*WRAPPED), *reader.maybe(*WRAPPED)]
-    for call in calls:
+    for call in (*reader.named(*WRAPPED), *reader.maybe(*WRAPPED)):
         for keyword in call.node.keywords:
             value = keyword.value
             is_none = isinstance(value, ast.Constant) and value.value is None
             is_empty = isinstance(value, (ast.List, ast.Tuple)) and not value.elts
             if keyword.arg in IGNORED and not is_none and not is_empty:
                 return reader.place(call)
-    sharded = [call for call in calls if call.name == "fully_shard"]
-    if sharded and all(_kind(call) == _PART for call in sharded):
-        return reader.place(sharded[0])
-    return None
+    units = _units(reader)
+    is_without_root = bool(units) and all(kind == _PART for _, kind in units)
+    return reader.place(units[0][0]) if is_without_root else None
+
+
+def _units(reader: ScriptReader) -> list[tuple[CallFound, str]]:
+    """Return the calls of fully_shard, each with what it is given."""
+    calls = (*reader.named("fully_shard"), *reader.maybe("fully_shard"))
+    return [(call, _kind(call)) for call in calls]
 
 
 def _kind(call: CallFound) -> str:

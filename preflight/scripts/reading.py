@@ -21,7 +21,7 @@ from preflight.scripts.by_call import (
 from preflight.scripts.collators import uncut_collator
 from preflight.scripts.dataclass_fields import is_dataclass
 from preflight.scripts.files import CallFound, last_name
-from preflight.scripts.fsdp_units import LEFT_WHOLE, left_whole
+from preflight.scripts.fsdp_units import FSDP_WHOLE, left_whole
 from preflight.scripts.handed_arguments import changed_arguments
 from preflight.scripts.lengths import read_length
 from preflight.scripts.loop import read_plain_loop
@@ -142,7 +142,7 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
         settings.seen.pop("built_elsewhere", None)
     whole = left_whole(reader)
     if whole is not None:
-        settings.uncounted[LEFT_WHOLE] = Uncounted(whole, "more")
+        settings.uncounted[FSDP_WHOLE] = Uncounted(whole, "more")
     engine = own_engine(reader)
     if engine.engines or engine.spawns is not None:
         settings.engine = engine

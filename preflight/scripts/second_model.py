@@ -43,14 +43,14 @@ def model_beside(reader: ScriptReader, trained: Place | None) -> Place | None:
     for found in trains:
         if len(names.get(id(found.node), ())) > 1:
             return trained  # a function that loads one is called for another
-    handed = _handed(reader)
+    handed_names, handed_nodes = _handed(reader)
     taken = {name for found in trains for name in names.get(id(found.node), ())}
     for found in loads:
         is_other = trained is not None and found not in trains
-        if found.node in handed:
+        if found.node in handed_nodes:
             continue
         for name in names.get(id(found.node), ()):
-            if name in handed:
+            if name in handed_names:
                 continue
             is_another = name not in taken and is_other
             if (is_another or BESIDE.search(name)) and not _replaces(reader, found):
@@ -62,21 +62,16 @@ OF_TRAINERS = frozenset({"ref_model", "ref_policy", "reward_model", "value_model
 """Keywords by which a trainer of TRL's is given a model beside the one that it trains: what it holds is its objective's."""
 
 
-def _handed(reader: ScriptReader) -> set[object]:
-    """Return the names and the calls that a trainer is given as one of those models."""
-    given: set[object] = set()
+def _handed(reader: ScriptReader) -> tuple[set[str], set[ast.expr]]:
+    """Return what a trainer is given as one of those models: the names that hold one, and the expressions themselves."""
+    nodes: set[ast.expr] = set()
     for call in (*reader.calls, *reader.unsure):
         if not call.name.endswith("Trainer"):
             continue
-        nodes = [each.value for each in call.node.keywords if each.arg in OF_TRAINERS]
-        nodes += call.node.args[1:2]
-        for node in nodes:
-            for each in node.elts if isinstance(node, (ast.List, ast.Tuple)) else [node]:
-                given |= {
-                    each,
-                    last_name(each) if isinstance(each, (ast.Name, ast.Attribute)) else "",
-                }
-    return given - {""}
+        given = [each.value for each in call.node.keywords if each.arg in OF_TRAINERS]
+        for node in (*given, *call.node.args[1:2]):
+            nodes.update(node.elts if isinstance(node, (ast.List, ast.Tuple)) else [node])
+    return {last_name(node) for node in nodes if isinstance(node, (ast.Name, ast.Attribute))}, nodes
 
 
 def _loads(reader: ScriptReader, found: CallFound) -> bool:
