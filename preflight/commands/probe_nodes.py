@@ -67,30 +67,31 @@ def _nodes_of(line: str) -> list[dict[str, Any]]:
 def _output_until(argv: list[str], timeout_s: float) -> tuple[str, str]:
     """Return what a program printed until it ended or the time was over, and its last complaint."""
     import subprocess
+    from tempfile import TemporaryFile
 
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
-    except OSError as error:
-        raise BadInput.one(f"srun cannot be started: {error.strerror}") from error
-    try:
-        output, errors = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        # srun ends its tasks on the first signal; what answered was already printed.
-        process.terminate()
+    # Not pipes: a task that outlives srun holds them open for as long as it likes.
+    with (
+        TemporaryFile("w+", errors="replace") as output,
+        TemporaryFile("w+", errors="replace") as errors,
+    ):
         try:
-            output, errors = process.communicate(timeout=5)
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+        except OSError as error:
+            raise BadInput.one(f"srun cannot be started: {error.strerror}") from error
+        try:
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            process.kill()
-            output, errors = process.communicate()
-    lines = errors.strip().splitlines()
-    return output, lines[-1] if lines else ""
+            # srun ends its tasks on the first signal; what answered was already printed.
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        output.seek(0)
+        errors.seek(0)
+        lines = errors.read().strip().splitlines()
+        return output.read(), lines[-1] if lines else ""
 
 
 def through_store(
