@@ -56,12 +56,14 @@ class Pattern:
 
     def _run(self, text: str, start: int, steps: Steps, only_here: bool) -> list[Match]:
         threads: dict[int, tuple[int, ...]] = {}
+        seen: set[int] = set()
         matches: list[Match] = []
         for at in range(start, len(text) + 1):
             if not matches and (at == start or not only_here):
-                self._add(threads, 0, (at,) + (-1,) * (2 * self.num_groups), text, at)
+                self._add(threads, seen, 0, (at,) + (-1,) * (2 * self.num_groups), text, at)
             steps.spend(len(threads) + 1)
             following: dict[int, tuple[int, ...]] = {}
+            seen = set()
             best: tuple[int, ...] | None = None
             for place, saved in threads.items():
                 kind, what, _ = self.program[place]
@@ -71,7 +73,7 @@ class Pattern:
                     ):
                         best = saved
                 elif at < len(text) and callable(what) and what(text[at]):
-                    self._add(following, place + 1, saved, text, at + 1)
+                    self._add(following, seen, place + 1, saved, text, at + 1)
             if best is not None:
                 pairs = zip(best[1::2], best[2::2], strict=True)
                 groups = tuple(pair if pair[1] >= 0 else None for pair in pairs)
@@ -87,17 +89,17 @@ class Pattern:
     def _add(
         self,
         threads: dict[int, tuple[int, ...]],
+        seen: set[int],
         place: int,
         saved: tuple[int, ...],
         text: str,
         at: int,
     ) -> None:
-        """Add a thread, following all that reads no character."""
+        """Add a thread, following all that reads no character; what an earlier thread has `seen` here is that one's."""
         waiting = [(place, saved)]
-        seen: set[int] = set()
         while waiting:
             place, saved = waiting.pop()
-            if place in seen or place in threads:
+            if place in seen:
                 continue
             seen.add(place)
             kind, what, other = self.program[place]
