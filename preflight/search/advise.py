@@ -46,7 +46,7 @@ def advise(
         return report
 
     def judged(plan: LaunchPlan) -> Judged:
-        return judge_plan(plan, plugins, policy, model, device)
+        return judge_plan(plan, plugins, policy, model, device, settles=False)
 
     offered = plugins.collect("preflight_remedies", plan=start.plan, model=model, device=device)
     remedies = [checked_item(item, Remedy, owner, "preflight_remedies") for owner, item in offered]
