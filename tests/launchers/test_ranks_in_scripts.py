@@ -38,6 +38,7 @@ def read(folder, argv, script=SCRIPT, env=None):
     return read_launch(LaunchCommand(tuple(argv), env or {}, str(folder)), load_plugins())
 
 
+@pytest.mark.libraries  # torchrun is asked
 @pytest.mark.parametrize("argv", LAUNCHES.values(), ids=LAUNCHES)
 def test_the_script_finds_what_was_read(argv, tmp_path):
     plan = read(tmp_path, argv)
