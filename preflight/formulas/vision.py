@@ -159,9 +159,9 @@ def tokens_of_image(tower: Tower) -> int:
 def mode_of(plan: LaunchPlan, model: ModelSpec) -> str:
     """Return what of a tower trains, as its file calls it."""
     if plan.adapter is not None:
-        adapted = any(unit.role in SEEING for unit, _ in adapter_tensors(plan, model))
+        adapted = {unit.role for unit, _ in adapter_tensors(plan, model)} & {*SEEING}
         if adapted:
-            return "adapted"
+            return "projector" if adapted == {PROJECTOR} else "adapted"
         is_prepared = plan.base_quantization is not None
         return "passed" if _passes(plan, is_prepared) else "still"
     frozen = plan.vision.frozen if plan.vision is not None else ()

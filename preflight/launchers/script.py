@@ -52,7 +52,7 @@ from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments, read_trainer_arguments
 from preflight.trainers.frozen_parts import frozen_parts
-from preflight.trainers.own_towers import with_tower
+from preflight.trainers.own_towers import beside_projector, with_tower
 from preflight.writers.source import LaunchSource
 
 
@@ -167,6 +167,8 @@ class _Making:
         script = command.argv[part.script_index] if part.script_index < len(command.argv) else ""
         signs = signs_of(command, script, self.trainer.reader)
         trainer = with_tower(self.trainer, signs.llava_classes)
+        if trainer.script.tower is not None and "adapter" in self.origins:
+            self.origins["adapter"] = beside_projector(self.origins["adapter"])
         ranks, num_ranks = self.origins.get("world_size"), fields.get("world_size")
         own_engine = own_initialize(command, part.script_index)
         has_open_ranks = ranks is not None and bool(ranks.may_be)

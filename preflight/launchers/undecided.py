@@ -12,7 +12,7 @@ from preflight.formulas.objective import COMPARED, KEEPS_LOGITS, ONLINE, SCORED
 from preflight.launch import SCRIPT_DECIDES, Origin
 from preflight.plan_choices import OPEN_VALUES
 from preflight.plan_parts import NOTHING_SAYS
-from preflight.scripts.beside_adapter import BESIDE_ADAPTER
+from preflight.scripts.beside_adapter import BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE
 from preflight.scripts.own_steps import TAKES_OF_CALLS
 from preflight.scripts.replaced_attention import ReplacedAttention
 from preflight.scripts.second_model import SECOND_MODEL
@@ -20,6 +20,7 @@ from preflight.scripts.signs import UNPRICED
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
+from preflight.trainers.frozen_parts import trains_projector_alone
 from preflight.trainers.own_towers import own_tower
 
 SCRIPT_FIELDS = (
@@ -157,6 +158,7 @@ def _held(trainer: TrainerArguments, is_told: bool) -> Iterator[Problem]:
 def _spoken_of(
     trainer: TrainerArguments, signs: Mapping[str, Place], but: str
 ) -> Iterator[Problem]:
+    moot = _without_meaning(trainer)
     return (
         Problem(
             _not_counted(name, " ".join(place.key.split())),
@@ -166,18 +168,25 @@ def _spoken_of(
             takes=UNPRICED[name][1] if name in UNPRICED else TAKES_OF_CALLS.get(name, "either"),
         )
         for name, place in signs.items()
-        if name not in (but, _without_meaning(trainer))
+        if name != but
+        and name not in moot
         and not _is_objective(name, place, trainer)
         and not _is_moot(name, trainer)
     )
 
 
-def _without_meaning(trainer: TrainerArguments) -> str:
-    """Return the sign that says nothing of this launch: an adapter freezes the rest anyway, and without one nothing is
-    beside it; where only running tells whether there is one, all that trains is among what it may be."""
+def _without_meaning(trainer: TrainerArguments) -> frozenset[str]:
+    """Return the signs that say nothing of this launch: an adapter freezes the rest anyway, and without one nothing is
+    beside it; where only running tells whether there is one, all that trains is among what it may be. A projector that is
+    counted trains beside an adapter too."""
     adapter = trainer.settings.get("adapter")
     has_adapter = adapter is not None and adapter.value is not None
-    return "frozen parameters" if has_adapter else BESIDE_ADAPTER
+    if not has_adapter:
+        return frozenset({BESIDE_ADAPTER, PROJECTOR_BESIDE, TUNED_BESIDE})
+    moot = {"frozen parameters"}
+    if trainer.script.tower is not None:
+        moot.add(PROJECTOR_BESIDE)
+    return frozenset(moot if trains_projector_alone(trainer.raw) else {*moot, TUNED_BESIDE})
 
 
 def _not_counted(name: str, sign: str) -> str:
@@ -213,9 +222,15 @@ def ranks_of(
     return None
 
 
+ASKED_FOR = {"the states of OSS": "sharded_ddp"}
+"""What is held only where an argument asks for it: FairScale's states, in copies of Trainer.create_optimizer to 4.34."""
+
+
 def _is_moot(name: str, trainer: TrainerArguments) -> bool:
-    """Tell whether nothing of what a script says it holds is there: metrics without an evaluation."""
+    """Tell whether nothing of what a script says it holds is there: metrics without an evaluation, states that nobody asks for."""
     evaluates = "eval_micro_batch_size" in trainer.settings
+    if name in ASKED_FOR:
+        return ASKED_FOR[name] not in {*trainer.raw, *trainer.arguments}
     return name == "logits gathered for compute_metrics" and not evaluates
 
 

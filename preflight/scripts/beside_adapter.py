@@ -10,18 +10,36 @@ from preflight.scripts.adapter_calls import ADAPTING
 from preflight.scripts.files import last_name
 
 BESIDE_ADAPTER = "what is trained beside the adapter"
+PROJECTOR_BESIDE = "a projector that trains beside the adapter"
+TUNED_BESIDE = "an embedding that trains with a projector alone"
+TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
+"""LLaVA's flag for its first stage; its code trains the embeddings of new tokens too where that is true."""
+LLAVAS = "mm_projector"
+"""What LLaVA's code calls the projector that it makes (llava/model/llava_arch.py, 1.2)."""
 OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
 PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activations?)$")
 """Names of what runs through a model: that it asks for gradients trains nothing."""
 
 
-def trained_beside(nodes: Sequence[ast.AST]) -> Iterator[int]:
-    """Yield the lines of a file that make parameters trainable which are none of an adapter's."""
-    of_adapter = _of_adapter(nodes)
+def trained_beside(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Yield the lines of a file that make parameters trainable which are none of an adapter's, each with what they are of."""
+    of_adapter, of_projector = _under(nodes, OF_ADAPTER), _of_projector(nodes)
+    of_flag = _under(nodes, re.compile(rf"\b{TUNES_PROJECTOR_ALONE}$"))
     for node in nodes:
         if (owner := _asks_for_gradients(node)) and id(node) not in of_adapter:
-            yield owner.lineno
-    yield from _adapted_parts(nodes)
+            told = TUNED_BESIDE if id(node) in of_flag else BESIDE_ADAPTER
+            yield PROJECTOR_BESIDE if id(node) in of_projector else told, owner.lineno
+    yield from ((BESIDE_ADAPTER, line) for line in _adapted_parts(nodes))
+
+
+def _of_projector(nodes: Iterable[ast.AST]) -> set[int]:
+    """Return the ids of what is done to every parameter of LLaVA's projector."""
+    return {
+        id(inner)
+        for node in nodes
+        if isinstance(node, ast.For) and ast.unparse(node.iter).endswith(f".{LLAVAS}.parameters()")
+        for inner in ast.walk(node)
+    }
 
 
 def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
@@ -39,12 +57,12 @@ def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
     return None if PASSING.search(last_name(target.value)) else target.value
 
 
-def _of_adapter(nodes: Iterable[ast.AST]) -> set[int]:
-    """Return the ids of what stands under a condition on the names of an adapter's own parameters."""
+def _under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:
+    """Return the ids of what stands under a condition, such as one on the names of an adapter's own parameters."""
     return {
         id(inner)
         for node in nodes
-        if isinstance(node, ast.If) and OF_ADAPTER.search(ast.unparse(node.test))
+        if isinstance(node, ast.If) and condition.search(ast.unparse(node.test))
         for statement in node.body
         for inner in ast.walk(statement)
     }

@@ -9,7 +9,12 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from preflight.scripts.beside_adapter import BESIDE_ADAPTER, trained_beside
+from preflight.scripts.beside_adapter import (
+    BESIDE_ADAPTER,
+    PROJECTOR_BESIDE,
+    TUNED_BESIDE,
+    trained_beside,
+)
 from preflight.scripts.files import last_name
 from preflight.scripts.model_calls import PASSES_ON
 from preflight.scripts.own_losses import MODEL, NARROW_LOSS, own_losses
@@ -20,6 +25,8 @@ GENERATES = "generation within a step"
 GENERATES_BESIDE = "generation in an evaluation"
 TAKES_OF_CALLS = {
     BESIDE_ADAPTER: "more",
+    PROJECTOR_BESIDE: "more",
+    TUNED_BESIDE: "more",
     GENERATES: "more",
     GENERATES_BESIDE: "more",
     NARROW_LOSS: "less",
@@ -88,7 +95,7 @@ def _uncounted(tree: ast.Module, functions: frozenset[str]) -> Iterator[tuple[st
     yield from _generates_beside(nodes)
     known = KNOWN_STATES | _other_names(nodes)
     yield from _second_optimizer(nodes, known)
-    yield from ((BESIDE_ADAPTER, line) for line in trained_beside(nodes))
+    yield from trained_beside(nodes)
     for node in nodes:
         if isinstance(node, ast.Call) and (name := _unknown_optimizer(node, known)):
             yield f"the states of {name}", node.lineno

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from preflight.bool_words import STRTOBOOL
 from preflight.launch import Vision
 from preflight.plan_parts import FREEZABLE
-from preflight.scripts.freezing import FREEZES, LANGUAGE_MODEL, TOWER, TUNES
+from preflight.scripts.beside_adapter import TUNES_PROJECTOR_ALONE
+from preflight.scripts.freezing import FREEZES, LANGUAGE_MODEL, PROJECTOR, TOWER, TUNES
 from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import dataclass
-
-TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,9 @@ def frozen_parts(trainer: TrainerArguments) -> FrozenParts | None:
         if may_train:  # the code of many copies has a switch for it
             others = (Vision(tuple(part for part in vision.frozen if part != TOWER)), *others)
         return FrozenParts(vision, flag, others)
+    if built is not None:
+        # an adapter that is made before the tower is on the language model alone; its projector is among what it saves
+        return FrozenParts(Vision((TOWER, PROJECTOR)), flag, (Vision(),))
     return FrozenParts(Vision(), flag, (seeing,) if is_open and seeing.frozen else ())
 
 
@@ -61,7 +63,13 @@ def _frozen(arguments: Mapping[str, Setting]) -> dict[str, Setting]:
             if setting is not None and STRTOBOOL.read(setting.value) is freezes:
                 found.setdefault(part, setting)
     alone = arguments.get(TUNES_PROJECTOR_ALONE)
-    if alone is not None and STRTOBOOL.read(alone.value) is True:
+    if alone is not None and trains_projector_alone(arguments):
         found.setdefault(TOWER, alone)
         found.setdefault(LANGUAGE_MODEL, alone)
     return found
+
+
+def trains_projector_alone(arguments: Mapping[str, Setting]) -> bool:
+    """Tell whether a launch is LLaVA's first stage."""
+    alone = arguments.get(TUNES_PROJECTOR_ALONE)
+    return alone is not None and STRTOBOOL.read(alone.value) is True

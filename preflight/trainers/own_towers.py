@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
+from preflight.launch import Adapter, Origin
 from preflight.launch_facts import BuiltTower
 from preflight.models.registry import entry_of
 from preflight.scripts.model_shape import adds_to_model
@@ -32,6 +33,7 @@ ONE_TILE = ("", "none", "null", "pad", "square", "resize")
 """What `image_aspect_ratio` says where an image is one tile (llava/mm_utils.py process_images, LLaVA 1.2)."""
 FLAT = ("", "none", "null", "flat")
 LAYER = "mm_vision_select_layer"
+PROJECTOR_MODULE = "multi_modal_projector"
 
 
 def with_tower(trainer: TrainerArguments, classes: Collection[str]) -> TrainerArguments:
@@ -41,24 +43,25 @@ def with_tower(trainer: TrainerArguments, classes: Collection[str]) -> TrainerAr
         return trainer
     counted = {adds_to_model(name) for name in classes}
     others = {key: each for key, each in trainer.script.uncounted.items() if key not in counted}
-    return replace(trainer, script=replace(trainer.script, tower=tower, uncounted=others))
+    facts, settings = replace(trainer.script, tower=tower, uncounted=others), trainer.settings
+    adapter = settings.get("adapter")
+    if adapter is not None and adapter.value is not None:
+        settings = {**settings, "adapter": replace(adapter, value=with_projector(adapter.value))}
+    return replace(trainer, script=facts, settings=settings)
 
 
 def built_tower(trainer: TrainerArguments) -> BuiltTower | None:
     """Return the tower that a script builds as LLaVA's code does, where its sizes are known; None for any other.
 
     CLIP or SigLIP without a graph, and two linears with GELU between them (llava/model/multimodal_encoder/clip_encoder.py
-    and multimodal_projector/builder.py): the parts of transformers' LlavaModel. What an adapter, frozen layers of the
+    and multimodal_projector/builder.py): the parts of transformers' LlavaModel. What a packed base, frozen layers of the
     language model or several tiles make of it is not known.
     """
     arguments = trainer.raw
     named = [arguments[name] for name in TOWERS if _is_said(arguments.get(name))]
     projectors = {_word(arguments, name) for name in PROJECTORS} - {""}
-    adapter, backbone = trainer.settings.get("adapter"), arguments.get("freeze_backbone")
-    is_adapted = "adapter" in trainer.script.unread or (
-        adapter is not None and adapter.value is not None
-    )
-    if len(named) != 1 or projectors != {"mlp2x_gelu"} or is_adapted:
+    backbone = arguments.get("freeze_backbone")
+    if len(named) != 1 or projectors != {"mlp2x_gelu"} or not _is_readable(trainer):
         return None
     if backbone is not None and STRTOBOOL.read(backbone.value) is not False:
         return None
@@ -72,6 +75,29 @@ def built_tower(trainer: TrainerArguments) -> BuiltTower | None:
     return BuiltTower(
         named[0], {**like.config["vision_config"], "image_size": sized[1]}, int(layer)
     )
+
+
+def _is_readable(trainer: TrainerArguments) -> bool:
+    """Tell whether nothing is packed, and what an adapter is, if there is one, is known but for where it goes."""
+    adapter, packed = (trainer.settings.get(name) for name in ("adapter", "base_quantization"))
+    is_packed = packed is not None and packed.value is not None
+    has_adapter = adapter is not None and adapter.value is not None
+    return not is_packed and (has_adapter or "adapter" not in trainer.script.unread)
+
+
+def with_projector(adapter: Adapter) -> Adapter:
+    """Return an adapter beside which the projector trains: the one that transformers' LlavaModel has under this name.
+
+    It is made after the adapter, and its parameters are told to train "in case it is frozen by LoRA"
+    (llava/model/llava_arch.py initialize_vision_modules, 1.2).
+    """
+    return replace(adapter, modules_to_save=(*(adapter.modules_to_save or ()), PROJECTOR_MODULE))
+
+
+def beside_projector(origin: Origin) -> Origin:
+    """Return the origin of an adapter beside which the projector trains, whatever the adapter may be."""
+    may_be = (with_projector(one) if isinstance(one, Adapter) else one for one in origin.may_be)
+    return replace(origin, may_be=tuple(may_be))
 
 
 def _word(arguments: Mapping[str, Setting], name: str) -> str:

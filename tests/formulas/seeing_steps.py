@@ -134,7 +134,12 @@ class Alive(TorchDispatchMode):
         return result
 
 
-def built(kind: str, frozen: tuple[str, ...], rank: int):
+ON_LANGUAGE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SAVED = "multi_modal_projector"
+
+
+def built(kind: str, frozen: tuple[str, ...], rank: int, saves_projector: bool = False):
+    """Return a tiny model; beside an adapter on its language model alone the projector trains whole, if asked to."""
     import peft
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -147,14 +152,25 @@ def built(kind: str, frozen: tuple[str, ...], rank: int):
         part = next((p for p, words in PARTS.items() if any(w in name for w in words)), "")
         parameter.requires_grad_(part not in frozen)
     if rank:
-        lora = peft.LoraConfig(r=rank, target_modules="all-linear")
+        on_language = rf".*language_model.*\.({'|'.join(ON_LANGUAGE)})"
+        told = {"target_modules": on_language, "modules_to_save": [SAVED]}
+        lora = peft.LoraConfig(
+            r=rank, **(told if saves_projector else {"target_modules": "all-linear"})
+        )
         model = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
     return model.train()
 
 
-def peak_of_step(kind: str, tokens: int, frozen=(), rank: int = 0, checkpointed: bool = False):
+def peak_of_step(
+    kind: str,
+    tokens: int,
+    frozen=(),
+    rank: int = 0,
+    checkpointed: bool = False,
+    saves_projector: bool = False,
+):
     """Return the most bytes alive in the second step of a loop that lets go of outputs and gradients."""
-    model = built(kind, frozen, rank)
+    model = built(kind, frozen, rank, saves_projector)
     if checkpointed:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         if rank:

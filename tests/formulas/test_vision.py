@@ -9,7 +9,9 @@ import torch
 from seeing_steps import (
     CONFIGS,
     IMAGES,
+    ON_LANGUAGE,
     ROWS,
+    SAVED,
     Alive,
     batch_of,
     built,
@@ -39,6 +41,8 @@ STEPS = [
     ("gemma3", {"frozen": PROJECTOR, "checkpointed": True}),
     ("paligemma", {"checkpointed": True}),
     ("llava", {"frozen": PROJECTOR}),
+    ("llava", {"frozen": STILL, "rank": 8, "checkpointed": True, "saves_projector": True}),
+    ("llava", {"frozen": STILL, "rank": 8, "saves_projector": True}),
     ("idefics3", {"rank": 8}),
     ("internvl", {}),
     ("mistral3", {"checkpointed": True}),
@@ -51,8 +55,17 @@ def tokens_of(kind: str) -> int:
     return tower.tile_tokens or (4 if kind.startswith("qwen") else 1) * 64 // 4
 
 
-def tiny_plan(kind: str, frozen=(), rank: int = 0, checkpointed: bool = False) -> LaunchPlan:
+def tiny_plan(
+    kind: str,
+    frozen=(),
+    rank: int = 0,
+    checkpointed: bool = False,
+    saves_projector: bool = False,
+) -> LaunchPlan:
     tokens = tokens_of(kind)
+    adapter = Adapter(rank=rank, targets="all-linear", dtype="bf16")
+    if saves_projector:
+        adapter = replace(adapter, targets=ON_LANGUAGE, modules_to_save=(SAVED,))
     return LaunchPlan(
         model_config=config_of(kind),
         vision=Vision(frozen, tokens, IMAGES),
@@ -64,7 +77,7 @@ def tiny_plan(kind: str, frozen=(), rank: int = 0, checkpointed: bool = False) -
         trainer="plain_loop",
         keeps_outputs=False,
         activation_checkpointing="full" if checkpointed else "none",
-        adapter=Adapter(rank=rank, targets="all-linear", dtype="bf16") if rank else None,
+        adapter=adapter if rank else None,
     )
 
 

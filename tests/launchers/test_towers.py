@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from said_versions import say_versions
 
+from preflight.formulas.adapters import adapter_tensors
 from preflight.launch import LaunchCommand
 from preflight.models import describe
 from preflight.models.registry import find_model
 from preflight.pipeline import check_launch
 from preflight.plugins import load_plugins
 from preflight.request import Request
+from preflight.verdict import Answer
 
 AXOLOTL = """\
 base_model: google/gemma-3-4b-it
@@ -498,6 +500,51 @@ def test_a_tower_that_a_script_builds_as_llava_does_is_counted_as_the_model_of_t
     assert report.plan.script_facts.towers_keep_outputs
     frozen = {each.frozen for each in (report.plan.vision, *report.plan.origins["vision"].may_be)}
     assert frozen == {("tower",), ()}
+
+
+WITH_LORA = """
+from peft import LoraConfig, get_peft_model
+model = get_peft_model(model, LoraConfig(r=8, target_modules=names_in(model)))
+for p in model.get_model().mm_projector.parameters():
+    p.requires_grad = True
+if own.tune_mm_mlp_adapter:
+    for p in model.get_input_embeddings().parameters():
+        p.requires_grad = True
+model.initialize"""
+
+
+def test_an_adapter_that_is_made_before_llavas_tower_has_its_projector_beside_it(checked, tmp_path):
+    (tmp_path / "text.py").write_text(
+        LLAVA.replace("{more}", "").replace("\nmodel.initialize", WITH_LORA)
+    )
+    report = checked(*ONE, "text.py", *FLAGS, "--gradient_checkpointing", "True", *COUNTED)
+    adapters = [report.plan.adapter, *report.plan.origins["adapter"].may_be]
+
+    assert report.verdict.answer is Answer.FITS, report.verdict
+    assert {each.modules_to_save for each in adapters} == {("multi_modal_projector",)}
+    assert report.plan.vision.frozen == ("tower", "projector")
+    trained = {unit.role for unit, _ in adapter_tensors(report.plan, report.model)}
+    assert trained == {"layer", "projector"}
+    whole = sum(u.num_params * u.count for u in report.model.units if u.role == "projector")
+    assert report.num_trainable_params > whole > 10**7
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("model.lm_head.requires_grad_(True)", "what is trained beside the adapter"),
+        (None, "an embedding that trains with a projector alone"),
+    ],
+)
+def test_what_else_trains_beside_llavas_adapter_is_named(checked, tmp_path, change, name):
+    changed = f"{change}\nmodel.init" if change else "model.init"
+    with_lora = WITH_LORA.replace("model.init", changed)
+    text = LLAVA.replace("{more}", "").replace("\nmodel.initialize", with_lora)
+    (tmp_path / "text.py").write_text(text)
+    alone = () if change else ("--tune_mm_mlp_adapter", "True")
+    report = checked(*ONE, "text.py", *FLAGS, *COUNTED, *alone)
+
+    assert name in report.verdict.unpriced
 
 
 @pytest.mark.parametrize(

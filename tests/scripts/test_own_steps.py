@@ -231,6 +231,24 @@ def test_a_script_for_another_accelerator_says_so(tmp_path, line, names):
     assert {notice.unpriced for notice in plan.notices} - {""} == names
 
 
+COPIED = """
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+class Own(Trainer):
+    def create_optimizer(self):
+        if self.sharded_ddp == "simple":
+            self.optimizer = OSS(params=self.model.parameters(), optim=chosen)
+arguments, = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+Own(model=AutoModelForCausalLM.from_pretrained("gpt2"), args=arguments, train_dataset=rows).train()
+"""
+
+
+@pytest.mark.parametrize(("flags", "is_named"), [("", False), (" --sharded_ddp simple", True)])
+def test_states_that_an_argument_asks_for_are_there_with_it(tmp_path, flags, is_named):
+    plan = plan_of(tmp_path, f"python t.py --output_dir out{flags}", {"t.py": COPIED})
+
+    assert ("the states of OSS" in {notice.unpriced for notice in plan.notices}) is is_named
+
+
 PART = """
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
