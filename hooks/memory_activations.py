@@ -273,13 +273,18 @@ def _saved(
     )
     if is_traced(plan, costs):
         return
-    yield MemoryTerm(
-        "activations of one recomputed layer",
-        tokens * one,
-        frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
-        f"{tokens:,} tokens x {one:,}",
-        LAYER_SOURCE,
-    )
+    again = max(cost.copied_again_bytes for _, cost in costs)
+    for name, num_bytes, formula in (
+        ("activations of one recomputed layer", tokens * one, f"{tokens:,} tokens x {one:,}"),
+        ("copies of weights in a recomputed layer", again, f"{again:,}"),
+    ):
+        yield MemoryTerm(
+            name,
+            num_bytes,
+            frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+            formula,
+            LAYER_SOURCE,
+        )
 
 
 def _copied(costs: Costs, forwards: int) -> Iterable[MemoryTerm]:

@@ -8,7 +8,6 @@ trainer and version (preflight/formulas/user_loop.py). logits_dtype bf16 is the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from preflight.formulas.actor_losses import SOURCE as ACTOR_SOURCE
 from preflight.formulas.actor_losses import trains_actor
@@ -19,29 +18,20 @@ from preflight.formulas.forward_alone import held_with_logits
 from preflight.formulas.heads import scores, trains_value_model
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
 from preflight.formulas.objective import (
-    KEEPS_LOGITS,
-    is_of_swift,
-    is_of_trl,
     reads_completion_logits,
     tokens_with_logits,
 )
-from preflight.formulas.pair_losses import (
-    completion_loss_bytes,
-    entropy_bytes,
-    pair_loss_bytes,
-)
+from preflight.formulas.pair_losses import entropy_bytes
 from preflight.formulas.ppo import SOURCE as PPO_SOURCE
 from preflight.formulas.ppo import policy_of, update_bytes
-from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_answer_tokens, num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
 from preflight.formulas.user_loop import (
-    HUGGING_FACE,
     keeps_outputs,
-    loss_bytes,
-    loss_rule,
     output_rule,
 )
+from preflight.formulas.whole_logits import whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import STEP_MOMENTS, Level, MemoryTerm, Moment
@@ -108,32 +98,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
 
 def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTerm]:
     size = precision_of(plan, model).bytes_of("logits")
-    autocast = uses_autocast(plan)
-    casts = autocast and plan.trainer in HUGGING_FACE
     tokens = tokens_with_logits(plan, tokens)
-    if reads_completion_logits(plan):
-        found = completion_loss_bytes(plan, size, casts)
-    elif plan.objective in KEEPS_LOGITS and (is_of_trl(plan) or is_of_swift(plan)):
-        # before 4.46 the model itself makes them fp32
-        upcasts = loss_rule(plan, model.model_type).upcasts_in_model
-        found = pair_loss_bytes(plan, size, casts or upcasts)
-    else:
-        # the loss of an encoder, and of one with a decoder, is over all positions and in its head's dtype in every release, as traced
-        is_of_trace = model.is_encoder or model.has_both_stacks
-        as_traced = replace(plan, versions={}) if is_of_trace else plan
-        found = loss_bytes(as_traced, size, casts, model.model_type, autocast)
-    forward, backward, outputs, source = found
-    if plan.logits_dtype in ("bf16", "fp16"):
-        forward = backward = 4 * size
-        source = "cross entropy in the logits' own dtype, shifted copy included"
-        if autocast:
-            forward, backward = 2 * size + 8, 2 * size + 12
-            source = "cross_entropy is on autocast's fp32 list (aten/src/ATen/autocast_mode.h)"
-    of_head = size
-    if plan.logits_dtype is None:
-        more = more_logits(plan, model, precision_of(plan, model))
-        forward, backward = forward + more["loss"], backward + more["loss_backward"]
-        of_head += more["head"]
+    forward, backward, outputs, of_head, source = whole_logits(plan, model)
     vocab = local_vocab(plan, model.vocab_size)
     entries = tokens * vocab
     if keeps_outputs(plan):

@@ -40,7 +40,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     mixed = plan.mixed_precision != "no"
     if not plan.is_fsdp or (plan.shard_degree == 1 and not mixed):
         return
-    trains = wrap_units(plan, model, trains_only=True)
+    trains = wrap_units(plan, model, trains_only=True, padded=True)
     if trains.whole:
         return
     precision = precision_of(plan, model)

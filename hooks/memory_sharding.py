@@ -27,12 +27,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from preflight.formulas.beside_gathers import (
+    gradient_shard,
+    kept_by_layer,
+    layer_backward_bytes,
+    layer_gradients,
+    logits_bytes,
+    loss_forward_bytes,
+    passing_bytes,
+)
 from preflight.formulas.checkpointing import recomputes_wrapped_layers
-from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.pipelines import kept_in_flight
 from preflight.formulas.precision import precision_of
-from preflight.formulas.sharding import WrapUnits, num_tokens, wrap_units, wraps_both_ends
-from preflight.formulas.tensor_parallel import divided_elements, local_vocab
+from preflight.formulas.sharding import WrapUnits, wrap_units, wraps_both_ends
 from preflight.formulas.user_loop import HUGGING_FACE
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
@@ -64,7 +71,8 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.shard_degree == 1 and not mixed:
         return
     size = precision.bytes_of("compute") if mixed else precision.bytes_of("frozen")
-    units, trains = wrap_units(plan, model), wrap_units(plan, model, trains_only=True)
+    units = wrap_units(plan, model, padded=True)
+    trains = wrap_units(plan, model, trains_only=True)
     reduce = dtype_bytes(plan.reduce_dtype) if plan.reduce_dtype else size
     accumulates = plan.gradient_accumulation_steps > 1 and not plan.sync_each_batch
     if units.whole:
@@ -72,11 +80,11 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     elif plan.pipeline is not None and plan.pipeline.rank is not None:
         yield from _pipelined(plan, model, units, trains, size, reduce)
     elif plan.engine == "fsdp2":
-        gradients = _layer_gradients(plan, model, size * trains.layer)
+        gradients = layer_gradients(plan, model, size * trains.layer)
         yield from _fsdp2(plan, model, units, trains, size, gradients, accumulates)
     else:
         # autograd makes a parameter's gradient, then the flat parameter's out of all of them
-        gradients = _layer_gradients(plan, model, 2 * size * trains.layer)
+        gradients = layer_gradients(plan, model, 2 * size * trains.layer)
         yield from _fsdp1(plan, model, units, trains, size, gradients)
     total = trains.layer * trains.num_layers + trains.embedding + trains.tail + trains.root
     if accumulates and total:
@@ -100,44 +108,6 @@ def _term(
     return MemoryTerm(
         name, size * elements, frozenset(moments), f"{elements:,} x {size}", source, stream=stream
     )
-
-
-def _layer_gradients(plan: LaunchPlan, model: ModelSpec, all_gradients: int) -> int:
-    """Return the bytes of gradients that count on top of all activations of the layer in backward."""
-    layer = model.largest_layer
-    if layer is None or layer.layer is None or not all_gradients:
-        return all_gradients
-    precision = precision_of(plan, model)
-    costs = layer_costs(plan, model, layer, precision)
-    freed = num_tokens(plan) * (costs.saved + costs.backward_transient - costs.attention_backward)
-    matrices = [divided_elements(plan, layer, t) for t in layer.tensors if len(t.shape) >= 2]
-    last = precision.bytes_of("compute") * max(matrices, default=0) if plan.adapter is None else 0
-    return max(min(last, all_gradients), all_gradients - max(0, freed))
-
-
-def _passing_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
-    """Return the bytes that pass through a checkpointed layer's forward."""
-    layer = model.largest_layer
-    if layer is None or layer.layer is None or plan.activation_checkpointing == "none":
-        return 0
-    costs = layer_costs(plan, model, layer, precision_of(plan, model))
-    return num_tokens(plan) * costs.forward_checkpointed
-
-
-def _backward_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
-    """Return the bytes that pass through a layer's backward."""
-    layer = model.largest_layer
-    if layer is None or layer.layer is None:
-        return 0
-    costs = layer_costs(plan, model, layer, precision_of(plan, model))
-    return num_tokens(plan) * costs.backward_transient
-
-
-def _logits_bytes(plan: LaunchPlan, model: ModelSpec, size: int) -> int:
-    """Return the bytes of whole logits in the compute dtype; 0 where the loss never makes them."""
-    if plan.loss not in (None, "full_logits"):
-        return 0
-    return size * num_tokens(plan) * local_vocab(plan, model.vocab_size)
 
 
 def _stays_gathered(plan: LaunchPlan, units: WrapUnits) -> int:
@@ -181,7 +151,7 @@ def _pipelined(
     source = "torch/distributed/pipelining/stage.py backward_maybe_with_nosync, perform_reduce_grad (2.13)"
     whole = units.layer * units.num_layers + units.embedding + units.tail + units.root
     yield _term("gathered parameters of the stages", size, whole, STEP_MOMENTS, source)
-    gradients = _layer_gradients(plan, model, size * trains.layer)
+    gradients = layer_gradients(plan, model, size * trains.layer)
     yield _unsharded_gradients(gradients, size, trains, source)
     if trains.tail:
         moments = (Moment.HEAD_BACKWARD,)
@@ -210,7 +180,7 @@ def _fsdp2(
     layer, tail, embedding = units.layer, units.tail, units.embedding
     tied = model.tied and tail > 0
     kept = _stays_gathered(plan, units)
-    logits = _logits_bytes(plan, model, size)
+    loss = loss_forward_bytes(plan, model)
     source = FSDP2_SOURCE
     if kept:
         yield _term("gathered parameters kept to backward", size, kept, BEFORE_LAYERS, source)
@@ -228,7 +198,7 @@ def _fsdp2(
             moments += (Moment.LOSS_BACKWARD,)  # the root has the head and returns the loss
         yield _term("gather buffer of the next layer", size, layer, moments, source, GATHER)
     # two buffers at the copy-out, before the layer computes; one while its activations peak
-    second = max(0, size * layer - _passing_bytes(plan, model))
+    second = max(0, size * layer - passing_bytes(plan, model))
     yield MemoryTerm(
         "gather buffers, forward",
         size * layer + second,
@@ -253,9 +223,9 @@ def _fsdp2(
         yield _term("gather buffer of the tail", size, tail, moments, source, GATHER)
         yield MemoryTerm(
             "gather buffer of the last layer, until the loss computes",
-            0 if kept else max(0, size * layer - logits),
+            0 if kept else max(0, size * layer - loss),
             frozenset(moments),
-            f"{layer:,} x {size} beyond {logits:,} of logits",
+            f"{layer:,} x {size} beyond {loss:,} of the loss, which comes after it",
             source,
             stream=GATHER,
         )
@@ -263,9 +233,19 @@ def _fsdp2(
         if tied:
             alive = STEP_MOMENTS
         yield _term("gathered tail (norm, head)", size, tail, alive, source)
+    if not kept:
+        less = 0 if accumulates else gradient_shard(plan, model, trains.layer)
+        waiting = size * layer + kept_by_layer(plan, model) - less if units.num_layers > 1 else 0
+        yield MemoryTerm(
+            "gather buffer of the unit before",
+            max(size * embedding, waiting),
+            frozenset({Moment.FIRST_LAYER_BACKWARD}),
+            f"the larger of {embedding:,} x {size}, of the embedding, and of {waiting:,}: the first layer's, with what it"
+            " keeps and without its gradients, while the second goes back",
+            source,
+            stream=GATHER,
+        )
     if embedding and not kept:
-        moments = (Moment.FIRST_LAYER_BACKWARD,)
-        yield _term("gather buffer of the embedding", size, embedding, moments, source, GATHER)
         moments = (Moment.EMBEDDING_BACKWARD,)
         yield _term("gathered embedding, backward", size, embedding, moments, source)
     if trains.tail and tied and not accumulates:
@@ -342,20 +322,20 @@ def _fsdp1(
             if plan.adapter is not None:
                 yield MemoryTerm(
                     "shard of the next layer in the compute dtype, until gathered",
-                    max(0, cast - _backward_bytes(plan, model)),
+                    max(0, cast - layer_backward_bytes(plan, model)),
                     frozenset({Moment.LAST_LAYER_BACKWARD}),
                     f"{layer:,} / {plan.shard_degree} x {size}, beyond the layer's transients",
                     source,
                 )
             yield MemoryTerm(
                 "next layer, gathered before the last one computes",
-                max(0, size * layer + cast - _logits_bytes(plan, model, size)),
+                max(0, size * layer + cast - logits_bytes(plan, model, size)),
                 frozenset({Moment.HEAD_BACKWARD}),
                 f"{layer:,} x {size} + {cast:,}, beyond the gradient of the logits",
                 source,
                 stream=GATHER,
             )
-    cast_forward = max(0, cast - _passing_bytes(plan, model))
+    cast_forward = max(0, cast - passing_bytes(plan, model))
     if cast_forward:
         yield MemoryTerm(
             "shard in the compute dtype, until gathered",

@@ -101,7 +101,7 @@ def _gradients(plan: LaunchPlan, model: ModelSpec) -> tuple[int, int, int]:
         else:
             largest = max(largest, num_bytes)
     if plan.is_fsdp:
-        units = wrap_units(plan, model, trains_only=True)
+        units = wrap_units(plan, model, trains_only=True, padded=True)
         size = precision.bytes_of("compute" if is_mixed else "gradient")
         largest = size * units.layer  # copied to be reduced, beside those that wait
     if plan.engine == "fsdp1":  # each unit has one flat gradient, and the sum of two

@@ -70,7 +70,7 @@ def gathered_in_forward(plan: LaunchPlan, model: ModelSpec) -> Gathered:
     if not plan.is_fsdp or (plan.shard_degree == 1 and not mixed):
         return Gathered(0, 0)
     size = precision.bytes_of("compute" if mixed else "frozen")
-    units = wrap_units(plan, model)
+    units = wrap_units(plan, model, padded=True)
     if units.whole:
         return Gathered(size * units.layer, 0)
     kept = units.root + units.tail

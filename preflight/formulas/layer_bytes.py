@@ -25,6 +25,8 @@ class LayerCosts:
     """`saved` less what the MLP's backward has already freed, for the later half of the layer's backward."""
     copied_bytes: int = 0
     """Copies of one layer's weights in the compute dtype that its backward still needs."""
+    copied_again_bytes: int = 0
+    """Copies that a checkpointed layer makes once more when it is recomputed, for its backward."""
     copied_in_forward_bytes: int = 0
     """Copies that are gone when the forward's autocast ends."""
     traced_forward_bytes: int | None = None

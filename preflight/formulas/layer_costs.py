@@ -130,13 +130,15 @@ def _traced(
         backward_bytes = max(backward_bytes, saved + passing)
     elif passing:
         forward_bytes = max(forward_bytes, saved + passing)
+    again = max(0, bytes_of(copies, sizes)) if is_checkpointed else 0
     if is_checkpointed:
         copies = split(recomputed["saved"])[0]
     of_experts, of_adapters = copied_of_experts(plan, model, unit, precision)
     if has_own_release(plan, model, method):  # its table was traced with such experts
         is_on_experts = adaptation_of(plan, model, method).targets in (ALL_LINEAR, MLP)
         of_experts, of_adapters = 0, 0 if is_on_experts else of_adapters
-    backward_bytes += of_adapters if is_checkpointed else 0
+    if is_checkpointed:
+        again, backward_bytes = again + of_adapters, backward_bytes + of_adapters
     of_experts += of_adapters
     return replace(
         pieces,
@@ -153,6 +155,7 @@ def _traced(
         attention_backward=max(0, pieces.attention_backward - pieces.saved + saved // tokens),
         # a packed layer casts its own bias for good (bitsandbytes/nn/modules.py Linear4bit.forward): less, not more
         copied_bytes=max(0, bytes_of(copies, sizes)) + (0 if is_checkpointed else of_experts),
+        copied_again_bytes=again,
         copied_in_forward_bytes=bytes_of(used.get("left", {}), sizes)
         + (of_experts if is_checkpointed else 0),
         traced_forward_bytes=forward_bytes,

@@ -200,11 +200,16 @@ class WrapUnits:
     """True where nothing is wrapped: the model is one unit."""
 
 
-def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) -> WrapUnits:
+def wrap_units(
+    plan: LaunchPlan, model: ModelSpec, trains_only: bool = False, padded: bool = False
+) -> WrapUnits:
     """Return the unit sizes under FSDP (accelerate/utils/fsdp_utils.py:751-918 for FSDP2, accelerator.py:1919 for FSDP1).
 
-    `trains_only` counts the elements that get gradients.
+    `trains_only` counts the elements that get gradients; `padded` as FSDP2 gathers and reduces them, whose buffers
+    have as much of every rank as the fullest one holds: eight stacked experts over sixteen ranks are sixteen
+    (torch/distributed/fsdp/_fully_shard/_fsdp_param.py init_all_gather_outputs, _fsdp_collectives.py foreach_reduce, 2.13).
     """
+    pads = padded and plan.engine == "fsdp2" and plan.expert_parallel_degree == 1
 
     def size(unit: ModelUnit) -> int:
         total = 0
@@ -216,6 +221,8 @@ def wrap_units(plan: LaunchPlan, model: ModelSpec, trains_only: bool = False) ->
                 if not shards_quantized_base(plan):
                     continue
                 elements = packed_bytes(plan, elements) // 2  # as 16-bit elements
+            elif pads:
+                elements = local_elements(plan, held) * plan.shard_degree
             total += elements
         return total
 

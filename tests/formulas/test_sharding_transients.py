@@ -86,7 +86,11 @@ def test_every_moment_is_within_a_few_percent_of_the_trace(name, plugins):
             parts[f"{LAYER_BACKWARD} {LAST}"],
             predicted(Moment.LAST_LAYER_BACKWARD),
         ),
-        "first layer": (parts[f"{LAYER_BACKWARD} 0"], predicted(Moment.FIRST_LAYER_BACKWARD)),
+        # or the second, with the first one's buffer waiting
+        "first layer": (
+            max(parts[f"{LAYER_BACKWARD} {i}"] for i in (0, 1)),
+            predicted(Moment.FIRST_LAYER_BACKWARD),
+        ),
     }
     for moment, (real, ours) in pairs.items():
         assert ours == pytest.approx(real, rel=0.07), f"{moment}: traced {real:,}, formula {ours:,}"

@@ -1,0 +1,66 @@
+"""What a loss over whole logits takes per token and vocabulary entry, by objective, trainer and version."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from preflight.formulas.beside_layers import more_logits
+from preflight.formulas.objective import (
+    KEEPS_LOGITS,
+    is_of_swift,
+    is_of_trl,
+    reads_completion_logits,
+)
+from preflight.formulas.pair_losses import completion_loss_bytes, pair_loss_bytes
+from preflight.formulas.precision import precision_of, uses_autocast
+from preflight.formulas.user_loop import HUGGING_FACE, LossBytes, loss_bytes, loss_rule
+from preflight.launch import LaunchPlan
+from preflight.model import ModelSpec
+
+
+class WholeLogits(NamedTuple):
+    """Bytes per logit at the worst moment of each part of the loss."""
+
+    forward: int
+    """In its forward, the logits among them."""
+    backward: int
+    """In its backward, without the logits that a loop keeps."""
+    outputs: int
+    """Of the logits that the model returns."""
+    of_head: int
+    """Of their gradient, in the dtype of the head."""
+    source: str
+
+
+def whole_logits(plan: LaunchPlan, model: ModelSpec) -> WholeLogits:
+    """Return the bytes per logit of a loss that the model's head makes whole logits for."""
+    size = precision_of(plan, model).bytes_of("logits")
+    autocast = uses_autocast(plan)
+    forward, backward, outputs, source = _by_objective(plan, model, size, autocast)
+    if plan.logits_dtype in ("bf16", "fp16"):
+        forward = backward = 4 * size
+        source = "cross entropy in the logits' own dtype, shifted copy included"
+        if autocast:
+            forward, backward = 2 * size + 8, 2 * size + 12
+            source = "cross_entropy is on autocast's fp32 list (aten/src/ATen/autocast_mode.h)"
+    of_head = size
+    if plan.logits_dtype is None:
+        more = more_logits(plan, model, precision_of(plan, model))
+        forward, backward = forward + more["loss"], backward + more["loss_backward"]
+        of_head += more["head"]
+    return WholeLogits(forward, backward, outputs, of_head, source)
+
+
+def _by_objective(plan: LaunchPlan, model: ModelSpec, size: int, autocast: bool) -> LossBytes:
+    casts = autocast and plan.trainer in HUGGING_FACE
+    if reads_completion_logits(plan):
+        return completion_loss_bytes(plan, size, casts)
+    if plan.objective in KEEPS_LOGITS and (is_of_trl(plan) or is_of_swift(plan)):
+        # before 4.46 the model itself makes them fp32
+        upcasts = loss_rule(plan, model.model_type).upcasts_in_model
+        return pair_loss_bytes(plan, size, casts or upcasts)
+    # the loss of an encoder, and of one with a decoder, is over all positions and in its head's dtype in every release, as traced
+    is_of_trace = model.is_encoder or model.has_both_stacks
+    as_traced = replace(plan, versions={}) if is_of_trace else plan
+    return loss_bytes(as_traced, size, casts, model.model_type, autocast)
