@@ -15,6 +15,7 @@ from preflight.derive import (
     loop_table,
     man_page,
     openrlhf_tables,
+    plan_kinds,
     plan_reference,
     release_spans,
     swift_tables,
@@ -196,6 +197,15 @@ TARGETS = (
         formula_table.files,
         ("transformers", "peft", "bitsandbytes", "torch"),
         "an hour",
+    ),
+    Target(
+        "plan_kinds",
+        PAGES,
+        "plans that formulas were wrong about, beside traces of today",
+        plan_kinds.PAGE,
+        plan_kinds.files,
+        ("transformers", "peft", "bitsandbytes", "torch"),
+        "two minutes",
     ),
     Target(
         "releases",
