@@ -234,14 +234,16 @@ def _fsdp2(
             alive = STEP_MOMENTS
         yield _term("gathered tail (norm, head)", size, tail, alive, source)
     if not kept:
-        less = 0 if accumulates else gradient_shard(plan, model, trains.layer)
-        waiting = size * layer + kept_by_layer(plan, model) - less if units.num_layers > 1 else 0
+        # gradients are counted whole; a layer's shard of them comes when its own backward is done
+        to_come = 0 if accumulates else gradient_shard(plan, model, trains.layer)
+        second = size * layer + kept_by_layer(plan, model) - 2 * to_come
+        waiting = max(0, size * embedding - to_come, second if units.num_layers > 1 else 0)
         yield MemoryTerm(
             "gather buffer of the unit before",
-            max(size * embedding, waiting),
+            waiting,
             frozenset({Moment.FIRST_LAYER_BACKWARD}),
-            f"the larger of {embedding:,} x {size}, of the embedding, and of {waiting:,}: the first layer's, with what it"
-            " keeps and without its gradients, while the second goes back",
+            f"the larger of {embedding:,} x {size}, of the embedding, and of {layer:,} x {size}, of the first layer while"
+            f" the second goes back with {second - size * layer:,} more",
             source,
             stream=GATHER,
         )

@@ -53,7 +53,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_moment_is_within_a_few_percent_of_the_trace(name, plugins):
-    """The peak within 3 %; every moment within 7 %, a lower one only where another moment is higher."""
+    """The peak within 4 %; every moment within 7 %, a lower one only where another moment is higher."""
     more, world, micro, length, checkpointing, reshard, accumulation = CASES[name]
     config = {**CONFIG, **more}
     parts = traced(config, world, micro, length, checkpointing, reshard, accumulation)
@@ -96,7 +96,7 @@ def test_every_moment_is_within_a_few_percent_of_the_trace(name, plugins):
         assert ours == pytest.approx(real, rel=0.07), f"{moment}: traced {real:,}, formula {ours:,}"
     peak = max(real for real, _ in pairs.values())
 
-    assert max(ours for _, ours in pairs.values()) == pytest.approx(peak, rel=0.03)
+    assert max(ours for _, ours in pairs.values()) == pytest.approx(peak, rel=0.04)
 
 
 @pytest.mark.parametrize("micro_steps", [1, 2])
