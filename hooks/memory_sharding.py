@@ -238,14 +238,23 @@ def _fsdp2(
         to_come = 0 if accumulates else gradient_shard(plan, model, trains.layer)
         second = size * layer + kept_by_layer(plan, model) - 2 * to_come
         waiting = max(0, size * embedding - to_come, second if units.num_layers > 1 else 0)
+        gathered = min(waiting, size * max(embedding, layer))
+        moments = (Moment.FIRST_LAYER_BACKWARD,)
         yield MemoryTerm(
             "gather buffer of the unit before",
-            waiting,
-            frozenset({Moment.FIRST_LAYER_BACKWARD}),
-            f"the larger of {embedding:,} x {size}, of the embedding, and of {layer:,} x {size}, of the first layer while"
-            f" the second goes back with {second - size * layer:,} more",
+            gathered,
+            frozenset(moments),
+            f"of {embedding:,} x {size}, of the embedding, and of {layer:,} x {size}, of the first layer while the second"
+            " goes back, the one beside which more is alive",
             source,
             stream=GATHER,
+        )
+        yield MemoryTerm(
+            "kept by the first layer while the second goes back",
+            waiting - gathered,
+            frozenset(moments),
+            f"{kept_by_layer(plan, model):,} and its buffer, less {2 * to_come:,} of gradients to come",
+            source,
         )
     if embedding and not kept:
         moments = (Moment.EMBEDDING_BACKWARD,)
