@@ -9,6 +9,7 @@ from typing import NamedTuple
 from preflight.formulas.texts import is_retriever
 from preflight.launch import LaunchCommand
 from preflight.scripts.repository_files import repository_files
+from preflight.trainers.own_subclasses import as_their_base, with_own_name
 
 MAX_SCRIPT_CHARACTERS = 1_000_000
 
@@ -35,6 +36,8 @@ MORE_TRL_METHODS = {
     "GKDTrainer": "distillation",
 }
 """Trainer of TRL without such a script -> what it trains for."""
+
+_TRAINERS = (*TRL_METHODS, *MORE_TRL_METHODS)
 
 TRL_CONFIGS = frozenset(f"trl.{name.replace('Trainer', 'Config')}" for name in TRL_METHODS)
 PLAIN_ARGUMENTS = frozenset(
@@ -134,6 +137,8 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
     """Return the trainer of a script (a path, or a module name after -m) from its name and text, and its flags where those do not say."""
     own = re.search(r"(?:^|[./\\])trl[./\\]scripts[./\\](\w+?)(?:\.py)?$", script or "")
     text = _script_text(script, command)
+    if text and script is not None:
+        text = as_their_base(text, repository_files(command, script), _TRAINERS)
     if own:
         return TrainerKind(
             "trl",
@@ -145,13 +150,13 @@ def trainer_kind(script: str | None, flags: Iterable[str], command: LaunchComman
     if is_retriever(script):
         because = f"{script} is a library's own module"
         return TrainerKind("transformers", because, module=script or "")
-    found = _from_text(script or "", _with_own_name(text, command, script))
+    found = _from_text(script or "", with_own_name(text, command, script))
     if found is not None:
         return found._replace(text=text)
     if text and script is not None:
         # The script is here to be read, and names no trainer: one of its repository's files that it imports may.
         for path, other in repository_files(command, script):
-            own_names = _with_own_name(other, command, script)
+            own_names = with_own_name(other, command, script)
             found = _from_text(path, own_names) if other != text else None
             if found is not None and found.trainer != "plain_loop":
                 return found._replace(text=text)
@@ -214,24 +219,6 @@ _HF_TRAINS = re.compile(
     r"|\bHfArgumentParser\b"
 )
 """What a script names that trains with transformers' Trainer, or with one that stands on it."""
-
-_OF_ELSEWHERE = re.compile(
-    r"^[ \t]*from[ \t]+(?!trl\b)(\.?)([\w.]*)[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\bSFTTrainer\b",
-    re.MULTILINE,
-)
-"""An SFTTrainer that is not taken from TRL."""
-
-
-def _with_own_name(text: str, command: LaunchCommand, script: str | None) -> str:
-    """Return a file with another name for an SFTTrainer that it takes from a module of its own repository."""
-    found = _OF_ELSEWHERE.search(text)
-    if found is None or script is None:
-        return text
-    root = re.escape(found[2].partition(".")[0])
-    own = re.compile(rf"(?:^|/){root}(?:/|\.py$)")
-    if found[1] or any(own.search(path) for path, _ in repository_files(command, script)):
-        return re.sub(r"\bSFTTrainer\b", "OwnTrainer", text)
-    return text
 
 
 def _is_own(word: re.Match[str], code: str) -> bool:

@@ -12,6 +12,7 @@ from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name
+from preflight.scripts.reference_copies import COPIES, is_second_copy
 from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
@@ -172,7 +173,33 @@ def _reference(fields: FieldReader) -> str:
     if (len(loaded) == 1 and len(_LOADED.findall(text)) > 1) or _is_made_twice(text):
         fields.put("reference_model", "same", Setting("same", Place("script", "", passed[0])))
         return ""
-    return "a reference model that the script makes"
+    return _own_copy(text, fields, Place("script", "", passed[0]))
+
+
+def _own_copy(text: str, fields: FieldReader, place: Place) -> str:
+    """Put a reference that is a copy of the model, or is made by the model's own name; return what it is otherwise.
+
+    Scripts of the alignment-handbook give the trainer two names, and none beside an adapter (`ref_model = model`, then
+    `ref_model = None`): whether there is an adapter says which. A name is loaded in fp32 where nobody says its dtype too;
+    where it is an adapter's, which they merge first, both are the same object, and less than what is counted
+    (trl/trainer/dpo_trainer.py __init__, 0.8.6 to 0.12.2).
+    """
+    by_name = _IS_NAME.search(text) is not None
+    try:
+        is_copy = is_second_copy([tree_of(text)])
+    except (SyntaxError, ValueError, RecursionError):
+        is_copy = False
+    if not is_copy or not (by_name or _COPIES.search(text)):
+        return "a reference model that the script makes"
+    if by_name and "ref_model_init_kwargs" not in text:
+        return WIDER
+    if not re.search(r"\bref_model\s*=\s*None\b", text):
+        fields.put("reference_model", "same", Setting("same", place))
+    return ""
+
+
+_IS_NAME = re.compile(r"^[ \t]*model[ \t]*=[ \t]*[\w.]*(?:name|path)\w*[ \t]*$", re.MULTILINE)
+_COPIES = re.compile(rf"\bref_model\s*=\s*[\w.]*\b(?:{'|'.join(sorted(COPIES))})\(")
 
 
 def _is_made_twice(text: str) -> bool:

@@ -107,6 +107,73 @@ def test_a_reference_of_the_same_name_is_a_second_copy(tmp_path, more, given, re
     assert bool(unpriced(arguments)) is not is_known
 
 
+NAMED = """
+from transformers import HfArgumentParser
+from trl import DPOConfig, DPOTrainer
+args, own = HfArgumentParser((DPOConfig, ModelArguments)).parse_args_into_dataclasses()
+model = own.model_name_or_path
+ref_model = model
+{more}
+DPOTrainer(model, ref_model, args=args, train_dataset=rows, model_init_kwargs=settings{given}).train()
+"""
+BESIDE = "if own.use_peft is True:\n    ref_model = None"
+
+
+@pytest.mark.parametrize(
+    ("more", "given", "reference", "is_priced"),
+    [
+        ("", ", ref_model_init_kwargs=settings", "same", True),
+        (BESIDE, ", ref_model_init_kwargs=settings", None, True),  # as there is an adapter or not
+        ("", "", None, False),  # loaded in fp32
+        ("ref_model = own.reference", ", ref_model_init_kwargs=settings", None, False),
+    ],
+)
+def test_a_reference_by_the_models_own_name_is_a_second_copy(
+    tmp_path, more, given, reference, is_priced
+):
+    text = NAMED.format(more=more, given=given)
+    (tmp_path / "train.py").write_text(text)
+    command = LaunchCommand(("python", "train.py"), cwd=str(tmp_path))
+    releases = named_libraries({**VERSIONS, "trl": "0.8.6"})
+    arguments = read_trainer_arguments((), 2, command, releases, "train.py")
+
+    assert value(arguments, "reference_model") == reference
+    assert (not unpriced(arguments)) is is_priced
+
+
+@pytest.mark.parametrize("copy", ["deepcopy(model)", "trl.create_reference_model(model)"])
+def test_a_reference_that_is_a_copy_of_the_model_is_a_second_one(tmp_path, copy):
+    text = MADE.format(name="DPO", more=f"ref_model = {copy}", given=", ref_model=ref_model")
+    arguments = read(text, tmp_path)
+
+    assert value(arguments, "reference_model") == "same" and not unpriced(arguments)
+
+
+OWN = """
+from trl import DPOTrainer
+class OwnTrainer(DPOTrainer):
+    def {method}(self, *given):
+        return given
+"""
+
+
+@pytest.mark.parametrize("is_beside", [True, False])
+@pytest.mark.parametrize(("method", "is_plain"), [("tokenize_row", True), ("dpo_loss", False)])
+def test_a_trainer_of_ones_own_that_only_prepares_rows_is_the_one_below(
+    tmp_path, method, is_plain, is_beside
+):
+    own = OWN.format(method=method)
+    (tmp_path / "own.py").write_text(own)
+    taken = "from own import OwnTrainer" if is_beside else own
+    text = MADE.format(name="DPO", more="", given="").replace(
+        "DPOTrainer(model", "OwnTrainer(model"
+    )
+    arguments = read(f"{taken}\n{text}", tmp_path)
+
+    assert value(arguments, "objective") == "dpo"
+    assert (not unpriced(arguments)) is is_plain
+
+
 BUILT = {
     "by the same call": ("get_model(named, args)", "get_model(named, args)", "same"),
     "by another call": ("get_model(named, args)", "get_model(other, args)", None),

@@ -1,0 +1,88 @@
+"""Trainers of a repository's own, by their names: one that changes nothing of what TRL's takes, and one called like TRL's."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+
+from preflight.launch import LaunchCommand
+from preflight.scripts.files import last_name
+from preflight.scripts.repository_files import repository_files
+from preflight.scripts.trees import tree_of
+
+HARMLESS = frozenset(
+    {
+        "tokenize_row", "build_tokenized_answer", "process_row", "_prepare_dataset", "log", "store_metrics",
+        "create_model_card", "push_to_hub", "save_model", "_save", "_save_checkpoint",
+    }
+)  # fmt: skip
+"""Methods of TRL's trainers that run before training, or write what is there already (trl/trainer, 0.8 to 1.16)."""
+
+
+def as_their_base(text: str, files: Iterable[tuple[str, str]], bases: Iterable[str]) -> str:
+    """Return a script that makes the trainer below where it makes one of its repository's own that only prepares rows or
+    logs otherwise; `files` are paths and texts in which it may be, `bases` the trainers that one may stand on.
+
+    In the script itself the class goes, so that the lines behind it have other numbers.
+    """
+    made = set(re.findall(r"\b(\w+Trainer)\(", text)) - {*bases}
+    if not made:
+        return text
+    for path_text in (text, *(other for _, other in files)):
+        for cls in _classes(path_text, made):
+            base = last_name(cls.bases[0]) if len(cls.bases) == 1 else ""
+            if base not in {*bases} or not _is_harmless(cls):
+                continue
+            if path_text is text:
+                lines = text.split("\n")
+                first = min([cls.lineno, *(each.lineno for each in cls.decorator_list)])
+                emptied = [""] * ((cls.end_lineno or first) - first + 1)
+                text = path_text = "\n".join([*lines[: first - 1], *emptied, *lines[first - 1 + len(emptied) :]])  # fmt: skip
+            text = re.sub(rf"\b{cls.name}\b", base, text)
+    return text
+
+
+def _classes(text: str, names: set[str]) -> Iterator[ast.ClassDef]:
+    if not any(f"class {name}" in text for name in names):
+        return
+    try:
+        tree = tree_of(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    yield from (
+        node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name in names
+    )
+
+
+def _is_harmless(cls: ast.ClassDef) -> bool:
+    """Tell whether a class only has methods of HARMLESS, and texts."""
+    return all(
+        node.name in HARMLESS if isinstance(node, ast.FunctionDef) else _is_text(node)
+        for node in cls.body
+    )
+
+
+def _is_text(node: ast.stmt) -> bool:
+    is_docs = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    is_name = isinstance(node, ast.Assign) and isinstance(node.value, (ast.Constant, ast.List))
+    return is_docs or is_name or isinstance(node, ast.Pass)
+
+
+_OF_ELSEWHERE = re.compile(
+    r"^[ \t]*from[ \t]+(?!trl\b)(\.?)([\w.]*)[ \t]+import[ \t]+(?:\([^)]*|[^\n]*)\bSFTTrainer\b",
+    re.MULTILINE,
+)
+"""An SFTTrainer that is not taken from TRL."""
+
+
+def with_own_name(text: str, command: LaunchCommand, script: str | None) -> str:
+    """Return a file with another name for an SFTTrainer that it takes from a module of its own repository."""
+    found = _OF_ELSEWHERE.search(text)
+    if found is None or script is None:
+        return text
+    root = re.escape(found[2].partition(".")[0])
+    own = re.compile(rf"(?:^|/){root}(?:/|\.py$)")
+    if found[1] or any(own.search(path) for path, _ in repository_files(command, script)):
+        return re.sub(r"\bSFTTrainer\b", "OwnTrainer", text)
+    return text
