@@ -160,9 +160,10 @@ def _pairs(
             name, num_bytes, moments, f"{entries:,} entries: {num_bytes:,}", scoring.source
         )
     yield from _idle(plan, size, entries, False)
+    before = frozenset({Moment.FORWARD}) | (frozenset() if scoring.lets_go_before else FORWARD)
     for name, moments, is_second in (
         ("logits kept by the loop", AFTER_LOSS - BACKWARD, False),
-        ("logits kept from the step before", frozenset({Moment.FORWARD}) | FORWARD, True),
+        ("logits kept from the step before", before, True),
     ):
         if found.kept:
             formula = f"{entries:,} entries: {found.kept:,}"

@@ -17,7 +17,9 @@ tests/formulas/test_older_objectives.py, n sequences:
       before 0.9.1 3                   1                       3                                 3
     1.14           1                   1                       1                   2.5           2
     ms-swift       1 + 1/n  (2)        1                       1 + 1/n  (1 + 2/n)                4  (2)
+    torchtune      3                   1                       3                                 3
 
+torchtune holds the reference's logits beside them: to the next one's, or from 0.7 on to the next step's own.
 In brackets where the logits have 16 bits: each row's softmax is kept.
 """
 
@@ -31,6 +33,7 @@ from preflight.formulas.objective import (
     OF_LLAMAFACTORY,
     is_of_llamafactory,
     is_of_swift,
+    is_of_torchtune,
     is_of_trl,
     num_sequences,
     reference_of,
@@ -44,6 +47,7 @@ from preflight.launch_facts import StepLoss
 from preflight.model import ModelSpec
 from preflight.units import ceil_div
 from preflight.versions.llamafactory import KTO_HANDS_ON_LOGITS
+from preflight.versions.torchtune import EMPTIES_REFERENCE
 from preflight.versions.trl import FUSES_LOGPROBS
 from preflight.versions.trl_pairs import (
     DPO_CACHES_KEYS,
@@ -95,7 +99,14 @@ class Scoring(NamedTuple):
     """As many rows, of prompts and answers that do not belong together, are scored after the first, without a graph."""
     casts_to_fp32: bool = False
     """The trainer itself casts the logits to fp32."""
+    keeps_reference: bool = False
+    """The reference's logits live until there are new ones."""
+    lets_go_before: bool = False
+    """And are gone when the reference runs again."""
     source: str = "trl/trainer/dpo_trainer.py"
+
+
+TORCHTUNE = "recipes/lora_dpo_distributed.py concatenated_forward, train (0.3.1 to 0.7.0); rlhf/sequence_processing.py"
 
 
 class ScoringBytes(NamedTuple):
@@ -129,6 +140,12 @@ def scoring_of(plan: LaunchPlan) -> Scoring | None:
         return Scoring("all", "cut", drops, scores_others=is_kto, casts_to_fp32=True, source=source)
     if plan.loss != "full_logits":
         return None
+    if is_of_torchtune(plan):
+        is_emptied = EMPTIES_REFERENCE.holds_in(plan.versions)
+        return Scoring(
+            "all", "cut", True, casts_to_fp32=True, keeps_reference=True,
+            lets_go_before=is_emptied, source=TORCHTUNE,
+        )  # fmt: skip
     if is_of_swift(plan) and plan.objective in COMPARED:
         return Scoring("rows", "rolled", True, source=SWIFT)
     if not is_of_trl(plan):
@@ -221,11 +238,13 @@ def scoring_bytes(
         flat = logits if scoring.shift == "cut" and scoring.reads != "kernel" else 0
         pieces = entropy_bytes(plan, outputs, entries, vocab) if scoring.reads != "kernel" else 0
         after = held + (logits + copied if compares else 0) + max(flat + pieces, half)
+    kept = logits if scoring.keeps_reference and compares else 0
     return ScoringBytes(
         policy,
         held + nll,
         reference,
         after,
-        backward,
+        backward + kept,
         (logits + copied if compares and not scoring.drops_logits else 0) + reference,
+        kept,
     )

@@ -95,6 +95,11 @@ def is_of_swift(plan: LaunchPlan) -> bool:
     return plan.launcher == "swift" and plan.trainer == "transformers"
 
 
+def is_of_torchtune(plan: LaunchPlan) -> bool:
+    """Tell whether torchtune's own recipe of pairs runs."""
+    return plan.trainer == "torchtune" and plan.objective == "dpo"
+
+
 def num_sequences(plan: LaunchPlan) -> int:
     """Return the sequences that a rank's model sees at once; 1 where the micro batch is not known."""
     if plan.objective == "embedding":

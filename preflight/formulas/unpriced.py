@@ -16,6 +16,7 @@ from preflight.formulas.objective import (
     has_value_head,
     is_of_llamafactory,
     is_of_swift,
+    is_of_torchtune,
     is_of_trl,
     reads_completion_logits,
     reference_of,
@@ -24,6 +25,7 @@ from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.versions.boundary import Boundary, version_in
 from preflight.versions.ms_swift import COMPLETES_ITS_KTO, SCORES_PAIRS_ROW_BY_ROW
+from preflight.versions.torchtune import DELETES_LOGITS
 from preflight.versions.trl import (
     FUSES_HEAD,
     GENERATES_IN_ENGINES,
@@ -66,6 +68,10 @@ def unpriced_objective(plan: LaunchPlan) -> str:
         return "" if plan.trainer == "transformers" else f"{objective} of {_whose(plan)}"
     if trains_actor(plan):  # what its reader knows of and no formula holds is named there
         return "how verl generates" if plan.generation is None else ""
+    if is_of_torchtune(plan):
+        if not DELETES_LOGITS.holds_in(plan.versions):
+            return "pairs before torchtune 0.3"
+        return "" if reference_of(plan) == "adapter_off" else "a reference model of torchtune's"
     if not is_of_trl(plan):
         return f"{objective} of {_whose(plan)}"
     if objective == "ppo":

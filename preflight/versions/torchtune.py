@@ -10,3 +10,9 @@ DELETES_LOGITS = Boundary(
     "the recipes delete the logits before backward; before, they live until they are made again",
     "recipes/full_finetune_distributed.py:651 `del logits` (0.3.1), :440 (0.1.1)",
 )
+EMPTIES_REFERENCE = Boundary(
+    "torchtune",
+    "0.7",
+    "DPO's recipes let go of the reference's logits before it runs again; before, when it has run",
+    "recipes/lora_dpo_distributed.py:688 ChosenRejectedOutputs of nothing (0.7.0.dev), :712 `_, _` (0.6.1)",
+)

@@ -12,8 +12,9 @@ from formulas.allocations import Allocations
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from preflight.formulas.chunked_heads import head_bytes
+from preflight.formulas.log_probabilities import logits_of_pairs, scoring_of
 from preflight.hooks.memory_loss import preflight_memory_terms
-from preflight.launch import LaunchPlan
+from preflight.launch import Adapter, LaunchPlan
 from preflight.memory import Moment
 from preflight.models import describe
 
@@ -119,3 +120,75 @@ def test_a_compiled_chunk_keeps_its_logits_in_their_own_dtype():
 
     assert [t.dtype for t in saved] == [torch.bfloat16]
     assert kept == 2 * TOKENS * VOCAB + 2 * TOKENS * HIDDEN
+
+
+def scored(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """get_batch_log_probs and logits_to_logprobs (torchtune/rlhf/sequence_processing.py, 0.3.1 to 0.7.0)."""
+    labels, logits = labels[:, 1:].clone(), logits[:, :-1, :]
+    mask = labels != -100
+    labels[labels == -100] = 0
+    each = torch.gather(F.log_softmax(logits / 1.0, dim=-1), 2, labels.unsqueeze(-1)).squeeze(-1)
+    return (each * mask).sum(-1)
+
+
+def peaks_of_pairs(lets_go_before: bool) -> dict[str, int]:
+    """Return the most bytes from the logits on, by part, in two steps of lora_dpo_distributed with its adapter off and on."""
+    with FakeTensorMode():
+        head = torch.nn.Linear(HIDDEN, VOCAB, bias=False, dtype=torch.bfloat16)
+        head.weight.requires_grad_(False)
+        given = torch.empty((2 * ROWS, LENGTH, HIDDEN), dtype=torch.bfloat16, requires_grad=True)
+        labels = torch.empty((2 * ROWS, LENGTH), dtype=torch.long)
+
+        def concatenated(hidden: torch.Tensor) -> list[torch.Tensor]:
+            logits = head(hidden).float()
+            probabilities = scored(logits, labels)
+            return [*probabilities.split(ROWS), *logits.split(ROWS)]
+
+        with Allocations() as seen:
+            head.weight.detach()
+            hidden = given * 1
+            before = seen.now
+            reference: list[torch.Tensor] = []
+            for step in ("first", "second"):
+                hidden = given * 1
+                seen.part = f"{step} policy"
+                policy = concatenated(hidden)
+                policy[2].detach().mean(), policy[3].detach().mean()
+                del policy[2:]
+                if lets_go_before:
+                    reference.clear()
+                seen.part = f"{step} reference"
+                with torch.no_grad():
+                    new = concatenated(hidden)
+                reference = new
+                del new
+                loss = -F.logsigmoid(policy[0] - policy[1] - reference[0] + reference[1]).mean()
+                seen.part = f"{step} backward"
+                loss.backward()
+    return {part: peak - before for part, peak in seen.peaks.items()}
+
+
+@pytest.mark.parametrize("release", ["0.6.1", "0.7.0"])
+def test_pairs_hold_the_logits_of_their_reference(release):
+    plan = plan_of(
+        "full_logits",
+        objective="dpo",
+        adapter=Adapter(rank=8, targets="all-linear"),
+        versions={"torchtune": release},
+    )
+    scoring = scoring_of(plan)
+    assert scoring is not None
+    found = logits_of_pairs(plan, MODEL, 2 * TOKENS, scoring)
+    seen = peaks_of_pairs(release == "0.7.0")
+    left = 0 if release == "0.7.0" else found.kept
+    expected = {
+        "first policy": found.forward,
+        "first reference": found.beside + found.reference,
+        "first backward": found.backward,
+        "second policy": found.forward + found.kept,
+        "second reference": found.beside + found.reference + left,
+        "second backward": found.backward,
+    }
+
+    assert found.kept == 4 * 2 * TOKENS * VOCAB
+    assert {part: seen[part] for part in expected} == pytest.approx(expected, rel=0.01)

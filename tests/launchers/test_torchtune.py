@@ -103,7 +103,7 @@ EDITS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
     ),
     ("lora_qwen", {"activation_checkpointing": "full", "offload_activations": "cpu"}, ()),
     ("lora_qwen", {"base_quantization": "nf4"}, ("model.quantize_base=True",)),
-    ("dpo", {"micro_batch_size": 2}, ("batch_size=1",)),
+    ("dpo", {"micro_batch_size": 2}, ("batch_size=2",)),
     ("full_8b", {"expandable_segments": True}, ()),
 )
 
@@ -127,7 +127,6 @@ def test_what_is_written_reads_as_the_edited_plan(name, edits, words):
 @pytest.mark.parametrize(
     ("name", "edits"),
     [
-        ("dpo", {"micro_batch_size": 3}),
         ("full_8b", {"optimizer": "paged_adamw_8bit"}),
         ("full_8b", {"offload_params": "cpu"}),
         ("lora_qwen", {"reshard_after_forward": True}),

@@ -52,11 +52,6 @@ MORE_MODELS = {
     "knowledge_distillation_single_device": "the teacher is held beside the student: the estimate has the student alone",
     "knowledge_distillation_distributed": "the teacher is held beside the student: the estimate has the student alone",
 }
-PAIRS = NotModelled(
-    "DPO's pairs are counted as rows of their own, and its log-probabilities as the recipe's loss",
-    "the log-probabilities of pairs and of their reference",
-    "more",
-)
 FAKE_QUANTIZED = "qat_"
 """Start of the recipes of QAT: distributed, on a single device (0.7.0), with an adapter."""
 
@@ -90,8 +85,6 @@ def read_plan(
     if "_dpo_" in recipe:
         place = Place("default", "", keys.library.label)
         keys.put("objective", "dpo", Setting("dpo", place))
-        if recipe not in MORE_MODELS and section in keys.given:
-            keys.leave_out(PAIRS, keys.given[section])
     if recipe in MORE_MODELS and "model" in keys.settings:
         more = NotModelled(MORE_MODELS[recipe], "another model", "more")
         keys.leave_out(more, keys.given[section])
@@ -140,17 +133,7 @@ def _batch(keys: FrameworkKeys, recipe: str) -> None:
     if recipe.startswith("ppo_"):
         micro = keys.count("ppo_batch_size") or micro
     if micro is not None:
-        value = micro.value
-        if "_dpo_" in recipe:
-            value *= 2
-            keys.note(
-                "PF143",
-                f"chosen and rejected answers run together: {value} sequences in a micro batch",
-                micro,
-                "",
-                "info",
-            )
-        keys.put("micro_batch_size", value, micro)
+        keys.put("micro_batch_size", micro.value, micro)
     steps = keys.count("gradient_accumulation_steps")
     if steps is not None:
         keys.put("gradient_accumulation_steps", steps.value, steps)

@@ -65,9 +65,8 @@ def _keys(draft: LaunchDraft, changed: set[str], after: LaunchPlan) -> dict[str,
     if "offload_activations" in changed:
         keys["enable_activation_offloading"] = after.offload_activations == "cpu"
     if "micro_batch_size" in changed:
-        keys["ppo_batch_size" if recipe.startswith("ppo_") else "batch_size"] = _batch(
-            recipe, after
-        )
+        name = "ppo_batch_size" if recipe.startswith("ppo_") else "batch_size"
+        keys[name] = int(_known(after.micro_batch_size))
     if "gradient_accumulation_steps" in changed:
         keys["gradient_accumulation_steps"] = after.gradient_accumulation_steps
     if "seq_len" in changed:
@@ -103,15 +102,6 @@ def _known(value: Any) -> Any:
     if value is None:
         raise CannotEdit("it cannot be unknown")
     return value
-
-
-def _batch(recipe: str, after: LaunchPlan) -> int:
-    micro = int(_known(after.micro_batch_size))
-    if "_dpo_" not in recipe:
-        return micro
-    if micro % 2:
-        raise CannotEdit("a pair is two sequences")
-    return micro // 2
 
 
 def _checkpointing(draft: LaunchDraft, value: str) -> dict[str, Any]:
