@@ -240,6 +240,10 @@ class ScriptFiles:
         if tree is not None:
             self._load(path, tree, depth, hands_on)
 
+    def is_here(self, path: str, module: str) -> bool:
+        """Tell whether a module that a file imports is a file beside it, or of a folder where the launch looks."""
+        return self._file_of(path, module) is not None
+
     def _file_of(self, path: str, module: str) -> str | None:
         """Return the file that a module's name means; a package may lie beside the script or above its folder."""
         folder = os.path.dirname(path)

@@ -37,6 +37,7 @@ from preflight.scripts.script_settings import Refused, ScriptSettings, said_of
 from preflight.scripts.second_model import SECOND_MODEL, model_beside
 from preflight.scripts.sentence_calls import read_sentences
 from preflight.scripts.set_attributes import read_attributes
+from preflight.scripts.unread_trainers import unread_trainer
 from preflight.scripts.unsloth_calls import imports_unsloth, read_unsloth
 from preflight.setting import Place
 from preflight.versions.spans import classes_of
@@ -138,6 +139,10 @@ def read_script(reader: ScriptReader, flag_of: FlagOf, is_plain_loop: bool) -> S
     beside = model_beside(reader, settings.seen.get("model"))
     if beside is not None:
         settings.uncounted[SECOND_MODEL] = Uncounted(beside, "more")
+    unread = unread_trainer(reader)
+    if unread is not None:
+        computes = f"what the trainer {unread[0]} computes"
+        settings.uncounted[computes] = Uncounted(unread[1], "either")
     if read_unsloth(reader, settings) or read_sentences(reader, settings):
         settings.seen.pop("built_elsewhere", None)
     whole = left_whole(reader)

@@ -83,7 +83,7 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     if objective == "sft" and not unpriced:
         return fields.reading()
     if not unpriced and not kind.is_own_script and not names:
-        unpriced = "a trainer that the script chooses"
+        unpriced = _other_trainer(kind.text)
     argument = not_priced(given, objective, losses) if objective in COMPARED else None
     unpriced = _subclass(kind.text, names) or unpriced or _not_counted(given, objective, fields)
     if argument is not None and not unpriced:
@@ -105,7 +105,9 @@ def read_objective(given: Given) -> Reading[PlanFields]:
     if objective in ONLINE:
         # what an older release or a class of the script's own takes may be less, too
         left_out = unpriced
-        is_bound = not unpriced.startswith(("a class", "the log-prob", "a trainer", "one of"))
+        is_bound = not unpriced.startswith(
+            ("a class", "the log-prob", "a trainer", "the trainer", "one of")
+        )
     fields.problems.append(
         Problem(
             f"TRL's {objective} trainer is estimated in part: {left_out} are not counted ({unpriced})"
@@ -118,6 +120,12 @@ def read_objective(given: Given) -> Reading[PlanFields]:
         )
     )
     return fields.reading()
+
+
+def _other_trainer(text: str) -> str:
+    """Return in words the trainer that a script makes and that is none of TRL's by its name."""
+    made = set(re.findall(r"(?<!class )\b([A-Z]\w*Trainer)\s*\(", PROSE.sub("", text)))
+    return f"the trainer {made.pop()}" if len(made) == 1 else "a trainer that the script chooses"
 
 
 def trainers_in(text: str) -> set[str]:

@@ -54,3 +54,83 @@ def test_where_only_running_tells_it_is_one_of_several(tmp_path):
     )
     plan = plan_of(tmp_path, "torchrun train.py --output_dir out", {"train.py": script})
     assert any(problem.unpriced for problem in plan.notices)
+
+
+OF_ANOTHER_PACKAGE = """\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+{imports}
+
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+args = TrainingArguments("out", per_device_train_batch_size=2)
+{made}(model, args=args, train_dataset=rows).train()
+"""
+
+
+def unpriced(folder, script, **files):
+    named = {f"{name}.py": text for name, text in files.items()}
+    plan = plan_of(folder, "torchrun train.py", {"train.py": script, **named})
+    return {problem.unpriced for problem in plan.notices if problem.unpriced}
+
+
+@pytest.mark.parametrize(
+    ("imports", "made"),
+    [
+        ("from own import WeighedTrainer", "WeighedTrainer"),
+        ("import own", "own.WeighedTrainer"),
+        ("from own.deep import WeighedTrainer as Chosen", "Chosen"),
+        ("from own import WeighedTrainer\nclass Ours(WeighedTrainer):\n    pass", "Ours"),
+        ("from own import WeighedTrainer\nkind = WeighedTrainer if wide else Trainer", "kind"),
+    ],
+    ids=["imported", "in a module", "renamed", "derived from", "one of two"],
+)
+def test_what_a_trainer_of_a_package_that_is_not_here_computes_is_not_priced(
+    tmp_path, imports, made
+):
+    script = OF_ANOTHER_PACKAGE.format(imports=imports, made=made)
+
+    assert "what the trainer WeighedTrainer computes" in unpriced(tmp_path, script)
+
+
+def test_a_trainer_that_is_here_or_of_a_known_library_is_read(tmp_path):
+    here = "from transformers import Trainer\nclass WeighedTrainer(Trainer):\n    pass\n"
+    imported = OF_ANOTHER_PACKAGE.format(
+        imports="from own import WeighedTrainer", made="WeighedTrainer"
+    )
+    usual = OF_ANOTHER_PACKAGE.format(imports="import transformers", made="transformers.Trainer")
+
+    assert unpriced(tmp_path, imported, own=here) == unpriced(tmp_path, usual) == set()
+
+
+OF_ITS_OWN = """\
+from transformers import AutoModelForCausalLM
+from trl import DPOConfig, DPOTrainer, ModelConfig, TrlParser
+
+from own import FirstTrainer, SecondTrainer
+
+args, model_args = TrlParser((DPOConfig, ModelConfig)).parse_args_and_config()
+model = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path)
+kind = {chosen}
+trainer = {made}(model, args=args, train_dataset=rows)
+trainer.train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "made", "name"),
+    [
+        ("SecondTrainer", "SecondTrainer", "the trainer SecondTrainer"),
+        (
+            "FirstTrainer if args.bf16 else SecondTrainer",
+            "kind",
+            "a trainer that the script chooses",
+        ),
+    ],
+)
+def test_a_trainer_that_stands_on_trls_in_another_file_is_named(tmp_path, chosen, made, name):
+    own = "from trl import DPOTrainer\n"
+    own += "".join(f"class {each}Trainer(DPOTrainer):\n    pass\n" for each in ("First", "Second"))
+    files = {"train.py": OF_ITS_OWN.format(chosen=chosen, made=made), "own.py": own}
+    command = "accelerate launch train.py --model_name_or_path gpt2 --output_dir out"
+    plan = plan_of(tmp_path, command, files)
+
+    assert name in {problem.unpriced for problem in plan.notices}
