@@ -6,6 +6,7 @@ import ast
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from preflight.launch import LaunchCommand
@@ -14,7 +15,7 @@ from preflight.scripts.commands import is_command
 from preflight.scripts.dataclass_fields import DATACLASS_PARSERS
 from preflight.scripts.flow import is_main_guard
 from preflight.scripts.package_folders import package_folders
-from preflight.scripts.reached import Named, reached
+from preflight.scripts.reached import Named, asks_by_name, reached
 from preflight.scripts.scope import Scope, scope_of, walk_block
 from preflight.scripts.trees import defined_in, file_of, read_tree, tree_of
 from preflight.values import dataclass
@@ -76,6 +77,8 @@ class ScriptFiles:
         self._entry_calls: list[str] = []
         """Calls of fire and typer of the script itself, whose function may stand in a file that it imports."""
         self._named: list[Named] = []
+        self._methods: dict[int, tuple[str, ast.FunctionDef]] = {}
+        """Id of a method's scope -> the name of its class, and the method."""
         self._load(path, tree_of(text), depth=0)
         self._leave_out_what_nothing_names()
 
@@ -110,10 +113,24 @@ class ScriptFiles:
     def _leave_out_what_nothing_names(self) -> None:
         """Forget the blocks and calls of functions that nothing which runs speaks of."""
         modules = [body for body, scope in self.blocks if scope.outer is None]
+        if not any(map(asks_by_name, self.nodes)):
+            self._named = [replace(each, method=self._only_by_name(each)) for each in self._named]
         may_run = reached(modules, self._named, self.renamed)
         may_run |= {id(scope) for scope in self.modules.values()}
         self.blocks = [each for each in self.blocks if id(each[1]) in may_run]
         self.everywhere = [each for each in self.everywhere if id(each.scope) in may_run]
+
+    def _only_by_name(self, function: Named) -> str:
+        """Return the name of a method that only a call of this name runs; empty where a library, Python or a command line may
+        run it too."""
+        of_class, method = self._methods.get(id(function.scope), ("", None))
+        held = self.class_of(of_class, function.scope.path)
+        if method is None or held is None or method.name.startswith("__"):
+            return ""
+        is_command = any(of_class in call for call in self._entry_calls)
+        is_marked = method.decorator_list or held[0].decorator_list
+        is_open = is_command or is_marked or not self.classes.is_own(held[0])
+        return "" if is_open else method.name
 
     def _load(self, path: str, tree: ast.Module, depth: int, hands_on: bool = True) -> None:
         """Read a file; `hands_on` says that none of those which lead to it makes what trains."""
@@ -182,6 +199,8 @@ class ScriptFiles:
             self._add_block(function.body, nodes, scope)
             names = (of_class or function.name,)
             is_registered = bool(function.decorator_list) and not of_class
+            if of_class:
+                self._methods[id(scope)] = (of_class, function)
             self._named.append(Named(() if is_registered else names, function.body, scope))
             self._add_functions(inner, scope, [])
 

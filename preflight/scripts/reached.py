@@ -6,7 +6,7 @@ A helper for inference in an imported file is none of the launch, as long as not
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from preflight.scripts.scope import Scope, walk_block
 from preflight.values import dataclass
@@ -20,6 +20,13 @@ class Named:
     """What has to be named for it to run; empty where it always may, as what a decorator registers."""
     body: list[ast.stmt]
     scope: Scope
+    method: str = ""
+    """Its own name, which has to be named too: of a class that stands on none of a library, which would call it."""
+
+    def may_run(self, named: Container[str]) -> bool:
+        """Tell whether it may run where these are named."""
+        is_known = not self.names or any(name in named for name in self.names)
+        return is_known and (not self.method or self.method in named)
 
 
 def reached(
@@ -30,7 +37,7 @@ def reached(
     `renamed` has the names that imports give, and what they are called where they are defined.
     """
     of_name = by_name(functions)
-    ready = [each for each in functions if not each.names]
+    ready = [each for each in functions if each.may_run(())]
     named: set[str] = set()
     found: set[int] = set()
     new = [name for body in modules for name in names_in(body)]
@@ -42,7 +49,7 @@ def reached(
                 ready += of_name(name)
         new = []
         for each in ready:
-            if id(each.scope) not in found:
+            if id(each.scope) not in found and each.may_run(named):
                 found.add(id(each.scope))
                 new += names_in(each.body)
         ready = []
@@ -50,10 +57,10 @@ def reached(
 
 
 def by_name(functions: Iterable[Named]) -> Callable[[str], Sequence[Named]]:
-    """Return what gives the functions that a name makes run."""
+    """Return what gives the functions that a name makes run, or may."""
     held: dict[str, list[Named]] = {}
     for function in functions:
-        for name in function.names:
+        for name in {*function.names, function.method} - {""}:
             held.setdefault(name, []).append(function)
     return lambda name: held.get(name, ())
 
@@ -86,3 +93,10 @@ def _walked(parts: Iterable[ast.AST]) -> set[str]:
             elif isinstance(node, ast.Attribute):
                 names.add(node.attr)
     return names
+
+
+def asks_by_name(node: ast.AST) -> bool:
+    """Tell whether a node is `getattr(x, name)` of a name that only running tells: any method may be the one."""
+    if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "getattr":
+        return False
+    return not any(isinstance(each, ast.Constant) for each in node.args[1:2])

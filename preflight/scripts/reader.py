@@ -118,7 +118,9 @@ class ScriptReader(ScriptMeanings):
             for function in functions:
                 key, said = id(function.scope), [named[n] for n in function.names if n in named]
                 surely = any(said) or not function.names
-                if (said or surely) and runs.get(key) is not surely and not runs.get(key):
+                if function.method:
+                    surely = surely and named.get(function.method, False)
+                if function.may_run(named) and runs.get(key) is not surely and not runs.get(key):
                     runs[key] = surely
                     new.append(key)
         return runs

@@ -92,3 +92,81 @@ def test_a_function_that_a_decorator_registers_may_run(tmp_path):
     plan = load_plugins().first("preflight_read_launch", command=command)
 
     assert any("base_quantization" in message for message in said(plan))
+
+
+OF_CLASSES = """\
+from torch.utils.data import Dataset
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+
+class Kind{bases}:
+    def load(self, path):
+        packed = BitsAndBytesConfig(load_in_4bit=True)
+        return AutoModelForCausalLM.from_pretrained(path, quantization_config=packed)
+
+    def template(self, path):
+        return path
+
+    {more}
+
+
+KINDS = []
+
+
+def register(kind):
+    KINDS.append(kind())
+
+
+register(Kind)
+
+
+def template_of(path):
+    {asks}
+    return KINDS[0].template(path)
+"""
+OF_KINDS = """\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+from kinds import template_of
+
+told = TrainingArguments(output_dir="o", per_device_train_batch_size=template_of(2), bf16=True)
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+Trainer(model=model, args=told, train_dataset=rows).train()
+"""
+
+
+def is_packed(folder, bases="", more="pass", asks="pass", train=OF_KINDS) -> bool:
+    """Tell whether the quantization of a method is taken for one that the launch may have."""
+    (folder / "kinds.py").write_text(OF_CLASSES.format(bases=bases, more=more, asks=asks))
+    (folder / "train.py").write_text(train)
+    command = LaunchCommand(("torchrun", "--nproc_per_node", "2", "train.py"), {}, str(folder))
+    plan = load_plugins().first("preflight_read_launch", command=command)
+    return plan.base_quantization is not None or "base_quantization" in plan.script_facts.unread
+
+
+@pytest.mark.parametrize("bases", ["", "(object)"])
+def test_a_method_that_nothing_names_runs_with_no_class_that_does(tmp_path, bases):
+    assert not is_packed(tmp_path, bases)
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        {"bases": "(Dataset)"},
+        {"bases": "(Elsewhere)"},
+        {"more": "__call__ = lambda self: self.load(3)"},
+        {"more": "def __len__(self):\n        return self.load(3)"},
+        {"asks": "getattr(KINDS[0], path)(path)"},
+        {"asks": "KINDS[0].load(path)"},
+    ],
+    ids=[
+        "a library's base",
+        "an unknown base",
+        "called",
+        "by Python",
+        "by any name",
+        "by its name",
+    ],
+)
+def test_a_method_that_something_may_call_runs(tmp_path, ways):
+    assert is_packed(tmp_path, **ways)
