@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from core_install import install_core
+from fork_client import HOST, RANKS_ALONE
 from hypothesis import settings
 from ranks import ForkHost
 from two_users import Machine, missing
@@ -130,3 +131,9 @@ def ranks() -> Iterator[ForkHost]:
     host = ForkHost()
     yield host
     host.stop()
+
+
+@pytest.fixture
+def forked(ranks: ForkHost) -> dict[str, str]:
+    """Variables of a launch whose ranks need not import their libraries; every kind of engine is started once without."""
+    return {HOST: ranks.address, RANKS_ALONE: "1"}

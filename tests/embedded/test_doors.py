@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 
@@ -131,9 +130,9 @@ def test_a_notebook_that_is_refused_starts_no_worker_and_one_that_fits_starts_bo
     assert {record.plan["engine"] for record in records} == {"ddp"} and fits.left == []
 
 
-def test_a_trainer_under_torchrun_is_refused_on_every_rank_and_nothing_is_left(place):
+def test_a_trainer_under_torchrun_is_refused_on_every_rank_and_nothing_is_left(place, forked):
     torchrun = [str(tiny.BIN / "torchrun"), "--nproc_per_node", "2", "train_trainer.py", SMALL]
-    done = tiny.start(place, torchrun)
+    done = tiny.start(place, torchrun, PYTHONPATH=tiny.WORKER, **forked)
 
     assert done.code not in (0, 78) and done.left == [], done.stderr
     assert "trains" not in done.stdout
@@ -150,17 +149,17 @@ def test_a_loop_with_accelerate_is_refused_before_prepare_and_measured_where_it_
     assert record.num_steps == 2 and record.plan["engine"] == "single"
 
 
-def test_a_trainer_under_accelerate_is_seen_sharded_and_measured_per_rank(place):
+def test_a_trainer_under_accelerate_is_seen_sharded_and_measured_per_rank(place, forked):
     """FSDP2 on two CPU ranks, by the patch of tests/launches that lets accelerate shard without a GPU."""
     config = tiny.ROOT / "tests" / "launches" / "configs" / "fsdp2.yaml"
-    paths = [tiny.ROOT / "tests" / "embedded", tiny.ROOT / "tests" / "launches" / "worker"]
     launch = [str(tiny.BIN / "accelerate"), "launch", "--config_file", str(config)]
     done = tiny.start(
         place,
         [*launch, "train_sharded.py"],
-        PYTHONPATH=os.pathsep.join(map(str, paths)),
+        PYTHONPATH=tiny.WORKER,
         PREFLIGHT_TEST_CPU_RANKS="1",
         PREFLIGHT_TEST_PROBE="",
+        **forked,
     )
     first, second = read_records(str(place / "records")).records
     kept = ("engine", "shard_degree", "reshard_after_forward", "wrap_policy", "state_dict_type")

@@ -10,9 +10,9 @@ from kept_records import read_records
 EXAMPLE = tiny.ROOT / "examples" / "6-embedded"
 
 
-def test_its_launch_script_starts_the_rewritten_training_on_both_ranks(tmp_path):
+def test_its_launch_script_starts_the_rewritten_training_on_both_ranks(tmp_path, forked):
     place = shutil.copytree(EXAMPLE, tmp_path / "repository")
-    done = tiny.start(place, ["./train.sh"])
+    done = tiny.start(place, ["./train.sh"], PYTHONPATH=tiny.WORKER, **forked)
 
     assert done.code == 0, done.stderr
     assert "preflight: does not fit as written, fits rewritten. Peak " in done.stderr

@@ -21,6 +21,8 @@ CONFIG = {
     "tie_word_embeddings": False,
 }
 LENGTH = 32
+WORKER = os.pathsep.join(map(str, (Path(__file__).parent, ROOT / "tests" / "launches" / "worker")))
+"""PYTHONPATH of a launch whose processes are those of tests/launches: patched for the CPU, or forked."""
 
 
 def model():

@@ -7,20 +7,12 @@ from pathlib import Path
 
 import pytest
 from checked_launch import Preflight
-from fork_client import HOST, RANKS_ALONE
 from harness import Workplace, make_workplace
-from ranks import ForkHost
 
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Workplace:
     return make_workplace(tmp_path / "work")
-
-
-@pytest.fixture
-def forked(ranks: ForkHost) -> dict[str, str]:
-    """Variables of a launch whose ranks need not import their libraries; every kind of engine is started once without."""
-    return {HOST: ranks.address, RANKS_ALONE: "1"}
 
 
 @pytest.fixture
