@@ -65,7 +65,8 @@ def run(name: str, args: list[str]) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", options.last):
         raise BadInput.of("--last", f"must be a whole number, not {options.last!r}")
     from preflight.commands.records import indexed
-    from preflight.records.site_correction import corrections_of, write_corrections
+    from preflight.records.found_corrections import corrections_of
+    from preflight.records.site_correction import write_corrections
 
     folder, last = options.folder or records_folder(), int(options.last)
     compacted = _compacted(folder) if options.compact else ()

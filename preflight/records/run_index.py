@@ -14,10 +14,11 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 
+from preflight.records.found_corrections import corrections_of
 from preflight.records.run_files import Line, RecordFile, RecordFiles
 from preflight.records.run_numbers import Card, FinishedRun, RankNumbers, card_of, numbers_of
 from preflight.records.run_record import DONE, RUNNING, RunRecord, record_from_dict
-from preflight.records.site_correction import Correction, corrections_of, write_corrections
+from preflight.records.site_correction import Correction, write_corrections
 
 MOST_NAMED = 1000
 """Places of what is no record that are named; a folder of another schema may have millions."""

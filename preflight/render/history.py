@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from preflight.records.compaction import Compacted
+from preflight.records.found_corrections import MIN_RUNS
 from preflight.records.run_record import RunRecord
-from preflight.records.site_correction import MIN_RUNS, Correction
+from preflight.records.site_correction import Correction
 from preflight.render.page import Page
 from preflight.render.words import amount
 from preflight.studies.own_runs import fullest, outcome_of

@@ -7,9 +7,9 @@ from typing import Any
 
 from preflight.errors import BadInput
 from preflight.plan_dict import plan_from_dict
+from preflight.records.found_corrections import device_key
 from preflight.records.run_numbers import card_of
 from preflight.records.run_record import DONE, OOM, RunRecord
-from preflight.records.site_correction import device_key
 from preflight.studies.measured import MeasuredRun
 
 

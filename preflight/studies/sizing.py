@@ -7,28 +7,28 @@ that can be rented: parts of a node, and whole nodes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
 from preflight.advice import QUALITY
-from preflight.device import DeviceSpec
-from preflight.devices.gpu_table import GpuEntry, device_of, gpu_table
 from preflight.devices.prices import Price, listed_prices
 from preflight.devices.step_time import estimate_step_time
 from preflight.errors import BadInput
 from preflight.formulas.adapters import num_trainable_params
-from preflight.formulas.attention import with_default_attention
-from preflight.formulas.precision import missing_inputs
-from preflight.judge import estimate_memory
 from preflight.launch import Adapter, BaseQuantization, LaunchPlan, Origin
 from preflight.memory import MemoryEstimate
 from preflight.model import ModelSpec
 from preflight.plugin_manager import PluginManager
+from preflight.studies.fewest_devices import (
+    device_of_key,
+    estimate_plan,
+    fewest_devices,
+    fits_on,
+    smallest_card,
+)
 from preflight.studies.worksheet import Worksheet, WorksheetRow, buckets_of
-from preflight.units import ceil_div
 from preflight.values import dataclass
-from preflight.verdict import MARGIN_SHARE, Answer, judge
 
 METHODS = ("full", "lora", "qlora")
 SEQ_LENS = (512, 2048, 8192)
@@ -36,12 +36,6 @@ LENGTHS = tuple(2**power for power in range(9, 18))
 """Lengths of rows that are tried for the longest that fits: 512 to 131,072."""
 DEVICES = ("rtx4090-24", "rtx5090-32", "l40s-48", "a100-sxm-80", "h100-sxm-80", "h200-sxm-141")
 """Cards of the worksheet unless others are asked for: those that are rented most, one of each size."""
-PER_NODE = 8
-NODES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-NUMBERS = (1, 2, 4, *(PER_NODE * nodes for nodes in NODES))
-"""Numbers of devices that are tried: parts of a node, and whole nodes."""
-NO_LONGER_FALLS = 0.995
-"""A peak that more ranks lower by less than this is what no sharding lowers."""
 ADAPTER = Adapter("lora", rank=16, alpha=32, dropout=0.0, targets="all-linear")
 ASSUMPTIONS = {
     "full": "weights loaded in fp32 and autocast to bf16: weights 4, gradients 4 and Adam's states 8 bytes a"
@@ -130,10 +124,10 @@ def _longest(
             if seq_len not in estimates:
                 own = {**edits, "seq_len": seq_len, "activation_checkpointing": "full"}
                 plan = _with_settings(named.with_edits(own), request.settings)
-                estimates[seq_len] = _estimate(
+                estimates[seq_len] = estimate_plan(
                     plan.with_edits({"seq_len": seq_len}), model, plugins
                 )
-            return _fits(estimates[seq_len], _device(key))
+            return fits_on(estimates[seq_len], device_of_key(key))
 
         for key, found in longest.items():
             number = bisect_left(LENGTHS, True, key=lambda length, key=key: not fits(length, key))  # type: ignore[misc]
@@ -210,8 +204,8 @@ def _row(
     plugins: PluginManager,
     prices: Mapping[str, Price],
 ) -> WorksheetRow:
-    alone = _estimate(plan, model, plugins)
-    num_devices, plans = _fewest(plan, model, alone, request.devices, plugins)
+    alone = estimate_plan(plan, model, plugins)
+    num_devices, plans = fewest_devices(plan, model, alone, request.devices, plugins)
     per_hour: dict[str, float | None] = {}
     per_tokens: dict[str, float | None] = {}
     for key in request.devices:
@@ -220,7 +214,7 @@ def _row(
             per_hour[key] = per_tokens[key] = None
             continue
         per_hour[key] = round(number * price.usd_per_hour, 4)
-        time = estimate_step_time(plans[number], model, _device(key))
+        time = estimate_step_time(plans[number], model, device_of_key(key))
         hours = time.seconds_per_token * 1e6 / 3600
         per_tokens[key] = (
             float(f"{hours * number * price.usd_per_hour:.2g}") if time.parts else None
@@ -233,91 +227,8 @@ def _row(
         plan.activation_checkpointing,
         num_trainable_params(plan, model),
         buckets_of(alone),
-        _smallest(alone),
+        smallest_card(alone),
         num_devices,
         per_hour,
         per_tokens,
     )
-
-
-def _estimate(plan: LaunchPlan, model: ModelSpec, plugins: PluginManager) -> MemoryEstimate:
-    missing = missing_inputs(plan, model)
-    if missing:
-        raise BadInput.one(f"{', '.join(missing)} must be given", fix=f"--set {missing[0]}=VALUE")
-    plan = with_default_attention(plan, model)
-    return estimate_memory(plan, model, None, plugins)
-
-
-def _fewest(
-    plan: LaunchPlan,
-    model: ModelSpec,
-    alone: MemoryEstimate,
-    keys: Iterable[str],
-    plugins: PluginManager,
-) -> tuple[dict[str, int | None], dict[int, LaunchPlan]]:
-    """Return the fewest devices of each card, and the plan on each number that was tried."""
-    devices = {key: _device(key) for key in keys}
-    fewest: dict[str, int | None] = dict.fromkeys(devices)
-    plans = {1: plan}
-    peak_before = 0
-    for number in NUMBERS:
-        if number > 1:
-            plans[number] = sharded(plan, number)
-        estimate = alone if number == 1 else _estimate(plans[number], model, plugins)
-        for key, device in devices.items():
-            if fewest[key] is None and _fits(estimate, device):
-                fewest[key] = number
-        peak = estimate.device_peak_bytes
-        if None not in fewest.values() or (
-            number > PER_NODE and peak > NO_LONGER_FALLS * peak_before
-        ):
-            break
-        peak_before = peak
-    return fewest, plans
-
-
-def sharded(plan: LaunchPlan, number: int) -> LaunchPlan:
-    """Return the plan under FSDP2 over a number of devices, the same micro batch on each."""
-    return plan.with_edits(
-        {
-            "engine": "fsdp2",
-            "world_size": number,
-            "num_nodes": ceil_div(number, PER_NODE),
-            "shard_degree": number,
-            "pipeline": None,
-            "reshard_after_forward": True,
-            "sync_each_batch": True,
-            "wrap_policy": "transformer",
-            "state_dict_type": "sharded",
-            "cpu_ram_efficient_loading": plan.base_quantization is None,
-        }
-    )
-
-
-def _smallest(estimate: MemoryEstimate) -> str | None:
-    """Return the smallest card that holds an estimate; of equal ones the one with the lowest price."""
-    prices = listed_prices()
-
-    def order(entry: GpuEntry) -> tuple[int, float]:
-        price = prices.get(entry.key)
-        return entry.marketing_gb, float("inf") if price is None else price.usd_per_hour
-
-    for entry in sorted(gpu_table(), key=order):
-        if entry.capacity_bytes is None or entry.vendor != "NVIDIA" or not entry.bf16:
-            continue
-        if "unified" in entry.name or entry.key.startswith("mig-"):
-            continue  # the host's memory, or a part of a card
-        if _fits(estimate, _device(entry.key)):
-            return entry.key
-    return None
-
-
-def _device(key: str) -> DeviceSpec:
-    entry = next((entry for entry in gpu_table() if entry.key == key), None)
-    if entry is None or entry.capacity_bytes is None:
-        raise BadInput.one(f"nobody has said how much memory {key} leaves to torch", "--gpu")
-    return device_of(entry, entry.capacity_bytes, "the GPU table")
-
-
-def _fits(estimate: MemoryEstimate, device: DeviceSpec) -> bool:
-    return judge(estimate, device, (), MARGIN_SHARE).answer is Answer.FITS

@@ -15,11 +15,11 @@ from kept_records import read_records
 import preflight
 from preflight.formulas.outside_torch import NCCL_FIRST_BYTES
 from preflight.memory import Level
+from preflight.records.found_corrections import MIN_RUNS, corrections_of
 from preflight.records.run_index import renew_corrections
 from preflight.records.run_numbers import finished_runs
 from preflight.records.run_record import DONE, RunRecord
 from preflight.records.run_store import save
-from preflight.records.site_correction import MIN_RUNS, corrections_of
 from preflight.units import GIB, MIB
 
 H100 = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda", "capacity_bytes": int(79.19 * GIB)}

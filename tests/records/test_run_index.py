@@ -15,11 +15,11 @@ from test_correction import run
 from test_store import RECORD
 
 from preflight.records import run_index
+from preflight.records.found_corrections import corrections_of
 from preflight.records.run_files import RecordFiles
 from preflight.records.run_index import RunIndex, renew_corrections
 from preflight.records.run_numbers import finished_runs, runs_of
 from preflight.records.run_record import RUNNING
-from preflight.records.site_correction import corrections_of
 
 
 def write(folder, name: str, records) -> None:

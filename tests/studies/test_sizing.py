@@ -19,14 +19,13 @@ from preflight.plugins import load_plugins
 from preflight.policy import Policy
 from preflight.render.page import Page
 from preflight.render.worksheet import worksheet_lines
+from preflight.studies.fewest_devices import NUMBERS, sharded
 from preflight.studies.fitting import Choice
 from preflight.studies.new_launch import Wish, read_choice
 from preflight.studies.sizing import (
-    NUMBERS,
     SizingRequest,
     _base_plan,
     _ways,
-    sharded,
     size,
 )
 from preflight.studies.worksheet import BUCKETS, WorksheetRow
