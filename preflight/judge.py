@@ -23,9 +23,10 @@ from preflight.formulas.row_limits import with_open_length
 from preflight.formulas.vision import with_image_masks, with_open_images
 from preflight.launch import LaunchPlan
 from preflight.libraries.of_plan import with_releases_that_know
-from preflight.memory import MemoryEstimate, MemoryTerm, estimate_peaks
+from preflight.memory import MemoryEstimate, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.models.built_tower import with_built_tower
+from preflight.peaks import estimate_peaks
 from preflight.plugin_manager import PluginManager
 from preflight.policy import Policy
 from preflight.readings import MayBe, Readings, read_all_ways

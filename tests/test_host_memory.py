@@ -10,8 +10,9 @@ from unfit_launches import command_of, request_of
 from preflight.devices.step_time import estimate_step_time
 from preflight.judge import judge_plan
 from preflight.launch import LaunchPlan
-from preflight.memory import Level, MemoryTerm, Moment, Phase, during, estimate_peaks
+from preflight.memory import Level, MemoryTerm, Moment, Phase, during
 from preflight.node.this_node import host_limit
+from preflight.peaks import estimate_peaks
 from preflight.pipeline import check_launch, check_plan
 from preflight.plan_dict import plan_from_dict
 from preflight.plugin_manager import PluginManager

@@ -52,7 +52,7 @@ FLOORS = (
         "launch_facts",
     ),
     ("launch", "memory", "rewrite"),
-    ("verdict", "remedy", "plan_dict", "advice"),
+    ("verdict", "remedy", "plan_dict", "advice", "peaks"),
     ("readings",),
     ("formats", "findings"),
     ("formulas",),

@@ -23,9 +23,8 @@ from preflight.memory import (
     MemoryTerm,
     Moment,
     Phase,
-    doubtful_bytes,
-    phases_of,
 )
+from preflight.peaks import doubtful_bytes, phases_of
 from preflight.render.html_bars import unit_of
 from preflight.render.words import phase_name
 from preflight.studies.piecewise import Coefficients

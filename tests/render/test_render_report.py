@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from preflight.device import DeviceSpec
 from preflight.finding import Finding
 from preflight.launch import LaunchPlan, Origin
-from preflight.memory import ALWAYS, Level, MemoryTerm, Moment, during, estimate_peaks
+from preflight.memory import ALWAYS, Level, MemoryTerm, Moment, during
 from preflight.memory import Phase as P
 from preflight.model import ModelSpec
+from preflight.peaks import estimate_peaks
 from preflight.printable import printable
 from preflight.remedy import Remedy
 from preflight.render.page import Page, bar, page_for

@@ -10,7 +10,8 @@ import pytest
 from preflight.cli import main
 from preflight.device import DeviceSpec
 from preflight.formats.load import read_data_file
-from preflight.memory import ALWAYS, Level, MemoryTerm, estimate_peaks
+from preflight.memory import ALWAYS, Level, MemoryTerm
+from preflight.peaks import estimate_peaks
 from preflight.plugins import load_plugins
 from preflight.render.page import Page
 from preflight.render.scatter import scatter_svg
