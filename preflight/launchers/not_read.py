@@ -10,6 +10,8 @@ from preflight.formulas.doubts import LOADING
 from preflight.launch import LaunchCommand
 from preflight.near_names import nearest_file_fix
 from preflight.notebooks import ENDING
+from preflight.plan_choices import HF_TRAINERS
+from preflight.scripts.asked_training import ASKS
 from preflight.shell.launcher_part import LauncherPart
 from preflight.trainers.arguments import TrainerArguments
 
@@ -51,6 +53,21 @@ def does_not_train(script: str) -> Problem:
         "put preflight in front of what trains, or say in a plan what it trains",
         severity="warning",
         unpriced="a script that does not train",
+        takes="either",
+    )
+
+
+def is_not_asked_to_train(script: str, trainer: TrainerArguments) -> Problem | None:
+    """Return that a launch of a script that trains where `do_train` asks for it does not ask; None where it may."""
+    said = trainer.arguments.get(ASKS) or trainer.raw.get(ASKS)
+    if trainer.trainer not in HF_TRAINERS or (said is not None and said.value is not False):
+        return None
+    return Problem(
+        f"{script} trains where --{ASKS} says so, and nothing does: what it evaluates or predicts is not estimated",
+        script if said is None else said.place.where,
+        f"--{ASKS}, where it is meant to train",
+        severity="warning",
+        unpriced="a launch that does not train",
         takes="either",
     )
 

@@ -29,7 +29,12 @@ from preflight.launch import (
     VersionReading,
 )
 from preflight.launchers.lacking import lacking
-from preflight.launchers.not_read import does_not_train, not_here, unseen
+from preflight.launchers.not_read import (
+    does_not_train,
+    is_not_asked_to_train,
+    not_here,
+    unseen,
+)
 from preflight.launchers.other_versions import plan_values, span_of, version_readings
 from preflight.launchers.step_losses import doubts_of, priced_step, settings_of_step
 from preflight.launchers.uncut_rows import never_cut, without_length
@@ -190,6 +195,8 @@ class _Making:
         self.problems += () if step is None else doubts_of(step)
         if not signs.may_train and (trainer.trainer is None or signs.infers):
             self.problems.append(does_not_train(script))
+        unasked = is_not_asked_to_train(script, trainer) if signs.trains_if_asked else None
+        self.problems += () if unasked is None else (unasked,)
         facts = replace(
             trainer.script,
             is_text_only=signs.is_text_only,

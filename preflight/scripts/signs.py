@@ -15,6 +15,7 @@ from dataclasses import replace
 from preflight.launch import LaunchCommand
 from preflight.launch_facts import StepLoss
 from preflight.plan_parts import UNSLOTH
+from preflight.scripts.asked_training import trains_if_asked
 from preflight.scripts.freezing import is_told_by_flags
 from preflight.scripts.messages import without_messages
 from preflight.scripts.modules import written_in
@@ -144,6 +145,8 @@ class Signs:
     """False where all of it was read, it makes its rows, and nothing in it cuts them at a length."""
     may_train: bool = True
     """False where it was read, and neither it nor what it imports has a call that trains."""
+    trains_if_asked: bool = False
+    """Whether its trainer trains only where `do_train` is on."""
     infers: bool = False
     """Whether it has a call that evaluates or generates."""
     step_loss: StepLoss | None = None
@@ -214,6 +217,7 @@ def signs_of(command: LaunchCommand, script: str, reader: ScriptReader | None = 
         is_whole and not beside,
         cuts_rows or not makes_rows,
         not reach.is_followed or _trains(reach, f"{of_script}\n{whole}"),
+        is_whole and trains_if_asked((each.tree for each in reach.files), of_script),
         re.search(INFERS, whole) is not None,
         own,
         towers_keep,
