@@ -8,15 +8,14 @@ from typing import Any
 from preflight.errors import BadInput
 from preflight.trace.built import INDEX_NAMES, BuiltModel, torch_dtype
 from preflight.trace.checkpointing import mark_every_second
+from preflight.trace.classes import class_of, decoder_of
 from preflight.trace.compose import Depth, full_depth, shallow_depth
-from preflight.trace.encoders import auto_class, is_encoder
+from preflight.trace.encoders import is_encoder
 from preflight.trace.job import TraceJob
 from preflight.trace.quantized import pack_linears
 from preflight.trace.stacks import (
-    auto_class_of_stacks,
     has_both_stacks,
     hears,
-    is_decoder_alone,
     layers_of_stacks,
     untie,
 )
@@ -98,14 +97,14 @@ def _from_config(job: TraceJob, dtype: Any, device: str) -> Any:
     }
     with torch.device(device):
         try:
-            return _class_of(config).from_config(
+            return class_of(config).from_config(
                 config, attn_implementation=implementation, **arguments
             )
         except ValueError as error:
             if "does not support an attention implementation" not in str(error):
                 raise
             # A class without SDPA runs eagerly unless it is told otherwise; so does the training script.
-            return _class_of(config).from_config(config, attn_implementation="eager", **arguments)
+            return class_of(config).from_config(config, attn_implementation="eager", **arguments)
 
 
 def _raise_if_elsewhere(job: TraceJob) -> None:
@@ -125,36 +124,17 @@ def _raise_if_elsewhere(job: TraceJob) -> None:
         )
 
 
-def _class_of(config: Any) -> Any:
-    """Return transformers' language model of a config: with its towers, which hold parameters too."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    if is_encoder(config):
-        return auto_class(config)
-    if has_both_stacks(config):
-        return auto_class_of_stacks(config)
-    if getattr(config, "is_encoder_decoder", False) and not is_decoder_alone(config):
-        raise BadInput.one(
-            f"{config.model_type} is an encoder with a decoder that is not traced: no text for text"
-        )
-    own = getattr(config, "auto_map", None) or {}
-    for kind in (AutoModelForImageTextToText, AutoModelForCausalLM):
-        if kind.__name__ in own or type(config) in kind._model_mapping:
-            return kind
-    raise BadInput.one(f"{config.model_type} is no language model, and nothing else is traced")
-
-
 def layers_of(model: Any) -> tuple[Any, str]:
     """Return the module that owns the decoder layers and the name it has for them.
 
     The decoder's is the list of layers with the most parameters among the classes that transformers
-    says not to split.
+    says not to split, in the part of a model that is its decoder where the model says which.
     """
     import torch
 
     classes = set(getattr(model, "_no_split_modules", None) or ())
     best: tuple[bool, int, Any, str] | None = None
-    for owner in model.modules():
+    for owner in decoder_of(model).modules():
         for name, child in owner.named_children():
             if not isinstance(child, torch.nn.ModuleList) or not len(child):
                 continue
