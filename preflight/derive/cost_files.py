@@ -44,9 +44,13 @@ def together(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
     return {"facts": {**known["facts"], **new.get("facts", {})}, "kinds": kinds, "shared": shared}
 
 
-def without(costs: Mapping[str, Any], methods: Collection[str]) -> dict[str, Any]:
-    """Return an entry without some methods, and without kinds of layers that had no other."""
-    dropped = {method + suffix for method in methods for suffix in ("", CHECKPOINTED)}
+def both_ways(methods: Collection[str]) -> set[str]:
+    """Return the keys of some methods: with checkpointing and without."""
+    return {method + suffix for method in methods for suffix in ("", CHECKPOINTED)}
+
+
+def without(costs: Mapping[str, Any], dropped: Collection[str]) -> dict[str, Any]:
+    """Return an entry without some methods' keys, and without kinds of layers that had no other."""
 
     def kept(forms: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in forms.items() if key not in dropped}

@@ -19,7 +19,7 @@ from preflight.derive.around_layers import (
     samples_of,
     shared_of,
 )
-from preflight.derive.cost_files import known_costs, rendered, together, without
+from preflight.derive.cost_files import both_ways, known_costs, rendered, together, without
 from preflight.derive.cost_forms import SOLVED, NotSolved, summed, taken_off, without_zeros
 from preflight.derive.cost_peaks import highest_points
 from preflight.derive.cost_traces import Seen, Walked, see_and_walk
@@ -172,4 +172,4 @@ def chosen_costs(
         wanted = [method for method in wanted if method not in known["shared"]]
     entry = derive(name, wanted, adaptation)
     SOLVED.clear()
-    return entry if known is None else together(without(known, wanted), entry)
+    return entry if known is None else together(without(known, both_ways(wanted)), entry)

@@ -2,7 +2,8 @@
 
 The layout comes from models of the type that transformers builds (layouts.py), the costs of its layers from traces of
 small ones (costs.py). What is written has been compared with traces in sizes that it was not solved from: a method
-whose formulas are off by more than MOST_OFF anywhere is left out, and so is a type without any.
+whose formulas are off by more than MOST_OFF anywhere is left out, and so is a type without any; one that is off where
+layers are checkpointed alone is left out for those.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from preflight.derive.model_behaviour import (
     mark_bare,
     mark_idle,
     null_fields,
+    traced_nulls,
     traced_switches,
 )
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
@@ -121,7 +123,7 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     layout = f"{LAYOUTS}/{model_type}.json"
     table = layout_of(model_type)
     table["adapts_experts"] = adapts_experts(model_type)
-    table["traced"] = traced_switches(model_type)
+    table["traced"] = {**traced_switches(model_type), **traced_nulls(model_type, table)}
     table["unset"], table["untraced"] = null_fields(model_type, table["unset"])
     mark_idle(model_type, table)
     if is_windowed(model_type):
@@ -180,16 +182,18 @@ def _compared(
         _write(_path(name, head), rendered(entry))
     left_out = []
     for method in methods:
-        if method not in entry["shared"] or method.endswith(CHECKPOINTED):
+        if method.endswith(CHECKPOINTED):
             continue
-        worst = worst_of(name, method, head)
-        say(
-            f"{name}, {head}, {method}: {_said(worst)}"
-            if head != MASKED_LM
-            else f"{name}, {method}: {_said(worst)}"
-        )
-        if worst is None or abs(worst.error) > MOST_OFF:
-            left_out.append(method)
+        for checkpointing in (False, True):
+            key = method + CHECKPOINTED * checkpointing
+            if key not in entry["shared"]:
+                continue  # a class that cannot be checkpointed, or is not said to be
+            worst = worst_of(name, method, checkpointing, head)
+            said = f"{name}, {key}" if head == MASKED_LM else f"{name}, {head}, {key}"
+            say(f"{said}: {_said(worst)}")
+            if worst is None or abs(worst.error) > MOST_OFF:
+                # what recomputes a layer is made of what it keeps, and not the other way
+                left_out += [key] if checkpointing else [key, method + CHECKPOINTED]
     entry = without(entry, left_out)
     _write(_path(name, head), rendered(entry) if entry["shared"] else "")
     return entry
@@ -215,26 +219,22 @@ def unlike_published(model_type: str) -> str | None:
 WITH_HEAD = ("ForCausalLM", "LMHeadModel", "LMHead")
 
 
-def worst_of(model_type: str, method: str, head: str = MASKED_LM) -> Compared | None:
+def worst_of(
+    model_type: str, method: str, checkpointing: bool, head: str = MASKED_LM
+) -> Compared | None:
     """Return the moment at which a method's formulas are off most, in sizes that nothing was solved from."""
-    plugins = load_plugins(str(ROOT))
-    found: list[Compared] = []
-    known = known_costs(model_type)
-    for checkpointing in (False, True):
-        if checkpointing and known and method + CHECKPOINTED not in known["shared"]:
-            continue  # a class that cannot be checkpointed, or is not said to be
-        try:
-            found += compare(model_type, method, checkpointing, plugins, head=head)
-        except CANNOT_RUN as error:
-            print(f"{model_type}, {method}: not compared: {error}", file=sys.stderr)
-            return None
+    try:
+        found = compare(model_type, method, checkpointing, load_plugins(str(ROOT)), head=head)
+    except CANNOT_RUN as error:
+        print(f"{model_type}, {method}: not compared: {error}", file=sys.stderr)
+        return None
     return max(found, key=lambda c: abs(c.error), default=None)
 
 
 def _said(worst: Compared | None) -> str:
     if worst is None:
         return "no forms"
-    return f"{100 * worst.error:+.2f} % {worst.moment.value}{', checkpointed' if worst.checkpointing else ''}"
+    return f"{100 * worst.error:+.2f} % {worst.moment.value}"
 
 
 def _used(costs: Mapping[str, Any]) -> set[str]:

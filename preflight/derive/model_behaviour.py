@@ -220,3 +220,11 @@ def traced_switches(model_type: str) -> dict[str, bool]:
             if abs(other / plain - 1) > ENOUGH:
                 found[name] = default
     return found
+
+
+def traced_nulls(model_type: str, table: Mapping[str, Any]) -> dict[str, bool]:
+    """Return the fields without which layers have other tensors, and whether the traces had them."""
+    given = small_type_config(model_type)
+    rows = [row for kind in table["kinds"] for row in kind["tensors"] if len(row) > 4]
+    names = re.findall(r"\['is', '(\w+)', None\]", str([row[4] for row in rows]))
+    return {name: bool(given.get(name)) for name in sorted(set(names))}

@@ -11,7 +11,7 @@ import os
 from importlib.metadata import version
 
 import preflight
-from preflight.derive.cost_files import known_costs, rendered, together, without
+from preflight.derive.cost_files import both_ways, known_costs, rendered, together, without
 from preflight.derive.costs import CANNOT_RUN, derive
 from preflight.derive.formula_table import compare
 from preflight.derive.small_models import small_config, small_launch
@@ -61,7 +61,7 @@ def files_of(name: str, release: Release, chosen: Chosen, say: Say) -> Files:
         entry = derive(name, wanted, adaptation)
         gc.collect()
         if file and chosen.methods:
-            entry = together(without(file, wanted), entry)
+            entry = together(without(file, both_ways(wanted)), entry)
         text = rendered(entry) if entry["kinds"] else ""
         if text or known:
             yield os.path.join("preflight/formulas/costs", own, f"{name}.json"), text

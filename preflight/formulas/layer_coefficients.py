@@ -390,12 +390,13 @@ def not_derived(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> str
     if not is_of_table(model) or not layers:
         return ""
     method = method_of(plan, precision)
-    modes = {False, plan.activation_checkpointing != "none"}
-    if any(layer_forms(plan, model, unit, method, m) is None for unit in layers for m in modes):
-        return f"{method!r}"
     head = head_of_encoder(plan, model)
-    if any(shared_forms(plan, model, method, m) is None for m in modes):
-        return f"{method!r} of {head}"
+    for is_checkpointed in sorted({False, plan.activation_checkpointing != "none"}):
+        said = f"{method + CHECKPOINTED * is_checkpointed!r}"
+        if any(layer_forms(plan, model, unit, method, is_checkpointed) is None for unit in layers):
+            return said
+        if shared_forms(plan, model, method, is_checkpointed) is None:
+            return f"{said} of {head}"
     traced = attention_of_class(model, NEWEST)
     asked = plan.attention or traced
     if asked == "eager" and file_of(plan, model).endswith(EAGER):
