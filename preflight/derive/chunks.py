@@ -12,7 +12,7 @@ the bytes of what one chunk takes, so that a chunk's tensor is not mistaken for 
 BATCHES = (2, 3, 5)
 UNPACKING_BATCHES = (9, 11, 14)
 """The same on a packed base: more tokens than its fused product takes."""
-GROWS_INTO = {"B*ls": "N*ls", "B*lnv": "N*lnv"}
+GROWS_INTO = {"B*ls": "N*ls", "B*lnv": "N*lnv", "B*lrk": "N*lrk"}
 """What one chunk of every sequence takes -> what all chunks do; `Bc*x` grows into `T*x`."""
 
 

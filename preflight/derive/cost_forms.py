@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import gcd
 from typing import Any
 
-from preflight.formulas.layer_sizes import Form
+from preflight.formulas.layer_sizes import CHUNK, Form
 
 LARGEST_COUNT = 64
+COUNTED_IN = {"N*lnv": 4 * CHUNK * CHUNK, "Bc*lnv": 8}
+"""Names that may be counted more often, or less: a delta rule solves each chunk row by row, with squares of every size up
+to a chunk's of all heads (modeling_kimi_linear.py chunk_kimi_delta_attention, 5.24.0), which are of all chunks."""
 NEGLIGIBLE_BYTES = 512
 """ALiBi's slopes, a number per head in powers of two; the places that DeBERTa's distances are in."""
 Sizes = Sequence[Mapping[str, int]]
@@ -122,7 +125,7 @@ def _multiple(vector: Sequence[int], columns: Columns) -> tuple[str, int] | None
         return None
     times = gcd(*vector)
     for name, shared in columns.get(tuple(v // times for v in vector), ()):
-        if times % shared == 0 and times // shared <= LARGEST_COUNT:
+        if times % shared == 0 and times // shared <= COUNTED_IN.get(name, LARGEST_COUNT):
             return name, times // shared
     return None
 

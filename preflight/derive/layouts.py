@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from preflight.derive.absent_fields import absent_fields
 from preflight.derive.buffer_rows import buffer_rows, elements_of
 from preflight.derive.candidate_widths import candidate_widths, fields_of_chunks
 from preflight.derive.changed_models import (
     ABSENT,
     NO_LAYOUT,
-    NUM_SOLVED,
     OF_DECODERS,
     NotLaidOut,
     Seen,
@@ -28,14 +28,11 @@ from preflight.derive.changed_models import (
 from preflight.derive.common_rows import (
     Solver,
     is_none_of_experts,
-    is_whole,
     kind_tensors,
     label_of,
-    numbers_of,
     places_of,
     units,
 )
-from preflight.derive.dimension_forms import Dimensions
 from preflight.derive.observed_layouts import Observed, kernels_of
 from preflight.derive.type_configs import DEPTHS, PATTERNS, SIZES, is_dropout
 from preflight.errors import ModelNotKnown
@@ -111,7 +108,7 @@ def _table(seen: Seen, followed: Mapping[str, tuple[Observed, ...]]) -> dict[str
     table["buffers"] = buffer_rows(seen, solver, labels, list(kinds))
     table.update(fields_of_chunks(seen.fields))
     names = _named(table)
-    table["absent"] = _absent(seen, solver, names)
+    table["absent"] = absent_fields(seen, names)
     names |= {name for text in table["absent"].values() for name in fields_of(text)}
     table["defaults"] = _defaults(seen, names)
     table["fixed"] = _fixed(seen, followed)
@@ -184,42 +181,6 @@ def _named(table: Mapping[str, Any]) -> set[str]:
     for rule in (table["places"], *(r for r in table["lists"].values() if r)):
         found.update(named_fields(rule))
     return found
-
-
-def _absent(seen: Seen, solver: Solver, names: set[str]) -> dict[str, str]:
-    """Return what stands for a field that a config leaves out or says null of, as an expression in others."""
-    found = {}
-    for name in sorted(names):
-        text = next(
-            (
-                t
-                for t in (f"{name}={ABSENT}", f"{name}=None")
-                if t in seen.changed and isinstance(seen.changed[t][0].values.get(name), int)
-            ),
-            "",
-        )
-        default = seen.fields.get(name)
-        models = seen.changed.get(text, ())
-        if (
-            len(models) >= 3
-        ):  # with fewer nothing changed: it is what the small config gives by itself
-            numbers = _without_depth(numbers_of(models), name)
-            form = Dimensions(numbers).form_of(tuple(m.values[name] for m in models))
-            if form is not None:
-                found[name] = form
-        elif (default is None or isinstance(default, str)) and name not in seen.base[0].config:
-            own = [m for m in seen.base[:NUM_SOLVED] if is_whole(m.values.get(name))]
-            if len(own) == NUM_SOLVED:
-                numbers = _without_depth(numbers_of(own), name)
-                form = Dimensions(numbers).form_of(tuple(m.values[name] for m in own))
-                if form is not None:
-                    found[name] = form
-    return found
-
-
-def _without_depth(numbers: Mapping[str, tuple[int, ...]], name: str) -> dict[str, tuple[int, ...]]:
-    """Return the numbers that may stand for a field: not itself, and no count of layers, which fits by chance."""
-    return {key: value for key, value in numbers.items() if key not in (name, *DEPTHS)}
 
 
 def _defaults(seen: Seen, names: set[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,9 +117,10 @@ PATTERNS = {
 """Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
-        ("axk1", "axk2", "dots3_note_text", "kimi_linear", "minicpm3", "sarvam_mla", "youtu"),
+        ("axk1", "axk2", "dots3_note_text", "minicpm3", "sarvam_mla", "youtu"),
         LATENT,
     ),
+    "kimi_linear": {**LATENT, "q_lora_rank": None},  # as published
     "glm_moe_dsa": {**LATENT, "indexer_types": ByLayer(("full", "shared", "full"))},
     # logits are more than the streams of its last layer, as published
     "hy_v4": {"vocab_size": (6624, 7248, 9072, 7824, 9648, 8496)},
@@ -188,8 +190,21 @@ def class_of_type(model_type: str, head: str = "masked_lm") -> str:
     """Return the class of a type that its table is made from: its language model, or an encoder with a head."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    found: str = encoder_class(model_type, head) or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
-    return found
+    found = encoder_class(model_type, head) or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+    return found or _unmapped_class(model_type)
+
+
+def _unmapped_class(model_type: str) -> str:
+    """Return the language model of a type that no Auto class knows, as Mistral 4 inside Mistral 3; raise KeyError where
+    it has none."""
+    from transformers import CONFIG_MAPPING
+
+    config_class = CONFIG_MAPPING[model_type]
+    module = importlib.import_module(config_class.__module__.replace("configuration_", "modeling_"))
+    for name, found in vars(module).items():
+        if name.endswith("ForCausalLM") and getattr(found, "config_class", None) is config_class:
+            return name
+    raise KeyError(model_type)
 
 
 def of_variant(name: str) -> tuple[str, dict[str, Any]]:

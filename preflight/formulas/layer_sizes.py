@@ -12,7 +12,8 @@ Te*x   rows of one expert in a loop over all of them, T*kE what says which token
 TL*x   tokens times the length of a sequence times x
 Tp*x   tokens of sequences padded to whole chunks of a gated delta rule, Bc*x those of one chunk of each sequence,
        N*x chunks of all sequences, with x too: lk keys, lv values, lrk keys repeated for every value head, lnk and
-       lnv heads, lcc a chunk's square by head, mix what is convolved, ls a state; Tk*mix is its padded result
+       lnv heads, lcc a chunk's square by head, lck the same for every key (Kimi), mix what is convolved, ls a state;
+       Tk*mix is its padded result
 L*x    positions of one sequence times x: tables that sequences share
 LL     the square of the length
 hV     the head's matrix; T*V are its logits
@@ -235,6 +236,7 @@ def _delta_sizes(model: ModelSpec, batch: int, length: int) -> Iterator[tuple[st
         "lnv": value_heads,
         "lnk": key_heads,
         "lcc": CHUNK * value_heads,
+        "lck": CHUNK * value_heads * delta["key_dim"],
         "mix": 2 * keys + values,
     }
     state = value_heads * delta["key_dim"] * delta["value_dim"]
@@ -249,6 +251,7 @@ def _delta_sizes(model: ModelSpec, batch: int, length: int) -> Iterator[tuple[st
     for scale, count in (("N", batch * chunks), ("B", batch)):
         yield f"{scale}*ls", count * state
         yield f"{scale}*lnv", count * value_heads
+        yield f"{scale}*lrk", count * value_heads * delta["key_dim"]
 
 
 def _rotary_dim(model: ModelSpec, head_dim: int) -> int:
