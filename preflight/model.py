@@ -204,8 +204,8 @@ class ModelSpec:
 
     @property
     def has_towers(self) -> bool:
-        """Whether it takes images or audio beside text, by the sections of its config."""
-        return any(
+        """Whether it takes images or audio beside text, by its type and the sections of its config."""
+        return bool(self.facts.get("whole")) or any(
             isinstance(value, Mapping) and name.startswith(("vision", "audio"))
             for name, value in self.config.items()
         )

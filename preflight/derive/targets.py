@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.derive import (
     accuracy_page,
+    causal_types,
     costs,
     families,
     finding_reference,
@@ -26,6 +27,7 @@ from preflight.derive import (
     trainer_tables,
     trl_profiles,
     version_table,
+    wholes,
 )
 from preflight.derive.target import Target
 from preflight.plan_choices import HF_TRAINERS
@@ -149,6 +151,15 @@ TARGETS = (
         families.files_of,
     ),
     Target(
+        "wholes",
+        TABLES,
+        "models that see or hear whose decoder is one that has costs",
+        wholes.PATH,
+        wholes.files,
+        ("transformers", "torch"),
+        "minutes",
+    ),
+    Target(
         "towers",
         TABLES,
         "what a vision tower's blocks keep and make",
@@ -206,6 +217,14 @@ TARGETS = (
         plan_kinds.files,
         ("transformers", "peft", "bitsandbytes", "torch"),
         "two minutes",
+    ),
+    Target(
+        "causal_types",
+        PAGES,
+        "which causal types of transformers have a formula",
+        causal_types.PAGE,
+        causal_types.files,
+        ("transformers",),
     ),
     Target(
         "releases",

@@ -13,17 +13,8 @@ from preflight.models.families.family_tables import family_table
 from preflight.models.families.groups import BOTH_STACKS, SAME_AS, group_of_config
 from preflight.models.families.layout import Layout, Paths, counted_units
 from preflight.models.families.library_defaults import library_defaults
+from preflight.models.families.wholes import whole_of
 from preflight.units import canonical_dtype
-
-BODIES = {
-    "llama4": ("language_model.model", "language_model.lm_head"),
-    "idefics3": ("model.text_model", "lm_head"),
-    "smolvlm": ("model.text_model", "lm_head"),
-}
-"""Where a vision-language model keeps its decoder, when not `model.language_model` and `lm_head`."""
-
-TIED_BY_EITHER = ("llava", "llava_onevision", "qwen2_vl", "qwen2_5_vl")
-"""Configs that take over a true `tie_word_embeddings` of their text_config (their configuration_*.py)."""
 
 CLASSIFIER = "ForSequenceClassification"
 HEADLESS = ("Model", CLASSIFIER)
@@ -38,24 +29,19 @@ def describe_config(
     """Describe a model; see `preflight.models.describe`."""
     top_type, text = _decoder_section(config, name, source, num_params is not None)
     text_type = SAME_AS.get(text.model_type, text.model_type)
-    is_composite = top_type in library_defaults().text_types
-    top = ConfigView(config, top_type, source) if is_composite else text
+    whole = whole_of(top_type)
+    top = ConfigView(config, top_type, source) if whole is not None else text
     group = group_of_config(text_type, config)
     if group is None:
         return _only_counted(top, text, name, source, num_params)
     text.model_type = text_type
-    # A vision-language model ties by its own switch; only Llama 4 wraps a whole causal model.
-    tied = (text if top_type == "llama4" else top).flag("tie_word_embeddings")
-    if top_type in TIED_BY_EITHER:
-        tied = tied or text.flag("tie_word_embeddings")
+    tied = top.flag("tie_word_embeddings") if whole is None else whole.is_tied(top, text)
     if group in BOTH_STACKS:  # a config that says nothing shares its table
         tied = text.get("tie_word_embeddings") is not False
-    body, head = "model", "lm_head"
-    if is_composite:
-        body, head = BODIES.get(top_type, ("model.language_model", "lm_head"))
+    paths = Paths(tied=tied) if whole is None else Paths(whole.body, whole.head, tied)
     lay_out = importlib.import_module(f"preflight.models.families.{group}").lay_out
     try:
-        layout: Layout = lay_out(text, Paths(body, head, tied))
+        layout: Layout = lay_out(text, paths)
     except ModelNotKnown:
         if num_params is None:
             raise
@@ -68,10 +54,12 @@ def describe_config(
         units = (*(unit for unit in units if unit.role != "lm_head"), *_score(config, text))
     of_tower: tuple[ModelUnit, ...] = ()
     tower = None
-    if is_composite:
+    if whole is not None:
         text_params = sum(unit.num_params * unit.count for unit in units)
         of_tower, tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
-    facts = {**layout.facts, "top_model_type": top_type}
+    facts = {**layout.facts, "top_model_type": top_type, "whole": whole is not None}
+    if whole is not None and whole.attention:
+        facts["attention"] = whole.attention
     if headless:
         facts["headless"] = headless
     if text.assumed:
@@ -130,8 +118,8 @@ def _decoder_section(
             place_of_key(source, "model_type"),
             "give a transformers config.json; `model_type` names its family (llama, qwen3, ...)",
         )
-    known, text_types = library_defaults().config_defaults, library_defaults().text_types
-    if top_type not in text_types:
+    known, whole = library_defaults().config_defaults, whole_of(top_type)
+    if whole is None:
         is_known = top_type in known or SAME_AS.get(top_type) is not None
         if not is_known and family_table(top_type) is None:
             if is_counted:
@@ -147,14 +135,14 @@ def _decoder_section(
     section = config.get("text_config")
     if section is None:
         # Older files of Qwen-VL have the decoder's keys at the top.
-        return top_type, ConfigView(config, text_types[top_type], source)
+        return top_type, ConfigView(config, whole.text_type, source)
     if not isinstance(section, Mapping):
         raise BadInput.one(
             f"text_config must be a mapping, not {section!r}", place_of_key(source, "text_config")
         )
     text_type = section.get("model_type")
     if text_type is None or text_type == top_type:
-        text_type = text_types[top_type]
+        text_type = whole.text_type
     return top_type, ConfigView(section, str(text_type), source, "text_config.")
 
 
@@ -236,6 +224,9 @@ SEEING = {"clip_vision_model": ("llava", "llama"), "siglip_vision_model": ("gemm
 
 def _layer_classes(top_type: str, text_type: str, vision: Any = None) -> tuple[str, ...]:
     """Return `_no_split_modules`; a vision-language model may carry other parts than its defaults."""
+    whole = whole_of(top_type)
+    if whole is not None and whole.layer_classes and text_type == whole.text_type:
+        return whole.layer_classes
     table = family_table(text_type)
     if table is not None and text_type not in library_defaults().layer_classes:
         return tuple(table["layer_classes"])

@@ -28,6 +28,7 @@ Keys of `ModelSpec.facts`, where they hold:
     costs           the file of its costs, where that has another name than its type
     headless        the class, where it has no language model's head
     top_model_type  the model_type of the whole config
+    whole           True of a model around a decoder, that sees or hears
     library_defaults  sizes that the config leaves to transformers
 """
 

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -85,7 +86,20 @@ def lay_out(view: ConfigView, paths: Paths) -> Layout:
     """Return the units of a decoder that has a table."""
     table = family_table(view.model_type)
     assert table is not None
-    return lay_out_by(table, view)
+    if paths.body == Paths.body:
+        return lay_out_by(table, view)
+    # inside a model that sees or hears, which ties its head itself
+    view.values = {**view.values, "tie_word_embeddings": paths.tied}
+    layout = lay_out_by(table, view)
+    return replace(
+        layout, units=tuple(replace(u, name=_inside(u.name, paths)) for u in layout.units)
+    )
+
+
+def _inside(name: str, paths: Paths) -> str:
+    """Return the name of a module of a decoder where the whole model has it."""
+    first, dot, rest = name.partition(".")
+    return f"{ {Paths.body: paths.body, Paths.head: paths.head}.get(first, first) }{dot}{rest}"
 
 
 def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
