@@ -97,7 +97,7 @@ def made_alone(
     unknown = []
     for name in set(names).difference(GROUPS, [EXPECTED], (t.name for t in TARGETS), tests):
         target = next((target for target in TARGETS if name in target.names()), None)
-        if target is None and name in families.types_without_a_module():
+        if target is None and families.may_have_a_table(name):
             target = next(target for target in TARGETS if target.make is families.files)
         if target is None:
             unknown.append(name)

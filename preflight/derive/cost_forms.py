@@ -45,7 +45,7 @@ class _Named:
         import numpy
 
         self.sizes = sizes  # kept, so that no other list has its id
-        names = [name for name in sizes[0] if any(one[name] for one in sizes)]
+        names = [name for name in sizes[0] if any(one[name] for one in sizes) and _is_one(name)]
         columns = {name: tuple(one[name] for one in sizes) for name in names}
         pairs = {name: column for name, column in columns.items() if ":" not in name}
         self.every, self.plain = _by_direction(columns), _by_direction(pairs)
@@ -71,6 +71,12 @@ class _Named:
             found = _multiple([int(v) for v in rests[place]], self.plain)
             if found is not None:
                 yield int(place), found
+
+
+def _is_one(name: str) -> bool:
+    """Tell whether a name may be a tensor's: a table of positions has a part of a head at most, not of all heads."""
+    scale, _, what = name.partition("*")
+    return not (scale == "L" and "*" in what and "//" in what)
 
 
 def _keys(rows: Any) -> Any:

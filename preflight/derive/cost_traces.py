@@ -214,7 +214,8 @@ def _sizes_by_layer(seen: Sequence[Seen]) -> list[Sizes]:
 
 
 def _walk(seen: Sequence[Seen], by_layer: Sequence[Sizes]) -> Walked:
-    unpacked = [_unpacked_sizes(sizes) for sizes in by_layer]
+    unpacked = [_sizes_called(UNPACKED, sizes) for sizes in by_layer]
+    weights = [_sizes_called(("w:",), sizes) for sizes in by_layer]
     forms: dict[int, Form] = {}
     made: dict[int, int] = {}
     found: dict[Part, list[tuple[Form, Form]]] = {}
@@ -239,6 +240,8 @@ def _walk(seen: Sequence[Seen], by_layer: Sequence[Sizes]) -> Walked:
                     forms[number] = {"hV": 1} if is_head else {}
                 elif seen[0].log.operations[number] == WORKSPACE:
                     forms[number] = solve(vector, unpacked[part.layer])
+                elif is_gradient and part.layer >= 0:
+                    forms[number] = _of_weight(vector, weights[part.layer], by_layer[part.layer])
                 else:
                     forms[number] = solve(vector, by_layer[part.layer])
             side = now[is_gradient]
@@ -265,6 +268,14 @@ def _add(total: dict[str, int], form: Form, sign: int) -> None:
         total[name] = total.get(name, 0) + sign * count
 
 
-def _unpacked_sizes(sizes: Sizes) -> list[dict[str, int]]:
-    """Keep the sizes of what a packed product unpacks inside itself."""
-    return [{k: v for k, v in one.items() if k.startswith(UNPACKED)} for one in sizes]
+def _of_weight(vector: tuple[int, ...], weights: Sizes, sizes: Sizes) -> Form:
+    """Return the form of a gradient: that of its weight, which activations may have the size of."""
+    try:
+        return solve(vector, weights)
+    except NotSolved:
+        return solve(vector, sizes)
+
+
+def _sizes_called(prefixes: tuple[str, ...], sizes: Sizes) -> list[dict[str, int]]:
+    """Keep the sizes whose names begin so: of weights, or of what a packed product unpacks inside itself."""
+    return [{k: v for k, v in one.items() if k.startswith(prefixes)} for one in sizes]

@@ -92,7 +92,8 @@ def derive(
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in facts.items() if isinstance(v, (bool, str)) and k != "top_model_type"}
+    around = ("top_model_type", "whole")
+    return {k: v for k, v in facts.items() if isinstance(v, (bool, str)) and k not in around}
 
 
 def _middle_layers(seen: Seen) -> dict[str, int]:

@@ -20,6 +20,7 @@ from preflight.derive.formula_table import Compared, compare
 from preflight.derive.layouts import NotLaidOut, layout_of
 from preflight.derive.model_behaviour import (
     adapts_experts,
+    default_of,
     has_windows,
     is_windowed,
     large_heads,
@@ -30,7 +31,7 @@ from preflight.derive.model_behaviour import (
     traced_switches,
 )
 from preflight.derive.target import ROOT, Chosen, Files, Say, read, write
-from preflight.derive.type_configs import VARIANTS, windows_of
+from preflight.derive.type_configs import VARIANTS, class_of_type, windows_of
 from preflight.errors import ModelNotKnown
 from preflight.formulas import layer_coefficients
 from preflight.formulas.layer_coefficients import CHECKPOINTED, EAGER, METHODS, WINDOWED
@@ -59,13 +60,14 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (ROOT / LAYOUTS).glob("*.json")))
 
 
-def types_without_a_module() -> tuple[str, ...]:
-    """Return the causal types of the installed transformers that nothing but a table could lay out."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    return tuple(
-        name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if group_of(name) in (None, TABLE)
-    )
+def may_have_a_table(name: str) -> bool:
+    """Tell whether a name is that of a decoder of the installed transformers that nothing but a table could lay out."""
+    if group_of(name) not in (None, TABLE):
+        return False
+    try:
+        return bool(class_of_type(name))
+    except (KeyError, ImportError):
+        return False
 
 
 def files(say: Say) -> Files:
@@ -124,6 +126,9 @@ def _make(model_type: str, chosen: Chosen, say: Say) -> None:
     table = layout_of(model_type)
     table["adapts_experts"] = adapts_experts(model_type)
     table["traced"] = {**traced_switches(model_type), **traced_nulls(model_type, table)}
+    # a switch that is on by itself is on where a config does not say
+    on = {name for name in table["traced"] if default_of(model_type, name) is True}
+    table["defaults"] = dict(sorted({**table["defaults"], **dict.fromkeys(on, True)}.items()))
     table["unset"], table["untraced"] = null_fields(model_type, table["unset"])
     mark_idle(model_type, table)
     if is_windowed(model_type):

@@ -222,6 +222,13 @@ def traced_switches(model_type: str) -> dict[str, bool]:
     return found
 
 
+def default_of(model_type: str, name: str) -> Any:
+    """Return what a type's config class has for a field where a config does not say."""
+    from transformers import CONFIG_MAPPING
+
+    return config_fields(CONFIG_MAPPING[model_type]).get(name)
+
+
 def traced_nulls(model_type: str, table: Mapping[str, Any]) -> dict[str, bool]:
     """Return the fields without which layers have other tensors, and whether the traces had them."""
     given = small_type_config(model_type)

@@ -117,7 +117,7 @@ PATTERNS = {
 """Lists by layer that older configs give as a string of letters (configuration_nemotron_h.py, 5.24.0)."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
-        ("axk1", "axk2", "dots3_note_text", "minicpm3", "sarvam_mla", "youtu"),
+        ("axk1", "axk2", "dots3_note_text", "minicpm3", "mistral4", "sarvam_mla", "youtu"),
         LATENT,
     ),
     "kimi_linear": {**LATENT, "q_lora_rank": None},  # as published

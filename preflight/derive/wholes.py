@@ -25,6 +25,8 @@ PARTS = (LAYER_FORWARD, LOSS, LOSS_BACKWARD, LAYER_BACKWARD)
 MOST_OFF = 0.002
 """Of what a part takes."""
 BATCH, LENGTH = 2, 192
+VOCABULARY: dict[str, Any] = {"vocabulary_map": {"<image>": 1}}
+"""What Emu 3 cannot be built without; for every other it is no field."""
 
 
 def text_types() -> Iterator[tuple[str, str]]:
@@ -53,7 +55,7 @@ def whole_of(name: str, decoder: str) -> dict[str, Any] | None:
     alone = small_config(decoder)
     alone = {**alone.get("text_config", alone), "model_type": decoder}
     job = TraceJob(
-        config={"model_type": name, "text_config": alone, **_outputs(name, alone)},
+        config={"model_type": name, "text_config": alone, **VOCABULARY, **_outputs(name, alone)},
         micro_batch_size=BATCH,
         seq_len=LENGTH,
         full_depth=True,
@@ -115,7 +117,8 @@ def _tied(name: str, text: Mapping[str, Any]) -> dict[str, Any]:
 
     def says(of_text: bool) -> bool:
         section = {**text, "tie_word_embeddings": of_text}
-        config = CONFIG_MAPPING[name](text_config=section, **_outputs(name, text))
+        config_class: Any = CONFIG_MAPPING[name]
+        config = config_class(text_config=section, **_outputs(name, text))
         return bool(getattr(config, "tie_word_embeddings", False))
 
     return {"tied": says(False), "tied_by_text": says(True) and not says(False)}

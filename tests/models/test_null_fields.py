@@ -52,3 +52,17 @@ def test_an_encoder_with_its_decoder_is_not_taken_for_the_decoder_alone():
     assert lays_out(config)
     assert not lays_out({**config, "architectures": ["BartForConditionalGeneration"]})
     assert not lays_out({name: value for name, value in config.items() if name != "architectures"})
+
+
+@pytest.mark.parametrize("model_type", ["youtu", "minicpm3"])
+def test_layers_that_have_other_matrices_where_a_field_is_null_are_named(model_type):
+    """Queries go through a rank of their own or do not: only layers with one were traced."""
+    assert missing(described(model_type)) == ""
+    assert missing(described(model_type, q_lora_rank=None)) == "q_lora_rank=None"
+
+
+def test_a_method_that_is_off_with_checkpointing_alone_is_named_there():
+    model = described("mamba2")
+
+    assert missing(model) == ""
+    assert missing(model, activation_checkpointing="full") == "'full, checkpointed'"

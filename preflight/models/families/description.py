@@ -57,9 +57,10 @@ def describe_config(
     if whole is not None:
         text_params = sum(unit.num_params * unit.count for unit in units)
         of_tower, tower = _tower(top, name, num_params, text.size("hidden_size"), text_params)
-    facts = {**layout.facts, "top_model_type": top_type, "whole": whole is not None}
-    if whole is not None and whole.attention:
-        facts["attention"] = whole.attention
+    facts = {**layout.facts, "top_model_type": top_type}
+    if whole is not None:
+        facts["whole"] = True
+        facts.update({"attention": whole.attention} if whole.attention else {})
     if headless:
         facts["headless"] = headless
     if text.assumed:
