@@ -345,7 +345,7 @@ def small_launch(
     plan = plan_of(
         method, checkpointing, attention=attention_of(model_type), kernels=kernels, **more
     )
-    is_usual = adaptation is USUAL and model_type not in NO_ALL_LINEAR
+    is_usual = adaptation is USUAL and of_variant(model_type)[0] not in NO_ALL_LINEAR
     if plan.adapter is None or is_usual:
         return plan
     model = describe(small_config(model_type), model_type, "small_models.py")

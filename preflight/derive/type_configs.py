@@ -85,6 +85,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "_dense": {**GEMMA4, "enable_moe_block": False},
         "_experts": {**GEMMA4, "enable_moe_block": True},
     },
+    "falcon_h1": {"_normed": {"mamba_rms_norm": True}},
 }
 """Switches of a type's published models that make its layers allocate otherwise: each has a file of costs of its own,
 named by the type and this."""

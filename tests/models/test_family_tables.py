@@ -100,7 +100,10 @@ def test_a_table_is_what_its_command_makes(model_type):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize(("model_type", "method"), [("exaone4", "LoRA"), ("nemotron", "full")])
+@pytest.mark.parametrize(
+    ("model_type", "method"),
+    [("exaone4", "LoRA"), ("nemotron", "full"), ("lfm3", "full"), ("mistral4", "QLoRA, autocast")],
+)
 def test_formulas_of_a_table_are_a_trace_in_other_sizes(model_type, method, checkpointing):
     from preflight.derive.formula_table import compare
 
@@ -157,13 +160,18 @@ def test_an_adapter_gets_a_gradient_but_where_a_layer_reads_the_weight_past_its_
 
 
 @pytest.mark.parametrize(
-    ("end", "method"), [("_dense_windowed", "LoRA, autocast"), ("_experts", "full")]
+    ("variant", "method"),
+    [
+        ("gemma4_text_dense_windowed", "LoRA, autocast"),
+        ("gemma4_text_experts", "full"),
+        ("falcon_h1_normed", "QLoRA, prepared, autocast"),
+    ],
 )
-def test_formulas_of_a_variant_are_a_trace_in_other_sizes(end, method):
+def test_formulas_of_a_variant_are_a_trace_in_other_sizes(variant, method):
     """Under checkpointing, where the last layers of Gemma 4 hold on to keys and values that they made again."""
     from preflight.derive.formula_table import compare
 
-    for compared in compare(f"gemma4_text{end}", method, True, load_plugins(".")):
+    for compared in compare(variant, method, True, load_plugins(".")):
         assert abs(compared.error) < 0.01, compared
 
 

@@ -57,7 +57,6 @@ def test_layers_that_no_model_of_the_table_had_are_not_known():
     kimi = {
         "model_type": "kimi_linear",
         "architectures": ["KimiLinearForCausalLM"],
-        "q_lora_rank": 64,
     }
 
     with pytest.raises(ModelNotKnown, match="layer 0 of this kimi_linear"):
