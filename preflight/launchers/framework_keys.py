@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from math import isfinite, nan
@@ -14,6 +13,7 @@ from preflight.errors import Problem
 from preflight.formats.document import Document
 from preflight.launch import LaunchCommand, Origin, ScriptFacts
 from preflight.launchers.own_copy import copy_of, speaks_of
+from preflight.launchers.placeholders import is_placeholder
 from preflight.libraries.distributions import normalized
 from preflight.libraries.resolve import libraries_of
 from preflight.reading import Problems
@@ -21,9 +21,6 @@ from preflight.scripts.trainer_tables import argument_table
 from preflight.setting import Place, Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import dataclass
-
-PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*?\}\}|\$[A-Z_][A-Z0-9_]*$")
-"""Text that another program fills in before the file is read."""
 
 
 class NotModelled(NamedTuple):
@@ -266,26 +263,6 @@ def read_accumulation(keys: FrameworkKeys) -> None:
 def _is_off(value: object) -> bool:
     """Tell whether a value turns nothing on: zero, an empty list, a word for no."""
     return not value or (isinstance(value, str) and STRTOBOOL.read(value) is False)
-
-
-def is_placeholder(setting: Setting) -> bool:
-    """Tell whether a value is text that another program fills in."""
-    return isinstance(setting.value, str) and PLACEHOLDER.search(setting.value) is not None
-
-
-def note_placeholders(keys: FrameworkKeys, decides: Mapping[str, str]) -> None:
-    """Say which plan fields a placeholder leaves unknown; `decides` is key -> plan field."""
-    for name, setting in keys.given.items():
-        if is_placeholder(setting):
-            plan_field = decides.get(name)
-            about = f": {plan_field} is not known" if plan_field else ""
-            keys.note(
-                "PF142",
-                f"{name} is {setting.value}, which another program fills in{about}",
-                setting,
-                f"--set {plan_field}=VALUE" if plan_field else "",
-                "warning" if plan_field else "info",
-            )
 
 
 def settings_of(document: Document, names: Iterable[Any] | None = None) -> dict[str, Setting]:

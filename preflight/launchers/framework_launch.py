@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from preflight.errors import Problem
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys
+from preflight.launchers.placeholders import is_placeholder
 from preflight.launchers.script import make_plan, read_script_engine
 from preflight.libraries.resolve import Libraries, libraries_of
 from preflight.reading import Problems
@@ -77,3 +78,18 @@ def _with_trainers_optimizer(trainer: TrainerArguments, libraries: Libraries) ->
 def _softened(problem: Problem) -> Problem:
     """Return FSDP's and the trainer's checkpointing as a warning: frameworks recompute in their own way beside FSDP's switch."""
     return replace(problem, severity="warning") if problem.id == "PF203" else problem
+
+
+def note_placeholders(keys: FrameworkKeys, decides: Mapping[str, str]) -> None:
+    """Say which plan fields a placeholder leaves unknown; `decides` is key -> plan field."""
+    for name, setting in keys.given.items():
+        if is_placeholder(setting):
+            plan_field = decides.get(name)
+            about = f": {plan_field} is not known" if plan_field else ""
+            keys.note(
+                "PF142",
+                f"{name} is {setting.value}, which another program fills in{about}",
+                setting,
+                f"--set {plan_field}=VALUE" if plan_field else "",
+                "warning" if plan_field else "info",
+            )

@@ -106,11 +106,6 @@ def is_in_repository(folder: str) -> bool:
     return True
 
 
-def read_repository(path: str) -> Repository:
-    """Read and check one file; raise BadInput naming every wrong key at once."""
-    return check_repository(_text_of(path), path)
-
-
 def check_repository(text: str, path: str) -> Repository:
     """Check the text of one file, written or not; raise BadInput naming every wrong key at once."""
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy import preflight
 
-from preflight.repository.settings import _READERS, read_repository
+from preflight.repository.settings import _READERS, check_repository
 
 TRAIN = """\
 import argparse
@@ -51,7 +51,7 @@ def test_a_job_script_gives_flags_a_gpu_and_what_is_missing(tmp_path):
         0,
         "preflight: wrote ./preflight.toml from 1 launch",
     )
-    assert read_repository(str(tmp_path / "preflight.toml")).flags == {
+    assert check_repository((tmp_path / "preflight.toml").read_text(), "preflight.toml").flags == {
         "bs": "micro_batch_size",
         "accumulate_for": "gradient_accumulation_steps",
     }
@@ -99,7 +99,7 @@ def test_an_empty_repository_gets_a_file_that_says_so(tmp_path):
     assert done.returncode == 0
     assert "# Launches read: 0." in text
     assert '# model = "org/name"  # no launch was found' in text
-    assert read_repository(str(tmp_path / "preflight.toml")).plan == {}
+    assert check_repository((tmp_path / "preflight.toml").read_text(), "preflight.toml").plan == {}
 
 
 @pytest.mark.parametrize(

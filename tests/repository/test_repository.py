@@ -9,7 +9,7 @@ import pytest
 from toy import preflight
 
 from preflight.errors import BadInput
-from preflight.repository.settings import find_repository, read_repository
+from preflight.repository.settings import check_repository, find_repository
 
 FILE = """\
 device = "h100-sxm-80"
@@ -79,7 +79,7 @@ def test_pyproject_has_it_in_a_table_and_may_have_none(tmp_path):
     assert find_repository(str(tmp_path)).path == ""
 
 
-def test_every_wrong_key_is_named_at_once_with_its_line(tmp_path):
+def test_every_wrong_key_is_named_at_once_with_its_line():
     text = """\
 devise = "t4-16"
 guard = "always"
@@ -92,7 +92,7 @@ bs = "batch"
 refuse = ["maybe"]
 """
     with pytest.raises(BadInput) as refused:
-        read_repository(str(written(tmp_path, text) / "preflight.toml"))
+        check_repository(text, "preflight.toml")
 
     said = {p.where.rpartition(":")[2]: (p.message, p.fix) for p in refused.value.problems}
     assert said["1"] == ("there is no key 'devise' here", "did you mean device")
@@ -103,9 +103,9 @@ refuse = ["maybe"]
     assert said["8"][0] == "refuse: there is no verdict 'maybe'"
 
 
-def test_a_file_that_is_no_toml_is_refused(tmp_path):
+def test_a_file_that_is_no_toml_is_refused():
     with pytest.raises(BadInput, match="not readable as TOML"):
-        read_repository(str(written(tmp_path, "a = [") / "preflight.toml"))
+        check_repository("a = [", "preflight.toml")
 
 
 def test_a_launch_beats_the_file_and_the_file_beats_a_default(tmp_path):

@@ -12,7 +12,8 @@ from preflight.launch import LaunchCommand, LaunchPlan, Origin, ScriptFacts
 from preflight.launchers.automodel import LAUNCHER, PROGRAMS, is_ours
 from preflight.launchers.automodel.plan import DECIDES, read_recipe
 from preflight.launchers.automodel.words import RANKS, AutomodelWords, read_words
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_launch import note_placeholders
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.launchers.script import make_plan
 from preflight.launchers.unread import unread

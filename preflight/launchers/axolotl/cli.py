@@ -22,10 +22,9 @@ from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fir
 from preflight.launchers.framework_keys import (
     FrameworkKeys,
     FrameworkLibrary,
-    note_placeholders,
     settings_of,
 )
-from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.reading import Problems
 from preflight.setting import Place, Setting

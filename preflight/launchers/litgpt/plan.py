@@ -14,8 +14,8 @@ from preflight.launchers.framework_keys import (
     FrameworkKeys,
     FrameworkLibrary,
     NotModelled,
-    note_placeholders,
 )
+from preflight.launchers.framework_launch import note_placeholders
 from preflight.launchers.litgpt import LAUNCHER
 from preflight.launchers.litgpt.engine import (
     count_or_default,

@@ -14,9 +14,8 @@ from preflight.launchers.framework_keys import (
     FrameworkKeys,
     FrameworkLibrary,
     NotModelled,
-    note_placeholders,
 )
-from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.launcher_in_front import Front, launcher_in_front
 from preflight.launchers.openrlhf import READ, trainer_of
 from preflight.launchers.openrlhf.plan import DECIDES, open_attention, read_trainer

@@ -13,9 +13,8 @@ from preflight.launchers.framework_keys import (
     FrameworkKeys,
     FrameworkLibrary,
     NotModelled,
-    note_placeholders,
 )
-from preflight.launchers.framework_launch import framework_plan
+from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.swift import LAUNCHER
 from preflight.launchers.swift.before import of_before
 from preflight.launchers.swift.checks import check_swift, check_unknown

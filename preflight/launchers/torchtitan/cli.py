@@ -8,7 +8,8 @@ from dataclasses import replace
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_launch import note_placeholders
 from preflight.launchers.python.plan import python_part
 from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun import LAUNCHER as TORCHRUN

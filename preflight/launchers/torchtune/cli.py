@@ -17,7 +17,8 @@ from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import load_yaml, read_document, read_text_file
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
-from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, note_placeholders
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
+from preflight.launchers.framework_launch import note_placeholders
 from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtune import LAUNCHER

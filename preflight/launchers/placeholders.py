@@ -1,0 +1,15 @@
+"""Texts in a framework's file that another program fills in before it is read."""
+
+from __future__ import annotations
+
+import re
+
+from preflight.setting import Setting
+
+PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*?\}\}|\$[A-Z_][A-Z0-9_]*$")
+"""Text that another program fills in before the file is read."""
+
+
+def is_placeholder(setting: Setting) -> bool:
+    """Tell whether a value is text that another program fills in."""
+    return isinstance(setting.value, str) and PLACEHOLDER.search(setting.value) is not None
