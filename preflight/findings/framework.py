@@ -6,7 +6,7 @@ from preflight.findings.kind import FindingKind
 
 _TUNE = "tests/launchers/test_torchtune.py::"
 _READ = (
-    "tests/launchers/test_axolotl.py::test_a_launch_is_read_as_the_manifest_says",
+    "tests/launchers/test_manifests.py::test_a_launch_is_read_as_its_manifest_says",
     "tests/launchers/test_axolotl.py::test_what_axolotl_refuses_is_refused_and_nothing_else",
     "tests/launchers/test_llamafactory.py::test_what_the_parser_refuses_is_refused_and_nothing_else",
 )

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import pytest
-from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of, said_plan, unstated
+from framework_launches import CONFIGS, EIGHT, Rewritten, cases_of, command_of
 
 from preflight.errors import BadInput
 from preflight.hooks.read_axolotl import preflight_read_launch, preflight_write_launch
@@ -21,8 +21,6 @@ from preflight.plugins import load_plugins
 
 FOLDER = CONFIGS / "axolotl"
 CASES = cases_of("axolotl")
-READ = {name: case for name, case in CASES.items() if "plan" in case}
-REFUSED = {name: case for name, case in CASES.items() if "refused" in case}
 ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
 SETTLED = {name: said for name, said in ASKED.items() if "refused" not in said}
 
@@ -38,27 +36,6 @@ def plan_of(config: str) -> LaunchPlan:
     plan = read(LaunchCommand(argv, EIGHT, str(FOLDER)))
     assert plan is not None
     return plan
-
-
-@pytest.mark.parametrize("name", READ)
-def test_a_launch_is_read_as_the_manifest_says(name: str) -> None:
-    case = READ[name]
-    plan = read(command_of(case, FOLDER))
-    assert plan is not None
-
-    assert said_plan(case, plan) == case["plan"]
-    assert unstated(case, plan) == {}
-    assert [notice.id for notice in plan.notices] == case.get("notices", [])
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_wrong_launch_is_refused_with_every_problem(name: str) -> None:
-    with pytest.raises(BadInput) as refused:
-        read(command_of(REFUSED[name], FOLDER))
-
-    errors = [p for p in refused.value.problems if p.severity == "error"]
-    assert [problem.id for problem in errors] == REFUSED[name]["refused"]
-    assert all(problem.where for problem in errors)
 
 
 @pytest.mark.parametrize("config", ASKED)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from framework_launches import CONFIGS, Rewritten, cases_of, command_of, said_plan, unstated
+from framework_launches import CONFIGS, Rewritten, cases_of, command_of
 
 import preflight
 from preflight.errors import BadInput
@@ -42,25 +42,6 @@ def of_case(name: str) -> LaunchPlan:
     plan = preflight_read_launch(command=command_of(CASES[name], FOLDER))
     assert plan is not None
     return plan
-
-
-@pytest.mark.parametrize("name", READ)
-def test_a_launch_is_read_as_the_manifest_says(name: str) -> None:
-    plan = of_case(name)
-
-    assert said_plan(CASES[name], plan) == CASES[name]["plan"]
-    assert unstated(CASES[name], plan) == {}
-    assert [notice.id for notice in plan.notices] == CASES[name].get("notices", [])
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_wrong_launch_is_refused_with_every_problem(name: str) -> None:
-    with pytest.raises(BadInput) as refused:
-        of_case(name)
-
-    errors = [p for p in refused.value.problems if p.severity == "error"]
-    assert [problem.id for problem in errors] == REFUSED[name]["refused"]
-    assert all(problem.where for problem in errors)
 
 
 def test_the_parser_refuses_what_is_refused_and_nothing_else() -> None:
