@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 
 import pytest
 import tiny
 from kept_records import read_records
+from ranks import free_port
 
 ROOMY, SMALL = "tiny:1.9", "tiny:0.0005"
 
@@ -83,13 +83,6 @@ print("trained", flush=True)
 """
 
 
-def free_port() -> str:
-    """Return a port that nobody listens on: workers of a notebook cannot meet at one that the kernel picks."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
 SHARDED = """\
 import preflight
 import tiny
@@ -115,7 +108,7 @@ def place(tmp_path):
 def test_a_notebook_that_is_refused_starts_no_worker_and_one_that_fits_starts_both(place):
     notebook = [sys.executable, "notebook.py"]
     refused = tiny.start(place, [*notebook, SMALL, "0"])
-    fits = tiny.start(place, [*notebook, ROOMY, free_port()], ACCELERATE_USE_CPU="yes")
+    fits = tiny.start(place, [*notebook, ROOMY, str(free_port())], ACCELERATE_USE_CPU="yes")
     records = read_records(str(place / "records")).records
 
     assert refused.code == 78 and refused.stdout == "" and refused.left == []

@@ -87,6 +87,8 @@ class Done:
 
 def start(folder: Path, argv: list[str], **variables: str) -> Done:
     """Run a program to its end in a folder; processes of it that are alive afterwards are named and ended."""
+    from harness import pids_of_run  # not for what is started, which imports this file too
+
     run_id = uuid.uuid4().hex
     done = subprocess.run(
         argv,
@@ -97,24 +99,7 @@ def start(folder: Path, argv: list[str], **variables: str) -> Done:
         text=True,
         timeout=240,
     )
-    left = pids_of(run_id)
+    left = pids_of_run(run_id)
     for pid in left:
         os.kill(pid, 9)
     return Done(done.returncode, done.stdout, done.stderr, left)
-
-
-def pids_of(run_id: str) -> list[int]:
-    """Return the live processes whose environment names a run."""
-    mark = f"PREFLIGHT_TEST_RUN={run_id}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            variables = (entry / "environ").read_bytes().split(b"\0")
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue  # it ended while we looked, or it is not ours to read
-        if mark in variables and state != "Z":
-            found.append(int(entry.name))
-    return found

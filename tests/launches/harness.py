@@ -200,13 +200,6 @@ def pids_of_run(run_id: str) -> list[int]:
     return found
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def is_listening(port: int) -> bool:
     """Tell whether somebody accepts connections on a local port."""
     with socket.socket() as client:

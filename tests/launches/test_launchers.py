@@ -9,7 +9,8 @@ import sys
 import pytest
 from agreement import differences, sharding_differences
 from checked_launch import ROOMY_DEVICE, device_between
-from harness import TINY_LLAMA, Workplace, free_port
+from harness import TINY_LLAMA, Workplace
+from ranks import free_port
 
 TRAINER = (
     "train_trainer.py --model_name_or_path tiny-llama --max_length 512 --max_steps 2 --output_dir out"

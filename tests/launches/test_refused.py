@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from cases import Case
 from checked_launch import GIB
-from harness import free_port, is_listening
+from harness import is_listening
+from ranks import free_port
 
 REFUSED = [
     Case("single.yaml", "train_trainer.py"),
