@@ -116,7 +116,7 @@ def _full(plan: LaunchPlan, model: ModelSpec, tokens: int) -> Iterable[MemoryTer
         yield MemoryTerm(
             "entropy of a piece of the logits", entropy, FORWARD, f"{entropy:,}", source
         )
-    yield from _idle(plan, size, entries, keeps_outputs(plan) and outputs == size)
+    yield from _idle(plan, size, entries, bool(keeps_outputs(plan)) and outputs == size)
     if model.vocab_size and not plan.logits_dtype:
         yield MemoryTerm(
             "gradient of the logits",
@@ -174,13 +174,17 @@ def _pairs(
 
 
 def _kept(plan: LaunchPlan, model: ModelSpec, tokens: int, outputs: int) -> Iterable[MemoryTerm]:
-    """The logits of a loop that holds what the model returned until the model returns again."""
+    """The logits of a loop that holds what the model returned: until the model returns again, or until it drops them."""
     rule = output_rule(plan)
     source = rule.source if rule is not None and plan.keeps_outputs is None else "keeps_outputs"
     vocab = local_vocab(plan, model.vocab_size)
     num_bytes = outputs * tokens * vocab
     formula = f"{tokens:,} x {vocab:,} x {outputs}"
-    yield MemoryTerm("logits kept by the loop", num_bytes, AFTER_LOSS, formula, source)
+    keeps = keeps_outputs(plan)
+    moments = AFTER_LOSS - {Moment.OPTIMIZER_STEP} if keeps == "backward" else AFTER_LOSS
+    yield MemoryTerm("logits kept by the loop", num_bytes, moments, formula, source)
+    if keeps is not True:
+        return
     yield MemoryTerm(
         "logits kept from the step before",
         num_bytes,

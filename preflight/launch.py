@@ -145,8 +145,9 @@ class LaunchPlan:
     """How torch's own optimizers walk over tensors: foreach, fused or for_loop; None = torch's default."""
     zero_grad_set_to_none: bool | None = None
     """False keeps gradients allocated, as zeros, through the next forward; None = torch's default."""
-    keeps_outputs: bool | None = None
-    """Whether the loop holds the model's outputs across backward; None = the rule of trainer and version."""
+    keeps_outputs: bool | str | None = None
+    """Whether the loop holds the model's outputs across backward: true, into the next forward; `backward`, until the
+    optimizer steps; `step`, until it has; None = the rule of trainer and version."""
     max_grad_norm: float | None = None
     """Gradients are clipped to this norm; 0 = not clipped."""
     micro_batch_size: int | None = None

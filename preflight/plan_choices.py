@@ -59,7 +59,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "sequence_kind": ("padded", "packed", "fixed"),
     "wrap_policy": ("transformer", "size", "none"),
     "optimizer_kernel": ("foreach", "fused", "for_loop"),
-    "keeps_outputs": (True, False),
+    "keeps_outputs": (True, "step", "backward", False),
     "checkpointing_reentrant": (True, False),
     "zero_grad_set_to_none": (True, False),
     "zero_init": (True, False),

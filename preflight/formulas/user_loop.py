@@ -56,8 +56,9 @@ OUTPUT_RULES = (
 whose loops need most."""
 
 
-def keeps_outputs(plan: LaunchPlan) -> bool:
-    """Tell whether the logits live through backward and the step into the next forward."""
+def keeps_outputs(plan: LaunchPlan) -> bool | str:
+    """Return how long the logits live after the loss: True, into the next forward; `step`, through the optimizer's step;
+    `backward`, until it; False, not at all."""
     if plan.keeps_outputs is not None:
         return plan.keeps_outputs
     rule = output_rule(plan)

@@ -6,9 +6,11 @@ import ast
 from typing import cast
 
 from preflight.scripts.files import CallFound
+from preflight.scripts.held_outputs import held_outputs
 from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings
+from preflight.setting import Place
 
 ROWS = ("per_device_train_batch_size", "loop_eval_rows")
 """Arguments that say how many rows a loader of a plain loop gives at once."""
@@ -26,6 +28,11 @@ def read_plain_loop(reader: ScriptReader, settings: ScriptSettings) -> None:
             settings.put("per_device_train_batch_size", values["batch_size"])
     _read_evaluation(reader, settings, loaders)
     _read_divided_batches(reader, settings)
+    held = held_outputs(reader.trees.values())
+    if held is not None:
+        settings.put(
+            "keeps_outputs", Known(held.keeps, Place("script", reader.path, "", held.line))
+        )
     for found in reader.calls:
         if found.name in ("tokenizer", "__call__", "clip_grad_norm_"):
             values, _ = reader.keywords(found)

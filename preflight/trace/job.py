@@ -65,8 +65,9 @@ class TraceJob:
     autocast: bool = False
     mixed: bool = False
     """Whether accelerate prepares the model for mixed precision."""
-    keeps_outputs: bool = False
-    """A loop that holds `outputs` across backward keeps the logits."""
+    keeps_outputs: bool | str = False
+    """A loop that holds `outputs` across backward keeps the logits: into the next forward, or until it drops them behind
+    its `backward` or its `step`."""
     adapter: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
     inputs_ask: bool = True

@@ -129,8 +129,8 @@ def run_steps(
         marks.step = step
         for micro in range(job.micro_steps):
             marks.micro = micro
+            is_last = micro == job.micro_steps - 1
             if job.engine == "fsdp2" and job.micro_steps > 1:
-                is_last = micro == job.micro_steps - 1
                 model.set_requires_gradient_sync(job.sync_each_batch or is_last)
             marks.mark(INPUTS)
             ids = mask = None
@@ -166,12 +166,17 @@ def run_steps(
             marks.is_forward = False
             marks.mark(LOSS_BACKWARD)
             loss.backward()
+            if job.keeps_outputs == "backward" or (job.keeps_outputs == "step" and not is_last):
+                del outputs
             for parameter in parameters:
                 if parameter.grad is not None:
                     recorder.hold(parameter.grad, GRADIENTS, "backward")
             marks.mark(END)
             del loss, ids, mask, labels, learns, read
         stepping(step)
+        if job.keeps_outputs == "step":
+            marks.mark(END)
+            del outputs
     marks.mark(END)
     marks.remove()
 

@@ -23,6 +23,7 @@ _IS_KIND: dict[str, tuple[type, ...]] = {
 _OWN_KINDS = {
     "fsdp": (str, bool, list, tuple),
     "seq_len": (int,),
+    "keeps_outputs": (bool, str),
     "target_len": (int,),
     "lora_target_modules": (str, list, tuple),
 }

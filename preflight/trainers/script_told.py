@@ -41,6 +41,7 @@ DECIDES = {
     "mixed_precision": "mixed_precision",
     **dict.fromkeys(("optim", "loop_optimizer"), "optimizer"),
     "max_grad_norm": "max_grad_norm",
+    "keeps_outputs": "keeps_outputs",
     "dtype": "load_dtype",
     "attn_implementation": "attention",
     "use_peft": "adapter",

@@ -18,6 +18,14 @@ CASES = {
     "dense": ("llama", {}),
     "dense, checkpointed": ("llama", {"checkpointing": True}),
     "dense, outputs kept": ("llama", {"keeps_outputs": True, "optimizer": "sgd"}),
+    "dense, outputs dropped behind backward": (
+        "llama",
+        {"keeps_outputs": "backward", "optimizer": "sgd", "micro_steps": 2},
+    ),
+    "dense, outputs dropped behind the step": (
+        "llama",
+        {"keeps_outputs": "step", "optimizer": "sgd", "micro_steps": 2},
+    ),
     "dense, flash attention": ("llama", {"attention": "flash_attention_2"}),
     "dense, padded and accumulating under autocast": (
         "llama",
