@@ -14,6 +14,19 @@ LIGER_SWITCHES = {
 """Plan's name -> arguments of Liger's apply functions (liger_kernel/transformers/monkey_patch.py, 0.8.5); the gated
 MLP of any family goes by the name of the usual one."""
 LIGER_KERNELS = tuple(LIGER_SWITCHES)
+LIGER_TYPES = frozenset(
+    {
+        "deepseek_v2", "deepseek_v3", "deepseek_v4", "gemma", "gemma2", "gemma3_text", "gemma3", "gemma4_text", "gemma4",
+        "glm4", "glm4v", "glm4v_moe", "gpt_oss", "internvl", "llama", "llama4_text", "llama4", "llava", "granite", "mllama",
+        "mllama_text_model", "ministral", "mistral", "mixtral", "muse_glimmer", "nemotron", "olmo2", "pixtral", "olmo3",
+        "qwen2", "qwen3", "qwen3_moe", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_next",
+        "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_vl", "qwen3_vl_text", "qwen3_vl_moe",
+        "qwen3_vl_moe_text", "smollm3", "phi3", "paligemma", "falcon_h1", "smolvlm", "hunyuan_v1_dense", "hunyuan_v1_moe",
+        "exaone4",
+    }
+)  # fmt: skip
+"""Types of whole models that `use_liger_kernel` replaces anything of (MODEL_TYPE_TO_APPLY_LIGER_FN in
+liger_kernel/transformers/monkey_patch.py, 0.8.5); of any other it says so in a log line, and the loss stays as it was."""
 
 
 def liger_kernels(config: Any = None) -> tuple[str, ...]:

@@ -20,8 +20,9 @@ from preflight.formulas.adapters import (
 from preflight.formulas.encoders import left_out_of_encoder
 from preflight.formulas.engines import engine_bytes
 from preflight.formulas.generated_answers import generates
+from preflight.formulas.kernels import LIGER_TYPES
 from preflight.formulas.left_out_of_answers import left_out_of_answers
-from preflight.formulas.objective import ONLINE
+from preflight.formulas.objective import LANGUAGE_MODEL, ONLINE
 from preflight.formulas.optimizers import NUM_STATES, is_known
 from preflight.formulas.pipelines import is_divisible
 from preflight.formulas.rollouts import has_engine
@@ -98,6 +99,7 @@ def _left_out(plan: LaunchPlan, model: ModelSpec, device: DeviceSpec | None) -> 
     yield from _of_another_model(plan, model)
     yield from _unknown_arithmetic(plan)
     yield from _unread_arguments(plan)
+    yield from _without_liger(plan, model)
     yield from _of_stages(plan, model)
     if device is not None and has_engine(plan) and model.layers:
         yield from _of_an_engine(plan, model, device)
@@ -242,6 +244,26 @@ def _unread_arguments(plan: LaunchPlan) -> Iterator[Problem]:
                 unpriced=unpriced,
                 takes=takes,
             )
+
+
+def _without_liger(plan: LaunchPlan, model: ModelSpec) -> Iterator[Problem]:
+    """Yield that Liger's kernels are asked for of a type that it has none for: its loss is one over whole logits then.
+
+    TRL's losses of pairs and of answers are Liger's own classes, whatever the model is.
+    """
+    asked = argument(plan, "use_liger_kernel")
+    own = str(model.facts.get("top_model_type", model.model_type))
+    is_fused = plan.loss == "fused_linear" and plan.objective in LANGUAGE_MODEL
+    if asked.is_on and is_fused and own not in LIGER_TYPES:
+        yield Problem(
+            f"Liger has no kernels for {own} models: use_liger_kernel replaces nothing there, its loss included",
+            asked.where,
+            "leave use_liger_kernel out to have the launch judged as it runs",
+            "PF143",
+            "warning",
+            unpriced="a loss that Liger does not fuse",
+            takes="more",
+        )
 
 
 def _is_left_out(plan: LaunchPlan, model: ModelSpec) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import preflight
 from preflight.derive.small_models import LIGER_FAMILIES
 from preflight.formulas.kernels import LIGER_KERNELS, liger_kernels
 from preflight.formulas.layer_coefficients import LIGER, family_costs, in_words
@@ -60,3 +61,29 @@ def test_every_family_of_ligers_has_a_file():
 def test_a_config_switches_kernels_off_one_by_one():
     assert liger_kernels() == liger_kernels({"rope": True}) == LIGER_KERNELS
     assert liger_kernels({"rope": False}) == ("liger_rms_norm", "liger_swiglu")
+
+
+@pytest.mark.parametrize(
+    ("name", "unpriced"),
+    [("LiquidAI/LFM2-1.2B", ["a loss that Liger does not fuse"]), ("Qwen/Qwen3-0.6B", [])],
+)
+def test_a_type_that_liger_has_nothing_for_keeps_its_loss(tmp_path, name, unpriced):
+    """`use_liger_kernel` says so in a log line, and logits of every token are made all the same."""
+    (tmp_path / "train.py").write_text(TRAINED_WITH_LIGER.format(name=name))
+    report = preflight.check(
+        ["accelerate", "launch", "--num_processes", "1", "train.py"], cwd=tmp_path, device="h100"
+    )
+
+    assert report.plan.loss == "fused_linear"
+    named = [notice.unpriced for notice in report.plan.notices if notice.unpriced]
+    assert [words for words in named if "Liger" in words] == unpriced
+
+
+TRAINED_WITH_LIGER = """
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from data import rows
+
+model = AutoModelForCausalLM.from_pretrained("{name}")
+args = TrainingArguments("out", per_device_train_batch_size=2, bf16=True, use_liger_kernel=True)
+Trainer(model=model, args=args, train_dataset=rows).train()
+"""
