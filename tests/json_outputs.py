@@ -15,7 +15,7 @@ import pytest
 import preflight
 from preflight.cli import main
 from preflight.commands.guard import FILE_NAME
-from preflight.records.site_correction import MIN_RUNS
+from preflight.records.found_corrections import MIN_RUNS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

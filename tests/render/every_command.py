@@ -179,9 +179,9 @@ def _some_runs() -> str:
 
 
 def _save_records(folder: str) -> None:
+    from preflight.records.found_corrections import MIN_RUNS
     from preflight.records.run_record import RunRecord
     from preflight.records.run_store import save
-    from preflight.records.site_correction import MIN_RUNS
     from preflight.units import GIB, MIB
 
     done = RunRecord(
