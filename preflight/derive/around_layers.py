@@ -22,7 +22,7 @@ from preflight.trace.log import (
     Part,
 )
 
-ADDED_TO = ("head", "embedding", "before_embedding", "first_backward")
+ADDED_TO = ("head", "embedding", "first_backward")
 """Where a gradient that finds another is alive beside it."""
 
 
@@ -87,8 +87,6 @@ def shared_of(
                 found["first_backward"] = [list(pair) for pair in highest]
         elif part.name == EMBEDDING_BACKWARD:
             found["embedding"] = _without_logits(summed(now, _peak(levels, BY_HEAD)))
-            if before := _before_embedding(levels, samples_of(seen, 0), found["embedding"], now):
-                found["before_embedding"] = before
         now = summed(now, levels[-1][0])
         if part.name == LAYER_FORWARD:
             now = taken_off(now, of_layer["saved"], of_layer.get("left", {}))
@@ -108,23 +106,7 @@ def shared_of(
     for point in ("first", "embedding"):
         if found.get(point):
             found[point] = summed(found[point], kept)
-    if "before_embedding" in found:
-        found["before_embedding"] = [summed(form, kept) for form in found["before_embedding"]]
     return found
-
-
-def _before_embedding(
-    levels: Sequence[tuple[Form, Form]], samples: Samples, known: Form, now: Form
-) -> list[Form]:
-    """Return what else may be the peak behind the layers, of a type whose table of words has more than a product before
-    it: without the table's gradient, as that is counted beside it."""
-    if samples is None:
-        return []
-    gradient = levels[-1][1]
-    points = [
-        taken_off(summed(now, *pair), gradient) for pair in highest_points(levels, {}, samples)
-    ]
-    return [form for form in map(_without_logits, points) if form != known]
 
 
 def _bytes(seen: Seen, part: Part, form: Form) -> int:

@@ -57,8 +57,6 @@ def shared_bytes(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> di
         sizes = {**sizes, "hV": 0}
     found = {point: bytes_of(forms[point], sizes) for point in SHARED_POINTS}
     found["head"] = bytes_of(forms.get("head", forms["loss_backward"]), sizes)
-    before = [bytes_of(form, sizes) for form in forms.get("before_embedding", ())]
-    found["embedding"] = max(found["embedding"], *before) if before else found["embedding"]
     first = layer_sizes(plan, model, units[0])
     if adds:
         pairs = forms["first_backward"]
