@@ -278,6 +278,8 @@ def _saved(
         ("activations of one recomputed layer", tokens * one, f"{tokens:,} tokens x {one:,}"),
         ("copies of weights in a recomputed layer", again, f"{again:,}"),
     ):
+        if not num_bytes:
+            continue
         yield MemoryTerm(
             name,
             num_bytes,

@@ -12,7 +12,6 @@ from preflight.formulas.unpriced import unpriced_objective
 from preflight.launch import LaunchPlan
 from preflight.reading import Reading
 from preflight.scripts.files import last_name
-from preflight.scripts.reference_copies import COPIES, is_second_copy
 from preflight.scripts.trees import tree_of
 from preflight.setting import Place, Setting
 from preflight.trainers.fields import FieldReader, PlanFields
@@ -192,12 +191,16 @@ def _own_copy(text: str, fields: FieldReader, place: Place) -> str:
     where it is an adapter's, which they merge first, both are the same object, and less than what is counted
     (trl/trainer/dpo_trainer.py __init__, 0.8.6 to 0.12.2).
     """
+    # A module that only a reference of the script's own needs.
+    from preflight.scripts.reference_copies import COPIES, is_second_copy
+
     by_name = _IS_NAME.search(text) is not None
+    copies = re.compile(rf"\bref_model\s*=\s*[\w.]*\b(?:{'|'.join(sorted(COPIES))})\(")
     try:
         is_copy = is_second_copy([tree_of(text)])
     except (SyntaxError, ValueError, RecursionError):
         is_copy = False
-    if not is_copy or not (by_name or _COPIES.search(text)):
+    if not is_copy or not (by_name or copies.search(text)):
         return "a reference model that the script makes"
     if by_name and "ref_model_init_kwargs" not in text:
         return WIDER
@@ -207,7 +210,6 @@ def _own_copy(text: str, fields: FieldReader, place: Place) -> str:
 
 
 _IS_NAME = re.compile(r"^[ \t]*model[ \t]*=[ \t]*[\w.]*(?:name|path)\w*[ \t]*$", re.MULTILINE)
-_COPIES = re.compile(rf"\bref_model\s*=\s*[\w.]*\b(?:{'|'.join(sorted(COPIES))})\(")
 
 
 def _is_made_twice(text: str) -> bool:
