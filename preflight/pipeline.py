@@ -146,9 +146,9 @@ def _with_longest(
     report: Report, judged: Judged, plugins: PluginManager, request: Request
 ) -> Report:
     """Return the report with the longest rows that fit, where the length is only a cap or nobody said it."""
-    from preflight.search.longest import is_refused_at_its_longest, longest_that_fits
+    from preflight.search.longest import rows_that_fit
 
-    length = longest_that_fits(judged, plugins, request.policy)
+    length, ends_sooner = rows_that_fit(judged, plugins, request.policy)
     found: dict[str, Any] = {} if length is None else {"longest_seq_len": length}
     if request.finds_room:
         from preflight.search.longer import longer_rows
@@ -162,7 +162,7 @@ def _with_longest(
         return report
     origin = judged.plan.origins.get("seq_len")
     is_told = origin is not None and is_override(origin)  # somebody says that rows are as long
-    if not is_told and is_refused_at_its_longest(judged, plugins, request.policy):
+    if ends_sooner and not is_told:
         return _with_rows_to_be_made(report, length, cap, request)
     if length is None:
         return report

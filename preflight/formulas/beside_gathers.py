@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.formulas.layer_bytes import LayerCosts
 from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_tokens
@@ -25,12 +26,19 @@ def layer_gradients(plan: LaunchPlan, model: ModelSpec, all_gradients: int) -> i
     return max(min(last, all_gradients), all_gradients - max(0, freed))
 
 
-def passing_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
-    """Return the bytes that a layer's forward adds at its worst moment: none of them is there before it computes."""
+def _costs(plan: LaunchPlan, model: ModelSpec) -> LayerCosts | None:
+    """Return the costs of the largest layer; None of a model without layers."""
     layer = model.largest_layer
     if layer is None or layer.layer is None:
+        return None
+    return layer_costs(plan, model, layer, precision_of(plan, model))
+
+
+def passing_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
+    """Return the bytes that a layer's forward adds at its worst moment: none of them is there before it computes."""
+    costs = _costs(plan, model)
+    if costs is None:
         return 0
-    costs = layer_costs(plan, model, layer, precision_of(plan, model))
     if plan.activation_checkpointing == "none":
         return num_tokens(plan) * (costs.saved + costs.forward_transient)
     return num_tokens(plan) * costs.forward_checkpointed
@@ -38,20 +46,14 @@ def passing_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
 
 def layer_backward_bytes(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return the bytes that pass through a layer's backward."""
-    layer = model.largest_layer
-    if layer is None or layer.layer is None:
-        return 0
-    costs = layer_costs(plan, model, layer, precision_of(plan, model))
-    return num_tokens(plan) * costs.backward_transient
+    costs = _costs(plan, model)
+    return 0 if costs is None else num_tokens(plan) * costs.backward_transient
 
 
 def kept_by_layer(plan: LaunchPlan, model: ModelSpec) -> int:
     """Return the bytes that a layer keeps from its forward to its backward."""
-    layer = model.largest_layer
-    if layer is None or layer.layer is None:
-        return 0
-    costs = layer_costs(plan, model, layer, precision_of(plan, model))
-    return num_tokens(plan) * costs.kept(plan.activation_checkpointing)
+    costs = _costs(plan, model)
+    return 0 if costs is None else num_tokens(plan) * costs.kept(plan.activation_checkpointing)
 
 
 def gradient_shard(plan: LaunchPlan, model: ModelSpec, elements: int) -> int:

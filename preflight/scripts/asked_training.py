@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 
 from preflight.scripts.files import last_name
+from preflight.scripts.trees import under
 
 ASKS = "do_train"
+_ASKED = re.compile(ASKS)
 _SETS = re.compile(rf"\b{ASKS}\s*=\s*(?!False\b|=)")
 _TRAINER = re.compile(r"(?i)trainer$")
 
@@ -24,21 +26,16 @@ def trains_if_asked(trees: Iterable[ast.Module], text: str) -> bool:
 
 def _calls(tree: ast.Module) -> Iterator[bool]:
     """Yield for each `train()` of a file's trainers whether it is asked for."""
+    nodes = list(ast.walk(tree))
     trainers = {
         target.id
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         for target in node.targets
         if isinstance(target, ast.Name) and _TRAINER.search(last_name(node.value.func))
     }
-    asked = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ASKS in ast.unparse(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
+    asked = under(nodes, _ASKED)
+    for node in nodes:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         owner = node.func.value

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from preflight.scripts.adapter_calls import ADAPTING
 from preflight.scripts.files import last_name
+from preflight.scripts.freezing import TUNES_PROJECTOR_ALONE
+from preflight.scripts.trees import under
 
 BESIDE_ADAPTER = "what is trained beside the adapter"
 PROJECTOR_BESIDE = "a projector that trains beside the adapter"
 TUNED_BESIDE = "an embedding that trains with a projector alone"
-TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
-"""LLaVA's flag for its first stage; its code trains the embeddings of new tokens too where that is true."""
 LLAVAS = "mm_projector"
 """What LLaVA's code calls the projector that it makes (llava/model/llava_arch.py, 1.2)."""
 OF_ADAPTER = re.compile(r"[\"'][^\"']*(?:lora|adapter|magnitude)", re.IGNORECASE)
@@ -23,8 +23,8 @@ PASSING = re.compile(r"^(?:out|in)(?:put)?s?$|embeds?$|^(?:hidden_states|x|activ
 
 def trained_beside(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
     """Yield the lines of a file that make parameters trainable which are none of an adapter's, each with what they are of."""
-    of_adapter, of_projector = _under(nodes, OF_ADAPTER), _of_projector(nodes)
-    of_flag = _under(nodes, re.compile(rf"\b{TUNES_PROJECTOR_ALONE}$"))
+    of_adapter, of_projector = under(nodes, OF_ADAPTER), _of_projector(nodes)
+    of_flag = under(nodes, re.compile(rf"\b{TUNES_PROJECTOR_ALONE}$"))
     for node in nodes:
         if (owner := _asks_for_gradients(node)) and id(node) not in of_adapter:
             told = TUNED_BESIDE if id(node) in of_flag else BESIDE_ADAPTER
@@ -55,17 +55,6 @@ def _asks_for_gradients(node: ast.AST) -> ast.expr | None:
     if not (is_named and is_on and isinstance(target, ast.Attribute)):
         return None
     return None if PASSING.search(last_name(target.value)) else target.value
-
-
-def _under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:
-    """Return the ids of what stands under a condition, such as one on the names of an adapter's own parameters."""
-    return {
-        id(inner)
-        for node in nodes
-        if isinstance(node, ast.If) and condition.search(ast.unparse(node.test))
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
 
 
 def _adapted_parts(nodes: Sequence[ast.AST]) -> Iterator[int]:

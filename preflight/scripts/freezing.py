@@ -32,6 +32,8 @@ FREEZES = {
 """Flag that freezes a part where it is true."""
 TUNES = {"tune_mm_vision": TOWER, "tune_mm_mlp": PROJECTOR, "tune_mm_llm": LANGUAGE_MODEL}
 """Flag that freezes a part where it is false."""
+TUNES_PROJECTOR_ALONE = "tune_mm_mlp_adapter"
+"""LLaVA's flag for its first stage; its code trains the embeddings of new tokens too where that is true."""
 FLAG = re.compile(rf"\b(?:{'|'.join((*FREEZES, *TUNES))})\b")
 DEEPEST = 4
 """Functions that call one another between a flag and what it freezes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from preflight.launch import LaunchCommand
@@ -21,6 +21,17 @@ LINE_END = re.compile(r"\r\n?")
 def tree_of(text: str) -> ast.Module:
     """Return a file's tree, which nobody may change; raise SyntaxError, ValueError or RecursionError for what is none."""
     return ast.parse(text)
+
+
+def under(nodes: Iterable[ast.AST], condition: re.Pattern[str]) -> set[int]:
+    """Return the ids of what runs only where a condition is met whose text a pattern finds."""
+    return {
+        id(inner)
+        for node in nodes
+        if isinstance(node, ast.If) and condition.search(ast.unparse(node.test))
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
 
 
 def source_of(command: LaunchCommand, path: str) -> str:

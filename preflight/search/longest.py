@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from preflight.formulas.left_out import LENGTH_OF_IMAGES, is_cut_only, makes_rows
 from preflight.formulas.row_limits import longest_row
 from preflight.judge import Judged, judge_plan
@@ -11,34 +13,33 @@ from preflight.search.largest import IS_NOT_REFUSED, MOST_TOKENS, STEP, SURELY_F
 from preflight.verdict import Answer
 
 
-def longest_that_fits(start: Judged, plugins: PluginManager, policy: Policy) -> int | None:
-    """Return the most tokens of a row, to a multiple of STEP, with which a launch is not refused, or surely fits.
+class RowsThatFit(NamedTuple):
+    """What the shortest rows tell of a launch whose length is only a cap, or that nobody said."""
+
+    longest: int | None = None
+    """The most tokens of a row, to a multiple of STEP, with which it is not refused, or surely fits; None where no length helps."""
+    ends_sooner: bool = False
+    """Whether it is refused for rows that a model may end sooner: no data tells whether one is as long."""
+
+
+def rows_that_fit(start: Judged, plugins: PluginManager, policy: Policy) -> RowsThatFit:
+    """Return how long rows may be.
 
     Asked of a refusal whose length is only a cap, of a length that nobody said and that the answer waits for, and of a
-    cap that rows with images may never reach; None where no length helps. Where only a refusal is to go, one reading
-    that goes is enough; of an open length, and of rows that a model makes, every reading has to fit.
+    cap that rows with images may never reach. Where only a refusal is to go, one reading that goes is enough; of an open
+    length, and of rows that a model makes, every reading has to fit.
     """
     most = most_looked_at(start)
     if most is None:
-        return None
-    is_sure = start.verdict.answer is Answer.UNKNOWN or makes_rows(start.plan)
-    aim = SURELY_FITS if is_sure else IS_NOT_REFUSED
-    shortest = _shortest(start, plugins, policy)
-    if not aim.is_met(shortest):
-        return None
-    return largest(shortest, "seq_len", STEP, most, aim, plugins, policy)
-
-
-def is_refused_at_its_longest(start: Judged, plugins: PluginManager, policy: Policy) -> bool:
-    """Tell whether a refusal is of rows that a model may end sooner: no data tells whether one is as long."""
-    if not makes_rows(start.plan) or most_looked_at(start) is None:
-        return False
-    return IS_NOT_REFUSED.is_met(_shortest(start, plugins, policy))
-
-
-def _shortest(start: Judged, plugins: PluginManager, policy: Policy) -> Judged:
+        return RowsThatFit()
+    is_refused, is_made = start.verdict.answer is Answer.DOES_NOT_FIT, makes_rows(start.plan)
+    aim = IS_NOT_REFUSED if is_refused and not is_made else SURELY_FITS
     plan = start.plan.with_edits({"seq_len": STEP})
-    return judge_plan(plan, plugins, policy, start.model, start.device, settles=False)
+    shortest = judge_plan(plan, plugins, policy, start.model, start.device, settles=False)
+    longest = None
+    if aim.is_met(shortest):
+        longest = largest(shortest, "seq_len", STEP, most, aim, plugins, policy)
+    return RowsThatFit(longest, is_refused and is_made and IS_NOT_REFUSED.is_met(shortest))
 
 
 def most_looked_at(start: Judged) -> int | None:

@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from preflight.bool_words import STRTOBOOL
 from preflight.launch import Vision
 from preflight.plan_parts import FREEZABLE
-from preflight.scripts.beside_adapter import TUNES_PROJECTOR_ALONE
-from preflight.scripts.freezing import FREEZES, LANGUAGE_MODEL, PROJECTOR, TOWER, TUNES
+from preflight.scripts.freezing import (
+    FREEZES,
+    LANGUAGE_MODEL,
+    PROJECTOR,
+    TOWER,
+    TUNES,
+    TUNES_PROJECTOR_ALONE,
+)
 from preflight.setting import Setting
 from preflight.trainers.arguments import TrainerArguments
 from preflight.values import dataclass

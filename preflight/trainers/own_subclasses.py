@@ -22,25 +22,29 @@ HARMLESS = frozenset(
 
 def as_their_base(text: str, files: Iterable[tuple[str, str]], bases: Iterable[str]) -> str:
     """Return a script that makes the trainer below where it makes one of its repository's own that only prepares rows or
-    logs otherwise; `files` are paths and texts in which it may be, `bases` the trainers that one may stand on.
-
-    In the script itself the class goes, so that the lines behind it have other numbers.
+    logs otherwise; `files` are paths and texts in which it may be, `bases` the trainers that one may stand on. In the
+    script itself the lines of the class are emptied.
     """
     made = set(re.findall(r"\b(\w+Trainer)\(", text)) - {*bases}
     if not made:
         return text
-    for path_text in (text, *(other for _, other in files)):
-        for cls in _classes(path_text, made):
+    script = text
+    for source in (script, *(other for _, other in files)):
+        for cls in _classes(source, made):
             base = last_name(cls.bases[0]) if len(cls.bases) == 1 else ""
             if base not in {*bases} or not _is_harmless(cls):
                 continue
-            if path_text is text:
-                lines = text.split("\n")
-                first = min([cls.lineno, *(each.lineno for each in cls.decorator_list)])
-                emptied = [""] * ((cls.end_lineno or first) - first + 1)
-                text = path_text = "\n".join([*lines[: first - 1], *emptied, *lines[first - 1 + len(emptied) :]])  # fmt: skip
+            text = _without(text, cls) if source is script else text
             text = re.sub(rf"\b{cls.name}\b", base, text)
     return text
+
+
+def _without(text: str, cls: ast.ClassDef) -> str:
+    """Return a file with the lines of a class emptied."""
+    first = min([cls.lineno, *(each.lineno for each in cls.decorator_list)])
+    lines = text.split("\n")
+    lines[first - 1 : cls.end_lineno] = [""] * ((cls.end_lineno or first) - first + 1)
+    return "\n".join(lines)
 
 
 def _classes(text: str, names: set[str]) -> Iterator[ast.ClassDef]:
