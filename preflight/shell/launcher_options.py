@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from preflight.bool_words import STRTOBOOL
 from preflight.errors import Problem
 from preflight.near_names import nearest_fix
 from preflight.setting import Place, Setting
@@ -18,10 +19,14 @@ class LauncherOption:
     """One option of a launcher's parser."""
 
     key: str
+    """The name that the launcher keeps the value under."""
     flags: tuple[str, ...]
     kind: str = "str"
-    """str, int, float, or flag (no value)."""
+    """What it takes: str, int, float, bool (a word for yes or no), bools (several with commas), truthy (argparse's
+    `type=bool`: any text but an empty one is true), append (a str that may come again); or nothing: flag is true where
+    it stands, unset false."""
     choices: tuple[str, ...] = ()
+    default: Any = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,13 @@ def parse_options(
     options: Sequence[LauncherOption],
     program: str,
     usage: str,
+    abbreviates: bool = True,
 ) -> ParsedOptions:
-    """Split a command as the launcher's argparse does; what it refuses comes back as problems."""
-    by_flag = {flag: option for option in options for flag in option.flags}
+    """Split a command as the launcher's argparse does; what it refuses comes back as problems.
+
+    `abbreviates` is argparse's allow_abbrev: a prefix that one option alone has is that option.
+    """
+    by_flag = options_by_flag(options)
     given: dict[str, Setting] = {}
     problems: list[Problem] = []
 
@@ -67,7 +76,7 @@ def parse_options(
         if option is None and not word.startswith("--") and word[:2] in by_flag:
             flag, equals, attached = word[:2], "=", word[2:]
             option = by_flag[flag]
-        if option is None and word.startswith("--"):
+        if option is None and abbreviates and word.startswith("--"):
             matches = {o.key: o for f, o in by_flag.items() if f.startswith(flag)}
             if len(matches) > 1:
                 shown = ", ".join(f"--{key}" for key in sorted(matches))
@@ -82,34 +91,40 @@ def parse_options(
             refuse(f"{program} has no option {flag}", flag, fix)
             continue
         place = Place("argv", "", flag, index=index - 1)
-        if option.kind == "flag":
+        if option.kind in ("flag", "unset"):
             if equals:
                 refuse(f"{flag} takes no value, but got {attached!r}", flag, "drop the value")
-            given[option.key] = Setting(True, place)
+            given[option.key] = Setting(option.kind == "flag", place)
             continue
         if not equals:
             if index >= len(argv) or argv[index] == "--" or _is_option(argv[index], by_flag):
-                refuse(f"{flag} needs a value", flag)
+                refuse(f"{flag} needs a value", flag, _wanted(option))
                 continue
             attached = argv[index]
             index += 1
         if option.kind == "int" and option.key not in NODE_RANKS and stands_for(attached):
             problems += [unset_count(flag, attached)] if option.key in RANK_COUNTS else []
             continue
-        value = _converted(option, attached)
-        if value is None or (option.choices and value not in option.choices):
-            wanted = {"int": "a whole number", "float": "a number"}.get(
-                option.kind, f"one of {', '.join(option.choices)}"
-            )
-            refuse(f"{flag} must be {wanted}, not {attached!r}", flag)
+        try:
+            value = _converted(option, attached)
+        except ValueError:
+            refuse(f"{flag} must be {_wanted(option)}, not {attached!r}", flag)
             continue
+        if option.kind == "append":
+            value = [*(given[option.key].value if option.key in given else []), value]
         given[option.key] = Setting(value, place)
     if index >= len(argv):
         problems.append(Problem("the command names no training script", fix=usage, id="PF111"))
     return ParsedOptions(given, first_index, min(index, len(argv)), tuple(problems))
 
 
+def options_by_flag(options: Iterable[LauncherOption]) -> dict[str, LauncherOption]:
+    """Return every spelling on the command line -> its option."""
+    return {flag: option for option in options for flag in option.flags}
+
+
 def _is_option(word: str, by_flag: Mapping[str, LauncherOption]) -> bool:
+    """Tell what argparse takes for an option: a known one first, then anything with a dash that is no number or text."""
     if word[:1] != "-" or len(word) == 1:
         return False
     if word in by_flag or word.partition("=")[0] in by_flag:
@@ -152,11 +167,27 @@ def converted_whole(key: str, text: str) -> int:
 
 
 def _converted(option: LauncherOption, text: str) -> Any:
-    try:
-        if option.kind == "int":
-            return converted_whole(option.key, text)
-        if option.kind == "float":
-            return float(text)
-    except ValueError:
-        return None
-    return text
+    """Return a text as the launcher's parser keeps it; raise ValueError where it would stop."""
+    value: Any = text
+    if option.kind == "int":
+        value = converted_whole(option.key, text)
+    elif option.kind == "float":
+        value = float(text)
+    elif option.kind == "truthy":
+        value = bool(text)
+    elif option.kind in ("bool", "bools"):
+        switches = tuple(STRTOBOOL.read(word) for word in text.split(","))
+        value = switches if option.kind == "bools" else STRTOBOOL.read(text)
+        if value is None or None in switches:
+            raise ValueError(text)
+    if option.choices and value not in option.choices:
+        raise ValueError(text)
+    return value
+
+
+def _wanted(option: LauncherOption) -> str:
+    """Return in words what an option takes; empty for any text."""
+    if option.choices:
+        return f"one of {', '.join(option.choices)}"
+    kinds = {"int": "a whole number", "float": "a number"}
+    return kinds.get(option.kind, "true or false" if option.kind in ("bool", "bools") else "")

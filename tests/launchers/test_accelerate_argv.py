@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
-from preflight.launchers.accelerate.options import OPTIONS, Option
+from preflight.launchers.accelerate.options import OPTIONS
+from preflight.shell.launcher_options import LauncherOption
 
 
 @pytest.mark.parametrize(
@@ -102,22 +103,17 @@ VALUES = {"int": st.integers(-1, 64).map(str), "float": st.floats(0, 1).map(str)
 WORDS = st.sampled_from(["true", "false", "0", "cpu", "a b", "x=y"])
 
 
-def one_option(option: Option) -> st.SearchStrategy[list[str]]:
-    flags = st.sampled_from([f"--{option.name}", f"--{option.name.replace('_', '-')}"])
+def one_option(option: LauncherOption) -> st.SearchStrategy[list[str]]:
+    flags = st.sampled_from([flag for flag in option.flags if flag.startswith("--")])
     if option.kind == "flag":
         return flags.map(lambda flag: [flag])
-    values = st.sampled_from(option.choices) if option.choices else VALUES.get(option.type, WORDS)
+    values = st.sampled_from(option.choices) if option.choices else VALUES.get(option.kind, WORDS)
     joined = st.tuples(flags, values).map(lambda pair: [f"{pair[0]}={pair[1]}"])
     return st.one_of(st.tuples(flags, values).map(list), joined)
 
 
-OPTION_WORDS = st.one_of(
-    [
-        one_option(o)
-        for o in OPTIONS
-        if o.kind in ("value", "flag") and o.type not in ("bool", "bools")
-    ]
-)
+OTHERS = ("unset", "append", "bool", "bools")
+OPTION_WORDS = st.one_of([one_option(o) for o in OPTIONS if o.kind not in OTHERS])
 
 
 @settings(max_examples=60, deadline=None)

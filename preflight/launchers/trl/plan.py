@@ -17,7 +17,7 @@ from preflight.launchers.accelerate.argv import parse_launcher_arguments
 from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
-from preflight.launchers.accelerate.options import options_by_flag
+from preflight.launchers.accelerate.options import OPTIONS
 from preflight.launchers.accelerate.plan import accelerate_part, single_process_notes
 from preflight.launchers.script import make_plan, read_script_arguments, read_script_engine
 from preflight.launchers.trl import LAUNCHER
@@ -29,7 +29,7 @@ from preflight.reading import Problems, Reading
 from preflight.scripts.trainer_spellings import argument_fix
 from preflight.scripts.trainer_tables import ArgumentTable, argument_table
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import ParsedOptions
+from preflight.shell.launcher_options import ParsedOptions, options_by_flag
 from preflight.trainers.argv import ParserRules, parse_argv
 from preflight.values import dataclass
 from preflight.versions.boundary import release
@@ -142,7 +142,7 @@ def split_words(command: LaunchCommand, first: int, table: ArgumentTable) -> Rea
 
 def _unknown_to_both(split: SplitWords, name: str) -> Iterator[Problem]:
     """Yield a problem for every flag and key that neither TRL's script nor accelerate knows."""
-    launcher = {*options_by_flag(), f"--{PROFILE_OPTION}", "--help"}
+    launcher = {*options_by_flag(OPTIONS), f"--{PROFILE_OPTION}", "--help"}
     known = (*argument_table(name).arguments, *sorted(flag.lstrip("-") for flag in launcher))
     for word, place in zip(split.words, split.places, strict=True):
         flag = word.partition("=")[0]
