@@ -6,7 +6,8 @@ of the compute dtype:
 
     single, DDP     the loaded dtype, whole; under autocast a forward caches copies of its matrices: c layers
     ZeRO-0 to 2     c P, whole: TRL prepares it at stage 0
-    verl            on the host, whatever the engine (fsdp_workers.py, `cpu_offload`, 0.2.0 to 0.9.1)
+    verl            2 P/W, in bf16 on the host, whatever the engine (fsdp_workers.py, `cpu_offload`, 0.2.0 to 0.9.1), and
+                    on the card before that
     ZeRO-3          c P/W, and in a forward the live parameters, c each
     FSDP1           the loaded dtype /W; a unit at a time in a forward, and the root from the first one on
     FSDP2           the loaded dtype /W; TRL wraps the model as one unit, so a forward gathers all of it: 2 c P
@@ -41,6 +42,7 @@ from preflight.launch_facts import StepLoss
 from preflight.memory import ALWAYS, Level, MemoryTerm, Moment
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
+from preflight.versions.verl import REFERENCE_ON_HOST
 
 SOURCE = "trl/models/utils.py prepare_deepspeed, prepare_fsdp; dpo_trainer.py:922-1000 (1.16.0)"
 
@@ -59,11 +61,16 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         if is_of_llamafactory(plan) and plan.mixed_precision in ("bf16", "fp16"):
             # what does not train is loaded in the compute dtype (model/loader.py, 0.9.4)
             copy = replace(copy, load_dtype=plan.mixed_precision)
+        is_of_actor = trains_actor(plan)
+        if is_of_actor:
+            copy = replace(copy, load_dtype="bf16")
         own = plan.script_facts.step_loss
         num_bytes, formula = _parameters(copy, model) if own is None else _own(copy, model, own)
         level = Level.ALLOCATED
         is_moved = plan.offload_params != "none" and (plan.is_fsdp or plan.engine == "zero3")
-        if (own is None and is_moved) or trains_actor(plan):
+        if is_of_actor:
+            is_moved = REFERENCE_ON_HOST.holds_in(plan.versions)
+        if own is None and is_moved:
             num_bytes, level = num_bytes * plan.ranks_per_node, Level.HOST
         yield MemoryTerm(
             "parameters of the reference model" + (", on the host" if level is Level.HOST else ""),

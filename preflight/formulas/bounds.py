@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.formulas.adapters import adapter_targets
 from preflight.formulas.checkpoint import bounded, packed_at_most
-from preflight.formulas.critics import CRITIC, states_of_critic
+from preflight.formulas.critics import CRITIC, recomputes, states_of_critic
 from preflight.formulas.left_out import UNLISTED
 from preflight.launch import LaunchPlan
 from preflight.memory import MemoryTerm
@@ -35,7 +35,7 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
 
     Layers that a 4-bit copy leaves in 16 bits are no more than all of them; an adapter on modules of a layer, whatever
     they are called, is no more than one on every matrix of it. A critic's update with as many rows takes no more than
-    the actor's, beside what both keep.
+    the actor's that checkpoints as it does, beside what both keep.
     """
     named = {notice.unpriced for notice in plan.notices}
     dearest, terms, names = plan, [], set[str]()
@@ -55,6 +55,8 @@ def dearest_of(plan: LaunchPlan, model: ModelSpec) -> Dearest | None:
     if critic is not None and plan.generation is not None:
         rows = max(plan.micro_batch_size or 0, plan.generation.critic_rows or 0)
         dearest = replace(dearest, micro_batch_size=rows)
+        if not recomputes(plan):
+            dearest = replace(dearest, activation_checkpointing="none")
         terms.append(critic)
         names.add(CRITIC)
     return Dearest(dearest, tuple(terms), frozenset(names)) if names else None

@@ -14,9 +14,11 @@ from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, MemoryTerm
 from preflight.model import ModelSpec
 from preflight.units import dtype_bytes
+from preflight.versions.verl import RECOMPUTES_BY_DEFAULT
 
 CRITIC = "a critic"
 SECTION = "critic.model.fsdp_config"
+CHECKPOINTS = "critic.model.enable_gradient_checkpointing"
 ADAM = 3
 """A parameter and its two states."""
 
@@ -40,6 +42,12 @@ def states_of_critic(plan: LaunchPlan, model: ModelSpec) -> MemoryTerm | None:
     if moved:
         formula = "on the host between its updates"
     return MemoryTerm("parameters and states of the critic", num_bytes, ALWAYS, formula, SECTION)
+
+
+def recomputes(plan: LaunchPlan) -> bool:
+    """Tell whether a critic surely checkpoints its activations, as an actor may that it is bounded by."""
+    by_default = RECOMPUTES_BY_DEFAULT.holds_in(plan.versions)
+    return str(plan.trainer_facts.value(CHECKPOINTS, by_default)).lower() == "true"
 
 
 def _is_on(plan: LaunchPlan, name: str) -> bool:

@@ -6,6 +6,27 @@ from preflight.versions.boundary import Boundary
 
 _NAME = "verl"
 
+RECOMPUTES_BY_DEFAULT = Boundary(
+    _NAME,
+    "0.2",
+    "actor and critic checkpoint their activations unless they are told not to; before, where they are told to",
+    "trainer/config/ppo_trainer.yaml enable_gradient_checkpointing: False in 0.1, True in 0.2",
+    "0.9.1",
+)
+REFERENCE_ON_HOST = Boundary(
+    _NAME,
+    "0.2",
+    "the reference lies on the host, whatever param_offload says; before, on the card",
+    "workers/fsdp_workers.py _build_model_optimizer: CPUOffload(offload_params=True) in 0.2, none in 0.1",
+    "0.9.1",
+)
+REFERENCE_IF_ASKED = Boundary(
+    _NAME,
+    "0.4",
+    "a reference is loaded where a divergence from it counts; before, always",
+    "trainer/main_ppo.py: Role.RefPolicy under use_kl_in_reward or use_kl_loss in 0.4.0, always in 0.1 to 0.3.0.post1",
+    "0.9.1",
+)
 TAKES_ENTROPY_IF_ASKED = Boundary(
     _NAME,
     "0.4",

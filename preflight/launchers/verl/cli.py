@@ -24,6 +24,8 @@ NEWEST = "0.9.1"
 LAST_WITH = {"verl.trainer.fsdp_sft_trainer": "0.7.1"}
 """Module -> the newest release that has it, where that is an older one."""
 MEGATRON = ("megatron", "mcore")
+OWN_CONFIG = {"ppo": "ppo_trainer", "sft": "sft_trainer", "engine": "sft_trainer_engine"}
+"""What a module trains -> the name of its own configuration."""
 STRATEGIES = (*ACTOR_STRATEGIES, "engine", "engine.strategy")
 """Keys that say whose workers train."""
 
@@ -39,7 +41,7 @@ def read_verl(command: LaunchCommand) -> LaunchPlan | None:
     kind = TRAINERS[module]
     if kind == "fork":
         return unread(command, f"{module} is of a fork of verl, whose keys are others", module)
-    words = problems.take(read_words(command, part.script_index + 1))
+    words = problems.take(read_words(command, part.script_index + 1, OWN_CONFIG[kind]))
     said = [name for name in STRATEGIES if name in words.given]
     megatron = next((name for name in said if words.given[name].value == "megatron"), "")
     if megatron or any(name in words.config_name for name in MEGATRON):

@@ -11,6 +11,7 @@ from preflight.formulas.actor_losses import ACTOR, ROLLOUT
 from preflight.formulas.critics import CRITIC
 from preflight.launch import Generation, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, NotModelled
+from preflight.launchers.verl.own_lengths import read_own_lengths
 from preflight.launchers.verl.workers import (
     read_adapter,
     read_checkpointing,
@@ -20,7 +21,11 @@ from preflight.launchers.verl.workers import (
 from preflight.scripts.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
-from preflight.versions.verl import UNPADS_BY_DEFAULT
+from preflight.versions.verl import (
+    RECOMPUTES_BY_DEFAULT,
+    REFERENCE_IF_ASKED,
+    UNPADS_BY_DEFAULT,
+)
 
 MODEL = "actor_rollout_ref.model"
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
@@ -73,11 +78,13 @@ def read_ppo(keys: FrameworkKeys, ranks: int) -> None:
     read_dtype(keys, f"{FSDP}.model_dtype")
     read_sharding(keys, keys.get(*ACTOR_STRATEGIES), "fsdp", f"{FSDP}.fsdp_size", ranks)
     read_adapter(keys, MODEL)
-    read_checkpointing(keys, f"{MODEL}.enable_gradient_checkpointing", True)
+    recomputes = RECOMPUTES_BY_DEFAULT.holds_in({"verl": keys.library.version})
+    read_checkpointing(keys, f"{MODEL}.enable_gradient_checkpointing", recomputes)
     if keys.is_on(f"{FSDP}.offload_policy"):
         at = keys.given[f"{FSDP}.offload_policy"]
         keys.environment["FSDP_OFFLOAD_PARAMS"] = Setting("true", at.place)
     longest = _length(keys)
+    read_own_lengths(keys)
     _batch(keys, longest, ranks)
     _generation(keys, longest, ranks)
     keys.assume("attention", "flash_attention_2", "attn_implementation of its own")
@@ -228,8 +235,13 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
     if on:
         has_adapter = "adapter" in keys.settings
         keys.put("reference_model", "adapter_off" if has_adapter else "same", on[0])
-    else:
+    elif REFERENCE_IF_ASKED.holds_in({"verl": keys.library.version}):
         keys.assume("reference_model", "none", "no use_kl_loss and use_kl_in_reward")
+    else:
+        keys.assume("reference_model", "same", "its trainer always loads one")
+        # a copy of the source between two releases has the number of the one before
+        origin = replace(keys.origins["reference_model"], may_be=("none",))
+        keys.origins["reference_model"] = origin
     keys.leave_out_given(NOT_PRICED)
     parallel = keys.count(f"{ACTOR}.ulysses_sequence_parallel_size")
     if parallel is not None and parallel.value > 1:

@@ -1,7 +1,8 @@
 """The words behind a trainer of verl: Hydra's overrides, and a config of one's own that they come on top of.
 
 Source: hydra/core/override_parser of Hydra 1.3: `key=value`, `+key=value` for a new key, `++key=value` for either and
-`~key` to take one away; a later one wins. `--config-path` and `--config-name` name the file.
+`~key` to take one away; a later one wins. `--config-path` and `--config-name` name the file. Where the repository has a
+copy of verl, its own configuration says what nobody else does: a fork keeps the number of a release, not its defaults.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from preflight.formats.document import Document
 from preflight.formats.load import read_document
 from preflight.launch import LaunchCommand
 from preflight.launchers.framework_keys import nested_settings, settings_of
+from preflight.launchers.own_copy import copy_of
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.values import dataclass
@@ -37,8 +39,8 @@ class VerlWords:
     document: Document | None = None
 
 
-def read_words(command: LaunchCommand, first: int) -> Reading[VerlWords]:
-    """Return what the words from an argv index on say."""
+def read_words(command: LaunchCommand, first: int, own_name: str) -> Reading[VerlWords]:
+    """Return what the words from an argv index on say, of a trainer whose own configuration has a name."""
     problems = Problems()
     options: dict[str, str] = {}
     words: dict[str, Setting] = {}
@@ -59,7 +61,7 @@ def read_words(command: LaunchCommand, first: int) -> Reading[VerlWords]:
         elif not word.startswith("-"):
             message = f"Hydra takes key=value, not {word!r}"
             problems.append(Problem(message, word, f"{word}=VALUE", "PF141", "warning"))
-    document = _document(command, options)
+    document = _document(command, options) or _of_copy(command, options, own_name)
     given = {} if document is None else dict(_flat(settings_of(document), document))
     name = options.get("name", "")
     return Reading(VerlWords({**given, **words}, name, document), tuple(problems))
@@ -72,6 +74,21 @@ def _document(command: LaunchCommand, options: Mapping[str, str]) -> Document | 
         return None
     path = os.path.join(options["path"], name if name.endswith(".yaml") else f"{name}.yaml")
     return read_document(command, path, "yaml", stated_at=path) if command.exists(path) else None
+
+
+def _of_copy(command: LaunchCommand, options: Mapping[str, str], own_name: str) -> Document | None:
+    """Return the configuration of a copy of verl in the repository; None where it is composed of several, or not here."""
+    copy = copy_of(("verl",), command.cwd)
+    if copy is None:
+        return None
+    name = options.get("name", own_name)
+    name = name if name.endswith(".yaml") else f"{name}.yaml"
+    path = os.path.join(copy, "trainer", options.get("path", "config"), name)
+    path = os.path.relpath(path, command.cwd or ".")
+    document = (
+        read_document(command, path, "yaml", stated_at=path) if command.exists(path) else None
+    )
+    return None if document is None or "defaults" in document.value else document
 
 
 def _flat(

@@ -1,0 +1,151 @@
+"""verl's source in the repository of a launch: its own configuration holds, and what a fork adds is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import preflight
+from preflight.hooks.read_verl import preflight_read_launch
+from preflight.launch import LaunchCommand, LaunchPlan
+from preflight.memory import Level
+from preflight.report import Report
+
+MODEL = "Qwen/Qwen2.5-3B"
+PPO = f"python -m verl.trainer.main_ppo actor_rollout_ref.model.path={MODEL}"
+BATCH = "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8"
+OWN = """\
+data:
+  max_prompt_length: 1024
+  max_response_length: 3072
+actor_rollout_ref:
+  model:
+    enable_gradient_checkpointing: False
+    use_remove_padding: True
+  actor:
+    strategy: fsdp
+    ppo_micro_batch_size: 64
+    use_dynamic_bsz: ${actor_rollout_ref.rollout.is_dynamic}
+trainer:
+  nnodes: 1
+  n_gpus_per_node: 4
+"""
+
+
+def with_copy(folder: Path, config: str = OWN, version: str = "0.1") -> Path:
+    """Write a copy of verl whose configuration is all that is read of it."""
+    for name, text in (
+        ("__init__.py", ""),
+        ("version/version", version),
+        ("trainer/config/ppo_trainer.yaml", config),
+    ):
+        path = folder / "verl" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def asking_for(folder: Path, version: str) -> Path:
+    (folder / "requirements.txt").write_text(f"verl=={version}\n")
+    return folder
+
+
+def read(argv: str, folder: Path) -> LaunchPlan:
+    plan = preflight_read_launch(command=LaunchCommand(tuple(argv.split()), {}, str(folder)))
+    assert plan is not None
+    return plan
+
+
+def check(argv: str, folder: Path) -> Report:
+    return preflight.check(argv.split(), device="h100-sxm-80", cwd=str(folder))
+
+
+def test_a_copys_own_configuration_says_what_the_command_does_not(tmp_path: Path) -> None:
+    plan = read(PPO, with_copy(tmp_path))
+
+    assert (plan.world_size, plan.micro_batch_size, plan.seq_len) == (4, 16, 4096)
+    assert plan.activation_checkpointing == "none"
+    assert plan.sequence_kind == "packed"
+    assert "ppo_trainer.yaml:5" in plan.origins["activation_checkpointing"].where
+
+
+def test_the_command_line_wins_over_a_copys_configuration(tmp_path: Path) -> None:
+    switch = "actor_rollout_ref.model.enable_gradient_checkpointing=True"
+    plan = read(f"{PPO} {switch} {BATCH}", with_copy(tmp_path))
+
+    assert plan.activation_checkpointing == "full"
+    assert plan.micro_batch_size == 8
+
+
+def test_a_configuration_that_is_composed_of_others_is_not_read(tmp_path: Path) -> None:
+    plan = read(PPO, with_copy(tmp_path, "defaults:\n  - _self_\n" + OWN))
+
+    assert plan.world_size == 8
+
+
+@pytest.mark.parametrize(
+    "key", ["data.max_start_length", "max_turns", "+actor_rollout_ref.rollout.agent.turn_len"]
+)
+def test_a_forks_own_lengths_make_other_sequences(key: str, tmp_path: Path) -> None:
+    argv = f"{PPO} {BATCH} actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8"
+    plain, forked = check(argv, tmp_path), check(f"{argv} {key}=2048", tmp_path)
+
+    assert plain.verdict.unpriced == ("a critic",)
+    assert f"sequences that {key.lstrip('+')} makes" in forked.verdict.unpriced
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "actor_rollout_ref.rollout.multi_turn.max_user_turns",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.max_seq_len_to_capture",
+        "+reward_model.reward_kwargs.overlong_buffer_cfg.len",
+        "trainer.save_freq",
+    ],
+)
+def test_a_releases_own_keys_and_what_is_handed_on_make_none(key: str, tmp_path: Path) -> None:
+    plan = read(f"{PPO} {key}=2048", tmp_path)
+
+    assert not [one for one in plan.notices if one.unpriced.startswith("sequences")]
+
+
+@pytest.mark.parametrize(("version", "kind"), [("0.3.0.post1", "same"), ("0.4.0", "none")])
+def test_a_reference_is_always_loaded_before_it_was_asked_for(
+    version: str, kind: str, tmp_path: Path
+) -> None:
+    plan = read(PPO, asking_for(tmp_path, version))
+
+    assert plan.reference_model == kind
+    asked = read(f"{PPO} actor_rollout_ref.actor.use_kl_loss=True", tmp_path)
+    assert asked.reference_model == "same"
+
+
+@pytest.mark.parametrize(("version", "level"), [("0.1", Level.ALLOCATED), ("0.2", Level.HOST)])
+def test_a_reference_is_16_bits_wide_where_its_release_puts_it(
+    version: str, level: Level, tmp_path: Path
+) -> None:
+    report = check(f"{PPO} {BATCH}", asking_for(tmp_path, version))
+    assert report.estimate is not None and report.model is not None
+    (term,) = [each for each in report.estimate.terms if "of the reference model" in each.name]
+
+    per_rank = term.num_bytes / (8 if level is Level.HOST else 1)
+    assert term.level is level
+    assert per_rank == pytest.approx(2 * report.model.num_params / 8, rel=0.001)
+
+
+def test_a_critic_that_keeps_its_activations_is_not_bounded_by_an_actor_that_does_not(
+    tmp_path: Path,
+) -> None:
+    rows = f"{BATCH} critic.ppo_micro_batch_size_per_gpu=8 critic.model.path={MODEL}"
+    scored = "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8"
+    lengths = "data.max_prompt_length=1024 data.max_response_length=3072"
+    argv = f"{PPO} {rows} {scored} {lengths}"
+    switch = "critic.model.enable_gradient_checkpointing"
+    recomputing, keeping = (
+        check(f"{argv} {switch}={on}", asking_for(tmp_path, "0.6.1")) for on in ("True", "False")
+    )
+
+    assert recomputing.verdict.answer.value == "fits"
+    assert keeping.verdict.answer.value == "unknown"
+    assert keeping.verdict.unpriced == ("a critic",)
