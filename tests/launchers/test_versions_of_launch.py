@@ -232,6 +232,8 @@ NOT_OF_FIELDS = {
         "ms-swift's release is the newest that has every argument of the launch",
     ),
     "UNPADS_BY_DEFAULT": "verl's padding, which is open where nobody says the release",
+    "REFERENCE_IF_ASKED": "verl's reference, which is open where nobody says the release",
+    "RECOMPUTES_BY_DEFAULT": "verl's first release, which no launch has that does not say it",
     "SHARDS_LORA_BY_FSDP2": "litgpt's engine, which is open where nobody says the release",
 }
 

@@ -21,11 +21,7 @@ from preflight.launchers.verl.workers import (
 from preflight.scripts.uncounted import OTHER_ACCELERATOR
 from preflight.setting import Place, Setting
 from preflight.units import ceil_div
-from preflight.versions.verl import (
-    RECOMPUTES_BY_DEFAULT,
-    REFERENCE_IF_ASKED,
-    UNPADS_BY_DEFAULT,
-)
+from preflight.versions.verl import RECOMPUTES_BY_DEFAULT, REFERENCE_IF_ASKED, UNPADS_BY_DEFAULT
 
 MODEL = "actor_rollout_ref.model"
 ACTOR_STRATEGIES = (f"{ACTOR}.strategy", f"{ACTOR}.fsdp_config.strategy", "model_engine")
@@ -235,13 +231,14 @@ def _others(keys: FrameworkKeys, objective: str, model: Setting | None) -> None:
     if on:
         has_adapter = "adapter" in keys.settings
         keys.put("reference_model", "adapter_off" if has_adapter else "same", on[0])
-    elif REFERENCE_IF_ASKED.holds_in({"verl": keys.library.version}):
-        keys.assume("reference_model", "none", "no use_kl_loss and use_kl_in_reward")
     else:
-        keys.assume("reference_model", "same", "its trainer always loads one")
-        # a copy of the source between two releases has the number of the one before
-        origin = replace(keys.origins["reference_model"], may_be=("none",))
-        keys.origins["reference_model"] = origin
+        is_asked = REFERENCE_IF_ASKED.holds_in({"verl": keys.library.version})
+        kind, other = ("none", "same") if is_asked else ("same", "none")
+        keys.assume("reference_model", kind, "no use_kl_loss and use_kl_in_reward")
+        if not is_asked or not keys.library.is_known:
+            # a copy of the source between two releases has the number of the one before
+            origin = replace(keys.origins["reference_model"], may_be=(other,))
+            keys.origins["reference_model"] = origin
     keys.leave_out_given(NOT_PRICED)
     parallel = keys.count(f"{ACTOR}.ulysses_sequence_parallel_size")
     if parallel is not None and parallel.value > 1:
