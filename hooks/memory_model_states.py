@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from preflight.formulas.frozen_parts import SEEING
 from preflight.formulas.optimizers import paged_bytes, state_bytes
@@ -22,11 +23,74 @@ from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan
 from preflight.memory import ALWAYS, STEP_MOMENTS, MemoryTerm, Moment
 from preflight.model import ModelSpec, ModelUnit
+from preflight.values import dataclass
 
 GRADIENTS_DONE = frozenset(
     {Moment.FIRST_LAYER_BACKWARD, Moment.EMBEDDING_BACKWARD, Moment.OPTIMIZER_STEP}
 )
 HEAD_GRADIENT = frozenset({Moment.HEAD_BACKWARD, Moment.LAST_LAYER_BACKWARD})
+
+
+@dataclass(frozen=True)
+class States:
+    """Elements of one rank, and bytes, by what becomes of the tensors that they are of."""
+
+    frozen: int
+    frozen_bytes: int
+    waiting: int
+    """Frozen for now, and trained later."""
+    packed: int
+    packed_bytes: int
+    trainable: int
+    optimizer_bytes: int
+    paged_bytes: int
+    """Of the optimizer's, what lies in paged memory."""
+    head: int
+    """Trained, with a gradient from the head's backward on."""
+    embedding: int
+    """Trained, with a gradient at the end of backward."""
+    seeing: int
+    """Trained, of a tower and its projector."""
+
+    @classmethod
+    def of(cls, plan: LaunchPlan, model: ModelSpec, precision: Precision) -> States:
+        """Add up the tensors that a rank holds."""
+        sums = Counter[str]()
+        for held in held_tensors(plan, model):
+            each = local_elements(plan, held)
+            elements = held.count * each
+            if held.quantized:
+                sums["packed"] += held.count * held.tensor.num_params
+                sums["packed_bytes"] += held.count * held_quantized_bytes(plan, held)
+            elif held.trains:
+                states = state_bytes(plan, precision, held.tensor, each)
+                sums["trainable"] += elements
+                sums["optimizer_bytes"] += held.count * states
+                sums["paged_bytes"] += held.count * paged_bytes(plan, held.tensor, each)
+                sums[_gradient_group(plan, model, held.unit)] += elements
+            else:
+                size = frozen_element_bytes(plan, precision, held.unit, held.tensor)
+                sums["frozen"] += elements
+                sums["frozen_bytes"] += size * elements
+                sums["waiting"] += elements if held.waits else 0
+        return cls(*(sums[part.name] for part in fields(cls)))
+
+
+def _gradient_group(plan: LaunchPlan, model: ModelSpec, unit: ModelUnit) -> str:
+    """Return which sum of States a module's gradient is in beside `trainable`; empty for those of layers."""
+    if plan.engine == "fsdp1" and unit.role != "layer":
+        return "embedding"  # one flat parameter with it: sharded once its gradient is complete
+    is_summed = unit.role == "embedding" and _sums_words(model)
+    if unit.role in ("lm_head", "final_norm") or is_summed:
+        return "head"
+    if is_first_to_run(model, unit):
+        return "embedding"
+    return "seeing" if unit.role in SEEING else ""
+
+
+def _sums_words(model: ModelSpec) -> bool:
+    """Tell whether gradients of one table wait for each other, where they are not in the forms of what was traced."""
+    return model.tied and not model.facts.get("traced_tied")
 
 
 @hookimpl
@@ -35,139 +99,113 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
     if plan.zero_stage is not None:
         return
     precision = precision_of(plan, model)
-    frozen = frozen_bytes = trainable = packed = packed_elements = states = paged = 0
-    head = embedding = seeing = waiting = 0
-    # gradients of one table that wait for each other are in the forms of what was traced with them
-    sums_words = model.tied and not model.facts.get("traced_tied")
-    for held in held_tensors(plan, model):
-        elements = local_elements(plan, held)
-        if held.quantized:
-            packed += held.count * held_quantized_bytes(plan, held)
-            packed_elements += held.count * held.tensor.num_params
-        elif held.trains:
-            trainable += held.count * elements
-            states += held.count * state_bytes(plan, precision, held.tensor, elements)
-            paged += held.count * paged_bytes(plan, held.tensor, elements)
-            if plan.engine == "fsdp1" and held.unit.role != "layer":
-                # one flat parameter with the embedding: sharded once its gradient is complete
-                embedding += held.count * elements
-            elif held.unit.role in ("lm_head", "final_norm") or (
-                sums_words and held.unit.role == "embedding"
-            ):
-                head += held.count * elements
-            elif is_first_to_run(model, held.unit):
-                embedding += held.count * elements
-            elif held.unit.role in SEEING:
-                seeing += held.count * elements
-        else:
-            frozen += held.count * elements
-            waiting += held.count * elements if held.waits else 0
-            frozen_bytes += (
-                held.count
-                * elements
-                * frozen_element_bytes(plan, precision, held.unit, held.tensor)
-            )
-    on_gpu = plan.offload_params == "none"
+    states = States.of(plan, model, precision)
     shards = f" in 1/{plan.shard_degree} shards" if plan.shard_degree > 1 and plan.is_fsdp else ""
-    if frozen and on_gpu:
-        size = frozen_bytes / frozen
-        dtype = (
-            precision.frozen if size == precision.bytes_of("frozen") else "fp32 in part or whole"
-        )
-        yield MemoryTerm(
-            "parameters, frozen",
-            frozen_bytes,
-            parameters_there(plan),
-            f"{frozen:,} x {size:.4g} ({dtype}){shards}",
-            "torch.nn.Parameter storage",
-        )
-    if packed and not on_gpu:
-        scales = sum(
-            held.count * scale_bytes(plan, held.tensor.num_params)
-            for held in held_tensors(plan, model)
-            if held.quantized
-        )
-        yield MemoryTerm(
-            "scales of the quantized base",
-            scales,
-            ALWAYS,
-            f"of {packed_elements:,} elements: they are no parameters, so no engine moves them",
-            "bitsandbytes/nn/modules.py Params4bit.quant_state (0.50.2)",
-        )
-    if packed and on_gpu:
-        scheme = plan.base_quantization.scheme if plan.base_quantization else ""
-        yield MemoryTerm(
-            "parameters, quantized",
-            packed,
-            parameters_there(plan),
-            f"{packed_elements:,} elements as {scheme}"
-            + (
-                f"{shards}, scales whole"
-                if shards_quantized_base(plan)
-                else ", a full copy per rank"
-            ),
-            "bitsandbytes/functional.py, 0.50.2",
-        )
-    if not trainable:
+    yield from _frozen(plan, model, precision, states, shards)
+    if not states.trainable:
         return
-    size = precision.bytes_of("trainable")
+    on_gpu, storage = plan.offload_params == "none", "torch.nn.Parameter storage"
+    size, gradient_size = precision.bytes_of("trainable"), precision.bytes_of("gradient")
     if on_gpu:
         yield MemoryTerm(
             "parameters, trainable",
-            size * trainable,
+            size * states.trainable,
             parameters_there(plan),
-            f"{trainable:,} x {size} ({precision.trainable}){shards}",
-            "torch.nn.Parameter storage; accelerate/utils/fsdp_utils.py:815 (1.15.0)"
-            if plan.is_fsdp
-            else "torch.nn.Parameter storage",
+            f"{states.trainable:,} x {size} ({precision.trainable}){shards}",
+            f"{storage}; accelerate/utils/fsdp_utils.py:815 (1.15.0)" if plan.is_fsdp else storage,
         )
     yield from _wider(plan, model, precision)
-    grad = precision.bytes_of("gradient")
     if on_gpu:
         # FSDP makes the shards on the stream that reduces: _fsdp_collectives.py foreach_reduce,
         # _runtime_utils.py _post_backward_hook (torch 2.13)
         stream = "reduce_scatter" if plan.is_fsdp else pool_of_states(plan, model)
-        yield from _gradients(
-            plan, grad, trainable, head, embedding, seeing, precision.gradient, shards, stream
-        )
-        yield from _whole_gradient(plan, model, precision, embedding)
-        if sums_words and not plan.is_fsdp and plan.adapter is None:
-            if finds_gradients(plan):
-                # .grad is there already, so the head's gradient waits beside it for the embedding's
-                yield MemoryTerm(
-                    "gradient of the head, kept for the tied embedding's",
-                    grad * model.embedding_params,
-                    frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
-                    f"{model.embedding_params:,} x {grad} ({precision.gradient})",
-                    "torch/csrc/autograd/input_buffer.cpp: kept until every use has added its own",
-                )
-            # the head's gradient, the embedding's own dense one, and their sum, which is counted above
-            yield MemoryTerm(
-                "gradients summed for the tied embedding",
-                2 * grad * model.embedding_params,
-                frozenset({Moment.EMBEDDING_BACKWARD}),
-                f"2 x {model.embedding_params:,} x {grad} ({precision.gradient})",
-                "torch/csrc/autograd/input_buffer.cpp: out-of-place sum of two contributions",
-            )
+        note = f" ({precision.gradient}){shards}"
+        yield from _gradients(plan, gradient_size, states, note, stream)
+        yield from _whole_gradient(plan, model, precision, states.embedding)
+        if _sums_words(model) and not plan.is_fsdp and plan.adapter is None:
+            yield from _summed(plan, model, precision)
     if plan.offload_optimizer == "none" and on_gpu:
+        each, paged = states.optimizer_bytes / states.trainable, states.paged_bytes
         yield MemoryTerm(
             "optimizer states",
-            states - paged,
+            states.optimizer_bytes - paged,
             states_there(plan),
-            f"{plan.optimizer}: {states / trainable:.4g} bytes x {trainable:,}{shards}"
+            f"{plan.optimizer}: {each:.4g} bytes x {states.trainable:,}{shards}"
             + (f", less {paged:,} that are paged" if paged else ""),
             "torch/optim; bitsandbytes/optim/optimizer.py (8-bit)",
             from_second_step=True,
             stream=pool_of_states(plan, model),
         )
     if plan.engine == "ddp":
+        reduced = states.trainable + states.waiting
         yield MemoryTerm(
             "gradient buckets (DDP)",
-            grad * (trainable + waiting),
+            gradient_size * reduced,
             ALWAYS,
-            f"{trainable + waiting:,} x {grad}: a second copy, gradient_as_bucket_view is off in Trainer",
+            f"{reduced:,} x {gradient_size}: a second copy, gradient_as_bucket_view is off in Trainer",
             "transformers/trainer.py:744 (5.24.0); torch/csrc/distributed/c10d/reducer.cpp",
         )
+
+
+def _frozen(
+    plan: LaunchPlan, model: ModelSpec, precision: Precision, states: States, shards: str
+) -> Iterable[MemoryTerm]:
+    """Yield parameters that are not trained, and those that are packed."""
+    on_gpu = plan.offload_params == "none"
+    if states.frozen and on_gpu:
+        size = states.frozen_bytes / states.frozen
+        is_one = size == precision.bytes_of("frozen")
+        dtype = precision.frozen if is_one else "fp32 in part or whole"
+        yield MemoryTerm(
+            "parameters, frozen",
+            states.frozen_bytes,
+            parameters_there(plan),
+            f"{states.frozen:,} x {size:.4g} ({dtype}){shards}",
+            "torch.nn.Parameter storage",
+        )
+    if states.packed and not on_gpu:
+        packed = (held for held in held_tensors(plan, model) if held.quantized)
+        yield MemoryTerm(
+            "scales of the quantized base",
+            sum(held.count * scale_bytes(plan, held.tensor.num_params) for held in packed),
+            ALWAYS,
+            f"of {states.packed:,} elements: they are no parameters, so no engine moves them",
+            "bitsandbytes/nn/modules.py Params4bit.quant_state (0.50.2)",
+        )
+    if states.packed and on_gpu:
+        scheme = plan.base_quantization.scheme if plan.base_quantization else ""
+        is_divided = shards_quantized_base(plan)
+        held_as = f"{shards}, scales whole" if is_divided else ", a full copy per rank"
+        yield MemoryTerm(
+            "parameters, quantized",
+            states.packed_bytes,
+            parameters_there(plan),
+            f"{states.packed:,} elements as {scheme}{held_as}",
+            "bitsandbytes/functional.py, 0.50.2",
+        )
+
+
+def _summed(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable[MemoryTerm]:
+    """Yield the gradients of head and table of words until they are one."""
+    size, words = precision.bytes_of("gradient"), model.embedding_params
+    formula = f"{words:,} x {size} ({precision.gradient})"
+    if finds_gradients(plan):
+        # .grad is there already, so the head's gradient waits beside it for the embedding's
+        yield MemoryTerm(
+            "gradient of the head, kept for the tied embedding's",
+            size * words,
+            frozenset({Moment.LAST_LAYER_BACKWARD, Moment.FIRST_LAYER_BACKWARD}),
+            formula,
+            "torch/csrc/autograd/input_buffer.cpp: kept until every use has added its own",
+        )
+    # the head's gradient, the embedding's own dense one, and their sum, which is counted above
+    yield MemoryTerm(
+        "gradients summed for the tied embedding",
+        2 * size * words,
+        frozenset({Moment.EMBEDDING_BACKWARD}),
+        f"2 x {formula}",
+        "torch/csrc/autograd/input_buffer.cpp: out-of-place sum of two contributions",
+    )
 
 
 def _whole_gradient(
@@ -232,86 +270,43 @@ def _wider(plan: LaunchPlan, model: ModelSpec, precision: Precision) -> Iterable
 
 
 def _gradients(
-    plan: LaunchPlan,
-    size: int,
-    trainable: int,
-    head: int,
-    embedding: int,
-    seeing: int,
-    dtype: str,
-    shards: str,
-    stream: str,
+    plan: LaunchPlan, size: int, states: States, note: str, stream: str
 ) -> Iterable[MemoryTerm]:
-    source = "torch autograd: .grad has the parameter's dtype and shard"
-    no_sync = plan.is_fsdp and not plan.sync_each_batch and plan.gradient_accumulation_steps > 1
-    if no_sync:
-        # unsharded until the last micro step (memory_sharding); shards replace them unit by unit
-        yield MemoryTerm(
-            "gradients",
-            size * trainable,
-            frozenset({Moment.OPTIMIZER_STEP}),
-            f"{trainable:,} x {size} ({dtype}){shards}",
-            source,
+    """Yield the gradients that a step leaves, each from when it is there; `note` is their dtype and shards."""
+
+    def term(
+        name: str, elements: int, moments: Iterable[Moment], more: str = "", later: bool = False
+    ) -> MemoryTerm:
+        return MemoryTerm(
+            name,
+            size * elements,
+            frozenset(moments),
+            f"{elements:,} x {size}{note}{more}",
+            "torch autograd: .grad has the parameter's dtype and shard",
+            from_second_step=later,
             stream=stream,
         )
+
+    if plan.is_fsdp and not plan.sync_each_batch and plan.gradient_accumulation_steps > 1:
+        # unsharded until the last micro step (memory_sharding); shards replace them unit by unit
+        yield term("gradients", states.trainable, {Moment.OPTIMIZER_STEP})
         if not drops_gradients(plan):
-            yield MemoryTerm(
-                "gradients of the step before, as zeros",
-                size * trainable,
-                frozenset(STEP_MOMENTS),
-                f"{trainable:,} x {size} ({dtype}){shards}",
-                source,
-                from_second_step=True,
-                stream=stream,
-            )
+            name = "gradients of the step before, as zeros"
+            yield term(name, states.trainable, STEP_MOMENTS, later=True)
         return
     if finds_gradients(plan):
         why = "micro steps" if plan.gradient_accumulation_steps > 1 else "steps, as zeros"
-        yield MemoryTerm(
-            "gradients",
-            size * trainable,
-            frozenset((*STEP_MOMENTS, Moment.OPTIMIZER_STEP)),
-            f"{trainable:,} x {size} ({dtype}){shards}, kept between {why}",
-            source,
-            stream=stream,
-        )
+        kept = (*STEP_MOMENTS, Moment.OPTIMIZER_STEP)
+        yield term("gradients", states.trainable, kept, f", kept between {why}")
         return
-    yield MemoryTerm(
-        "gradients",
-        size * (trainable - embedding - seeing),
-        GRADIENTS_DONE,
-        f"{trainable - embedding - seeing:,} x {size} ({dtype}){shards}, embedding apart",
-        source,
-        stream=stream,
-    )
-    if seeing:
-        yield MemoryTerm(
-            "gradients of tower and projector",
-            size * seeing,
-            GRADIENTS_DONE - {Moment.FIRST_LAYER_BACKWARD} | {Moment.TOWER_BACKWARD},
-            f"{seeing:,} x {size} ({dtype}){shards}",
-            source,
-            stream=stream,
-        )
-    if embedding:
+    others = states.trainable - states.embedding - states.seeing
+    yield term("gradients", others, GRADIENTS_DONE, ", embedding apart")
+    if states.seeing:
+        moments = GRADIENTS_DONE - {Moment.FIRST_LAYER_BACKWARD} | {Moment.TOWER_BACKWARD}
+        yield term("gradients of tower and projector", states.seeing, moments)
+    if states.embedding:
         # under FSDP the shard is made after the dense gradient that memory_sharding counts
-        moments = {Moment.OPTIMIZER_STEP}
-        if not plan.is_fsdp:
-            moments.add(Moment.EMBEDDING_BACKWARD)
-        yield MemoryTerm(
-            "gradient of the embedding",
-            size * embedding,
-            frozenset(moments),
-            f"{embedding:,} x {size} ({dtype}){shards}",
-            source,
-            stream=stream,
-        )
-    if head:
-        yield MemoryTerm(
-            "gradient of the head",
-            size * head,
-            HEAD_GRADIENT,
-            f"{head:,} x {size} ({dtype}){shards}",
-            source,
-            stream=stream,
-        )
+        dense = () if plan.is_fsdp else (Moment.EMBEDDING_BACKWARD,)
+        yield term("gradient of the embedding", states.embedding, (Moment.OPTIMIZER_STEP, *dense))
+    if states.head:
+        yield term("gradient of the head", states.head, HEAD_GRADIENT)
