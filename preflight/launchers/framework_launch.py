@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem
-from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch import LaunchCommand, LaunchPlan, Origin, ScriptFacts
 from preflight.launchers.framework_keys import FrameworkKeys
 from preflight.launchers.placeholders import is_placeholder
 from preflight.launchers.script import make_plan, read_script_engine
@@ -18,6 +19,7 @@ from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
+NO_SCRIPT = ScriptFacts()
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
@@ -59,6 +61,35 @@ def framework_plan(
         origin = Origin(f"default of {keys.library.label}", reason="its launcher exports it")
         plan = plan.with_origin("expandable_segments", origin)
     return plan
+
+
+def own_loop_plan(
+    command: LaunchCommand,
+    part: LauncherPart,
+    keys: FrameworkKeys,
+    trainer: str,
+    told_by: str,
+    of_keys: Iterable[Problem],
+    document: str | None = None,
+    library: str = "",
+    script: ScriptFacts = NO_SCRIPT,
+) -> LaunchPlan:
+    """Return the plan of a framework whose training loop and engine are its own.
+
+    `told_by` is what names the trainer, `library` whose release decides it where that is not the trainer's name.
+    """
+    keys.origins["trainer"] = Origin(told_by)
+    arguments = TrainerArguments(
+        trainer=trainer,
+        raw=keys.given,
+        settings=keys.settings,
+        origins=keys.origins,
+        places=keys.places,
+        documents={} if document is None else {"trainer": document},
+        script=script,
+    )
+    engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", library or trainer))
+    return make_plan(command, part, arguments, engine, of_keys)
 
 
 def _with_trainers_optimizer(trainer: TrainerArguments, libraries: Libraries) -> TrainerArguments:

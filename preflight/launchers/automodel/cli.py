@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight.engines.settings import EngineSettings
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, ScriptFacts
 from preflight.launchers.automodel import LAUNCHER, PROGRAMS, is_ours
 from preflight.launchers.automodel.plan import DECIDES, read_recipe
 from preflight.launchers.automodel.words import RANKS, AutomodelWords, read_words
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
-from preflight.launchers.framework_launch import note_placeholders
+from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
 from preflight.launchers.launcher_in_front import launcher_in_front
-from preflight.launchers.script import make_plan
 from preflight.launchers.unread import unread
 from preflight.reading import Problems
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import program_name
 from preflight.shell.visible_devices import num_visible_devices
-from preflight.trainers.arguments import TrainerArguments
 
 NEWEST = "0.7.0"
 RECIPES = (
@@ -67,18 +64,17 @@ def read_automodel(command: LaunchCommand) -> LaunchPlan | None:
     )
     read_recipe(keys, part)
     problems.extend(keys.problems)
-    keys.origins["trainer"] = Origin(library.label)
-    trainer = TrainerArguments(
-        trainer="plain_loop",
-        raw=keys.given,
-        settings=keys.settings,
-        origins=keys.origins,
-        places=keys.places,
-        documents={"trainer": words.document.path},
-        script=ScriptFacts(is_of_library=True, is_text_only=True),
+    return own_loop_plan(
+        command,
+        part,
+        keys,
+        "plain_loop",
+        library.label,
+        problems,
+        words.document.path,
+        "transformers",
+        ScriptFacts(is_of_library=True, is_text_only=True),
     )
-    engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "transformers"))
-    return make_plan(command, part, trainer, engine, problems)
 
 
 def _started_part(

@@ -5,17 +5,15 @@ Source: args.py, finetune/lora.py, finetune/full.py and pretrain.py of litgpt 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from preflight.engines.settings import EngineSettings
-from preflight.errors import Problem
-from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.framework_keys import (
     FrameworkKeys,
     FrameworkLibrary,
     NotModelled,
 )
-from preflight.launchers.framework_launch import note_placeholders
+from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
 from preflight.launchers.litgpt import LAUNCHER
 from preflight.launchers.litgpt.engine import (
     count_or_default,
@@ -28,11 +26,9 @@ from preflight.launchers.litgpt.engine import (
 from preflight.launchers.litgpt.model import block_size, read_model
 from preflight.launchers.litgpt.table import litgpt_table
 from preflight.launchers.litgpt.words import LitgptWords, model_option, read_words
-from preflight.launchers.script import make_plan
 from preflight.plan_parts import open_up_to
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
-from preflight.trainers.arguments import TrainerArguments
 
 OPTIMIZERS = {
     "torch.optim.Adam": "adamw_torch",
@@ -68,7 +64,9 @@ def read_litgpt(command: LaunchCommand) -> LaunchPlan | None:
     read_precision(keys, words)
     _batch(command, keys, words, part)
     _rest(keys, words)
-    return _plan(command, part, keys, words, (*reading.problems, *keys.problems))
+    problems = (*reading.problems, *keys.problems)
+    told_by = f"litgpt {words.command}"
+    return own_loop_plan(command, part, keys, "litgpt", told_by, problems, words.config)
 
 
 def _only_tells(words: Sequence[str]) -> bool:
@@ -177,23 +175,3 @@ def _optimizer(keys: FrameworkKeys, words: LitgptWords) -> None:
     if words.command == "pretrain" and optimizer == "adamw_torch":
         optimizer = "adamw_torch_fused"
     put(keys, "optimizer", optimizer, by)
-
-
-def _plan(
-    command: LaunchCommand,
-    part: LauncherPart,
-    keys: FrameworkKeys,
-    words: LitgptWords,
-    problems: Iterable[Problem],
-) -> LaunchPlan:
-    keys.origins["trainer"] = Origin(f"litgpt {words.command}")
-    trainer = TrainerArguments(
-        trainer="litgpt",
-        raw=keys.given,
-        settings=keys.settings,
-        origins=keys.origins,
-        places=keys.places,
-        documents={} if words.config is None else {"trainer": words.config},
-    )
-    engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "litgpt"))
-    return make_plan(command, part, trainer, engine, problems)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
-from preflight.launchers.framework_launch import note_placeholders
+from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
 from preflight.launchers.python.plan import python_part
-from preflight.launchers.script import make_plan
 from preflight.launchers.torchrun import LAUNCHER as TORCHRUN
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtitan.config import FILE_FLAG, Words, read_config
@@ -22,7 +20,6 @@ from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart
 from preflight.shell.program_names import called
-from preflight.trainers.arguments import TrainerArguments
 
 SCRIPT = "run_train.sh"
 SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh")
@@ -123,17 +120,8 @@ def _plan(command: LaunchCommand, launched: Reading[LauncherPart], words: Words)
     read_plan(keys, config, part.ranks["world_size"])
     note_placeholders(keys, DECIDES)
     problems.extend(keys.problems)
-    keys.origins["trainer"] = Origin("torchtitan")
-    trainer = TrainerArguments(
-        trainer="torchtitan",
-        raw=keys.given,
-        settings=keys.settings,
-        origins=keys.origins,
-        places=keys.places,
-    )
-    engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtitan"))
     part = replace(part, overrides=dict(config.overrides), own="" if made_by else config.version)
-    plan = make_plan(command, part, trainer, engine, problems)
+    plan = own_loop_plan(command, part, keys, "torchtitan", "torchtitan", problems)
     if not is_known:
         reason = f"torchtitan is not installed here; the keys are those of {config.version}"
         plan = replace(plan, versions={**plan.versions, "torchtitan": config.version})

@@ -7,19 +7,17 @@ before its name (line 132), alone otherwise; without --rdzv-endpoint torchrun ge
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from preflight.engines.settings import EngineSettings
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import load_yaml, read_document, read_text_file
-from preflight.launch import LaunchCommand, LaunchPlan, Origin
+from preflight.launch import LaunchCommand, LaunchPlan
 from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary
-from preflight.launchers.framework_launch import note_placeholders
-from preflight.launchers.script import make_plan
+from preflight.launchers.framework_launch import note_placeholders, own_loop_plan
 from preflight.launchers.torchrun.plan import parse_torchrun, torchrun_part
 from preflight.launchers.torchtune import LAUNCHER
 from preflight.launchers.torchtune.checkout import builder_of, in_checkout
@@ -39,7 +37,6 @@ from preflight.near_names import nearest_fix
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
 from preflight.shell.launcher_part import LauncherPart, caller_environment
-from preflight.trainers.arguments import TrainerArguments
 from preflight.versions.boundary import release
 
 NO_TRAINING = (
@@ -101,7 +98,10 @@ def read_torchtune(command: LaunchCommand) -> LaunchPlan | None:
     read_engine(keys, recipe, int(world_size.value), world_size.place, distributed)
     note_placeholders(keys, DECIDES)
     problems.extend(keys.problems)
-    return _plan(command, part, keys, config, recipe, problems)
+    ran = TuneRecipe(recipe, config.values)
+    part = replace(part, overrides=dict(config.overrides), own=ran)
+    path = None if config.document is None else config.document.path
+    return own_loop_plan(command, part, keys, "torchtune", "tune run", problems, path)
 
 
 def _alone(command: LaunchCommand, at: int) -> LauncherPart:
@@ -227,26 +227,3 @@ def _pointed_at(config: TuneConfig) -> set[str]:
     """Return the keys that others name: `${key.below}`."""
     raw = " ".join(str(setting.value) for setting in config.settings().values())
     return {name.partition(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", raw)}
-
-
-def _plan(
-    command: LaunchCommand,
-    part: LauncherPart,
-    keys: FrameworkKeys,
-    config: TuneConfig,
-    recipe: str,
-    problems: Iterable[Problem],
-) -> LaunchPlan:
-    keys.origins["trainer"] = Origin("tune run")
-    trainer = TrainerArguments(
-        trainer="torchtune",
-        raw=keys.given,
-        settings=keys.settings,
-        origins=keys.origins,
-        places=keys.places,
-        documents={} if config.document is None else {"trainer": config.document.path},
-    )
-    engine = EngineSettings(fields=dict(part.ranks), library_names=("torch", "torchtune"))
-    own = TuneRecipe(recipe, config.values)
-    part = replace(part, overrides=dict(config.overrides), own=own)
-    return make_plan(command, part, trainer, engine, problems)
