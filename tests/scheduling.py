@@ -16,8 +16,8 @@ TOGETHER = {
 }
 """Start of a path -> what its tests share: a cluster, results, a port. Other tests stay with those of their file."""
 
-LONGEST = ()
-"""What takes minutes starts first: nobody waits for it at the end."""
+LONGEST = ("tests/slurm/", "tests/proofs/")
+"""What takes minutes starts first: nobody waits for it at the end, and what it waits for is others' time to compute."""
 
 
 class Scheduling(LoadScopeScheduling):

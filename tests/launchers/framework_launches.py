@@ -6,6 +6,7 @@ import difflib
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import yaml
@@ -20,6 +21,7 @@ Reader = Callable[[LaunchCommand], LaunchPlan | None]
 Writer = Callable[[LaunchPlan, LaunchPlan], Rewrite | None]
 
 
+@cache
 def cases_of(framework: str) -> dict[str, dict[str, Any]]:
     """Return the cases of a framework's manifest."""
     text = (CONFIGS / framework / "manifest.yaml").read_text()

@@ -31,7 +31,6 @@ FOLDER = CONFIGS / "litgpt"
 CASES = cases_of("litgpt")
 REFUSED = {name: case for name, case in CASES.items() if "refused" in case}
 ASKED: dict[str, dict[str, Any]] = json.loads((FOLDER / "asked.json").read_text())
-MEASURED = yaml.safe_load((CONFIGS.parent / "measured" / "runs-dev.yaml").read_text())["runs"]
 
 
 def read(argv: str, folder: Path = FOLDER, **env: str) -> LaunchPlan:
@@ -72,7 +71,9 @@ def test_what_litgpts_parser_refuses_is_refused(name: str) -> None:
 )
 def test_a_launch_of_litgpts_own_table_is_the_plan_that_was_measured(config, subcommand, run):
     """The files have the values of config_hub/finetune/tiny-llama/lora.yaml and stablelm-base-alpha-3b/full.yaml."""
-    measured = next(each["plan"] for each in MEASURED if each["id"] == run)
+    text = (CONFIGS.parent / "measured" / "runs-dev.yaml").read_text()
+    runs = yaml.load(text, yaml.CSafeLoader)["runs"]
+    measured = next(each["plan"] for each in runs if each["id"] == run)
     plan = read(f"litgpt {subcommand} --config {config}").to_dict()
     # Which pieces the loss is taken in, and which names a family's layers have, was written down by hand.
     left = {"loss", "trainer", "offload_params", "offload_optimizer", "optimizer_state_dtype"}
