@@ -38,7 +38,8 @@ from preflight.derive.type_configs import DEPTHS, PATTERNS, SIZES, is_dropout
 from preflight.errors import ModelNotKnown
 from preflight.models.families.expressions import fields_of
 from preflight.models.families.layer_rules import named_fields
-from preflight.models.families.table_layout import ACTIVATIONS, HEADS, HIDDEN
+from preflight.models.families.table_layout import HEADS, HIDDEN
+from preflight.models.families.table_traces import ACTIVATIONS
 from preflight.trace.encoders import HEADS as HEADS_OF_ENCODERS
 from preflight.trace.encoders import encoder_class
 

@@ -13,7 +13,7 @@ from preflight.derive.small_models import small_config, small_launch
 from preflight.derive.type_configs import config_fields, small_type_config
 from preflight.model import LARGEST_FLASH_HEAD
 from preflight.models import describe
-from preflight.models.families.table_layout import HEAD_SIZES, WINDOWS
+from preflight.models.families.table_traces import HEAD_SIZES, WINDOWS
 from preflight.models.registry import all_models
 from preflight.trace.built import torch_dtype
 from preflight.trace.job import TraceJob, job_of

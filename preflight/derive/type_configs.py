@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.formulas.layer_coefficients import WINDOWED
-from preflight.models.families.table_layout import WINDOWS
+from preflight.models.families.table_traces import WINDOWS
 from preflight.trace.encoders import encoder_class
 
 

@@ -40,14 +40,13 @@ from typing import Any
 from preflight.errors import ModelNotKnown
 from preflight.model import (
     EXPERTS,
-    LARGEST_FLASH_HEAD,
     MASKED_LM,
     LayerShape,
     ModelUnit,
     ParameterTensor,
 )
-from preflight.models.families.config_view import ConfigView, place_of_key
-from preflight.models.families.expressions import evaluate, same_number
+from preflight.models.families.config_view import ConfigView
+from preflight.models.families.expressions import evaluate
 from preflight.models.families.family_tables import family_table
 from preflight.models.families.layer_rules import Places, by_layer, values_by
 from preflight.models.families.layout import Layout, Paths
@@ -56,6 +55,8 @@ from preflight.models.families.table_limits import (
     raise_if_other,
     raise_if_other_heads,
 )
+from preflight.models.families.table_numbers import Numbers
+from preflight.models.families.table_traces import WINDOWS, null_fields, unlike_traced
 
 DEPTHS = (
     "decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers",
@@ -72,14 +73,6 @@ WIDTHS = (
 EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")
 EXPERT_WIDTHS = ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size")
-HEAD_SIZES = ("head_dim", "global_head_dim", "dim_head", "kv_channels", "d_head")
-ACTIVATIONS = (
-    "hidden_act", "activation_function", "hidden_activation", "mamba_hidden_act", "afn", "activation",
-)  # fmt: skip
-ALIKE = frozenset({"silu", "swish", "gelu", "gelu_pytorch_tanh"})
-"""Activations that keep their input, and nothing else (transformers/activations.py, 5.24.0)."""
-WINDOWS = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
-"""What types call the same size, the usual name first."""
 
 
 def lay_out(view: ConfigView, paths: Paths) -> Layout:
@@ -144,7 +137,7 @@ def lay_out_by(table: Mapping[str, Any], view: ConfigView) -> Layout:
     variant, switches = _variant(table, view)
     if variant:
         facts["costs"] = f"{view.model_type}{variant}"
-    facts["unlike_traced"] = tuple(_unlike_traced(table, view, switches))
+    facts["unlike_traced"] = tuple(unlike_traced(table, view, switches))
     facts["adapts_experts"] = bool(table.get("adapts_experts"))
     facts["windowed"] = bool(table.get("windowed"))
     facts["kernels"] = tuple(table.get("kernels", ()))
@@ -188,103 +181,6 @@ def _variant(table: Mapping[str, Any], view: ConfigView) -> tuple[str, Mapping[s
         if all(bool(view.get(name)) == value for name, value in own.items()):
             return suffix, own
     return "", {}
-
-
-def _unlike_traced(
-    table: Mapping[str, Any], view: ConfigView, switches: Mapping[str, Any]
-) -> Iterator[str]:
-    """Yield what a config says otherwise than the models whose layers were traced, as far as bytes depend on it.
-
-    `switches`: of the variant whose traces they are.
-    """
-    for name, default in table["defaults"].items():
-        value = view.get(name)
-        is_other = value != default and (
-            (name in ACTIVATIONS and not {value, default} <= ALIKE) or "rotary_" in name
-        )
-        if is_other:
-            yield f"{name}={value}"
-    for name, default in table.get("traced", {}).items():
-        if bool(view.get(name)) != default and name not in switches:
-            yield f"{name}={view.get(name)}"
-    for name, like_null in table.get("untraced", {}).items():
-        if view.get(name) and view.get(name) not in like_null and name not in WINDOWS:
-            yield f"{name}={view.get(name)}"
-    # a part that a config has none of, as experts, was in every model that was traced
-    for name in sorted({name for kind in table["kinds"] for name in _counts(kind["tensors"])}):
-        if view.get(name) == 0 and name not in switches:
-            yield f"{name}=0"
-    large = table.get("large_heads", ())
-    for name in (name for name in table["defaults"] if name in HEAD_SIZES):
-        size = view.get(name)
-        if isinstance(size, int) and (size > LARGEST_FLASH_HEAD) != (name in large):
-            yield f"{name}={size}"
-
-
-def _null(table: Mapping[str, Any]) -> set[str]:
-    """Return the fields that were null in every model that a table was made from."""
-    return {*table.get("unset", ()), *table.get("untraced", ())}
-
-
-def _counts(conditions: Any) -> Iterator[str]:
-    """Yield the numbers for which conditions ask whether they are none: `["is", NAME, 0]`, however deep."""
-    if isinstance(conditions, list):
-        is_one = len(conditions) == 3 and conditions[0] == "is" and conditions[2] == 0
-        if is_one and not isinstance(conditions[2], bool):
-            yield conditions[1]
-        for part in conditions:
-            yield from _counts(part)
-
-
-class Numbers:
-    """What a table's expressions and rules read of a config."""
-
-    def __init__(self, table: Mapping[str, Any], view: ConfigView) -> None:
-        self._table = table
-        self._view = view
-        self._known: dict[str, int] = {}
-
-    def number(self, name: str) -> int:
-        """Return a config field's number: as it is given, by default, or as the class works it out."""
-        if name not in self._known:
-            self._known[name] = self._number(name)
-        return self._known[name]
-
-    def _number(self, name: str) -> int:
-        value = same_number(_labels(self._view) if name == "num_labels" else self._view.get(name))
-        if isinstance(value, (int, float)):
-            if not self._view.is_given(name):
-                self._view.assumed.append(name)
-            return int(value)
-        absent = self._table["absent"].get(name)
-        if absent is not None:
-            return evaluate(absent, self.number)
-        raise ModelNotKnown.one(
-            f"{self._view.section}{name} is missing, and {self._view.model_type} has no default that is known here",
-            place_of_key(self._view.where, name),
-            "give it a number",
-        )
-
-    def plain(self, depth: int) -> Any:
-        """Return what reads switches and lists: a list that the config has not is made by its rule."""
-        made: dict[str, Any] = {}
-
-        def read(name: str) -> Any:
-            value = by_layer(self._view, name, self._table.get("patterns", {}))
-            rule = self._table["lists"].get(name)
-            if value is None and rule is not None:
-                if name not in made:
-                    made[name] = values_by(rule, Places(self.number, self._view.get, depth))
-                return made[name]
-            return value
-
-        return read
-
-
-def _labels(view: ConfigView) -> Any:
-    """Return the labels of a classifier, two where a config names none (configuration_utils.py, 5.24.0)."""
-    named, given = view.get("id2label"), view.get("num_labels")
-    return given or (len(named) if isinstance(named, Mapping) and named else 2)
 
 
 def _depth(table: Mapping[str, Any], view: ConfigView) -> int:
@@ -355,7 +251,7 @@ def _shape(
         named = None
     is_sliding = named is not None and "sliding" in str(named[place])
     # a window that no traced model had is that of every layer, and a mask where sequences are longer
-    is_sliding = is_sliding or any(n in _null(table) and view.get(n) for n in WINDOWS)
+    is_sliding = is_sliding or any(n in null_fields(table) and view.get(n) for n in WINDOWS)
     return LayerShape(
         hidden,
         num_heads,
