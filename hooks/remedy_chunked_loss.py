@@ -27,30 +27,11 @@ from preflight.versions.trl import CHUNKS_LOSS, FUSES_HEAD
 
 LIGER_MODELS = frozenset(
     {
-        *(
-            "deepseek_v2",
-            "deepseek_v3",
-            "gemma",
-            "gemma2",
-            "gemma3_text",
-            "glm4",
-            "granite",
-            "llama",
-        ),
-        *(
-            "ministral",
-            "mistral",
-            "mixtral",
-            "nemotron",
-            "olmo2",
-            "olmo3",
-            "phi3",
-            "qwen2",
-            "qwen3",
-        ),
-        *("qwen3_moe", "qwen3_next", "smollm3", "gpt_oss", "exaone4", "hunyuan_v1_dense"),
+        "deepseek_v2", "deepseek_v3", "gemma", "gemma2", "gemma3_text", "glm4", "granite", "llama", "ministral", "mistral",
+        "mixtral", "nemotron", "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "qwen3_moe", "qwen3_next", "smollm3", "gpt_oss",
+        "exaone4", "hunyuan_v1_dense",
     }
-)
+)  # fmt: skip
 """Decoders among MODEL_TYPE_TO_APPLY_LIGER_FN (liger_kernel/transformers/monkey_patch.py, 0.8.5)."""
 
 

@@ -125,33 +125,15 @@ MOST = 2**30
 GENERATION_CHOICES = {"engine": ("transformers", "vllm"), "mode": ("colocate", "server")}
 """Field of `generation` -> the values it may have."""
 POSITIVE_OF_GENERATION = (
-    "tensor_parallel_degree",
-    "max_model_len",
-    "max_prompt_len",
-    "max_completion_len",
-    "num_generations",
-    "steps_per_generation",
-    "rollout_rows",
-    "num_mini_batches",
-)
+    "tensor_parallel_degree", "max_model_len", "max_prompt_len", "max_completion_len", "num_generations",
+    "steps_per_generation", "rollout_rows", "num_mini_batches",
+)  # fmt: skip
 POSITIVE_FIELDS = (
-    "world_size",
-    "num_nodes",
-    "shard_degree",
-    "replicate_degree",
-    "tensor_parallel_degree",
-    "context_parallel_degree",
-    "sequence_parallel_degree",
-    "expert_parallel_degree",
-    "micro_batch_size",
-    "texts_per_row",
-    "cached_rows",
-    "seq_len",
-    "target_len",
-    "gradient_accumulation_steps",
-    "eval_micro_batch_size",
+    "world_size", "num_nodes", "shard_degree", "replicate_degree", "tensor_parallel_degree",
+    "context_parallel_degree", "sequence_parallel_degree", "expert_parallel_degree", "micro_batch_size",
+    "texts_per_row", "cached_rows", "seq_len", "target_len", "gradient_accumulation_steps", "eval_micro_batch_size",
     "host_memory_gib",
-)
+)  # fmt: skip
 
 
 def impossible_values(plan: object, origins: Mapping[str, Origin]) -> tuple[Problem, ...]:

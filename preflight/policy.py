@@ -56,15 +56,8 @@ class Policy:
 
 
 _KEYS = (
-    "allow",
-    "forbid",
-    "refuse",
-    "margin_share",
-    "rewrite",
-    "rewrite_jobs",
-    "ignore",
-    "refuse_findings",
-)
+    "allow", "forbid", "refuse", "margin_share", "rewrite", "rewrite_jobs", "ignore", "refuse_findings",
+)  # fmt: skip
 
 
 def policy_from_dict(values: Mapping[str, Any], where: str = "") -> Policy:

@@ -10,16 +10,9 @@ from preflight.values import dataclass
 
 ID_COLUMNS = ("input_ids", "token_ids")
 LENGTH_COLUMNS = (
-    "length",
-    "num_tokens",
-    "n_tokens",
-    "token_count",
-    "num_input_tokens",
-    "seq_len",
-    "seq_length",
-    "token_length",
+    "length", "num_tokens", "n_tokens", "token_count", "num_input_tokens", "seq_len", "seq_length", "token_length",
     "input_length",
-)
+)  # fmt: skip
 """`length` is the Trainer's own default (length_column_name)."""
 
 TEXT_COLUMNS = ("text", "content")

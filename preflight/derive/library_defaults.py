@@ -12,52 +12,12 @@ from preflight.models.families.vision_towers import LAYOUTS
 PATH = "preflight/models/families/library_defaults.json"
 
 DECODERS = [
-    "bloom",
-    "cohere",
-    "cohere2",
-    "deepseek_v2",
-    "deepseek_v3",
-    "deepseek_v32",
-    "falcon",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "gemma3n_text",
-    "gemma4_text",
-    "glm",
-    "glm4",
-    "glm4_moe",
-    "glm4_moe_lite",
-    "gpt2",
-    "gpt_bigcode",
-    "gpt_neox",
-    "gpt_oss",
-    "gptj",
-    "granite",
-    "granitemoe",
-    "llama",
-    "llama4_text",
-    "ministral",
-    "ministral3",
-    "mistral",
-    "mixtral",
-    "olmo",
-    "olmo2",
-    "olmo3",
-    "olmoe",
-    "opt",
-    "phi",
-    "phi3",
-    "phimoe",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_next",
-    "smollm3",
-    "stablelm",
-    "starcoder2",
-]
+    "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "falcon", "gemma", "gemma2",
+    "gemma3_text", "gemma3n_text", "gemma4_text", "glm", "glm4", "glm4_moe", "glm4_moe_lite", "gpt2", "gpt_bigcode",
+    "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "llama", "llama4_text", "ministral", "ministral3",
+    "mistral", "mixtral", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe",
+    "qwen3", "qwen3_moe", "qwen3_next", "smollm3", "stablelm", "starcoder2",
+]  # fmt: skip
 """Families with a causal language model class of their own."""
 
 COMPOSITES = {
@@ -85,15 +45,8 @@ COMPOSITES = {
 NOT_DECODERS = ["bert", "modernbert", "mt5", "roberta", "t5", "umt5", "vit", "whisper"]
 
 LEFT_OUT = (
-    "token_id",
-    "initializer",
-    "eps",
-    "rope",
-    "id2label",
-    "label2id",
-    "summary_",
-    "token_index",
-)
+    "token_id", "initializer", "eps", "rope", "id2label", "label2id", "summary_", "token_index",
+)  # fmt: skip
 """Parts of config keys that no layout reads."""
 
 

@@ -34,17 +34,9 @@ FAMILIES = (
 LLAMA3_VOCABULARY = 128256
 """0.1.0 takes the vocabulary from the tokenizer (train.py:131 model_args.update_from_config)."""
 SECTIONS = (
-    "training",
-    "parallelism",
-    "activation_checkpoint",
-    "compile",
-    "optimizer",
-    "model",
-    "validation",
-    "experimental",
-    "job",
-    "float8",
-)
+    "training", "parallelism", "activation_checkpoint", "compile", "optimizer", "model", "validation", "experimental",
+    "job", "float8",
+)  # fmt: skip
 """Sections whose defaults a plan may need."""
 
 

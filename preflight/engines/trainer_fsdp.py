@@ -23,25 +23,11 @@ from preflight.setting import Place, Setting
 from preflight.versions.transformers import DEFAULTS_TO_FSDP2, READS_FSDP_VERSION
 
 READ_KEYS = (
-    "version",
-    "cpu_offload",
-    "auto_wrap_policy",
-    "min_num_params",
-    "transformer_layer_cls_to_wrap",
-    "cpu_ram_efficient_loading",
-    "state_dict_type",
-    "activation_checkpointing",
-    "reshard_after_forward",
-    "forward_prefetch",
-    "backward_prefetch",
-    "use_orig_params",
-    "sync_module_states",
-    "limit_all_gathers",
-    "xla",
-    "xla_fsdp_v2",
-    "xla_fsdp_grad_ckpt",
-    "xla_fsdp_settings",
-)
+    "version", "cpu_offload", "auto_wrap_policy", "min_num_params", "transformer_layer_cls_to_wrap",
+    "cpu_ram_efficient_loading", "state_dict_type", "activation_checkpointing", "reshard_after_forward",
+    "forward_prefetch", "backward_prefetch", "use_orig_params", "sync_module_states", "limit_all_gathers", "xla",
+    "xla_fsdp_v2", "xla_fsdp_grad_ckpt", "xla_fsdp_settings",
+)  # fmt: skip
 LOOK_ALIKES = {
     "offload_params": "cpu_offload",
     "transformer_cls_to_wrap": "transformer_layer_cls_to_wrap",

@@ -11,17 +11,10 @@ from preflight.versions.transformers import FUSES_EXPERTS
 
 ADAPTED_EXPERTS = frozenset(
     {
-        "mixtral",
-        "qwen3_moe",
-        "olmoe",
-        "deepseek_v2",
-        "deepseek_v3",
-        "deepseek_v32",
-        "glm4_moe",
-        "glm4_moe_lite",
+        "mixtral", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe", "glm4_moe_lite",
         "qwen3_next",
     }
-)
+)  # fmt: skip
 """Types whose fused experts and router PEFT adapts under `all-linear`, because their linear layers of
 transformers 4 became one stack (peft/utils/transformers_weight_conversion.py, 0.21.2); a test compares."""
 

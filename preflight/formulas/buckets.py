@@ -9,38 +9,17 @@ from preflight.memory import Level, MemoryEstimate, MemoryTerm, Moment, Phase, P
 
 WEIGHTS = ("parameters, ", "parameters that", "master parameters")
 GRADIENTS = (
-    "gradients, ",
-    "gradients of earlier",
-    "gradients of the step",
-    "gradients summed",
-    "gradients of what stays",
-    "averaged gradients",
-    "fp32 gradients",
-    "unsharded gradient",
-    "gradient of the head",
-    "gradient of the embedding",
+    "gradients, ", "gradients of earlier", "gradients of the step", "gradients summed", "gradients of what stays",
+    "averaged gradients", "fp32 gradients", "unsharded gradient", "gradient of the head", "gradient of the embedding",
     "dense gradient of the embedding",
-)
+)  # fmt: skip
 ACTIVATIONS = (
-    "activations",
-    "layer inputs",
-    "output of the recomputed layer",
-    "gradients of activations",
-    "gradients in the",
-    "gradient of the last hidden",
-    "beside the layers",
-    "attention mask",
-)
+    "activations", "layer inputs", "output of the recomputed layer", "gradients of activations", "gradients in the",
+    "gradient of the last hidden", "beside the layers", "attention mask",
+)  # fmt: skip
 BUCKETS = (
-    "weights",
-    "gradients",
-    "optimizer_states",
-    "activations",
-    "logits",
-    "buffers",
-    "allocator",
-    "outside_torch",
-)
+    "weights", "gradients", "optimizer_states", "activations", "logits", "buffers", "allocator", "outside_torch",
+)  # fmt: skip
 BUCKET_WORDS: Mapping[str, str] = {
     "weights": "weights",
     "gradients": "gradients",

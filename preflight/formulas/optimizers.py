@@ -20,17 +20,10 @@ SMALLEST_PAGED_TENSOR = 100_000
 
 EIGHT_BIT = frozenset(
     {
-        "adamw_bnb_8bit",
-        "adamw_8bit",
-        "paged_adamw_8bit",
-        "ademamix_8bit",
-        "paged_ademamix_8bit",
-        "lion_8bit",
-        "paged_lion_8bit",
-        "adagrad_8bit",
-        "rmsprop_bnb_8bit",
+        "adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit", "ademamix_8bit", "paged_ademamix_8bit", "lion_8bit",
+        "paged_lion_8bit", "adagrad_8bit", "rmsprop_bnb_8bit",
     }
-)
+)  # fmt: skip
 TORCHAO_BITS = {"adamw_torch_8bit": 8, "adamw_torch_4bit": 4}
 """torchao's states, embeddings too (torchao/optim/adam.py, 0.18.0)."""
 TORCHAO_BLOCK = {8: 256, 4: 128}

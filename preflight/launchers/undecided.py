@@ -24,15 +24,9 @@ from preflight.trainers.frozen_parts import trains_projector_alone
 from preflight.trainers.own_towers import own_tower
 
 SCRIPT_FIELDS = (
-    "activation_checkpointing",
-    "adapter",
-    "attention",
-    "base_quantization",
-    "gradient_accumulation_steps",
-    "load_dtype",
-    "loss",
-    "optimizer",
-)
+    "activation_checkpointing", "adapter", "attention", "base_quantization", "gradient_accumulation_steps",
+    "load_dtype", "loss", "optimizer",
+)  # fmt: skip
 """What a training script decides, and memory depends on."""
 
 

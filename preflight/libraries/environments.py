@@ -12,15 +12,8 @@ from preflight.files import open_regular, read_text
 from preflight.values import dataclass
 
 CONDA_HOMES = (
-    "miniconda3",
-    "anaconda3",
-    "miniforge3",
-    "mambaforge",
-    "mambaforge3",
-    "micromamba",
-    ".conda",
-    "conda",
-)
+    "miniconda3", "anaconda3", "miniforge3", "mambaforge", "mambaforge3", "micromamba", ".conda", "conda",
+)  # fmt: skip
 """Folders of the home folder, and of /opt, in which conda is installed or keeps environments."""
 
 

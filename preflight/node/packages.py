@@ -9,23 +9,9 @@ from preflight.libraries.environments import find_program
 from preflight.values import dataclass
 
 PACKAGES = (
-    "torch",
-    "accelerate",
-    "transformers",
-    "trl",
-    "peft",
-    "deepspeed",
-    "bitsandbytes",
-    "flash_attn",
-    "flash_attn_3",
-    "liger_kernel",
-    "triton",
-    "kernels",
-    "datasets",
-    "safetensors",
-    "huggingface_hub",
-    "ninja",
-)
+    "torch", "accelerate", "transformers", "trl", "peft", "deepspeed", "bitsandbytes", "flash_attn", "flash_attn_3",
+    "liger_kernel", "triton", "kernels", "datasets", "safetensors", "huggingface_hub", "ninja",
+)  # fmt: skip
 """Import names; a distribution's folder has the same name with `_` for `-`."""
 
 

@@ -81,15 +81,9 @@ def write_corrections(found: Mapping[str, Correction], folder: str | None = None
 
 
 _FIELDS = (
-    "device",
-    "num_runs",
-    "context_bytes",
-    "num_context_runs",
-    "nccl_factor",
-    "num_nccl_runs",
-    "allocator_factor",
+    "device", "num_runs", "context_bytes", "num_context_runs", "nccl_factor", "num_nccl_runs", "allocator_factor",
     "num_allocator_runs",
-)
+)  # fmt: skip
 _SWITCHED_OFF: list[None] = []
 
 

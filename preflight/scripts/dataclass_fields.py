@@ -16,29 +16,11 @@ from preflight.setting import Place
 DATACLASS_PARSERS = ("HfArgumentParser", "TrlParser", "H4ArgumentParser")
 """Of transformers and TRL, and alignment-handbook's, which many scripts have a copy of."""
 TRAINER_BASES = (
-    "TrainingArguments",
-    "Seq2SeqTrainingArguments",
-    "SFTConfig",
-    "DPOConfig",
-    "GRPOConfig",
-    "KTOConfig",
-    "RewardConfig",
-    "RLOOConfig",
-    "DistillationConfig",
-    "ORPOConfig",
-    "CPOConfig",
-    "BCOConfig",
-    "PRMConfig",
-    "PPOConfig",
-    "PPOv2Config",
-    "OnlineDPOConfig",
-    "NashMDConfig",
-    "XPOConfig",
-    "GKDConfig",
-    "SentenceTransformerTrainingArguments",
-    "CrossEncoderTrainingArguments",
-    "SparseEncoderTrainingArguments",
-)
+    "TrainingArguments", "Seq2SeqTrainingArguments", "SFTConfig", "DPOConfig", "GRPOConfig", "KTOConfig",
+    "RewardConfig", "RLOOConfig", "DistillationConfig", "ORPOConfig", "CPOConfig", "BCOConfig", "PRMConfig",
+    "PPOConfig", "PPOv2Config", "OnlineDPOConfig", "NashMDConfig", "XPOConfig", "GKDConfig",
+    "SentenceTransformerTrainingArguments", "CrossEncoderTrainingArguments", "SparseEncoderTrainingArguments",
+)  # fmt: skip
 """Classes whose fields are the Trainer's arguments."""
 
 RENAMED = {"torch_dtype": "dtype"}

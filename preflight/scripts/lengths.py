@@ -18,17 +18,9 @@ from preflight.scripts.scope import UNKNOWN, Known
 from preflight.scripts.script_settings import ScriptSettings, said_of
 
 LENGTHS = (
-    "max_length",
-    "max_len",
-    "max_seq_length",
-    "max_seq_len",
-    "model_max_length",
-    "seq_length",
-    "seq_len",
-    "block_size",
-    "cutoff_len",
-    "context_length",
-)
+    "max_length", "max_len", "max_seq_length", "max_seq_len", "model_max_length", "seq_length", "seq_len",
+    "block_size", "cutoff_len", "context_length",
+)  # fmt: skip
 """Arguments of a script's own datasets that cut rows."""
 HALVES = re.compile(r"(?:max_)?(?:source|target|prompt|response)_(?:max_)?len(?:gth)?")
 """Arguments that cut what is asked and what is answered apart; only what stands with `max` in it is looked at."""

@@ -19,31 +19,11 @@ READS = re.compile(
 
 QUIET = frozenset(
     [
-        "bitsandbytes",
-        "datasets",
-        "dotenv",
-        "einops",
-        "evaluate",
-        "flash_attn",
-        "huggingface_hub",
-        "matplotlib",
-        "nltk",
-        "numpy",
-        "pandas",
-        "PIL",
-        "psutil",
-        "rouge_score",
-        "sacrebleu",
-        "safetensors",
-        "scipy",
-        "sentencepiece",
-        "sklearn",
-        "tokenizers",
-        "tqdm",
-        "wandb",
-        "yaml",
+        "bitsandbytes", "datasets", "dotenv", "einops", "evaluate", "flash_attn", "huggingface_hub", "matplotlib",
+        "nltk", "numpy", "pandas", "PIL", "psutil", "rouge_score", "sacrebleu", "safetensors", "scipy",
+        "sentencepiece", "sklearn", "tokenizers", "tqdm", "wandb", "yaml",
     ]
-)
+)  # fmt: skip
 """Libraries beside LIBRARIES that read no command line of the script that imports them."""
 
 _KEYWORD = re.compile(r"\bargs\s*=(?!=)|\*args\b")

@@ -27,19 +27,10 @@ LOADS = {
 """Call that reads a file -> what the file is."""
 OF_MAPPING = frozenset(
     {
-        "SimpleNamespace",
-        "Namespace",
-        "EasyDict",
-        "edict",
-        "AttrDict",
-        "Box",
-        "DotMap",
-        "Munch",
-        "ConfigDict",
-        "DictConfig",
-        "OmegaConf.create",
+        "SimpleNamespace", "Namespace", "EasyDict", "edict", "AttrDict", "Box", "DotMap", "Munch", "ConfigDict",
+        "DictConfig", "OmegaConf.create",
     }
-)
+)  # fmt: skip
 """What makes an object of a mapping, by the last part of its name, or the two last."""
 OF_PATH = ("open", "Path", "abspath", "realpath", "expanduser", "fspath")
 """What is given a path, and gives back that file or its path."""

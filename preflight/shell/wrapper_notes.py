@@ -16,27 +16,9 @@ SUBMITTER = "submitter"
 """A Python script that starts what stands behind its `--`, here or elsewhere."""
 
 BUILTINS = (
-    "cd",
-    "pushd",
-    "export",
-    "declare",
-    "typeset",
-    "unset",
-    "set",
-    "ulimit",
-    "umask",
-    "echo",
-    "printf",
-    "sleep",
-    "true",
-    ":",
-    "mkdir",
-    "date",
-    "hostname",
-    "nvidia-smi",
-    "test",
-    "[",
-)
+    "cd", "pushd", "export", "declare", "typeset", "unset", "set", "ulimit", "umask", "echo", "printf", "sleep",
+    "true", ":", "mkdir", "date", "hostname", "nvidia-smi", "test", "[",
+)  # fmt: skip
 """Commands in front of a launcher that change nothing that is read here, or whose change is followed."""
 
 

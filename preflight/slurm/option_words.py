@@ -11,50 +11,14 @@ from preflight.shell.wrapper_options import OPTIONS
 from preflight.values import dataclass
 
 SHORT = {
-    "A": "account",
-    "B": "extra-node-info",
-    "C": "constraint",
-    "D": "chdir",
-    "F": "nodefile",
-    "G": "gpus",
-    "H": "hold",
-    "I": "immediate",
-    "J": "job-name",
-    "K": "kill-on-bad-exit",
-    "L": "licenses",
-    "M": "clusters",
-    "N": "nodes",
-    "O": "overcommit",
-    "Q": "quiet",
-    "S": "core-spec",
-    "T": "threads",
-    "V": "version",
-    "W": "wait",
-    "X": "disable-status",
-    "Z": "no-allocate",
-    "E": "preserve-env",
-    "a": "array",
-    "b": "begin",
-    "c": "cpus-per-task",
-    "d": "dependency",
-    "e": "error",
-    "h": "help",
-    "i": "input",
-    "k": "no-kill",
-    "l": "label",
-    "m": "distribution",
-    "n": "ntasks",
-    "o": "output",
-    "p": "partition",
-    "q": "qos",
-    "r": "relative",
-    "s": "oversubscribe",
-    "t": "time",
-    "u": "unbuffered",
-    "v": "verbose",
-    "w": "nodelist",
-    "x": "exclude",
-}
+    "A": "account", "B": "extra-node-info", "C": "constraint", "D": "chdir", "F": "nodefile", "G": "gpus",
+    "H": "hold", "I": "immediate", "J": "job-name", "K": "kill-on-bad-exit", "L": "licenses", "M": "clusters",
+    "N": "nodes", "O": "overcommit", "Q": "quiet", "S": "core-spec", "T": "threads", "V": "version", "W": "wait",
+    "X": "disable-status", "Z": "no-allocate", "E": "preserve-env", "a": "array", "b": "begin", "c": "cpus-per-task",
+    "d": "dependency", "e": "error", "h": "help", "i": "input", "k": "no-kill", "l": "label", "m": "distribution",
+    "n": "ntasks", "o": "output", "p": "partition", "q": "qos", "r": "relative", "s": "oversubscribe", "t": "time",
+    "u": "unbuffered", "v": "verbose", "w": "nodelist", "x": "exclude",
+}  # fmt: skip
 """One-letter option -> its long name."""
 
 VALUES = frozenset(
@@ -65,22 +29,10 @@ VALUES = frozenset(
 """Long options that take the next word unless `=` gives the value."""
 OPTIONAL = frozenset(
     [
-        "compress",
-        "exclusive",
-        "get-user-env",
-        "immediate",
-        "kill-command",
-        "kill-on-bad-exit",
-        "nice",
-        "no-kill",
-        "oom-kill-step",
-        "propagate",
-        "pty",
-        "resv-ports",
-        "send-libs",
-        "x11",
+        "compress", "exclusive", "get-user-env", "immediate", "kill-command", "kill-on-bad-exit", "nice", "no-kill",
+        "oom-kill-step", "propagate", "pty", "resv-ports", "send-libs", "x11",
     ]
-)
+)  # fmt: skip
 """Long options whose value, if any, must be glued on."""
 FLAGS = frozenset(
     name[2:] for name in OPTIONS["srun"].flags if name.startswith("--") and len(name) > 3
@@ -216,27 +168,12 @@ def _whole_name(given: str) -> str | None:
 
 
 INPUT_VARIABLES = {
-    "ACCOUNT": "account",
-    "ARRAY_INX": "array",
-    "CONSTRAINT": "constraint",
-    "CPUS_PER_GPU": "cpus-per-gpu",
-    "EXCLUSIVE": "exclusive",
-    "EXPORT": "export",
-    "GPUS": "gpus",
-    "GPUS_PER_NODE": "gpus-per-node",
-    "GPUS_PER_SOCKET": "gpus-per-socket",
-    "GPUS_PER_TASK": "gpus-per-task",
-    "GRES": "gres",
-    "JOB_NAME": "job-name",
-    "MEM_PER_CPU": "mem-per-cpu",
-    "MEM_PER_GPU": "mem-per-gpu",
-    "MEM_PER_NODE": "mem",
-    "PARTITION": "partition",
-    "QOS": "qos",
-    "RESERVATION": "reservation",
-    "TIMELIMIT": "time",
-    "TRES_PER_TASK": "tres-per-task",
-}
+    "ACCOUNT": "account", "ARRAY_INX": "array", "CONSTRAINT": "constraint", "CPUS_PER_GPU": "cpus-per-gpu",
+    "EXCLUSIVE": "exclusive", "EXPORT": "export", "GPUS": "gpus", "GPUS_PER_NODE": "gpus-per-node",
+    "GPUS_PER_SOCKET": "gpus-per-socket", "GPUS_PER_TASK": "gpus-per-task", "GRES": "gres", "JOB_NAME": "job-name",
+    "MEM_PER_CPU": "mem-per-cpu", "MEM_PER_GPU": "mem-per-gpu", "MEM_PER_NODE": "mem", "PARTITION": "partition",
+    "QOS": "qos", "RESERVATION": "reservation", "TIMELIMIT": "time", "TRES_PER_TASK": "tres-per-task",
+}  # fmt: skip
 """Environment variable without its prefix -> the option that it stands for (manual pages, INPUT ENVIRONMENT VARIABLES)."""
 OF_SRUN_ALONE = {
     "CPUS_PER_TASK": "cpus-per-task",

@@ -16,15 +16,9 @@ from preflight.formulas.kernels import LIGER_SWITCHES
 from preflight.trace.patches import replaced
 
 TRITON_MODULES = (
-    "triton",
-    "triton.language",
-    "triton.language.extra",
-    "triton.language.extra.libdevice",
-    "triton.language.extra.cuda",
-    "triton.language.extra.cuda.libdevice",
-    "triton.language.math",
-    "triton.runtime",
-)
+    "triton", "triton.language", "triton.language.extra", "triton.language.extra.libdevice",
+    "triton.language.extra.cuda", "triton.language.extra.cuda.libdevice", "triton.language.math", "triton.runtime",
+)  # fmt: skip
 """What Liger's modules import of Triton where it is not installed (liger_kernel/ops, 0.8.5)."""
 
 

@@ -46,49 +46,22 @@ PLAIN_ARGUMENTS = frozenset(
 
 TRL_FLAGS = frozenset(
     {
-        "activation_offloading",
-        "assistant_only_loss",
-        "bnb_4bit_quant_storage",
-        "completion_only_loss",
-        "dataset_test_split",
-        "dataset_train_split",
-        "lora_task_type",
-        "packing",
-        "packing_strategy",
-        "padding_free",
-        "use_bnb_nested_quant",
-        "use_peft",
+        "activation_offloading", "assistant_only_loss", "bnb_4bit_quant_storage", "completion_only_loss",
+        "dataset_test_split", "dataset_train_split", "lora_task_type", "packing", "packing_strategy", "padding_free",
+        "use_bnb_nested_quant", "use_peft",
     }
-)
+)  # fmt: skip
 """Names that TRL gave and that a script of somebody's own is unlikely to have."""
 
 TRANSFORMERS_FLAGS = frozenset(
     {
-        "activation_checkpointing",
-        "adam_beta1",
-        "auto_find_batch_size",
-        "bf16",
-        "dataloader_num_workers",
-        "ddp_find_unused_parameters",
-        "deepspeed",
-        "eval_strategy",
-        "fp16",
-        "fsdp",
-        "fsdp_config",
-        "gradient_checkpointing_kwargs",
-        "logging_steps",
-        "lr_scheduler_kwargs",
-        "optim",
-        "per_device_eval_batch_size",
-        "per_device_train_batch_size",
-        "report_to",
-        "save_strategy",
-        "save_total_limit",
-        "torch_compile_backend",
-        "use_liger_kernel",
-        "warmup_ratio",
+        "activation_checkpointing", "adam_beta1", "auto_find_batch_size", "bf16", "dataloader_num_workers",
+        "ddp_find_unused_parameters", "deepspeed", "eval_strategy", "fp16", "fsdp", "fsdp_config",
+        "gradient_checkpointing_kwargs", "logging_steps", "lr_scheduler_kwargs", "optim",
+        "per_device_eval_batch_size", "per_device_train_batch_size", "report_to", "save_strategy", "save_total_limit",
+        "torch_compile_backend", "use_liger_kernel", "warmup_ratio",
     }
-)
+)  # fmt: skip
 """Names of TrainingArguments that a plain training loop seldom has."""
 
 

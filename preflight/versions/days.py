@@ -7,15 +7,8 @@ from collections.abc import Mapping
 from preflight.versions.installed import KNOWN_VERSIONS
 
 _LIBRARIES = (
-    "accelerate",
-    "deepspeed",
-    "litgpt",
-    "peft",
-    "torch",
-    "torchtune",
-    "transformers",
-    "trl",
-)
+    "accelerate", "deepspeed", "litgpt", "peft", "torch", "torchtune", "transformers", "trl",
+)  # fmt: skip
 _ROWS = {
     "2024-08-31": "0.33.0 0.15.0 0.4.11 0.12.0 2.4.0 0.2.1 4.44.2 0.10.1",
     "2025-01-25": "1.3.0 0.16.3 0.5.6 0.14.0 2.5.1 0.5.0 4.48.1 0.13.0",

@@ -35,19 +35,9 @@ STRATEGY_NUMBERS = {
 }
 """torch.distributed.fsdp.ShardingStrategy; accelerate takes both."""
 ONLY_ATTENTION_DROPOUT = (
-    "cohere",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "llama",
-    "mistral",
-    "mixtral",
-    "olmo2",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
+    "cohere", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "mixtral", "olmo2", "qwen2", "qwen2_moe", "qwen3",
     "qwen3_moe",
-)
+)  # fmt: skip
 """Model types whose only dropout is attention_dropout, 0.0 where the config does not say it (transformers 5.24)."""
 FSDP_CHECKPOINTING = "fsdp_activation_checkpointing"
 

@@ -23,15 +23,9 @@ from preflight.writers.trainer_edits import (
 )
 
 SHARDING_FIELDS = (
-    "engine",
-    "shard_degree",
-    "replicate_degree",
-    "reshard_after_forward",
-    "wrap_policy",
-    "wrap_min_num_params",
-    "state_dict_type",
-    "cpu_ram_efficient_loading",
-)
+    "engine", "shard_degree", "replicate_degree", "reshard_after_forward", "wrap_policy", "wrap_min_num_params",
+    "state_dict_type", "cpu_ram_efficient_loading",
+)  # fmt: skip
 STATE_FIELDS = ("master_dtype", "optimizer_state_dtype")
 OFFLOAD_FIELDS = ("offload_optimizer", "offload_params")
 POLICY = "TRANSFORMER_BASED_WRAP"

@@ -9,38 +9,12 @@ from __future__ import annotations
 from preflight.launchers.accelerate.options import BY_KEY
 
 TOP_LEVEL_KEYS = (
-    "compute_environment",
-    "distributed_type",
-    "mixed_precision",
-    "use_cpu",
-    "debug",
-    "num_processes",
-    "machine_rank",
-    "num_machines",
-    "gpu_ids",
-    "main_process_ip",
-    "main_process_port",
-    "rdzv_backend",
-    "same_network",
-    "main_training_function",
-    "enable_cpu_affinity",
-    "fp8_config",
-    "deepspeed_config",
-    "fsdp_config",
-    "parallelism_config",
-    "megatron_lm_config",
-    "mpirun_config",
-    "downcast_bf16",
-    "tpu_name",
-    "tpu_zone",
-    "tpu_use_cluster",
-    "tpu_use_sudo",
-    "command_file",
-    "commands",
-    "tpu_vm",
-    "tpu_env",
-    "dynamo_config",
-)
+    "compute_environment", "distributed_type", "mixed_precision", "use_cpu", "debug", "num_processes", "machine_rank",
+    "num_machines", "gpu_ids", "main_process_ip", "main_process_port", "rdzv_backend", "same_network",
+    "main_training_function", "enable_cpu_affinity", "fp8_config", "deepspeed_config", "fsdp_config",
+    "parallelism_config", "megatron_lm_config", "mpirun_config", "downcast_bf16", "tpu_name", "tpu_zone",
+    "tpu_use_cluster", "tpu_use_sudo", "command_file", "commands", "tpu_vm", "tpu_env", "dynamo_config",
+)  # fmt: skip
 LEGACY_KEYS = ("fp16", "dynamo_backend")
 """Still taken at top level and converted: `fp16: true` and `dynamo_backend: X`."""
 
@@ -52,21 +26,9 @@ NEVER_APPLIED_KEYS = {
 """Top-level keys whose option has a default that is not None, so the file's value never reaches it."""
 
 DISTRIBUTED_TYPES = (
-    "NO",
-    "MULTI_CPU",
-    "MULTI_GPU",
-    "MULTI_NPU",
-    "MULTI_MLU",
-    "MULTI_SDAA",
-    "MULTI_MUSA",
-    "MULTI_XPU",
-    "DEEPSPEED",
-    "FSDP",
-    "XLA",
-    "MEGATRON_LM",
-    "MULTI_HPU",
-    "MULTI_NEURON",
-)
+    "NO", "MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU", "DEEPSPEED",
+    "FSDP", "XLA", "MEGATRON_LM", "MULTI_HPU", "MULTI_NEURON",
+)  # fmt: skip
 MULTI_DEVICE_TYPES = tuple(
     name for name in DISTRIBUTED_TYPES if name.startswith("MULTI_") and name != "MULTI_CPU"
 )
@@ -85,22 +47,11 @@ _PREFIXES = {"fsdp_config": "fsdp", "fp8_config": "fp8", "dynamo_config": "dynam
 """Section -> a key without this prefix gets it. The other sections get none."""
 
 _DEEPSPEED_KEYS = (
-    "deepspeed_config_file",
-    "zero_stage",
-    "offload_optimizer_device",
-    "offload_param_device",
-    "offload_optimizer_nvme_path",
-    "offload_param_nvme_path",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "zero3_init_flag",
-    "zero3_save_16bit_model",
-    "deepspeed_hostfile",
-    "deepspeed_exclusion_filter",
-    "deepspeed_inclusion_filter",
-    "deepspeed_multinode_launcher",
-    "deepspeed_moe_layer_cls_names",
-)
+    "deepspeed_config_file", "zero_stage", "offload_optimizer_device", "offload_param_device",
+    "offload_optimizer_nvme_path", "offload_param_nvme_path", "gradient_accumulation_steps", "gradient_clipping",
+    "zero3_init_flag", "zero3_save_16bit_model", "deepspeed_hostfile", "deepspeed_exclusion_filter",
+    "deepspeed_inclusion_filter", "deepspeed_multinode_launcher", "deepspeed_moe_layer_cls_names",
+)  # fmt: skip
 
 LOOK_ALIKES = {
     "fsdp_config": {

@@ -27,17 +27,9 @@ ATTENTION_FLAGS = {
 FULL_NAMES = {"flash": "flash_attention_2", "flex": "flex_attention", "sdp": "sdpa"}
 """SHORT_FORM_ALIAS_TO_CANONICAL of utils/schemas/enums.py: refused."""
 IMPLEMENTATIONS = (
-    "eager",
-    "sdpa",
-    "flash_attention_2",
-    "flash_attention_3",
-    "flash_attention_4",
-    "flash_attention_torch",
-    "flex_attention",
-    "xformers",
-    "sage",
-    "fp8",
-)
+    "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flash_attention_torch",
+    "flex_attention", "xformers", "sage", "fp8",
+)  # fmt: skip
 """CANONICAL_ATTN_IMPLS of utils/schemas/enums.py; a kernel of the hub has a slash in its name."""
 OFFLOADING_WORDS = {"offload": True, "offload_disk": "disk"}
 """Old words of gradient_checkpointing -> activation_offloading."""

@@ -29,24 +29,9 @@ from preflight.shell.visible_devices import num_visible_devices
 from preflight.trainers.arguments import TrainerArguments
 
 NOT_A_LAUNCH = (
-    "build",
-    "compileall",
-    "ensurepip",
-    "http.server",
-    "ipykernel",
-    "json.tool",
-    "jupyter",
-    "notebook",
-    "pip",
-    "pytest",
-    "site",
-    "torch.utils.collect_env",
-    "unittest",
-    "uv",
-    "venv",
-    "virtualenv",
-    "zipfile",
-)
+    "build", "compileall", "ensurepip", "http.server", "ipykernel", "json.tool", "jupyter", "notebook", "pip",
+    "pytest", "site", "torch.utils.collect_env", "unittest", "uv", "venv", "virtualenv", "zipfile",
+)  # fmt: skip
 """Modules that train nothing."""
 
 _STARTS_RANKS = re.compile(

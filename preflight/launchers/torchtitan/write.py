@@ -14,17 +14,9 @@ from preflight.writers.draft import LaunchDraft, open_draft
 from preflight.writers.launch import changed_fields
 
 WRITABLE = {
-    "activation_checkpointing",
-    "micro_batch_size",
-    "gradient_accumulation_steps",
-    "seq_len",
-    "reshard_after_forward",
-    "offload_params",
-    "offload_optimizer",
-    "torch_compile",
-    "loss",
-    "expandable_segments",
-}
+    "activation_checkpointing", "micro_batch_size", "gradient_accumulation_steps", "seq_len", "reshard_after_forward",
+    "offload_params", "offload_optimizer", "torch_compile", "loss", "expandable_segments",
+}  # fmt: skip
 MODES = {
     "none": ("none", None),
     "full": ("full", None),

@@ -16,21 +16,10 @@ from preflight.writers.framework import set_key
 from preflight.writers.launch import changed_fields
 
 WRITABLE = {
-    "activation_checkpointing",
-    "offload_activations",
-    "micro_batch_size",
-    "gradient_accumulation_steps",
-    "seq_len",
-    "optimizer",
-    "optimizer_kernel",
-    "loss",
-    "offload_params",
-    "offload_optimizer",
-    "reshard_after_forward",
-    "torch_compile",
-    "base_quantization",
-    "expandable_segments",
-}
+    "activation_checkpointing", "offload_activations", "micro_batch_size", "gradient_accumulation_steps", "seq_len",
+    "optimizer", "optimizer_kernel", "loss", "offload_params", "offload_optimizer", "reshard_after_forward",
+    "torch_compile", "base_quantization", "expandable_segments",
+}  # fmt: skip
 CLASSES = {
     "adamw_torch": "torch.optim.AdamW",
     "adamw_torch_fused": "torch.optim.AdamW",

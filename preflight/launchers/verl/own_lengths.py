@@ -17,28 +17,13 @@ HANDED_ON = ("kwargs", "override")
 """Parts of names of sections that are handed on to an engine or a model as they are."""
 OF_RELEASES = frozenset(
     [
-        "forward_max_token_len_per_gpu",
-        "log_prob_max_token_len_per_gpu",
-        "max_assistant_turns",
-        "max_length",
-        "max_model_len",
-        "max_num_batched_tokens",
-        "max_prompt_length",
-        "max_response_length",
-        "max_seq_len",
-        "max_seqlen_per_dp_cp_rank",
-        "max_tool_response_length",
-        "max_turns",
-        "max_user_turns",
-        "num_speculative_tokens",
-        "pad_to_length",
-        "pad_to_length_bucket",
-        "ppo_max_token_len_per_gpu",
-        "prompt_length",
-        "response_length",
-        "speculative_num_draft_tokens",
+        "forward_max_token_len_per_gpu", "log_prob_max_token_len_per_gpu", "max_assistant_turns", "max_length",
+        "max_model_len", "max_num_batched_tokens", "max_prompt_length", "max_response_length", "max_seq_len",
+        "max_seqlen_per_dp_cp_rank", "max_tool_response_length", "max_turns", "max_user_turns",
+        "num_speculative_tokens", "pad_to_length", "pad_to_length_bucket", "ppo_max_token_len_per_gpu",
+        "prompt_length", "response_length", "speculative_num_draft_tokens",
     ]
-)
+)  # fmt: skip
 """Names of such keys in trainer/config of verl 0.1 to 0.9.1."""
 
 
