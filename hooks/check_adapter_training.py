@@ -22,11 +22,7 @@ from preflight.versions.transformers import EMBEDDINGS_ASK_FOR_GRADIENTS
 
 TIED_MODULES = ("lm_head", "embed_tokens", "wte", "embed_in", "embed_out", "word_embeddings")
 
-WAYS_TO_ASK = (
-    "enable_input_require_grads",
-    "gradient_checkpointing_enable",
-    "requires_grad_(",
-)
+WAYS_TO_ASK = ("enable_input_require_grads", "gradient_checkpointing_enable", "requires_grad_(")
 """What a script calls so that gradients reach the adapters (PEFT asks where checkpointing is on already)."""
 
 

@@ -215,11 +215,7 @@ POINTS = {
 
 
 def _saved(
-    plan: LaunchPlan,
-    model: ModelSpec,
-    costs: Costs,
-    tokens: int,
-    shared: dict[str, int] | None,
+    plan: LaunchPlan, model: ModelSpec, costs: Costs, tokens: int, shared: dict[str, int] | None
 ) -> Iterable[MemoryTerm]:
     least = 0
     if shared is not None:

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from preflight.formulas.forward_alone import (
-    DEEPSPEED_SOURCE,
-    FSDP_SOURCE,
-    gathered_in_forward,
-)
+from preflight.formulas.forward_alone import DEEPSPEED_SOURCE, FSDP_SOURCE, gathered_in_forward
 from preflight.formulas.generated_answers import generated_bytes, generates
 from preflight.formulas.heads import scores
 from preflight.formulas.layer_costs import layer_costs

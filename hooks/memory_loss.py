@@ -17,20 +17,14 @@ from preflight.formulas.chunked_heads import TUNE_NUM_CHUNKS, head_bytes
 from preflight.formulas.forward_alone import held_with_logits
 from preflight.formulas.heads import scores, trains_value_model
 from preflight.formulas.log_probabilities import Scoring, logits_of_pairs, scoring_of
-from preflight.formulas.objective import (
-    reads_completion_logits,
-    tokens_with_logits,
-)
+from preflight.formulas.objective import reads_completion_logits, tokens_with_logits
 from preflight.formulas.pair_losses import entropy_bytes
 from preflight.formulas.ppo import SOURCE as PPO_SOURCE
 from preflight.formulas.ppo import policy_of, update_bytes
 from preflight.formulas.precision import precision_of
 from preflight.formulas.sharding import num_answer_tokens, num_tokens
 from preflight.formulas.tensor_parallel import local_vocab
-from preflight.formulas.user_loop import (
-    keeps_outputs,
-    output_rule,
-)
+from preflight.formulas.user_loop import keeps_outputs, output_rule
 from preflight.formulas.whole_logits import whole_logits
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

@@ -128,11 +128,5 @@ def _term(
 ) -> Iterable[MemoryTerm]:
     if elements:
         yield MemoryTerm(
-            name,
-            size * elements,
-            moments,
-            f"{elements:,} x {size}",
-            source,
-            level,
-            stream=stream,
+            name, size * elements, moments, f"{elements:,} x {size}", source, level, stream=stream
         )

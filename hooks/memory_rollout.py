@@ -14,11 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from preflight.formulas.forward_alone import (
-    Gathered,
-    autocast_copies,
-    gathered_in_forward,
-)
+from preflight.formulas.forward_alone import Gathered, autocast_copies, gathered_in_forward
 from preflight.formulas.heads import trains_value_model
 from preflight.formulas.key_values import appended_bytes, cache_bytes, stream_element_bytes
 from preflight.formulas.layer_costs import layer_costs
@@ -118,12 +114,7 @@ def _scored_rollout(
         ("logits of the rollout before", of_all, True),
     ):
         yield MemoryTerm(
-            name,
-            num_bytes,
-            ROLLOUT,
-            f"{num_bytes:,}",
-            PPO_SOURCE,
-            from_second_step=is_of_second,
+            name, num_bytes, ROLLOUT, f"{num_bytes:,}", PPO_SOURCE, from_second_step=is_of_second
         )
 
 

@@ -24,11 +24,7 @@ from preflight.formulas.layer_costs import layer_costs
 from preflight.formulas.objective import reference_of
 from preflight.formulas.ppo import policy_of, scoring_bytes, without_autocast
 from preflight.formulas.precision import load_dtype, precision_of
-from preflight.formulas.rollouts import (
-    generation_of,
-    rows_of_forward,
-    with_tokens,
-)
+from preflight.formulas.rollouts import generation_of, rows_of_forward, with_tokens
 from preflight.formulas.sharding import held_tensors, local_elements, num_tokens
 from preflight.hookspecs import hookimpl
 from preflight.launch import LaunchPlan

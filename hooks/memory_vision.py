@@ -28,11 +28,7 @@ def preflight_memory_terms(plan: LaunchPlan, model: ModelSpec) -> Iterable[Memor
         ("image features", found.features, frozenset({Moment.FORWARD})),
         ("block of the tower that nobody reads", found.unread, UNREAD),
         ("vision tower, forward", found.forward, frozenset({Moment.TOWER_FORWARD})),
-        (
-            "vision tower, backward",
-            found.backward,
-            frozenset({Moment.TOWER_BACKWARD}),
-        ),
+        ("vision tower, backward", found.backward, frozenset({Moment.TOWER_BACKWARD})),
     ):
         if num_bytes:
             yield MemoryTerm(name, num_bytes, moments, f"{num_bytes:,} for {words}", SOURCE)

@@ -185,10 +185,7 @@ def estimate_memory(
 
 
 def collect_terms(
-    plan: LaunchPlan,
-    model: ModelSpec,
-    plugins: PluginManager,
-    device: DeviceSpec | None = None,
+    plan: LaunchPlan, model: ModelSpec, plugins: PluginManager, device: DeviceSpec | None = None
 ) -> tuple[MemoryTerm, ...]:
     """Return every plugin's terms; raise HookFailed for two of one name."""
     terms: dict[str, MemoryTerm] = {}

@@ -48,10 +48,7 @@ def check_launch(command: LaunchCommand, plugins: PluginManager, request: Reques
 
 
 def check_plan(
-    plan: LaunchPlan,
-    plugins: PluginManager,
-    request: Request,
-    command: LaunchCommand | None = None,
+    plan: LaunchPlan, plugins: PluginManager, request: Request, command: LaunchCommand | None = None
 ) -> Report:
     """Price and judge a plan that was already read."""
     plugins.next_answer()

@@ -8,15 +8,7 @@ KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
 
-DTYPE_BYTES = {
-    "fp64": 8,
-    "fp32": 4,
-    "bf16": 2,
-    "fp16": 2,
-    "fp8": 1,
-    "int8": 1,
-    "uint8": 1,
-}
+DTYPE_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1, "uint8": 1}
 """Bytes of one element, by the short dtype names used in plans."""
 
 DTYPE_ALIASES = {

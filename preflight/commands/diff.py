@@ -9,12 +9,7 @@ import sys
 
 from preflight.commands.asked import request_from
 from preflight.commands.estimate import read_plan
-from preflight.commands.options import (
-    DOES_NOT_FIT,
-    FITS,
-    add_launch_options,
-    add_report_option,
-)
+from preflight.commands.options import DOES_NOT_FIT, FITS, add_launch_options, add_report_option
 from preflight.commands.output import print_json, print_lines, tell_left_alone, write_page
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput

@@ -15,11 +15,7 @@ from preflight.errors import BadInput
 from preflight.render.page import page_for
 from preflight.render.report import left_alone_lines
 from preflight.report import SCHEMA_VERSION
-from preflight.repository.settings import (
-    OWN_FILE,
-    check_repository,
-    find_repository,
-)
+from preflight.repository.settings import OWN_FILE, check_repository, find_repository
 from preflight.streams import say
 
 

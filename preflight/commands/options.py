@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any
 from preflight.commands.parser import Parser
 from preflight.errors import BadInput, Problem, raise_if_any
 from preflight.formats.load import parse_json, read_data_file, read_text_file
-from preflight.launch import (
-    CHOICES,
-    NESTED,
-    PLAN_FIELDS,
-    LaunchPlan,
-)
+from preflight.launch import CHOICES, NESTED, PLAN_FIELDS, LaunchPlan
 from preflight.near_names import nearest_fix
 from preflight.policy import Policy, policy_from_dict
 from preflight.shell.typed_words import as_program

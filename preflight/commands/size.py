@@ -142,12 +142,7 @@ def run(name: str, args: list[str]) -> int:
         print_json({"schema_version": SCHEMA_VERSION, **first, **compared}, sys.stdout)
         return FITS
     from preflight.render.page import page_for
-    from preflight.render.worksheet import (
-        compared_lines,
-        csv_text,
-        markdown_lines,
-        worksheet_lines,
-    )
+    from preflight.render.worksheet import compared_lines, csv_text, markdown_lines, worksheet_lines
 
     if options.format == "csv":
         say(csv_text(sheets), sys.stdout)

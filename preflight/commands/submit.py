@@ -205,10 +205,7 @@ def _may_have_gpus(submission: Submission, env: Mapping[str, str]) -> bool:
 
 
 def _judged(
-    submission: Submission,
-    env: Mapping[str, str],
-    options: Any,
-    device: DeviceSpec | None = None,
+    submission: Submission, env: Mapping[str, str], options: Any, device: DeviceSpec | None = None
 ) -> tuple[Answer, Asked]:
     from preflight.commands.options import policy_from, settings_from
     from preflight.repository.settings import find_repository

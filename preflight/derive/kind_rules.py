@@ -75,11 +75,7 @@ def _truths(atom: Any, left: Left) -> int:
 
 
 def _next(
-    order: Sequence[Hashable],
-    atoms: Sequence[Any],
-    table: Mapping[int, int],
-    left: Left,
-    keep: int,
+    order: Sequence[Hashable], atoms: Sequence[Any], table: Mapping[int, int], left: Left, keep: int
 ) -> tuple[list[Any], Hashable, int] | None:
     wanted = {
         label: sum(1 << i for i, (_, _, own) in enumerate(left) if own == label) for label in order

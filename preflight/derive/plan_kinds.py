@@ -180,10 +180,7 @@ def measure(kind: Kind, plugins: PluginManager) -> Measured:
 
 def table_lines(measured: Iterable[Measured]) -> list[str]:
     """Return the table in Markdown."""
-    lines = [
-        "| plan | model | before | now | peak traced, GiB |",
-        "|---|---|--:|--:|--:|",
-    ]
+    lines = ["| plan | model | before | now | peak traced, GiB |", "|---|---|--:|--:|--:|"]
     for one in measured:
         name, off = one.kind.model.rpartition("/")[2], f"{100 * one.error:+.2f}"
         marked = f"**{off}**" if abs(one.error) > WORST_OFF else off

@@ -95,10 +95,7 @@ def _forms(kind: str, mode: str, dtype: str, attention: str, checkpointed: bool)
         "prelude": {"saved": prelude[-1][0], "forward": _peaks(kind, prelude)},
         "block": {"saved": saved, "forward": _peaks(kind, block)},
         "deep": deep,
-        "tail": {
-            "saved": taken_off(every, *others),
-            "forward": _peaks(kind, tail),
-        },
+        "tail": {"saved": taken_off(every, *others), "forward": _peaks(kind, tail)},
     }
     backward = levels.get(Part(0, 0, LAYER_BACKWARD, MIDDLE))
     if backward:

@@ -23,8 +23,7 @@ def derive() -> dict[str, Any]:
 
     training_arguments: Any = transformers.TrainingArguments
     arguments = parser_arguments(
-        transformers.HfArgumentParser(training_arguments),
-        training_arguments._VALID_DICT_FIELDS,
+        transformers.HfArgumentParser(training_arguments), training_arguments._VALID_DICT_FIELDS
     )
     scripts = {}
     classes: set[Any] = {training_arguments, transformers.Seq2SeqTrainingArguments}

@@ -143,10 +143,7 @@ _PLUGIN_VALUES = {
         "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
         "none",
     ),
-    "zero_optimization.offload_param.device": (
-        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE",
-        "none",
-    ),
+    "zero_optimization.offload_param.device": ("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "none"),
     "zero_optimization.stage3_gather_16bit_weights_on_model_save": (
         "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL",
         "false",

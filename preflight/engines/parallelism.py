@@ -92,9 +92,7 @@ def _refusal(sizes: Mapping[str, Setting], engine: str, world_size: int) -> Prob
             else f"num_processes: {total}"
         )
         return refused(
-            f"{parts} = {total}, but there are {world_size} ranks",
-            _first_above_one(sizes),
-            fix,
+            f"{parts} = {total}, but there are {world_size} ranks", _first_above_one(sizes), fix
         )
     if engine == "fsdp2" and shard.value == 1 and cp.value == 1:
         return refused(

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 
 def read_engine(
-    part: LauncherPart,
-    trainer: TrainerArguments,
-    command: LaunchCommand,
-    libraries: Libraries,
+    part: LauncherPart, trainer: TrainerArguments, command: LaunchCommand, libraries: Libraries
 ) -> Reading[EngineSettings]:
     """Return engine, degrees, precision, sharding and offload of the launch."""
     problems = Problems()

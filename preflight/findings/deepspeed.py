@@ -129,10 +129,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="fp16 and bf16 both enabled in a DeepSpeed config",
         effect="every worker stops: `bfloat16 and fp16 modes cannot be simultaneously enabled` (deepspeed/runtime/config.py, 0.19.8)",
         fix="one of them",
-        proof=(
-            f"{_EFFECTS}test_one_half_precision_is_enough",
-            _CORPUS,
-        ),
+        proof=(f"{_EFFECTS}test_one_half_precision_is_enough", _CORPUS),
     ),
     "PF313": FindingKind(
         name="zero3-with-device-map",

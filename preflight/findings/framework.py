@@ -19,10 +19,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="a key in a framework's config that its schema does not know, or one that a missing plugin or another key takes the effect of",
         effect="the framework drops it without a word and trains with the default",
         fix="the spelling that the framework knows; preflight names the nearest one",
-        proof=(
-            *_READ,
-            f"{_TUNE}test_a_misspelt_key_is_named_with_its_line_and_the_nearest_one",
-        ),
+        proof=(*_READ, f"{_TUNE}test_a_misspelt_key_is_named_with_its_line_and_the_nearest_one"),
     ),
     "PF141": FindingKind(
         name="framework-refuses",

@@ -92,10 +92,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="`fsdp_version: 2` and `fsdp_reshard_after_forward: FULL_SHARD` or another of FSDP1's words",
         effect="every worker stops: `ValueError: invalid truth value full_shard` (accelerate/utils/dataclasses.py, 1.15)",
         fix="fsdp_reshard_after_forward: true for FULL_SHARD, false for SHARD_GRAD_OP",
-        proof=(
-            f"{_EFFECTS}test_the_plugin_refuses_words_of_fsdp1",
-            _CORPUS,
-        ),
+        proof=(f"{_EFFECTS}test_the_plugin_refuses_words_of_fsdp1", _CORPUS),
     ),
     "PF209": FindingKind(
         name="local-state-dict-under-fsdp2",
@@ -104,10 +101,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="`fsdp_version: 2` and `fsdp_state_dict_type: LOCAL_STATE_DICT`",
         effect="every worker stops: `FSDP2 does not support LOCAL_STATE_DICT` (accelerate/utils/dataclasses.py:2069, 1.15); FSDP1 takes it",
         fix="fsdp_state_dict_type: SHARDED_STATE_DICT",
-        proof=(
-            f"{_EFFECTS}test_the_plugin_refuses_words_of_fsdp1",
-            _CORPUS,
-        ),
+        proof=(f"{_EFFECTS}test_the_plugin_refuses_words_of_fsdp1", _CORPUS),
     ),
     "PF210": FindingKind(
         name="ram-efficient-loading-without-sync",

@@ -166,10 +166,7 @@ KINDS: dict[str, FindingKind] = {
         trigger="an ACCELERATE_* or FSDP_* variable of this shell that decides what the files do not say",
         effect="the same command behaves otherwise in another shell",
         fix="write it into the config, or unset it",
-        proof=(
-            "tests/findings/test_fsdp_effects.py::test_only_the_word_true_turns_fsdp_on",
-            _SAID,
-        ),
+        proof=("tests/findings/test_fsdp_effects.py::test_only_the_word_true_turns_fsdp_on", _SAID),
     ),
     "PF117": FindingKind(
         name="parallelism-sizes",

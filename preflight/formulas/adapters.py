@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from preflight.formulas.adapted_experts import (
-    GATE_AND_UP,
-    ROUTER,
-    adapted_stacks,
-    expert_names,
-)
+from preflight.formulas.adapted_experts import GATE_AND_UP, ROUTER, adapted_stacks, expert_names
 from preflight.formulas.frozen_parts import AROUND, SEEING, is_frozen
 from preflight.formulas.objective import is_scored
 from preflight.launch import Adapter, LaunchPlan

@@ -55,10 +55,7 @@ def dora_passing_bytes(
         copies = NUM_COPIES - (1 if wide == narrow and plan.base_quantization is None else 0)
         identity, weights = wide * columns**2, wide * copies * rows * columns
         if casts:
-            identity, weights = (
-                identity + narrow * columns**2,
-                weights + narrow * rows * columns,
-            )
+            identity, weights = (identity + narrow * columns**2, weights + narrow * rows * columns)
         highest = max(highest, identity + weights, 2 * wide * rows * tokens)
     return highest
 

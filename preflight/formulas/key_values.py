@@ -48,7 +48,4 @@ def _layer_cache(
     c = precision_of(plan, model).bytes_of("compute")
     values = layer.num_kv_heads * (layer.v_head_dim or layer.head_dim)
     keys = layer.num_kv_heads * layer.head_dim
-    return (
-        rows * kept * keys * stream_element_bytes(plan, model),
-        rows * kept * values * c,
-    )
+    return (rows * kept * keys * stream_element_bytes(plan, model), rows * kept * values * c)

@@ -7,13 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from preflight.formulas.adaptations import ALL_LINEAR, MLP
-from preflight.formulas.adapter_inputs import (
-    copied_of_experts,
-)
-from preflight.formulas.attention_scores import (
-    at_scores,
-    made_before_scores,
-)
+from preflight.formulas.adapter_inputs import copied_of_experts
+from preflight.formulas.attention_scores import at_scores, made_before_scores
 from preflight.formulas.compiled_layers import compiled_bytes
 from preflight.formulas.divided_sequences import with_divided_sequence
 from preflight.formulas.dora import dora_backward_bytes, dora_passing_bytes

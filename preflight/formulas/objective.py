@@ -22,16 +22,8 @@ from dataclasses import replace
 from preflight.formulas.texts import forwards_of
 from preflight.launch import LaunchPlan
 from preflight.model import MASKED_LM
-from preflight.versions.trl import (
-    CHUNKS_PAIRS,
-    COMPARES_WITH_NOTHING,
-    FUSES_HEAD,
-    FUSES_LOGPROBS,
-)
-from preflight.versions.trl_pairs import (
-    DPO_LOSES_LOGPROBS,
-    DPO_SCORES_AGAIN,
-)
+from preflight.versions.trl import CHUNKS_PAIRS, COMPARES_WITH_NOTHING, FUSES_HEAD, FUSES_LOGPROBS
+from preflight.versions.trl_pairs import DPO_LOSES_LOGPROBS, DPO_SCORES_AGAIN
 
 LANGUAGE_MODEL = (None, "sft", "pretrain", MASKED_LM)
 """Objectives whose loss is the next token's; a plan without one is taken to have it."""

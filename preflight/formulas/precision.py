@@ -6,14 +6,7 @@ from preflight.formulas.frozen_parts import AROUND, SEEING
 from preflight.formulas.unpriced import unpriced_objective
 from preflight.formulas.user_loop import has_own_model_code
 from preflight.launch import LaunchPlan
-from preflight.model import (
-    ALL_PARAMETERS,
-    BIAS,
-    LINEAR,
-    ModelSpec,
-    ModelUnit,
-    ParameterTensor,
-)
+from preflight.model import ALL_PARAMETERS, BIAS, LINEAR, ModelSpec, ModelUnit, ParameterTensor
 from preflight.remembered import remembered
 from preflight.units import dtype_bytes
 from preflight.values import dataclass

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from preflight.formulas.precision import Precision
-from preflight.formulas.sharding import (
-    HeldTensor,
-    local_elements,
-    quantized_bytes,
-    shards_packed,
-)
+from preflight.formulas.sharding import HeldTensor, local_elements, quantized_bytes, shards_packed
 from preflight.launch import LaunchPlan
 from preflight.units import ceil_div
 

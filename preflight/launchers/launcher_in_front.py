@@ -7,10 +7,7 @@ from collections.abc import Callable
 from preflight.engines.settings import EngineSettings
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand
-from preflight.launchers.accelerate.argv import (
-    first_option_index,
-    parse_launcher_arguments,
-)
+from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes
 from preflight.launchers.accelerate.plan import accelerate_part

@@ -98,9 +98,7 @@ def undecided(
 
 
 def with_replaced_attention(
-    fields: Mapping[str, Setting],
-    origins: Mapping[str, Origin],
-    replaced: ReplacedAttention | None,
+    fields: Mapping[str, Setting], origins: Mapping[str, Origin], replaced: ReplacedAttention | None
 ) -> dict[str, Origin]:
     """Return the origin of an attention that nobody names, where a script puts another in place of the model's own."""
     said, before = fields.get("attention"), origins.get("attention")

@@ -107,10 +107,7 @@ def _driver() -> dict[str, str | None]:
     text = (output_of([tool]) if tool else None) or ""
     driver = re.search(r"Driver Version:\s*([\d.]+)", text)
     cuda = re.search(r"CUDA Version:\s*([\d.]+)", text)
-    return {
-        "version": driver[1] if driver else None,
-        "cuda_version": cuda[1] if cuda else None,
-    }
+    return {"version": driver[1] if driver else None, "cuda_version": cuda[1] if cuda else None}
 
 
 def _packages() -> dict[str, str]:

@@ -26,13 +26,7 @@ from preflight.render.readings import (
     tight_elsewhere,
 )
 from preflight.render.room import longer_lines, room_words
-from preflight.render.words import (
-    PHASE_WORDS,
-    amount,
-    devices,
-    of_capacity,
-    plan_value,
-)
+from preflight.render.words import PHASE_WORDS, amount, devices, of_capacity, plan_value
 from preflight.report import Report
 from preflight.units import GIB, format_gib
 from preflight.verdict import Answer

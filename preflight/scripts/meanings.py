@@ -22,14 +22,7 @@ from preflight.scripts.dataclass_fields import (
 from preflight.scripts.files import ScriptFiles, last_name
 from preflight.scripts.flow import ANYWHERE, Way, ways_of
 from preflight.scripts.operators import is_same
-from preflight.scripts.scope import (
-    UNKNOWN,
-    FlagOf,
-    Known,
-    Parsed,
-    Scope,
-    walk_block,
-)
+from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Parsed, Scope, walk_block
 from preflight.scripts.settings_objects import (
     class_of_command,
     filled_by_command,

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from preflight.plan_choices import HF_TRAINERS
 from preflight.scripts.argument_parsers import added_arguments, options_of
-from preflight.scripts.dataclass_fields import (
-    Field,
-    class_fields,
-    dataclass_types,
-    is_dataclass,
-)
+from preflight.scripts.dataclass_fields import Field, class_fields, dataclass_types, is_dataclass
 from preflight.scripts.field_types import field_type
 from preflight.scripts.own_parser import (
     DROPPED,

@@ -13,12 +13,7 @@ from preflight.scripts.scope import UNKNOWN, Known, Scope
 from preflight.scripts.script_settings import ScriptSettings
 
 OPTIMIZERS = {
-    "torch": {
-        "AdamW": "adamw_torch",
-        "Adam": "adamw_torch",
-        "SGD": "sgd",
-        "Adagrad": "adagrad",
-    },
+    "torch": {"AdamW": "adamw_torch", "Adam": "adamw_torch", "SGD": "sgd", "Adagrad": "adagrad"},
     "transformers": {"AdamW": "adamw_hf", "Adafactor": "adafactor"},
     "bitsandbytes": {
         "AdamW8bit": "adamw_bnb_8bit",

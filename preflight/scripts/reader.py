@@ -26,12 +26,7 @@ from preflight.scripts.dataclass_fields import (
 from preflight.scripts.files import CallFound, last_name
 from preflight.scripts.meanings import ScriptMeanings
 from preflight.scripts.reached import by_name, names_in
-from preflight.scripts.scope import (
-    UNKNOWN,
-    FlagOf,
-    Known,
-    Scope,
-)
+from preflight.scripts.scope import UNKNOWN, FlagOf, Known, Scope
 from preflight.setting import Place
 
 MOST_LOOKS = 3

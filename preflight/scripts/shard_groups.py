@@ -10,10 +10,7 @@ from preflight.scripts.reader import ScriptReader
 from preflight.scripts.scope import Scope
 from preflight.scripts.script_settings import OwnEngine, Said
 
-OF_GROUP = {
-    "fsdp1": ("device_mesh", "process_group"),
-    "fsdp2": ("mesh",),
-}
+OF_GROUP = {"fsdp1": ("device_mesh", "process_group"), "fsdp2": ("mesh",)}
 """Engine -> arguments of its call that say which ranks (torch/distributed/fsdp/fully_sharded_data_parallel.py and
 _fully_shard/_fully_shard.py, 2.13.0)."""
 

@@ -159,12 +159,7 @@ def _run(entry: _Entry, machine: Step) -> _Way | None:
     taken = LogitsBytes(*(float(share * each) for each in counts))
     is_halved = machine.halves >= {"begin", "end"} or "unpacked" in machine.halves
     return _Way(
-        taken,
-        machine.forwards,
-        machine.compares,
-        is_halved,
-        machine.makes_rows,
-        not machine.doubts,
+        taken, machine.forwards, machine.compares, is_halved, machine.makes_rows, not machine.doubts
     )
 
 

@@ -63,10 +63,7 @@ UNCOUNTED = {
         "either",
     ),
     "a graph that is kept": (r"retain_graph\s*=\s*(?!False\b|None\b)\w", "more"),
-    "gradients that stay between steps": (
-        r"zero_grad\(\s*(?:set_to_none\s*=\s*)?False",
-        "more",
-    ),
+    "gradients that stay between steps": (r"zero_grad\(\s*(?:set_to_none\s*=\s*)?False", "more"),
     "logits that a loop keeps": (
         r"\.append\((?!.*(?:\bcpu\b|argmax|numpy|item\(|tolist|\bloss\b))[^\n]*\blogits\b",
         "more",

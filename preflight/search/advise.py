@@ -219,10 +219,7 @@ def _kept_and_sharded(one: _Tried, other: _Tried) -> tuple[float, float]:
 
 
 def _larger_device(
-    own: Judged,
-    device: DeviceSpec,
-    prices: Mapping[str, Price],
-    margin_share: float,
+    own: Judged, device: DeviceSpec, prices: Mapping[str, Price], margin_share: float
 ) -> DeviceAdvice | None:
     """Return the cheapest device on which the launch's method fits with as many ranks.
 

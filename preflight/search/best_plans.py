@@ -206,13 +206,7 @@ class _Search:
         factor = reached.factor if fastest is None else min(reached.factor, fastest.factor)
         changes = len(reached.path) + (not answers)
         doses = self.lattice.mildest(decided)
-        bound = (
-            steps_of(factor),
-            changes,
-            num_not_same(reached.path),
-            round(factor, 6),
-            doses,
-        )
+        bound = (steps_of(factor), changes, num_not_same(reached.path), round(factor, 6), doses)
         return bound < self.found[-1].key
 
     def _could_be_faster(self, reached: Reached, undecided: tuple[int, ...]) -> bool:

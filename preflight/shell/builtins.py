@@ -10,13 +10,7 @@ from preflight.shell.fills import getopts, mapfile, read
 from preflight.shell.printing import echo, printf
 from preflight.shell.running import Leave, Running, Status, argument
 from preflight.shell.state import State
-from preflight.shell.text import (
-    EMPTY,
-    Text,
-    array,
-    joined,
-    known,
-)
+from preflight.shell.text import EMPTY, Text, array, joined, known
 
 NOT_SOURCED = ("conda.sh", "bashrc", "profile", "modules", "init/bash", "init/sh", "lmod")
 """Files that set up a machine and not a launch."""

@@ -64,14 +64,6 @@ def _commands_of(
         inner = replace(command, argv=one.argv, env=dict(one.env), cwd=folder)
         notices = tuple(notes_on("shell", [], (), 0, commands[:position], one))
         layers.append(
-            Layer(
-                name,
-                command,
-                inner,
-                index,
-                script=one,
-                assigned=one.assigned,
-                notices=notices,
-            )
+            Layer(name, command, inner, index, script=one, assigned=one.assigned, notices=notices)
         )
     return layers

@@ -9,15 +9,7 @@ from dataclasses import dataclass, field
 from preflight.shell.arithmetic import NoNumber, Number, evaluate
 from preflight.shell.files import Files
 from preflight.shell.syntax import Function, Substitution
-from preflight.shell.text import (
-    EMPTY,
-    Array,
-    Steps,
-    Text,
-    Value,
-    known,
-    not_known,
-)
+from preflight.shell.text import EMPTY, Array, Steps, Text, Value, known, not_known
 
 ONLY_RUNNING = ("RANDOM", "SECONDS", "BASHPID", "EPOCHSECONDS", "EPOCHREALTIME", "SRANDOM", "PPID")
 BLANKS = " \t\n"

@@ -156,10 +156,7 @@ OPTIONS: dict[str, WrapperOptions] = {
     ),
     "apptainer exec": _options(_CONTAINER_VALUES, _CONTAINER_FLAGS, num_positionals=1),
     "docker run": _options(
-        "-a -c -e -h -l -m -p -u -v -w",
-        _DOCKER_FLAGS,
-        num_positionals=1,
-        values_by_default=True,
+        "-a -c -e -h -l -m -p -u -v -w", _DOCKER_FLAGS, num_positionals=1, values_by_default=True
     ),
     "ray job submit": _options(
         "--address --job-id --submission-id --runtime-env --runtime-env-json --working-dir --metadata-json"

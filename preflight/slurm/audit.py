@@ -18,13 +18,7 @@ from typing import Any
 from preflight.device import DeviceSpec
 from preflight.errors import BadInput, PreflightError
 from preflight.files import open_regular
-from preflight.slurm.guard import (
-    Answer,
-    Asked,
-    asked_of_nobody,
-    judge_submission,
-    said_of,
-)
+from preflight.slurm.guard import Answer, Asked, asked_of_nobody, judge_submission, said_of
 from preflight.slurm.inventory import Inventory
 from preflight.slurm.job_script import MOST_BYTES, Submission, read_submission
 from preflight.values import dataclass

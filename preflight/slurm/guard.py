@@ -114,10 +114,7 @@ class Answer:
         if not self.launches:
             return "none" if not self.problem and self.reading.how == "static" else "unknown"
         fits = [one.fit for one in self.launches]
-        for fit, word in (
-            (Fit.DOES_NOT_FIT, "does_not_fit"),
-            (Fit.MAYBE, "may_fit"),
-        ):
+        for fit, word in ((Fit.DOES_NOT_FIT, "does_not_fit"), (Fit.MAYBE, "may_fit")):
             if fit in fits:
                 return word
         known = [fit for fit in fits if fit is Fit.FITS]

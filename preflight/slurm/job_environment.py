@@ -51,11 +51,7 @@ def place_of(options: SubmitOptions, found: Candidates | None) -> JobPlace:
 
 
 def job_environment(
-    options: SubmitOptions,
-    place: JobPlace,
-    env: Mapping[str, str],
-    cwd: str,
-    name: str = "job",
+    options: SubmitOptions, place: JobPlace, env: Mapping[str, str], cwd: str, name: str = "job"
 ) -> dict[str, str]:
     """Return the environment of a job's script on its first node."""
     job = exported(options, env)

@@ -120,10 +120,7 @@ def _tasks(
 
 
 def _gpus(
-    plan: LaunchPlan,
-    options: SubmitOptions,
-    step: SubmitOptions | None,
-    candidates: Candidates,
+    plan: LaunchPlan, options: SubmitOptions, step: SubmitOptions | None, candidates: Candidates
 ) -> Iterator[Finding]:
     per_task = sum(gpu.count for gpu in options.gpus_per_task)
     if step is not None and per_task and plan.launcher not in (None, "python"):

@@ -114,11 +114,7 @@ def written(
 
 
 def read_again(
-    text: str,
-    submission: Submission,
-    env: Mapping[str, str],
-    place: JobPlace | None,
-    asked: Asked,
+    text: str, submission: Submission, env: Mapping[str, str], place: JobPlace | None, asked: Asked
 ) -> ScriptReading:
     """Read a changed text as the submission's own was read."""
     assert place is not None

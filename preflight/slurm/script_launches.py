@@ -17,12 +17,7 @@ from preflight.shell.wrapper_notes import rank_environment
 from preflight.shell.wrapper_options import SHELLS
 from preflight.shell.wrappers import unwrapped
 from preflight.slurm.option_words import OptionWord, split_words
-from preflight.slurm.scripted_launch import (
-    LAUNCHERS,
-    ScriptLaunch,
-    is_launch,
-    shown_origin,
-)
+from preflight.slurm.scripted_launch import LAUNCHERS, ScriptLaunch, is_launch, shown_origin
 
 MOST_LAUNCHES = 200
 MOST_LAYERS = 12

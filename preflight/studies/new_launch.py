@@ -77,10 +77,7 @@ def _accelerate(wish: Wish, choice: Choice, reasons: Mapping[str, str]) -> str:
     name = choice.engine
     if name == "fsdp2" and wish.method == "qlora":
         name = "fsdp2-qlora"
-    values = {
-        "num_processes": Filled(wish.num_devices),
-        "num_machines": Filled(wish.num_nodes),
-    }
+    values = {"num_processes": Filled(wish.num_devices), "num_machines": Filled(wish.num_nodes)}
     why = reasons.get("engine", "")
     if why:
         key = "zero_stage" if name.startswith("zero") else "distributed_type"

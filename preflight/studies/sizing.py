@@ -160,11 +160,7 @@ def _base_plan(model_name: str, request: SizingRequest) -> LaunchPlan:
 def _ways(has_variants: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each method and variant with the plan edits that make it."""
     packed = BaseQuantization(
-        "nf4",
-        True,
-        compute_dtype="bf16",
-        storage_dtype="bf16",
-        upcast_unquantized_to_fp32="none",
+        "nf4", True, compute_dtype="bf16", storage_dtype="bf16", upcast_unquantized_to_fp32="none"
     )
     lora: dict[str, Any] = {"adapter": ADAPTER, "load_dtype": "bf16"}
     narrow = replace(ADAPTER, dtype="bf16")

@@ -10,15 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from preflight.trace.log import (
-    LAYER_BACKWARD,
-    LAYER_FORWARD,
-    ZERO,
-    Bytes,
-    Part,
-    PartBytes,
-    add,
-)
+from preflight.trace.log import LAYER_BACKWARD, LAYER_FORWARD, ZERO, Bytes, Part, PartBytes, add
 from preflight.values import dataclass
 
 

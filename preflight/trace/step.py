@@ -272,10 +272,7 @@ def _optimizer(
         # as Trainer makes it (transformers/trainer_optimizer.py, 5.24.0)
         make: Any = optimization.Adafactor
         return make(groups, lr=1e-3, scale_parameter=False, relative_step=False)
-    kernels: dict[str, Any] = {
-        "foreach": job.kernel == "foreach",
-        "fused": job.kernel == "fused",
-    }
+    kernels: dict[str, Any] = {"foreach": job.kernel == "foreach", "fused": job.kernel == "fused"}
     if job.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=1e-3, foreach=kernels["foreach"])
     if job.optimizer == "sgd":

@@ -15,10 +15,7 @@ from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.command_line import CommandLine, Told, names_given, read_command_line
 from preflight.trainers.fields import PlanFields, joined
-from preflight.trainers.files import (
-    BY_SCRIPT,
-    ArgumentFile,
-)
+from preflight.trainers.files import BY_SCRIPT, ArgumentFile
 from preflight.trainers.hints import near_misses, unread_switches, without_what_script_decides
 from preflight.trainers.kind import trainer_kind
 from preflight.trainers.lookup import Given

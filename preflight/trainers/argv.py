@@ -89,11 +89,7 @@ class _Parser:
                 end += 1
             position += self._take(word, texts[position:end], index)
         return ParsedArgv(
-            self.known,
-            self.unknown,
-            self.earlier,
-            tuple(self.positionals),
-            tuple(self.problems),
+            self.known, self.unknown, self.earlier, tuple(self.positionals), tuple(self.problems)
         )
 
     def _is_option(self, word: str) -> bool:

@@ -17,13 +17,7 @@ from preflight.scripts.trainer_tables import ArgumentTable, argument_table, tabl
 from preflight.scripts.trainer_versions import LibraryVersions
 from preflight.setting import Place, Setting
 from preflight.trainers.argv import ParsedArgv, ParserRules, parse_argv
-from preflight.trainers.files import (
-    BY_CONFIG,
-    BY_SCRIPT,
-    BY_WORD,
-    ArgumentFile,
-    read_argument_file,
-)
+from preflight.trainers.files import BY_CONFIG, BY_SCRIPT, BY_WORD, ArgumentFile, read_argument_file
 from preflight.trainers.kind import TrainerKind
 from preflight.trainers.lookup import Given
 from preflight.trainers.script_told import script_told

@@ -122,9 +122,7 @@ def without_what_script_decides(
             problems.append(_script_decides(text, script, found.start(), says, [plan_field]))
             unread[plan_field] = Place("script", script, found[0], _line_of(text, found.start()))
     facts = replace(
-        fields.script,
-        builds_arguments=built is not None,
-        unread={**fields.script.unread, **unread},
+        fields.script, builds_arguments=built is not None, unread={**fields.script.unread, **unread}
     )
     return Reading(replace(fields, defaults=defaults, script=facts), tuple(problems))
 

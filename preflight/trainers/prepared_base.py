@@ -8,12 +8,7 @@ from typing import NamedTuple
 from preflight.reading import Problems
 from preflight.trainers.lookup import Given
 from preflight.versions.boundary import Boundary
-from preflight.versions.trl_preparation import (
-    CASTS,
-    CASTS_ADAPTERS,
-    CASTS_ADAPTERS_TOO,
-    PREPARES,
-)
+from preflight.versions.trl_preparation import CASTS, CASTS_ADAPTERS, CASTS_ADAPTERS_TOO, PREPARES
 
 PREPARED_BY_SCRIPT = "kbit_preparation"
 """What the reader of scripts calls a call of PEFT's preparation (preflight/scripts/by_call.py)."""

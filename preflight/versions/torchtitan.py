@@ -20,10 +20,7 @@ LOSS_UPCASTS_LOGITS = Boundary(
     "0.3.0",
 )
 WANTS_TORCH_2_6 = Boundary(
-    _NAME,
-    "0.1",
-    "it asks for a newer torch than 2.6",
-    "README of 0.1.0: a nightly of 2025",
+    _NAME, "0.1", "it asks for a newer torch than 2.6", "README of 0.1.0: a nightly of 2025"
 )
 WRAPS_BOTH_ENDS = Boundary(
     _NAME,

@@ -219,11 +219,7 @@ COMPLETES_512 = Boundary(
     "1.16.0",
 )
 HAS_NO_PPO = Boundary(
-    _NAME,
-    "1.13",
-    "there is no PPO trainer",
-    "experimental/ppo in 1.12.0, none in 1.13.0",
-    "1.16.0",
+    _NAME, "1.13", "there is no PPO trainer", "experimental/ppo in 1.12.0, none in 1.13.0", "1.16.0"
 )
 HAS_NO_PRM = Boundary(
     _NAME,

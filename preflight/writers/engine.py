@@ -27,12 +27,7 @@ OTHER_STRATEGY = {
     "HYBRID_SHARD_ZERO2": "HYBRID_SHARD",
 }
 """FSDP1's strategies that differ in nothing but reshard_after_forward."""
-STRATEGY_NUMBERS = {
-    "FULL_SHARD": 1,
-    "SHARD_GRAD_OP": 2,
-    "HYBRID_SHARD": 4,
-    "HYBRID_SHARD_ZERO2": 5,
-}
+STRATEGY_NUMBERS = {"FULL_SHARD": 1, "SHARD_GRAD_OP": 2, "HYBRID_SHARD": 4, "HYBRID_SHARD_ZERO2": 5}
 """torch.distributed.fsdp.ShardingStrategy; accelerate takes both."""
 ONLY_ATTENTION_DROPOUT = (
     "cohere", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "mixtral", "olmo2", "qwen2", "qwen2_moe", "qwen3",

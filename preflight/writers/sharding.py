@@ -9,11 +9,7 @@ from preflight.formats.edits import CannotEdit
 from preflight.launch import LaunchPlan
 from preflight.plan_choices import HF_TRAINERS
 from preflight.writers.draft import LaunchDraft
-from preflight.writers.engine import (
-    STRATEGY_NUMBERS,
-    set_launcher_option,
-    write_reshard,
-)
+from preflight.writers.engine import STRATEGY_NUMBERS, set_launcher_option, write_reshard
 from preflight.writers.trainer_edits import (
     deepspeed_target,
     is_given,

@@ -9,11 +9,7 @@ LAUNCHER = Launcher(
     reader="preflight.launchers.accelerate.plan:read_accelerate_launch",
     writer="preflight.writers.launch:write_launch",
     programs=("accelerate", "accelerate-launch"),
-    modules=(
-        "accelerate.commands.launch",
-        "accelerate.commands.accelerate_cli",
-        "accelerate",
-    ),
+    modules=("accelerate.commands.launch", "accelerate.commands.accelerate_cli", "accelerate"),
     subcommands=("launch",),
     without_subcommand=("accelerate-launch", "accelerate.commands.launch"),
     trains_nothing=("config", "env", "estimate-memory", "test", "tpu-config", "merge-weights"),

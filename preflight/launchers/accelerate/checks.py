@@ -26,10 +26,7 @@ def check_flags(given: Mapping[str, Setting]) -> Iterator[Problem]:
     ranks = given.get("num_processes")
     if "multi_gpu" in given and ranks is not None and ranks.value < 2:
         yield Problem(
-            "--multi_gpu needs at least 2 processes",
-            ranks.place.where,
-            "drop --multi_gpu",
-            "PF111",
+            "--multi_gpu needs at least 2 processes", ranks.place.where, "drop --multi_gpu", "PF111"
         )
     if "use_parallelism_config" in given and "use_fsdp" not in given:
         yield Problem(

@@ -18,11 +18,7 @@ TOP_LEVEL_KEYS = (
 LEGACY_KEYS = ("fp16", "dynamo_backend")
 """Still taken at top level and converted: `fp16: true` and `dynamo_backend: X`."""
 
-NEVER_APPLIED_KEYS = {
-    "same_network": False,
-    "rdzv_backend": "static",
-    "enable_cpu_affinity": False,
-}
+NEVER_APPLIED_KEYS = {"same_network": False, "rdzv_backend": "static", "enable_cpu_affinity": False}
 """Top-level keys whose option has a default that is not None, so the file's value never reaches it."""
 
 DISTRIBUTED_TYPES = (

@@ -31,9 +31,7 @@ _HARMLESS_V1 = {
 
 
 def launch_notes(
-    settings: LauncherSettings,
-    env: Mapping[str, Setting],
-    engine: EngineSettings,
+    settings: LauncherSettings, env: Mapping[str, Setting], engine: EngineSettings
 ) -> Iterator[Problem]:
     """Yield the notices about a launch that was read."""
     yield from _environment(env, settings, str(engine.fields["engine"].value))

@@ -12,10 +12,7 @@ from dataclasses import replace
 from preflight.engines.data_parallel import data_parallel
 from preflight.errors import Problem, raise_if_any
 from preflight.launch import LaunchCommand, LaunchPlan, Origin, RankFacts
-from preflight.launchers.accelerate.argv import (
-    first_option_index,
-    parse_launcher_arguments,
-)
+from preflight.launchers.accelerate.argv import first_option_index, parse_launcher_arguments
 from preflight.launchers.accelerate.checks import check_beside_file
 from preflight.launchers.accelerate.launcher import read_launcher_settings
 from preflight.launchers.accelerate.notes import launch_notes

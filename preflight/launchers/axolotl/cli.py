@@ -19,11 +19,7 @@ from preflight.launchers.axolotl.keys import axolotl_table, note_unknown_keys
 from preflight.launchers.axolotl.launch import cli_part
 from preflight.launchers.axolotl.plan import DECIDES, read_axolotl_plan
 from preflight.launchers.axolotl.words import AxolotlWords, split_cli, split_fire
-from preflight.launchers.framework_keys import (
-    FrameworkKeys,
-    FrameworkLibrary,
-    settings_of,
-)
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, settings_of
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.launcher_in_front import launcher_in_front
 from preflight.reading import Problems

@@ -92,10 +92,7 @@ def cli_part(command: LaunchCommand, first: int) -> Reading[LauncherPart]:
     part = replace(
         python_part(command, DEFAULT, first, first),
         name="llamafactory",
-        ranks={
-            "world_size": Setting(nodes.value * ranks.value, ranks.place),
-            "num_nodes": nodes,
-        },
+        ranks={"world_size": Setting(nodes.value * ranks.value, ranks.place), "num_nodes": nodes},
         mode="multi_gpu",
         mode_place=Place("argv", "", command.argv[0], index=0),
         variables=_variables(command),

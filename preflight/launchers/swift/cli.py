@@ -9,11 +9,7 @@ from dataclasses import replace
 
 from preflight.errors import BadInput, Problem
 from preflight.launch import LaunchCommand, LaunchPlan
-from preflight.launchers.framework_keys import (
-    FrameworkKeys,
-    FrameworkLibrary,
-    NotModelled,
-)
+from preflight.launchers.framework_keys import FrameworkKeys, FrameworkLibrary, NotModelled
 from preflight.launchers.framework_launch import framework_plan, note_placeholders
 from preflight.launchers.swift import LAUNCHER
 from preflight.launchers.swift.before import of_before
@@ -21,12 +17,7 @@ from preflight.launchers.swift.checks import check_swift, check_unknown
 from preflight.launchers.swift.engine import read_engine
 from preflight.launchers.swift.launch import cli_part, front, script_command
 from preflight.launchers.swift.plan import DECIDES, read_swift_plan
-from preflight.launchers.swift.table import (
-    arguments_before,
-    is_before,
-    newest_before,
-    newest_with,
-)
+from preflight.launchers.swift.table import arguments_before, is_before, newest_before, newest_with
 from preflight.launchers.swift.words import SwiftWords, read_words
 from preflight.launchers.unread import unread
 from preflight.reading import Problems

@@ -21,12 +21,7 @@ from preflight.launchers.torchrun import LAUNCHER
 from preflight.launchers.torchrun.options import OPTIONS, USE_ENV, from_environment
 from preflight.reading import Problems, Reading
 from preflight.setting import Place, Setting
-from preflight.shell.launcher_options import (
-    ParsedOptions,
-    parse_options,
-    stands_for,
-    unset_count,
-)
+from preflight.shell.launcher_options import ParsedOptions, parse_options, stands_for, unset_count
 from preflight.shell.launcher_part import DEFAULT_PORT, LauncherPart, caller_environment
 from preflight.shell.program_names import called
 from preflight.shell.visible_devices import num_visible_devices
@@ -99,10 +94,7 @@ def torchrun_part(command: LaunchCommand, options: ParsedOptions) -> Reading[Lau
         name="torchrun",
         first_option=options.first_index,
         script_index=options.script_index,
-        ranks={
-            "world_size": Setting(least.value * per_node.value, place),
-            "num_nodes": least,
-        },
+        ranks={"world_size": Setting(least.value * per_node.value, place), "num_nodes": least},
         mode="multi_gpu",
         mode_place=launcher,
         env=caller_environment(command.env),

@@ -244,9 +244,7 @@ def _named(
 
 
 def _with_flags(
-    config: TitanConfig,
-    flags: Mapping[str, Setting],
-    subcommand: tuple[int | None, str] | None,
+    config: TitanConfig, flags: Mapping[str, Setting], subcommand: tuple[int | None, str] | None
 ) -> TitanConfig:
     given = {**config.given, **flags}
     indexed = {key: setting.place.index for key, setting in flags.items()}

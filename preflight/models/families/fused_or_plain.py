@@ -25,13 +25,9 @@ from preflight.models.families.layout import (
 
 def lay_out(view: ConfigView, paths: Paths) -> Layout:
     """Return the units of one of these decoders."""
-    return {
-        "phi": _phi,
-        "phi3": _phi3,
-        "glm": _glm,
-        "glm4": _glm,
-        "starcoder2": _starcoder2,
-    }[view.model_type](view, paths)
+    return {"phi": _phi, "phi3": _phi3, "glm": _glm, "glm4": _glm, "starcoder2": _starcoder2}[
+        view.model_type
+    ](view, paths)
 
 
 def _windowed(view: ConfigView) -> Callable[[int], str]:

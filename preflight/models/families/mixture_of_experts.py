@@ -125,11 +125,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "olmoe": Family(expert_width="intermediate_size", qk_norm="whole"),
     "phimoe": Family(
-        "num_local_experts",
-        "intermediate_size",
-        norm_bias=True,
-        router="router",
-        sliding=_windowed,
+        "num_local_experts", "intermediate_size", norm_bias=True, router="router", sliding=_windowed
     ),
     "qwen2_moe": Family(
         qkv_bias=lambda view: view.flag("qkv_bias"),

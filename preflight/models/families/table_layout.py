@@ -38,13 +38,7 @@ from math import prod
 from typing import Any
 
 from preflight.errors import ModelNotKnown
-from preflight.model import (
-    EXPERTS,
-    MASKED_LM,
-    LayerShape,
-    ModelUnit,
-    ParameterTensor,
-)
+from preflight.model import EXPERTS, MASKED_LM, LayerShape, ModelUnit, ParameterTensor
 from preflight.models.families.config_view import ConfigView
 from preflight.models.families.expressions import evaluate
 from preflight.models.families.family_tables import family_table

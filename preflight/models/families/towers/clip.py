@@ -6,13 +6,7 @@ from dataclasses import replace
 
 from preflight.model import ModelUnit
 from preflight.models.families.config_view import ConfigView
-from preflight.models.families.layout import (
-    Tensors,
-    linear,
-    norm,
-    other,
-    split_attention,
-)
+from preflight.models.families.layout import Tensors, linear, norm, other, split_attention
 from preflight.models.families.towers.parts import (
     PROJECTOR,
     TOWER,

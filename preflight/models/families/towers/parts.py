@@ -6,12 +6,7 @@ from collections.abc import Callable
 
 from preflight.model import EMBEDDING, NORM, ModelUnit, ParameterTensor, Tower
 from preflight.models.families.config_view import ConfigView
-from preflight.models.families.layout import (
-    Tensors,
-    linear,
-    norm,
-    other,
-)
+from preflight.models.families.layout import Tensors, linear, norm, other
 
 Layout = tuple[tuple[ModelUnit, ...], Tower | None]
 LayOut = Callable[[ConfigView, ConfigView, int], Layout]

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from preflight.model import ModelUnit, Tower
 from preflight.models.families.config_view import ConfigView
-from preflight.models.families.layout import (
-    Tensors,
-    gated_mlp,
-    linear,
-    norm,
-)
+from preflight.models.families.layout import Tensors, gated_mlp, linear, norm
 from preflight.models.families.towers.parts import (
     PROJECTOR,
     TOWER,
